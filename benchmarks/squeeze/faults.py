@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guest_hosts import LibvirtHost
 from guests_told import Work, work
 from managers import MANAGERS, Running, Where, at_work, mom_command, started
 from mixes import Mix
 from one_run import Squeeze
-from real_guests import eventually  # one_run knows where it is
+from real_guests import RealGuest, eventually  # one_run knows where it is
 
 TAKEN_MIB = 5800
 """So much is taken before anything goes wrong. With 6000 available at the beginning, guests hold less by then than they would without a
@@ -40,7 +41,7 @@ class Scene:
 
     squeeze: Squeeze
     running: Running
-    connection: Any
+    host: LibvirtHost
     told: Callable[[str], None]
 
     def row(self, name: str) -> Mapping[str, Any] | None:
@@ -78,7 +79,7 @@ class Scene:
             if so():
                 return time.monotonic() - began
             if time.monotonic() - looked > 1:
-                self.squeeze.look(self.connection)
+                self.squeeze.look()
                 looked = time.monotonic()
             time.sleep(0.1)
         return None
@@ -129,6 +130,7 @@ def come(scene: Scene) -> float | None:
 def silent(scene: Scene) -> float | None:
     """Somebody switches a guest's statistics off."""
     guest = scene.squeeze.guests["worker-03"]
+    assert isinstance(guest, RealGuest)
     guest.domain.setMemoryStatsPeriod(0)
     return scene.until(lambda: "<stats period='0'" not in guest.domain.XMLDesc() and "<stats period" in guest.domain.XMLDesc())
 
@@ -137,19 +139,16 @@ def driver(scene: Scene) -> float | None:
     """A guest takes its balloon driver out."""
     begin = int(time.time()) + 20
     guest = scene.squeeze.add("odd", 512, f"momtest.demand={begin},100,0,60,0,0,0,0,320,1000 momtest.unload=20")
-    eventually("its driver is gone", lambda: "GUEST driver gone" in guest.printed, 90)
+    eventually("its driver is gone", lambda: "GUEST driver gone" in guest.log.read_text(errors="replace"), 90)
     return scene.until(lambda: (row := scene.row("odd")) is not None and row.get("mem_usable") is None)
 
 
 def libvirtd_restarts(scene: Scene) -> float | None:
     """libvirtd is killed and started again."""
-    scene.squeeze.libvirtd.kill()
+    scene.host.libvirtd.kill()
     time.sleep(1)
-    scene.squeeze.libvirtd.start()
+    scene.host.libvirtd.start()
     began = time.monotonic()
-    import libvirt  # type: ignore[import-untyped]  # it has no types
-
-    scene.connection = libvirt.open(scene.squeeze.libvirtd.uri)
     _, number = scene.cycle
     recovered = scene.until(lambda: scene.cycle[1] > number + 1 and scene.knows_all_but("odd"))
     return None if recovered is None else time.monotonic() - began
@@ -184,7 +183,7 @@ def disk_full(scene: Scene) -> float | None:
             longest, last, changed = max(longest, time.monotonic() - changed), scene.cycle, time.monotonic()
         time.sleep(0.1)
     filler.unlink()
-    scene.squeeze.look(scene.connection)
+    scene.squeeze.look()
     return max(longest, time.monotonic() - changed) if not scene.running.ended else None
 
 
@@ -211,11 +210,9 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=False)
 
 
-def run(mix: Mix, libvirtd: Any, image: Any, folder: Path, told: Callable[[str], None]) -> list[dict[str, Any]]:
+def run(mix: Mix, host: LibvirtHost, folder: Path, told: Callable[[str], None]) -> list[dict[str, Any]]:
     """All faults during one squeeze; one result for each, as JSON."""
-    import libvirt
-
-    squeeze = Squeeze(mix, libvirtd, image, folder)
+    squeeze = Squeeze(mix, host, folder)
     found: list[dict[str, Any]] = []
     told(f"starting {mix.count} guests")
     try:
@@ -223,11 +220,11 @@ def run(mix: Mix, libvirtd: Any, image: Any, folder: Path, told: Callable[[str],
         squeeze.settle()
         with (
             small_disk(folder / "logs") as logs,
-            at_work(MANAGERS["mom"], Where(libvirtd.uri, libvirtd.pid_folder, folder, logs)) as running,
+            at_work(MANAGERS["mom"], Where(host, folder, logs)) as running,
             squeeze.ramp(),
         ):
-            scene = Scene(squeeze, running, libvirt.open(libvirtd.uri), told)
-            while squeeze.look(scene.connection, running.says).taken < TAKEN_MIB:
+            scene = Scene(squeeze, running, host, told)
+            while squeeze.look(running.says).taken < TAKEN_MIB:
                 time.sleep(0.5)
             squeeze.hold_file.touch()
             scene.until(lambda: False, REST_SECONDS)
@@ -240,7 +237,7 @@ def run(mix: Mix, libvirtd: Any, image: Any, folder: Path, told: Callable[[str],
 
 
 def _suffered(scene: Scene, fault: Fault) -> dict[str, Any]:
-    before = scene.squeeze.look(scene.connection)
+    before = scene.squeeze.look()
     scene.told(f"{fault.fault}: taken {before.taken:.0f} MiB, available {before.available:.0f} MiB")
     began = time.monotonic()
     recovery = fault.happen(scene)

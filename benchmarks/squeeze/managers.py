@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from guest_hosts import GuestHost
 from prometheus_client.parser import text_string_to_metric_families
 
 HERE = Path(__file__).resolve().parent
@@ -31,11 +32,10 @@ LEAST_ROOM_MIB = 64.0
 
 @dataclass(frozen=True)
 class Where:
-    """What a manager needs to know: libvirt's URI, where it keeps process ids, a folder for what the manager writes, and one for its logs
-    and what must survive it, if that is another."""
+    """What a manager needs to know: how its guests are started, a folder for what the manager writes, and one for its logs and what must
+    survive it, if that is another."""
 
-    uri: str
-    pid_folder: Path
+    host: GuestHost
     folder: Path
     logs: Path | None = None
 
@@ -52,7 +52,7 @@ def mom_config(where: Where) -> dict[str, object]:
         "run_directory": str(where.folder / "run"),
         "plugins": {
             "host": {},
-            "libvirt": {"uri": where.uri, "pid_directory": str(where.pid_folder)},
+            **where.host.plugin,
             "balloon": {},
             "ksm": {},
             "policy": {"directory": str(where.folder / "policy.d")},
@@ -82,7 +82,7 @@ def _mom(where: Where, config: Mapping[str, object]) -> list[str]:
 
 
 def _peer(law: str) -> Callable[[Where], list[str]]:
-    return lambda where: [sys.executable, str(HERE / "peer_loop.py"), law, where.uri, str(where.pid_folder)]
+    return lambda where: [sys.executable, str(HERE / "peer_loop.py"), law, where.host.uri, str(where.host.pid_folder)]
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,17 @@ class Manager:
     name: str
     title: str
     command: Callable[[Where], list[str]] | None = None
+    by_libvirt: bool = False
+    """Whether it finds its guests through libvirt, and so needs one."""
 
 
 MANAGERS = {
     one.name: one
     for one in (
         Manager("nothing", "no manager"),
-        Manager("mom-original", "oVirt MOM's laws", _peer("mom")),
-        Manager("pve", "Proxmox VE's law", _peer("pve")),
-        Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm")),
+        Manager("mom-original", "oVirt MOM's laws", _peer("mom"), by_libvirt=True),
+        Manager("pve", "Proxmox VE's law", _peer("pve"), by_libvirt=True),
+        Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm"), by_libvirt=True),
         Manager("mom", "mom", mom_command),
         Manager("mom-asked", "mom, asked before more is taken", asked_mom_command),
     )

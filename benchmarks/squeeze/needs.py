@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from guests_told import Listener, Told
 from merit import WINDOW_SECONDS, Inside, Moment
@@ -96,25 +95,20 @@ def kernel(looks: Sequence[Inside]) -> float:
     return beside[int(LEAST_LOOKS * len(beside))]
 
 
-def look_into(connection: Any, prefix: str, pid_folder: Path, listeners: Mapping[str, Listener]) -> dict[str, Inside]:
-    """All guests whose programs are calm now; one question to libvirt, which asks no guest, and one file of each process.
+def look_into(records: Mapping[str, Mapping[str, int]], pids: Mapping[str, int], listeners: Mapping[str, Listener]) -> dict[str, Inside]:
+    """All guests whose programs are calm now; one file of each process is read.
 
-    :param prefix: of the domains' names, which is not part of the listeners' names
+    :param records: of balloons, in KiB, by the names that libvirt has for them
+    :param pids: the guests' processes
     """
-    import libvirt  # type: ignore[import-untyped]  # it has no types
-
-    flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
     found = {}
-    with suppress(libvirt.libvirtError):  # libvirtd may be away
-        for domain, record in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, flags):
-            name = domain.name().removeprefix(prefix)
-            program = calm(listeners[name]) if name in listeners else None
-            with suppress(OSError, ValueError):  # the guest may have ended
-                pid = int((pid_folder / f"{domain.name()}.pid").read_text())
-                smaps = Path(f"/proc/{pid}/smaps").read_text() if program is not None else ""
-                inside = inside_of(record, smaps, anonymous_mib(pid), program)
-                if inside is not None:
-                    found[name] = inside
+    for name, record in records.items():
+        program = calm(listeners[name]) if name in listeners else None
+        with suppress(OSError):  # the guest may have ended
+            smaps = Path(f"/proc/{pids[name]}/smaps").read_text() if program is not None and name in pids else ""
+            inside = inside_of(record, smaps, anonymous_mib(pids.get(name, 0)), program)
+            if inside is not None:
+                found[name] = inside
     return found
 
 
@@ -126,7 +120,7 @@ def calm(listener: Listener) -> Told | None:
 
 
 def inside_of(record: Mapping[str, int], smaps: str, held: float, program: Told | None) -> Inside | None:
-    """One guest, from libvirt's statistics of its balloon and the mappings of its process; None when something of that is not known.
+    """One guest, from the statistics of its balloon and the mappings of its process; None when something of that is not known.
 
     :param held: MiB that the process holds
     :param program: what its program says, if that can be compared

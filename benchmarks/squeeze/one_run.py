@@ -15,20 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from guest_hosts import REAL, Disk, GuestHost, StartedGuest
 from guests_told import Listener, Work, work
 from managers import REFUSED, Manager, Running, Where, at_work
 from merit import WINDOW_SECONDS, Moment, taken_at_work
 from mixes import Mix
 from needs import look_into
 
-REAL = Path(__file__).resolve().parents[2] / "tests" / "real"
 sys.path.insert(0, str(REAL))
 
-from ballast import available_mib  # noqa: E402  # only found from here on
-from guest_image import GuestImage  # noqa: E402  # as above
-from private_libvirtd import PREFIX, PrivateLibvirtd  # noqa: E402  # as above
-from real_guests import Lab, RealGuest, disk, eventually  # noqa: E402  # as above
-from steady_host import anonymous_mib, merged_mib, pids_in  # noqa: E402  # as above
+from ballast import available_mib  # only found from here on
+from real_guests import eventually  # as above
+from steady_host import anonymous_mib, merged_mib  # as above
 
 NICE = -15
 """Of guests, and of what watches them, so that what else runs here takes little CPU time from them."""
@@ -58,13 +56,12 @@ REFUSES = ("hard", "low", REFUSED)
 
 @dataclass
 class Squeeze:
-    """Guests of one mix on one libvirtd, and what takes memory from them."""
+    """Guests of one mix on one host, and what takes memory from them."""
 
     mix: Mix
-    libvirtd: PrivateLibvirtd
-    image: GuestImage
+    host: GuestHost
     folder: Path
-    guests: dict[str, RealGuest] = field(default_factory=dict)
+    guests: dict[str, StartedGuest] = field(default_factory=dict)
     listeners: dict[str, Listener] = field(default_factory=dict)
     trace: list[Moment] = field(default_factory=list)
     reference: Work | None = None
@@ -75,22 +72,20 @@ class Squeeze:
 
     def start(self) -> None:
         """Start all guests, and wait until they work."""
-        lab = Lab(self.libvirtd, self.image)
-        self._lab = lab
         begin = int(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
         for member in self.mix.members():
             one = member.group
-            devices = disk(lab, member.name, one.files, reads_per_second=one.disk) if one.files else ""
+            disk = Disk(one.files, one.disk) if one.files else None
             arguments = f"momtest.demand={member.demand(begin)}" + (f" momtest.zram={one.zram}" if one.zram else "")
-            self.add(member.name, one.memory, arguments, devices)
+            self.add(member.name, one.memory, arguments, disk)
             time.sleep(BOOT_SECONDS)
         for name, listener in self.listeners.items():
             eventually(f"{name} works", partial(_heard, listener), 120)
         self.wait(max(0.0, begin - time.time()))
 
-    def add(self, name: str, mib: int, arguments: str, devices: str = "") -> RealGuest:
+    def add(self, name: str, mib: int, arguments: str, disk: Disk | None = None) -> StartedGuest:
         """Start one guest."""
-        guest = self._lab.start(name, mib=mib, period=2, devices=devices, arguments=arguments)
+        guest = self.host.start(name, mib, arguments, disk)
         favour(guest.pid)
         self.guests[name] = guest
         self.listeners[name] = Listener(guest.log)
@@ -113,14 +108,9 @@ class Squeeze:
         """What all guests did between two moments."""
         return work(self.listeners.values(), begin, end)
 
-    @property
-    def pids(self) -> Sequence[int]:
-        """The guests' processes."""
-        return pids_in(self.libvirtd.pid_folder)
-
     def held(self) -> float:
         """MiB that guests hold, less what is merged."""
-        return sum(anonymous_mib(pid) for pid in self.pids) - merged_mib()
+        return sum(anonymous_mib(pid) for pid in self.host.pids().values()) - merged_mib()
 
     def settle(self) -> None:
         """Until what guests use is known, and what they do unsqueezed."""
@@ -144,7 +134,7 @@ class Squeeze:
             "capacity_mib": self.capacity,
             "begin": self.began,
             "loads": [],
-            "pid_folder": str(self.libvirtd.pid_folder),
+            "pid_folder": str(self.host.pid_folder),
             "floor_mib": LEFT_MIB,
             "ramp_mib_s": protocol.ramp if ramp is None else ramp,
             "hold": str(self.hold_file),
@@ -168,7 +158,7 @@ class Squeeze:
         """The ramp stands still while this file is there."""
         return self.folder / "hold"
 
-    def look(self, connection: Any, says: str = "", inside: bool = False) -> Moment:
+    def look(self, says: str = "", inside: bool = False) -> Moment:
         """What is so now; kept in the trace.
 
         :param inside: look into guests, too, which waits for processes that do not answer
@@ -190,36 +180,27 @@ class Squeeze:
             work=done.share / self.unsqueezed,
             kills=kills,
             swap=done.swap,
-            sizes=sizes(connection),
+            sizes=self.host.sizes(),
             says=says,
             programs=sum(listener.heard[-1].held for listener in self.listeners.values() if listener.heard),
-            inside=look_into(connection, PREFIX, self.libvirtd.pid_folder, self.listeners) if inside else {},
+            inside=look_into(self.host.records(), self.host.pids(), self.listeners) if inside else {},
         )
         self.trace.append(moment)
         return moment
 
     def lost(self) -> list[str]:
         """Guests whose process has ended."""
-        return [name for name, guest in self.guests.items() if not self.libvirtd.pid_folder.joinpath(f"{guest.name}.pid").exists()]
+        return list(self.guests.keys() - self.host.pids().keys())
 
     def destroy(self) -> None:
         """End all guests."""
-        with suppress(Exception):  # whatever state they are in: libvirtd's end is theirs, too
-            self._lab.destroy_all()
+        with suppress(Exception):  # whatever state they are in: the host's end is theirs, too
+            self.host.destroy_all()
 
 
 def _heard(listener: Listener) -> bool:
     listener.listen(time.monotonic())
     return bool(listener.heard)
-
-
-def sizes(connection: Any) -> dict[str, float]:
-    """MiB that the balloons leave guests; libvirt knows without asking them."""
-    found = {}
-    with suppress(Exception):  # libvirtd may be away
-        for domain in connection.listAllDomains():
-            found[domain.name().removeprefix(PREFIX)] = domain.info()[2] / 1024
-    return found
 
 
 def favour(pid: int) -> None:
@@ -235,8 +216,7 @@ def run(
     name: str,
     mix: Mix,
     manager: Manager,
-    libvirtd: PrivateLibvirtd,
-    image: GuestImage,
+    host: GuestHost,
     folder: Path,
     told: Callable[[str], None],
     deaf: bool,
@@ -245,12 +225,12 @@ def run(
 
     :param deaf: go on taking memory when the manager says that it wants no more to be taken
     """
-    squeeze = Squeeze(mix, libvirtd, image, folder)
+    squeeze = Squeeze(mix, host, folder)
     told(f"{name}, {manager.title}: starting {mix.count} guests")
     try:
         squeeze.start()
         squeeze.settle()
-        with at_work(manager, Where(libvirtd.uri, libvirtd.pid_folder, folder)) as running, squeeze.ramp():
+        with at_work(manager, Where(host, folder)) as running, squeeze.ramp():
             ksmd = ksmd_seconds()
             cpu = running.cpu_seconds
             ended = until_something_gives(squeeze, running, told, deaf)
@@ -269,16 +249,13 @@ def run(
 
 def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[str], None], deaf: bool) -> str:
     """Follow the ramp; why it is over."""
-    import libvirt  # type: ignore[import-untyped]  # it has no types
-
     protocol = squeeze.mix.protocol
-    connection = libvirt.open(squeeze.libvirtd.uri)
     refused_since = harmed_since = None
     due = squeeze.began
     while True:
         due += 1.0
         time.sleep(max(0.0, due - time.monotonic()))
-        moment = squeeze.look(connection, running.says, inside=len(squeeze.trace) % INSIDE_SECONDS == 0)
+        moment = squeeze.look(running.says, inside=len(squeeze.trace) % INSIDE_SECONDS == 0)
         if len(squeeze.trace) % 30 == 0:
             told(_line(moment))
         if moment.kills:

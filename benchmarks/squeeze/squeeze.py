@@ -1,6 +1,7 @@
 """The squeeze: how much of the host's memory can be taken before real guests suffer, under one manager or another.
 
     python benchmarks/squeeze/squeeze.py run [MIX …] [--managers NAME …] [--runs 3]   runs what has not been run yet, one after the other
+    python benchmarks/squeeze/squeeze.py run [MIX …] --on qemu                        the same guests, started without libvirt
     python benchmarks/squeeze/squeeze.py simulate [MIX …]                             the same mixes on the simulated host
     python benchmarks/squeeze/squeeze.py faults                                       what goes wrong during a squeeze, under mom
     python benchmarks/squeeze/squeeze.py still [MIX]                                  whether mom keeps still where nothing changes
@@ -32,14 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import one_run  # only found from here on
 import squeeze_report  # as above
+from guest_hosts import HOSTS, REAL, LibvirtHost, by_libvirt  # as above
 from managers import MANAGERS  # as above
 from merit import Moment  # as above
 from mixes import FAULTS, Mix, read_mixes  # as above
 
-sys.path.insert(0, str(one_run.REAL))
+sys.path.insert(0, str(REAL))
 
-from guest_image import GuestImage, build, cache_folder  # as above
-from private_libvirtd import PrivateLibvirtd  # as above
+from guest_image import build  # as above
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAUSE_SECONDS = 8.0
@@ -84,9 +85,13 @@ def locked(path: Path | None) -> Iterator[None]:
         yield
 
 
-def done(runs: Sequence[Mapping[str, Any]], wished: tuple[str, str, bool, int | None], label: str) -> int:
-    """How many runs there are of that mix, manager, deafness and floor; without a label, whatever their labels."""
-    return sum((one["mix"], one["manager"], one["deaf"], one.get("floor")) == wished and label in {"", one["label"]} for one in runs)
+def done(runs: Sequence[Mapping[str, Any]], wished: tuple[str, str, bool, int | None, str], label: str) -> int:
+    """How many runs there are of that mix, manager, deafness, floor and host; without a label, whatever their labels."""
+
+    def what(one: Mapping[str, Any]) -> tuple[str, str, bool, int | None, str]:
+        return one["mix"], one["manager"], one["deaf"], one.get("floor"), one.get("on", "libvirt")
+
+    return sum(what(one) == wished and label in {"", one["label"]} for one in runs)
 
 
 def run_all(options: argparse.Namespace) -> None:
@@ -96,25 +101,24 @@ def run_all(options: argparse.Namespace) -> None:
         os.nice(one_run.NICE)
         one_run.favour(os.getpid())
     image = build()
-    wished = ((name, number, manager) for name in options.mixes or mixes for number in range(options.runs) for manager in options.managers)
+    managers = [name for name in options.managers if options.on == "libvirt" or not MANAGERS[name].by_libvirt]
+    wished = ((name, number, manager) for name in options.mixes or mixes for number in range(options.runs) for manager in managers)
     for name, number, manager in wished:
-        if done(kept(options.results), (name, manager, options.deaf, options.floor), options.label) > number:
+        if done(kept(options.results), (name, manager, options.deaf, options.floor, options.on), options.label) > number:
             continue
         mix = mixes[name] if options.floor is None else mixes[name].with_floor(options.floor)
         with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
             where = Path(folder) if options.keep is None else options.keep / f"{name}.{manager}.{time.time():.0f}"
             where.mkdir(parents=True, exist_ok=True)
-            libvirtd = PrivateLibvirtd(cache_folder())
             try:
-                libvirtd.start()
-                result, trace = one_run.run(name, mix, MANAGERS[manager], libvirtd, image, where, told, options.deaf)
+                with HOSTS[options.on](image) as host:
+                    result, trace = one_run.run(name, mix, MANAGERS[manager], host, where, told, options.deaf)
             except (RuntimeError, AssertionError) as error:
                 told(f"{name}, {manager}: {error}")
                 continue
-            finally:
-                libvirtd.stop()
-            floor = {} if options.floor is None else {"floor": options.floor}
-            keep(options.results, {**result, **floor, "label": options.label}, trace)
+            apart = {} if options.floor is None else {"floor": options.floor}
+            apart |= {} if options.on == "libvirt" else {"on": options.on}
+            keep(options.results, {**result, **apart, "label": options.label}, trace)
         told(
             f"{name}, {manager}: {result['ended']} at {result['seconds']} s, taken {result['taken']} MiB, work {result['work']:.3f}, "
             f"worst burst {result['burst_worst']} s"
@@ -126,8 +130,8 @@ def break_things(options: argparse.Namespace) -> None:
     """All faults, one after the other, during one squeeze; what was kept of an earlier time is replaced."""
     import faults
 
-    with host_of_guests(options.lock) as (libvirtd, image, folder):
-        found = faults.run(read_mixes()[FAULTS], libvirtd, image, folder, told)
+    with host_of_guests(options.lock) as (host, folder):
+        found = faults.run(read_mixes()[FAULTS], host, folder, told)
     replace(options.results / "faults.jsonl", found)
     print(squeeze_report.faults_table(found))
 
@@ -136,27 +140,22 @@ def keep_still(options: argparse.Namespace) -> None:
     """Ten minutes in which nothing changes; what was kept of that mix is replaced."""
     import still
 
-    with host_of_guests(options.lock) as (libvirtd, image, folder):
-        found = still.run(options.mix, squeezed()[options.mix], libvirtd, image, folder, told)
+    with host_of_guests(options.lock) as (host, folder):
+        found = still.run(options.mix, squeezed()[options.mix], host, folder, told)
     path = options.results / "still.jsonl"
     replace(path, [*(one for one in squeeze_report.results_in(path) if one["mix"] != options.mix), found])
     print(squeeze_report.still_text([found]))
 
 
 @contextmanager
-def host_of_guests(lock: Path | None) -> Iterator[tuple[PrivateLibvirtd, GuestImage, Path]]:
-    """A libvirtd, what guests boot from, and a folder, with the precedence that guests have."""
+def host_of_guests(lock: Path | None) -> Iterator[tuple[LibvirtHost, Path]]:
+    """A libvirtd that guests are started by, and a folder, with the precedence that guests have."""
     with suppress(PermissionError):
         os.nice(one_run.NICE)
         one_run.favour(os.getpid())
     image = build()
-    with locked(lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
-        libvirtd = PrivateLibvirtd(cache_folder())
-        try:
-            libvirtd.start()
-            yield libvirtd, image, Path(folder)
-        finally:
-            libvirtd.stop()
+    with locked(lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder, by_libvirt(image) as host:
+        yield host, Path(folder)
 
 
 def replace(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
@@ -189,7 +188,7 @@ def simulate(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     """Tables and pictures."""
     mixes, everything = squeezed(), kept(options.results)
-    runs = [run for run in everything if "floor" not in run]
+    runs = [run for run in everything if "floor" not in run and "on" not in run]
     chosen = [run for run in runs if not options.label or run["manager"] != "mom" or run["label"] == options.label]
     known = {name: squeeze_report.bounds(options.results, chosen, name, mix.protocol) for name, mix in mixes.items()}
     parts = {
@@ -197,6 +196,7 @@ def report(options: argparse.Namespace) -> None:
         "bursty": squeeze_report.main_table(chosen, "bursty", known["bursty"]),
         "needs": squeeze_report.needs_text(known["bursty"], mixes["bursty"].protocol),
         "mixes": squeeze_report.mixes_table(chosen, mixes, known),
+        "hosts": squeeze_report.hosts_table([run for run in everything if "floor" not in run], mixes),
         "refusal": squeeze_report.refusal_text([run for run in everything if "floor" in run]),
         "order": squeeze_report.order_table(chosen, list(squeeze_report.results_in(options.results / "simulated.jsonl")), mixes),
         "still": squeeze_report.still_text(list(squeeze_report.results_in(options.results / "still.jsonl"))),
@@ -219,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
     run.add_argument("--managers", nargs="+", choices=list(MANAGERS), default=[name for name in MANAGERS if name != "mom-asked"])
     run.add_argument("--runs", type=int, default=1, help="of each")
+    run.add_argument("--on", choices=list(HOSTS), default="libvirt", help="what starts the guests; told apart (default: %(default)s)")
     run.add_argument("--deaf", action="store_true", help="go on taking memory when mom says that no more should be taken")
     run.add_argument("--floor", type=int, metavar="MIB", help="go on down to so little, to see who refuses; told apart")
     run.add_argument("--label", default="", help="kept with the results, such as a version; what was run without it is run again")

@@ -179,6 +179,24 @@ def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[st
     return table(["mix", "guests, sold", *(MANAGERS[name].title for name in names), NEEDED], rows)
 
 
+def hosts_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
+    """mom on guests of libvirt and on guests that QEMU was started for by itself, side by side: the last runs of the same mix."""
+    rows = []
+    for mix in mixes:
+        mine = of(runs, mix, "mom")
+        alone = [run for run in mine if run.get("on") == "qemu"]
+        # Only runs of the same version say anything of the difference.
+        libvirts = [run for run in mine if "on" not in run and run["label"] in {one["label"] for one in alone}]
+        for name, some in (("libvirt", libvirts), ("QEMU alone", alone)):
+            if some:
+                taken = [run["taken"] for run in some]
+                bursts = (figure([run["burst_worst"] for run in some], 1), figure([run["burst"] for run in some], 1))
+                cpu = figure([run["manager_cpu_percent"] for run in some], 2)
+                rows.append([f"`{mix}`", name, str(len(some)), figure(taken), ends(some), *bursts, cpu])
+    heading = ["mix", "guests of", "runs", "taken, MiB", "ended by", "worst burst growth, s", "mean", "mom's CPU, % of one"]
+    return table(heading, rows) if rows else "No run without libvirt is kept yet."
+
+
 def order_table(runs: Sequence[Run], simulated: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
     """Real and simulated side by side, and in how many pairs of managers the simulator has the same one ahead."""
     names = [name for name in MANAGERS if any(run["manager"] == name for run in simulated)]

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from guest_hosts import GuestHost
 from managers import MANAGERS, Where, applied, at_work
 from mixes import Mix
 from one_run import Squeeze, described, mean
@@ -25,23 +26,20 @@ PATIENCE_SECONDS = 600.0
 """Guests that always find more to give by then never leave the host short of memory."""
 
 
-def run(name: str, mix: Mix, libvirtd: Any, image: Any, folder: Path, told: Callable[[str], None]) -> dict[str, Any]:
+def run(name: str, mix: Mix, host: GuestHost, folder: Path, told: Callable[[str], None]) -> dict[str, Any]:
     """Take memory until the host is short of it, hold, and count what mom does then; as JSON."""
-    import libvirt  # type: ignore[import-untyped]  # it has no types
-
-    squeeze = Squeeze(mix, libvirtd, image, folder)
+    squeeze = Squeeze(mix, host, folder)
     told(f"starting {mix.count} guests")
     try:
         squeeze.start()
         squeeze.settle()
-        where = Where(libvirtd.uri, libvirtd.pid_folder, folder)
+        where = Where(host, folder)
         with at_work(MANAGERS["mom-asked"], where) as running, squeeze.ramp(RAMP_MIB_S):
-            connection = libvirt.open(libvirtd.uri)
             held, patience = 0.0, time.monotonic() + PATIENCE_SECONDS
             while held < SETTLE_SECONDS:
                 if time.monotonic() > patience:
                     raise RuntimeError(f"the host is not left with {LEAST_MIB} to {MOST_MIB} MiB within {PATIENCE_SECONDS:.0f} s")
-                moment = squeeze.look(connection, running.says)
+                moment = squeeze.look(running.says)
                 if moment.available < (MOST_MIB if held else LEAST_MIB):
                     squeeze.hold_file.touch()
                     held += 1
@@ -52,7 +50,7 @@ def run(name: str, mix: Mix, libvirtd: Any, image: Any, folder: Path, told: Call
             told(f"  taken {moment.taken:.0f} MiB, available {moment.available:.0f} MiB, {moment.says}")
             begin, before, first = time.monotonic(), applied(where.socket), len(squeeze.trace)
             while time.monotonic() - begin < STILL_SECONDS:
-                squeeze.look(connection, running.says)
+                squeeze.look(running.says)
                 time.sleep(1)
             trace = squeeze.trace[first:]
             changes = sum(size != after.sizes.get(guest) for before, after in pairwise(trace) for guest, size in before.sizes.items())

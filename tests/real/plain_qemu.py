@@ -15,6 +15,9 @@ from typing import Any
 from guest_image import GuestImage
 from real_guests import eventually
 
+BALLOON = "/machine/peripheral/balloon0"
+"""Where QEMU has a guest's balloon."""
+
 
 class PlainGuest:
     """One QEMU process."""
@@ -25,12 +28,17 @@ class PlainGuest:
         self.uuid = identity
         self.monitor = folder / f"{name}.qmp"
         self.second = folder / f"{name}.second"
-        self._log = folder / f"{name}.log"
+        self.log = folder / f"{name}.log"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self.process.pid
 
     @property
     def printed(self) -> str:
         """All that it has printed."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def wait_until_up(self) -> None:
         """Wait until its kernel has handed over."""
@@ -48,7 +56,7 @@ class PlainGuest:
     @property
     def period(self) -> int:
         """Every how many seconds it is asked for statistics."""
-        return int(self.ask("qom-get", path="/machine/peripheral/balloon0", property="guest-stats-polling-interval"))
+        return int(self.ask("qom-get", path=BALLOON, property="guest-stats-polling-interval"))
 
 
 def ask(monitor: Path, command: str, **arguments: object) -> tuple[Any, float]:
@@ -93,9 +101,10 @@ class PlainHost:
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", f"console=ttyS0 quiet {arguments}",
             "-serial", f"file:{self.folder}/{name}.log", "-device", "virtio-balloon-pci,id=balloon0",
             "-qmp", f"unix:{self.folder}/{name}.second,server=on,wait=off",
+            "-pidfile", f"{self.folder}/{name}.pid",
             *(options or ("-m", str(mib))),
         ]  # fmt: skip
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # as other programs start guests
         guest = PlainGuest(process, name, identity, self.folder)
         self._guests.append(guest)
         eventually(f"{name} has a monitor", guest.second.exists)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import squeeze_report
 from faults import Scene
+from guest_hosts import LibvirtHost
 from guests_told import Listener, lines, quantile, work
 from managers import Running, applied_in, could_be_reserved, state_in
 from merit import Moment, spread, taken_at_work
@@ -180,7 +181,7 @@ def test_a_guest_is_known_again_when_its_statistics_are_fresh_and_it_can_be_resi
     columns = ["id", "name", "blocked", "mem_usable", "stats_age"]
     status = {"guests": {"columns": columns, "rows": [["u1", "momtest-a", blocked, usable, age]]}}
     squeeze = SimpleNamespace(guests={"a": SimpleNamespace(name="momtest-a"), "b": SimpleNamespace(name="momtest-b")})
-    scene = Scene(cast("Squeeze", squeeze), cast("Running", Says(status)), None, print)
+    scene = Scene(cast("Squeeze", squeeze), cast("Running", Says(status)), cast("LibvirtHost", None), print)
     assert scene.knows("a") is known
     assert not scene.knows("b"), "mom knows of no such guest"
 

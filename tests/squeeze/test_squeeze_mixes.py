@@ -72,11 +72,29 @@ def test_the_mix_for_faults_is_not_squeezed_by_itself(capsys: pytest.CaptureFixt
 
 def test_a_run_that_was_done_is_not_repeated_unless_it_was_done_under_another_label() -> None:
     runs = [{"mix": "fast", "manager": "mom", "deaf": False, "label": "1.0"}, {"mix": "fast", "manager": "pve", "deaf": False, "label": ""}]
-    assert done(runs, ("fast", "mom", False, None), "") == 1
-    assert done(runs, ("fast", "mom", False, None), "1.0") == 1
-    assert done(runs, ("fast", "mom", False, None), "1.1") == 0
-    assert done(runs, ("fast", "mom", True, None), "1.0") == 0
-    assert done(runs, ("fast", "mom", False, 150), "") == 0, "with another floor it is another thing"
+    assert done(runs, ("fast", "mom", False, None, "libvirt"), "") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt"), "1.0") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt"), "1.1") == 0
+    assert done(runs, ("fast", "mom", True, None, "libvirt"), "1.0") == 0
+    assert done(runs, ("fast", "mom", False, 150, "libvirt"), "") == 0, "with another floor it is another thing"
+    assert done(runs, ("fast", "mom", False, None, "qemu"), "") == 0, "without libvirt, too"
+    assert done([{**runs[0], "on": "qemu"}], ("fast", "mom", False, None, "qemu"), "") == 1
+
+
+def test_runs_without_libvirt_stand_beside_those_of_the_same_version_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = {
+        "mix": "fast", "manager": "mom", "deaf": False, "label": "1.0", "ended": "host exhausted", "seconds": 230, "taken": 6000,
+        "kills": 0, "burst_worst": 0.4, "burst": 0.3, "manager_cpu_percent": 0.5, "work": 1.0, "p99_ms": 20, "swap": 0,
+        "burst_worst_unsqueezed": 0.3, "burst_unsqueezed": 0.3, "p99_ms_unsqueezed": 10,
+        "host": {"cpus": 2, "memory_gib": 24, "kernel": "6", "guests": "software emulation"},
+    }  # fmt: skip
+    runs = [run, run | {"label": "0.9", "taken": 5123}, run | {"on": "qemu", "taken": 6051, "burst_worst": 0.7}]
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in runs))
+    main(["report", "--results", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "| `fast` | libvirt | 1 | 6,000 | host exhausted at 230 s | 0.4 | 0.3 | 0.50 |" in told
+    assert "| `fast` | QEMU alone | 1 | 6,051 | host exhausted at 230 s | 0.7 | 0.3 | 0.50 |" in told
+    assert told.count("6,051") == 1, "it is in none of the other tables"
 
 
 def test_runs_below_the_floor_stand_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

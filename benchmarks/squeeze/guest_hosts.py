@@ -1,0 +1,298 @@
+"""What guests that are squeezed are started by, and asked through: libvirt, or nothing but QEMU. Both start the same guests."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Protocol
+
+REAL = Path(__file__).resolve().parents[2] / "tests" / "real"
+sys.path.insert(0, str(REAL))
+
+from guest_image import GuestImage, cache_folder  # noqa: E402  # only found from here on
+from plain_qemu import BALLOON, PlainGuest, PlainHost  # noqa: E402  # as above
+from private_libvirtd import PREFIX, PrivateLibvirtd  # noqa: E402  # as above
+from real_guests import Lab, RealGuest, disk  # noqa: E402  # as above
+
+PERIOD_SECONDS: Final = 2
+"""Guests are asked so often for statistics, whoever else wants them."""
+
+ANSWER_SECONDS: Final = 0.5
+"""A guest that does not answer within this is left out of what is seen in this second."""
+
+KIB_PER_MIB: Final = 1024
+
+Record = Mapping[str, int]
+"""What is known of a guest's balloon, by libvirt's names (`balloon.current`), in KiB; `balloon.last-update` in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """MiB of nothing on a disk, and how many reads a second it does at most; 0: as fast as it is."""
+
+    mib: int
+    reads_per_second: int = 0
+
+
+class StartedGuest(Protocol):
+    """A guest: its name for mom, and the file with what it prints."""
+
+    name: str
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Its QEMU process."""
+
+
+class GuestHost(Protocol):
+    """Starts guests, and knows of their balloons what can be known without asking the guests."""
+
+    pid_folder: Path
+    """Holds a file NAME.pid for each guest."""
+
+    @property
+    def uri(self) -> str:
+        """How libvirt is reached; empty where there is none."""
+
+    @property
+    def plugin(self) -> Mapping[str, object]:
+        """The plugin of mom that finds these guests, with its settings, as in mom's YAML file."""
+
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None) -> StartedGuest:
+        """Start a guest with these arguments for its kernel."""
+
+    def records(self) -> dict[str, Record]:
+        """What is known of each guest's balloon, by the name that it was started by; nothing of guests that cannot be asked now."""
+
+    def sizes(self) -> dict[str, float]:
+        """MiB that the balloons leave guests."""
+
+    def pids(self) -> dict[str, int]:
+        """The processes of the guests that run."""
+
+    def destroy_all(self) -> None:
+        """End all guests."""
+
+
+class LibvirtHost:
+    """Guests of a libvirtd of their own."""
+
+    def __init__(self, libvirtd: PrivateLibvirtd, image: GuestImage) -> None:
+        self.libvirtd = libvirtd
+        self.pid_folder = libvirtd.pid_folder
+        self._lab = Lab(libvirtd, image)
+        self._connection: Any = None
+
+    @property
+    def uri(self) -> str:
+        """See `GuestHost`."""
+        return self.libvirtd.uri
+
+    @property
+    def plugin(self) -> Mapping[str, object]:
+        """See `GuestHost`."""
+        return {"libvirt": {"uri": self.uri, "pid_directory": str(self.pid_folder)}}
+
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None) -> RealGuest:
+        """See `GuestHost`."""
+        return self._lab.start(name, mib=mib, period=PERIOD_SECONDS, devices=self._disk(name, disk), arguments=arguments)
+
+    def _disk(self, name: str, wanted: Disk | None) -> str:
+        return "" if wanted is None else disk(self._lab, name, wanted.mib, reads_per_second=wanted.reads_per_second)
+
+    def records(self) -> dict[str, Record]:
+        """See `GuestHost`; one question to libvirt, which asks no guest."""
+        import libvirt  # type: ignore[import-untyped]  # it has no types
+
+        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        found: dict[str, Record] = {}
+        with self._connected() as connection:
+            for domain, record in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, flags):
+                found[domain.name().removeprefix(PREFIX)] = record
+        return found
+
+    def sizes(self) -> dict[str, float]:
+        """See `GuestHost`; libvirt knows them without asking."""
+        found = {}
+        with self._connected() as connection:
+            for domain in connection.listAllDomains():
+                found[domain.name().removeprefix(PREFIX)] = domain.info()[2] / KIB_PER_MIB
+        return found
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """A connection, a new one where the last failed: libvirtd may be away, and may have been restarted."""
+        import libvirt
+
+        try:
+            if self._connection is None:
+                self._connection = libvirt.open(self.uri)
+            yield self._connection
+        except libvirt.libvirtError:
+            self._connection = None
+
+    def pids(self) -> dict[str, int]:
+        """See `GuestHost`."""
+        found = {}
+        for file in self.pid_folder.glob("*.pid"):
+            with suppress(OSError, ValueError):  # the guest may come or go right now
+                found[file.stem.removeprefix(PREFIX)] = int(file.read_text())
+        return found
+
+    def destroy_all(self) -> None:
+        """See `GuestHost`."""
+        self._lab.destroy_all()
+
+
+@dataclass
+class _Monitor:
+    """A connection to a monitor that is kept: nothing but the squeeze uses it."""
+
+    sock: socket.socket
+    maximum_kib: int
+    rest: bytes = b""
+    asked: int = 0
+    answers: dict[int, Any] = field(default_factory=dict)
+
+    def ask(self, command: str, **arguments: object) -> int:
+        """Ask, and give the number of the question."""
+        self.asked += 1
+        self.sock.sendall(json.dumps({"execute": command, "arguments": arguments, "id": self.asked}).encode() + b"\n")
+        return self.asked
+
+    def answer(self, number: int) -> Any:
+        """What it returned; raises `OSError` where it does not in time."""
+        while number not in self.answers:
+            data = self.sock.recv(65536)
+            if not data:
+                raise ConnectionError("the guest has ended")
+            *lines, self.rest = (self.rest + data).split(b"\n")
+            for told in map(json.loads, filter(None, map(bytes.strip, lines))):
+                if "id" in told:
+                    self.answers[told["id"]] = told.get("return")
+        found = self.answers.pop(number)
+        self.answers.clear()  # what came too late is of an earlier second
+        return found
+
+
+class QemuHost:
+    """Guests that QEMU is started for by itself. Each has a monitor for mom, and a second one, which is the squeeze's."""
+
+    uri = ""
+
+    def __init__(self, folder: Path, image: GuestImage) -> None:
+        self.pid_folder = folder
+        self._host = PlainHost(folder, image)
+        self._guests: dict[str, PlainGuest] = {}
+        self._monitors: dict[str, _Monitor] = {}
+
+    @property
+    def plugin(self) -> Mapping[str, object]:
+        """See `GuestHost`."""
+        return {"qemu": {"sockets": [f"{self.pid_folder}/*.qmp"]}}
+
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None) -> PlainGuest:
+        """See `GuestHost`."""
+        # As libvirt starts them: what a process needs beside its guest's memory is part of what is measured.
+        options = ["-machine", "pc,usb=off,dump-guest-core=off,memory-backend=pc.ram", "-accel", "tcg", "-cpu", "qemu64", "-m", str(mib)]
+        options += ["-object", f"memory-backend-ram,id=pc.ram,size={mib}M", "-no-user-config", "-rtc", "base=utc", "-boot", "strict=on"]
+        guest = self._host.start(name, arguments=arguments, options=[*options, *self._drive(name, disk)])
+        self._guests[name] = guest
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(ANSWER_SECONDS * 20)
+        sock.connect(str(guest.second))
+        monitor = self._monitors[name] = _Monitor(sock, mib * KIB_PER_MIB)
+        monitor.answer(monitor.ask("qmp_capabilities"))
+        monitor.answer(monitor.ask("qom-set", path=BALLOON, property="guest-stats-polling-interval", value=PERIOD_SECONDS))
+        sock.settimeout(ANSWER_SECONDS)
+        return guest
+
+    def _drive(self, name: str, wanted: Disk | None) -> list[str]:
+        if wanted is None:
+            return []
+        path = self.pid_folder / f"{name}.raw"
+        with path.open("wb") as file:
+            file.truncate(wanted.mib << 20)
+        speed = f",throttling.iops-read={wanted.reads_per_second}" if wanted.reads_per_second else ""
+        return ["-drive", f"file={path},format=raw,if=none,id=disk,cache=none{speed}", "-device", "virtio-blk-pci,drive=disk"]
+
+    def records(self) -> dict[str, Record]:
+        """See `GuestHost`."""
+        sizes = self._answers("query-balloon")
+        statistics = self._answers("qom-get", path=BALLOON, property="guest-stats")
+        return {name: _record(sizes[name], statistics[name], self._monitors[name].maximum_kib) for name in sizes.keys() & statistics.keys()}
+
+    def sizes(self) -> dict[str, float]:
+        """See `GuestHost`."""
+        return {name: told["actual"] / (1 << 20) for name, told in self._answers("query-balloon").items()}
+
+    def _answers(self, command: str, **arguments: object) -> dict[str, Any]:
+        """What all monitors answer that do so: all are asked before the first answer is waited for."""
+        numbers, found = {}, {}
+        for name, monitor in self._monitors.items():
+            with suppress(OSError):  # the guest has ended, or hangs
+                numbers[name] = monitor.ask(command, **arguments)
+        for name, number in numbers.items():
+            with suppress(OSError):  # as above
+                told = self._monitors[name].answer(number)
+                if told is not None:
+                    found[name] = told
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """See `GuestHost`."""
+        return {name: guest.pid for name, guest in self._guests.items() if guest.process.poll() is None}
+
+    def destroy_all(self) -> None:
+        """See `GuestHost`."""
+        for monitor in self._monitors.values():
+            monitor.sock.close()
+        self._host.destroy_all()
+
+
+_UNKNOWN: Final = (1 << 64) - 1
+_NAMES: Final = {"unused": "stat-free-memory", "available": "stat-total-memory", "usable": "stat-available-memory"}
+
+
+def _record(balloon: Mapping[str, int], told: Mapping[str, Any], maximum_kib: int) -> Record:
+    """A guest's balloon by libvirt's names, from what QEMU says in bytes."""
+    found = {"balloon.current": balloon["actual"] // KIB_PER_MIB, "balloon.maximum": maximum_kib}
+    for name, theirs in _NAMES.items():
+        if told["stats"].get(theirs, _UNKNOWN) != _UNKNOWN:
+            found[f"balloon.{name}"] = told["stats"][theirs] // KIB_PER_MIB
+    if told["last-update"]:
+        found["balloon.last-update"] = told["last-update"]
+    return found
+
+
+@contextmanager
+def by_libvirt(image: GuestImage) -> Iterator[LibvirtHost]:
+    """A libvirtd from here to the end of the block."""
+    libvirtd = PrivateLibvirtd(cache_folder())
+    try:
+        libvirtd.start()
+        yield LibvirtHost(libvirtd, image)
+    finally:
+        libvirtd.stop()
+
+
+@contextmanager
+def by_qemu(image: GuestImage) -> Iterator[QemuHost]:
+    """A folder for monitors from here to the end of the block; no libvirtd is started."""
+    with TemporaryDirectory(prefix="mom-squeeze-qemu-", dir="/tmp") as folder:
+        host = QemuHost(Path(folder), image)
+        try:
+            yield host
+        finally:
+            host.destroy_all()
+
+
+HOSTS: Final[Mapping[str, Callable[[GuestImage], AbstractContextManager[GuestHost]]]] = {"libvirt": by_libvirt, "qemu": by_qemu}
+"""How guests can be started, by name."""
