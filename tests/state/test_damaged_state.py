@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hostile_state import files
 from state_contents import BOOT, CONTENTS, GUEST
 
 from mom_cli.status_file import read_status
-from mom_core import Clock, Engine, MomError, PluginContext, PolicyTexts, Report, StateFile, load_config
+from mom_core import Clock, Engine, MomError, PluginContext, PolicyTexts, Report, StateError, StateFile, load_config
 from mom_core.cli.supervision import IN_FORCE, config_as_left
 from mom_core.lock import holder
+from mom_core.state_files import LaterVersionError
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
@@ -27,6 +31,8 @@ BESIDE: Final[Mapping[str, Any]] = {
     "fleet/group.json": {"group": "g1", "revision": 3, "record": {"policies": {"60_fleet_a": "(defvar a 1)"}, "parameters": {"a": 1.0}}},
 }
 """The same, of plugins that cannot be set up beside those."""
+
+HOSTILE: Final = Path(__file__).with_name("hostile_state.py")
 
 ROUNDS: Final = 40
 """Starts of mom, in each of which every file is damaged in another way."""
@@ -163,6 +169,27 @@ def test_the_files_of_these_tests_are_those_of_mom(world: World) -> None:
     assert not list(world.state.rglob("*.damaged-*"))
     for path in world.state.rglob("*.json"):
         assert path.read_bytes().startswith(b'{"state":"'), f"{path} is no file of state"
+
+
+def test_no_bit_of_any_file_changes_and_no_byte_is_missing_without_notice(tmp_path: Path) -> None:
+    for name, file in files(tmp_path).items():
+        whole = written(tmp_path, name, CONTENTS[name])
+        assert file.decoded(whole) is not None
+        damaged = [whole[:length] for length in range(len(whole))]
+        for place in range(len(whole)):
+            damaged += [whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :] for bit in range(8)]
+        for one in damaged:
+            with pytest.raises(StateError, match="is damaged") as caught:
+                file.decoded(one)
+            assert not isinstance(caught.value, LaterVersionError), f"{name}: a version that has changed is no later version"
+
+
+def test_rubbish_for_which_a_right_checksum_vouches_is_refused_soon_and_in_little_memory(tmp_path: Path) -> None:
+    made = subprocess.run([sys.executable, HOSTILE, tmp_path], capture_output=True, timeout=300, check=True)
+    found = json.loads(made.stdout)
+    assert {name.partition(": ")[0] for name in found["seconds"]} == CONTENTS.keys()
+    assert max(found["seconds"].values()) < 2
+    assert found["mebibytes"] < 256
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
 from mom_core.services.running_mom import EngineState
 from mom_core.settings import GuestSettings
-from mom_core.state_files import LARGEST_BYTES, StateFile
+from mom_core.state_files import LARGEST_BYTES, MOST_VALUES, StateFile
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -150,6 +150,7 @@ class PluginContext:
         loss: str = "",
         version: int = 1,
         largest: int = LARGEST_BYTES,
+        most_values: int = MOST_VALUES,
         mode: int = 0o640,
     ) -> StateFile[Content]:
         """A file of state of this plugin, in its folder below `state_directory`. What is wrong with it is reported by mom itself: as a
@@ -159,7 +160,17 @@ class PluginContext:
         """
         path = self.state_directory / self.name / name
         file = StateFile(
-            path, what, form, change=change, loss=loss, version=version, largest=largest, mode=mode, sets_aside=self.serves, log=self.log
+            path,
+            what,
+            form,
+            change=change,
+            loss=loss,
+            version=version,
+            largest=largest,
+            most_values=most_values,
+            mode=mode,
+            sets_aside=self.serves,
+            log=self.log,
         )
         self.state_files.append(file)
         return file

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final
 
-from pydantic import Field, TypeAdapter
+from pydantic import FailFast, Field, TypeAdapter
 
 from mom_core import PolicyChange, PolicyState, PolicyText
 
@@ -71,7 +71,7 @@ class KeptVersions:
 
     count: Annotated[int, Field(ge=0, lt=1 << 53)]
     texts: dict[str, str]
-    versions: list[KeptVersion]
+    versions: Annotated[list[KeptVersion], FailFast()]
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for a text that is not there."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import TypeAdapter
+from pydantic import FailFast, TypeAdapter
 
 from mom_core import LedgerEntry, StateError, StateFile
 from mom_plugins_sla.leaving.ladder import Stopped
@@ -16,7 +16,7 @@ from mom_plugins_sla.leaving.steps import Step
 FILE: Final = "stopped.json"
 WHAT: Final = "the file of guests that mom has stopped"
 LOSS: Final = "those that are saved or shut down stay so: start them by hand"
-FORM: Final = TypeAdapter(tuple[Stopped, ...])
+FORM: Final = TypeAdapter(Annotated[tuple[Stopped, ...], FailFast()])
 
 
 class Remembered:

@@ -1,0 +1,73 @@
+"""What it costs to read files of state whose checksum is right and whose content is rubbish, in a process of its own.
+
+python hostile_state.py FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from state_contents import CONTENTS
+
+from mom_core import Engine, StateError, StateFile, load_config
+from mom_core.ledger import Ledger
+
+
+def _entries(count: int) -> str:
+    return "{" + ",".join(f'"{number}":{{}}' for number in range(count)) + "}"
+
+
+BODIES: Final[Mapping[str, Callable[[], str]]] = {
+    "deep lists": lambda: "[" * 1_000_000,
+    "deep mappings": lambda: '{"a":' * 1_000_000,
+    "a huge number": lambda: "9" * 10_000_000,
+    "more than a float holds": lambda: "1e999",
+    "no number": lambda: "NaN",
+    "half a character": lambda: '"\\ud800"',
+    "many numbers": lambda: f"[{'0,' * 2_000_000}0]",
+    "many lists": lambda: f"[{'[],' * 2_000_000}0]",
+    "many mappings": lambda: f"[{'{},' * 2_000_000}0]",
+    "many entries": lambda: _entries(1_000_000),
+    "as many mappings as are read": lambda: f"[{'{},' * 99_000}0]",
+    "as many entries as are read": lambda: _entries(99_000),
+    "many versions": lambda: f'{{"count":1,"texts":{{}},"versions":[{"{}," * 90_000}{{}}]}}',
+}
+
+
+def files(folder: Path) -> Mapping[str, StateFile[Any]]:
+    """Those of a mom on a simulated host with all plugins that keep something, and mom's own."""
+    plugins = {"sim": {"guests": 1}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "leaving": {}, "policy": {"keep_changes": True}}
+    config = {"state_directory": str(folder), "run_directory": str(folder / "run"), "plugins": plugins}
+    with Engine(load_config(config)) as engine:
+        found = [file for plugin in engine.plugins.plugins for file in plugin.context.state_files]
+    return {str(file.path.relative_to(folder)): file for file in (*found, Ledger(folder / "ledger.json")._file)}
+
+
+def main(folder: Path) -> None:
+    """Read each, and print what became of it, and of how much memory."""
+    kept = files(folder)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    costs = {}
+    for name, file in kept.items():
+        if name not in CONTENTS:
+            continue
+        forger = StateFile(folder / name, "", lambda found: found, most_values=1 << 40)
+        for what, body in BODIES.items():
+            data = forger._framed(body()).encode()
+            began = time.process_time()
+            try:
+                file.decoded(data)
+            except StateError:
+                costs[f"{name}: {what}"] = time.process_time() - began
+    held = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+    json.dump({"seconds": costs, "mebibytes": held}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
