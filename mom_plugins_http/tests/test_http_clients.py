@@ -19,8 +19,10 @@ import pytest
 
 from mom_core import Address, listen
 from mom_plugins_http.client import Client
+from mom_plugins_http.held_bytes import HeldBytes
+from mom_plugins_http.routes import MOST_ARRIVING
+from mom_plugins_http.sending import PIECE
 from mom_plugins_http.server import accepted
-from mom_plugins_http.unread import PIECE, UnreadAnswers
 
 if TYPE_CHECKING:
     from conftest import Serve, Served
@@ -117,24 +119,63 @@ def test_what_clients_do_not_read_is_in_memory_once(serve: Serve, many_descripto
     assert grown < 200 * 4 * PIECE < 200 * len(whole) / 4
 
 
+CHECK = b"POST /v1/policy-check HTTP/1.1\r\nhost: mom\r\ncontent-type: application/json\r\n"
+
+
+def test_requests_that_do_not_arrive_whole_take_no_more_memory_than_is_meant_for_them(serve: Serve, many_descriptors: None) -> None:
+    served = serve(patience="60s", clients=256)
+    size = 4 << 20
+    lacking = CHECK + b"content-length: %d\r\n\r\n" % size + b" " * (size - 1)
+    before = resident_bytes()
+    with contextlib.ExitStack() as stuck:
+        for _ in range(100):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # those that have been sending for longest are ended
+                stuck.enter_context(connect(served.path)).sendall(lacking)
+        assert still_answers(served)
+        grown = resident_bytes() - before
+        checked = served.client.post("/v1/policy-check", json={"changes": {"60_x": "(+ 1 2)"}})
+        assert checked.json()["good"], "a client that sends all of it gets its answer"
+    assert grown < 4 * MOST_ARRIVING < 100 * size / 3
+
+
+def test_requests_that_wait_for_their_turn_are_not_ended_by_those_that_come_later() -> None:
+    held, ended = HeldBytes(100), []
+    waiting, stuck, new = (Body(size * b"x") for size in (60, 30, 30))
+    for name, body in (("waiting", waiting), ("stuck", stuck), ("new", new)):
+        held.begin(body, lambda name=name: ended.append(name))  # type: ignore[misc]  # mypy does not know the lambda's default
+        if body is waiting:
+            held.keep(body)
+        assert held.fits(body)
+    assert ended == ["stuck"]
+    large = Body(b"x" * 50)
+    held.begin(large, lambda: ended.append("large"))
+    assert not held.fits(large)
+    held.end(large)
+    held.end(waiting)
+    held.end(new)
+    assert held.size == 0
+
+
 class Body:
-    """What is being sent, as far as it is counted."""
+    """What is held, as far as it is counted."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
 
 
 def test_where_an_answer_does_not_fit_the_connections_end_that_have_taken_longest() -> None:
-    unread, ended = UnreadAnswers(100), []
+    unread, ended = HeldBytes(100), []
     shared = b"s" * 40
     for name, body in (("a", shared), ("b", shared), ("c", b"c" * 50)):
-        unread.begin(Body(body), lambda name=name: ended.append(name))  # type: ignore[arg-type, misc]  # it counts what has a body
+        unread.begin(one := Body(body), lambda name=name: ended.append(name))  # type: ignore[misc]  # as above
+        assert unread.fits(one)
     assert ended == []
     assert unread.size == 90
     last = Body(b"d" * 300)
-    unread.begin(last, lambda: ended.append("d"))  # type: ignore[arg-type]  # as above
+    unread.begin(last, lambda: ended.append("d"))
+    assert unread.fits(last)
     assert ended == ["a", "b", "c"], "the largest answer goes out where it is the only one"
-    unread.end(last)  # type: ignore[arg-type]  # as above
+    unread.end(last)
     assert unread.size == 0
 
 

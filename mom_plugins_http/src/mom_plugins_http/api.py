@@ -19,6 +19,7 @@ from mom_plugins_http.access import Peer, Right, Tokens
 from mom_plugins_http.admission_routes import CLASS, COUNT, MEMORY, AdmissionRoutes
 from mom_plugins_http.canary_routes import CanaryRoutes
 from mom_plugins_http.events import Events
+from mom_plugins_http.held_bytes import HeldBytes
 from mom_plugins_http.json_text import encoded
 from mom_plugins_http.log_levels import LogLevels
 from mom_plugins_http.openapi import description
@@ -30,9 +31,9 @@ from mom_plugins_http.protocol import UNKNOWN_PEER, ClientLimits
 from mom_plugins_http.refusals import RefusalLog
 from mom_plugins_http.report_routes import ReportRoutes
 from mom_plugins_http.reservation_routes import ReservationRoutes
-from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, ApiCall, Parameter, Route
+from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, MOST_ARRIVING, POINTS, ApiCall, Parameter, Route
+from mom_plugins_http.sending import PIECE, Sending
 from mom_plugins_http.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
-from mom_plugins_http.unread import PIECE, Sending, UnreadAnswers
 
 _POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
 
@@ -328,7 +329,7 @@ class Api:
         self._reports = reports
         self._refusals = RefusalLog(context.log)
         self._page_keys = PageKeys(page_socket)
-        self._unread = UnreadAnswers()
+        self._arriving, self._unread = HeldBytes(MOST_ARRIVING), HeldBytes()
         self.routes = [
             *routes(reports, policies, reservations, admission, listening, self._describe),
             *LogLevels(context).routes(),
@@ -350,8 +351,12 @@ class Api:
     async def _answer(self, route: Route, request: Request) -> Response:
         try:
             peer = self._admit(request, route)
-            call = ApiCall(request, peer, route.query(request.url.query), self._limits.body, self._limits.patience)
-            return self._in_pieces(await route.run(call), request)
+            query = route.query(request.url.query)
+            call = ApiCall(request, peer, query, self._limits.body, self._limits.patience, self._arriving)
+            try:
+                return self._in_pieces(await route.run(call), request)
+            finally:
+                self._arriving.end(call.arriving)
         except ProblemError as error:
             return error.response()
         except Exception:  # a mistake of ours must not take the server along, nor tell a client how mom is made

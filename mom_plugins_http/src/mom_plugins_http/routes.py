@@ -14,12 +14,16 @@ from starlette.responses import Response
 
 from mom_core import Value, printable
 from mom_plugins_http.access import Peer, Right
+from mom_plugins_http.held_bytes import HeldBytes
 from mom_plugins_http.problems import ProblemError
 
 MOST_ITEMS: Final = 1000
 """Items of a page."""
 
 USUAL_ITEMS: Final = 100
+
+MOST_ARRIVING: Final = 32 << 20
+"""Bytes of requests' bodies that are in memory together: a few of the largest that are allowed."""
 
 _DRAINED: Final = 16 << 20
 """Bytes of a refused body that are read and dropped, so that the client gets to read why."""
@@ -68,15 +72,27 @@ FIELD: Final = Parameter("field", "The field; without it, balloon_cur.")
 POINTS: Final = Parameter("limit", "How many cycles, the newest.", "integer", 1, 120, 60)
 
 
+class Arriving:
+    """A request's body, as far as it has arrived."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+
+
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """A request that may be answered: who sent it, and what it asks, checked against the route."""
+    """A request that may be answered: who sent it, and what it asks, checked against the route.
+
+    `held` counts its body, from the first byte until it is answered, together with those of all other requests.
+    """
 
     request: Request
     peer: Peer
     query: Mapping[str, int | str]
     largest: int
     patience: float
+    held: HeldBytes
+    arriving: Arriving = field(default_factory=Arriving)
 
     @property
     def path(self) -> Mapping[str, str]:
@@ -113,19 +129,22 @@ class ApiCall:
                 if declared.isdigit() and int(declared[:18]) > self.largest:
                     await self._drain()
                     raise too_large
-                parts, size = [], 0
+                self.held.begin(self.arriving, self.request.scope["state"]["end_connection"])
                 async for part in self.request.stream():
-                    size += len(part)
-                    if size > self.largest:
+                    self.arriving.body += part
+                    if len(self.arriving.body) > self.largest:
                         await self._drain()
                         raise too_large
-                    parts.append(part)
+                    if not self.held.fits(self.arriving):
+                        self.held.end(self.arriving)
+                        raise _too_many()
         except TimeoutError:
             hint = f"send it within {self.patience:g} s"
             raise ProblemError(408, "the body did not arrive", hint, headers={"connection": "close"}) from None
         except ClientDisconnect:
             raise ProblemError(400, "the body ended early", "send all of it") from None
-        return b"".join(parts)
+        self.held.keep(self.arriving)
+        return bytes(self.arriving.body)
 
     async def _drain(self) -> None:
         if self.request.headers.get("expect"):
@@ -140,6 +159,11 @@ class ApiCall:
                         return
         except TimeoutError:
             return
+
+
+def _too_many() -> ProblemError:
+    headers = {"connection": "close", "retry-after": "1"}
+    return ProblemError(503, "too many large requests wait", "send it again in a moment", headers=headers)
 
 
 Answering = Callable[[ApiCall], Awaitable[Response]]
