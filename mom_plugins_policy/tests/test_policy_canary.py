@@ -31,6 +31,8 @@ from mom_core import (
 )
 from mom_plugins_policy.canary import Choice, rank
 from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.trace import DatedRun
+from mom_plugins_policy.trials import TriedPolicies
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
 """Makes guests smaller, whatever they need."""
@@ -189,6 +191,17 @@ class TestWhileItRuns:
         assert texts.reason(report.number, some, "balloon_target"), "who reads of a cycle while the next is under way is still told"
         managed.cycles()
         assert texts.reason(report.number, some, "balloon_target") == "", "older ones are forgotten"
+
+    def test_the_next_evaluation_is_one_to_be_told_of_as_long_as_it_is_asked_why(self, managed: Managed) -> None:
+        policies: object = managed.texts
+        assert isinstance(policies, TriedPolicies)
+        report = managed.cycles()
+        assert not isinstance(policies.evaluated[0].result.run, DatedRun)
+        policies.reason(report.number, next(iter(report.snapshot.guests)), "balloon_target")
+        managed.cycles()
+        assert isinstance(policies.evaluated[0].result.run, DatedRun)
+        managed.cycles()
+        assert not isinstance(policies.evaluated[0].result.run, DatedRun), "a cycle does not pay for what nothing asks for"
 
     def test_a_reload_keeps_it_with_the_files_as_they_are_now(self, managed: Managed) -> None:
         managed.begin(MINE.format(kib=20000), seconds=600)

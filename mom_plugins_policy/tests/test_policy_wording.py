@@ -16,9 +16,9 @@ from random_programs import program
 
 from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Snapshot, Unit, Value
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy import Policy, PolicyError, trace
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.reasons import said
+from mom_plugins_policy.reasons import kept_to_be_told, said
 
 MIB = 1024
 SIZE = "balloon_target"
@@ -71,8 +71,43 @@ class TestWhatThePolicySays:
         assert why(text) == "the host has 1,000 MiB, so it waits"
         own = '(with Guests g (g.SetVar "why balloon_target" "as {why balloon_target} says"))'
         assert why(own) == "as {why balloon_target} says", "told as it stands"
-        other = '(with Guests g { (g.SetVar "why balloon_target" "a {n}") (g.SetVar "n" "b {why balloon_target}") })'
+        other = '(with Guests g { (g.SetVar "n" "b {why balloon_target}") (g.SetVar "why balloon_target" "a {n}") })'
         assert why(other) == "a b {why balloon_target}"
+
+    def test_names_are_filled_in_with_the_notes_as_they_were_when_the_reason_was_noted(self) -> None:
+        changing = """(Host.SetVar "state" "well")
+                      (with Guests g {
+                          (g.SetVar "n" 1)
+                          (g.SetVar "why balloon_target" "{n} of {Host.state}, {swap_in KiB/s}, {later}")
+                          (g.SetVar "n" 2) (g.SetVar "later" 3) (g.SetVar "swap_in" 9) })
+                      (Host.SetVar "state" "badly")"""
+        assert why(changing) == "1 of well, 2,048 KiB/s, unknown"
+        assert why(f"{changing} (with Guests g (g.SetVar 'n' nil))") == "1 of well, 2,048 KiB/s, unknown"
+        again = '(with Guests g { (g.SetVar "why balloon_target" "{n}, now {Host.state}") })'
+        assert why(f"{changing} {again}") == "2, now badly", "the last reason counts, with the notes of its moment"
+
+    def test_texts_within_the_reason_and_reasons_that_are_computed_are_of_that_moment_too(self) -> None:
+        outer = '(with Guests g { (g.SetVar "t" "was {n}") (g.SetVar "n" 1) (g.SetVar "why balloon_target" "it {t}") (g.SetVar "n" 2) })'
+        assert why(outer) == "it was 1"
+        computed = """(with Guests g { (g.SetVar "n" 1) (g.SetVar "m" 1)
+                          (g.SetVar "why balloon_target" (+ "it was {n} of {" "m}")) (g.SetVar "n" 2) (g.SetVar "m" 2) })"""
+        assert why(computed) == "it was 1 of 1"
+        of_host = '(Host.SetVar "n" 1) (Host.SetVar "why balloon_target" "{n}, {Host.n}") (Host.SetVar "n" 2)'
+        assert why(of_host) == "1, 1"
+
+    def test_an_evaluation_of_which_it_is_known_that_it_will_be_asked_why_says_the_same(self) -> None:
+        text = '(with Guests g { (g.SetVar "n" 1) (g.SetVar "why balloon_target" "{n}") (g.SetVar "n" 2) })'
+        policy = Policy.compile({"p": text}, DECLARED)
+        result = policy.evaluate(TAKEN, kind=kept_to_be_told(policy.program))
+        assert said(result, TAKEN, TAKEN.guests["web"], SIZE) == "1"
+        assert result.notes_of("n") == {"web": 2, "db": 2}
+
+    def test_of_more_notes_than_can_be_kept_nothing_is_said_that_may_be_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = '(with Guests g { (g.SetVar "n" 1) (g.SetVar "why balloon_target" "{n}") (g.SetVar "n" 2) })'
+        monkeypatch.setattr(trace, "MOST_NOTED", 5)
+        assert why(text) == ""
+        monkeypatch.setattr(trace, "MOST_NOTED", 6)
+        assert why(text) == "1"
 
     @pytest.mark.parametrize("inner", ["{n}" * 60, "{m}{m}" * 30, "{empty}" * 80, "{Host.n}{Host.m}" * 30])
     def test_texts_in_texts_cost_no_more_than_what_is_said(self, inner: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,7 +43,7 @@ class Result:
         self.values = [list(value) if isinstance(value, Guests) else value for value in values]
         self.errors: Sequence[Fault] = tuple(run.faults)
         self.stopped = stopped
-        self._run = run
+        self.run = run
         self._compiled = compiled
         self._policy = policy
 
@@ -63,13 +63,13 @@ class Result:
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
         """What is to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
-        lost = self._run.failed
-        return {identity: notes for identity, notes in self._run.noted.items() if identity not in lost and not self._is_lost(identity)}
+        lost = self.run.failed
+        return {identity: notes for identity, notes in self.run.noted.items() if identity not in lost and not self._is_lost(identity)}
 
     @property
     def failed(self) -> Set[str]:
         """The ids of entities of which a step failed."""
-        return self._run.failed
+        return self.run.failed
 
     @property
     def program(self) -> Program:
@@ -83,11 +83,11 @@ class Result:
 
     def notes_of(self, name: str) -> Mapping[str, Any]:
         """The notes of this evaluation (`SetVar`) of one name, by entity id."""
-        return self._run.variables.get(name, {})
+        return self.run.variables.get(name, {})
 
     def mean_of(self, entity: Host | Guest, field: str) -> float:
         """What `StatAvg` gives. Raises `TypeError` for a field that is no number."""
-        return self._run.mean(entity, field)
+        return self.run.mean(entity, field)
 
     @property
     def undeclared(self) -> frozenset[tuple[Scope, str]]:
@@ -99,21 +99,22 @@ class Result:
         """What the evaluation could use up."""
         return self._policy.limits
 
-    def once_more(self, kind: type[AnyRun], compiled: Compiled) -> AnyRun:
-        """The same evaluation with other code for the same program; what it decides is dropped."""
-        run = self._run.once_more(kind, compiled.sites, compiled.filename, compiled.namespace)
+    def once_more(self, kind: Callable[..., AnyRun], compiled: Compiled | None = None) -> AnyRun:
+        """The same evaluation, perhaps with other code for the same program; what it decides is dropped."""
+        compiled = compiled or self._compiled
+        run = self.run.once_more(kind, compiled.sites, compiled.filename, compiled.namespace)
         with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
             compiled.run(run, [])
         return run
 
     def request_of(self, control: str, identity: str) -> Form | None:
         """The form that asked for a control of an entity; None if nothing was asked for."""
-        found = self._run.controls.get(control, {}).get(identity)
+        found = self.run.controls.get(control, {}).get(identity)
         return None if found is None or found[1] is None else self._compiled.sites[found[2]].form
 
     @cached_property
     def _requests(self) -> Sequence[Decision]:
-        run, policy = self._run, self._policy
+        run, policy = self.run, self._policy
         failed = run.failed
         found: list[Decision] = []
         reasons: dict[int, tuple[str, Source]] = {}
@@ -138,7 +139,7 @@ class Result:
         return tuple(found)
 
     def _disk_requests(self, reasons: dict[int, tuple[str, Source]]) -> list[Decision]:
-        run = self._run
+        run = self.run
         found: list[Decision] = []
         scope, _ = self._policy.takes("io_tune")
         if scope is Scope.HOST:
@@ -230,11 +231,18 @@ class Policy:
         spec = self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit not in _FRACTIONS and spec.unit is not Unit.LIST)
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None) -> Result:
+    def evaluate(
+        self,
+        snapshot: Snapshot,
+        history: Sequence[Snapshot] | None = None,
+        notes: Notes | None = None,
+        kind: Callable[..., Run] = Run,
+    ) -> Result:
         """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
 
         :param history: older snapshots, oldest first; the snapshot's own `history` if None
         :param notes: what was remembered earlier; nothing if None
+        :param kind: what runs it, with the same answers
         """
         older = snapshot.history if history is None else history
         known: dict[tuple[Scope, str], bool] = {}
@@ -255,7 +263,7 @@ class Policy:
             undeclared = frozenset(field for field in compiled.fields if not declares(*field))
             if undeclared:
                 compiled = self._compiled(undeclared)
-        run = Run(snapshot, older, self.limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
+        run = kind(snapshot, older, self.limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
         values: list[Any] = []
         stopped = False
         try:

@@ -1,26 +1,26 @@
 """Why a guest got what it got, in words: what the policy itself says of it, and otherwise the conditions around the request.
 
 A policy says why with a note: `(guest.SetVar "why balloon_target" "only {mem_usable KiB} are usable in it")`. The words are filled in when
-a verb asks, so that they cost a cycle nothing but the note. A text may name another one that stands in the policy; what a guest or the
-host says of itself is shown as it is, whatever braces are in it. Without a note, the conditions that were decided on the way to the request
-are told, with the values that they had then: the evaluation is repeated once, on the same snapshot and notes, and only what is told is
-traced (`Paths`).
+a verb asks, so that they cost a cycle nothing but the note; notes that they name are told as they were when that was noted. A text may name
+another one that stands in the policy; what a guest or the host says of itself is shown as it is, whatever braces are in it. Without a note,
+the conditions that were decided on the way to the request are told, with the values that they had then. For both, the evaluation is
+repeated once, on the same snapshot and notes, and only what is told is traced (`NotesThen`, `Paths`).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from mom_core import HOST_ID, Guest, Scope, Snapshot, Unit, format_kib, printable
 from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.policy import Result
 from mom_plugins_policy.syntax import Form, FormKind, abridged
-from mom_plugins_policy.trace import Choice, Paths
+from mom_plugins_policy.trace import Choice, DatedRun, NotesThen, Paths, notes_then
 from mom_plugins_policy.words.forms import Role
 from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, OPERATORS
 from mom_plugins_policy.words.units import ANY, UNKNOWN, Dimension, Measured, dimension_of_unit, written
@@ -44,6 +44,12 @@ _PLACE: Final = re.compile(r"\{([A-Za-z_][\w. -]{0,80}?)(?: (KiB/s|KiB|s|%))?\}"
 _TOLD_UNITS: Final = frozenset({Unit.KIB.value, Unit.KIB_PER_SECOND.value, Unit.SECONDS.value, Unit.PERCENT.value})
 
 
+_Piece: TypeAlias = "tuple[str, str, str, str]"
+"""Of a text: what stands before a name in braces, the name, its unit, and all of that as it is written. The last one has no name."""
+
+_known_notes: Final[WeakKeyDictionary[Result, dict[bool, NotesThen | None]]] = WeakKeyDictionary()
+"""The notes of evaluations that are still told of: those that the program's texts name, or all."""
+
 _known_paths: Final[WeakKeyDictionary[Result, Mapping[tuple[str, int], Sequence[Choice]]]] = WeakKeyDictionary()
 """What was traced of evaluations that are still told of: each guest is asked about by itself."""
 
@@ -54,6 +60,22 @@ def _taken(result: Result) -> Mapping[tuple[str, int], Sequence[Choice]]:
     if found is None:
         found = _known_paths[result] = _survey(result.program).paths.taken(result)
     return found
+
+
+def _notes_then(result: Result, *, every: bool) -> NotesThen | None:
+    """The notes of an evaluation as they were at any time; None if that is too much to tell.
+
+    :param every: also those that no text in the program names
+    """
+    known = _known_notes.setdefault(result, {})
+    if every not in known:
+        known[every] = notes_then(result, None if every else _survey(result.program).named)
+    return known[every]
+
+
+def kept_to_be_told(program: Program) -> Callable[..., DatedRun]:
+    """What runs an evaluation of which it will be asked why: it need not be repeated for the notes that texts name."""
+    return partial(DatedRun, _survey(program).named)
 
 
 def said(result: Result, snapshot: Snapshot, guest: Guest, control: str) -> str:
@@ -79,6 +101,10 @@ def said(result: Result, snapshot: Snapshot, guest: Guest, control: str) -> str:
 # --- what a policy says --------------------------------------------------------------------------------------------------------
 
 
+class _TooMuch(Exception):
+    """The notes of the evaluation are too many to be told as they were."""
+
+
 class _Filling:
     """Fills the names in a text with values, and those in the texts that it names, until enough is said."""
 
@@ -89,48 +115,71 @@ class _Filling:
         self._texts = _survey(result.program).texts
         self._left = _LONGEST + 1
         self._names = _MOST_NAMES
+        self._then: NotesThen | None = None
+        self._date = 0
 
     def filled(self, text: str, name: str, whose: str) -> str:
-        """The text of that note with its names replaced by values: first a note of that name, then a field."""
+        """The text of that note with its names replaced by values: first a note of that name, as it was then; then a field."""
+        self._noted = (whose, name)
+        self._every = text not in self._texts
         pieces: list[str] = []
-        self._fill(text, whose, pieces, ((whose, name),))
+        try:
+            self._fill(text, whose, pieces, ((whose, name),))
+        except _TooMuch:
+            return ""
         return "".join(pieces)
 
     def _fill(self, text: str, whose: str, pieces: list[str], around: tuple[tuple[str, str], ...]) -> None:
-        text = text[:_LONGEST]
-        end = 0
-        for match in _PLACE.finditer(text):
-            self._add(text[end : match.start()], pieces)
-            end = match.end()
-            if self._left <= 0:
+        for before, name, unit, whole in _pieces_of(text[:_LONGEST]):
+            if before:
+                self._add(before, pieces)
+            if not name or self._left <= 0:
                 return
             self._names -= 1
             if self._names < 0:
                 self._add("…", pieces)
                 self._left = 0
                 return
-            self._fill_in(match, whose, pieces, around)
-        self._add(text[end:], pieces)
+            self._fill_in(name, unit, whole, whose, pieces, around)
 
-    def _fill_in(self, match: re.Match[str], whose: str, pieces: list[str], around: tuple[tuple[str, str], ...]) -> None:
-        name, unit = match[1], match[2] or ""
+    def _fill_in(self, name: str, unit: str, whole: str, whose: str, pieces: list[str], around: tuple[tuple[str, str], ...]) -> None:
         owner = HOST_ID if name.startswith("Host.") or whose == HOST_ID else self._guest.id
         name = name.removeprefix("Host.")
-        found = self._result.notes_of(name).get(owner)
+        found = self._note(owner, name) if owner in self._result.notes_of(name) else None
         if found is None:
             found = (self._snapshot.host.fields if owner == HOST_ID else self._guest.fields).get(name)
         elif isinstance(found, str) and found in self._texts:
             if (owner, name) in around or len(around) > _NESTED:
-                self._add(match[0], pieces)  # a text within itself: as it stands
+                self._add(whole, pieces)  # a text within itself: as it stands
             else:
                 self._fill(found, owner, pieces, (*around, (owner, name)))
             return
         self._add(_amount(found, unit), pieces)
 
+    def _note(self, owner: str, name: str) -> object:
+        """A note when it was noted why."""
+        if self._then is None:
+            self._then = _notes_then(self._result, every=self._every)
+            if self._then is None:
+                raise _TooMuch
+            self._date = self._then.date_of(*self._noted)
+        return self._then.note(owner, name, self._date)
+
     def _add(self, piece: str, pieces: list[str]) -> None:
         if self._left > 0:
             pieces.append(piece[: self._left])
             self._left -= len(piece)
+
+
+@lru_cache(maxsize=256)
+def _pieces_of(text: str) -> Sequence[_Piece]:
+    """A text, taken apart at the names in it."""
+    found: list[_Piece] = []
+    end = 0
+    for match in _PLACE.finditer(text):
+        found.append((text[end : match.start()], match[1], match[2] or "", match[0]))
+        end = match.end()
+    return (*found, (text[end:], "", "", ""))
 
 
 def _amount(value: object, unit: str) -> str:
@@ -162,6 +211,8 @@ class _Survey:
         """By name: what it is bound to."""
         self.texts: set[str] = set()
         """The texts that stand in the program."""
+        self.named: set[str] = set()
+        """The names of notes that these name, and those of notes that say why."""
         self.bodies: dict[int, Definition] = {id(one.body): one for one in program.functions()}
         requests: list[Form] = []
         todo = list(program.forms)
@@ -169,6 +220,9 @@ class _Survey:
             form = todo.pop()
             if form.kind is FormKind.LITERAL and isinstance(form.value, str):
                 self.texts.add(form.value)
+                self.named.update(name.removeprefix("Host.") for _, name, _, _ in _pieces_of(form.value))
+                if form.value.startswith(WHY):
+                    self.named.add(form.value)
             for item in form.items:
                 self.around[id(item)] = form
             todo.extend(form.items)

@@ -197,7 +197,7 @@ class Run:
         self._slice = min(_SLICE, limits.steps)
         self._outer: tuple[int, int] | None = None
 
-    def once_more(self, kind: type[AnyRun], sites: Sequence[Site], filename: str, namespace: dict[str, Any_]) -> AnyRun:
+    def once_more(self, kind: Callable[..., AnyRun], sites: Sequence[Site], filename: str, namespace: dict[str, Any_]) -> AnyRun:
         """A run of other code of the same program, against the same snapshot, samples and notes."""
         return kind(self.snapshot, self._history, self.limits, self.declares, sites, filename, namespace, self.notes)
 

@@ -30,6 +30,7 @@ from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.in_force import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
+from mom_plugins_policy.runtime import Run
 from mom_plugins_policy.verdict import Outlook, too_short
 from mom_plugins_policy.versions import Overlay
 
@@ -109,6 +110,8 @@ class TriedPolicies(ChangingPolicies):
         """The newest snapshot, of which the guests for a trial are chosen."""
         self.evaluated: tuple[Evaluated, ...] = ()
         """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
+        self._asked_why: int | None = None
+        """The cycle of which reasons were asked for last."""
         self._trying = trying
         self._overlay_tried = Overlay()
         self._ended: Canary | None = None
@@ -150,11 +153,21 @@ class TriedPolicies(ChangingPolicies):
             return ""
         from mom_plugins_policy.reasons import said  # a cycle does not need it
 
+        self._asked_why = cycle
+
         try:
             return said(evaluated.of(found), evaluated.snapshot, found, control)
         except Exception:  # noqa: BLE001  # a mistake in words is no reason not to tell the rest
             self._log.exception("why %s has its %s could not be said", printable(found.name), control)
             return ""
+
+    def kind_of_run(self, policy: Policy) -> Callable[..., Run]:
+        """What runs the next evaluation: who asked why of the last one, as `mom top` does in each cycle, will ask of the next one."""
+        if not self.evaluated or self.evaluated[0].snapshot.number != self._asked_why:
+            return Run
+        from mom_plugins_policy.reasons import kept_to_be_told
+
+        return kept_to_be_told(policy.program)
 
     # --- EvaluatedPolicies ----------------------------------------------------------------------------------------------------------
 
