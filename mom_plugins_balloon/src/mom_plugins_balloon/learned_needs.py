@@ -6,10 +6,11 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, SizeRequest
-from mom_plugins_balloon.told import numbers_of_all
+from mom_plugins_balloon.told import Several
 
 PROCESS_KIB = 64 * 1024.0
 """KiB. What QEMU holds beside a guest's memory, until that is known: 48 MiB with KVM, more without. Too little costs one vain sweep."""
@@ -47,19 +48,14 @@ FREE_SHARE = 0.5
 """Ratio. Where more of what is usable holds nothing at all, the page cache could grow and has not: what is read is read for the first time,
 or after memory was given back."""
 
-_TOLD = (
-    "rss",
-    "balloon_cur",
-    "stats_age",
-    "mem_available",
-    "mem_usable",
-    "mem_unused",
-    "mem_disk_caches",
-    "swap_in",
-    "major_fault",
-    "guest_psi_memory_some_avg10",
+_TOLD = Several(
+    *("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault")
 )
-"""The fields that are learnt from."""
+"""The fields that are learnt from, and one that few guests tell."""
+
+_STALLED = "guest_psi_memory_some_avg10"
+
+_NOTHING: Final[Mapping[str, Value]] = {}
 
 REACTION_SECONDS = 3.0
 """From a guest's growth until memory that others do not use has come back: a second until its statistics tell, half a second for a cycle,
@@ -70,17 +66,21 @@ half a second to sweep 0.5 GiB, and as much again."""
 class _Learnt:
     """One guest. Sizes in KiB, moments in monotonic seconds: when its statistics were last made, when the largest use and the largest pain
     were seen. `pained` is whether its last statistics told of pain. `process` is what its process holds beside what it uses; `swept` the
-    moment of the request that told so; `asked` that of the last request, and `rss_asked` what the process held then. `rest` is the size
-    that was seen with the last statistics, and the total that they told. `size` is that of the snapshot before. `total` is what the guest
-    had in all by the last statistics, None where it is unknown: the kernels of some (Windows; Linux with autodeflate) count what their
-    balloon has taken, too, which `counts_all` says; `ballooned` is how much that was."""
+    moment of the request that told so; `asked` that of the last request, and `rss_asked` what the process held then. `size_told` is what
+    size was seen with the last statistics, `total_told` the total that they told. `size` is that of the snapshot before. `total` is what
+    the guest had in all by the last statistics, None where it is unknown: the kernels of some (Windows; Linux with autodeflate) count what
+    their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was.
+
+    `fields` are those that are collected of it: what changes from cycle to cycle is changed in them, as to make them in each takes five
+    times as long. None: they are to be made anew."""
 
     incarnation: str
     said: float
     used: float
     peak: float
     peak_at: float
-    rest: tuple[float | None, float]
+    size_told: float | None
+    total_told: float
     pained: bool = False
     hurts: float = 0.0
     hurts_at: float = 0.0
@@ -95,6 +95,7 @@ class _Learnt:
     total: float | None = None
     counts_all: bool = False
     ballooned: float = 0.0
+    fields: dict[str, Value] | None = None
 
 
 class Learning:
@@ -127,13 +128,12 @@ class Learning:
             self._there = now
         elif now - self._there <= self._seconds:
             for one in learnt.values():
-                one.rss = None
+                one.rss = one.fields = None
             self._note_growth(now, 0.0)
             return
-        told = numbers_of_all(snapshot.guests.values(), _TOLD)
+        told = _TOLD.of_all(snapshot.guests.values())
         for (identity, guest), numbers in zip(snapshot.guests.items(), told, strict=True):
-            known, request = learnt.get(identity), requests.get(identity)
-            rss, size = numbers[:2]
+            known, rss, size = learnt.get(identity), numbers[0], numbers[1]
             if known is None or known.incarnation != guest.incarnation:
                 met = _met(guest.incarnation, now, numbers)
                 if met is not None:
@@ -141,11 +141,16 @@ class Learning:
                 elif known is None:
                     continue
             else:
-                if rss is not None and known.rss is not None and rss > known.rss:
-                    grown += rss - known.rss
+                before, request = known.rss, requests.get(identity)
+                if rss is None or before is None:
+                    known.fields = None
+                elif rss != before:
+                    grown += rss - before if rss > before else 0.0
+                    if known.fields is not None:
+                        known.fields["rss_before"] = int(rss)
                 if request is not None and request.asked > known.asked:
-                    known.asked, known.rss_asked = request.asked, known.rss
-                self._hear(known, now, numbers, request)
+                    known.asked, known.rss_asked = request.asked, before
+                self._hear(known, now, numbers, guest, request)
             known.rss, known.size = rss, size
             if size is not None and rss is not None:
                 backed = rss - known.process if rss > known.process else 0.0
@@ -155,62 +160,78 @@ class Learning:
         self._room = room
         self._note_growth(now, grown)
 
-    def _hear(self, known: _Learnt, now: float, numbers: Sequence[float | None], request: SizeRequest | None) -> None:
+    def _hear(self, known: _Learnt, now: float, numbers: Sequence[float | None], guest: Guest, request: SizeRequest | None) -> None:
         """What a guest's statistics tell, if they are new, and what its process holds beside it. One function, as it is for every guest
         and cycle; what is for few of them stands apart.
 
         :param numbers: as `_TOLD`
         """
-        rss, size, age, total, usable, unused, caches, swap_in, faults, stalled = numbers
+        rss, size, age, total, usable, unused, caches, swap_in, faults = numbers
         if age is None or total is None or usable is None:
             return
         said = now - age
-        if said > known.said + SAME_STATISTICS_SECONDS:
-            size_then, total_then = known.rest
-            stays = total_then == total
-            if size is not None and stays and size_then == size and size >= total:
-                known.hidden = size - total  # the balloon has not moved between two statistics
-            passed, known.said, known.rest = said - known.said, said, (size, total)
+        passed = said - known.said
+        if passed > SAME_STATISTICS_SECONDS:
+            known.said, fields = said, known.fields
             known.used = total - usable if total > usable else 0.0
-            is_usual = size is not None and total <= size == known.size and not known.counts_all  # nothing to find out
-            known.total = had = total if is_usual else _had(known, total, size, stays)
+            if fields is not None:
+                fields["mem_used_before"] = int(known.used)
+            stays = total == known.total == known.total_told and size == known.size == known.size_told
+            if stays and size is not None and size - total == known.hidden:
+                had: float | None = total  # as of nearly all guests
+            else:
+                had = _follow(known, total, size)
             if had is not None:
-                known.ballooned = total - had
+                used = had - usable if had > usable else 0.0
                 away = 0.0 if request is None else _away(request, had + (known.hidden or 0.0))
-                self._remember(known, passed, had - usable if had > usable else 0.0, _cache_share(usable, unused, caches, away))
+                share = _cache_share(usable, unused, caches, away)
+                if share < known.cache_share:  # the most that was seen lately
+                    share = known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds)
+                if share != known.cache_share:
+                    known.cache_share = share
+                    if fields is not None:
+                        fields["mem_cache_share"] = _thousandths(share)
+                if used >= known.peak or said - known.peak_at > self._seconds:
+                    self._remember_peak(known, passed, used)
                 # Nearly no guest waits: that one which does is looked at more closely.
-                pained = bool(swap_in or faults or stalled) and _pained(usable, unused, swap_in, faults, stalled)
+                waits = bool(swap_in or faults) or _STALLED in guest.fields
+                pained = waits and _pained(usable, unused, swap_in, faults, guest.number(_STALLED))
                 if pained or known.pained or known.hurts:
                     self._remember_pain(known, passed, usable, pained)
         if unused is not None and size is not None and rss is not None and known.hidden is not None:
             held = known.hidden + (total if known.total is None else known.total) - unused
-            # Nearly no process holds less than was thought, and few guests were asked for what tells more.
-            if rss - held < known.process or (request is not None and request.asked > known.swept and request.arrived):
+            beside = rss - held if rss > held else 0.0
+            if beside < known.process:
+                if known.total is not None and (request is None or known.said > request.asked + 1.0):
+                    _set_process(known, beside)  # else pages that it held then went with the balloon
+            elif request is not None and request.asked > known.swept and request.arrived:  # few guests were asked for what tells more
                 _weigh(known, held, request, size, rss)
 
-    def _remember(self, known: _Learnt, passed: float, used: float, share: float) -> None:
-        """The most that was seen lately of what the guest used, and of its page cache.
+    def _remember_peak(self, known: _Learnt, passed: float, used: float) -> None:
+        """The most that was seen lately of what the guest used.
 
         :param passed: seconds since its statistics before
         """
-        if share < known.cache_share:
-            share = known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds)
-        known.cache_share = share
-        if used >= known.peak:
-            known.peak, known.peak_at = used, known.said
-        elif known.said - known.peak_at > self._seconds:
-            known.peak = used + (known.peak - used) * math.exp(-passed / self._seconds)
+        if used > known.peak:
+            known.peak, known.peak_at, known.fields = used, known.said, None
+        elif used == known.peak:
+            known.peak_at = known.said
+        else:
+            known.peak, known.fields = used + (known.peak - used) * math.exp(-passed / self._seconds), None
 
     def _remember_pain(self, known: _Learnt, passed: float, usable: float, pained: bool) -> None:
-        """The most that was usable lately in the guest when it waited."""
+        """The most that was usable lately in the guest when it waited.
+
+        :param passed: seconds since its statistics before
+        """
         # Twice in a row: a program that starts waits for its pages, too, but once, and whatever the guest has.
         again, known.pained = known.pained and pained, pained
         if again:
             hurts = usable + max(PAIN_STEP_KIB, PAIN_STEP_SHARE * usable)
             if hurts >= known.hurts:
-                known.hurts, known.hurts_at = hurts, known.said
+                known.hurts, known.hurts_at, known.fields = hurts, known.said, None
         elif known.hurts and known.said - known.hurts_at > self._seconds:
-            known.hurts *= math.exp(-passed / self._seconds)
+            known.hurts, known.fields = known.hurts * math.exp(-passed / self._seconds), None
 
     def _note_growth(self, now: float, grown: float) -> None:
         """How much all guests together took from the host within the time that it takes to react: the most that was seen lately."""
@@ -235,28 +256,35 @@ class Learning:
         """What guests could take from the host: what they have, and the host has not backed with memory."""
         return self._room
 
-    def fields(self, guest: Guest) -> dict[str, Value]:
-        """What was learnt of this guest, as fields, in a dictionary of its own; empty as long as that is nothing."""
+    def fields(self, guest: Guest) -> Mapping[str, Value]:
+        """What was learnt of this guest, as fields; empty as long as that is nothing. The mapping changes with the next snapshot."""
         known = self._learnt.get(guest.id)
         if known is None or known.incarnation != guest.incarnation:
-            return {}
-        # As the guest counts: what is used is compared with it.
-        hidden, rss = known.hidden, known.rss
-        found: dict[str, Value] = {  # all at once, as this is for every guest and cycle: what is unknown, of few of them, is taken out
-            "mem_used_peak": int(known.peak + known.ballooned),
-            "mem_used_before": int(known.used),
-            "mem_cache_share": round(known.cache_share * 1000) / 1000,  # a third of the time of round(…, 3)
-            "mem_hidden": hidden if hidden is None else int(hidden),
-            "rss_before": rss if rss is None else int(rss),
-            "rss_beside": int(known.process),
-        }
-        if hidden is None:
-            del found["mem_hidden"]
-        if rss is None:
-            del found["rss_before"], found["rss_beside"]
-        if known.hurts > 0:
-            found["mem_usable_hurts"] = int(known.hurts)
-        return found
+            return _NOTHING
+        if known.fields is None:
+            known.fields = _fields_of(known)
+        return known.fields
+
+
+def _fields_of(known: _Learnt) -> dict[str, Value]:
+    """What was learnt of a guest, as fields."""
+    found: dict[str, Value] = {
+        "mem_used_peak": int(known.peak + known.ballooned),  # as the guest counts: what is used is compared with it
+        "mem_used_before": int(known.used),
+        "mem_cache_share": _thousandths(known.cache_share),
+    }
+    if known.hidden is not None:
+        found["mem_hidden"] = int(known.hidden)
+    if known.rss is not None:
+        found["rss_before"] = int(known.rss)
+        found["rss_beside"] = int(known.process)
+    if known.hurts > 0:
+        found["mem_usable_hurts"] = int(known.hurts)
+    return found
+
+
+def _thousandths(ratio: float) -> float:
+    return round(ratio * 1000) / 1000  # a third of the time of round(…, 3)
 
 
 def _met(incarnation: str, now: float, numbers: Sequence[float | None]) -> _Learnt | None:
@@ -271,21 +299,24 @@ def _met(incarnation: str, now: float, numbers: Sequence[float | None]) -> _Lear
     # It may tell of a sweep by the mom before this one; the next statistics tell what its kernel hides from what was away.
     share = _cache_share(usable, unused, caches, max(0.0, (size or 0.0) - total))
     said = now - age
-    return _Learnt(incarnation, said, told, peak, said, (size, total), cache_share=share, ballooned=ballooned)
+    return _Learnt(incarnation, said, told, peak, said, size, total, cache_share=share, ballooned=ballooned)
 
 
-def _weigh(known: _Learnt, held: float, request: SizeRequest | None, size: float, rss: float) -> None:
+def _set_process(known: _Learnt, beside: float) -> None:
+    """Note what the guest's process holds beside it."""
+    known.process = beside
+    if known.fields is not None:
+        known.fields["rss_beside"] = int(known.process)
+
+
+def _weigh(known: _Learnt, held: float, request: SizeRequest, size: float, rss: float) -> None:
     """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use, and
     when it has given, and the host has not got it back."""
-    sure = known.total is not None
-    beside = rss - held if rss > held else 0.0
-    if beside < known.process:
-        if sure and (request is None or known.said > request.asked + 1.0):  # else pages that it held then went with the balloon
-            known.process = beside
-    elif request is not None and request.arrived and request.target < request.began_at and request.asked > known.swept:
-        at_bottom = sure and size - held < SWEPT_KIB
-        if abs(size - request.target) < SWEPT_KIB / 16 and (at_bottom or _in_vain(known, request, held, rss)):
-            known.process, known.swept = beside, request.asked
+    if request.target < request.began_at and abs(size - request.target) < SWEPT_KIB / 16:
+        at_bottom = known.total is not None and size - held < SWEPT_KIB
+        if at_bottom or _in_vain(known, request, held, rss):
+            known.swept = request.asked
+            _set_process(known, rss - held if rss > held else 0.0)
 
 
 def _in_vain(known: _Learnt, request: SizeRequest, held: float, rss: float) -> bool:
@@ -295,6 +326,19 @@ def _in_vain(known: _Learnt, request: SizeRequest, held: float, rss: float) -> b
         return False
     idle, given = known.rss_asked - known.process - held, request.began_at - request.target
     return VAIN_KIB <= idle <= given + STRAY_KIB and -STRAY_KIB < known.rss_asked - rss < VAIN_SHARE * idle
+
+
+def _follow(known: _Learnt, total: float, size: float | None) -> float | None:
+    """What a guest had in all when it said that its kernel has `total`, as `_had`, where the balloon may have moved."""
+    stays = known.total_told == total
+    if size is not None and stays and known.size_told == size and size >= total:
+        known.hidden = size - total  # the balloon has not moved between two statistics
+    is_usual = size is not None and total <= size == known.size and not known.counts_all  # nothing to find out
+    known.total = had = total if is_usual else _had(known, total, size, stays)
+    if had is not None:
+        known.ballooned = total - had
+    known.size_told, known.total_told, known.fields = size, total, None
+    return had
 
 
 def _had(known: _Learnt, total: float, size: float | None, stays: bool) -> float | None:
@@ -338,6 +382,9 @@ def _cache_share(usable: float, unused: float | None, caches: float | None, away
 
     :param away: what would be usable, too, if the balloon had not taken it for a moment
     """
+    if caches is not None and unused is not None:
+        whole = caches + unused + away
+        return caches / whole if whole > 0 else 0.0
     if caches is None:
         caches = 0.0 if unused is None else max(0.0, usable - unused)
     whole = caches + (max(0.0, usable - caches) if unused is None else unused) + away

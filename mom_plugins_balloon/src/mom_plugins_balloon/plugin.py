@@ -279,35 +279,45 @@ class BalloonPlugin:
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """What is guaranteed to each guest, and what was asked of it."""
         self._requests.keep_only(guests)
-        requests, promises = self._requests.all(), self._guarantees.own(guests, self._context.guest_settings)
-        standing = self._guarantees.standing
+        promises = self._guarantees.own(guests, self._context.guest_settings)
+        requests, holds, aside = self._requests.all(), self._guarantees.standing.holds, self._cooperation.aside()
+        more_of = {*promises, *requests, *holds, *aside}
         fields: dict[str, Mapping[str, Value]] = {}
-        aside, now = self._cooperation.aside(), self._context.monotonic()
+        learnt, now = self._learning.fields, self._context.monotonic()
         for guest in guests:
-            identity, blocked = guest.id, guest.blocked
-            request, own, holds = requests.get(identity), promises.get(identity), standing.holds.get(identity)
-            obstacle = blocked.get(CONTROL, "") or blocked.get("*", "") if blocked else ""
-            if not obstacle and (identity in aside or PINNED in guest.properties):
-                obstacle = _obstacle(guest, aside.get(identity, ""))
-            known = self._learning.fields(guest)
-            if own is None and holds is None and request is None and not obstacle and not known:
-                continue
-            if own is not None:
-                known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
-            if holds is not None:
-                known[HOLDS] = holds
-                known[PROMISED] = math.ceil(standing.promised[identity])
-            if request is not None:
-                known[CONTROL] = request.target
-                age = now - request.asked
-                known["balloon_target_age"] = round(age * 1000) / 1000 if age > 0 else 0.0  # a third of the time of round(…, 3)
-            if obstacle:
-                known[OBSTACLE] = obstacle
-                rests = self._cooperation.rest_left(identity, now)
-                if rests is not None:
-                    known[RESTS] = round(rests, 1)
-            fields[identity] = known
+            identity = guest.id
+            known = learnt(guest)
+            if identity in more_of or guest.blocked or PINNED in guest.properties:
+                known = {**known, **self._asked_and_promised(guest, promises.get(identity), aside.get(identity, ""), now)}
+            if known:
+                fields[identity] = known
         return fields
+
+    def _asked_and_promised(self, guest: Guest, own: float | None, aside: str, now: float) -> dict[str, Value]:
+        """The fields of a guest that was asked or promised something, or that may not be able to give.
+
+        :param own: what the YAML file and the metadata promise, in KiB
+        :param aside: why it was set aside; empty when it was not
+        """
+        identity, blocked, standing = guest.id, guest.blocked, self._guarantees.standing
+        request, holds = self._requests.get(identity), standing.holds.get(identity)
+        known: dict[str, Value] = {}
+        if request is not None:
+            known[CONTROL] = request.target
+            age = now - request.asked
+            known["balloon_target_age"] = round(age * 1000) / 1000 if age > 0 else 0.0  # a third of the time of round(…, 3)
+        if own is not None:
+            known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
+        if holds is not None:
+            known[HOLDS] = holds
+            known[PROMISED] = math.ceil(standing.promised[identity])
+        obstacle = (blocked.get(CONTROL, "") or blocked.get("*", "") if blocked else "") or _obstacle(guest, aside)
+        if obstacle:
+            known[OBSTACLE] = obstacle
+            rests = self._cooperation.rest_left(identity, now)
+            if rests is not None:
+                known[RESTS] = round(rests, 1)
+        return known
 
     def _guarantee_of(self, settings: mom_core.GuestSettings) -> Portion | None:
         """What the YAML file promises by these settings of a guest."""
