@@ -74,6 +74,7 @@ def main() -> None:
     select.register(sys.stdin, selectors.EVENT_READ, ("end", 0))
     print("ready", flush=True)
     held: dict[int, bytes] = {}
+    listeners: dict[int, socket.socket] = {}
     while os.getpid() == children:
         for key, _ in select.select():
             kind, number = key.data
@@ -82,6 +83,8 @@ def main() -> None:
                 return
             if kind == "listen":
                 client, _ = key.fileobj.accept()  # type: ignore[union-attr]  # it is a socket
+                select.unregister(key.fileobj)  # one client at a time: the others stand in line
+                listeners[number] = key.fileobj  # type: ignore[assignment]  # as above
                 client.send(GREETING)
                 select.register(client, selectors.EVENT_READ, ("client", number))
                 held[client.fileno()] = b""
@@ -91,6 +94,7 @@ def main() -> None:
             if not data:
                 select.unregister(client)
                 client.close()  # type: ignore[union-attr]  # as above
+                select.register(listeners[number], selectors.EVENT_READ, ("listen", number))
                 continue
             *lines, held[key.fd] = (held[key.fd] + data).split(b"\n")
             answers = []

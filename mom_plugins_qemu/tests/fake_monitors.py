@@ -51,6 +51,8 @@ class FakeGuest:
     """Whether it greets nobody."""
     says: bytes | None = None
     """What it sends instead of all else."""
+    slow: float = 0.0
+    """Seconds that each of its answers takes."""
     without_end: bytes = b""
     """What it sends again and again after its greeting."""
     disks: list[dict[str, Any]] = field(default_factory=list)
@@ -195,6 +197,7 @@ class FakeHost:
             await writer.drain()
         while line := await reader.readline():
             command = json.loads(line)
+            await asyncio.sleep(guest.slow)
             answer = guest.answer(command["execute"], command.get("arguments", {}))
             if isinstance(answer, str):
                 content = {"id": command["id"], "error": {"class": answer, "desc": f"no {command['execute']}"}}

@@ -58,6 +58,15 @@ def test_one_round_is_enough_for_guests_that_are_known(host: FakeHost, hyperviso
     assert [guest.clients for guest in guests] == [count + 1 for count in before]
 
 
+def test_a_slow_guest_is_asked_bit_by_bit_so_that_others_get_in_between(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web", slow=0.012)
+    guest.reports(usable=700 * MIB)
+    assert fields(hypervisor)["web"]["mem_usable"] == 700 * MIB
+    assert guest.clients > 2, "one visit tells what it is, one how it is, and each takes longer than mom may stay"
+    assert 0.0 < hypervisor.longest_stay() < 0.4
+    assert hypervisor.longest_stay() == 0.0, "since it was asked last"
+
+
 def test_a_guest_that_has_ended_is_not_listed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web")
     entity = listed(hypervisor)["web"].entity

@@ -56,4 +56,15 @@ PLUGGED_FIELDS: Final = tuple(
     )
 )
 
-HOST_FIELDS: Final = host_fields(_source)
+LONGEST_STAY: Final = "monitor_stay"
+
+HOST_FIELDS: Final = (
+    *host_fields(_source),
+    FieldSpec(
+        LONGEST_STAY,
+        Unit.SECONDS,
+        Scope.HOST,
+        "the longest that mom kept a guest's monitor from other clients, once, since the last cycle",
+        "mom's own clock",
+    ),
+)

@@ -133,6 +133,7 @@ class QemuHypervisor:
         self._resizes = Resizes(monotonic)
         self._sampled = False
         self._ask_again_at = 0.0
+        self._longest_stay = 0.0
         self._looked_at: dict[str, float] = {}
         """Until when, in monotonic seconds, it is not looked again for what listens at a monitor that takes no connection."""
         self._denied = ""
@@ -683,6 +684,14 @@ class QemuHypervisor:
         if visits:
             with self._visiting:
                 visit_all(visits, self._monotonic)
+                longest = max((left - came for visit in visits for came, left in visit.stays), default=0.0)
+                self._longest_stay = max(self._longest_stay, longest)
+
+    def longest_stay(self) -> float:
+        """The longest that a monitor was kept from other clients since this was asked last, in seconds."""
+        with self._visiting:
+            longest, self._longest_stay = self._longest_stay, 0.0
+        return longest
 
     def close(self) -> None:
         """Nothing is left open between two rounds."""

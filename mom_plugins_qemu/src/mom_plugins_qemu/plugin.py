@@ -32,7 +32,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_guests import PluginOfGuests
-from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, PLUGGED_FIELDS, PLUGGED_REQUESTED
+from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, PLUGGED_REQUESTED
 from mom_plugins_qemu.monitors import checked, monitors
 from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
 
@@ -123,6 +123,14 @@ class QemuPlugin(PluginOfGuests):
         self._stop_watching()
         if self._events is not None:
             self._events.stop()
+
+    @hookimpl
+    def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
+        """How many guests cannot be relied on, and how long another client of a monitor had to wait for mom."""
+        found = dict(super().mom_collect_host(hypervisor))
+        if self._qemu is not None and hypervisor is self._qemu:
+            found[LONGEST_STAY] = self._qemu.longest_stay()
+        return found
 
     # --- review and control --------------------------------------------------------------------------------------------------------
 

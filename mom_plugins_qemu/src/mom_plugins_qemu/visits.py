@@ -2,7 +2,8 @@
 
 A monitor serves one client at a time, and the others wait in line. So nothing is sent before QEMU's greeting has come: where another client
 is served, mom leaves the line after a moment, and nothing of it is left to be carried out later. Once greeted, it leaves with its answers,
-a few milliseconds later, or without them, when QEMU does not give them.
+a few milliseconds later. A QEMU that is short of CPU time takes longer: then mom leaves with those that have come, lets others in who wait,
+and comes back for the rest.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, req
 GREETING_SECONDS: Final = 0.25
 """How long to stand in line for a monitor that another client holds, or whose QEMU hangs."""
 
+STAY_SECONDS: Final = 0.05
+"""How long to keep a monitor from others: a client that comes meanwhile is to wait for 100 ms at most, and time runs out late by a sweep,
+and by what the host's CPUs have to do before."""
+
 HOLD_SECONDS: Final = 0.4
-"""How long to wait for all answers, from when it was connected: a QEMU that takes longer is left to others."""
+"""How long to try for all answers, from when it was connected first: a QEMU that takes longer is left to others."""
 
 ROUND_SECONDS: Final = 0.9
 """How long all visits together may take, however many hang: the guests whose turn did not come are asked in the next cycle."""
@@ -31,7 +36,7 @@ ROUND_SECONDS: Final = 0.9
 _MOST_OPEN: Final = 256
 """Connections at a time: a process may have 1,024 files open, by default."""
 
-_SWEEP_SECONDS: Final = 0.02
+_SWEEP_SECONDS: Final = 0.01
 """How often to look whose time is up."""
 
 _READ_BYTES: Final = 64 << 10
@@ -56,7 +61,7 @@ class Visit:
     question, or `failure`.
     """
 
-    __slots__ = ("_count", "answers", "bytes", "expected", "failure", "greeted", "path", "process", "why")
+    __slots__ = ("_count", "_known", "answers", "bytes", "expected", "failure", "greeted", "path", "process", "stays", "why")
 
     def __init__(self, path: str, questions: tuple[bytes, int], expected: int = 0) -> None:
         """`questions` are `prepared`. Where `expected` is given, another process is asked nothing."""
@@ -69,10 +74,30 @@ class Visit:
         self.failure: Failure | None = None
         self.why = ""
         """More about the failure, for the log."""
+        self.stays: list[tuple[float, float]] = []
+        """From when to when others were kept waiting, in monotonic seconds."""
+        self._known: list[Answer] = []
 
     def conversation(self) -> Conversation:
-        """A fresh one, for this visit's questions."""
-        return Conversation(self._count)
+        """A fresh one, for those of this visit's questions that have no answer yet."""
+        self.greeted = False
+        return Conversation(self._count - len(self._known), len(self._known))
+
+    def to_send(self) -> bytes:
+        """What is asked in that conversation."""
+        if not self._known:
+            return self.bytes
+        first, *others = self.bytes.splitlines(keepends=True)
+        return b"".join((first, *others[len(self._known) :]))
+
+    def keep(self, answers: Sequence[Answer]) -> None:
+        """These have come so far; the rest is asked of the same process."""
+        self._known += answers
+        self.expected = self.process
+
+    def finish(self, answers: Sequence[Answer]) -> None:
+        """These were the last."""
+        self.answers = [*self._known, *answers]
 
     def fail(self, failure: Failure, why: str = "") -> None:
         """It has come to nothing."""
@@ -85,56 +110,68 @@ def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
 
 
 class _Open:
-    __slots__ = ("conversation", "since", "sock", "visit")
+    __slots__ = ("began", "conversation", "greeted", "since", "sock", "visit")
 
-    def __init__(self, visit: Visit, sock: socket.socket, since: float) -> None:
+    def __init__(self, visit: Visit, sock: socket.socket, since: float, began: float) -> None:
+        """It was connected at `since`, and for the first time in this visit at `began`; `greeted` is when others began to wait for it."""
         self.visit = visit
         self.sock = sock
         self.since = since
+        self.began = began
+        self.greeted = 0.0
         self.conversation = visit.conversation()
+
+    def close(self, now: float) -> None:
+        """Leave."""
+        self.sock.close()
+        if self.greeted:
+            self.visit.stays.append((self.greeted, now))
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic) -> None:
     """Make these visits, in this order, many at a time."""
     waiting = deque(visits)
-    turned_away: list[tuple[Visit, float]] = []
+    away: list[tuple[Visit, float]] = []
     began = monotonic()
     open_: dict[int, _Open] = {}
     sweep_at = began + _SWEEP_SECONDS
     with select.epoll() as poll:
 
-        def connect(visit: Visit, since: float) -> None:
+        def connect(visit: Visit, now: float, first: float) -> None:
             sock = _connected(visit)
             if sock is not None:
-                open_[sock.fileno()] = _Open(visit, sock, since)
+                open_[sock.fileno()] = _Open(visit, sock, now, first)
                 poll.register(sock.fileno(), select.EPOLLIN)
             elif visit.failure is Failure.OCCUPIED:
-                turned_away.append((visit, since))
+                away.append((visit, first))
 
         try:
-            while waiting or open_ or turned_away:
+            while waiting or open_ or away:
                 while waiting and len(open_) < _MOST_OPEN:
                     now = monotonic()
                     if now - began > ROUND_SECONDS - HOLD_SECONDS:
                         waiting.popleft().fail(Failure.LEFT)
                     else:
-                        connect(waiting.popleft(), now)
+                        connect(waiting.popleft(), now, now)
                 for number, _ in poll.poll(_SWEEP_SECONDS):
-                    if _over(open_[number]):
-                        open_.pop(number).sock.close()
+                    if _over(open_[number], monotonic):
+                        open_.pop(number).close(monotonic())
                 now = monotonic()
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
+                    again, away = away, []
                     for number, one in list(open_.items()):
                         if _late(one, now):
-                            open_.pop(number).sock.close()
-                    again, turned_away = turned_away, []
-                    for visit, since in again:
-                        if now - since <= GREETING_SECONDS:
-                            connect(visit, since)
+                            open_.pop(number).close(now)
+                            if one.visit.failure is Failure.LATE:
+                                again.append((one.visit, one.began))
+                    for visit, first in again:
+                        patience = GREETING_SECONDS if visit.failure is Failure.OCCUPIED else HOLD_SECONDS - STAY_SECONDS
+                        if now - first <= patience:
+                            connect(visit, now, first)
         finally:
             for one in open_.values():
-                one.sock.close()
+                one.close(monotonic())
 
 
 def _connected(visit: Visit) -> socket.socket | None:
@@ -163,7 +200,7 @@ def _connected(visit: Visit) -> socket.socket | None:
 _CONNECTING: Final = {errno.EAGAIN: Failure.OCCUPIED, errno.EACCES: Failure.DENIED, errno.EPERM: Failure.DENIED}
 
 
-def _over(one: _Open) -> bool:
+def _over(one: _Open, monotonic: Callable[[], float]) -> bool:
     """Read what has come; whether the visit is over."""
     visit, conversation = one.visit, one.conversation
     try:
@@ -174,11 +211,13 @@ def _over(one: _Open) -> bool:
         if conversation.feed(data):
             if not visit.greeted:
                 raise WireError("answers came to what was not asked yet")
-            visit.answers = conversation.result()
+            visit.finish(conversation.result())
             return True
         if conversation.greeted and not visit.greeted:
             visit.greeted = True
-            if one.sock.send(visit.bytes) != len(visit.bytes):
+            one.greeted = monotonic()
+            asked = visit.to_send()
+            if one.sock.send(asked) != len(asked):
                 visit.fail(Failure.LATE, "it does not take what is asked")
                 return True
     except WireError as error:
@@ -193,11 +232,13 @@ def _over(one: _Open) -> bool:
 
 
 def _late(one: _Open, now: float) -> bool:
-    if one.conversation.greeted:
-        if now - one.since > HOLD_SECONDS:
+    """Whether it is time to leave; what has come so far is kept."""
+    if one.greeted:
+        if now - one.greeted > STAY_SECONDS:
+            one.visit.keep(one.conversation.result())
             one.visit.fail(Failure.LATE)
             return True
-    elif now - one.since > GREETING_SECONDS:
+    elif now - one.since > GREETING_SECONDS or now - one.began > HOLD_SECONDS:
         one.visit.fail(Failure.OCCUPIED)
         return True
     return False

@@ -51,12 +51,14 @@ class Conversation:
     """One visit's bytes: a greeting, then as many answers as there are questions; events in between are read over.
 
     :param expected: how many questions are asked after the greeting
+    :param before: how many of the same list were answered in earlier conversations
     """
 
-    __slots__ = ("_bytes", "_expected", "_held", "answers", "greeted")
+    __slots__ = ("_before", "_bytes", "_expected", "_held", "answers", "greeted")
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int, before: int = 0) -> None:
         self.greeted = False
+        self._before = before
         self.answers: list[Answer] = []
         self._expected = expected + 1
         self._held = b""
@@ -74,8 +76,13 @@ class Conversation:
         return len(self.answers) == self._expected
 
     def result(self) -> list[Answer]:
-        """The answers to the questions, once all have come."""
+        """The answers to the questions that have come."""
         return self.answers[1:]
+
+    @property
+    def _next(self) -> int:
+        """The number of the question that is answered next; 0 is the one that begins each conversation."""
+        return len(self.answers) + self._before if self.answers else 0
 
     def _take(self, content: Mapping[str, Any]) -> None:
         if not self.greeted:
@@ -84,7 +91,7 @@ class Conversation:
             self.greeted = True
         elif "event" in content:
             return
-        elif content.get("id") != len(self.answers) or type(content["id"]) is not int or len(self.answers) == self._expected:
+        elif content.get("id") != self._next or type(content["id"]) is not int or len(self.answers) == self._expected:
             raise WireError("an answer came to what was not asked")
         elif "return" in content:
             self.answers.append(content["return"])
