@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 import click
@@ -24,9 +25,8 @@ from pydantic import BaseModel
 
 import mom_cli
 import mom_core
+import mom_toolkit
 from mom_core import (
-    Canary,
-    CanaryState,
     ControlSpec,
     Decision,
     Declarations,
@@ -50,6 +50,7 @@ from mom_core.testing import snapshot
 from mom_plugins_http.host_metrics import host_metrics
 from mom_plugins_http.metrics import GUEST_METRICS, GuestSelection, exposition
 from mom_plugins_http.published import ReportView, Totals
+from mom_toolkit import Canary, CanaryState
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -384,9 +385,10 @@ def _count(arguments: str) -> str:
 
 
 def _names() -> list[tuple[str, object]]:
-    """What `mom_core` and `mom_cli` make public, by name; that of the second with its module."""
+    """What `mom_core`, `mom_toolkit` and `mom_cli` make public, by name; that of the second and third with the library's name."""
     found: list[tuple[str, object]] = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
-    return found + [(f"mom_cli.{name}", getattr(mom_cli, name)) for name in dir(mom_cli) if name != "__version__"]
+    more = [(library, name) for library in (mom_toolkit, mom_cli) for name in dir(library) if name != "__version__"]
+    return found + [(f"{library.__name__}.{name}", getattr(library, name)) for library, name in more]
 
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
@@ -433,8 +435,9 @@ def _protocols() -> str:
     values = [f"### `{name}`\n\n{_said_below(name)}" for name, thing in _names() if _is_value(thing)]
     return _page(
         "Protocols and types",
-        "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md), and what `mom_cli` does for verbs and "
-        "importers. A controller asks whether the hypervisor has a capability with `isinstance(hypervisor, BalloonControl)`.",
+        "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md), what `mom_toolkit` has to build plugins with, "
+        "and what `mom_cli` does for verbs and importers. A controller asks whether the hypervisor has a capability with "
+        "`isinstance(hypervisor, BalloonControl)`.",
         [
             "## Protocols",
             *parts,
@@ -463,20 +466,22 @@ def _is_value(thing: object) -> bool:
 
 def _said_below(name: str) -> str:
     """The text that stands below the assignment of a name in its module."""
-    module = _module_of(name)
-    modules = (sys.modules["mom_core"], importlib.import_module(f"mom_core.{module}"))
+    stated, _, name = name.rpartition(".")
+    library = importlib.import_module(stated or "mom_core")
+    module = _module_of(library, name)
+    modules = (library, importlib.import_module(f"{library.__name__}.{module}"))
     pairs = itertools.chain.from_iterable(itertools.pairwise(ast.parse(inspect.getsource(one)).body) for one in modules)
     for statement, text in pairs:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         assigned = [target.id for target in targets if isinstance(target, ast.Name)]
         if name in assigned and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
             return inspect.cleandoc(text.value.value)
-    raise LookupError(f"{name} has no text below it, in mom_core/{module}.py")
+    raise LookupError(f"{name} has no text below it, in {library.__name__}/{module}.py")
 
 
-def _module_of(name: str) -> str:
+def _module_of(library: ModuleType, name: str) -> str:
     """The module of a public name, as the list of them says."""
-    listed = ast.parse(Path(str(mom_core.__file__)).with_suffix(".pyi").read_text("utf-8")).body
+    listed = ast.parse(Path(str(library.__file__)).with_suffix(".pyi").read_text("utf-8")).body
     imports = [statement for statement in listed if isinstance(statement, ast.ImportFrom)]
     return next((str(one.module) for one in imports if name in [alias.name for alias in one.names]), "_version")
 

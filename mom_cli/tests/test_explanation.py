@@ -11,25 +11,9 @@ from datetime import UTC
 import pytest
 
 from mom_cli import Explainers, Explanation, find_guest
-from mom_core import (
-    About,
-    ControlSpec,
-    Decision,
-    Explainer,
-    ExplanationPart,
-    MomError,
-    Outcome,
-    Problem,
-    Report,
-    Revision,
-    Scope,
-    Sentence,
-    SentencePlace,
-    Source,
-    Status,
-    Unit,
-)
+from mom_core import ControlSpec, Decision, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit
 from mom_core.testing import snapshot
+from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from mom_cli.sources import newest
-from mom_core import PastCycle, Report, Snapshot
+from mom_core import Report, Snapshot
 from mom_core.cli import frame
+from mom_toolkit import PastCycle
 
 BROKEN = """
 @staticmethod

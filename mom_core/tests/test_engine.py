@@ -33,10 +33,8 @@ from mom_core import (
     Outcome,
     PluginSettings,
     PluginState,
-    PolicyTexts,
     Problem,
     Report,
-    Reservations,
     Revision,
     Scope,
     Snapshot,
@@ -50,6 +48,13 @@ from mom_core import (
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
 from mom_core.status import describe
 from mom_devkit import config_of
+
+
+class Notes(Protocol):
+    """A service that the core has never heard of."""
+
+    def read(self) -> None: ...
+    def write(self) -> None: ...
 
 
 class Base:
@@ -1080,8 +1085,8 @@ def test_switching_to_observe_puts_everything_back(tmp_path: Path, machine: Mach
         ({"mom_services": hookimpl(lambda self: 5)}, "mom_services failed: it must return a mapping of protocols to objects, not a int"),
         ({"mom_services": hookimpl(lambda self: {int: 5})}, "mom_services failed: <class 'int'> is no protocol"),
         (
-            {"mom_services": hookimpl(lambda self: {Reservations: 5})},
-            "mom_services failed: the int that it offers is no Reservations: it has no release, reservations, reserve, room",
+            {"mom_services": hookimpl(lambda self: {Notes: 5})},
+            "mom_services failed: the int that it offers is no Notes: it has no read, write",
         ),
         ({"__init__": lambda self, settings, context: 1 / 0}, "its constructor failed: ZeroDivisionError"),
     ],
@@ -1149,18 +1154,18 @@ def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, 
 # --- services -----------------------------------------------------------------------------------------------------------------------
 
 
-class Texts:
-    """As much of the protocol as the core looks at: that it is there."""
+class Kept:
+    """Notes that are nothing but there."""
 
     def __init__(self) -> None:
-        self.state = self.check = self.change = self.reset = self.history = self.roll_back = self.memory = self.set_memory = lambda: None
+        self.read = self.write = lambda: None
 
 
 def texts_plugin(texts: object) -> type:
     class TextsPlugin(Base):
         @hookimpl
         def mom_services(self) -> Mapping[type, object]:
-            return {} if texts is None else {PolicyTexts: texts}
+            return {} if texts is None else {Notes: texts}
 
     return TextsPlugin
 
@@ -1171,21 +1176,16 @@ def test_every_plugin_finds_what_the_others_offer_in_its_context_when_it_is_set_
     class Server(Base):
         @hookimpl
         def mom_setup(self) -> None:
-            seen.append(self.context.service(PolicyTexts))
+            seen.append(self.context.service(Notes))
             seen.append(self.context.serves)
 
-    texts: object = Texts()
-    plugins = {"server": Server, "none": texts_plugin(None), "first": texts_plugin(texts), "second": texts_plugin(Texts())}
+    texts: object = Kept()
+    plugins = {"server": Server, "none": texts_plugin(None), "first": texts_plugin(texts), "second": texts_plugin(Kept())}
     with Engine(config_of(tmp_path, plugins)) as engine:
-        assert engine.policies is texts
+        assert engine.service(Notes) is texts
     with Engine(config_of(tmp_path, plugins), serve=False):
         pass
     assert seen == [texts, True, texts, False]
-
-
-def test_without_an_evaluator_there_are_no_policies_to_change(tmp_path: Path) -> None:
-    with Engine(config_of(tmp_path, {"plain": Base})) as engine, pytest.raises(MomError, match="no enabled plugin has policies"):
-        _ = engine.policies
 
 
 def test_a_refused_reload_leaves_all_plugins_with_the_services_from_before(tmp_path: Path) -> None:
@@ -1194,15 +1194,15 @@ def test_a_refused_reload_leaves_all_plugins_with_the_services_from_before(tmp_p
         def mom_setup(self) -> None:
             raise RuntimeError
 
-    texts: object = Texts()
+    texts: object = Kept()
     plugins = {"plain": Base, "evaluator": texts_plugin(texts)}
     with Engine(config_of(tmp_path, plugins)) as engine:
         with pytest.raises(MomError):
-            engine.reload(config_of(tmp_path, {"plain": Base, "evaluator": texts_plugin(Texts()), "bad": Bad}))
+            engine.reload(config_of(tmp_path, {"plain": Base, "evaluator": texts_plugin(Kept()), "bad": Bad}))
         contexts = [plugin.context for plugin in engine.plugins.plugins]
-        assert all(context.service(PolicyTexts) is texts for context in contexts)
+        assert all(context.service(Notes) is texts for context in contexts)
         engine.reload(config_of(tmp_path, {"plain": Base}))
-        assert contexts[0].service(PolicyTexts) is None
+        assert contexts[0].service(Notes) is None
 
 
 class Greeting(Protocol):
@@ -1225,5 +1225,5 @@ def test_a_kind_of_service_that_the_core_does_not_know_is_found_in_the_yaml_orde
         context = engine.plugins.plugins[0].context
         assert engine.service(Greeting) is context.service(Greeting) is first
         assert context.services(Greeting) == (first, second)
-        assert context.service(PolicyTexts) is None
-        assert context.services(PolicyTexts) == ()
+        assert context.service(Notes) is None
+        assert context.services(Notes) == ()

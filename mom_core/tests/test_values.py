@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, Host, Value, as_items, as_number, as_text, as_whole, stale_seconds
+from mom_core import Guest, Host, Value, as_items, as_number, as_text, as_whole
 
 
 class Level(IntEnum):
@@ -61,8 +61,3 @@ def test_a_host_and_a_guest_give_their_fields_as_what_they_should_be(entity: Gue
 def test_whatever_a_field_holds_a_number_that_is_read_can_be_reckoned_with(value: Value) -> None:
     number = as_number(value)
     assert number is None or (math.isfinite(float(number)) and number == value)
-
-
-@pytest.mark.parametrize(("period", "setting", "seconds"), [(0, None, 10), (1, None, 10), (5, None, 15), (60, None, 180), (60, 7.0, 7)])
-def test_what_was_missed_twice_is_stale_unless_the_operator_says_otherwise(period: float, setting: float | None, seconds: float) -> None:
-    assert stale_seconds(period, setting) == seconds

@@ -16,8 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mom_core import (
-    Admission,
-    Admissions,
     Clock,
     Engine,
     Guest,
@@ -25,13 +23,7 @@ from mom_core import (
     InForce,
     MomError,
     PluginContext,
-    PolicyState,
-    PolicyText,
     Report,
-    Reservation,
-    ReservationRefused,
-    Reservations,
-    ReservationState,
     Snapshot,
     StateFile,
     Value,
@@ -43,6 +35,7 @@ from mom_plugins_balloon.host_reservations import HostReservations, Sight, polic
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.plugin import ReservationSettings
 from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_kib
+from mom_toolkit import Admission, Admissions, PolicyState, PolicyText, Reservation, ReservationRefused, Reservations, ReservationState
 
 GIB = 1 << 20
 MIB = 1 << 10

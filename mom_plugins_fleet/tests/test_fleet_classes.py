@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import InForce, MomError, PluginContext, PolicyState, PolicyTexts, Value
+from mom_core import InForce, MomError, PluginContext, Value
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.verbs import checked_classes
+from mom_toolkit import PolicyState, PolicyTexts
 
 TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"
 

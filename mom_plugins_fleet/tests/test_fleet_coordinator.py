@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from nats.aio.subscription import Subscription
 
-from mom_core import Destination, MomError
+from mom_core import MomError
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry
 from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, GuestState, HostState, Lease, Member, Move, MoveState, Orders
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER
+from mom_toolkit import Destination
 
 LOG = logging.getLogger("test")
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Destination
 from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
 from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
+from mom_toolkit import Destination
 
 GIB = 1 << 20
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Destination, MomError, PluginContext, StateFile
+from mom_core import MomError, PluginContext, StateFile
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import Access, StoredEntry
 from mom_plugins_fleet.records import LARGEST_RECORD, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.subjects import host_permissions, server_accounts
 from mom_plugins_fleet.view import FleetView
+from mom_toolkit import Destination
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

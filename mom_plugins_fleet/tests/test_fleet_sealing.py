@@ -7,9 +7,9 @@ import os
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from mom_core import Destination
 from mom_plugins_fleet.records import Move, MoveState
 from mom_plugins_fleet.seals import Seal, is_sealed
+from mom_toolkit import Destination
 
 MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1)
 

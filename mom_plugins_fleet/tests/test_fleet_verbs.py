@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mom_core import Destination, DestinationError, MomError
+from mom_core import MomError
 from mom_plugins_fleet.records import Group, GuestState, HostState, Lease, Member, Move, Orders
 from mom_plugins_fleet.verbs import _holder, _host_row, _print_hosts, fleet
 from mom_plugins_fleet.view import FleetView
+from mom_toolkit import Destination, DestinationError
 
 NOBODY = ["--server", "nats://localhost:1"]
 

@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from mom_core import (
-    AgentAccess,
     Entity,
     Guest,
     GuestBusy,
@@ -37,6 +36,7 @@ from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import AgentState, Asking, Collector, Target, _allowed
 from mom_plugins_guestagent.script import guestd_script
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitLimits
+from mom_toolkit import AgentAccess
 
 T = TypeVar("T")
 

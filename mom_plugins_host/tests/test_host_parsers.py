@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import parse_meminfo, parse_pressure
 from mom_plugins_host.clock import time_fields
 from mom_plugins_host.load import count_cpus, load_fields
 from mom_plugins_host.memory import memory_fields
 from mom_plugins_host.pressure import pressure_fields
 from mom_plugins_host.swap import SwapActivity, parse_swap_counters, swap_space_fields
+from mom_toolkit import parse_meminfo, parse_pressure
 
 MEMINFO = """\
 MemTotal:       24684092 kB

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mom_core import InForce, MomError, PluginContext, Reservation, Reservations, ReservationState, Room
+from mom_core import InForce, MomError, PluginContext
 from mom_plugins_http.news import News
+from mom_toolkit import Reservation, Reservations, ReservationState, Room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,11 +13,12 @@ from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import AgentAccess, Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Scope
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Scope
 from mom_plugins_libvirt.agents import AgentCommands, channels_of
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_libvirt.failures import AGENT_UNRESPONSIVE, ARGUMENT_UNSUPPORTED
+from mom_toolkit import AgentAccess
 
 CHANNELS = """<devices>
 <channel type='unix'><source mode='bind' path='/run/a/agent'/><target type='virtio' name='org.qemu.guest_agent.0'

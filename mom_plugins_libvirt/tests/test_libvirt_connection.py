@@ -15,10 +15,11 @@ import pytest
 from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, impatient, until
 
 import mom_plugins_libvirt.connection as module
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, came_back
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
+from mom_toolkit import came_back
 
 LOG = logging.getLogger("test")
 BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON

@@ -7,8 +7,9 @@ import threading
 import pytest
 from fake_libvirt import FakeGuest, FakeLibvirtd
 
-from mom_core import Destination, Entity, GuestBusy, GuestGone, NotSupported, PermissionDenied, Scope, Standing
+from mom_core import Entity, GuestBusy, GuestGone, NotSupported, PermissionDenied, Scope
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_toolkit import Destination, Standing
 
 LONG_SECONDS = 20.0
 """Longer than any call here takes."""

@@ -2,9 +2,10 @@
 
 from numa_trees import OnPaper, nodes_tree, process_tree
 
-from mom_core import Hypervisor, NodeTune
+from mom_core import Hypervisor
 from mom_devkit import ConformanceTests, FakeGuest, FakeHypervisor
 from mom_plugins_numa import NumaPlugin
+from mom_toolkit import NodeTune
 
 
 class TestConformance(ConformanceTests):

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from numa_trees import GIB, OnPaper, nodes_tree, process_tree, tree
 
-from mom_core import Decision, Guest, LedgerEntry, NodeTune, Outcome, PluginContext, Source, Status, Value
+from mom_core import Decision, Guest, LedgerEntry, Outcome, PluginContext, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_plugins_numa.fields import parse_pins, pins_text
 from mom_plugins_numa.placement import Rules
 from mom_plugins_numa.review import reviewed
+from mom_toolkit import NodeTune
 
 SOURCE = Source("numa")
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_core import NodeTune, PluginContext, Severity, Value
+from mom_core import PluginContext, Severity, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.fields import FIELDS
+from mom_toolkit import NodeTune
 
 VCPUS = [(1, "0-7", 500), (6, "0-7", 500)]
 

@@ -11,28 +11,12 @@ from typing import Any
 
 import pytest
 
-from mom_core import (
-    HOST_ID,
-    Canary,
-    CanaryPolicies,
-    CanaryState,
-    Clock,
-    Engine,
-    Guest,
-    MomError,
-    PolicyConflict,
-    PolicyRefused,
-    PolicyTexts,
-    ReasonedPolicies,
-    Report,
-    Scope,
-    UnitError,
-    load_config,
-)
+from mom_core import HOST_ID, Clock, Engine, Guest, MomError, Report, Scope, UnitError, load_config
 from mom_plugins_policy.canary import Choice, rank
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.trace import DatedRun
 from mom_plugins_policy.trials import TriedPolicies
+from mom_toolkit import Canary, CanaryPolicies, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts, ReasonedPolicies
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
 """Makes guests smaller, whatever they need."""
@@ -65,11 +49,13 @@ class Managed:
 
     @property
     def texts(self) -> PolicyTexts:
-        return self.engine.policies
+        texts = self.engine.service(PolicyTexts)
+        assert texts is not None
+        return texts
 
     @property
     def trials(self) -> CanaryPolicies:
-        texts: object = self.engine.policies
+        texts: object = self.texts
         assert isinstance(texts, CanaryPolicies)
         return texts
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from mom_core import (
-    CanaryPolicies,
-    CheckedPolicies,
     ConfigError,
     ControlSpec,
     Decision,
@@ -19,9 +17,6 @@ from mom_core import (
     InForce,
     MomError,
     PluginContext,
-    PolicyConflict,
-    PolicyRefused,
-    PolicyTexts,
     Scope,
     StateFile,
     Unit,
@@ -29,6 +24,7 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin, versions
+from mom_toolkit import CanaryPolicies, CheckedPolicies, PolicyConflict, PolicyRefused, PolicyTexts
 
 DECLARED = Declarations(
     {(Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free")},

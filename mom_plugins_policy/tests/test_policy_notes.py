@@ -8,23 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import (
-    Decision,
-    Declarations,
-    FieldSpec,
-    InForce,
-    MomError,
-    PluginContext,
-    PolicyTexts,
-    Problem,
-    Scope,
-    Snapshot,
-    StateFile,
-    Unit,
-)
+from mom_core import Decision, Declarations, FieldSpec, InForce, MomError, PluginContext, Problem, Scope, Snapshot, StateFile, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyPlugin
 from mom_plugins_policy.notes import NOTES, NoteStore
+from mom_toolkit import PolicyTexts
 
 FIELDS = {
     (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),

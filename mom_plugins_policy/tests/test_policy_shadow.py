@@ -6,22 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import (
-    ConfigError,
-    Considered,
-    ControlSpec,
-    Decision,
-    Declarations,
-    FieldSpec,
-    InForce,
-    PluginContext,
-    PolicyTexts,
-    Problem,
-    Scope,
-    Unit,
-)
+from mom_core import ConfigError, Considered, ControlSpec, Decision, Declarations, FieldSpec, InForce, PluginContext, Problem, Scope, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
+from mom_toolkit import PolicyTexts
 
 DECLARED = Declarations(
     {(Scope.GUEST, "size"): FieldSpec("size", Unit.KIB, Scope.GUEST, "size")},

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from fake_monitors import MIB, FakeHost, HandClock
 
-from mom_core import BalloonControl, Entity, Guest, GuestBusy, GuestGone, Hypervisor, NotSupported, PermissionDenied, Scope, Value
+from mom_core import Entity, Guest, GuestBusy, GuestGone, Hypervisor, NotSupported, PermissionDenied, Scope, Value
 from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+from mom_toolkit import BalloonControl
 
 
 def listed(hypervisor: QemuHypervisor) -> dict[str, Guest]:

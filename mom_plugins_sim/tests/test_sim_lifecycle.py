@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mom_core import GuestGone, Standing
+from mom_core import GuestGone
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import Plan
 from mom_plugins_sim.world import World
+from mom_toolkit import Standing
 
 if TYPE_CHECKING:
     from conftest import Clock

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mom_core import CpuPinControl, NodeTuneControl, NotSupported
+from mom_core import NotSupported
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.numa import MOVE_RATE, cpu_text
 from mom_plugins_sim.scene import Plan
 from mom_plugins_sim.world import CPUS, World
+from mom_toolkit import CpuPinControl, NodeTuneControl
 
 if TYPE_CHECKING:
     from conftest import Clock

@@ -19,13 +19,14 @@ from click.testing import CliRunner
 from test_sim_recording import LIMITS, read
 
 from mom_cli.explain import explain_command
-from mom_core import Clock, Engine, MomError, PastCycle, ReasonedCycles, ReasonedPolicies, Report, Value, load_config
+from mom_core import Clock, Engine, MomError, Report, Value, load_config
 from mom_plugins_sim.recording import reader
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, read_cycle
 from mom_plugins_sim.recording.frames import START, FrameKind, Losses, pack, read_frames
 from mom_plugins_sim.recording.past import PastOf
 from mom_plugins_sim.recording.reader import Recording, session_content
 from mom_plugins_sim.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
+from mom_toolkit import PastCycle, PolicyTexts, ReasonedCycles, ReasonedPolicies
 
 CONTROL = "balloon_target"
 FOREVER = (float("-inf"), float("inf"))
@@ -63,14 +64,16 @@ def recorded(folder: Path, cycles: int, policy: Mapping[str, str] | None = None)
     document = {"state_directory": str(folder / "state"), "run_directory": str(folder / "run"), "plugins": plugins}
     with Engine(load_config(document), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
         reasoned = engine.service(ReasonedPolicies)
+        policies = engine.service(PolicyTexts)
         assert reasoned is not None
+        assert policies is not None
         reason = reasoned.reason
         for _ in range(cycles):
             now += 10.0
             report = engine.cycle()
             for guest in report.snapshot.guests:
                 words[report.number, guest] = reason(report.number, guest, CONTROL)
-            memories[report.number] = json.loads(json.dumps(engine.policies.memory()))
+            memories[report.number] = json.loads(json.dumps(policies.memory()))
     assert any(words.values())
     return Made(folder / "state" / "recording", words, memories)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Destination, Entity, GuestGone, NotSupported, PluginContext, Scope
+from mom_core import Entity, GuestGone, NotSupported, PluginContext, Scope
 from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_toolkit import Destination
 
 H2 = Destination.parse("qemu+tls://h2/system")
 

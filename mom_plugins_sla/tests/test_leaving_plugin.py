@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from mom_core import (
     Decision,
-    Destination,
     EngineState,
     Entity,
     GuestBusy,
@@ -28,7 +27,6 @@ from mom_core import (
     Scope,
     Snapshot,
     Source,
-    Standing,
     StateFile,
     Status,
     Value,
@@ -43,6 +41,7 @@ from mom_plugins_sla.leaving.requests import Requests
 from mom_plugins_sla.leaving.settings import LeavingSettings
 from mom_plugins_sla.leaving.steps import Step
 from mom_plugins_sla.leaving.verbs import leaving
+from mom_toolkit import Destination, Standing
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
 ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}

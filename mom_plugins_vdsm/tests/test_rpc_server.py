@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from rpc_peer import LONG_SECONDS, Serving, client, threads, until
 
-from mom_core import MomError, PolicyTexts
+from mom_core import MomError
 from mom_plugins_vdsm.rpc_codec import read_call
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
+from mom_toolkit import PolicyTexts
 
 PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
 

@@ -16,9 +16,10 @@ import pytest
 from click.testing import CliRunner
 from rpc_peer import Serving, client, report
 
-from mom_core import PolicyTexts, Problem, Severity, Value
+from mom_core import Problem, Severity, Value
 from mom_core.testing import snapshot
 from mom_plugins_vdsm.rpc_client import rpc_client
+from mom_toolkit import PolicyTexts
 
 FIRST = {"00-defines": "(defvar True 1) (defvar x 0)", "01-parameters": "# nothing", "02-use": "(+ x 1)"}
 

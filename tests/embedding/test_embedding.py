@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import AlreadyRunning, Engine, MomError, PolicyRefused, load_config
+from mom_core import AlreadyRunning, Engine, MomError, load_config
+from mom_toolkit import PolicyRefused, PolicyTexts
 
 PAGE = Path(__file__).parents[2] / "docs/embedding.md"
 
@@ -102,11 +103,13 @@ def test_it_starts_changes_the_policy_tells_statistics_stops_and_starts_again(
         assert engine.report is not None
         assert isinstance(engine.report.snapshot.host.fields["mem_free"], int)
         assert engine.report.snapshot.guests
-        state = engine.policies.change({"99_mine": '(Host.Control "ksm_run" 1)'}, who="my program")
+        policies = engine.service(PolicyTexts)
+        assert policies is not None
+        state = policies.change({"99_mine": '(Host.Control "ksm_run" 1)'}, who="my program")
         assert "99_mine" in state.texts
         wait_for(lambda: any(decision.source.name == "99_mine" for decision in engine.report.decisions))  # type: ignore[union-attr]  # it was there
         with pytest.raises(PolicyRefused):
-            engine.policies.change({"99_mine": "("}, who="my program")
+            policies.change({"99_mine": "("}, who="my program")
         turns = program.turns
         wait_for(partial(program.is_past, turns))
         engine.stop()

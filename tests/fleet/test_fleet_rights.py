@@ -13,12 +13,12 @@ import pytest
 from fleet_world import MOM, FleetWorld, need_a_server
 from nats.js.api import KeyValueConfig
 
-from mom_core import Destination
 from mom_plugins_fleet import link
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES, direct, subject
+from mom_toolkit import Destination
 
 LOG = logging.getLogger("mom.fleet.test")
 

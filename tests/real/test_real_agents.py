@@ -19,22 +19,11 @@ from guest_image import CannotBuild
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually, not_here
 
-from mom_core import (
-    AgentAccess,
-    Finding,
-    Guest,
-    GuestBusy,
-    GuestGone,
-    GuestSettings,
-    HypervisorError,
-    InForce,
-    NotSupported,
-    PluginContext,
-    Value,
-)
+from mom_core import Finding, Guest, GuestBusy, GuestGone, GuestSettings, HypervisorError, InForce, NotSupported, PluginContext, Value
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_toolkit import AgentAccess
 
 pytestmark = pytest.mark.real
 

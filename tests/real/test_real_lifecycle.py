@@ -12,9 +12,10 @@ from guest_image import cache_folder
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
 
-from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope, Standing
+from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
+from mom_toolkit import Standing
 
 pytestmark = pytest.mark.real
 

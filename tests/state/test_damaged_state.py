@@ -17,7 +17,7 @@ from hostile_state import files
 from state_contents import BOOT, CONTENTS, GUEST
 
 from mom_cli.status_file import read_status
-from mom_core import Clock, Engine, MomError, PluginContext, PolicyTexts, Report, StateError, StateFile, load_config
+from mom_core import Clock, Engine, MomError, PluginContext, Report, StateError, StateFile, load_config
 from mom_core.cli.supervision import IN_FORCE, config_as_left
 from mom_core.lock import holder
 from mom_core.state_files import LaterVersionError
@@ -25,6 +25,7 @@ from mom_plugins_fleet import FleetPlugin
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
+from mom_toolkit import PolicyTexts
 
 BESIDE: Final[Mapping[str, Any]] = {
     "vdsm/guests.json": {"boot": BOOT, "guests": {GUEST: ["0123456789ab", 12.5]}},

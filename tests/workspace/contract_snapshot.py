@@ -23,6 +23,7 @@ import mom_cli
 import mom_core
 import mom_core.testing
 import mom_devkit
+import mom_toolkit
 from mom_core import hookspecs
 
 FOLDER = Path(__file__).parent / "contracts"
@@ -43,8 +44,9 @@ def api() -> Api:
     for module, names in ((mom_core.testing, mom_core.testing.__all__), (mom_devkit, dir(mom_devkit))):
         for name in sorted({*names} - {"__version__"}):
             found[f"testing.{name}"] = _described(getattr(module, name))
-    for name in sorted({*dir(mom_cli)} - {"__version__"}):
-        found[f"cli.{name}"] = _described(getattr(mom_cli, name))
+    for prefix, library in (("toolkit", mom_toolkit), ("cli", mom_cli)):
+        for name in sorted({*dir(library)} - {"__version__"}):
+            found[f"{prefix}.{name}"] = _described(getattr(library, name))
     for name in sorted(vars(hookspecs)):
         if name.startswith("mom_"):
             found[name] = {"": "hook", **_parameters(getattr(hookspecs, name))}

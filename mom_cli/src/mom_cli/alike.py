@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mom_core.engine_state import StandingProblem
 from mom_core.model import Entity, Scope, Severity, Source, printable
-from mom_core.services.running_mom import StandingProblem
 from mom_core.units import lasting
 
 NAMED: Final = 3

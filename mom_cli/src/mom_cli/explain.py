@@ -27,8 +27,8 @@ from mom_core.model import Report, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_core.services.running_mom import PastCycle, PastCycles, ReasonedCycles
 from mom_core.units import lasting
+from mom_toolkit import PastCycle, PastCycles, ReasonedCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
 """How far before the moment a recording is read, to find out since when a guest has its size: some seconds with 1,000 guests."""

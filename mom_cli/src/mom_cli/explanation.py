@@ -18,8 +18,6 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 from mom_core.context import Declarations
-from mom_core.errors import NoSuchGuest
-from mom_core.explanation import About, ExplainedDecision, Explainer, Sentence, SentencePlace
 from mom_core.model import (
     ControlSpec,
     Decision,
@@ -37,6 +35,7 @@ from mom_core.model import (
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.units import Unit, format_duration, format_kib
 from mom_core.values import as_number
+from mom_toolkit import About, ExplainedDecision, Explainer, NoSuchGuest, Sentence, SentencePlace
 
 LOG = logging.getLogger("mom.explanation")
 

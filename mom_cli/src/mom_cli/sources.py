@@ -14,8 +14,8 @@ from mom_cli.patience import sign_of_life
 from mom_cli.status_file import RunningStatus, read_status
 from mom_core.cli.prose import print_prose
 from mom_core.config import Config
-from mom_core.errors import MomError, NoSuchGuest, NotRunning
-from mom_core.services.running_mom import PastCycle, PastCycles, RunningMom
+from mom_core.errors import MomError
+from mom_toolkit import NoSuchGuest, NotRunning, PastCycle, PastCycles, RunningMom
 
 Found = TypeVar("Found")
 

@@ -22,8 +22,8 @@ from mom_core.cli.prose import brief, print_prose
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
 from mom_core.model import Report, Severity, Status, Verdict, printable
-from mom_core.overview import REMARKS, GuestColumn, StatusPart
 from mom_core.units import lasting
+from mom_toolkit import REMARKS, GuestColumn, StatusPart
 
 Kind = TypeVar("Kind")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from mom_core.engine_state import StandingProblem
 from mom_core.errors import MomError
 from mom_core.lock import holder
 from mom_core.model import (
@@ -29,7 +30,6 @@ from mom_core.model import (
     Status,
     Verdict,
 )
-from mom_core.services.running_mom import StandingProblem
 from mom_core.status import FILE, FORMAT
 from mom_core.units import lasting
 

@@ -10,8 +10,8 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
 
-from mom_core.destination import Destination
 from mom_core.units import parse_duration, parse_portion, parse_size
+from mom_toolkit import Destination
 
 _KINDS: Final[Mapping[type, str]] = {
     bool: "true or false",

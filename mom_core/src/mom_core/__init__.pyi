@@ -1,7 +1,3 @@
-from .callers import (
-    Callers as Callers,
-    came_back as came_back,
-)
 from .cli.frame import (
     run_program as run_program,
 )
@@ -40,49 +36,32 @@ from .context import (
     InForce as InForce,
     PluginContext as PluginContext,
 )
-from .destination import (
-    Destination as Destination,
-)
-from .enforcement import (
-    Enforcement as Enforcement,
-    SetValue as SetValue,
-)
 from .engine import (
     Clock as Clock,
     Engine as Engine,
+)
+from .engine_state import (
+    EngineState as EngineState,
+    StandingProblem as StandingProblem,
 )
 from .errors import (
     AlreadyRunning as AlreadyRunning,
     ConfigError as ConfigError,
     ConfigProblem as ConfigProblem,
     DeadlineExceeded as DeadlineExceeded,
-    DestinationError as DestinationError,
     GuestBusy as GuestBusy,
     GuestGone as GuestGone,
     HypervisorError as HypervisorError,
     LedgerError as LedgerError,
     MomError as MomError,
-    NoSuchGuest as NoSuchGuest,
-    NotRunning as NotRunning,
     NotSupported as NotSupported,
     PermissionDenied as PermissionDenied,
     PluginError as PluginError,
     PluginErrors as PluginErrors,
-    PolicyConflict as PolicyConflict,
-    PolicyProblem as PolicyProblem,
-    PolicyRefused as PolicyRefused,
     Refused as Refused,
     StateError as StateError,
     UnitError as UnitError,
     Unneeded as Unneeded,
-)
-from .explanation import (
-    About as About,
-    ExplainedDecision as ExplainedDecision,
-    Explainer as Explainer,
-    ExplanationPart as ExplanationPart,
-    Sentence as Sentence,
-    SentencePlace as SentencePlace,
 )
 from .files import (
     replace_file as replace_file,
@@ -91,41 +70,7 @@ from .hookspecs import (
     hookimpl as hookimpl,
 )
 from .hypervisor import (
-    AgentAccess as AgentAccess,
-    BalloonControl as BalloonControl,
-    CpuPinControl as CpuPinControl,
-    CpuTune as CpuTune,
-    CpuTuneControl as CpuTuneControl,
-    DiskTune as DiskTune,
-    GuestEvents as GuestEvents,
     Hypervisor as Hypervisor,
-    IoTuneControl as IoTuneControl,
-    KsmControl as KsmControl,
-    KsmWriter as KsmWriter,
-    LifecycleControl as LifecycleControl,
-    MigrationControl as MigrationControl,
-    NetTune as NetTune,
-    NetTuneControl as NetTuneControl,
-    NodeTune as NodeTune,
-    NodeTuneControl as NodeTuneControl,
-    Standing as Standing,
-)
-from .kernel_files import (
-    Pressure as Pressure,
-    ProcessStat as ProcessStat,
-    boot_id as boot_id,
-    parse_meminfo as parse_meminfo,
-    parse_pressure as parse_pressure,
-    parse_process_stat as parse_process_stat,
-    read_kernel_file as read_kernel_file,
-    write_kernel_file as write_kernel_file,
-)
-from .knobs import (
-    Knob as Knob,
-    KnobPlugin as KnobPlugin,
-    file_knob as file_knob,
-    read_number as read_number,
-    write_file as write_file,
 )
 from .model import (
     Alert as Alert,
@@ -161,10 +106,6 @@ from .model import (
     printable as printable,
     printable_lines as printable_lines,
 )
-from .overview import (
-    GuestColumn as GuestColumn,
-    StatusPart as StatusPart,
-)
 from .ownership import (
     read_secret as read_secret,
     untrusted as untrusted,
@@ -179,43 +120,9 @@ from .plugins.secrets import (
     names_secret as names_secret,
     without_secrets as without_secrets,
 )
-from .services.admission import (
-    Admission as Admission,
-    Admissions as Admissions,
-    Donor as Donor,
-)
-from .services.policies import (
-    Canary as Canary,
-    CanaryGroup as CanaryGroup,
-    CanaryPolicies as CanaryPolicies,
-    CanaryState as CanaryState,
-    CheckedPolicies as CheckedPolicies,
-    EvaluatedPolicies as EvaluatedPolicies,
-    PolicyChange as PolicyChange,
-    PolicyState as PolicyState,
-    PolicyText as PolicyText,
-    PolicyTexts as PolicyTexts,
-    ReasonedPolicies as ReasonedPolicies,
-    RunningPolicies as RunningPolicies,
-)
-from .services.promises import (
+from .promises import (
     NO_PROMISES as NO_PROMISES,
     Promises as Promises,
-)
-from .services.reservations import (
-    Reservation as Reservation,
-    ReservationRefused as ReservationRefused,
-    ReservationState as ReservationState,
-    Reservations as Reservations,
-    Room as Room,
-)
-from .services.running_mom import (
-    EngineState as EngineState,
-    PastCycle as PastCycle,
-    PastCycles as PastCycles,
-    ReasonedCycles as ReasonedCycles,
-    RunningMom as RunningMom,
-    StandingProblem as StandingProblem,
 )
 from .settings import (
     Duration as Duration,
@@ -225,14 +132,6 @@ from .settings import (
     SecretUrl as SecretUrl,
     Size as Size,
     SizeOrShare as SizeOrShare,
-)
-from .sockets import (
-    Address as Address,
-    Listener as Listener,
-    OccupiedByOurselvesError as OccupiedByOurselvesError,
-    PeerCredentials as PeerCredentials,
-    listen as listen,
-    peer_credentials as peer_credentials,
 )
 from .state_files import (
     StateFile as StateFile,
@@ -254,7 +153,6 @@ from .values import (
     as_number as as_number,
     as_text as as_text,
     as_whole as as_whole,
-    stale_seconds as stale_seconds,
 )
 from ._version import (
     __version__ as __version__,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mom_core.engine_state import EngineState
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
-from mom_core.services.running_mom import EngineState
 from mom_core.settings import GuestSettings
 from mom_core.state_files import LARGEST_BYTES, MOST_VALUES, StateFile
 

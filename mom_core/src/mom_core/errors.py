@@ -49,47 +49,6 @@ class UnitError(MomError, ValueError):
     """A duration or size without a unit, with an unknown one, or outside what makes sense."""
 
 
-class DestinationError(MomError, ValueError):
-    """A URI to which no guest is moved: it would run programs or read files here, hides who answers, or makes no sense."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class PolicyProblem:
-    """One thing that is wrong with policy texts: the policy's name, where in it (1-based, 0 if unknown), of which kind, and what.
-
-    `kind` is a word of the policy language's reference, such as `syntax` or `arity`. `severity` is `error`, or `warning` for what is legal
-    and hardly meant; `hint` says what to do.
-    """
-
-    name: str
-    line: int
-    column: int
-    kind: str
-    message: str
-    severity: str = "error"
-    hint: str = ""
-
-    def __str__(self) -> str:
-        where = f"{self.name}:{self.line}:{self.column}" if self.line else self.name
-        return f"{where}: {self.kind}: {self.message}" if where else f"{self.kind}: {self.message}"
-
-
-class PolicyRefused(MomError):
-    """Policies that cannot be used; what was in force before still is. `problems` holds all that is wrong, at least one."""
-
-    def __init__(self, problems: Sequence[PolicyProblem], *, hint: str = "") -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
-
-
-class PolicyConflict(MomError):
-    """The policies were changed by another client in the meantime: `version` is what is in force. Nothing was changed."""
-
-    def __init__(self, message: str, *, version: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.version = version
-
-
 class PluginError(MomError):
     """A plugin that cannot be found, loaded, registered or set up.
 
@@ -129,14 +88,6 @@ class AlreadyRunning(MomError):
     def __init__(self, message: str, *, pid: int = 0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.pid = pid
-
-
-class NoSuchGuest(MomError):
-    """There is no guest of that name or id; the hint names those that may be meant."""
-
-
-class NotRunning(MomError):
-    """No mom is there to be asked."""
 
 
 class HypervisorError(MomError):

@@ -21,7 +21,6 @@ import pluggy
 if TYPE_CHECKING:
     from mom_core.context import PluginContext
     from mom_core.errors import HypervisorError
-    from mom_core.explanation import Explainer
     from mom_core.hypervisor import Hypervisor
     from mom_core.model import (
         Alert,
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
         Target,
         Value,
     )
-    from mom_core.overview import GuestColumn, StatusPart
-    from mom_core.services.running_mom import PastCycles, RunningMom
     from mom_core.settings import PluginSettings
 
 PROJECT = "mom"
@@ -262,8 +259,8 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 
 @hookspec
-def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification has no body
-    """What this plugin says in `mom status`, in a few words, by the last report.
+def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
+    """What this plugin says in `mom status`, in a few words, by the last report: each a `mom_toolkit.StatusPart`.
 
     A static method: it is called on the class, without settings, by `mom` and not by the daemon. The report comes from a
     running mom or its status file: see `mom_explainer`.
@@ -271,13 +268,13 @@ def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-bo
 
 
 @hookspec
-def mom_guest_columns() -> Iterable[GuestColumn]:  # type: ignore[empty-body]  # a specification has no body
-    """Columns of `mom guests` for this plugin's fields. A static method, as above."""
+def mom_guest_columns() -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
+    """Columns of `mom guests` for this plugin's fields: each a `mom_toolkit.GuestColumn`. A static method, as above."""
 
 
 @hookspec(firstresult=True)
-def mom_explainer() -> Explainer:  # type: ignore[empty-body]  # a specification has no body
-    """A new explainer, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it, too.
+def mom_explainer() -> object:
+    """A new `mom_toolkit.Explainer`, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it too.
 
     An explainer goes by reports alone: it is asked in any thread, without this plugin's settings or connections. What it raises is
     contained, logged, and said to be unknown.
@@ -300,16 +297,16 @@ def mom_importers() -> Iterable[object]:  # type: ignore[empty-body]  # a specif
 
 
 @hookspec(firstresult=True)
-def mom_running(settings: PluginSettings, run_directory: Path) -> RunningMom | None:
-    """How to ask a mom that runs with these settings of this plugin, for the verbs that show what it knows.
+def mom_running(settings: PluginSettings, run_directory: Path) -> object:
+    """How to ask a mom that runs with these settings of this plugin, for verbs that show what it knows: a `mom_toolkit.RunningMom`.
 
     A static method, as above. Connect when something is asked, not here.
     """
 
 
 @hookspec(firstresult=True)
-def mom_recording(path: Path | None, settings: PluginSettings | None, state_directory: Path) -> PastCycles | None:
-    """What was recorded of a mom, for the verbs that look back. A static method, as above.
+def mom_recording(path: Path | None, settings: PluginSettings | None, state_directory: Path) -> object:
+    """What was recorded of a mom, for the verbs that look back: `mom_toolkit.PastCycles`, or None. A static method, as above.
 
     :param path: where the operator says that it is; None: where a mom with these settings records
     :param settings: None when there is no configuration, or it does not enable this plugin

@@ -21,7 +21,7 @@ from mom_core.model import (
     Status,
     differences,
 )
-from mom_core.services.promises import NO_PROMISES, Promises
+from mom_core.promises import NO_PROMISES, Promises
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine

@@ -11,11 +11,6 @@ Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[
 NUMBER_LIMIT: Final = 2.0**63
 """Numbers from here on are rubbish: no counter or size of a host reaches it, and an uninitialised 64-bit field does."""
 
-STALE_PERIODS: Final = 3
-STALE_SECONDS: Final = 10.0
-"""What is read at intervals is stale when it was missed twice, and after some seconds: a guest that is short of CPU misses one, and libvirt
-tells the age of statistics in whole seconds."""
-
 
 def as_number(value: Value) -> float | None:
     """A number as it is. None: it is unknown or no number, not finite, or 2**63 and beyond; true and false are no numbers."""
@@ -43,15 +38,6 @@ def as_items(value: Value) -> Sequence[Mapping[str, Value]] | None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value if isinstance(item, Mapping)]
-
-
-def stale_seconds(period: float, setting: float | None = None) -> float:
-    """The age in seconds from which on what is read again and again says nothing about now.
-
-    :param period: every how many seconds it is read, such as `context.interval`
-    :param setting: what the operator says instead; None: nothing
-    """
-    return max(STALE_SECONDS, STALE_PERIODS * period) if setting is None else setting
 
 
 class Readable:

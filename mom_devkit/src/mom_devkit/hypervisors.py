@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from mom_core import CpuTune, Destination, DiskTune, Entity, Guest, GuestGone, NetTune, NodeTune, NotSupported, Standing, Value
+from mom_core import Entity, Guest, GuestGone, NotSupported, Value
+from mom_toolkit import CpuTune, Destination, DiskTune, NetTune, NodeTune, Standing
 
 
 @dataclass(slots=True)

@@ -161,7 +161,7 @@ def files_of(name: str, kind: str) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    """The releases of mom-core for which it is: this one and all later ones with the same first number of their version."""
+    """The releases of mom-core and mom-toolkit for which it is: this one and all later ones with the same first number of their version."""
     from mom_core import __version__
 
     major, minor = __version__.split(".")[:2]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import GuestColumn, Unit
+from mom_core import Unit
+from mom_toolkit import GuestColumn
 
 COLUMNS: Final = (
     GuestColumn.of_field("has", "balloon_cur", Unit.KIB, 20),

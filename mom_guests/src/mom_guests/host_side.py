@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from mom_core import ProcessStat, Value
+from mom_core import Value
 from mom_guests.guest_cgroup import Cgroups, CpuCounters, cgroups_of
 from mom_guests.qemu_process import merged, swapped_kib, times_of
+from mom_toolkit import ProcessStat
 
 _IN_TURN = 100
 """How many guests are looked at closely in one sample. It takes 60 us for each, of which ten thousand would be half a second."""

@@ -36,8 +36,8 @@ from mom_core import (
 from mom_guests.fields import PERIOD
 
 if TYPE_CHECKING:
-    from mom_core import GuestColumn
     from mom_guests.watch import GuestWatch
+    from mom_toolkit import GuestColumn
 
 LONGEST_PERIOD_SECONDS: Final = 3600
 

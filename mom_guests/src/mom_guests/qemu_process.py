@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from mom_core import ProcessStat, parse_process_stat, read_kernel_file
+from mom_toolkit import ProcessStat, parse_process_stat, read_kernel_file
 
 _STAT_BYTES = 4096
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10

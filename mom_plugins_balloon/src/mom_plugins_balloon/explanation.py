@@ -11,30 +11,10 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
-from mom_core import (
-    About,
-    Decision,
-    Declarations,
-    ExplainedDecision,
-    Explainer,
-    ExplanationPart,
-    Guest,
-    Host,
-    Outcome,
-    Report,
-    Scope,
-    Sentence,
-    SentencePlace,
-    Status,
-    Value,
-    as_number,
-    format_kib,
-    lasting,
-    printable,
-    stale_seconds,
-)
+from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.spare_memory import CONTROL, OBSTACLE, RESTS, TARGET
+from mom_toolkit import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace, stale_seconds
 
 SIZE: Final = "balloon_cur"
 

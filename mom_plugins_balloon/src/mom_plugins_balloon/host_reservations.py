@@ -21,31 +21,25 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from mom_core import (
-    Admissions,
     Entity,
     Guest,
     MomError,
     PluginContext,
-    Reservation,
-    ReservationRefused,
-    ReservationState,
-    Room,
     Scope,
     Snapshot,
     StateError,
     UnitError,
     Value,
     as_whole,
-    boot_id,
     format_duration,
     format_kib,
     printable,
-    stale_seconds,
 )
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
+from mom_toolkit import Admissions, Reservation, ReservationRefused, ReservationState, Room, boot_id, stale_seconds
 
 RESERVED: Final = "mem_reserved"
 """The host field that policies read."""

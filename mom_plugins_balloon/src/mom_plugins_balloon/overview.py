@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mom_core import GuestColumn, Report, StatusPart, Value, as_number, format_kib
+from mom_core import Report, Value, as_number, format_kib
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.spare_memory import OBSTACLE
+from mom_toolkit import GuestColumn, StatusPart
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:

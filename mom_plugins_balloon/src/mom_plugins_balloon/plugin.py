@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 import mom_core
 from mom_core import (
     Alert,
-    BalloonControl,
     Change,
     ControlSpec,
     Decision,
@@ -29,12 +28,10 @@ from mom_core import (
     OnItsWay,
     PluginContext,
     PluginSettings,
-    PolicyTexts,
     Portion,
     Problem,
     Promises,
     Refused,
-    Reservations,
     Revision,
     Scope,
     Severity,
@@ -51,7 +48,6 @@ from mom_core import (
     format_kib,
     hookimpl,
     printable,
-    stale_seconds,
 )
 from mom_plugins_balloon.alerts import alerts
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
@@ -66,9 +62,11 @@ from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTA
 from mom_plugins_balloon.states import Goal, MemoryState, Reserve, reserve_of
 from mom_plugins_balloon.told import OF_MEMORY, numbers
 from mom_plugins_balloon.told import told as _told
+from mom_toolkit import BalloonControl, PolicyTexts, Reservations, stale_seconds
 
 if TYPE_CHECKING:
-    from mom_core import Explainer, GuestColumn, Report, StatusPart
+    from mom_core import Report
+    from mom_toolkit import Explainer, GuestColumn, StatusPart
 
 MOM = "mom"
 """The source of what no other plugin knows."""

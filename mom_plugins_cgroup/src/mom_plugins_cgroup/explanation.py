@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mom_core import About, Explainer, ExplanationPart, Sentence, SentencePlace, format_kib, printable
+from mom_core import format_kib, printable
 from mom_plugins_cgroup.fields import CONTROLS
 from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, RECLAIM_STATE, RECLAIMED, SWAP, SWAP_MAX
+from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 _LIMITS: Final = {
     MEMORY_HIGH: "above {} memory is taken from it, and it is slowed down",

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, write_kernel_file
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
+from mom_toolkit import write_kernel_file
 
 _LONGEST_BYTES = 64 << 10
 """memory.stat, the longest, has 2 KiB."""

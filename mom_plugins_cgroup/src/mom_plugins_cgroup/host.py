@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from mom_core import parse_meminfo
 from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.review import Host
+from mom_toolkit import parse_meminfo
 
 _NUMBER = re.compile(r"\d{1,4}:\d{1,7}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._!-]*")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mom_core import Guest, SetValue
+from mom_core import Guest
 from mom_plugins_cgroup.devices import Item, completed
 from mom_plugins_cgroup.names import (
     CPU_WEIGHT,
@@ -21,6 +21,7 @@ from mom_plugins_cgroup.names import (
 )
 from mom_plugins_cgroup.need import Need
 from mom_plugins_cgroup.settings import CgroupSettings, GroupLimits
+from mom_toolkit import SetValue
 
 _SETTINGS = dict(zip(MEMORY_CONTROLS, ("memory_high", "memory_low", "memory_min", "swap_max"), strict=True))
 

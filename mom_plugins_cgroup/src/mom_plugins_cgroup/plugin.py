@@ -14,8 +14,6 @@ from mom_core import (
     Change,
     ControlSpec,
     Decision,
-    Enforcement,
-    Explainer,
     FieldSpec,
     Finding,
     Guest,
@@ -28,14 +26,12 @@ from mom_core import (
     Promises,
     Refused,
     Revision,
-    SetValue,
     Severity,
     Snapshot,
     Source,
     Target,
     Value,
     hookimpl,
-    stale_seconds,
 )
 from mom_plugins_cgroup import control
 from mom_plugins_cgroup.fields import CONTROLS, FIELDS
@@ -53,6 +49,7 @@ from mom_plugins_cgroup.reclaim import Observed
 from mom_plugins_cgroup.review import Host, Judge, reviewed, room_for
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings, GroupLimits
 from mom_plugins_cgroup.statistics import Counters, other_pressure, sample
+from mom_toolkit import Enforcement, Explainer, SetValue, stale_seconds
 
 _IN_TURN = 100
 """How many guests are looked at closely in one cycle: ten more files for each, which for a thousand would be a tenth of a second."""

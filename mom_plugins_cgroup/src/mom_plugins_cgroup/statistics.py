@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mom_core import Pressure, Value, parse_pressure
+from mom_core import Value
 from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.groups import GuestGroups
 from mom_plugins_cgroup.names import ANON, CURRENT, FILE, LOCKED, REFAULTS, SHMEM, STALL, SWAP
+from mom_toolkit import Pressure, parse_pressure
 
 _SHORTEST_SECONDS = 0.2
 """A rate over less says more about when the kernel updates its counters than about the guest."""

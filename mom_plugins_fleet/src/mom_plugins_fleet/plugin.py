@@ -25,7 +25,6 @@ from mom_core import (
     Outcome,
     PluginContext,
     PluginSettings,
-    PolicyTexts,
     Problem,
     Promises,
     Report,
@@ -42,6 +41,7 @@ from mom_core import (
 )
 from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_KIB, NAME, Group, GroupName, GuestState, HostState, Move, MoveState
 from mom_plugins_fleet.told_guests import ToldGuests
+from mom_toolkit import PolicyTexts
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import Agent

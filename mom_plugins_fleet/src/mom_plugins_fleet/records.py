@@ -10,7 +10,8 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from mom_core import Destination, MomError, printable
+from mom_core import MomError, printable
+from mom_toolkit import Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """What hosts and groups may be called: a label of a host name, which is also one word of a NATS subject."""

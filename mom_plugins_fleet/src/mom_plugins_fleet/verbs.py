@@ -23,7 +23,6 @@ from pydantic import BaseModel, ConfigDict
 from mom_cli import Column, print_table
 from mom_core import (
     ConfigError,
-    Destination,
     MomError,
     brief,
     format_kib,
@@ -40,6 +39,7 @@ from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_accounts
 from mom_plugins_fleet.view import FleetView
+from mom_toolkit import Destination
 
 Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -18,12 +18,13 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TypeVar
 from zlib import crc32
 
-from mom_core import Callers, Entity, Value
+from mom_core import Entity, Value
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import AgentSample, fields_of, judge
 from mom_plugins_guestagent.guestd import PORT
 from mom_plugins_guestagent.qemu_agent import PassOn
 from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, AgentWay, GuestdWay, VisitLimits, Way
+from mom_toolkit import Callers
 
 T = TypeVar("T")
 

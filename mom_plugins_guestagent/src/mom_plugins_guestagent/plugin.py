@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field
 
 import mom_core
 from mom_core import (
-    AgentAccess,
     Duration,
     FieldSpec,
     Finding,
@@ -30,6 +29,7 @@ from mom_core import (
 )
 from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.fields import FIELDS
+from mom_toolkit import AgentAccess
 
 if TYPE_CHECKING:
     from mom_plugins_guestagent.collector import Collector, Target

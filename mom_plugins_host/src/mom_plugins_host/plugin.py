@@ -22,20 +22,17 @@ from mom_core import (
     Size,
     Snapshot,
     Source,
-    StatusPart,
     Suggestion,
     Value,
     format_duration,
     hookimpl,
-    parse_meminfo,
-    parse_pressure,
-    read_kernel_file,
 )
 from mom_plugins_host import alerts, clock, load, memory, pressure, swap
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
 from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
 from mom_plugins_host.watch import HostWatch, WatchSettings
+from mom_toolkit import StatusPart, parse_meminfo, parse_pressure, read_kernel_file
 
 _MEMINFO = "proc/meminfo"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mom_core import FieldSpec, Metric, Pressure, Scope, Unit
+from mom_core import FieldSpec, Metric, Scope, Unit
+from mom_toolkit import Pressure
 
 RESOURCES = ("memory", "cpu", "io")
 _KINDS = {"some": "at least one task", "full": "all tasks that were not idle"}

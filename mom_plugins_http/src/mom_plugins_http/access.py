@@ -16,7 +16,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import MomError, peer_credentials, printable, read_secret
+from mom_core import MomError, printable, read_secret
+from mom_toolkit import peer_credentials
 
 _SO_PEERGROUPS: Final = 59
 """asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups, as they were when it connected."""

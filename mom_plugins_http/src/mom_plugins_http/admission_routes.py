@@ -7,11 +7,12 @@ from typing import Final
 
 from starlette.responses import Response
 
-from mom_core import Admission, Admissions, MomError, PluginContext, UnitError, Value, parse_size
+from mom_core import MomError, PluginContext, UnitError, Value, parse_size
 from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall, Parameter
 from mom_plugins_http.server import Worker
+from mom_toolkit import Admission, Admissions
 
 MEMORY: Final = Parameter("memory", "What each guest may have at most, such as 8GiB.")
 CLASS: Final = Parameter("class", "Their service class; without it, the class of guests of which nothing else tells one.")

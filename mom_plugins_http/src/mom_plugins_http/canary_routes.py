@@ -8,12 +8,13 @@ from typing import Final
 
 from starlette.responses import Response
 
-from mom_core import Canary, CanaryGroup, Value
+from mom_core import Value
 from mom_plugins_http.bodies import object_body, seconds_of
 from mom_plugins_http.json_text import encoded
 from mom_plugins_http.policy_routes import PolicyRoutes, checked_changes
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall
+from mom_toolkit import Canary, CanaryGroup
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 

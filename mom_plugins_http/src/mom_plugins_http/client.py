@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import MomError, NotRunning, PolicyProblem, PolicyRefused, load_config, parse_process_stat, peer_credentials, read_kernel_file
+from mom_core import MomError, load_config
+from mom_toolkit import NotRunning, PolicyProblem, PolicyRefused, parse_process_stat, peer_credentials, read_kernel_file
 
 CONNECT_SECONDS: Final = 5.0
 

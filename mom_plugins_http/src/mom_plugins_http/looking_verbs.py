@@ -12,10 +12,11 @@ from urllib.parse import quote
 import click
 
 from mom_cli import Column, print_table
-from mom_core import HOST_ID, NoSuchGuest, Unit, Value, as_number, brief, format_kib, print_prose, printable
+from mom_core import HOST_ID, Unit, Value, as_number, brief, format_kib, print_prose, printable
 from mom_plugins_http.client import READ_SECONDS, ApiRefusedError, Client, UnixConnection
 from mom_plugins_http.routes import MOST_ITEMS
 from mom_plugins_http.verbs import common_options
+from mom_toolkit import NoSuchGuest
 
 SILENCE_SECONDS: Final = 60.0
 """Between two events at most: mom sends a sign of life every 15 s."""

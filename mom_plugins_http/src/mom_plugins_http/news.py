@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mom_core import CanaryPolicies, CanaryState, MomError, PluginContext, PolicyTexts, Reservations, ReservationState, Value
+from mom_core import MomError, PluginContext, Value
 from mom_plugins_http.canary_routes import canary_of
 from mom_plugins_http.reservation_routes import reservation_of
+from mom_toolkit import CanaryPolicies, CanaryState, PolicyTexts, Reservations, ReservationState
 
 
 class Item(NamedTuple):

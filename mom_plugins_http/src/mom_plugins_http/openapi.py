@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mom_core import CanaryState, Declarations, FieldSpec, PluginState, ReservationState, Scope, Severity, Status, Unit, Value, __version__
+from mom_core import Declarations, FieldSpec, PluginState, Scope, Severity, Status, Unit, Value, __version__
 from mom_plugins_http import problems
 from mom_plugins_http.access import Right
 from mom_plugins_http.published import GUEST_HISTORY
 from mom_plugins_http.routes import Route
+from mom_toolkit import CanaryState, ReservationState
 
 Schema = dict[str, Value]
 

@@ -6,18 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mom_core import (
-    Finding,
-    MomError,
-    PluginContext,
-    PluginSettings,
-    Report,
-    RunningMom,
-    Severity,
-    Suggestion,
-    hookimpl,
-)
+from mom_core import Finding, MomError, PluginContext, PluginSettings, Report, Severity, Suggestion, hookimpl
 from mom_plugins_http.settings import HttpSettings
+from mom_toolkit import RunningMom
 
 if TYPE_CHECKING:
     from mom_plugins_http.service import Service

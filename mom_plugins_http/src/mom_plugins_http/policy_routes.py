@@ -7,25 +7,13 @@ from typing import Final, TypeVar
 
 from starlette.responses import Response
 
-from mom_core import (
-    CanaryPolicies,
-    CheckedPolicies,
-    MomError,
-    PluginContext,
-    PolicyConflict,
-    PolicyProblem,
-    PolicyRefused,
-    PolicyState,
-    PolicyTexts,
-    UnitError,
-    Value,
-    printable,
-)
+from mom_core import MomError, PluginContext, UnitError, Value, printable
 from mom_plugins_http.bodies import object_body, text_of
 from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall
 from mom_plugins_http.server import Worker
+from mom_toolkit import CanaryPolicies, CheckedPolicies, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
 
 Result = TypeVar("Result")
 

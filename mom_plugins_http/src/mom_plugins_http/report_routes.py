@@ -16,7 +16,6 @@ from starlette.responses import Response
 from mom_cli import CommonProblem, common_problems, find_guest
 from mom_core import (
     HOST_ID,
-    CanaryPolicies,
     ControlSpec,
     Decision,
     EngineState,
@@ -29,7 +28,6 @@ from mom_core import (
     PluginReport,
     Problem,
     Promises,
-    ReasonedPolicies,
     Report,
     Revision,
     Scope,
@@ -46,6 +44,7 @@ from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.published import GUEST_HISTORY, CycleSample, Published, ReportView
 from mom_plugins_http.routes import POINTS, ApiCall
+from mom_toolkit import CanaryPolicies, ReasonedPolicies
 
 Item = TypeVar("Item")
 

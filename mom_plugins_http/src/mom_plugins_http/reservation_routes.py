@@ -8,23 +8,13 @@ from typing import Final, TypeVar
 
 from starlette.responses import Response
 
-from mom_core import (
-    MomError,
-    PluginContext,
-    Reservation,
-    ReservationRefused,
-    Reservations,
-    Room,
-    UnitError,
-    Value,
-    parse_size,
-    printable,
-)
+from mom_core import MomError, PluginContext, UnitError, Value, parse_size, printable
 from mom_plugins_http.bodies import object_body, seconds_of
 from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall
 from mom_plugins_http.server import Worker
+from mom_toolkit import Reservation, ReservationRefused, Reservations, Room
 
 Result = TypeVar("Result")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from mom_core import MomError, NoSuchGuest, PolicyText
+from mom_core import MomError
 from mom_plugins_http.client import READ_SECONDS, ApiRefusedError, Client
 from mom_plugins_http.routes import MOST_ITEMS
+from mom_toolkit import NoSuchGuest, PolicyText
 
 Answer = TypeVar("Answer")
 

@@ -16,9 +16,10 @@ from typing import Any, Final, TypeVar
 
 from uvicorn.server import ServerState
 
-from mom_core import Callers, Listener, MomError, OccupiedByOurselvesError
+from mom_core import MomError
 from mom_plugins_http.access import LocalAccess
 from mom_plugins_http.protocol import ClientLimits, HttpConnection, server_config
+from mom_toolkit import Callers, Listener, OccupiedByOurselvesError
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mom_core import Address, Duration, ExistingFile, PluginSettings, Size
+from mom_core import Duration, ExistingFile, PluginSettings, Size
+from mom_toolkit import Address
 
 
 def _a_path(path: Path) -> Path:

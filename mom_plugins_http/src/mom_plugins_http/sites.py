@@ -10,7 +10,7 @@ import socket
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from mom_core import Address
+from mom_toolkit import Address
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 """What a browser calls the unix socket by that `ssh -L` brings to its own machine. No site can be reached by one of these through DNS."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mom_core import Value, parse_process_stat, read_kernel_file
+from mom_core import Value
 from mom_plugins_ksm.processes import process_folders
+from mom_toolkit import parse_process_stat, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
 """Seconds between two searches through /proc for a ksmd that is not there. In a container of its own it never is, and a large host has

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mom_core import Report, StatusPart
+from mom_core import Report
+from mom_toolkit import StatusPart
 
 
 def ksm_parts(report: Report) -> Iterator[StatusPart]:

@@ -15,8 +15,6 @@ from mom_core import (
     Finding,
     Hypervisor,
     HypervisorError,
-    KsmControl,
-    KsmWriter,
     PluginContext,
     PluginSettings,
     Problem,
@@ -36,10 +34,12 @@ from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
+from mom_toolkit import KsmControl, KsmWriter
 
 if TYPE_CHECKING:
     from mom_cli import Importer
-    from mom_core import Report, StatusPart
+    from mom_core import Report
+    from mom_toolkit import StatusPart
 
 _POLICY_NAME = "40_ksm"
 

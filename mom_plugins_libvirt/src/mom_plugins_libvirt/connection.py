@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from mom_core import Callers, GuestBusy, HypervisorError, came_back
+from mom_core import GuestBusy, HypervisorError
 from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record, binding
 from mom_plugins_libvirt.event_loop import EventLoop
 from mom_plugins_libvirt.events import EVENT_KINDS, GuestEvent
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
 from mom_plugins_libvirt.uri import without_questions
+from mom_toolkit import Callers, came_back
 
 T = TypeVar("T")
 

@@ -13,21 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mom_core import (
-    Destination,
-    Entity,
-    Guest,
-    GuestBusy,
-    GuestGone,
-    HypervisorError,
-    NotSupported,
-    PermissionDenied,
-    Standing,
-    Value,
-    boot_id,
-    printable,
-    stale_seconds,
-)
+from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_guests import HostSide, convert, possible_maximum, why_silent
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
@@ -40,6 +26,7 @@ from mom_plugins_libvirt.qemu_process import pid_of
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_plugins_libvirt.tunes import TunableGuests
 from mom_plugins_libvirt.uri import is_local
+from mom_toolkit import Destination, Standing, boot_id, stale_seconds
 
 T = TypeVar("T")
 

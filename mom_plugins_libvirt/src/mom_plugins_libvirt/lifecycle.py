@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from mom_core import Callers, Destination, Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Standing, came_back
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
 from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.states import PAUSED
+from mom_toolkit import Callers, Destination, Standing, came_back
 
 _MOST_AT_ONCE = 4
 """Saving and moving are bound by the disk and the network: more at once make each slower."""

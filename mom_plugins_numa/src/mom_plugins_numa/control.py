@@ -6,29 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_core import (
-    Change,
-    ControlSpec,
-    CpuPinControl,
-    Entity,
-    GuestGone,
-    Hypervisor,
-    HypervisorError,
-    Knob,
-    NodeTuneControl,
-    NotSupported,
-    Scope,
-    Target,
-    Unit,
-    Value,
-    as_whole,
-    file_knob,
-)
+from mom_core import Change, ControlSpec, Entity, GuestGone, Hypervisor, HypervisorError, NotSupported, Scope, Target, Unit, Value, as_whole
 from mom_plugins_numa.fields import BALANCING, MOVE_TO, NODESET, NOWHERE, PINS, nodeset_text, parse_pins, pins_text
 from mom_plugins_numa.moves import Mover
 from mom_plugins_numa.nodes import BALANCING as BALANCING_FILE
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_plugins_numa.numbers import parse_list
+from mom_toolkit import CpuPinControl, Knob, NodeTuneControl, file_knob
 
 
 def balancing_knob(root: Path) -> Knob:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mom_core import About, Explainer, ExplanationPart, Sentence, SentencePlace, Value, format_kib, printable
+from mom_core import Value, format_kib, printable
 from mom_plugins_numa.control import CONTROLS
 from mom_plugins_numa.fields import NODESET
+from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 
 class NodesExplainer(Explainer):

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
-from mom_core import FieldSpec, NodeTune, Scope, Unit, Value
+from mom_core import FieldSpec, Scope, Unit, Value
 from mom_plugins_numa.lookout import Look
 from mom_plugins_numa.moves import Move, Stage
 from mom_plugins_numa.nodes import COUNTERS, MIGRATIONS
 from mom_plugins_numa.numbers import format_list, parse_list, remote_share
+from mom_toolkit import NodeTune
 
 PINS, NODESET, MOVE_TO, BALANCING = "vcpu_pins", "numa_nodeset", "numa_move_to", "numa_balancing"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mom_core import CpuPinControl, Finding, Hypervisor, HypervisorError, NodeTuneControl, Severity, format_kib, printable
+from mom_core import Finding, Hypervisor, HypervisorError, Severity, format_kib, printable
 from mom_plugins_numa.nodes import read_balancing, read_nodes, with_memory
 from mom_plugins_numa.numbers import format_list, joined
 from mom_plugins_numa.process import Process
+from mom_toolkit import CpuPinControl, NodeTuneControl
 
 SUBJECT = "NUMA"
 

@@ -10,15 +10,12 @@ from mom_core import (
     NO_PROMISES,
     Change,
     ControlSpec,
-    CpuPinControl,
     Decision,
-    Explainer,
     FieldSpec,
     Finding,
     Guest,
     Hypervisor,
     HypervisorError,
-    NodeTuneControl,
     PluginContext,
     Problem,
     Promises,
@@ -56,6 +53,7 @@ from mom_plugins_numa.placement import Rules, reserve_of
 from mom_plugins_numa.placement_decisions import FORM, Placing
 from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.settings import NumaGuestSettings, NumaSettings
+from mom_toolkit import CpuPinControl, Explainer, NodeTuneControl
 
 
 class NumaPlugin:

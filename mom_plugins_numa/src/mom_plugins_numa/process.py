@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_core import parse_process_stat, read_kernel_file
 from mom_plugins_numa.numbers import parse_list
+from mom_toolkit import parse_process_stat, read_kernel_file
 
 MOST_MAPS = 64 << 20
 """Bytes of numa_maps or maps that are read at most: 100 bytes for each of 65,530 areas (vm.max_map_count), tenfold."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from mom_core import HOST_ID, Canary, CanaryState, Decision, Guest, Problem, Severity, Snapshot, Source, Value, printable
+from mom_core import HOST_ID, Decision, Guest, Problem, Severity, Snapshot, Source, Value, printable
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
@@ -30,6 +30,7 @@ from mom_plugins_policy.verdict import (
     kills,
     worse,
 )
+from mom_toolkit import Canary, CanaryState
 
 SHARE_OF_TIME: Final = 0.5
 """Of the time that an evaluation may take, what the policies on trial may take: those in force wait for them."""

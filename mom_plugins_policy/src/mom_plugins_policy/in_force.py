@@ -17,26 +17,13 @@ from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mom_core import (
-    ConfigError,
-    ConfigProblem,
-    MomError,
-    PolicyChange,
-    PolicyConflict,
-    PolicyProblem,
-    PolicyRefused,
-    PolicyState,
-    PolicyText,
-    StateError,
-    StateFile,
-    Value,
-    printable,
-)
+from mom_core import ConfigError, ConfigProblem, MomError, StateError, StateFile, Value, printable
 from mom_plugins_policy.diff import difference
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.versions import KeptVersions, Overlay, Version, taken_up, to_keep
+from mom_toolkit import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 
 if TYPE_CHECKING:
     from mom_plugins_policy.checks import Remark

@@ -13,22 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from mom_core import (
-    CanaryPolicies,
-    CanaryState,
-    CheckedPolicies,
     ConfigError,
     Considered,
     Decision,
-    EvaluatedPolicies,
     ExistingFile,
     Finding,
     PluginContext,
     PluginSettings,
-    PolicyState,
-    PolicyText,
-    PolicyTexts,
     Problem,
-    ReasonedPolicies,
     Scope,
     Severity,
     Snapshot,
@@ -47,6 +39,16 @@ from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
 from mom_plugins_policy.trials import NOTED, Evaluated, TriedPolicies, Trying
 from mom_plugins_policy.versions import KEPT_VERSIONS, OVERLAY
+from mom_toolkit import (
+    CanaryPolicies,
+    CanaryState,
+    CheckedPolicies,
+    EvaluatedPolicies,
+    PolicyState,
+    PolicyText,
+    PolicyTexts,
+    ReasonedPolicies,
+)
 
 if TYPE_CHECKING:
     pass

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from mom_core import ConfigError, Considered, PluginContext, PolicyState, Problem, Severity, Snapshot, Source, printable
+from mom_core import ConfigError, Considered, PluginContext, Problem, Severity, Snapshot, Source, printable
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.sources import read_policies
+from mom_toolkit import PolicyState
 
 SHARE_OF_TIME: Final = 0.5
 """Of the time that an evaluation may take, what the shadow may take: it comes second, and the decisions of the first wait for it."""

@@ -11,20 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import (
-    Canary,
-    CanaryState,
-    Guest,
-    MomError,
-    PolicyRefused,
-    PolicyState,
-    Snapshot,
-    StateError,
-    StateFile,
-    UnitError,
-    format_duration,
-    printable,
-)
+from mom_core import Guest, MomError, Snapshot, StateError, StateFile, UnitError, format_duration, printable
 from mom_plugins_policy.canary import CanaryRun, Choice, Plan
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.in_force import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
@@ -33,6 +20,7 @@ from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.runtime import Run
 from mom_plugins_policy.verdict import Outlook, too_short
 from mom_plugins_policy.versions import Overlay
+from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
 
 LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
 """A week has every day in it; what is tried for longer is forgotten."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from mom_core import CanaryGroup, Guest, Host, Value, as_number, format_duration
+from mom_core import Guest, Host, Value, as_number, format_duration
+from mom_toolkit import CanaryGroup
 
 RECENT_CYCLES: Final = 6
 """What counts as now: half a minute at 5 s."""

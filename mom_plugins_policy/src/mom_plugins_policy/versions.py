@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import FailFast, Field, TypeAdapter
 
-from mom_core import PolicyChange, PolicyState, PolicyText
+from mom_toolkit import PolicyChange, PolicyState, PolicyText
 
 LARGEST_KEPT: Final = 8 << 20
 """Characters of texts that are kept on disk; of larger ones the oldest versions are left out. It is written at each change."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import HypervisorError, peer_credentials
+from mom_core import HypervisorError
 from mom_plugins_qemu.monitors import monitors
 from mom_plugins_qemu.wire import MOST_BYTES, WireError, message, request
+from mom_toolkit import peer_credentials
 
 _SEARCH_SECONDS: Final = 1.0
 """How often to look for monitors of guests that were started since."""

@@ -13,20 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mom_core import (
-    DiskTune,
-    Entity,
-    Guest,
-    GuestBusy,
-    GuestGone,
-    HypervisorError,
-    NotSupported,
-    PermissionDenied,
-    Value,
-    boot_id,
-    printable,
-    stale_seconds,
-)
+from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_guests import PERIOD, HostSide, Reading, Record, Resizes, convert, times_of, wanted_limits, why_silent
 from mom_plugins_qemu.command_line import Identity, identity_of
 from mom_plugins_qemu.description import (
@@ -46,6 +33,7 @@ from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
+from mom_toolkit import DiskTune, boot_id, stale_seconds
 
 BALLOON: Final = "balloon_target"
 

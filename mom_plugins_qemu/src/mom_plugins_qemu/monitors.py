@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from mom_core import PermissionDenied, read_kernel_file
+from mom_core import PermissionDenied
+from mom_toolkit import read_kernel_file
 
 MOST_MONITORS: Final = 10_000
 """More guests than any host has: a pattern that fits a folder with millions of files must not fill the memory."""

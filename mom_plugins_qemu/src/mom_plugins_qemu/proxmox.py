@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import Value, read_kernel_file
+from mom_core import Value
+from mom_toolkit import read_kernel_file
 
 SOCKETS: Final = "/run/qemu-server"
 """Where Proxmox VE has its guests' monitors: a socket `VMID.qmp` each."""

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
-from mom_core import peer_credentials
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
+from mom_toolkit import peer_credentials
 
 GREETING_SECONDS: Final = 0.25
 """How long to stand in line for a monitor that another client holds, or whose QEMU hangs."""

@@ -9,24 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
-from mom_core import (
-    CpuTune,
-    Destination,
-    DiskTune,
-    Entity,
-    Guest,
-    GuestGone,
-    HypervisorError,
-    NodeTune,
-    NotSupported,
-    Standing,
-    Value,
-    format_kib,
-    printable,
-)
+from mom_core import Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, format_kib, printable
 from mom_plugins_sim.fields import HostSampler, guest_fields
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import CPUS, DISK_LIMITS, VCPUS, SimulatedGuest, World
+from mom_toolkit import CpuTune, Destination, DiskTune, NodeTune, Standing
 
 RUNS_OUT_SHARE = 0.125
 RUNS_OUT_KIB = 40 << 10

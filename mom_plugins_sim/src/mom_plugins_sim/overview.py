@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mom_core import GuestColumn, Report, StatusPart, Unit
+from mom_core import Report, Unit
+from mom_toolkit import GuestColumn, StatusPart
 
 COLUMNS: Final = (
     GuestColumn.of_field("has", "balloon_cur", Unit.KIB, 20),

@@ -32,7 +32,8 @@ from mom_plugins_sim.world import World
 if TYPE_CHECKING:
     pass
 
-    from mom_core import GuestColumn, Report, StatusPart
+    from mom_core import Report
+    from mom_toolkit import GuestColumn, StatusPart
 
 
 class SimPlugin:

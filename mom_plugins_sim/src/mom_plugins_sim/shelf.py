@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mom_core import Destination, HypervisorError, MomError, NotSupported
+from mom_core import HypervisorError, MomError, NotSupported
 from mom_plugins_sim.scene import GuestScene, Plan, Scene
 from mom_plugins_sim.workload import HostLoad
+from mom_toolkit import Destination
 
 _STOCKED = "stocked"
 """Marks a host whose guests were put there once: those that it has lost since have moved away."""

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mom_core import GuestColumn, Report, StatusPart, Value, printable
+from mom_core import Report, Value, printable
+from mom_toolkit import GuestColumn, StatusPart
 
 _SHOWN: Final = 10
 

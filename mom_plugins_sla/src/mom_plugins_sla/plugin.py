@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from mom_core import (
     NO_PROMISES,
-    Admissions,
     FieldSpec,
     Finding,
     Guest,
@@ -32,9 +31,11 @@ from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.host_admissions import HostAdmissions
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
+from mom_toolkit import Admissions
 
 if TYPE_CHECKING:
-    from mom_core import Explainer, GuestColumn, Report, StatusPart
+    from mom_core import Report
+    from mom_toolkit import Explainer, GuestColumn, StatusPart
 
 
 class SlaPlugin:

@@ -22,16 +22,16 @@ from mom_core import (
     Suggestion,
     Unit,
     Value,
-    boot_id,
     hookimpl,
 )
+from mom_toolkit import boot_id
 
 if TYPE_CHECKING:
     from mom_cli import Importer
-    from mom_core import GuestColumn
     from mom_plugins_vdsm.connection import ConnectionSettings, VdsmConnection
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
+    from mom_toolkit import GuestColumn
 
 _TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
 """What is there where vdsm is installed."""

@@ -9,10 +9,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import (
-    Address,
     Duration,
     Finding,
-    Listener,
     PluginContext,
     PluginSettings,
     Problem,
@@ -22,11 +20,11 @@ from mom_core import (
     Source,
     Suggestion,
     hookimpl,
-    listen,
     printable,
 )
 from mom_plugins_vdsm.rpc_server import RpcLimits, RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
+from mom_toolkit import Address, Listener, listen
 
 VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
 """Where vdsm looks for mom (its option `[mom] socket_path`)."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from mom_core import Listener, MomError, OccupiedByOurselvesError, peer_credentials, printable
+from mom_core import MomError, printable
+from mom_toolkit import Listener, OccupiedByOurselvesError, peer_credentials
 
 LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""

@@ -8,20 +8,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import (
-    EvaluatedPolicies,
-    MomError,
-    PermissionDenied,
-    PluginContext,
-    PolicyRefused,
-    PolicyTexts,
-    Report,
-    Scope,
-    Value,
-    printable,
-)
+from mom_core import MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
 from mom_plugins_vdsm.rpc_server import Peer
+from mom_toolkit import EvaluatedPolicies, PolicyRefused, PolicyTexts
 
 MAIN_POLICY: Final = "50_main_"
 """The name under which MOM stores a policy that comes without one."""

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import CpuTune, Value
+from mom_core import Value
+from mom_toolkit import CpuTune
 
 _LARGEST = 1 << 62
 """Above this a number is no size and no count."""

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mom_core import Decision, KnobPlugin, PluginContext, PluginSettings, Snapshot, Source, Unit, file_knob, hookimpl
+from mom_core import Decision, PluginContext, PluginSettings, Snapshot, Source, Unit, hookimpl
+from mom_toolkit import KnobPlugin, file_knob
 
 NAME = "vm_swappiness"
 LOWEST, HIGHEST = 0, 200  # what the kernel accepts since 5.8: Documentation/admin-guide/sysctl/vm.rst

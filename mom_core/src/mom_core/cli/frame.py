@@ -20,7 +20,7 @@ from mom_core._version import __version__
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
 from mom_core.cli.verbs import Verb, VerbGroup, what_it_lacks
-from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
+from mom_core.errors import ConfigError, MomError, PluginError, PluginErrors
 
 VERBS: Final[Mapping[str, Verb]] = {
     "run": Verb("mom_core.cli.run:run_command", "Manage this host until SIGTERM, then put everything back."),
@@ -123,7 +123,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
             code = error.code or 0
     except MomError as error:
         _tell_error(error)
-        code = EXIT_MISUSE if isinstance(error, ConfigError | DestinationError | PluginError | PluginErrors | UnitError) else EXIT_NO
+        code = EXIT_MISUSE if isinstance(error, ConfigError | PluginError | PluginErrors | ValueError) else EXIT_NO
     except _NoReaderError:
         raise
     except OSError as error:

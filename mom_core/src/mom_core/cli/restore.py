@@ -17,12 +17,12 @@ from mom_core.cli.prose import brief, print_prose
 from mom_core.cli.supervision import IN_FORCE, config_as_left, take_keep
 from mom_core.config import Config, load_config
 from mom_core.engine.restore import restore
+from mom_core.engine_state import EngineState
 from mom_core.errors import MomError
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.model import LedgerEntry, Outcome, Status
 from mom_core.plugins.registry import build_plugins
-from mom_core.services.running_mom import EngineState
 
 SETTLING_SECONDS = 1.5
 """How long the lock is kept when something is still on its way back: QEMU tells of a balloon's new size once a second, and a mom that

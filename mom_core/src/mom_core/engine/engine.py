@@ -21,14 +21,13 @@ from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Schedule, Tick
 from mom_core.engine.verdict import HeldAlerts
+from mom_core.engine_state import EngineState, StandingProblem
 from mom_core.errors import AlreadyRunning, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import Outcome, Report, Snapshot, Status
 from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
-from mom_core.services.policies import PolicyTexts
-from mom_core.services.running_mom import EngineState, StandingProblem
 
 LOG = logging.getLogger("mom.engine")
 
@@ -243,14 +242,6 @@ class Engine:
     def hypervisor(self) -> Hypervisor:
         """The hypervisor in use. Only while the engine is open."""
         return self._opened().plugins.hypervisor
-
-    @property
-    def policies(self) -> PolicyTexts:
-        """The evaluator's policies, to be read and changed from any thread. Only while the engine is open."""
-        policies = self.service(PolicyTexts)
-        if policies is None:
-            raise MomError("no enabled plugin has policies that can be changed", hint="enable the plugin policy")
-        return policies
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
         """What an enabled plugin offers under this protocol, such as `engine.service(Reservations)`, to be called from any thread.

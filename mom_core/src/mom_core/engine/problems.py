@@ -6,8 +6,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from mom_core.engine_state import StandingProblem
 from mom_core.model import Outcome, Problem, Scope, Severity, Status
-from mom_core.services.running_mom import StandingProblem
 
 LOG = logging.getLogger("mom.engine")
 

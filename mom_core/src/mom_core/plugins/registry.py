@@ -17,13 +17,13 @@ import pluggy
 
 from mom_core import hookspecs
 from mom_core.context import Declarations, InForce, PluginContext
+from mom_core.engine_state import EngineState
 from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, FieldSpec, Guest, Metric, Scope
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
-from mom_core.services.running_mom import EngineState
 from mom_core.units import Unit
 
 if TYPE_CHECKING:

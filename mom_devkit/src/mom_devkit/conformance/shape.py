@@ -16,6 +16,7 @@ from typing import Final
 from pydantic import BaseModel
 
 import mom_core
+import mom_toolkit
 from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit
 from mom_core.config.complaints import is_secret
 from mom_core.plugins.bounded import describe
@@ -110,7 +111,7 @@ def _package_folder(file: Path, module: str) -> Path | None:
 
 
 def _private_imports(subject: Subject, package: Path) -> Iterator[Finding]:
-    public = {*dir(mom_core), "testing"}
+    public = {"mom_core": {*dir(mom_core), "testing"}, "mom_toolkit": {*dir(mom_toolkit)}}
     for path in sorted(package.rglob("*.py")):
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -119,20 +120,23 @@ def _private_imports(subject: Subject, package: Path) -> Iterator[Finding]:
         for node in ast.walk(tree):
             names, kit = [], False
             if isinstance(node, ast.Import):
-                names = [a.name for a in node.names if a.name.startswith("mom_core.") and a.name != "mom_core.testing"]
-                kit = any(a.name.partition(".")[0] == "mom_devkit" for a in node.names)
-            elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").partition(".")[0] == "mom_devkit":
-                kit = True
-            elif isinstance(node, ast.ImportFrom) and not node.level and node.module == "mom_core":
-                names = [f"mom_core.{a.name}" for a in node.names if a.name not in public]
-            elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("mom_core."):
-                names = [str(node.module)] if node.module != "mom_core.testing" else []
+                modules = [a.name for a in node.names if a.name.partition(".")[0] in {*public, "mom_devkit"}]
+                names = [module for module in modules if module not in {*public, "mom_core.testing"}]
+                kit = any(module.partition(".")[0] == "mom_devkit" for module in modules)
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                library = node.module.partition(".")[0]
+                kit = library == "mom_devkit"
+                if node.module in public:
+                    names = [f"{library}.{a.name}" for a in node.names if a.name not in public[library]]
+                elif library in public and node.module != "mom_core.testing":
+                    names = [node.module]
             where = f"{path.relative_to(package.parent)}:{getattr(node, 'lineno', 0)}"
             if kit:
                 yield subject.fault(f"{where} imports mom_devkit, which is not installed where mom runs", "import it in tests only")
-            for name in names:
+            for name in [] if kit else names:
                 yield subject.fault(
-                    f"{where} imports {name}, which is private and may change at any time", "import from mom_core or mom_core.testing"
+                    f"{where} imports {name}, which is private and may change at any time",
+                    "import from mom_core, mom_core.testing or mom_toolkit",
                 )
 
 

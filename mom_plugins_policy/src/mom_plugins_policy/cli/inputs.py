@@ -22,8 +22,6 @@ from mom_core import (
     Guest,
     Host,
     MomError,
-    NotRunning,
-    RunningPolicies,
     Scope,
     Snapshot,
     Unit,
@@ -36,9 +34,11 @@ from mom_plugins_policy.excerpts import told
 from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.sources import read_paths, read_policies, with_defaults
+from mom_toolkit import NotRunning, RunningPolicies
 
 if TYPE_CHECKING:
-    from mom_core import Config, PolicyText
+    from mom_core import Config
+    from mom_toolkit import PolicyText
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2

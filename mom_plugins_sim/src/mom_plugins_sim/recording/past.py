@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mom_core import PastCycle, Report
+from mom_core import Report
 from mom_plugins_sim.recording.reader import USUAL_HISTORY, USUAL_INTERVAL, Recorded, Recording, follows, history_of, must_fit
 from mom_plugins_sim.recording.writer import KEY_EVERY, begun
+from mom_toolkit import PastCycle
 
 LONGEST_INTERVAL: Final = 3600.0
 """Seconds between cycles, as mom's settings have it; a recording that says more is wrong."""

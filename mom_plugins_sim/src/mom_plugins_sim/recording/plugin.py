@@ -12,10 +12,8 @@ from mom_core import (
     Duration,
     Finding,
     Hypervisor,
-    PastCycles,
     PluginContext,
     PluginSettings,
-    PolicyTexts,
     Report,
     Severity,
     Size,
@@ -26,6 +24,7 @@ from mom_core import (
 )
 from mom_plugins_sim.recording.reader import RecordedSession, session_content
 from mom_plugins_sim.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
+from mom_toolkit import PastCycles, PolicyTexts
 
 if TYPE_CHECKING:
     pass

@@ -11,25 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from mom_core import (
-    Config,
-    Decision,
-    Declarations,
-    InForce,
-    MomError,
-    PluginContext,
-    PolicyRefused,
-    PolicyTexts,
-    Problem,
-    ReasonedPolicies,
-    Scope,
-    Snapshot,
-    Source,
-    Value,
-    load_config,
-)
+from mom_core import Config, Decision, Declarations, InForce, MomError, PluginContext, Problem, Scope, Snapshot, Source, Value, load_config
 from mom_plugins_sim.recording.reader import RecordedSession
 from mom_plugins_sim.replay.installed import guest_rules, installed_plugins
+from mom_toolkit import PolicyRefused, PolicyTexts, ReasonedPolicies
 
 WHO: Final = "replay"
 

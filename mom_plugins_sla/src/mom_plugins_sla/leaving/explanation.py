@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mom_core import About, Explainer, ExplanationPart, Sentence, SentencePlace, printable
+from mom_core import printable
 from mom_plugins_sla.leaving.fields import CONTROLS
+from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 
 class LeavingExplainer(Explainer):

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Final
 from mom_core import (
     ControlSpec,
     Decision,
-    Destination,
-    DestinationError,
     FieldSpec,
     Finding,
     Guest,
@@ -21,8 +19,6 @@ from mom_core import (
     Hypervisor,
     HypervisorError,
     LedgerEntry,
-    LifecycleControl,
-    MigrationControl,
     MomError,
     Outcome,
     PluginContext,
@@ -33,7 +29,6 @@ from mom_core import (
     Severity,
     Snapshot,
     Source,
-    Standing,
     StateError,
     Status,
     Value,
@@ -61,9 +56,10 @@ from mom_plugins_sla.leaving.steps import (
     warning_of,
 )
 from mom_plugins_sla.leaving.under_way import AT_ONCE
+from mom_toolkit import Destination, DestinationError, LifecycleControl, MigrationControl, Standing
 
 if TYPE_CHECKING:
-    from mom_core import Explainer
+    from mom_toolkit import Explainer
 
     pass
 

@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mom_core import Destination, Duration, ExistingFile, PluginSettings, SecretUrl
+from mom_core import Duration, ExistingFile, PluginSettings, SecretUrl
 from mom_plugins_sla.leaving.ladder import Pace
 from mom_plugins_sla.leaving.steps import FullHostLimits
+from mom_toolkit import Destination
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 

@@ -9,11 +9,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_core.errors import HypervisorError, NotSupported, PermissionDenied
-from mom_core.hookspecs import hookimpl
-from mom_core.kernel_files import write_kernel_file
-from mom_core.model import Change, ControlSpec, FieldSpec, Finding, Scope, Severity, Target, Value
-from mom_core.units import Unit
+from mom_core import (
+    Change,
+    ControlSpec,
+    FieldSpec,
+    Finding,
+    HypervisorError,
+    NotSupported,
+    PermissionDenied,
+    Scope,
+    Severity,
+    Target,
+    Unit,
+    Value,
+    hookimpl,
+)
+from mom_toolkit.kernel_files import write_kernel_file
 
 _NUMBER = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
 _LONGEST_BYTES = 4096

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mom_core import Callers, came_back
+from mom_toolkit import Callers, came_back
 
 LONG_SECONDS = 60.0
 

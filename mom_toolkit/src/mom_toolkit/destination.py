@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_core.errors import DestinationError
-from mom_core.model import printable
+from mom_core import MomError, printable
 
 if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
@@ -55,6 +54,10 @@ _PATTERN: Final = r"^[a-z]+(\+[a-z0-9]+)?://[!-~]*( (tcp|rdma)://[!-~]+)?$"
 
 _EXAMPLE: Final = "write it like qemu+tls://HOST/system, or qemu+ssh://USER@HOST/system"
 _WAY_EXAMPLE: Final = "write the way behind one space, like tcp://10.0.0.2"
+
+
+class DestinationError(MomError, ValueError):
+    """A URI to which no guest is moved: it would run programs or read files here, hides who answers, or makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)

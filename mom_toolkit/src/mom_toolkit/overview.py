@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mom_core.model import Report, Value
-from mom_core.units import Unit, format_kib
+from mom_core import Report, Unit, Value, format_kib
 
 
 @dataclass(frozen=True, slots=True)

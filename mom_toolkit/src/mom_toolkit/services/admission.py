@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from mom_core.model import Entity
+from mom_core import Entity
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,7 @@ from datetime import datetime, tzinfo
 from enum import IntEnum
 from types import MappingProxyType
 
-from mom_core.context import Declarations
-from mom_core.model import ControlSpec, Decision, Guest, Outcome, Report, Revision, Value
-from mom_core.units import lasting
-from mom_core.values import as_number
+from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report, Revision, Value, as_number, lasting
 
 
 class SentencePlace(IntEnum):

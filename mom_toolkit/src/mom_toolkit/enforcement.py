@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from mom_core.model import ControlSpec, Decision, Entity, Guest, Problem, Severity, Snapshot, Source
-from mom_core.values import Value, as_items
+from mom_core import ControlSpec, Decision, Entity, Guest, Problem, Severity, Snapshot, Source, Value, as_items
 
 
 class SetValue(NamedTuple):

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from mom_core.errors import MomError
-from mom_core.model import Entity
+from mom_core import Entity, MomError
 
 
 class ReservationState(StrEnum):

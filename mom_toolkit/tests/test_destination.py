@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from mom_core import Destination, DestinationError, MomError
+from mom_core import MomError
+from mom_toolkit import Destination, DestinationError
 
 
 class Written(BaseModel):

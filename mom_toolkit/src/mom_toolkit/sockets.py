@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mom_core.errors import MomError
+from mom_core import MomError
 
 if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket

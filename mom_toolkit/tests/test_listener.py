@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from mom_core import Listener
+from mom_toolkit import Listener
 
 
 class Watched(socket.socket):

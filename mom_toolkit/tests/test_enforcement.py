@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_core import ControlSpec, Decision, Enforcement, Guest, Problem, Scope, SetValue, Snapshot, Unit, Value
+from mom_core import ControlSpec, Decision, Guest, Problem, Scope, Snapshot, Unit, Value
+from mom_toolkit import Enforcement, SetValue
 
 WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
 DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="name", absent={"limit": -1})

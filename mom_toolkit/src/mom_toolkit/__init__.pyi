@@ -1,0 +1,111 @@
+from .callers import (
+    Callers as Callers,
+    came_back as came_back,
+)
+from .capabilities import (
+    AgentAccess as AgentAccess,
+    BalloonControl as BalloonControl,
+    CpuPinControl as CpuPinControl,
+    CpuTune as CpuTune,
+    CpuTuneControl as CpuTuneControl,
+    DiskTune as DiskTune,
+    GuestEvents as GuestEvents,
+    IoTuneControl as IoTuneControl,
+    KsmControl as KsmControl,
+    KsmWriter as KsmWriter,
+    LifecycleControl as LifecycleControl,
+    MigrationControl as MigrationControl,
+    NetTune as NetTune,
+    NetTuneControl as NetTuneControl,
+    NodeTune as NodeTune,
+    NodeTuneControl as NodeTuneControl,
+    Standing as Standing,
+)
+from .destination import (
+    Destination as Destination,
+    DestinationError as DestinationError,
+)
+from .enforcement import (
+    Enforcement as Enforcement,
+    SetValue as SetValue,
+)
+from .explanation import (
+    About as About,
+    ExplainedDecision as ExplainedDecision,
+    Explainer as Explainer,
+    ExplanationPart as ExplanationPart,
+    Sentence as Sentence,
+    SentencePlace as SentencePlace,
+)
+from .freshness import (
+    stale_seconds as stale_seconds,
+)
+from .kernel_files import (
+    Pressure as Pressure,
+    ProcessStat as ProcessStat,
+    boot_id as boot_id,
+    parse_meminfo as parse_meminfo,
+    parse_pressure as parse_pressure,
+    parse_process_stat as parse_process_stat,
+    read_kernel_file as read_kernel_file,
+    write_kernel_file as write_kernel_file,
+)
+from .knobs import (
+    Knob as Knob,
+    KnobPlugin as KnobPlugin,
+    file_knob as file_knob,
+    read_number as read_number,
+    write_file as write_file,
+)
+from .overview import (
+    GuestColumn as GuestColumn,
+    REMARKS as REMARKS,
+    StatusPart as StatusPart,
+)
+from .services.admission import (
+    Admission as Admission,
+    Admissions as Admissions,
+    Donor as Donor,
+)
+from .services.policies import (
+    Canary as Canary,
+    CanaryGroup as CanaryGroup,
+    CanaryPolicies as CanaryPolicies,
+    CanaryState as CanaryState,
+    CheckedPolicies as CheckedPolicies,
+    EvaluatedPolicies as EvaluatedPolicies,
+    PolicyChange as PolicyChange,
+    PolicyConflict as PolicyConflict,
+    PolicyProblem as PolicyProblem,
+    PolicyRefused as PolicyRefused,
+    PolicyState as PolicyState,
+    PolicyText as PolicyText,
+    PolicyTexts as PolicyTexts,
+    ReasonedPolicies as ReasonedPolicies,
+    RunningPolicies as RunningPolicies,
+)
+from .services.reservations import (
+    Reservation as Reservation,
+    ReservationRefused as ReservationRefused,
+    ReservationState as ReservationState,
+    Reservations as Reservations,
+    Room as Room,
+)
+from .services.running_mom import (
+    NoSuchGuest as NoSuchGuest,
+    NotRunning as NotRunning,
+    PastCycle as PastCycle,
+    PastCycles as PastCycles,
+    ReasonedCycles as ReasonedCycles,
+    RunningMom as RunningMom,
+)
+from .sockets import (
+    Address as Address,
+    Listener as Listener,
+    OccupiedByOurselvesError as OccupiedByOurselvesError,
+    PeerCredentials as PeerCredentials,
+    listen as listen,
+    peer_credentials as peer_credentials,
+)
+
+__version__: str
