@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from mom_core import MomError
 from mom_plugins_fleet.records import Group, GuestState, HostState, Lease, Member, Move, Orders
-from mom_plugins_fleet.verbs import _holder, _host_row, _print_hosts, fleet
+from mom_plugins_fleet.verbs import _holder, fleet, host_row, print_hosts
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination, DestinationError
 
@@ -71,7 +71,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFi
     view.states.records["h1"] = (1, state)
     move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, error=nasty)
     view.orders.records["h1"] = (1, Orders(moves=(move,)))
-    _print_hosts([_host_row(view, "h1", {"g1": 1}, 0.0)])
+    print_hosts([host_row(view, "h1", {"g1": 1}, 0.0)])
     said = capsys.readouterr().out
     assert all(c.isprintable() or c == "\n" for c in said)
     assert said.count("title") >= 6

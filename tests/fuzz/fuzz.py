@@ -11,7 +11,7 @@ atheris = import_module("atheris")  # by name: it is there only for the session 
 INSTRUMENTED = [
     "mom_core",
     "mom_guests",
-    *(f"mom_plugins_{name}" for name in ("guestagent", "http", "libvirt", "policy", "qemu", "sim", "vdsm")),
+    *(f"mom_plugins_{name}" for name in ("fleet", "guestagent", "http", "libvirt", "policy", "qemu", "sim", "vdsm")),
 ]
 
 with atheris.instrument_imports(include=INSTRUMENTED):

@@ -43,6 +43,11 @@ TEXTS: Final[Mapping[str, Sequence[bytes]]] = {
         b' "id": 4}\r\n{"return": 1, "id": 5}\r\n',
         b"qemu\0-name\0guest=web,debug-threads=on\0-smbios\0type=1,uuid=7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01\0",
     ],
+    "guest_definition": [
+        b"#a web server\nballoon: 1024\nboot: order=scsi0\nlock: migrate\nmemory: 4096\nname: web\nshares: 2000\ntags: class-gold;web\n"
+        b"[snap1]\nmemory: 2048\n",
+        b"memory: current=2048\nballoon: 0\nshares: 0\n",
+    ],
     "guest_daemon": [b"begin:TOKEN\nmem_available: 1048576\nmem_unused: 4096\nswap_in: 12\npsi_some_10: 0.12\nend:TOKEN\n"],
     "guest_agent": [
         b'{"return": {"version": "7.2", "supported_commands": [{"name": "guest-file-open", "enabled": true}]}}\n'
@@ -92,6 +97,21 @@ def requests() -> list[bytes]:
     return found
 
 
+def fleet_records() -> list[bytes]:
+    """One for each bucket of the fleet's, behind the bucket's name."""
+    destination = "qemu+tls://h2/system"
+    guest = {"id": "a", "name": "a", "size": 4096, "maximum": 8192, "need": 1024, "guarantee": 512, "stays": ""}
+    move = {"guest": "a", "name": "a", "to": "h2", "destination": destination, "takes": 8192, "number": 1, "state": "failed", "error": "no"}
+    records: Mapping[str, Mapping[str, object]] = {
+        "states": {"host": "h1", "mom": "1", "mode": "enforce", "total": 1 << 20, "available": 4096, "guests": [guest], "others": 3,
+                   "others_promised": 9, "group": "g", "group_revision": 1, "refused": "", "memory_state": "low", "problems": 2},
+        "roster": {"group": "g", "address": destination, "key": "U", "cordoned": False, "draining": True, "orderers": ["U"], "by": "me"},
+        "orders": {"epoch": 1, "moves": [{**move, "seal": "AAAA"}, {**move, "guest": "b", "state": "done"}]},
+        "groups": {"policies": {"60_fleet_a": "(defvar a 1)"}, "parameters": {"a": 1.5}, "classes": "classes: {}", "by": "me"},
+    }  # fmt: skip
+    return [f"{bucket}\n{json.dumps(record)}".encode() for bucket, record in records.items()]
+
+
 def state_files() -> list[bytes]:
     """What each of them may hold, behind its short name."""
     contents = run_path(str(ROOT / "tests/state/state_contents.py"))["CONTENTS"]
@@ -105,6 +125,8 @@ def write(folder: Path) -> None:
         path.read_bytes() for pattern in ("examples/**/*.policy", "mom_plugins_*/src/**/*.policy") for path in ROOT.glob(pattern)
     ]
     found["configuration"] = [path.read_bytes() for path in ROOT.glob("examples/config/*.yaml")]
+    found["old_configuration"] = [(ROOT / "tests/momd/vdsm_mom.conf").read_bytes()]
+    found["fleet_record"] = fleet_records()
     found["recording"] = [recorded(folder)]
     found["request"] = requests()
     found["state_file"] = state_files()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from large import MOST_MIB
 from seeds import write
 from targets import TARGETS
 
@@ -26,17 +26,17 @@ WORK: Final = HERE.parents[1] / ".cache/fuzz"
 LONGEST_INPUT: Final = 4096
 """Bytes. What is slow or large only with more has tests of its own."""
 
-MOST_SECONDS: Final = 2.0
-"""CPU time that one input may take, in a process that is not instrumented."""
-
-MOST_MIB: Final = 256
-"""Memory that one input may take, beside what the process has (`EMPTY_MIB`)."""
+SLOW_SECONDS: Final = 2
+"""What takes longer in an instrumented process is looked at again in one that is not."""
 
 EMPTY_MIB: Final = 200
 """What Python with all plugins and their instrumentation holds before the first input, rounded up."""
 
 HUNG_SECONDS: Final = 20
 """An instrumented target is up to ten times as slow; what takes longer than that is tried again without instrumentation."""
+
+LARGE_INPUTS: Final = 300
+"""Of each target, made of small ones."""
 
 KEPT: Final = 300
 """Inputs that a corpus keeps, the shortest first."""
@@ -53,7 +53,14 @@ def fuzz(name: str, runs: int, seconds: int) -> list[Path]:
     words = WORK / f"{name}.dict"
     words.write_text("".join(f'"{word}"\n' for word in _words(start.iterdir())))
     limits = [f"-runs={runs}", f"-max_total_time={seconds}", f"-timeout={HUNG_SECONDS}", f"-rss_limit_mb={EMPTY_MIB + MOST_MIB}"]
-    options = [*limits, f"-max_len={LONGEST_INPUT}", f"-dict={words}", f"-artifact_prefix={found}/{name}-", "-print_final_stats=1"]
+    options = [
+        *limits,
+        f"-report_slow_units={SLOW_SECONDS}",
+        f"-max_len={LONGEST_INPUT}",
+        f"-dict={words}",
+        f"-artifact_prefix={found}/{name}-",
+        "-print_final_stats=1",
+    ]
     command = [sys.executable, str(HERE / "fuzz.py"), name, *options, str(corpus), str(start)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds * 3 + 120, check=False, cwd=WORK)
     figures = dict(re.findall(r"^stat::(\w+):\s*(\d+)", done.stderr, re.M))
@@ -80,19 +87,31 @@ def _words(files: Iterable[Path]) -> list[str]:
     return sorted(word.replace("\\", "\\\\").replace('"', '\\"') for word in found if word.isascii())[:2000]
 
 
-def slow(name: str, files: Iterable[Path]) -> list[Path]:
-    """Those that take too long, or too much memory, without instrumentation."""
+def heavy(name: str, files: Iterable[Path]) -> list[Path]:
+    """Those that are too much without instrumentation, too."""
     found = []
+    code = "import large, sys; print(large.judged(*sys.argv[1:]))"
+    good = str(next((WORK / "seeds" / name).glob("seed-*")))
     for file in files:
-        code = f"import targets; targets.TARGETS[{name!r}](open({str(file)!r}, 'rb').read())"
-        began = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, timeout=600, check=False)
-        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
-        if done.returncode or seconds > MOST_SECONDS + 1.0:  # one second to import
+        command = [sys.executable, "-c", code, name, good, str(file)]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, errors="replace", timeout=600, check=False)
+        why = done.stdout.strip() or done.stderr[-2000:]
+        if why:
             found.append(file)
-            print(f"{file}: {seconds:.1f} s\n{done.stderr.decode(errors='replace')[-2000:]}")
+            print(f"{file}: {why}", flush=True)
     return found
+
+
+def large(name: str, count: int) -> int:
+    """How many large inputs are too much."""
+    command = [sys.executable, str(HERE / "large.py"), name, str(count), str(WORK / "found"), str(WORK / "seeds" / name)]
+    before = set((WORK / "found").iterdir())
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, errors="replace", timeout=7200, check=False)
+    left = set((WORK / "found").iterdir()) - before
+    print(
+        f"{name}: {count} large inputs, {len(left)} to look at\n{done.stdout}{done.stderr[-3000:] if done.returncode else ''}", flush=True
+    )
+    return max(len(left), done.returncode)
 
 
 def keep(name: str) -> None:
@@ -113,11 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="keep what reached new code in tests/fuzz/corpus")
     given = parser.parse_args(arguments)
     write(WORK / "seeds")
-    bad = []
+    bad = 0
     for name in given.targets:
         began = time.monotonic()
         found = fuzz(name, given.runs, given.seconds)
-        bad += slow(name, found)
+        bad += len(heavy(name, found)) + large(name, LARGE_INPUTS)
         print(f"{name}: {len(found)} to look at, {time.monotonic() - began:.0f} s", flush=True)
         if given.keep:
             keep(name)

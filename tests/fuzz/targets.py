@@ -7,7 +7,9 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout, suppress
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -18,11 +20,17 @@ from zlib import crc32
 import h11
 from starlette.types import ASGIApp, Message, Scope
 
-from mom_core import Engine, MomError, Snapshot, StateError, StateFile, Value, load_config
+from mom_core import Destination, Engine, MomError, Snapshot, StateError, StateFile, Value, load_config
 from mom_core.config.document import parse_document
 from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
 from mom_guests import convert
+from mom_plugins_fleet.link import StoredEntry
+from mom_plugins_fleet.plan import next_orders, places
+from mom_plugins_fleet.records import Group, GuestState, HostState, Member, Orders, read
+from mom_plugins_fleet.seals import is_sealed
+from mom_plugins_fleet.verbs import host_row, print_hosts
+from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import fields_of, judge
 from mom_plugins_guestagent.guestd_client import ask
@@ -38,9 +46,11 @@ from mom_plugins_policy.formatter import formatted
 from mom_plugins_qemu.command_line import named_in
 from mom_plugins_qemu.description import DESCRIBING, Description, looked
 from mom_plugins_qemu.description import described as described_by_monitor
+from mom_plugins_qemu.proxmox import parsed as parsed_definition
 from mom_plugins_qemu.wire import Conversation, WireError
-from mom_plugins_sim.recording.reader import Recording
+from mom_plugins_sim.recording.contents import contents_of, print_contents
 from mom_plugins_vdsm.jsonrpc import AnswerError, parsed
+from mom_plugins_vdsm.momd.importer import import_momd
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
 from mom_plugins_vdsm.statistics import read_vm
 from mom_plugins_vdsm.stomp import FrameError, FrameReader
@@ -88,13 +98,21 @@ def configuration(data: bytes) -> None:
         return
 
 
+def old_configuration(data: bytes) -> None:
+    """A configuration of MOM's, as the old daemon's flags name it, and what mom makes of it."""
+    try:
+        load_config(import_momd(data.decode(), "mom.conf").for_mom_run().settings())
+    except (MomError, UnicodeDecodeError):
+        return
+
+
 def recording(data: bytes) -> None:
-    """A file of a recording."""
+    """A file of a recording, and what is shown of it."""
     path = SCRATCH / "fuzzed.momrec"
     path.write_bytes(data)
     try:
-        for _ in Recording(path).cycles():
-            pass
+        with redirect_stdout(StringIO()):
+            print_contents(contents_of(path), as_json=False)
     except MomError:
         return
 
@@ -157,6 +175,50 @@ def vdsm_statistics(data: bytes) -> None:
     if isinstance(entry, dict):
         before = read_vm(entry, None, 1.0, 15.0, count_page_cache=True)
         read_vm(entry, before, 17.0, 15.0, count_page_cache=False)
+
+
+def guest_definition(data: bytes) -> None:
+    """A guest's definition of Proxmox VE's."""
+    definition = parsed_definition(data.decode("utf-8", "replace"))
+    if definition is not None:
+        assert isinstance(definition.is_resized_by_proxmox, bool)
+        definition.properties()
+
+
+def fleet_record(data: bytes) -> None:
+    """What stands at a key in one of the fleet's buckets, as a line with the bucket's name, and the record: the coordinator plans with it,
+    and the operator looks at it."""
+    bucket, _, record = data.partition(b"\n")
+    view = FleetView()
+    for host in ("h1", "h2"):
+        member = Member(group="g", address=Destination.parse("qemu+tls://h2/system"), draining=host == "h1")
+        view.members.take(host, StoredEntry(1, member.packed()))
+        guests = (GuestState(id="a", name="a", size=4096, maximum=8192, guarantee=1024), GuestState(id="b", name="b"))
+        state = HostState(host=host, mom="1", mode="enforce", total=1 << 30, available=1 << 29, guests=guests)
+        asyncio.run(view.heard_state(host, StoredEntry(1, state.packed())))
+    kept = StoredEntry(2, record)
+    if bucket == b"states":
+        asyncio.run(view.heard_state("h1", kept))
+        asyncio.run(view.heard_state("h2", kept))
+    elif bucket == b"roster":
+        view.members.take("h1", kept)
+        view.members.take("h2", kept)
+    elif bucket == b"orders":
+        view.orders.take("h1", kept)
+        for move in (view.orders.get("h1") or Orders()).moves:
+            is_sealed("h1", move, ["UABCDEFG" * 7])
+    else:
+        try:
+            read(Group, record).texts()
+        except MomError:
+            return
+    known = places(view)
+    for host in ("h1", "h2"):
+        orders, _ = next_orders(view, host, 1, known)
+        with suppress(MomError):  # larger than the servers take: the coordinator makes them anew
+            assert read(Orders, orders.packed()) == orders
+    with redirect_stdout(StringIO()):
+        print_hosts([host_row(view, host, {"g": 1}, 1.0) for host in ("h1", "h2")])
 
 
 class FromGuest(Wire):
@@ -311,12 +373,15 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     for one in (
         policy,
         configuration,
+        old_configuration,
         recording,
         xmlrpc_call,
         vdsm_stream,
         vdsm_statistics,
         domain_xml,
         monitor,
+        guest_definition,
+        fleet_record,
         guest_daemon,
         guest_agent,
         request,

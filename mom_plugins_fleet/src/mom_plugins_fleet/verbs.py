@@ -248,13 +248,13 @@ def status_command(where: Where, as_json: bool) -> None:
         return view, revisions, _holder(lease.data), view.ages(lease)
 
     view, revisions, holder, ages = where.ask(looked)
-    hosts = [_host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]
+    hosts = [host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]
     strangers = sorted(view.states.records.keys() - view.members.records.keys())
     if as_json:
         click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers}))
         return
     print_prose(f"coordinator: {printable(holder) if holder else 'none works now: nothing is moved'}", 2)
-    _print_hosts(hosts)
+    print_hosts(hosts)
     for name in strangers:
         print_prose(f"{printable(name)} tells how it is, and is not in the fleet: ignored", 2)
 
@@ -266,7 +266,12 @@ def _holder(lease: bytes | None) -> str:
         return "a coordinator whose lease cannot be read"
 
 
-def _host_row(view: FleetView, name: str, revisions: Mapping[str, int], age: float | None) -> dict[str, Any]:
+def host_row(view: FleetView, name: str, revisions: Mapping[str, int], age: float | None) -> dict[str, Any]:
+    """What is told of one host.
+
+    :param revisions: the newest of each group
+    :param age: of its state, in seconds
+    """
     member, state, orders = view.members.get(name), view.states.get(name), view.orders.get(name)
     moves = [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves]
     wanted = 0 if member is None else revisions.get(member.group, 0)
@@ -298,7 +303,8 @@ def _policies(state: HostState | None, wanted: int) -> str:
     return "newest" if state.group_revision == wanted else f"revision {state.group_revision} of {wanted}"
 
 
-def _print_hosts(hosts: list[dict[str, Any]]) -> None:
+def print_hosts(hosts: list[dict[str, Any]]) -> None:
+    """Say it."""
     rows = []
     for row in hosts:
         notes = [

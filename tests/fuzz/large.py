@@ -1,0 +1,114 @@
+"""Large inputs for one target: small ones of which a piece stands there hundreds of times, side by side or in itself.
+
+`large.py TARGET COUNT FOUND_FOLDER INPUT_FOLDER …`; `session.py` calls it. A fuzzer tries small inputs, as it tries millions; what takes
+the square of an input's length is harmless there.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from hashlib import sha1
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from targets import TARGETS
+
+LARGE: Final = 32 << 10
+"""Bytes."""
+
+MOST_SECONDS: Final = 2.0
+"""CPU time that one input may take."""
+
+MOST_MIB: Final = 256
+"""Memory that one input may take."""
+
+HUNG_SECONDS: Final = 120
+"""After so long the target is ended, with a word on where it was."""
+
+PAIRS: Final = {ord("("): ord(")"), ord("{"): ord("}"), ord("["): ord("]"), ord("<"): ord(">")}
+
+
+def large(content: bytes, dice: Random) -> bytes:
+    """One with a piece of this repeated."""
+    begin, end = _piece(content, 0, len(content), dice)
+    piece = content[begin:end]
+    if not piece:
+        return content
+    times = max(1, LARGE // len(piece))
+    if dice.random() < 0.5:
+        return content[:begin] + piece * times + content[end:]
+    inner, after = _piece(content, begin + 1, end - 1, dice)
+    before, core, behind = content[begin:inner], content[inner:after], content[after:end]
+    return content[:begin] + before * times + core + behind * times + content[end:]
+
+
+def _piece(content: bytes, begin: int, end: int, dice: Random) -> tuple[int, int]:
+    """Where a piece is: from a bracket to the one that closes it, or a line, or any."""
+    if end - begin < 2:
+        return begin, max(begin, end)
+    at = dice.randrange(begin, end)
+    opener = next((place for place in range(at, end) if content[place] in PAIRS), None)
+    if opener is not None and dice.random() < 0.8:
+        depth = 0
+        for place in range(opener, end):
+            depth += (content[place] == content[opener]) - (content[place] == PAIRS[content[opener]])
+            if not depth:
+                return opener, place + 1
+    first, last = content.rfind(b"\n", begin, at) + 1, content.find(b"\n", at, end) + 1
+    if dice.random() < 0.5 and begin <= first < last <= end:
+        return first, last
+    first, last = sorted((at, dice.randrange(begin, end)))
+    return first, last + 1
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def why_not(name: str, content: bytes) -> str:
+    """What is wrong with how a target takes this input; empty: nothing."""
+    before, began = _peak_mib(), time.process_time()
+    try:
+        TARGETS[name](content)
+    except Exception:  # noqa: BLE001  # whatever it is, it is what is looked for
+        return traceback.format_exc(limit=-6)
+    seconds, grown = time.process_time() - began, _peak_mib() - before
+    return f"it took {seconds:.1f} s and {grown:.0f} MiB more" if seconds > MOST_SECONDS or grown > MOST_MIB else ""
+
+
+def judged(name: str, good: str, file: str) -> str:
+    """What is wrong with how a target takes a file; what is loaded and built once, as for a good one, does not count."""
+    why_not(name, Path(good).read_bytes())
+    return why_not(name, Path(file).read_bytes())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 1 when something was found."""
+    name, count, found, *folders = arguments[1:]
+    small = [path.read_bytes() for folder in folders for path in sorted(Path(folder).iterdir())]
+    TARGETS[name](small[0])  # what is loaded and built once does not count
+    dice, wrong = Random(time.time_ns()), 0  # noqa: S311  # nothing secret is made of it
+    for _ in range(int(count)):
+        content = large(dice.choice(small), dice)
+        path = Path(found, f"{name}-large-{sha1(content, usedforsecurity=False).hexdigest()}")
+        path.write_bytes(content)  # first: it may end the process
+        faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
+        why = why_not(name, content)
+        faulthandler.cancel_dump_traceback_later()
+        if why:
+            wrong += 1
+            sys.stdout.write(f"{path}: {why}\n")
+            sys.stdout.flush()
+        else:
+            path.unlink()
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
