@@ -16,7 +16,7 @@ from mom_core import MomError
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry
-from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, GuestState, HostState, Lease, Member, Move, MoveState, Orders
+from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, HostState, Lease, Member, Move, MoveState, Orders
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER
 from mom_toolkit import Destination
 
@@ -271,8 +271,8 @@ def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.
 
 
 def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    guests = tuple(GuestState(id=f"{number}", name="g" * 256, stays="x" * 60) for number in range(3000))
-    agent = an_agent(Access(["nats://localhost:1"]), state=lambda: HostState(host="h1", mom="0", mode="enforce", guests=guests))
+    large = HostState(host="h1", mom="0", mode="enforce", refused="x" * LARGEST_RECORD)
+    agent = an_agent(Access(["nats://localhost:1"]), state=lambda: large)
 
     async def work() -> None:
         telling = asyncio.create_task(agent._tell(Memory()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose
+from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
 from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
@@ -31,11 +32,15 @@ _PLACES = st.dictionaries(
 )
 
 
+def by_name(drawn: dict[str, TargetHost]) -> dict[str, TargetHost]:
+    return {name: replace(place, name=name) for name, place in drawn.items()}
+
+
 @given(_PLACES, st.integers(1, 16 * GIB), st.integers(0, 16 * GIB), st.frozensets(st.sampled_from("abcdef")))
 def test_a_guest_goes_only_where_it_fits_and_its_promise_can_be_kept(
     drawn: dict[str, TargetHost], takes: int, guarantee: int, avoid: frozenset[str]
 ) -> None:
-    known = {name: TargetHost(name, p.group, p.total, p.available, p.coming, p.promised) for name, p in drawn.items()}
+    known = by_name(drawn)
     chosen = choose(Leaver("x", takes, guarantee), known, "g", avoid)
     fits = [p for p in known.values() if p.group == "g" and p.name not in avoid and p.promised + guarantee <= p.total and p.room >= takes]
     if isinstance(chosen, str):
@@ -45,6 +50,15 @@ def test_a_guest_goes_only_where_it_fits_and_its_promise_can_be_kept(
         assert chosen in fits
         assert chosen.room == max(p.room for p in fits)
         assert chosen.available - chosen.coming - takes >= min(16 * GIB, int(RESERVE_SHARE * chosen.total))
+
+
+@given(_PLACES, st.integers(1, 16 * GIB), st.integers(0, 64 * GIB))
+def test_the_foremost_places_are_enough_to_choose_from(drawn: dict[str, TargetHost], takes: int, guarantee: int) -> None:
+    known, leaver = by_name(drawn), Leaver("x", takes, guarantee)
+    best = foremost(known.values(), "g")
+    assert choose(leaver, best, "g") == choose(leaver, known, "g")
+    promises = [place.total - place.promised for place in best.values()]
+    assert promises == sorted(set(promises)), "no two of them where one will do"
 
 
 def _guest(name: str, gib: int = 2, stays: str = "") -> GuestState:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mom_core import MomError, PluginContext, StateFile
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import Access, StoredEntry
-from mom_plugins_fleet.records import LARGEST_RECORD, Group, HostState, Member, Move, Orders, read
+from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, MOST_TOLD, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.subjects import host_permissions, server_accounts
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
@@ -42,6 +42,15 @@ def test_no_bytes_are_taken_for_a_record_by_mistake_and_none_break_it(data: byte
 def test_a_group_that_makes_no_sense_is_refused(data: bytes) -> None:
     with pytest.raises(MomError):
         read(Group, data)
+
+
+def test_a_host_that_writes_thousands_of_guests_or_moves_does_not_keep_the_coordinator_busy() -> None:
+    guests = ", ".join(f'{{"id": "{number}", "name": ""}}' for number in range(MOST_TOLD + 1))
+    with pytest.raises(MomError, match="guests"):
+        read(HostState, f'{{"host": "h1", "mom": "0", "mode": "enforce", "guests": [{guests}]}}'.encode())
+    move = Move(guest="1", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)
+    with pytest.raises(MomError, match="moves"):
+        read(Orders, Orders(moves=()).model_copy(update={"moves": (move,) * (MOST_MOVES + 1)}).packed())
 
 
 def test_what_a_newer_mom_adds_is_left_out() -> None:

@@ -12,10 +12,11 @@ from mom_core.testing import snapshot
 from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import Agent
-from mom_plugins_fleet.plan import places
-from mom_plugins_fleet.records import LARGEST_RECORD, GuestState, HostState, Member
-from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, MOST_TOLD, ToldGuests
+from mom_plugins_fleet.plan import next_orders, places
+from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, GuestState, HostState, Member
+from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, SMALLEST, ToldGuests
 from mom_plugins_fleet.view import FleetView
+from mom_toolkit import Destination
 
 GIB = 1 << 20
 
@@ -77,11 +78,31 @@ def test_all_of_a_few_guests_are_told() -> None:
     assert state.others == state.others_promised == 0
 
 
-def test_a_host_that_is_drained_tells_of_the_largest_that_can_leave() -> None:
+def test_a_host_that_is_drained_tells_of_the_largest_that_can_leave_and_of_the_smallest() -> None:
     guests = many(1000)
     told = state_of(guests, draining=True).guests
     sizes = sorted(((one.fields["balloon_max"]) for one in guests.values()), reverse=True)  # type: ignore[type-var]  # numbers
-    assert [one.maximum for one in told] == sizes[:MOST_TOLD]
+    assert [one.maximum for one in told] == sizes[: MOST_TOLD - SMALLEST] + sizes[-SMALLEST:]
+
+
+def test_the_small_ones_of_many_guests_leave_also_where_no_host_has_room_for_the_large_ones() -> None:
+    large = many(2 * MOST_TOLD, "large")
+    small = many(5, "small", balloon_max=GIB)
+    view = FleetView()
+    address = Destination.parse("qemu+tls://h2/system")
+    for host in ("h1", "h2"):
+        view.members.records[host] = (1, Member(group="g", address=address, draining=host == "h1"))
+        view.heard[host] = time.monotonic()
+    view.states.records["h2"] = (1, HostState(host="h2", mom="1", mode="enforce", total=1 << 40, available=(16 << 20) + GIB))
+    there = {one: replace(guest, fields={**guest.fields, "balloon_max": 2000 * GIB}) for one, guest in large.items()}
+    left: list[str] = []
+    while len(left) < len(small):
+        here = {**there, **{one: guest for one, guest in small.items() if guest.name not in left}}
+        view.states.records["h1"] = (1, state_of(here, draining=True))
+        orders, _ = next_orders(view, "h1", 1, places(view))
+        assert orders.moves, "the drain stands still"
+        left += [move.name for move in orders.moves]
+    assert sorted(left) == [f"small-{number}" for number in range(5)]
 
 
 def test_guests_that_arrive_among_many_are_told_for_a_while() -> None:

@@ -20,7 +20,7 @@ from zlib import crc32
 import h11
 from starlette.types import ASGIApp, Message, Scope
 
-from mom_core import Destination, Engine, MomError, Snapshot, StateError, StateFile, Value, load_config
+from mom_core import Engine, MomError, Snapshot, StateError, StateFile, Value, load_config
 from mom_core.config.document import parse_document
 from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
@@ -54,6 +54,7 @@ from mom_plugins_vdsm.momd.importer import import_momd
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
 from mom_plugins_vdsm.statistics import read_vm
 from mom_plugins_vdsm.stomp import FrameError, FrameReader
+from mom_toolkit import Destination
 
 SCRATCH: Final = Path(tempfile.gettempdir())
 """Where readers of files find what they are to read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +36,20 @@ class Leaver:
     guest: str
     takes: int
     guarantee: int = 0
+
+
+def foremost(places: Iterable[TargetHost], group: str) -> dict[str, TargetHost]:
+    """Of all places, those of which `choose` takes one whatever the guest: no other of the group has more room and can promise as much.
+
+    They are few, also of 10,000 hosts: a host's 400 guests that find no room are known to in a moment.
+    """
+    found: dict[str, TargetHost] = {}
+    most = float("-inf")
+    for place in sorted((one for one in places if one.group == group), key=lambda one: (one.room, one.name), reverse=True):
+        if place.total - place.promised > most:
+            found[place.name] = place
+            most = place.total - place.promised
+    return found
 
 
 def choose(leaver: Leaver, places: Mapping[str, TargetHost], group: str, avoid: frozenset[str] = frozenset()) -> TargetHost | str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from mom_plugins_fleet.placement import Leaver, TargetHost, choose
+from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.records import GuestState, Member, Move, MoveState, Orders
 from mom_plugins_fleet.told_guests import leaving_order
 from mom_plugins_fleet.view import FleetView
@@ -69,6 +70,7 @@ def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetH
     leaving = sum(move.state in OPEN for move in kept)
     arriving = _arriving(view)
     by_guest = {move.guest: move for move in kept}
+    free, best = _free(known, arriving, member.group)
     for guest in sorted(guests.values(), key=leaving_order):
         earlier = by_guest.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
@@ -81,29 +83,42 @@ def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetH
             continue
         if leaving >= AT_ONCE or not view.is_fresh(host):
             continue
-        made = _move(view, member, guest, earlier, known, arriving)
+        made = _move(view, member, guest, earlier, free, best)
         if isinstance(made, str):
             stuck[guest.name] = made
             continue
         by_guest[guest.id] = made
         arriving[made.to] = arriving.get(made.to, 0) + 1
         _expect(known, made)
+        free, best = _free(known, arriving, member.group)
         leaving += 1
     return Orders(epoch=epoch, moves=tuple(by_guest.values())), stuck
 
 
+def _free(
+    known: Mapping[str, TargetHost], arriving: Mapping[str, int], group: str
+) -> tuple[Mapping[str, TargetHost], Mapping[str, TargetHost]]:
+    """The hosts to which one more guest may come, and the foremost of them."""
+    free = {name: place for name, place in known.items() if arriving.get(name, 0) < ARRIVING_AT_ONCE}
+    return free, foremost(free.values(), group)
+
+
 def _move(
-    view: FleetView, member: Member, guest: GuestState, earlier: Move | None, known: dict[str, TargetHost], arriving: dict[str, int]
+    view: FleetView,
+    member: Member,
+    guest: GuestState,
+    earlier: Move | None,
+    free: Mapping[str, TargetHost],
+    best: Mapping[str, TargetHost],
 ) -> Move | str:
     if guest.maximum is None and guest.size is None:
         return "its size is not known"
     # With an inflated balloon it is as small there as here, but its programs may ask for the rest at any time.
     takes = guest.maximum or guest.size or 0
-    free = {name: place for name, place in known.items() if arriving.get(name, 0) < ARRIVING_AT_ONCE}
-    avoid = frozenset() if earlier is None else frozenset({earlier.to})
-    place = choose(Leaver(guest.id, takes, guest.guarantee), free, member.group, avoid)
-    if isinstance(place, str) and avoid:
-        place = choose(Leaver(guest.id, takes, guest.guarantee), free, member.group)
+    leaver = Leaver(guest.id, takes, guest.guarantee)
+    place = choose(leaver, best if earlier is None else free, member.group, frozenset() if earlier is None else frozenset({earlier.to}))
+    if isinstance(place, str) and earlier is not None:
+        place = choose(leaver, best, member.group)
     if isinstance(place, str):
         return place
     target = view.members.get(place.name)

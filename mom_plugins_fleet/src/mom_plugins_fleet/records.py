@@ -25,6 +25,13 @@ PARAMETERS: Final = "05_fleet_parameters"
 LARGEST_RECORD: Final = 768 << 10
 """Bytes. NATS servers take messages of 1 MiB unless told otherwise; a host tells of its guests so that it fits."""
 
+MOST_TOLD: Final = 400
+"""Guests that a host tells of one by one. With the longest names in the widest characters, and the longest reasons, that is 760 KiB."""
+
+MOST_MOVES: Final = 2 * MOST_TOLD
+"""Moves in a host's orders: one of each guest that it tells of, and those that are on their way. Each has its seal checked, which takes up
+to a millisecond: a host that writes thousands must not hold up the coordinator of all."""
+
 
 def _policy_name(name: str) -> str:
     if not FLEET_POLICY.match(name):
@@ -130,7 +137,7 @@ class HostState(Record):
     available: Kib | None = None
     memory_state: str = ""
     problems: int = 0
-    guests: tuple[GuestState, ...] = ()
+    guests: Annotated[tuple[GuestState, ...], Field(max_length=MOST_TOLD)] = ()
     """Those that the fleet has to know one by one: all, those that came last, or those that are to leave next."""
     others: Annotated[int, Field(ge=0)] = 0
     """How many more guests there are."""
@@ -179,7 +186,7 @@ class Orders(Record):
     """
 
     epoch: int = 0
-    moves: tuple[Move, ...] = ()
+    moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES)] = ()
 
     def of(self, guest: str) -> Move | None:
         """The move of this guest."""

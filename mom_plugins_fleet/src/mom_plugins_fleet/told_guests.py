@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from mom_core import Guest
-from mom_plugins_fleet.records import GuestState
+from mom_plugins_fleet.records import MOST_TOLD, GuestState
 
-MOST_TOLD: Final = 400
-"""Guests that are told of one by one. With the longest names in the widest characters, and the longest reasons, that is 760 KiB."""
+SMALLEST: Final = 100
+"""So many of those that are told of one by one are the smallest that can leave: where no host has room for the largest, they go first, and
+the drain goes on."""
 
 ARRIVED_SECONDS: Final = 600.0
 """A guest has arrived for so long: five times as long as the coordinator waits to see it."""
@@ -40,7 +41,11 @@ class ToldGuests:
         :param told: makes of a guest what is told
         """
         if draining or len(guests) <= MOST_TOLD:
-            return tuple(sorted(map(told, guests.values()), key=leaving_order)[:MOST_TOLD])
+            ordered = sorted(map(told, guests.values()), key=leaving_order)
+            if len(ordered) <= MOST_TOLD:
+                return tuple(ordered)
+            first, rest = ordered[: MOST_TOLD - SMALLEST], [one for one in ordered[MOST_TOLD - SMALLEST :] if not one.stays]
+            return (*first, *rest[-SMALLEST:])
         newest = sorted(self._arrived.items(), key=lambda item: -item[1])[:MOST_TOLD]
         return tuple(told(guests[one]) for one, _ in newest if one in guests)
 
