@@ -39,6 +39,9 @@ class Ledger:
         self._written: dict[Key, LedgerEntry] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}
         """What the last `record` changed, and what stood there before it."""
+        self._unwritten: dict[Key, object] = {}
+        """What may differ between the entries in memory and those in the file, in the order in which it changed: a cycle that resizes a
+        few guests must not compare the entries of all."""
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
@@ -90,6 +93,7 @@ class Ledger:
         standing = {key: value for key, entry in doubtful.items() if (value := present(entry)) is not None}
         ended = {key: doubtful[key].resolved(value if can_be_kept(value) else None) for key, value in standing.items()}
         self._entries = {**self._entries, **ended}
+        self._unwritten.update(dict.fromkeys(ended))
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         """Note these entries, durably, before their controls are changed.
@@ -98,21 +102,22 @@ class Ledger:
         applied is brought up to date, and what was applied until now becomes `earlier`. Raises `LedgerError`, and keeps nothing of it, when
         the file cannot be written.
         """
-        changed = dict(self._entries)
+        there = self._entries
+        changed = dict(there)
         recorded: dict[Key, LedgerEntry | None] = {}
         for entry in entries:
             key = (entry.entity.id, entry.control)
-            old = self._entries.get(key)
-            if old is None or old.incarnation != entry.incarnation or old.applied != entry.applied:
-                recorded[key] = old
+            old = there.get(key)
             if old is None or old.incarnation != entry.incarnation:
+                recorded[key] = old
                 new, written = entry._replace(in_doubt=True), self._written.get(key)
                 # The same entry as on disk, but for the time: nothing has to be written for it.
                 changed[key] = written if written is not None and written._replace(time=entry.time) == new else new
             elif old.applied != entry.applied:
+                recorded[key] = old
                 # One in doubt is what the caller has made of the entry that stands.
                 changed[key] = entry if entry.in_doubt else old.next(entry.applied)
-        self._write(changed)
+        self._write(changed, recorded)
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
@@ -124,15 +129,19 @@ class Ledger:
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
+        touched: dict[Key, None] = {}
         changed = False
         for outcome in outcomes:
-            decision, status = outcome.decision, outcome.status
+            decision, status, after = outcome.decision, outcome.status, outcome.after
             key = (decision.entity.id, decision.control)
             entry = settled.get(key)
             if entry is None:
                 continue
-            is_recorded, after = key in recorded, outcome.after if can_be_kept(outcome.after) else None
-            changed = changed or (is_recorded and (status is applied or status is failed))
+            is_recorded = key in recorded
+            if not can_be_kept(after):
+                after = None
+            if is_recorded and (status is applied or status is failed):
+                changed = True
             # What stands so already was set by a mom that could not note it any more.
             stands = status is unchanged and entry.in_doubt and not is_recorded
             if (status is applied or stands) and entry.applied == decision.value:
@@ -147,12 +156,15 @@ class Ledger:
                     settled[key] = old
             elif status is failed:
                 settled[key] = entry.failed(after)
+            touched[key] = None
         self._entries, self._recorded = settled, {}
-        if changed:
-            try:
-                self._write(settled, durable=False)
-            except LedgerError as error:
-                LOG.error("%s", error)
+        if not changed:
+            self._unwritten.update(touched)
+            return
+        try:
+            self._write(settled, touched, durable=False)
+        except LedgerError as error:
+            LOG.error("%s", error)
 
     def forget(self, keys: Iterable[Key]) -> None:
         """End these entries: they were put back, or there is nothing left to put back. Raises `LedgerError` when it cannot be written.
@@ -160,15 +172,25 @@ class Ledger:
         What was refused was noted on disk, and ends there now, too.
         """
         gone = set(keys)
-        self._write({key: entry for key, entry in self._entries.items() if key not in gone})
+        self._write({key: entry for key, entry in self._entries.items() if key not in gone}, dict.fromkeys(gone))
 
-    def _write(self, entries: dict[Key, LedgerEntry], *, durable: bool = True) -> None:
-        written = self._written
-        changes: list[object] = [[*key] for key in written.keys() - entries.keys()]
-        changed = ((old, entry) for key, entry in entries.items() if (old := written.get(key)) is not entry and old != entry)
-        changes += [_change(old, entry) for old, entry in changed]
+    def _write(self, entries: dict[Key, LedgerEntry], touched: Mapping[Key, object], *, durable: bool = True) -> None:
+        """Have these entries in memory and in the file. Raises `LedgerError`.
+
+        :param touched: the keys of all that is not as it was
+        """
+        self._unwritten.update(touched)  # also where the write fails: whatever is compared next time, this must be
+        changes: list[object] = []
+        for key in self._unwritten:
+            old, entry = self._written.get(key), entries.get(key)
+            if entry is None:
+                if old is not None:
+                    changes.append([*key])
+            elif old is not entry and old != entry:
+                changes.append(_change(old, entry))
         if not changes and not self.write_error:
             self._entries = entries
+            self._unwritten = {}
             return
         try:
             self._file.write_change(changes, lambda: [_record(entry) for entry in entries.values()], durable=durable)
@@ -179,6 +201,7 @@ class Ledger:
             ) from error
         self.write_error = ""
         self._entries = self._written = entries
+        self._unwritten = {}
 
 
 def can_be_kept(value: Value) -> bool:
