@@ -30,8 +30,7 @@ class Scope(StrEnum):
     GUEST = "guest"
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(NamedTuple):
     """Who is meant: the host, or one guest. Hashable, and all that outlives a cycle.
 
     `id` is `host` for the host and the UUID of a guest; `name` is for people, and may repeat over time.
@@ -44,10 +43,9 @@ class Entity:
     def __str__(self) -> str:
         return printable(self.name)
 
-    def __hash__(self) -> int:
-        """By the id, which no two share: a change is looked up a dozen times, and this saves a tenth of what judging it takes."""
-        return hash(self.id)
 
+_HOST, _GUEST = Scope.HOST, Scope.GUEST
+"""Python takes as long to look a member of an enumeration up as to make half of an entity, of which each decision has one."""
 
 HOST_ID = "host"
 """The id of the host's entity. No guest has it."""
@@ -67,7 +65,7 @@ class Host(Readable):
     @property
     def entity(self) -> Entity:
         """The host's identity."""
-        return Entity(Scope.HOST, HOST_ID, self.name)
+        return Entity(_HOST, HOST_ID, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ class Guest(Readable):
     @property
     def entity(self) -> Entity:
         """The guest's identity."""
-        return Entity(Scope.GUEST, self.id, self.name)
+        return Entity(_GUEST, self.id, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +264,6 @@ class Target(NamedTuple):
     entity: Entity
     control: str
 
-    def __hash__(self) -> int:
-        """By what tells entities apart: each decision is looked up ten times, and to hash all of an entity takes four times as long."""
-        return hash((self.entity.id, self.control))
-
 
 class OnItsWay(NamedTuple):
     """What a gradual control was read at that still moves to what this process set last: mom's own doing, whatever it is."""
@@ -277,8 +271,7 @@ class OnItsWay(NamedTuple):
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What a controller has to write: this value, where `found` stands now (None: unknown).
 
     `back` says that it stood so before mom, and is to stand so again: then a controller may do more for it than for a decision.
@@ -331,8 +324,8 @@ class LedgerEntry(NamedTuple):
     in_doubt: bool = False
 
     def _changed(self, applied: Value, earlier: Value, attempted: tuple[Value, ...], found: Value, *, in_doubt: bool) -> LedgerEntry:
-        """The entry with another state. Put together as the tuple that it is: each guest that is resized takes two, and `_replace` takes six
-        times as long."""
+        """The entry with another state. Put together as the tuple that it is: each guest that is resized takes two, and `_replace` takes
+        six times as long."""
         return tuple.__new__(
             LedgerEntry,
             (

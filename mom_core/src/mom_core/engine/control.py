@@ -18,6 +18,7 @@ from mom_core.model import (
     Entity,
     Guest,
     LedgerEntry,
+    OnItsWay,
     Outcome,
     Problem,
     Scope,
@@ -30,6 +31,9 @@ from mom_core.model import (
 from mom_core.plugins.registry import Plugin, PluginSet
 
 NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
+
+_UNREAD: Final = OnItsWay(None)
+"""What no plugin was asked for: a gradual control stands at what the snapshot says."""
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
@@ -65,9 +69,9 @@ def apply(
             continue
         target = Target(entity, control)
         guest = snapshot.guests.get(entity.id)
-        if target not in found:
-            found[target] = _stands(snapshot, guest, entity, spec)
-        before = found[target]
+        before = found.get(target, _UNREAD)
+        if before is _UNREAD:
+            before = found[target] = _stands(snapshot, guest, entity, spec)
         incarnation = "" if guest is None else guest.incarnation
         noted = ledger.entries.get((entity.id, control))
         if noted is not None and noted.incarnation != incarnation:

@@ -59,21 +59,30 @@ class Controller:
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
         """What these controls stand at, or why that is not known. Raises `TypeError` for an answer that is none."""
         wanted = tuple(targets)
+        return dict(zip(wanted, self._each(wanted), strict=True))
+
+    def _each(self, wanted: Sequence[Target]) -> Sequence[Found]:
+        """The same in the order of the targets: what is done for each guest that is resized looks none of them up again."""
         try:
             answer = self.hook_read(wanted) if wanted else {}
         except HypervisorError as error:
-            return dict.fromkeys(wanted, error)
+            return [error] * len(wanted)
         if not isinstance(answer, Mapping):
             raise TypeError(f"mom_read must return a mapping, not {type(answer).__name__}")
-        found: dict[Target, Found] = {target: answer.get(target) for target in wanted}
-        unknown = [target for target, value in found.items() if value is None and target.entity.scope is Scope.GUEST]
-        if unknown:
-            try:
-                there = {guest.id for guest in self.hypervisor.guests()}
-            except HypervisorError:
-                return found
-            found |= {target: GuestGone(GONE) for target in unknown if target.entity.id not in there}
-        return found
+        found: list[Found] = list(map(answer.get, wanted))
+        if None not in found or all(
+            target.entity.scope is Scope.HOST for target, value in zip(wanted, found, strict=True) if value is None
+        ):
+            return found
+        try:
+            there = {guest.id for guest in self.hypervisor.guests()}
+        except HypervisorError:
+            return found
+
+        def gone(target: Target) -> bool:
+            return target.entity.scope is Scope.GUEST and target.entity.id not in there
+
+        return [GuestGone(GONE) if value is None and gone(target) else value for target, value in zip(wanted, found, strict=True)]
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
         """Write what was decided, and judge by what stands then.
@@ -82,10 +91,10 @@ class Controller:
         """
         changes = [Change(target := target_of(one), one.value, known(found.get(target))) for one in decisions]
         errors, after = self._write(changes)
-        outcomes = []
-        for decision, change in zip(decisions, changes, strict=True):
-            target = change.target
-            status, stands, error = came_of_it(self.specs[target.control], change, after[target], errors.get(target))
+        specs, outcomes = self.specs, []
+        for decision, change, now in zip(decisions, changes, after, strict=True):
+            said = errors.get(change.target) if errors else None
+            status, stands, error = came_of_it(specs[decision.control], change, now, said)
             outcomes.append(Outcome(decision, change.found, stands, status, error))
         return outcomes
 
@@ -105,7 +114,8 @@ class Controller:
                 now = known(found[target])
                 outcomes.append(Outcome(back(entry), now, now, judgement.status, judgement.reason))
         changes = [Change(target, judgement.value, known(found[target]), back=True) for target, (_, judgement) in due.items()]
-        errors, after = self._write(changes)
+        errors, each = self._write(changes)
+        after = {change.target: now for change, now in zip(changes, each, strict=True)}
         after |= self._arrived([change for change in changes if not isinstance(errors.get(change.target), HypervisorError)], after)
         for change in changes:
             entry, judgement = due[change.target]
@@ -181,10 +191,10 @@ class Controller:
                 break
         return after
 
-    def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], dict[Target, Found]]:
-        """Why changes were not made, or what there is to say of them, and what stands after all of them."""
+    def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], Sequence[Found]]:
+        """Why changes were not made, or what there is to say of them; and what stands after all of them, in their order."""
         if not changes:
-            return {}, {}
+            return {}, ()
         said: dict[Target, HypervisorError | str] = {}
         try:
             answer = self.hook_write(changes)
@@ -194,8 +204,10 @@ class Controller:
             if not isinstance(answer, Mapping | None):
                 raise TypeError(f"mom_write must return a mapping or None, not {type(answer).__name__}")
             said = {target: text for target, text in (answer or {}).items() if isinstance(text, HypervisorError | str)}
-        found: dict[Target, Found] = {change.target: change.found for change in changes}
-        return said, found | self.read(target for target in found if not isinstance(said.get(target), Unneeded))
+        if not any(isinstance(text, Unneeded) for text in said.values()):
+            return said, self._each(tuple(change.target for change in changes))
+        read = self.read(change.target for change in changes if not isinstance(said.get(change.target), Unneeded))
+        return said, [read.get(change.target, change.found) for change in changes]
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:
