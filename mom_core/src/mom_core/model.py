@@ -91,6 +91,28 @@ class Guest(Readable):
         return Entity(_GUEST, self.id, self.name)
 
 
+class _NewGuest(Readable):
+    """A guest until it is frozen. Python writes the fields of a frozen class by a function that takes three times as long, and a guest is
+    made anew in each cycle."""
+
+    __slots__ = ("blocked", "fields", "id", "incarnation", "name", "properties")
+
+    def __init__(self, listed: Guest, fields: Mapping[str, Value]) -> None:
+        self.id = listed.id
+        self.name = listed.name
+        self.fields = fields
+        self.properties = listed.properties
+        self.blocked = listed.blocked
+        self.incarnation = listed.incarnation
+
+
+def with_fields(listed: Guest, fields: Mapping[str, Value]) -> Guest:
+    """A guest as the hypervisor lists it, with what was collected of it."""
+    guest: Any = _NewGuest(listed, fields)
+    guest.__class__ = Guest  # both have the same slots: Python refuses this where they do not
+    return guest  # type: ignore[no-any-return]  # it is one now
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that was known at one moment.

@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import chain
-from operator import attrgetter, lt
+from itertools import chain, repeat
+from operator import attrgetter, is_
 from typing import Final, NamedTuple, TypeGuard
 
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, NO_VALUES, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
+from mom_core.model import HOST_ID, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable, with_fields
 from mom_core.plugins.invoker import call_together, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
@@ -44,6 +44,13 @@ _KINDS = {Unit.TEXT: _Kind.TEXT, Unit.LIST: _Kind.LIST}
 Fields = dict[str, Value]
 
 
+class _Listed(NamedTuple):
+    """Guests as the hypervisor listed them, and in the order of a snapshot."""
+
+    listed: Sequence[Guest]
+    in_order: Sequence[Guest]
+
+
 class Collector:
     """Collects with one set of plugins. What can be prepared once is prepared in the constructor."""
 
@@ -51,6 +58,7 @@ class Collector:
         self._plugins = plugins
         self._on_progress = on_progress
         self._declared = {(plugin.name, scope): _Declared.of(units) for plugin in plugins.plugins for scope, units in plugin.fields.items()}
+        self._last = _Listed((), ())
 
     def snapshot(self, number: int, time: float, monotonic: float, host_properties: Mapping[str, Value]) -> tuple[Snapshot, list[Problem]]:
         """Everything that is known now, and what could not be read."""
@@ -64,12 +72,11 @@ class Collector:
         guests: dict[str, Guest] = {}
         for begin in range(0, len(listed), _TOGETHER):
             some = listed[begin : begin + _TOGETHER]
-            fields = _joined(some, told, problems)
-            for one in some:
-                guests[one.id] = Guest(one.id, one.name, fields.get(one.id, NO_VALUES), one.properties, one.blocked, one.incarnation)
+            for one, fields in zip(some, _joined(some, told, problems), strict=True):
+                guests[one.id] = with_fields(one, fields)
         return Snapshot(host, guests, time, monotonic, number), problems
 
-    def _list_guests(self, problems: list[Problem]) -> list[Guest]:
+    def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:
         owner = self._plugins.hypervisor_owner
         if owner is None:
             return []
@@ -87,12 +94,12 @@ class Collector:
             return []
         if isinstance(answer.value, list | tuple) and _GUEST.issuperset(map(type, answer.value)):
             listed: Sequence[Guest] = answer.value
+            if len(listed) == len(self._last.listed) and all(map(is_, listed, self._last.listed)):
+                return self._last.in_order  # the very same guests as in the last cycle, with which nothing was wrong
             guests = {guest.id: guest for guest in listed}
             if len(guests) == len(listed) and "".join([guest.id + guest.name for guest in listed]).isascii():
-                names = [guest.name for guest in listed]
-                if all(map(lt, names, names[1:])):
-                    return list(listed)  # nothing is wrong with any, as nearly always
-                return sorted(listed, key=_IN_ORDER)
+                self._last = _Listed(tuple(listed), tuple(sorted(listed, key=_IN_ORDER)))
+                return self._last.in_order  # nothing is wrong with any, as nearly always
         guests = {}
         for guest in answer.value if isinstance(answer.value, Iterable) else [answer.value]:
             if not isinstance(guest, Guest):
@@ -204,52 +211,57 @@ _TOGETHER: Final = 250
 
 _DICT = frozenset({dict})
 
+_NO_FIELDS: Final[Fields] = {}
+"""Of a guest that a plugin does not speak of."""
 
-def _joined(guests: Sequence[Guest], told: Sequence[_Told], problems: list[Problem]) -> dict[str, Fields]:
-    """All that is known of these guests, by their ids."""
-    joined: dict[str, Fields] = {}
+
+def _joined(guests: Sequence[Guest], told: Sequence[_Told], problems: list[Problem]) -> Sequence[Fields]:
+    """All that is known of each of these guests."""
+    identities = [guest.id for guest in guests]
+    joined: list[Fields] = []
     names: set[str] = set()
     for plugin, declared, rows in told:
-        there = {guest.id: rows[guest.id] for guest in guests if guest.id in rows}
-        accepted, told_of = _accepted_of_guests(there, declared, plugin, problems)
+        there, told_of = _accepted_of_guests([*map(rows.get, identities, repeat(_NO_FIELDS))], declared, plugin, problems)
         apart = names.isdisjoint(told_of)  # asked once for all guests: `_join` asks for each
         names |= told_of
-        for identity, fields in accepted.items():
-            known = joined.get(identity)
-            if known is None:
-                joined[identity] = dict(fields)  # not the plugin's own, which it may go on changing
-            elif apart:
-                known.update(fields)
-            else:
-                _join(known, fields)
-    return joined
+        if not joined:
+            joined = [*map(dict.copy, there)]  # not the plugin's own, which it may go on changing
+        elif apart:
+            for known, more in zip(joined, there, strict=True):
+                known.update(more)
+        else:
+            for known, more in zip(joined, there, strict=True):
+                _join(known, more)
+    return joined or [{} for _ in guests]
 
 
 def _accepted_of_guests(
-    rows: Mapping[str, object], declared: _Declared, plugin: Plugin, problems: list[Problem]
-) -> tuple[Mapping[str, Fields], AbstractSet[str]]:
+    rows: Sequence[object], declared: _Declared, plugin: Plugin, problems: list[Problem]
+) -> tuple[Sequence[Fields], AbstractSet[str]]:
     """What is told of guests, without what is not of its declared type; and the names of the fields.
 
     Nearly all of it is numbers within bounds. Guests of which nothing else is told are looked at together, in half the time that it takes
     to look at them one by one.
     """
-    if _DICT.issuperset(map(type, rows.values())):
-        usual: Mapping[str, Fields] = rows  # type: ignore[assignment]  # if what follows agrees
-        others: dict[str, Fields] = {}
-        told = set().union(*usual.values())
-        if not declared.numbers.issuperset(told):
-            others = {identity: fields for identity, fields in usual.items() if not declared.numbers.issuperset(fields)}
-            usual = {identity: fields for identity, fields in usual.items() if identity not in others}
-        if _plain([*chain.from_iterable(map(dict.values, usual.values()))]):
-            more = {identity: _accepted(fields, declared, plugin, Scope.GUEST, problems) for identity, fields in others.items()}
-            return {**usual, **more} if more else usual, told
-    accepted = {}
-    for identity, fields in rows.items():
+    if _DICT.issuperset(map(type, rows)):
+        usual: Sequence[Fields] = rows  # type: ignore[assignment]  # if what follows agrees
+        numbers = declared.numbers
+        told = set().union(*usual)
+        plain = usual if numbers.issuperset(told) else [fields for fields in usual if numbers.issuperset(fields)]
+        if _plain([*chain.from_iterable(map(dict.values, plain))]):
+            if plain is usual:
+                return usual, told
+            return [
+                fields if numbers.issuperset(fields) else _accepted(fields, declared, plugin, Scope.GUEST, problems) for fields in usual
+            ], told
+    accepted: list[Fields] = []
+    for fields in rows:
         if isinstance(fields, Mapping):
-            accepted[identity] = _accepted(fields, declared, plugin, Scope.GUEST, problems)
+            accepted.append(_accepted(fields, declared, plugin, Scope.GUEST, problems))
         else:
+            accepted.append({})
             problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
-    return accepted, set().union(*accepted.values())
+    return accepted, set().union(*accepted)
 
 
 def _accepted(fields: Mapping[str, object], declared: _Declared, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
@@ -269,7 +281,7 @@ def _plain(values: Collection[object]) -> bool:
     The hypotenuse of numbers is at least as large as the largest of them, and not a number where one of them is none.
     """
     try:
-        return _PLAIN_TYPES.issuperset(map(type, values)) and math.hypot(*values) < NUMBER_LIMIT / 2  # type: ignore[arg-type]  # numbers by then
+        return _PLAIN_TYPES.issuperset({*map(type, values)}) and math.hypot(*values) < NUMBER_LIMIT / 2  # type: ignore[arg-type]  # numbers by then
     except OverflowError:  # an integer beyond all floats
         return False
 
