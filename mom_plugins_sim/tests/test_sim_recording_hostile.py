@@ -11,6 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,34 @@ def test_what_only_looks_like_frames_is_passed_over_soon(tmp_path: Path, rubbish
     assert (found, recording.damage.rubbish) == ([], len(rubbish))
     assert seconds < 2
     assert held < 32 * MIB
+
+
+def renumbered(frame: bytes, number: int) -> bytes:
+    """The same frame at another place of a file."""
+    _, kind, _, _, length, size, _ = HEADER.unpack(frame[: HEADER.size])
+    key, packed = number if kind == FrameKind.SESSION else 0, frame[HEADER.size :]
+    return HEADER.pack(MARK, kind, number, key, length, size, checksum(kind, number, key, size, packed)) + packed
+
+
+LONG: Any = "a" * 1_000_000
+BOMBS = {
+    "cycles": pack(FrameKind.KEY, 1, 0, write_cycle(replace(REPORTS[0], snapshot=Snapshot(Host("h", {"x": LONG}), {}, 5.0, 5.0, 1),
+                                                            decisions=(), outcomes=()), NO_KEY)[0]),
+    "sessions": pack(FrameKind.SESSION, 1, 1, json.dumps({**session_content(SESSION), "configuration": {"x": LONG}}).encode()),
+    "memories": pack(FrameKind.MEMORY, 1, 0, json.dumps({"x": LONG}).encode()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_small_frames_that_all_unpack_to_much_are_read_no_further_than_a_recording_goes(tmp_path: Path, kind: str) -> None:
+    bomb = BOMBS[kind]
+    cycle = pack(FrameKind.KEY, 1, 0, write_cycle(REPORTS[0], NO_KEY)[0])
+    path = file_of(tmp_path / "r.momrec", cycle, *(renumbered(bomb, number) for number in range(2, 4 * MIB // len(bomb))))
+    found, recording, seconds, held = read_with(path)
+    assert found[0] == REPORTS[0]
+    assert "its frames unpack to more than those of a recording: the rest is not read" in recording.damage.places[-1]
+    assert seconds < 2
+    assert held < 16 * MIB
 
 
 def test_a_few_false_headers_hide_nothing_that_is_sound(tmp_path: Path) -> None:

@@ -70,3 +70,29 @@ def test_guests_that_come_within_one_tick_of_the_file_systems_clock_are_all_seen
     here.migrate(second, H2, 10.0)
     os.utime(place, ns=(then.st_atime_ns, then.st_mtime_ns))
     assert second.id in _ids(there)
+
+
+DAMAGE = ["", "{", "[" * 50_000, '{"guests":1e999}', "\0" * 99]
+
+
+@pytest.mark.parametrize("text", DAMAGE)
+def test_a_guest_whose_file_is_damaged_is_left_out_and_the_others_are_there(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, *others = sorted(_ids(_host(tmp_path, "h1", 1)))
+    (tmp_path / "h1" / f"{lost}.json").write_text(text)
+    assert _ids(_host(tmp_path, "h1", 1)) == set(others)
+    assert f"{tmp_path / 'h1' / lost}.json is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("text", DAMAGE)
+def test_a_guest_that_comes_with_a_damaged_file_keeps_no_other_away(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    here, there = _host(tmp_path, "h1", 1), _host(tmp_path, "h2", 2)
+    first, second = sorted(guest.id for guest in here.guests())[:2]
+    (tmp_path / "h1" / f"{first}.json").write_text(text)
+    for guest in (first, second):
+        (tmp_path / "h1" / f"{guest}.json").rename(tmp_path / "h2" / f"{guest}.json")
+    found = _ids(there)
+    assert second in found
+    assert first not in found
+    assert f"{first}.json is damaged" in caplog.text

@@ -102,8 +102,8 @@ class SimHypervisor:
         """Let guests in that have come from other hosts."""
         here = shelf.news()
         if here is not None:
-            for identity in sorted(here - self.world.guests.keys()):
-                self.world.join(shelf.guest(identity))
+            for guest in shelf.guests(sorted(here - self.world.guests.keys())):
+                self.world.join(guest)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
         """How these guests are, by guest id."""

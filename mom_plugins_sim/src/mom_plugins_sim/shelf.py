@@ -5,19 +5,27 @@ A guest is where its file is, and moving it is renaming that file: it is never i
 
 from __future__ import annotations
 
-import json
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Final
 
-from mom_core import HypervisorError, MomError, NotSupported
+from mom_core import HypervisorError, MomError, NotSupported, StateError, StateFile
 from mom_plugins_sim.scene import GuestScene, Plan, Scene
 from mom_plugins_sim.workload import HostLoad
 from mom_toolkit import Destination
 
+LOG = logging.getLogger("mom.plugin.sim")
+
 _STOCKED = "stocked"
 """Marks a host whose guests were put there once: those that it has lost since have moved away."""
+
+NO_LOAD: Final = HostLoad()
+
+MOST_GUESTS: Final = 100_000
+"""Of a plan, as in the plugin's settings: to draw them takes seconds."""
 
 SETTLED_NANOSECONDS = 100_000_000
 """Linux's file systems tell the times of changes to within a tick of the kernel's, 10 ms at most."""
@@ -33,21 +41,21 @@ class Shelf:
     def __init__(self, folder: Path, host: str) -> None:
         self._folder = folder
         self._own = folder / host
-        self._plans: dict[str, dict[str, GuestScene]] = {}
+        self._drawn: dict[Plan, Mapping[str, GuestScene]] = {}
         self._changed = -1
         self.host = host
 
     def stocked(self, plan: Plan) -> Scene:
         """The scene of this plan with the guests that are here now; the first time, those of the plan. Raises `MomError`."""
         scene = plan.scene()
-        origin = json.dumps({**asdict(replace(plan, load=HostLoad())), "load": None}, sort_keys=True)
+        origin = {name: value for name, value in asdict(plan).items() if name != "load"}
         try:
             self._own.mkdir(parents=True, exist_ok=True)
             if not (self._own / _STOCKED).exists():
                 for guest in scene.guests:
-                    (self._own / f"{guest.identity}.json").write_text(origin)
+                    self._file(guest.identity).write(origin, durable=False)
                 (self._own / _STOCKED).touch()
-            return replace(scene, guests=[self._read(identity) for identity in self._names()])
+            return replace(scene, guests=[*self.guests(self._names())])
         except OSError as error:
             raise MomError(
                 f"the shelf {self._own} cannot be used: {error.strerror}", hint="give shelf a folder that can be written"
@@ -65,12 +73,13 @@ class Shelf:
         except OSError as error:
             raise HypervisorError(f"the shelf {self._own} cannot be read: {error.strerror}") from None
 
-    def guest(self, identity: str) -> GuestScene:
-        """A guest that is here. Raises `HypervisorError`."""
-        try:
-            return self._read(identity)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise HypervisorError(f"the guest {identity} on the shelf {self._own} cannot be read: {error}") from None
+    def guests(self, identities: Iterable[str]) -> Iterator[GuestScene]:
+        """Those of these guests that are here. One whose file is damaged is left out, which the log says."""
+        for identity in identities:
+            try:
+                yield self._read(identity)
+            except StateError as error:
+                LOG.error("%s; the guest is left out", error)
 
     def move(self, identity: str, destination: Destination) -> None:
         """Put a guest on the place of that host, which is addressed as a real one is. Raises `NotSupported` when there is none."""
@@ -86,10 +95,26 @@ class Shelf:
     def _names(self) -> Sequence[str]:
         return sorted(path.stem for path in self._own.glob("*.json"))
 
+    def _file(self, identity: str) -> StateFile[Plan]:
+        return StateFile(self._own / f"{identity}.json", "the file of a guest on the shelf", _plan)
+
     def _read(self, identity: str) -> GuestScene:
-        """Who it is and what it does follows from the plan that it came from."""
-        origin = (self._own / f"{identity}.json").read_text()
-        if origin not in self._plans:
-            plan = Plan(**{**json.loads(origin), "load": HostLoad()})
-            self._plans[origin] = {guest.identity: guest for guest in plan.scene().guests}
-        return self._plans[origin][identity]
+        """Who it is and what it does follows from the plan that it came from. Raises `StateError`."""
+        file = self._file(identity)
+        plan = file.look()
+        if plan is None:
+            raise StateError(f"the guest {identity} is not on the shelf {self._own} any more")
+        if plan not in self._drawn:
+            self._drawn[plan] = {guest.identity: guest for guest in plan.scene().guests}
+        try:
+            return self._drawn[plan][identity]
+        except KeyError:
+            raise StateError(f"the plan in {file.path} has no such guest", hint="give the file its name back") from None
+
+
+def _plan(content: Any) -> Plan:
+    """A plan as its file has it, without the host's own load, in which guests have no part. Raises `TypeError`, `ValueError`."""
+    plan = Plan(**{**content, "load": NO_LOAD})
+    if not all(type(value) in {int, float} for name, value in content.items()) or not 0 <= plan.guests <= MOST_GUESTS:
+        raise ValueError("it is no plan")
+    return plan

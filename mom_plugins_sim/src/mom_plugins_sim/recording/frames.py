@@ -44,6 +44,11 @@ a forged file that length at each of its bytes."""
 FALSE_FRAME = 4096
 """Bytes that such a place counts for, beside its length: what it costs to look at it at all."""
 
+UNPACKED = 32 << 20
+UNPACKED_RATIO = 24
+"""Bytes, and times the file's size, that all frames of a file may unpack to. A recording comes to 5 times its size, and one of guests that
+are all alike to 15; a forged one could unpack a mebibyte from each of its kibibytes."""
+
 CHUNK = 1 << 20
 """Bytes that are searched at a time."""
 
@@ -166,6 +171,10 @@ def read_frames(source: BinaryIO, name: str, losses: Losses) -> Iterator[Frame]:
             losses.frames += frame.number - expected
             if frame.at == at:
                 losses.note(at, f"{frame.number - expected} frames are missing before it")
+        search.unpacked += frame.size if _may_unpack_to(frame.size, len(frame.packed)) else 0
+        if search.unpacked > UNPACKED + UNPACKED_RATIO * search.size:
+            losses.note_rubbish(frame.at, search.size, "its frames unpack to more than those of a recording: the rest is not read")
+            return
         expected = frame.number + 1
         at = frame.at + HEADER.size + len(frame.packed)
         yield frame
@@ -190,6 +199,8 @@ class _Search:
         self.size = os.fstat(source.fileno()).st_size
         self.left = SEARCHED + SEARCHED_RATIO * self.size
         """Bytes that may still be read in vain."""
+        self.unpacked = 0
+        """Bytes that the frames so far say they unpack to."""
 
     def frame(self, at: int) -> Frame | _NoFrame | None:
         """The frame at that byte; None: the file ends there."""
