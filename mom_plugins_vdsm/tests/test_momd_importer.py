@@ -167,6 +167,12 @@ def test_every_wrong_value_is_told_with_its_line() -> None:
     assert [line for line, _ in problems(caught.value)] == [2, 3, 4, 5, 6, 7, 9, 10, 11]
 
 
+def test_a_number_larger_than_any_is_told_with_its_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        import_momd(f"[main]\nsample-history-length: {'9' * 400}\n[logging]\nmax-bytes: {'9' * 400}\n", "old.conf")
+    assert [line for line, _ in problems(caught.value)] == [2, 4]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

@@ -19,8 +19,8 @@ from typing import Final
 
 from targets import TARGETS
 
-LARGE: Final = 32 << 10
-"""Bytes."""
+LARGE: Final = (400, 1000, 32 << 10)
+"""Bytes. A number of 400 digits is none that a float can be; one of more than 4,300 is none that Python reads."""
 
 MOST_SECONDS: Final = 2.0
 """CPU time that one input may take."""
@@ -40,7 +40,7 @@ def large(content: bytes, dice: Random) -> bytes:
     piece = content[begin:end]
     if not piece:
         return content
-    times = max(1, LARGE // len(piece))
+    times = max(1, dice.choice(LARGE) // len(piece))
     if dice.random() < 0.5:
         return content[:begin] + piece * times + content[end:]
     inner, after = _piece(content, begin + 1, end - 1, dice)

@@ -131,7 +131,7 @@ class _Reader:
             value = float(int(option.text)) if whole else float(option.text)
             if not math.isfinite(value) or value < least:
                 raise ValueError
-        except ValueError:
+        except (ValueError, OverflowError):  # OverflowError: hundreds of digits
             kind = "whole number" if whole else "number"
             self.ini.complain(option, f"{name}: {printable(option.text or 'nothing', 40)} is no {kind} of at least {least:g}")
             return float(DEFAULTS[section][name])
