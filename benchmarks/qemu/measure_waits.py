@@ -47,10 +47,16 @@ def ask(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(30)
         began = time.monotonic()
-        sock.connect(path)
+        while True:
+            try:
+                sock.connect(path)
+                break
+            except BlockingIOError:  # as many stand in line as may: a socket with a time limit is not let wait for that
+                time.sleep(0.005)
         stream = sock.makefile("rwb")
         stream.readline()
-        print(json.dumps([path, began, time.monotonic()]), flush=True)
+        sys.stdout.write(json.dumps([path, began, time.monotonic()]) + "\n")  # in one piece: there are two clients
+        sys.stdout.flush()
         for number, question in enumerate(("qmp_capabilities", "query-balloon")):
             stream.write(json.dumps({"execute": question, "id": number}).encode() + b"\n")
             stream.flush()

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 import uuid
+from contextlib import suppress
 
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
 BALLOON = "/machine/peripheral/balloon0"
@@ -85,12 +86,15 @@ def main() -> None:
                 client, _ = key.fileobj.accept()  # type: ignore[union-attr]  # it is a socket
                 select.unregister(key.fileobj)  # one client at a time: the others stand in line
                 listeners[number] = key.fileobj  # type: ignore[assignment]  # as above
-                client.send(GREETING)
+                with suppress(BrokenPipeError):  # as below
+                    client.send(GREETING)
                 select.register(client, selectors.EVENT_READ, ("client", number))
                 held[client.fileno()] = b""
                 continue
             client = key.fileobj
-            data = client.recv(65536)  # type: ignore[union-attr]  # as above
+            data = b""
+            with suppress(ConnectionResetError):  # as below
+                data = client.recv(65536)  # type: ignore[union-attr]  # as above
             if not data:
                 select.unregister(client)
                 client.close()  # type: ignore[union-attr]  # as above
@@ -101,7 +105,8 @@ def main() -> None:
             for line in lines:
                 asked = json.loads(line)
                 answers.append(json.dumps({"return": answer(number, asked["execute"], asked.get("arguments", {})), "id": asked["id"]}))
-            client.send("".join(f"{text}\r\n" for text in answers).encode())  # type: ignore[union-attr]  # as above
+            with suppress(BrokenPipeError):  # it has left
+                client.send("".join(f"{text}\r\n" for text in answers).encode())  # type: ignore[union-attr]  # as above
 
 
 if __name__ == "__main__":

@@ -28,17 +28,21 @@ from .qemu_process import (
     swapped_kib as swapped_kib,
     times_of as times_of,
 )
-from .reporting import (
-    why_silent as why_silent,
-)
 from .resizes import (
     Resizes as Resizes,
+)
+from .silence import (
+    distrusted as distrusted,
+    why_silent as why_silent,
 )
 from .statistics import (
     Reading as Reading,
     Record as Record,
     convert as convert,
     possible_maximum as possible_maximum,
+)
+from .subscribers import (
+    Subscribers as Subscribers,
 )
 from .watch import (
     BalloonStatistics as BalloonStatistics,

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
 from mom_core import printable
-from mom_guests import Resizes
+from mom_guests import Resizes, Subscribers
 
 LIFECYCLE = "lifecycle"
 BALLOON = "balloon-change"
@@ -77,22 +76,15 @@ class EventBook:
         self._lock = threading.Lock()
         self._changed: set[str] = set()
         self._resizes = Resizes(monotonic)
-        self._subscribers: list[Callable[[str], None]] = []
+        self._subscribers = Subscribers()
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Call `callback(what happened)` when something happens that is worth a cycle; the result ends that."""
-        with self._lock:
-            self._subscribers.append(callback)
-
-        def unsubscribe() -> None:
-            with self._lock, suppress(ValueError):
-                self._subscribers.remove(callback)
-
-        return unsubscribe
+        return self._subscribers.subscribe(callback)
 
     def returned(self, uri: str) -> None:
         """libvirtd can be reached again; what happened meanwhile is read by the cycle that this asks for."""
-        self._tell(f"{printable(uri)} can be reached again")
+        self._subscribers.tell(f"{printable(uri)} can be reached again")
 
     def heard(self, event: GuestEvent) -> None:
         """Take note of an event, in libvirt's thread; wakes the subscribers if it is worth a cycle."""
@@ -101,13 +93,7 @@ class EventBook:
                 self._changed.add(event.uuid)
             what = self._worth_a_cycle(event)
         if what:
-            self._tell(f"guest {printable(event.name)} {what}")
-
-    def _tell(self, what: str) -> None:
-        with self._lock:
-            subscribers = tuple(self._subscribers)
-        for subscriber in subscribers:
-            subscriber(what)
+            self._subscribers.tell(f"guest {printable(event.name)} {what}")
 
     def changed(self, active: Collection[str]) -> set[str]:
         """The ids of the guests of which something must be read again, once; `active` are all that there are now."""

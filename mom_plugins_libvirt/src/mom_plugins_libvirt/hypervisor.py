@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_guests import HostSide, convert, possible_maximum, why_silent
+from mom_guests import HostSide, convert, distrusted, possible_maximum, why_silent
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
@@ -159,11 +159,7 @@ class LibvirtHypervisor(TunableGuests):
     def impossible(self) -> Mapping[str, Sequence[str]]:
         """The guests whose last statistics cannot be true, by id: the names of the fields."""
         with self._lock:
-            return {
-                uuid: known.reading.impossible
-                for uuid, known in self._known.items()
-                if known.fresh and known.reading is not None and known.reading.impossible
-            }
+            return distrusted(self._known)
 
     def _take(self, records: Sequence[GuestRecord]) -> None:
         wall, monotonic = self._wall(), self._monotonic()

@@ -8,13 +8,24 @@ import time
 import uuid as uuids
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_guests import PERIOD, HostSide, Reading, Record, Resizes, convert, times_of, wanted_limits, why_silent
+from mom_guests import (
+    PERIOD,
+    HostSide,
+    Reading,
+    Record,
+    Resizes,
+    Subscribers,
+    convert,
+    distrusted,
+    times_of,
+    wanted_limits,
+    why_silent,
+)
 from mom_plugins_qemu.command_line import Identity, identity_of
 from mom_plugins_qemu.description import (
     DESCRIBING,
@@ -117,7 +128,7 @@ class QemuHypervisor:
         self._known: dict[str, KnownGuest] = {}
         self._by_id: dict[str, KnownGuest] = {}
         self._twice: dict[str, str] = {}
-        self._subscribers: list[Callable[[str], None]] = []
+        self._subscribers = Subscribers()
         self._resizes = Resizes(monotonic)
         self._sampled = False
         self._ask_again_at = 0.0
@@ -441,11 +452,7 @@ class QemuHypervisor:
     def impossible(self) -> Mapping[str, Sequence[str]]:
         """The guests whose last statistics cannot be true, by id: the names of the fields."""
         with self._lock:
-            return {
-                identity: known.reading.impossible
-                for identity, known in self._by_id.items()
-                if known.fresh and known.reading is not None and known.reading.impossible
-            }
+            return distrusted(self._by_id)
 
     def doubles(self) -> Mapping[str, str]:
         """Monitors whose guest says that it is another one that is known already, by path: which."""
@@ -597,22 +604,13 @@ class QemuHypervisor:
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Call `callback(what happened)` from the thread that listens at mom's own monitors; the result ends that."""
-        with self._lock:
-            self._subscribers.append(callback)
-
-        def unsubscribe() -> None:
-            with self._lock, suppress(ValueError):
-                self._subscribers.remove(callback)
-
-        return unsubscribe
+        return self._subscribers.subscribe(callback)
 
     def heard(self, process: int, what: str) -> None:
         """An event of the guest that this process runs, which is worth a cycle."""
         with self._lock:
             name = next((known.name for known in self._by_id.values() if known.process == process), "")
-            subscribers = tuple(self._subscribers)
-        for subscriber in subscribers:
-            subscriber(f"guest {printable(name) or f'of process {process}'} {what}")
+        self._subscribers.tell(f"guest {printable(name) or f'of process {process}'} {what}")
 
     def resized(self, process: int, actual: int) -> None:
         """The balloon of the guest that this process runs has another size, in bytes: worth a cycle if that was not mom."""

@@ -1,8 +1,9 @@
-"""Whether guests' statistics come as they ought to: from when on a balloon driver counts as silent."""
+"""Whether guests' statistics come as they ought to: from when on a balloon driver counts as silent, and which are not believed."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 from mom_guests.statistics import Reading
 
@@ -25,3 +26,24 @@ def why_silent(reading: Reading, since: float, monotonic: float, stale_after: fl
         return "the guest's balloon driver has never answered" if monotonic - since > _DRIVER_GRACE_SECONDS else ""
     patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_after)
     return "the guest's balloon driver does not answer any more" if min(age, monotonic - since) > patience else ""
+
+
+class Said(Protocol):
+    """What a guest said last, and whether that is fresh."""
+
+    @property
+    def reading(self) -> Reading | None:
+        """None: nothing yet."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is no older than what counts."""
+
+
+def distrusted(known: Mapping[str, Said]) -> dict[str, Sequence[str]]:
+    """The guests whose last statistics cannot be true, by id: the names of the fields."""
+    return {
+        identity: said.reading.impossible
+        for identity, said in known.items()
+        if said.fresh and said.reading is not None and said.reading.impossible
+    }
