@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from fake_monitors import MIB, FakeHost, HandClock
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, Hypervisor, NotSupported, PermissionDenied, Scope, Value
+from mom_core import Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
+from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+from mom_plugins_qemu.monitors import trusted_users
 from mom_toolkit import BalloonControl
 
 
@@ -78,6 +80,63 @@ def test_a_guest_that_has_ended_is_not_listed(host: FakeHost, hypervisor: QemuHy
         hypervisor.set_balloon(entity, 500 * MIB)
     with pytest.raises(GuestGone):
         hypervisor.set_balloon(Entity(Scope.GUEST, "another", "another"), 500 * MIB)
+
+
+def test_monitors_that_another_user_could_have_put_there_are_not_used(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    assert list(hypervisor.guests()) == []
+    host.folder.chmod(0o777)
+    assert list(hypervisor.guests()) == [], "nothing is there that could be fake"
+    host.add("web")
+    with pytest.raises(PermissionDenied, match=r"the monitors in .* are not used: .* can be written by everybody") as raised:
+        hypervisor.guests()
+    assert "`users` of the plugin qemu" in (raised.value.hint or "")
+    host.folder.chmod(0o755)
+    assert list(listed(hypervisor)) == ["web"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_monitors_of_qemus_own_user_are_used_where_the_operator_names_it(host: FakeHost) -> None:
+    host.add("web")
+    os.chown(host.folder, 1, 1)
+    sockets = (f"{host.folder}/*.qmp",)
+    with pytest.raises(PermissionDenied, match="belongs to the user 1"):
+        QemuHypervisor(SamplingSettings(sockets=sockets), logging.getLogger("test")).guests()
+    users = trusted_users(["daemon"])
+    assert list(listed(QemuHypervisor(SamplingSettings(sockets=sockets, users=users), logging.getLogger("test")))) == ["web"]
+    with pytest.raises(MomError, match="there is no user nobody-here"):
+        trusted_users(["nobody-here"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothing(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    host.add("web")
+    path = host.folder / "fake.qmp"
+    program = f"""if True:
+        import os, socket
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind({str(path)!r})
+        os.setuid(1)
+        sock.listen(1)
+        print("listens", flush=True)
+        while True:
+            client, _ = sock.accept()
+            try:
+                client.send(b'{{"QMP": {{}}}}\\n')
+                print(client.recv(100), flush=True)
+            except OSError:
+                pass
+        """
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as fake:
+        try:
+            assert fake.stdout is not None
+            assert fake.stdout.readline() == b"listens\n"
+            assert list(listed(hypervisor)) == ["web"]
+            assert hypervisor.foreign() == {str(path): "it belongs to user 1"}
+            (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
+            assert finding.message == f"{path} is not used: it belongs to user 1, who could pretend to be any guest"
+        finally:
+            fake.kill()
+        assert b"execute" not in fake.stdout.read()
 
 
 def test_a_guest_is_resized(host: FakeHost, hypervisor: QemuHypervisor) -> None:

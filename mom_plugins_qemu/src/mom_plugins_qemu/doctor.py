@@ -19,6 +19,9 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
     """Findings about the monitors and the guests behind them. Raises `HypervisorError` when they cannot be listed."""
     guests = hypervisor.guests()
     known = hypervisor.known().values()
+    for path, whose in hypervisor.foreign().items():
+        text = f"{printable(path)} is not used: {whose}, who could pretend to be any guest"
+        yield Finding(Severity.WARNING, "monitor", text, "if that user runs QEMU here, name it in `users` of the plugin qemu")
     if not guests:
         cure = "start guests with -qmp unix:PATH,server=on,wait=off, and have `sockets` of the plugin qemu match PATH"
         yield Finding(Severity.WARNING, SUBJECT, f"no guest's monitor is found at {hypervisor.uri.removeprefix('qmp:')}", cure)

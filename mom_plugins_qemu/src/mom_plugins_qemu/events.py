@@ -7,13 +7,13 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from mom_core import HypervisorError
-from mom_plugins_qemu.monitors import monitors
+from mom_plugins_qemu.monitors import monitors, trusted_users
 from mom_plugins_qemu.wire import MOST_BYTES, WireError, message, request
 from mom_toolkit import peer_credentials
 
@@ -62,6 +62,8 @@ class EventMonitors:
     patterns: Sequence[str]
     told: Told
     log: logging.Logger
+    users: Set[int] = field(default_factory=lambda: trusted_users(()))
+    """The ids of the users whose monitors are believed."""
     monotonic: Callable[[], float] = time.monotonic
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -99,7 +101,7 @@ class EventMonitors:
 
     def _search(self) -> None:
         try:
-            paths = monitors(self.root, self.patterns)
+            paths = monitors(self.root, self.patterns, self.users)
         except HypervisorError as error:
             self.log.debug("no events: %s", error)
             return
@@ -113,7 +115,10 @@ class EventMonitors:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             sock.connect(path)
-            self._lines[path] = _Line(sock, peer_credentials(sock).process)
+            peer = peer_credentials(sock)
+            if peer.user not in self.users:
+                raise PermissionError(f"it belongs to user {peer.user}")
+            self._lines[path] = _Line(sock, peer.process)
         except OSError as error:
             self.log.debug("%s: %s", path, error)
             self._retry_at[path] = self.monotonic() + _RETRY_SECONDS

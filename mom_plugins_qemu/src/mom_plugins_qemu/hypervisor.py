@@ -39,7 +39,7 @@ from mom_plugins_qemu.description import (
 )
 from mom_plugins_qemu.disks import Disk, disks_of, throttling
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED
-from mom_plugins_qemu.monitors import listener_of, monitors
+from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
 from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
@@ -67,6 +67,8 @@ class SamplingSettings:
     sockets: Sequence[str] = ()
     stale_after: float | None = None
     readonly: bool = False
+    users: Set[int] = field(default_factory=lambda: trusted_users(()))
+    """The ids of the users whose monitors are believed."""
     definitions: Path | None = None
     """Proxmox VE's folder with the definitions of this node's guests."""
     observing: Callable[[], bool] = lambda: False
@@ -137,6 +139,8 @@ class QemuHypervisor:
         """Until when, in monotonic seconds, it is not looked again for what listens at a monitor that takes no connection."""
         self._denied = ""
         """A monitor that this user may not visit, in the sample that is being taken."""
+        self._foreign: dict[str, str] = {}
+        """Monitors at which another user's process listens, in the last sample: whose."""
         self._proc = settings.root / "proc"
         self._host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
         self._definitions = None if settings.definitions is None else Definitions(settings.root, settings.definitions)
@@ -157,7 +161,8 @@ class QemuHypervisor:
         with self._sampling:
             now = self._monotonic()
             self._denied = ""
-            paths = monitors(self._settings.root, self._settings.sockets)
+            self._foreign = {}
+            paths = monitors(self._settings.root, self._settings.sockets, self._settings.users)
             with self._lock:
                 due = self._begin(paths, now)
             self._rounds(due, 0)
@@ -252,6 +257,8 @@ class QemuHypervisor:
         if not process:
             if visit.failure is Failure.DENIED:
                 self._denied = visit.path
+            if visit.failure is Failure.FOREIGN:
+                self._foreign[visit.path] = visit.why
             if visit.failure is Failure.OCCUPIED:
                 process = self._listener(visit.path)
             elif visit.failure is not Failure.ABSENT:
@@ -458,6 +465,11 @@ class QemuHypervisor:
         """Monitors whose guest says that it is another one that is known already, by path: which."""
         with self._lock:
             return dict(self._twice)
+
+    def foreign(self) -> Mapping[str, str]:
+        """Monitors at which a process listens that is another user's, by path: whose; by the last call of `guests`."""
+        with self._lock:
+            return dict(self._foreign)
 
     def known(self) -> Mapping[str, tuple[str, Description | None, str, int | None]]:
         """By guest id: its name, what it is, why its monitor does not answer, its statistics period; by the last call of `guests`."""
@@ -669,7 +681,7 @@ class QemuHypervisor:
         """One thread at a time: two connections of mom's would only stand in each other's way."""
         if visits:
             with self._visiting:
-                visit_all(visits, self._monotonic)
+                visit_all(visits, self._monotonic, self._settings.users)
                 longest = max((left - came for visit in visits for came, left in visit.stays), default=0.0)
                 self._longest_stay = max(self._longest_stay, longest)
 

@@ -33,7 +33,7 @@ from mom_core import (
 )
 from mom_guests import PluginOfGuests
 from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, PLUGGED_REQUESTED
-from mom_plugins_qemu.monitors import checked, monitors
+from mom_plugins_qemu.monitors import checked, monitors, trusted_users
 from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class QemuPlugin(PluginOfGuests):
         """Patterns of the sockets of guests' monitors (`-qmp unix:PATH,server=on,wait=off`), as a shell has them: `*`, `?`, `[…]`."""
         event_sockets: Annotated[list[str], AfterValidator(checked)] = Field(default_factory=list)
         """Patterns of sockets of monitors that are mom's alone, beside those of `sockets`: kept open, so that what happens wakes mom."""
+        users: list[str] = Field(default_factory=list)
+        """Users who run QEMU here, beside root and the one that mom runs as: monitors of any other user's processes are not believed."""
         definitions: Path | None = Path("/etc/pve/qemu-server")
         """Proxmox VE's folder with the definitions of this node's guests, for those whose monitors are in /run/qemu-server."""
         readonly: bool = False
@@ -101,14 +103,15 @@ class QemuPlugin(PluginOfGuests):
         from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
 
         settings, context = self._settings, self._context
+        users = trusted_users(settings.users)
         sampling = SamplingSettings(
-            context.root, settings.sockets, settings.stale_after, settings.readonly, settings.definitions, self._observes
+            context.root, settings.sockets, settings.stale_after, settings.readonly, users, settings.definitions, self._observes
         )
         self._hypervisor = self._qemu = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
         if settings.event_sockets:
             told = Told(self._qemu.heard, self._qemu.resized)
             self._qemu.subscribe(context.wake)
-            self._events = EventMonitors(context.root, settings.event_sockets, told, context.log.getChild("events"))
+            self._events = EventMonitors(context.root, settings.event_sockets, told, context.log.getChild("events"), users)
             self._events.start()
         if settings.watch:
             self._watch = GuestWatch(self._qemu, settings.watch, context.wake, context.log.getChild("watch"))

@@ -13,7 +13,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from enum import StrEnum
 from typing import Final
 
@@ -50,6 +50,7 @@ class Failure(StrEnum):
     OCCUPIED = "its monitor is held by another client, or hangs"
     LATE = "its monitor did not answer in time"
     GARBLED = "its monitor answers what is no QMP"
+    FOREIGN = "another user's process listens on its monitor's socket"
     STRANGER = "another process listens on its monitor's socket"
     LEFT = "its turn did not come in this round"
 
@@ -128,8 +129,11 @@ class _Open:
             self.visit.stays.append((self.greeted, now))
 
 
-def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic) -> None:
-    """Make these visits, in this order, many at a time."""
+def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
+    """Make these visits, in this order, many at a time.
+
+    :param users: the ids of the users whose processes are asked something; None: of all
+    """
     waiting = deque(visits)
     away: list[tuple[Visit, float]] = []
     began = monotonic()
@@ -138,7 +142,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
     with select.epoll() as poll:
 
         def connect(visit: Visit, now: float, first: float) -> None:
-            sock = _connected(visit)
+            sock = _connected(visit, users)
             if sock is not None:
                 open_[sock.fileno()] = _Open(visit, sock, now, first)
                 poll.register(sock.fileno(), select.EPOLLIN)
@@ -174,7 +178,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
                 one.close(monotonic())
 
 
-def _connected(visit: Visit) -> socket.socket | None:
+def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
     """A connection to the process that is expected; otherwise the visit has failed. `OCCUPIED`: as many as may stand in line do."""
     try:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -183,12 +187,17 @@ def _connected(visit: Visit) -> socket.socket | None:
         return None
     try:
         sock.connect(visit.path)
-        visit.process = peer_credentials(sock).process
+        peer = peer_credentials(sock)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         number = error.errno if isinstance(error, OSError) else None
         visit.fail(_CONNECTING.get(number or 0, Failure.ABSENT), str(error))
         sock.close()
         return None
+    if users is not None and peer.user not in users:
+        visit.fail(Failure.FOREIGN, f"it belongs to user {peer.user}")
+        sock.close()
+        return None
+    visit.process = peer.process
     if visit.expected and visit.process != visit.expected:
         visit.fail(Failure.STRANGER)
         sock.close()
