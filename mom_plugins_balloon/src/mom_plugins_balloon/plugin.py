@@ -278,32 +278,32 @@ class BalloonPlugin:
         """What is guaranteed to each guest, and what was asked of it."""
         self._requests.keep_only(guests)
         promises = self._guarantees.own(guests, self._context.guest_settings)
-        requests, holds, aside = self._requests.all(), self._guarantees.standing.holds, self._cooperation.aside()
-        more_of = {*promises, *requests, *holds, *aside}
+        requests, aside = self._requests.all(), self._cooperation.aside()
+        few = {*promises, *self._guarantees.standing.holds, *aside}
         fields: dict[str, Mapping[str, Value]] = {}
         learnt, now = self._learning.fields, self._context.monotonic()
         for guest in guests:
             identity = guest.id
-            known = learnt(guest)
-            if identity in more_of or guest.blocked or PINNED in guest.properties:
-                known = {**known, **self._asked_and_promised(guest, promises.get(identity), aside.get(identity, ""), now)}
+            known, request = learnt(guest), requests.get(identity)
+            if request is not None:
+                age = now - request.asked
+                age = round(age * 1000) / 1000 if age > 0 else 0.0  # a third of the time of round(…, 3)
+                known = {**known, CONTROL: request.target, "balloon_target_age": age}
+            if identity in few or guest.blocked or PINNED in guest.properties:
+                known = {**known, **self._promised(guest, promises.get(identity), aside.get(identity, ""), now)}
             if known:
                 fields[identity] = known
         return fields
 
-    def _asked_and_promised(self, guest: Guest, own: float | None, aside: str, now: float) -> dict[str, Value]:
-        """The fields of a guest that was asked or promised something, or that may not be able to give.
+    def _promised(self, guest: Guest, own: float | None, aside: str, now: float) -> dict[str, Value]:
+        """The fields of a guest that was promised something, or that may not be able to give.
 
         :param own: what the YAML file and the metadata promise, in KiB
         :param aside: why it was set aside; empty when it was not
         """
         identity, blocked, standing = guest.id, guest.blocked, self._guarantees.standing
-        request, holds = self._requests.get(identity), standing.holds.get(identity)
+        holds = standing.holds.get(identity)
         known: dict[str, Value] = {}
-        if request is not None:
-            known[CONTROL] = request.target
-            age = now - request.asked
-            known["balloon_target_age"] = round(age * 1000) / 1000 if age > 0 else 0.0  # a third of the time of round(…, 3)
         if own is not None:
             known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
         if holds is not None:
@@ -393,13 +393,14 @@ class BalloonPlugin:
         self._snapshot = snapshot
         self._sizes.note(snapshot)
         self._requests.follow(snapshot.guests)
+        wanted = [decision for decision in decisions if decision.control == CONTROL]
+        if not wanted:
+            return ()
         limits, holds = self._limits(), self._standing(snapshot).holds
         revisions = []
-        for decision in decisions:
+        for decision in wanted:
             guest = snapshot.guests.get(decision.entity.id)
-            if decision.control != CONTROL or guest is None:
-                continue
-            revision = self._reviewed(snapshot, guest, decision, limits, holds)
+            revision = None if guest is None else self._reviewed(snapshot, guest, decision, limits, holds)
             if revision is not None:
                 revisions.append(revision)
         return revisions
@@ -411,13 +412,13 @@ class BalloonPlugin:
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
         verdict = permitted(decision.value, memory, limits)
-        age = memory.statistics_age
-        shrinks = verdict.target is not None and verdict.target < memory.current
+        age, target = memory.statistics_age, verdict.target
+        shrinks = target is not None and target < memory.current
         if shrinks and age is not None and self._requests.gave(guest.id, snapshot.monotonic - age):
             return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         if not verdict.reason:
             return None
-        after = None if verdict.target is None else replace(decision, value=verdict.target)
+        after = None if target is None else replace(decision, value=target)
         return Revision(decision, after, verdict.reason)
 
     def _limits(self) -> ShrinkLimits:
