@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import resource
 import time
@@ -17,6 +18,7 @@ from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits, sources
 from mom_plugins_policy.errors import KINDS
 from mom_plugins_policy.sources import read_policies
+from mom_plugins_policy.trace import traced
 
 HOSTILE = {
     "shift": ("(<< 1 1000000000)", "range"),
@@ -60,6 +62,24 @@ HOSTILE = {
     ),
     "a head that may be a variable": ("(if Host.mem_free (defvar if abs) 0) " + "(if 1 " * 40 + "1" + " 2)" * 40, "limit"),
 }
+
+
+LARGE = {
+    "arguments that are calls": "(def f (n) (if (< n 1) 0 (f (- n 1)))) (max " + " ".join(f"(f {n % 3})" for n in range(11_000)) + ")",
+    "functions that call the one before": "(def f0 (a) a) " + " ".join(f"(def f{n} (a) (f{n - 1} (f{n - 1} a)))" for n in range(1, 4900)),
+    "loops in loops": "(with Guests g (with Guests h (+ 1 h.n))) " * 4100,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_text_as_large_as_it_may_be_is_compiled_or_refused_in_two_seconds_and_256_mib(name: str) -> None:
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.process_time()
+    with contextlib.suppress(PolicyError):
+        traced(Policy.compile({"p": LARGE[name]}), fixture())
+    assert time.process_time() - began < 6, "2 s on a quiet machine"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024
 
 
 @pytest.mark.parametrize("name", HOSTILE)

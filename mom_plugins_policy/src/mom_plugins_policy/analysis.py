@@ -8,9 +8,11 @@ reaches them through shared cells; the names for which that is needed are `Progr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import count
+from operator import or_
 
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.syntax import Form, FormKind, SourceText
@@ -174,15 +176,31 @@ class _Survey:
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
         self.numbers = count()
-        # (form, owner, dropped: its value goes nowhere, level: >= 0 while unconditional, bound: names bound around it in its function)
-        self.todo: list[tuple[Form, Definition | None, bool, int, _Bound]] = []
+        self.listing: set[str] = set()
+        """Functions of which the value may be a list that they build."""
+        self.used: set[str] = set()
+        """Functions of which the value is used."""
+        self.passed_on: dict[str, set[str]] = {}
+        """By name: the functions of which the value is the function's."""
+        # (form, owner, dropped: its value goes nowhere, or with None to where the function is called, level: >= 0 while unconditional,
+        # bound: names bound around it in its function)
+        self.todo: list[tuple[Form, Definition | None, bool | None, int, _Bound]] = []
         self.todo.extend((form, None, True, 0, _NOTHING_BOUND) for form in reversed(forms))
         while self.todo:
             self._visit(*self.todo.pop())
+        self._follow_lists()
         # A head that is a variable somewhere may be no special form: such a form is judged when it is evaluated.
         self.program.faults = [found for head, found in self.suspicions if head not in self.program.bound]
 
-    def _visit(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
+    def _follow_lists(self) -> None:
+        """A list that functions build is one to compute with only where one of them is called for its value."""
+        todo = list(self.used)
+        while todo and not self.program.lists:
+            name = todo.pop()
+            self.program.lists = name in self.listing
+            todo.extend(self.passed_on.pop(name, ()))
+
+    def _visit(self, form: Form, owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
         program = self.program
         if self.everything:
             # Each form once per function: that its parts are evaluated in two ways must not double them at each level.
@@ -227,8 +245,15 @@ class _Survey:
         if word is not None and word.extension:
             self.extended = True
         if word is None:
-            (program.calls if owner is None else owner.calls)[head.name] += 1
+            self._call(head.name, owner, dropped)
         self._all(arguments, owner, bound)
+
+    def _call(self, name: str, owner: Definition | None, dropped: bool | None) -> None:
+        (self.program.calls if owner is None else owner.calls)[name] += 1
+        if dropped is False:
+            self.used.add(name)
+        elif dropped is None and owner is not None:
+            self.passed_on.setdefault(owner.name, set()).add(name)
 
     def _name(self, name: str, owner: Definition | None, bound: _Bound) -> None:
         first = name.partition(".")[0]
@@ -238,13 +263,13 @@ class _Survey:
     def _all(self, forms: Sequence[Form], owner: Definition | None, bound: _Bound) -> None:
         self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
 
-    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
+    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
         level = level if 0 < level <= _STATIC_DEPTH else -1
         last = len(forms) - 1
         for place in range(last, -1, -1):
-            self.todo.append((forms[place], owner, dropped or place != last, level, bound))
+            self.todo.append((forms[place], owner, dropped if place == last else True, level, bound))
 
-    def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
+    def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
         """A special form: what its parts are to it."""
         parts, kinds, bindings, scope, assigned, defined = roles
         names = [binding.name.name for binding in bindings]
@@ -273,11 +298,13 @@ class _Survey:
                 known = min(place, known)
             around = _Bound(places, known, bound) if scope and known else bound
             if role is _BODY:
-                todo.append((part, owner, dropped or place != last, deeper, around))
+                todo.append((part, owner, dropped if place == last else True, deeper, around))
             elif role is _BRANCH or role is _STEP:
                 todo.append((part, owner, dropped, -1, around))
-                if role is _STEP and not dropped:
+                if role is _STEP and dropped is False:
                     self.program.lists = True
+                elif role is _STEP and dropped is None and owner is not None:
+                    self.listing.add(owner.name)
             else:
                 todo.append((part, owner, False, -1, around))
 
@@ -294,7 +321,8 @@ class _Survey:
         places: dict[str, int] = {}
         for place, parameter in enumerate(parameters):
             places.setdefault(parameter, place)
-        self.todo.append((body, definition, False, -1, _Bound(places, len(parameters), _NOTHING_BOUND)))
+        value = False if self.everything else None
+        self.todo.append((body, definition, value, -1, _Bound(places, len(parameters), _NOTHING_BOUND)))
 
 
 def _choose_inlining(program: Program) -> None:
@@ -312,12 +340,13 @@ def _choose_inlining(program: Program) -> None:
     _stand_alone_where_the_definition_is_not_known(program)
     if all(definition.inline for definition in program.functions()):
         return
-    free = _free_with_callees(program, order)
-    bound = program.bound | set(PREDEFINED)
-    changing = program.bound | program.assigned
+    changing = sorted((program.bound | set(PREDEFINED)) & (program.bound | program.assigned))
+    free = _free_with_callees(program, order, changing)
+    found = 0
     for definition in program.functions():
         if not definition.inline:
-            program.shared |= {name for name in free[definition.name] if name in bound and name in changing}
+            found |= free[definition.name]
+    program.shared |= {name for number, name in enumerate(changing) if found >> number & 1}
 
 
 def _callees_first(program: Program) -> list[str]:
@@ -410,17 +439,22 @@ def _stand_alone_where_the_definition_is_not_known(program: Program) -> None:
             todo.extend(several)
 
 
-def _free_with_callees(program: Program, order: Sequence[str]) -> dict[str, set[str]]:
-    """Per function, the names that it or what it calls may read or assign in its callers' scopes."""
+def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """Per function, which of these names it or what it calls may read or assign in its callers' scopes: a bit for each, as thousands of
+    functions may share thousands of names."""
     definitions = program.definitions
-    free: dict[str, set[str]] = {}
+    bits = {name: 1 << number for number, name in enumerate(names)}
+
+    def of(some: Iterable[str]) -> int:
+        return reduce(or_, (bits[name] for name in some if name in bits), 0)
+
+    free: dict[str, int] = {}
     for name in order:
-        found: set[str] = set()
+        found = 0
         for definition in definitions[name]:
-            names = set(definition.free)
+            own = of(definition.free)
             for callee in definition.calls:
-                if callee in definitions:
-                    names |= free.get(callee, set())  # a function that stands by itself shares its own names anyway
-            found |= names - set(definition.parameters)
+                own |= free.get(callee, 0)  # a function that stands by itself shares its own names anyway
+            found |= own & ~of(definition.parameters)
         free[name] = found
     return free

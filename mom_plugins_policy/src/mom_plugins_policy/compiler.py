@@ -23,7 +23,8 @@ from typing import Any
 
 from mom_core import Scope
 from mom_plugins_policy.analysis import Program
-from mom_plugins_policy.compiling.forms import Generator, TooComplicatedError
+from mom_plugins_policy.compiling.code import TooComplicatedError
+from mom_plugins_policy.compiling.forms import Generator
 from mom_plugins_policy.compiling.operations import called
 from mom_plugins_policy.errors import Trouble
 from mom_plugins_policy.limits import PolicyLimits

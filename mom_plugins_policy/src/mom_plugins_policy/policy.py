@@ -163,6 +163,8 @@ class Policy:
         self.limits = limits
         self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
         compiled = self._compiled(frozenset())
+        self.fields = compiled.fields
+        """The fields that the texts name."""
         self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
         """The fields that the texts name and no plugin declares. Reading one is an error, wherever it stands."""
         if declarations is not None:

@@ -102,10 +102,8 @@ def traced(
     limits = dataclasses.replace(policy.limits, seconds=SECONDS)
     filename = f"<traced policy {next(_filenames)}>"
     try:
-        compiled: Compiled = compile_program(policy.program, limits, frozenset(), filename, traced=_ALL)
-        undeclared = frozenset(field for field in compiled.fields if not declares(*field))
-        if undeclared:
-            compiled = compile_program(policy.program, limits, undeclared, filename, traced=_ALL)
+        undeclared = frozenset(field for field in policy.fields if not declares(*field))
+        compiled = compile_program(policy.program, limits, undeclared, filename, traced=_ALL)
     except TOO_COMPLICATED:
         raise too_complicated() from None
     run = _TracedRun(snapshot, older, limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)

@@ -17,6 +17,9 @@ from mom_plugins_policy.syntax import Form
 SMALL = 1 << 63
 """Integers up to here are passed on without a look at their size."""
 
+_LONGEST = 28
+"""Characters of code for each form that is allowed: the default policies take 15, and Python takes 170 bytes of memory to compile each."""
+
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 NUMBERS = frozenset({"num", "int", "float", "bool"})
@@ -81,6 +84,10 @@ class PyFunction:
         self.nonlocals: set[str] = set()
         self.inits: dict[str, str] = {}
         self.inner: list[PyFunction] = []
+
+
+class TooComplicatedError(Exception):
+    """So many parts of the program would be compiled so many times, or into so much, that the code would be too large."""
 
 
 class Emitter(ABC):
@@ -231,16 +238,18 @@ class Emitter(ABC):
     def arguments(self, forms: Sequence[Form]) -> list[Expression]:
         """The values of several forms, evaluated from left to right."""
         values: list[Expression] = []
+        stable = 0  # so many of them are; there may be thousands
         for form in forms:
             place, effects = len(self.lines), self.effects
             value = self.generate(form)
             if self.effects > effects:
-                for number, earlier in enumerate(values):
+                for number, earlier in enumerate(values[stable:], stable):
                     if not earlier.stable:
                         name = self._new("t")
                         self.lines.insert(place, f"{' ' * self.indent}{name} = {earlier.text}")
                         place += 1
                         values[number] = Expression(name, earlier.type, size=earlier.size, stable=True, safe=True)
+                stable = len(values)
             values.append(value)
         return values
 
@@ -265,6 +274,8 @@ class Emitter(ABC):
         out: list[str] = []
         self._assemble(self.run, 0, out)
         source = "\n".join(out) + "\n"
+        if len(source) > _LONGEST * self.limits.forms:
+            raise TooComplicatedError
         lines: dict[int, int] = {}
         for number, line in enumerate(source.split("\n"), 1):
             mark = line.rfind("#")

@@ -7,7 +7,7 @@ from typing import Any
 
 from mom_core import Scope
 from mom_plugins_policy.analysis import Definition, Program
-from mom_plugins_policy.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, joined, known
+from mom_plugins_policy.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, TooComplicatedError, joined, known
 from mom_plugins_policy.compiling.operations import Operations
 from mom_plugins_policy.compiling.scopes import Key
 from mom_plugins_policy.limits import PolicyLimits
@@ -19,10 +19,6 @@ from mom_plugins_policy.words.methods import ENTITY_METHODS
 _DEEP = 36  # forms inside each other in one Python function; what is deeper becomes a function of its own
 _BLOCKS = 5  # loops inside each other in one Python function; Python itself allows 20 blocks
 _COPIES = 8  # how much larger than the program its code may be
-
-
-class TooComplicatedError(Exception):
-    """So many parts of the program would be compiled so many times that the code would be too large."""
 
 
 class Generator(Operations):
