@@ -158,6 +158,28 @@ def test_programs_that_were_once_wrong_agree(shape: str, text: str) -> None:
     check(text)
 
 
+USED = [
+    "(def f () (with Guests g 1)) (defvar x (f)) (+ x x)",
+    "(def f () (with Guests g 1)) (def h (n) (if n (f) 0)) (* 2 (h 1)) (== (h 1) (h 1))",
+    "(def f () { 5 (let ((x 1)) (with Guests g x)) }) (with Guests g { (f) (+ (f) (f)) })",
+    "(def f (n) (if (< n 1) (with Guests g n) (f (- n 1)))) (+ (f 2) (f 0))",
+    "(def f () (with Guests g 1)) (if (f) (set y (f)) 0) (defvar y (f)) (set y (f)) (+ y y)",
+    "(def f () 1) (if Host.mem_free (def f () (with Guests g 2)) 0) (let ((a (f))) (+ a a))",
+]
+DROPPED = [
+    "(def f () (with Guests g (g.Control 'k' 1))) (f)",
+    "(def f () { (with Guests g 1) 5 }) (+ (f) (f))",
+    "(def f () (with Guests g 1)) (def h (n) (if n (f) 0)) (with Guests g { (h 1) (h 0) 2 })",
+    "(def f (n) (if (< n 1) (with Guests g n) (f (- n 1)))) (f 3)",
+]
+
+
+@pytest.mark.parametrize("text", USED + DROPPED)
+def test_a_loop_that_ends_a_function_makes_a_program_compute_with_lists_only_where_its_value_is_used(shape: str, text: str) -> None:
+    check(text)
+    assert Policy.compile({"p": text}).program.lists is (text in USED), "which makes arithmetic a third slower"
+
+
 def test_the_plain_interpreter_fails_where_the_language_does() -> None:
     """The comparison would be worth little if the interpreter only ever agreed by failing in the first form."""
     choose = random.Random(7)  # noqa: S311  # programs are no secrets
