@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from mom_core import Alert, Severity, Snapshot, as_number, format_kib
+from mom_core import Alert, Severity, Snapshot, format_kib
 from mom_plugins_balloon.guarantees import Standing
 from mom_plugins_balloon.states import MemoryState
+from mom_plugins_balloon.told import known_numbers
 
 MEMORY: Final = "memory"
 PROMISES: Final = "promises"
@@ -37,8 +38,7 @@ def alerts(snapshot: Snapshot, state: MemoryState, standing: Standing) -> Iterab
 
 def _held(snapshot: Snapshot) -> str:
     """What the guests hold of the host's memory."""
-    held = [kib for guest in snapshot.guests.values() if (kib := as_number(guest.fields.get("rss"))) is not None]
+    held, sizes = known_numbers(snapshot.guests.values(), "rss"), known_numbers(snapshot.guests.values(), "balloon_cur")
     if held:
         return f"the processes of guests hold {format_kib(sum(held))}"
-    sizes = [kib for guest in snapshot.guests.values() if (kib := guest.number("balloon_cur")) is not None]
     return f"{len(sizes)} guests have {format_kib(sum(sizes))} together" if sizes else "no guest holds it: something else on the host does"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -341,13 +341,14 @@ class BalloonPlugin:
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
         aside, holds = self._cooperation.aside(), standing.holds
-        for guest in snapshot.guests.values():
-            if CONTROL in guest.fields and not (guest.blocked and is_blocked(guest, CONTROL)):
-                end = self._end_of_shrinking(guest, history, limits, holds.get(guest.id, 0))
-                if end is not None:
-                    yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
-            if guest.id in aside:
-                yield Problem(source, f"the guest does not give memory: {aside[guest.id]}", guest.entity, Severity.WARNING, _UNCOOPERATIVE)
+        for guest in self._not_where_asked(snapshot.guests, holds):
+            end = self._end_of_shrinking(guest, history, limits, holds.get(guest.id, 0))
+            if end is not None:
+                yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
+        for identity, why in aside.items():
+            if identity in snapshot.guests:
+                entity = snapshot.guests[identity].entity
+                yield Problem(source, f"the guest does not give memory: {why}", entity, Severity.WARNING, _UNCOOPERATIVE)
 
     def _learn(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Learn from what guests did, and see how the host is off: the operator hears of it when guests have to give what they may miss."""
@@ -364,6 +365,18 @@ class BalloonPlugin:
             message += "no guest grows any more" if low else "guests give memory that they may miss"
             yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_FULL)
 
+    def _not_where_asked(self, guests: Mapping[str, Guest], holds: Mapping[str, int]) -> Iterator[Guest]:
+        """Guests that were asked for a size and may have to be set to another one: nearly none of those that were asked."""
+        for identity, guest in guests.items():
+            fields = guest.fields
+            target = fields.get(CONTROL)
+            if target is None or (guest.blocked and is_blocked(guest, CONTROL)):
+                continue
+            size, least = fields.get("balloon_cur"), holds.get(identity, 0) if holds else 0
+            follows = isinstance(target, int) and isinstance(size, int) and size - target < self._dead_band and target >= least
+            if not follows or PINNED in guest.properties:
+                yield guest
+
     def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: ShrinkLimits, guarantee: int) -> SafeSize | None:
         """The size that a guest is to be set to though no evaluator decides anything, and why; None for nearly all.
 
@@ -372,8 +385,6 @@ class BalloonPlugin:
         target, size = as_number(guest.fields.get(CONTROL)), as_number(guest.fields.get("balloon_cur"))
         if target is None or size is None:
             return None
-        if size - target < self._dead_band and target >= guarantee and PINNED not in guest.properties:
-            return None  # as nearly all guests that were asked for something
         pinned, maximum = guest.properties.get(PINNED), guest.number("balloon_max")
         if pinned and maximum is not None and target < maximum:
             return SafeSize(int(maximum), f"{pinned}; it gets back what was taken")

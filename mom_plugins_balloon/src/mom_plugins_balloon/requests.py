@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mom_core import Guest
+from mom_core import Guest, as_number
 
 PATIENCE_SECONDS = 30.0
 """After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
@@ -66,7 +66,7 @@ class Requests:
         """See which guests have arrived."""
         for identity, request in self._requests.items():
             if not request.arrived and identity in sizes:
-                size = sizes[identity].number("balloon_cur")
+                size = as_number(sizes[identity].fields.get("balloon_cur"))
                 request.arrived = size is not None and abs(size - request.target) < self._dead_band
 
     def all(self) -> Mapping[str, SizeRequest]:

@@ -34,6 +34,13 @@ def numbers(fields: Mapping[str, Value], names: Sequence[str]) -> Sequence[float
     return values if _KNOWN_TYPES.issuperset(map(type, values)) else tuple(map(as_number, values))  # type: ignore[return-value]  # numbers, or None
 
 
+def known_numbers(guests: Iterable[Guest], name: str) -> Sequence[float]:
+    """One field of all guests of which it is known."""
+    values = [guest.fields.get(name) for guest in guests]
+    found = values if _KNOWN_TYPES.issuperset(map(type, values)) else map(as_number, values)
+    return [number for number in found if number is not None]  # type: ignore[misc]  # numbers, or None
+
+
 class Several:
     """The same fields of many guests."""
 
