@@ -135,7 +135,7 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
                 suffer_total += want
         elif short and not roomy:
             fills[guest.id] = room - size
-            fill_total += room - size
+            fill_total += max(0, room - size)
         spare = max(0, size - promised) if not fields.get("balloon_obstacle") and swap_in <= 1024 else 0
         calm = spare if faults <= 200 else 0
         cost = fields.get("reclaim_cost") or 1
@@ -184,7 +184,8 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
     lacks_all = hard + out_total - (available + (gives_free + (lean_total - empty_total)))
     danger = available < low
     for_suffering = max(0, free - (untouched + out_total + hard))
-    fill_ratio = min(1, max(0, free - (want_total + target)) / fill_total) if fill_total > 0 else 0
+    for_filling = max(0, free - (want_total + target))
+    fill_ratio = min(1, for_filling / fill_total) if fill_total > 0 else 0
     out_ratio = min(1, max(0, available - low) / out_total) if out_total > 0 else 0
     suffer_ratio = min(1, for_suffering / suffer_total) if suffer_total > 0 else 0
     caches, beyond, rest = cache_total - empty_total, lean_total - cache_total, most_total - lean_total
@@ -192,7 +193,9 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
     cache_ratio = (1 if danger else min(1, lacks_cache / caches)) if lacks_cache >= slack and caches > 0 else 0
     lean_ratio = (1 if danger else min(1, lacks_much / beyond)) if lacks_much >= slack and beyond > 0 else 0
     most_ratio = (1 if danger else min(1, lacks_all / rest)) if lacks_all >= slack and rest > 0 else 0
-    back_ratio = min(1, max(0, free - (want_total + 1.5 * target)) / back_total) if back_total > 0 else 0
+    back_room = max(0, free - (want_total + min(for_filling, fill_total) + 1.5 * target))
+    back_ratio = min(1, back_room / back_total) if back_total > 0 else 0
+    for_growth = available
     left = empty_ratio * empty_total + cache_ratio * caches + (lean_ratio * beyond + most_ratio * rest)
     to_sweep = lacks - backed_total
     layer = 3 if most_ratio > 0 else 2 if lean_ratio > 0 else 1 if cache_ratio > 0 else 0
@@ -266,8 +269,11 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
                 change = share
         if change != 0:
             size = fields["balloon_cur"]
-            kept = min(fields.get("balloon_min") or 0, size)
-            targets[identity, "balloon_target"] = min(fields["balloon_max"], max(kept, size + change))
+            least = max(fields.get("balloon_min") or 0, fields.get("guest_guarantee") or 0)
+            kept = min(size, max(min(fields["balloon_max"], least), size - fields["mem_usable"]))
+            new = min(fields["balloon_max"], max(kept, size + min(change, for_growth)))
+            for_growth = max(0, for_growth - max(0, new - size))
+            targets[identity, "balloon_target"] = new
 
 
 def ksm(snapshot: Snapshot, targets: Targets) -> None:

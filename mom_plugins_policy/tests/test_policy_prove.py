@@ -280,9 +280,10 @@ def test_controls_of_the_host() -> None:
     assert [found.answer for found in verdicts(in_loop, "ksm_run")] == [ProofAnswer.HOLDS, ProofAnswer.HOLDS]
 
 
-def test_default_bounds_are_the_declared_ones_and_for_balloons_those_of_the_guest() -> None:
+def test_default_bounds_are_the_declared_ones_and_for_balloons_those_of_the_guest_and_the_host() -> None:
     assert [str(bound) for bound in default_bounds("balloon_target", Scope.GUEST, DECLARED)] == [
-        "at least 1024", "at least balloon_min", "at most balloon_max",
+        "at least 1024", "at least (min guest.balloon_min guest.balloon_cur)", "at least (- guest.balloon_cur guest.mem_usable)",
+        "at most balloon_max", "of all guests together grows by at most mem_really_available",
     ]  # fmt: skip
     assert [str(bound) for bound in default_bounds("ksm_run", Scope.HOST, DECLARED)] == ["at least 0", "at most 2"]
 

@@ -371,6 +371,17 @@ class TestRoomForBursts:
         assert targets(TARGET - 100 * MIB, a=self.filler(800 * MIB)) == {}
         assert targets(TARGET + 100 * MIB, a=self.filler(800 * MIB)) == {"a": 900 * MIB}
 
+    def test_what_all_guests_get_back_is_no_more_than_the_host_has(self) -> None:
+        """Guests that fill their room, and guests that get back what was taken from them, share in it."""
+        filler = a_known_guest(8 * GIB, 7 * GIB, peak=20 * GIB, cache=900 * MIB, balloon_max=32 * GIB)
+        taken = a_known_guest(30 * GIB, 20 * GIB, peak=20 * GIB, cache=9 * GIB, balloon_max=64 * GIB)
+        guests = {"filler1": filler, "filler2": filler} | {f"taken{one}": taken for one in range(4)}
+        for available in (24 * GIB, 40 * GIB):
+            sizes = targets_of(available, guests)
+            assert sizes["filler1"] == sizes["filler2"] > 8 * GIB
+            assert len({sizes.get(name) for name in guests if name.startswith("taken")}) == 1, "those of one kind get the same"
+            assert sum(size - int(str(guests[name]["balloon_cur"])) for name, size in sizes.items()) <= available - TARGET
+
     def test_in_its_burst_it_has_the_same_room(self) -> None:
         size = room(self.need, self.peak)
         for need in (self.need, 700 * MIB, 900 * MIB):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mom_cli import declarations_of
-from mom_core import Declarations
+from mom_core import Declarations, Scope
 from mom_plugins_policy import Policy
 from mom_plugins_policy.checks import check
-from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, prove, scope_of_control
+from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, growth_bound, prove, scope_of_control
 from mom_plugins_policy.snapshots import as_json, made_snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -93,3 +93,27 @@ def test_a_guest_below_its_guarantee_may_get_there_in_several_steps() -> None:
     decided = Policy.compile(declared.policies, declared).evaluate(read_back).decisions
     (target,) = (one.value for one in decided if (one.entity.id, one.control) == (guest, "balloon_target"))
     assert target < read_back.guests[guest].fields["balloon_min"]  # type: ignore[operator]  # numbers
+
+
+def together(*assume: str) -> ProofResult:
+    declared = installed()
+    policy = Policy.compile(declared.policies, declared)
+    bound = growth_bound("mem_really_available", declarations=declared)
+    (found,) = prove(policy, "balloon_target", [bound], scope=Scope.GUEST, assume=assume)
+    return found
+
+
+@pytest.mark.parametrize("assume", ['(== Host.balloon_goal "safe")', "(> guest.mem_cache_share 0.25)"], ids=["safe", "page cache"])
+def test_all_guests_together_get_no_more_than_the_host_has(assume: str) -> None:
+    """Of as many guests as there are: what is given back or grows is there, where room for bursts is not free."""
+    found = together(assume)
+    assert found.answer is ProofAnswer.HOLDS
+    assert list(found.assumptions) == [f"{assume} is true"]
+
+
+def test_room_for_bursts_is_given_beyond_what_the_host_has() -> None:
+    """It costs the host nothing before it is used; who does not want that has the goal `safe`."""
+    found = together()
+    assert found.answer is ProofAnswer.VIOLATED
+    assert found.form is not None
+    assert found.form.items[2].items[1].name == "room"

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 )
 @click.option("--at-most", "highs", metavar="BOUND", multiple=True, help="The same for the other side.")
 @click.option(
+    "--grow-at-most",
+    "growths",
+    metavar="BOUND",
+    multiple=True,
+    help="With --prove: what all guests together get more than they have. A number, a field of the host or an expression. May be repeated.",
+)
+@click.option(
     "--assume",
     "assumptions",
     metavar="EXPR",
@@ -39,24 +46,25 @@ if TYPE_CHECKING:
 @config_option
 def check_command(
     paths: tuple[Path, ...], strict: bool, control: str | None, lows: tuple[str, ...], highs: tuple[str, ...],
-    assumptions: tuple[str, ...], with_default_policies: bool, as_json: bool, config_path: str | None,
+    growths: tuple[str, ...], assumptions: tuple[str, ...], with_default_policies: bool, as_json: bool, config_path: str | None,
 ) -> None:  # fmt: skip
     """Find mistakes in policies before they go live. Without FILE: in the policies that a running mom would use.
 
     Errors are what the policies are refused for, and what fails for certain when it is reached. Warnings are what is legal, and
     hardly meant. Exit code 1 when there are errors (with --strict: or warnings), 2 when the policies cannot be read.
 
-    With --prove, the bounds are those given, or else those that the control's plugin declares; for balloon_target also balloon_min
-    and balloon_max. `holds` is certain. Otherwise a snapshot is printed in which the bound does not hold, to be tried with
-    `mom policy eval --snapshot`; or the place at which the proof ended, when none was found. Exit code 1 unless all bounds hold.
+    With --prove, the bounds are those given, or else those that the control's plugin declares; for balloon_target also that no guest is
+    taken below what it is promised or uses, nor gets more than its maximum, and that all guests together get no more than the host has.
+    `holds` is certain. Otherwise a snapshot is printed in which the bound does not hold, to be tried with `mom policy eval --snapshot`;
+    or the place at which the proof ended, when none was found. Exit code 1 unless all bounds hold.
     """
-    if control is None and (lows or highs or assumptions):
-        raise click.UsageError("--at-least, --at-most and --assume say what --prove CONTROL is to prove")
+    if control is None and (lows or highs or growths or assumptions):
+        raise click.UsageError("--at-least, --at-most, --grow-at-most and --assume say what --prove CONTROL is to prove")
     given = given_policies(paths, config_path, defaults=with_default_policies)
     remarks = check(given.texts, given.declarations, given.limits)
     errors, warnings = counted(remarks)
     if control is not None and not errors:
-        _prove(given, control, lows, highs, assumptions, as_json=as_json)
+        _prove(given, control, (lows, highs, growths), assumptions, as_json=as_json)
         return
     if as_json:
         click.echo(json.dumps(_as_json(remarks, given), indent=2))
@@ -131,10 +139,10 @@ def _plain(remark: Remark, given: Given) -> dict[str, Any]:
 
 
 def _prove(
-    given: Given, control: str, lows: Sequence[str], highs: Sequence[str], assumptions: Sequence[str], *, as_json: bool
+    given: Given, control: str, asked: tuple[Sequence[str], Sequence[str], Sequence[str]], assumptions: Sequence[str], *, as_json: bool
 ) -> None:  # fmt: skip
     try:
-        from mom_plugins_policy.prove.proof import ProofAnswer, bound_of, default_bounds, prove, scope_of_control
+        from mom_plugins_policy.prove.proof import ProofAnswer, bound_of, default_bounds, growth_bound, prove, scope_of_control
     except ModuleNotFoundError as error:
         if error.name != "z3":
             raise
@@ -142,8 +150,10 @@ def _prove(
     policy = given.compiled()
     try:
         scope = scope_of_control(control, policy)
+        lows, highs, growths = asked
         bounds = [bound_of(text, at_least=True, scope=scope, declarations=given.declarations) for text in lows]
         bounds += [bound_of(text, at_least=False, scope=scope, declarations=given.declarations) for text in highs]
+        bounds += [growth_bound(text, declarations=given.declarations) for text in growths]
         bounds = bounds or default_bounds(control, scope, given.declarations)
         if not bounds:
             raise click.UsageError(f"{control} has no bounds of its own: give --at-least or --at-most")
@@ -164,6 +174,8 @@ def _show_results(control: str, results: Sequence[ProofResult], given: Given) ->
 
     for result in results:
         click.echo(f"{control} {result.bound}: {'does not hold' if result.answer is ProofAnswer.VIOLATED else result.answer}")
+        if result.bound.meaning:
+            click.echo(f"    {result.bound.meaning}")
         for assumption in result.assumptions:
             click.echo(f"    assuming that {assumption}")
         if result.why:
@@ -173,7 +185,10 @@ def _show_results(control: str, results: Sequence[ProofResult], given: Given) ->
             unit = _unit(spec.unit if spec is not None else None)
             whose = printable(result.violation.decision.entity.name, 60)
             gets, limit = _number(result.violation.value, unit), _number(result.violation.bound, unit)
-            click.echo(f"    {whose} gets {gets}, where the bound is {limit}{': set by' if result.form is not None else ''}")
+            who = (
+                f"all guests together get {gets} more, and {whose} the most of that," if result.bound.together else f"{whose} gets {gets},"
+            )
+            click.echo(f"    {who} where the bound is {limit}{': set by' if result.form is not None else ''}")
         if result.form is not None:
             name, line, column = result.form.source
             click.echo(f"    {located(name, line, column, given.files)}")
@@ -222,7 +237,8 @@ def _results_as_json(control: str, results: Sequence[ProofResult]) -> dict[str, 
         found.append(
             {
                 "bound": result.bound.text,
-                "side": "at least" if result.bound.at_least else "at most",
+                "side": "at least" if result.bound.at_least else "together at most" if result.bound.together else "at most",
+                "meaning": result.bound.meaning,
                 "answer": str(result.answer),
                 "assumptions": list(result.assumptions),
                 "why": result.why,

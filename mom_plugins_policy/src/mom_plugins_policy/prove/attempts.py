@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mom_core import HOST_ID, Decision, Scope, Snapshot
 from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.prove.accounts import ROUNDING_KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +22,23 @@ class Bound:
     """As it was given: a number, a field or an expression."""
     expression: str
     at_least: bool
+    together: bool = False
+    """It is by how much all guests together get more than they have; then `expression` is about the host."""
+    meaning: str = ""
+    """What it says, in words; empty for what was asked for."""
 
     def __str__(self) -> str:
+        if self.together:
+            return f"of all guests together grows by at most {self.text}"
         return f"{'at least' if self.at_least else 'at most'} {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A decision that is out of bounds, in the control's unit as the controller gets it."""
+    """A decision that is out of bounds, in the control's unit as the controller gets it.
+
+    Where all guests together get too much, `value` is that, and the decision is the one that gives most.
+    """
 
     decision: Decision
     value: float
@@ -85,10 +95,13 @@ class Attempts:
         """Evaluate the policy, and see how near to its bounds what it decides is."""
         result = self.policy.evaluate(taken)
         decisions = [one for one in result.decisions if one.control == self.control and one.entity.scope is self.scope]
-        nearest = Attempt(math.inf)
         if not decisions or not self._assumed(taken):
-            return nearest
-        bounds = self._bounds(taken)
+            return Attempt(math.inf)
+        return self._judged(decisions, self._bounds(taken), taken)
+
+    def _judged(self, decisions: Sequence[Decision], bounds: Mapping[str, object], taken: Snapshot) -> Attempt:
+        """How near these decisions come to the bounds of their owners."""
+        nearest = Attempt(math.inf)
         for decision in decisions:
             value, bound = number_of(decision.value), number_of(bounds.get(decision.entity.id))
             if value is None or bound is None:
@@ -122,6 +135,35 @@ class Attempts:
         values = self._assumptions.evaluate(taken).values
         held = values if self.scope is Scope.HOST else [one for each in values for one in each]
         return len(values) == len(self._assumptions.program.forms) and all(held)
+
+
+class GrowthAttempts(Attempts):
+    """Tries snapshots against a bound on what all guests together get beyond what they have.
+
+    :param field: the field with what a guest has
+    """
+
+    def __init__(
+        self, policy: Policy, control: str, field: str, bound: Bound, assumptions: Sequence[str] = (),
+        orders: Sequence[tuple[str, str]] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(policy, control, Scope.GUEST, bound, assumptions, orders)
+        self.field = field
+
+    def _judged(self, decisions: Sequence[Decision], bounds: Mapping[str, object], taken: Snapshot) -> Attempt:
+        bound = number_of(next(iter(bounds.values()), None))
+        grown: list[tuple[float, Decision]] = []
+        for decision in decisions:
+            value, now = number_of(decision.value), number_of(taken.guests[decision.entity.id].fields.get(self.field))
+            if value is not None and now is not None and int(value) > now:
+                grown.append((int(value) - now, decision))
+        if bound is None or not grown:
+            return Attempt(math.inf)
+        together = sum(growth for growth, _ in grown)
+        distance = bound + ROUNDING_KIB * len(grown) - together
+        if distance >= 0:
+            return Attempt(float(distance))
+        return Attempt(0.0, Violation(max(grown, key=lambda one: one[0])[1], together, bound))
 
 
 BESIDE = "~bounds"

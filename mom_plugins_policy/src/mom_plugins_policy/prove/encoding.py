@@ -285,6 +285,7 @@ class Encoding:
         else:
             facts.append(implied(both(computed, found.finite), right.finite))
         facts.append(implied(both(computed, found.nan), no(both(left.finite, right.finite))))
+        facts.append(implied(both(computed, either(left.nan, right.nan)), found.nan))
         facts.extend(implied(both(computed, found.infinite), one) for one in _sign(found, term, left, right))
         where = both(computed, left.finite, right.finite)
         exact, more = self._exact(term, left, right)
@@ -300,6 +301,8 @@ class Encoding:
         if exactly != TRUE and term.op in ("mul", "div"):
             facts.extend(implied(where, one) for one in _near(found.number, exact, term, 4 * _RELATIVE))
             facts.extend(implied(where, f"(=> ({sign} {exact} 0.0) ({sign} {found.number} 0.0))") for sign in (">=", "<="))
+        if exactly != TRUE and term.op in ("add", "sub"):
+            facts.extend(implied(where, one) for one in _moved(found.number, term, left, right))
         where = both(where, exactly)
         if where != FALSE and _never_rounded(term):
             facts.append(implied(where, equal(found.number, exact)))
@@ -414,6 +417,20 @@ def _near(number: str, exact: str, term: Term, relative: Fraction) -> list[str]:
         found.append(f"(=> (>= {exact} 0.0) (and (<= {number} (+ {larger} {tiny})) (>= {number} (- {smaller} {tiny}))))")
     if term.low is None or term.low < 0:
         found.append(f"(=> (<= {exact} 0.0) (and (>= {number} (- {larger} {tiny})) (<= {number} (+ {smaller} {tiny}))))")
+    return found
+
+
+def _moved(number: str, term: Term, left: Encoded, right: Encoded) -> list[str]:
+    """To which side of an operand that is a float a sum or difference lies: rounding keeps that, also of an integer that is no float."""
+    up, down = (">=", "<=") if term.op == "add" else ("<=", ">=")
+    pairs = [(term.args[0], left, right)]
+    if term.op == "add":
+        pairs.append((term.args[1], right, left))
+    found: list[str] = []
+    for operand, one, other in pairs:
+        case = _representable(operand, one)
+        found.append(implied(case, f"(=> (>= {other.number} 0.0) ({up} {number} {one.number}))"))
+        found.append(implied(case, f"(=> (<= {other.number} 0.0) ({down} {number} {one.number}))"))
     return found
 
 

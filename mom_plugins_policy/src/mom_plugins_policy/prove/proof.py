@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
@@ -12,8 +12,9 @@ from fractions import Fraction
 from mom_core import Declarations, MomError, Scope, Snapshot, Unit, printable
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.policy import Policy
-from mom_plugins_policy.prove.attempts import Attempts, Bound, Violation, is_whole
-from mom_plugins_policy.prove.encoding import Encoding
+from mom_plugins_policy.prove.accounts import ROUNDING_KIB, AccountedEvaluator, accounts_of
+from mom_plugins_policy.prove.attempts import Attempts, Bound, GrowthAttempts, Violation, is_whole
+from mom_plugins_policy.prove.encoding import Encoded, Encoding, both, implied
 from mom_plugins_policy.prove.search import ViolationSearch, reads
 from mom_plugins_policy.prove.solver import Goal, OutOfTime, Solver
 from mom_plugins_policy.reader import read
@@ -39,14 +40,30 @@ INVARIANTS = {
 }
 """Pairs of fields of which the first is never more than the second. A proof may assume them, and says which ones it needed."""
 
-DEFAULT_BOUNDS = {"balloon_target": ("balloon_min", "balloon_max")}
-"""Fields that bound a control beside its declaration: least and largest value."""
+DEFAULT_BOUNDS = {
+    "balloon_target": (
+        Bound("(min guest.balloon_min guest.balloon_cur)", "", True, meaning="no guest is taken below what the platform promises it"),
+        Bound("(min guest.guest_guarantee guest.balloon_cur)", "", True, meaning="no guest is taken below what it is guaranteed"),
+        Bound("(- guest.balloon_cur guest.mem_usable)", "", True, meaning="no guest is taken below what it uses"),
+        Bound("balloon_max", "guest.balloon_max", False, meaning="no guest gets more than its maximum"),
+        Bound(
+            "mem_really_available", "Host.mem_really_available", False, together=True,
+            meaning="what guests get more, all together, is there on the host",
+        ),
+    ),
+}  # fmt: skip
+"""What is asked of a control beside its declaration. An empty expression is the text."""
+
+_DECLARED = "the control takes no other values: mom moves them to this one"
 
 ALWAYS_ASSUMED = (
     "fields are as declared: unknown, or numbers from 0 to 2^40 (bytes from -2^40), "
     "whole where they count KiB, pages, milliseconds or things; and no evaluation is ended by its limits (time, steps, sizes)"
 )
 """What every answer takes for granted."""
+
+_WHOLE = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.BYTES})
+"""Units of which all guests together can have so many."""
 
 _SHALLOW = 8  # operations inside each other that are looked at first: most requests are kept within bounds by the last of them
 # Seconds of CPU time, as a busy machine must not change an answer.
@@ -55,6 +72,11 @@ _SECOND = 6.0  # for proving it by all
 _GLANCE = 0.3  # for a look for a counterexample after each of them
 _SEARCH = 5.0  # for looking for one
 _INDEX = -100_000  # where the forms of each bound are numbered from, as they are no part of the program
+
+
+def _depths() -> tuple[tuple[int | None, float], ...]:
+    """How many operations are looked at, for how many seconds, one after the other."""
+    return (_SHALLOW, _FIRST), (None, _SECOND)
 
 
 class ProofAnswer(StrEnum):
@@ -97,7 +119,10 @@ def bound_of(text: str, *, at_least: bool, scope: Scope, declarations: Declarati
 
     :raises MomError: it is none of these
     """
-    where = "--at-least" if at_least else "--at-most"
+    return _bound("--at-least" if at_least else "--at-most", text, at_least=at_least, scope=scope, declarations=declarations)
+
+
+def _bound(where: str, text: str, *, at_least: bool, scope: Scope, declarations: Declarations | None) -> Bound:
     form = _one_form(where, text)
     if form.kind is FormKind.LITERAL and isinstance(form.value, str):
         raise MomError(f"{where} is a number, a field or an expression, not a string")
@@ -110,6 +135,14 @@ def bound_of(text: str, *, at_least: bool, scope: Scope, declarations: Declarati
             f"{where}: no plugin declares the {scope} field {form.name}", hint=f"did you mean {close[0]}?" if close else "see `mom fields`"
         )
     return Bound(text, f"{'guest' if scope is Scope.GUEST else 'Host'}.{form.name}", at_least)
+
+
+def growth_bound(text: str, *, declarations: Declarations | None) -> Bound:
+    """A bound on what all guests together get: a number, the name of a field of the host, or an expression about it.
+
+    :raises MomError: it is none of these
+    """
+    return replace(_bound("--grow-at-most", text, at_least=False, scope=Scope.HOST, declarations=declarations), together=True)
 
 
 def _one_form(where: str, text: str) -> Form:
@@ -144,19 +177,26 @@ def scope_of_control(control: str, policy: Policy, scope: Scope | None = None) -
 
 
 def default_bounds(control: str, scope: Scope, declarations: Declarations | None) -> list[Bound]:
-    """The bounds that a control has by its declaration, and by the fields that bound it."""
+    """The bounds that a control has by its declaration, and what is asked of it besides, as far as the fields for that are declared."""
     found: list[Bound] = []
     spec = declarations.controls.get(control) if declarations is not None else None
     if spec is not None:
         for limit, at_least in ((spec.minimum, True), (spec.maximum, False)):
             if limit is not None:
                 text = str(int(limit) if float(limit).is_integer() else limit)
-                found.append(Bound(text, text, at_least))
-    least, most = DEFAULT_BOUNDS.get(control, ("", ""))
-    for name, at_least in ((least, True), (most, False)):
-        if name and (declarations is None or (scope, name) in declarations.fields):
-            found.append(bound_of(name, at_least=at_least, scope=scope, declarations=declarations))
+                found.append(Bound(text, text, at_least, meaning=_DECLARED))
+    for bound in DEFAULT_BOUNDS.get(control, ()):
+        stated = replace(bound, expression=bound.expression or bound.text)
+        if declarations is None or _fields_in(read("a bound", stated.expression)[0]) <= declarations.fields.keys():
+            found.append(stated)
     return found
+
+
+def _fields_in(form: Form) -> set[tuple[Scope, str]]:
+    """The fields that an expression reads by name."""
+    entity, _, name = form.name.partition(".") if form.kind is FormKind.NAME else ("", "", "")
+    found = {(Scope.HOST if entity == "Host" else Scope.GUEST, name)} if name else set()
+    return found.union(*map(_fields_in, form.items))
 
 
 def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope, assume: Sequence[str] = ()) -> list[ProofResult]:
@@ -168,7 +208,25 @@ def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope
     :param assume: expressions that are true, for each guest (as `guest`) or for the host
     :raises MomError: a bound or an assumption can never be computed, or cannot be compiled (`PolicyError`)
     """
+    each = [bound for bound in bounds if not bound.together]
+    found = _of_each(policy, control, each, scope, assume)
+    return [next(found) if not bound.together else _of_all(policy, control, bound, assume) for bound in bounds]
+
+
+def _of_each(policy: Policy, control: str, bounds: Sequence[Bound], scope: Scope, assume: Sequence[str]) -> Iterator[ProofResult]:
+    """The answers for bounds of each value by itself."""
+    if not bounds:
+        return
     machine = SymbolicEvaluator(policy.program, Vocabulary(policy.declarations), tracked=scope is Scope.GUEST, watched=control)
+    question, unfollowed, never = _followed(policy, control, scope, machine, assume)
+    for number, bound in enumerate(bounds):
+        yield _answered(question, bound, number, unfollowed, never=never)
+
+
+def _followed(
+    policy: Policy, control: str, scope: Scope, machine: SymbolicEvaluator, assume: Sequence[str]
+) -> tuple[_Question, Unsupported | None, bool]:
+    """What there is to ask about a program, why it could not be followed, and whether nothing is ever decided."""
     question = _Question(policy, control, scope, machine, Encoding(machine.terms), None, assume)
     entity = machine.terms.guest(0) if scope is Scope.GUEST else machine.terms.host
     unfollowed: Unsupported | None = None
@@ -192,7 +250,7 @@ def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope
                 raise MomError(f"--assume {text}: that cannot be computed for any snapshot") from None
             except Unsupported as error:
                 unfollowed = unfollowed or error
-    return [_answered(question, bound, number, unfollowed, never=never) for number, bound in enumerate(bounds)]
+    return question, unfollowed, never
 
 
 def _evaluated(question: _Question, text: str, number: int) -> Term:
@@ -208,10 +266,7 @@ def _evaluated(question: _Question, text: str, number: int) -> Term:
 def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unsupported | None, *, never: bool) -> ProofResult:
     started = time.monotonic()
     result = _answer(question, bound, number, unfollowed, never=never)
-    return ProofResult(
-        bound, result.answer, result.assumptions, result.form, result.why, result.counterexample, result.violation,
-        time.monotonic() - started,
-    )  # fmt: skip
+    return replace(result, seconds=time.monotonic() - started)
 
 
 def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unsupported | None, *, never: bool) -> ProofResult:
@@ -231,7 +286,7 @@ def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unsuppor
     points: list[Mapping[Term, Fraction | None]] = []
     form, why = (unfollowed.form, unfollowed.why) if unfollowed is not None else (None, "")
     if limit is not None and question.asked is not None:
-        for depth, seconds in ((_SHALLOW, _FIRST), (None, _SECOND)):
+        for depth, seconds in _depths():
             for assumed in ((), orders) if orders else ((),):
                 found = _tried(question, limit, bound, assumed, seconds, depth, points)
                 if found.held:
@@ -242,6 +297,96 @@ def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unsuppor
         form, why = found.form, found.why
     slow = _searched(question, bound, orders, points, _SEARCH)
     return slow if slow is not None else ProofResult(bound, ProofAnswer.UNKNOWN, form=form, why=why)
+
+
+def _of_all(policy: Policy, control: str, bound: Bound, assume: Sequence[str]) -> ProofResult:
+    """The answer for a bound on what all guests together get: by an account of the policy, as `accounts` says."""
+    started = time.monotonic()
+    field_name = _present_value(policy, control)
+    orders: Sequence[tuple[str, str]] = ()
+    points: list[Mapping[Term, Fraction | None]] = []
+    form: Form | None = None
+    why = "no variable was found from which each guest's step takes what the guest gets"
+    kept = False
+    for account in (*accounts_of(policy.program), ""):
+        if kept:
+            break  # without an account, a guest may get nothing at all
+        machine = AccountedEvaluator(policy.program, Vocabulary(policy.declarations), account, control)
+        question, unfollowed, never = _followed(policy, control, Scope.GUEST, machine, assume)
+        if never:
+            return ProofResult(bound, ProofAnswer.HOLDS, why="every evaluation ends in an error before anything is decided")
+        if unfollowed is None:
+            try:
+                most = _evaluated(question, bound.expression, len(assume))
+                limit = _with_what_was_taken(machine, field_name)
+            except PathFails:
+                raise MomError(f"the bound {bound.text} cannot be computed for any snapshot") from None
+            except Unsupported as error:
+                unfollowed = error
+        if unfollowed is not None:
+            form, why = (unfollowed.form, unfollowed.why) if account == "" else (form, why)
+            continue
+        orders = _orders(question, reads(machine.terms).fields)
+        kept = _keeps(question, machine, most)
+        if kept:
+            for assumed in ((), orders) if orders else ((),):
+                found = _tried(question, limit, bound, assumed, _SECOND, None, points)
+                if found.held:
+                    given = [*(f"{text} is true" for text in assume), *(f"{small} <= {large}" for small, large in found.needed)]
+                    reason = f"each step takes what its guest gets from {account}" if machine.entry is not None else ""
+                    return ProofResult(bound, ProofAnswer.HOLDS, given, why=reason, seconds=time.monotonic() - started)
+                quick = _searched(question, bound, orders, points, _GLANCE)
+                if quick is not None:
+                    return replace(quick, seconds=time.monotonic() - started)
+            form, why = found.form, f"what it gets could not be shown to be taken from {account}" if account else found.why
+    slow = _searched(question, bound, orders, points, _SEARCH)
+    result = slow if slow is not None else ProofResult(bound, ProofAnswer.UNKNOWN, form=form, why=why)
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def _present_value(policy: Policy, control: str) -> str:
+    """The field with what a guest has of a control. Raises `MomError`."""
+    spec = policy.declarations.controls.get(control) if policy.declarations is not None else None
+    if spec is None or spec.scope is not Scope.GUEST or spec.unit not in _WHOLE:
+        raise MomError(
+            f"what all guests together get of {control} has no meaning", hint="it has of amounts that guests have, such as balloon_target"
+        )
+    return spec.field
+
+
+def _with_what_was_taken(machine: AccountedEvaluator, field_name: str) -> Term:
+    """What a guest has, with what its step took from the account."""
+    terms = machine.terms
+    has = terms.field(terms.guest(0), field_name)
+    return terms.operation("add", (has, terms.operation("add", (machine.taken, terms.const(ROUNDING_KIB)))))
+
+
+def _keeps(question: _Question, machine: AccountedEvaluator, most: Term) -> bool:
+    """Whether an account begins at no more than the bound, and no step puts it up or below 0."""
+    of = question.encoding.of
+    bound, entry = of(most), machine.entry
+    begins = f"(>= {bound.number} 0.0)" if entry is None else _within(of(entry), bound)
+    claims = [(machine.entry_path, [most] if entry is None else [most, entry], implied(bound.finite, begins))]
+    for value, before, path in machine.assignments:
+        stays = implied(both(of(before).finite, f"(>= {of(before).number} 0.0)"), _within(of(value), of(before)))
+        claims.append((path, [value, before], stays))
+    return all(any(_is_so(question, most, claim, depth, seconds) for depth, seconds in _depths()) for claim in claims)
+
+
+def _is_so(
+    question: _Question, most: Term, claim: tuple[Sequence[tuple[Term, bool]], Sequence[Term], str], depth: int | None, seconds: float
+) -> bool:  # fmt: skip
+    """Whether z3 shows a claim about terms on a path."""
+    solver = Solver(question.encoding, Goal(most, False, False), seconds, depth, question.conditions)
+    try:
+        return solver.refuted(*claim) is None
+    except OutOfTime:
+        return False
+
+
+def _within(value: Encoded, most: Encoded) -> str:
+    """That a value is a number from 0 to another."""
+    return both(value.finite, f"(>= {value.number} 0.0)", f"(<= {value.number} {most.number})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +438,12 @@ def _searched(
 ) -> ProofResult | None:  # fmt: skip
     """A counterexample, if one can be found in so many seconds."""
     machine, policy = question.machine, question.policy
-    trial = Attempts(policy, question.control, question.scope, bound, question.assumed, orders)
+    if bound.together:
+        trial: Attempts = GrowthAttempts(
+            policy, question.control, _present_value(policy, question.control), bound, question.assumed, orders
+        )
+    else:
+        trial = Attempts(policy, question.control, question.scope, bound, question.assumed, orders)
     search = ViolationSearch(trial, machine.vocabulary, reads(machine.terms), policy.program.forms)
     found = search.run(time.thread_time() + seconds, points)
     if found is None:

@@ -99,6 +99,18 @@ class Solver:
 
     def _refuted(self, asked: Term, leaf: Term, request: SymbolicRequest) -> dict[Term, Fraction | None] | None:
         """Values of fields with which this request may be the one that counts, and out of bounds; None if that cannot be."""
+        return self._solved(self.question(asked, leaf, request))
+
+    def refuted(self, path: Sequence[tuple[Term, bool]], roots: Sequence[Term], claimed: str) -> dict[Term, Fraction | None] | None:
+        """Values of fields with which these terms are computed on a path, and a claim about them is false; None if that cannot be.
+
+        :raises OutOfTime: it cannot be told
+        """
+        asserted = [*(self.encoding.of(root).computed for root in roots), no(claimed)]
+        return self._solved(self._text([*path, *self.conditions], roots, asserted))
+
+    def _solved(self, text: str) -> dict[Term, Fraction | None] | None:
+        """Values of fields with which a question is answered, None if there are none. Takes note of the `orders` that this needed."""
         left = self._until - time.thread_time()
         if left <= 0:
             raise OutOfTime
@@ -106,7 +118,7 @@ class Solver:
         solver.set("rlimit", int(left * _PER_SECOND) + 1)
         solver.set("timeout", int(1000 * _PATIENCE * left) + 1)
         solver.set("core.minimize", True)
-        solver.from_string(self.question(asked, leaf, request))
+        solver.from_string(text)
         orders = {f"order{number}": pair for number, pair in enumerate(self.orders)}
         answer = solver.check(*(z3.Bool(name) for name in orders))
         if answer == z3.unsat:
@@ -118,18 +130,21 @@ class Solver:
 
     def question(self, asked: Term, leaf: Term, request: SymbolicRequest) -> str:
         """Whether this request can be the one that counts, and out of bounds, in SMT-LIB."""
-        encoding = self.encoding
         choices, asserted = self._leading(asked, leaf)
-        for condition, truth in self.conditions:
+        return self._text(self.conditions, [*choices, request.value, self.goal.bound], [*asserted, *self._outside(request.value)])
+
+    def _text(self, conditions: Sequence[tuple[Term, bool]], roots: Sequence[Term], asserted: Sequence[str]) -> str:
+        """A question in SMT-LIB: whether all that is asserted, and all that is known of these terms, can be."""
+        encoding = self.encoding
+        asserted = list(asserted)
+        for condition, truth in conditions:
             known = encoding.of(condition)
             asserted += [known.computed, known.truth if truth else no(known.truth)]
         for number, (small, large) in enumerate(self.orders):
             one, other = encoding.of(small), encoding.of(large)
             case = both(encoding.boolean(f"order{number}"), one.finite, other.finite)
             asserted.append(implied(case, f"(<= {one.number} {other.number})"))
-        asserted += self._outside(request.value)
-        roots = [*choices, request.value, self.goal.bound, *(condition for condition, _ in self.conditions)]
-        roots += [field for pair in self.orders for field in pair]
+        roots = [*roots, *(condition for condition, _ in conditions), *(field for pair in self.orders for field in pair)]
         asserted += encoding.facts(roots, self.goal.bound, self.depth)
         declared = (f"(declare-const {name} {sort})" for name, sort in encoding.names.items())
         return "\n".join([*declared, *(f"(assert {one})" for one in asserted)])

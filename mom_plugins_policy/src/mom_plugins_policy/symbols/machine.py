@@ -64,7 +64,7 @@ class SymbolicRequest:
         return f"request {self.number}"
 
 
-class _Effects(NamedTuple):
+class Effects(NamedTuple):
     """What evaluating a form may do beyond its value, wherever it is called from."""
 
     assigned: frozenset[str]
@@ -125,7 +125,7 @@ class SymbolicEvaluator:
         self._contained = 0
         self._ended = False
         self._others: list[_Steps] = []
-        self._effects: dict[int, _Effects] = {}
+        self._effects: dict[int, Effects] = {}
         self._new_scope()
         self._bind(self._chain[0], "Host", self.terms.host)
         self._bind(self._chain[0], "Guests", self.terms.guests)
@@ -682,7 +682,7 @@ class SymbolicEvaluator:
         self._after_others(effects, steps.written)
         return steps.written
 
-    def _after_others(self, effects: _Effects, written: Sequence[tuple[_Key, Term, Term]]) -> None:
+    def _after_others(self, effects: Effects, written: Sequence[tuple[_Key, Term, Term]]) -> None:
         """What may hold after steps of others."""
         self._forget_variables(effects)
         for key, value, condition in written:
@@ -695,7 +695,7 @@ class SymbolicEvaluator:
             start, written = self._others[-1]
             written.append((key, value, self.terms.both([*self.path[start:], (condition, True)])))
 
-    def _forget_variables(self, effects: _Effects) -> None:
+    def _forget_variables(self, effects: Effects) -> None:
         """What these effects may assign becomes unknown."""
         for name in effects.assigned:
             for scope in self._chain:
@@ -707,7 +707,7 @@ class SymbolicEvaluator:
             if definition is not self._definition_of.get(form.index):
                 raise Unsupported(form, "a function is defined in a loop or in a function that calls itself")
 
-    def _forget_owned(self, effects: _Effects) -> None:
+    def _forget_owned(self, effects: Effects) -> None:
         """Notes and requests that these effects may set become unknown."""
         for kind in effects.kinds:
             for key in list(self._store):
@@ -716,7 +716,7 @@ class SymbolicEvaluator:
             for owner in (self.terms.host, self.terms.guest(0)):
                 self._put(("any", kind, owner), self.terms.true)
 
-    def effects_of(self, body: Form) -> _Effects:
+    def effects_of(self, body: Form) -> Effects:
         """What evaluating a form may do, with all functions that it may call."""
         found = self._effects.get(body.index)
         if found is not None:
@@ -741,7 +741,7 @@ class SymbolicEvaluator:
                 assigned.add(roles.assigned)
             if form.index in self._definition_of:
                 defined.append(form)
-        found = self._effects[body.index] = _Effects(frozenset(assigned), defined, frozenset(kinds))
+        found = self._effects[body.index] = Effects(frozenset(assigned), defined, frozenset(kinds))
         return found
 
     # --- functions -----------------------------------------------------------------------------------------------------------------
