@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mom_guests import Memory, Statistics, usable_soon, why_wake
+from mom_guests import Statistics, WatchedMemory, usable_soon, why_wake
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -12,26 +12,26 @@ GIB = 1024 * MIB
 
 class TestWhatIsNews:
     def test_a_guest_that_begins_to_run_out(self) -> None:
-        before, now = Memory(600 * MIB, 115 * MIB), Memory(600 * MIB, 95 * MIB)
+        before, now = WatchedMemory(600 * MIB, 115 * MIB), WatchedMemory(600 * MIB, 95 * MIB)
         assert why_wake(before, now) == "95 MiB usable of 600 MiB"
         assert why_wake(now, now._replace(usable=94 * MIB)) == "", "the last cycle knew"
 
     def test_a_guest_that_uses_up_a_quarter_of_what_it_had(self) -> None:
-        before = Memory(2 * GIB, 800 * MIB)
+        before = WatchedMemory(2 * GIB, 800 * MIB)
         assert why_wake(before, before._replace(usable=601 * MIB)) == ""
         assert why_wake(before, before._replace(usable=600 * MIB)) == "200 MiB used up since the last cycle, 600 MiB usable"
 
     def test_little_is_no_news_however_little_there_was(self) -> None:
-        before = Memory(2 * GIB, 30 * MIB)
+        before = WatchedMemory(2 * GIB, 30 * MIB)
         assert why_wake(before, before._replace(usable=15 * MIB)) == ""
         assert why_wake(before, before._replace(usable=14 * MIB))
 
     def test_what_the_balloon_takes_is_not_used_up(self) -> None:
-        before = Memory(2 * GIB, 1200 * MIB)
-        assert why_wake(before, Memory(2 * GIB - 600 * MIB, 600 * MIB)) == ""
+        before = WatchedMemory(2 * GIB, 1200 * MIB)
+        assert why_wake(before, WatchedMemory(2 * GIB - 600 * MIB, 600 * MIB)) == ""
 
     def test_a_guest_that_begins_to_swap_or_to_wait_for_its_disk(self) -> None:
-        well = Memory(2 * GIB, 800 * MIB, 0.0, 0.0)
+        well = WatchedMemory(2 * GIB, 800 * MIB, 0.0, 0.0)
         swaps, waits = well._replace(swap_in=2048.0), well._replace(major_fault=300.0)
         assert why_wake(well, swaps) == "it reads 2,048 KiB a second from its swap"
         assert why_wake(well, waits) == "300 page faults a second wait for its disk"

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mom_core import ConfigError, HypervisorError, MomError
+from mom_guests import WatchedMemory, why_wake
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.recording.reader import Recording
@@ -185,6 +186,21 @@ def test_a_guest_or_a_host_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: P
     path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s").replace("memory: 8GiB", "memory: 6GiB"))
     woken = [report.woken_by for report in run_scenario(read_scenario(path), path, Setup("x"), None, 600.0) if report.woken_by]
     assert {"guest", "host:"} == {reason.split()[0] for reason in woken}
+
+
+def test_a_guest_comes_short_by_the_law_of_the_watch_on_real_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s").replace("memory: 8GiB", "memory: 6GiB"))
+    judged: list[tuple[WatchedMemory, WatchedMemory, str]] = []
+
+    def judge(before: WatchedMemory, now: WatchedMemory) -> str:
+        judged.append((before, now, why_wake(before, now)))
+        return judged[-1][2]
+
+    monkeypatch.setattr("mom_plugins_sim.hypervisor.why_wake", judge)
+    woken = [report.woken_by for report in run_scenario(read_scenario(path), path, Setup("x"), None, 600.0)]
+    short = {reason.partition(" is short of memory: ")[2] for reason in woken} - {""}
+    assert short
+    assert short <= {why for _, _, why in judged}
 
 
 def test_what_a_balloon_takes_is_no_news_but_that_it_has_done_so_once(tmp_path: Path) -> None:

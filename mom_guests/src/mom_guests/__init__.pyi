@@ -47,8 +47,9 @@ from .subscribers import (
 from .watch import (
     BalloonStatistics as BalloonStatistics,
     GuestWatch as GuestWatch,
-    Memory as Memory,
+    WatchedMemory as WatchedMemory,
     Statistics as Statistics,
+    TAKEN_KIB as TAKEN_KIB,
     usable_soon as usable_soon,
     why_wake as why_wake,
 )

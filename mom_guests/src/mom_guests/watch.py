@@ -65,7 +65,7 @@ _JOIN_SECONDS = 0.1
 """A plugin has 0.4 s to end, and a thread that waits for the hypervisor does not end before it."""
 
 
-class Memory(NamedTuple):
+class WatchedMemory(NamedTuple):
     """What is known of one guest: sizes in KiB, swapping in KiB/s, faults per second (None: unknown)."""
 
     size: float
@@ -76,7 +76,7 @@ class Memory(NamedTuple):
     """What will be usable soon, if that is known."""
 
 
-def why_wake(before: Memory, now: Memory) -> str:
+def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
     """Why a cycle is needed now for a guest that the last cycle saw as `before`; empty when none is."""
     if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
@@ -92,12 +92,12 @@ def why_wake(before: Memory, now: Memory) -> str:
     return ""
 
 
-def freed_kib(before: Memory, now: Memory) -> float:
+def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
     """What a guest has freed since the last cycle saw it as `before`; what its balloon gave it was not freed."""
     return now.usable - before.usable - max(0.0, now.size - before.size)
 
 
-def _runs_out(usable: float, memory: Memory) -> bool:
+def _runs_out(usable: float, memory: WatchedMemory) -> bool:
     return usable < RUNS_OUT_KIB + RUNS_OUT_SHARE * max(0.0, memory.size - usable)
 
 
@@ -150,16 +150,16 @@ class _Watched:
     def __init__(self, name: str, incarnation: str) -> None:
         self.name = name
         self.incarnation = incarnation
-        self.seen: Memory | None = None
+        self.seen: WatchedMemory | None = None
         """What the last cycle saw."""
-        self.expected: Memory | None = None
+        self.expected: WatchedMemory | None = None
         """What the guest has when it has done what that cycle asked of it."""
         self.asked = False
         """Whether a cycle was asked for since the last one."""
         self.owes: float | None = None
         """The size that it was asked to shrink to, in KiB, until it gets there."""
         self.reading: Reading | None = None
-        self.news: Memory | None = None
+        self.news: WatchedMemory | None = None
         """What the guest has said that no cycle was asked for, and none is known to have seen: it is judged when no cycle is due."""
         self.statistics: Statistics | None = None
         self.unsteady = 1
@@ -167,7 +167,7 @@ class _Watched:
         self.soon: tuple[float, int] | None = None
         """When a forecast was made (monotonic seconds), and what it was (KiB): only where it is less than what is usable."""
 
-    def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> Memory | None:
+    def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> WatchedMemory | None:
         """Take note of new statistics; what is known of the guest, with what will be usable soon."""
         memory, before = _memory(fields), self.statistics
         self.statistics = self.soon = None
@@ -344,13 +344,13 @@ def _asked_for_a_size(status: Status, control: str) -> bool:
     return status is Status.APPLIED and control == BALLOON_CONTROL
 
 
-def _expected(seen: Memory, asked: Value) -> Memory:
+def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
     """What the guest has when it has followed: then it is not short any more, and may be so again."""
     target = as_number(asked)
     return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
 
 
-def _can_be_helped(guest: Guest, seen: Memory, asked: Value) -> bool:
+def _can_be_helped(guest: Guest, seen: WatchedMemory, asked: Value) -> bool:
     """Whether there is anything that the guest could get back."""
     maximum = guest.number("balloon_max")
     if maximum is None or {"*", BALLOON_CONTROL} & guest.blocked.keys():
@@ -359,8 +359,8 @@ def _can_be_helped(guest: Guest, seen: Memory, asked: Value) -> bool:
     return maximum - size >= TAKEN_KIB
 
 
-def _memory(fields: Mapping[str, Value]) -> Memory | None:
+def _memory(fields: Mapping[str, Value]) -> WatchedMemory | None:
     size, usable = as_number(fields.get("balloon_cur")), as_number(fields.get("mem_usable"))
     if size is None or usable is None:
         return None
-    return Memory(size, usable, as_number(fields.get("swap_in")), as_number(fields.get("major_fault")))
+    return WatchedMemory(size, usable, as_number(fields.get("swap_in")), as_number(fields.get("major_fault")))

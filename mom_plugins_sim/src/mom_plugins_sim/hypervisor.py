@@ -9,27 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
-from mom_core import Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, format_kib, printable
+from mom_core import Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, as_number, format_kib, printable
+from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_fields
 from mom_plugins_sim.shelf import Shelf
-from mom_plugins_sim.world import CPUS, DISK_LIMITS, VCPUS, SimulatedGuest, World
+from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 from mom_toolkit import CpuTune, Destination, DiskTune, NodeTune, Standing
-
-RUNS_OUT_SHARE = 0.125
-RUNS_OUT_KIB = 40 << 10
-"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable: that is before the default balloon policy has it
-grow, which goes by a fifth of the guest's margin, so that there is time for it."""
-
-USED_UP_SHARE = 0.25
-USED_UP_KIB = 16 << 10
-"""What the last cycle decided is out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least."""
-
-SWAP_IN_KIB = 1024
-MAJOR_FAULTS = 200
-"""KiB/s and 1/s: with more, a guest suffers from having too little memory."""
-
-TAKEN_KIB = 8 << 10
-"""With less taken from it, a guest is not watched: nothing could be given back."""
 
 LOW_SHARE, LOW_MOST_KIB = 0.2, 32 << 20
 """With less than this share of its memory available, or these 32 GiB if that is less, a host is low."""
@@ -52,12 +37,6 @@ class _SeenHost(NamedTuple):
 
     available: float
     asked: bool = False
-
-
-def _suffers(told: Mapping[str, Value]) -> bool:
-    """Whether a guest reads from its swap or waits for its disk more than is good for it."""
-    swap_in, faults = told.get("swap_in"), told.get("major_fault")
-    return (isinstance(swap_in, int) and swap_in > SWAP_IN_KIB) or (isinstance(faults, int) and faults > MAJOR_FAULTS)
 
 
 class SimHypervisor:
@@ -183,12 +162,10 @@ class SimHypervisor:
                     continue
                 if statistics.at <= at_then:  # the very statistics that the cycle went by
                     continue
-                least = RUNS_OUT_SHARE * (memory.size - usable) + RUNS_OUT_KIB
-                used_up = usable_then - usable - max(0.0, size_then - memory.size)  # what the balloon took was not used up
-                runs_out = usable < least <= usable_then or used_up >= max(USED_UP_KIB, USED_UP_SHARE * usable_then)
-                if runs_out or (_suffers(told) and not _suffers(told_then)):
+                why = why_wake(_memory(size_then, usable_then, told_then), _memory(memory.size, usable, told))
+                if why:
                     self._asked.add(identity)
-                    return f"guest {printable(guest.listed.name)}: {format_kib(usable)} usable of {format_kib(memory.size)}"
+                    return f"guest {printable(guest.listed.name)} is short of memory: {why}"
         return ""
 
     def _news_of_host(self) -> str:
@@ -342,6 +319,10 @@ class SimHypervisor:
                 if isinstance(usable, int):
                     seen[identity] = (one.memory.size, usable, one.statistics.at, one.statistics.told or {})
             return found
+
+
+def _memory(size: float, usable: float, told: Mapping[str, Value]) -> WatchedMemory:
+    return WatchedMemory(size, usable, as_number(told.get("swap_in")), as_number(told.get("major_fault")))
 
 
 def _paused(guest: Guest) -> Guest:

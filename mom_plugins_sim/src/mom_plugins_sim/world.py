@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mom_core import Entity, Guest, Scope
+from mom_guests import DISK_LIMITS
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory
@@ -24,8 +25,6 @@ LONGEST_JUMP = 600.0
 WAITING_SHARE = 0.5
 """Of the time in which any task waits for the host's memory, what each guest waits: on a host that swaps, Linux' "full" pressure, in which
 all tasks wait, is about half of "some"."""
-
-DISK_LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 
 UNLIMITED_CPU = CpuTune(quota_us=-1, period_us=100_000, shares=1024, user_limit_percent=100.0)
 UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DISK_LIMITS, 0)),)
