@@ -36,6 +36,8 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         yield Finding(
             Severity.WARNING, "monitor", f"{printable(path)}: {why}; it is left alone", "give each guest a UUID of its own (-uuid)"
         )
+    for name, wrong in hypervisor.wrongly_defined().items():
+        yield Finding(Severity.WARNING, "definition", f"{printable(name)} is left alone: {wrong}", "mend the file")
     for number, name in hypervisor.resized_by_proxmox().items():
         text = f"pvestatd resizes {printable(name)} ({number}), every ten seconds: mom leaves its balloon alone until that has ended"
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(number))

@@ -39,6 +39,7 @@ from mom_plugins_qemu.description import (
 )
 from mom_plugins_qemu.disks import Disk, disks_of, throttling
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED
+from mom_plugins_qemu.guest_files import Defined, GuestFiles
 from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
 from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
@@ -71,6 +72,8 @@ class SamplingSettings:
     """The ids of the users whose monitors are believed."""
     definitions: Path | None = None
     """Proxmox VE's folder with the definitions of this node's guests."""
+    guest_files: Path | None = None
+    """A folder with a file for each guest that the operator defines."""
     observing: Callable[[], bool] = lambda: False
     """Whether mom only observes now: then what another daemon resizes is no reason not to say what mom would do."""
 
@@ -100,6 +103,8 @@ class KnownGuest:
     number: str = ""
     """Its VMID, where it is Proxmox VE's."""
     definition: Definition | None = None
+    defined: Defined | None = None
+    """What the operator has defined."""
     failure: str = ""
     """Why its monitor gave no answer to the last visit; empty where it did."""
     retry_at: float = 0.0
@@ -144,6 +149,7 @@ class QemuHypervisor:
         self._proc = settings.root / "proc"
         self._host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
         self._definitions = None if settings.definitions is None else Definitions(settings.root, settings.definitions)
+        self._files = None if settings.guest_files is None else GuestFiles(settings.root, settings.guest_files)
         self._resizing = False
         """Whether Proxmox VE's own daemon runs."""
         boot = boot_id(self._proc)
@@ -162,14 +168,15 @@ class QemuHypervisor:
             now = self._monotonic()
             self._denied = ""
             self._foreign = {}
-            paths = monitors(self._settings.root, self._settings.sockets, self._settings.users)
+            defined = {} if self._files is None else self._files.read()
+            paths = monitors(self._settings.root, self._settings.sockets, self._settings.users, defined)
             with self._lock:
                 due = self._begin(paths, now)
             self._rounds(due, 0)
             if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
                 raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint="run mom as root, or as QEMU's own user")
             with self._lock:
-                self._define()
+                self._define(defined)
                 self._index()
                 self._sampled = True
                 return tuple(self._listed(known) for known in self._by_id.values())
@@ -364,8 +371,10 @@ class QemuHypervisor:
         self._resizes.keep(found)
         self._host_side.follow((known.id, known.name, (known.process, known.started)) for known in found.values())
 
-    def _define(self) -> None:
-        """Read what Proxmox VE says of its guests. The lock is held."""
+    def _define(self, defined: Mapping[str, Defined]) -> None:
+        """Take what the operator says of guests, and read what Proxmox VE says of its own. The lock is held."""
+        for known in self._known.values():
+            known.defined = defined.get(known.path)
         definitions = self._definitions
         if definitions is None:
             return
@@ -376,15 +385,18 @@ class QemuHypervisor:
         self._resizing = definitions.daemon_runs()
 
     def _listed(self, known: KnownGuest) -> Guest:
-        properties: dict[str, Value] = {"name": known.name or known.id, "uuid": known.id, "state": state_name(known.status)}
+        name = (known.defined.guest.name if known.defined is not None else "") or known.name or known.id
+        properties: dict[str, Value] = {"name": name, "uuid": known.id, "state": state_name(known.status)}
         properties |= self._host_side.properties(known.id)
         if known.definition is not None:
             properties |= known.definition.properties()
+        if known.defined is not None:
+            properties |= known.defined.guest.properties()
         if known.description is not None and known.description.pinned:
             properties["pinned"] = known.description.pinned
         return Guest(
             known.id,
-            known.name or known.id,
+            name,
             properties=properties,
             blocked=self._blocked(known),
             incarnation=f"{known.process}.{known.started}{self._boot}",
@@ -408,6 +420,8 @@ class QemuHypervisor:
     def _nothing_can_be_done(self, known: KnownGuest) -> str:
         if self._settings.readonly:
             return "mom was told to change nothing here (readonly)"
+        if known.defined is not None and known.defined.wrong:
+            return f"the guest's definition is wrong, so what it is promised is not known: {known.defined.wrong}"
         if known.definition is not None and known.definition.lock:
             return f"Proxmox VE has locked the guest: {printable(known.definition.lock)[:40]}"
         if known.number and known.definition is None:
@@ -422,6 +436,12 @@ class QemuHypervisor:
         """The names of the guests that Proxmox VE's own daemon resizes, by VMID; as of the last call of `guests`."""
         with self._lock:
             return {known.number: known.name for known in self._by_id.values() if self.is_resized_by_proxmox(known)}
+
+    def wrongly_defined(self) -> Mapping[str, str]:
+        """The names of the guests whose files say what cannot be, and what that is; as of the last call of `guests`."""
+        with self._lock:
+            defined = ((known.name, known.defined) for known in self._by_id.values())
+            return {name: one.wrong for name, one in defined if one is not None and one.wrong}
 
     def _silence(self, known: KnownGuest) -> str:
         if known.reading is None or known.fresh or not known.period or known.failure or why_left_alone(known.status, known.migration):
@@ -650,7 +670,8 @@ class QemuHypervisor:
             if description is None or known.failure:
                 raise GuestBusy(f"{guest}: {known.failure or 'it has not been described yet'}")
             locked = known.definition.lock if known.definition is not None else ""
-            if locked or (known.number and known.definition is None):
+            unknown = (known.number and known.definition is None) or (known.defined is not None and known.defined.wrong)
+            if locked or unknown:
                 raise GuestBusy(f"{guest}: {self._nothing_can_be_done(known)}")
             why = why_left_alone("running" if known.status == "paused" else known.status, known.migration)
             if why:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import pwd
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -49,13 +49,15 @@ def refused(folder: str, users: Set[int]) -> str:
     return untrusted(Path(folder), look)
 
 
-def monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0})) -> list[str]:
-    """The paths that match any of these patterns now, without repetitions, in the order of the patterns and then of the names.
+def monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
+    """The paths that match any of these patterns now, and those of `named` that are there, without repetitions.
+
+    They come in the order of the patterns, and then of the names.
 
     Raises `PermissionDenied` for a folder that this user may not read, and for one with monitors that other users than `users` could have
     put there: what is in it is not to be taken for gone.
     """
-    found: dict[str, None] = {}
+    found = {path: None for path in named if os.path.exists(path)}  # noqa: PTH110  # as below
     for pattern in patterns:
         below = str(root / pattern.lstrip("/"))
         folder = _folder(below)

@@ -59,6 +59,8 @@ class QemuPlugin(PluginOfGuests):
         """Users who run QEMU here, beside root and the one that mom runs as: monitors of any other user's processes are not believed."""
         definitions: Path | None = Path("/etc/pve/qemu-server")
         """Proxmox VE's folder with the definitions of this node's guests, for those whose monitors are in /run/qemu-server."""
+        guest_files: Path | None = None
+        """A folder with a file NAME.yaml for each guest that the operator defines: `monitor`; `name`, `guarantee`, `class` if need be."""
         readonly: bool = False
         """Ask guests, and change nothing."""
 
@@ -105,7 +107,14 @@ class QemuPlugin(PluginOfGuests):
         settings, context = self._settings, self._context
         users = trusted_users(settings.users)
         sampling = SamplingSettings(
-            context.root, settings.sockets, settings.stale_after, settings.readonly, users, settings.definitions, self._observes
+            context.root,
+            settings.sockets,
+            settings.stale_after,
+            settings.readonly,
+            users,
+            settings.definitions,
+            settings.guest_files,
+            self._observes,
         )
         self._hypervisor = self._qemu = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
         if settings.event_sockets:

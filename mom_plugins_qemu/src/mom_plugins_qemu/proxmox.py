@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,16 +21,16 @@ SOCKETS: Final = "/run/qemu-server"
 _LARGEST_FILE: Final = 512 << 10
 """What pmxcfs, the file system of /etc/pve, holds in one file at most."""
 
-_LINE: Final = re.compile(r"([a-z][a-z0-9_-]{0,63}):[ \t]*(\S.*?)[ \t]*")
+_LINE: Final = re.compile(r"([A-Za-z][\w-]{0,63}):[ \t]*(.*?)[ \t]*")
 
 _CLASS_TAG: Final = "class-"
 """A guest with the tag `class-gold` is of the class gold."""
 
-_ORDINARY_SHARES: Final = 1000
+ORDINARY_SHARES: Final = 1000
 """What Proxmox VE gives a guest that has none of its own."""
 
-_MOST_SHARES: Final = 50_000
-_MOST_MIB: Final = 1 << 34
+MOST_SHARES: Final = 50_000
+MOST_MIB: Final = 1 << 34
 
 _DAEMON: Final = "pvestatd"
 _DAEMON_FILE: Final = "run/pvestatd.pid"
@@ -44,7 +45,7 @@ class Definition(NamedTuple):
     name: str = ""
     memory_mib: int | None = None
     balloon_mib: int | None = None
-    shares: int = _ORDINARY_SHARES
+    shares: int = ORDINARY_SHARES
     lock: str = ""
     tags: tuple[str, ...] = ()
 
@@ -67,36 +68,59 @@ class Definition(NamedTuple):
     @property
     def reclaim_cost(self) -> float | None:
         """What it costs to take memory from the guest, where its shares say so: 1 is ordinary."""
-        return self.shares / _ORDINARY_SHARES if self.shares not in {0, _ORDINARY_SHARES} else None
+        return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
-def parsed(text: str) -> Definition | None:
-    """The definition in a file such as /etc/pve/qemu-server/100.conf; None for what cannot be one.
+class Option(NamedTuple):
+    """What a definition says, and in which line."""
 
-    Only what is in force counts: what stands before the first section. The sections are what is pending, and snapshots.
-    """
-    found: dict[str, str] = {}
-    for line in text.splitlines():
+    line: int
+    text: str
+
+
+class Options(NamedTuple):
+    """A definition's options by name, and the lines that are none."""
+
+    by_name: Mapping[str, Option]
+    odd: Sequence[Option]
+
+
+def options_in(text: str) -> Options:
+    """What a definition such as /etc/pve/qemu-server/100.conf says that is in force: what stands before the first section. The sections are
+    what is pending, and snapshots."""
+    found: dict[str, Option] = {}
+    odd = []
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         if line.startswith("["):
             break
         match = _LINE.fullmatch(line)
         if match is not None:
-            found[match[1]] = match[2]
-    memory, balloon = _memory(found.get("memory")), _number(found.get("balloon"), _MOST_MIB)
-    shares = _number(found.get("shares"), _MOST_SHARES) if "shares" in found else _ORDINARY_SHARES
+            found[match[1]] = Option(number, match[2])
+        elif line.strip() and not line.startswith("#"):
+            odd.append(Option(number, line))
+    return Options(found, odd)
+
+
+def parsed(text: str) -> Definition | None:
+    """The definition in a file; None for what cannot be one."""
+    found = {name: option.text for name, option in options_in(text).by_name.items()}
+    memory = current_mib(found["memory"]) if "memory" in found else None
+    balloon = whole(found["balloon"], MOST_MIB) if "balloon" in found else None
+    shares = whole(found["shares"], MOST_SHARES) if "shares" in found else ORDINARY_SHARES
     if ("memory" in found and memory is None) or ("balloon" in found and balloon is None) or shares is None:
         return None  # what is not understood is no promise of anything less
     tags = tuple(tag for tag in re.split(r"[;,\s]+", found.get("tags", ""))[:100] if tag)
     return Definition(found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags)
 
 
-def _memory(text: str | None) -> int | None:
+def current_mib(text: str) -> int | None:
     """MiB: `4096`, or `current=4096` as newer versions may write it."""
-    return None if text is None else _number(text.partition(",")[0].removeprefix("current="), _MOST_MIB)
+    return whole(dict(part.partition("=")[::2] for part in text.split(",")).get("current", text), MOST_MIB)
 
 
-def _number(text: str | None, most: int) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
+def whole(text: str, most: int) -> int | None:
+    """A number as definitions have it; None for what is none, or more than that."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
 
 
 class Definitions:

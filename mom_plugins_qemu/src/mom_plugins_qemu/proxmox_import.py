@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from mom_cli import Imported, ImportedSection, Importer
 from mom_core import ConfigError, ConfigProblem, printable
+from mom_plugins_qemu.proxmox import MOST_MIB, MOST_SHARES, ORDINARY_SHARES, Option, current_mib, options_in, whole
 
-_LINE: Final = re.compile(r"([A-Za-z][\w-]*):\s*(.*?)\s*")
 _GLOB: Final = re.compile(r"([*?\[])")
 DEFAULT_MEMORY_MIB: Final = 512
-DEFAULT_SHARES: Final = 1000
 
 
 def import_proxmox(texts: Mapping[str, str]) -> Imported:
@@ -47,24 +46,25 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
 
 
 def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], problems: list[ConfigProblem]) -> None:
-    options: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        if line.startswith("["):
-            break  # snapshots, and changes that are not in force yet
-        if not line.strip() or line.startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            problems.append(ConfigProblem(file, number, 1, f"{printable(line, 60)} is no line of a guest's file", "write `name: value`"))
-        else:
-            options[match[1]] = (number, match[2])
+    options, odd = options_in(text)
+    for line, written in odd:
+        problems.append(ConfigProblem(file, line, 1, f"{printable(written, 60)} is no line of a guest's file", "write `name: value`"))
+
+    def number(name: str, read: Callable[[str], int | None], most: int, default: int) -> int:
+        line, written = options.get(name, Option(0, ""))
+        found = read(written) if line else default
+        if found is None:
+            problems.append(ConfigProblem(file, line, 1, f"{name}: {printable(written or 'nothing', 40)} is no whole number up to {most}"))
+        return default if found is None else found
+
     vmid = re.sub(r"\.conf$", "", file.rpartition("/")[2])
-    name = options.get("name", (0, vmid))[1] or vmid
-    memory = _mib(file, "memory", options, problems, DEFAULT_MEMORY_MIB)
-    balloon = _mib(file, "balloon", options, problems, memory)
-    share = _number(file, "shares", options, problems, DEFAULT_SHARES, 50_000)
+    name = options.get("name", Option(0, vmid)).text or vmid
+    memory = number("memory", current_mib, MOST_MIB, DEFAULT_MEMORY_MIB)
+    balloon = number("balloon", lambda written: whole(written, MOST_MIB), MOST_MIB, memory)
+    share = number("shares", lambda written: whole(written, MOST_SHARES), MOST_SHARES, ORDINARY_SHARES)
     if balloon > memory:
-        problems.append(ConfigProblem(file, options["balloon"][0], 1, f"balloon: {balloon} is more than memory, which is {memory}"))
+        message = f"balloon: {balloon} is more than memory, which is {memory}"
+        problems.append(ConfigProblem(file, options["balloon"].line, 1, message))
     section = imported.guests.setdefault(_GLOB.sub(r"[\1]", name), ImportedSection())
     if "balloon" in options and balloon == 0:
         section.set("guarantee", f"{memory}MiB", f"memory: {memory}, balloon: 0: no balloon, so all of it")
@@ -78,21 +78,6 @@ def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], pro
             section.set("guarantee", f"{memory}MiB", f"memory: {memory}, shares: 0: never shrunk by Proxmox VE")
         else:
             shares[name] = share
-
-
-def _mib(file: str, name: str, options: Mapping[str, tuple[int, str]], problems: list[ConfigProblem], default: int) -> int:
-    """A size in MiB; newer files write it as `current=4096`."""
-    line, text = options.get(name, (0, str(default)))
-    plain = dict(part.partition("=")[::2] for part in text.split(",")).get("current", text)
-    return _number(file, name, {name: (line, plain)}, problems, default, 1 << 26)
-
-
-def _number(file: str, name: str, options: Mapping[str, tuple[int, str]], problems: list[ConfigProblem], default: int, most: int) -> int:
-    line, text = options.get(name, (0, str(default)))
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > most:
-        problems.append(ConfigProblem(file, line, 1, f"{name}: {printable(text or 'nothing', 40)} is no whole number up to {most}"))
-        return default
-    return int(text)
 
 
 PROXMOX: Final = Importer("proxmox", "guests of Proxmox VE, /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")
