@@ -18,11 +18,10 @@ import httpx
 import pytest
 
 from mom_plugins_http.client import Client
-from mom_plugins_http.held_bytes import HeldBytes
 from mom_plugins_http.routes import MOST_ARRIVING
 from mom_plugins_http.sending import PIECE
 from mom_plugins_http.server import accepted
-from mom_toolkit import Address, listen
+from mom_toolkit import Address, HeldBytes, listen
 
 if TYPE_CHECKING:
     from conftest import Serve, Served

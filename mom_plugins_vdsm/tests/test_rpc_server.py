@@ -25,7 +25,9 @@ from rpc_peer import LONG_SECONDS, Serving, client, threads, until
 from mom_core import MomError
 from mom_plugins_vdsm.rpc_codec import read_call
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
+from mom_plugins_vdsm.rpc_server import MOST_ARRIVING
 from mom_toolkit import PolicyTexts
+from mom_toolkit.held_bytes import MOST_BYTES
 
 PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
 
@@ -241,6 +243,34 @@ def test_statistics_that_clients_do_not_take_are_in_memory_once(serving: Serving
             assert select.select([sock], [], [], LONG_SECONDS)[0]
         assert mom.ping() is True
         assert resident_bytes() - before < 60 << 20, "an answer is 5 MiB"
+
+
+def test_requests_that_do_not_arrive_whole_take_no_more_memory_than_is_meant_for_them(tmp_path: Path) -> None:
+    size = 4 << 20
+    lacking = post(b" " * size)[:-1]
+    with Serving(tmp_path, patience="1m") as serving, ExitStack() as stuck:
+        before = resident_bytes()
+        for _ in range(60):
+            with suppress(BrokenPipeError, ConnectionResetError):  # those that have been sending for longest are ended
+                stuck.enter_context(connected(serving.socket)).sendall(lacking)
+        with client(serving.socket) as mom:
+            assert mom.ping() is True
+            assert mom.setPolicy("(+ 1 1)" + " " * (1 << 19)) is True, "a client that sends all of it gets its answer"
+        assert resident_bytes() - before < 4 * MOST_ARRIVING < 60 * size
+
+
+def test_answers_that_clients_do_not_take_are_bounded_also_where_each_is_another(tmp_path: Path) -> None:
+    text = "#" + "&" * 1_000_000  # five characters each, as XML has it
+    with Serving(tmp_path, policies={"60_x": text}, patience="1m") as serving, ExitStack() as lazy:
+        asked = post(PING.replace(b"ping", b"getNamedPolicies"))
+        before = resident_bytes()
+        for _ in range(60):
+            lazy.enter_context(sock := connected(serving.socket)).sendall(asked)
+            assert select.select([sock], [], [], LONG_SECONDS)[0]
+        with client(serving.socket) as mom:
+            assert mom.ping() is True
+            assert mom.getNamedPolicies() == {"60_x": text}
+        assert resident_bytes() - before < 3 * MOST_BYTES < 60 * 5 * len(text)
 
 
 def test_with_too_many_clients_the_one_that_is_silent_for_longest_goes(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from mom_plugins_http.access import Peer, Right, Tokens
 from mom_plugins_http.admission_routes import CLASS, COUNT, MEMORY, AdmissionRoutes
 from mom_plugins_http.canary_routes import CanaryRoutes
 from mom_plugins_http.events import Events
-from mom_plugins_http.held_bytes import HeldBytes
 from mom_plugins_http.json_text import encoded
 from mom_plugins_http.log_levels import LogLevels
 from mom_plugins_http.openapi import description
@@ -34,6 +33,7 @@ from mom_plugins_http.reservation_routes import ReservationRoutes
 from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, MOST_ARRIVING, POINTS, ApiCall, Parameter, Route
 from mom_plugins_http.sending import PIECE, Sending
 from mom_plugins_http.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
+from mom_toolkit import HeldBytes
 
 _POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
 

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from mom_core import Value, printable
 from mom_plugins_http.access import Peer, Right
-from mom_plugins_http.held_bytes import HeldBytes
 from mom_plugins_http.problems import ProblemError
+from mom_toolkit import HeldBytes
 
 MOST_ITEMS: Final = 1000
 """Items of a page."""

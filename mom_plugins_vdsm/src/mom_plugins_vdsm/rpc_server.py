@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_toolkit import Listener, OccupiedByOurselvesError, peer_credentials
+from mom_toolkit import HeldBytes, Listener, OccupiedByOurselvesError, peer_credentials
 
 LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""
@@ -29,6 +30,9 @@ DRAIN_SECONDS: Final = 1.0
 MOST_DROPPED: Final = 64 << 20
 """Bytes of a request that is too large, which are read and dropped, so that its client learns why as its own protocol says it. vdsm takes
 an HTTP error for a mom that is not there."""
+
+MOST_ARRIVING: Final = 32 << 20
+"""Bytes of requests that are in memory together, those that wait for their turn included: a few of the largest that are allowed."""
 
 _AGAIN_SECONDS: Final = 0.05
 _PIECE: Final = 64 << 10
@@ -57,7 +61,14 @@ class Peer:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answer:
+    """What is being sent."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Request:
     version: str
     body: bytes
@@ -111,6 +122,7 @@ class RpcServer:
         self._waiting: dict[Stream, float] = {}
         """Connections on which no complete request has arrived, by when that began."""
         self._clients: dict[Stream, asyncio.Task[None]] = {}
+        self._arriving, self._unread = HeldBytes(MOST_ARRIVING), HeldBytes()
         self._quick = ThreadPoolExecutor(2, "mom-rpc-read")
         self._patient = ThreadPoolExecutor(1, "mom-rpc-change")
 
@@ -206,9 +218,12 @@ class RpcServer:
     def _make_room(self) -> None:
         """With too many clients, the one goes that has been silent for longest."""
         if len(self._clients) > self._limits.clients and self._waiting:
-            longest = min(self._waiting, key=self._waiting.__getitem__)
-            self._waiting.pop(longest)
-            self._clients.pop(longest).cancel()
+            self._let_go(min(self._waiting, key=self._waiting.__getitem__))
+
+    def _let_go(self, stream: Stream) -> None:
+        self._waiting.pop(stream, None)
+        if (task := self._clients.pop(stream, None)) is not None:
+            task.cancel()
 
     async def _one(self, stream: Stream, peer: Peer) -> bool:
         """Serve one request; whether the connection is kept for another one."""
@@ -221,17 +236,29 @@ class RpcServer:
             return False
         finally:
             self._waiting.pop(stream, None)
-        if request.dropped:
-            answer = self._too_large(request.dropped, peer)
-        else:
-            pool = self._patient if self._slow(request.body) else self._quick
-            answer = await asyncio.get_running_loop().run_in_executor(pool, self._answer, request.body, peer)
-        connection = "keep-alive" if request.keep else "close"
-        head = f"{request.version} 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {len(answer)}\r\nConnection: {connection}\r\n\r\n"
-        async with asyncio.timeout(self._limits.patience):
-            await stream.send(head.encode("ascii"))
-            await stream.send(answer)  # as it is: the newest statistics are in memory once, however many clients take them
+        answer = _Answer(await self._answered(stream, request, peer))
+        connection, length = "keep-alive" if request.keep else "close", len(answer.body)
+        head = f"{request.version} 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n"
+        self._unread.begin(answer, partial(self._let_go, stream))
+        self._unread.fits(answer)
+        try:
+            async with asyncio.timeout(self._limits.patience):
+                await stream.send(head.encode("ascii"))
+                await stream.send(answer.body)  # as it is: the newest statistics are in memory once, however many clients take them
+        finally:
+            self._unread.end(answer)
         return request.keep
+
+    async def _answered(self, stream: Stream, request: _Request, peer: Peer) -> bytes:
+        if request.dropped:
+            return self._too_large(request.dropped, peer)
+        self._arriving.begin(request, partial(self._let_go, stream))
+        self._arriving.keep(request)
+        try:
+            pool = self._patient if self._slow(request.body) else self._quick
+            return await asyncio.get_running_loop().run_in_executor(pool, self._answer, request.body, peer)
+        finally:
+            self._arriving.end(request)
 
     async def _read(self, stream: Stream) -> _Request:
         """The next request. `EOFError` or `TimeoutError` when the client went away or asked for nothing more."""
@@ -246,13 +273,24 @@ class RpcServer:
                     await self._drop(stream, length)
                 elif headers.get("expect", "").lower() == "100-continue":
                     await stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-                await stream.fill(length - dropped)
-                body = stream.take(length - dropped)
+                body = await self._body(stream, length - dropped)
         except TimeoutError:
             raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT) from None
         wish = headers.get("connection", "").lower()
         keep = wish == "keep-alive" if version == "HTTP/1.0" else wish != "close"
         return _Request(version, body, keep, dropped)
+
+    async def _body(self, stream: Stream, length: int) -> bytes:
+        """So many bytes. Where those of all requests are too many, those that have been arriving for longest end."""
+        self._arriving.begin(stream, partial(self._let_go, stream))
+        try:
+            for there in (*range(_PIECE, length, _PIECE), length):
+                await stream.fill(there)
+                if not self._arriving.fits(stream):
+                    raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "too many large requests wait; send it again in a moment")
+            return stream.take(length)
+        finally:
+            self._arriving.end(stream)
 
     async def _drop(self, stream: Stream, length: int) -> None:
         """Read a body that is too large without keeping it. Raises `_RefusedError` where it does not come."""
@@ -306,6 +344,11 @@ class Stream:
         self.sock = sock
         self._read = bytearray()
 
+    @property
+    def body(self) -> bytearray:
+        """What has been read."""
+        return self._read
+
     async def fill(self, size: int) -> None:
         """Read until so many bytes are there. `EOFError` when the client ends before that."""
         loop = asyncio.get_running_loop()
@@ -317,7 +360,8 @@ class Stream:
 
     def take(self, size: int) -> bytes:
         """The next bytes, which are there."""
-        taken = bytes(self._read[:size])
+        with memoryview(self._read) as read:  # copied once: it may be large
+            taken = bytes(read[:size])
         del self._read[:size]
         return taken
 

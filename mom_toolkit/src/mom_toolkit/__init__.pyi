@@ -40,6 +40,10 @@ from .explanation import (
 from .freshness import (
     stale_seconds as stale_seconds,
 )
+from .held_bytes import (
+    HeldBytes as HeldBytes,
+    Holder as Holder,
+)
 from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
