@@ -59,11 +59,13 @@ class Collector:
         self._on_progress = on_progress
         self._declared = {(plugin.name, scope): _Declared.of(units) for plugin in plugins.plugins for scope, units in plugin.fields.items()}
         self._last = _Listed((), ())
+        self.listed: Sequence[Guest] = ()
+        """The guests of the newest snapshot as the hypervisor listed them, in its order."""
 
     def snapshot(self, number: int, time: float, monotonic: float, host_properties: Mapping[str, Value]) -> tuple[Snapshot, list[Problem]]:
         """Everything that is known now, and what could not be read."""
         problems: list[Problem] = []
-        listed = self._list_guests(problems)
+        listed = self.listed = self._list_guests(problems)
         self._on_progress()
         host = Host(str(host_properties["name"]), self._host_fields(problems), host_properties)
         self._on_progress()

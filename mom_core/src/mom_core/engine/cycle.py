@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from mom_core.engine import control
 from mom_core.engine.claims import Claims
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
+from mom_core.engine.history import History
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Proposal, apply_revisions, review, signed
 from mom_core.engine.schedule import Tick
@@ -25,7 +25,7 @@ from mom_core.plugins.registry import PluginSet
 class Cycle:
     """The way of the data, with one set of plugins. Run from one thread only.
 
-    :param history: filled by this; its bound is what the configuration keeps
+    :param history: filled by this
     :param alerts: what plugins say is wrong, held from cycle to cycle
     :param on_report: called before the plugins have the report
     :param on_progress: called after each call of plugins
@@ -33,7 +33,7 @@ class Cycle:
 
     plugins: PluginSet
     ledger: Ledger
-    history: deque[Snapshot]
+    history: History
     enforce: bool
     clock: Clock
     stopping: threading.Event
@@ -76,7 +76,7 @@ class Cycle:
         self.on_progress()
         plugins = tuple(plugin.lane.report() for plugin in self.plugins.plugins)
         said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), of_ledger)
-        self.history.append(snapshot)
+        self.history.add(snapshot, self.collector.listed)
         report = Report(
             number=number,
             time=snapshot.time,
@@ -117,7 +117,7 @@ class Cycle:
     ) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
         """What evaluators want, what reviewers leave of it, and what they changed. What is only considered is added to that list."""
         plugins = self.plugins
-        arguments: dict[str, object] = {"snapshot": snapshot, "history": tuple(self.history)}
+        arguments: dict[str, object] = {"snapshot": snapshot, "history": self.history.samples()}
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in plugins.having(hook)], hook, problems):

@@ -7,7 +7,6 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -17,6 +16,7 @@ from mom_core.context import Service
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.cycle import Cycle
+from mom_core.engine.history import History
 from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Schedule, Tick
@@ -26,7 +26,7 @@ from mom_core.errors import AlreadyRunning, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
-from mom_core.model import Outcome, Report, Snapshot, Status
+from mom_core.model import Outcome, Report, Status
 from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
 
 LOG = logging.getLogger("mom.engine")
@@ -82,7 +82,7 @@ class Engine:
         self._lock = RunLock(config.run_directory, RESTORE_SECONDS)
         self._problems = ProblemLog()
         self._alerts = HeldAlerts()
-        self._history: deque[Snapshot] = deque(maxlen=config.history)
+        self._history = History(config.history)
         self._cycle: Cycle | None = None
         self._ledger: Ledger | None = None
         self._number = 0
@@ -312,7 +312,7 @@ class Engine:
             commit()
         self.config = config
         self._schedule.change(config.interval)
-        self._history = deque(self._history, maxlen=max(1, config.history - 1))
+        self._history.keep(max(1, config.history - 1))
         self._cycle = Cycle(
             plugins=rebuilt.plugins,
             ledger=self._ledger,
