@@ -100,7 +100,7 @@ class Machine:
             absent: dict[str, Value] = {spec.name: None for spec in self.plugin.mom_fields() if spec.scope == "host"}
             host = {**absent, **collected, "mem_available": 8192 * MIB, "mem_really_available": 1000 * MIB, "mem_free": 0, "cpu_count": 4}
             guests: dict[str, dict[str, Value]] = {"g": {"rss": (self.equal + self.own) * MIB, "balloon_max": None, "balloon_cur": None}}
-            result = self.policy.evaluate(snapshot(host=host, guests=guests), notes=self)
+            result = self.policy.evaluate(snapshot(host=host, guests=guests), notes=self.notes)
             assert list(result.errors) == []
             for identity, notes in result.notes.items():
                 self.notes.setdefault(identity, {}).update(notes)

@@ -6,23 +6,18 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from pydantic import TypeAdapter
 
 from mom_core import HOST_ID, MomError, Snapshot, StateError, StateFile, Value
 
-_NOTHING: Mapping[str, Any] = {}
 _ABSENCES = 60
 """Evaluations for which the notes on an absent guest are kept where its return can be told from a new start (five minutes at 5 s)."""
 
 
-class Notes(Protocol):
-    """Where an evaluation finds what earlier ones remembered."""
-
-    def of(self, identity: str) -> Mapping[str, Any]:
-        """The notes on an entity, by name."""
-
+Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What earlier evaluations remembered: by entity id, then by name."""
 
 Scalar = bool | int | float | str | None
 
@@ -54,17 +49,6 @@ def notes_after(notes: dict[str, KeptNotes], change: Any) -> dict[str, KeptNotes
         else:
             notes[identity] = kept
     return notes
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """Notes that do not change any more: those on an entity are replaced as a whole when one does."""
-
-    notes: Mapping[str, Mapping[str, Any]]
-
-    def of(self, identity: str) -> Mapping[str, Any]:
-        """The notes on an entity, by name."""
-        return self.notes.get(identity, _NOTHING)
 
 
 class NoteStore:
@@ -110,13 +94,9 @@ class NoteStore:
         self._incarnations = {str(identity): str(entry["incarnation"]) for identity, entry in entries.items()}
         self._notes, self._absent = notes, {}
 
-    def of(self, identity: str) -> Mapping[str, Any]:
-        """The notes on an entity, by name."""
-        return self._notes.get(identity, _NOTHING)
-
     def now(self) -> Notes:
-        """The notes as they are now, whatever becomes of them afterwards."""
-        return _Kept(dict(self._notes))
+        """The notes as they are now, whatever becomes of them afterwards: those on an entity are replaced as a whole when one changes."""
+        return dict(self._notes)
 
     def forget_gone(self, snapshot: Snapshot) -> None:
         """Before an evaluation: drop the notes on guests that are gone or were started anew."""

@@ -50,6 +50,8 @@ class Result:
     @cached_property
     def decisions(self) -> Sequence[Decision]:
         """What may be applied: the last request per control and entity, without those of guests of which a step failed."""
+        if not self.stopped:
+            return self._requests
         return tuple(decision for decision in self._requests if not self._is_lost(decision.entity.id))
 
     @cached_property

@@ -589,7 +589,7 @@ class Run:
         identity = entity.id if isinstance(entity, Guest) else HOST_ID
         notes = self.noted.setdefault(identity, {})
         if name not in notes:
-            kept = self.notes.of(identity) if self.notes is not None else {}
+            kept = {} if self.notes is None else self.notes.get(identity, {})
             if len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
                 raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}")
         notes[name] = value
@@ -603,9 +603,8 @@ class Run:
     def recalled(self, name: str) -> dict[str, Any_]:
         """What `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
         found: dict[str, Any_] = {}
-        if self.notes is not None:
-            of = self.notes.of
-            found = {guest.id: value for guest in self.guests.members if (value := of(guest.id).get(name)) is not None}
+        if self.notes:
+            found = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
         self._recalled[name] = found
         return found
 
@@ -617,7 +616,7 @@ class Run:
         if notes is not None and name in notes:
             found = notes[name]
         else:
-            found = self.notes.of(identity).get(name) if self.notes is not None else None
+            found = None if self.notes is None else self.notes.get(identity, {}).get(name)
         return default if found is None else found
 
 

@@ -62,7 +62,7 @@ class Shadow:
         if self._policy is None:
             return [self._problem(self._trouble)] if self._trouble else []
         self._notes.forget_gone(snapshot)
-        result = self._policy.evaluate(snapshot, history, self._notes)
+        result = self._policy.evaluate(snapshot, history, self._notes.now())
         self._notes.keep(result.notes, snapshot)
         found: list[Considered | Problem] = [Considered(result.decisions)]
         for fault in result.errors[:_SHOWN]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from mom_core import HOST_ID, Decision
 from mom_plugins_policy.cases.expected import Expected
@@ -12,20 +11,9 @@ from mom_plugins_policy.cases.model import Difference, PolicyTest
 from mom_plugins_policy.policy import Result
 
 
-class GivenNotes:
-    """Notes that a test gives."""
-
-    def __init__(self, notes: Mapping[str, Mapping[str, Any]]) -> None:
-        self._notes = notes
-
-    def of(self, identity: str) -> Mapping[str, Any]:
-        """The notes on an entity, by name."""
-        return self._notes.get(identity, {})
-
-
 def run_case(case: PolicyTest) -> tuple[Difference, ...]:
     """Evaluate, and compare with what is expected."""
-    result = case.policy.evaluate(case.taken, notes=GivenNotes(case.remembered))
+    result = case.policy.evaluate(case.taken, notes=case.remembered)
     return (*_compared(case, result), *_compared_errors(case, result), *_compared_notes(case, result))
 
 
