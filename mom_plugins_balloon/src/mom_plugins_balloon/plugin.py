@@ -60,7 +60,7 @@ from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
 from mom_plugins_balloon.states import Goal, MemoryState, Reserve, reserve_of
-from mom_plugins_balloon.told import OF_MEMORY, numbers
+from mom_plugins_balloon.told import OF_MEMORY
 from mom_plugins_balloon.told import told as _told
 from mom_toolkit import BalloonControl, PolicyTexts, Reservations, stale_seconds
 
@@ -444,7 +444,7 @@ class BalloonPlugin:
         :param holds: what holds of all promises in this snapshot
         """
         identity = guest.id
-        current, maximum, usable, age, swap_in, swap_out, total = numbers(guest.fields, OF_MEMORY)
+        current, maximum, usable, age, swap_in, swap_out, total = OF_MEMORY.of(guest)
         if current is None:
             return None
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
@@ -454,7 +454,7 @@ class BalloonPlugin:
             holds.get(identity),
             usable,
             age,
-            max(swap_in or 0.0, swap_out or 0.0),
+            max(swap_in or 0.0, swap_out or 0.0) if swap_in or swap_out else 0.0,
             total,
             self._sizes.overhead(identity, total, moment),
             self._sizes.largest_since(identity, moment),
@@ -474,8 +474,9 @@ class BalloonPlugin:
         request = self._requests.get(identity)
         if request is None or request.arrived:
             return size
-        low, high = sorted((request.began_at, request.target))
-        return OnItsWay(size) if low - self._tolerance() <= size <= high + self._tolerance() else size
+        began, target, tolerance = request.began_at, request.target, self._tolerance()
+        low, high = (began, target) if began < target else (target, began)
+        return OnItsWay(size) if low - tolerance <= size <= high + tolerance else size
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:

@@ -9,29 +9,7 @@ from operator import itemgetter
 from mom_core import Guest, Value, as_number
 from mom_plugins_balloon.limits import Memory
 
-
-def told(guest: Guest, current: float, obstacle: str) -> Memory:
-    """What the guest's present fields say.
-
-    :param current: its size in KiB
-    :param obstacle: why it is not to be shrunk; empty when it is
-    """
-    _, _, usable, age, swap_in, swap_out, total = numbers(guest.fields, OF_MEMORY)
-    swapping = max(swap_in or 0.0, swap_out or 0.0)
-    return Memory(current, usable=usable, statistics_age=age, swapping=swapping, total=total, obstacle=obstacle)
-
-
-OF_MEMORY = ("balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
-"""The fields of which a `Memory` is made."""
-
-
 _KNOWN_TYPES = frozenset({int, float, type(None)})
-
-
-def numbers(fields: Mapping[str, Value], names: Sequence[str]) -> Sequence[float | None]:
-    """Several fields at once, each as `as_number` gives it."""
-    values = tuple(map(fields.get, names))
-    return values if _KNOWN_TYPES.issuperset(map(type, values)) else tuple(map(as_number, values))  # type: ignore[return-value]  # numbers, or None
 
 
 def known_numbers(guests: Iterable[Guest], name: str) -> Sequence[float]:
@@ -48,6 +26,11 @@ class Several:
         self._names = names
         self._all: Callable[[Mapping[str, Value]], tuple[Value, ...]] = itemgetter(*names)
 
+    def of(self, guest: Guest) -> Sequence[float | None]:
+        """These fields of a guest, each as `as_number` gives it."""
+        values = self._row(guest.fields)
+        return values if _KNOWN_TYPES.issuperset(map(type, values)) else tuple(map(as_number, values))  # type: ignore[return-value]  # numbers, or None
+
     def of_all(self, guests: Iterable[Guest]) -> Sequence[Sequence[float | None]]:
         """These fields of several guests, in their order, each as `as_number` gives it: their types are looked at together."""
         rows = [self._row(guest.fields) for guest in guests]
@@ -60,3 +43,18 @@ class Several:
             return self._all(fields)  # of a guest that has all of them, in half the time
         except KeyError:
             return tuple(map(fields.get, self._names))
+
+
+OF_MEMORY = Several("balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
+"""The fields of which a `Memory` is made."""
+
+
+def told(guest: Guest, current: float, obstacle: str) -> Memory:
+    """What the guest's present fields say.
+
+    :param current: its size in KiB
+    :param obstacle: why it is not to be shrunk; empty when it is
+    """
+    _, _, usable, age, swap_in, swap_out, total = OF_MEMORY.of(guest)
+    swapping = max(swap_in or 0.0, swap_out or 0.0)
+    return Memory(current, usable=usable, statistics_age=age, swapping=swapping, total=total, obstacle=obstacle)
