@@ -327,9 +327,9 @@ BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 
 
 def _words() -> str:
-    from mom_plugins_policy.words.forms import SPECIAL_FORMS
-    from mom_plugins_policy.words.functions import BUILTINS, CALLABLES, OPERATORS
-    from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
+    from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
+    from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, OPERATORS
+    from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 
     spelled: dict[str, list[str]] = {}
     for operator, name in OPERATORS.items():
@@ -361,9 +361,9 @@ def _words() -> str:
 
 def _editors() -> dict[str, str]:
     """The grammars of editors, with the words that the language has now."""
-    from mom_plugins_policy.words.forms import SPECIAL_FORMS
-    from mom_plugins_policy.words.functions import BUILTINS, CALLABLES
-    from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
+    from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
+    from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES
+    from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 
     groups = {"if": SPECIAL_FORMS, "add": BUILTINS, "abs": CALLABLES, "Prop": [*ENTITY_METHODS, *DISK_METHODS]}
     found = {}

@@ -23,8 +23,8 @@ from mom_core import Declarations, Snapshot, Value
 from mom_core.testing import snapshot
 from mom_devkit import run_plugins
 from mom_plugins_policy import Policy
-from mom_plugins_policy.policy import Result
-from mom_plugins_policy.reasons import said
+from mom_plugins_policy.language.policy import Result
+from mom_plugins_policy.tools.reasons import said
 
 MIB = 1024
 GIB = 1024 * MIB

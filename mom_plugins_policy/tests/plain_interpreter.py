@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mom_core import HOST_ID, Guest, Host, Snapshot
-from mom_plugins_policy.syntax import Form, FormKind
-from mom_plugins_policy.words.forms import SPECIAL_FORMS
-from mom_plugins_policy.words.functions import BUILTINS, OPERATORS
-from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.language.syntax import Form, FormKind
+from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS
+from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 
 DEPTH = 200
 

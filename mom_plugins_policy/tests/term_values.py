@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mom_core import Guest, Snapshot
-from mom_plugins_policy.runtime import Guests, requested
+from mom_plugins_policy.language.runtime import Guests, requested
+from mom_plugins_policy.language.words.functions import FUNCTIONS
 from mom_plugins_policy.symbols.terms import Term
-from mom_plugins_policy.words.functions import FUNCTIONS
 
 _SINGLE: dict[str, Callable[[Any], Any]] = {"request": lambda value: value, "requested": requested}
 _NOT_GIVEN = object()

@@ -14,11 +14,12 @@ from policy_fixture import fixture
 from random_programs import program
 
 from mom_core import Guest, Host
-from mom_plugins_policy import Policy, PolicyError, analysis
-from mom_plugins_policy.analysis import Program
-from mom_plugins_policy.compiling import forms
-from mom_plugins_policy.reader import read
-from mom_plugins_policy.runtime import Disk, Function, Guests, Record
+from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy.language import analysis
+from mom_plugins_policy.language.analysis import Program
+from mom_plugins_policy.language.compiling import forms
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.runtime import Disk, Function, Guests, Record
 
 SNAPSHOT = fixture()
 LIMITS = {"recursion", "limit"}  # the plain interpreter knows of no limits

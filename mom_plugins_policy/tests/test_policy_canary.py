@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from mom_core import HOST_ID, Clock, Engine, Guest, MomError, Report, Scope, UnitError, load_config
-from mom_plugins_policy.canary import Choice, rank
-from mom_plugins_policy.policy import Policy
-from mom_plugins_policy.trace import DatedRun
-from mom_plugins_policy.trials import TriedPolicies
+from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.rollout.canary import Choice, rank
+from mom_plugins_policy.rollout.trials import TriedPolicies
+from mom_plugins_policy.tools.trace import DatedRun
 from mom_toolkit import Canary, CanaryPolicies, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts, ReasonedPolicies
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'

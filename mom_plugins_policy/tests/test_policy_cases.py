@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from policy_verbs import Done, mom_policy
 
 from mom_core import ConfigError, ControlSpec, Decision, Declarations, Entity, FieldSpec, Scope, Unit
-from mom_plugins_policy.cases import PolicyTest, cases_of, run_case
-from mom_plugins_policy.cases.expected import expected_value
-from mom_plugins_policy.snapshots import as_json, made_snapshot
+from mom_plugins_policy.tools.cases import PolicyTest, cases_of, run_case
+from mom_plugins_policy.tools.cases.expected import expected_value
+from mom_plugins_policy.tools.snapshots import as_json, made_snapshot
 
 DECLARED = Declarations(
     fields={

@@ -23,7 +23,8 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_plugins_policy import PolicyPlugin, versions
+from mom_plugins_policy import PolicyPlugin
+from mom_plugins_policy.rollout import versions
 from mom_toolkit import CanaryPolicies, CheckedPolicies, PolicyConflict, PolicyRefused, PolicyTexts
 
 DECLARED = Declarations(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_verbs import mom_policy
 
-from mom_plugins_policy.example import EXAMPLE
-from mom_plugins_policy.snapshots import as_json, made_snapshot, read_snapshot
+from mom_plugins_policy.tools.example import EXAMPLE
+from mom_plugins_policy.tools.snapshots import as_json, made_snapshot, read_snapshot
 
 SMALL = {"host": {"mem_free": 300}, "guests": {"vm1": {"balloon_cur": 100}, "vm2": {"balloon_cur": None}}}
 

@@ -22,9 +22,9 @@ from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Unit
 from mom_plugins_policy import Policy
 from mom_plugins_policy.cli.inputs import Given
 from mom_plugins_policy.cli.repl import Repl
-from mom_plugins_policy.example import EXAMPLE
-from mom_plugins_policy.session import ReplSession, is_complete
-from mom_plugins_policy.snapshots import made_snapshot
+from mom_plugins_policy.tools.example import EXAMPLE
+from mom_plugins_policy.tools.session import ReplSession, is_complete
+from mom_plugins_policy.tools.snapshots import made_snapshot
 
 DECLARED = Declarations(
     fields={

@@ -18,10 +18,10 @@ from random_programs import program
 from mom_core import Entity, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits
-from mom_plugins_policy.explain import Explanation, Missed, Reason, explain
-from mom_plugins_policy.policy import Result
-from mom_plugins_policy.runtime import show
-from mom_plugins_policy.trace import traced
+from mom_plugins_policy.language.policy import Result
+from mom_plugins_policy.language.runtime import show
+from mom_plugins_policy.tools.explain import Explanation, Missed, Reason, explain
+from mom_plugins_policy.tools.trace import traced
 
 SNAPSHOT = snapshot(
     host={"mem_free": 300, "mem_available": 1000},

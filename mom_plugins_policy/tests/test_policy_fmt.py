@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.formatter import WIDTH, formatted
-from mom_plugins_policy.reader import read
-from mom_plugins_policy.syntax import Form
-from mom_plugins_policy.tokens import comments, tokens
+from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.syntax import Form
+from mom_plugins_policy.language.tokens import comments, tokens
+from mom_plugins_policy.tools.formatter import WIDTH, formatted
 
 ROOT = Path(__file__).parents[2]
 POLICIES = sorted([*ROOT.glob("examples/policies/*.policy"), *ROOT.glob("mom_plugins_*/src/*/*.policy")])

@@ -16,9 +16,9 @@ from policy_fixture import fixture
 from mom_core import ConfigProblem, Snapshot, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits, sources
-from mom_plugins_policy.errors import KINDS
+from mom_plugins_policy.language.errors import KINDS
 from mom_plugins_policy.sources import read_policies
-from mom_plugins_policy.trace import traced
+from mom_plugins_policy.tools.trace import traced
 
 HOSTILE = {
     "shift": ("(<< 1 1000000000)", "range"),

@@ -21,17 +21,17 @@ from test_policy_symbols import random_snapshot
 
 from mom_core import Guest, MomError, Scope, Snapshot
 from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.words.vocabulary import FLOAT, Vocabulary
 from mom_plugins_policy.prove import proof
 from mom_plugins_policy.prove.attempts import Attempts, Bound
 from mom_plugins_policy.prove.encoding import Encoded, Encoding
 from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, prove, scope_of_control
 from mom_plugins_policy.prove.search import Reads, ViolationSearch, reads
 from mom_plugins_policy.prove.solver import Goal, Solver
-from mom_plugins_policy.reader import read
-from mom_plugins_policy.snapshots import as_json, made_snapshot
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, SymbolicRequest, Unsupported
 from mom_plugins_policy.symbols.terms import Term, Terms
-from mom_plugins_policy.symbols.vocabulary import FLOAT, Vocabulary
+from mom_plugins_policy.tools.snapshots import as_json, made_snapshot
 
 
 @pytest.fixture(autouse=True)

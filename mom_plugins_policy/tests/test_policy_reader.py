@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mom_plugins_policy import PolicyError, PolicyLimits
-from mom_plugins_policy.reader import read
-from mom_plugins_policy.syntax import Form, FormKind, written
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.syntax import Form, FormKind, written
 
 PIECES = [
     "(", ")", "[", "]", "{", "}", '"', "'", "\\", "#", "\n", "\r\n", " ", "\t", "\ufeff", "a", "a.b", "nil", "-", "+", "<=", "1", "0x1F",

@@ -17,10 +17,10 @@ from term_values import Unknowable, value_of
 from mom_core import Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy.language.words.ranges import CertainlyWrong, number_range
+from mom_plugins_policy.language.words.vocabulary import FLOAT, INFINITE, INT, NAN, NIL, STRING, Vocabulary
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
-from mom_plugins_policy.symbols.ranges import CertainlyWrong, number_range
 from mom_plugins_policy.symbols.terms import Terms
-from mom_plugins_policy.symbols.vocabulary import FLOAT, INFINITE, INT, NAN, NIL, STRING, Vocabulary
 
 CONTROLS = ("balloon_target", "k", "share")
 

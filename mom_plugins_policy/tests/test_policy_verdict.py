@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, Host, Value
-from mom_plugins_policy.verdict import (
+from mom_plugins_policy.rollout.verdict import (
     LEAST_CYCLES,
     RECENT_CYCLES,
     Cycle,

@@ -16,9 +16,10 @@ from random_programs import program
 
 from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Snapshot, Unit, Value
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy, PolicyError, trace
+from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.reasons import kept_to_be_told, said
+from mom_plugins_policy.tools import trace
+from mom_plugins_policy.tools.reasons import kept_to_be_told, said
 
 MIB = 1024
 SIZE = "balloon_target"

@@ -18,17 +18,17 @@ from mom_core import Declarations, FieldSpec, Scope, Severity, Unit
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.checks.names import survey
-from mom_plugins_policy.formatter import formatted
-from mom_plugins_policy.symbols.ranges import CertainlyWrong
+from mom_plugins_policy.language.syntax import Form, abridged
+from mom_plugins_policy.language.words import forms, methods
+from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, FormWord, Role
+from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, FunctionWord, covers
+from mom_plugins_policy.language.words.methods import ENTITY_METHODS, SETTERS, MethodWord
+from mom_plugins_policy.language.words.ranges import CertainlyWrong
+from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Measured, dimension_of_unit
+from mom_plugins_policy.language.words.vocabulary import FLOAT, INFINITE, INT, LIST, NAN, NIL, NUMBER, STRING, Vocabulary
 from mom_plugins_policy.symbols.terms import Term, Terms
-from mom_plugins_policy.symbols.vocabulary import FLOAT, INFINITE, INT, LIST, NAN, NIL, NUMBER, STRING, Vocabulary
-from mom_plugins_policy.syntax import Form, abridged
-from mom_plugins_policy.trace import Node, traced
-from mom_plugins_policy.words import forms, methods
-from mom_plugins_policy.words.forms import SPECIAL_FORMS, FormWord, Role
-from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, FunctionWord, covers
-from mom_plugins_policy.words.methods import ENTITY_METHODS, SETTERS, MethodWord
-from mom_plugins_policy.words.units import ANY, UNKNOWN, Measured, dimension_of_unit
+from mom_plugins_policy.tools.formatter import formatted
+from mom_plugins_policy.tools.trace import Node, traced
 
 WORDS = list(FUNCTIONS.values())
 COUNTS = (0, 1, 2, 3)

@@ -41,8 +41,8 @@ from mom_plugins_http.access import Peer, Right
 from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
-from mom_plugins_policy.explain import explain
-from mom_plugins_policy.formatter import formatted
+from mom_plugins_policy.tools.explain import explain
+from mom_plugins_policy.tools.formatter import formatted
 from mom_plugins_qemu.command_line import named_in
 from mom_plugins_qemu.description import DESCRIBING, Description, looked
 from mom_plugins_qemu.description import described as described_by_monitor

@@ -9,8 +9,8 @@ import pytest
 from mom_core import Snapshot, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy
-from mom_plugins_policy.policy import Result
-from mom_plugins_policy.reasons import said
+from mom_plugins_policy.language.policy import Result
+from mom_plugins_policy.tools.reasons import said
 
 MIB: Final = 1024
 GIB: Final = 1024 * MIB

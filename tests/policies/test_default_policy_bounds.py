@@ -14,7 +14,7 @@ from mom_core import Declarations, Scope
 from mom_plugins_policy import Policy
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, growth_bound, prove, scope_of_control
-from mom_plugins_policy.snapshots import as_json, made_snapshot
+from mom_plugins_policy.tools.snapshots import as_json, made_snapshot
 
 ROOT = Path(__file__).parents[2]
 POLICIES = sorted([*ROOT.glob("mom_plugins_*/src/*/*.policy"), *ROOT.glob("examples/policies/*.policy")])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mom_cli import declarations_of
-from mom_plugins_policy.cases import PolicyTest, read_cases, run_case
+from mom_plugins_policy.tools.cases import PolicyTest, read_cases, run_case
 
 FOLDER = Path(__file__).parents[2] / "examples/policies"
 CASES = [case for path in sorted(FOLDER.glob("tests/*.yaml")) for case in read_cases(path, declarations_of())]

@@ -11,14 +11,14 @@ import pytest
 
 from mom_cli import declarations_of
 from mom_core.cli.frame import run
-from mom_plugins_policy.cases import cases_of, run_case
 from mom_plugins_policy.cli.inputs import with_fields_of
 from mom_plugins_policy.cli.values import written_value
-from mom_plugins_policy.errors import KINDS
-from mom_plugins_policy.example import EXAMPLE
-from mom_plugins_policy.reader import read
-from mom_plugins_policy.session import ReplSession
-from mom_plugins_policy.snapshots import made_snapshot
+from mom_plugins_policy.language.errors import KINDS
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.tools.cases import cases_of, run_case
+from mom_plugins_policy.tools.example import EXAMPLE
+from mom_plugins_policy.tools.session import ReplSession
+from mom_plugins_policy.tools.snapshots import made_snapshot
 
 DECLARED = declarations_of()
 DOCS = Path(__file__).parents[2] / "docs"

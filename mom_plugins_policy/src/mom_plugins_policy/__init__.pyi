@@ -1,14 +1,14 @@
-from .errors import (
+from .language.errors import (
     Fault as Fault,
     PolicyError as PolicyError,
 )
-from .limits import (
+from .language.limits import (
     PolicyLimits as PolicyLimits,
 )
 from .plugin import (
     PolicyPlugin as PolicyPlugin,
 )
-from .policy import (
+from .language.policy import (
     Policy as Policy,
     Result as Result,
 )

@@ -6,18 +6,16 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
 from mom_core import HOST_ID, MomError, Snapshot, StateError, StateFile, Value
+from mom_plugins_policy.language.runtime import Notes
 
 _ABSENCES = 60
 """Evaluations for which the notes on an absent guest are kept where its return can be told from a new start (five minutes at 5 s)."""
 
-
-Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""What earlier evaluations remembered: by entity id, then by name."""
 
 Scalar = bool | int | float | str | None
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,16 +29,16 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_policy.canary import SHARE_OF_TIME, CanaryRun, Decided
-from mom_plugins_policy.errors import Fault, PolicyError
-from mom_plugins_policy.in_force import DEFAULT, ChangeFiles, Read, where_from
-from mom_plugins_policy.limits import PolicyLimits
+from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
-from mom_plugins_policy.policy import Policy, Result
-from mom_plugins_policy.shadow import Shadow
+from mom_plugins_policy.rollout.canary import SHARE_OF_TIME, CanaryRun, Decided
+from mom_plugins_policy.rollout.in_force import DEFAULT, ChangeFiles, Read, where_from
+from mom_plugins_policy.rollout.shadow import Shadow
+from mom_plugins_policy.rollout.trials import NOTED, Evaluated, TriedPolicies, Trying
+from mom_plugins_policy.rollout.versions import KEPT_VERSIONS, OVERLAY
 from mom_plugins_policy.sources import read_policies
-from mom_plugins_policy.trials import NOTED, Evaluated, TriedPolicies, Trying
-from mom_plugins_policy.versions import KEPT_VERSIONS, OVERLAY
 from mom_toolkit import (
     CanaryPolicies,
     CanaryState,
@@ -49,9 +49,6 @@ from mom_toolkit import (
     PolicyTexts,
     ReasonedPolicies,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _DEFAULT = PolicyLimits()
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")

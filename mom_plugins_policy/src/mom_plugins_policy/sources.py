@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mom_core import ConfigProblem, printable, untrusted
-from mom_plugins_policy.limits import PolicyLimits
+from mom_plugins_policy.language.limits import PolicyLimits
 
 SUFFIX = ".policy"
 SINGLE = "50_main_"

@@ -8,11 +8,11 @@ from mom_core import Declarations, Severity
 from mom_plugins_policy.checks.names import Names, remarks_on_names, survey
 from mom_plugins_policy.checks.remarks import RULES, Remark, Rule, refused
 from mom_plugins_policy.checks.watcher import Watcher
-from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
-from mom_plugins_policy.policy import Policy
-from mom_plugins_policy.reader import read
-from mom_plugins_policy.syntax import Form
+from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
+from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.syntax import Form
 
 __all__ = ["RULES", "Remark", "Rule", "check", "check_policy"]
 

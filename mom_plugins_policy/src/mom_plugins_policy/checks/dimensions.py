@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mom_plugins_policy.language.words.functions import FUNCTIONS
+from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, Measured, dimension_of_unit, joined
+from mom_plugins_policy.language.words.vocabulary import Vocabulary
 from mom_plugins_policy.symbols.terms import Term, scope_of
-from mom_plugins_policy.symbols.vocabulary import Vocabulary
-from mom_plugins_policy.words.functions import FUNCTIONS
-from mom_plugins_policy.words.units import ANY, UNKNOWN, Dimension, Measured, dimension_of_unit, joined
 
 
 class Dimensions:

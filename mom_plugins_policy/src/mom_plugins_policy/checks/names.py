@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mom_plugins_policy.checks.remarks import Remark, remark
-from mom_plugins_policy.syntax import Form, FormKind
-from mom_plugins_policy.words.forms import EXTENSIONS, SPECIAL_FORMS, WORDS, Roles
-from mom_plugins_policy.words.functions import PREDEFINED
+from mom_plugins_policy.language.syntax import Form, FormKind
+from mom_plugins_policy.language.words.forms import EXTENSIONS, SPECIAL_FORMS, WORDS, Roles
+from mom_plugins_policy.language.words.functions import PREDEFINED
 
 _BINDING = frozenset({"defvar", "let", "with", "def", "defun"})
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mom_core import Severity, Source
-from mom_plugins_policy.errors import Fault
-from mom_plugins_policy.syntax import Form
+from mom_plugins_policy.language.errors import Fault
+from mom_plugins_policy.language.syntax import Form
 
 
 class Rule(NamedTuple):

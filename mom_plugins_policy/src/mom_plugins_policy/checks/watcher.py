@@ -9,18 +9,18 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity, Unit, printable
-from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.checks.dimensions import Dimensions
 from mom_plugins_policy.checks.remarks import Remark, remark
+from mom_plugins_policy.language.analysis import Definition, Program
+from mom_plugins_policy.language.syntax import Form, FormKind, abridged
+from mom_plugins_policy.language.words.forms import WORDS
+from mom_plugins_policy.language.words.functions import FUNCTIONS, FunctionWord
+from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written
+from mom_plugins_policy.language.words.vocabulary import ANY as ANY_TYPE
+from mom_plugins_policy.language.words.vocabulary import NIL, Vocabulary
 from mom_plugins_policy.symbols.contradictions import contradictory
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import Term, scope_of
-from mom_plugins_policy.symbols.vocabulary import ANY as ANY_TYPE
-from mom_plugins_policy.symbols.vocabulary import NIL, Vocabulary
-from mom_plugins_policy.syntax import Form, FormKind, abridged
-from mom_plugins_policy.words.forms import WORDS
-from mom_plugins_policy.words.functions import FUNCTIONS, FunctionWord
-from mom_plugins_policy.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written
 
 _STEPS: Final = 12_000  # forms evaluated: some tenths of a second
 _OF_VALUES: Final = frozenset(

@@ -13,7 +13,7 @@ import click
 from mom_core import Guest, Host, MomError, Scope, Severity, Snapshot, Unit, printable
 from mom_plugins_policy.checks import Remark, check, counted
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies, json_option
-from mom_plugins_policy.excerpts import excerpt, located
+from mom_plugins_policy.tools.excerpts import excerpt, located
 
 if TYPE_CHECKING:
     from mom_plugins_policy.prove.proof import ProofResult
@@ -170,7 +170,7 @@ def _prove(
 
 def _show_results(control: str, results: Sequence[ProofResult], given: Given) -> None:
     from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED, ProofAnswer
-    from mom_plugins_policy.snapshots import as_json
+    from mom_plugins_policy.tools.snapshots import as_json
 
     for result in results:
         click.echo(f"{control} {result.bound}: {'does not hold' if result.answer is ProofAnswer.VIOLATED else result.answer}")
@@ -228,7 +228,7 @@ def _number(value: object, unit: str) -> str:
 
 def _results_as_json(control: str, results: Sequence[ProofResult]) -> dict[str, Any]:
     from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED
-    from mom_plugins_policy.snapshots import as_json
+    from mom_plugins_policy.tools.snapshots import as_json
 
     found: list[dict[str, Any]] = []
     for result in results:

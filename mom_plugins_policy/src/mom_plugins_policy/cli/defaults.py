@@ -11,8 +11,8 @@ from mom_cli import declarations_of
 from mom_core import MomError, print_text
 from mom_plugins_policy.cli.inputs import config_option, configured, json_option
 from mom_plugins_policy.cli.values import table
-from mom_plugins_policy.snapshots import did_you_mean
-from mom_plugins_policy.tokens import comments
+from mom_plugins_policy.language.tokens import comments
+from mom_plugins_policy.tools.snapshots import did_you_mean
 
 
 @click.command("defaults")

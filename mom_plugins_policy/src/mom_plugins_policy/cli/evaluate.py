@@ -21,8 +21,8 @@ from mom_plugins_policy.cli.inputs import (
     snapshot_options,
 )
 from mom_plugins_policy.cli.values import decision_rows, plain_decision, plain_fault, plain_value, table, written_value
-from mom_plugins_policy.policy import Policy, Result
-from mom_plugins_policy.syntax import Form, abridged
+from mom_plugins_policy.language.policy import Policy, Result
+from mom_plugins_policy.language.syntax import Form, abridged
 
 EXPRESSION = "~expression"
 """The name of a policy that the command line holds. It sorts behind the names of policies in files, so that it can use what they define."""

@@ -23,10 +23,10 @@ from mom_plugins_policy.cli.inputs import (
     snapshot_options,
 )
 from mom_plugins_policy.cli.values import amount, plain_fault, plain_value, written_value
-from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.excerpts import located
-from mom_plugins_policy.explain import UNKNOWN, Condition, ControlRequest, Explanation, Missed, Reason, explain
-from mom_plugins_policy.snapshots import did_you_mean
+from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.tools.excerpts import located
+from mom_plugins_policy.tools.explain import UNKNOWN, Condition, ControlRequest, Explanation, Missed, Reason, explain
+from mom_plugins_policy.tools.snapshots import did_you_mean
 
 
 @click.command("explain")

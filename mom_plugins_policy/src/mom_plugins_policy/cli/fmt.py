@@ -13,11 +13,11 @@ import click
 
 from mom_core import ConfigError, ConfigProblem, print_text, printable
 from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO
-from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.excerpts import told
-from mom_plugins_policy.formatter import formatted
-from mom_plugins_policy.limits import DEFAULT_LIMITS
+from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.limits import DEFAULT_LIMITS
 from mom_plugins_policy.sources import policy_files, text_of
+from mom_plugins_policy.tools.excerpts import told
+from mom_plugins_policy.tools.formatter import formatted
 
 _LONGEST = 4 * DEFAULT_LIMITS.text
 _HINT = "a policy is a text file"

@@ -29,11 +29,11 @@ from mom_core import (
     print_prose,
     printable,
 )
-from mom_plugins_policy.errors import Fault, PolicyError
-from mom_plugins_policy.excerpts import told
-from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
-from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
+from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.sources import read_paths, read_policies, with_defaults
+from mom_plugins_policy.tools.excerpts import told
 from mom_toolkit import NotRunning, RunningPolicies
 
 if TYPE_CHECKING:
@@ -219,14 +219,14 @@ def given_snapshot(path: Path | None, config_path: str | None, declarations: Dec
 
     :raises ConfigError: with all that is wrong with the file
     """
-    from mom_plugins_policy.snapshots import made_snapshot, read_snapshot, undeclared
+    from mom_plugins_policy.tools.snapshots import made_snapshot, read_snapshot, undeclared
 
     if path is not None and live:
         raise click.UsageError("--snapshot and --live exclude each other")
     if live:
         return live_snapshot(config_path)
     if path is None:
-        from mom_plugins_policy.example import EXAMPLE
+        from mom_plugins_policy.tools.example import EXAMPLE
 
         return made_snapshot(EXAMPLE, "example")
     taken = read_snapshot(path)

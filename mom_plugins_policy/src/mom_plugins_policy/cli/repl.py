@@ -26,13 +26,13 @@ from mom_plugins_policy.cli.inputs import (
     with_fields_of,
 )
 from mom_plugins_policy.cli.values import decision_rows, table, written_value
-from mom_plugins_policy.excerpts import located, told
-from mom_plugins_policy.session import InputResult, ReplSession, is_complete
-from mom_plugins_policy.snapshots import did_you_mean, read_snapshot, undeclared
+from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, OPERATORS, PREDEFINED
+from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 from mom_plugins_policy.sources import read_paths
-from mom_plugins_policy.words.forms import SPECIAL_FORMS
-from mom_plugins_policy.words.functions import BUILTINS, CALLABLES, OPERATORS, PREDEFINED
-from mom_plugins_policy.words.methods import ENTITY_METHODS
+from mom_plugins_policy.tools.excerpts import located, told
+from mom_plugins_policy.tools.session import InputResult, ReplSession, is_complete
+from mom_plugins_policy.tools.snapshots import did_you_mean, read_snapshot, undeclared
 
 HISTORY_LINES: Final = 1000
 _DELIMITERS: Final = " \t\n()[]{}\"'#"

@@ -7,7 +7,7 @@ import json
 import click
 
 from mom_plugins_policy.cli.inputs import config_option, live_snapshot
-from mom_plugins_policy.snapshots import as_json, made_snapshot
+from mom_plugins_policy.tools.snapshots import as_json, made_snapshot
 
 
 @click.command("snapshot")
@@ -19,7 +19,7 @@ def snapshot_command(example: bool, config_path: str | None) -> None:
     It takes a second, as rates need two samples. Nothing is changed on the host.
     """
     if example:
-        from mom_plugins_policy.example import EXAMPLE
+        from mom_plugins_policy.tools.example import EXAMPLE
 
         taken = made_snapshot(EXAMPLE, "example")
     else:

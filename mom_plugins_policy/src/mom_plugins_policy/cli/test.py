@@ -15,8 +15,8 @@ import click
 
 from mom_cli import declarations_of
 from mom_core import ConfigError, ConfigProblem, brief, print_prose, printable
-from mom_plugins_policy.cases import PolicyTest, PolicyTestResult, read_cases, run_case
 from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO, config_option, configured, json_option, limits_of
+from mom_plugins_policy.tools.cases import PolicyTest, PolicyTestResult, read_cases, run_case
 
 _SUFFIXES: Final = (".yaml", ".yml")
 

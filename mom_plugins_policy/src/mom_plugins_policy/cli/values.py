@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mom_core import Decision, Guest, Host, Value, printable
-from mom_plugins_policy.errors import Fault
-from mom_plugins_policy.runtime import Disk, Guests, show
-from mom_plugins_policy.syntax import written_string
+from mom_plugins_policy.language.errors import Fault
+from mom_plugins_policy.language.runtime import Disk, Guests, show
+from mom_plugins_policy.language.syntax import written_string
 
 
 def written_value(value: Any) -> str:

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
-from mom_plugins_policy.analysis import Definition, Program
+from mom_plugins_policy.language.analysis import Definition, Program
+from mom_plugins_policy.language.syntax import Form, FormKind
+from mom_plugins_policy.language.words.vocabulary import FINITE, Vocabulary
 from mom_plugins_policy.symbols.machine import Effects, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import Term
-from mom_plugins_policy.symbols.vocabulary import FINITE, Vocabulary
-from mom_plugins_policy.syntax import Form, FormKind
 
 ROUNDING_KIB = 1
 """By how much more than its step took a guest may get: what is shared out in fractions is rounded."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mom_core import HOST_ID, Decision, Scope, Snapshot
-from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.prove.accounts import ROUNDING_KIB
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
+from mom_plugins_policy.language.words.vocabulary import FINITE, INFINITE, INT, NAN, NIL, NUMBER, STRING
 from mom_plugins_policy.symbols.terms import Term, Terms, is_boolean, truth_of
-from mom_plugins_policy.symbols.vocabulary import FINITE, INFINITE, INT, NAN, NIL, NUMBER, STRING
 
 _RELATIVE: Final = Fraction(1, 1 << 53)
 _TINY: Final = Fraction(1, 1 << 1075)

@@ -10,18 +10,18 @@ from enum import StrEnum
 from fractions import Fraction
 
 from mom_core import Declarations, MomError, Scope, Snapshot, Unit, printable
-from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.syntax import Form, FormKind
+from mom_plugins_policy.language.words.vocabulary import Vocabulary
 from mom_plugins_policy.prove.accounts import ROUNDING_KIB, AccountedEvaluator, accounts_of
 from mom_plugins_policy.prove.attempts import Attempts, Bound, GrowthAttempts, Violation, is_whole
 from mom_plugins_policy.prove.encoding import Encoded, Encoding, both, implied
 from mom_plugins_policy.prove.search import ViolationSearch, reads
 from mom_plugins_policy.prove.solver import Goal, OutOfTime, Solver
-from mom_plugins_policy.reader import read
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import Term
-from mom_plugins_policy.symbols.vocabulary import Vocabulary
-from mom_plugins_policy.syntax import Form, FormKind
 
 INVARIANTS = {
     Scope.GUEST: (

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from mom_core import ConfigError, Scope, Snapshot, Value
 from mom_core.testing import snapshot
+from mom_plugins_policy.language.syntax import Form, FormKind
+from mom_plugins_policy.language.words.vocabulary import FINITE, FLOAT, LARGEST, LIST, STRING, Shape, Vocabulary
 from mom_plugins_policy.prove.attempts import Attempt, Attempts, Violation
-from mom_plugins_policy.snapshots import as_json, made_snapshot
 from mom_plugins_policy.symbols.terms import Term, Terms, scope_of
-from mom_plugins_policy.symbols.vocabulary import FINITE, FLOAT, LARGEST, LIST, STRING, Shape, Vocabulary
-from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.tools.snapshots import as_json, made_snapshot
 
 _GUESTS = ("vm1", "vm2", "vm3")
 _KEPT = 16  # candidates from which others are made

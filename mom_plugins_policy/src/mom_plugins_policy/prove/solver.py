@@ -10,10 +10,10 @@ from typing import Final
 
 import z3
 
+from mom_plugins_policy.language.words.vocabulary import INT, NUMBER
 from mom_plugins_policy.prove.encoding import FALSE, Encoding, both, either, implied, no
 from mom_plugins_policy.symbols.machine import SymbolicRequest
 from mom_plugins_policy.symbols.terms import Term
-from mom_plugins_policy.symbols.vocabulary import INT, NUMBER
 
 _PER_SECOND: Final = 1_000_000  # z3's units of work in a second or less: they are the same on a busy machine
 _PATIENCE: Final = 10  # how much longer than that an answer may take by the clock, should a unit of work be a large one

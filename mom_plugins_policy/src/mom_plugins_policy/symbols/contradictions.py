@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from mom_plugins_policy.language.words.vocabulary import NIL, NUMBER
 from mom_plugins_policy.symbols.terms import Term, Terms, truth_of
-from mom_plugins_policy.symbols.vocabulary import NIL, NUMBER
 
 _MOST: Final = 64  # cases
 _DEPTH: Final = 60  # terms inside each other

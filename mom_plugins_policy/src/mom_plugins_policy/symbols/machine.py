@@ -15,16 +15,16 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, NamedTuple, TypeAlias
 
-from mom_plugins_policy.analysis import Definition, Program
-from mom_plugins_policy.symbols.ranges import CertainlyWrong
+from mom_plugins_policy.language.analysis import Definition, Program
+from mom_plugins_policy.language.syntax import Form, FormKind
+from mom_plugins_policy.language.words import methods
+from mom_plugins_policy.language.words.forms import DEFINING, FormWord, covers
+from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
+from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.language.words.ranges import CertainlyWrong
+from mom_plugins_policy.language.words.vocabulary import DATA, ENTITY, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
+from mom_plugins_policy.language.words.word import Word
 from mom_plugins_policy.symbols.terms import Constant, Term, Terms, scope_of, truth_of
-from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
-from mom_plugins_policy.syntax import Form, FormKind
-from mom_plugins_policy.words import methods
-from mom_plugins_policy.words.forms import DEFINING, FormWord, covers
-from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
-from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
-from mom_plugins_policy.words.word import Word
 
 _DEPTH = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
 _CALLS = 12  # calls of one function inside each other

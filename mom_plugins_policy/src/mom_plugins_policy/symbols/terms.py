@@ -13,8 +13,9 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from mom_core import Scope
-from mom_plugins_policy.symbols.ranges import LARGE, Bound, CertainlyWrong, comparable, least, limited, most
-from mom_plugins_policy.symbols.vocabulary import (
+from mom_plugins_policy.language.words.functions import CALLABLES, FUNCTIONS, FunctionWord, covers
+from mom_plugins_policy.language.words.ranges import LARGE, Bound, CertainlyWrong, comparable, least, limited, most
+from mom_plugins_policy.language.words.vocabulary import (
     ANY,
     DATA,
     ENTITY,
@@ -32,7 +33,6 @@ from mom_plugins_policy.symbols.vocabulary import (
     UNBOUND,
     Vocabulary,
 )
-from mom_plugins_policy.words.functions import CALLABLES, FUNCTIONS, FunctionWord, covers
 
 Constant: TypeAlias = "None | bool | int | float | str"
 

@@ -1,0 +1,460 @@
+"""What can be known about a whole program before it is compiled: its names, its functions, who calls whom, and what is wrong at load.
+
+Variables are dynamically scoped, so a function sees its callers' names. A function that is compiled into its caller (inlined) sees
+them as plain local variables. A function that stands by itself (recursive, defined under a condition, or too large to be repeated)
+reaches them through shared cells; the names for which that is needed are `Program.shared`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import count
+from operator import or_
+
+from mom_plugins_policy.language.errors import Fault
+from mom_plugins_policy.language.syntax import Form, FormKind, SourceText
+from mom_plugins_policy.language.words.forms import DEFINING, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded
+from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
+from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.language.words.word import Word
+
+_METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
+_VALUE, _BODY, _BRANCH, _STEP = Role.VALUE, Role.BODY, Role.BRANCH, Role.STEP  # asked for at each form: an enumeration takes its time
+_NOT_PLAIN = frozenset(name for name, word in SPECIAL_FORMS.items() if not word.plain)
+_STATIC_DEPTH = 8  # a definition deeper inside blocks than this counts as conditional
+_INLINE_SIZES = (4000, 400, 80, 15, 0)  # largest function to be repeated at its calls; the first that keeps the program small is used
+
+
+@dataclass(eq=False, slots=True)
+class Definition:
+    """One `def`: its parameters and body, and what its body does by itself, without the functions that it calls."""
+
+    form: Form
+    name: str
+    parameters: tuple[str, ...]
+    body: Form
+    number: int
+    unconditional: bool
+    size: int
+    calls: Counter[str] = field(default_factory=Counter)
+    assigned: set[str] = field(default_factory=set)
+    free: set[str] = field(default_factory=set)
+    inline: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class Program:
+    """All texts as one program, and what is known about it."""
+
+    texts: Sequence[SourceText]
+    forms: Sequence[Form]
+    bound: set[str] = field(default_factory=set)
+    """Names that something binds: `let`, `defvar`, `with`, parameters."""
+    assigned: set[str] = field(default_factory=set)
+    """Names that `set` assigns somewhere."""
+    definitions: dict[str, list[Definition]] = field(default_factory=dict)
+    callables: bool = False
+    """Whether a variable may ever hold something callable."""
+    lists: bool = False
+    """Whether the program may go on computing with a list that it has built."""
+    shared: set[str] = field(default_factory=set)
+    """Names that functions standing by themselves read or assign without binding them."""
+    faults: list[Fault] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    """Calls of functions outside of all functions."""
+    size: int = 0
+    roles: dict[int, Roles] = field(default_factory=dict)
+    """By a form's index: what the parts of a special form are to it. None of one that is not built as it has to be."""
+    words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
+    """What a list may begin with, if no variable has the name: the words of the language, but for extensions that the program defines."""
+
+    def functions(self) -> Iterator[Definition]:
+        """All definitions."""
+        for several in self.definitions.values():
+            yield from several
+
+    def assigned_by_calling(self, names: Sequence[str]) -> set[str]:
+        """The names that these functions, and those that they call, assign."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for definition in self.definitions.get(name, ()):
+                found |= definition.assigned
+                todo.extend(definition.calls)
+        return found
+
+
+def fault(form: Form, kind: str, message: str) -> Fault:
+    """A fault at a form's position."""
+    name, line, column = form.source
+    return Fault(kind, name, line, column, message)
+
+
+def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
+    """Everything in `Program`, in time proportional to the program."""
+    words = WORDS
+    survey = _Survey(texts, forms, words, everything=False)
+    if survey.extended:
+        forms, words = _with_extensions(survey.program)
+        survey = _Survey(texts, forms, words, everything=False)
+    program = survey.program
+    if program.callables and not program.bound.isdisjoint(_NOT_PLAIN):
+        # A variable may turn a special form into an ordinary call: its names and lists are then evaluated like arguments.
+        program = _Survey(texts, forms, words, everything=True).program
+    _choose_inlining(program)
+    return program
+
+
+def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
+    """A program in which extensions of the language are named somewhere: its forms, expanded, and the words that are not its own.
+
+    A function of an extension's name may be called before its definition is evaluated, so one anywhere is enough.
+    """
+    own: set[str] = set()
+    todo = list(program.forms)
+    while todo:
+        form = todo.pop()
+        todo.extend(form.items)
+        if len(form.items) > 1 and form.items[0].name in DEFINING:
+            own.add(form.items[1].name)
+    if program.callables:
+        # A variable of that name may hold something that can be called, and the head of a list is expanded before that is known.
+        own |= program.bound.intersection(SPECIAL_FORMS)
+    words = {name: word for name, word in WORDS.items() if not word.extension or name not in own}
+    return expanded(program.forms, words), words
+
+
+def _may_be_callable(name: str) -> bool:
+    """Whether the value of a variable or attribute can be called."""
+    if "." not in name:
+        return name in CALLABLES or name in _METHODS
+    first, *rest = name.split(".")
+    return first in CALLABLES or not _METHODS.isdisjoint((first, *rest))
+
+
+class _Bound:
+    """The names that are bound around a form in its function: the first so many of one list of them, and those around these.
+
+    A `let` of thousands of pairs has as many different such sets, as each value sees the names before its own; they share one list.
+    """
+
+    __slots__ = ("_around", "_before", "_places")
+
+    def __init__(self, places: Mapping[str, int], before: int, around: _Bound | None) -> None:
+        self._places = places
+        self._before = before
+        self._around = around
+
+    def __contains__(self, name: str) -> bool:
+        here: _Bound | None = self
+        while here is not None:
+            if here._places.get(name, here._before) < here._before:
+                return True
+            here = here._around
+        return False
+
+
+_NOTHING_BOUND = _Bound({}, 0, None)
+
+
+class _Survey:
+    """One walk over all forms, in evaluation order, without recursion."""
+
+    def __init__(self, texts: Sequence[SourceText], forms: Sequence[Form], words: Mapping[str, Word], *, everything: bool) -> None:
+        self.program = Program(texts, forms, words=words)
+        self.everything = everything
+        self.extended = False
+        """Whether the program has a word that is an extension, or a function of such a name."""
+        self.suspicions: list[tuple[str, Fault]] = []
+        self.visited: set[tuple[int, int]] = set()
+        self.numbers = count()
+        self.listing: set[str] = set()
+        """Functions of which the value may be a list that they build."""
+        self.used: set[str] = set()
+        """Functions of which the value is used."""
+        self.passed_on: dict[str, set[str]] = {}
+        """By name: the functions of which the value is the function's."""
+        # (form, owner, dropped: its value goes nowhere, or with None to where the function is called, level: >= 0 while unconditional,
+        # bound: names bound around it in its function)
+        self.todo: list[tuple[Form, Definition | None, bool | None, int, _Bound]] = []
+        self.todo.extend((form, None, True, 0, _NOTHING_BOUND) for form in reversed(forms))
+        while self.todo:
+            self._visit(*self.todo.pop())
+        self._follow_lists()
+        # A head that is a variable somewhere may be no special form: such a form is judged when it is evaluated.
+        self.program.faults = [found for head, found in self.suspicions if head not in self.program.bound]
+
+    def _follow_lists(self) -> None:
+        """A list that functions build is one to compute with only where one of them is called for its value."""
+        todo = list(self.used)
+        while todo and not self.program.lists:
+            name = todo.pop()
+            self.program.lists = name in self.listing
+            todo.extend(self.passed_on.pop(name, ()))
+
+    def _visit(self, form: Form, owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
+        program = self.program
+        if self.everything:
+            # Each form once per function: that its parts are evaluated in two ways must not double them at each level.
+            key = (form.index, -1 if owner is None else owner.number)
+            if key in self.visited:
+                return
+            self.visited.add(key)
+            bound = _NOTHING_BOUND
+        program.size += 1
+        if owner is not None:
+            owner.size += 1
+        if form.kind is FormKind.NAME:
+            self._name(form.name, owner, bound)
+            if _may_be_callable(form.name):
+                program.callables = True
+            return
+        if form.kind is FormKind.BLOCK:
+            self._body(form.items, owner, dropped, level + 1, bound)
+            return
+        if form.kind is not FormKind.LIST or not form.items:
+            return
+        head = form.items[0]
+        arguments = form.items[1:]
+        if head.kind is not FormKind.NAME:
+            if head.kind is FormKind.OPERATOR:
+                self._all(arguments, owner, bound)
+            return
+        self._name(head.name, owner, bound)
+        word = program.words.get(head.name)
+        if isinstance(word, FormWord) and word.takes(len(arguments)):
+            roles = word.roles(form)
+            if word.flaws is not None:
+                self.suspicions.extend((head.name, fault(at, "malformed", why)) for at, why in word.flaws(form, roles))
+            if word.extension:
+                self.extended = True
+            if roles is not None:
+                program.roles[form.index] = roles
+                self._special(form, roles, owner, dropped, level, bound)
+            if word.expansion is not None or (self.everything and not word.plain):
+                self._all(arguments, owner, bound)
+            return
+        if word is not None and word.extension:
+            self.extended = True
+        if word is None:
+            self._call(head.name, owner, dropped)
+        self._all(arguments, owner, bound)
+
+    def _call(self, name: str, owner: Definition | None, dropped: bool | None) -> None:
+        (self.program.calls if owner is None else owner.calls)[name] += 1
+        if dropped is False:
+            self.used.add(name)
+        elif dropped is None and owner is not None:
+            self.passed_on.setdefault(owner.name, set()).add(name)
+
+    def _name(self, name: str, owner: Definition | None, bound: _Bound) -> None:
+        first = name.partition(".")[0]
+        if owner is not None and first not in bound:
+            owner.free.add(first)
+
+    def _all(self, forms: Sequence[Form], owner: Definition | None, bound: _Bound) -> None:
+        self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
+
+    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
+        level = level if 0 < level <= _STATIC_DEPTH else -1
+        last = len(forms) - 1
+        for place in range(last, -1, -1):
+            self.todo.append((forms[place], owner, dropped if place == last else True, level, bound))
+
+    def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
+        """A special form: what its parts are to it."""
+        parts, kinds, bindings, scope, assigned, defined = roles
+        names = [binding.name.name for binding in bindings]
+        self.program.bound.update(names)
+        if defined is not None:
+            self._def(form, roles, defined.name, owner, level)
+            return
+        if assigned:
+            self.program.assigned.add(assigned)
+            if owner is not None:
+                owner.assigned.add(assigned)
+            self._name(assigned, owner, bound)
+        places: dict[str, int] = {}
+        if scope:
+            for place, name in enumerate(names):
+                places.setdefault(name, place)
+        elif names and owner is not None:
+            owner.free.update(name for name in names if name not in bound)  # bound only from here on, and perhaps not at all
+        deeper = level + 1 if not scope and 0 <= level < _STATIC_DEPTH else -1
+        last = len(parts) - 1
+        todo = self.todo
+        for place in range(last, -1, -1):
+            part, role = parts[place], kinds[place]
+            known = len(names)
+            if role is _VALUE:
+                known = min(place, known)
+            around = _Bound(places, known, bound) if scope and known else bound
+            if role is _BODY:
+                todo.append((part, owner, dropped if place == last else True, deeper, around))
+            elif role is _BRANCH or role is _STEP:
+                todo.append((part, owner, dropped, -1, around))
+                if role is _STEP and dropped is False:
+                    self.program.lists = True
+                elif role is _STEP and dropped is None and owner is not None:
+                    self.listing.add(owner.name)
+            else:
+                todo.append((part, owner, False, -1, around))
+
+    def _def(self, form: Form, roles: Roles, name: str, owner: Definition | None, level: int) -> None:
+        word = self.program.words.get(name)
+        if word is not None:
+            self.extended = self.extended or word.extension
+            return  # does nothing
+        parameters = tuple(binding.name.name for binding in roles.bindings)
+        known = owner is None and level >= 0 and not self.everything
+        (body,) = roles.parts
+        definition = Definition(form, name, parameters, body, next(self.numbers), known, 0)
+        self.program.definitions.setdefault(name, []).append(definition)
+        places: dict[str, int] = {}
+        for place, parameter in enumerate(parameters):
+            places.setdefault(parameter, place)
+        value = False if self.everything else None
+        self.todo.append((body, definition, value, -1, _Bound(places, len(parameters), _NOTHING_BOUND)))
+
+
+def _choose_inlining(program: Program) -> None:
+    """Decide which functions are compiled into their callers, and so which names the others share with them."""
+    definitions = program.definitions
+    for several in definitions.values():
+        if not all(definition.unconditional for definition in several):
+            for definition in several:
+                definition.inline = False
+    order = _callees_first(program)
+    for size in _INLINE_SIZES:
+        total = _expanded(program, order, size)
+        if total <= 4 * program.size + 20_000:
+            break
+    _stand_alone_where_the_definition_is_not_known(program)
+    if all(definition.inline for definition in program.functions()):
+        return
+    changing = sorted((program.bound | set(PREDEFINED)) & (program.bound | program.assigned))
+    free = _free_with_callees(program, order, changing)
+    found = 0
+    for definition in program.functions():
+        if not definition.inline:
+            found |= free[definition.name]
+    program.shared |= {name for number, name in enumerate(changing) if found >> number & 1}
+
+
+def _callees_first(program: Program) -> list[str]:
+    """Function names, callees before callers; what calls itself, directly or not, is not inlined."""
+    definitions = program.definitions
+    edges = {
+        name: sorted({callee for one in several for callee in one.calls if callee in definitions}) for name, several in definitions.items()
+    }
+    order: list[str] = []
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    on_stack: set[str] = set()
+    for root, callees in edges.items():
+        if root in number:
+            continue
+        work = [(root, iter(callees))]
+        number[root] = low[root] = len(number)
+        stack.append(root)
+        on_stack.add(root)
+        while work:
+            name, rest = work[-1]
+            for callee in rest:
+                if callee not in number:
+                    number[callee] = low[callee] = len(number)
+                    stack.append(callee)
+                    on_stack.add(callee)
+                    work.append((callee, iter(edges[callee])))
+                    break
+                if callee in on_stack:
+                    low[name] = min(low[name], number[callee])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[name])
+                if low[name] == number[name]:
+                    component: list[str] = []
+                    while True:
+                        member = stack.pop()
+                        on_stack.discard(member)
+                        component.append(member)
+                        if member == name:
+                            break
+                    if len(component) > 1 or name in edges[name]:
+                        for member in component:
+                            for definition in definitions[member]:
+                                definition.inline = False
+                    order.extend(component)
+    return order
+
+
+def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
+    """Leave only functions up to this size inlined; the size of the program that results."""
+    definitions = program.definitions
+    sites = Counter(program.calls)
+    for definition in program.functions():
+        sites.update(definition.calls)
+    cost: dict[str, int] = {}
+    total = 0
+    for name in order:
+        size = 0
+        for definition in definitions[name]:
+            size = max(size, definition.size + sum(cost.get(callee, 1) * count for callee, count in definition.calls.items()))
+        if size > largest and sites[name] > 1:
+            for definition in definitions[name]:
+                definition.inline = False
+        if all(definition.inline for definition in definitions[name]):
+            cost[name] = size
+        else:
+            cost[name] = 1
+            total += size * len(definitions[name])
+    return total + program.size + sum(cost.get(callee, 1) * count for callee, count in program.calls.items())
+
+
+def _stand_alone_where_the_definition_is_not_known(program: Program) -> None:
+    """A function with several definitions that one standing by itself may call is looked up when called, so it stands by itself too."""
+    definitions = program.definitions
+    todo = [definition for definition in program.functions() if not definition.inline]
+    seen: set[int] = set()
+    while todo:
+        definition = todo.pop()
+        if definition.number in seen:
+            continue
+        seen.add(definition.number)
+        for callee in definition.calls:
+            several = definitions.get(callee, [])
+            if len(several) > 1:
+                for one in several:
+                    one.inline = False
+            todo.extend(several)
+
+
+def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """Per function, which of these names it or what it calls may read or assign in its callers' scopes: a bit for each, as thousands of
+    functions may share thousands of names."""
+    definitions = program.definitions
+    bits = {name: 1 << number for number, name in enumerate(names)}
+
+    def of(some: Iterable[str]) -> int:
+        return reduce(or_, (bits[name] for name in some if name in bits), 0)
+
+    free: dict[str, int] = {}
+    for name in order:
+        found = 0
+        for definition in definitions[name]:
+            own = of(definition.free)
+            for callee in definition.calls:
+                own |= free.get(callee, 0)  # a function that stands by itself shares its own names anyway
+            found |= own & ~of(definition.parameters)
+        free[name] = found
+    return free

@@ -1,0 +1,87 @@
+"""From forms to Python code: one function per program, in which almost every variable of the policy is a local variable.
+
+How it is faithful and fast at once:
+
+- Scopes are resolved here. A function is compiled into its caller where it can be (see `analysis`), so that its callers' names are plain
+  local variables, as dynamic scoping wants it. Where it is not certain whether a name is bound, the code asks.
+- Numbers meet Python's own operators. What they raise is turned into the language's errors afterwards: every form that can fail begins
+  a line of its own in the generated text, so that the line number of a traceback says which form it was (`Site`). Until it happens, that
+  costs nothing.
+- Steps are counted per loop and call, with the number of forms in the body as weight.
+- Nothing of a policy becomes code: names are replaced by numbered ones, and values other than small numbers and identifiers are constants
+  that the code is given.
+
+Generated expressions never have effects (they may fail); effects are statements. So an expression may be computed again to explain
+an error, and only needs a temporary variable when a statement with effects follows it (`Emitter.arguments`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from types import CodeType
+from typing import Any
+
+from mom_core import Scope
+from mom_plugins_policy.language.analysis import Program
+from mom_plugins_policy.language.compiling.code import TooComplicatedError
+from mom_plugins_policy.language.compiling.forms import Generator
+from mom_plugins_policy.language.compiling.operations import called
+from mom_plugins_policy.language.errors import Trouble
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.runtime import UNBOUND, Function, Site, empty, fail, requested, write_to_log
+from mom_plugins_policy.language.words.functions import CALLABLES, FUNCTIONS, FunctionWord
+
+__all__ = ["Compiled", "TooComplicatedError", "compile_program"]
+
+
+def _held(word: FunctionWord) -> Function:
+    """What a predefined variable holds."""
+    compute = write_to_log if word.name == "debug" else word.compute
+
+    def call(arguments: tuple[Any, ...], site: int) -> Any:
+        if not word.takes(len(arguments)):
+            raise Trouble("arity", f"{word.name} takes {word.arguments}, not {len(arguments)},")
+        return compute(*arguments)
+
+    return Function(word.name, call)
+
+
+_FUNCTIONS: Mapping[str, object] = {
+    **{called(word): word.compute for word in FUNCTIONS.values()}, **{word.name.upper(): _held(word) for word in CALLABLES.values()},
+}  # fmt: skip
+
+
+class Compiled:
+    """The code of a program: what to run, and what its lines mean."""
+
+    __slots__ = ("code", "controls", "fields", "filename", "namespace", "run", "sites", "source", "undeclared")
+
+    def __init__(self, generator: Generator, filename: str) -> None:
+        self.source, lines = generator.assemble()
+        self.filename = filename
+        self.undeclared = generator.undeclared
+        self.sites: Sequence[Site] = generator.sites
+        self.fields = frozenset(generator.fields)
+        self.controls = dict(generator.control_sites)
+        self.namespace: dict[str, Any] = {
+            "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "len": len,
+            "fail": fail, "empty": empty, "requested": requested, "smallest": min, "largest": max,
+            "float": float, "int": int, "list": list,
+            "LINES": lines, **_FUNCTIONS, **generator.constants,
+        }  # fmt: skip
+        self.code: CodeType = compile(self.source, filename, "exec", dont_inherit=True)
+        exec(self.code, self.namespace)  # noqa: S102  # generated code; nothing of the policy's text is in it
+        self.run: Callable[..., None] = self.namespace["run"]
+
+
+def compile_program(
+    program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], filename: str, *, traced: Container[int] = ()
+) -> Compiled:
+    """The code of a program.
+
+    :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
+    :param filename: a name of its own, by which tracebacks tell this code from all other
+    :param traced: the forms, by their index, of which every value is reported to `Run.trace`, and every request to `Run.requested`, for
+        explanations
+    """
+    return Compiled(Generator(program, limits, undeclared, traced=traced), filename)

@@ -1,0 +1,300 @@
+"""The text of the generated code: its functions, lines, constants, and the places in it that can fail."""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, TypeAlias
+
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.runtime import Site
+from mom_plugins_policy.language.syntax import Form
+
+SMALL = 1 << 63
+"""Integers up to here are passed on without a look at their size."""
+
+_LONGEST = 28
+"""Characters of code for each form that is allowed: the default policies take 15, and Python takes 170 bytes of memory to compile each."""
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+NUMBERS = frozenset({"num", "int", "float", "bool"})
+ENTITIES = frozenset({"host", "guest"})
+SCALARS = NUMBERS | ENTITIES | {"nil", "str", "guests", "fn"}
+"""Types of expressions, as far as they are known; besides these `list`, and `any` for what is not known."""
+
+# A line of a function's body; what is only known at the end is asked for then.
+Line: TypeAlias = "str | Callable[[], list[str]]"
+
+
+class Expression:
+    """The value of a form, as an expression of the generated code.
+
+    `stable`: it stays the same whatever is executed after it; `safe`: computing it cannot fail; `size`: how many inputs' sizes (digits of
+    an integer, length of a string) it may add up to; `const`: it is known now, and is `constant`.
+    """
+
+    __slots__ = ("const", "constant", "safe", "size", "stable", "text", "type")
+
+    def __init__(self, text: str, type_: str = "any", *, size: int = 1, stable: bool = False, safe: bool = False) -> None:
+        self.text = text
+        self.type = type_
+        self.size = size
+        self.stable = stable
+        self.safe = safe
+        self.const = False
+        self.constant: Any = None
+
+    @property
+    def named(self) -> bool:
+        """Whether repeating the text costs nothing."""
+        return self.text.isidentifier() or self.const
+
+
+def known(text: str, type_: str, value: object) -> Expression:
+    """An expression of which the value is known now."""
+    made = Expression(text, type_, stable=True, safe=True, size=0 if type_ == "float" else 1)
+    made.const = True
+    made.constant = value
+    return made
+
+
+NIL = known("None", "nil", None)
+
+
+def joined(one: str, other: str) -> str:
+    """The type of what has either of two types."""
+    if one == other:
+        return one
+    return "num" if one in NUMBERS and other in NUMBERS else "any"
+
+
+class PyFunction:
+    """One function of the generated code, and those inside it."""
+
+    __slots__ = ("header", "inits", "inner", "lines", "nonlocals")
+
+    def __init__(self, header: str) -> None:
+        self.header = header
+        self.lines: list[Line] = []
+        self.nonlocals: set[str] = set()
+        self.inits: dict[str, str] = {}
+        self.inner: list[PyFunction] = []
+
+
+class TooComplicatedError(Exception):
+    """So many parts of the program would be compiled so many times, or into so much, that the code would be too large."""
+
+
+class Emitter(ABC):
+    """Writes the code of one program."""
+
+    def __init__(self, limits: PolicyLimits) -> None:
+        self.limits = limits
+        self.sites: list[Site] = []
+        self.constants: dict[str, Any] = {}
+        self.run = PyFunction("def run(rt, out):")
+        self.func = self.run
+        self.lines: list[Line] = self.run.lines
+        self.indent = 1
+        self.effects = 0
+        """Statements so far that have effects or may fail."""
+        self._strings: dict[str, str] = {}
+        self._numbers = count(1)
+        self._uses: dict[str, str] = {}
+        self._host_fields: dict[str, str] = {}
+        self._control_dicts: dict[str, str] = {}
+        self._note_dicts: dict[str, str] = {}
+        self._recalled_dicts: dict[str, str] = {}
+        self._function_cells: dict[str, str] = {}
+        self._cells: dict[str, str] = {}
+
+    @abstractmethod
+    def generate(self, form: Form, *, dropped: bool = False) -> Expression:
+        """The value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
+
+    def _new(self, prefix: str) -> str:
+        return f"{prefix}{next(self._numbers)}"
+
+    def _use(self, name: str) -> str:
+        """A helper or value of the run that the code needs, as a local variable of the outermost function."""
+        if name not in self._uses:
+            self._uses[name] = {
+                "members": "rt.guests.members", "guests": "rt.guests", "host": "rt.host", "hostfields": "rt.host.fields", "left": "",
+            }.get(name, f"rt.{name}")  # fmt: skip
+        return name
+
+    def _helper(self, name: str, *arguments: str) -> str:
+        """A call of a helper of the run."""
+        return f"{self._use(name)}({', '.join(arguments)})"
+
+    def constant(self, value: object) -> str:
+        """The name under which the code finds a value."""
+        name = self._new("K")
+        self.constants[name] = value
+        return name
+
+    def string(self, text: str) -> str:
+        """A string in the code: itself where it is an identifier, else a constant."""
+        if _PLAIN.fullmatch(text):
+            return repr(text)
+        if text not in self._strings:
+            self._strings[text] = self.constant(text)
+        return self._strings[text]
+
+    def literal(self, value: object) -> Expression:
+        """A literal of the policy."""
+        if isinstance(value, str):
+            return known(self.string(value), "str", value)
+        if isinstance(value, float):
+            text = repr(value) if math.isfinite(value) else self.constant(value)
+            return known(f"({text})" if text.startswith("-") else text, "float", value)
+        assert isinstance(value, int)  # noqa: S101  # for the type checker: literals are strings, floats or integers
+        text = str(value) if -SMALL < value < SMALL else self.constant(value)
+        return known(f"({text})" if text.startswith("-") else text, "int", value)
+
+    def emit(self, text: str, *, pure: bool = False) -> None:
+        """A statement. `pure`: it has no effect but on a temporary variable, and cannot fail."""
+        if not pure:
+            self.effects += 1
+        self.lines.append(" " * self.indent + text)
+
+    def late(self, lines: Callable[[], list[str]]) -> None:
+        """Statements that are known at the end."""
+        pad = " " * self.indent
+        self.lines.append(lambda: [pad + line for line in lines()])
+
+    def site(self, form: Form, operands: Sequence[tuple[Form, str]] = ()) -> int:
+        """A place that can fail."""
+        self.sites.append(Site(form, operands))
+        return len(self.sites) - 1
+
+    def marked(self, form: Form, text: str, operands: Sequence[tuple[Form, Expression]] = ()) -> str:
+        """An expression that can fail, on a line of its own."""
+        kept = [(operand, value.text) for operand, value in operands if not value.const]
+        return f"(#{self.site(form, kept)}\n{text})"
+
+    def fault(self, form: Form, kind: str, message: str) -> Expression:
+        """An expression that always fails."""
+        return Expression(self.marked(form, f"fail({self.constant(kind)}, {self.constant(message)})"), "any")
+
+    @contextmanager
+    def _block(self) -> Iterator[list[Line]]:
+        """Generate into a block of its own, indented once more; what is learnt inside stays inside (see `_branch`)."""
+        outer = self.lines
+        inner: list[Line] = []
+        self.lines = inner
+        self.indent += 1
+        try:
+            yield inner
+        finally:
+            self.lines = outer
+            self.indent -= 1
+
+    def _put(self, block: list[Line]) -> None:
+        self.lines.extend(block)
+        if not any(isinstance(line, str) for line in block):
+            self.lines.append(" " * (self.indent + 1) + "pass")
+
+    def spilled(self, value: Expression, *, pure: bool | None = None) -> Expression:
+        """The value in a variable of its own, unless it is stable anyway."""
+        if value.stable:
+            return value
+        name = self._new("t")
+        self.emit(f"{name} = {value.text}", pure=value.safe if pure is None else pure)
+        return Expression(name, value.type, size=value.size, stable=True, safe=True)
+
+    def drop(self, value: Expression) -> None:
+        """Compute a value for its errors only."""
+        if not value.safe:
+            self.emit(value.text)
+
+    def guarded(self, value: Expression, form: Form) -> Expression:
+        """The value, checked for its size if it may have grown."""
+        if value.size <= 1:
+            return value
+        value = self.spilled(value)
+        text = value.text
+        if value.type in ("int", "num"):
+            test = f"not -{SMALL} < {text} < {SMALL}"
+        elif value.type == "any":
+            test = f"{text}.__class__ is not float and not ({text}.__class__ is int and -{SMALL} < {text} < {SMALL})"
+        else:
+            test = ""
+        check = self.marked(form, self._helper("grown", text))
+        self.emit(f"if {test}: {check}" if test else check)
+        return Expression(text, value.type, stable=True, safe=True)
+
+    def all_guarded(self, values: Sequence[Expression], form: Form) -> list[Expression]:
+        """Several values, each checked for its size if it may have grown; in their order."""
+        if all(value.size <= 1 for value in values):
+            return list(values)
+        return [self.guarded(value, form) for value in [self.spilled(value) for value in values]]
+
+    def arguments(self, forms: Sequence[Form]) -> list[Expression]:
+        """The values of several forms, evaluated from left to right."""
+        values: list[Expression] = []
+        stable = 0  # so many of them are; there may be thousands
+        for form in forms:
+            place, effects = len(self.lines), self.effects
+            value = self.generate(form)
+            if self.effects > effects:
+                for number, earlier in enumerate(values[stable:], stable):
+                    if not earlier.stable:
+                        name = self._new("t")
+                        self.lines.insert(place, f"{' ' * self.indent}{name} = {earlier.text}")
+                        place += 1
+                        values[number] = Expression(name, earlier.type, size=earlier.size, stable=True, safe=True)
+                stable = len(values)
+            values.append(value)
+        return values
+
+    def _cell(self, name: str) -> str:
+        if name not in self._cells:
+            self._cells[name] = self._new("s")
+        return self._cells[name]
+
+    def assemble(self) -> tuple[str, dict[int, int]]:
+        """The text of the code, and for its lines the site that begins there."""
+        self.run.inits = {
+            **({"left": "rt.first_slice()"} if "left" in self._uses else {}),
+            **{name: text for name, text in self._uses.items() if name != "left"},
+            **{py: f"hostfields.get({self.string(name)})" for name, py in self._host_fields.items()},
+            **{py: f"rt.control({self.string(name)})" for name, py in self._control_dicts.items()},
+            **{py: f"rt.variable({self.string(name)})" for name, py in self._note_dicts.items()},
+            **{py: f"rt.recalled({self.string(name)})" for name, py in self._recalled_dicts.items()},
+            **dict.fromkeys(self._cells.values(), "U"),
+            **dict.fromkeys(self._function_cells.values(), "U"),
+            **self.run.inits,
+        }
+        out: list[str] = []
+        self._assemble(self.run, 0, out)
+        source = "\n".join(out) + "\n"
+        if len(source) > _LONGEST * self.limits.forms:
+            raise TooComplicatedError
+        lines: dict[int, int] = {}
+        for number, line in enumerate(source.split("\n"), 1):
+            mark = line.rfind("#")
+            if mark >= 0:
+                lines[number + 1] = int(line[mark + 1 :])
+        return source, lines
+
+    def _assemble(self, function: PyFunction, depth: int, out: list[str]) -> None:
+        pad = " " * depth
+        body: list[str] = []
+        for line in function.lines:
+            if isinstance(line, str):
+                body.append(pad + line)
+            else:
+                body.extend(pad + late for late in line())
+        out.append(pad + function.header)
+        if function.nonlocals:
+            out.append(f"{pad} nonlocal {', '.join(sorted(function.nonlocals))}")
+        out.extend(f"{pad} {name} = {text}" for name, text in function.inits.items())
+        for inner in function.inner:
+            self._assemble(inner, depth + 1, out)
+        out.extend(body or [f"{pad} pass"])

@@ -1,0 +1,208 @@
+"""Fields, attributes and methods of the host and of guests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Sequence
+
+from mom_core import HOST_ID, Scope
+from mom_plugins_policy.language.analysis import Program
+from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SMALL, Expression, known
+from mom_plugins_policy.language.compiling.scopes import Scoping
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.syntax import Form
+from mom_plugins_policy.language.words.methods import ENTITY_METHODS
+
+_LARGE_FLOAT = "1e308"
+
+
+class EntityAccess(Scoping):
+    """Reads fields where they are known to be read: the host's once, a guest's once per step."""
+
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], traced: Container[int]) -> None:
+        super().__init__(program, limits)
+        self.traced = traced
+        self.undeclared = undeclared
+        self.fields: set[tuple[Scope, str]] = set()
+        self.control_sites: dict[int, str] = {}
+        self._fields_of: dict[str, list[str]] = {}
+
+    def _arity(self, form: Form, name: str, wanted: str, given: int) -> Expression:
+        return self.fault(form, "arity", f"{name} takes {wanted}, not {given}")
+
+    def _name(self, form: Form) -> Expression:
+        name = form.name
+        if name == "nil":
+            return known("None", "nil", None)
+        parts = name.split(".")
+        if len(parts) == 1:
+            return self._variable(form, name)
+        value = self._variable(form, parts[0])
+        for part in parts[1:]:
+            value = self._attribute(form, value, part)
+        return value
+
+    def _attribute(self, form: Form, value: Expression, name: str) -> Expression:
+        if value.type in ENTITIES and name not in ENTITY_METHODS:
+            field = self._field(value, name)
+            if field is None:
+                whose = "host" if value.type == "host" else "guest"
+                return self.fault(form, "undefined-symbol", f"there is no {whose} field {name}")
+            return field
+        value = self.spilled(value) if not value.named else value
+        return Expression(self.marked(form, self._helper("attribute", value.text, self.string(name))))
+
+    def _field(self, entity: Expression, name: str) -> Expression | None:
+        """A field of an entity, None if no plugin declares it."""
+        scope = Scope.HOST if entity.type == "host" else Scope.GUEST
+        self.fields.add((scope, name))
+        if (scope, name) in self.undeclared:
+            return None
+        if scope is Scope.HOST:
+            self._use("hostfields")
+            if name not in self._host_fields:
+                self._host_fields[name] = self._new("h")
+            return Expression(self._host_fields[name], stable=True, safe=True)
+        if entity.text not in self._fields_of:
+            # A variable that holds a guest: it may hold another one when it is read again.
+            if name == "io_tune":
+                return Expression(self._helper("disks", entity.text), safe=True)
+            return Expression(f"{entity.text}.fields.get({self.string(name)})", safe=True)
+        key = (entity.text, name)
+        known = self.facts.get(key)
+        if known is None:
+            known = self._new("t")
+            if name == "io_tune":
+                self.emit(f"{known} = {self._use('disks')}({entity.text})", pure=True)
+            else:
+                self.emit(f"{known} = {self._fields_variable(entity.text)}.get({self.string(name)})", pure=True)
+            self._learn(key, known)
+        return Expression(known, stable=True, safe=True)
+
+    def _fields_variable(self, entity: str) -> str:
+        used = self._fields_of.get(entity)
+        if used is None:
+            return f"{entity}.fields"
+        if not used:
+            used.append(self._new("f"))
+        return used[0]
+
+    def _method(self, form: Form, entity: Expression, method: str, arguments: Sequence[Form]) -> Expression:
+        entity = self.spilled(entity)
+        values = self.arguments(arguments)
+        word = ENTITY_METHODS[method]
+        if not word.takes(len(values)):
+            for value in values:
+                self.drop(value)
+            return self._arity(form, f"{entity.type}.{method}", word.arguments, len(values))
+        name = values[0].constant if values[0].const and isinstance(values[0].constant, str) else None
+        if method in ("Stat", "StatAvg") and name is not None:
+            return self._stat(form, entity, method, name, arguments, values)
+        if method == "Prop" and name is not None:
+            return Expression(self.marked(form, f"{entity.text}.properties[{self.string(name)}]"))
+        if method in ("Control", "GetControl") and name is not None:
+            requests = self._requests(name)
+            if requests is not None:
+                return self._control(form, entity, requests, name, values)
+        if method in ("SetVar", "GetVar") and name is not None:
+            notes = self._notes(name)
+            if notes is not None:
+                key = self._key(entity)
+                if method == "GetVar":
+                    return Expression(f"{notes}.get({key})")
+                self.emit(f"{notes}[{key}] = {self.guarded(values[1], form).text}")
+                return NIL
+        if method == "Recall" and name is not None and entity.type == "guest":
+            recalled = self._recalled(name)
+            if recalled is not None:
+                default = f", {values[1].text}" if len(values) > 1 else ""
+                return Expression(f"{recalled}.get({self._key(entity)}{default})")
+        if word.writes:
+            values = self.all_guarded(values, form)
+        texts = [entity.text, *(value.text for value in values)]
+        if method == "Control":
+            site = self.site(form)
+            self.control_sites[site] = name or ""
+            texts.append(str(site))
+        operands = list(zip(arguments, values, strict=True))
+        text = self.marked(form, f"{self._use(f'do_{method.lower()}')}({', '.join(texts)})", operands)
+        if method == "StatAvg":
+            return Expression(text, "float", size=0)
+        if word.writes:
+            self.emit(text)
+            return NIL
+        return Expression(text)
+
+    def _stat(
+        self, form: Form, entity: Expression, method: str, name: str, arguments: Sequence[Form], values: Sequence[Expression]
+    ) -> Expression:  # fmt: skip
+        scope = Scope.HOST if entity.type == "host" else Scope.GUEST
+        self.fields.add((scope, name))
+        if (scope, name) in self.undeclared:
+            for value in values[1:]:
+                self.drop(value)
+            return self.fault(form, "unknown-field", f"there is no {scope} field {name}")
+        if method == "StatAvg":
+            text = self.marked(form, self._helper("mean", entity.text, self.string(name)))
+            return Expression(text, "float", size=0)
+        if len(values) == 1:
+            field = self._field(entity, name)
+            assert field is not None  # noqa: S101  # for the type checker: an undeclared field was answered above
+            return field
+        if name == "io_tune" and scope is Scope.GUEST:
+            return Expression(self.marked(form, self._helper("do_stat", entity.text, "'io_tune'", values[1].text)))
+        fields = self._use("hostfields") if scope is Scope.HOST else self._fields_variable(entity.text)
+        return Expression(f"{fields}.get({self.string(name)}, {values[1].text})", size=values[1].size, safe=values[1].safe)
+
+    @staticmethod
+    def _key(entity: Expression) -> str:
+        return repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
+
+    def _notes(self, name: str) -> str | None:
+        """The dictionary of the notes of a name, as `_requests`."""
+        if name not in self._note_dicts:
+            if len(self._note_dicts) >= self.limits.names // 2:
+                return None
+            self._note_dicts[name] = self._new("w")
+        return self._note_dicts[name]
+
+    def _recalled(self, name: str) -> str | None:
+        """The dictionary of what is remembered of guests under a name, as `_requests`: a call for each guest takes ten times as long."""
+        if name not in self._recalled_dicts:
+            if len(self._recalled_dicts) >= self.limits.names // 2:
+                return None
+            self._recalled_dicts[name] = self._new("w")
+        return self._recalled_dicts[name]
+
+    def _requests(self, name: str) -> str | None:
+        """The dictionary of requests for a control; None if there are so many that they are looked up when asked for."""
+        if name not in self._control_dicts:
+            if len(self._control_dicts) >= self.limits.names // 2:
+                return None
+            self._control_dicts[name] = self._new("c")
+        return self._control_dicts[name]
+
+    def _control(self, form: Form, entity: Expression, requests: str, name: str, values: Sequence[Expression]) -> Expression:
+        key = self._key(entity)
+        if len(values) == 1:
+            found = self._new("t")
+            return Expression(f"({found}[1] if ({found} := {requests}.get({key})) is not None else None)")
+        value = values[1]
+        site = self.site(form)
+        self.control_sites[site] = name
+        if value.const and value.type in ("int", "float", "nil") and not (isinstance(value.constant, float) and math.isinf(value.constant)):
+            text = value.text
+        else:
+            text = self._new("t")
+            self.emit(f"{text} = {value.text}", pure=value.safe)
+            fits_float = f"-{_LARGE_FLOAT} < {text} < {_LARGE_FLOAT}"
+            if value.type == "float":
+                test = fits_float
+            else:
+                test = f"{text}.__class__ is float and {fits_float} or {text}.__class__ is int and -{SMALL} < {text} < {SMALL}"
+            check = self.marked(form, f"requested({self._use('grown')}({text}))")
+            self.emit(f"if not ({test}): {text} = {check}")
+        self.emit(f"{requests}[{key}] = ({entity.text}, {text}, {site})")
+        if form.index in self.traced:
+            self.emit(self._helper("traced_request", str(site), entity.text))
+        return NIL

@@ -1,0 +1,514 @@
+"""Forms: special forms, functions, and which word a list begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any
+
+from mom_core import Scope
+from mom_plugins_policy.language.analysis import Definition, Program
+from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, TooComplicatedError, joined, known
+from mom_plugins_policy.language.compiling.operations import Operations
+from mom_plugins_policy.language.compiling.scopes import Key
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.syntax import Form, FormKind
+from mom_plugins_policy.language.words.forms import DEFINING, FormWord, covers
+from mom_plugins_policy.language.words.functions import CALLABLES, OPERATORS, PREDEFINED, FunctionWord
+from mom_plugins_policy.language.words.methods import ENTITY_METHODS
+
+_DEEP = 36  # forms inside each other in one Python function; what is deeper becomes a function of its own
+_BLOCKS = 5  # loops inside each other in one Python function; Python itself allows 20 blocks
+_COPIES = 8  # how much larger than the program its code may be
+
+
+class Generator(Operations):
+    """Generates the code of a program, when it is made."""
+
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: Container[int]) -> None:
+        super().__init__(program, limits, undeclared, traced)
+        self.level = 0
+        """Forms around what is generated now, in the same Python function."""
+        self.weight = 0
+        """Forms generated so far in this loop or function: what one turn of it costs."""
+        self.counting = False
+        """Whether what one turn costs is only known when it runs."""
+        self.generated = 0
+        self.most = _COPIES * program.size + 50_000
+        self.guest_loops = 0
+        self.depth = "1"
+        """How deep a function that is called now is nested, as an expression."""
+        self.table: dict[str, Definition] | None = {}
+        """The functions that are certainly defined at this point; None where that is not known."""
+        self._definition_of = {definition.form.index: definition for definition in program.functions()}
+        self._units: dict[int, PyFunction] = {}
+        self._waiting: list[Callable[[], None]] = []
+        self._main()
+
+    def _main(self) -> None:
+        constant_facts: dict[Key, Any] = {}
+        for name in PREDEFINED:
+            slot = self.predefined.slots[name]
+            if name not in self.program.bound and name not in self.program.assigned:
+                constant_facts[slot] = self.facts[slot]
+        self._late_resets(self.predefined)
+        for form in self.program.forms:
+            value = self.guarded(self.generate(form), form)
+            self.emit(f"out.append({value.text})")
+        while self._waiting:
+            self.facts = dict(constant_facts)
+            self.frames = []
+            self.level = self.blocks = 0
+            self._waiting.pop()()
+
+    def generate(self, form: Form, *, dropped: bool = False) -> Expression:
+        """The value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
+        self.weight += 1
+        self.generated += 1
+        if self.generated > self.most:
+            raise TooComplicatedError
+        if form.kind is FormKind.LITERAL:
+            value = self.literal(form.value)
+        elif form.kind is FormKind.NAME:
+            value = self._name(form)
+        elif form.kind is FormKind.OPERATOR:
+            value = self.fault(form, "malformed", f"the operator {form.name} is no value")
+        elif self.level >= _DEEP or self.blocks >= _BLOCKS:
+            value = self._apart(form)
+        else:
+            self.level += 1
+            value = self._sequence(form, form.items, dropped) if form.kind is FormKind.BLOCK else self._list(form, dropped)
+            self.level -= 1
+        if form.index in self.traced:
+            value = self._trace(form, value)
+        return value
+
+    def _trace(self, form: Form, value: Expression) -> Expression:
+        traced = self.spilled(value)
+        self.emit(self._helper("trace", str(self.site(form)), traced.text))
+        return traced
+
+    def _apart(self, form: Form) -> Expression:
+        """A form as a function of its own, because it is nested too deep for Python."""
+        name = self._new("P")
+        function = PyFunction(f"def {name}():")
+        self.func.inner.append(function)
+        chain, facts, table = self.chain, dict(self.facts), None if self.table is None else dict(self.table)
+        depth = self.depth
+
+        def later() -> None:
+            self.chain, self.facts, self.table, self.depth = chain, facts, table, depth
+            self.func, self.lines, self.indent, self.guest_loops = function, function.lines, 1, 1
+            weight = self._counted(form)
+            self.weight = 0
+            value = self.guarded(self.generate(form), form)
+            weight.append(self.weight)
+            self.emit(f"return {value.text}")
+
+        self._waiting.append(later)
+        self._forget_assigned(form)
+        self._expect_bindings(form)
+        self.counting = True
+        result = self._new("t")
+        self.emit(f"{result} = {name}()")
+        return Expression(result, stable=True, safe=True)
+
+    def _counted(self, form: Form, factor: str = "") -> list[int]:
+        """Count down the steps of what follows; how many it takes is put into the list that is returned."""
+        weight: list[int] = []
+        self._use("left")
+        self._assign("left", self.run)
+        refill = self.marked(form, self._helper("refill", "left"))
+        self.late(lambda: [f"left -= {weight[0]}{factor}", f"if left < 0: left = {refill}"])
+        return weight
+
+    def _sequence(self, form: Form, items: Sequence[Form], dropped: bool) -> Expression:
+        if not items:
+            return self.fault(form, "empty-form", "nothing to evaluate")
+        for item in items[:-1]:
+            self.drop(self.generate(item, dropped=True))
+        return self.generate(items[-1], dropped=dropped)
+
+    def _list(self, form: Form, dropped: bool) -> Expression:
+        if not form.items:
+            return self.fault(form, "empty-form", "nothing to evaluate")
+        head, arguments = form.items[0], form.items[1:]
+        if head.kind is FormKind.OPERATOR:
+            return self._builtin(form, OPERATORS[head.name], arguments)
+        if head.kind is not FormKind.NAME:
+            return self.fault(form, "not-callable", "a list begins with a name or an operator; this")
+        name = head.name
+        if "." in name:
+            return self._dotted_call(form, name, arguments)
+        if name in PREDEFINED or name in self.program.bound:
+            value = self._lookup(name)
+            if value is not None:
+                return self._variable_call(form, value, arguments, dropped)
+        return self._word(form, arguments, dropped)
+
+    def _word(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
+        """A list whose head is no variable: special form, builtin, `eval` or a function."""
+        name = form.items[0].name
+        word = self.program.words.get(name)
+        if isinstance(word, FormWord):
+            if not word.takes(len(arguments)):
+                return self._arity(form, name, word.arguments, len(arguments))
+            if form.index not in self.program.roles and not (name in DEFINING and arguments[0].name in self.program.words):
+                return self.fault(form, "malformed", word.shape)
+            return _METHODS[name](self, form, arguments, dropped)
+        if word is not None:
+            return self._builtin(form, name, arguments)
+        if name in self.program.definitions:
+            return self._call(form, name, arguments, dropped)
+        return self.fault(form, "unknown-function", f"there is no function {name}")
+
+    def _branches(self, test: Expression, first: Callable[[], Expression], second: Callable[[], Expression], dropped: bool) -> Expression:
+        """One of two values, by a test."""
+        self._begin()
+        with self._block() as one:
+            value = first()
+        learnt = self._end()
+        self._begin()
+        with self._block() as other:
+            otherwise = second()
+        learnt_otherwise = self._end()
+        self._join(learnt, learnt_otherwise)
+        type_, size = joined(value.type, otherwise.type), max(value.size, otherwise.size)
+        safe = test.safe and value.safe and otherwise.safe
+        if not one and not other:
+            return Expression(f"({value.text} if {test.text} else {otherwise.text})", type_, size=size, safe=safe)
+        pad = " " * (self.indent + 1)
+        result = "" if dropped else self._new("t")
+        for block, each in ((one, value), (other, otherwise)):
+            if not dropped:
+                block.append(f"{pad}{result} = {each.text}")
+            elif not each.safe:
+                block.append(f"{pad}{each.text}")
+        self.emit(f"if {test.text}:", pure=safe)
+        self._put(one)
+        if other:
+            self.emit("else:", pure=True)
+            self._put(other)
+        return NIL if dropped else Expression(result, type_, size=size, stable=True, safe=True)
+
+    def _if(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
+        condition, first, second = arguments
+        test = self.generate(condition)
+        if test.const:
+            return self.generate(first if test.constant else second, dropped=dropped)
+        return self._branches(
+            test, lambda: self.generate(first, dropped=dropped), lambda: self.generate(second, dropped=dropped), dropped
+        )  # fmt: skip
+
+    def _let(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
+        roles = self.program.roles[form.index]
+        with self._scoped(roles.parts, [name.name for name, _ in roles.bindings]) as scope:
+            for name, value in roles.bindings:
+                assert value is not None  # noqa: S101  # for the type checker: of a `let` all have one
+                self._bind(scope, name.name, self.generate(value))
+            result = self._sequence(form, arguments[1:], dropped)
+            if self._has_shared(scope):
+                result = self.spilled(result)
+        return result
+
+    def _defvar(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
+        name, given = arguments
+        if name.name == "nil" or "." in name.name:
+            return self.fault(form, "malformed", "`defvar` takes a name and a value")
+        value = self.generate(given)
+        scope = self.chain[-1]
+        if name.name in self.program.shared:
+            value = self.guarded(value, form)
+        return self._bind_variable(self._slot(scope, name.name), value)
+
+    def _set(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
+        target, given = arguments
+        name = target.name
+        value = self.guarded(self.generate(given), form)
+        missing = self.marked(form, f"fail({self.constant('undefined-symbol')}, {self.constant(f'there is no variable {name} to set')})")
+        if name in self.program.shared:
+            _, certain = self._candidates(name)
+            cell = self._cell(name)
+            value = self.spilled(value)
+            if not certain:
+                self.emit(f"if {cell} is U: {missing}")
+            self.emit(f"{self._assign(cell, self.run)} = {value.text}")
+            return value
+        found, certain = self._candidates(name) if name != "nil" else ([], False)
+        if not found:
+            self.drop(value)
+            return Expression(missing)
+        if len(found) == 1 and certain:
+            slot = found[0]
+            self.emit(f"{self._assign(slot.py, slot.owner)} = {value.text}")
+            self._learn(slot, (True, value.type, value.size))
+            return Expression(slot.py, value.type, size=value.size, safe=True)
+        value = self.spilled(value)
+        word = "if"
+        for number, slot in enumerate(found):
+            slot.reset = slot.reset or not certain or number < len(found) - 1
+            last = certain and number == len(found) - 1
+            self.emit("else:" if last else f"{word} {slot.py} is not U:")
+            self.emit(f" {self._assign(slot.py, slot.owner)} = {value.text}")
+            fact = self.facts[slot]
+            self._learn(slot, (fact[0], joined(fact[1], value.type), max(fact[2], value.size)))
+            word = "elif"
+        if not certain:
+            self.emit("else:")
+            self.emit(f" {missing}")
+        return value
+
+    def _with(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
+        items, _, body = arguments
+        source = self._name(items)
+        guests = source.type == "guests"
+        if guests:
+            over = self._use("members")
+        else:
+            over = self._new("i")
+            self.emit(f"{over} = {self.marked(form, self._helper('iterate', source.text))}")
+        contained = guests or source.type == "any"
+        outermost = guests and self.guest_loops == 0 and self.table is not None
+        if items.index in self.traced:
+            self.emit(self._helper("trace", str(self.site(items)), over))
+        weight = self._counted(form, f" * len({over})")
+        result = "" if dropped else self._new("r")
+        if result:
+            self.emit(f"{result} = []")
+        self._forget_assigned(body)
+        element = Expression(self._new("g"), "guest" if guests else "any", stable=True, safe=True)
+        outer_weight, self.weight, self.counting = self.weight, 0, False
+        self.blocks += 1
+        self.guest_loops += contained
+        self._begin()
+        with self._block() as loop:
+            counting: list[bool] = []
+            if contained:
+                enter = self.marked(form, self._helper("enter_step", "left")) if outermost else ""
+                type_ = self._contained_step(form, over, element, result, lambda: [f"left = {enter}"] if enter and counting[0] else [])
+            else:
+                type_ = self._step(form, element, result)
+            counting.append(self.counting)
+        self._end()
+        self.guest_loops -= contained
+        self.blocks -= 1
+        weight.append(1 if outermost else self.weight + 1)  # a step of an outermost loop has a budget of its own
+        self.weight, self.counting = outer_weight, True
+        self.emit(f"for {element.text} in {over}:")
+        self._put(loop)
+        if outermost and counting[0]:
+            self.emit(f"left = {self._helper('leave_steps', 'left')}")
+        if result and self.program.lists and type_ not in SCALARS:
+            self.emit(self.marked(form, self._helper("collected", result)))
+        return Expression(result, "list", stable=True, safe=True) if result else NIL
+
+    def _contained_step(self, form: Form, over: str, element: Expression, result: str, first: Callable[[], list[str]]) -> str:
+        """One turn of a `with` over guests, or over what may be guests: an error fails that guest only. The type of its value."""
+        self.emit("try:")
+        with self._block() as step:
+            self.late(first)
+            type_ = self._step(form, element, result)
+        self._put(step)
+        error = self._new("e")
+        self.emit(f"except E as {error}:")
+        if over != self._use("members"):
+            self.emit(f" if {over} is not members: raise")
+        self.emit(f" {self._helper('contain', error, element.text)}")
+        if result:
+            self.emit(f" {result}.append(None)")
+        return type_
+
+    def _step(self, form: Form, element: Expression, result: str) -> str:
+        """One turn of a `with`; the type of its value."""
+        name, body = form.items[2], form.items[3]
+        used: list[str] = []
+        self._fields_of[element.text] = used
+        self.late(lambda: [f"{used[0]} = {element.text}.fields"] if used else [])
+        with self._scoped([body], [name.name]) as scope:
+            self._bind(scope, name.name, element)
+            if name.index in self.traced:
+                self._trace(name, element)
+            value = self.generate(body, dropped=not result)
+            if result:
+                value = self.guarded(value, form)
+                self.emit(f"{result}.append({value.text})")
+            else:
+                self.drop(value)
+        return value.type
+
+    def _def(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
+        name = arguments[0]
+        value = known(self.string(name.name), "str", name.name)
+        definition = self._definition_of.get(form.index)
+        if definition is None:
+            return value  # of a word: it does nothing
+        if self.table is not None and definition.unconditional:
+            self.table[name.name] = definition
+        function = "" if definition.inline else self._standing(definition)
+        func = self.func
+
+        def late() -> list[str]:
+            cell = self._function_cells.get(definition.name)
+            if cell is None:
+                return []
+            if func is not self.run:
+                func.nonlocals.add(cell)
+            return [f"{cell} = ({function or None}, {len(definition.parameters)})"]
+
+        self.late(late)
+        self.effects += 1
+        return value
+
+    def _standing(self, definition: Definition) -> str:
+        """The name of the Python function for a function that stands by itself."""
+        unit = self._units.get(definition.number)
+        name = f"F{definition.number}"
+        if unit is not None:
+            return name
+        parameters = [self._new("p") for _ in definition.parameters]
+        unit = self._units[definition.number] = PyFunction(f"def {name}({', '.join(['d', *parameters])}):")
+        self.run.inner.append(unit)
+
+        def later() -> None:
+            self.chain, self.table, self.depth = [self.predefined], None, "d + 1"
+            self.func, self.lines, self.indent, self.guest_loops = unit, unit.lines, 1, 1
+            form = definition.form
+            self.emit(f"if d > {self.limits.depth}: {self.marked(form, self._use('too_deep') + '()')}")
+            weight = self._counted(form)
+            self.weight = 1
+            with self._scoped([definition.body], definition.parameters) as scope:
+                for parameter, py in zip(definition.parameters, parameters, strict=True):
+                    self._bind(scope, parameter, Expression(py, stable=True, safe=True))
+                value = self.guarded(self.generate(definition.body), form)
+                self.emit(f"return {value.text}")
+            weight.append(self.weight)
+
+        self._waiting.append(later)
+        return name
+
+    def _call(self, form: Form, name: str, arguments: Sequence[Form], dropped: bool = False) -> Expression:
+        several = self.program.definitions[name]
+        unknown = f"there is no function {name} here; it is defined later, or not always"
+        if self.table is not None and all(definition.unconditional for definition in several):
+            definition = self.table.get(name)
+            if definition is None:
+                return self.fault(form, "unknown-function", unknown)
+            function = "" if definition.inline else self._standing(definition)
+        else:
+            cell = self._function_cells.get(name)
+            if cell is None:
+                cell = self._function_cells[name] = self._new("n")
+            definition = several[0]
+            called = self._new("t")
+            self.emit(f"{called} = {cell}")
+            self.emit(f"if {called} is U: {self.fault(form, 'unknown-function', unknown).text}")
+            if len({len(one.parameters) for one in several}) > 1:
+                wrong = self._arity(form, name, "another number of arguments", len(arguments)).text
+                self.emit(f"if {called}[1] != {len(arguments)}: {wrong}")
+                definition = next((one for one in several if len(one.parameters) == len(arguments)), definition)
+            function = f"{called}[0]" if len(several) > 1 else "" if definition.inline else self._standing(definition)
+        if len(definition.parameters) != len(arguments):
+            number = len(definition.parameters)
+            return self._arity(form, name, f"{number} argument{'s' if number != 1 else ''}", len(arguments))
+        values = self.arguments(arguments)
+        if not function:
+            return self._inlined(definition, values, dropped)
+        texts = [value.text for value in self.all_guarded(values, form)]
+        self.counting = True
+        result = self._new("t")
+        called_with = ", ".join([self.depth, *texts])
+        self.emit(f"{result} = {self.marked(form, f'{function}({called_with})')}")
+        return Expression(result, stable=True, safe=True)
+
+    def _inlined(self, definition: Definition, values: Sequence[Expression], dropped: bool) -> Expression:
+        if not self.program.shared.isdisjoint(definition.parameters):
+            values = [self.spilled(value) for value in values]
+        with self._scoped([definition.body], definition.parameters) as scope:
+            for parameter, value in zip(definition.parameters, values, strict=True):
+                self._bind(scope, parameter, value)
+            result = self.generate(definition.body, dropped=dropped)
+            if self._has_shared(scope):
+                result = self.spilled(result)
+        return result
+
+    def _variable_call(self, form: Form, value: Expression, arguments: Sequence[Form], dropped: bool) -> Expression:
+        """A list whose head may be a variable."""
+        name = form.items[0].name
+        if value.safe and value.text in _HELD:
+            return self._callable(form, _HELD[value.text], arguments)
+        word = name in self.program.words
+        never = not self.program.callables and value.type != "fn"
+        if (word and never) or value.type == "nil":
+            return self._word(form, arguments, dropped)
+        if value.const:
+            return self._word(form, arguments, dropped) if word else self._called(form, value.text, arguments)
+        # The arguments may assign the variable; what is called is what it holds now.
+        head = self.spilled(value, pure=True)
+        if value.safe and (value.type == "fn" or (not word and value.type in SCALARS)):
+            return self._called(form, head.text, arguments)
+        test = f"{head.text}.__class__ is FN" if word else f"{head.text} is not U and {head.text} is not None"
+        return self._branches(
+            Expression(test, safe=True),
+            lambda: self._called(form, head.text, arguments),
+            lambda: self._word(form, arguments, dropped),
+            dropped,
+        )
+
+    def _called(self, form: Form, function: str, arguments: Sequence[Form]) -> Expression:
+        """Call what a variable or attribute holds."""
+        values = self.arguments(arguments)
+        texts = [value.text for value in self.all_guarded(values, form)]
+        site = self.site(form)
+        result = self._new("t")
+        listed = "".join(f"{text}, " for text in texts)
+        self.control_sites[site] = ""
+        self.emit(f"{result} = {self.marked(form, self._helper('call', function, f'({listed})', str(site)))}")
+        return Expression(result, stable=True, safe=True)
+
+    def _callable(self, form: Form, word: FunctionWord, arguments: Sequence[Form]) -> Expression:
+        values = self.arguments(arguments)
+        if not word.takes(len(values)):
+            for value in values:
+                self.drop(value)
+            return self._arity(form, word.name, word.arguments, len(values))
+        return self._function(form, word, arguments, values)
+
+    def _dotted_call(self, form: Form, name: str, arguments: Sequence[Form]) -> Expression:
+        parts = name.split(".")
+        base = self._lookup(parts[0])
+        if base is None:
+            return self._word(form, arguments, False)
+        if base.safe and base.type in ENTITIES and len(parts) == 2 and parts[1] in ENTITY_METHODS:
+            return self._method(form, base, parts[1], arguments)
+        if not base.named:
+            base = self.spilled(base, pure=True)
+        head = self._new("t")
+        rest = self.constant(tuple(parts[1:]))
+        self.emit(f"{head} = {self._use('head')}({base.text}, {rest})", pure=True)
+        if name in self.program.definitions:
+            return self._branches(
+                Expression(f"{head} is not U and {head} is not None", safe=True),
+                lambda: self._called(form, head, arguments),
+                lambda: self._call(form, name, arguments),
+                False,
+            )
+        self.emit(f"if {head} is U: {self.fault(form, 'unknown-function', f'there is no function {name}').text}")
+        self.emit(f"if {head} is None: {self.fault(form, 'undefined-symbol', f'{name} is nil, and cannot be called').text}")
+        return self._called(form, head, arguments)
+
+
+_HELD: Mapping[str, FunctionWord] = {name.upper(): word for name, word in CALLABLES.items()}
+"""What the predefined variables hold, by its name in the code."""
+
+_METHODS: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
+    "eval": Generator._sequence,
+    "if": Generator._if,
+    "let": Generator._let,
+    "def": Generator._def,
+    "defun": Generator._def,
+    "defvar": Generator._defvar,
+    "set": Generator._set,
+    "setq": Generator._set,
+    "with": Generator._with,
+}
+
+covers("language/compiling/forms.py", _METHODS)

@@ -1,0 +1,238 @@
+"""The builtins: Python's operators where they are right, and helpers where a result must be bounded first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mom_plugins_policy.language.compiling.code import ENTITIES, NUMBERS, SCALARS, Expression, joined, known
+from mom_plugins_policy.language.compiling.entities import EntityAccess
+from mom_plugins_policy.language.syntax import Form
+from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS, FunctionWord, covers
+
+_GUARDED_SIZE = 64  # how many inputs' sizes a value may add up to before it is checked
+_MANY = 4  # arguments of min and max that are compared one by one
+_PYTHON = {"lt": "<", "gt": ">", "lte": "<=", "gte": ">=", "eq": "==", "neq": "!="}
+
+
+class Operations(EntityAccess):
+    """Compiles the builtins, their arguments given."""
+
+    def _builtin(self, form: Form, name: str, arguments: Sequence[Form]) -> Expression:
+        word = BUILTINS[name]
+        if not word.takes(len(arguments)):
+            return self._arity(form, name, word.arguments, len(arguments))
+        return self._function(form, word, arguments, self.arguments(arguments))
+
+    def _function(self, form: Form, word: FunctionWord, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        """A function of values: as it compiles otherwise, or a call of what its record says."""
+        own = _OWN.get(word.name)
+        if own is not None:
+            return own(self, form, arguments, values)
+        listed = ", ".join(value.text for value in values)
+        text = self.marked(form, f"{called(word)}({listed})", list(zip(arguments, values, strict=True)))
+        if word.type != "number":
+            return Expression(text, word.type, size=0 if word.type == "float" else 1)
+        type_ = values[0].type if values[0].type in ("int", "float") else "num"
+        return Expression(text, type_, size=values[0].size)
+
+    def _native(
+        self, form: Form, operator: str, arguments: Sequence[Form], values: Sequence[Expression], type_: str, size: int
+    ) -> Expression:
+        text = self.marked(form, f"{values[0].text} {operator} {values[1].text}", list(zip(arguments, values, strict=True)))
+        value = Expression(text, type_, size=size)
+        return self.guarded(value, form) if size > _GUARDED_SIZE else value
+
+    def _add(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        left, right = values
+        types = {left.type, right.type}
+        size = left.size + right.size
+        if types & NUMBERS:
+            type_ = _number(types)
+            return self._native(form, "+", arguments, values, type_, 0 if type_ == "float" else size)
+        if "str" in types:
+            return self._native(form, "+", arguments, values, "str", max(2, size))
+        if not self.program.lists and "list" not in types:
+            return self._native(form, "+", arguments, values, "any", max(2, size))
+        left, right = self.spilled(left), self.spilled(right)
+        operands = list(zip(arguments, (left, right), strict=True))
+        adding = self.marked(form, self._helper("add", left.text, right.text), operands)
+        native = self.marked(form, f"{left.text} + {right.text}", operands)
+        text = f"({adding} if {left.text}.__class__ is list else {native})"
+        return self.guarded(Expression(text, "list" if "list" in types else "any", size=max(2, size)), form)
+
+    def _sub(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        type_ = _number({value.type for value in values})
+        return self._native(form, "-", arguments, values, type_, 0 if type_ == "float" else values[0].size + values[1].size)
+
+    def _mul(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        left, right = values
+        types = {left.type, right.type}
+        if "float" in types:
+            return self._native(form, "*", arguments, values, "float", 0)
+        if types <= NUMBERS:
+            return self._native(form, "*", arguments, values, _number(types), max(2, left.size + right.size))
+        left, right = self.spilled(left), self.spilled(right)
+        operands = list(zip(arguments, (left, right), strict=True))
+        multiplied = self.marked(form, self._helper("mul", left.text, right.text), operands)
+        tests = [f"{value.text}.__class__ is float" for value in (left, right) if value.type in ("any", "num")]
+        if not tests:
+            return Expression(multiplied)
+        native = self.marked(form, f"{left.text} * {right.text}", operands)
+        return Expression(f"({native} if {' or '.join(tests)} else {multiplied})")
+
+    def _div(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        return self._native(form, "/", arguments, values, "float", 0)
+
+    def _shift(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        helper = "shl" if _word_of(form) == "shl" else "shr"
+        text = f"{self._use(helper)}({values[0].text}, {values[1].text})"
+        return Expression(self.marked(form, text, list(zip(arguments, values, strict=True))), "int")
+
+    def _compared(self, form: Form, values: Sequence[Expression]) -> list[Expression]:
+        """Count comparisons of lists, where there may be any."""
+        if not self.program.lists or any(value.type in SCALARS or value.type == "str" for value in values):
+            return list(values)
+        named = [self.spilled(value) for value in values]
+        left, right = named
+        self.emit(f"if {left.text}.__class__ is list: {self.marked(form, self._helper('compared', left.text, right.text))}")
+        return named
+
+    def _order(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        operator = _PYTHON[_word_of(form)]
+        values = self._compared(form, values)
+        value = self._native(form, operator, arguments, values, "bool", 1)
+        value.safe = all(one.safe and one.type in NUMBERS for one in values)
+        return value
+
+    def _equal(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        operator = _PYTHON[_word_of(form)]
+        left, right = values
+        if right.type == "nil" and right.const and left.type not in SCALARS:
+            return Expression(f"({left.text} is{' not' if operator == '!=' else ''} None)", "bool", safe=left.safe)
+        values = self._compared(form, values)
+        value = self._native(form, operator, arguments, values, "bool", 1)
+        value.safe = left.safe and right.safe and not self.program.lists
+        return value
+
+    def _and_or(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        if not all(value.safe for value in values[1:]):
+            values = [value if value.safe and value.stable else self.spilled(value) for value in values]
+        type_, size = values[0].type, values[0].size
+        for value in values[1:]:
+            type_, size = joined(type_, value.type), max(size, value.size)
+        word = f" {_word_of(form)} "
+        text = f"({word.join(value.text for value in values)})"
+        return Expression(text, type_, size=size, safe=values[0].safe)
+
+    def _not(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        return Expression(f"(not {values[0].text})", "bool", safe=values[0].safe)
+
+    def _extreme(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        if len(values) == 1:
+            return values[0]
+        sign = "<" if _word_of(form) == "max" else ">"
+        if len(values) > 2 or self.program.lists:
+            values = [self.spilled(value) for value in values]
+        if len(values) > _MANY and not self.program.lists:
+            helper = "largest" if sign == "<" else "smallest"
+            text = self.marked(form, f"{helper}({', '.join(value.text for value in values)})", list(zip(arguments, values, strict=True)))
+            return Expression(
+                text, "any" if any(value.type not in NUMBERS for value in values) else "num", size=max(v.size for v in values)
+            )
+        best, which = values[0], arguments[0]
+        for argument, value in zip(arguments[1:], values[1:], strict=True):
+            pair = self._compared(form, (best, value))
+            texts: list[str] = []
+            names: list[str] = []
+            for each in pair:
+                names.append(each.text if each.named else self._new("t"))
+                texts.append(each.text if each.named else f"({names[-1]} := {each.text})")
+            operands = [(argument, value)] if which is form else [(which, best), (argument, value)]
+            test = self.marked(form, f"{texts[0]} {sign} {texts[1]}", operands)
+            text = f"({names[1]} if {test} else {names[0]})"
+            best = Expression(text, joined(pair[0].type, pair[1].type), size=max(pair[0].size, pair[1].size))
+            best.safe = all(one.safe and one.type in NUMBERS for one in pair)
+            which = form
+            if len(values) > 2:
+                best = self.spilled(best)
+        return best
+
+    def _null(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        return self._all_of(values, _null_test)
+
+    def _valid(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        return self._all_of(values, _valid_test)
+
+    def _debug(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        result = self._new("t")
+        self.emit(f"{result} = {self.marked(form, self._helper('debug', *(value.text for value in values)))}")
+        return Expression(result, values[-1].type, size=values[-1].size, stable=True, safe=True)
+
+    def _all_of(self, values: Sequence[Expression], test: Callable[[Expression], str]) -> Expression:
+        if not all(value.safe for value in values):
+            values = [self.spilled(value) for value in values]
+        named = [value if value.named else self.spilled(value) for value in values]
+        tests = [text for text in map(test, named) if text != "True"]
+        if not tests or "False" in tests:
+            return known(str(not tests), "bool", not tests)
+        return Expression(f"({' and '.join(tests)})", "bool", safe=True)
+
+
+_OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]], Expression]] = {
+    "add": Operations._add,
+    "sub": Operations._sub,
+    "mul": Operations._mul,
+    "div": Operations._div,
+    "lt": Operations._order,
+    "gt": Operations._order,
+    "lte": Operations._order,
+    "gte": Operations._order,
+    "eq": Operations._equal,
+    "neq": Operations._equal,
+    "shl": Operations._shift,
+    "shr": Operations._shift,
+    "and": Operations._and_or,
+    "or": Operations._and_or,
+    "not": Operations._not,
+    "min": Operations._extreme,
+    "max": Operations._extreme,
+    "null": Operations._null,
+    "valid": Operations._valid,
+    "debug": Operations._debug,
+}
+"""Functions that are Python's operators, or that are compiled otherwise than as a call."""
+
+covers("language/compiling/operations.py", _OWN, lambda word: word.type != "any")
+
+
+def called(word: FunctionWord) -> str:
+    """The name under which the code finds a function."""
+    return f"word_{word.name}"
+
+
+def _word_of(form: Form) -> str:
+    name = form.items[0].name
+    return OPERATORS.get(name, name)
+
+
+def _number(types: set[str]) -> str:
+    if "float" in types:
+        return "float"
+    return "int" if types <= {"int", "bool"} else "num"
+
+
+def _null_test(value: Expression) -> str:
+    text = value.text
+    if value.const:
+        return str(value.constant is None or value.constant == "")
+    if value.type in NUMBERS or value.type in ENTITIES or value.type == "fn":
+        return "False"
+    if value.type in ("str", "list", "guests"):
+        return f"not {text}"
+    return f"({text} is None or {text}.__class__ is not int and {text}.__class__ is not float and empty({text}))"
+
+
+def _valid_test(value: Expression) -> str:
+    if value.const:
+        return str(value.constant is not None)
+    return "True" if value.type in SCALARS and value.type != "nil" else f"{value.text} is not None"

@@ -1,0 +1,338 @@
+"""Where a policy's variables are in the generated code, and what is known about them at each point.
+
+A scope of the policy is a `Bindings` while the code inside it is generated: each variable has a `Slot`, mostly a local variable of Python.
+Names that functions standing by themselves share with their callers (`Program.shared`) are cells that all bindings of the name use; a
+scope that binds such a name keeps what the cell held, and puts it back at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+from mom_plugins_policy.language.analysis import Program
+from mom_plugins_policy.language.compiling.code import Emitter, Expression, PyFunction, joined
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.syntax import Form
+from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
+
+
+class Slot:
+    """A variable of one scope.
+
+    `py` is the Python variable that holds it, `shared` whether that is a cell with other bindings. One that is never assigned again
+    needs none of its own: it is an `alias` of a value.
+    """
+
+    __slots__ = ("alias", "flag", "name", "owner", "py", "reset", "saved", "shared", "stable")
+
+    def __init__(
+        self, name: str, py: str, owner: PyFunction, *, stable: bool = False, shared: bool = False, alias: Expression | None = None
+    ) -> None:
+        self.name = name
+        self.py = py
+        self.owner = owner
+        self.stable = stable
+        self.shared = shared
+        self.flag = ""
+        self.saved = ""
+        self.reset = False
+        self.alias = alias
+
+
+class Bindings:
+    """A scope of the policy, while the code inside it is generated."""
+
+    __slots__ = ("owner", "slots")
+
+    def __init__(self, owner: PyFunction) -> None:
+        self.owner = owner
+        self.slots: dict[str, Slot] = {}
+
+
+# What is known about a slot: whether it is certainly bound, the type and the size of its value. No entry: certainly not bound.
+Fact: TypeAlias = tuple[bool, str, int]
+Key: TypeAlias = "Slot | tuple[str, str]"
+MISSING: Final = object()
+
+
+class Scoping(Emitter):
+    """Resolves variables."""
+
+    def __init__(self, program: Program, limits: PolicyLimits) -> None:
+        super().__init__(limits)
+        self.program = program
+        self.blocks = 0
+        """Python's blocks around what is generated now."""
+        self.facts: dict[Key, Any] = {}
+        self.frames: list[dict[Key, Any]] = []
+        self.predefined = Bindings(self.run)
+        self.chain = [self.predefined]
+        self._predefine()
+
+    def _predefine(self) -> None:
+        texts = {"Host": ("host", "host"), "Guests": ("guests", "guests"), **{name: (name.upper(), "fn") for name in CALLABLES}}
+        for name in PREDEFINED:
+            text, type_ = texts[name]
+            if name in self.program.shared:
+                slot = Slot(name, self._cell(name), self.run, shared=True)
+                self.run.inits[slot.py] = self._use_text(text)
+                type_ = "any"
+            elif name in self.program.assigned:
+                slot = Slot(name, self._new("v"), self.run)
+                self.run.inits[slot.py] = self._use_text(text)
+            else:
+                slot = Slot(name, text, self.run, stable=True)
+                self._use_text(text)
+            self.predefined.slots[name] = slot
+            self.facts[slot] = (True, type_, 1)
+
+    def _use_text(self, text: str) -> str:
+        if text in ("host", "guests"):
+            self._use(text)
+        return text
+
+    def _learn(self, key: Key, fact: object) -> None:
+        if self.frames and key not in self.frames[-1]:
+            self.frames[-1][key] = self.facts.get(key, MISSING)
+        if fact is MISSING:
+            self.facts.pop(key, None)
+        else:
+            self.facts[key] = fact
+
+    def _begin(self) -> None:
+        self.frames.append({})
+
+    def _end(self) -> dict[Key, Any]:
+        """Forget what was learnt since `_begin`; what it was."""
+        learnt: dict[Key, Any] = {}
+        for key, before in self.frames.pop().items():
+            learnt[key] = self.facts.get(key, MISSING)
+            if before is MISSING:
+                self.facts.pop(key, None)
+            else:
+                self.facts[key] = before
+        return learnt
+
+    def _join(self, first: dict[Key, Any], second: dict[Key, Any]) -> None:
+        """Know what holds after either of two branches."""
+        for key in {**first, **second}:
+            now = self.facts.get(key, MISSING)
+            one, other = first.get(key, now), second.get(key, now)
+            if isinstance(key, tuple):
+                self._learn(key, one if one == other else MISSING)
+            elif one is MISSING and other is MISSING:
+                continue
+            elif one is MISSING or other is MISSING:
+                known = other if one is MISSING else one
+                self._learn(key, (False, known[1], known[2]))
+            else:
+                self._learn(key, (one[0] and other[0], joined(one[1], other[1]), max(one[2], other[2])))
+
+    def _assigned_in(self, form: Form) -> set[str]:
+        """Names that evaluating a form may assign with `set`."""
+        if not self.program.assigned:
+            return set()
+        found: set[str] = set()
+        called: list[str] = []
+        todo = [form]
+        while todo:
+            item = todo.pop()
+            if item.items:
+                roles = self.program.roles.get(item.index)
+                head = item.items[0].name
+                if roles is not None and roles.assigned:
+                    found.add(roles.assigned)
+                elif head in self.program.definitions:
+                    called.append(head)
+                todo.extend(item.items)
+        return found | self.program.assigned_by_calling(called)
+
+    def _forget_assigned(self, form: Form) -> None:
+        names = self._assigned_in(form)
+        if names:
+            for key in list(self.facts):
+                if isinstance(key, Slot) and key.name in names:
+                    self._learn(key, (self.facts[key][0], "any", 1))
+
+    def _assign(self, py: str, owner: PyFunction) -> str:
+        """The name of a variable that is about to be assigned in the function that is being generated."""
+        if owner is not self.func:
+            self.func.nonlocals.add(py)
+            if owner is not self.run or (
+                py not in self._uses and py not in self._cells.values() and py not in self._function_cells.values()
+            ):
+                owner.inits.setdefault(py, "U")
+        return py
+
+    def _late_resets(self, scope: Bindings) -> None:
+        self.late(lambda: [f"{slot.py} = U" for slot in scope.slots.values() if slot.reset and not slot.shared])
+
+    @contextmanager
+    def _scoped(self, forms: Sequence[Form], names: Sequence[str] = ()) -> Iterator[Bindings]:
+        """A new scope around the code of these forms. Bindings that functions standing by themselves may see are undone at its end."""
+        scope = Bindings(self.func)
+        shared = self._shared_bindings(forms, names)
+        if not shared:
+            self._late_resets(scope)
+            self.chain = [*self.chain, scope]
+            try:
+                yield scope
+            finally:
+                self.chain = self.chain[:-1]
+            return
+        slots: list[Slot] = []
+        for name in shared:
+            slot = Slot(name, self._cell(name), self.func, shared=True)
+            slot.flag, slot.saved = self._new("b"), self._new("t")
+            scope.slots[name] = slot
+            slots.append(slot)
+            self.emit(f"{slot.flag} = False")
+        self.emit("try:")
+        self.blocks += 1
+        self.chain = [*self.chain, scope]
+        with self._block() as block:
+            self._late_resets(scope)
+            yield scope
+        self.chain = self.chain[:-1]
+        self.blocks -= 1
+        self._put(block)
+        self.emit("finally:")
+        for slot in slots:
+            self.emit(f" if {slot.flag}: {self._assign(slot.py, self.run)} = {slot.saved}")
+
+    def _shared_bindings(self, forms: Sequence[Form], names: Sequence[str]) -> list[str]:
+        shared = self.program.shared
+        if not shared:
+            return []
+        found = {name for name in names if name in shared}
+        todo = list(forms)
+        while todo:
+            item = todo.pop()
+            if item.items:
+                found.update(name for name in self._bound_by(item) if name in shared)
+                todo.extend(item.items)
+        return sorted(found)
+
+    def _bound_by(self, form: Form) -> Sequence[str]:
+        """The names that a form binds in the scope around it."""
+        roles = self.program.roles.get(form.index)
+        return () if roles is None or roles.scope else [binding.name.name for binding in roles.bindings]
+
+    def _candidates(self, name: str) -> tuple[list[Slot], bool]:
+        """The slots that may hold a name here, innermost first, and whether the last of them certainly does."""
+        found: list[Slot] = []
+        for scope in reversed(self.chain):
+            slot = scope.slots.get(name)
+            if slot is not None:
+                fact = self.facts.get(slot)
+                if fact is not None:
+                    found.append(slot)
+                    if fact[0]:
+                        return found, True
+        return found, False
+
+    def _lookup(self, name: str) -> Expression | None:
+        """A variable's value, `U` where it may be unbound (then `safe` is false); None if it certainly is."""
+        if name == "nil":
+            return None
+        found, certain = self._candidates(name)
+        if name in self.program.shared:
+            return Expression(self._cell(name), "any", safe=certain)
+        if not found:
+            return None
+        last = self.facts[found[-1]]
+        if len(found) == 1 and certain:
+            if found[0].alias is not None:
+                return found[0].alias
+            return Expression(found[0].py, last[1], size=last[2], stable=found[0].stable, safe=True)
+        text = found[-1].py
+        if not certain:
+            found[-1].reset = True
+        type_, size = last[1], last[2]
+        for slot in reversed(found[:-1]):
+            slot.reset = True
+            text = f"({slot.py} if {slot.py} is not U else {text})"
+            type_, size = joined(type_, self.facts[slot][1]), max(size, self.facts[slot][2])
+        return Expression(text, type_, size=size, safe=certain)
+
+    def _variable(self, form: Form, name: str) -> Expression:
+        value = self._lookup(name)
+        if value is None:
+            return self.fault(form, "undefined-symbol", f"there is no variable {name}")
+        if value.safe:
+            return value
+        text = value.text
+        if not text.isidentifier():
+            text = self.spilled(value, pure=True).text
+        failing = self.marked(form, f"fail({self.constant('undefined-symbol')}, {self.constant(f'there is no variable {name} here')})")
+        return Expression(f"({text} if {text} is not U else {failing})", value.type, size=value.size)
+
+    @staticmethod
+    def _has_shared(scope: Bindings) -> bool:
+        return any(slot.shared for slot in scope.slots.values())
+
+    def _slot(self, scope: Bindings, name: str) -> Slot:
+        slot = scope.slots.get(name)
+        if slot is None:
+            shared = name in self.program.shared
+            py = self._cell(name) if shared else self._new("v")
+            slot = scope.slots[name] = Slot(name, py, scope.owner, stable=not shared and name not in self.program.assigned, shared=shared)
+        return slot
+
+    def _bind(self, scope: Bindings, name: str, value: Expression) -> Expression:
+        """Bind a name in a scope unless it is bound there already; the value that it has then."""
+        slot = scope.slots.get(name)
+        if slot is None and name not in self.program.shared and name not in self.program.assigned and scope.owner is self.func:
+            value = self.spilled(value)
+            slot = scope.slots[name] = Slot(name, value.text, scope.owner, stable=True, alias=value)
+            self._learn(slot, (True, value.type, value.size))
+            return value
+        return self._bind_variable(self._slot(scope, name), value)
+
+    def _bind_variable(self, slot: Slot, value: Expression) -> Expression:
+        fact = self.facts.get(slot)
+        if fact is not None and fact[0]:
+            self.drop(value)
+            return Expression(slot.py, "any" if slot.shared else fact[1], size=fact[2], stable=slot.stable, safe=True)
+        owner = self.run if slot.shared else slot.owner
+        if fact is None:
+            for line in self._saving(slot):
+                self.emit(line)
+            self.emit(f"{self._assign(slot.py, owner)} = {value.text}")
+            self._learn(slot, (True, "any" if slot.shared else value.type, value.size))
+        else:
+            value = self.spilled(value)
+            if slot.shared and slot.flag:
+                test = f"not {slot.flag}"
+            else:
+                slot.reset = True
+                test = f"{slot.py} is U"
+            self.emit(f"if {test}:")
+            for line in self._saving(slot):
+                self.emit(f" {line}")
+            self.emit(f" {self._assign(slot.py, owner)} = {value.text}")
+            self._learn(slot, (True, "any" if slot.shared else joined(fact[1], value.type), max(fact[2], value.size)))
+        known = self.facts[slot]
+        return Expression(slot.py, known[1], size=known[2], stable=slot.stable, safe=True)
+
+    def _saving(self, slot: Slot) -> list[str]:
+        """Before a cell is bound: what it held is put back at the end of the scope."""
+        if not slot.flag:
+            return []
+        return [f"{self._assign(slot.saved, slot.owner)} = {slot.py}", f"{self._assign(slot.flag, slot.owner)} = True"]
+
+    def _expect_bindings(self, form: Form) -> None:
+        """After a form whose code comes later: what it may have bound in the current scope."""
+        todo = [form]
+        scope = self.chain[-1]
+        while todo:
+            item = todo.pop()
+            if item.items:
+                for name in self._bound_by(item):
+                    slot = self._slot(scope, name)
+                    if slot not in self.facts:
+                        self._learn(slot, (False, "any", 1))
+                        slot.reset = True
+                todo.extend(item.items)

@@ -1,0 +1,297 @@
+"""A policy: named texts, compiled once, evaluated against any number of snapshots."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import cached_property
+from itertools import count
+from typing import Any, TypeVar
+
+from mom_core import HOST_ID, Decision, Declarations, Guest, Host, Scope, Snapshot, Source, Unit
+from mom_plugins_policy.language.analysis import Program, analyse
+from mom_plugins_policy.language.compiler import Compiled, TooComplicatedError, compile_program
+from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.runtime import Guests, Notes, Run
+from mom_plugins_policy.language.syntax import Form, SourceText, abridged
+
+TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
+"""What compiling raises where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
+
+_filenames = count(1)
+_FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
+_VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+class Result:
+    """What one evaluation came to.
+
+    `values`: one per top-level form that was evaluated, as Python values; `errors`: everything that went wrong; `decisions`: what may be
+    applied. An error outside of all loops over `Guests` ends the evaluation: `stopped` is true. What had been decided for guests by
+    then stands, as each guest's steps were complete; what had been asked for the host belongs to what broke, and is `lost`.
+    """
+
+    def __init__(self, run: Run, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
+        self.values = [list(value) if isinstance(value, Guests) else value for value in values]
+        self.errors: Sequence[Fault] = tuple(run.faults)
+        self.stopped = stopped
+        self.run = run
+        self._compiled = compiled
+        self._policy = policy
+
+    @cached_property
+    def decisions(self) -> Sequence[Decision]:
+        """What may be applied: the last request per control and entity, without those of guests of which a step failed."""
+        if not self.stopped:
+            return self._requests
+        return tuple(decision for decision in self._requests if not self._is_lost(decision.entity.id))
+
+    @cached_property
+    def lost(self) -> Sequence[Decision]:
+        """What had been asked for the host when the evaluation stopped, and is not applied."""
+        return tuple(decision for decision in self._requests if self._is_lost(decision.entity.id))
+
+    def _is_lost(self, identity: str) -> bool:
+        return self.stopped and identity == HOST_ID
+
+    @property
+    def notes(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
+        lost = self.run.failed
+        return {identity: notes for identity, notes in self.run.noted.items() if identity not in lost and not self._is_lost(identity)}
+
+    @property
+    def failed(self) -> Set[str]:
+        """The ids of entities of which a step failed."""
+        return self.run.failed
+
+    @property
+    def program(self) -> Program:
+        """What was evaluated."""
+        return self._policy.program
+
+    @property
+    def declarations(self) -> Declarations | None:
+        """What counted as declared; None: whatever occurs."""
+        return self._policy.declarations
+
+    def notes_of(self, name: str) -> Mapping[str, Any]:
+        """The notes of this evaluation (`SetVar`) of one name, by entity id."""
+        return self.run.variables.get(name, {})
+
+    def mean_of(self, entity: Host | Guest, field: str) -> float:
+        """What `StatAvg` gives. Raises `TypeError` for a field that is no number."""
+        return self.run.mean(entity, field)
+
+    @property
+    def undeclared(self) -> frozenset[tuple[Scope, str]]:
+        """The fields that could not be read."""
+        return self._compiled.undeclared
+
+    @property
+    def limits(self) -> PolicyLimits:
+        """What the evaluation could use up."""
+        return self._policy.limits
+
+    def once_more(self, kind: Callable[..., AnyRun], compiled: Compiled | None = None) -> AnyRun:
+        """The same evaluation, perhaps with other code for the same program; what it decides is dropped."""
+        compiled = compiled or self._compiled
+        run = self.run.once_more(kind, compiled.sites, compiled.filename, compiled.namespace)
+        with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
+            compiled.run(run, [])
+        return run
+
+    def request_of(self, control: str, identity: str) -> Form | None:
+        """The form that asked for a control of an entity; None if nothing was asked for."""
+        found = self.run.controls.get(control, {}).get(identity)
+        return None if found is None or found[1] is None else self._compiled.sites[found[2]].form
+
+    @cached_property
+    def _requests(self) -> Sequence[Decision]:
+        run, policy = self.run, self._policy
+        failed = run.failed
+        found: list[Decision] = []
+        reasons: dict[int, tuple[str, Source]] = {}
+        host = run.host.entity
+        for control, requests in run.controls.items():
+            if not isinstance(control, str) or not requests:
+                continue
+            scope, whole = policy.takes(control)
+            for identity, (entity, value, site) in requests.items():
+                if value is None or identity in failed:
+                    continue
+                guest = isinstance(entity, Guest)
+                if scope is not None and (scope is Scope.GUEST) != guest:
+                    continue
+                if site not in reasons:
+                    form = self._compiled.sites[site].form
+                    reasons[site] = (f"{abridged(form)} in {form.source}", form.source)
+                reason, source = reasons[site]
+                who = entity.entity if identity != HOST_ID or guest else host
+                found.append(Decision(who, control, int(value) if whole else value, reason, source))
+        found.extend(self._disk_requests(reasons))
+        return tuple(found)
+
+    def _disk_requests(self, reasons: dict[int, tuple[str, Source]]) -> list[Decision]:
+        run = self.run
+        found: list[Decision] = []
+        scope, _ = self._policy.takes("io_tune")
+        if scope is Scope.HOST:
+            return found
+        for identity, site in run.disk_sites.items():
+            if identity in run.failed:
+                continue
+            disks = [disk for disk in run.disks_of[identity] if getattr(disk, "changed", False)]
+            wanted = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
+            form = self._compiled.sites[site].form
+            found.append(Decision(disks[0].guest.entity, "io_tune", wanted, f"{abridged(form)} in {form.source}", form.source))
+        return found
+
+
+class Policy:
+    """Compiled named texts. Made by `compile`; never changes, and may be evaluated in several threads at once."""
+
+    def __init__(self, program: Program, declarations: Declarations | None, limits: PolicyLimits) -> None:
+        self.program = program
+        self.declarations = declarations
+        self.limits = limits
+        self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
+        compiled = self._compiled(frozenset())
+        self.fields = compiled.fields
+        """The fields that the texts name."""
+        self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
+        """The fields that the texts name and no plugin declares. Reading one is an error, wherever it stands."""
+        if declarations is not None:
+            self.undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
+            if self.undeclared:
+                self._compiled(self.undeclared)
+
+    @classmethod
+    def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
+        """Read, check and compile policies: each must be complete by itself, and together, in name order, they are one program.
+
+        :param texts: policy texts by name
+        :param declarations: what the enabled plugins declare; without it every field that occurs in a snapshot or its history counts as
+            declared, and every control is allowed
+        :raises PolicyError: with all that is wrong in all texts
+        """
+        if len(texts) > limits.policies:
+            what = f"there are {len(texts):,} policies, and {limits.policies:,} are allowed"
+            raise PolicyError([Fault("limit", max(map(str, texts)), 0, 0, what)])
+        faults: list[Fault] = []
+        forms: list[Form] = []
+        read_texts: list[SourceText] = []
+        size = 0
+        index = 0
+        for name in sorted(texts, key=str):
+            text = texts[name]
+            wrong = _wrong_name(name) or (None if isinstance(text, str) else f"a policy is a text, not {type(text).__name__}")
+            if wrong:
+                faults.append(Fault("type" if isinstance(name, str) and not isinstance(text, str) else "malformed", str(name), 0, 0, wrong))
+                continue
+            size += len(text)
+            if size > limits.text:
+                faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.text:,} characters"))
+                break
+            try:
+                found = read(name, text, limits, first_index=index)
+            except PolicyError as error:
+                faults.extend(error.faults)
+                continue
+            if found:
+                index = found[-1].last + 1
+                read_texts.append(found[0].text)
+            forms.extend(found)
+        program = analyse(read_texts, forms)
+        faults.extend(program.faults)
+        if faults:
+            raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
+        return cls(program, declarations, limits)
+
+    def _compiled(self, undeclared: frozenset[tuple[Scope, str]]) -> Compiled:
+        compiled = self._variants.get(undeclared)
+        if compiled is None:
+            try:
+                compiled = compile_program(self.program, self.limits, undeclared, f"<policy {next(_filenames)}>")
+            except TOO_COMPLICATED:
+                raise too_complicated() from None
+            if len(self._variants) >= _VARIANTS:
+                self._variants.pop(next(iter(self._variants)))
+            self._variants[undeclared] = compiled
+        return compiled
+
+    def takes(self, control: str) -> tuple[Scope | None, bool]:
+        """Which scope a control belongs to (None: any), and whether its values are cut to integers."""
+        if self.declarations is None:
+            return None, False
+        spec = self.declarations.controls.get(control)
+        return (None, False) if spec is None else (spec.scope, spec.unit not in _FRACTIONS and spec.unit is not Unit.LIST)
+
+    def evaluate(
+        self,
+        snapshot: Snapshot,
+        history: Sequence[Snapshot] | None = None,
+        notes: Notes | None = None,
+        kind: Callable[..., Run] = Run,
+    ) -> Result:
+        """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
+
+        :param history: older snapshots, oldest first; the snapshot's own `history` if None
+        :param notes: what was remembered earlier; nothing if None
+        :param kind: what runs it, with the same answers
+        """
+        older = snapshot.history if history is None else history
+        known: dict[tuple[Scope, str], bool] = {}
+        declared = self.declarations.fields if self.declarations is not None else None
+
+        def declares(scope: Scope, name: str) -> bool:
+            if declared is not None:
+                return (scope, name) in declared
+            found = known.get((scope, name))
+            if found is None:
+                found = known[(scope, name)] = occurs(scope, name, snapshot, older)
+            return found
+
+        if declared is not None:
+            compiled = self._compiled(self.undeclared)
+        else:
+            compiled = self._compiled(frozenset())
+            undeclared = frozenset(field for field in compiled.fields if not declares(*field))
+            if undeclared:
+                compiled = self._compiled(undeclared)
+        run = kind(snapshot, older, self.limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
+        values: list[Any] = []
+        stopped = False
+        try:
+            compiled.run(run, values)
+        except Exception as error:  # noqa: BLE001  # whatever a policy does is an error of the policy
+            run.faults.append(run.fault(error))
+            stopped = True
+        return Result(run, values, compiled, self, stopped)
+
+
+def too_complicated() -> PolicyError:
+    """What is said of a program that cannot be compiled."""
+    return PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")])
+
+
+def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
+    """Whether a field is in a snapshot or in an older one: without declarations, it counts as declared then."""
+    if scope is Scope.HOST:
+        return any(name in one.host.fields for one in (snapshot, *older))
+    return any(name in guest.fields for one in (snapshot, *older) for guest in one.guests.values())
+
+
+def _wrong_name(name: object) -> str | None:
+    if not isinstance(name, str):
+        return f"a policy's name is a text, not {type(name).__name__}"
+    if not name or len(name) > 128:
+        return "a policy's name has 1 to 128 characters"
+    if not name.isprintable() or "/" in name:
+        return "a policy's name has no slashes and no control characters"
+    return None

@@ -1,0 +1,695 @@
+"""What compiled policies work with while they run: entities, disks, requests, budgets, and what an error was about.
+
+Values of the language are Python values: nil is None, lists are `list`, entities are the snapshot's own `Host` and `Guest`. Numbers,
+strings and lists meet Python's own operators; what must be bounded or looked up comes here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from types import CodeType, TracebackType
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
+
+from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
+from mom_plugins_policy.language.errors import Fault, Trouble
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.syntax import Form, abridged, written_number, written_string
+from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS, covers
+
+_log = logging.getLogger("mom.policy")
+
+Any_: TypeAlias = Any  # a value of the language: what it may be is decided by the policy, and checked where it matters
+
+_SLICE = 20_000  # steps between two looks at the clock
+_SMALL = 1 << 63
+_DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*", re.ASCII)
+_SHOWN_ITEMS = 5
+
+
+Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What earlier evaluations remembered: by entity id, then by name."""
+
+
+class Unbound:
+    """The one value that means: this variable is not bound."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<unbound>"
+
+
+UNBOUND: Final = Unbound()
+
+
+class Function:
+    """Something callable that a variable can hold: `abs`, `debug`, or a method of an entity or disk."""
+
+    __slots__ = ("_call", "name")
+
+    def __init__(self, name: str, call: Callable[[tuple[Any_, ...], int], Any_]) -> None:
+        self.name = name
+        self._call = call
+
+    def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
+        """Call it with values of the language. `site` is the place in the program that calls."""
+        return self._call(arguments, site)
+
+    def __repr__(self) -> str:
+        return f"<function {self.name}>"
+
+
+class Guests:
+    """The value of `Guests`: all guests of the snapshot, in its order."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, members: Iterable[Guest]) -> None:
+        self.members = tuple(members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Guest]:
+        return iter(self.members)
+
+    def __repr__(self) -> str:
+        return "<Guests>"
+
+
+class Record(dict[str, Any_]):
+    """Several values under their names, such as the limits of a disk. True like every object, also when it is empty."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def _record(value: Any_) -> Record:
+    """Limits as a hypervisor tells them; of what are none, nothing is known."""
+    return Record(value) if isinstance(value, Mapping) else Record()
+
+
+class Disk:
+    """An io tune object: one disk of a guest, with the limits that the policy may change in `current`."""
+
+    __slots__ = ("attributes", "changed", "current", "guest")
+
+    def __init__(self, guest: Guest, data: Mapping[str, Any_]) -> None:
+        self.guest = guest
+        limits = {key: _record(data.get(key)) for key in ("guaranteed", "maximum", "current")}
+        self.current = limits["current"]
+        self.attributes: dict[str, Any_] = {"name": data.get("name"), "path": data.get("path"), **limits}
+        self.changed = False
+
+    def __repr__(self) -> str:
+        return f"<disk {printable(str(self.attributes['name']))}>"
+
+
+def fail(kind: str, message: str) -> NoReturn:
+    """Raise trouble, from within an expression."""
+    raise Trouble(kind, message)
+
+
+def show(value: Any_) -> str:  # one answer per type
+    """A value for a message, as a policy would write it, on one line and short."""
+    if value is None:
+        return "nil"
+    if value is True or value is False:
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
+    if isinstance(value, float):
+        return written_number(value)
+    if isinstance(value, str):
+        return printable(written_string(value[:60]) + ("…" if len(value) > 60 else ""))
+    if isinstance(value, list | tuple):
+        shown = " ".join(show(item) if not isinstance(item, list | tuple) else "[…]" for item in value[:_SHOWN_ITEMS])
+        return f"[{shown}{' …' if len(value) > _SHOWN_ITEMS else ''}]"
+    if isinstance(value, Host):
+        return "<Host>"
+    if isinstance(value, Guest):
+        return f"<{printable(value.name)}>"
+    if isinstance(value, Function | Guests | Disk):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "<record>"
+    return f"<{type(value).__name__}>"
+
+
+class Site:
+    """A place in the generated code that can fail: its form, and how the form's operands can be computed again for the message."""
+
+    __slots__ = ("codes", "form", "operands")
+
+    def __init__(self, form: Form, operands: Sequence[tuple[Form, str]] = ()) -> None:
+        self.form = form
+        self.operands = operands
+        self.codes: list[tuple[str, CodeType]] | None = None
+
+
+AnyRun = TypeVar("AnyRun", bound="Run")
+
+
+class Run:
+    """One evaluation of one program against one snapshot. Its methods are called by generated code, by name."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        history: Sequence[Snapshot],
+        limits: PolicyLimits,
+        declares: Callable[[Scope, str], bool],
+        sites: Sequence[Site],
+        filename: str,
+        namespace: dict[str, Any_],
+        notes: Notes | None,
+    ) -> None:
+        self.snapshot = snapshot
+        self.host = snapshot.host
+        self.guests = Guests(snapshot.guests.values())
+        self.limits = limits
+        self.declares = declares
+        self.controls: dict[Hashable, dict[str, tuple[Host | Guest, Any_, int]]] = {}
+        self.variables: dict[Hashable, dict[str, Any_]] = {}
+        self.faults: list[Fault] = []
+        self.failed: set[str] = set()
+        self.notes = notes
+        self.noted: dict[str, dict[str, Any_]] = {}
+        self._recalled: dict[str, dict[str, Any_]] = {}
+        self.disks_of: dict[str, Any_] = {}
+        self.disk_sites: dict[str, int] = {}
+        self._history = history
+        self._hosts = [older.host for older in history]
+        self._older = [older.guests for older in history]
+        self._sites = sites
+        self._filename = filename
+        self._namespace = namespace
+        self._faults_seen: set[tuple[int, str]] = set()
+        self._weights: dict[int, tuple[list[Any_], int]] = {}
+        self._deadline = time.monotonic() + limits.seconds
+        self._used = 0
+        self._allowed = limits.steps
+        self._slice = min(_SLICE, limits.steps)
+        self._outer: tuple[int, int] | None = None
+
+    def once_more(self, kind: Callable[..., AnyRun], sites: Sequence[Site], filename: str, namespace: dict[str, Any_]) -> AnyRun:
+        """A run of other code of the same program, against the same snapshot, samples and notes."""
+        return kind(self.snapshot, self._history, self.limits, self.declares, sites, filename, namespace, self.notes)
+
+    # --- budgets ---------------------------------------------------------------------------------------------------------------
+
+    def is_late(self) -> bool:
+        """Whether the evaluation has taken longer than it may."""
+        return time.monotonic() > self._deadline
+
+    def first_slice(self) -> int:
+        """The steps that generated code may count down before it asks for more."""
+        return self._slice
+
+    def refill(self, left: int) -> int:
+        """More steps, when the last ones are used up; `left` is below 0."""
+        self._used += self._slice - left
+        self._slice = 0
+        if time.monotonic() > self._deadline:
+            raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
+        if self._used > self._allowed:
+            raise Trouble("limit", f"more than {self._allowed:,} steps")
+        self._slice = max(0, min(_SLICE, self._allowed - self._used))
+        return self._slice
+
+    def enter_step(self, left: int) -> int:
+        """A guest's step of an outermost loop over Guests begins: it has a budget of its own."""
+        if self._outer is None:
+            self._outer = (self._used + self._slice - max(left, 0), self._allowed)
+        elif time.monotonic() > self._deadline:
+            raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
+        self._used = 0
+        self._allowed = self.limits.guest_steps
+        self._slice = min(_SLICE, self._allowed)
+        return self._slice
+
+    def leave_steps(self, left: int) -> int:
+        """An outermost loop over Guests ends: what was left before it counts again."""
+        if self._outer is None:
+            return left
+        self._used, self._allowed = self._outer
+        self._outer = None
+        self._slice = max(0, min(_SLICE, self._allowed - self._used))
+        return self._slice
+
+    def charge(self, steps: int) -> None:
+        """Count work that grows with the size of a value."""
+        self._used += steps
+        if self._used > self._allowed:
+            raise Trouble("limit", f"more than {self._allowed:,} steps")
+
+    def too_deep(self) -> NoReturn:
+        """A function call is nested too deep."""
+        raise Trouble("recursion", f"more than {self.limits.depth} calls inside each other", of_call=True)
+
+    # --- errors ----------------------------------------------------------------------------------------------------------------
+
+    def contain(self, error: Exception, guest: Guest) -> None:
+        """Take note of what went wrong in this guest's step; raise again what ends the whole evaluation."""
+        self.failed.add(guest.id)
+        if isinstance(error, Trouble) and error.fatal:
+            raise error
+        site = self._site(error)
+        place = self._sites[site].form.index if site >= 0 else -1
+        if (place, guest.id) not in self._faults_seen:
+            self._faults_seen.add((place, guest.id))
+            self.faults.append(self._fault(error, site, guest.entity))
+
+    def fault(self, error: Exception) -> Fault:
+        """What went wrong outside of all loops over Guests."""
+        return self._fault(error, self._site(error), None)
+
+    def _site(self, error: Exception) -> int:
+        """Where it happened: the innermost place of the program that the traceback goes through."""
+        lines: Mapping[int, int] = self._namespace["LINES"]
+        found: list[int] = []
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self._filename:
+                found.append(lines.get(trace.tb_lineno, -1))
+            trace = trace.tb_next
+        if isinstance(error, Trouble) and error.of_call and len(found) > 1:
+            found.pop()
+        return found[-1] if found else -1
+
+    def _fault(self, error: Exception, place: int, entity: Entity | None) -> Fault:
+        if place < 0:
+            return Fault(_kind_of(error), "", 0, 0, str(error) or type(error).__name__, entity)
+        site = self._sites[place]
+        name, line, column = site.form.source
+        if isinstance(error, Trouble):
+            kind, message = error.kind, error.message
+        elif isinstance(error, KeyError):
+            kind, message = "missing-property", f"there is no property {show(error.args[0])}"
+        else:
+            kind = _kind_of(error)
+            message = _WHAT_HAPPENED.get(kind, type(error).__name__)
+            if kind == "internal":
+                _log.error("a mistake in the policy evaluator", exc_info=error)
+        values = self._values(site, error.__traceback__)
+        return Fault(kind, name, line, column, f"{message} in {abridged(site.form)}", entity, values)
+
+    def _values(self, site: Site, trace: TracebackType | None) -> tuple[str, ...]:
+        frame = None
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self._filename:
+                frame = trace.tb_frame
+            trace = trace.tb_next
+        if frame is None or not site.operands:
+            return ()
+        if site.codes is None:
+            site.codes = [(abridged(form, 30), compile(text, self._filename, "eval")) for form, text in site.operands]
+        known = dict(frame.f_locals)
+        found: list[str] = []
+        for shown, code in site.codes:
+            try:
+                value = eval(code, self._namespace, known)  # noqa: S307  # generated code, on the values that the failing code had
+            except Exception:  # noqa: BLE001, S112  # a message may lack a value, nothing more
+                continue
+            found.append(f"{shown} is {show(value)}")
+        return tuple(found)
+
+    # --- values ----------------------------------------------------------------------------------------------------------------
+
+    def grown(self, value: Any_) -> Any_:
+        """A value that a policy built and keeps: refused if it is too large."""
+        kind = value.__class__
+        if kind is int:
+            if value.bit_length() > self.limits.integer_bits:
+                raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
+            self.charge(value.bit_length() >> 8)
+        elif kind is str:
+            if len(value) > self.limits.string:
+                raise Trouble("limit", f"a string of more than {self.limits.string:,} characters")
+            self.charge(len(value) >> 6)
+        elif kind is list:
+            self._weigh(value)
+        return value
+
+    def _weigh(self, value: list[Any_]) -> int:
+        known = self._weights.get(id(value))
+        if known is not None:
+            return known[1]
+        self.charge(len(value) >> 3)
+        weight = len(value)
+        weights = self._weights
+        nested = False
+        for item in value:
+            if item.__class__ is list:
+                nested = True
+                weight += weights[id(item)][1] if id(item) in weights else len(item)
+        if weight > self.limits.list:
+            raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
+        if nested:
+            self._weights[id(value)] = (value, weight)
+        return weight
+
+    def add(self, left: Any_, right: Any_) -> Any_:
+        """Sum or concatenation, of which one operand is a list."""
+        if left.__class__ is list and right.__class__ is list:
+            if len(left) + len(right) > self.limits.list:
+                raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
+            return self.grown(left + right)
+        return left + right
+
+    def mul(self, left: Any_, right: Any_) -> Any_:
+        """Product or repetition, checked before it is made."""
+        for one, other in ((left, right), (right, left)):
+            if isinstance(one, str | list):
+                if not isinstance(other, int):
+                    raise TypeError
+                count = max(0, other)
+                size = self._weigh(one) if isinstance(one, list) else len(one)
+                limit, what = (self.limits.list, "list") if isinstance(one, list) else (self.limits.string, "string")
+                if size * count > limit:
+                    raise Trouble("limit", f"a {what} of more than {limit:,} {'elements' if what == 'list' else 'characters'}")
+                return self.grown(one * count)
+        if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > self.limits.integer_bits + 1:
+            raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
+        return left * right
+
+    def shl(self, left: Any_, right: Any_) -> Any_:
+        """Shift to the left, checked before it is made."""
+        if not isinstance(left, int) or not isinstance(right, int):
+            raise TypeError
+        if right < 0:
+            raise ValueError
+        if left and left.bit_length() + right > self.limits.integer_bits:
+            raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
+        return left << right if left else 0
+
+    def shr(self, left: Any_, right: Any_) -> Any_:
+        """Arithmetic shift to the right."""
+        if not isinstance(left, int) or not isinstance(right, int):
+            raise TypeError
+        return left >> min(right, self.limits.integer_bits * 2)
+
+    def compared(self, left: Any_, right: Any_) -> None:
+        """Count the comparison of a list with something."""
+        if right.__class__ is list:
+            self.charge(min(self._weigh(left), self._weigh(right)) >> 2)
+
+    def iterate(self, value: Any_) -> Any_:
+        """What `with` goes over."""
+        kind = value.__class__
+        if kind is Guests:
+            return value.members
+        if kind is list or kind is str or kind is tuple:
+            return value
+        raise Trouble("type", f"`with` goes over Guests, a list or a string, not over {show(value)},")
+
+    def collected(self, values: list[Any_]) -> list[Any_]:
+        """The list that `with` has built."""
+        self._weigh(values)
+        return values
+
+    @staticmethod
+    def call(value: Any_, arguments: tuple[Any_, ...], site: int) -> Any_:
+        """Call what a variable or attribute holds."""
+        if value.__class__ is not Function:
+            raise Trouble("not-callable", f"{show(value)} cannot be called")
+        return value(*arguments, site=site)
+
+    @staticmethod
+    def debug(*values: Any_) -> Any_:
+        """Write values to the debug log; the last of them."""
+        return write_to_log(*values)
+
+    # --- entities --------------------------------------------------------------------------------------------------------------
+
+    def attribute(self, value: Any_, name: str) -> Any_:
+        """`a.b`, for a value that is only known now."""
+        found = self._attribute(value, name)
+        if found is UNBOUND:
+            raise Trouble("undefined-symbol", f"{show(value)} has no {name}")
+        return found
+
+    def _attribute(self, value: Any_, name: str) -> Any_:
+        kind = value.__class__
+        if kind is Guest or kind is Host:
+            if name in ENTITY_METHODS:
+                return self.method(value, name)
+            if not self.declares(Scope.GUEST if kind is Guest else Scope.HOST, name):
+                return UNBOUND
+            return self.disks(value) if name == "io_tune" and kind is Guest else value.fields.get(name)
+        if kind is Disk:
+            if name in DISK_METHODS:
+                return self.disk_method(value, name)
+            return value.attributes.get(name, UNBOUND)
+        if isinstance(value, Mapping):
+            return value.get(name, UNBOUND)
+        return UNBOUND
+
+    def head(self, value: Any_, rest: Sequence[str]) -> Any_:
+        """`a.b…` at the head of a list: `UNBOUND` if there is no such thing."""
+        for name in rest:
+            if value is UNBOUND:
+                break
+            value = self._attribute(value, name)
+        return value
+
+    def method(self, entity: Host | Guest, name: str) -> Function:
+        """A method of an entity, as a value."""
+        implementation: Callable[..., Any_] = getattr(self, f"do_{name.lower()}")
+        word = ENTITY_METHODS[name]
+
+        def call(arguments: tuple[Any_, ...], site: int) -> Any_:
+            if not word.takes(len(arguments)):
+                raise Trouble("arity", f"{name} takes {word.arguments}, not {len(arguments)},")
+            return implementation(entity, *arguments, site) if name == "Control" else implementation(entity, *arguments)
+
+        return Function(name, call)
+
+    def disk_method(self, disk: Disk, name: str) -> Function:
+        """A setter of a disk, as a value."""
+
+        def call(arguments: tuple[Any_, ...], site: int) -> None:
+            if len(arguments) != 1:
+                raise Trouble("arity", f"{name} takes 1 argument, not {len(arguments)},")
+            value = requested(arguments[0])
+            disk.current[DISK_METHODS[name]] = None if value is None else int(value)
+            disk.changed = True
+            self.disk_sites[disk.guest.id] = site
+
+        return Function(name, call)
+
+    def disks(self, guest: Guest) -> Any_:
+        """A guest's `io_tune`: nil, or one object per disk, the same ones throughout an evaluation."""
+        if guest.id in self.disks_of:
+            return self.disks_of[guest.id]
+        found = guest.fields.get("io_tune")
+        if isinstance(found, Sequence) and not isinstance(found, str):
+            disks = [Disk(guest, item) if isinstance(item, Mapping) else item for item in found]
+            self.disks_of[guest.id] = disks
+            return disks
+        self.disks_of[guest.id] = found
+        return found
+
+    def do_prop(self, entity: Host | Guest, name: Any_) -> Any_:
+        """`Prop`."""
+        try:
+            return entity.properties[name]
+        except KeyError:
+            raise Trouble("missing-property", f"{show(entity)} has no property {show(name)}") from None
+
+    def do_stat(self, entity: Host | Guest, field: Any_, default: Any_ = None) -> Any_:
+        """`Stat`."""
+        self._declared(entity, field)
+        if field == "io_tune" and entity.__class__ is Guest and field in entity.fields:
+            return self.disks(entity)
+        return entity.fields.get(field, default)
+
+    def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
+        """`StatAvg`."""
+        self._declared(entity, field)
+        return self.mean(entity, field)
+
+    def _declared(self, entity: Host | Guest, field: Any_) -> None:
+        scope = Scope.GUEST if entity.__class__ is Guest else Scope.HOST
+        if not isinstance(field, str) or not self.declares(scope, field):
+            raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
+
+    def mean(self, entity: Host | Guest, field: str) -> float:
+        """The mean of a field over the kept samples, oldest first."""
+        total: float = 0
+        count = 0
+        if entity.__class__ is Guest:
+            identity = entity.id
+            for guests in self._older:
+                guest = guests.get(identity)
+                if guest is not None:
+                    value = guest.fields.get(field)
+                    if value is not None:
+                        total += value  # type: ignore[operator]  # a text raises TypeError, which is the language's `type`
+                        count += 1
+        else:
+            for host in self._hosts:
+                value = host.fields.get(field)
+                if value is not None:
+                    total += value  # type: ignore[operator]  # as above
+                    count += 1
+        value = entity.fields.get(field)
+        if value is not None:
+            total += value  # type: ignore[operator]  # as above
+            count += 1
+        return float(total / count) if count else 0.0
+
+    def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
+        """The requests for one control, by entity id."""
+        requests = self.controls.get(name)
+        if requests is None:
+            if len(self.controls) >= self.limits.names:
+                raise Trouble("limit", f"more than {self.limits.names} different controls")
+            requests = self.controls[name] = {}
+        return requests
+
+    def do_control(self, entity: Host | Guest, name: Any_, value: Any_, site: int) -> None:
+        """`Control`."""
+        self.control(name)[entity.id if isinstance(entity, Guest) else HOST_ID] = (entity, requested(value), site)
+
+    def do_getcontrol(self, entity: Host | Guest, name: Any_) -> Any_:
+        """`GetControl`."""
+        requests = self.controls.get(name)
+        found = None if requests is None else requests.get(entity.id if isinstance(entity, Guest) else HOST_ID)
+        return None if found is None else found[1]
+
+    def variable(self, name: Hashable) -> dict[str, Any_]:
+        """The notes of one name, by entity id."""
+        notes = self.variables.get(name)
+        if notes is None:
+            if len(self.variables) >= self.limits.names:
+                raise Trouble("limit", f"more than {self.limits.names} different notes")
+            notes = self.variables[name] = {}
+        return notes
+
+    def do_setvar(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
+        """`SetVar`."""
+        self.variable(name)[entity.id if isinstance(entity, Guest) else HOST_ID] = value
+
+    def do_getvar(self, entity: Host | Guest, name: Any_) -> Any_:
+        """`GetVar`."""
+        notes = self.variables.get(name)
+        return None if notes is None else notes.get(entity.id if isinstance(entity, Guest) else HOST_ID)
+
+    def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
+        """`Remember`."""
+        _check_note(name)
+        if not _keepable(value):
+            raise Trouble("type", f"{show(value)} cannot be remembered: numbers, strings, nil and flat lists of them can")
+        identity = entity.id if isinstance(entity, Guest) else HOST_ID
+        notes = self.noted.setdefault(identity, {})
+        if name not in notes:
+            kept = {} if self.notes is None else self.notes.get(identity, {})
+            if len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
+                raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}")
+        notes[name] = value
+        recalled = self._recalled.get(name)
+        if recalled is not None:
+            if value is None:
+                recalled.pop(identity, None)
+            else:
+                recalled[identity] = value
+
+    def recalled(self, name: str) -> dict[str, Any_]:
+        """What `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
+        found: dict[str, Any_] = {}
+        if self.notes:
+            found = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
+        self._recalled[name] = found
+        return found
+
+    def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
+        """`Recall`."""
+        _check_note(name)
+        identity = entity.id if isinstance(entity, Guest) else HOST_ID
+        notes = self.noted.get(identity)
+        if notes is not None and name in notes:
+            found = notes[name]
+        else:
+            found = None if self.notes is None else self.notes.get(identity, {}).get(name)
+        return default if found is None else found
+
+
+covers("language/runtime.py", [name for name in ENTITY_METHODS if hasattr(Run, f"do_{name.lower()}")])
+
+
+def _check_note(name: Any_) -> None:
+    if not isinstance(name, str):
+        raise Trouble("type", f"a note's name is a string, not {show(name)},")
+
+
+_KEPT = 1000  # elements of a list that is remembered
+
+
+def _keepable(value: Any_) -> bool:
+    if isinstance(value, list):
+        return len(value) <= _KEPT and all(not isinstance(item, list) and _keepable(item) for item in value)
+    return value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+
+
+def requested(value: Any_) -> Any_:
+    """A value that is asked for: nil, or a number that a controller can cut to an integer."""
+    kind = value.__class__
+    if kind is int or value is None:
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            raise Trouble("range", f"{show(value)} cannot be asked for")
+        return value
+    if kind is bool:
+        return int(value)
+    if kind is str and _DIGITS.fullmatch(value):
+        return int(value)
+    raise Trouble("type", f"a number is asked for, not {show(value)},")
+
+
+_LONGEST_DEBUG = 2000
+"""Characters of one line that a policy writes to the log."""
+
+
+def write_to_log(*values: Any_) -> Any_:
+    """Write values to the debug log; the last of them."""
+    if _log.isEnabledFor(logging.DEBUG):
+        # On one line: what a policy writes must not look like records of the log.
+        _log.debug("%s", printable(" ".join(value if isinstance(value, str) else show(value) for value in values), _LONGEST_DEBUG))
+    return values[-1]
+
+
+def empty(value: Any_) -> bool:
+    """Whether `null` finds nothing in a value."""
+    return value is None or (isinstance(value, str | list | tuple | Guests) and not value)
+
+
+def _kind_of(error: Exception) -> str:
+    for kind, types in _KINDS_OF:
+        if isinstance(error, types):
+            return kind
+    return error.kind if isinstance(error, Trouble) else "internal"
+
+
+_KINDS_OF: tuple[tuple[str, tuple[type[Exception], ...]], ...] = (
+    ("type", (TypeError,)),
+    ("zero-division", (ZeroDivisionError,)),
+    ("range", (OverflowError, ValueError)),
+    ("recursion", (RecursionError,)),
+    ("limit", (MemoryError,)),
+)
+
+_WHAT_HAPPENED = {
+    "type": "operands of these types do not fit",
+    "zero-division": "division by zero",
+    "range": "a number is out of range",
+    "recursion": "nested too deep",
+    "limit": "out of memory",
+}

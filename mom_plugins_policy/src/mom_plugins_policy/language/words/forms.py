@@ -1,0 +1,305 @@
+"""The special forms: words that do not simply evaluate their arguments.
+
+The record of a form says what each of its parts is to it (`Roles`). All that walks over programs goes by that: which names are bound and
+read where, what may be assigned, what was evaluated and why, how a policy is laid out. A form that others can express has an expansion,
+and is replaced by it before anything else looks at the program; any other form also needs a method in `compiling/forms.py` and one in
+`symbols/machine.py`, which fail at import without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+from mom_plugins_policy.language.syntax import DerivedForm, Form, FormKind, abridged
+from mom_plugins_policy.language.words.functions import BUILTINS
+from mom_plugins_policy.language.words.word import Word
+
+
+class Role(Enum):
+    """When a part of a form is evaluated, and what its value is for."""
+
+    CONDITION = "condition"
+    """Its truth says which branch comes next."""
+    BRANCH = "branch"
+    """Evaluated if the condition says so; its value is then the form's."""
+    VALUE = "value"
+    """Evaluated once."""
+    BODY = "body"
+    """One after the other; the value of the last one is the form's."""
+    STEP = "step"
+    """Once for each element of the value before it."""
+    FUNCTION = "function"
+    """When the function is called."""
+
+
+class Binding(NamedTuple):
+    """A name that is bound, and the form of its value; None if the value comes from elsewhere: of elements and arguments."""
+
+    name: Form
+    value: Form | None
+
+
+class Roles(NamedTuple):
+    """What the parts of one form are to it."""
+
+    parts: tuple[Form, ...]
+    """What is evaluated, in this order."""
+    roles: tuple[Role, ...]
+    """The role of each of them."""
+    bindings: tuple[Binding, ...] = ()
+    """Names that are bound, each once its value is known."""
+    scope: bool = False
+    """Whether they are bound in a scope of their own, which ends with the form; otherwise in the innermost one around it."""
+    assigned: str = ""
+    """The variable that is assigned."""
+    defined: Form | None = None
+    """The name of the function that is defined; the bindings are its parameters."""
+
+    @property
+    def last(self) -> Role | None:
+        """The role of the last part, which tells loops, choices and sequences apart; None if there is no part."""
+        return self.roles[-1] if self.roles else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormWord(Word):
+    """One special form."""
+
+    roles: Callable[[Form], Roles | None]
+    """What the parts are, of a form with as many as it takes; None if it is not built as it has to be."""
+    shape: str = ""
+    """How it has to be built: what is said where it is not."""
+    flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
+    """What is wrong with it, and where, so that a policy is refused; what else is wrong shows when it is evaluated."""
+    plain: bool = False
+    """Whether all of its parts are evaluated, in their order."""
+    kept: int = 0
+    """How many of its parts stay on its first line when it is laid out."""
+    layout: Role = Role.BODY
+    """What the rest is laid out as: BODY may begin with a bracket on the first line, VALUE stands behind the parts before it if it fits."""
+    expansion: Callable[[Form], Form | None] | None = None
+    """Other forms that do the same; None of a form that is not built as it has to be."""
+
+
+_CHOICE: Final = (Role.CONDITION, Role.BRANCH, Role.BRANCH)
+_LOOP: Final = (Role.VALUE, Role.STEP)
+_VALUE: Final = (Role.VALUE,)
+_BODY: Final = (Role.BODY,)
+_FUNCTION: Final = (Role.FUNCTION,)
+
+
+def _if(form: Form) -> Roles:
+    return Roles(tuple(form.items[1:]), _CHOICE)
+
+
+def _let(form: Form) -> Roles | None:
+    pairs = form.items[1]
+    if pairs.kind is not FormKind.LIST:
+        return None
+    if any(pair.kind is not FormKind.LIST or len(pair.items) != 2 or pair.items[0].kind is not FormKind.NAME for pair in pairs.items):
+        return None
+    bindings = tuple(Binding(*pair.items) for pair in pairs.items)
+    parts = (*(pair.items[1] for pair in pairs.items), *form.items[2:])
+    return Roles(parts, _VALUE * len(bindings) + _BODY * (len(form.items) - 2), bindings, scope=True)
+
+
+def _def(form: Form) -> Roles | None:
+    _, name, parameters, body = form.items
+    if name.kind is not FormKind.NAME or not _are_names(parameters):
+        return None
+    return Roles((body,), _FUNCTION, tuple(Binding(one, None) for one in parameters.items), scope=True, defined=name)
+
+
+def _are_names(parameters: Form) -> bool:
+    return parameters.kind is FormKind.LIST and all(item.kind is FormKind.NAME for item in parameters.items)
+
+
+def _defvar(form: Form) -> Roles | None:
+    _, name, value = form.items
+    return Roles((value,), _VALUE, (Binding(name, value),)) if name.kind is FormKind.NAME else None
+
+
+def _set(form: Form) -> Roles | None:
+    _, name, value = form.items
+    return Roles((value,), _VALUE, assigned=name.name) if name.kind is FormKind.NAME else None
+
+
+def _with(form: Form) -> Roles | None:
+    _, items, name, body = form.items
+    if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
+        return None
+    return Roles((items, body), _LOOP, (Binding(name, None),), scope=True)
+
+
+def _eval(form: Form) -> Roles:
+    return Roles(tuple(form.items[1:]), _BODY * (len(form.items) - 1))
+
+
+def _of_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
+    """What is wrong with the names that a `let` or `defvar` binds."""
+    for name, _ in roles.bindings if roles is not None else ():
+        if name.name == "nil":
+            yield name, "nil cannot be a variable"
+        elif "." in name.name:
+            yield name, f"{name.name} cannot be read as a variable, because of its dot"
+
+
+def _of_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
+    """What is wrong with the parameters of a function."""
+    _, name, listed, _ = form.items
+    if name.kind is not FormKind.NAME:
+        return
+    if not _are_names(listed):
+        yield listed, f"the parameters of {name.name} must be a list of names in ( ) or [ ], not {abridged(listed, 30)}"
+        return
+    seen: set[str] = set()
+    for parameter in listed.items:
+        if parameter.name in seen:
+            yield parameter, f"{name.name} has two parameters named {parameter.name}"
+        seen.add(parameter.name)
+
+
+ELSE: Final = "else"
+"""What the last clause of a `cond` may begin with."""
+
+
+def _cond(form: Form) -> Form | None:
+    """One `if` in another."""
+    head, *clauses = form.items
+    if not clauses or any(clause.kind is not FormKind.LIST or len(clause.items) < 2 for clause in clauses):
+        return None
+    last = clauses[-1]
+    if last.items[0].name == ELSE:
+        rest = _in_order(last, last.items[1:])
+        clauses = clauses[:-1]
+    else:
+        rest = Form(FormKind.NAME, "nil", form.text, form.end - 1, form.end, 0)
+    shown = form.items[1:]
+    for number in reversed(range(len(clauses))):
+        clause = clauses[number]
+        original = form
+        if number:
+            original = Form(FormKind.LIST, None, form.text, clause.start, form.end, 0)
+            original.items = [head, *shown[number:]]
+        chosen = DerivedForm(original)
+        word = Form(FormKind.NAME, "if", form.text, head.start, head.end, 0)
+        chosen.items = [word, clause.items[0], _in_order(clause, clause.items[1:]), rest]
+        rest = chosen
+    return rest
+
+
+def _in_order(clause: Form, forms: Sequence[Form]) -> Form:
+    """What a clause does, as one form."""
+    if len(forms) == 1:
+        return forms[0]
+    block = Form(FormKind.BLOCK, None, clause.text, forms[0].start, forms[-1].end, 0)
+    block.items = list(forms)
+    return block
+
+
+_DEFINES = "`def` takes a name, a list of parameters and a body"
+_SETS = "`set` takes a name and a value"
+
+_FORMS = (
+    FormWord(
+        name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if, kept=1, layout=Role.BRANCH,
+    ),
+    FormWord(
+        name="let", least=2, most=None, meaning="a new scope with names bound one after the other; the value of the last form",
+        roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_of_names, kept=1,
+    ),
+    FormWord(
+        name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form",
+        roles=_def, shape=_DEFINES, flaws=_of_parameters, kept=2,
+    ),
+    FormWord(name="defun", least=3, most=3, meaning="the same as def", roles=_def, shape=_DEFINES, flaws=_of_parameters, kept=2),
+    FormWord(
+        name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless it is bound there already",
+        roles=_defvar, shape="`defvar` takes a name and a value", flaws=_of_names, kept=1, layout=Role.VALUE,
+    ),
+    FormWord(
+        name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS, kept=1, layout=Role.VALUE,
+    ),
+    FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS, kept=1, layout=Role.VALUE),
+    FormWord(
+        name="with", least=3, most=3, meaning="evaluates the body once for each element; the list of the values",
+        roles=_with, shape="`with` takes the name of what to go over, a name, and a body", kept=2,
+    ),
+    FormWord(
+        name="eval", least=0, most=None, meaning="one form after the other, as in `{ }`; the value of the last one",
+        roles=_eval, plain=True,
+    ),
+    FormWord(
+        name="cond", extension=True, least=1, most=100,
+        meaning="of clauses `(condition form …)`, the first with a condition that is true; the last may begin with `else`; otherwise nil",
+        roles=lambda form: None, expansion=_cond, shape="each clause of `cond` is a list of a condition and what is done then",
+    ),
+)  # fmt: skip
+
+SPECIAL_FORMS: Mapping[str, FormWord] = {word.name: word for word in _FORMS}
+
+DEFINING = frozenset({"def", "defun"})
+"""Those that do nothing, however they are built, where the name is a word of the language."""
+
+WORDS: Mapping[str, Word] = {**SPECIAL_FORMS, **BUILTINS}
+"""What a list may begin with, if no variable has the name."""
+
+EXTENSIONS = frozenset(name for name, word in WORDS.items() if word.extension)
+"""Those that yield to functions that policies define."""
+
+
+def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
+    """A program without the forms that others express, its forms numbered anew; the same one if it has none.
+
+    :param words: what words mean in this program
+    """
+    top = list(forms)
+    found = False
+    todo = [top]
+    while todo:
+        items = todo.pop()
+        for place, form in enumerate(items):
+            other: Form | None = form
+            while other is not None:
+                items[place] = other
+                found = found or other is not form
+                other = _expansion(other, words)
+            todo.append(items[place].items)
+    if not found:
+        return forms
+    _number(top)
+    return top
+
+
+def _expansion(form: Form, words: Mapping[str, Word]) -> Form | None:
+    """What a form stands for; None if it stands for itself."""
+    word = words.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
+    if not isinstance(word, FormWord) or word.expansion is None or not word.takes(len(form.items) - 1):
+        return None
+    return word.expansion(form)
+
+
+def _number(forms: Sequence[Form]) -> None:
+    """Number forms in reading order."""
+    number = 0
+    todo: list[tuple[Form, bool]] = [(form, False) for form in reversed(forms)]
+    while todo:
+        form, done = todo.pop()
+        if done:
+            form.last = number - 1
+            continue
+        form.index = form.last = number
+        number += 1
+        if form.items:
+            todo.append((form, True))
+            todo.extend((item, False) for item in reversed(form.items))
+
+
+def covers(part: str, methods: Mapping[str, object]) -> None:
+    """Raise, at the import of a part of the language, where it has no method for a form, or has one for none."""
+    wrong = {name for name, word in SPECIAL_FORMS.items() if word.expansion is None} ^ set(methods)
+    if wrong:
+        raise TypeError(f"{part}: no record, or no method, for {', '.join(sorted(wrong))}")

@@ -1,0 +1,226 @@
+"""The functions of the language: builtins, and what the predefined variables `abs` and `debug` hold.
+
+To add a function, add its record here, and its rows to the tests. Its arguments are evaluated, in their order, and then it is computed:
+what may do otherwise is a form (`forms.py`). What follows from the record:
+
+- the code: a call of `compute`, which is given values of the language, and takes no longer on large ones. It raises `TypeError` for the
+  error `type`, `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
+- on symbols, a term whose `op` is the name, with types and a range from `result`. A proof that knows nothing else of a function takes its
+  value for any number in that range. `fails` says when an error must be reckoned with; nil is one wherever the function is `strict`.
+- units, in the checks, and in the words for people: `unit`.
+- the words in which a condition is told: `told`.
+- the tables of the reference, what `help` says in `mom policy repl`, and the editors' grammars (`docs/generate.py` writes these).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mom_plugins_policy.language.runtime import empty
+from mom_plugins_policy.language.words import ranges, units
+from mom_plugins_policy.language.words.ranges import Operand, Ranged
+from mom_plugins_policy.language.words.units import Dimension, Measured
+from mom_plugins_policy.language.words.word import Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionWord(Word):
+    """One function. See the module on what follows from what."""
+
+    compute: Callable[..., Any]
+    """Its value, by Python's values; of values that are as large as they may be, the code may compute it otherwise."""
+    fails: Callable[[Sequence[Operand]], bool]
+    """Whether it may fail on such arguments. Sizes aside: a limit is not expected to be reached."""
+    unit: Callable[[Sequence[Measured]], Dimension]
+    """What its value counts."""
+    result: Callable[[Sequence[Operand]], Ranged] | None = None
+    """The range and types of its value where it does not fail; no types, or `CertainlyWrong`, if it always does. None: it is another
+    function of its arguments, or its range depends on more (`symbols/terms.py`)."""
+    type: str = "any"
+    """The type of its value, as far as the compiler makes use of it (`compiling/code.py`); `number`: an argument's, if that is a number."""
+    strict: int | None = 1
+    """With how many arguments, or more, it fails on nil; None: never."""
+    selects: bool = False
+    """Whether its value is one of its arguments."""
+    mixing: str = ""
+    """What is done to arguments that must be of the same unit, such as `are added`; empty: they need not be."""
+    mirrored: str = ""
+    """Of a comparison: the one that says the same with its sides exchanged."""
+    told: tuple[str, str] | None = None
+    """Of a condition: how it is told that it holds, and that it does not, in terms of its arguments."""
+    operator: str = ""
+    """Another spelling, usable as the head of a list."""
+    variable: bool = False
+    """Whether it is the value of a predefined variable of this name, which may hold something else in a policy."""
+
+
+_LONGEST = 1 << 17  # characters, elements: more than the limits allow
+
+
+def _shifted_left(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int) and right > 2 * ranges.LARGE:
+        if left:
+            raise OverflowError
+        return 0
+    return left << right
+
+
+def _shifted_right(left: Any, right: Any) -> Any:
+    return left >> (min(right, 2 * ranges.LARGE) if isinstance(right, int) else right)
+
+
+def _product(left: Any, right: Any) -> Any:
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, str | list) and isinstance(other, int) and len(one) * other > _LONGEST:
+            raise MemoryError
+    return left * right
+
+
+def _first(truth: bool) -> Callable[..., Any]:
+    def compute(*values: Any) -> Any:
+        return next((value for value in values if bool(value) is truth), values[-1])
+
+    return compute
+
+
+def _smallest(*values: Any) -> Any:
+    return min(values)
+
+
+def _largest(*values: Any) -> Any:
+    return max(values)
+
+
+def _none_missing(*values: Any) -> bool:
+    return all(value is not None for value in values)
+
+
+def _all_nothing(*values: Any) -> bool:
+    return all(map(empty, values))
+
+
+def _last(*values: Any) -> Any:
+    return values[-1]
+
+
+_FUNCTIONS = (
+    FunctionWord(
+        name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists", compute=operator.add,
+        result=ranges.arithmetic("add"), fails=ranges.on_size, unit=units.same, mixing="are added",
+    ),
+    FunctionWord(
+        name="sub", operator="-", least=2, most=2, meaning="difference", compute=operator.sub,
+        result=ranges.arithmetic("sub"), fails=ranges.on_size, unit=units.same, mixing="are subtracted",
+    ),
+    FunctionWord(
+        name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list", compute=_product,
+        result=ranges.arithmetic("mul"), fails=ranges.on_size, unit=units.product,
+    ),
+    FunctionWord(
+        name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
+        result=ranges.arithmetic("div"), fails=ranges.on_zero, unit=units.quotient,
+    ),
+    FunctionWord(
+        name="lt", operator="<", least=2, most=2, meaning="less than", compute=operator.lt, result=ranges.order, fails=ranges.on_types,
+        unit=units.unknown, mixing="are compared", mirrored="gt", told=("{} is less than {}", "{} is not less than {}"),
+    ),
+    FunctionWord(
+        name="gt", operator=">", least=2, most=2, meaning="greater than", compute=operator.gt, fails=ranges.on_types,
+        unit=units.unknown, mixing="are compared", mirrored="lt", told=("{} is more than {}", "{} is not more than {}"),
+    ),
+    FunctionWord(
+        name="lte", operator="<=", least=2, most=2, meaning="less than or equal", compute=operator.le, result=ranges.order,
+        fails=ranges.on_types, unit=units.unknown, mixing="are compared", mirrored="gte", told=("{} is at most {}", "{} is not at most {}"),
+    ),
+    FunctionWord(
+        name="gte", operator=">=", least=2, most=2, meaning="greater than or equal", compute=operator.ge, fails=ranges.on_types,
+        unit=units.unknown, mixing="are compared", mirrored="lte", told=("{} is at least {}", "{} is not at least {}"),
+    ),
+    FunctionWord(
+        name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None, fails=ranges.never,
+        unit=units.unknown, mixing="are compared", told=("{} is equal to {}", "{} is not equal to {}"),
+    ),
+    FunctionWord(
+        name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
+        fails=ranges.never, unit=units.unknown, mixing="are compared", told=("{} is other than {}", "{} is not other than {}"),
+    ),
+    FunctionWord(
+        name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, result=ranges.shift,
+        fails=ranges.always, unit=units.unknown,
+    ),
+    FunctionWord(
+        name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right, result=ranges.shift,
+        fails=ranges.always, unit=units.unknown,
+    ),
+    FunctionWord(
+        name="and", least=1, most=None, meaning="the first false argument, else the last; all are evaluated", compute=_first(False),
+        strict=None, fails=ranges.never, unit=units.same, selects=True,
+    ),
+    FunctionWord(
+        name="or", least=1, most=None, meaning="the first true argument, else the last; all are evaluated", compute=_first(True),
+        strict=None, fails=ranges.never, unit=units.same, selects=True,
+    ),
+    FunctionWord(
+        name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None, fails=ranges.never,
+        unit=units.unknown,
+    ),
+    FunctionWord(
+        name="min", least=1, most=None, meaning="the first smallest argument", compute=_smallest, strict=2,
+        fails=ranges.on_types_of_several, unit=units.same, mixing="are compared", selects=True,
+    ),
+    FunctionWord(
+        name="max", least=1, most=None, meaning="the first largest argument", compute=_largest, strict=2,
+        fails=ranges.on_types_of_several, unit=units.same, mixing="are compared", selects=True,
+    ),
+    FunctionWord(
+        name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
+        fails=ranges.never, unit=units.unknown, told=("{} is unknown", "{} is known"),
+    ),
+    FunctionWord(
+        name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
+        fails=ranges.never, unit=units.unknown, told=("{} is known", "{} is unknown"),
+    ),
+    FunctionWord(
+        name="sqrt", extension=True, least=1, most=1, meaning="square root, a float; of a negative number it is an error",
+        compute=math.sqrt, type="float", result=ranges.root, fails=ranges.on_negative, unit=units.root,
+    ),
+    FunctionWord(
+        name="abs", variable=True, least=1, most=1, meaning="absolute value; an integer stays one", compute=abs, type="number",
+        result=ranges.magnitude, fails=ranges.on_types, unit=units.same,
+    ),
+    FunctionWord(
+        name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; the last of them", compute=_last,
+        strict=None, fails=ranges.never, unit=units.unknown,
+    ),
+)  # fmt: skip
+
+FUNCTIONS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS}
+"""All functions, by name."""
+
+BUILTINS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS if not word.variable}
+"""Those that are words: no variable holds them."""
+
+CALLABLES: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS if word.variable}
+"""Those that a predefined variable holds."""
+
+OPERATORS: Mapping[str, str] = {word.operator: word.name for word in _FUNCTIONS if word.operator}
+"""The second spelling of some builtins, usable as the head of a list."""
+
+PREDEFINED = ("Host", "Guests", *CALLABLES)
+"""The names that are bound when an evaluation starts."""
+
+
+def covers(part: str, rules: Iterable[str], by_record: Callable[[FunctionWord], bool]) -> None:
+    """Raise, at the import of a part of the language, where it does not know what to do with a function, or has rules for none.
+
+    :param rules: the functions for which the part has rules of its own
+    :param by_record: whether the record of one says enough
+    """
+    own = set(rules)
+    wrong = {name for name, word in FUNCTIONS.items() if name not in own and not by_record(word)} | own - set(FUNCTIONS)
+    if wrong:
+        raise TypeError(f"{part}: no record, or no rule, for {', '.join(sorted(wrong))}")

@@ -1,0 +1,234 @@
+"""Policies that are tried on some guests: evaluated beside those in force over the same snapshots, decisive for those guests only."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from mom_core import HOST_ID, Decision, Guest, Problem, Severity, Snapshot, Source, Value, printable
+from mom_plugins_policy.language.errors import Fault
+from mom_plugins_policy.language.policy import Policy, Result
+from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.rollout.verdict import (
+    ASKED_TOO_MUCH,
+    SIZE,
+    CanaryVerdict,
+    Cycle,
+    Evidence,
+    HostFigures,
+    Outlook,
+    Tally,
+    ailment,
+    asked_too_much,
+    judge,
+    kills,
+    worse,
+)
+from mom_toolkit import Canary, CanaryState
+
+SHARE_OF_TIME: Final = 0.5
+"""Of the time that an evaluation may take, what the policies on trial may take: those in force wait for them."""
+
+_SHOWN: Final = 5  # errors of one evaluation
+
+
+def rank(identity: str) -> float:
+    """Where a guest stands among all there could be, from 0 to 1: by its UUID alone, so that it is the same one after a restart, on any
+    host, and whoever else comes or goes."""
+    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who is in the trial: those whose name or id matches `pattern`, or those that do not rank above `cut`."""
+
+    pattern: str = ""
+    cut: float = 0.0
+
+    @classmethod
+    def of_share(cls, share: float, guests: Iterable[Guest]) -> Choice:
+        """So large a share of these guests, at least one; and of those that come later, those that rank no higher."""
+        ranks = sorted(rank(guest.id) for guest in guests)
+        return cls(cut=ranks[max(1, math.ceil(share * len(ranks))) - 1] if ranks else 0.0)
+
+    def has(self, guest: Guest) -> bool:
+        """Whether this guest is in it."""
+        if self.pattern:
+            return fnmatch.fnmatchcase(guest.name, self.pattern) or fnmatch.fnmatchcase(guest.id, self.pattern)
+        return rank(guest.id) <= self.cut
+
+
+class Plan(NamedTuple):
+    """What is tried by whom, on whom, and for how long; `began` in seconds since the epoch, `began_at` of the monotonic clock."""
+
+    what: str
+    who: str
+    share: float | None
+    choice: Choice
+    seconds: float
+    began: float
+    began_at: float
+
+
+class Decided(NamedTuple):
+    """What the policies in force decide, and what went wrong in them."""
+
+    decisions: Sequence[Decision]
+    errors: Sequence[Fault]
+
+
+class Tried(NamedTuple):
+    """What both sets of policies decide together, and what went wrong in the one on trial."""
+
+    decisions: Sequence[Decision]
+    problems: Sequence[Problem]
+    result: Result | None = None
+    """How those on trial were evaluated."""
+
+
+class CanaryRun:
+    """One trial while it runs. `evaluate` is called by the evaluator; all else from any thread.
+
+    :param memory: what the policies in force remember: those on trial begin with that
+    """
+
+    def __init__(self, plan: Plan, policy: Policy, version: str, memory: Callable[[], Value]) -> None:
+        self.plan = plan
+        self.policy = policy
+        """Replaced as a whole when files are read again."""
+        self.version = version
+        """As `policy`."""
+        self.notes = NoteStore()
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._evidence: Evidence | None = None
+        self._host_before: Sequence[HostFigures] = ()
+        self._last: Snapshot | None = None
+        self._members: Sequence[Guest] = ()
+        self._others = 0
+        self._untried: frozenset[str] = frozenset()
+
+    def prepare(self) -> None:
+        """Before the policies in force are evaluated, in the thread in which they are: remember what they do, if that has not been done."""
+        if self._evidence is None:
+            self.notes.set_memory(self._memory())
+
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided, ignored: Sequence[str]) -> Tried:
+        """Put the decisions of the policies on trial in the place of those in force, for the guests in the trial."""
+        decided = in_force.decisions
+        members = {guest.id: guest for guest in snapshot.guests.values() if self.plan.choice.has(guest)}
+        self.notes.forget_gone(snapshot)
+        result = self.policy.evaluate(snapshot, history, self.notes.now())
+        self.notes.keep(result.notes, snapshot)
+        own = [_marked(one) for one in result.decisions if one.entity.id in members and one.control not in ignored]
+        mine = {(one.control, repr(one.value)) for one in decided if one.entity.id == HOST_ID}
+        theirs = {(one.control, repr(one.value)) for one in result.decisions if one.entity.id == HOST_ID and one.control not in ignored}
+        problems = []
+        for fault in result.errors[:_SHOWN]:
+            where = Source(f"canary {fault.name}", fault.line, fault.column)
+            problems.append(Problem(where, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))
+        known = {_kind(fault) for fault in in_force.errors}  # these policies fail so, too
+        concerning = [one for one in result.errors if (one.entity is None or one.entity.id in members) and _kind(one) not in known]
+        with self._lock:
+            self._untried |= {control for control, _ in mine ^ theirs}
+            decisions = [*(one for one in decided if one.entity.id not in members), *own]
+            failed = printable(str(concerning[0]), 300) if concerning else ""
+            self._look(snapshot, history, members, {one.entity.id: one.value for one in decisions if one.control == SIZE}, failed)
+        return Tried(decisions, problems, result)
+
+    def _look(
+        self, snapshot: Snapshot, history: Sequence[Snapshot], members: Mapping[str, Guest], sizes: Mapping[str, Value], fault: str
+    ) -> None:
+        """Note how all guests fare, and what sizes were decided for whom."""
+        since = snapshot.monotonic - self.plan.began_at
+        if self._evidence is None:
+            self._evidence = Evidence(_tally_before(history, members))
+            self._host_before = [HostFigures.of(older.host) for older in history]
+            self._last = snapshot
+        canary, others = Tally(), Tally()
+        last = self._last or snapshot
+        for guest in snapshot.guests.values():
+            tally = canary if guest.id in members else others
+            ails = ailment(guest, since)
+            if ails == "" and asked_too_much(guest, sizes.get(guest.id)):
+                ails = ASKED_TOO_MUCH
+            tally.add([ails], kills(guest, last.guests.get(guest.id)))
+        host = HostFigures.of(snapshot.host)
+        self._evidence.add(Cycle(canary, others, None if host.available is None else worse(host, self._host_before), fault))
+        self._last = snapshot
+        self._members, self._others = list(members.values()), len(snapshot.guests) - len(members)
+
+    def verdict(self, now: float) -> CanaryVerdict:
+        """What is to become of it."""
+        with self._lock:
+            if self._evidence is None:
+                return CanaryVerdict(Outlook.GO_ON)
+            return judge(self._evidence, self.left(now))
+
+    def left(self, now: float) -> float:
+        """Seconds until its end."""
+        return max(0.0, self.plan.began_at + self.plan.seconds - now)
+
+    def memory(self, in_force: Value) -> Value:
+        """What the policies remember when they are in force for all: of the guests that were in the trial, what those on trial did."""
+        if not isinstance(in_force, Mapping):
+            return in_force
+        members = {guest.id for guest in self._members}
+        tried = self.notes.memory()
+        merged: dict[str, Value] = {identity: notes for identity, notes in in_force.items() if identity not in members}
+        merged.update({identity: notes for identity, notes in tried.items() if identity in members})
+        return merged
+
+    def told(self, now: float, state: CanaryState = CanaryState.RUNNING, reason: str = "") -> Canary:
+        """For who looks."""
+        plan = self.plan
+        with self._lock:
+            evidence = self._evidence or Evidence()
+            guests = len(self._members)
+            note = f"what it decides for the host ({', '.join(sorted(self._untried))}) is not tried" if self._untried else ""
+            return Canary(
+                state=state,
+                what=plan.what,
+                who=plan.who,
+                version=self.version,
+                share=plan.share,
+                guests=plan.choice.pattern,
+                seconds=plan.seconds,
+                began=plan.began,
+                left=self.left(now) if state is CanaryState.RUNNING else 0.0,
+                cycles=evidence.cycles,
+                on=tuple(guest.entity for guest in self._members),
+                canary=evidence.canary.group(guests),
+                others=evidence.others.group(self._others),
+                before=evidence.before.group(guests),
+                reason=reason,
+                note=note,
+            )
+
+
+def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> Tally:
+    tally = Tally()
+    last: Snapshot | None = None
+    for older in history:
+        for guest in older.guests.values():
+            if guest.id in members:
+                tally.add([ailment(guest, math.inf)], 0 if last is None else kills(guest, last.guests.get(guest.id)))
+        last = older
+    return tally
+
+
+def _kind(fault: Fault) -> tuple[str, str, str]:
+    """What makes it the same mistake, wherever in the text it stands."""
+    return fault.name, fault.kind, "" if fault.entity is None else fault.entity.id
+
+
+def _marked(decision: Decision) -> Decision:
+    """Who reads a decision must see that it is not by the policies that `mom policy show` prints."""
+    name, line, column = decision.source
+    return dataclasses.replace(decision, source=Source(f"canary {name}", line, column), reason=f"{decision.reason}, on trial")

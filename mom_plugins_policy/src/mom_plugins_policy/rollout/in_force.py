@@ -1,0 +1,431 @@
+"""The policies in force, and how they change while mom runs: all or nothing, between two evaluations, with a way back.
+
+What was set at run time lies over what files and defaults say, and stays there when these are read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mom_core import ConfigError, ConfigProblem, MomError, StateError, StateFile, Value, printable
+from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.rollout.diff import difference
+from mom_plugins_policy.rollout.versions import KeptVersions, Overlay, Version, taken_up, to_keep
+from mom_toolkit import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
+
+if TYPE_CHECKING:
+    from mom_plugins_policy.checks import Remark
+
+REMEMBERED_CHANGES: Final = 50
+"""Versions that can be gone back to: with the largest policies some 50 MiB, as texts that did not change are shared."""
+
+STAY: Final = "the policies from before stay in force"
+
+_NOT_READY: Final = "the policies are not loaded yet"
+
+
+class Read(NamedTuple):
+    """What files and defaults say now, and what is wrong with the files."""
+
+    texts: Mapping[str, PolicyText]
+    problems: Sequence[ConfigProblem] = ()
+
+
+class ChangeFiles(NamedTuple):
+    """Where run-time changes, and the versions that can be gone back to, outlive a restart."""
+
+    changes: StateFile[Overlay]
+    versions: StateFile[KeptVersions]
+
+
+class ChangingPolicies:
+    """The evaluator's `PolicyTexts`.
+
+    :param read: reads the operator's files and the defaults
+    :param compile_texts: compiles texts by name; raises `PolicyError`
+    :param kept: the files in which run-time changes outlive a restart; None: they do not
+    :param notes: what the policies remember
+    :param changed: called after a change made at run time, with the policy and where its texts come from
+    :param refuse_failing: whether texts that can be loaded and fail for certain are refused while others are in force
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Read],
+        compile_texts: Callable[[Mapping[str, str]], Policy],
+        kept: ChangeFiles | None,
+        changed: Callable[[Policy, PolicyState], None],
+        log: logging.Logger,
+        notes: NoteStore | None = None,
+        *,
+        refuse_failing: bool = False,
+    ) -> None:
+        self.policy: Policy | None = None
+        """What an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
+        self._read = read
+        self._compile = compile_texts
+        self._kept = kept
+        self._changed = changed
+        self._log = log
+        self._notes = notes
+        self._refuse_failing = refuse_failing
+        self._remarks: tuple[Policy, Sequence[Remark]] | None = None
+        """What the checks said of the policy that they looked at last: of one that is put in force, it is asked twice."""
+        self._lock = threading.Lock()
+        self._base: Mapping[str, PolicyText] = {}
+        self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
+        self._diffs: Mapping[str, str] = {}
+        self._count = 0
+
+    # --- what policies remember -----------------------------------------------------------------------------------------------------
+
+    def memory(self) -> Value:
+        """Their notes."""
+        return {} if self._notes is None else self._notes.memory()
+
+    def set_memory(self, memory: Value) -> None:
+        """Have these notes and no others."""
+        if self._notes is not None:
+            self._notes.set_memory(memory)
+
+    # --- files ----------------------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are set aside."""
+        with self._lock:
+            read = self._read()
+            overlay = (None if self._kept is None else self._kept.changes.read()) or Overlay()
+            try:
+                policy = self._compiled(read, overlay)
+            except ConfigError as error:
+                if not overlay.texts and not overlay.alone:
+                    raise
+                policy, overlay = self._compiled(read, Overlay()), Overlay()
+                self._refuse_kept(f"they do not go with the files any more: {error.problems[0]}")
+            if overlay.texts or overlay.alone:
+                policy, overlay = self._without_what_fails(policy, overlay, read)
+            self._base = read.texts
+            self._take_up_history()
+            if not self._goes_on_with(policy, overlay):
+                self._put(policy, overlay, "mom", "read at the start")
+
+    def check_files(self) -> None:
+        """Read and compile what mom would start with, and put nothing in force. Raises `ConfigError` for what is wrong with files."""
+        self._compiled(self._read(), Overlay())
+
+    def prepare(self) -> Callable[[], None]:
+        """Read and compile the files again; the function that is returned puts them in force. Raises `ConfigError`."""
+        with self._lock:
+            read = self._read()
+            overlay = self._overlay
+            policy = self._compiled_to_work(read, overlay)
+
+        def commit() -> None:
+            with self._lock:
+                fitting = policy
+                if self._overlay is not overlay:  # a client has set a policy since
+                    try:
+                        fitting = self._compiled_to_work(read, self._overlay)
+                    except ConfigError as error:
+                        self._log.error("the files do not go with what was set meanwhile, and are not used: %s", error)
+                        return
+                self._base = read.texts
+                self._put(fitting, self._overlay, "mom", "files read again")
+
+        return commit
+
+    # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> PolicyState:
+        """What is in force now."""
+        return self._current().state
+
+    def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
+        """Everything for which `change` would refuse the same."""
+        with self._lock:
+            self._current()
+            wanted = self._overlay.changed(changes, "", self._base, replace_all=replace_all)
+            texts = texts_of(wanted.over(self._base))
+            try:
+                policy = self._compile(texts)
+            except PolicyError as error:
+                return problems_of(error)
+            return self._failing(policy, texts)
+
+    def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
+        """What the checks say of changes: all of it in the policies that are changed, of the others what they did not say before."""
+        with self._lock:
+            self._current()
+            now, wanted = self.policy, self._overlay.changed(changes, "", self._base, replace_all=replace_all)
+            texts = texts_of(wanted.over(self._base))
+        try:
+            policy = self._compile(texts)
+        except PolicyError as error:
+            return problems_of(error)
+        return self._news(self._problems(policy), now, changes)
+
+    def checked(self, policy: Policy) -> Sequence[Remark]:
+        """What the checks have to say of policies that are compiled."""
+        from mom_plugins_policy.checks import check_policy  # of no use to a mom whose policies never change
+
+        last = self._remarks
+        if last is not None and last[0] is policy:
+            return last[1]
+        try:
+            remarks = check_policy(policy)
+        except Exception:  # noqa: BLE001  # a mistake of the checks is no reason not to use policies that can be loaded
+            self._log.exception("the policies could not be checked")
+            remarks = []
+        self._remarks = (policy, remarks)
+        return remarks
+
+    def _problems(self, policy: Policy) -> tuple[PolicyProblem, ...]:
+        return tuple(
+            PolicyProblem(one.source.name, one.source.line, one.source.column, one.rule, one.message, str(one.severity), one.hint)
+            for one in self.checked(policy)
+        )
+
+    def _news(self, found: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
+        """Of what was found, all of it in texts that are changed, and of the others what the policy of now did not have."""
+        if now is None or all(one.name in changed for one in found):
+            return tuple(found)
+        known = set(self._problems(now))
+        return tuple(one for one in found if one.name in changed or one not in known)
+
+    def _failing(self, policy: Policy, texts: Mapping[str, str]) -> tuple[PolicyProblem, ...]:
+        """For what these policies are not to be put in force: they can be loaded, and fail for certain where those in force do not."""
+        if not self._refuse_failing:
+            return ()
+        errors = [one for one in self._problems(policy) if one.severity == "error"]
+        if not errors:
+            return ()
+        now = texts_of(self._versions[-1].state.texts) if self._versions else {}
+        return self._news(errors, self.policy, {name for name, text in texts.items() if now.get(name) != text})
+
+    def change(
+        self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
+    ) -> PolicyState:
+        """Set and remove policies, all or none."""
+        who = printable(who, 200)
+        with self._lock:
+            self._expect(expected_version)
+            overlay = self._overlay.changed(changes, who, self._base, replace_all=replace_all)
+            made = self._change_to(overlay, who, said_of(changes, replace_all=replace_all))
+        return self._announced(made)
+
+    def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
+        """Back to what the files, read again, and the defaults say."""
+        with self._lock:
+            self._expect(expected_version)
+            read = self._read()
+            if read.problems:
+                raise PolicyRefused([PolicyProblem(one.file, one.line, one.column, "file", one.message) for one in read.problems])
+            made = self._change_to(Overlay(), printable(who, 200), "reset", read.texts)
+        return self._announced(made)
+
+    def history(self) -> Sequence[PolicyChange]:
+        """The last changes, oldest first."""
+        with self._lock:
+            versions = tuple(self._versions)
+        # Diffs are made when they are looked at, and without keeping others waiting.
+        self._diffs = {
+            later.change.version: self._diffs.get(later.change.version)
+            or difference(texts_of(earlier.state.texts), texts_of(later.state.texts))
+            for earlier, later in pairwise(versions)
+        }
+        return tuple(replace(version.change, diff=self._diffs.get(version.change.version, "")) for version in versions)
+
+    def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
+        """The very texts of that version, whatever the files say by now."""
+        with self._lock:
+            self._expect(expected_version)
+            wanted = next((each for each in self._versions if each.change.version == version), None)
+            if wanted is None:
+                known = ", ".join(each.change.version for each in self._versions)
+                raise MomError(f"there is no version {printable(version)} of the policies to go back to", hint=f"there are {known}")
+            if wanted.overlay.alone:
+                overlay = wanted.overlay
+            else:
+                then = wanted.state.texts
+                texts: dict[str, PolicyText | None] = {name: None for name in self._base if name not in then}
+                texts.update({name: text for name, text in then.items() if self._base.get(name) != text})
+                overlay = Overlay(texts)
+            made = self._change_to(overlay, printable(who, 200), f"rolled back to {version}")
+        return self._announced(made)
+
+    def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
+        """Tell of a change, without keeping others waiting while that is done."""
+        state, policy = made
+        if policy is not None:
+            self._changed(policy, state)
+        return state
+
+    # --- inside: the lock is held ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _overlay(self) -> Overlay:
+        return self._current().overlay
+
+    def _current(self) -> Version:
+        if not self._versions:
+            raise MomError(_NOT_READY, hint="ask again in a moment")
+        return self._versions[-1]
+
+    def _expect(self, version: str | None) -> None:
+        now = self._current().change.version
+        if version is not None and version != now:
+            message = f"the policies have changed: they are at version {now}, not {printable(version)}"
+            raise PolicyConflict(message, version=now, hint="look at what they are now, and decide again")
+
+    def _compiled(self, read: Read, overlay: Overlay) -> Policy:
+        """Compiled for use, or everything that is wrong with files and texts as a `ConfigError` with their places."""
+        effective = overlay.over(read.texts)
+        try:
+            policy = self._compile(texts_of(effective))
+        except PolicyError as error:
+            raise ConfigError(sorted([*read.problems, *(_config_problem(fault, effective) for fault in error.faults)])) from None
+        if read.problems:
+            raise ConfigError(sorted(read.problems))
+        return policy
+
+    def _compiled_to_work(self, read: Read, overlay: Overlay) -> Policy:
+        """The same, and what fails for certain where the policies in force do not is wrong as well."""
+        policy = self._compiled(read, overlay)
+        effective = overlay.over(read.texts)
+        failing = self._failing(policy, texts_of(effective))
+        if failing:
+            raise ConfigError(sorted(_config_problem(one, effective) for one in failing))
+        return policy
+
+    def _without_what_fails(self, policy: Policy, overlay: Overlay, read: Read) -> tuple[Policy, Overlay]:
+        """At the start: without what an earlier run kept, if that fails for certain and the files alone do not."""
+        if not self._refuse_failing:
+            return policy, overlay
+        alone = self._compiled(read, Overlay())
+        errors = [one for one in self._problems(policy) if one.severity == "error"]
+        failing = self._news(errors, alone, overlay.texts) if errors else ()
+        if not failing:
+            return policy, overlay
+        self._refuse_kept(f"they are certain to fail: {failing[0]}")
+        return alone, Overlay()
+
+    def _change_to(
+        self, overlay: Overlay, who: str, what: str, base: Mapping[str, PolicyText] | None = None
+    ) -> tuple[PolicyState, Policy | None]:
+        """Compile, keep and put in force; or raise `PolicyRefused`, and nothing has changed."""
+        current = self._current()
+        based_on = self._base if base is None else base
+        effective = overlay.over(based_on)
+        if texts_of(effective) == texts_of(current.state.texts) and _same(overlay, current.overlay):
+            self._base = based_on
+            return current.state, None
+        try:
+            policy = self._compile(texts_of(effective))
+        except PolicyError as error:
+            raise PolicyRefused(problems_of(error), hint=STAY) from None
+        failing = self._failing(policy, texts_of(effective))
+        if failing:
+            raise PolicyRefused(failing, hint=STAY)
+        self._base = based_on
+        self._keep(overlay)
+        state = self._put(policy, overlay, who, what)
+        self._log.info("policies changed by %s: %s; version %s", who, what, state.version)
+        return state, policy
+
+    def _put(self, policy: Policy, overlay: Overlay, who: str, what: str) -> PolicyState:
+        effective = overlay.over(self._base)
+        self._count += 1
+        digest = hashlib.sha256(json.dumps(texts_of(effective)).encode()).hexdigest()
+        state = PolicyState(f"{self._count}-{digest[:12]}", effective)
+        self._versions.append(Version(PolicyChange(state.version, time.time(), who, what), state, overlay))
+        self.policy = policy
+        self._keep_history()
+        return state
+
+    def _goes_on_with(self, policy: Policy, overlay: Overlay) -> bool:
+        """Whether what was read at the start is the very version that was in force at the end: then that one still is."""
+        if not self._versions:
+            return False
+        last = self._versions[-1]
+        if overlay.over(self._base) != last.state.texts or overlay != last.overlay:
+            return False
+        self.policy = policy
+        return True
+
+    # --- on disk --------------------------------------------------------------------------------------------------------------------
+
+    # What cannot be written lasts until mom ends; mom says what is wrong with the files.
+
+    def _keep(self, overlay: Overlay) -> None:
+        if self._kept is None:
+            return
+        with contextlib.suppress(StateError):
+            if overlay.texts or overlay.alone:
+                self._kept.changes.write(asdict(overlay))
+            else:
+                self._kept.changes.remove()
+
+    def _keep_history(self) -> None:
+        if self._kept is not None:
+            with contextlib.suppress(StateError):
+                self._kept.versions.write(to_keep(self._versions, self._count))
+
+    def _refuse_kept(self, reason: str) -> None:
+        if self._kept is not None:
+            self._kept.changes.refuse(reason)
+
+    def _take_up_history(self) -> None:
+        found = None if self._kept is None else self._kept.versions.read()
+        if found is not None:
+            self._versions.extend(taken_up(found))
+            self._count = found.count
+
+
+def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:
+    """What is done, in words."""
+    done = [("removed " if text is None else "set ") + printable(name, 128) for name, text in changes.items()]
+    return ", ".join((["removed all others"] if replace_all else []) + done) or "nothing"
+
+
+def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
+    """The texts alone."""
+    return {name: policy.text for name, policy in policies.items()}
+
+
+def _same(one: Overlay, other: Overlay) -> bool:
+    """Whether both change the same, whatever client did it."""
+    return one.alone == other.alone and {n: t and t.text for n, t in one.texts.items()} == {n: t and t.text for n, t in other.texts.items()}
+
+
+def problems_of(error: PolicyError) -> tuple[PolicyProblem, ...]:
+    """What is wrong, for who set it."""
+    return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in error.faults)
+
+
+def _config_problem(fault: Fault | PolicyProblem, policies: Mapping[str, PolicyText]) -> ConfigProblem:
+    known = policies.get(fault.name)
+    hint = fault.hint if isinstance(fault, PolicyProblem) else ""
+    return ConfigProblem(where_from(fault.name, known), fault.line, fault.column, f"{fault.kind}: {fault.message}", hint)
+
+
+DEFAULT: Final = "default"
+"""The origin of a policy that a plugin brings."""
+
+
+def where_from(name: str, policy: PolicyText | None) -> str:
+    """How a message names a policy: by its file where it has one."""
+    if policy is None or policy.origin == DEFAULT:
+        return f"default policy {name}"
+    return printable(policy.origin if policy.origin.startswith("/") else f"policy {name} ({policy.origin})", 400)

@@ -1,0 +1,85 @@
+"""A second set of policies, evaluated beside those in force, of which nothing is applied: to see on this host what it would do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from mom_core import ConfigError, Considered, PluginContext, Problem, Severity, Snapshot, Source, printable
+from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
+from mom_plugins_policy.sources import read_policies
+from mom_toolkit import PolicyState
+
+SHARE_OF_TIME: Final = 0.5
+"""Of the time that an evaluation may take, what the shadow may take: it comes second, and the decisions of the first wait for it."""
+
+_SHOWN: Final = 5  # errors of one evaluation
+
+
+class Shadow:
+    """The policies of a folder in the place of those in force that have their names, and beside the others.
+
+    :param limits: of the policies in force
+    """
+
+    def __init__(self, folder: Path, context: PluginContext, limits: PolicyLimits) -> None:
+        self.folder = folder
+        self._context = context
+        self._limits = dataclasses.replace(limits, seconds=limits.seconds * SHARE_OF_TIME)
+        what = "the file of notes of policies on trial"
+        notes = context.state_file("shadow-notes.json", what, NOTES, change=notes_after, mode=0o600, loss=BEGIN_ANEW)
+        self._notes = NoteStore(notes)
+        self._texts: Mapping[str, str] = {}
+        self._policy: Policy | None = None
+        self._beside = ""
+        self._trouble = ""
+
+    def load(self) -> None:
+        """Read the folder, and what it remembered. Raises `ConfigError` with all that is wrong with the files."""
+        self.prepare()()
+        self._notes.load()
+
+    def prepare(self) -> Callable[[], None]:
+        """Read the folder again; what is returned puts it to use. Raises `ConfigError`."""
+        found = read_policies(self.folder, None, self._limits)
+        if found.problems:
+            raise ConfigError(sorted(found.problems))
+
+        def commit() -> None:
+            self._texts, self._beside = found.texts, ""
+
+        return commit
+
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[Considered | Problem]:
+        """What would be decided with the shadow's policies. Never raises for them."""
+        if self._beside != in_force.version:
+            self._compile(in_force)
+        if self._policy is None:
+            return [self._problem(self._trouble)] if self._trouble else []
+        self._notes.forget_gone(snapshot)
+        result = self._policy.evaluate(snapshot, history, self._notes.now())
+        self._notes.keep(result.notes, snapshot)
+        found: list[Considered | Problem] = [Considered(result.decisions)]
+        for fault in result.errors[:_SHOWN]:
+            text = f"{fault.kind}: {fault.message}"
+            found.append(Problem(Source(f"shadow {fault.name}", fault.line, fault.column), text, fault.entity, Severity.WARNING))
+        return found
+
+    def _compile(self, in_force: PolicyState) -> None:
+        self._beside, self._trouble = in_force.version, ""
+        texts = {**{name: policy.text for name, policy in in_force.texts.items()}, **self._texts}
+        try:
+            self._policy = Policy.compile(texts, self._context.declarations, self._limits)
+        except PolicyError as error:
+            self._policy = None
+            first = error.faults[0]
+            self._trouble = f"the shadow policies cannot be used: {printable(str(first), 300)}"
+            self._context.log.error("%s", self._trouble)
+
+    def _problem(self, text: str) -> Problem:
+        return Problem(Source(self._context.name), text, severity=Severity.WARNING, hint=f"`mom policy check {self.folder}`")

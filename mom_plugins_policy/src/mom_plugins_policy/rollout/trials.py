@@ -1,0 +1,338 @@
+"""Changes of policies that are tried on some guests first: begun, watched, and put in force for all guests or for none."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter
+
+from mom_core import Guest, MomError, Snapshot, StateError, StateFile, UnitError, format_duration, printable
+from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.policy import Policy, Result
+from mom_plugins_policy.language.runtime import Run
+from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.rollout.canary import CanaryRun, Choice, Plan
+from mom_plugins_policy.rollout.in_force import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
+from mom_plugins_policy.rollout.verdict import Outlook, too_short
+from mom_plugins_policy.rollout.versions import Overlay
+from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
+
+LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
+"""A week has every day in it; what is tried for longer is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What the next run of mom must know of a trial to tell that it was cut off."""
+
+    what: str
+    who: str
+    share: float | None
+    guests: str
+    seconds: Annotated[float, Field(gt=0, le=LONGEST_TRIAL_SECONDS)]
+    began: Annotated[float, Field(ge=0, lt=1 << 36)]
+
+
+NOTED: Final = TypeAdapter(Noted)
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """What trials of policies on some guests need.
+
+    :param compile_texts: compiles what is tried
+    :param why_not: why nothing can be tried now, such as that mom only observes; empty: it can
+    :param interval: gives the seconds between two cycles
+    :param noted_in: the file that tells the next run of mom of a trial that its end cut off; None: none is written
+    """
+
+    compile_texts: Callable[[Mapping[str, str]], Policy]
+    why_not: Callable[[], str]
+    monotonic: Callable[[], float]
+    interval: Callable[[], float]
+    wake: Callable[[str], None]
+    noted_in: StateFile[Noted] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation of a snapshot; `tried` is that of policies on trial, for the guests on which they are tried."""
+
+    snapshot: Snapshot
+    result: Result
+    trial: CanaryRun | None = None
+    tried: Result | None = None
+
+    def of(self, guest: Guest) -> Result:
+        """The evaluation that counts for a guest."""
+        if self.trial is not None and self.tried is not None and self.trial.plan.choice.has(guest):
+            return self.tried
+        return self.result
+
+
+class TriedPolicies(ChangingPolicies):
+    """Policies that change at run time, say whether they work (`EvaluatedPolicies`) and why they decide (`ReasonedPolicies`), and can be
+    tried on some guests first (`CanaryPolicies`). For the parameters see there."""
+
+    def __init__(
+        self,
+        read: Callable[[], Read],
+        compile_texts: Callable[[Mapping[str, str]], Policy],
+        kept: ChangeFiles | None,
+        changed: Callable[[Policy, PolicyState], None],
+        log: logging.Logger,
+        notes: NoteStore,
+        trying: Trying,
+        *,
+        refuse_failing: bool = False,
+    ) -> None:
+        super().__init__(read, compile_texts, kept, changed, log, notes, refuse_failing=refuse_failing)
+        self.trial: CanaryRun | None = None
+        """What is tried on some guests now. Replaced as a whole, as the policy is."""
+        self.seen: Snapshot | None = None
+        """The newest snapshot, of which the guests for a trial are chosen."""
+        self.evaluated: tuple[Evaluated, ...] = ()
+        """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
+        self._asked_why: int | None = None
+        """The cycle of which reasons were asked for last."""
+        self._trying = trying
+        self._overlay_tried = Overlay()
+        self._ended: Canary | None = None
+        self._promoted: CanaryRun | None = None
+
+    # --- files ----------------------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read and compile everything, and say what became of a trial that the end of the last run cut off."""
+        super().load()
+        with self._lock:
+            self._tell_of_cut_off()
+
+    def prepare(self) -> Callable[[], None]:
+        """Read and compile the files again; a trial goes on with them, if what is tried goes with them."""
+        put_in_force = super().prepare()
+
+        def commit() -> None:
+            put_in_force()
+            with self._lock:
+                trial = self.trial
+                if trial is None:
+                    return
+                try:
+                    trial.policy = self._trying.compile_texts(texts_of(self._overlay_tried.over(self._base)))
+                    trial.version = self._current().change.version
+                except PolicyError as error:
+                    self._end(trial, CanaryState.ROLLED_BACK, "mom", f"it does not go with the files any more: {error.faults[0]}")
+
+        return commit
+
+    # --- ReasonedPolicies -----------------------------------------------------------------------------------------------------------
+
+    def reason(self, cycle: int, guest: str, control: str) -> str:
+        """Why the guest got this control, or did not."""
+        evaluated = next((one for one in self.evaluated if one.snapshot.number == cycle), None)
+        found = None if evaluated is None else evaluated.snapshot.guests.get(guest)
+        if evaluated is None or found is None:
+            return ""
+        from mom_plugins_policy.tools.reasons import said  # a cycle does not need it
+
+        self._asked_why = cycle
+
+        try:
+            return said(evaluated.of(found), evaluated.snapshot, found, control)
+        except Exception:  # noqa: BLE001  # a mistake in words is no reason not to tell the rest
+            self._log.exception("why %s has its %s could not be said", printable(found.name), control)
+            return ""
+
+    def kind_of_run(self, policy: Policy) -> Callable[..., Run]:
+        """What runs the next evaluation: who asked why of the last one, as `mom top` does in each cycle, will ask of the next one."""
+        if not self.evaluated or self.evaluated[0].snapshot.number != self._asked_why:
+            return Run
+        from mom_plugins_policy.tools.reasons import kept_to_be_told
+
+        return kept_to_be_told(policy.program)
+
+    # --- EvaluatedPolicies ----------------------------------------------------------------------------------------------------------
+
+    def failure(self) -> str:
+        """Why the newest evaluation ended before its end."""
+        newest = self.evaluated[0].result if self.evaluated else None
+        return printable(str(newest.errors[-1]), 400) if newest is not None and newest.stopped else ""
+
+    # --- CanaryPolicies -------------------------------------------------------------------------------------------------------------
+
+    def begin_canary(
+        self,
+        changes: Mapping[str, str | None],
+        *,
+        who: str,
+        seconds: float,
+        share: float | None = None,
+        guests: str = "",
+        expected_version: str | None = None,
+    ) -> Canary:
+        """Try changes on some guests."""
+        who, now = printable(who, 200), self._trying.monotonic()
+        with self._lock:
+            self._expect(expected_version)
+            overlay = self._overlay.changed(changes, who, self._base, replace_all=False)
+            texts = texts_of(overlay.over(self._base))
+            if texts == texts_of(self._current().state.texts):
+                raise MomError("there is nothing to try: this changes nothing", hint="`mom policy show` prints what is in force")
+            try:
+                tried = self._trying.compile_texts(texts)
+            except PolicyError as error:
+                raise PolicyRefused(problems_of(error), hint=f"{STAY} for all guests") from None
+            failing = self._failing(tried, texts)
+            if failing:
+                raise PolicyRefused(failing, hint=f"{STAY} for all guests")
+            self._expect_sense(seconds, share, guests)
+            choice, on = self._chosen(share, guests)
+            what = said_of(changes)
+            state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
+            plan = Plan(what, who, share, choice, seconds, time.time(), now)
+            trial = CanaryRun(plan, tried, state.version, self.memory)
+            self._note_trial(plan)
+            self.trial, self._overlay_tried = trial, overlay
+        self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)
+        self._trying.wake("policies are tried on some guests")
+        return trial.told(now)
+
+    def canary(self) -> Canary | None:
+        """The trial that runs, or the last one."""
+        trial = self.trial
+        return self._ended if trial is None else trial.told(self._trying.monotonic())
+
+    def end_canary(self, *, promote: bool, who: str, expected_version: str | None = None) -> Canary:
+        """End the trial that runs, for all guests or for none."""
+        who = printable(who, 200)
+        with self._lock:
+            super()._expect(expected_version)
+            trial = self.trial
+            if trial is None:
+                raise MomError("no policies are tried on some guests now", hint="`mom policy set NAME FILE --canary 10%` does")
+            state = CanaryState.PROMOTED if promote else CanaryState.ABORTED
+            ended, made = self._end(trial, state, who, f"by {who}")
+        self._announced(made)
+        return ended
+
+    def settle(self, trial: CanaryRun) -> Canary | None:
+        """End a trial if it has shown what it can; what came of it, None while it goes on."""
+        verdict = trial.verdict(self._trying.monotonic())
+        if verdict.outlook is Outlook.GO_ON:
+            return None
+        with self._lock:
+            if self.trial is not trial:
+                return None
+            state = CanaryState.PROMOTED if verdict.outlook is Outlook.PROMOTE else CanaryState.ROLLED_BACK
+            ended, made = self._end(trial, state, f"mom, for {trial.plan.who}", verdict.reason)
+        self._announced(made)
+        return ended
+
+    def take_memory(self) -> None:
+        """Remember what the policies remembered that were promoted. Called between two evaluations, by who evaluates."""
+        if self._promoted is None:  # as nearly always: an evaluation does not wait for who compiles policies to change or check them
+            return
+        with self._lock:
+            promoted, self._promoted = self._promoted, None
+        if promoted is not None:
+            self.set_memory(promoted.memory(self.memory()))
+
+    # --- inside: the lock is held ---------------------------------------------------------------------------------------------------
+
+    def _expect(self, version: str | None) -> None:
+        super()._expect(version)
+        self._expect_no_trial()
+
+    def _expect_no_trial(self) -> None:
+        trial = self.trial
+        if trial is not None:
+            left = format_duration(max(1, round(trial.left(self._trying.monotonic()))))
+            message = f"{trial.plan.what} is being tried on some guests, for {left} still: nothing else changes meanwhile"
+            raise MomError(message, hint="`mom policy canary --promote` or `--abort` ends it")
+
+    def _expect_sense(self, seconds: float, share: float | None, guests: str) -> None:
+        """Raise what is wrong with a trial of these guests for so long."""
+        why_not = self._trying.why_not()
+        if why_not:
+            raise MomError(f"nothing can be tried: {why_not}", hint="policies on trial (`shadow`) and `mom simulate` can do that")
+        if (share is None) == (not guests):
+            raise UnitError("a trial is on a share of the guests or on those that match a pattern", hint="give one of the two")
+        if share is not None and not 0 < share <= 1:
+            raise UnitError(f"{share:g} is no share of the guests", hint="write it like 10%, up to 100%")
+        if not 0 < seconds <= LONGEST_TRIAL_SECONDS:
+            raise UnitError(f"a trial does not last {seconds:g} s", hint=f"at most {format_duration(LONGEST_TRIAL_SECONDS)}")
+        short = too_short(seconds, self._trying.interval())
+        if short:
+            raise UnitError(f"a trial of {format_duration(seconds)} shows nothing: {short}", hint="10m is usual")
+
+    def _chosen(self, share: float | None, pattern: str) -> tuple[Choice, str]:
+        """Who is in a trial, and how many of how many that is now, in words. Raises `MomError` if it is nobody."""
+        if self.seen is None:
+            raise MomError("mom has not looked at the guests yet", hint="ask again in a moment")
+        guests = list(self.seen.guests.values())
+        choice = Choice(pattern) if share is None else Choice.of_share(share, guests)
+        count = sum(map(choice.has, guests))
+        if not count:
+            found = f"no guest matches {printable(pattern)}" if pattern else "there is no guest"
+            raise MomError(f"there is nobody to try it on: {found}", hint="`mom guests` lists them")
+        return choice, f"{count} of {len(guests)} guests"
+
+    def _put_again(self, who: str, what: str) -> PolicyState:
+        """A new version of the same texts: who has seen an older one has not seen what is tried, or that it is over."""
+        current = self._current()
+        assert self.policy is not None  # noqa: S101  # there is a version
+        return self._put(self.policy, current.overlay, who, what)
+
+    def _end(self, trial: CanaryRun, state: CanaryState, who: str, reason: str) -> tuple[Canary, tuple[PolicyState, Policy | None]]:
+        """End a trial. What cannot be put in force for all is put in force for none."""
+        now, overlay = self._trying.monotonic(), self._overlay_tried
+        after = format_duration(max(1, round(now - trial.plan.began_at)))
+        made: tuple[PolicyState, Policy | None] | None = None
+        if state is CanaryState.PROMOTED:
+            try:
+                made = self._change_to(overlay, who, f"{trial.plan.what} for all guests, after a trial of {after}: {reason}")
+                self._promoted = trial
+            except PolicyRefused as error:
+                state, reason = CanaryState.ROLLED_BACK, f"it cannot be put in force: {error.problems[0]}"
+        if made is None:
+            ended = "rolled back" if state is CanaryState.ROLLED_BACK else "ended"
+            made = (self._put_again(who, f"{ended} the trial of: {trial.plan.what}, after {after}: {reason}"), None)
+            log = self._log.warning if state is CanaryState.ROLLED_BACK else self._log.info
+            log("the trial of %s is %s after %s: %s", trial.plan.what, state, after, reason)
+        self._ended = trial.told(now, state, reason)
+        self.trial, self._overlay_tried = None, Overlay()  # only now: who looks without the lock sees that it runs, or how it has ended
+        self._forget_trial()
+        return self._ended, made
+
+    def _note_trial(self, plan: Plan) -> None:
+        file = self._trying.noted_in
+        if file is None:
+            return
+        with contextlib.suppress(StateError):  # mom says what is wrong with the file; a restart does not tell that it ended this trial
+            file.write(asdict(Noted(plan.what, plan.who, plan.share, plan.choice.pattern, plan.seconds, plan.began)))
+
+    def _forget_trial(self) -> None:
+        if self._trying.noted_in is not None:
+            with contextlib.suppress(StateError):
+                self._trying.noted_in.remove()
+
+    def _tell_of_cut_off(self) -> None:
+        """A trial ends with the run of mom in which it began: what it had shown is lost, and guests have got their memory back."""
+        file = self._trying.noted_in
+        noted = None if file is None else file.read()
+        if noted is None:
+            return
+        reason = "mom was restarted or reconfigured meanwhile"
+        state = self._put_again("mom", f"rolled back the trial of: {noted.what}: {reason}")
+        version, rolled_back = state.version, CanaryState.ROLLED_BACK
+        self._ended = Canary(
+            rolled_back, noted.what, noted.who, version, noted.share, noted.guests, noted.seconds, noted.began, 0.0, reason=reason
+        )
+        self._log.warning("the trial of %s, begun by %s, is rolled back: %s", printable(noted.what, 200), printable(noted.who), reason)
+        self._forget_trial()

@@ -1,0 +1,1 @@
+"""What people do with policies: explain, try, test and lay them out."""

@@ -1,0 +1,75 @@
+"""Running a test: evaluate, and compare with what was expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from mom_core import HOST_ID, Decision
+from mom_plugins_policy.language.policy import Result
+from mom_plugins_policy.tools.cases.expected import Expected
+from mom_plugins_policy.tools.cases.model import Difference, PolicyTest
+
+
+def run_case(case: PolicyTest) -> tuple[Difference, ...]:
+    """Evaluate, and compare with what is expected."""
+    result = case.policy.evaluate(case.taken, notes=case.remembered)
+    return (*_compared(case, result), *_compared_errors(case, result), *_compared_notes(case, result))
+
+
+def _compared(case: PolicyTest, result: Result) -> Iterator[Difference]:
+    names = {guest.id: guest.name for guest in case.taken.guests.values()} | {HOST_ID: HOST_ID}
+    got = {(names[decision.entity.id], decision.control): decision for decision in result.decisions}
+    for name, controls in case.decisions.items():
+        for control, expected in controls.items():
+            decision = got.pop((name, control), None)
+            if not expected.holds(decision):
+                yield Difference(f"{name}: {control}", _shown(expected), _decided(decision), str(decision.source) if decision else "")
+    if not case.others:
+        for (name, control), decision in got.items():
+            yield Difference(f"{name}: {control}", "none", _decided(decision), str(decision.source))
+
+
+def _shown(expected: Expected) -> str:
+    if expected.kind != "range" or expected.low == expected.high:
+        bounds = _number(expected.low) if expected.kind == "range" else ""
+        return f"{expected.text} ({bounds})" if bounds and bounds.replace(",", "") != expected.text else expected.text
+    low = _number(expected.low) if math.isfinite(expected.low) else ""
+    high = _number(expected.high) if math.isfinite(expected.high) else ""
+    return f"{expected.text} ({low} … {high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:,.4g}"
+
+
+def _decided(decision: Decision | None) -> str:
+    if decision is None:
+        return "none"
+    value = decision.value
+    return _number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _compared_errors(case: PolicyTest, result: Result) -> Iterator[Difference]:
+    if case.errors is None:
+        return
+    left = list(result.errors)
+    for expected in case.errors:
+        found = next((fault for fault in left if expected.fits(fault)), None)
+        if found is None:
+            yield Difference("error", str(expected), "none")
+        else:
+            left.remove(found)
+    for fault in left:
+        yield Difference("error", "none", str(fault))
+
+
+def _compared_notes(case: PolicyTest, result: Result) -> Iterator[Difference]:
+    if case.expected_notes is None:
+        return
+    names = {guest.id: guest.name for guest in case.taken.guests.values()} | {HOST_ID: HOST_ID}
+    for identity, notes in case.expected_notes.items():
+        for note, expected in notes.items():
+            got = result.notes.get(identity, {}).get(note, case.remembered.get(identity, {}).get(note))
+            if got != expected:
+                yield Difference(f"{names[identity]}: remembered {note}", str(expected), str(got))

@@ -1,0 +1,55 @@
+"""A mistake as a person wants to see it: file, line and column, what is wrong, the line itself, and a caret below the place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mom_core import printable
+from mom_plugins_policy.language.errors import Fault
+
+_BEFORE, _AFTER = 60, 40  # columns shown around a place in a line that is too long to be shown
+
+
+def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
+    """A place as `file:line:column`, with the policy's name where it comes from no file."""
+    where = printable(files.get(name) or name, 400)
+    return f"{where}:{line}:{column}" if line else where
+
+
+def excerpt(text: str, line: int, column: int, margin: str = "    ", width: int = 1) -> str:
+    """The line with a caret below the column (both 1-based), as two lines; empty if there is no such line.
+
+    :param width: columns to be marked, as far as the line goes
+    """
+    lines = text.split("\n")
+    if not 0 < line <= len(lines):
+        return ""
+    shown, place = _as_wide(lines[line - 1].rstrip()), column - 1
+    before = after = ""
+    if len(shown) > _BEFORE + _AFTER:
+        first = max(0, place - _BEFORE)
+        before = "…" if first else ""
+        after = "…" if first + _BEFORE + _AFTER < len(shown) else ""
+        shown, place = shown[first : first + _BEFORE + _AFTER], place - first
+    blank = "".join("\t" if character == "\t" else " " for character in shown[:place].ljust(place))
+    mark = "^" + "~" * (min(width, len(shown) - place) - 1)
+    return f"{margin}{before}{shown}{after}\n{margin}{' ' * len(before)}{blank}{mark}"
+
+
+def _as_wide(line: str) -> str:
+    """The line without what would move the caret, or the terminal's cursor."""
+    return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff").rjust(len(line)))
+
+
+def told(fault: Fault, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
+    """An error with its place, its guest, the values involved, and an excerpt where there is one.
+
+    :param texts: policy texts by name
+    :param files: the files that they come from, by name, as far as they come from any
+    """
+    guest = f" (guest {printable(fault.guest)})" if fault.guest is not None else ""
+    values = f": {', '.join(fault.values)}" if fault.values else ""
+    place = located(fault.name, fault.line, fault.column, files)
+    head = printable(f"{place}: " * bool(place) + f"{fault.kind}: {fault.message}{values}{guest}", 2000)
+    below = excerpt(texts.get(fault.name, ""), fault.line, fault.column)
+    return f"{head}\n{below}" if below else head
