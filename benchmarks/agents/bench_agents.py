@@ -25,7 +25,7 @@ from pathlib import Path
 from mom_core import Entity, Guest, NotSupported, PluginContext
 from mom_plugins_guestagent import GuestAgentPlugin
 from mom_plugins_guestagent.guestd import FILES, Conversation
-from mom_plugins_guestagent.guestd import Guest as Inside
+from mom_plugins_guestagent.guestd import GuestFigures as Inside
 
 COMMANDS = [
     "guest-info",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_balloon.limits import MINIMUM_KIB, Memory, ShrinkLimits, floor_kib, need_kib, permitted
+from mom_plugins_balloon.limits import MINIMUM_KIB, KnownMemory, ShrinkLimits, floor_kib, need_kib, permitted
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -15,7 +15,7 @@ LIMITS = ShrinkLimits(reserve_kib=64 * MIB, reserve_share=0.05, stale_after=15)
 
 def a_guest(**known):
     """A guest of 2 GiB that needs 600 MiB and is in good health."""
-    return Memory(**{"current": 2 * GIB, "maximum": 2 * GIB, "usable": 2 * GIB - 600 * MIB, "statistics_age": 1.0, **known})
+    return KnownMemory(**{"current": 2 * GIB, "maximum": 2 * GIB, "usable": 2 * GIB - 600 * MIB, "statistics_age": 1.0, **known})
 
 
 def test_a_shrink_to_more_than_the_need_is_left_as_it_is():
@@ -108,7 +108,7 @@ def test_the_kernels_own_total_tells_the_size_at_the_time_of_the_statistics():
 
 kib = st.integers(min_value=1, max_value=4 << 30)
 known = st.builds(
-    Memory,
+    KnownMemory,
     current=kib,
     maximum=st.none() | kib,
     guarantee=st.none() | kib,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mom_plugins_guestagent.guestd import Conversation, Guest
+from mom_plugins_guestagent.guestd import Conversation, GuestFigures
 
 MEMINFO = """MemTotal:        1000000 kB
 MemFree:          300000 kB
@@ -128,7 +128,7 @@ class Guestd:
     """The real mom-guestd's conversation, over a folder of files."""
 
     def __init__(self, root: Path) -> None:
-        self.guest = Guest(str(root), 4)
+        self.guest = GuestFigures(str(root), 4)
         self.visits = 0
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

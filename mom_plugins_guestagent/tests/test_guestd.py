@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import mom_plugins_guestagent
 from mom_plugins_guestagent import guestd
-from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, MOST_WAITING_BYTES, Conversation, Daemon, Guest, find_port
+from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, MOST_WAITING_BYTES, Conversation, Daemon, GuestFigures, find_port
 
 STATS = "mem_available:1000000\nmem_unused:300000\nswap_in:40\nswap_out:80\nmajor_fault:100\nminor_fault:4900\n"
 
@@ -32,12 +32,12 @@ Serve = Callable[..., Daemon]
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Guest:
-    return Guest(str(proc(tmp_path)), 4)
+def guest(tmp_path: Path) -> GuestFigures:
+    return GuestFigures(str(proc(tmp_path)), 4)
 
 
 @pytest.fixture
-def serve(guest: Guest) -> Iterator[Serve]:
+def serve(guest: GuestFigures) -> Iterator[Serve]:
     stopping = threading.Event()
     threads = []
 
@@ -81,17 +81,17 @@ def received(client: socket.socket, end: bytes) -> bytes:
 # --- what is answered --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_plain_question_is_answered_as_moms_daemon_does(guest: Guest) -> None:
+def test_a_plain_question_is_answered_as_moms_daemon_does(guest: GuestFigures) -> None:
     assert guest.answer("stats") == STATS
 
 
-def test_properties_are_of_the_same_form(guest: Guest) -> None:
+def test_properties_are_of_the_same_form(guest: GuestFigures) -> None:
     lines = guest.answer("props").splitlines()
     assert all(re.fullmatch(r"[a-z]+:[ -~]{1,120}", line) for line in lines)
     assert {"guestd:" + guestd.VERSION, f"vcpus:{os.cpu_count()}"} <= set(lines)
 
 
-def test_an_answer_to_a_token_says_all_and_where_it_begins_and_ends(guest: Guest) -> None:
+def test_an_answer_to_a_token_says_all_and_where_it_begins_and_ends(guest: GuestFigures) -> None:
     lines = guest.answer("stats 1aB").splitlines()
     assert (lines[0], lines[-1]) == ("begin:1aB", "end:1aB")
     assert {"mem_usable:600000", "swap_usage:50000", "psi_memory_some_avg10:1.5", "load_1:0.5", "oom_kills:1"} <= set(lines)
@@ -99,12 +99,12 @@ def test_an_answer_to_a_token_says_all_and_where_it_begins_and_ends(guest: Guest
 
 
 @pytest.mark.parametrize("request_", ["stat", "stats!", "stats 1 2", "stats " + "1" * 33, "stats é", "STATS", "quit"])
-def test_what_is_no_question_is_said_to_be_none(guest: Guest, request_: str) -> None:
+def test_what_is_no_question_is_said_to_be_none(guest: GuestFigures, request_: str) -> None:
     assert guest.answer(request_) == "error:unknown request\n"
     assert guest.answer("  ") == ""
 
 
-def test_files_are_not_read_more_often_than_makes_sense(guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_not_read_more_often_than_makes_sense(guest: GuestFigures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guestd, "FRESH_SECONDS", 3600.0)
     guest._read_at = -3600.0
     guest.answer("stats")
@@ -113,8 +113,8 @@ def test_files_are_not_read_more_often_than_makes_sense(guest: Guest, tmp_path: 
 
 
 def test_a_guest_without_these_files_answers_nothing_wrong(tmp_path: Path) -> None:
-    assert Guest(str(tmp_path)).answer("stats") == ""
-    assert Guest(str(tmp_path)).answer("stats a") == "begin:a\nend:a\n"
+    assert GuestFigures(str(tmp_path)).answer("stats") == ""
+    assert GuestFigures(str(tmp_path)).answer("stats a") == "begin:a\nend:a\n"
 
 
 # --- a conversation ----------------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_a_guest_without_these_files_answers_nothing_wrong(tmp_path: Path) -> No
 
 @given(st.lists(st.binary(max_size=2000), max_size=20), st.data())
 def test_nothing_that_is_said_makes_a_conversation_grow_or_break(pieces: list[bytes], data: st.DataObject) -> None:
-    conversation = Conversation(Guest("/nowhere", 4))
+    conversation = Conversation(GuestFigures("/nowhere", 4))
     for piece in pieces:
         if conversation.listens:
             conversation.receive(piece)
@@ -135,14 +135,14 @@ def test_nothing_that_is_said_makes_a_conversation_grow_or_break(pieces: list[by
 
 @given(st.integers(1, 60))
 def test_requests_may_come_in_pieces(size: int) -> None:
-    conversation = Conversation(Guest("/nowhere", 4))
+    conversation = Conversation(GuestFigures("/nowhere", 4))
     text = b"stats a\r\nstats b\n\nprops\nstats c\n"
     for start in range(0, len(text), size):
         conversation.receive(text[start : start + size])
     assert re.findall(rb"end:(.)", conversation.waiting) == [b"a", b"b", b"c"]
 
 
-def test_a_line_that_is_too_long_is_passed_over_to_its_end(guest: Guest) -> None:
+def test_a_line_that_is_too_long_is_passed_over_to_its_end(guest: GuestFigures) -> None:
     conversation = Conversation(guest)
     for _ in range(1000):
         conversation.receive(b"x" * MOST_LINE_BYTES)
@@ -150,7 +150,7 @@ def test_a_line_that_is_too_long_is_passed_over_to_its_end(guest: Guest) -> None
     assert conversation.waiting.startswith(b"error:the line is too long\nbegin:b\n")
 
 
-def test_who_asks_and_does_not_read_is_not_listened_to(guest: Guest) -> None:
+def test_who_asks_and_does_not_read_is_not_listened_to(guest: GuestFigures) -> None:
     conversation = Conversation(guest)
     while conversation.listens:
         conversation.receive(b"stats a\n" * 100)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from mom_core import Decision, PluginContext, PluginSettings, Snapshot, hookimpl
-from mom_devkit import Run
+from mom_devkit import PluginRun
 
 HOST = {
     "guests": 8,
@@ -34,14 +34,14 @@ class Halver:
                 yield Decision(guest.entity, "balloon_target", most // 2, "half is enough")
 
 
-def test_a_policy_on_a_simulated_host(mom_run: Callable[..., Run]) -> None:
+def test_a_policy_on_a_simulated_host(mom_run: Callable[..., PluginRun]) -> None:
     run = mom_run(cycles=80, plugins={"sim": HOST, "balloon": {}, "policy": {}})
     assert run.applied("balloon_target")
     assert max(value for value in run.guests and run.decided("balloon_target") if isinstance(value, int)) <= 16 << 20
     run.assert_settled(cycles=5)
 
 
-def test_a_policy_of_ones_own(mom_run: Callable[..., Run]) -> None:
+def test_a_policy_of_ones_own(mom_run: Callable[..., PluginRun]) -> None:
     policies = {"50_balloon": '(with Guests g (g.Control "balloon_target" (* 0.75 g.balloon_max)))'}
     run = mom_run(cycles=3, plugins={"sim": HOST, "balloon": {}}, policies=policies)
     for guest in run.guests.values():
@@ -51,13 +51,13 @@ def test_a_policy_of_ones_own(mom_run: Callable[..., Run]) -> None:
     run.assert_never_below("balloon_cur", 64 << 10)
 
 
-def test_a_plugin_of_ones_own_and_a_guarantee_that_holds(mom_run: Callable[..., Run]) -> None:
+def test_a_plugin_of_ones_own_and_a_guarantee_that_holds(mom_run: Callable[..., PluginRun]) -> None:
     run = mom_run(cycles=4, plugins={"sim": HOST, "balloon": {}, "halver": Halver}, guests={"*": {"guarantee": "768MiB"}})
     run.assert_never_below("balloon_cur", "guest_guarantee")
     assert run.decided("balloon_target")
 
 
-def test_what_an_assertion_says_when_it_does_not_hold(mom_run: Callable[..., Run]) -> None:
+def test_what_an_assertion_says_when_it_does_not_hold(mom_run: Callable[..., PluginRun]) -> None:
     run = mom_run(cycles=3, plugins={"sim": HOST, "balloon": {}, "halver": Halver})
     with pytest.raises(AssertionError, match=r"cycle \d: guest .* has balloon_cur \d+, less than balloon_max"):
         run.assert_never_below("balloon_cur", "balloon_max")
@@ -67,7 +67,7 @@ def test_what_an_assertion_says_when_it_does_not_hold(mom_run: Callable[..., Run
         run.assert_settled(cycles=3)
 
 
-def test_the_world_can_be_changed_between_cycles(mom_run: Callable[..., Run]) -> None:
+def test_the_world_can_be_changed_between_cycles(mom_run: Callable[..., PluginRun]) -> None:
     numbers: list[int] = []
     run = mom_run(cycles=3, plugins={"sim": HOST}, between=numbers.append)
     assert numbers == [1, 2, 3]

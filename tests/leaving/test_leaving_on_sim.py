@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from mom_core import Status
-from mom_devkit import Run, run_plugins
+from mom_devkit import PluginRun, run_plugins
 
 SIM = {"guests": 12, "host_memory": "8GiB", "sold": 0.9, "load": "7GiB", "load_after": "60s", "load_for": "900s"}
 CLASSES = {"web-*": {"class": "platinum"}, "db-*": {"class": "gold"}, "build-*": {"class": "compute"}, "idle-*": {"class": "vapor"}}
 LEAVING = {"enabled": True, "calm_for": "120s"}
 
 
-def run(folder: Path, *, mode: str = "enforce", cycles: int = 360) -> Run:
+def run(folder: Path, *, mode: str = "enforce", cycles: int = 360) -> PluginRun:
     plugins = {"sim": SIM, "sla": {}, "leaving": LEAVING, "policy": {}}
     return run_plugins(folder, plugins, cycles=cycles, guests=CLASSES, mode=mode)
 
 
-def stopped(found: Run) -> list[object]:
+def stopped(found: PluginRun) -> list[object]:
     return [report.snapshot.host.fields["guests_stopped"] for report in found.reports]
 
 

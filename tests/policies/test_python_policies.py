@@ -16,7 +16,7 @@ from mom_cli import declarations_of
 from mom_core import Decision, InForce, PluginContext, Snapshot
 from mom_core.cli.frame import mom
 from mom_core.testing import snapshot
-from mom_devkit import Run, run_plugins
+from mom_devkit import PluginRun, run_plugins
 from mom_plugins_policy import Policy
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_pypolicy import PypolicyPlugin
@@ -91,7 +91,7 @@ def test_the_example_decides_what_the_default_policy_decides(tmp_path: Path) -> 
 # --- on the simulator ----------------------------------------------------------------------------------------------------------------
 
 
-def simulated(tmp_path: Path, cycles: int, *, first: str = "pypolicy", policies: Mapping[str, str] | None = None) -> Run:
+def simulated(tmp_path: Path, cycles: int, *, first: str = "pypolicy", policies: Mapping[str, str] | None = None) -> PluginRun:
     folder = folder_with(tmp_path, "50_balloon.py", (EXAMPLES / "50_balloon.py").read_text())
     evaluators: dict[str, Mapping[str, object]] = {"pypolicy": {"directory": folder}}
     if policies is not None:

@@ -14,7 +14,7 @@ import pytest
 
 from mom_core import PluginContext
 from mom_core.testing import snapshot
-from mom_devkit import Run, run_plugins
+from mom_devkit import PluginRun, run_plugins
 from mom_plugins_policy import Policy
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
@@ -25,11 +25,11 @@ SIM = {
 CLASSES = {"web-*": {"class": "platinum"}, "db-*": {"class": "gold"}, "build-*": {"class": "compute"}, "idle-*": {"class": "vapor"}}
 
 
-def run(folder: Path, **sla: object) -> Run:
+def run(folder: Path, **sla: object) -> PluginRun:
     return run_plugins(folder, {"sim": SIM, "balloon": {}, "sla": sla, "policy": {}}, cycles=40, guests=CLASSES)
 
 
-def kept(found: Run) -> Mapping[str, float]:
+def kept(found: PluginRun) -> Mapping[str, float]:
     """The least that each class's guests have kept of what they can have, at the end."""
     shares: dict[str, float] = {}
     for guest in found.guests.values():

@@ -25,7 +25,7 @@ from mom_core import (
     hookimpl,
     parse_portion,
 )
-from mom_devkit import Run, run_plugins
+from mom_devkit import PluginRun, run_plugins
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import SimPlugin
 from mom_plugins_sim.scene import GuestScene, Scene
@@ -146,7 +146,7 @@ class Stage:
 
         return {"sim": Sim, "hostile": Hostile, "classes": Classes, "balloon": {}}
 
-    def run(self, cycles: int, happens: Mapping[int, Sequence[tuple[str, int, float]]] | None = None) -> Run:
+    def run(self, cycles: int, happens: Mapping[int, Sequence[tuple[str, int, float]]] | None = None) -> PluginRun:
         def between(cycle: int) -> None:
             self.cycle = cycle
             for what, which, amount in (happens or {}).get(cycle, ()):

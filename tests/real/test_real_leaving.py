@@ -13,7 +13,7 @@ from private_libvirtd import PREFIX, PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
 
 from mom_core import Report
-from mom_devkit import Run, run_plugins
+from mom_devkit import PluginRun, run_plugins
 
 pytestmark = pytest.mark.real
 
@@ -45,7 +45,7 @@ class HostFiles:
 
 def _run(
     lab: Lab, folder: Path, allowed: str, cycles: int, between: Callable[[HostFiles, int], None], guest: RealGuest, **leaving: object
-) -> Run:
+) -> PluginRun:
     files = HostFiles(folder / "root")
 
     def before(number: int) -> None:
@@ -63,7 +63,7 @@ def _run(
     return run_plugins(folder, plugins, cycles=cycles, guests=classes, root=folder / "root", between=before)
 
 
-def _applied(found: Run, control: str) -> list[str]:
+def _applied(found: PluginRun, control: str) -> list[str]:
     reports: list[Report] = list(found.reports)
     return [o.decision.entity.name for r in reports for o in r.outcomes if o.decision.control == control and o.status == "applied"]
 

@@ -39,7 +39,7 @@ class Draft:
 
 
 @dataclass(slots=True)
-class _Found:
+class _InstalledPlugins:
     """What was found out about the installed plugins."""
 
     plugins: dict[str, LoadedPlugin] = field(default_factory=dict)
@@ -74,8 +74,8 @@ def draft_config(root: Path) -> Draft:
     return Draft("\n".join(lines).rstrip() + "\n", enabled, found.left_out, missing)
 
 
-def _ask(root: Path) -> _Found:
-    found = _Found()
+def _ask(root: Path) -> _InstalledPlugins:
+    found = _InstalledPlugins()
     found.plugins, errors = load_plugins(sorted(available_plugins()))
     found.left_out.update((error.plugin, str(error)) for error in errors)
     for name, plugin in found.plugins.items():
@@ -104,7 +104,7 @@ def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
     return suggestion
 
 
-def _keep_one_hypervisor(found: _Found) -> None:
+def _keep_one_hypervisor(found: _InstalledPlugins) -> None:
     """Of several that fit, the first: where vdsm manages the guests, libvirt has the same ones, and is vdsm's alone."""
     hypervisors = [name for name in found.in_order() if hasattr(found.plugins[name].plugin_class, "mom_hypervisor")]
     for name in hypervisors[1:]:
@@ -112,7 +112,7 @@ def _keep_one_hypervisor(found: _Found) -> None:
         found.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
 
 
-def _drop_what_does_not_go_together(found: _Found, root: Path) -> None:
+def _drop_what_does_not_go_together(found: _InstalledPlugins, root: Path) -> None:
     """Leave out what the others lack something for (a balloon needs a hypervisor): what is written must pass `mom config check`."""
     while found.suggestions:
         plugins = {
@@ -170,7 +170,7 @@ def _core_lines(root: Path) -> Iterator[str]:
     yield ""
 
 
-def _plugin_lines(found: _Found, name: str) -> Iterator[str]:
+def _plugin_lines(found: _InstalledPlugins, name: str) -> Iterator[str]:
     plugin, suggestion = found.plugins[name], found.suggestions[name]
     yield from _comment(f"{name}: {suggestion.reason}", "  ")
     lines = list(_settings(plugin.settings_class, "    ", suggestion.settings, skip=("deadline",)))
@@ -179,7 +179,7 @@ def _plugin_lines(found: _Found, name: str) -> Iterator[str]:
     yield ""
 
 
-def _other_lines(found: _Found, missing: Sequence[str]) -> Iterator[str]:
+def _other_lines(found: _InstalledPlugins, missing: Sequence[str]) -> Iterator[str]:
     others = {name: reason for name, reason in found.left_out.items() if name in found.plugins}
     for name, reason in others.items():
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
@@ -189,7 +189,7 @@ def _other_lines(found: _Found, missing: Sequence[str]) -> Iterator[str]:
         yield ""
 
 
-def _guest_lines(found: _Found) -> Iterator[str]:
+def _guest_lines(found: _InstalledPlugins) -> Iterator[str]:
     models = {name: found.plugins[name].guest_settings_class for name in found.suggestions}
     lines = [line for model in models.values() if model is not None for line in _settings(model, "#     ", {})]
     yield "# What the hypervisor cannot know, by patterns of guests' names. All that match count, later ones override earlier ones."

@@ -51,7 +51,7 @@ _LABELS: Final = {"trial": "On trial"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _FoundExplanation:
     """An explanation as JSON, where it is from, and what must be said of that; and how old it is, in seconds."""
 
     content: Mapping[str, Any]
@@ -90,13 +90,13 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 # --- from the running mom ------------------------------------------------------------------------------------------------------
 
 
-def _now(guest: str, config_path: str | None) -> _Found:
+def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     config = load_config(config_path)
     answer = ask_or_remark(config, lambda running: running.explanation(guest))
     if answer is not None:
         content, where = answer
         age = max(0.0, time.time() - float(content["time"]))
-        return _Found(content, where, _late(age, content["interval_seconds"]), age)
+        return _FoundExplanation(content, where, _late(age, content["interval_seconds"]), age)
     status = read_status(config.run_directory)
     if status is None:
         option = "" if config_path is None else f" -c {config_path}"
@@ -109,7 +109,7 @@ def _now(guest: str, config_path: str | None) -> _Found:
     if any(hasattr(plugin.loaded.plugin_class, "mom_recording") for plugin in config.plugins.values()):
         missing += f" The recording tells that, too: mom explain {shlex.quote(printable(guest))} --at '1s ago'."
     remarks = [*_late(status.age, status.content["interval"]), missing]
-    return _Found(content, str(config.run_directory / "status.json"), remarks, status.age)
+    return _FoundExplanation(content, str(config.run_directory / "status.json"), remarks, status.age)
 
 
 def _late(age: float, interval: float | None) -> list[str]:
@@ -119,7 +119,7 @@ def _late(age: float, interval: float | None) -> list[str]:
 # --- from a recording ----------------------------------------------------------------------------------------------------------
 
 
-def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> _Found:
+def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> _FoundExplanation:
     config = load_config(config_path) if config_path is not None or path is None else None
     then = None if at is None else moment(at, "--at")
     recorded = recording(config, path)
@@ -130,7 +130,7 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     wanted = find_guest(report.snapshot.guests, guest)
     reasons, why_not = _reasons(recorded, chosen, wanted.id, explainers.main_controls)
     told = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: reasons.get(control, ""))
-    return _Found(told.as_json(), recorded.where, [*remarks, *why_not], None)
+    return _FoundExplanation(told.as_json(), recorded.where, [*remarks, *why_not], None)
 
 
 def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
@@ -207,7 +207,7 @@ def _shown(moment_: float) -> str:
 # --- for a person --------------------------------------------------------------------------------------------------------------
 
 
-def _lines(found: _Found) -> Iterator[str]:
+def _lines(found: _FoundExplanation) -> Iterator[str]:
     columns = terminal_columns()
     width = sys.maxsize if columns is None else min(WIDEST, columns)
     content = found.content

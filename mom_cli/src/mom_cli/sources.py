@@ -20,7 +20,7 @@ from mom_toolkit import NoSuchGuest, NotRunning, PastCycle, PastCycles, RunningM
 Found = TypeVar("Found")
 
 
-class Told(NamedTuple):
+class LocatedStatus(NamedTuple):
     """What a running mom says, and how it was asked."""
 
     status: RunningStatus
@@ -59,14 +59,14 @@ def ask_or_remark(config: Config, question: Callable[[RunningMom], Found]) -> tu
         return None
 
 
-def told(config: Config) -> Told | None:
+def told(config: Config) -> LocatedStatus | None:
     """What the running mom says; None when none runs. Raises `MomError`."""
     answer = ask_or_remark(config, lambda running: running.status())
     if answer is not None:
         content, where = answer
-        return Told(RunningStatus(content, int(content["pid"]), max(0.0, time.monotonic() - float(content["monotonic"]))), where)
+        return LocatedStatus(RunningStatus(content, int(content["pid"]), max(0.0, time.monotonic() - float(content["monotonic"]))), where)
     status = read_status(config.run_directory)
-    return None if status is None else Told(status, str(config.run_directory / "status.json"))
+    return None if status is None else LocatedStatus(status, str(config.run_directory / "status.json"))
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:

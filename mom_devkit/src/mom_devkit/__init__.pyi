@@ -24,7 +24,7 @@ from .promises import (
 )
 from .runs import (
     GuestRun as GuestRun,
-    Run as Run,
+    PluginRun as PluginRun,
     run_plugins as run_plugins,
 )
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mom_core import PluginContext
-    from mom_devkit.runs import Run
+    from mom_devkit.runs import PluginRun
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
 
 
 @pytest.fixture
-def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., Run]:
+def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., PluginRun]:
     """Runs some cycles of a real engine: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "balloon": {}, "policy": {}})`.
 
     The arguments are those of `run_plugins`; what is found below `context.root` is `mom_host`. Each call begins anew.
@@ -42,7 +42,7 @@ def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., Run]:
 
     numbers = count(1)
 
-    def run(plugins: object, **options: object) -> Run:
+    def run(plugins: object, **options: object) -> PluginRun:
         return run_plugins(tmp_path / f"mom-run-{next(numbers)}", plugins, **{"root": mom_host, **options})  # type: ignore[arg-type]  # it checks them
 
     return run

@@ -35,7 +35,7 @@ class GuestRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PluginRun:
     """What came of a run: the reports of all its cycles, in order."""
 
     reports: Sequence[Report]
@@ -109,7 +109,7 @@ def run_plugins(
     mode: str = "enforce",
     root: Path = Path("/"),
     between: Callable[[int], None] | None = None,
-) -> Run:
+) -> PluginRun:
     """Run some cycles, as fast as they go.
 
     :param folder: for ledger, lock and whatever plugins keep
@@ -128,7 +128,7 @@ def run_plugins(
             if between is not None:
                 between(number)
             reports.append(engine.cycle())
-    return Run(reports)
+    return PluginRun(reports)
 
 
 def _config(

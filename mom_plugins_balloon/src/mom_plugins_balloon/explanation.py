@@ -118,7 +118,7 @@ class BalloonExplainer(Explainer):
         memory = _memory(guest, about.wanted_of(CONTROL))
         blocked = guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "")
         obstacle = guest.fields.get(OBSTACLE)
-        told = _Told(
+        told = _Grounds(
             about,
             memory,
             self._traces.get(guest.id),
@@ -168,7 +168,7 @@ def _at_maximum(guest: Guest, size: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ShownMemory:
     """What one guest has. Sizes in KiB; None: unknown.
 
     `size` is what its balloon leaves it, after what was done in the cycle; `used` what it holds and could not give without swapping
@@ -189,13 +189,13 @@ class Memory:
     asked: float | None = None
 
 
-def _memory(guest: Guest, wanted: ExplainedDecision | None) -> Memory:
+def _memory(guest: Guest, wanted: ExplainedDecision | None) -> ShownMemory:
     known = {name: guest.number(name) for name in _FIELDS}
     size, usable = known[SIZE], known["mem_usable"]
     outcome = None if wanted is None else wanted.outcome
     after = None if outcome is None else as_number(outcome.after)
     asked = None if outcome is None or outcome.status is not Status.APPLIED else as_number(outcome.decision.value)
-    return Memory(
+    return ShownMemory(
         size=size if after is None else after,
         maximum=known["balloon_max"],
         used=None if size is None or usable is None else max(0.0, _size_then(known, size) - usable),
@@ -236,7 +236,7 @@ _FIELDS: Final = (
 )  # fmt: skip
 
 
-def _must_be_known(memory: Memory) -> Iterator[tuple[str, float | None]]:
+def _must_be_known(memory: ShownMemory) -> Iterator[tuple[str, float | None]]:
     """What an explanation needs: by what it is, the value."""
     yield "its size", memory.size
     yield "its maximum", memory.maximum
@@ -249,18 +249,18 @@ def _must_be_known(memory: Memory) -> Iterator[tuple[str, float | None]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Grounds:
     """What figures and sentences are made from. `rest` is in how many seconds a guest that is set aside is asked again."""
 
     about: About
-    memory: Memory
+    memory: ShownMemory
     past: _Trace | None
     guarantee_from: str
     obstacle: str
     rest: float | None
 
 
-def _figures(told: _Told) -> dict[str, Value]:
+def _figures(told: _Grounds) -> dict[str, Value]:
     memory, since = told.memory, None if told.past is None else told.past.since
     return {
         "memory": {
@@ -298,7 +298,7 @@ def _source(decision: Decision) -> dict[str, Value]:
 # --- in words ------------------------------------------------------------------------------------------------------------------------
 
 
-def _now(told: _Told) -> Iterator[Sentence]:
+def _now(told: _Grounds) -> Iterator[Sentence]:
     memory = told.memory
     if memory.size is None:
         yield Sentence("now", "Its present size is unknown, so mom does not touch it.", SentencePlace.PRESENT)
@@ -313,7 +313,7 @@ def _now(told: _Told) -> Iterator[Sentence]:
     yield Sentence("now", text, SentencePlace.PRESENT)
 
 
-def _needs(told: _Told) -> Iterator[Sentence]:
+def _needs(told: _Grounds) -> Iterator[Sentence]:
     memory = told.memory
     if memory.used is None or memory.usable is None:
         yield Sentence(
@@ -347,7 +347,7 @@ def _needs(told: _Told) -> Iterator[Sentence]:
         yield Sentence("needs", f"Its statistics were {lasting(age)} old{late}.", SentencePlace.PRESENT)
 
 
-def _guaranteed(told: _Told) -> Iterator[Sentence]:
+def _guaranteed(told: _Grounds) -> Iterator[Sentence]:
     memory = told.memory
     if not memory.guarantee:
         yield Sentence("guaranteed", "No size is guaranteed to it; mom leaves it what it needs, and a reserve.", SentencePlace.PROMISED)
@@ -359,7 +359,7 @@ def _guaranteed(told: _Told) -> Iterator[Sentence]:
     yield Sentence("guaranteed", f"{text}.", SentencePlace.PROMISED)
 
 
-def _since(told: _Told) -> Iterator[Sentence]:
+def _since(told: _Grounds) -> Iterator[Sentence]:
     since, past = None if told.past is None else told.past.since, told.past
     if past is None or since is None:
         yield Sentence("since", "Since when it has this size is not known: earlier cycles are not at hand.", SentencePlace.PAST)
@@ -380,7 +380,7 @@ def _since(told: _Told) -> Iterator[Sentence]:
     yield Sentence("since", f"Since {told.about.ago(since.time)}: {by}.{before}", SentencePlace.PAST)
 
 
-def _host(told: _Told) -> Iterator[Sentence]:
+def _host(told: _Grounds) -> Iterator[Sentence]:
     text = _host_memory(told.about.report.snapshot.host)
     yield Sentence("host", text or "What the host has available is unknown.", SentencePlace.HOST)
     reserved = told.about.report.snapshot.host.number("mem_reserved")
@@ -416,7 +416,7 @@ def _host_memory(host: Host) -> str:
     return f"{text}."
 
 
-def _last_tried(told: _Told) -> Iterator[Sentence]:
+def _last_tried(told: _Grounds) -> Iterator[Sentence]:
     past = told.past
     if told.about.wanted or past is None or past.tried is None or past.tried_at >= told.about.report.time:
         return
@@ -425,7 +425,7 @@ def _last_tried(told: _Told) -> Iterator[Sentence]:
     yield Sentence("wanted", text, SentencePlace.LAST_DECIDED)
 
 
-def _next(told: _Told) -> Iterator[Sentence]:
+def _next(told: _Grounds) -> Iterator[Sentence]:
     about, past = told.about, told.past
     if about.report.mode == "observe":
         return
@@ -444,14 +444,14 @@ def _next(told: _Told) -> Iterator[Sentence]:
         yield Sentence("next", f"If nothing changes, it keeps this size{_until(told.memory)}.", SentencePlace.NEXT)
 
 
-def _until(memory: Memory) -> str:
+def _until(memory: ShownMemory) -> str:
     """What may change a size that nothing is being done about."""
     if memory.maximum is not None and memory.size is not None and memory.size >= memory.maximum - SAME_SIZE_KIB:
         return ", which is all that it can have" + ("" if memory.usable is None else ", until the host needs what it can spare")
     return ", until it needs more, or the host has room to give memory back, or needs more itself"
 
 
-def _moving(told: _Told, past: _Trace) -> str:
+def _moving(told: _Grounds, past: _Trace) -> str:
     """Where the guest is going, and how fast; empty if it is not."""
     memory = told.memory
     size, asked = memory.size, memory.asked
@@ -478,7 +478,7 @@ def _moving(told: _Told, past: _Trace) -> str:
     return f"It goes to {format_kib(asked)} now, as fast as it can."
 
 
-def _step_by_step(told: _Told, past: _Trace, size: float) -> str:
+def _step_by_step(told: _Grounds, past: _Trace, size: float) -> str:
     """What goes on cycle by cycle, if the policies want it in this one: how fast, and where it ends."""
     memory = told.memory
     decided = told.about.wanted_of(CONTROL)

@@ -121,7 +121,7 @@ class _Written:
 
 
 @dataclass(slots=True)
-class _Told:
+class _Announced:
     """What was said of a reservation: when all was expected to be there (monotonic), how it was, and since when too little can be had."""
 
     expected_at: float = 0.0
@@ -157,7 +157,7 @@ class HostReservations:
         self._ended: deque[Reservation] = deque(maxlen=_ENDED)
         self._known: dict[str, _Known] | None = None
         self._count = 0
-        self._told: dict[str, _Told] = {}
+        self._told: dict[str, _Announced] = {}
         self._sight: Sight | None = None
 
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class HostReservations:
             kept = KeptReservation(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now + seconds, self._count)
             self._kept[kept.id] = kept
             self._write()
-            self._told[kept.id] = _Told(now + expected)
+            self._told[kept.id] = _Announced(now + expected)
             made = self._described()[kept.id]
             self._told[kept.id].state = made.state
         whom = f" (guest {printable(name)})" if name else ""
@@ -463,8 +463,8 @@ class HostReservations:
             described[identity] = self._describe(one, kept, there, expected, None, note)
         return described
 
-    def _told_of(self, identity: str) -> _Told:
-        return self._told.setdefault(identity, _Told())
+    def _told_of(self, identity: str) -> _Announced:
+        return self._told.setdefault(identity, _Announced())
 
     def _note(self, short: float) -> str:
         why = self._why_none_gives() or "guests have come to need what they could spare"

@@ -27,7 +27,7 @@ class ShrinkLimits:
     stale_after: float
 
 
-class Memory(NamedTuple):
+class KnownMemory(NamedTuple):
     """What is known of one guest's memory. Sizes in KiB, None: unknown.
 
     `usable` and `total` are what the guest's kernel could make available, and has in all, both when the statistics were taken;
@@ -56,7 +56,7 @@ class SafeSize(NamedTuple):
     reason: str
 
 
-def need_kib(memory: Memory) -> float | None:
+def need_kib(memory: KnownMemory) -> float | None:
     """What the guest holds and could not give up without swapping, in KiB: never less than the truth. None when it does not tell.
 
     It is the guest's size at the time of its statistics, less what was usable then. That size is not known, as a balloon moves between
@@ -73,13 +73,13 @@ def need_kib(memory: Memory) -> float | None:
     return size - usable if size > usable else 0.0
 
 
-def floor_kib(memory: Memory, limits: ShrinkLimits) -> int | None:
+def floor_kib(memory: KnownMemory, limits: ShrinkLimits) -> int | None:
     """The size in KiB below which this guest must not be shrunk: its need and the reserve. None when its need is unknown."""
     need = need_kib(memory)
     return None if need is None else math.ceil(need + max(limits.reserve_kib, limits.reserve_share * need))
 
 
-def why_not_shrink(memory: Memory, limits: ShrinkLimits) -> str:
+def why_not_shrink(memory: KnownMemory, limits: ShrinkLimits) -> str:
     """Why this guest must not be shrunk at all now; empty when it may be."""
     if memory.obstacle:
         return memory.obstacle
@@ -94,7 +94,7 @@ def why_not_shrink(memory: Memory, limits: ShrinkLimits) -> str:
     return ""
 
 
-def permitted(target: Value, memory: Memory, limits: ShrinkLimits) -> SafeSize:
+def permitted(target: Value, memory: KnownMemory, limits: ShrinkLimits) -> SafeSize:
     """The size that this guest may be set to when `target` KiB are wanted.
 
     Growing is allowed up to the maximum. Shrinking ends at the guarantee and at the floor, and needs statistics to believe in. Where it
@@ -119,14 +119,14 @@ def permitted(target: Value, memory: Memory, limits: ShrinkLimits) -> SafeSize:
     return _shrunk(value, reason, memory, limits)
 
 
-def _guaranteed(memory: Memory) -> int:
+def _guaranteed(memory: KnownMemory) -> int:
     if memory.guarantee is None:
         return 0
     guarantee = memory.guarantee if memory.maximum is None else min(memory.guarantee, memory.maximum)
     return math.ceil(guarantee)
 
 
-def _shrunk(value: int, reason: str, memory: Memory, limits: ShrinkLimits) -> SafeSize:
+def _shrunk(value: int, reason: str, memory: KnownMemory, limits: ShrinkLimits) -> SafeSize:
     """The verdict on a size below the present one."""
     obstacle = why_not_shrink(memory, limits)
     floor = floor_kib(memory, limits)

@@ -54,7 +54,7 @@ from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, Standing
 from mom_plugins_balloon.host_reservations import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
-from mom_plugins_balloon.limits import MINIMUM_KIB, Memory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
+from mom_plugins_balloon.limits import MINIMUM_KIB, KnownMemory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.promises import HOLDS, PROMISED, HeldPromises
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.sizes import RecentSizes
@@ -438,7 +438,7 @@ class BalloonPlugin:
             settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(self._context.interval, settings.stale_after)
         )
 
-    def _memory(self, snapshot: Snapshot, guest: Guest, holds: Mapping[str, int]) -> Memory | None:
+    def _memory(self, snapshot: Snapshot, guest: Guest, holds: Mapping[str, int]) -> KnownMemory | None:
         """What the snapshot and the past tell about the guest; None when not even its size is known.
 
         :param holds: what holds of all promises in this snapshot
@@ -448,7 +448,7 @@ class BalloonPlugin:
         if current is None:
             return None
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
-        return Memory(
+        return KnownMemory(
             current,
             maximum,
             holds.get(identity),

@@ -7,7 +7,7 @@ from itertools import chain
 from operator import itemgetter
 
 from mom_core import Guest, Value, as_number
-from mom_plugins_balloon.limits import Memory
+from mom_plugins_balloon.limits import KnownMemory
 
 _KNOWN_TYPES = frozenset({int, float, type(None)})
 
@@ -46,10 +46,10 @@ class Several:
 
 
 OF_MEMORY = Several("balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
-"""The fields of which a `Memory` is made."""
+"""The fields of which a `KnownMemory` is made."""
 
 
-def told(guest: Guest, current: float, obstacle: str) -> Memory:
+def told(guest: Guest, current: float, obstacle: str) -> KnownMemory:
     """What the guest's present fields say.
 
     :param current: its size in KiB
@@ -57,4 +57,4 @@ def told(guest: Guest, current: float, obstacle: str) -> Memory:
     """
     _, _, usable, age, swap_in, swap_out, total = OF_MEMORY.of(guest)
     swapping = max(swap_in or 0.0, swap_out or 0.0)
-    return Memory(current, usable=usable, statistics_age=age, swapping=swapping, total=total, obstacle=obstacle)
+    return KnownMemory(current, usable=usable, statistics_age=age, swapping=swapping, total=total, obstacle=obstacle)

@@ -7,17 +7,17 @@ import re
 from pathlib import Path
 
 from mom_plugins_cgroup.files import Files
-from mom_plugins_cgroup.review import Host
+from mom_plugins_cgroup.review import HostBounds
 from mom_toolkit import parse_meminfo
 
 _NUMBER = re.compile(r"\d{1,4}:\d{1,7}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._!-]*")
 
 
-def memory_of(root: Path, files: Files) -> Host:
+def memory_of(root: Path, files: Files) -> HostBounds:
     """The host's memory and free swap, from /proc/meminfo."""
     found = parse_meminfo(files.read(str(root / "proc/meminfo")) or b"")
-    return Host(found.get("MemTotal"), found.get("SwapFree"), os.sysconf("SC_PAGE_SIZE") >> 10)
+    return HostBounds(found.get("MemTotal"), found.get("SwapFree"), os.sysconf("SC_PAGE_SIZE") >> 10)
 
 
 def disk_number(root: Path, files: Files, name: str) -> str | None:

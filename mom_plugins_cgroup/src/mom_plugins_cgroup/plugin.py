@@ -46,7 +46,7 @@ from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, RECLAIM, RECLAIM_STAT
 from mom_plugins_cgroup.need import Need, need_of
 from mom_plugins_cgroup.proactive import Reclaimer
 from mom_plugins_cgroup.reclaim import Observed
-from mom_plugins_cgroup.review import Host, Judge, reviewed, room_for
+from mom_plugins_cgroup.review import HostBounds, Judge, reviewed, room_for
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings, GroupLimits
 from mom_plugins_cgroup.statistics import Counters, other_pressure, sample
 from mom_toolkit import Enforcement, Explainer, SetValue, stale_seconds
@@ -62,7 +62,7 @@ _AGAIN_SECONDS = 600.0
 
 
 @dataclass(slots=True)
-class _Seen:
+class _FollowedGuest:
     """What is kept of a guest from cycle to cycle.
 
     `standing` is what its controls were last seen at, `denied` maps those that could not be written to the reason, and until when it is
@@ -95,9 +95,9 @@ class CgroupPlugin:
         self._mounts_until = 0.0
         self._enforcement = Enforcement(context.name, CONTROLS, lambda guest, control: self._hindrance(guest.id, control))
         self._reclaimer = Reclaimer(self._files, context.monotonic)
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _FollowedGuest] = {}
         self._turn = 0
-        self._host = Host(None, None, 4)
+        self._host = HostBounds(None, None, 4)
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -136,9 +136,9 @@ class CgroupPlugin:
             seen = before.get(guest.id)
             if seen is None or seen.incarnation != guest.incarnation:
                 self._reclaimer.forget(guest.id)
-                seen = _Seen(guest.incarnation, paths)
+                seen = _FollowedGuest(guest.incarnation, paths)
             elif seen.property_ != paths:  # the operator has moved it, or its groups are known only now
-                seen = _Seen(guest.incarnation, paths)
+                seen = _FollowedGuest(guest.incarnation, paths)
             self._seen[guest.id] = seen
 
     def _whose_turn(self) -> set[str]:
@@ -159,7 +159,7 @@ class CgroupPlugin:
             fields[RECLAIM_STATE] = self._reclaimer.reason(identity)
         return fields
 
-    def _look_closely(self, seen: _Seen) -> None:
+    def _look_closely(self, seen: _FollowedGuest) -> None:
         """Where its groups are, what its controls stand at, and what changes slowly."""
         seen.groups = groups_of(seen.property_, self._hierarchies, self._files)
         seen.standing = all_present(seen.groups, self._files)

@@ -41,7 +41,7 @@ LIBVIRTS_WEIGHT = "cpu_shares"
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class HostBounds:
     """What limits of all guests depend on, in KiB (None: unknown), and the size of a page."""
 
     total_kib: int | None
@@ -57,7 +57,7 @@ class Judge:
     `stall` is the share of time (0 to 1) that a guest may wait for memory while it is limited further.
     """
 
-    host: Host
+    host: HostBounds
     need_of: Callable[[Guest], Need]
     unified_of: Callable[[str, str], bool]
     hindrance: Callable[[str, str], str]
@@ -164,7 +164,7 @@ def _protected(snapshot: Snapshot) -> dict[str, int]:
     return found
 
 
-def _too_much_protected(guest: Guest, wanted: int, host: Host, protected: dict[str, int]) -> str:
+def _too_much_protected(guest: Guest, wanted: int, host: HostBounds, protected: dict[str, int]) -> str:
     """Why memory.min may not be so much; empty if it may, and then it counts for the guests that follow."""
     now = protected.get(guest.id, 0)
     protects = int(guest.number(CURRENT) or 0) if wanted == NO_LIMIT else wanted

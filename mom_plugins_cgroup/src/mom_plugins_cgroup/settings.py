@@ -18,11 +18,11 @@ _PerSecond = Annotated[Size, Field(gt=0, le=_MOST_BYTES)] | Max
 _Operations = Annotated[int, Field(gt=0, le=_MOST_BYTES)] | Max
 
 
-class _Part(BaseModel):
+class _Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class IoLimit(_Part):
+class IoLimit(_Limits):
     """Limits of a disk of the host; `max` is none."""
 
     rbps: _PerSecond | None = None
@@ -35,7 +35,7 @@ class IoLimit(_Part):
     """Writes in a second."""
 
 
-class GroupLimits(_Part):
+class GroupLimits(_Limits):
     """What a guest's control group is set to. What is left out stays as it is."""
 
     memory_high: _Limit | None = None

@@ -139,7 +139,7 @@ class _Followed:
 
 
 @dataclass(slots=True)
-class _Found:
+class _RoundResult:
     """What one round has found so far."""
 
     sample: AgentSample | None = None
@@ -280,7 +280,7 @@ class Collector:
         """Ask on one way after the other until there are figures; for facts, where they are due, on the ways of agents too."""
         state = followed.state
         facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
-        found = _Found()
+        found = _RoundResult()
         for trial in followed.trials:
             await self._try(followed, trial, found, facts_due)
         self._find_reported(followed)
@@ -288,7 +288,7 @@ class Collector:
             await self._try(followed, trial, found, facts_due)
         followed.state = self._next(followed, found, facts_due)
 
-    async def _try(self, followed: _Followed, trial: _Trial, found: _Found, facts_due: bool) -> None:
+    async def _try(self, followed: _Followed, trial: _Trial, found: _RoundResult, facts_due: bool) -> None:
         """Ask on this way, if there is something to ask for and it is time to try it."""
         wanted = found.sample is None or (facts_due and trial.place.kind in OF_AGENTS)
         if not wanted:
@@ -328,7 +328,7 @@ class Collector:
         # Rounds begin a period apart, so the one that is nearest to the end of the long period is the one.
         return now - trial.asked < self._asking.hypervisor_period * _spread(followed) - self._asking.period / 2
 
-    def _next(self, followed: _Followed, found: _Found, facts_due: bool) -> AgentState:
+    def _next(self, followed: _Followed, found: _RoundResult, facts_due: bool) -> AgentState:
         state = followed.state
         learnt = facts_due and found.answered
         trials = (*followed.trials, *followed.reported)

@@ -137,7 +137,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-class Guest:
+class GuestFigures:
     """Answers requests about this guest. `root` is where /proc is found, `page_kib` its page size."""
 
     def __init__(self, root: str = "/", page_kib: int | None = None) -> None:
@@ -174,7 +174,7 @@ class Guest:
 class Conversation:
     """One side of a line conversation: bytes that came in, bytes to go out. Both are bounded."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: GuestFigures) -> None:
         self._guest = guest
         self._came = b""
         self._skipping = False
@@ -222,7 +222,7 @@ class Daemon:
 
     def __init__(
         self,
-        guest: Guest,
+        guest: GuestFigures,
         addresses: tuple[tuple[str, int], ...] = (),
         allowed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (),
         channel: str = "",
@@ -426,7 +426,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--once", choices=("stats", "props"), help="print the answer and end")
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
-    guest = Guest(chosen.root)
+    guest = GuestFigures(chosen.root)
     if chosen.once:
         sys.stdout.write(guest.answer(chosen.once))
         return 0

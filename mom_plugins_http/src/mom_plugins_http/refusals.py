@@ -16,7 +16,7 @@ MOST_LINES: Final = 20
 
 
 @dataclass(slots=True)
-class _Told:
+class _PeerRefusals:
     """What was refused to a peer since it was told of last."""
 
     at: float
@@ -32,7 +32,7 @@ class RefusalLog:
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._clock = clock
-        self._told: dict[tuple[str, str], _Told] = {}
+        self._told: dict[tuple[str, str], _PeerRefusals] = {}
         self._began = -EVERY_SECONDS
         self._lines = 0
         self._left_out = 0
@@ -56,7 +56,7 @@ class RefusalLog:
             return
         self._lines += 1
         more = f" ({told.silent} more since this was logged last)" if told is not None and told.silent else ""
-        self._told[peer or who, why] = _Told(now)
+        self._told[peer or who, why] = _PeerRefusals(now)
         self._log.log(level, "refused to %s: %s%s", who, why, more)
 
     def _begin(self, now: float) -> None:

@@ -56,7 +56,7 @@ class Loop:
     place: tuple[int, int] | None = None
 
 
-class _Seen:
+class _ReadableEntity:
     """The host or a guest, as a policy sees it. `unknown` names the fields that it read and that are unknown."""
 
     def __init__(self, found: mom_core.Host | mom_core.Guest, evaluation: Evaluation) -> None:
@@ -146,11 +146,11 @@ class _Seen:
         return Source(self._evaluation.policy.path.name, frame.f_lineno, 1)
 
 
-class Host(_Seen):
+class Host(_ReadableEntity):
     """The host in one cycle."""
 
 
-class Guest(_Seen):
+class Guest(_ReadableEntity):
     """A guest in one cycle."""
 
 

@@ -47,7 +47,7 @@ class _Line:
 
 
 @dataclass(slots=True)
-class Told:
+class EventReceivers:
     """Who is told of events. `what(process, text)` of what is worth a cycle; `size(process, bytes)` of a new size by the balloon."""
 
     what: Callable[[int, str], None]
@@ -60,7 +60,7 @@ class EventMonitors:
 
     root: Path
     patterns: Sequence[str]
-    told: Told
+    told: EventReceivers
     log: logging.Logger
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
     """The ids of the users whose monitors are believed."""

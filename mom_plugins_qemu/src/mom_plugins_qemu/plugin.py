@@ -101,7 +101,7 @@ class QemuPlugin(PluginOfGuests):
         """Make ready. Nothing is visited yet: guests may be started later."""
         # Loaded here, as commands that only list plugins are to be fast.
         from mom_guests import GuestWatch
-        from mom_plugins_qemu.events import EventMonitors, Told
+        from mom_plugins_qemu.events import EventMonitors, EventReceivers
         from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
 
         settings, context = self._settings, self._context
@@ -118,7 +118,7 @@ class QemuPlugin(PluginOfGuests):
         )
         self._hypervisor = self._qemu = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
         if settings.event_sockets:
-            told = Told(self._qemu.heard, self._qemu.resized)
+            told = EventReceivers(self._qemu.heard, self._qemu.resized)
             self._qemu.subscribe(context.wake)
             self._events = EventMonitors(context.root, settings.event_sockets, told, context.log.getChild("events"), users)
             self._events.start()

@@ -38,11 +38,11 @@ _Operations = Annotated[int, Field(ge=0, le=MOST_DISK_LIMIT)]
 _Bandwidth = Annotated[Size, Field(ge=1024, le=MOST_BANDWIDTH_KIB << 10)]
 
 
-class _Part(BaseModel):
+class _Tuning(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class DiskLimits(_Part):
+class DiskLimits(_Tuning):
     """Limits of a disk; 0 is no limit. For bytes, and for operations, either a total or reads and writes apart."""
 
     total_bytes_sec: _PerSecond | None = None
@@ -76,7 +76,7 @@ class DiskLimits(_Part):
         return given
 
 
-class Bandwidth(_Part):
+class Bandwidth(_Tuning):
     """Limits of one direction of a network interface."""
 
     average: _Bandwidth
@@ -98,7 +98,7 @@ class Bandwidth(_Part):
         return {key: size >> 10 for key, size in self if size is not None}
 
 
-class NetLimits(_Part):
+class NetLimits(_Tuning):
     """Limits of a network interface, as the guest sees it. A direction that is left out is not limited."""
 
     inbound: Bandwidth | None = None

@@ -26,7 +26,7 @@ _KEPT_SECONDS = 600.0
 
 
 @dataclass(slots=True)
-class _Run:
+class _GuestRun:
     """One run of a guest: its mark, since when it runs and when it was last seen, in seconds since the host was started, and for how long
     it had been running then."""
 
@@ -78,13 +78,13 @@ class Incarnations:
         self._rebooted = kept is not None and kept.boot != boot
         now = since_boot()
         known = {} if kept is None or self._rebooted else kept.guests
-        self._runs = {identity: _Run(mark, started, 0.0, now) for identity, (mark, started) in known.items()}
+        self._runs = {identity: _GuestRun(mark, started, 0.0, now) for identity, (mark, started) in known.items()}
         self._written = True
 
     def follow(self, vms: Iterable[Vm]) -> Mapping[str, str]:
         """The marks of these guests, which are all that run here now, by guest id."""
         now = self._since_boot()
-        runs: dict[str, _Run] = {}
+        runs: dict[str, _GuestRun] = {}
         before = self._runs
         in_ledger: Mapping[str, LedgerEntry] | None = None
         for vm in vms:
@@ -95,7 +95,7 @@ class Incarnations:
                 if run is None:
                     in_ledger = self._in_ledger() if in_ledger is None else in_ledger
                     mark = self._mark_of_same(vm, in_ledger.get(vm.id))
-                run = _Run(mark or uuid.uuid4().hex[:12], now if started is None else started, vm.elapsed or 0.0, now)
+                run = _GuestRun(mark or uuid.uuid4().hex[:12], now if started is None else started, vm.elapsed or 0.0, now)
                 self._written = False
             elif vm.elapsed is not None and started is not None:
                 run.elapsed, run.started = vm.elapsed, started
@@ -137,7 +137,7 @@ class Incarnations:
             self._written = True
 
 
-def _is_new(run: _Run, elapsed: float | None, started: float | None) -> bool:
+def _is_new(run: _GuestRun, elapsed: float | None, started: float | None) -> bool:
     if elapsed is None or started is None:
         return False
     return elapsed < run.elapsed or started > run.started + _SLACK_SECONDS

@@ -125,7 +125,7 @@ class Collector:
             _join(joined, _accepted(value, declared, plugin, Scope.HOST, problems))
         return joined
 
-    def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
+    def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_GuestRows]:
         """What each plugin tells of guests, as it came."""
         plugins = self._plugins.having("mom_collect_guests")
         known = {guest.id for guest in guests}
@@ -138,7 +138,7 @@ class Collector:
             for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
                 what = f"mom_collect_guests names an unknown guest {printable(str(stranger))}"
                 problems.append(Problem(Source(plugin.name), what))
-            told.append(_Told(plugin, self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED), value))
+            told.append(_GuestRows(plugin, self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED), value))
         return told
 
 
@@ -199,7 +199,7 @@ class _Declared:
 _NOTHING_DECLARED = _Declared({}, frozenset())
 
 
-class _Told(NamedTuple):
+class _GuestRows(NamedTuple):
     """What a plugin tells of guests."""
 
     plugin: Plugin
@@ -217,7 +217,7 @@ _NO_FIELDS: Final[Fields] = {}
 """Of a guest that a plugin does not speak of."""
 
 
-def _joined(guests: Sequence[Guest], told: Sequence[_Told], problems: list[Problem]) -> Sequence[Fields]:
+def _joined(guests: Sequence[Guest], told: Sequence[_GuestRows], problems: list[Problem]) -> Sequence[Fields]:
     """All that is known of each of these guests."""
     identities = [guest.id for guest in guests]
     joined: list[Fields] = []

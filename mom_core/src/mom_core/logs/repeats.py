@@ -27,7 +27,7 @@ Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
-class _Seen:
+class _RepeatedRecord:
     """What was said: when first in this window, and how often since without being said."""
 
     since: float
@@ -56,7 +56,7 @@ class Repeats:
     """Decides what is said. Not for several threads."""
 
     def __init__(self) -> None:
-        self._seen: dict[Key, _Seen] = {}
+        self._seen: dict[Key, _RepeatedRecord] = {}
 
     def takes(self, record: logging.LogRecord, text: str, now: float) -> bool:
         """Whether this one is to be said; otherwise it is counted. Numbers in a text (times, sizes) do not make it another one; those in
@@ -86,7 +86,7 @@ class Repeats:
         if seen is None:
             if len(self._seen) >= REMEMBERED:
                 del self._seen[next(iter(self._seen))]
-            self._seen[key] = _Seen(now, record)
+            self._seen[key] = _RepeatedRecord(now, record)
             return True
         if seen.said < most:
             seen.said += 1

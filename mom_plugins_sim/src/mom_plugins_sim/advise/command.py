@@ -47,6 +47,6 @@ def advise(
     swapping, a recorded guest that loses 1 % of its work more than without newcomers, or a newcomer that loses 5 % of its own. Nothing real
     is touched. Exit code 1 when not even one fits.
     """
-    from mom_plugins_sim.advise.perform import Question, perform
+    from mom_plugins_sim.advise.perform import AdviseOptions, perform
 
-    perform(recording, Question(sla_class, memory, most, seeds, risk / 100, hours, time_limit, config), as_json=as_json)
+    perform(recording, AdviseOptions(sla_class, memory, most, seeds, risk / 100, hours, time_limit, config), as_json=as_json)

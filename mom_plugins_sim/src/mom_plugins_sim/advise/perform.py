@@ -20,7 +20,7 @@ from mom_plugins_sim.quiet import quiet
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AdviseOptions:
     """What was asked on the command line; `risk` is a ratio."""
 
     sla_class: str
@@ -38,7 +38,7 @@ class _TimeIsOver(Exception):
 
 
 @quiet(logging.CRITICAL)
-def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
+def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
     """Answer, and exit with 1 when nothing fits."""
     try:
         limit = parse_duration(asked.time_limit)
@@ -89,7 +89,7 @@ def _known(search: CapacitySearch) -> int | None:
     return max(held, default=None)
 
 
-def _told(search: CapacitySearch, fits: int | None, asked: Question, seconds: float, cut_off: bool) -> Iterator[str]:
+def _told(search: CapacitySearch, fits: int | None, asked: AdviseOptions, seconds: float, cut_off: bool) -> Iterator[str]:
     if fits is None:
         baseline = search.tried.get(0)
         why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"
@@ -111,7 +111,7 @@ def _told(search: CapacitySearch, fits: int | None, asked: Question, seconds: fl
             yield f"  {one.count:>5}  {one.runs:>4}  {one.harmed:>6}  {f'{100 * low:.0f} to {100 * high:.0f} %':<22}  {one.harm}".rstrip()
 
 
-def _as_json(search: CapacitySearch, fits: int | None, asked: Question, cut_off: bool) -> dict[str, object]:
+def _as_json(search: CapacitySearch, fits: int | None, asked: AdviseOptions, cut_off: bool) -> dict[str, object]:
     def shown(one: Tried) -> dict[str, object]:
         return {"more": one.count, "runs": one.runs, "harmed": one.harmed, "risk": one.interval, "harm": one.harm}
 

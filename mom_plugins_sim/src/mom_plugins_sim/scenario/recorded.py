@@ -27,7 +27,7 @@ SWAP_SHARE = 0.25
 
 
 @dataclass(slots=True)
-class _Seen:
+class _RecordedGuest:
     """What was seen of one guest: times are seconds since the beginning of the scene."""
 
     guest: Guest
@@ -46,7 +46,7 @@ class _Seen:
 
 def scene_of_recording(recording: Recording, since: float, until: float) -> Scene:
     """The scene of that time (seconds since the epoch). Raises `MomError` when nothing was recorded then."""
-    seen: dict[str, _Seen] = {}
+    seen: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []
     total = swap = 0.0
@@ -80,7 +80,7 @@ def scene_of_recording(recording: Recording, since: float, until: float) -> Scen
     return Scene(total, guests, 0, swap, HostLoads((), trace), base=0.0)
 
 
-def _look(seen: dict[str, _Seen], identity: str, guest: Guest, now: float) -> None:
+def _look(seen: dict[str, _RecordedGuest], identity: str, guest: Guest, now: float) -> None:
     fields = guest.fields
     size, most = number(fields, "balloon_cur"), number(fields, "balloon_max")
     one = seen.get(identity)
@@ -88,7 +88,7 @@ def _look(seen: dict[str, _Seen], identity: str, guest: Guest, now: float) -> No
         if not size:
             return  # nothing is known of it yet
         blocked = {"*", "balloon_target"} & guest.blocked.keys()
-        one = seen[identity] = _Seen(guest, max(size, most), size, now, now, rigid=bool(blocked))
+        one = seen[identity] = _RecordedGuest(guest, max(size, most), size, now, now, rigid=bool(blocked))
     one.last = now
     one.memory = max(one.memory, most)
     one.period = max(one.period, number(fields, "balloon_stats_period"))
@@ -105,7 +105,7 @@ def _look(seen: dict[str, _Seen], identity: str, guest: Guest, now: float) -> No
             one.used.append(used)
 
 
-def _scene(identity: str, one: _Seen, ends: float, duplicate: float) -> GuestScene:
+def _scene(identity: str, one: _RecordedGuest, ends: float, duplicate: float) -> GuestScene:
     silent = not one.used
     kernel, low = kernel_of(one.memory), low_of(one.memory)
     if silent:
