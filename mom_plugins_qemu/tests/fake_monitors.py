@@ -89,6 +89,8 @@ class FakeGuest:
             disk = next(disk for disk in self.disks if disk["device"] == arguments.get("device", ""))
             disk["inserted"] |= {key: value for key, value in arguments.items() if key not in {"device", "id"}}
             return {}
+        if command in {"stop", "cont"}:
+            self.status = "paused" if command == "stop" else "running"
         if command == "balloon":
             self.size = arguments["value"] >> 10
         answers: dict[str, Any] = {
@@ -103,6 +105,9 @@ class FakeGuest:
             "query-balloon": {"actual": self.size << 10} if self.balloon else "DeviceNotActive",
             "query-block": self.disks,
             "balloon": {},
+            "stop": {},
+            "cont": {},
+            "system_powerdown": {},
         }
         return answers.get(command, "CommandNotFound")
 

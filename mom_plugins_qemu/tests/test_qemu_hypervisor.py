@@ -16,10 +16,11 @@ import pytest
 from fake_monitors import MIB, FakeHost, HandClock
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
+from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
 from mom_plugins_qemu.monitors import trusted_users
-from mom_toolkit import BalloonControl
+from mom_toolkit import AgentAccess, BalloonControl, LifecycleControl, Standing
 
 
 def listed(hypervisor: QemuHypervisor) -> dict[str, Guest]:
@@ -137,6 +138,36 @@ def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothin
         finally:
             fake.kill()
         assert b"execute" not in fake.stdout.read()
+
+
+def test_a_guest_is_paused_goes_on_and_is_asked_to_shut_down(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web")
+    entity = listed(hypervisor)["web"].entity
+    assert isinstance(hypervisor, LifecycleControl)
+    hypervisor.pause(entity)
+    assert guest.status == "paused"
+    assert hypervisor.standings([entity]) == {entity.id: Standing.PAUSED}
+    hypervisor.resume(entity)
+    assert (guest.status, hypervisor.standings([entity])[entity.id]) == ("running", Standing.RUNNING)
+    hypervisor.shut_down(entity)
+    assert guest.asked["system_powerdown"] == 1
+    with pytest.raises(NotSupported):
+        hypervisor.save(entity, 1.0)
+    with pytest.raises(NotSupported):
+        hypervisor.start(entity, 1.0)
+
+
+def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_programs(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    host.add("web")
+    entity = listed(hypervisor)["web"].entity
+    assert isinstance(hypervisor, AgentAccess)
+    assert hypervisor.agent_channels([entity]) == {}, "by the command line of this test, which is no QEMU"
+    channels = (("org.qemu.guest_agent.0", "/run/100.qga"), ("org.mom.guestd.0", "/run/mom/100"))
+    (known,) = hypervisor._known.values()
+    known.identity = Identity("web", channels=channels)
+    assert hypervisor.agent_channels([entity]) == {entity.id: {"org.mom.guestd.0": "/run/mom/100"}}
+    with pytest.raises(NotSupported, match="passes no commands on"):
+        hypervisor.agent_command(entity, "{}", 1.0)
 
 
 def test_a_guest_is_resized(host: FakeHost, hypervisor: QemuHypervisor) -> None:

@@ -102,6 +102,20 @@ def test_a_command_line_says_who_runs(words: list[str], identity: Identity) -> N
     assert named_in("\0".join(["/usr/bin/qemu-system-x86_64", *words, ""]).encode()) == identity
 
 
+def test_a_command_line_says_where_agents_channels_are() -> None:
+    words = [
+        "qemu-system-x86_64",
+        *("-chardev", "socket,path=/run/a,,b.qga,server=on,wait=off,id=qga0", "-device", "virtio-serial,id=s"),
+        *("-device", "virtserialport,chardev=qga0,name=org.qemu.guest_agent.0"),
+        *("-chardev", "socket,id=momd,path=/run/mom.sock,server,nowait", "-device", "virtserialport,chardev=momd,name=org.mom.guestd.0"),
+        *("-chardev", "socket,id=client,path=/run/other.sock", "-device", "virtserialport,chardev=client,name=org.other.0"),
+        *("-chardev", "pty,id=pty,path=/run/pty", "-device", "virtserialport,chardev=pty,name=org.pty.0"),
+        *("-device", "virtserialport,chardev=nothing,name=org.nothing.0"),
+    ]
+    found = named_in("\0".join([*words, ""]).encode())
+    assert found.channels == (("org.qemu.guest_agent.0", "/run/a,b.qga"), ("org.mom.guestd.0", "/run/mom.sock"))
+
+
 @given(st.binary(max_size=80).map(lambda b: b"qemu\0-name\0" + b + b"\0-smbios\0type=1," + b))
 def test_no_command_line_raises(command: bytes) -> None:
     named_in(command)

@@ -13,10 +13,11 @@ _COMMAND_BYTES: Final = 256 << 10
 
 
 class Identity(NamedTuple):
-    """A guest's name and UUID; empty: not known."""
+    """A guest's name and UUID (empty: not known), and its agents' channels: their names and sockets."""
 
     name: str = ""
     uuid: str = ""
+    channels: tuple[tuple[str, str], ...] = ()
 
 
 def identity_of(proc: Path, pid: int) -> Identity:
@@ -28,6 +29,8 @@ def named_in(command: bytes) -> Identity:
     """The guest of a command line, as in /proc/PID/cmdline."""
     words = command.decode(errors="replace").split("\0")
     name = uuid = ""
+    sockets: dict[str, str] = {}
+    ports: list[tuple[str, str]] = []
     for option, value in pairwise(words):
         if option in {"-name", "--name"}:
             options = options_of(value, "guest")
@@ -38,7 +41,16 @@ def named_in(command: bytes) -> Identity:
             options = options_of(value, "type")
             if options.get("type") == "1":
                 uuid = uuid or canonical(options.get("uuid", ""))
-    return Identity(name, uuid)
+        elif option in {"-chardev", "--chardev"}:
+            options = options_of(value, "backend")
+            # One that QEMU connects to is another program's.
+            if options.get("backend") == "socket" and options.get("path", "").startswith("/") and not _SERVES.isdisjoint(_parts(value)):
+                sockets[options.get("id", "")] = options["path"]
+        elif option in {"-device", "--device"}:
+            options = options_of(value, "driver")
+            if options.get("driver") == "virtserialport" and options.get("name"):
+                ports.append((options["name"], options.get("chardev", "")))
+    return Identity(name, uuid, tuple((port, sockets[chardev]) for port, chardev in ports if chardev in sockets))
 
 
 def options_of(text: str, first: str) -> dict[str, str]:
@@ -51,6 +63,9 @@ def options_of(text: str, first: str) -> dict[str, str]:
         elif not number:
             found[first] = part
     return found
+
+
+_SERVES: Final = frozenset({"server", "server=on", "server=yes", "server=true", "server=y"})
 
 
 def _parts(text: str) -> list[str]:

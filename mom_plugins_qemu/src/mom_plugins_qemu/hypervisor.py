@@ -45,7 +45,7 @@ from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
-from mom_toolkit import DiskTune, boot_id, stale_seconds
+from mom_toolkit import DiskTune, Standing, boot_id, stale_seconds
 
 BALLOON: Final = "balloon_target"
 
@@ -112,8 +112,8 @@ class KnownGuest:
 
 
 class QemuHypervisor:
-    """The guests of QEMU processes whose monitors are found by patterns: implements `Hypervisor`, `BalloonControl`, `IoTuneControl` and
-    `GuestEvents`, and is the watch's `BalloonStatistics`.
+    """The guests of QEMU processes whose monitors are found by patterns: implements `Hypervisor`, `BalloonControl`, `IoTuneControl`,
+    `LifecycleControl` (of guests that run), `AgentAccess` (sockets) and `GuestEvents`, and is the watch's `BalloonStatistics`.
 
     Safe to be used from several threads; one of them at a time visits monitors. A cycle's visits take a second at most, whatever hangs.
     """
@@ -632,6 +632,64 @@ class QemuHypervisor:
         except WireError as error:
             raise HypervisorError(f"{guest}: {error}") from error
 
+    # --- agents ------------------------------------------------------------------------------------------------------------------
+
+    def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
+        """The sockets of these guests' channels by their names, by guest id, from QEMU's command line.
+
+        Without the one on which management systems talk to qemu-guest-agent: it serves one client at a time, and is theirs.
+        """
+        self._sample_first()
+        found = {}
+        with self._lock:
+            for guest in guests:
+                known = self._by_id.get(guest.id)
+                channels = {} if known is None else {name: path for name, path in known.identity.channels if name != _OF_OTHERS}
+                if channels:
+                    found[guest.id] = channels
+        return found
+
+    def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
+        """Raises `NotSupported`: QEMU passes nothing on to agents, which have sockets."""
+        hint = "give the guest a channel org.qemu.guest_agent.1, or mom-guestd"
+        raise NotSupported(f"QEMU passes no commands on to the agent of {guest}", hint=hint)
+
+    # --- standing still ----------------------------------------------------------------------------------------------------------
+
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+        """How these guests were when they were seen last, by guest id. QEMU knows of none that do not run."""
+        self._sample_first()
+        with self._lock:
+            there = [known for guest in guests if (known := self._by_id.get(guest.id)) is not None]
+            return {known.id: Standing.PAUSED if known.status == _PAUSED else Standing.RUNNING for known in there}
+
+    def pause(self, guest: Entity) -> None:
+        """Let its CPUs stand still. Raises as `set_balloon` does."""
+        self._stand(guest, f"pausing {guest}", "stop", _PAUSED)
+
+    def resume(self, guest: Entity) -> None:
+        """Let its CPUs go on. Raises as `set_balloon` does."""
+        self._stand(guest, f"letting {guest} go on", "cont", "running")
+
+    def _stand(self, guest: Entity, doing: str, command: str, status: str) -> None:
+        known, _ = self._ready(guest)
+        self._command(known, doing, Question(command))
+        with self._lock:
+            known.status = status
+
+    def save(self, guest: Entity, timeout_seconds: float) -> None:
+        """Raises `NotSupported`: by itself, QEMU would not find what it has saved."""
+        raise NotSupported(f"saving {guest}: QEMU without a management does not start saved guests again")
+
+    def shut_down(self, guest: Entity) -> None:
+        """Press its power button. Raises as `set_balloon` does."""
+        known, _ = self._ready(guest)
+        self._command(known, f"shutting down {guest}", Question("system_powerdown"))
+
+    def start(self, guest: Entity, timeout_seconds: float) -> None:
+        """Raises `NotSupported`: who starts QEMU here is not known."""
+        raise NotSupported(f"starting {guest}: mom knows no command for that without libvirt")
+
     # --- what happens ------------------------------------------------------------------------------------------------------------
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
@@ -729,6 +787,10 @@ class QemuHypervisor:
         """Whether the process is the one that it was; where that cannot be read, by its number alone."""
         return not known.started or self._started(known.process) == known.started
 
+
+_PAUSED: Final = "paused"
+
+_OF_OTHERS: Final = "org.qemu.guest_agent.0"
 
 _DESCRIBING: Final = prepared(DESCRIBING)
 _BLOCK: Final = prepared((Question("query-block"),))
