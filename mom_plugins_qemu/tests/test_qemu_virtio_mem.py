@@ -7,12 +7,29 @@ from typing import Any
 import pytest
 from fake_monitors import MIB, FakeHost
 
-from mom_core import Change, Decision, Entity, Guest, NotSupported, PluginContext, Promises, Refused, Scope, Snapshot, Status, Target, Value
+from mom_core import (
+    Change,
+    Decision,
+    Entity,
+    Guest,
+    NotSupported,
+    PluginContext,
+    Promises,
+    Refused,
+    Report,
+    Scope,
+    Snapshot,
+    Status,
+    Target,
+    Value,
+)
 from mom_core.testing import snapshot
 from mom_devkit import apply_decisions
 from mom_plugins_qemu import QemuPlugin
+from mom_plugins_qemu.explanation import COLUMN, WayExplainer
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
+from mom_toolkit import About
 
 
 def device(name: str = "vm0", plugged: int = 256, most: int = 512) -> dict[str, Any]:
@@ -119,3 +136,86 @@ def test_only_one_way_takes_memory_from_a_guest_in_a_cycle() -> None:
     (guest,) = found.guests.values()
     by_balloon = Decision(Entity(Scope.GUEST, guest.id, guest.name), "balloon_target", 900 * MIB)
     assert left(200 * MIB, Promised(None), FIELDS, by_balloon) is None
+
+
+def by_file(host: FakeHost, memory: str = "1GiB", more: str = "") -> QemuPlugin:
+    """A plugin with a file of the guest web."""
+    folder = host.folder / "guests"
+    folder.mkdir(exist_ok=True)
+    (folder / "web.yaml").write_text(f"monitor: {host.folder}/web.qmp\n" + (f"memory: {memory}\n" if memory else "") + more)
+    settings = {"sockets": [f"{host.folder}/*.qmp"], "watch": "0s", "guest_files": folder}
+    made = QemuPlugin(QemuPlugin.Settings.model_validate(settings), PluginContext(name="qemu"))
+    made.mom_setup()
+    return made
+
+
+VFIO = [{"name": "gpu0", "type": "child<vfio-pci>"}]
+
+
+def test_a_guest_whose_memory_a_balloon_cannot_take_is_sized_by_virtio_mem(host: FakeHost) -> None:
+    guest = host.add("web", memory=512 * MIB, size=512 * MIB, devices=VFIO, memory_devices=[device(plugged=512)])
+    guest.reports(usable=400 * MIB)
+    plugin = by_file(host, more="guarantee: 600MiB\n")
+    hypervisor = of(plugin)
+    (web,) = hypervisor.guests()
+    fields = plugin.mom_collect_guests(hypervisor, [web])[web.id]
+    assert (fields["balloon_cur"], fields["balloon_max"], fields["sized_by"]) == (1024 * MIB, 1024 * MIB, "virtio-mem")
+    assert "pinned" not in web.properties, "there is a way"
+    assert web.properties["mem_guarantee"] == f"{600 * MIB}KiB"
+    assert web.blocked == {}
+    hypervisor.set_balloon(web.entity, 700 * MIB + 1)
+    assert guest.memory_devices[0]["data"]["requested-size"] == 190 << 20, "the steps of the device, and no less than was asked"
+    assert guest.asked["balloon"] == 0
+    assert hypervisor.balloon_sizes([web.entity]) == {web.id: 702 * MIB}
+    (web,) = hypervisor.guests()
+    fields = plugin.mom_collect_guests(hypervisor, [web])[web.id]
+    assert (fields["balloon_cur"], fields["balloon_max"]) == (702 * MIB, 1024 * MIB), "what it was sold is not what is plugged in"
+    hypervisor.set_balloon(web.entity, 100 * MIB)
+    assert hypervisor.balloon_sizes([web.entity]) == {web.id: 512 * MIB}, "it keeps what cannot be unplugged"
+    with pytest.raises(NotSupported, match="was sold"):
+        hypervisor.set_balloon(web.entity, 1100 * MIB)
+
+
+def test_a_mom_that_starts_anew_gives_back_what_the_guest_was_sold(host: FakeHost) -> None:
+    host.add("web", balloon=False, memory=512 * MIB, memory_devices=[device(plugged=64)])
+    plugin = by_file(host)
+    (web,) = of(plugin).guests()
+    assert web.blocked == {"balloon_stats_period": "the guest has no balloon device"}
+    assert web.properties["mem_guarantee"] == f"{512 * MIB}KiB", "what it has by itself"
+    fields = plugin.mom_collect_guests(of(plugin), [web])[web.id]
+    assert (fields["balloon_cur"], fields["balloon_max"]) == (576 * MIB, 1024 * MIB)
+    of(plugin).set_balloon(web.entity, 1024 * MIB)
+    assert of(plugin).balloon_sizes([web.entity]) == {web.id: 1024 * MIB}
+
+
+@pytest.mark.parametrize(
+    ("more", "memory", "devices"),
+    [({}, "1GiB", [device()]), ({"devices": VFIO}, "", [device()]), ({"devices": VFIO}, "1GiB", [device("a"), device("b")])],
+)
+def test_a_balloon_that_works_is_preferred_and_without_one_way_for_certain_none_is_used(
+    host: FakeHost, more: dict[str, Any], memory: str, devices: list[dict[str, Any]]
+) -> None:
+    guest = host.add("web", memory=512 * MIB, size=512 * MIB, memory_devices=devices, **more)
+    plugin = by_file(host, memory)
+    (web,) = of(plugin).guests()
+    fields = plugin.mom_collect_guests(of(plugin), [web])[web.id]
+    assert fields.get("sized_by") == (None if more else "balloon")
+    assert ("pinned" in web.properties) == bool(more)
+    assert bool(web.blocked) == bool(more)
+    if not more:
+        of(plugin).set_balloon(web.entity, 600 * MIB)
+        assert (guest.asked["balloon"], guest.asked["qom-set"]) == (1, 0)
+
+
+def test_the_way_is_explained_and_stands_beside_the_guest() -> None:
+    def said(way: str | None) -> list[str]:
+        fields: dict[str, Value] = {"plugged_cur": 128 * MIB, "plugged_max": 512 * MIB} | ({} if way is None else {"sized_by": way})
+        snap = snapshot(guests={"web": fields})
+        report = Report(1, 0.0, "enforce", snap, (), (), (), (), (), (), 0.1)
+        part = WayExplainer().part(About(report, snap.guests["web"]))
+        return [COLUMN.text(fields), *(sentence.text for sentence in part.sentences)]
+
+    has = "that has 128 MiB of 512 MiB plugged in."
+    assert said(None) == [""]
+    assert said("virtio-mem") == ["virtio-mem", f"It is sized by virtio-mem, as a balloon cannot take its memory; {has}"]
+    assert said("balloon") == ["balloon", f"It is sized by its balloon, which works, and not by virtio-mem; {has}"]

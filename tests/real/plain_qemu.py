@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from guest_image import GuestImage
-from real_guests import eventually
+from real_guests import Beat, beats_in, eventually
 
 BALLOON = "/machine/peripheral/balloon0"
 """Where QEMU has a guest's balloon."""
@@ -43,6 +43,15 @@ class PlainGuest:
     def wait_until_up(self) -> None:
         """Wait until its kernel has handed over."""
         eventually(f"{self.name} is up", lambda: "GUEST up" in self.printed, 180)
+
+    @property
+    def beats(self) -> list[Beat]:
+        """Its workload's lines, oldest first."""
+        return beats_in(self.printed)
+
+    def wait_until_it_works(self) -> None:
+        """Wait until its workload holds all that it was told to hold."""
+        eventually(f"{self.name} works", lambda: self.beats, 180)
 
     def ask(self, command: str, **arguments: object) -> Any:
         """What the second monitor, which is the test's own, returns."""

@@ -55,6 +55,11 @@ class Beat:
     kills: int
 
 
+def beats_in(printed: str) -> list[Beat]:
+    """The workload's lines in what a guest has printed."""
+    return [Beat(int(s), float(w), int(k)) for s, w, k in _BEAT.findall(printed)]
+
+
 class RealGuest:
     """One guest: its libvirt domain, and what it has printed."""
 
@@ -85,7 +90,7 @@ class RealGuest:
     @property
     def beats(self) -> list[Beat]:
         """Its workload's lines, oldest first."""
-        return [Beat(int(s), float(w), int(k)) for s, w, k in _BEAT.findall(self.printed)]
+        return beats_in(self.printed)
 
     def wait_until_up(self) -> None:
         """Wait until its kernel has handed over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -104,6 +105,50 @@ def test_what_mom_changed_is_put_back_after_it_was_killed(host: PlainHost, mom: 
     assert guest.period == 0
 
 
+def test_a_guest_whose_monitor_lets_no_more_clients_stand_in_line_is_not_taken_for_gone(host: PlainHost, mom: MomRun) -> None:
+    guest = host.start("web")
+    guest.wait_until_up()
+    mom.start()
+    eventually("the guest has given", lambda: guest.size_mib == 180)
+    mom.kill()
+    others = []
+    try:
+        for _ in range(20):
+            others.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            try:
+                others[-1].connect(str(guest.monitor))
+            except BlockingIOError:
+                break
+        else:
+            pytest.fail("twenty clients may stand in line")
+        refused = mom.verb("restore")
+        assert refused.returncode == 1, refused.stdout + refused.stderr
+        assert "its monitor is held by another client, or hangs" in refused.stdout + refused.stderr
+        assert guest.size_mib == 180
+    finally:
+        for other in others:
+            other.close()
+    restored = mom.verb("restore")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    eventually("the guest has its memory back", lambda: guest.size_mib == 256)
+    assert guest.period == 0
+
+
+def test_what_mom_did_to_a_guest_is_explained(host: PlainHost, mom: MomRun) -> None:
+    guest = host.start("web")
+    guest.wait_until_up()
+    mom.start()
+    eventually("the guest has given", lambda: guest.size_mib == 180)
+    told = eventually("mom has seen it", lambda: _told(mom, "It has 180 MiB of 256 MiB: 76 MiB are taken from it for the host."), 60)
+    assert "50_small" in told
+    mom.stop()
+
+
+def _told(mom: MomRun, what: str) -> str:
+    told = " ".join(mom.verb("explain", "web").stdout.split())
+    return told if what in told else ""
+
+
 def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom: MomRun) -> None:
     guest = host.start("web")
     guest.wait_until_up()
@@ -126,8 +171,6 @@ def test_a_client_that_holds_the_monitor_is_left_alone_and_mom_comes_back_after_
     released, holding = threading.Event(), threading.Event()
 
     def hold() -> None:
-        import socket
-
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(guest.monitor))
             sock.recv(4096)

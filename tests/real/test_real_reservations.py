@@ -7,12 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from ballast import available_mib
+from guest_image import CannotBuild, build
 from mom_run import MomRun
+from plain_qemu import PlainGuest, PlainHost
 from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest, eventually, not_here
 from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib
@@ -37,23 +41,53 @@ SLACK_SECONDS = 30.0
 _HERE = Path(__file__).parent
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where guests are started, and how mom finds them: libvirt, or QEMU alone."""
+
+    start: Callable[[str, int, tuple[int, int, int, int]], RealGuest | PlainGuest]
+    pid_folder: Path
+    plugin: str
+
+
+@pytest.fixture(params=["libvirt", "qemu"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    if request.param == "libvirt":
+        lab: Lab = request.getfixturevalue("lab")
+        pids = lab.libvirtd.pid_folder
+        plugin = f'libvirt: {{uri: "{lab.libvirtd.uri}", pid_directory: "{pids}"}}'
+        yield Place(lambda name, mib, workload: lab.start(name, mib=mib, workload=workload), pids, plugin)
+        return
+    with TemporaryDirectory(prefix="mom-qemu-") as folder:
+        try:
+            host = PlainHost(Path(folder), build())
+        except CannotBuild as error:
+            not_here(f"there is no guest to start: {error}")
+
+        def start(name: str, mib: int, workload: tuple[int, int, int, int]) -> PlainGuest:
+            return host.start(PREFIX + name, mib=mib, arguments=f"momtest.workload={','.join(map(str, workload))}")
+
+        yield Place(start, host.folder, f'qemu: {{sockets: ["{folder}/*.qmp"]}}')
+        host.destroy_all()
+
+
 @pytest.fixture
-def guests(lab: Lab) -> list[RealGuest]:
+def guests(place: Place) -> list[RealGuest | PlainGuest]:
     if available_mib() < GUESTS * GUEST_MIB + ASKED_MIB + 2 * BALLAST_MIB + 1024:
         not_here(f"only {available_mib()} MiB are available on this host")
-    started = [lab.start(f"giver{number}", mib=GUEST_MIB, workload=WORKLOAD) for number in range(GUESTS)]
+    started = [place.start(f"giver{number}", GUEST_MIB, WORKLOAD) for number in range(GUESTS)]
     for guest in started:
         guest.wait_until_it_works()
     return started
 
 
 @pytest.fixture
-def steady(lab: Lab, tmp_path: Path, guests: list[RealGuest]) -> Iterator[float]:
+def steady(place: Place, tmp_path: Path, guests: list[RealGuest | PlainGuest]) -> Iterator[float]:
     """The host has the same for guests all the time; gives how many MiB are available then."""
     pids = [guest.pid for guest in guests]
     capacity = capacity_mib(pids) - BALLAST_MIB
     plan = {
-        "capacity_mib": capacity, "begin": time.monotonic(), "loads": [], "floor_mib": 512, "pid_folder": str(lab.libvirtd.pid_folder),
+        "capacity_mib": capacity, "begin": time.monotonic(), "loads": [], "floor_mib": 512, "pid_folder": str(place.pid_folder),
     }  # fmt: skip
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     command = [sys.executable, str(_HERE / "steady_host.py"), str(tmp_path / "plan.json")]
@@ -65,7 +99,7 @@ def steady(lab: Lab, tmp_path: Path, guests: list[RealGuest]) -> Iterator[float]
 
 
 @pytest.fixture
-def mom(lab: Lab, tmp_path: Path, steady: float) -> Iterator[MomRun]:
+def mom(place: Place, tmp_path: Path, steady: float) -> Iterator[MomRun]:
     """mom with a host that keeps nearly all that is available for itself, as a full one does."""
     keeps = int(steady) - AT_ONCE_MIB
     (tmp_path / "policy.d").mkdir()
@@ -78,7 +112,7 @@ state_directory: {tmp_path}/state
 run_directory: {tmp_path}/run
 plugins:
   host: {{}}
-  libvirt: {{uri: "{lab.libvirtd.uri}", pid_directory: "{lab.libvirtd.pid_folder}"}}
+  {place.plugin}
   balloon:
     reserve: 32MiB
     reservations: {{host_keeps: {keeps}MiB, guest_margin: 20MiB, guest_margin_percent: 10, settle: 30s}}
@@ -104,7 +138,7 @@ def asked(mom: MomRun, path: str = "") -> Any:
 
 
 def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
-    lab: Lab, guests: list[RealGuest], steady: float, mom: MomRun, record_property: Callable[[str, object], None]
+    place: Place, guests: list[RealGuest | PlainGuest], steady: float, mom: MomRun, record_property: Callable[[str, object], None]
 ) -> None:
     pids = [guest.pid for guest in guests]
     held = sum(anonymous_mib(pid) for pid in pids)
@@ -128,7 +162,7 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
     assert freed > 0.8 * made["expected_kib"] / 1024, "the processes really gave it to the host"
     assert available_mib() > steady + 0.8 * made["expected_kib"] / 1024 - 30
 
-    launched = lab.start("launch", mib=GUEST_MIB, workload=(200, 10, 10, 0))
+    launched = place.start("launch", GUEST_MIB, (200, 10, 10, 0))
     taken = eventually("it has come for it", lambda: being_taken(asked(mom, one)))
     assert taken["guest"]["name"] == launched.name
     least = available_mib()

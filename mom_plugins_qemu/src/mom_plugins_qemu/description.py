@@ -77,13 +77,21 @@ class Description:
     balloon: str = ""
     pinned: str = ""
     virtio_mem: tuple[VirtioMem, ...] = ()
+    confidential: bool = False
+
+    @property
+    def balloon_works(self) -> bool:
+        """Whether the host gets what a balloon takes."""
+        return bool(self.balloon) and not self.pinned
 
     def looking(self) -> tuple[Question, ...]:
         """What is asked of this guest in each cycle."""
-        asked = [Question("query-status"), Question("query-migrate")]
-        if self.virtio_mem:
-            asked.append(Question("query-memory-devices"))
-        return (*asked, *self.balloon_questions())
+        return (Question("query-status"), Question("query-migrate"), *self.size_questions())
+
+    def size_questions(self) -> tuple[Question, ...]:
+        """What is asked about its size, and what its balloon driver says."""
+        devices = (Question("query-memory-devices"),) if self.virtio_mem else ()
+        return (*devices, *self.balloon_questions())
 
     def balloon_questions(self) -> tuple[Question, ...]:
         """What is asked about its balloon."""
@@ -126,6 +134,7 @@ def described(answers: Sequence[Answer]) -> Description:
         balloons[0] if balloons else "",
         _why_pinned([kind for _, kind in peripherals], confidential),
         virtio_mem,
+        isinstance(confidential, str) and bool(confidential),
     )
 
 
@@ -178,6 +187,14 @@ def looked(description: Description, answers: Sequence[Answer]) -> Look:
         again = [device.path for device in virtio_mem] != [device.path for device in description.virtio_mem]
     record, period, unknown = balloon_record(description, rest, virtio_mem)
     return Look(word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or unknown)
+
+
+def size_record(description: Description, answers: Sequence[Answer]) -> Record:
+    """A guest's record, by the answers to its `size_questions`. Raises `WireError`."""
+    virtio_mem = description.virtio_mem
+    if virtio_mem:
+        virtio_mem, answers = virtio_mem_of(answers[0]), answers[1:]
+    return balloon_record(description, answers, virtio_mem)[0]
 
 
 def balloon_record(description: Description, answers: Sequence[Answer], virtio_mem: Sequence[VirtioMem]) -> tuple[Record, int | None, bool]:

@@ -47,13 +47,25 @@ GUEST_FIELDS: Final = (
         "shares of Proxmox VE, by 1000",
     ),
 )
-PLUGGED_FIELDS: Final = tuple(
-    FieldSpec(name, Unit.KIB, Scope.GUEST, description, f"QMP query-memory-devices {source}")
-    for name, description, source in (
-        (PLUGGED, "memory that virtio-mem has plugged in; of guests with one such device", "size"),
-        (PLUGGED_REQUESTED, "what virtio-mem is to have plugged in", "requested-size"),
-        (PLUGGED_MAXIMUM, "what virtio-mem can have plugged in", "max-size"),
-    )
+SIZED_BY: Final = "sized_by"
+VIRTIO_MEM: Final = "virtio-mem"
+
+PLUGGED_FIELDS: Final = (
+    *(
+        FieldSpec(name, Unit.KIB, Scope.GUEST, description, f"QMP query-memory-devices {source}")
+        for name, description, source in (
+            (PLUGGED, "memory that virtio-mem has plugged in; of guests with one such device", "size"),
+            (PLUGGED_REQUESTED, "what virtio-mem is to have plugged in", "requested-size"),
+            (PLUGGED_MAXIMUM, "what virtio-mem can have plugged in", "max-size"),
+        )
+    ),
+    FieldSpec(
+        SIZED_BY,
+        Unit.TEXT,
+        Scope.GUEST,
+        f"which way the guest is sized by `balloon_target`: `balloon` or `{VIRTIO_MEM}`; of guests with one virtio-mem device",
+        "the guest's devices",
+    ),
 )
 
 LONGEST_STAY: Final = "monitor_stay"

@@ -9,7 +9,7 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from mom_core import ConfigError, GuestSettings, HypervisorError, SizeOrShare, Value, printable, read_settings
+from mom_core import ConfigError, GuestSettings, HypervisorError, Size, SizeOrShare, Value, printable, read_settings
 
 _SUFFIX: Final = ".yaml"
 _MOST_FILES: Final = 10_000
@@ -30,6 +30,8 @@ class GuestFile(GuestSettings):
     """The socket of its monitor (`-qmp unix:PATH,server=on,wait=off`)."""
     name: Annotated[str, Field(max_length=200)] = ""
     """Its name for mom. Unset: what QEMU says."""
+    memory: Annotated[Size, Field(gt=0)] | None = None
+    """What it was sold. A guest whose memory a balloon cannot take, and which has virtio-mem, is sized by that, up to this."""
     guarantee: SizeOrShare | None = None
     """What it is promised of its memory."""
     sla_class: Annotated[str | None, Field(alias="class", max_length=200)] = None

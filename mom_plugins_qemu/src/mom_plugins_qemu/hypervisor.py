@@ -32,18 +32,19 @@ from mom_plugins_qemu.description import (
     POLLING_INTERVAL,
     Description,
     VirtioMem,
-    balloon_record,
     described,
     looked,
+    size_record,
     virtio_mem_of,
 )
 from mom_plugins_qemu.disks import Disk, disks_of, throttling
-from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED
+from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
 from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
 from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
+from mom_plugins_qemu.way import ByVirtioMem, by_virtio_mem
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 from mom_toolkit import DiskTune, Standing, boot_id, stale_seconds
 
@@ -110,6 +111,11 @@ class KnownGuest:
     retry_at: float = 0.0
     retry_after: float = _FIRST_RETRY_SECONDS
 
+    @property
+    def way(self) -> ByVirtioMem | None:
+        """How virtio-mem sizes it; None: it does not."""
+        return by_virtio_mem(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
+
 
 class QemuHypervisor:
     """The guests of QEMU processes whose monitors are found by patterns: implements `Hypervisor`, `BalloonControl`, `IoTuneControl`,
@@ -149,6 +155,8 @@ class QemuHypervisor:
         self._proc = settings.root / "proc"
         self._host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
         self._definitions = None if settings.definitions is None else Definitions(settings.root, settings.definitions)
+        self._defined: Mapping[str, Defined] = {}
+        """What the operator has defined, by the monitors' paths."""
         self._files = None if settings.guest_files is None else GuestFiles(settings.root, settings.guest_files)
         self._resizing = False
         """Whether Proxmox VE's own daemon runs."""
@@ -171,12 +179,13 @@ class QemuHypervisor:
             defined = {} if self._files is None else self._files.read()
             paths = monitors(self._settings.root, self._settings.sockets, self._settings.users, defined)
             with self._lock:
+                self._defined = defined
                 due = self._begin(paths, now)
             self._rounds(due, 0)
             if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
                 raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint="run mom as root, or as QEMU's own user")
             with self._lock:
-                self._define(defined)
+                self._define()
                 self._index()
                 self._sampled = True
                 return tuple(self._listed(known) for known in self._by_id.values())
@@ -208,6 +217,8 @@ class QemuHypervisor:
     def _begin(self, paths: Sequence[str], now: float) -> list[tuple[Visit, KnownGuest | None]]:
         """The visits of this cycle, those that are likely to be answered first. The lock is held."""
         there = set(paths)
+        for one in self._known.values():
+            one.defined = self._defined.get(one.path)
         for gone in [known for path, known in self._known.items() if path not in there]:
             self._lost(gone, Failure.ABSENT)
         prompt: list[tuple[Visit, KnownGuest | None]] = []
@@ -277,6 +288,7 @@ class QemuHypervisor:
         )
         known.id = known.identity.uuid
         known.name = known.identity.name
+        known.defined = self._defined.get(visit.path)
         self._known[visit.path] = known
         return known
 
@@ -341,7 +353,7 @@ class QemuHypervisor:
             known.since = monotonic
         known.status, known.migration, known.period, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
         known.failure, known.retry_after = "", _FIRST_RETRY_SECONDS
-        self._convert(known, look.record)
+        self._convert(known, _with_what_was_sold(known, look.record))
         if look.again:
             known.description = None
 
@@ -371,10 +383,8 @@ class QemuHypervisor:
         self._resizes.keep(found)
         self._host_side.follow((known.id, known.name, (known.process, known.started)) for known in found.values())
 
-    def _define(self, defined: Mapping[str, Defined]) -> None:
-        """Take what the operator says of guests, and read what Proxmox VE says of its own. The lock is held."""
-        for known in self._known.values():
-            known.defined = defined.get(known.path)
+    def _define(self) -> None:
+        """Read what Proxmox VE says of its guests. The lock is held."""
         definitions = self._definitions
         if definitions is None:
             return
@@ -392,7 +402,10 @@ class QemuHypervisor:
             properties |= known.definition.properties()
         if known.defined is not None:
             properties |= known.defined.guest.properties()
-        if known.description is not None and known.description.pinned:
+        way = known.way
+        if way is not None and known.defined is not None:
+            properties |= {"sized_by": VIRTIO_MEM, "mem_guarantee": f"{way.guaranteed_kib(known.defined.guest)}KiB"}
+        elif known.description is not None and known.description.pinned:
             properties["pinned"] = known.description.pinned
         return Guest(
             known.id,
@@ -409,10 +422,10 @@ class QemuHypervisor:
         if known.description is None:
             return dict.fromkeys((BALLOON, PERIOD), "the guest has not been described yet")
         if not known.description.balloon:
-            return dict.fromkeys((BALLOON, PERIOD), "the guest has no balloon device")
+            return dict.fromkeys((PERIOD,) if known.way is not None else (BALLOON, PERIOD), "the guest has no balloon device")
         if self.is_resized_by_proxmox(known) and not self._settings.observing():
             return {BALLOON: f"pvestatd of Proxmox VE resizes the guest; to end that: {cure(known.number)}"}
-        if known.description.pinned and not _is_smaller(known):
+        if known.description.pinned and known.way is None and not _is_smaller(known):
             return {BALLOON: known.description.pinned}
         silence = self._silence(known)
         return {BALLOON: silence} if silence else {}
@@ -462,6 +475,9 @@ class QemuHypervisor:
         if len(known.virtio_mem) == 1 and not known.failure:
             (device,) = known.virtio_mem
             fields |= {PLUGGED: device.size_kib, PLUGGED_REQUESTED: device.requested_kib, PLUGGED_MAXIMUM: device.maximum_kib}
+            works = known.description is not None and known.description.balloon_works
+            if known.way is not None or works:
+                fields[SIZED_BY] = VIRTIO_MEM if known.way is not None else "balloon"
         if known.definition is not None and known.definition.reclaim_cost is not None:
             fields["reclaim_cost"] = known.definition.reclaim_cost
         if "host_cpu_usage" in seen:
@@ -507,6 +523,13 @@ class QemuHypervisor:
         known, description = self._ready(guest)
         if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
             raise NotSupported(f"{target_kib!r} KiB is no size for {guest}")
+        size = known.fields.get("balloon_cur")
+        way = known.way
+        if way is not None:
+            plugged = way.plugged_for(target_kib)
+            self._resizes.resizing(known.id, size if isinstance(size, int) else None, target_kib)
+            self.set_plugged(guest, plugged)
+            return
         plugged = sum(device.size_kib for device in known.virtio_mem)
         maximum = description.fixed_kib + plugged
         if target_kib > maximum:
@@ -514,7 +537,6 @@ class QemuHypervisor:
         # What virtio-mem has plugged in is part of the guest's size, and out of the balloon's reach: QEMU leaves it out here.
         if target_kib <= plugged:
             raise NotSupported(f"{target_kib} KiB is not more than the {plugged} KiB of {guest} that its balloon cannot take")
-        size = known.fields.get("balloon_cur")
         self._resizes.resizing(known.id, size if isinstance(size, int) else None, target_kib)
         self._command(known, f"setting the balloon of {guest}", Question("balloon", {"value": (target_kib - plugged) << 10}))
 
@@ -540,15 +562,17 @@ class QemuHypervisor:
             asked = []
             for identity in guests:
                 known = self._by_id.get(identity)
-                if known is not None and known.description is not None and known.description.balloon and not known.failure:
-                    asked.append((identity, known, known.description, known.virtio_mem))
-        visits = [Visit(known.path, prepared(description.balloon_questions()), known.process) for _, known, description, _ in asked]
+                if known is None or known.description is None or known.failure:
+                    continue
+                if known.description.balloon or known.way is not None:
+                    asked.append((identity, known, known.description))
+        visits = [Visit(known.path, prepared(description.size_questions()), known.process) for _, known, description in asked]
         self._visit(visits)
         found = {}
-        for visit, (identity, _, description, virtio_mem) in zip(visits, asked, strict=True):
+        for visit, (identity, known, description) in zip(visits, asked, strict=True):
             if visit.answers is not None:
                 try:
-                    found[identity] = balloon_record(description, visit.answers, virtio_mem)[0]
+                    found[identity] = _with_what_was_sold(known, size_record(description, visit.answers))
                 except WireError as error:
                     self._log.debug("%s: %s", visit.path, error)
         return found
@@ -794,6 +818,14 @@ _OF_OTHERS: Final = "org.qemu.guest_agent.0"
 
 _DESCRIBING: Final = prepared(DESCRIBING)
 _BLOCK: Final = prepared((Question("query-block"),))
+
+
+def _with_what_was_sold(known: KnownGuest, record: Record) -> Record:
+    """The same, with the size that virtio-mem may bring the guest to as its maximum."""
+    way, size = known.way, record.get("balloon.current")
+    if way is None or not isinstance(size, int):
+        return record
+    return {**record, "balloon.maximum": max(way.sold_kib, size)}
 
 
 def cure(number: str) -> str:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mom_cli import Importer
     from mom_plugins_qemu.events import EventMonitors
     from mom_plugins_qemu.hypervisor import QemuHypervisor
+    from mom_toolkit import Explainer, GuestColumn
 
 _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
 """Proxmox VE's monitors, and where hosts that start QEMU by themselves keep theirs, as a rule."""
@@ -181,6 +182,23 @@ class QemuPlugin(PluginOfGuests):
         return errors
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_guest_columns() -> Iterable[GuestColumn]:
+        """What guests have of their memory, and which of two ways sizes them."""
+        from mom_guests import COLUMNS
+        from mom_plugins_qemu.explanation import COLUMN
+
+        return (*COLUMNS, COLUMN)
+
+    @staticmethod
+    @hookimpl
+    def mom_explainer() -> Explainer:
+        """Which of two ways sizes the guest."""
+        from mom_plugins_qemu.explanation import WayExplainer
+
+        return WayExplainer()
 
     @staticmethod
     @hookimpl

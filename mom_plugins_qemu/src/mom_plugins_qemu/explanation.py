@@ -1,0 +1,35 @@
+"""What `mom explain` and `mom guests` say of the way in which a guest is sized, where it has two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from mom_core import Value, format_kib
+from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
+from mom_toolkit import About, Explainer, ExplanationPart, GuestColumn, Sentence, SentencePlace
+
+
+class WayExplainer(Explainer):
+    """Whether its balloon or virtio-mem sizes the guest."""
+
+    def part(self, about: About) -> ExplanationPart:
+        """Nothing of guests that have no virtio-mem."""
+        return ExplanationPart([Sentence("way", text, SentencePlace.KIND) for text in _sentences(about)])
+
+
+def _sentences(about: About) -> Iterator[str]:
+    way, plugged, most = about.guest.fields.get(SIZED_BY), about.number(PLUGGED), about.number(PLUGGED_MAXIMUM)
+    has = "" if plugged is None or most is None else f"; that has {format_kib(plugged)} of {format_kib(most)} plugged in"
+    if way == VIRTIO_MEM:
+        yield f"It is sized by virtio-mem, as a balloon cannot take its memory{has}."
+    elif way is not None:
+        yield f"It is sized by its balloon, which works, and not by virtio-mem{has}."
+
+
+def _way(fields: Mapping[str, Value]) -> str:
+    way = fields.get(SIZED_BY)
+    return way if isinstance(way, str) else ""
+
+
+COLUMN: Final = GuestColumn("sized by", _way, 22, 3)
