@@ -93,7 +93,9 @@ class PlainHost:
         self._image = image
         self._guests: list[PlainGuest] = []
 
-    def start(self, name: str, mib: int = 256, arguments: str = "", options: Sequence[str] = (), vmid: str = "") -> PlainGuest:
+    def start(
+        self, name: str, mib: int = 256, arguments: str = "", options: Sequence[str] = (), vmid: str = "", *, balloon: bool = True
+    ) -> PlainGuest:
         """Start a guest.
 
         :param arguments: more for its kernel's command line
@@ -108,7 +110,7 @@ class PlainHost:
         command = [
             "qemu-system-x86_64", "-name", f"{name},debug-threads=on", *who, *monitor, "-display", "none", "-nodefaults",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", f"console=ttyS0 quiet {arguments}",
-            "-serial", f"file:{self.folder}/{name}.log", "-device", "virtio-balloon-pci,id=balloon0",
+            "-serial", f"file:{self.folder}/{name}.log", *(("-device", "virtio-balloon-pci,id=balloon0") if balloon else ()),
             "-qmp", f"unix:{self.folder}/{name}.second,server=on,wait=off",
             "-pidfile", f"{self.folder}/{name}.pid",
             *(options or ("-m", str(mib))),
