@@ -26,7 +26,7 @@ from pathlib import Path
 
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.link import Access, linked
-from mom_plugins_fleet.records import Group, GuestState, HostState, Member
+from mom_plugins_fleet.records import MOST_TOLD, Group, GuestState, HostState, Member
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
 
@@ -59,7 +59,8 @@ class Host:
             mode="enforce",
             total=512 << 20,
             available=available,
-            guests=tuple(self.guests),
+            guests=tuple(self.guests[:MOST_TOLD]),
+            others=len(self.guests[MOST_TOLD:]),
             group="g",
             group_revision=1,
         )

@@ -115,7 +115,11 @@ def fleet_records() -> list[bytes]:
 def state_files() -> list[bytes]:
     """What each of them may hold, behind its short name."""
     contents = run_path(str(ROOT / "tests/state/state_contents.py"))["CONTENTS"]
-    return [f"{Path(path).stem}\n{json.dumps(content)}".encode() for path, content in contents.items()]
+    alone = {
+        "guests": {"boot": "01234567-89ab-cdef-0123-456789abcdef", "guests": {"a": ["0123456789ab", 12.5]}},
+        "group": {"group": "g1", "revision": 3, "record": {"policies": {"60_fleet_a": "(defvar a 1)"}, "parameters": {"a": 1.0}}},
+    }
+    return [f"{Path(path).stem}\n{json.dumps(content)}".encode() for path, content in (*contents.items(), *alone.items())]
 
 
 def write(folder: Path) -> None:
