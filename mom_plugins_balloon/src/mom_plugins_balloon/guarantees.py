@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import NamedTuple
 
 from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, as_number, format_kib, parse_portion, printable
@@ -133,6 +134,7 @@ class Guarantees:
         self._written: dict[tuple[str, str], Portion | None] = {}
         self._written_from: object = None
         self._written_for_last: tuple[list[str], list[str], list[Portion | None]] = ([], [], [])
+        self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Portion | None]]] = ((), None, ())
         self._read: dict[str, Portion | UnitError] = {}
         self._maxima: dict[str, float] = {}
         self._of: tuple[Snapshot, object] | None = None
@@ -196,9 +198,7 @@ class Guarantees:
         A share is one of the maximum that was known last; a guest without a promise, or of which that is not known, has no place here.
         """
         found: dict[str, float] = {}
-        for guest, written in zip(guests, self._written_for(guests, settings_of), strict=True):
-            if written is None and METADATA not in guest.properties:
-                continue
+        for guest, written in self._with_promises(guests, settings_of):
             metadata = self._metadata(guest)
             if isinstance(metadata, UnitError):
                 metadata = ALL_OF_IT
@@ -207,6 +207,18 @@ class Guarantees:
             known = [kib for kib in portions if kib is not None]
             if known:
                 found[guest.id] = max(known)
+        return found
+
+    def _with_promises(
+        self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]
+    ) -> Sequence[tuple[Guest, Portion | None]]:
+        """The guests to which the YAML file or the metadata promise something, which are few, and what the file says of each. They are
+        looked for when the guests are not the very same as before, or the configuration is not."""
+        before, settings_before, found = self._own_of
+        if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):
+            pairs = zip(guests, self._written_for(guests, settings_of), strict=True)
+            found = [(guest, written) for guest, written in pairs if written is not None or METADATA in guest.properties]
+            self._own_of = guests, settings_of, found
         return found
 
     def _room(self, host_kib: float | None) -> float | None:

@@ -276,16 +276,16 @@ class BalloonPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """What is guaranteed to each guest, and what was asked of it."""
-        self._requests.keep_only(guests)
         promises = self._guarantees.own(guests, self._context.guest_settings)
         requests, aside = self._requests.all(), self._cooperation.aside()
         few = {*promises, *self._guarantees.standing.holds, *aside}
         fields: dict[str, Mapping[str, Value]] = {}
-        learnt, now = self._learning.fields, self._context.monotonic()
+        learnt, now, asked = self._learning.fields, self._context.monotonic(), 0
         for guest in guests:
             identity = guest.id
             known, request = learnt(guest), requests.get(identity)
-            if request is not None:
+            if request is not None and request.incarnation == guest.incarnation:
+                asked += 1
                 age = now - request.asked
                 age = round(age * 1000) / 1000 if age > 0 else 0.0  # a third of the time of round(…, 3)
                 known = {**known, CONTROL: request.target, "balloon_target_age": age}
@@ -293,6 +293,8 @@ class BalloonPlugin:
                 known = {**known, **self._promised(guest, promises.get(identity), aside.get(identity, ""), now)}
             if known:
                 fields[identity] = known
+        if asked < len(requests):
+            self._requests.keep_only(guests)
         return fields
 
     def _promised(self, guest: Guest, own: float | None, aside: str, now: float) -> dict[str, Value]:
