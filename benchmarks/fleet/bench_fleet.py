@@ -24,7 +24,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from mom_plugins_fleet.agent import Agent
+from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.link import Access, linked
 from mom_plugins_fleet.records import MOST_TOLD, Group, GuestState, HostState, Member
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
@@ -102,7 +102,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
     )
     server = subprocess.Popen([server_path, "-c", str(folder / "nats.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     access = Access([f"nats://127.0.0.1:{port}"])
-    agents: list[Agent] = []
+    agents: list[FleetAgent] = []
     try:
         time.sleep(1)
         made = [Host(f"h{n}", guests, changing, n) for n in range(hosts)]
@@ -116,7 +116,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
 
         asyncio.run(enroll())
         for one in made:
-            agent = Agent(
+            agent = FleetAgent(
                 access,
                 one.name,
                 PUBLISH_SECONDS,

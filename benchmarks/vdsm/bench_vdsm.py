@@ -78,7 +78,7 @@ class Setting:
         from vdsm_process import Vdsm
 
         from mom_core import StateFile
-        from mom_plugins_vdsm.connection import ConnectionSettings, VdsmConnection
+        from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
         from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
         from mom_plugins_vdsm.tls import TlsFiles
@@ -88,7 +88,7 @@ class Setting:
         self.vdsm.add(*machines(guests))
         log = logging.getLogger("bench")
         files = TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
-        self.connection = VdsmConnection(ConnectionSettings("127.0.0.1", self.vdsm.port, files, 64 << 20), log)
+        self.connection = VdsmConnection(VdsmConnectionSettings("127.0.0.1", self.vdsm.port, files, 64 << 20), log)
         self.connection.start()
         marks = Incarnations(StateFile(folder / "guests.json", "guests' starts", FORM), "", time.monotonic)
         self.hypervisor = VdsmHypervisor(self.connection, HypervisorSettings(answer_timeout=30.0, statistics_kept=0.0), marks, log)

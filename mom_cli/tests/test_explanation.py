@@ -10,7 +10,7 @@ from datetime import UTC
 
 import pytest
 
-from mom_cli import Explainers, Explanation, find_guest
+from mom_cli import Explainers, GuestExplanation, find_guest
 from mom_core import ControlSpec, Decision, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit
 from mom_core.testing import snapshot
 from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
@@ -65,13 +65,13 @@ def report(value: int | None = None, **more: object) -> Report:
     return replace(made, **more)  # type: ignore[arg-type]  # as the test says
 
 
-def explained(one: Report, **plugins: Callable[[], object]) -> Explanation:
+def explained(one: Report, **plugins: Callable[[], object]) -> GuestExplanation:
     explainers = Explainers(plugins)
     explainers.take(one)
     return explainers.explain(one, one.snapshot.guests["web"], zone=UTC)
 
 
-def told(explanation: Explanation) -> list[str]:
+def told(explanation: GuestExplanation) -> list[str]:
     return [f"{sentence.topic}: {sentence.text}" for sentence in explanation.sentences]
 
 

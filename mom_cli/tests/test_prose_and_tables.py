@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_cli.tables import GAP, Column, layout_of, print_table
+from mom_cli.tables import GAP, TableColumn, layout_of, print_table
 from mom_core.cli import prose
 from mom_core.cli.prose import brief, cells, print_prose, wrapped
 
@@ -41,7 +41,13 @@ def test_a_word_that_is_wider_than_the_terminal_stays_whole() -> None:
 
 # --- tables ----------------------------------------------------------------------------------------------------------------------
 
-GUESTS = [Column("guest"), Column("class", 1), Column("has"), Column("statistics", 3), Column("remarks", prose=True)]
+GUESTS = [
+    TableColumn("guest"),
+    TableColumn("class", 1),
+    TableColumn("has"),
+    TableColumn("statistics", 3),
+    TableColumn("remarks", prose=True),
+]
 ROWS = [
     ["db-01", "gold", "1.20 GiB", "3 s old", ""],
     ["web-0123456789", "platinum", "812 MiB", "unknown", "the guest gives nothing: its balloon driver does not work"],
@@ -70,11 +76,13 @@ def test_a_column_with_nothing_in_it_takes_no_room() -> None:
 
 
 @given(
-    columns=st.lists(st.builds(Column, st.text("ab", min_size=1, max_size=9), st.integers(0, 3), st.booleans()), min_size=1, max_size=7),
+    columns=st.lists(
+        st.builds(TableColumn, st.text("ab", min_size=1, max_size=9), st.integers(0, 3), st.booleans()), min_size=1, max_size=7
+    ),
     data=st.data(),
     width=st.integers(40, 220),
 )
-def test_every_table_fits(columns: list[Column], data: st.DataObject, width: int) -> None:
+def test_every_table_fits(columns: list[TableColumn], data: st.DataObject, width: int) -> None:
     texts = st.lists(st.text("ab c", max_size=60), min_size=len(columns), max_size=len(columns))
     rows = data.draw(st.lists(texts, max_size=6))
     layout = layout_of(columns, rows, width)
@@ -95,7 +103,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_on_a_terminal_no_line_is_too_long_and_it_is_said_what_is_left_out(
     wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    columns = [*GUESTS[:4], Column("where", 2), GUESTS[4]]
+    columns = [*GUESTS[:4], TableColumn("where", 2), GUESTS[4]]
     print_table(columns, [[*row[:4], "/etc/mom/mom.yaml", row[4]] for row in ROWS])
     print_prose("a long line that has to be broken somewhere, such as here or there", 4)
     said = capsys.readouterr().out
@@ -117,7 +125,7 @@ def test_a_long_name_is_cut_on_a_terminal_only(wide: pytest.MonkeyPatch, capsys:
 
 
 def test_a_path_that_is_wider_than_its_column_goes_on_below(wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(("setting", Column("value", prose=True), "from"), [["state", "/var/lib/" + "folder/" * 8, "line 1"]])
+    print_table(("setting", TableColumn("value", prose=True), "from"), [["state", "/var/lib/" + "folder/" * 8, "line 1"]])
     _, _, *lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[-3].endswith("/")
     assert "".join(line.split()[-1 if line.startswith(" ") else 1] for line in lines) == "/var/lib/" + "folder/" * 8

@@ -7,14 +7,14 @@ import pytest
 from mom_core import Guest, Host, Severity, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_balloon.alerts import alerts
-from mom_plugins_balloon.guarantees import Shrunk, Standing
+from mom_plugins_balloon.guarantees import PromisesKept, Shrunk
 from mom_plugins_balloon.states import GIB, MemoryState
 
 FULL = snapshot(
     host={"mem_available": 62 * GIB, "mem_really_available": 0},
     guests={"a": {"rss": 40 * GIB, "balloon_cur": 64 * GIB}, "b": {"balloon_cur": 20 * GIB}},
 )
-OVERSOLD = Standing(room=60 * GIB, promised={"a": 70 * GIB}, shrunk=[Shrunk(Guest("a", "a"), 70 * GIB, 60 * GIB)])
+OVERSOLD = PromisesKept(room=60 * GIB, promised={"a": 70 * GIB}, shrunk=[Shrunk(Guest("a", "a"), 70 * GIB, 60 * GIB)])
 
 
 def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
@@ -26,14 +26,14 @@ def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
 
 
 def test_mom_has_the_time_to_put_it_right_before_it_is_an_error() -> None:
-    (alert,) = alerts(FULL, MemoryState.LOW, Standing())
+    (alert,) = alerts(FULL, MemoryState.LOW, PromisesKept())
     assert 0 < alert.after < 60
 
 
 def test_without_promises_it_is_said_what_guests_hold() -> None:
-    (alert,) = alerts(FULL, MemoryState.LOW, Standing())
+    (alert,) = alerts(FULL, MemoryState.LOW, PromisesKept())
     assert alert.why == "the processes of guests hold 40.00 GiB"
-    (alert,) = alerts(Snapshot(Host(fields=FULL.host.fields)), MemoryState.LOW, Standing())
+    (alert,) = alerts(Snapshot(Host(fields=FULL.host.fields)), MemoryState.LOW, PromisesKept())
     assert "something else" in alert.why
 
 
@@ -44,7 +44,7 @@ def test_more_is_promised_than_there_is_though_there_is_room_yet() -> None:
 
 @pytest.mark.parametrize("state", [MemoryState.HIGH, MemoryState.SOFT, MemoryState.HARD])
 def test_a_host_where_guests_give_is_at_work_and_not_full(state: MemoryState) -> None:
-    assert not list(alerts(FULL, state, Standing()))
+    assert not list(alerts(FULL, state, PromisesKept()))
 
 
 def test_what_is_unknown_is_not_said_to_be_full() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mom_cli import Explainers, Explanation
+from mom_cli import Explainers, GuestExplanation
 from mom_core import Decision, Outcome, Problem, Report, Revision, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.explanation import BalloonExplainer
@@ -37,7 +37,7 @@ def asked(target: int, before: int, after: int | None = None, status: Status = S
     return Outcome(decision, before, before if after is None else after, status, error)
 
 
-def explained(reports: Sequence[Report], texts: Mapping[str, str] | None = None) -> Explanation:
+def explained(reports: Sequence[Report], texts: Mapping[str, str] | None = None) -> GuestExplanation:
     explainers = balloon()
     for one in reports:
         explainers.take(one)
@@ -48,11 +48,11 @@ def balloon() -> Explainers:
     return Explainers({"balloon": BalloonExplainer})
 
 
-def said(explanation: Explanation, topic: str) -> str:
+def said(explanation: GuestExplanation, topic: str) -> str:
     return " ".join(sentence.text for sentence in explanation.sentences if sentence.topic == topic)
 
 
-def figures(explanation: Explanation, name: str) -> Mapping[str, Any]:
+def figures(explanation: GuestExplanation, name: str) -> Mapping[str, Any]:
     found = explanation.as_json()[name]
     assert isinstance(found, Mapping)
     return found

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_cgroup import knobs
-from mom_plugins_cgroup.devices import ImpossibleError, by_device, completed, free, line_of, parsed, parsed_v1
+from mom_plugins_cgroup.devices import ImpossibleLimit, by_device, completed, free, line_of, parsed, parsed_v1
 from mom_plugins_cgroup.names import IO_LATENCY, IO_MAX
 
 
@@ -86,7 +86,7 @@ def test_what_is_not_mentioned_stays_and_what_is_free_is_left_out() -> None:
     ],
 )
 def test_an_impossible_list_is_refused_with_the_reason(value: Any, reason: str) -> None:
-    with pytest.raises(ImpossibleError, match=reason):
+    with pytest.raises(ImpossibleLimit, match=reason):
         completed(IO_MAX, value, [])
 
 

@@ -13,7 +13,7 @@ import pytest
 from nats.aio.subscription import Subscription
 
 from mom_core import MomError
-from mom_plugins_fleet.agent import Agent
+from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry
 from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, HostState, Lease, Member, Move, MoveState, Orders
@@ -82,8 +82,8 @@ def an_agent(
     adopt: Callable[[str, int, Group], None] = _never,
     remembered: Callable[[], tuple[str, int, Group] | None] = lambda: None,
     state: Callable[[], HostState | None] = lambda: None,
-) -> Agent:
-    return Agent(access, "h1", 1.0, LOG, adopt=adopt, remembered=remembered, state=state, accepts=lambda _: "", wake=lambda _: None)
+) -> FleetAgent:
+    return FleetAgent(access, "h1", 1.0, LOG, adopt=adopt, remembered=remembered, state=state, accepts=lambda _: "", wake=lambda _: None)
 
 
 def until(so: Callable[[], bool]) -> None:

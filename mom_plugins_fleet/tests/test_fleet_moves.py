@@ -10,13 +10,13 @@ import pytest
 from mom_core import Decision, FieldSpec, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.agent import Agent
+from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.plugin import EMPTY_CYCLES, LEAVING, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
 from mom_toolkit import Destination
 
 
-class OrdersOnly(Agent):
+class OrdersOnly(FleetAgent):
     """An agent without servers: it has orders, and keeps what it is told of them."""
 
     def __init__(self, moves: Mapping[str, Move]) -> None:

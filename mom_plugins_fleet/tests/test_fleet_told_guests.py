@@ -11,7 +11,7 @@ from mom_core import Guest, InForce, PluginContext, Promises, Report
 from mom_core.testing import snapshot
 from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.agent import Agent
+from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, GuestState, HostState, Member
 from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, SMALLEST, ToldGuests
@@ -28,7 +28,7 @@ class Clock:
         return self.now
 
 
-class Drained(Agent):
+class Drained(FleetAgent):
     """An agent without servers, of a host whose guests are to leave, or stay."""
 
     def __init__(self, *, draining: bool) -> None:

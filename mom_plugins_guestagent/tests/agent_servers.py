@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mom_plugins_guestagent.guestd import Conversation, GuestFigures
+from mom_plugins_guestagent.guestd import GuestFigures, LineConversation
 
 MEMINFO = """MemTotal:        1000000 kB
 MemFree:          300000 kB
@@ -133,7 +133,7 @@ class Guestd:
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits += 1
-        conversation = Conversation(self.guest)
+        conversation = LineConversation(self.guest)
         while data := await reader.read(4096):
             conversation.receive(data)
             writer.write(conversation.waiting)

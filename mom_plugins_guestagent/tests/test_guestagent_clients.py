@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
 from mom_plugins_guestagent.addresses import parse_address
-from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, Refused
+from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, RefusedByAgent
 from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd import figures
 from mom_plugins_guestagent.guestd_client import GuestdClient
@@ -276,7 +276,7 @@ def test_any_line_is_an_answer_a_refusal_or_nonsense(line: bytes) -> None:
         value = _answer(line)
     except Misbehaves:
         return
-    assert value is None or isinstance(value, Refused | bool | int | float | str | list | dict)
+    assert value is None or isinstance(value, RefusedByAgent | bool | int | float | str | list | dict)
 
 
 @given(json_values)

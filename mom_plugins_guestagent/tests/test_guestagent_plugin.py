@@ -33,7 +33,7 @@ from mom_core import (
     Value,
 )
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
-from mom_plugins_guestagent.collector import AgentState, Asking, Collector, Target, _allowed
+from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget, Asking, _allowed
 from mom_plugins_guestagent.script import guestd_script
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitLimits
 from mom_toolkit import AgentAccess
@@ -298,9 +298,9 @@ def test_a_guest_that_does_not_answer_is_asked_less_and_less(servers: Servers, c
     agent = QemuAgent()
     agent.hangs_up = True
     path = servers.unix(agent.speak)
-    collector = Collector(Asking(0.05, stale_after=60.0, limits=VisitLimits(5.0)), PluginContext().log)
+    collector = AgentCollector(Asking(0.05, stale_after=60.0, limits=VisitLimits(5.0)), PluginContext().log)
     collector.start()
-    target = Target(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, path),))
+    target = AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, path),))
     began = time.monotonic()
     collector.follow([target])
     eventually(lambda: agent.visits >= 4)
@@ -319,10 +319,10 @@ def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
         release.wait(2 * LONG_SECONDS)
         raise GuestBusy("late")
 
-    collector = Collector(Asking(), PluginContext().log, hang)
+    collector = AgentCollector(Asking(), PluginContext().log, hang)
     collector.start()
     places = (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(silent)), AgentAddress(AgentKind.AGENT_HYPERVISOR))
-    collector.follow([Target(guest(str(number)).entity, "1", places[number % 2 :]) for number in range(20)])
+    collector.follow([AgentTarget(guest(str(number)).entity, "1", places[number % 2 :]) for number in range(20)])
     assert hangs.wait(LONG_SECONDS)
     began = time.monotonic()
     collector.stop(0.3)
@@ -332,7 +332,7 @@ def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
 
 
 def test_one_that_was_never_started_ends_too() -> None:
-    Collector(Asking(), PluginContext().log).stop(0.1)
+    AgentCollector(Asking(), PluginContext().log).stop(0.1)
     plugin = GuestAgentPlugin(GuestAgentPlugin.Settings(), PluginContext())
     assert plugin.mom_collect_guests(Hypervisor(), []) == {}
     assert list(plugin.mom_doctor(None)) == []
@@ -349,13 +349,13 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
 
     dead = QemuAgent()
     dead.hangs_up = True
-    collector = Collector(Asking(0.05, hypervisor_period=3600.0, limits=VisitLimits(LONG_SECONDS)), PluginContext().log, pass_on)
+    collector = AgentCollector(Asking(0.05, hypervisor_period=3600.0, limits=VisitLimits(LONG_SECONDS)), PluginContext().log, pass_on)
     collector.start()
     identity = guest("a").id
     collector.spare({identity})
     collector.follow(
         [
-            Target(
+            AgentTarget(
                 guest("a").entity,
                 "1",
                 (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(dead.speak)), AgentAddress(AgentKind.AGENT_HYPERVISOR)),

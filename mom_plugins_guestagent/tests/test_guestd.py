@@ -24,7 +24,15 @@ from hypothesis import strategies as st
 
 import mom_plugins_guestagent
 from mom_plugins_guestagent import guestd
-from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, MOST_WAITING_BYTES, Conversation, Daemon, GuestFigures, find_port
+from mom_plugins_guestagent.guestd import (
+    MOST_CLIENTS,
+    MOST_LINE_BYTES,
+    MOST_WAITING_BYTES,
+    Daemon,
+    GuestFigures,
+    LineConversation,
+    find_port,
+)
 
 STATS = "mem_available:1000000\nmem_unused:300000\nswap_in:40\nswap_out:80\nmajor_fault:100\nminor_fault:4900\n"
 
@@ -122,7 +130,7 @@ def test_a_guest_without_these_files_answers_nothing_wrong(tmp_path: Path) -> No
 
 @given(st.lists(st.binary(max_size=2000), max_size=20), st.data())
 def test_nothing_that_is_said_makes_a_conversation_grow_or_break(pieces: list[bytes], data: st.DataObject) -> None:
-    conversation = Conversation(GuestFigures("/nowhere", 4))
+    conversation = LineConversation(GuestFigures("/nowhere", 4))
     for piece in pieces:
         if conversation.listens:
             conversation.receive(piece)
@@ -135,7 +143,7 @@ def test_nothing_that_is_said_makes_a_conversation_grow_or_break(pieces: list[by
 
 @given(st.integers(1, 60))
 def test_requests_may_come_in_pieces(size: int) -> None:
-    conversation = Conversation(GuestFigures("/nowhere", 4))
+    conversation = LineConversation(GuestFigures("/nowhere", 4))
     text = b"stats a\r\nstats b\n\nprops\nstats c\n"
     for start in range(0, len(text), size):
         conversation.receive(text[start : start + size])
@@ -143,7 +151,7 @@ def test_requests_may_come_in_pieces(size: int) -> None:
 
 
 def test_a_line_that_is_too_long_is_passed_over_to_its_end(guest: GuestFigures) -> None:
-    conversation = Conversation(guest)
+    conversation = LineConversation(guest)
     for _ in range(1000):
         conversation.receive(b"x" * MOST_LINE_BYTES)
     conversation.receive(b"stats a\nstats b\n")
@@ -151,7 +159,7 @@ def test_a_line_that_is_too_long_is_passed_over_to_its_end(guest: GuestFigures) 
 
 
 def test_who_asks_and_does_not_read_is_not_listened_to(guest: GuestFigures) -> None:
-    conversation = Conversation(guest)
+    conversation = LineConversation(guest)
     while conversation.listens:
         conversation.receive(b"stats a\n" * 100)
     assert len(conversation.waiting) < MOST_WAITING_BYTES + 1024

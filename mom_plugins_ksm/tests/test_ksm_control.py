@@ -26,7 +26,7 @@ from mom_core import (
 )
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
-from mom_plugins_ksm.control import CONTROLS, Knobs, knob_of
+from mom_plugins_ksm.control import CONTROLS, KsmKnobs, knob_of
 from mom_toolkit import KsmControl
 
 HOST = Entity(Scope.HOST, "host", "host")
@@ -77,7 +77,7 @@ class OnlyKnobs:
     """As much of the plugin as these tests need, on any KSM, with any memory."""
 
     def __init__(self, kernel: KsmControl, available_kib: int | None) -> None:
-        self._knobs = Knobs(kernel, 4096, lambda: available_kib)
+        self._knobs = KsmKnobs(kernel, 4096, lambda: available_kib)
 
     @hookimpl
     def mom_controls(self) -> Sequence[ControlSpec]:

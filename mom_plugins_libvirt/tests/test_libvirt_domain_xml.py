@@ -6,24 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_libvirt.domain_xml import Description, described
+from mom_plugins_libvirt.domain_xml import DomainDescription, described
 
 
 @pytest.mark.parametrize(
     ("devices", "wanted"),
     [
-        ("<memballoon model='virtio'><stats period='5'/></memballoon>", Description("virtio", 5)),
-        ("<memballoon model='virtio' autodeflate='on'><alias name='balloon0'/></memballoon>", Description("virtio", 0, autodeflate=True)),
-        ("<memballoon model='virtio' autodeflate='off' freePageReporting='on'/>", Description("virtio", 0, reports_free_pages=True)),
-        ("<memballoon model='virtio-non-transitional'><stats period='1'/></memballoon>", Description("virtio-non-transitional", 1)),
-        ("<memballoon model='none'/>", Description("", 0)),
-        ("", Description("", 0)),
-        ("<memballoon model='virtio'><stats period='-1'/></memballoon>", Description("virtio", 0)),
-        ("<memballoon model='virtio'><stats period='²'/></memballoon>", Description("virtio", 0)),
-        ("<memballoon model='virtio'><stats period='99999999999999999999'/></memballoon>", Description("virtio", 0)),
+        ("<memballoon model='virtio'><stats period='5'/></memballoon>", DomainDescription("virtio", 5)),
+        (
+            "<memballoon model='virtio' autodeflate='on'><alias name='balloon0'/></memballoon>",
+            DomainDescription("virtio", 0, autodeflate=True),
+        ),
+        ("<memballoon model='virtio' autodeflate='off' freePageReporting='on'/>", DomainDescription("virtio", 0, reports_free_pages=True)),
+        ("<memballoon model='virtio-non-transitional'><stats period='1'/></memballoon>", DomainDescription("virtio-non-transitional", 1)),
+        ("<memballoon model='none'/>", DomainDescription("", 0)),
+        ("", DomainDescription("", 0)),
+        ("<memballoon model='virtio'><stats period='-1'/></memballoon>", DomainDescription("virtio", 0)),
+        ("<memballoon model='virtio'><stats period='²'/></memballoon>", DomainDescription("virtio", 0)),
+        ("<memballoon model='virtio'><stats period='99999999999999999999'/></memballoon>", DomainDescription("virtio", 0)),
     ],
 )
-def test_the_balloon_device_and_the_statistics_period_are_found(devices: str, wanted: Description) -> None:
+def test_the_balloon_device_and_the_statistics_period_are_found(devices: str, wanted: DomainDescription) -> None:
     name = "<name>&lt;memballoon model='none'/&gt;</name>"
     assert described(f"<domain type='kvm' id='3'>{name}<devices><disk/>{devices}</devices></domain>") == wanted
 
@@ -93,13 +96,13 @@ def test_entities_are_refused() -> None:
 
 def test_a_document_type_that_is_only_talked_about_is_harmless() -> None:
     talk = "<metadata><![CDATA[<!DOCTYPE domain [<!ENTITY a 'b'>]>]]><!-- <!DOCTYPE x> --></metadata>"
-    assert described(f"<domain>{talk}<devices><memballoon model='virtio'/></devices></domain>") == Description("virtio", 0)
+    assert described(f"<domain>{talk}<devices><memballoon model='virtio'/></devices></domain>") == DomainDescription("virtio", 0)
 
 
 def test_large_metadata_is_read_over_and_what_libvirt_cannot_send_is_refused() -> None:
     deep = "<a>" * 50_000 + "</a>" * 50_000
     balloon = "<devices><memballoon model='virtio'/></devices>"
-    assert described(f"<domain><metadata>{deep}{'x' * (1 << 20)}</metadata>{balloon}</domain>") == Description("virtio", 0)
+    assert described(f"<domain><metadata>{deep}{'x' * (1 << 20)}</metadata>{balloon}</domain>") == DomainDescription("virtio", 0)
     assert described(f"<domain><metadata>{'x' * (9 << 20)}</metadata>{balloon}</domain>") is None
 
 

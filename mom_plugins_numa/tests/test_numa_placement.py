@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_numa.placement import MOVE_SECONDS, PAGE_KIB, MovableGuest, Room, Rules, fits, reserve_of, steps, waiting, weigh
+from mom_plugins_numa.placement import MOVE_SECONDS, PAGE_KIB, MovableGuest, NodeRoom, Rules, fits, reserve_of, steps, waiting, weigh
 
 GIB = 1 << 20
 RULES = Rules()
 BOTH = frozenset({0, 1})
 
 
-def room(node: int, available: float = 32 * GIB, busy: float = 0.0, cpus: int = 16, total: float = 64 * GIB) -> Room:
+def room(node: int, available: float = 32 * GIB, busy: float = 0.0, cpus: int = 16, total: float = 64 * GIB) -> NodeRoom:
     distances = {other: 10 if other == node else 21 for other in range(4)}
-    return Room(node, total, available, frozenset(range(node * cpus, (node + 1) * cpus)), busy, distances)
+    return NodeRoom(node, total, available, frozenset(range(node * cpus, (node + 1) * cpus)), busy, distances)
 
 
 def place(memory: dict[int, float], cpus: dict[int, float], busy: float = 1.0, vcpus: int = 2, guest: str = "g") -> MovableGuest:
@@ -68,7 +68,7 @@ def test_an_idle_guest_is_left_alone() -> None:
         ({"busy": 2.0}, room(0, busy=9.5), "too busy"),
     ],
 )
-def test_a_guest_fits_only_where_there_is_room_for_all_of_it(changed: dict[str, object], there: Room, reason: str) -> None:
+def test_a_guest_fits_only_where_there_is_room_for_all_of_it(changed: dict[str, object], there: NodeRoom, reason: str) -> None:
     guest = replace(APART, memory={0: 4.0 * GIB}, **changed)  # type: ignore[arg-type]  # one field each
     found = fits(guest, there, RULES)
     assert found == "" if not reason else reason in found
@@ -87,7 +87,7 @@ ratios = st.floats(0, 1)
 
 
 @st.composite
-def hosts(draw: st.DrawFn) -> tuple[list[MovableGuest], list[Room]]:
+def hosts(draw: st.DrawFn) -> tuple[list[MovableGuest], list[NodeRoom]]:
     count = draw(st.integers(1, 4))
     rooms = [room(node, draw(st.floats(0, 64 * GIB)), draw(st.floats(0, 16)), draw(st.integers(0, 16))) for node in range(count)]
     places = []
@@ -101,7 +101,7 @@ def hosts(draw: st.DrawFn) -> tuple[list[MovableGuest], list[Room]]:
 
 
 @given(hosts())
-def test_no_move_ever_takes_the_reserve_or_cpus_that_are_not_there(host: tuple[list[MovableGuest], list[Room]]) -> None:
+def test_no_move_ever_takes_the_reserve_or_cpus_that_are_not_there(host: tuple[list[MovableGuest], list[NodeRoom]]) -> None:
     places, rooms = host
     by_name, by_node = {one.guest: one for one in places}, {one.node: one for one in rooms}
     for step in steps(places, rooms, RULES):
@@ -115,14 +115,14 @@ def test_no_move_ever_takes_the_reserve_or_cpus_that_are_not_there(host: tuple[l
 
 
 @given(hosts())
-def test_every_move_repays_its_cost_and_is_noticed(host: tuple[list[MovableGuest], list[Room]]) -> None:
+def test_every_move_repays_its_cost_and_is_noticed(host: tuple[list[MovableGuest], list[NodeRoom]]) -> None:
     for step in steps(*host, RULES):
         assert step.gain * RULES.lasts >= RULES.payback * step.cost
         assert step.gain >= RULES.least_gain
 
 
 @given(hosts())
-def test_a_guest_that_was_moved_is_not_moved_again(host: tuple[list[MovableGuest], list[Room]]) -> None:
+def test_a_guest_that_was_moved_is_not_moved_again(host: tuple[list[MovableGuest], list[NodeRoom]]) -> None:
     places, rooms = host
     found = steps(places, rooms, RULES)
     if not found:
@@ -141,12 +141,12 @@ def test_a_guest_that_was_moved_is_not_moved_again(host: tuple[list[MovableGuest
 
 
 @given(hosts())
-def test_the_order_of_guests_and_nodes_makes_no_difference(host: tuple[list[MovableGuest], list[Room]]) -> None:
+def test_the_order_of_guests_and_nodes_makes_no_difference(host: tuple[list[MovableGuest], list[NodeRoom]]) -> None:
     places, rooms = host
     assert steps(places, rooms, RULES) == steps(places[::-1], rooms[::-1], RULES)
 
 
 @given(hosts())
-def test_with_one_node_there_is_nothing_to_decide(host: tuple[list[MovableGuest], list[Room]]) -> None:
+def test_with_one_node_there_is_nothing_to_decide(host: tuple[list[MovableGuest], list[NodeRoom]]) -> None:
     places, rooms = host
     assert steps(places, rooms[:1], RULES) == []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mom_core import Guest, GuestBusy, InForce, PluginContext, Severity
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.proxmox import Definition, parsed
+from mom_plugins_qemu.proxmox import GuestDefinition, parsed
 
 WEB = """#the shop
 agent: 1
@@ -75,9 +75,9 @@ def node() -> Iterator[Node]:
 
 
 def test_a_definition_is_what_stands_before_the_first_section() -> None:
-    assert parsed(WEB) == Definition("web", 1024, 512, 1000, "", ("prod", "class-gold"))
-    assert parsed("memory: current=2048\n") == Definition("", 2048)
-    assert parsed("") == Definition()
+    assert parsed(WEB) == GuestDefinition("web", 1024, 512, 1000, "", ("prod", "class-gold"))
+    assert parsed("memory: current=2048\n") == GuestDefinition("", 2048)
+    assert parsed("") == GuestDefinition()
 
 
 @pytest.mark.parametrize("line", ["memory: much", "balloon: -1", "balloon: 1e3", "shares: 50001", "memory: 9" + "9" * 30, "balloon: ²"])

@@ -8,7 +8,7 @@ import pytest
 
 from mom_core import GuestGone
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import Plan
+from mom_plugins_sim.scene import ScenePlan
 from mom_plugins_sim.world import World
 from mom_toolkit import Standing
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def host(clock: Clock) -> SimHypervisor:
-    return SimHypervisor(World(Plan(guests=3, host_memory=8 << 20).scene(), 0.0), clock)
+    return SimHypervisor(World(ScenePlan(guests=3, host_memory=8 << 20).scene(), 0.0), clock)
 
 
 def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimHypervisor, clock: Clock) -> None:

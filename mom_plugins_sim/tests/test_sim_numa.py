@@ -9,7 +9,7 @@ import pytest
 from mom_core import NotSupported
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.numa import MOVE_RATE, cpu_text
-from mom_plugins_sim.scene import Plan
+from mom_plugins_sim.scene import ScenePlan
 from mom_plugins_sim.world import CPUS, World
 from mom_toolkit import CpuPinControl, NodeTuneControl
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conftest import Clock
 
 GIB = 1 << 20
-PLAN = Plan(guests=6, host_memory=64 * GIB, sold=0.5, nodes=2)
+PLAN = ScenePlan(guests=6, host_memory=64 * GIB, sold=0.5, nodes=2)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_nodes_however_often_it_is_looked_at() -> N
 
 
 def test_with_one_node_nothing_of_this_is_simulated(clock: Clock) -> None:
-    hypervisor = SimHypervisor(World(Plan(guests=2, host_memory=8 * GIB).scene()), clock)
+    hypervisor = SimHypervisor(World(ScenePlan(guests=2, host_memory=8 * GIB).scene()), clock)
     clock.now = 10.0
     assert isinstance(hypervisor, CpuPinControl)
     assert isinstance(hypervisor, NodeTuneControl)

@@ -1,7 +1,7 @@
 """What simulated guests tell about themselves."""
 
 from mom_plugins_sim.guest import MIB, new_guest, step
-from mom_plugins_sim.statistics import Statistics
+from mom_plugins_sim.statistics import SentStatistics
 from mom_plugins_sim.workload import Constant, Workload
 
 RATES = {"swap_in", "swap_out", "major_fault", "minor_fault"}
@@ -12,13 +12,13 @@ def a_guest(swap=0.0):
 
 
 def test_nothing_is_known_before_the_first_time():
-    statistics = Statistics(5.0, due=3.0)
+    statistics = SentStatistics(5.0, due=3.0)
     statistics.take(a_guest(), 2.0)
     assert statistics.fields(2.0) == {}
 
 
 def test_rates_are_unknown_at_the_first_time_and_known_from_the_second_on():
-    statistics, guest = Statistics(5.0, due=3.0), a_guest()
+    statistics, guest = SentStatistics(5.0, due=3.0), a_guest()
     statistics.take(guest, 3.0)
     first = statistics.fields(4.0)
     assert first["stats_age"] == 1.0
@@ -29,7 +29,7 @@ def test_rates_are_unknown_at_the_first_time_and_known_from_the_second_on():
 
 
 def test_rates_are_per_second():
-    statistics, guest = Statistics(5.0, due=0.0), a_guest()
+    statistics, guest = SentStatistics(5.0, due=0.0), a_guest()
     statistics.take(guest, 0.0)
     guest.swap_in += 5000
     guest.major_faults += 50
@@ -39,7 +39,7 @@ def test_rates_are_per_second():
 
 
 def test_what_is_told_is_as_old_as_it_says():
-    statistics, guest = Statistics(5.0, due=0.0), a_guest()
+    statistics, guest = SentStatistics(5.0, due=0.0), a_guest()
     statistics.take(guest, 0.0)
     usable = int(guest.usable)
     guest.anon += 100 * MIB
@@ -50,14 +50,14 @@ def test_what_is_told_is_as_old_as_it_says():
 
 
 def test_stale_statistics_leave_only_their_age():
-    statistics = Statistics(5.0, due=0.0)
+    statistics = SentStatistics(5.0, due=0.0)
     statistics.take(a_guest(), 0.0)
     assert "mem_usable" in statistics.fields(15.0)
     assert statistics.fields(16.0) == {"stats_age": 16.0}
 
 
 def test_a_guest_that_lacks_memory_tells_so_in_time():
-    statistics, guest = Statistics(5.0, due=5.0), a_guest(swap=1024 * MIB)
+    statistics, guest = SentStatistics(5.0, due=5.0), a_guest(swap=1024 * MIB)
     guest.target = 400 * MIB
     for second in range(5):
         step(guest, float(second), 1.0)
@@ -67,6 +67,6 @@ def test_a_guest_that_lacks_memory_tells_so_in_time():
 
 
 def test_a_silent_guest_tells_nothing():
-    statistics = Statistics(5.0, due=0.0, silent=True)
+    statistics = SentStatistics(5.0, due=0.0, silent=True)
     statistics.take(a_guest(), 100.0)
     assert statistics.fields(100.0) == {}

@@ -9,12 +9,12 @@ from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import plan_of
-from mom_plugins_sim.scene import Plan
+from mom_plugins_sim.scene import ScenePlan
 from mom_plugins_sim.world import LONGEST_JUMP, World
 from mom_toolkit import BalloonControl, KsmControl
 
 GIB = 1 << 20
-PLAN = Plan(guests=20, host_memory=32 * GIB, host_swap=8 * GIB)
+PLAN = ScenePlan(guests=20, host_memory=32 * GIB, host_swap=8 * GIB)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_world_however_often_it_is_looked_at(clock)
 
 
 def test_another_seed_gives_another_world(clock):
-    worlds = [World(Plan(guests=20, host_memory=32 * GIB, seed=seed).scene()) for seed in (1, 2)]
+    worlds = [World(ScenePlan(guests=20, host_memory=32 * GIB, seed=seed).scene()) for seed in (1, 2)]
     assert worlds[0].guests.keys() != worlds[1].guests.keys()
 
 
@@ -85,7 +85,7 @@ def test_a_balloon_follows_within_its_rate_and_can_be_read_back(hypervisor, cloc
 
 
 def test_what_cannot_be_is_refused(clock):
-    hypervisor = SimHypervisor(World(Plan(4, 8 * GIB, rigid=0.25).scene(), clock()), clock)
+    hypervisor = SimHypervisor(World(ScenePlan(4, 8 * GIB, rigid=0.25).scene(), clock()), clock)
     rigid = [guest for guest in hypervisor.guests() if guest.blocked]
     assert len(rigid) == 1
     with pytest.raises(NotSupported):
@@ -100,7 +100,7 @@ def test_what_cannot_be_is_refused(clock):
 
 
 def test_guests_without_statistics_or_balloon_are_as_many_as_planned(clock):
-    hypervisor = SimHypervisor(World(Plan(40, 64 * GIB, silent=0.1, rigid=0.05).scene(), clock()), clock)
+    hypervisor = SimHypervisor(World(ScenePlan(40, 64 * GIB, silent=0.1, rigid=0.05).scene(), clock()), clock)
     clock.now += 60
     fields = hypervisor.guest_fields(hypervisor.guests())
     without = [identity for identity, known in fields.items() if "mem_usable" not in known]
@@ -132,7 +132,7 @@ def test_everything_that_is_collected_is_declared_and_the_other_way_round(clock)
 
 
 def test_an_overcommitted_host_that_nobody_manages_swaps(clock):
-    hypervisor = SimHypervisor(World(Plan(24, 32 * GIB, sold=1.8, host_swap=8 * GIB).scene(), clock()), clock)
+    hypervisor = SimHypervisor(World(ScenePlan(24, 32 * GIB, sold=1.8, host_swap=8 * GIB).scene(), clock()), clock)
     clock.now += 300
     assert hypervisor.host_fields()["swap_usage"] > GIB  # type: ignore[operator]  # numbers
 
@@ -154,7 +154,7 @@ def test_the_doctor_says_that_it_is_a_simulation():
 
 
 def test_a_host_without_guests_is_a_world_too(clock):
-    hypervisor = SimHypervisor(World(Plan(0, 8 * GIB).scene(), clock()), clock)
+    hypervisor = SimHypervisor(World(ScenePlan(0, 8 * GIB).scene(), clock()), clock)
     clock.now += 10
     assert hypervisor.guests() == []
     assert hypervisor.host_fields()["mem_really_available"] > 6 * GIB  # type: ignore[operator]  # numbers

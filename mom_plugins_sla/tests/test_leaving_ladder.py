@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from mom_core import Entity, LedgerEntry, Scope, StateError, StateFile, Value
 from mom_core.testing import snapshot
 from mom_plugins_sla.leaving.asked import Asked
-from mom_plugins_sla.leaving.ladder import LONGEST_HOLD, Ladder, Pace, Stopped, climb
+from mom_plugins_sla.leaving.ladder import LONGEST_HOLD, Ladder, LadderPace, Stopped, climb
 from mom_plugins_sla.leaving.remembered import FORM, LOSS, WHAT, Remembered
 from mom_plugins_sla.leaving.steps import (
     ALLOWED_BY,
-    Candidate,
     FullHostLimits,
-    Pressure,
+    HostPressure,
+    LeavingCandidate,
     Step,
     candidate_of,
     choose,
@@ -29,12 +29,12 @@ from mom_plugins_sla.leaving.steps import (
 )
 
 TOTAL = 1_000_000.0
-FULL, ROOM = Pressure(50.0, TOTAL, 5_000.0), Pressure(0.0, TOTAL, 800_000.0)
-PACE = Pace(after=60, apart=60, calm_for=600, share=0.25)
+FULL, ROOM = HostPressure(50.0, TOTAL, 5_000.0), HostPressure(0.0, TOTAL, 800_000.0)
+PACE = LadderPace(after=60, apart=60, calm_for=600, share=0.25)
 
 
-def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0, warning: float = 30.0) -> Candidate:
-    return Candidate(name, name, frozenset(steps), frees, cost, priority, warning)
+def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0, warning: float = 30.0) -> LeavingCandidate:
+    return LeavingCandidate(name, name, frozenset(steps), frees, cost, priority, warning)
 
 
 # --- when the host is full ----------------------------------------------------------------------------------------------------------
@@ -43,42 +43,42 @@ def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost
 @pytest.mark.parametrize(
     ("pressure", "already", "hard"),
     [
-        (Pressure(0.0, TOTAL, 10_000), False, True),  # hardly anything is available, though nobody waits yet
-        (Pressure(None, TOTAL, 10_000), False, True),
-        (Pressure(20.0, TOTAL, 100_000), False, True),
-        (Pressure(20.0, TOTAL, 200_000), False, False),  # somebody's own cgroup waits
-        (Pressure(6.0, TOTAL, 100_000), False, False),
-        (Pressure(6.0, TOTAL, 100_000), True, True),  # it ends a little later than it begins
-        (Pressure(0.0, TOTAL, 25_000), True, True),
-        (Pressure(0.0, TOTAL, 35_000), True, False),
-        (Pressure(6.0, TOTAL, 100_000, "hard"), False, True),
-        (Pressure(0.0, TOTAL, 100_000, "hard"), False, False),  # balloons work, and nobody waits
-        (Pressure(0.0, TOTAL, 100_000, "low"), False, True),
-        (Pressure(0.0, TOTAL, 500_000, "low"), False, False),
-        (Pressure(None, TOTAL, 100_000), False, False),
-        (Pressure(99.0, TOTAL, None), False, None),
-        (Pressure(99.0, None, 10_000, "low"), False, None),
-        (Pressure(99.0, 0.0, 0.0), False, None),
-        (Pressure(99.0, TOTAL, float("nan")), False, None),
+        (HostPressure(0.0, TOTAL, 10_000), False, True),  # hardly anything is available, though nobody waits yet
+        (HostPressure(None, TOTAL, 10_000), False, True),
+        (HostPressure(20.0, TOTAL, 100_000), False, True),
+        (HostPressure(20.0, TOTAL, 200_000), False, False),  # somebody's own cgroup waits
+        (HostPressure(6.0, TOTAL, 100_000), False, False),
+        (HostPressure(6.0, TOTAL, 100_000), True, True),  # it ends a little later than it begins
+        (HostPressure(0.0, TOTAL, 25_000), True, True),
+        (HostPressure(0.0, TOTAL, 35_000), True, False),
+        (HostPressure(6.0, TOTAL, 100_000, "hard"), False, True),
+        (HostPressure(0.0, TOTAL, 100_000, "hard"), False, False),  # balloons work, and nobody waits
+        (HostPressure(0.0, TOTAL, 100_000, "low"), False, True),
+        (HostPressure(0.0, TOTAL, 500_000, "low"), False, False),
+        (HostPressure(None, TOTAL, 100_000), False, False),
+        (HostPressure(99.0, TOTAL, None), False, None),
+        (HostPressure(99.0, None, 10_000, "low"), False, None),
+        (HostPressure(99.0, 0.0, 0.0), False, None),
+        (HostPressure(99.0, TOTAL, float("nan")), False, None),
     ],
 )
-def test_a_host_is_full_when_its_memory_is_short_and_that_is_known(pressure: Pressure, already: bool, hard: bool | None) -> None:
+def test_a_host_is_full_when_its_memory_is_short_and_that_is_known(pressure: HostPressure, already: bool, hard: bool | None) -> None:
     assert is_hard(pressure, FullHostLimits(), already) is hard
 
 
 def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_waits() -> None:
-    assert is_calm(Pressure(0.0, TOTAL, 300_000), FullHostLimits(), 150_000)
-    assert not is_calm(Pressure(0.0, TOTAL, 300_000), FullHostLimits(), 150_001)
-    assert not is_calm(Pressure(2.0, TOTAL, 300_000), FullHostLimits(), 0)
-    assert not is_calm(Pressure(0.0, TOTAL, 300_000, "hard"), FullHostLimits(), 0)
-    assert not is_calm(Pressure(0.0, None, 300_000), FullHostLimits(), 0)
-    assert not is_calm(Pressure(), FullHostLimits(), 0)
+    assert is_calm(HostPressure(0.0, TOTAL, 300_000), FullHostLimits(), 150_000)
+    assert not is_calm(HostPressure(0.0, TOTAL, 300_000), FullHostLimits(), 150_001)
+    assert not is_calm(HostPressure(2.0, TOTAL, 300_000), FullHostLimits(), 0)
+    assert not is_calm(HostPressure(0.0, TOTAL, 300_000, "hard"), FullHostLimits(), 0)
+    assert not is_calm(HostPressure(0.0, None, 300_000), FullHostLimits(), 0)
+    assert not is_calm(HostPressure(), FullHostLimits(), 0)
 
 
 # --- whom ---------------------------------------------------------------------------------------------------------------------------
 
 
-def chosen(candidates: Sequence[Candidate], lacks: float) -> tuple[str, Step]:
+def chosen(candidates: Sequence[LeavingCandidate], lacks: float) -> tuple[str, Step]:
     found = choose(candidates, lacks)
     assert found is not None
     return found[0].name, found[1]
@@ -101,7 +101,7 @@ def test_one_of_several_may_stop_and_never_all_of_them(guests: int, share: float
     assert most_stopped(guests, share) == most
 
 
-def a_guest(**fields: Value) -> Candidate | None:
+def a_guest(**fields: Value) -> LeavingCandidate | None:
     known: dict[str, Value] = {
         "rss": 1000,
         "balloon_cur": 2000,
@@ -143,7 +143,7 @@ def test_pressure_must_last_and_the_announcement_comes_a_warning_before_the_step
 
 
 def test_what_is_announced_is_cancelled_when_the_host_is_well_or_unknown_or_the_guest_is_not_there() -> None:
-    for pressure, there in ((ROOM, True), (Pressure(), True), (FULL, False)):
+    for pressure, there in ((ROOM, True), (HostPressure(), True), (FULL, False)):
         ladder, one = Ladder(pace=PACE), guest("vm", Step.SAVE)
         for now in range(0, 66, 5):
             climb(ladder, now, FULL, [one], [], 10)
@@ -172,7 +172,7 @@ def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long
 
 
 def test_who_is_too_large_does_not_come_back_and_one_that_is_paused_needs_nothing() -> None:
-    tight = Pressure(0.0, TOTAL, 200_000)
+    tight = HostPressure(0.0, TOTAL, 200_000)
     for one, comes in (
         (Stopped("a", "a", Step.SAVE, 100_000, done=True), False),
         (Stopped("a", "a", Step.PAUSE, 100_000, done=True), True),
@@ -199,7 +199,7 @@ pressures = st.one_of(
     st.just(FULL),
     st.just(FULL),
     st.just(ROOM),
-    st.builds(Pressure, numbers, numbers, numbers, st.sampled_from(["", "low", "hard", "high"])),
+    st.builds(HostPressure, numbers, numbers, numbers, st.sampled_from(["", "low", "hard", "high"])),
 )
 crowds = st.lists(
     st.builds(
@@ -218,7 +218,7 @@ crowds = st.lists(
 
 @given(crowds, st.lists(st.tuples(pressures, st.floats(0.1, 100), st.booleans()), max_size=60), st.floats(0.05, 0.9))
 def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_too_many(
-    crowd: list[Candidate], cycles: list[tuple[Pressure, float, bool]], share: float
+    crowd: list[LeavingCandidate], cycles: list[tuple[HostPressure, float, bool]], share: float
 ) -> None:
     pace = replace(PACE, share=share)
     ladder, now = Ladder(pace=pace), 0.0

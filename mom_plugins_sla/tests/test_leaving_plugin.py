@@ -37,7 +37,7 @@ from mom_plugins_sla.leaving import LeavingPlugin
 from mom_plugins_sla.leaving.hook import Webhook
 from mom_plugins_sla.leaving.ladder import Stopped
 from mom_plugins_sla.leaving.remembered import FORM, WHAT
-from mom_plugins_sla.leaving.requests import Requests
+from mom_plugins_sla.leaving.requests import ResumeRequests
 from mom_plugins_sla.leaving.settings import LeavingSettings
 from mom_plugins_sla.leaving.steps import Step
 from mom_plugins_sla.leaving.verbs import leaving
@@ -654,7 +654,7 @@ def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_being_written_is_taken_for_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests, taken, replace = Requests(tmp_path), list[str](), Path.replace
+    requests, taken, replace = ResumeRequests(tmp_path), list[str](), Path.replace
 
     def look_and_replace(path: Path, target: Path) -> Path:
         taken.extend(requests.take())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
-from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcAnswer, Refusal, failure, parsed, request
+from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcAnswer, JsonRpcRefusal, failure, parsed, request
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -84,10 +84,10 @@ def test_an_answer_without_result_and_error_is_a_refusal() -> None:
     [(1, GuestGone), (51, GuestBusy), (1100, GuestBusy), (-32601, NotSupported), (53, HypervisorError), (0, HypervisorError)],
 )
 def test_error_codes_have_kinds(code: int, kind: type[HypervisorError]) -> None:
-    error = failure(Refusal(code, "why"), "setting the balloon")
+    error = failure(JsonRpcRefusal(code, "why"), "setting the balloon")
     assert type(error) is kind
     assert error.message == f"setting the balloon: why (vdsm's code {code})"
 
 
 def test_a_recovering_vdsm_is_to_be_waited_for() -> None:
-    assert "wait" in failure(Refusal(99, "Recovering from crash or Initializing"), "reading the guests").hint
+    assert "wait" in failure(JsonRpcRefusal(99, "Recovering from crash or Initializing"), "reading the guests").hint

@@ -7,30 +7,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_vdsm.stomp import LARGEST_HEAD, MOST_HEADERS, Frame, FrameError, FrameReader
+from mom_plugins_vdsm.stomp import LARGEST_HEAD, MOST_HEADERS, FrameError, FrameReader, StompFrame
 
 WELCOME = b"CONNECTED\nversion:1.2\nheart-beat:24000,0\n\n\0"
 ANSWER = b"MESSAGE\ndestination:q\ncontent-type:application/json\nsubscription:s\ncontent-length:2\n\n{}\0"
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 frames = st.builds(
-    Frame,
+    StompFrame,
     st.sampled_from(["CONNECTED", "MESSAGE", "RECEIPT", "ERROR"]),
     st.dictionaries(texts.filter(lambda name: name != "content-length"), texts, max_size=4),
     st.binary(max_size=60),
 )
 
 
-def read(data: bytes, largest: int = 1000) -> list[Frame]:
+def read(data: bytes, largest: int = 1000) -> list[StompFrame]:
     return list(FrameReader(largest).feed(data))
 
 
-def with_length(frame: Frame) -> Frame:
-    return Frame(frame.command, {**frame.headers, "content-length": str(len(frame.body))}, frame.body)
+def with_length(frame: StompFrame) -> StompFrame:
+    return StompFrame(frame.command, {**frame.headers, "content-length": str(len(frame.body))}, frame.body)
 
 
 @given(st.lists(frames.map(with_length), max_size=5), st.lists(st.integers(0, 400), max_size=30))
-def test_any_frames_split_at_any_bytes_arrive_whole(sent: list[Frame], cuts: list[int]) -> None:
+def test_any_frames_split_at_any_bytes_arrive_whole(sent: list[StompFrame], cuts: list[int]) -> None:
     data = b"".join(frame.encode() + b"\n" for frame in sent)
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     reader = FrameReader(1000)
@@ -74,7 +74,7 @@ def test_the_first_of_repeated_headers_counts() -> None:
 
 
 def test_what_must_be_escaped_is() -> None:
-    frame = Frame("SEND", {"a:b": "c\\d\ne\rf"})
+    frame = StompFrame("SEND", {"a:b": "c\\d\ne\rf"})
     assert frame.encode() == b"SEND\na\\cb:c\\\\d\\ne\\rf\n\n\0"
 
 

@@ -15,7 +15,7 @@ from vdsm_pki import Ca, make_ca, write_pki  # only found from here on
 from vdsm_process import Vdsm
 
 from mom_core import StateFile
-from mom_plugins_vdsm.connection import ConnectionSettings, VdsmConnection
+from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.tls import TlsFiles
@@ -60,7 +60,7 @@ def connect() -> Iterator[Callable[..., VdsmConnection]]:
 
     def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20, events: bool = False) -> VdsmConnection:
         files = None if pki is None else TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
-        connection = VdsmConnection(ConnectionSettings("127.0.0.1", vdsm.port, files, largest, events), LOG)
+        connection = VdsmConnection(VdsmConnectionSettings("127.0.0.1", vdsm.port, files, largest, events), LOG)
         connection.start()
         made.append(connection)
         return connection

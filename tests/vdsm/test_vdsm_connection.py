@@ -352,12 +352,12 @@ def test_attempts_become_rarer(monkeypatch: pytest.MonkeyPatch, connect: Connect
 
 
 def test_a_version_that_is_refused_is_said(connect: Connect, vdsm: Vdsm, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Old(connection_module.Frame):
+    class Old(connection_module.StompFrame):
         def __init__(self, command: str, headers: dict[str, str], body: bytes = b"") -> None:
             changed = {**headers, "accept-version": "1.1"} if command == "CONNECT" else headers
             super().__init__(command, changed, body)
 
-    monkeypatch.setattr(connection_module, "Frame", Old)
+    monkeypatch.setattr(connection_module, "StompFrame", Old)
     assert "Version unsupported" in refused(connect(vdsm)).message
 
 

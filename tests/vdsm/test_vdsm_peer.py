@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from vdsm_process import Vdsm, wait_for
 
-from mom_plugins_vdsm.stomp import Frame, FrameReader
+from mom_plugins_vdsm.stomp import FrameReader, StompFrame
 
 CONNECT = b"CONNECT\naccept-version:1.2\nheart-beat:0,24000\n\n\0"
 
@@ -22,13 +22,13 @@ class Raw:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), 60)
         self.reader = FrameReader(1 << 20)
-        self.frames: list[Frame] = []
+        self.frames: list[StompFrame] = []
 
     def send(self, *data: bytes) -> Raw:
         self.socket.sendall(b"".join(data))
         return self
 
-    def frame(self) -> Frame:
+    def frame(self) -> StompFrame:
         while not self.frames:
             piece = self.socket.recv(65536)
             assert piece, "closed"
@@ -88,7 +88,7 @@ def client(raw: Callable[[], Raw]) -> Raw:
 
 
 def test_connected_holds_the_version_and_the_heart_beats_turned_round(raw: Callable[[], Raw]) -> None:
-    assert raw().send(CONNECT).frame() == Frame("CONNECTED", {"version": "1.2", "heart-beat": "24000,0"})
+    assert raw().send(CONNECT).frame() == StompFrame("CONNECTED", {"version": "1.2", "heart-beat": "24000,0"})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_who_says_too_little_is_closed_after_a_while(raw: Callable[[], Raw], vds
 @pytest.mark.parametrize("version", [b"1.1,1.2", b"1.2 ", b"1.1"])
 def test_any_other_version_is_an_error_and_the_connection_stays(raw: Callable[[], Raw], version: bytes) -> None:
     one = raw().send(b"CONNECT\naccept-version:", version, b"\n\n\0")
-    assert one.frame() == Frame("ERROR", {"content-length": "19"}, b"Version unsupported")
+    assert one.frame() == StompFrame("ERROR", {"content-length": "19"}, b"Version unsupported")
     assert one.send(CONNECT).frame().command == "CONNECTED"
 
 
@@ -143,7 +143,7 @@ def test_what_is_only_an_error(client: Raw, data: bytes) -> None:
 def test_there_is_no_receipt_but_for_disconnect_and_vdsm_does_not_close(client: Raw) -> None:
     client.send(b"SUBSCRIBE\ndestination:x\nid:2\nreceipt:r1\n\n\0")
     assert client.silent(0.2)
-    assert client.send(b"DISCONNECT\nreceipt:r2\n\n\0").frame() == Frame("RECEIPT", {"receipt-id": "r2"})
+    assert client.send(b"DISCONNECT\nreceipt:r2\n\n\0").frame() == StompFrame("RECEIPT", {"receipt-id": "r2"})
     assert client.answer("Host.ping2")["result"] is True
 
 

@@ -7,7 +7,7 @@ from .declared import (
 )
 from .explanation import (
     Explainers as Explainers,
-    Explanation as Explanation,
+    GuestExplanation as GuestExplanation,
     find_guest as find_guest,
 )
 from .imported import (
@@ -22,7 +22,7 @@ from .sources import (
     running_mom as running_mom,
 )
 from .tables import (
-    Column as Column,
+    TableColumn as TableColumn,
     print_table as print_table,
 )
 

@@ -107,7 +107,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
     With --running, exit code 1 when none runs, or it cannot be asked.
     """
-    from mom_cli.tables import Column, print_table
+    from mom_cli.tables import TableColumn, print_table
     from mom_core.config import load_config
     from mom_core.config.document import dotted
 
@@ -125,7 +125,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
         return
     if terminal_columns() is not None:  # where there is little room, the file is named once
         rows = [(name, value, origin.replace(f"{config.file}:", "line ")) for name, value, origin in rows]
-    print_table(("setting", Column("value", prose=True), "from"), [(name, _shown(value), origin) for name, value, origin in rows])
+    print_table(("setting", TableColumn("value", prose=True), "from"), [(name, _shown(value), origin) for name, value, origin in rows])
     if terminal_columns() is not None:
         print_prose(f"lines are of {config.file}", 2)
 
@@ -133,7 +133,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 def _show_running(config: Config, *, as_json: bool) -> None:
     """What the running mom goes by, beside the file."""
     from mom_cli.sources import ask, running_mom
-    from mom_cli.tables import Column, print_table
+    from mom_cli.tables import TableColumn, print_table
     from mom_core.config.document import dotted
 
     answer = ask(config, lambda running: running.configuration())
@@ -149,7 +149,7 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     for path, value in _settings(found):
         other = "" if path not in in_file else "" if in_file[path] == value else _shown(in_file[path])
         rows.append((dotted(path), _shown(value), "not there" if path not in in_file else other))
-    print_table(("setting", Column("value", prose=True), Column("the file says now", 1)), rows)
+    print_table(("setting", TableColumn("value", prose=True), TableColumn("the file says now", 1)), rows)
     print_prose(f"from {where}", 2)
 
 

@@ -52,7 +52,7 @@ LONGEST_REASON: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class GuestExplanation:
     """Everything that is known about why one guest is as it is."""
 
     guest: Entity
@@ -179,7 +179,7 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
         reasons: Callable[[str], str] | None = None,
-    ) -> Explanation:
+    ) -> GuestExplanation:
         """Why a guest of this report, the last that was taken, is as it is.
 
         :param texts: the policies in force by name, from which the lines are taken
@@ -213,7 +213,7 @@ class Explainers:
             *_unknown(unknown),
         )
         said = [*own, *(sentence for part in parts.values() for sentence in part.sentences)]
-        return Explanation(
+        return GuestExplanation(
             guest=guest.entity,
             cycle=report.number,
             time=report.time,

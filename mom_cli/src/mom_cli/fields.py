@@ -85,19 +85,19 @@ def _tell(fields: _Fields, controls: _Controls, *, as_json: bool) -> None:
 
 
 def _show(fields: _Fields, controls: _Controls) -> None:
-    from mom_cli.tables import Column, print_table
+    from mom_cli.tables import TableColumn, print_table
 
     rows = [
         (spec.name, str(spec.scope), str(spec.unit), plugin, spec.description)
         for plugin, spec in sorted(fields, key=lambda pair: (pair[1].scope, pair[1].name))
     ]
-    print_table(("field", "of", "unit", Column("plugin", 1), Column("what it is", prose=True)), rows, title="Fields")
+    print_table(("field", "of", "unit", TableColumn("plugin", 1), TableColumn("what it is", prose=True)), rows, title="Fields")
     click.echo()
     rows = [
         (spec.name, str(spec.scope), str(spec.unit), plugin, f"{spec.description}{_bounds(spec)}")
         for plugin, spec in sorted(controls, key=lambda pair: (pair[1].scope, pair[1].name))
     ]
-    print_table(("control", "of", "unit", Column("plugin", 1), Column("what it is", prose=True)), rows, title="Controls")
+    print_table(("control", "of", "unit", TableColumn("plugin", 1), TableColumn("what it is", prose=True)), rows, title="Controls")
 
 
 def _bounds(spec: ControlSpec) -> str:

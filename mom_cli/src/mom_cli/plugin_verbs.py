@@ -107,7 +107,7 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
 
 
 def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None, states: Mapping[str, str]) -> None:
-    from mom_cli.tables import Column, print_table
+    from mom_cli.tables import TableColumn, print_table
     from mom_core.model import printable
 
     rows = []
@@ -129,9 +129,9 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
         if name not in available:
             rows.append((printable(name), "not installed", "", "yes", ""))
     if rows and states:
-        print_table(("plugin", Column("distribution", 2), Column("version", 1), "enabled", "running"), rows)
+        print_table(("plugin", TableColumn("distribution", 2), TableColumn("version", 1), "enabled", "running"), rows)
     elif rows:
-        print_table(("plugin", Column("distribution", 2), Column("version", 1), "enabled"), [row[:-1] for row in rows])
+        print_table(("plugin", TableColumn("distribution", 2), TableColumn("version", 1), "enabled"), [row[:-1] for row in rows])
     else:
         print_prose("No plugins are installed.", 2)
     if missing := absent("kvm"):
@@ -139,7 +139,7 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
 
 
 def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
-    from mom_cli.tables import Column, print_table
+    from mom_cli.tables import TableColumn, print_table
     from mom_core.model import printable
 
     rows = [
@@ -148,7 +148,7 @@ def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
         for p in plugins
     ]
     if rows:
-        print_table(("plugin", "distribution", Column("what it is", prose=True)), rows)
+        print_table(("plugin", "distribution", TableColumn("what it is", prose=True)), rows)
         print_prose("To enable one, add `NAME: {}` below `plugins:`; `mom plugin info NAME` shows what it can be told.", 2)
     else:
         print_prose("All installed plugins are enabled.", 2)
@@ -364,24 +364,24 @@ def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
 
 
 def _show_settings(title: str, settings: Sequence[Mapping[str, str]]) -> None:
-    from mom_cli.tables import Column, print_table
+    from mom_cli.tables import TableColumn, print_table
 
     if settings:
         click.echo()
         rows = [(s["name"], s["type"], brief(s["default"], 24), s["description"]) for s in settings]
-        print_table(("setting", Column("type", 1), "default", Column("what it is", prose=True)), rows, title=title)
+        print_table(("setting", TableColumn("type", 1), "default", TableColumn("what it is", prose=True)), rows, title=title)
 
 
 def _show_declared(declared: _Declared) -> None:
-    from mom_cli.tables import Column, print_table
+    from mom_cli.tables import TableColumn, print_table
 
     if declared.fields:
         click.echo()
         rows = [(f.name, f.scope, f.unit, f.description) for f in declared.fields]
-        print_table(("field", "of", "unit", Column("what it is", prose=True)), rows)
+        print_table(("field", "of", "unit", TableColumn("what it is", prose=True)), rows)
     if declared.controls:
         click.echo()
         rows = [(c.name, c.scope, c.unit, c.description) for c in declared.controls]
-        print_table(("control", "of", "unit", Column("what it is", prose=True)), rows)
+        print_table(("control", "of", "unit", TableColumn("what it is", prose=True)), rows)
     if declared.unknown:
         print_prose(f"\n{declared.unknown}", 2)

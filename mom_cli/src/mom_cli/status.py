@@ -224,7 +224,7 @@ def _trial(content: Mapping[str, Any]) -> list[str]:
 
 
 def _show_guests(rows: list[dict[str, Any]], columns: Sequence[GuestColumn] = ()) -> None:
-    from mom_cli.tables import Column, print_table
+    from mom_cli.tables import TableColumn, print_table
 
     if not rows:
         print_prose("No guests.", 2)
@@ -235,7 +235,7 @@ def _show_guests(rows: list[dict[str, Any]], columns: Sequence[GuestColumn] = ()
     shown = [column for column in columns if any(texts.get(column.heading, ()))]
     remarks = [_remarks(row, shared, [_text(column, row) for column in remarking]) for row in rows]
     print_table(
-        [Column("guest"), *(Column(column.heading, column.rank) for column in shown), Column(REMARKS, prose=True)],
+        [TableColumn("guest"), *(TableColumn(column.heading, column.rank) for column in shown), TableColumn(REMARKS, prose=True)],
         [
             (brief(row["name"], 30), *(brief(texts[column.heading][number], 20) for column in shown), remarks[number])
             for number, row in enumerate(rows)

@@ -24,7 +24,7 @@ BELOW: Final = 4
 """Spaces before prose that stands below its row."""
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column of a table.
 
     Where the terminal is too narrow for all columns, those of the highest `rank` are left out first; those of rank 0 stay. A column of
@@ -44,10 +44,10 @@ class Layout(NamedTuple):
     left_out: Sequence[int]
 
 
-def print_table(headings: Sequence[str | Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+def print_table(headings: Sequence[str | TableColumn], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Print rows of texts below their headings: fitted to a terminal, and whole elsewhere, in lines that grep and cut understand."""
     rows = [[printable(cell, sys.maxsize) for cell in row] for row in rows]
-    columns = [Column(heading) if isinstance(heading, str) else heading for heading in headings]
+    columns = [TableColumn(heading) if isinstance(heading, str) else heading for heading in headings]
     if title:
         click.echo(click.style(title, bold=True))
     width = terminal_columns()
@@ -56,13 +56,13 @@ def print_table(headings: Sequence[str | Column], rows: Sequence[Sequence[str]],
         click.echo(line)
 
 
-def _plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _plain(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(cells, column)) for column in zip([column.heading for column in columns], *rows, strict=True)]
     for row in ([column.heading for column in columns], *rows):
         yield _line(row, widths)
 
 
-def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+def _fitted(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
     layout = layout_of(columns, rows, width)
     numbers, widths = list(layout.widths), list(layout.widths.values())
     yield _line([columns[n].heading for n in numbers], widths, lambda text: click.style(text, bold=True))
@@ -84,7 +84,7 @@ def _line(row: Sequence[str], widths: Sequence[int], style: Callable[[str], str]
     return (" " * GAP).join(padded).rstrip(" ")
 
 
-def layout_of(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Layout:
+def layout_of(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int) -> Layout:
     """The columns that fit a terminal of that width, and how wide each is. An empty column stands there only where it has to."""
     natural = {n: max([cells(column.heading), *(cells(row[n]) for row in rows)]) for n, column in enumerate(columns)}
     filled = [n for n, column in enumerate(columns) if not (column.rank or column.prose) or any(row[n] for row in rows)]
@@ -109,7 +109,7 @@ def layout_of(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: i
     return Layout(widths, below, [n for n in filled if n not in beside and n not in below])
 
 
-def _without_the_least_important(columns: Sequence[Column], among: Sequence[int], least: dict[int, int], width: int) -> list[int]:
+def _without_the_least_important(columns: Sequence[TableColumn], among: Sequence[int], least: dict[int, int], width: int) -> list[int]:
     """The columns that are left when, one by one, those of the highest rank are left out until the others fit."""
     kept = list(among)
     while _together(least, kept) > width:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mom_core import Alert, Severity, Snapshot, format_kib
-from mom_plugins_balloon.guarantees import Standing
+from mom_plugins_balloon.guarantees import PromisesKept
 from mom_plugins_balloon.states import MemoryState
 from mom_plugins_balloon.told import known_numbers
 
@@ -20,7 +20,7 @@ _OVERSOLD: Final = "move guests away, lower their guarantees, or give the host m
 _FULL: Final = "move guests away or shut some down, start no more, or stop what else runs on the host"
 
 
-def alerts(snapshot: Snapshot, state: MemoryState, standing: Standing) -> Iterable[Alert]:
+def alerts(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -> Iterable[Alert]:
     """What an operator has to know of the host's memory as a whole; nothing where its size is unknown."""
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:

@@ -87,7 +87,7 @@ class Unclear(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PromisesKept:
     """How promises stand in one snapshot: KiB by guest id, of those that are promised something, and KiB of the host.
 
     `room` is what the host can promise, None where its memory is unknown.
@@ -138,10 +138,10 @@ class Guarantees:
         self._read: dict[str, Portion | UnitError] = {}
         self._maxima: dict[str, float] = {}
         self._of: tuple[Snapshot, object] | None = None
-        self.standing = Standing()
+        self.standing = PromisesKept()
         """As of the last snapshot that was looked at."""
 
-    def look(self, snapshot: Snapshot, settings_of: Callable[[Guest], GuestSettings]) -> Standing:
+    def look(self, snapshot: Snapshot, settings_of: Callable[[Guest], GuestSettings]) -> PromisesKept:
         """How all promises stand in this snapshot."""
         if self._of is not None and self._of[0] is snapshot and self._of[1] is settings_of:
             return self.standing
@@ -189,7 +189,9 @@ class Guarantees:
             if holds[identity] < promise.kib
         ]
         shrunk.sort(key=lambda one: (promises[one.guest.id].priority, one.guest.name))
-        self.standing = Standing({identity: promise.kib for identity, promise in promises.items()}, holds, room, shrunk, excessive, unclear)
+        self.standing = PromisesKept(
+            {identity: promise.kib for identity, promise in promises.items()}, holds, room, shrunk, excessive, unclear
+        )
         return self.standing
 
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:

@@ -51,7 +51,7 @@ from mom_core import (
 )
 from mom_plugins_balloon.alerts import alerts
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
-from mom_plugins_balloon.guarantees import Guarantees, Standing
+from mom_plugins_balloon.guarantees import Guarantees, PromisesKept
 from mom_plugins_balloon.host_reservations import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import MINIMUM_KIB, KnownMemory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
@@ -59,7 +59,7 @@ from mom_plugins_balloon.promises import HOLDS, PROMISED, HeldPromises
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
-from mom_plugins_balloon.states import Goal, MemoryState, Reserve, reserve_of
+from mom_plugins_balloon.states import MemoryState, Reserve, StateGoal, reserve_of
 from mom_plugins_balloon.told import OF_MEMORY
 from mom_plugins_balloon.told import told as _told
 from mom_toolkit import BalloonControl, PolicyTexts, Reservations, stale_seconds
@@ -115,7 +115,7 @@ class BalloonPlugin:
     class Settings(PluginSettings):
         """How careful to be with guests, whatever a policy decides."""
 
-        goal: Goal = Goal.BALANCED
+        goal: StateGoal = StateGoal.BALANCED
         """What matters most: `density` (the host keeps what guests were seen to take at once), `safe` (it keeps all that they could), or
         `balanced`."""
 
@@ -323,7 +323,7 @@ class BalloonPlugin:
         """What the YAML file promises by these settings of a guest."""
         return settings.guarantee if isinstance(settings, self.GuestSettings) else None
 
-    def _standing(self, snapshot: Snapshot) -> Standing:
+    def _standing(self, snapshot: Snapshot) -> PromisesKept:
         return self._guarantees.look(snapshot, self._context.guest_settings)
 
     @hookimpl
@@ -635,7 +635,7 @@ def _resizing(hypervisor: Hypervisor) -> BalloonControl:
     return hypervisor
 
 
-def _problems_of(standing: Standing, source: Source) -> Iterable[Problem]:
+def _problems_of(standing: PromisesKept, source: Source) -> Iterable[Problem]:
     """What an operator has to know about promises: those that the host or the guest cannot keep, and those that make no sense."""
     oversold = standing.oversold()
     if oversold:

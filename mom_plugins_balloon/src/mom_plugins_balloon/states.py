@@ -21,7 +21,7 @@ GAP = 1.05
 """A state is left when the host has so much more than what it begins at: what is available goes up and down by tens of MiB all the time."""
 
 
-class Goal(StrEnum):
+class StateGoal(StrEnum):
     """What matters most."""
 
     DENSITY = "density"  #: more guests; the host keeps what guests were seen to take at once
@@ -29,16 +29,16 @@ class Goal(StrEnum):
     SAFE = "safe"  #: what guests may take is always there
 
 
-GROWTH_FACTOR = {Goal.DENSITY: 1.0, Goal.BALANCED: 1.5, Goal.SAFE: 3.0}
+GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
 """Ratios. How often the host has what guests were seen to take from it, together, in the time that it takes mom to get it back."""
 
-UNSEEN_SHARE = {Goal.DENSITY: 0.03, Goal.BALANCED: 0.06, Goal.SAFE: 0.12}
+UNSEEN_SHARE = {StateGoal.DENSITY: 0.03, StateGoal.BALANCED: 0.06, StateGoal.SAFE: 0.12}
 UNSEEN_MOST_KIB = 16 * GIB
 """Ratios of the host, and KiB: what it has at least for growth that was not seen yet. A program that reads its data at 150 MiB/s takes
 750 MiB in a cycle of 5 s, which is 2.3 % of 32 GiB. How much may come at once does not depend on the host's size for ever: 16 GiB are
 fifty guests that fill fresh memory at 320 MiB/s for a second."""
 
-ROOM_SHARE = {Goal.DENSITY: 0.0, Goal.BALANCED: 0.1, Goal.SAFE: 1.0}
+ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0}
 """Ratios. How much of what guests could take, as they have the room for it, the host has at least."""
 
 
@@ -80,7 +80,7 @@ def hard_kib(total: float) -> float:
     return HARD_SHARE * least_kib(total)
 
 
-def reserve_of(total: float, goal: Goal, growth: float = 0.0, room: float = 0.0) -> Reserve:
+def reserve_of(total: float, goal: StateGoal, growth: float = 0.0, room: float = 0.0) -> Reserve:
     """What a host is to have. KiB.
 
     :param growth: what guests were seen to take together within the time of a reaction

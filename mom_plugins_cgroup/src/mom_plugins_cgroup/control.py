@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mom_core import GuestGone, HypervisorError, NotSupported, Value
 from mom_plugins_cgroup.files import Files
-from mom_plugins_cgroup.groups import Group, GuestGroups, hindrance, present, put
+from mom_plugins_cgroup.groups import ControlGroup, GuestGroups, hindrance, present, put
 
 _GROUP_GONE = "its control group is gone"
 
@@ -30,7 +30,7 @@ def write(control: str, value: Value, groups: GuestGroups, files: Files) -> None
     put(control, value, group, files)
 
 
-def _group(control: str, groups: GuestGroups) -> Group | HypervisorError:
+def _group(control: str, groups: GuestGroups) -> ControlGroup | HypervisorError:
     group, reason = groups.group_of(control), hindrance(control, groups)
     if group is not None and not reason:
         return group

@@ -24,7 +24,7 @@ _DEVICE = re.compile(r"(\d{1,4}):(\d{1,7})")
 _MOST = (1 << 63) - 1
 
 
-class ImpossibleError(ValueError):
+class ImpossibleLimit(ValueError):
     """A list that no kernel takes, and why."""
 
 
@@ -61,24 +61,24 @@ def parsed_v1(texts: Mapping[str, str]) -> list[Item]:
 
 
 def completed(control: str, value: Value, present: Value) -> list[Item]:
-    """All limits that are to stand: those of the present list, with what the other one says. Raises `ImpossibleError`."""
+    """All limits that are to stand: those of the present list, with what the other one says. Raises `ImpossibleLimit`."""
     wanted = by_device(control, present)
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ImpossibleError("it is no list of disks")
+        raise ImpossibleLimit("it is no list of disks")
     for item in value:
         device = item.get("device") if isinstance(item, Mapping) else None
         if not isinstance(item, Mapping) or not isinstance(device, str) or not _DEVICE.fullmatch(device):
-            raise ImpossibleError("each disk needs its `device`, as MAJOR:MINOR")
+            raise ImpossibleLimit("each disk needs its `device`, as MAJOR:MINOR")
         unknown = item.keys() - {"device", *KEYS[control]}
         if unknown:
-            raise ImpossibleError(f"{sorted(unknown)[0]!r:.40} is none of {', '.join(KEYS[control])}")
+            raise ImpossibleLimit(f"{sorted(unknown)[0]!r:.40} is none of {', '.join(KEYS[control])}")
         limits = wanted.setdefault(device, free(control))
         for key in KEYS[control]:
             number = item.get(key)
             if number is None:
                 continue
             if isinstance(number, bool) or not isinstance(number, int) or not (number == NO_LIMIT or 0 < number <= _MOST):
-                raise ImpossibleError(f"{key} must be a whole number above 0, or -1 for no limit, not {number!r:.40}")
+                raise ImpossibleLimit(f"{key} must be a whole number above 0, or -1 for no limit, not {number!r:.40}")
             limits[key] = number
     return _listed(control, wanted)
 

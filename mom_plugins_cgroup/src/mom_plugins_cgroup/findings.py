@@ -9,7 +9,7 @@ from pathlib import Path
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, PluginContext, Severity, printable
 from mom_plugins_cgroup import knobs
 from mom_plugins_cgroup.files import Files
-from mom_plugins_cgroup.groups import Group, GuestGroups, groups_of
+from mom_plugins_cgroup.groups import ControlGroup, GuestGroups, groups_of
 from mom_plugins_cgroup.host import memory_of
 from mom_plugins_cgroup.mounts import UNIFIED, Hierarchies
 from mom_plugins_cgroup.names import CONTROL_NAMES, CPU_WEIGHT, IO_LATENCY, RECLAIM
@@ -94,7 +94,7 @@ _MISSING_CURES = {
 }
 
 
-def _file_of(control: str, group: Group) -> str:
+def _file_of(control: str, group: ControlGroup) -> str:
     if group.unified:
         return f"{group.folder}/{knobs.FILES_V2[control]}"
     return f"{group.folder}/{knobs.FILES_V1.get(control, 'blkio.throttle.read_bps_device')}"

@@ -19,7 +19,7 @@ from mom_plugins_cgroup.names import CONTROL_NAMES, CPU_WEIGHT, IO_MAX, LIST_CON
 _V1_CONTROLLERS = {"memory": "memory", "cpu": "cpu", "io": "blkio"}
 
 
-class Group(NamedTuple):
+class ControlGroup(NamedTuple):
     """A folder, and whether it belongs to the unified hierarchy (v2)."""
 
     folder: str
@@ -29,10 +29,10 @@ class Group(NamedTuple):
 class GuestGroups(NamedTuple):
     """A guest's groups by `memory`, `cpu` and `io`; `pressure` is the folder where the kernel counts what its tasks wait for."""
 
-    by_controller: Mapping[str, Group]
+    by_controller: Mapping[str, ControlGroup]
     pressure: str | None
 
-    def group_of(self, control: str) -> Group | None:
+    def group_of(self, control: str) -> ControlGroup | None:
         """The group that a control is set in."""
         return self.by_controller.get(knobs.CONTROLLER[control])
 
@@ -43,15 +43,15 @@ NOTHING_KNOWN = GuestGroups({}, None)
 def groups_of(property_: Value, hierarchies: Hierarchies, files: Files) -> GuestGroups:
     """The groups that a guest's property `cgroups` names: by controller, with the empty name for the unified hierarchy."""
     paths = property_ if isinstance(property_, Mapping) else {}
-    found: dict[str, Group] = {}
+    found: dict[str, ControlGroup] = {}
     pressure = _folder(hierarchies, UNIFIED, paths)
     if pressure is not None:
         content = files.read(f"{pressure}/cgroup.controllers")
-        found = {name: Group(pressure, unified=True) for name in (content or b"").decode(errors="replace").split()}
+        found = {name: ControlGroup(pressure, unified=True) for name in (content or b"").decode(errors="replace").split()}
     for controller, name in _V1_CONTROLLERS.items():
         folder = _folder(hierarchies, name, paths)
         if folder is not None:
-            found.setdefault(controller, Group(folder, unified=False))
+            found.setdefault(controller, ControlGroup(folder, unified=False))
     return GuestGroups({name: group for name, group in found.items() if name in _V1_CONTROLLERS}, pressure)
 
 
@@ -68,7 +68,7 @@ def hindrance(control: str, groups: GuestGroups) -> str:
     return "" if group.unified else knobs.NOT_IN_V1.get(control, "")
 
 
-def present(control: str, group: Group, files: Files) -> Value:
+def present(control: str, group: ControlGroup, files: Files) -> Value:
     """What a control stands at; None where it is unknown."""
     if control in LIST_CONTROLS:
         return _present_list(control, group, files)
@@ -79,7 +79,7 @@ def present(control: str, group: Group, files: Files) -> Value:
     return knobs.weight_percent(text, unified=group.unified) if control == CPU_WEIGHT else knobs.memory_kib(text)
 
 
-def _present_list(control: str, group: Group, files: Files) -> Value:
+def _present_list(control: str, group: ControlGroup, files: Files) -> Value:
     if group.unified:
         text = files.read(f"{group.folder}/{knobs.FILES_V2[control]}")
         return None if text is None else devices.parsed(control, text.decode(errors="replace"))
@@ -106,7 +106,7 @@ def all_present(groups: GuestGroups, files: Files) -> dict[str, Value]:
     return found
 
 
-def put(control: str, value: Value, group: Group, files: Files) -> None:
+def put(control: str, value: Value, group: ControlGroup, files: Files) -> None:
     """Write a value that was checked. Raises `HypervisorError`."""
     if control in MEMORY_CONTROLS:
         assert isinstance(value, int)  # noqa: S101  # review and the core see to that
@@ -120,7 +120,7 @@ def put(control: str, value: Value, group: Group, files: Files) -> None:
         _put_list(control, value, group, files)
 
 
-def _put_list(control: str, value: Value, group: Group, files: Files) -> None:
+def _put_list(control: str, value: Value, group: ControlGroup, files: Files) -> None:
     now, wanted = (devices.by_device(control, one) for one in (_present_list(control, group, files), value))
     for device in {**now, **wanted}:
         limits, standing = (found.get(device, devices.free(control)) for found in (wanted, now))

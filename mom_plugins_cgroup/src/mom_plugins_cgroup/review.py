@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
 from mom_plugins_cgroup import knobs
-from mom_plugins_cgroup.devices import ImpossibleError, completed
+from mom_plugins_cgroup.devices import ImpossibleLimit, completed
 from mom_plugins_cgroup.names import (
     ANON,
     CONTROL_NAMES,
@@ -186,7 +186,7 @@ def _list(guest: Guest, decision: Decision) -> Iterable[Revision]:
         return
     try:
         wanted = completed(decision.control, decision.value, present)
-    except ImpossibleError as error:
+    except ImpossibleLimit as error:
         yield Revision(decision, None, str(error))
         return
     if wanted != decision.value:

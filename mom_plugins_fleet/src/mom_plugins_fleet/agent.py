@@ -56,7 +56,7 @@ class Taken:
     refused: str = ""
 
 
-class Agent:
+class FleetAgent:
     """A host in its fleet. Other threads may call what has no underscore.
 
     :param adopt: puts a group's record in force; raises `MomError` if that cannot be

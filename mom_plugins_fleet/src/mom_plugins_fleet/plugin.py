@@ -44,7 +44,7 @@ from mom_plugins_fleet.told_guests import ToldGuests
 from mom_toolkit import PolicyTexts
 
 if TYPE_CHECKING:
-    from mom_plugins_fleet.agent import Agent
+    from mom_plugins_fleet.agent import FleetAgent
     from mom_plugins_fleet.link import Access
 
 MIGRATE: Final = "guest_migrate"
@@ -81,7 +81,7 @@ def _a_server(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class GroupInForce:
     """A group's record, and its revision."""
 
     group: GroupName
@@ -120,8 +120,8 @@ class FleetPlugin:
         self._context = context
         self._host = settings.host or socket.gethostname().partition(".")[0].lower()
         lost = "the group's policies are not in force before the fleet's servers answer"
-        self._kept = context.state_file("group.json", "the file of the group's policies", TypeAdapter(InForce), loss=lost)
-        self._agent: Agent | None = None
+        self._kept = context.state_file("group.json", "the file of the group's policies", TypeAdapter(GroupInForce), loss=lost)
+        self._agent: FleetAgent | None = None
         self._report: Report | None = None
         self._tried: set[str] = set()
         """Guests whose move was decided, and is not over. One that failed may be ordered again before the next cycle, as another one."""
@@ -143,12 +143,12 @@ class FleetPlugin:
         """Begin to follow, unless a command only takes a look."""
         if not self._context.serves:
             return
-        from mom_plugins_fleet.agent import Agent
+        from mom_plugins_fleet.agent import FleetAgent
 
         if not re.fullmatch(NAME, self._host):
             raise MomError(f"the system's name {printable(self._host)} cannot be used in a fleet", hint="give the plugin fleet a `host`")
         settings = self._settings
-        self._agent = Agent(
+        self._agent = FleetAgent(
             self._access(),
             self._host,
             settings.publish,
@@ -202,7 +202,7 @@ class FleetPlugin:
                 reason = f"the host is drained; {printable(move.to)} has room"
                 yield Decision(guest.entity, MIGRATE, str(move.destination), reason, Source(self._context.name))
 
-    def _look_at(self, guest: Guest, number: int, agent: Agent) -> None:
+    def _look_at(self, guest: Guest, number: int, agent: FleetAgent) -> None:
         """Whether a guest that was to move is still here because the move has failed. One that has moved is not here any more."""
         # A field is as old as the cycle that read it; the one in which the move was begun knew nothing of it.
         passed = number - self._under_way[guest.id]
@@ -213,7 +213,7 @@ class FleetPlugin:
             return
         self._over(agent, guest.id, MoveState.FAILED, str(error) if error else "the guest is still here")
 
-    def _over(self, agent: Agent, identity: str, state: MoveState, error: str = "") -> None:
+    def _over(self, agent: FleetAgent, identity: str, state: MoveState, error: str = "") -> None:
         """A move has ended, one way or the other."""
         self._tried.discard(identity)
         self._under_way.pop(identity, None)

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict
 
-from mom_cli import Column, print_table
+from mom_cli import TableColumn, print_table
 from mom_core import (
     ConfigError,
     MomError,
@@ -320,8 +320,19 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
         guests = "?" if row["guests"] is None else str(row["guests"])
         cells = (row["host"], row["group"], heard, available, guests, row["policies"], ", ".join(notes))
         rows.append([brief(cell, 80) for cell in cells])
-    remarks = Column("remarks", prose=True)
-    print_table(("host", Column("group", 2), Column("heard", 1), "available", Column("guests", 3), Column("policies", 1), remarks), rows)
+    remarks = TableColumn("remarks", prose=True)
+    print_table(
+        (
+            "host",
+            TableColumn("group", 2),
+            TableColumn("heard", 1),
+            "available",
+            TableColumn("guests", 3),
+            TableColumn("policies", 1),
+            remarks,
+        ),
+        rows,
+    )
     for row in hosts:
         host = brief(row["host"], 80)
         if row["refused"]:

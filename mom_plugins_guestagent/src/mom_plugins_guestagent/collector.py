@@ -80,7 +80,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class AgentTarget:
     """A guest to be asked, and where, in the order of preference. Another `incarnation`, and all that was known is forgotten."""
 
     guest: Entity
@@ -129,7 +129,7 @@ class _Followed:
     `trials` are the ways that its target names, `reported` those to addresses that the guest itself has named.
     """
 
-    target: Target
+    target: AgentTarget
     trials: list[_Trial]
     reported: list[_Trial] = field(default_factory=list)
     state: AgentState = field(default_factory=AgentState)
@@ -151,7 +151,7 @@ class _RoundResult:
     """Whether a way was left out that answered last time, as it is not yet time to ask on it again."""
 
 
-class Collector:
+class AgentCollector:
     """Follows guests from `start` to `stop`."""
 
     def __init__(self, asking: Asking, log: logging.Logger, pass_on: PassOn | None = None) -> None:
@@ -163,7 +163,7 @@ class Collector:
         self._thread = threading.Thread(target=self._run, name="guestagent", daemon=True)
         self._callers = Callers("guestagent-call", _CALLS_AT_ONCE + _DOUBTFUL_CALLS_AT_ONCE)
         self._guests: dict[str, _Followed] = {}
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[str, AgentTarget] = {}
         self._maxima: Mapping[str, int] = {}
         self._known: AbstractSet[str] = frozenset()
         self._lanes: dict[tuple[bool, bool], asyncio.Semaphore] = {}
@@ -191,7 +191,7 @@ class Collector:
 
     # --- from other threads ------------------------------------------------------------------------------------------------------
 
-    def follow(self, targets: Sequence[Target]) -> None:
+    def follow(self, targets: Sequence[AgentTarget]) -> None:
         """Ask these guests from now on, and no others."""
         wanted = {target.guest.id: target for target in targets}
         if wanted != self._targets and not self._stopped:
@@ -236,7 +236,7 @@ class Collector:
                 self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.close()
 
-    def _follow(self, wanted: Mapping[str, Target]) -> None:
+    def _follow(self, wanted: Mapping[str, AgentTarget]) -> None:
         guests = {}
         for identity, target in wanted.items():
             before = self._guests.get(identity)
@@ -254,7 +254,7 @@ class Collector:
                 followed.task.cancel()
         self._guests = guests
 
-    def _trials(self, target: Target, before: Sequence[_Trial]) -> list[_Trial]:
+    def _trials(self, target: AgentTarget, before: Sequence[_Trial]) -> list[_Trial]:
         known = {trial.place: trial for trial in before}
         return [known.get(place) or _Trial(place, self._way(target.guest, place)) for place in target.places]
 

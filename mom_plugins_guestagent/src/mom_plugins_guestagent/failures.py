@@ -9,7 +9,7 @@ class NoAnswer(MomError):
     """There is no agent, or it did not answer in time: the way is tried again later, at growing intervals."""
 
 
-class Refused(MomError):
+class RefusedByAgent(MomError):
     """The agent answered that it will not, or cannot: this command is disabled, that file does not exist."""
 
 

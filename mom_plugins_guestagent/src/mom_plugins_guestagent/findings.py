@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from mom_core import Finding, Guest, Severity, printable
-from mom_plugins_guestagent.collector import AgentState, Target
+from mom_plugins_guestagent.collector import AgentState, AgentTarget
 
 _MOST_NAMES = 5
 """So many guests are named; a host may have hundreds."""
@@ -21,7 +21,7 @@ _FILES_CURE = (
 )
 
 
-def examined(guests: Sequence[Guest], targets: Sequence[Target], states: Mapping[str, AgentState]) -> Iterable[Finding]:
+def examined(guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState]) -> Iterable[Finding]:
     """Findings after each target was asked once."""
     named = {guest.id: guest for guest in guests}
     reachable = [named[target.guest.id] for target in targets if target.guest.id in named]

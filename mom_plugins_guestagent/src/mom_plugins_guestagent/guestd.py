@@ -171,7 +171,7 @@ class GuestFigures:
         return self._figures
 
 
-class Conversation:
+class LineConversation:
     """One side of a line conversation: bytes that came in, bytes to go out. Both are bounded."""
 
     def __init__(self, guest: GuestFigures) -> None:
@@ -233,9 +233,9 @@ class Daemon:
         self._channel = channel
         self._root = root
         self._selector = selectors.DefaultSelector()
-        self._clients: dict[socket.socket, tuple[Conversation, float]] = {}
+        self._clients: dict[socket.socket, tuple[LineConversation, float]] = {}
         self._port = -1
-        self._port_conversation = Conversation(guest)
+        self._port_conversation = LineConversation(guest)
         self._port_registered = False
         self._look_at_port = 0.0
         self._said = ""
@@ -300,7 +300,7 @@ class Daemon:
             client.close()
             return
         client.setblocking(False)
-        self._clients[client] = (Conversation(self._guest), time.monotonic())
+        self._clients[client] = (LineConversation(self._guest), time.monotonic())
         self._selector.register(client, selectors.EVENT_READ)
 
     def _serve_client(self, client: socket.socket, events: int) -> None:
@@ -372,7 +372,7 @@ class Daemon:
 
     def _hang_up(self) -> None:
         """The host has gone: what was meant for it is dropped. Waiting for the device would return at once now, again and again."""
-        self._port_conversation = Conversation(self._guest)
+        self._port_conversation = LineConversation(self._guest)
         if self._port_registered:
             self._selector.unregister(self._port)
             self._port_registered = False
@@ -393,7 +393,7 @@ class Daemon:
             sys.stderr.flush()
 
 
-def _events(conversation: Conversation) -> int:
+def _events(conversation: LineConversation) -> int:
     return (selectors.EVENT_READ if conversation.listens else 0) | (selectors.EVENT_WRITE if conversation.waiting else 0)
 
 

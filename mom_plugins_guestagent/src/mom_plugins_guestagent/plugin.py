@@ -32,7 +32,7 @@ from mom_plugins_guestagent.fields import FIELDS
 from mom_toolkit import AgentAccess
 
 if TYPE_CHECKING:
-    from mom_plugins_guestagent.collector import Collector, Target
+    from mom_plugins_guestagent.collector import AgentCollector, AgentTarget
     from mom_plugins_guestagent.ways import AgentAddress
 
 LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
@@ -110,7 +110,7 @@ class GuestAgentPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._collector: Collector | None = None
+        self._collector: AgentCollector | None = None
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class GuestAgentPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Start the thread that asks. No guest is asked before the first cycle has said which there are."""
-        from mom_plugins_guestagent.collector import Asking, Collector
+        from mom_plugins_guestagent.collector import AgentCollector, Asking
         from mom_plugins_guestagent.ways import VisitLimits
 
         settings = self._settings
@@ -136,7 +136,7 @@ class GuestAgentPlugin:
             VisitLimits(settings.timeout, settings.allow_exec, bool(settings.networks) and settings.guestd),
             tuple(ip_network(text) for text in settings.networks) if settings.guestd else (),
         )
-        self._collector = Collector(asking, self._context.log)
+        self._collector = AgentCollector(asking, self._context.log)
         self._collector.start()
 
     @hookimpl
@@ -201,16 +201,16 @@ class GuestAgentPlugin:
 
     # --- where to ask ------------------------------------------------------------------------------------------------------------
 
-    def _targets(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> list[Target]:
+    def _targets(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> list[AgentTarget]:
         """The guests that can be asked, and where."""
-        from mom_plugins_guestagent.collector import Target
+        from mom_plugins_guestagent.collector import AgentTarget
 
         channels: Mapping[str, Mapping[str, str]] = {}
         if isinstance(hypervisor, AgentAccess):
             channels = hypervisor.agent_channels([guest.entity for guest in guests])
             if self._collector is not None:
                 self._collector.pass_on = hypervisor.agent_command
-        targets = (Target(guest.entity, guest.incarnation, self._places(guest, channels.get(guest.id, {}))) for guest in guests)
+        targets = (AgentTarget(guest.entity, guest.incarnation, self._places(guest, channels.get(guest.id, {}))) for guest in guests)
         return [target for target in targets if target.places]
 
     def _guest_settings(self, guest: Guest) -> GuestSettings:

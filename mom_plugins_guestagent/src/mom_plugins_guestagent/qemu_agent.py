@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import NoReturn, Protocol, TypeAlias
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, Refused
+from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, RefusedByAgent
 from mom_plugins_guestagent.guestd import FILES, figures
 from mom_plugins_guestagent.wire import Wire
 
@@ -27,7 +27,7 @@ Command: TypeAlias = "tuple[str, Mapping[str, Json]]"
 PassOn: TypeAlias = "Callable[[Entity, str, float], str]"
 """`AgentAccess.agent_command`."""
 
-Call: TypeAlias = "Callable[[Callable[[], list[Json | Refused]]], asyncio.Future[list[Json | Refused]]]"
+Call: TypeAlias = "Callable[[Callable[[], list[Json | RefusedByAgent]]], asyncio.Future[list[Json | RefusedByAgent]]]"
 """Makes a call that blocks in a thread of its own."""
 
 MOST_ANSWER_BYTES = 1 << 20
@@ -62,10 +62,10 @@ LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
 """One command instead of the three that a file takes, where the agent knows it."""
 
 
-class Agent(Protocol):
+class QemuAgent(Protocol):
     """A qemu-guest-agent that can be asked."""
 
-    async def ask(self, *commands: Command) -> list[Json | Refused]:
+    async def ask(self, *commands: Command) -> list[Json | RefusedByAgent]:
         """The answer to each command. Raises `NoAnswer` and `Misbehaves`."""
         ...
 
@@ -88,12 +88,12 @@ class RawAgent:
         await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
         for _ in range(_MOST_STALE_LINES):
             _, sentinel, answer = (await self._wire.line()).rpartition(_SENTINEL)
-            with suppress(Refused, Misbehaves):  # not for us
+            with suppress(RefusedByAgent, Misbehaves):  # not for us
                 if sentinel and _returned(answer) == number:
                     return
         raise Misbehaves("it does not synchronise")
 
-    async def ask(self, *commands: Command) -> list[Json | Refused]:
+    async def ask(self, *commands: Command) -> list[Json | RefusedByAgent]:
         """All commands at once; the agent answers one after the other."""
         if self._wire.pending:
             raise Misbehaves("it answers what it was not asked")
@@ -124,11 +124,11 @@ class AgentBehindHypervisor:
         self._seconds = seconds
         self._end = end
 
-    async def ask(self, *commands: Command) -> list[Json | Refused]:
+    async def ask(self, *commands: Command) -> list[Json | RefusedByAgent]:
         """One command after the other, each a call to the hypervisor."""
         return await self._call(lambda: [self._ask(command) for command in commands])
 
-    def _ask(self, command: Command) -> Json | Refused:
+    def _ask(self, command: Command) -> Json | RefusedByAgent:
         """In a thread that may wait."""
         if time.monotonic() >= self._end:
             raise NoAnswer("it takes too long")
@@ -137,7 +137,7 @@ class AgentBehindHypervisor:
         except (GuestBusy, GuestGone, NotSupported, PermissionDenied) as error:
             raise NoAnswer(str(error)) from error
         except HypervisorError as error:  # the agent refused, or the hypervisor is away: then nothing else succeeds either
-            return Refused(str(error))
+            return RefusedByAgent(str(error))
         if len(answer) > MOST_ANSWER_BYTES:
             raise Misbehaves("it sends more than any answer can be")
         return _answer(answer.encode())
@@ -148,15 +148,15 @@ def _text(command: Command) -> str:
     return json.dumps({"execute": name, **({"arguments": arguments} if arguments else {})}) + "\n"
 
 
-def _answer(line: bytes) -> Json | Refused:
+def _answer(line: bytes) -> Json | RefusedByAgent:
     try:
         return _returned(line)
-    except Refused as refused:
+    except RefusedByAgent as refused:
         return refused
 
 
 def _returned(line: bytes) -> Json:
-    """What an answer returns. Raises `Refused` when it is an error, and `Misbehaves` when it is no answer."""
+    """What an answer returns. Raises `RefusedByAgent` when it is an error, and `Misbehaves` when it is no answer."""
     try:
         answer = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -165,7 +165,7 @@ def _returned(line: bytes) -> Json:
         value: Json = answer["return"]
         return value
     if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-        raise Refused(printable(str(answer["error"].get("desc", "an error without a description")), _LONGEST_TEXT))
+        raise RefusedByAgent(printable(str(answer["error"].get("desc", "an error without a description")), _LONGEST_TEXT))
     raise Misbehaves("its answer is neither a result nor an error")
 
 
@@ -192,10 +192,10 @@ class AgentVisits:
         self.addresses: tuple[str, ...] = ()
         """What the guest says its addresses are."""
 
-    async def facts(self, agent: Agent) -> dict[str, Value]:
+    async def facts(self, agent: QemuAgent) -> dict[str, Value]:
         """What changes rarely, and what the agent can. Raises `NoAnswer` and `Misbehaves`."""
         (info,) = await agent.ask(("guest-info", {}))
-        if isinstance(info, Refused):
+        if isinstance(info, RefusedByAgent):
             raise NoAnswer(f"the agent does not say what it can: {info.message}")
         self._learn(info)
         asked = [name for name in FACT_COMMANDS if self._can(name)]
@@ -209,7 +209,7 @@ class AgentVisits:
         found["guest_vcpus_online"] = _online(answers.get("guest-get-vcpus"))
         return {name: value for name, value in found.items() if value is not None}
 
-    async def figures(self, agent: Agent) -> Mapping[str, object]:
+    async def figures(self, agent: QemuAgent) -> Mapping[str, object]:
         """How memory is now; empty when the agent must not read files. Raises `NoAnswer` and `Misbehaves`."""
         if self._can(*FILE_COMMANDS):
             text = await self._files(agent)
@@ -239,7 +239,7 @@ class AgentVisits:
         readable = self._can(*FILE_COMMANDS) or (self._allow_exec and self._can(*EXEC_COMMANDS))
         self.disabled = () if readable else tuple(name for name in wanted if name not in self._able)
 
-    async def _files(self, agent: Agent) -> str:
+    async def _files(self, agent: QemuAgent) -> str:
         """The files one after the other; what cannot be opened is not tried again before the next facts."""
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
@@ -260,7 +260,7 @@ class AgentVisits:
         return "\n".join(_decoded(answer.get("buf-b64")) for answer in answers[::2] if isinstance(answer, Mapping))
 
 
-async def _printed(agent: Agent, paths: Sequence[str]) -> str:
+async def _printed(agent: QemuAgent, paths: Sequence[str]) -> str:
     """What `cat` prints in the guest: nothing of it comes from a shell."""
     (started,) = await agent.ask(("guest-exec", {"path": "/bin/cat", "arg": list(paths), "capture-output": True}))
     pid = started.get("pid") if isinstance(started, Mapping) else None
@@ -292,17 +292,17 @@ def _short(text: Json) -> str:
     return printable(text, _LONGEST_TEXT) if isinstance(text, str) else ""
 
 
-def _list(value: Json | Refused) -> Sequence[Json]:
+def _list(value: Json | RefusedByAgent) -> Sequence[Json]:
     return value[:_MOST_LIST] if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
-def _system(value: Json | Refused | None) -> dict[str, Value]:
+def _system(value: Json | RefusedByAgent | None) -> dict[str, Value]:
     if not isinstance(value, Mapping):
         return {}
     return {"guest_os": _short(value.get("pretty-name")) or None, "guest_kernel": _short(value.get("kernel-release")) or None}
 
 
-def _file_systems(value: Json | Refused | None) -> Value:
+def _file_systems(value: Json | RefusedByAgent | None) -> Value:
     """Mounted file systems; sizes in bytes, where the agent knows them."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
@@ -317,13 +317,13 @@ def _file_systems(value: Json | Refused | None) -> Value:
     return tuple(found)
 
 
-def _online(value: Json | Refused | None) -> int | None:
+def _online(value: Json | RefusedByAgent | None) -> int | None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return sum(1 for one in value if isinstance(one, Mapping) and one.get("online") is True)
 
 
-def _addresses(value: Json | Refused | None) -> tuple[str, ...]:
+def _addresses(value: Json | RefusedByAgent | None) -> tuple[str, ...]:
     found = []
     for interface in _list(value if value is not None else ()):
         for one in _list(interface.get("ip-addresses")) if isinstance(interface, Mapping) else ():

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_cli import Column, print_table
+from mom_cli import TableColumn, print_table
 from mom_core import HOST_ID, Unit, Value, as_number, brief, format_kib, print_prose, printable
 from mom_plugins_http.client import READ_SECONDS, ApiRefusedError, Client, UnixConnection
 from mom_plugins_http.routes import MOST_ITEMS
@@ -43,7 +43,7 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     known = {name for one in found for name in one["fields"]}
     columns = [name for name in (_OF_HOST if whose == HOST_ID else sorted(known)) if name in known]
     rows = [[_time(one["time"]), *(_amount(one["fields"].get(name), units.get(name, "")) for name in columns)] for one in found]
-    print_table(("time", *(Column(name, rank) for rank, name in enumerate(columns))), rows)
+    print_table(("time", *(TableColumn(name, rank) for rank, name in enumerate(columns))), rows)
     print_prose(f"from {client.path}")
 
 
@@ -60,7 +60,7 @@ def decisions_command(guest: str | None, as_json: bool, config_path: str | None)
 @common_options
 def outcomes_command(guest: str | None, as_json: bool, config_path: str | None) -> None:
     """Show what came of the decisions of the last cycle."""
-    headings = ("of", "control", "from", "to", "status", Column("by", 1), Column("error", prose=True))
+    headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
     _of_the_cycle("/v1/outcomes", guest, headings, _outcome, as_json=as_json, config_path=config_path)
 
 
@@ -68,7 +68,7 @@ Describe = Callable[[Mapping[str, Any], str], Sequence[str]]
 
 
 def _of_the_cycle(
-    path: str, guest: str | None, headings: Sequence[str | Column], describe: Describe, *, as_json: bool, config_path: str | None
+    path: str, guest: str | None, headings: Sequence[str | TableColumn], describe: Describe, *, as_json: bool, config_path: str | None
 ) -> None:
     client = Client.configured(config_path, READ_SECONDS)
     found = _all(client, path, "" if guest is None else f"guest={quote(guest, safe='')}")

@@ -51,7 +51,7 @@ class CycleSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class PastOutcome:
     """What came of a decision in a past cycle."""
 
     number: int
@@ -145,7 +145,7 @@ class Published:
         """They remember what explanations need of earlier cycles."""
         self._totals = Totals()
         self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
-        self._done: deque[Done] = deque(maxlen=KEPT_DONE)
+        self._done: deque[PastOutcome] = deque(maxlen=KEPT_DONE)
 
     def take(
         self,
@@ -159,13 +159,13 @@ class Published:
         self._totals.add(report)
         self._remember(report)
         done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
-        self._done.extend(Done(report.number, report.time, outcome) for outcome in done[:DONE_OF_A_CYCLE])
+        self._done.extend(PastOutcome(report.number, report.time, outcome) for outcome in done[:DONE_OF_A_CYCLE])
         self.explainers.use(declarations.explainers)
         self.explainers.take(report)
         together = self._samples[-1].together
         self.view = ReportView(report, declarations, self._totals.copy(), together, policies, promises, state or EngineState())
 
-    def done(self) -> Sequence[Done]:
+    def done(self) -> Sequence[PastOutcome]:
         """What was done in past cycles, the newest cycle first."""
         return list(self._done)[::-1]
 

@@ -61,7 +61,7 @@ def knob_of(control: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Knobs:
+class KsmKnobs:
     """KSM's knobs during one call: what stands there, and how it is changed.
 
     :param ksm: what reads and writes them

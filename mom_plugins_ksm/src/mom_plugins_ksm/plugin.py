@@ -27,7 +27,7 @@ from mom_core import (
     as_number,
     hookimpl,
 )
-from mom_plugins_ksm.control import CONTROLS, Knobs
+from mom_plugins_ksm.control import CONTROLS, KsmKnobs
 from mom_plugins_ksm.fields import FIELDS, POLICY_FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import knobs_finding, numa_findings, policy_findings, scanner_findings, yield_findings
 from mom_plugins_ksm.ksmd import CpuUsage
@@ -155,10 +155,10 @@ class KsmPlugin:
             return hypervisor
         return WrittenByAnother(self._sysfs, hypervisor) if isinstance(hypervisor, KsmWriter) else self._sysfs
 
-    def _knobs(self, hypervisor: Hypervisor | None) -> Knobs:
+    def _knobs(self, hypervisor: Hypervisor | None) -> KsmKnobs:
         # What memory a hypervisor with a KSM of its own has to unmerge into is its own concern.
         available_kib = (lambda: None) if _has_ksm(hypervisor) else self._sysfs.available_kib
-        return Knobs(self._ksm_of(hypervisor), self._page_size, available_kib)
+        return KsmKnobs(self._ksm_of(hypervisor), self._page_size, available_kib)
 
 
 def _has_ksm(hypervisor: object) -> bool:

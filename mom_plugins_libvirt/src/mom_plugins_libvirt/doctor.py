@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mom_core import Finding, Guest, HypervisorError, PermissionDenied, Severity, Value, format_duration, printable
 from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.domain_xml import Description
+from mom_plugins_libvirt.domain_xml import DomainDescription
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 _MOST_NAMES = 5
@@ -75,7 +75,7 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
         yield Finding(Severity.WARNING, "guest statistics", f"{_count(waiting)} without an answer: {_names(waiting)}", cure)
 
 
-def _could_have(hypervisor: LibvirtHypervisor, guests: Sequence[Guest], descriptions: Mapping[str, Description]) -> Iterable[Finding]:
+def _could_have(hypervisor: LibvirtHypervisor, guests: Sequence[Guest], descriptions: Mapping[str, DomainDescription]) -> Iterable[Finding]:
     """What guests with a balloon could have switched on, and what that would bring; nothing of it is wrong.
 
     docs/reporting.md has the measurements.

@@ -21,7 +21,7 @@ _LARGEST_KIB = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class DomainDescription:
     """What one guest's XML says.
 
     `balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
@@ -49,7 +49,7 @@ class Description:
         return self.resizable_kib - self.plugged_kib
 
 
-def described(xml: str) -> Description | None:
+def described(xml: str) -> DomainDescription | None:
     """What this domain XML says; None if it cannot be understood."""
     domain = parsed(xml)
     if domain is None:
@@ -57,7 +57,7 @@ def described(xml: str) -> Description | None:
     balloon = domain.find("devices/memballoon")
     model, stats = ("", None) if balloon is None else (balloon.get("model", ""), balloon.find("stats"))
     size, plugged = _virtio_mem(domain)
-    return Description(
+    return DomainDescription(
         "" if model == "none" else model,
         _seconds(stats.get("period") if stats is not None else None),
         why_pinned(domain),

@@ -18,9 +18,9 @@ from mom_guests import HostSide, convert, distrusted, possible_maximum, why_sile
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
-from mom_plugins_libvirt.domain_xml import Description, described
+from mom_plugins_libvirt.domain_xml import DomainDescription, described
 from mom_plugins_libvirt.events import EventBook
-from mom_plugins_libvirt.known_guest import KnownGuest
+from mom_plugins_libvirt.known_guest import KnownDomain
 from mom_plugins_libvirt.lifecycle import Lifecycle
 from mom_plugins_libvirt.qemu_process import pid_of
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
@@ -82,7 +82,7 @@ class LibvirtHypervisor(TunableGuests):
         self._monotonic = monotonic
         self._sampling = threading.Lock()
         self._lock = threading.Lock()
-        self._known: dict[str, KnownGuest] = {}
+        self._known: dict[str, KnownDomain] = {}
         self._opened = 0
         self._agents = AgentCommands(connection, log)
         self._lifecycle = Lifecycle(connection, log)
@@ -141,7 +141,7 @@ class LibvirtHypervisor(TunableGuests):
             seen = {} if self._host_side is None else self._host_side.fields(found)
             return {uuid: {**known.fields, **_period(known), **seen.get(uuid, {})} for uuid, known in found.items()}
 
-    def descriptions(self) -> Mapping[str, Description]:
+    def descriptions(self) -> Mapping[str, DomainDescription]:
         """What is known of the guests' balloon devices and statistics periods, by guest id, as of the last call of `guests`."""
         with self._lock:
             return {uuid: known.description for uuid, known in self._known.items() if known.description is not None}
@@ -171,14 +171,14 @@ class LibvirtHypervisor(TunableGuests):
             for uuid, name, number, record in records:
                 known = before.get(uuid)
                 if known is None or known.number != number:
-                    known = KnownGuest(uuid, name, number, monotonic)
+                    known = KnownDomain(uuid, name, number, monotonic)
                 known.describe |= missed_events or uuid in changed or monotonic >= known.describe_at
                 self._update(known, record, wall, monotonic)
                 self._known[uuid] = known
             if self._host_side is not None:
                 self._host_side.follow((known.uuid, known.name, known.number) for known in self._known.values())
 
-    def _update(self, known: KnownGuest, record: Record, wall: float, monotonic: float) -> None:
+    def _update(self, known: KnownDomain, record: Record, wall: float, monotonic: float) -> None:
         state, before, size = known.state, known.reading, known.fields.get("balloon_cur")
         known.state, known.reason = _whole(record, "state.state"), _whole(record, "state.reason")
         if state == PAUSED != known.state:
@@ -206,7 +206,7 @@ class LibvirtHypervisor(TunableGuests):
         if known.late is not None and known.late.done():
             known.late = None
 
-    def _stale_after(self, description: Description | None) -> float:
+    def _stale_after(self, description: DomainDescription | None) -> float:
         return stale_seconds(description.stats_period if description else 0, self._settings.stale_after)
 
     def _describe(self, end: float) -> None:
@@ -229,7 +229,7 @@ class LibvirtHypervisor(TunableGuests):
             with self._lock:
                 self._learn(known, description)
 
-    def _read_description(self, known: KnownGuest) -> Description | None:
+    def _read_description(self, known: KnownDomain) -> DomainDescription | None:
         def read(domain: Domain) -> str:
             known.job = self._job(domain)
             return domain.XMLDesc(0)
@@ -250,7 +250,7 @@ class LibvirtHypervisor(TunableGuests):
         except self._connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
             return ""
 
-    def _learn(self, known: KnownGuest, description: Description | None) -> None:
+    def _learn(self, known: KnownDomain, description: DomainDescription | None) -> None:
         """The lock is held."""
         had = known.description.stats_period if known.description else 0
         if description is not None and description.stats_period and not had:
@@ -262,7 +262,7 @@ class LibvirtHypervisor(TunableGuests):
             size = known.fields.get("balloon_cur")
             known.fields["balloon_max"] = possible_maximum(known.reading.maximum, description.unplugged_kib, size)
 
-    def _listed(self, known: KnownGuest) -> Guest:
+    def _listed(self, known: KnownDomain) -> Guest:
         uuid, name = known.uuid, known.name
         properties: dict[str, Value] = {"name": name, "uuid": uuid, "state": state_name(known.state)}
         if self._host_side is not None:
@@ -279,7 +279,7 @@ class LibvirtHypervisor(TunableGuests):
             incarnation=f"{known.number}{self._boot}",
         )
 
-    def _blocked(self, known: KnownGuest) -> dict[str, str]:
+    def _blocked(self, known: KnownDomain) -> dict[str, str]:
         reason = self._nothing_can_be_done(known)
         if reason:
             return {ALL_CONTROLS: reason}
@@ -292,13 +292,13 @@ class LibvirtHypervisor(TunableGuests):
         silence = self._silence(known)
         return {BALLOON_CONTROL: silence} if silence else {}
 
-    def _silence(self, known: KnownGuest) -> str:
+    def _silence(self, known: KnownDomain) -> str:
         """How the guest's statistics have failed to come for long; empty when they come, or need not."""
         if known.reading is None or known.fresh or not _reports(known) or why_left_alone(known.state, known.reason):
             return ""
         return why_silent(known.reading, known.since, self._monotonic(), self._stale_after(known.description))
 
-    def _nothing_can_be_done(self, known: KnownGuest) -> str:
+    def _nothing_can_be_done(self, known: KnownDomain) -> str:
         if self._connection.settings.readonly:
             return "the connection to libvirt is read-only"
         if known.late is not None:
@@ -354,7 +354,7 @@ class LibvirtHypervisor(TunableGuests):
         known.describe = True
         self._change(known, f"setting the statistics period of {guest}", lambda domain: domain.setMemoryStatsPeriod(seconds, live))
 
-    def _describe_now(self, known: KnownGuest) -> None:
+    def _describe_now(self, known: KnownDomain) -> None:
         description = self._read_description(known)
         with self._lock:
             self._learn(known, description)
@@ -362,7 +362,7 @@ class LibvirtHypervisor(TunableGuests):
     def _cgroup_folder(self) -> Path | None:
         return self._settings.cgroups if is_local(self.uri) else None
 
-    def _ready(self, guest: Entity) -> KnownGuest:
+    def _ready(self, guest: Entity) -> KnownDomain:
         self._writable()
         self._sample_first()
         with self._lock:
@@ -378,7 +378,7 @@ class LibvirtHypervisor(TunableGuests):
         if not self._opened:
             self.guests()
 
-    def _change(self, known: KnownGuest, doing: str, function: Callable[[Domain], T]) -> T:
+    def _change(self, known: KnownDomain, doing: str, function: Callable[[Domain], T]) -> T:
         """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest."""
 
         def unless_busy(domain: Domain) -> T:
@@ -389,7 +389,7 @@ class LibvirtHypervisor(TunableGuests):
 
         return self._ask(known, doing, unless_busy)
 
-    def _ask(self, known: KnownGuest, doing: str, function: Callable[[Domain], T]) -> T:
+    def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T]) -> T:
         def late(call: Future[Any]) -> None:
             with self._lock:
                 known.late = call
@@ -463,22 +463,22 @@ class LibvirtHypervisor(TunableGuests):
         return self._events.subscribe(callback)
 
 
-def _reports(known: KnownGuest) -> bool:
+def _reports(known: KnownDomain) -> bool:
     """Whether the guest's statistics ought to come."""
     return known.description is not None and bool(known.description.balloon) and known.description.stats_period > 0
 
 
-def _is_smaller(known: KnownGuest) -> bool:
+def _is_smaller(known: KnownDomain) -> bool:
     """Whether there is something to be given back to the guest."""
     size, maximum = known.fields.get("balloon_cur"), known.fields.get("balloon_max")
     return isinstance(size, int) and isinstance(maximum, int) and size < maximum
 
 
-def _without_cpus(known: KnownGuest) -> str:
+def _without_cpus(known: KnownDomain) -> str:
     return "none of the guest's CPUs is online" if known.fields.get("vcpu_count") == 0 else ""
 
 
-def _period(known: KnownGuest) -> dict[str, Value]:
+def _period(known: KnownDomain) -> dict[str, Value]:
     return {PERIOD_CONTROL: known.description.stats_period} if known.description and known.description.balloon else {}
 
 

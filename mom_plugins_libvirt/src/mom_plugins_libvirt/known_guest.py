@@ -9,12 +9,12 @@ from typing import Any
 
 from mom_core import Value
 from mom_guests import Reading
-from mom_plugins_libvirt.domain_xml import Description
+from mom_plugins_libvirt.domain_xml import DomainDescription
 from mom_toolkit import CpuTune
 
 
 @dataclass(slots=True)
-class KnownGuest:
+class KnownDomain:
     """What is known of one guest since it was started. Belongs to the hypervisor's lock."""
 
     uuid: str
@@ -27,7 +27,7 @@ class KnownGuest:
     reason: int = 0
     job: str = ""
     """What libvirt is doing with the guest that allows no change; empty for nothing."""
-    description: Description | None = None
+    description: DomainDescription | None = None
     describe: bool = True
     """Whether the description must be read (again); whatever changes something sets it."""
     describe_at: float = float("inf")

@@ -23,7 +23,7 @@ from mom_toolkit import CpuTune, DiskTune, NetTune, NodeTune
 
 if TYPE_CHECKING:
     from mom_plugins_libvirt.connection import Connection
-    from mom_plugins_libvirt.known_guest import KnownGuest
+    from mom_plugins_libvirt.known_guest import KnownDomain
 
 T = TypeVar("T")
 
@@ -53,27 +53,27 @@ class TunableGuests(ABC):
     _connection: Connection
     _lock: threading.Lock
     _monotonic: Callable[[], float]
-    _known: dict[str, KnownGuest]
+    _known: dict[str, KnownDomain]
     _untunable: str = ""
     """Why CPU time cannot be limited on this host; empty if it can, or it was not looked for."""
     _untunable_since: float = 0.0
 
     @abstractmethod
-    def _ready(self, guest: Entity) -> KnownGuest: ...
+    def _ready(self, guest: Entity) -> KnownDomain: ...
 
     @abstractmethod
     def _sample_first(self) -> None: ...
 
     @abstractmethod
-    def _ask(self, known: KnownGuest, doing: str, function: Callable[[Domain], T]) -> T: ...
+    def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T]) -> T: ...
 
     @abstractmethod
-    def _change(self, known: KnownGuest, doing: str, function: Callable[[Domain], T]) -> T: ...
+    def _change(self, known: KnownDomain, doing: str, function: Callable[[Domain], T]) -> T: ...
 
     @abstractmethod
-    def _describe_now(self, known: KnownGuest) -> None: ...
+    def _describe_now(self, known: KnownDomain) -> None: ...
 
-    def _look_again(self, known: KnownGuest) -> None:
+    def _look_again(self, known: KnownDomain) -> None:
         """What was set stands, whether or not it can be read back now: if not, the next cycle reads it."""
         with suppress(HypervisorError):
             self._describe_now(known)
@@ -82,7 +82,7 @@ class TunableGuests(ABC):
         """The controls that cannot be had on this host, with the reason."""
         return dict.fromkeys(CPU_CONTROLS, self._untunable) if self._untunable else {}
 
-    def _found(self, guests: Sequence[Entity]) -> list[tuple[KnownGuest, Tuning]]:
+    def _found(self, guests: Sequence[Entity]) -> list[tuple[KnownDomain, Tuning]]:
         """Those of these guests that are known, with what their descriptions say."""
         self._sample_first()
         with self._lock:
@@ -102,7 +102,7 @@ class TunableGuests(ABC):
             found[known.uuid] = CpuTune(user_limit_percent=tuning.user_limit_percent) if tune is None else tune
         return found
 
-    def _read_cpu_tune(self, known: KnownGuest, tuning: Tuning) -> CpuTune | None:
+    def _read_cpu_tune(self, known: KnownDomain, tuning: Tuning) -> CpuTune | None:
         """None: not now, but perhaps the next time."""
         now = self._monotonic()
         if self._untunable and now - self._untunable_since < _ASK_AGAIN_SECONDS:
@@ -217,7 +217,7 @@ class TunableGuests(ABC):
                 found[known.uuid] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
         return found
 
-    def _read_pins(self, known: KnownGuest) -> Sequence[Sequence[bool]] | None:
+    def _read_pins(self, known: KnownDomain) -> Sequence[Sequence[bool]] | None:
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         try:
             known.pins = pins = self._ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))

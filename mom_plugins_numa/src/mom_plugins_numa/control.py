@@ -50,7 +50,7 @@ CONTROLS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Knobs:
+class BalancingKnobs:
     """What is set, and on what.
 
     :param pids: the process ids of the guests that are processes of this host, by guest id

@@ -7,8 +7,8 @@ from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
 from mom_core import FieldSpec, Scope, Unit, Value
-from mom_plugins_numa.lookout import Look
-from mom_plugins_numa.moves import Move, Stage
+from mom_plugins_numa.lookout import MemoryLook
+from mom_plugins_numa.moves import PageMove, Stage
 from mom_plugins_numa.nodes import COUNTERS, MIGRATIONS
 from mom_plugins_numa.numbers import format_list, parse_list, remote_share
 from mom_toolkit import NodeTune
@@ -122,7 +122,7 @@ FIELDS = (
 )
 
 
-def look_fields(look: Look, nodes_of: Mapping[int, int]) -> dict[str, Value]:
+def look_fields(look: MemoryLook, nodes_of: Mapping[int, int]) -> dict[str, Value]:
     """What a look found, without its age."""
     fields: dict[str, Value] = {}
     if look.vcpus:
@@ -149,7 +149,7 @@ def look_fields(look: Look, nodes_of: Mapping[int, int]) -> dict[str, Value]:
     return fields
 
 
-def move_fields(move: Move | None) -> dict[str, Value]:
+def move_fields(move: PageMove | None) -> dict[str, Value]:
     """How far moving a guest is."""
     if move is None:
         return {MOVE_TO: NOWHERE}

@@ -25,7 +25,7 @@ _LEAST_CPU_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class MemoryLook:
     """What was found. `at` in monotonic seconds; memory in KiB by node; `cpus`: the share of CPU time by node; `usage` in percent of a CPU.
 
     `seconds` is the CPU time that the look took; `error` says why it found nothing of the memory.
@@ -41,7 +41,7 @@ class Look:
     error: str = ""
 
 
-def look_at(process: Process, nodes_of: Mapping[int, int], before: Look | None, now: float) -> Look | None:
+def look_at(process: Process, nodes_of: Mapping[int, int], before: MemoryLook | None, now: float) -> MemoryLook | None:
     """Look at one process; None when it is not there.
 
     :param nodes_of: on which node each CPU is
@@ -59,11 +59,11 @@ def look_at(process: Process, nodes_of: Mapping[int, int], before: Look | None, 
         memory, error = memory_by_node(process.areas()), ""
     except OSError as problem:
         memory, error = {}, problem.strerror or str(problem)
-    return Look(now, started, memory, vcpus, cpus, usage, time.thread_time() - began, error)
+    return MemoryLook(now, started, memory, vcpus, cpus, usage, time.thread_time() - began, error)
 
 
 def _cpu_time(
-    vcpus: tuple[Vcpu, ...], nodes_of: Mapping[int, int], before: Look | None, now: float
+    vcpus: tuple[Vcpu, ...], nodes_of: Mapping[int, int], before: MemoryLook | None, now: float
 ) -> tuple[dict[int, float], float | None]:
     """Where CPU time is spent, and how much of it since the last look."""
     earlier = {vcpu.number: vcpu.seconds for vcpu in before.vcpus} if before is not None else {}
@@ -101,14 +101,14 @@ class Lookout:
         self._nodes_of = nodes_of
         self._changed = threading.Condition()
         self._pids: Mapping[str, int] = {}
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[str, MemoryLook] = {}
         self._tried: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._ended = False
         self.spent = 0.0
         """Seconds of CPU time that looking has taken."""
 
-    def follow(self, pids: Mapping[str, int]) -> Mapping[str, Look]:
+    def follow(self, pids: Mapping[str, int]) -> Mapping[str, MemoryLook]:
         """These are the guests now, with their process ids; returns what was found of them last. Begins to look when there are any."""
         with self._changed:
             if pids != self._pids:
@@ -147,7 +147,7 @@ class Lookout:
                 if not self._ended:
                     self._changed.wait_for(lambda: self._ended, took * self._rest_for_each_second)
 
-    def _next(self) -> tuple[str, int, Look | None] | None:
+    def _next(self) -> tuple[str, int, MemoryLook | None] | None:
         """The guest whose turn it is, when it has come; None at the end."""
         with self._changed:
             while not self._ended:

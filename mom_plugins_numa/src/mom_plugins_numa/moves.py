@@ -37,7 +37,7 @@ class Stage(StrEnum):
 
 
 @dataclass(slots=True)
-class Move:
+class PageMove:
     """A guest that is to be moved. `left_kib` is what is still to be looked at; `kept_pages` could not be moved."""
 
     pid: int
@@ -64,11 +64,11 @@ class Mover:
         self._rate = rate
         self._room = room
         self._changed = threading.Condition()
-        self._moves: dict[str, Move] = {}
+        self._moves: dict[str, PageMove] = {}
         self._thread: threading.Thread | None = None
         self._ended = False
 
-    def moves(self) -> dict[str, Move]:
+    def moves(self) -> dict[str, PageMove]:
         """All moves that were asked for and not taken back, by guest id."""
         with self._changed:
             return dict(self._moves)
@@ -82,7 +82,7 @@ class Mover:
             before = self._moves.pop(guest, None)
             if before is not None:
                 before.cancelled.set()
-            self._moves[guest] = Move(pid, started, node)
+            self._moves[guest] = PageMove(pid, started, node)
             self._changed.notify()
             if self._thread is None and not self._ended:
                 self._thread = threading.Thread(target=self._run, name="mom-numa-mover", daemon=True)
@@ -123,7 +123,7 @@ class Mover:
             if move.stage is Stage.MOVING:
                 move.stage = Stage.DONE
 
-    def _next(self) -> Move | None:
+    def _next(self) -> PageMove | None:
         with self._changed:
             while not self._ended:
                 waiting = next((move for move in self._moves.values() if move.stage is Stage.WAITING), None)
@@ -133,10 +133,10 @@ class Mover:
         return None
 
     @staticmethod
-    def _stop(move: Move, reason: str) -> None:
+    def _stop(move: PageMove, reason: str) -> None:
         move.stage, move.reason = Stage.STOPPED, reason
 
-    def _perform(self, move: Move) -> None:
+    def _perform(self, move: PageMove) -> None:
         process = Process(self._proc / str(move.pid))
         ends = process.ends()
         areas = [area for area in process.areas() if area.elsewhere_kib(move.node) and area.start in ends]
@@ -158,7 +158,7 @@ class Mover:
                 move.left_kib = max(0, move.left_kib - len(batch) * area.page_kib)
                 move.cancelled.wait(_REST * took)
 
-    def _move(self, move: Move, area: Area, addresses: list[int]) -> bool:
+    def _move(self, move: PageMove, area: Area, addresses: list[int]) -> bool:
         """Move these pages, step by step; whether to go on."""
         step = max(1, STEP_KIB // area.page_kib)
         for first in range(0, len(addresses), step):

@@ -38,7 +38,7 @@ its caches again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class NodeRoom:
     """A node: KiB in total and `available` without swapping, its CPUs, and how many of them guests keep `busy` (a sum, such as 2.5)."""
 
     node: int
@@ -117,7 +117,7 @@ def reserve_of(total_kib: float, rules: Rules) -> float:
     return rules.reserve_kib if rules.reserve_kib is not None else max(0.05 * total_kib, 512 * 1024.0)
 
 
-def waiting(place: MovableGuest, rooms: Mapping[int, Room], cpus: Mapping[int, float], memory: Mapping[int, float]) -> float:
+def waiting(place: MovableGuest, rooms: Mapping[int, NodeRoom], cpus: Mapping[int, float], memory: Mapping[int, float]) -> float:
     """CPUs' worth of time that the guest loses because accesses take longer than near ones."""
     spent, held = shares(cpus), shares(memory)
     far = sum(
@@ -129,7 +129,7 @@ def waiting(place: MovableGuest, rooms: Mapping[int, Room], cpus: Mapping[int, f
     return place.busy * ACCESSES * NEAR_SECONDS * OVERLAP * far
 
 
-def fits(place: MovableGuest, room: Room, rules: Rules) -> str:
+def fits(place: MovableGuest, room: NodeRoom, rules: Rules) -> str:
     """Why the guest does not fit on that node; empty when it does."""
     if room.node not in place.nodes:
         return "its memory may not come from there"
@@ -144,7 +144,7 @@ def fits(place: MovableGuest, room: Room, rules: Rules) -> str:
     return ""
 
 
-def weigh(place: MovableGuest, room: Room, rooms: Mapping[int, Room], rules: Rules) -> GuestMove | None:
+def weigh(place: MovableGuest, room: NodeRoom, rooms: Mapping[int, NodeRoom], rules: Rules) -> GuestMove | None:
     """The move of this guest to that node; None when it does not fit or is not worth it."""
     if fits(place, room, rules):
         return None
@@ -157,7 +157,7 @@ def weigh(place: MovableGuest, room: Room, rooms: Mapping[int, Room], rules: Rul
     return GuestMove(place.guest, room.node, gain, cost, moves)
 
 
-def steps(places: Iterable[MovableGuest], rooms: Sequence[Room], rules: Rules) -> list[GuestMove]:
+def steps(places: Iterable[MovableGuest], rooms: Sequence[NodeRoom], rules: Rules) -> list[GuestMove]:
     """For each guest that should be moved the best move, those first that gain most in the time for which loads are expected to last, less
     what they cost. Only one of them can be made: the others were weighed with the room that there is before it."""
     by_node = {room.node: room for room in rooms}

@@ -18,7 +18,7 @@ from mom_core import Decision, Guest, Snapshot, Source, StateError, StateFile, V
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS
 from mom_plugins_numa.moves import Stage
 from mom_plugins_numa.numbers import by_node, parse_list
-from mom_plugins_numa.placement import GuestMove, MovableGuest, Room, Rules, reserve_of, steps
+from mom_plugins_numa.placement import GuestMove, MovableGuest, NodeRoom, Rules, reserve_of, steps
 
 AGREE_SECONDS = 120.0
 """How long the same move must be worth it before it is made: two looks at each guest with the usual settings."""
@@ -122,7 +122,7 @@ class Placing:
 
     # --- homes -----------------------------------------------------------------------------------------------------------------
 
-    def _follow(self, identity: str, guest: Guest | None, rooms: Mapping[int, Room], now: float) -> None:
+    def _follow(self, identity: str, guest: Guest | None, rooms: Mapping[int, NodeRoom], now: float) -> None:
         """See what has become of a guest that was put on a node."""
         home = self._homes[identity]
         room = rooms.get(home.node)
@@ -166,7 +166,7 @@ class Placing:
         """Whether a guest is on its way, whatever plugin sent it."""
         return any(home.moving for home in self._homes.values()) or any(being_moved(guest) for guest in snapshot.guests.values())
 
-    def _of(self, guest: Guest, home: Home, rooms: Mapping[int, Room]) -> Iterable[Decision]:
+    def _of(self, guest: Guest, home: Home, rooms: Mapping[int, NodeRoom]) -> Iterable[Decision]:
         room = rooms.get(home.node)
         reason = home.leaving or f"its memory and CPUs belong on node {home.node}"
         if home.leaving:
@@ -188,7 +188,7 @@ class Placing:
 
     # --- moves -----------------------------------------------------------------------------------------------------------------
 
-    def _relieve(self, snapshot: Snapshot, rooms: Mapping[int, Room], now: float) -> None:
+    def _relieve(self, snapshot: Snapshot, rooms: Mapping[int, NodeRoom], now: float) -> None:
         """Let a guest go whose node has less left than half of what a move must leave: the one that was put there last."""
         for room in rooms.values():
             if room.available >= reserve_of(room.total, self._rules) / 2:
@@ -202,7 +202,7 @@ class Placing:
                 self._quiet_until = now + GAP_SECONDS
                 return
 
-    def _consider(self, snapshot: Snapshot, rooms: Mapping[int, Room], now: float) -> None:
+    def _consider(self, snapshot: Snapshot, rooms: Mapping[int, NodeRoom], now: float) -> None:
         """Look for a move that is worth it, and begin it when it has been the best one for long enough."""
         if now < self._quiet_until or not rooms:
             return
@@ -258,7 +258,7 @@ def cpus_of(item: Mapping[str, Value]) -> frozenset[int]:
     return parse_list(str(item.get("cpus", ""))) or frozenset()
 
 
-def rooms_of(snapshot: Snapshot) -> dict[int, Room]:
+def rooms_of(snapshot: Snapshot) -> dict[int, NodeRoom]:
     """The nodes with memory; empty when something about them is unknown, or a guest could keep any number of CPUs busy."""
     busy = _busy_by_node(snapshot)
     if busy is None:
@@ -266,14 +266,14 @@ def rooms_of(snapshot: Snapshot) -> dict[int, Room]:
     listed = snapshot.host.items("numa_nodes") or ()
     numbers = [as_whole(item.get("node")) for item in listed]
     anywhere = busy.get(NOWHERE, 0.0)
-    rooms: dict[int, Room] = {}
+    rooms: dict[int, NodeRoom] = {}
     for item, node in zip(listed, numbers, strict=True):
         total, available = as_number(item.get("total")), as_number(item.get("available"))
         if node is None or total is None or available is None:
             return {}
         if total <= 0:
             continue
-        rooms[node] = Room(node, total, available, cpus_of(item), busy.get(node, 0.0) + anywhere, _distances(item, numbers))
+        rooms[node] = NodeRoom(node, total, available, cpus_of(item), busy.get(node, 0.0) + anywhere, _distances(item, numbers))
     return rooms
 
 

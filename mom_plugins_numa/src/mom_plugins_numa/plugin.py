@@ -30,10 +30,10 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_numa.control import CONTROLS, Knobs
+from mom_plugins_numa.control import CONTROLS, BalancingKnobs
 from mom_plugins_numa.fields import BALANCING, FIELDS, NODESET, PINS, look_fields, move_fields, nodeset_text, pins_text
 from mom_plugins_numa.findings import findings
-from mom_plugins_numa.lookout import Look, Lookout
+from mom_plugins_numa.lookout import Lookout, MemoryLook
 from mom_plugins_numa.moves import Mover
 from mom_plugins_numa.nodes import MIGRATIONS as MIGRATION_FIELDS
 from mom_plugins_numa.nodes import (
@@ -75,7 +75,7 @@ class NumaPlugin:
         self._unmovable = "it was not set up"
         self._pids: dict[str, int] = {}
         self._unreadable: Mapping[str, str] = {}
-        self._seen: dict[str, tuple[Look, Mapping[str, Value]]] = {}
+        self._seen: dict[str, tuple[MemoryLook, Mapping[str, Value]]] = {}
         """By guest id: the last look, and the fields that were made of it. Looks are a minute apart, cycles some seconds."""
         file = context.state_file("homes.json", "the file of guests' nodes", FORM, loss="guests stay pinned until mom ends")
         self._placing = Placing(context.name, self._rules, self._may_be_placed, file, enabled=settings.placement)
@@ -232,8 +232,8 @@ class NumaPlugin:
         self._nodes = read_nodes(self._context.root)
         self._nodes_of = cpus_to_nodes(self._nodes)
 
-    def _knobs(self, hypervisor: Hypervisor) -> Knobs:
-        return Knobs(self._context.root, hypervisor, self._pids, self._mover, self._unmovable)
+    def _knobs(self, hypervisor: Hypervisor) -> BalancingKnobs:
+        return BalancingKnobs(self._context.root, hypervisor, self._pids, self._mover, self._unmovable)
 
     def _room(self, number: int) -> int | None:
         """KiB that a node can still take, read now: a move must see what it does."""

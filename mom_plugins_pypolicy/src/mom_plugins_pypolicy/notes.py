@@ -14,7 +14,7 @@ _Scalar = bool | Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | Annotated[fl
 Notes = Annotated[dict[_Text, _Scalar | Annotated[list[_Scalar], Field(max_length=1000)]], Field(max_length=1000)]
 
 
-class KeptNotes(NamedTuple):
+class EntityNotes(NamedTuple):
     """The notes on one entity: on which incarnation of it, and for how many evaluations it has not been there."""
 
     notes: Notes
@@ -25,16 +25,16 @@ class KeptNotes(NamedTuple):
 CAN_BE_KEPT: Final = TypeAdapter(Notes)
 
 
-class NoteStore:
+class PythonNoteStore:
     """The notes of all policies in Python, in memory and in a file of state: what is wrong with that, mom says.
 
     Those on a guest that is not there are kept for 60 evaluations, five minutes at 5 s: the hypervisor may be restarted.
     """
 
     def __init__(self, context: PluginContext) -> None:
-        form, loss = TypeAdapter(dict[str, KeptNotes]), "the policies in Python began without notes"
+        form, loss = TypeAdapter(dict[str, EntityNotes]), "the policies in Python began without notes"
         self._file = context.state_file("notes.json", "the file of notes of policies in Python", form, mode=0o600, loss=loss)
-        self._kept, self._there = dict[str, KeptNotes](), dict[str, str]()
+        self._kept, self._there = dict[str, EntityNotes](), dict[str, str]()
 
     def load(self) -> None:
         """Read what is on disk."""
@@ -50,7 +50,7 @@ class NoteStore:
         before = {one: kept[:2] for one, kept in self._kept.items()}
         away = {one: kept for one, kept in self._kept.items() if one not in self._there and kept.absent < 60}
         self._kept = {one: kept._replace(absent=kept.absent + 1) for one, kept in away.items()}
-        self._kept |= {one: KeptNotes(noted, self._there[one]) for one, noted in notes.items() if noted}
+        self._kept |= {one: EntityNotes(noted, self._there[one]) for one, noted in notes.items() if noted}
         if self._file.write_error or before != {one: kept[:2] for one, kept in self._kept.items()}:
             with suppress(StateError):  # tried again in the next cycle
                 self._file.write(self._kept)

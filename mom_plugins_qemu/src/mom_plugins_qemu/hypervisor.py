@@ -41,7 +41,7 @@ from mom_plugins_qemu.disks import Disk, disks_of, throttling
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
 from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
-from mom_plugins_qemu.proxmox import Definition, Definitions
+from mom_plugins_qemu.proxmox import Definitions, GuestDefinition
 from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.way import ByVirtioMem, by_virtio_mem
@@ -103,7 +103,7 @@ class KnownGuest:
     fields: dict[str, Value] = field(default_factory=dict)
     number: str = ""
     """Its VMID, where it is Proxmox VE's."""
-    definition: Definition | None = None
+    definition: GuestDefinition | None = None
     defined: Defined | None = None
     """What the operator has defined."""
     failure: str = ""

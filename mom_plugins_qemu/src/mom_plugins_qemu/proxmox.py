@@ -36,7 +36,7 @@ _DAEMON: Final = "pvestatd"
 _DAEMON_FILE: Final = "run/pvestatd.pid"
 
 
-class Definition(NamedTuple):
+class GuestDefinition(NamedTuple):
     """A guest's definition. `memory_mib` is None where it is not written, `balloon_mib` too: then its least memory is all of it.
 
     `balloon_mib` is 0 for a guest without a balloon device; `shares` is 0 for one that pvestatd leaves alone.
@@ -101,7 +101,7 @@ def options_in(text: str) -> Options:
     return Options(found, odd)
 
 
-def parsed(text: str) -> Definition | None:
+def parsed(text: str) -> GuestDefinition | None:
     """The definition in a file; None for what cannot be one."""
     found = {name: option.text for name, option in options_in(text).by_name.items()}
     memory = current_mib(found["memory"]) if "memory" in found else None
@@ -110,7 +110,7 @@ def parsed(text: str) -> Definition | None:
     if ("memory" in found and memory is None) or ("balloon" in found and balloon is None) or shares is None:
         return None  # what is not understood is no promise of anything less
     tags = tuple(tag for tag in re.split(r"[;,\s]+", found.get("tags", ""))[:100] if tag)
-    return Definition(found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags)
+    return GuestDefinition(found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags)
 
 
 def current_mib(text: str) -> int | None:
@@ -135,7 +135,7 @@ class Definitions:
         self._sockets = str(root / SOCKETS.lstrip("/")) + "/"
         self._daemon = root / _DAEMON_FILE
         self._folder = root / str(folder).lstrip("/")
-        self._known: dict[str, tuple[tuple[int, int, int], Definition | None]] = {}
+        self._known: dict[str, tuple[tuple[int, int, int], GuestDefinition | None]] = {}
 
     def number(self, monitor: str) -> str:
         """The VMID of the guest behind a monitor; empty where it is none of Proxmox VE's."""
@@ -147,7 +147,7 @@ class Definitions:
         """Where a guest's definition is."""
         return self._folder / f"{number}.conf"
 
-    def of(self, number: str) -> Definition | None:
+    def of(self, number: str) -> GuestDefinition | None:
         """A guest's definition as it stands now; None where it cannot be read or understood, or is another user's."""
         path = self.file(number)
         try:

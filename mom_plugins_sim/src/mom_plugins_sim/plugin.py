@@ -24,7 +24,7 @@ from mom_core import (
 )
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import Plan, Scene
+from mom_plugins_sim.scene import Scene, ScenePlan
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.workload import HostLoad
 from mom_plugins_sim.world import World
@@ -196,9 +196,9 @@ def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
     return scene_of(read_scenario(path), path.parent, settings.seed)
 
 
-def plan_of(settings: SimPlugin.Settings) -> Plan:
+def plan_of(settings: SimPlugin.Settings) -> ScenePlan:
     """The world that these settings describe."""
-    return Plan(
+    return ScenePlan(
         guests=settings.guests,
         host_memory=settings.host_memory // 1024,
         seed=1 if settings.seed is None else settings.seed,

@@ -60,7 +60,7 @@ class FaultKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SceneFault:
     """Something that goes wrong from `begins` on, for `lasts` seconds; with the guests of these ids, where it is a matter of guests."""
 
     kind: FaultKind
@@ -82,7 +82,7 @@ class Scene:
     seed: int = 1
     host_swap: float = 0.0
     load: HostLoads = field(default_factory=HostLoads)
-    faults: Sequence[Fault] = ()
+    faults: Sequence[SceneFault] = ()
     base: float | None = None
     """What the host's own system holds, in KiB; None: what is usual for one of this size."""
     nodes: int = 1
@@ -90,7 +90,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ScenePlan:
     """A mixture of the usual kinds: sizes in KiB, shares as ratios, times in seconds. The same plan gives the same scene.
 
     `sold` is the guests' memory together, as a multiple of the host's. `silent` and `rigid` are the shares of guests that send no

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_core import HypervisorError, MomError, NotSupported, StateError, StateFile
-from mom_plugins_sim.scene import GuestScene, Plan, Scene
+from mom_plugins_sim.scene import GuestScene, Scene, ScenePlan
 from mom_plugins_sim.workload import HostLoad
 from mom_toolkit import Destination
 
@@ -41,11 +41,11 @@ class Shelf:
     def __init__(self, folder: Path, host: str) -> None:
         self._folder = folder
         self._own = folder / host
-        self._drawn: dict[Plan, Mapping[str, GuestScene]] = {}
+        self._drawn: dict[ScenePlan, Mapping[str, GuestScene]] = {}
         self._changed = -1
         self.host = host
 
-    def stocked(self, plan: Plan) -> Scene:
+    def stocked(self, plan: ScenePlan) -> Scene:
         """The scene of this plan with the guests that are here now; the first time, those of the plan. Raises `MomError`."""
         scene = plan.scene()
         origin = {name: value for name, value in asdict(plan).items() if name != "load"}
@@ -95,7 +95,7 @@ class Shelf:
     def _names(self) -> Sequence[str]:
         return sorted(path.stem for path in self._own.glob("*.json"))
 
-    def _file(self, identity: str) -> StateFile[Plan]:
+    def _file(self, identity: str) -> StateFile[ScenePlan]:
         return StateFile(self._own / f"{identity}.json", "the file of a guest on the shelf", _plan)
 
     def _read(self, identity: str) -> GuestScene:
@@ -112,9 +112,9 @@ class Shelf:
             raise StateError(f"the plan in {file.path} has no such guest", hint="give the file its name back") from None
 
 
-def _plan(content: Any) -> Plan:
+def _plan(content: Any) -> ScenePlan:
     """A plan as its file has it, without the host's own load, in which guests have no part. Raises `TypeError`, `ValueError`."""
-    plan = Plan(**{**content, "load": NO_LOAD})
+    plan = ScenePlan(**{**content, "load": NO_LOAD})
     if not all(type(value) in {int, float} for name, value in content.items()) or not 0 <= plan.guests <= MOST_GUESTS:
         raise ValueError("it is no plan")
     return plan

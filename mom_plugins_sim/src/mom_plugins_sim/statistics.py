@@ -24,7 +24,7 @@ grows."""
 
 
 @dataclass(slots=True)
-class Statistics:
+class SentStatistics:
     """The statistics of one guest: sent every `period` seconds, next at `due`. `silent`: its driver sends none.
 
     `told` are the memory fields as they were sent last, at `at`, with places for what the host sees besides; None before the first time.

@@ -12,8 +12,8 @@ from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory
 from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.numa import GuestOnNodes, Nodes
-from mom_plugins_sim.scene import FOREVER, Fault, FaultKind, GuestScene, Scene
-from mom_plugins_sim.statistics import Statistics
+from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
+from mom_plugins_sim.statistics import SentStatistics
 from mom_toolkit import CpuTune, DiskTune
 
 TICK = 1.0
@@ -47,7 +47,7 @@ class SimulatedGuest:
     listed: Guest
     kind: str
     memory: GuestMemory
-    statistics: Statistics
+    statistics: SentStatistics
     rigid: bool = False
     refusing: bool = False
     departs: float = FOREVER
@@ -68,7 +68,7 @@ class SimulatedGuest:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class StoppedGuest:
     """A guest that does not run: as it is when it goes on, or boots."""
 
     scene: GuestScene
@@ -96,7 +96,7 @@ class World:
         """Workloads that guests' own kernels have killed, in guests that have left."""
         self.lost_seconds = 0.0
         """Seconds of work lost by guests that have left."""
-        self.stopped: dict[str, Stopped] = {}
+        self.stopped: dict[str, StoppedGuest] = {}
         """Guests that were saved or shut down and can be started, by id."""
         self.ksm = Ksm()
         self._began = now
@@ -199,7 +199,7 @@ class World:
         if not keep:
             self.killed += guest.memory.killed
             self.lost_seconds += guest.memory.lost_seconds
-        self.stopped[identity] = Stopped(self._scenes[identity], guest if keep else None)
+        self.stopped[identity] = StoppedGuest(self._scenes[identity], guest if keep else None)
 
     def start(self, identity: str) -> None:
         """Let a guest run again that was stopped; KeyError when there is none."""
@@ -217,7 +217,7 @@ class World:
         memory = new_guest(scene.workload, scene.memory, scene.swap, cached=scene.cached, size=scene.size)
         memory.balloon_rate, memory.beside = scene.balloon_rate, scene.beside
         # It is the balloon's driver that sends statistics.
-        statistics = Statistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
+        statistics = SentStatistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
         properties = {"name": scene.name, "uuid": scene.identity}
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
@@ -242,5 +242,5 @@ class World:
         return sum(guest.memory.touched + guest.memory.beside for guest in self.guests.values())
 
 
-def _struck(faults: list[Fault], kind: FaultKind, identity: str) -> bool:
+def _struck(faults: list[SceneFault], kind: FaultKind, identity: str) -> bool:
     return any(fault.kind is kind and identity in fault.guests for fault in faults)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from mom_core import GuestBusy, HypervisorError, format_duration, printable
 from mom_plugins_vdsm.jsonrpc import QUEUE_FULL, AnswerError, Event, JsonRpcAnswer, failure, parsed, request
-from mom_plugins_vdsm.stomp import Frame, FrameError, FrameReader
+from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
 from mom_plugins_vdsm.tls import Fingerprint, TlsFiles, client_context, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
@@ -67,7 +67,7 @@ _ANSWERS_ID, _EVENTS_ID = "answers", "events"
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionSettings:
+class VdsmConnectionSettings:
     """Where vdsm is and with which files it is spoken to (None: without TLS); the bytes of one answer; whether to listen for events."""
 
     host: str
@@ -122,7 +122,7 @@ class _Closing(Exception):  # the same
 class _Session:
     """One open socket and what was read and is to be written on it. Used by the connection's thread only."""
 
-    def __init__(self, sock: socket.socket, settings: ConnectionSettings) -> None:
+    def __init__(self, sock: socket.socket, settings: VdsmConnectionSettings) -> None:
         self.sock = sock
         self.reader = FrameReader(settings.largest_answer)
         self.out = bytearray()
@@ -144,7 +144,7 @@ class _Session:
         self._count(skipped)
         return self._unasked > _UNASKED_BYTES
 
-    def unasked(self, frame: Frame) -> None:
+    def unasked(self, frame: StompFrame) -> None:
         """Note a frame that answers nothing."""
         self._count(_FRAME_COSTS_BYTES + len(frame.body))
 
@@ -153,7 +153,7 @@ class _Session:
         drained = (now - self._unasked_at) * _UNASKED_BYTES_PER_SECOND
         self._unasked, self._unasked_at = max(0.0, self._unasked - drained) + size, now
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: StompFrame) -> None:
         """Have the frame written when the socket takes it."""
         self.out += frame.encode()
 
@@ -161,7 +161,7 @@ class _Session:
 class VdsmConnection:
     """A connection to one vdsm, for several threads."""
 
-    def __init__(self, settings: ConnectionSettings, log: logging.Logger) -> None:
+    def __init__(self, settings: VdsmConnectionSettings, log: logging.Logger) -> None:
         self.settings = settings
         self.opened = 0
         """How often the connection was opened: a larger number means that events may have been missed."""
@@ -445,10 +445,10 @@ class VdsmConnection:
     def _serve(self, session: _Session) -> None:
         """Exchange frames until the connection ends, which is raised."""
         # vdsm takes exactly this version, and the command CONNECT only.
-        session.send(Frame("CONNECT", {"accept-version": "1.2", "heart-beat": f"0,{_HEART_BEAT_MS}"}))
-        session.send(Frame("SUBSCRIBE", {"destination": session.destination, "ack": "auto", "id": _ANSWERS_ID}))
+        session.send(StompFrame("CONNECT", {"accept-version": "1.2", "heart-beat": f"0,{_HEART_BEAT_MS}"}))
+        session.send(StompFrame("SUBSCRIBE", {"destination": session.destination, "ack": "auto", "id": _ANSWERS_ID}))
         if self.settings.events:
-            session.send(Frame("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": _EVENTS_ID}))
+            session.send(StompFrame("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": _EVENTS_ID}))
         with self._lock:
             self._session = session
         open_until = time.monotonic() + _OPEN_SECONDS
@@ -489,7 +489,7 @@ class VdsmConnection:
                     "reply-to": session.destination,
                     "content-length": str(len(call.frame)),
                 }
-                session.send(Frame("SEND", headers, call.frame))
+                session.send(StompFrame("SEND", headers, call.frame))
 
     def _write(self, session: _Session) -> None:
         try:
@@ -539,7 +539,7 @@ class VdsmConnection:
             return _Ended(refused_handshake(error, tls, settings.peer))
         return _Ended(not_let_in(tls, settings.peer, "it has closed the connection without a reason"))
 
-    def _take(self, session: _Session, frame: Frame) -> None:
+    def _take(self, session: _Session, frame: StompFrame) -> None:
         if frame.command == "MESSAGE":
             self._take_message(session, frame)
         elif frame.command == "CONNECTED":
@@ -551,7 +551,7 @@ class VdsmConnection:
                 raise _Ended(HypervisorError(f"{self.settings.peer} refuses the connection: {text}"))
             self._log.warning("%s: %s", self.settings.peer, text)  # about a frame, never about a request
 
-    def _welcome(self, session: _Session, frame: Frame) -> None:
+    def _welcome(self, session: _Session, frame: StompFrame) -> None:
         if session.welcomed:
             return
         session.welcomed = True
@@ -563,7 +563,7 @@ class VdsmConnection:
             self._refusal = None
         self._log.info("connected to %s%s", self.settings.peer, "" if self.settings.tls else " without TLS")
 
-    def _take_message(self, session: _Session, frame: Frame) -> None:
+    def _take_message(self, session: _Session, frame: StompFrame) -> None:
         message = parsed(frame.body)
         if isinstance(message, Event):
             session.unasked(frame)
@@ -583,7 +583,7 @@ class VdsmConnection:
     def _say_farewell(self, session: _Session) -> None:
         """Tell vdsm, so that it need not find out. It confirms, and leaves closing to the client."""
         until = time.monotonic() + _FAREWELL_SECONDS
-        session.send(Frame("DISCONNECT", {"receipt": "end"}))
+        session.send(StompFrame("DISCONNECT", {"receipt": "end"}))
         with suppress(OSError, FrameError):
             session.sock.settimeout(_FAREWELL_SECONDS)
             session.sock.sendall(session.out)

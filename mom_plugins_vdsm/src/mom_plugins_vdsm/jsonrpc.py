@@ -46,7 +46,7 @@ class JsonRpcRequest(NamedTuple):
     body: bytes
 
 
-class Refusal(NamedTuple):
+class JsonRpcRefusal(NamedTuple):
     """vdsm's error: its code, and its text for people."""
 
     code: int
@@ -59,7 +59,7 @@ class JsonRpcAnswer:
 
     id: str
     result: object = None
-    refusal: Refusal | None = None
+    refusal: JsonRpcRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +99,19 @@ def parsed(body: bytes) -> JsonRpcAnswer | Event:
     if "error" in message and message["error"] is not None:
         return JsonRpcAnswer(identity, refusal=_refusal(message["error"]))
     if "result" not in message:
-        return JsonRpcAnswer(identity, refusal=Refusal(0, "the answer has neither a result nor an error"))
+        return JsonRpcAnswer(identity, refusal=JsonRpcRefusal(0, "the answer has neither a result nor an error"))
     return JsonRpcAnswer(identity, message["result"])
 
 
-def _refusal(error: object) -> Refusal:
+def _refusal(error: object) -> JsonRpcRefusal:
     if not isinstance(error, dict):
-        return Refusal(0, f"an error that is no object: {error!r:.100}")
+        return JsonRpcRefusal(0, f"an error that is no object: {error!r:.100}")
     code, message = error.get("code"), error.get("message")
     number = code if isinstance(code, int) and not isinstance(code, bool) else 0
-    return Refusal(number, message if isinstance(message, str) else f"{message!r:.100}")
+    return JsonRpcRefusal(number, message if isinstance(message, str) else f"{message!r:.100}")
 
 
-def failure(refusal: Refusal, doing: str) -> HypervisorError:
+def failure(refusal: JsonRpcRefusal, doing: str) -> HypervisorError:
     """The error for what vdsm refused.
 
     :param doing: what was being done

@@ -28,7 +28,7 @@ from mom_toolkit import boot_id
 
 if TYPE_CHECKING:
     from mom_cli import Importer
-    from mom_plugins_vdsm.connection import ConnectionSettings, VdsmConnection
+    from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
     from mom_toolkit import GuestColumn
@@ -167,8 +167,8 @@ class VdsmPlugin:
         """vdsm."""
         return self._hypervisor
 
-    def _connection_settings(self, conf: VdsmConf) -> ConnectionSettings:
-        from mom_plugins_vdsm.connection import ConnectionSettings
+    def _connection_settings(self, conf: VdsmConf) -> VdsmConnectionSettings:
+        from mom_plugins_vdsm.connection import VdsmConnectionSettings
         from mom_plugins_vdsm.tls import TlsFiles
 
         settings = self._settings
@@ -179,7 +179,9 @@ class VdsmPlugin:
                 self._context.root / str(folder / name).lstrip("/") for name in (settings.key, settings.certificate, settings.ca)
             )
             files = TlsFiles(key, certificate, ca)
-        return ConnectionSettings(settings.host or conf.host, settings.port or conf.port, files, settings.largest_answer, settings.events)
+        return VdsmConnectionSettings(
+            settings.host or conf.host, settings.port or conf.port, files, settings.largest_answer, settings.events
+        )
 
     def _hypervisor_settings(self, conf: VdsmConf) -> HypervisorSettings:
         from mom_plugins_vdsm.hypervisor import HypervisorSettings

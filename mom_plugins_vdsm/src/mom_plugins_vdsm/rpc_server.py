@@ -53,7 +53,7 @@ class RpcLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class RpcPeer:
     """Who asks: process and user at a unix socket, and how people call that."""
 
     process: int
@@ -62,7 +62,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Answer:
+class _Reply:
     """What is being sent."""
 
     body: bytes
@@ -85,7 +85,7 @@ class _RefusedError(Exception):
         self.status = status
 
 
-Answering = Callable[[bytes, Peer], bytes]
+Answering = Callable[[bytes, RpcPeer], bytes]
 """Turns a request's body into the answer's; never raises."""
 
 
@@ -103,7 +103,7 @@ class RpcServer:
         self,
         open_listener: Callable[[], Listener],
         answer: Answering,
-        too_large: Callable[[int, Peer], bytes],
+        too_large: Callable[[int, RpcPeer], bytes],
         slow: Callable[[bytes], bool],
         paths: frozenset[str],
         limits: RpcLimits,
@@ -119,9 +119,9 @@ class RpcServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
-        self._waiting: dict[Stream, float] = {}
+        self._waiting: dict[ClientStream, float] = {}
         """Connections on which no complete request has arrived, by when that began."""
-        self._clients: dict[Stream, asyncio.Task[None]] = {}
+        self._clients: dict[ClientStream, asyncio.Task[None]] = {}
         self._arriving, self._unread = HeldBytes(MOST_ARRIVING), HeldBytes()
         self._quick = ThreadPoolExecutor(2, "mom-rpc-read")
         self._patient = ThreadPoolExecutor(1, "mom-rpc-change")
@@ -192,7 +192,7 @@ class RpcServer:
             loop.call_later(_AGAIN_SECONDS, lambda: sock.fileno() >= 0 and loop.add_reader(sock, self._accept, sock))
             return
         client.setblocking(False)
-        stream = Stream(client)
+        stream = ClientStream(client)
         task = asyncio.create_task(self._client(stream))
         self._clients[stream] = task
 
@@ -205,7 +205,7 @@ class RpcServer:
         self._waiting[stream] = time.monotonic()
         self._make_room()
 
-    async def _client(self, stream: Stream) -> None:
+    async def _client(self, stream: ClientStream) -> None:
         peer = _peer(stream.sock)
         try:
             while await self._one(stream, peer):
@@ -220,12 +220,12 @@ class RpcServer:
         if len(self._clients) > self._limits.clients and self._waiting:
             self._let_go(min(self._waiting, key=self._waiting.__getitem__))
 
-    def _let_go(self, stream: Stream) -> None:
+    def _let_go(self, stream: ClientStream) -> None:
         self._waiting.pop(stream, None)
         if (task := self._clients.pop(stream, None)) is not None:
             task.cancel()
 
-    async def _one(self, stream: Stream, peer: Peer) -> bool:
+    async def _one(self, stream: ClientStream, peer: RpcPeer) -> bool:
         """Serve one request; whether the connection is kept for another one."""
         self._waiting[stream] = time.monotonic()
         try:
@@ -236,7 +236,7 @@ class RpcServer:
             return False
         finally:
             self._waiting.pop(stream, None)
-        answer = _Answer(await self._answered(stream, request, peer))
+        answer = _Reply(await self._answered(stream, request, peer))
         connection, length = "keep-alive" if request.keep else "close", len(answer.body)
         head = f"{request.version} 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n"
         self._unread.begin(answer, partial(self._let_go, stream))
@@ -249,7 +249,7 @@ class RpcServer:
             self._unread.end(answer)
         return request.keep
 
-    async def _answered(self, stream: Stream, request: _Request, peer: Peer) -> bytes:
+    async def _answered(self, stream: ClientStream, request: _Request, peer: RpcPeer) -> bytes:
         if request.dropped:
             return self._too_large(request.dropped, peer)
         self._arriving.begin(request, partial(self._let_go, stream))
@@ -260,7 +260,7 @@ class RpcServer:
         finally:
             self._arriving.end(request)
 
-    async def _read(self, stream: Stream) -> _Request:
+    async def _read(self, stream: ClientStream) -> _Request:
         """The next request. `EOFError` or `TimeoutError` when the client went away or asked for nothing more."""
         async with asyncio.timeout(IDLE_SECONDS):
             await stream.fill(1)
@@ -280,7 +280,7 @@ class RpcServer:
         keep = wish == "keep-alive" if version == "HTTP/1.0" else wish != "close"
         return _Request(version, body, keep, dropped)
 
-    async def _body(self, stream: Stream, length: int) -> bytes:
+    async def _body(self, stream: ClientStream, length: int) -> bytes:
         """So many bytes. Where those of all requests are too many, those that have been arriving for longest end."""
         self._arriving.begin(stream, partial(self._let_go, stream))
         try:
@@ -292,7 +292,7 @@ class RpcServer:
         finally:
             self._arriving.end(stream)
 
-    async def _drop(self, stream: Stream, length: int) -> None:
+    async def _drop(self, stream: ClientStream, length: int) -> None:
         """Read a body that is too large without keeping it. Raises `_RefusedError` where it does not come."""
         try:
             await stream.drop(length)
@@ -326,7 +326,7 @@ class RpcServer:
             raise self._larger_than_allowed()
         return size
 
-    async def _refuse(self, stream: Stream, refused: _RefusedError) -> None:
+    async def _refuse(self, stream: ClientStream, refused: _RefusedError) -> None:
         text = f"{refused}\n".encode()
         status = refused.status
         allow = "Allow: POST\r\n" if status == HTTPStatus.NOT_IMPLEMENTED else ""
@@ -337,7 +337,7 @@ class RpcServer:
                 await stream.drop_the_rest()
 
 
-class Stream:
+class ClientStream:
     """A client's socket, with what has been read of it and not been used yet."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -411,12 +411,12 @@ def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
     return version, method, path, headers
 
 
-def _peer(client: socket.socket) -> Peer:
+def _peer(client: socket.socket) -> RpcPeer:
     try:
         if client.family == socket.AF_UNIX:
             process, user, _group = peer_credentials(client)
-            return Peer(process, user, f"process {process} of user {user}")
+            return RpcPeer(process, user, f"process {process} of user {user}")
         host, port, *_ = client.getpeername()
-        return Peer(0, -1, f"{printable(str(host))} port {port}")
+        return RpcPeer(0, -1, f"{printable(str(host))} port {port}")
     except OSError:
-        return Peer(0, -1, "a client that is gone")
+        return RpcPeer(0, -1, "a client that is gone")

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from mom_core import MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
-from mom_plugins_vdsm.rpc_server import Peer
+from mom_plugins_vdsm.rpc_server import RpcPeer
 from mom_toolkit import EvaluatedPolicies, PolicyRefused, PolicyTexts
 
 MAIN_POLICY: Final = "50_main_"
@@ -108,7 +108,7 @@ class Verbs:
         """From now on, this is the newest report."""
         self._report = report
 
-    def too_large(self, size: int, peer: Peer) -> bytes:
+    def too_large(self, size: int, peer: RpcPeer) -> bytes:
         """The fault for a request of so many bytes, which was not read."""
         said = f"a request of {size:,} bytes is more than is read, and nothing changes; the setting `largest` says how many are"
         self._log.error("%s: %s by %s", self._where, said, peer.name)
@@ -122,7 +122,7 @@ class Verbs:
         """Whether a request is one for a change of policies, which may take its time."""
         return any(name in body for name in CHANGES)
 
-    def answer(self, body: bytes, peer: Peer) -> bytes:
+    def answer(self, body: bytes, peer: RpcPeer) -> bytes:
         """The answer to a call, or a fault. Never raises, and `getStatistics` never faults."""
         try:
             method, params = read_call(body)
@@ -144,7 +144,7 @@ class Verbs:
             self._log.exception("%s: %s by %s failed", self._where, printable(method), peer.name)
             return _fault(error)
 
-    def _called(self, method: str, params: Sequence[object], peer: Peer) -> object:
+    def _called(self, method: str, params: Sequence[object], peer: RpcPeer) -> object:
         verb = self._verb(method)
         if len(params) != verb.parameters:
             raise TypeError(f"{method} takes {verb.parameters} parameters, and {len(params)} are given")
@@ -219,15 +219,15 @@ class Verbs:
     def _joined(self) -> str:
         return "\n".join(self._named().values()) or "0"
 
-    def _set_policy(self, peer: Peer, text: object) -> bool:
+    def _set_policy(self, peer: RpcPeer, text: object) -> bool:
         return self._changed(peer, "setPolicy", {MAIN_POLICY: text}, replace_all=True)
 
-    def _set_named(self, peer: Peer, name: object, text: object) -> bool:
+    def _set_named(self, peer: RpcPeer, name: object, text: object) -> bool:
         if not isinstance(name, str):
             raise TypeError("a policy's name is a text")
         return self._changed(peer, "setNamedPolicy", {name: text})
 
-    def _changed(self, peer: Peer, method: str, changes: Mapping[str, object], *, replace_all: bool = False) -> bool:
+    def _changed(self, peer: RpcPeer, method: str, changes: Mapping[str, object], *, replace_all: bool = False) -> bool:
         texts: dict[str, str | None] = {}
         what = ALL_POLICIES if replace_all else next(iter(changes), "")
         for name, text in changes.items():
@@ -238,10 +238,10 @@ class Verbs:
             texts[name] = text
         return self._try(peer, method, what, lambda who: self._texts().change(texts, who=who, replace_all=replace_all))
 
-    def _reset(self, peer: Peer) -> bool:
+    def _reset(self, peer: RpcPeer) -> bool:
         return self._try(peer, "resetPolicies", ALL_POLICIES, lambda who: self._texts().reset(who=who))
 
-    def _try(self, peer: Peer, method: str, what: str, change: Callable[[str], object]) -> bool:
+    def _try(self, peer: RpcPeer, method: str, what: str, change: Callable[[str], object]) -> bool:
         try:
             change(f"{peer.name} through {self._where}")
         except PolicyRefused as refused:
@@ -263,7 +263,7 @@ class Verbs:
 
     # --- the daemon -----------------------------------------------------------------------------------------------------------------
 
-    def _set_verbosity(self, peer: Peer, level: object) -> bool:
+    def _set_verbosity(self, peer: RpcPeer, level: object) -> bool:
         wanted = LEVELS.get(str(level).strip().lower())
         if wanted is None:
             raise ValueError(f"{printable(str(level))} is no level: critical, error, warn, info, debug, or 1 to 5")

@@ -29,7 +29,7 @@ class FrameError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class StompFrame:
     """One frame. Where a header is repeated, the first one counts."""
 
     command: str
@@ -66,13 +66,13 @@ class FrameReader:
         self.skipped = 0
         """Ends of lines between frames so far."""
 
-    def feed(self, piece: bytes) -> Iterator[Frame]:
+    def feed(self, piece: bytes) -> Iterator[StompFrame]:
         """The frames that are complete with this piece; raises `FrameError` behind the last good one. To be exhausted each time."""
         self._buffer += piece
         while (frame := self._next()) is not None:
             yield frame
 
-    def _next(self) -> Frame | None:
+    def _next(self) -> StompFrame | None:
         if self._head is None:
             self._head = self._next_head()
         head = self._head
@@ -82,7 +82,7 @@ class FrameReader:
         if body is None:
             return None
         self._head = None
-        return Frame(head.command, head.headers, body)
+        return StompFrame(head.command, head.headers, body)
 
     def _next_head(self) -> _Head | None:
         buffer = self._buffer

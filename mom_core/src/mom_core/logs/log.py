@@ -17,7 +17,7 @@ from mom_core.plugins.secrets import Hiding
 LOG: Final = logging.getLogger("mom")
 
 
-class Stream(logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
+class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
     """Standard error. It lets the writer know what is not taken: that is counted, not complained about on standard error."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
@@ -80,6 +80,6 @@ class Log:
         to_journal = self._given is None and leads_to_journal()
         if form == "journal" or (form == "auto" and to_journal):
             return JournalHandler(self.hide)
-        sink = self._given or Stream(sys.stderr)
+        sink = self._given or StandardError(sys.stderr)
         sink.setFormatter(JsonFormatter(self.hide) if form == "json" else TextFormatter(self.hide, stamped=not to_journal))
         return sink

@@ -18,7 +18,7 @@ BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangedControl:
     """What was decided, and what stands there since: another value, where the test host rounds."""
 
     decision: Decision
@@ -46,7 +46,7 @@ def undo(subject: Subject) -> Iterator[Finding]:
 
 def _control(subject: Subject, spec: ControlSpec) -> Iterator[Finding]:
     root, hypervisor = subject.new_host(), subject.fresh_hypervisor()
-    applied: list[Change] = []
+    applied: list[ChangedControl] = []
     with alive(subject, root=root, hypervisor=hypervisor) as life:
         found = _entity(life.cycle().snapshot, spec)
         if found is None:
@@ -67,7 +67,7 @@ def _control(subject: Subject, spec: ControlSpec) -> Iterator[Finding]:
                 reasons[f"{value}: {outcome.status} {outcome.error}".strip() if outcome else f"{value}: dropped by review"] = None
                 continue
             done = outcome.decision  # what review has made of it
-            change = Change(done, done.value if outcome.after is None else outcome.after)
+            change = ChangedControl(done, done.value if outcome.after is None else outcome.after)
             if applied and _close(change.stands, (before, applied[0].stands)):
                 continue
             if not applied:
@@ -126,7 +126,7 @@ def _candidates(subject: Subject, spec: ControlSpec, before: Value) -> list[Valu
     return list(dict.fromkeys(value if fractional else int(value) for value in kept))
 
 
-def _visible(subject: Subject, life: Life, change: Change, outcome: Outcome, spec: ControlSpec) -> Iterator[Finding]:
+def _visible(subject: Subject, life: Life, change: ChangedControl, outcome: Outcome, spec: ControlSpec) -> Iterator[Finding]:
     """The field shows what was set; setting it again sends nothing."""
     if outcome.after is None:
         yield subject.remark(f"{spec.name}: the outcome does not say what stands there afterwards", "read it back where that is possible")
@@ -140,7 +140,7 @@ def _visible(subject: Subject, life: Life, change: Change, outcome: Outcome, spe
         yield subject.remark(f"{spec.name} is sent again when it stands so already", "compare first, and say UNCHANGED")
 
 
-def _after_a_crash(subject: Subject, spec: ControlSpec, applied: Sequence[Change], before: Value) -> Iterator[Finding]:
+def _after_a_crash(subject: Subject, spec: ControlSpec, applied: Sequence[ChangedControl], before: Value) -> Iterator[Finding]:
     """A new process knows only the ledger: what the plugin remembers must not be needed to put things back."""
     root, folder, hypervisor = subject.new_host(), subject.new_folder("crash"), subject.fresh_hypervisor()
     with alive(subject, root=root, folder=folder, hypervisor=hypervisor, put_back=False) as life:
@@ -152,7 +152,7 @@ def _after_a_crash(subject: Subject, spec: ControlSpec, applied: Sequence[Change
     yield from _stands(subject, root, hypervisor, spec, applied[0].decision.entity, before, "after a crash")
 
 
-def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[Change], before: Value) -> Iterator[Finding]:
+def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[ChangedControl], before: Value) -> Iterator[Finding]:
     """The ledger says that one value was asked for, and that the kernel made another one of it: that one is put back, too.
 
     Files do not round, so the second value plays what the kernel made of the first.
@@ -185,7 +185,7 @@ def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[Change], bef
         yield subject.fault(f"{what}: it was {before}, and is {_now(subject, root, hypervisor, spec, entity)}", cure)
 
 
-def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[Change]) -> Iterator[Finding]:
+def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[ChangedControl]) -> Iterator[Finding]:
     """Set by mom, changed by another process, then mom ends: what the other wanted stays."""
     root, ours, theirs, hypervisor = (
         subject.new_host(),

@@ -19,7 +19,7 @@ _STYLE_MARK: Final = "/*style*/"
 _SCRIPT_MARK: Final = "/*script*/"
 
 
-class Document(NamedTuple):
+class PageDocument(NamedTuple):
     """The page, and the headers that go with it."""
 
     body: bytes
@@ -30,12 +30,12 @@ class WebPage:
     """Serves the page. There is nothing secret in it, so that it can ask for a token before anything else."""
 
     @cached_property
-    def document(self) -> Document:
+    def document(self) -> PageDocument:
         """Made when it is first asked for."""
         style = _part("page.css")
         script = "\n".join(_part(name) for name in SCRIPTS)
         html = _part("page.html").replace(_STYLE_MARK, style).replace(_SCRIPT_MARK, script)
-        return Document(html.encode(), headers(style, script))
+        return PageDocument(html.encode(), headers(style, script))
 
     async def show(self, call: ApiCall) -> Response:
         """The page."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 
 from mom_core import UnitError, format_duration, parse_duration, parse_size, print_prose
-from mom_plugins_sim.advise.search import CapacitySearch, Tried
-from mom_plugins_sim.advise.trial import Done, Newcomer, stage_of
+from mom_plugins_sim.advise.search import CapacitySearch, TriedCount
+from mom_plugins_sim.advise.trial import Newcomer, TrialOutcome, stage_of
 from mom_plugins_sim.quiet import quiet
 
 
@@ -50,7 +50,7 @@ def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
     newcomer = Newcomer(asked.sla_class, memory)
     cut_off = False
     seen: list[int] = []
-    before = Done()
+    before = TrialOutcome()
     with _progress(shown=not as_json) as say:
 
         def run(count: int, seed: int) -> str:
@@ -112,7 +112,7 @@ def _told(search: CapacitySearch, fits: int | None, asked: AdviseOptions, second
 
 
 def _as_json(search: CapacitySearch, fits: int | None, asked: AdviseOptions, cut_off: bool) -> dict[str, object]:
-    def shown(one: Tried) -> dict[str, object]:
+    def shown(one: TriedCount) -> dict[str, object]:
         return {"more": one.count, "runs": one.runs, "harmed": one.harmed, "risk": one.interval, "harm": one.harm}
 
     tried = [shown(one) for one in sorted(search.tried.values(), key=lambda one: one.count) if one.runs]

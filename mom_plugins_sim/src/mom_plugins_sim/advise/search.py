@@ -22,7 +22,7 @@ def wilson(harmed: int, runs: int) -> tuple[float, float]:
 
 
 @dataclass(slots=True)
-class Tried:
+class TriedCount:
     """One number of guests, how often it was simulated, how often a guest came to harm, and how, the first time."""
 
     count: int
@@ -54,7 +54,7 @@ class CapacitySearch:
     most: int
     risk: float
     out_of_time: Callable[[], bool] = lambda: False
-    tried: dict[int, Tried] = field(default_factory=dict)
+    tried: dict[int, TriedCount] = field(default_factory=dict)
     complete: bool = False
 
     def largest(self) -> int | None:
@@ -85,7 +85,7 @@ class CapacitySearch:
 
     def _holds(self, count: int) -> bool:
         """Whether so many are within the risk, as far as the runs tell; ends as soon as they cannot be any more."""
-        tried = self.tried.setdefault(count, Tried(count))
+        tried = self.tried.setdefault(count, TriedCount(count))
         allowed = math.floor(self.risk * self.seeds + 1e-9)
         # Without any newcomer there is nothing to draw: all runs are the same.
         for seed in range(tried.runs + 1, (self.seeds if count else 1) + 1):

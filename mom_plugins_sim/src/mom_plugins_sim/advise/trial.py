@@ -40,7 +40,7 @@ class Newcomer:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class TrialOutcome:
     """What came of one run: which guest came to harm first and how (empty: none); what share of its work each guest lost, by id; how many
     programs were killed, and how much the host has swapped out at most (KiB), once all was settled."""
 
@@ -61,7 +61,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class TrialStage:
     """What is simulated again and again: so many seconds of a recording, with these plugins, guests' settings and policies."""
 
     path: Path
@@ -72,7 +72,9 @@ class Stage:
     guests: Mapping[str, Value]
     policies: Mapping[str, str]
 
-    def run(self, newcomer: Newcomer, count: int, seed: int, before: Done, beat: Callable[[float], None] = lambda share: None) -> Done:
+    def run(
+        self, newcomer: Newcomer, count: int, seed: int, before: TrialOutcome, beat: Callable[[float], None] = lambda share: None
+    ) -> TrialOutcome:
         """Who comes to harm first, and how.
 
         :param before: what comes of a run without newcomers: what it suffers from is not their doing
@@ -93,8 +95,8 @@ class Stage:
                     raise MomError(problem.message.partition(", which")[0], hint=problem.hint)
             found = harm.in_cycle(report, before, count)
             if found:
-                return Done(found, harm.shares())
-        return Done(harm.at_the_end(before) if count else "", harm.shares(), harm.most_killed, harm.most_swapped)
+                return TrialOutcome(found, harm.shares())
+        return TrialOutcome(harm.at_the_end(before) if count else "", harm.shares(), harm.most_killed, harm.most_swapped)
 
 
 @dataclass(slots=True)
@@ -110,7 +112,7 @@ class _Harm:
     most_killed: float = 0.0
     most_swapped: float = 0.0
 
-    def in_cycle(self, report: Report, before: Done, count: int) -> str:
+    def in_cycle(self, report: Report, before: TrialOutcome, count: int) -> str:
         """What cannot be made good any more."""
         snapshot = report.snapshot
         host = snapshot.host.fields
@@ -150,7 +152,7 @@ class _Harm:
         """What share of its work each guest lost, by id."""
         return {identity: lost / (self.now - since) for identity, (since, lost) in self.seen.items() if self.now - since > SETTLED_SECONDS}
 
-    def at_the_end(self, without: Done) -> str:
+    def at_the_end(self, without: TrialOutcome) -> str:
         """Who was slowed down, the worst of them."""
         shares, before = self.shares(), without.lost
         beyond = {i: share - (before[i] + WORK if i in before else NEWCOMERS_WORK) for i, share in shares.items()}
@@ -161,7 +163,7 @@ class _Harm:
         return f"{printable(self.lost[worst][0])} loses {100 * shares[worst]:.1f} % of its work{compared}"
 
 
-def stage_of(path: Path, config: Path | None, seconds: float | None) -> Stage:
+def stage_of(path: Path, config: Path | None, seconds: float | None) -> TrialStage:
     """What there is to be simulated. Raises `MomError`.
 
     :param config: a configuration whose classes, guests and other settings are taken, instead of those of the recording
@@ -185,4 +187,4 @@ def stage_of(path: Path, config: Path | None, seconds: float | None) -> Stage:
     lasts = ends - begins if seconds is None else min(seconds, ends - begins)
     if lasts < 10 * interval:
         raise MomError(f"{path} holds only {lasts:.0f} s", hint="record for hours: what guests want by day and by night")
-    return Stage(path, begins, lasts, interval, plugins, guest_rules(document, plugins), session.policies)
+    return TrialStage(path, begins, lasts, interval, plugins, guest_rules(document, plugins), session.policies)

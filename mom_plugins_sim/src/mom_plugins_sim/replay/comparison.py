@@ -17,7 +17,7 @@ SHOWN_PROBLEMS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class DecisionDifference:
     """One decision that is another one now. A side that decided nothing is None."""
 
     time: float
@@ -38,7 +38,7 @@ class Sum:
     control: str
     cycles: int = 0
     largest: float = 0.0
-    example: Difference | None = None
+    example: DecisionDifference | None = None
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Comparison:
     identical: int = 0
     begins: float | None = None
     ends: float | None = None
-    first: Difference | None = None
+    first: DecisionDifference | None = None
     sums: dict[tuple[str, str], Sum] = field(default_factory=dict)
     then: Complaints = field(default_factory=Complaints)
     now: Complaints = field(default_factory=Complaints)
@@ -187,7 +187,7 @@ def _compare(recorded: Recorded, then: tuple[Decision, ...], now: tuple[Decision
             found.largest, found.example = size, difference
 
 
-def _differences(recorded: Recorded, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[Difference]:
+def _differences(recorded: Recorded, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
     before = {(d.entity.id, d.control): d for d in then}
     after = {(d.entity.id, d.control): d for d in now}
     for key in dict.fromkeys([*before, *after]):
@@ -196,7 +196,7 @@ def _differences(recorded: Recorded, then: Iterable[Decision], now: Iterable[Dec
             continue
         some = old or new
         if some is not None:
-            yield Difference(
+            yield DecisionDifference(
                 recorded.report.time,
                 recorded.report.number,
                 scope_of(some),
@@ -208,7 +208,7 @@ def _differences(recorded: Recorded, then: Iterable[Decision], now: Iterable[Dec
             )
 
 
-def _size(difference: Difference) -> float:
+def _size(difference: DecisionDifference) -> float:
     then, now = difference.then, difference.now
     if isinstance(then, int | float) and isinstance(now, int | float):
         return abs(now - then)

@@ -13,22 +13,22 @@ SOURCES: Final = frozenset({"directory", "file", "shadow"})
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstalledThen:
     """A recorded plugin: its class here, and its settings then, without `SOURCES`."""
 
     plugin_class: type
     settings: Mapping[str, Value]
 
 
-def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, Installed], dict[str, str]]:
+def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, InstalledThen], dict[str, str]]:
     """The recorded plugins that are here, in their order; and why the others are not."""
     recorded = configuration.get("plugins")
-    found: dict[str, Installed] = {}
+    found: dict[str, InstalledThen] = {}
     left_out: dict[str, str] = {}
     for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
         own = _without(settings, SOURCES)
         try:
-            found[name] = Installed(load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class, own)
+            found[name] = InstalledThen(load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class, own)
         except MomError as error:
             left_out[name] = str(error)
     return found, left_out

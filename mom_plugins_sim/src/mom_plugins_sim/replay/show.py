@@ -15,7 +15,7 @@ from mom_core import MomError, brief, print_prose, printable
 from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_sim.recording.times import moment_of, shown
 from mom_plugins_sim.replay.command import FAILURES
-from mom_plugins_sim.replay.comparison import Comparison, Difference, compare
+from mom_plugins_sim.replay.comparison import Comparison, DecisionDifference, compare
 from mom_plugins_sim.replay.estimate import Estimate, estimate
 from mom_plugins_sim.replay.verdicts import Complaint, Complaints
 
@@ -176,7 +176,7 @@ def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:
     }
 
 
-def _difference(difference: Difference) -> str:
+def _difference(difference: DecisionDifference) -> str:
     then = "nothing" if difference.then is None else f"{difference.then} ({difference.then_from})"
     now = "nothing" if difference.now is None else f"{difference.now} ({difference.now_from})"
     return f"{shown(difference.time)} (cycle {difference.number}) {difference.entity} {difference.control}: {then} then, {now} now"

@@ -11,7 +11,7 @@ from typing import Final
 
 from mom_core import MomError
 from mom_plugins_sim.scenario.schema import Demands, GroupPart, Scenario
-from mom_plugins_sim.scene import FOREVER, Fault, FaultKind, GuestScene, Scene, draw_identity
+from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
 from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, HostLoads, Leak, Trace, Workload
 
 KIB: Final = 1024
@@ -45,7 +45,7 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None, lasts: f
         )
         if part.kind in OF_GUESTS and not struck:
             raise MomError(f"the fault {part.what} concerns guests {part.guests}, and there is none", hint="guests are called group-001")
-        faults.append(Fault(part.kind, part.at, part.lasts, struck))
+        faults.append(SceneFault(part.kind, part.at, part.lasts, struck))
     host = scenario.host
     return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, nodes=host.nodes)
 

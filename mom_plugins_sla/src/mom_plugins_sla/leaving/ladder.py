@@ -11,14 +11,14 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from mom_plugins_sla.leaving.steps import Candidate, FullHostLimits, Pressure, Step, choose, is_calm, is_hard, most_stopped
+from mom_plugins_sla.leaving.steps import FullHostLimits, HostPressure, LeavingCandidate, Step, choose, is_calm, is_hard, most_stopped
 
 LONGEST_HOLD: Final = 300.0
 """Seconds by which a management system can put off an announced step in all. Who needs longer must make the host calm."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class LadderPace:
     """How slowly all of it goes, in seconds: pressure must last `after`, steps are `apart`, calm must last `calm_for` before a guest comes
     back. At most `share` of the guests are stopped at once."""
 
@@ -68,7 +68,7 @@ class Ladder:
     """Where it stands. All moments are monotonic seconds."""
 
     limits: FullHostLimits = field(default_factory=FullHostLimits)
-    pace: Pace = field(default_factory=Pace)
+    pace: LadderPace = field(default_factory=LadderPace)
     hard_since: float | None = None
     calm_since: float | None = None
     last_step: float = float("-inf")
@@ -89,8 +89,8 @@ class Climbed:
 def climb(
     ladder: Ladder,
     now: float,
-    pressure: Pressure,
-    candidates: Sequence[Candidate],
+    pressure: HostPressure,
+    candidates: Sequence[LeavingCandidate],
     stopped: Sequence[Stopped],
     guests: int,
     *,
@@ -130,7 +130,7 @@ def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozense
     return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))
 
 
-def _up(ladder: Ladder, now: float, pressure: Pressure, candidates: Sequence[Candidate], steps: frozenset[Step]) -> Climbed:
+def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[LeavingCandidate], steps: frozenset[Step]) -> Climbed:
     announced = ladder.announced
     able = {one.identity: replace(one, allowed=one.allowed & steps) for one in candidates if one.allowed & steps}
     if announced is not None:
@@ -153,7 +153,7 @@ def _up(ladder: Ladder, now: float, pressure: Pressure, candidates: Sequence[Can
     return Climbed(announce=ladder.announced)
 
 
-def _down(ladder: Ladder, now: float, pressure: Pressure, stopped: Sequence[Stopped]) -> Climbed:
+def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Stopped]) -> Climbed:
     returning = [one for one in stopped if one.comes_back and one.done]
     if not returning:
         ladder.calm_since = None

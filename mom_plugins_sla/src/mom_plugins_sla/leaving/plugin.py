@@ -42,13 +42,13 @@ from mom_plugins_sla.leaving.fields import CONTROLS, FIELDS
 from mom_plugins_sla.leaving.hook import Webhook, trusted, webhook_secret
 from mom_plugins_sla.leaving.ladder import Announced, Ladder, Stopped, climb
 from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT, Remembered
-from mom_plugins_sla.leaving.requests import Requests
+from mom_plugins_sla.leaving.requests import ResumeRequests
 from mom_plugins_sla.leaving.settings import LeavingSettings
 from mom_plugins_sla.leaving.steps import (
     ALLOWED_BY,
     STEP_OF,
-    Candidate,
-    Pressure,
+    HostPressure,
+    LeavingCandidate,
     Step,
     candidate_of,
     most_stopped,
@@ -87,7 +87,7 @@ class LeavingPlugin:
         self._asked = Asked()
         file = context.state_file(FILE, WHAT, FORM, loss=LOSS)
         self._evictions = Evictions(context, Remembered(file), settings.timeout, self._happened)
-        self._requests = Requests(context.state_directory / context.name / REQUESTS)
+        self._requests = ResumeRequests(context.state_directory / context.name / REQUESTS)
         self._webhook: Webhook | None = None
         self._hypervisor: Hypervisor | None = None
         self._snapshot = Snapshot()
@@ -231,7 +231,7 @@ class LeavingPlugin:
             else:
                 self._context.log.info("guest %s would go on: there is room again", printable(said.undo.name))
 
-    def _candidates(self, snapshot: Snapshot) -> list[Candidate]:
+    def _candidates(self, snapshot: Snapshot) -> list[LeavingCandidate]:
         """Which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
         if not self._settings.enabled:
             return []
@@ -509,7 +509,7 @@ class LeavingPlugin:
                 yield Finding(Severity.ERROR, "webhook", error.message, error.hint)
 
 
-def _pressure(snapshot: Snapshot) -> Pressure:
+def _pressure(snapshot: Snapshot) -> HostPressure:
     host = snapshot.host
     full, total, available = (host.number(name) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
-    return Pressure(full, total, available, host.text("host_memory_state") or "")
+    return HostPressure(full, total, available, host.text("host_memory_state") or "")

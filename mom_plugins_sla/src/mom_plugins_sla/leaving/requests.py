@@ -21,7 +21,7 @@ MOST: Final = 1000
 """Requests looked at in a cycle."""
 
 
-class Requests:
+class ResumeRequests:
     """Requests in a folder.
 
     :param folder: made with the first request

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mom_core import Duration, ExistingFile, PluginSettings, SecretUrl
-from mom_plugins_sla.leaving.ladder import Pace
+from mom_plugins_sla.leaving.ladder import LadderPace
 from mom_plugins_sla.leaving.steps import FullHostLimits
 from mom_toolkit import Destination
 
@@ -43,7 +43,7 @@ class WebhookSettings(BaseModel):
     """The certificates that the receiver's is checked with, as PEM. Unset: those that the system trusts."""
 
 
-_PACE, _LIMITS = Pace(), FullHostLimits()
+_PACE, _LIMITS = LadderPace(), FullHostLimits()
 
 
 class LeavingSettings(PluginSettings):
@@ -98,6 +98,6 @@ class LeavingSettings(PluginSettings):
         return FullHostLimits(self.full, self.least, self.calm)
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> LadderPace:
         """How slowly it goes."""
-        return Pace(self.after, self.apart, self.calm_for, self.share)
+        return LadderPace(self.after, self.apart, self.calm_for, self.share)

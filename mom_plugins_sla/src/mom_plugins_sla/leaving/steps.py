@@ -49,7 +49,7 @@ ALLOWED_BY: Final[Mapping[Step, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pressure:
+class HostPressure:
     """What is known of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
     available, and the state that the plugin balloon gives it (high, soft, hard or low). None, and an empty state: unknown."""
 
@@ -83,7 +83,7 @@ ROOM_TO_END: Final = 1.5
 """Of `least_share`: a host that is full stays so until this much is available. Else each page that moves would begin the wait anew."""
 
 
-def is_hard(pressure: Pressure, limits: FullHostLimits, already: bool = False) -> bool | None:
+def is_hard(pressure: HostPressure, limits: FullHostLimits, already: bool = False) -> bool | None:
     """Whether the host is full. None: not enough is known to say so, which is no reason to do anything.
 
     :param already: whether it was full the last time, so that it takes a little more to end
@@ -101,7 +101,7 @@ def is_hard(pressure: Pressure, limits: FullHostLimits, already: bool = False) -
     return pressure.full is not None and pressure.full > limits.full_percent * (WAITS if helped else 1.0)
 
 
-def is_calm(pressure: Pressure, limits: FullHostLimits, needs: float) -> bool:
+def is_calm(pressure: HostPressure, limits: FullHostLimits, needs: float) -> bool:
     """Whether there is room for a guest that takes `needs` KiB when it comes back, and the host is as calm then as it should be."""
     if pressure.share is None or pressure.available is None or pressure.total is None or pressure.state in ("hard", "low"):
         return False
@@ -115,7 +115,7 @@ LEAST_KNOWN_WARNING: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class LeavingCandidate:
     """A guest, what its class allows, what the host gets by it, and what it costs: a KiB of a guest of cost 2 is twice as dear."""
 
     identity: str
@@ -127,7 +127,7 @@ class Candidate:
     warning: float
 
 
-def candidate_of(guest: Guest, can_migrate: bool) -> Candidate | None:
+def candidate_of(guest: Guest, can_migrate: bool) -> LeavingCandidate | None:
     """What is known of a guest, if anything may be done to it. Only what its class says explicitly counts as allowed."""
     if guest.blocked.get("*") or guest.properties.get("state") == "paused":
         return None
@@ -141,7 +141,7 @@ def candidate_of(guest: Guest, can_migrate: bool) -> Candidate | None:
     if not allowed or frees is None or needs_of(guest, Step.SAVE) is None:
         return None
     cost, priority = (guest.number(name) for name in ("reclaim_cost", "priority"))
-    return Candidate(
+    return LeavingCandidate(
         guest.id,
         guest.name,
         allowed,
@@ -165,7 +165,7 @@ def needs_of(guest: Guest, step: Step) -> float | None:
     return max(known, default=None)
 
 
-def choose(candidates: Sequence[Candidate], lacks: float) -> tuple[Candidate, Step] | None:
+def choose(candidates: Sequence[LeavingCandidate], lacks: float) -> tuple[LeavingCandidate, Step] | None:
     """Which guest is next, and for what: the lowest rung that any guest's class allows; there the guest whose class is the cheapest; among
     equals the smallest that is enough for what the host `lacks`, or else the largest."""
     for step in Step:

@@ -15,7 +15,7 @@ from mom_core import MomError, StateFile, format_kib, json_option, load_config, 
 from mom_plugins_sla.leaving.ladder import Stopped
 from mom_plugins_sla.leaving.plugin import REQUESTS, LeavingPlugin
 from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT
-from mom_plugins_sla.leaving.requests import Requests
+from mom_plugins_sla.leaving.requests import ResumeRequests
 from mom_plugins_sla.leaving.steps import Step
 
 _DONE: Final = {Step.PAUSE: "paused", Step.SAVE: "saved to disk", Step.SHUT_DOWN: "shut down"}
@@ -57,7 +57,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
     """
     folder = _folder(config_path or above)
     one = _named(_stopped(folder), guest)
-    error = Requests(folder / REQUESTS).ask(one.identity, timeout)
+    error = ResumeRequests(folder / REQUESTS).ask(one.identity, timeout)
     if error:
         raise MomError(f"guest {printable(one.name)} does not go on: {printable(error, 300)}")
     print_prose(f"Guest {printable(one.name)} goes on.", 2)
