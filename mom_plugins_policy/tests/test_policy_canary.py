@@ -13,7 +13,7 @@ import pytest
 
 from mom_core import HOST_ID, Clock, Engine, Guest, MomError, Report, Scope, UnitError, load_config
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.rollout.canary import Choice, rank
+from mom_plugins_policy.rollout.canary import ChosenGuests, rank
 from mom_plugins_policy.rollout.trials import TriedPolicies
 from mom_plugins_policy.tools.trace import DatedRun
 from mom_toolkit import Canary, CanaryPolicies, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts, ReasonedPolicies
@@ -94,30 +94,30 @@ FAILS = '(with Guests guest (+ 1 (guest.GetVar "never")))'
 class TestWhoIsInIt:
     def test_a_share_is_exact_stable_and_by_the_uuid_alone(self) -> None:
         guests = [Guest(f"uuid-{number}", f"name-{number}") for number in range(50)]
-        choice = Choice.of_share(0.1, guests)
+        choice = ChosenGuests.of_share(0.1, guests)
         chosen = {guest.id for guest in guests if choice.has(guest)}
         assert len(chosen) == 5
-        assert {g.id for g in guests if Choice.of_share(0.1, reversed(guests)).has(g)} == chosen
+        assert {g.id for g in guests if ChosenGuests.of_share(0.1, reversed(guests)).has(g)} == chosen
         assert choice.has(Guest(min(chosen), "renamed"))
         assert rank("uuid-1") == rank("uuid-1") != rank("uuid-2")
 
     @pytest.mark.parametrize(("share", "count"), [(0.001, 1), (0.1, 1), (0.34, 2), (1.0, 3)])
     def test_it_is_at_least_one_guest(self, share: float, count: int) -> None:
         guests = [Guest(f"uuid-{number}", "a") for number in range(3)]
-        assert sum(map(Choice.of_share(share, guests).has, guests)) == count
+        assert sum(map(ChosenGuests.of_share(share, guests).has, guests)) == count
 
     def test_who_comes_and_goes_moves_nobody_in_or_out(self) -> None:
         guests = [Guest(f"uuid-{number}", "a") for number in range(50)]
-        choice = Choice.of_share(0.2, guests)
+        choice = ChosenGuests.of_share(0.2, guests)
         before = {guest.id for guest in guests if choice.has(guest)}
         later = [*guests[10:], *(Guest(f"later-{number}", "a") for number in range(100))]
         assert {guest.id for guest in later if choice.has(guest)} >= before & {guest.id for guest in later}
         assert 5 <= sum(choice.has(guest) for guest in later[40:]) <= 40, "of those that come, about as many"
 
     def test_a_pattern_is_for_names_and_ids(self) -> None:
-        assert Choice("db-*").has(Guest("1", "db-1"))
-        assert Choice("uuid-*").has(Guest("uuid-1", "x"))
-        assert not Choice("db-*").has(Guest("1", "web"))
+        assert ChosenGuests("db-*").has(Guest("1", "db-1"))
+        assert ChosenGuests("uuid-*").has(Guest("uuid-1", "x"))
+        assert not ChosenGuests("db-*").has(Guest("1", "web"))
 
 
 class TestWhileItRuns:

@@ -20,7 +20,7 @@ from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits
 from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.language.runtime import show
-from mom_plugins_policy.tools.explain import Explanation, Missed, Reason, explain
+from mom_plugins_policy.tools.explain import EntityExplanation, Missed, Reason, explain
 from mom_plugins_policy.tools.trace import traced
 
 SNAPSHOT = snapshot(
@@ -33,7 +33,7 @@ def entity(name: str, taken: Snapshot = SNAPSHOT) -> Entity:
     return taken.host.entity if name == "host" else taken.guests[name].entity
 
 
-def explained(text: str, name: str = "vm1", taken: Snapshot = SNAPSHOT) -> Explanation:
+def explained(text: str, name: str = "vm1", taken: Snapshot = SNAPSHOT) -> EntityExplanation:
     return explain(Policy.compile({"p": text}), taken, entity(name, taken))
 
 

@@ -12,11 +12,11 @@ from mom_core import Guest, Host, Value
 from mom_plugins_policy.rollout.verdict import (
     LEAST_CYCLES,
     RECENT_CYCLES,
-    Cycle,
     Evidence,
     HostFigures,
     Outlook,
     Tally,
+    WatchedCycle,
     ailment,
     asked_too_much,
     judge,
@@ -39,15 +39,15 @@ def looks(well: int = 0, ailing: int = 0, silent: int = 0, killed: int = 0) -> T
     return tally
 
 
-def after(*cycles: Cycle, before: Tally | None = None) -> Evidence:
+def after(*cycles: WatchedCycle, before: Tally | None = None) -> Evidence:
     evidence = Evidence(before)
     for cycle in cycles:
         evidence.add(cycle)
     return evidence
 
 
-def good(count: int, guests: int = 3) -> list[Cycle]:
-    return [Cycle(looks(guests), looks(27), "") for _ in range(count)]
+def good(count: int, guests: int = 3) -> list[WatchedCycle]:
+    return [WatchedCycle(looks(guests), looks(27), "") for _ in range(count)]
 
 
 class TestWhenAGuestAils:
@@ -136,44 +136,44 @@ class TestTheVerdict:
         assert "ailing in 0 of 15 looks, 0 of 135 looks of the others, 0 of 10 looks before" in verdict.reason
 
     def test_one_guest_of_three_that_ails_all_the_time_ends_it_in_three_cycles(self) -> None:
-        bad = [Cycle(looks(2, 1), looks(27), "")] * 3
+        bad = [WatchedCycle(looks(2, 1), looks(27), "")] * 3
         assert judge(after(*bad[:2]), 600).outlook is Outlook.GO_ON
         verdict = judge(after(*bad), 600)
         assert verdict.outlook is Outlook.ROLL_BACK
         assert verdict.reason == "guests swap: 3 of 9 looks, 0 of 81 looks of the others, no looks before"
 
     def test_it_takes_two_cycles_however_many_guests_ail(self) -> None:
-        assert judge(after(Cycle(looks(0, 30), looks(70), "")), 600).outlook is Outlook.GO_ON
+        assert judge(after(WatchedCycle(looks(0, 30), looks(70), "")), 600).outlook is Outlook.GO_ON
 
     def test_what_was_so_before_is_not_its_fault(self) -> None:
-        bad = [Cycle(looks(2, 1), looks(27), "")] * 10
+        bad = [WatchedCycle(looks(2, 1), looks(27), "")] * 10
         assert judge(after(*bad, before=looks(20, 10)), 600).outlook is Outlook.GO_ON
         assert judge(after(*bad, before=looks(20, 10)), 0).outlook is Outlook.PROMOTE
 
     def test_what_all_others_suffer_too_is_not_its_fault(self) -> None:
-        bad = [Cycle(looks(2, 1), looks(18, 9), "")] * 10
+        bad = [WatchedCycle(looks(2, 1), looks(18, 9), "")] * 10
         assert judge(after(*bad), 0).outlook is Outlook.PROMOTE
 
     def test_a_little_more_all_the_time_is_seen_at_the_end(self) -> None:
-        worse_now = [Cycle(looks(27, 3), looks(97, 3), "")] * 20
+        worse_now = [WatchedCycle(looks(27, 3), looks(97, 3), "")] * 20
         assert judge(after(*worse_now), 600).outlook is Outlook.GO_ON
         assert judge(after(*worse_now), 0).outlook is Outlook.ROLL_BACK
 
     def test_a_killed_program_ends_it_at_once_unless_others_fare_the_same(self) -> None:
-        verdict = judge(after(*good(2), Cycle(looks(3, killed=1), looks(27), "")), 600)
+        verdict = judge(after(*good(2), WatchedCycle(looks(3, killed=1), looks(27), "")), 600)
         assert verdict.outlook is Outlook.ROLL_BACK
         assert "kernels of guests killed 1 programs" in verdict.reason
-        assert judge(after(*good(2), Cycle(looks(3, killed=1), looks(27, killed=9), "")), 600).outlook is Outlook.GO_ON
+        assert judge(after(*good(2), WatchedCycle(looks(3, killed=1), looks(27, killed=9), "")), 600).outlook is Outlook.GO_ON
 
     def test_a_host_that_fares_worse_for_three_of_six_cycles_ends_it(self) -> None:
-        bad = [Cycle(looks(3), looks(27), "the host swaps")]
+        bad = [WatchedCycle(looks(3), looks(27), "the host swaps")]
         assert judge(after(*good(9), *bad, *bad), 600).outlook is Outlook.GO_ON
         verdict = judge(after(*good(9), *bad, *good(1), *bad, *good(1), *bad), 600)
         assert verdict == (Outlook.ROLL_BACK, "the host swaps")
         assert judge(after(*bad, *bad, *good(RECENT_CYCLES), *bad), 600).outlook is Outlook.GO_ON
 
     def test_policies_that_fail_end_it(self) -> None:
-        bad = [Cycle(looks(3), looks(27), "", "60_x:1:1: unknown")]
+        bad = [WatchedCycle(looks(3), looks(27), "", "60_x:1:1: unknown")]
         assert judge(after(*bad, *bad, *bad), 600) == (Outlook.ROLL_BACK, "it fails: 60_x:1:1: unknown")
 
     @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ class TestTheVerdict:
         [
             ([], "there were only 0 cycles"),
             (good(LEAST_CYCLES - 1), "there were only 4 cycles"),
-            ([Cycle(looks(), looks(27), "")] * 9, "there was no guest to try it on"),
-            ([Cycle(looks(1, 0, 2), looks(27), "")] * 9, "guests told how they are in only 9 of 27 looks"),
-            ([Cycle(looks(3), looks(27), None)] * 9, "how the host is was known in only 0 of 9 cycles"),
+            ([WatchedCycle(looks(), looks(27), "")] * 9, "there was no guest to try it on"),
+            ([WatchedCycle(looks(1, 0, 2), looks(27), "")] * 9, "guests told how they are in only 9 of 27 looks"),
+            ([WatchedCycle(looks(3), looks(27), None)] * 9, "how the host is was known in only 0 of 9 cycles"),
         ],
     )
-    def test_what_is_not_known_promotes_nothing(self, cycles: list[Cycle], why: str) -> None:
+    def test_what_is_not_known_promotes_nothing(self, cycles: list[WatchedCycle], why: str) -> None:
         verdict = judge(after(*cycles), 0)
         assert verdict.outlook is Outlook.ROLL_BACK
         assert verdict.reason == f"too little is known to promote it: {why}"
@@ -196,7 +196,7 @@ class TestTheVerdict:
         left=st.floats(0, 600),
     )
     def test_it_always_ends_at_the_end_and_never_promotes_before(self, cycles: list[tuple[int, int, int]], left: float) -> None:
-        evidence = after(*(Cycle(looks(*one), looks(9), "") for one in cycles))
+        evidence = after(*(WatchedCycle(looks(*one), looks(9), "") for one in cycles))
         verdict = judge(evidence, left)
         assert (verdict.outlook is Outlook.PROMOTE) <= (left == 0)
         assert (verdict.outlook is Outlook.GO_ON) <= (left > 0)

@@ -36,7 +36,7 @@ from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
 from mom_plugins_policy.rollout.canary import SHARE_OF_TIME, CanaryRun, Decided
 from mom_plugins_policy.rollout.in_force import DEFAULT, ChangeFiles, Read, where_from
 from mom_plugins_policy.rollout.shadow import Shadow
-from mom_plugins_policy.rollout.trials import NOTED, Evaluated, TriedPolicies, Trying
+from mom_plugins_policy.rollout.trials import NOTED, EvaluatedSnapshot, TriedPolicies, Trying
 from mom_plugins_policy.rollout.versions import KEPT_VERSIONS, OVERLAY
 from mom_plugins_policy.sources import read_policies
 from mom_toolkit import (
@@ -217,7 +217,7 @@ class PolicyPlugin:
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
         earlier = self._policies.evaluated[:1]
-        self._policies.evaluated = (Evaluated(snapshot, result), *earlier)
+        self._policies.evaluated = (EvaluatedSnapshot(snapshot, result), *earlier)
         on_trial, problems = self._tried(trial, snapshot, history, Decided(decisions, result.errors))
         found: list[Decision | Considered | Problem] = [*on_trial, *_problems(result, snapshot), *problems, *self._left_out]
         if self._shadow is not None:

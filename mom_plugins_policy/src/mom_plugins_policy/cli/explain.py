@@ -25,7 +25,7 @@ from mom_plugins_policy.cli.inputs import (
 from mom_plugins_policy.cli.values import amount, plain_fault, plain_value, written_value
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.tools.excerpts import located
-from mom_plugins_policy.tools.explain import UNKNOWN, Condition, ControlRequest, Explanation, Missed, Reason, explain
+from mom_plugins_policy.tools.explain import UNKNOWN, Condition, ControlRequest, EntityExplanation, Missed, Reason, explain
 from mom_plugins_policy.tools.snapshots import did_you_mean
 
 
@@ -77,10 +77,10 @@ def _guest(taken: Snapshot, name: str) -> Entity:
     raise MomError(f"the snapshot has no guest '{printable(name)}'", hint=hint)
 
 
-def _only(explanation: Explanation, control: str | None) -> Explanation:
+def _only(explanation: EntityExplanation, control: str | None) -> EntityExplanation:
     if control is None:
         return explanation
-    return Explanation(
+    return EntityExplanation(
         explanation.entity,
         tuple(request for request in explanation.requests if request.control == control),
         tuple(missed for missed in explanation.missed if f'"{control}"' in missed.text or f"'{control}'" in missed.text),
@@ -93,7 +93,7 @@ def _only(explanation: Explanation, control: str | None) -> Explanation:
 # --- for people --------------------------------------------------------------------------------------------------------------------
 
 
-def explanation_lines(explanation: Explanation, given: Given) -> Iterator[str]:
+def explanation_lines(explanation: EntityExplanation, given: Given) -> Iterator[str]:
     """An explanation as indented lines, the decisions first."""
     whose = printable(explanation.entity.name)
     decided = [request for request in explanation.requests if request.decision is not None]
@@ -118,7 +118,7 @@ def explanation_lines(explanation: Explanation, given: Given) -> Iterator[str]:
         yield from _missed_lines(missed, 1, given)
 
 
-def _request_lines(request: ControlRequest, whose: str, explanation: Explanation, given: Given) -> Iterator[str]:
+def _request_lines(request: ControlRequest, whose: str, explanation: EntityExplanation, given: Given) -> Iterator[str]:
     value = request.decision.value if request.decision is not None else request.value
     head = f"{whose}: {printable(request.control, 60)} = {amount(value)}"
     yield _line(click.style(head, bold=request.decision is not None) + _fate(request, explanation), request.source, given)
@@ -133,7 +133,7 @@ def _request_lines(request: ControlRequest, whose: str, explanation: Explanation
             yield from _condition_lines(condition, 2, given)
 
 
-def _fate(request: ControlRequest, explanation: Explanation) -> str:
+def _fate(request: ControlRequest, explanation: EntityExplanation) -> str:
     if request.decision is not None:
         return ""
     if request.replaced:
@@ -200,7 +200,7 @@ def _one_line(text: str) -> str:
 # --- for programs ------------------------------------------------------------------------------------------------------------------
 
 
-def _as_json(explanation: Explanation, given: Given) -> dict[str, Any]:
+def _as_json(explanation: EntityExplanation, given: Given) -> dict[str, Any]:
     return {
         "entity": {"scope": str(explanation.entity.scope), "id": explanation.entity.id, "name": explanation.entity.name},
         "stopped": explanation.stopped,

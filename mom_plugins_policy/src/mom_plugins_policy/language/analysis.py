@@ -140,7 +140,7 @@ def _may_be_callable(name: str) -> bool:
     return first in CALLABLES or not _METHODS.isdisjoint((first, *rest))
 
 
-class _Bound:
+class _NamesAround:
     """The names that are bound around a form in its function: the first so many of one list of them, and those around these.
 
     A `let` of thousands of pairs has as many different such sets, as each value sees the names before its own; they share one list.
@@ -148,13 +148,13 @@ class _Bound:
 
     __slots__ = ("_around", "_before", "_places")
 
-    def __init__(self, places: Mapping[str, int], before: int, around: _Bound | None) -> None:
+    def __init__(self, places: Mapping[str, int], before: int, around: _NamesAround | None) -> None:
         self._places = places
         self._before = before
         self._around = around
 
     def __contains__(self, name: str) -> bool:
-        here: _Bound | None = self
+        here: _NamesAround | None = self
         while here is not None:
             if here._places.get(name, here._before) < here._before:
                 return True
@@ -162,7 +162,7 @@ class _Bound:
         return False
 
 
-_NOTHING_BOUND = _Bound({}, 0, None)
+_NOTHING_BOUND = _NamesAround({}, 0, None)
 
 
 class _Survey:
@@ -184,7 +184,7 @@ class _Survey:
         """By name: the functions of which the value is the function's."""
         # (form, owner, dropped: its value goes nowhere, or with None to where the function is called, level: >= 0 while unconditional,
         # bound: names bound around it in its function)
-        self.todo: list[tuple[Form, Definition | None, bool | None, int, _Bound]] = []
+        self.todo: list[tuple[Form, Definition | None, bool | None, int, _NamesAround]] = []
         self.todo.extend((form, None, True, 0, _NOTHING_BOUND) for form in reversed(forms))
         while self.todo:
             self._visit(*self.todo.pop())
@@ -200,7 +200,7 @@ class _Survey:
             self.program.lists = name in self.listing
             todo.extend(self.passed_on.pop(name, ()))
 
-    def _visit(self, form: Form, owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
+    def _visit(self, form: Form, owner: Definition | None, dropped: bool | None, level: int, bound: _NamesAround) -> None:
         program = self.program
         if self.everything:
             # Each form once per function: that its parts are evaluated in two ways must not double them at each level.
@@ -255,21 +255,21 @@ class _Survey:
         elif dropped is None and owner is not None:
             self.passed_on.setdefault(owner.name, set()).add(name)
 
-    def _name(self, name: str, owner: Definition | None, bound: _Bound) -> None:
+    def _name(self, name: str, owner: Definition | None, bound: _NamesAround) -> None:
         first = name.partition(".")[0]
         if owner is not None and first not in bound:
             owner.free.add(first)
 
-    def _all(self, forms: Sequence[Form], owner: Definition | None, bound: _Bound) -> None:
+    def _all(self, forms: Sequence[Form], owner: Definition | None, bound: _NamesAround) -> None:
         self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
 
-    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
+    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool | None, level: int, bound: _NamesAround) -> None:
         level = level if 0 < level <= _STATIC_DEPTH else -1
         last = len(forms) - 1
         for place in range(last, -1, -1):
             self.todo.append((forms[place], owner, dropped if place == last else True, level, bound))
 
-    def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool | None, level: int, bound: _Bound) -> None:
+    def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool | None, level: int, bound: _NamesAround) -> None:
         """A special form: what its parts are to it."""
         parts, kinds, bindings, scope, assigned, defined = roles
         names = [binding.name.name for binding in bindings]
@@ -296,7 +296,7 @@ class _Survey:
             known = len(names)
             if role is _VALUE:
                 known = min(place, known)
-            around = _Bound(places, known, bound) if scope and known else bound
+            around = _NamesAround(places, known, bound) if scope and known else bound
             if role is _BODY:
                 todo.append((part, owner, dropped if place == last else True, deeper, around))
             elif role is _BRANCH or role is _STEP:
@@ -322,7 +322,7 @@ class _Survey:
         for place, parameter in enumerate(parameters):
             places.setdefault(parameter, place)
         value = False if self.everything else None
-        self.todo.append((body, definition, value, -1, _Bound(places, len(parameters), _NOTHING_BOUND)))
+        self.todo.append((body, definition, value, -1, _NamesAround(places, len(parameters), _NOTHING_BOUND)))
 
 
 def _choose_inlining(program: Program) -> None:

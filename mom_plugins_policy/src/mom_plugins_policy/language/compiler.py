@@ -81,7 +81,7 @@ def compile_program(
 
     :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
     :param filename: a name of its own, by which tracebacks tell this code from all other
-    :param traced: the forms, by their index, of which every value is reported to `Run.trace`, and every request to `Run.requested`, for
-        explanations
+    :param traced: the forms, by their index, of which every value is reported to `Evaluation.trace`, and every request to
+        `Evaluation.traced_request`, for explanations
     """
     return Compiled(Generator(program, limits, undeclared, traced=traced), filename)

@@ -14,7 +14,7 @@ from mom_plugins_policy.language.compiler import Compiled, TooComplicatedError, 
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
-from mom_plugins_policy.language.runtime import Guests, Notes, Run
+from mom_plugins_policy.language.runtime import Evaluation, Guests, Notes
 from mom_plugins_policy.language.syntax import Form, SourceText, abridged
 
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
@@ -25,7 +25,7 @@ _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
 
 
-AnyRun = TypeVar("AnyRun", bound=Run)
+AnyEvaluation = TypeVar("AnyEvaluation", bound=Evaluation)
 
 
 class Result:
@@ -36,7 +36,7 @@ class Result:
     then stands, as each guest's steps were complete; what had been asked for the host belongs to what broke, and is `lost`.
     """
 
-    def __init__(self, run: Run, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
+    def __init__(self, run: Evaluation, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
         self.values = [list(value) if isinstance(value, Guests) else value for value in values]
         self.errors: Sequence[Fault] = tuple(run.faults)
         self.stopped = stopped
@@ -98,7 +98,7 @@ class Result:
         """What the evaluation could use up."""
         return self._policy.limits
 
-    def once_more(self, kind: Callable[..., AnyRun], compiled: Compiled | None = None) -> AnyRun:
+    def once_more(self, kind: Callable[..., AnyEvaluation], compiled: Compiled | None = None) -> AnyEvaluation:
         """The same evaluation, perhaps with other code for the same program; what it decides is dropped."""
         compiled = compiled or self._compiled
         run = self.run.once_more(kind, compiled.sites, compiled.filename, compiled.namespace)
@@ -237,7 +237,7 @@ class Policy:
         snapshot: Snapshot,
         history: Sequence[Snapshot] | None = None,
         notes: Notes | None = None,
-        kind: Callable[..., Run] = Run,
+        kind: Callable[..., Evaluation] = Evaluation,
     ) -> Result:
         """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
 

@@ -153,10 +153,10 @@ class Site:
         self.codes: list[tuple[str, CodeType]] | None = None
 
 
-AnyRun = TypeVar("AnyRun", bound="Run")
+AnyEvaluation = TypeVar("AnyEvaluation", bound="Evaluation")
 
 
-class Run:
+class Evaluation:
     """One evaluation of one program against one snapshot. Its methods are called by generated code, by name."""
 
     def __init__(
@@ -198,7 +198,9 @@ class Run:
         self._slice = min(_SLICE, limits.steps)
         self._outer: tuple[int, int] | None = None
 
-    def once_more(self, kind: Callable[..., AnyRun], sites: Sequence[Site], filename: str, namespace: dict[str, Any_]) -> AnyRun:
+    def once_more(
+        self, kind: Callable[..., AnyEvaluation], sites: Sequence[Site], filename: str, namespace: dict[str, Any_]
+    ) -> AnyEvaluation:
         """A run of other code of the same program, against the same snapshot, samples and notes."""
         return kind(self.snapshot, self._history, self.limits, self.declares, sites, filename, namespace, self.notes)
 
@@ -621,7 +623,7 @@ class Run:
         return default if found is None else found
 
 
-covers("language/runtime.py", [name for name in ENTITY_METHODS if hasattr(Run, f"do_{name.lower()}")])
+covers("language/runtime.py", [name for name in ENTITY_METHODS if hasattr(Evaluation, f"do_{name.lower()}")])
 
 
 def _check_note(name: Any_) -> None:

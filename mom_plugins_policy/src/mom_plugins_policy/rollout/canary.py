@@ -19,11 +19,11 @@ from mom_plugins_policy.rollout.verdict import (
     ASKED_TOO_MUCH,
     SIZE,
     CanaryVerdict,
-    Cycle,
     Evidence,
     HostFigures,
     Outlook,
     Tally,
+    WatchedCycle,
     ailment,
     asked_too_much,
     judge,
@@ -45,14 +45,14 @@ def rank(identity: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenGuests:
     """Who is in the trial: those whose name or id matches `pattern`, or those that do not rank above `cut`."""
 
     pattern: str = ""
     cut: float = 0.0
 
     @classmethod
-    def of_share(cls, share: float, guests: Iterable[Guest]) -> Choice:
+    def of_share(cls, share: float, guests: Iterable[Guest]) -> ChosenGuests:
         """So large a share of these guests, at least one; and of those that come later, those that rank no higher."""
         ranks = sorted(rank(guest.id) for guest in guests)
         return cls(cut=ranks[max(1, math.ceil(share * len(ranks))) - 1] if ranks else 0.0)
@@ -64,13 +64,13 @@ class Choice:
         return rank(guest.id) <= self.cut
 
 
-class Plan(NamedTuple):
+class CanaryPlan(NamedTuple):
     """What is tried by whom, on whom, and for how long; `began` in seconds since the epoch, `began_at` of the monotonic clock."""
 
     what: str
     who: str
     share: float | None
-    choice: Choice
+    choice: ChosenGuests
     seconds: float
     began: float
     began_at: float
@@ -83,7 +83,7 @@ class Decided(NamedTuple):
     errors: Sequence[Fault]
 
 
-class Tried(NamedTuple):
+class TriedDecisions(NamedTuple):
     """What both sets of policies decide together, and what went wrong in the one on trial."""
 
     decisions: Sequence[Decision]
@@ -98,7 +98,7 @@ class CanaryRun:
     :param memory: what the policies in force remember: those on trial begin with that
     """
 
-    def __init__(self, plan: Plan, policy: Policy, version: str, memory: Callable[[], Value]) -> None:
+    def __init__(self, plan: CanaryPlan, policy: Policy, version: str, memory: Callable[[], Value]) -> None:
         self.plan = plan
         self.policy = policy
         """Replaced as a whole when files are read again."""
@@ -119,7 +119,7 @@ class CanaryRun:
         if self._evidence is None:
             self.notes.set_memory(self._memory())
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided, ignored: Sequence[str]) -> Tried:
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided, ignored: Sequence[str]) -> TriedDecisions:
         """Put the decisions of the policies on trial in the place of those in force, for the guests in the trial."""
         decided = in_force.decisions
         members = {guest.id: guest for guest in snapshot.guests.values() if self.plan.choice.has(guest)}
@@ -140,7 +140,7 @@ class CanaryRun:
             decisions = [*(one for one in decided if one.entity.id not in members), *own]
             failed = printable(str(concerning[0]), 300) if concerning else ""
             self._look(snapshot, history, members, {one.entity.id: one.value for one in decisions if one.control == SIZE}, failed)
-        return Tried(decisions, problems, result)
+        return TriedDecisions(decisions, problems, result)
 
     def _look(
         self, snapshot: Snapshot, history: Sequence[Snapshot], members: Mapping[str, Guest], sizes: Mapping[str, Value], fault: str
@@ -160,7 +160,7 @@ class CanaryRun:
                 ails = ASKED_TOO_MUCH
             tally.add([ails], kills(guest, last.guests.get(guest.id)))
         host = HostFigures.of(snapshot.host)
-        self._evidence.add(Cycle(canary, others, None if host.available is None else worse(host, self._host_before), fault))
+        self._evidence.add(WatchedCycle(canary, others, None if host.available is None else worse(host, self._host_before), fault))
         self._last = snapshot
         self._members, self._others = list(members.values()), len(snapshot.guests) - len(members)
 

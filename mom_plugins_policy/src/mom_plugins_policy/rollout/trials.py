@@ -14,9 +14,9 @@ from pydantic import Field, TypeAdapter
 from mom_core import Guest, MomError, Snapshot, StateError, StateFile, UnitError, format_duration, printable
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.language.runtime import Run
+from mom_plugins_policy.language.runtime import Evaluation
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.rollout.canary import CanaryRun, Choice, Plan
+from mom_plugins_policy.rollout.canary import CanaryPlan, CanaryRun, ChosenGuests
 from mom_plugins_policy.rollout.in_force import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.rollout.verdict import Outlook, too_short
 from mom_plugins_policy.rollout.versions import Overlay
@@ -60,7 +60,7 @@ class Trying:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class EvaluatedSnapshot:
     """One evaluation of a snapshot; `tried` is that of policies on trial, for the guests on which they are tried."""
 
     snapshot: Snapshot
@@ -96,7 +96,7 @@ class TriedPolicies(ChangingPolicies):
         """What is tried on some guests now. Replaced as a whole, as the policy is."""
         self.seen: Snapshot | None = None
         """The newest snapshot, of which the guests for a trial are chosen."""
-        self.evaluated: tuple[Evaluated, ...] = ()
+        self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
         """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
         self._asked_why: int | None = None
         """The cycle of which reasons were asked for last."""
@@ -149,10 +149,10 @@ class TriedPolicies(ChangingPolicies):
             self._log.exception("why %s has its %s could not be said", printable(found.name), control)
             return ""
 
-    def kind_of_run(self, policy: Policy) -> Callable[..., Run]:
+    def kind_of_run(self, policy: Policy) -> Callable[..., Evaluation]:
         """What runs the next evaluation: who asked why of the last one, as `mom top` does in each cycle, will ask of the next one."""
         if not self.evaluated or self.evaluated[0].snapshot.number != self._asked_why:
-            return Run
+            return Evaluation
         from mom_plugins_policy.tools.reasons import kept_to_be_told
 
         return kept_to_be_told(policy.program)
@@ -195,7 +195,7 @@ class TriedPolicies(ChangingPolicies):
             choice, on = self._chosen(share, guests)
             what = said_of(changes)
             state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
-            plan = Plan(what, who, share, choice, seconds, time.time(), now)
+            plan = CanaryPlan(what, who, share, choice, seconds, time.time(), now)
             trial = CanaryRun(plan, tried, state.version, self.memory)
             self._note_trial(plan)
             self.trial, self._overlay_tried = trial, overlay
@@ -271,12 +271,12 @@ class TriedPolicies(ChangingPolicies):
         if short:
             raise UnitError(f"a trial of {format_duration(seconds)} shows nothing: {short}", hint="10m is usual")
 
-    def _chosen(self, share: float | None, pattern: str) -> tuple[Choice, str]:
+    def _chosen(self, share: float | None, pattern: str) -> tuple[ChosenGuests, str]:
         """Who is in a trial, and how many of how many that is now, in words. Raises `MomError` if it is nobody."""
         if self.seen is None:
             raise MomError("mom has not looked at the guests yet", hint="ask again in a moment")
         guests = list(self.seen.guests.values())
-        choice = Choice(pattern) if share is None else Choice.of_share(share, guests)
+        choice = ChosenGuests(pattern) if share is None else ChosenGuests.of_share(share, guests)
         count = sum(map(choice.has, guests))
         if not count:
             found = f"no guest matches {printable(pattern)}" if pattern else "there is no guest"
@@ -310,7 +310,7 @@ class TriedPolicies(ChangingPolicies):
         self._forget_trial()
         return self._ended, made
 
-    def _note_trial(self, plan: Plan) -> None:
+    def _note_trial(self, plan: CanaryPlan) -> None:
         file = self._trying.noted_in
         if file is None:
             return

@@ -173,7 +173,7 @@ def worse(now: HostFigures, before: Sequence[HostFigures]) -> str:
 
 
 @dataclass(slots=True)
-class Cycle:
+class WatchedCycle:
     """One cycle of a trial: the guests on which it is made, the others, and in what the host was worse (None: unknown), and what failed."""
 
     canary: Tally
@@ -207,11 +207,11 @@ class Evidence:
         self.before = before or Tally()
         self.canary = Tally()
         self.others = Tally()
-        self.recent: deque[Cycle] = deque(maxlen=RECENT_CYCLES)
+        self.recent: deque[WatchedCycle] = deque(maxlen=RECENT_CYCLES)
         self.cycles = 0
         self.host_known = 0
 
-    def add(self, cycle: Cycle) -> None:
+    def add(self, cycle: WatchedCycle) -> None:
         """One more cycle."""
         self.canary.add_all(cycle.canary)
         self.others.add_all(cycle.others)

@@ -110,7 +110,7 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class EntityExplanation:
     """All about one entity in one evaluation."""
 
     entity: Entity
@@ -127,7 +127,7 @@ class Explanation:
 
 def explain(
     policy: Policy, snapshot: Snapshot, entity: Entity, history: Sequence[Snapshot] | None = None, notes: Notes | None = None
-) -> Explanation:
+) -> EntityExplanation:
     """Evaluate once more, and say for each request about an entity how it came about, and for the others why they were not made.
 
     :param entity: the host's or a guest's identity, as the snapshot has it
@@ -156,7 +156,7 @@ def explain(
         )
     missed = tuple(_Unreached(policy, walk, entity.id).requests())
     faults = tuple(fault for fault in result.errors if fault.entity is None or fault.entity.id == entity.id)
-    return Explanation(entity, tuple(requests), missed, faults, result.stopped, len(mine) - len(told))
+    return EntityExplanation(entity, tuple(requests), missed, faults, result.stopped, len(mine) - len(told))
 
 
 def _brief(value: Any) -> Any:
@@ -183,7 +183,7 @@ def _elements(value: Sequence[Any]) -> int:
 
 
 @dataclass(eq=False, slots=True)
-class _Binding:
+class _NamedValue:
     """A value that a name was given: by which node, in which form, how, in whose step (an entity id, empty outside of all)."""
 
     value: Any
@@ -213,7 +213,7 @@ class _Walk:
     told_left: int = MOST_TOLD
     """Reasons that may still be told."""
     requests: list[_Request] = field(default_factory=list)
-    bindings: dict[int, _Binding] = field(default_factory=dict)
+    bindings: dict[int, _NamedValue] = field(default_factory=dict)
     """By the id of a name's node: the binding that was read."""
     notes: dict[tuple[str, str, str], Node] = field(default_factory=dict)
     """What notes and controls hold now: by method, entity id and name, the call."""
@@ -226,7 +226,7 @@ class _Walk:
     the entity and outside of all steps."""
     scopes: list[set[str]] = field(default_factory=list)
     """The names that are bound in each scope, from the outside in."""
-    held: dict[str, list[_Binding]] = field(default_factory=dict)
+    held: dict[str, list[_NamedValue]] = field(default_factory=dict)
     """By name: its bindings, that of the innermost scope last."""
     step: str = ""
 
@@ -234,7 +234,7 @@ class _Walk:
         """Walk everything. Works off a list instead of calling itself: nodes may be deeper than Python's calls."""
         predefined = {"Host": self.snapshot.host, "Guests": None}
         self.scopes = [set(predefined)]
-        self.held = {name: [_Binding(value, None, None, "", "")] for name, value in predefined.items()}
+        self.held = {name: [_NamedValue(value, None, None, "", "")] for name, value in predefined.items()}
         todo: list[Iterator[object]] = [self._each(nodes)]
         while todo:
             following = next(todo[-1], None)
@@ -267,14 +267,14 @@ class _Walk:
         if method in ENTITY_METHODS and name:
             self._method(node, name, method)
 
-    def _lookup(self, name: str) -> _Binding | None:
+    def _lookup(self, name: str) -> _NamedValue | None:
         bindings = self.held.get(name)
         return bindings[-1] if bindings else None
 
     def _bind(self, name: str, node: Node, form: Form, how: str) -> None:
         if name not in self.scopes[-1]:
             self.scopes[-1].add(name)
-            self.held.setdefault(name, []).append(_Binding(node.value, node, form, how, self.step))
+            self.held.setdefault(name, []).append(_NamedValue(node.value, node, form, how, self.step))
 
     def _leave_scope(self) -> None:
         for name in self.scopes.pop():
@@ -315,7 +315,7 @@ class _Walk:
         bindings = self.held.get(name)
         if bindings and node.children:
             times = bindings[-1].times + 1 if bindings[-1].how == "set" else 1
-            bindings[-1] = _Binding(node.value, node.children[-1], node.form, "set", self.step, times)
+            bindings[-1] = _NamedValue(node.value, node.children[-1], node.form, "set", self.step, times)
 
     def _call(self, node: Node, definition: Definition) -> Iterator[object]:
         *given, body = node.children

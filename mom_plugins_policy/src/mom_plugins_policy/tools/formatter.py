@@ -67,7 +67,7 @@ def _content(forms: Iterable[Form]) -> list[tuple[object, ...]]:
 # --- parts: the tokens as a tree, with comments ----------------------------------------------------------------------------------
 
 
-class _Part:
+class _Element:
     """An atom, a comment, or a bracket with all that is in it.
 
     `broken` and `blank`: a line break, a blank line stands before it; `flat`: its width on one line, None if it cannot or should not
@@ -81,7 +81,7 @@ class _Part:
         self.broken = line_breaks > 0
         self.blank = line_breaks > 1
         self.comment = comment
-        self.items: list[_Part] = []
+        self.items: list[_Element] = []
         self.flat: int | None = None if comment or "\n" in text else len(text)
         self.need = 0 if comment else len(text.partition("\n")[0])
 
@@ -119,13 +119,13 @@ class _Part:
         return 2 + len(head.text) + max((item.need for item in self.items[1:]), default=0)
 
 
-def _parts(found: Iterable[Token]) -> list[_Part]:
+def _parts(found: Iterable[Token]) -> list[_Element]:
     """The parts at top level. A remark before closing brackets goes behind them, where it leaves the brackets together."""
-    top: list[_Part] = []
-    opened: list[_Part] = []
+    top: list[_Element] = []
+    opened: list[_Element] = []
     here = top
     line_breaks = 1  # the text begins a line
-    moved: _Part | None = None  # a remark that is on its way out of closing brackets
+    moved: _Element | None = None  # a remark that is on its way out of closing brackets
     for token in found:
         if token.what in ("space", "mark"):
             line_breaks += token.text.count("\n")
@@ -150,7 +150,7 @@ def _parts(found: Iterable[Token]) -> list[_Part]:
             here = opened[-1].items if opened else top
         else:
             comment = token.what == "comment"
-            part = _Part(token.text.rstrip() if comment else token.text, line_breaks, comment=comment)
+            part = _Element(token.text.rstrip() if comment else token.text, line_breaks, comment=comment)
             here.append(part)
             if token.what == "open":
                 opened.append(part)
@@ -161,7 +161,7 @@ def _parts(found: Iterable[Token]) -> list[_Part]:
     return top
 
 
-def _can_move_out(part: _Part) -> bool:
+def _can_move_out(part: _Element) -> bool:
     """Whether a list ends with a remark that can go behind its bracket: not if another one could not, and so would meet it there."""
     if part.block or len(part.items) < 2 or not part.items[-1].remark:
         return False
@@ -192,7 +192,7 @@ class _Layout:
         self._lines: list[_Line] = []
         self._column = 0
 
-    def lines(self, top: Sequence[_Part]) -> list[str]:
+    def lines(self, top: Sequence[_Element]) -> list[str]:
         """The lines of a whole text."""
         todo: list[_Step] = list(reversed(self._each(top, 0, 0)))
         while todo:
@@ -201,7 +201,7 @@ class _Layout:
             del self._lines[0]  # a blank line before the first form
         return list(_with_remarks(self._lines, self._width))
 
-    def _each(self, parts: Iterable[_Part], column: int, after: int) -> list[_Step]:
+    def _each(self, parts: Iterable[_Element], column: int, after: int) -> list[_Step]:
         """Steps that put each part on a line of its own; `after` closing brackets follow the last one."""
         steps: list[_Step] = []
         listed = list(parts)
@@ -230,13 +230,13 @@ class _Layout:
         last_line = text.rpartition("\n")[2]
         self._column = len(last_line) + (0 if "\n" in text else self._column)
 
-    def _remark(self, part: _Part) -> _Step:
+    def _remark(self, part: _Element) -> _Step:
         def step() -> None:
             self._lines[-1].remark = part.text
 
         return step
 
-    def _part(self, part: _Part, after: int, base: int | None = None) -> _Step:
+    def _part(self, part: _Element, after: int, base: int | None = None) -> _Step:
         """A step that writes a part where the line now ends; a block that begins behind something belongs to column `base`."""
 
         def step() -> Sequence[_Step] | None:
@@ -252,10 +252,10 @@ class _Layout:
 
         return step
 
-    def _block(self, part: _Part, column: int) -> list[_Step]:
+    def _block(self, part: _Element, column: int) -> list[_Step]:
         return [*self._each(part.items, column + INDENT, 0), self._new_line(column), self._text("}")]
 
-    def _list(self, part: _Part, column: int, after: int) -> list[_Step]:
+    def _list(self, part: _Element, column: int, after: int) -> list[_Step]:
         items = part.items
         closing = self._close(part, column)
         after = 0 if items[-1].comment else after + 1
@@ -276,7 +276,7 @@ class _Layout:
             return [self._text(f"{head.text} "), first, *self._each(rest[1:], aligned, after), *closing]
         return [self._part(head, 0), *self._each(rest, column + INDENT, after), *closing]
 
-    def _special(self, part: _Part, column: int, word: FormWord, after: int) -> list[_Step]:
+    def _special(self, part: _Element, column: int, word: FormWord, after: int) -> list[_Step]:
         items, kept = part.items, word.kept
         steps = [self._text(items[0].text)]
         for item in items[1 : kept + 1]:
@@ -289,7 +289,7 @@ class _Layout:
             return [*steps, self._text(" "), self._part(only, after, column)]
         return [*steps, *self._each(body, column + INDENT, after)]
 
-    def _value(self, value: _Part, column: int, after: int) -> _Step:
+    def _value(self, value: _Element, column: int, after: int) -> _Step:
         """A step that writes the value of a variable: behind the name, unless it looks better below it."""
 
         def step() -> Sequence[_Step]:
@@ -303,15 +303,15 @@ class _Layout:
 
         return step
 
-    def _close(self, part: _Part, column: int) -> list[_Step]:
+    def _close(self, part: _Element, column: int) -> list[_Step]:
         closing = self._text(_CLOSING[part.text])
         return [self._new_line(column), closing] if part.items[-1].comment else [closing]
 
 
-def _flat_text(part: _Part) -> str:
+def _flat_text(part: _Element) -> str:
     """A part on one line (but for line breaks inside of strings)."""
     out: list[str] = []
-    todo: list[_Part | str] = [part]
+    todo: list[_Element | str] = [part]
     while todo:
         item = todo.pop()
         if isinstance(item, str):

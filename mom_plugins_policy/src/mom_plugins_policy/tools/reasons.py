@@ -95,7 +95,7 @@ def said(result: Result, snapshot: Snapshot, guest: Guest, control: str) -> str:
         return printable(filling.filled(text, WHY + control, HOST_ID if guest.id not in notes else guest.id), _LONGEST)
     if requested is None:
         return ""
-    return printable("; ".join(_Told(result, guest, requested).conditions()), _LONGEST)
+    return printable("; ".join(_Conditions(result, guest, requested).conditions()), _LONGEST)
 
 
 # --- what a policy says --------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def _amount(value: object, unit: str) -> str:
 # --- what its conditions say -----------------------------------------------------------------------------------------------------
 
 
-class _Survey:
+class _Outline:
     """What the words need to know of a program as a whole."""
 
     def __init__(self, program: Program) -> None:
@@ -274,10 +274,10 @@ def _told_in(test: Form, depth: int = 0) -> Iterator[Form]:
             yield from _told_in(part, depth + 1)
 
 
-_survey = lru_cache(maxsize=2)(_Survey)  # policies in force, and on trial: whoever looks at a guest asks in each cycle
+_survey = lru_cache(maxsize=2)(_Outline)  # policies in force, and on trial: whoever looks at a guest asks in each cycle
 
 
-class _Told:
+class _Conditions:
     """The conditions around one request, in words."""
 
     def __init__(self, result: Result, guest: Guest, request: Form) -> None:

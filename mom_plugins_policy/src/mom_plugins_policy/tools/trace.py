@@ -13,7 +13,7 @@ from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.compiler import Compiled, compile_program
 from mom_plugins_policy.language.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.language.policy import TOO_COMPLICATED, Policy, Result, occurs, too_complicated
-from mom_plugins_policy.language.runtime import Notes, Run
+from mom_plugins_policy.language.runtime import Evaluation, Notes
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.forms import Role
 
@@ -63,7 +63,7 @@ class Node:
             here = here.parent
 
 
-class _TracedRun(Run):
+class _TracedRun(Evaluation):
     """A run whose code reports every value."""
 
     def begin_trace(self) -> list[tuple[int, Any]]:
@@ -189,7 +189,7 @@ class _Asked:
         self.identity = identity
 
 
-class _QuietRun(Run):
+class _QuietRun(Evaluation):
     """A run that repeats one: it writes nothing to the log."""
 
     @staticmethod
@@ -269,7 +269,7 @@ class _DatedNotes(dict[str, Any]):
         super().__setitem__(identity, value)
 
 
-class DatedRun(Run):
+class DatedRun(Evaluation):
     """A run of which the notes of some names are kept with their dates.
 
     :param names: None: all

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mom_plugins_policy.tools.cases.loader import cases_of, read_cases
-from mom_plugins_policy.tools.cases.model import Difference, ExpectedError, PolicyTest, PolicyTestResult
+from mom_plugins_policy.tools.cases.model import ExpectedError, Mismatch, PolicyTest, PolicyTestResult
 from mom_plugins_policy.tools.cases.runner import run_case
 
-__all__ = ["Difference", "ExpectedError", "PolicyTest", "PolicyTestResult", "cases_of", "read_cases", "run_case"]
+__all__ = ["ExpectedError", "Mismatch", "PolicyTest", "PolicyTestResult", "cases_of", "read_cases", "run_case"]

@@ -61,7 +61,7 @@ class PolicyTest:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Mismatch:
     """One thing that is not as expected: about what, what was expected, what came, and from where in which policy."""
 
     about: str
@@ -75,7 +75,7 @@ class PolicyTestResult:
     """What became of a test."""
 
     case: PolicyTest
-    differences: tuple[Difference, ...]
+    differences: tuple[Mismatch, ...]
     seconds: float
 
     @property

@@ -8,26 +8,26 @@ from collections.abc import Iterator
 from mom_core import HOST_ID, Decision
 from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.tools.cases.expected import Expected
-from mom_plugins_policy.tools.cases.model import Difference, PolicyTest
+from mom_plugins_policy.tools.cases.model import Mismatch, PolicyTest
 
 
-def run_case(case: PolicyTest) -> tuple[Difference, ...]:
+def run_case(case: PolicyTest) -> tuple[Mismatch, ...]:
     """Evaluate, and compare with what is expected."""
     result = case.policy.evaluate(case.taken, notes=case.remembered)
     return (*_compared(case, result), *_compared_errors(case, result), *_compared_notes(case, result))
 
 
-def _compared(case: PolicyTest, result: Result) -> Iterator[Difference]:
+def _compared(case: PolicyTest, result: Result) -> Iterator[Mismatch]:
     names = {guest.id: guest.name for guest in case.taken.guests.values()} | {HOST_ID: HOST_ID}
     got = {(names[decision.entity.id], decision.control): decision for decision in result.decisions}
     for name, controls in case.decisions.items():
         for control, expected in controls.items():
             decision = got.pop((name, control), None)
             if not expected.holds(decision):
-                yield Difference(f"{name}: {control}", _shown(expected), _decided(decision), str(decision.source) if decision else "")
+                yield Mismatch(f"{name}: {control}", _shown(expected), _decided(decision), str(decision.source) if decision else "")
     if not case.others:
         for (name, control), decision in got.items():
-            yield Difference(f"{name}: {control}", "none", _decided(decision), str(decision.source))
+            yield Mismatch(f"{name}: {control}", "none", _decided(decision), str(decision.source))
 
 
 def _shown(expected: Expected) -> str:
@@ -50,21 +50,21 @@ def _decided(decision: Decision | None) -> str:
     return _number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _compared_errors(case: PolicyTest, result: Result) -> Iterator[Difference]:
+def _compared_errors(case: PolicyTest, result: Result) -> Iterator[Mismatch]:
     if case.errors is None:
         return
     left = list(result.errors)
     for expected in case.errors:
         found = next((fault for fault in left if expected.fits(fault)), None)
         if found is None:
-            yield Difference("error", str(expected), "none")
+            yield Mismatch("error", str(expected), "none")
         else:
             left.remove(found)
     for fault in left:
-        yield Difference("error", "none", str(fault))
+        yield Mismatch("error", "none", str(fault))
 
 
-def _compared_notes(case: PolicyTest, result: Result) -> Iterator[Difference]:
+def _compared_notes(case: PolicyTest, result: Result) -> Iterator[Mismatch]:
     if case.expected_notes is None:
         return
     names = {guest.id: guest.name for guest in case.taken.guests.values()} | {HOST_ID: HOST_ID}
@@ -72,4 +72,4 @@ def _compared_notes(case: PolicyTest, result: Result) -> Iterator[Difference]:
         for note, expected in notes.items():
             got = result.notes.get(identity, {}).get(note, case.remembered.get(identity, {}).get(note))
             if got != expected:
-                yield Difference(f"{names[identity]}: remembered {note}", str(expected), str(got))
+                yield Mismatch(f"{names[identity]}: remembered {note}", str(expected), str(got))
