@@ -284,6 +284,7 @@ def test_default_bounds_are_the_declared_ones_and_for_balloons_those_of_the_gues
     assert [str(bound) for bound in default_bounds("balloon_target", Scope.GUEST, DECLARED)] == [
         "at least 1024", "at least (min guest.balloon_min guest.balloon_cur)", "at least (- guest.balloon_cur guest.mem_usable)",
         "at most balloon_max", "of all guests together grows by at most mem_really_available",
+        "does not go and return by more than 16384",
     ]  # fmt: skip
     assert [str(bound) for bound in default_bounds("ksm_run", Scope.HOST, DECLARED)] == ["at least 0", "at most 2"]
 

@@ -13,7 +13,17 @@ from mom_cli import declarations_of
 from mom_core import Declarations, Scope
 from mom_plugins_policy import Policy
 from mom_plugins_policy.checks import check
-from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, growth_bound, prove, scope_of_control
+from mom_plugins_policy.prove import proof
+from mom_plugins_policy.prove.proof import (
+    ProofAnswer,
+    ProofResult,
+    bound_of,
+    default_bounds,
+    growth_bound,
+    prove,
+    return_bound,
+    scope_of_control,
+)
 from mom_plugins_policy.tools.snapshots import as_json, made_snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -117,3 +127,18 @@ def test_room_for_bursts_is_given_beyond_what_the_host_has() -> None:
     assert found.answer is ProofAnswer.VIOLATED
     assert found.form is not None
     assert found.form.items[2].items[1].name == "room"
+
+
+def test_a_guest_that_runs_out_gives_back_what_it_was_given_and_has_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much it will want is unknown when it grows; on an unchanged host that is more than it needs."""
+    monkeypatch.setattr(proof, "_SEARCH", 60.0)  # what is found does not depend on how busy the machine is
+    declared = installed()
+    policy = Policy.compile(declared.policies, declared)
+    (found,) = prove(policy, "balloon_target", [return_bound("step_least_kib")], scope=Scope.GUEST)
+    assert found.answer is ProofAnswer.VIOLATED
+    assert found.counterexample is not None
+    assert found.later is not None
+    (guest,) = found.counterexample.guests
+    sizes = [taken.guests[guest].fields["balloon_cur"] for taken in (found.counterexample, found.later)]
+    assert found.violation is not None
+    assert sizes == [found.violation.before, found.violation.between]

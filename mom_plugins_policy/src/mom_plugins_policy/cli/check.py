@@ -16,6 +16,7 @@ from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, default
 from mom_plugins_policy.tools.excerpts import excerpt, located
 
 if TYPE_CHECKING:
+    from mom_plugins_policy.prove.attempts import Bound, Violation
     from mom_plugins_policy.prove.proof import ProofResult
 
 
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     help="With --prove: what all guests together get more than they have. A number, a field of the host or an expression. May be repeated.",
 )
 @click.option(
+    "--return-at-most",
+    "returns",
+    metavar="STEP",
+    multiple=True,
+    help="With --prove: by how much what a guest gets in one cycle is taken back in the next, if nothing else changes. May be repeated.",
+)
+@click.option(
     "--assume",
     "assumptions",
     metavar="EXPR",
@@ -46,7 +54,8 @@ if TYPE_CHECKING:
 @config_option
 def check_command(
     paths: tuple[Path, ...], strict: bool, control: str | None, lows: tuple[str, ...], highs: tuple[str, ...],
-    growths: tuple[str, ...], assumptions: tuple[str, ...], with_default_policies: bool, as_json: bool, config_path: str | None,
+    growths: tuple[str, ...], returns: tuple[str, ...], assumptions: tuple[str, ...], with_default_policies: bool, as_json: bool,
+    config_path: str | None,
 ) -> None:  # fmt: skip
     """Find mistakes in policies before they go live. Without FILE: in the policies that a running mom would use.
 
@@ -54,17 +63,18 @@ def check_command(
     hardly meant. Exit code 1 when there are errors (with --strict: or warnings), 2 when the policies cannot be read.
 
     With --prove, the bounds are those given, or else those that the control's plugin declares; for balloon_target also that no guest is
-    taken below what it is promised or uses, nor gets more than its maximum, and that all guests together get no more than the host has.
+    taken below what it is promised or uses, nor gets more than its maximum, and that all guests together get no more than the host has, and
+    that no guest is given in one cycle what is taken from it in the next.
     `holds` is certain. Otherwise a snapshot is printed in which the bound does not hold, to be tried with `mom policy eval --snapshot`;
     or the place at which the proof ended, when none was found. Exit code 1 unless all bounds hold.
     """
-    if control is None and (lows or highs or growths or assumptions):
-        raise click.UsageError("--at-least, --at-most, --grow-at-most and --assume say what --prove CONTROL is to prove")
+    if control is None and (lows or highs or growths or returns or assumptions):
+        raise click.UsageError("--at-least, --at-most, --grow-at-most, --return-at-most and --assume say what --prove CONTROL is to prove")
     given = given_policies(paths, config_path, defaults=with_default_policies)
     remarks = check(given.texts, given.declarations, given.limits)
     errors, warnings = counted(remarks)
     if control is not None and not errors:
-        _prove(given, control, (lows, highs, growths), assumptions, as_json=as_json)
+        _prove(given, control, (lows, highs, growths, returns), assumptions, as_json=as_json)
         return
     if as_json:
         click.echo(json.dumps(_as_json(remarks, given), indent=2))
@@ -139,10 +149,18 @@ def _plain(remark: Remark, given: Given) -> dict[str, Any]:
 
 
 def _prove(
-    given: Given, control: str, asked: tuple[Sequence[str], Sequence[str], Sequence[str]], assumptions: Sequence[str], *, as_json: bool
+    given: Given, control: str, asked: Sequence[Sequence[str]], assumptions: Sequence[str], *, as_json: bool
 ) -> None:  # fmt: skip
     try:
-        from mom_plugins_policy.prove.proof import ProofAnswer, bound_of, default_bounds, growth_bound, prove, scope_of_control
+        from mom_plugins_policy.prove.proof import (
+            ProofAnswer,
+            bound_of,
+            default_bounds,
+            growth_bound,
+            prove,
+            return_bound,
+            scope_of_control,
+        )
     except ModuleNotFoundError as error:
         if error.name != "z3":
             raise
@@ -150,10 +168,11 @@ def _prove(
     policy = given.compiled()
     try:
         scope = scope_of_control(control, policy)
-        lows, highs, growths = asked
+        lows, highs, growths, returns = asked
         bounds = [bound_of(text, at_least=True, scope=scope, declarations=given.declarations) for text in lows]
         bounds += [bound_of(text, at_least=False, scope=scope, declarations=given.declarations) for text in highs]
         bounds += [growth_bound(text, declarations=given.declarations) for text in growths]
+        bounds += [return_bound(text) for text in returns]
         bounds = bounds or default_bounds(control, scope, given.declarations)
         if not bounds:
             raise click.UsageError(f"{control} has no bounds of its own: give --at-least or --at-most")
@@ -183,12 +202,7 @@ def _show_results(control: str, results: Sequence[ProofResult], given: Given) ->
         if result.violation is not None and result.counterexample is not None:
             spec = given.declarations.controls.get(control)
             unit = _unit(spec.unit if spec is not None else None)
-            whose = printable(result.violation.decision.entity.name, 60)
-            gets, limit = _number(result.violation.value, unit), _number(result.violation.bound, unit)
-            who = (
-                f"all guests together get {gets} more, and {whose} the most of that," if result.bound.together else f"{whose} gets {gets},"
-            )
-            click.echo(f"    {who} where the bound is {limit}{': set by' if result.form is not None else ''}")
+            click.echo(f"    {_broken(result.bound, result.violation, unit)}{': set by' if result.form is not None else ''}")
         if result.form is not None:
             name, line, column = result.form.source
             click.echo(f"    {located(name, line, column, given.files)}")
@@ -199,7 +213,24 @@ def _show_results(control: str, results: Sequence[ProofResult], given: Given) ->
                 click.echo(f"        {fields}")
             click.echo("    The same for `mom policy eval --snapshot FILE`, which decides so:")
             click.echo(json.dumps(as_json(result.counterexample)))
+        if result.later is not None:
+            click.echo("    and so a cycle later, when nothing has changed but that:")
+            click.echo(json.dumps(as_json(result.later)))
     click.echo(f"taken for granted: {ALWAYS_ASSUMED}")
+
+
+def _broken(bound: Bound, violation: Violation, unit: str) -> str:
+    """What speaks against a bound, in a sentence."""
+    from mom_plugins_policy.prove.attempts import Subject
+
+    whose = printable(violation.decision.entity.name, 60)
+    gets, limit = _number(violation.value, unit), _number(violation.bound, unit)
+    if bound.subject is Subject.GROWTH:
+        return f"all guests together get {gets} more, and {whose} the most of that, where the bound is {limit}"
+    if bound.subject is Subject.RETURN:
+        before, between = _number(violation.before, unit), _number(violation.between, unit)
+        return f"{whose} has {before}, gets {between}, and in the next cycle {gets}, where the bound is {limit}"
+    return f"{whose} gets {gets}, where the bound is {limit}"
 
 
 def _fields(taken: Snapshot, given: Given) -> Iterator[str]:
@@ -237,7 +268,8 @@ def _results_as_json(control: str, results: Sequence[ProofResult]) -> dict[str, 
         found.append(
             {
                 "bound": result.bound.text,
-                "side": "at least" if result.bound.at_least else "together at most" if result.bound.together else "at most",
+                "subject": str(result.bound.subject),
+                "side": "at least" if result.bound.at_least else "at most",
                 "meaning": result.bound.meaning,
                 "answer": str(result.answer),
                 "assumptions": list(result.assumptions),
@@ -248,6 +280,7 @@ def _results_as_json(control: str, results: Sequence[ProofResult]) -> dict[str, 
                 "entity": violation.decision.entity.name if violation is not None else None,
                 "value": violation.value if violation is not None else None,
                 "limit": violation.bound if violation is not None else None,
+                "later": as_json(result.later) if result.later is not None else None,
                 "snapshot": as_json(result.counterexample) if result.counterexample is not None else None,
             }
         )

@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from mom_core import HOST_ID, Decision, Scope, Snapshot
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.prove.accounts import ROUNDING_KIB
+
+
+class Subject(StrEnum):
+    """What a bound is on."""
+
+    VALUE = "value"
+    GROWTH = "growth"
+    """By how much all guests together get more than they have; the bound is about the host."""
+    RETURN = "return"
+    """By how much a guest's value goes one way in a cycle and back in the next, in which nothing else has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +33,15 @@ class Bound:
     """As it was given: a number, a field or an expression."""
     expression: str
     at_least: bool
-    together: bool = False
-    """It is by how much all guests together get more than they have; then `expression` is about the host."""
+    subject: Subject = Subject.VALUE
     meaning: str = ""
     """What it says, in words; empty for what was asked for."""
 
     def __str__(self) -> str:
-        if self.together:
+        if self.subject is Subject.GROWTH:
             return f"of all guests together grows by at most {self.text}"
+        if self.subject is Subject.RETURN:
+            return f"does not go and return by more than {self.text}"
         return f"{'at least' if self.at_least else 'at most'} {self.text}"
 
 
@@ -37,12 +49,15 @@ class Bound:
 class Violation:
     """A decision that is out of bounds, in the control's unit as the controller gets it.
 
-    Where all guests together get too much, `value` is that, and the decision is the one that gives most.
+    Where all guests together get too much, `value` is that, and the decision is the one that gives most. Of a value that returns, `before`
+    is what the guest had, and `between` what it got in the first of the two cycles.
     """
 
     decision: Decision
     value: float
     bound: float
+    before: float | None = None
+    between: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.vocabulary import Vocabulary
 from mom_plugins_policy.prove.accounts import ROUNDING_KIB, AccountedEvaluator, accounts_of
-from mom_plugins_policy.prove.attempts import Attempts, Bound, GrowthAttempts, Violation, is_whole
+from mom_plugins_policy.prove.attempts import Attempts, Bound, GrowthAttempts, Subject, Violation, is_whole
 from mom_plugins_policy.prove.encoding import Encoded, Encoding, both, implied
 from mom_plugins_policy.prove.search import ViolationSearch, reads
 from mom_plugins_policy.prove.solver import Goal, OutOfTime, Solver
+from mom_plugins_policy.prove.steps import StepAttempts
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import Term
 
@@ -47,8 +48,12 @@ DEFAULT_BOUNDS = {
         Bound("(- guest.balloon_cur guest.mem_usable)", "", True, meaning="no guest is taken below what it uses"),
         Bound("balloon_max", "guest.balloon_max", False, meaning="no guest gets more than its maximum"),
         Bound(
-            "mem_really_available", "Host.mem_really_available", False, together=True,
+            "mem_really_available", "Host.mem_really_available", False, Subject.GROWTH,
             meaning="what guests get more, all together, is there on the host",
+        ),
+        Bound(
+            "16384", "16384", False, Subject.RETURN,
+            meaning="what a guest is given in one cycle is not taken from it in the next, nor the other way round",
         ),
     ),
 }  # fmt: skip
@@ -98,6 +103,8 @@ class ProofResult:
     """The request that is out of bounds, or that defeated the proof."""
     why: str = ""
     counterexample: Snapshot | None = None
+    later: Snapshot | None = None
+    """The snapshot of the next cycle, where the answer is about two."""
     violation: Violation | None = None
     seconds: float = 0.0
 
@@ -142,7 +149,16 @@ def growth_bound(text: str, *, declarations: Declarations | None) -> Bound:
 
     :raises MomError: it is none of these
     """
-    return replace(_bound("--grow-at-most", text, at_least=False, scope=Scope.HOST, declarations=declarations), together=True)
+    return replace(_bound("--grow-at-most", text, at_least=False, scope=Scope.HOST, declarations=declarations), subject=Subject.GROWTH)
+
+
+def return_bound(text: str) -> Bound:
+    """A bound on what goes and returns: a number, or an expression about the guest and the policies' variables.
+
+    :raises MomError: it is neither
+    """
+    _one_form("--return-at-most", text)
+    return Bound(text, text, False, Subject.RETURN)
 
 
 def _one_form(where: str, text: str) -> Form:
@@ -208,9 +224,16 @@ def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope
     :param assume: expressions that are true, for each guest (as `guest`) or for the host
     :raises MomError: a bound or an assumption can never be computed, or cannot be compiled (`PolicyError`)
     """
-    each = [bound for bound in bounds if not bound.together]
-    found = _of_each(policy, control, each, scope, assume)
-    return [next(found) if not bound.together else _of_all(policy, control, bound, assume) for bound in bounds]
+    each = _of_each(policy, control, [bound for bound in bounds if bound.subject is Subject.VALUE], scope, assume)
+    found: list[ProofResult] = []
+    for bound in bounds:
+        if bound.subject is Subject.VALUE:
+            found.append(next(each))
+        elif bound.subject is Subject.GROWTH:
+            found.append(_of_all(policy, control, bound, assume))
+        else:
+            found.append(_of_two_cycles(policy, control, bound, assume))
+    return found
 
 
 def _of_each(policy: Policy, control: str, bounds: Sequence[Bound], scope: Scope, assume: Sequence[str]) -> Iterator[ProofResult]:
@@ -344,6 +367,36 @@ def _of_all(policy: Policy, control: str, bound: Bound, assume: Sequence[str]) -
     return replace(result, seconds=time.monotonic() - started)
 
 
+def _of_two_cycles(policy: Policy, control: str, bound: Bound, assume: Sequence[str]) -> ProofResult:
+    """Whether a value returns: not where it only ever goes one way; otherwise by a search, as nothing is proved of two cycles."""
+    started = time.monotonic()
+    has = f"guest.{_present_value(policy, control)}"
+    one_way = [
+        Bound(f"never less by more than {bound.text}", f"(- {has} {bound.expression})", True),
+        Bound(f"never more by more than {bound.text}", f"(+ {has} {bound.expression})", False),
+    ]
+    machine = SymbolicEvaluator(policy.program, Vocabulary(policy.declarations), watched=control)
+    question, unfollowed, never = _followed(policy, control, Scope.GUEST, machine, assume)
+    given = [f"{text} is true" for text in assume]
+    orders = _orders(question, reads(machine.terms).fields)
+    points: list[Mapping[Term, Fraction | None]] = []
+    for number, direction in enumerate(() if unfollowed is not None or never else one_way):
+        try:
+            limit = _evaluated(question, direction.expression, len(assume) + number)
+        except PathFails:
+            raise MomError(f"the step {bound.text} cannot be computed for any snapshot") from None
+        found = _tried(question, limit, direction, orders, _FIRST, None, points)
+        if found.held:
+            given += [f"{small} <= {large}" for small, large in found.needed]
+            return ProofResult(bound, ProofAnswer.HOLDS, given, why=f"a guest gets {direction.text}", seconds=time.monotonic() - started)
+    if never:
+        return ProofResult(bound, ProofAnswer.HOLDS, given, why="every evaluation ends in an error before anything is decided")
+    slow = _searched(question, bound, orders, points, _SEARCH)
+    why = "it both gives and takes, which is not followed for two cycles; no host with one to three guests was found where it does not hold"
+    result = slow if slow is not None else ProofResult(bound, ProofAnswer.UNKNOWN, why=why)
+    return replace(result, seconds=time.monotonic() - started)
+
+
 def _present_value(policy: Policy, control: str) -> str:
     """The field with what a guest has of a control. Raises `MomError`."""
     spec = policy.declarations.controls.get(control) if policy.declarations is not None else None
@@ -438,19 +491,19 @@ def _searched(
 ) -> ProofResult | None:  # fmt: skip
     """A counterexample, if one can be found in so many seconds."""
     machine, policy = question.machine, question.policy
-    if bound.together:
-        trial: Attempts = GrowthAttempts(
-            policy, question.control, _present_value(policy, question.control), bound, question.assumed, orders
-        )
-    else:
+    if bound.subject is Subject.VALUE:
         trial = Attempts(policy, question.control, question.scope, bound, question.assumed, orders)
+    else:
+        attempts = GrowthAttempts if bound.subject is Subject.GROWTH else StepAttempts
+        trial = attempts(policy, question.control, _present_value(policy, question.control), bound, question.assumed, orders)
     search = ViolationSearch(trial, machine.vocabulary, reads(machine.terms), policy.program.forms)
     found = search.run(time.thread_time() + seconds, points)
     if found is None:
         return None
     taken, violation = found
     form = _form_at(policy.program.forms, violation)
-    return ProofResult(bound, ProofAnswer.VIOLATED, counterexample=taken, violation=violation, form=form)
+    later = trial.following(taken) if isinstance(trial, StepAttempts) else None
+    return ProofResult(bound, ProofAnswer.VIOLATED, counterexample=taken, violation=violation, form=form, later=later)
 
 
 def _form_at(forms: Iterable[Form], violation: Violation) -> Form | None:

@@ -21,6 +21,10 @@ from mom_plugins_policy.symbols.terms import Term, Terms, scope_of
 from mom_plugins_policy.tools.snapshots import as_json, made_snapshot
 
 _GUESTS = ("vm1", "vm2", "vm3")
+_SCALES = (1 << 20, 1 << 23)
+"""Numbers to be parts of, on hosts such as there are: KiB of a small and a large guest. Others have numbers of any magnitude."""
+_PARTS = (0, 0.02, 0.1, 0.25, 0.5, 0.8, 1, 1, 4)
+
 _KEPT = 16  # candidates from which others are made
 _SHRINKING = 1.0  # seconds
 
@@ -93,6 +97,7 @@ class ViolationSearch:
         self._numbers, self._strings = _literals(forms)
         self._names = [text for text in self._strings if reads.names and text.isprintable() and 0 < len(text) < 60 and text != "host"]
         self._pool: list[tuple[float, int, Candidate]] = []
+        self._scale = 0
 
     def run(self, until: float, points: Sequence[Mapping[Term, Fraction | None]] = ()) -> tuple[Snapshot, Violation] | None:
         """A snapshot of which the policy makes a decision that is out of bounds, as small as it could be made; None if none was found.
@@ -142,9 +147,11 @@ class ViolationSearch:
 
     def _random_candidate(self) -> Candidate:
         choose = self._random
+        self._scale = choose.choice((0, *_SCALES))
         made = Candidate({name: {} for name in ["host", *self._guests()]})
         missing = choose.choice((0.0, 0.0, 0.05, 0.3))
         self._fill(made, missing)
+        self._scale = 0
         return made
 
     def _fill(self, made: Candidate, missing: float) -> None:
@@ -225,6 +232,9 @@ class ViolationSearch:
         how = choose.random()
         if how < 0.1:
             return None
+        if self._scale:
+            whole = not shape.types & FLOAT
+            return self._fitting(entity, name, self._scale * choose.choice(_PARTS) if whole else choose.choice((*_PARTS, 2, 5, 60)))
         if how < 0.25:
             number: float = choose.choice((0, 1, 2, 5, 10, 50, 100))
         elif how < 0.45 and self._numbers:
