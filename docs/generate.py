@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 import mom_cli
 import mom_core
+import mom_daemon
 import mom_toolkit
 from mom_core import (
     ControlSpec,
@@ -385,9 +386,9 @@ def _count(arguments: str) -> str:
 
 
 def _names() -> list[tuple[str, object]]:
-    """What `mom_core`, `mom_toolkit` and `mom_cli` make public, by name; that of the second and third with the library's name."""
+    """What `mom_core` makes public, by name, and with their names before it what the libraries on top of it do."""
     found: list[tuple[str, object]] = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
-    more = [(library, name) for library in (mom_toolkit, mom_cli) for name in dir(library) if name != "__version__"]
+    more = [(library, name) for library in (mom_toolkit, mom_daemon, mom_cli) for name in dir(library) if name != "__version__"]
     return found + [(f"{library.__name__}.{name}", getattr(library, name)) for library, name in more]
 
 
@@ -436,8 +437,8 @@ def _protocols() -> str:
     return _page(
         "Protocols and types",
         "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md), what `mom_toolkit` has to build plugins with, "
-        "and what `mom_cli` does for verbs and importers. A controller asks whether the hypervisor has a capability with "
-        "`isinstance(hypervisor, BalloonControl)`.",
+        "what `mom_daemon` has for a daemon with a command line of its own, and what `mom_cli` has for verbs and importers. A controller "
+        "asks whether the hypervisor has a capability with `isinstance(hypervisor, BalloonControl)`.",
         [
             "## Protocols",
             *parts,
@@ -536,7 +537,7 @@ def _cli() -> str:
         if point.dist is not None and point.dist.name.startswith("mom-"):
             brought.setdefault(point.dist.name, []).append(f"`mom {point.name.replace('.', ' ')}`")
     rows = [(f"`{distribution}`", ", ".join(names)) for distribution, names in sorted(brought.items())]
-    parts = ["## What brings which verbs\n\n`mom-core` brings the others.\n\n" + _table(("distribution", "verbs"), rows)]
+    parts = ["## What brings which verbs\n\n" + _table(("distribution", "verbs"), rows)]
     parts += [f"## `{path}`\n\n```text\n{text}\n```" for path, text in _helps(frame.mom, "mom", None)]
     return _page(
         "Command line",

@@ -100,7 +100,7 @@ def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, st
     """Run the cycles of two states in this process, with these parameters of the policy."""
     from mom_core import Clock as EngineClock
     from mom_core import Engine, Severity, load_config
-    from mom_core.cli.run import give_free_memory_back, share_one_heap, spare_the_garbage_collector
+    from mom_daemon.run import give_free_memory_back, share_one_heap, spare_the_garbage_collector
 
     share_one_heap()  # this, and what else is taken from there, as `mom run` does
     logging.disable(logging.ERROR)

@@ -258,7 +258,7 @@ def real_cycles(count: int, cycles: int, record: bool) -> tuple[list[float], dic
 
 def _measured(libvirtd: Any, cycles: int) -> tuple[list[float], dict[str, float], list[str]]:
     from mom_core import Engine, load_config
-    from mom_core.cli.run import spare_the_garbage_collector
+    from mom_daemon.run import spare_the_garbage_collector
 
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         plugins: dict[str, object] = {"libvirt": {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)}}

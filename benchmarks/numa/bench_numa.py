@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mom_core import NO_PROMISES, Decision, PluginContext, StateFile, Value
+from mom_core import Decision, PluginContext, StateFile, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, host_of
 from mom_plugins_numa import NumaPlugin
@@ -35,6 +35,7 @@ from mom_plugins_numa.placement import Rules
 from mom_plugins_numa.placement_decisions import FORM, Placing
 from mom_plugins_numa.process import Process
 from mom_plugins_numa.review import reviewed
+from mom_toolkit import NO_PROMISES
 
 GIB = 1 << 20  # KiB
 AREAS = 700

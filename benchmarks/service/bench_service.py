@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mom_core.logs.writer import Writer
-from mom_core.notify import Notifier
+from mom_daemon.logs.writer import Writer
+from mom_daemon.notify import Notifier
 
 
 class Nowhere(logging.Handler):

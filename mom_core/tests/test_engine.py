@@ -46,7 +46,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
-from mom_core.status import describe
+from mom_daemon import status_of
 from mom_devkit import config_of
 
 
@@ -214,7 +214,7 @@ def test_what_is_decided_on_trial_is_reported_and_nothing_else(tmp_path: Path, m
         assert machine.sizes == {"a": 50, "b": 200}
         assert [decision.value for decision in report.considered or ()] == [40, 40]
         assert [(entity.name, decided, tried) for entity, _, decided, tried in differences(report)] == [("a", 50, 40), ("b", None, 40)]
-        trial = describe(engine, report)["trial"]
+        trial = status_of(engine, report)["trial"]
         assert (trial["decisions"], trial["differing"], trial["differences"][0]["considered"]) == (2, 2, 40)
         assert not report.problems
 
@@ -224,7 +224,7 @@ def test_without_a_trial_nothing_is_said_of_one(tmp_path: Path, machine: Machine
         report = engine.cycle()
         assert report.considered is None
         assert differences(report) == []
-        assert describe(engine, report)["trial"] is None
+        assert status_of(engine, report)["trial"] is None
 
 
 def test_a_decision_without_a_source_is_its_plugins_and_explained_with_its_reason(tmp_path: Path, machine: Machine) -> None:
@@ -234,7 +234,7 @@ def test_a_decision_without_a_source_is_its_plugins_and_explained_with_its_reaso
 
     with engine_with(tmp_path, machine, evaluator(decide)) as engine:
         report = engine.cycle()
-        from_status = reported(json.loads(json.dumps(describe(engine, report))))
+        from_status = reported(json.loads(json.dumps(status_of(engine, report))))
     (decision,), (outcome,), (considered,) = report.decisions, report.outcomes, report.considered or ()
     assert [one.source for one in (decision, outcome.decision, considered)] == [Source("e0")] * 3
     for known in (report, from_status):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mom_core import ControlSpec, Decision, Declarations, Entity, Guest, Scope, Snapshot, Source, Unit, Value
-from mom_core.cli.amounts import amount
 from mom_core.engine.review import Proposal, review
+from mom_toolkit import amount
 
 
 @pytest.mark.parametrize(

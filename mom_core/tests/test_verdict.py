@@ -11,7 +11,7 @@ import pytest
 from mom_cli.status_file import RunningStatus
 from mom_core import Alert, Clock, Engine, PluginSettings, Problem, Severity, Snapshot, Verdict, hookimpl
 from mom_core.engine.verdict import GAP_SECONDS, HeldAlerts, Said, accepted, judged
-from mom_core.status import describe
+from mom_daemon import status_of
 from mom_devkit import config_of
 
 FULL = Alert("memory", "the host is full", "guests are promised too much", "move guests away")
@@ -219,7 +219,7 @@ def test_the_status_file_tells_the_verdict_as_it_is(tmp_path: Path) -> None:
     with engine_of(tmp_path) as engine:
         Says.alerts = [FULL, SLOW]
         report = engine.cycle()
-        content = describe(engine, report)
+        content = status_of(engine, report)
         assert content["verdict"]["severity"] == "error"
         assert content["verdict"]["alerts"][0]["cure"] == "move guests away"
         assert RunningStatus(content, 1, 0.0).verdict == report.verdict
@@ -228,7 +228,7 @@ def test_the_status_file_tells_the_verdict_as_it_is(tmp_path: Path) -> None:
 def test_a_mom_that_hangs_is_the_worst_of_it(tmp_path: Path) -> None:
     with engine_of(tmp_path) as engine:
         Says.alerts = [FULL]
-        content = describe(engine, engine.cycle())
+        content = status_of(engine, engine.cycle())
         verdict = RunningStatus(content, 77, 300.0).verdict
         assert [alert.name for alert in verdict.alerts] == ["late", "memory"]
         assert "5 min ago" in verdict.alerts[0].message

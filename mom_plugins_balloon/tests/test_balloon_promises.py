@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_core import Guest, Promises, Value
+from mom_core import Guest, Value
 from mom_plugins_balloon.promises import HeldPromises
+from mom_toolkit import Promises
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginContext, Problem, Promises, Revision, Snapshot, Value
+from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginContext, Problem, Revision, Snapshot, Value
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.files import KernelFiles
 from mom_plugins_cgroup.names import CONTROL_NAMES
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
+from mom_toolkit import Promises
 
 KIB, MIB = 1, 1 << 10
 PAGE = 4096

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mom_core import Guest, InForce, PluginContext, Promises, Report
+from mom_core import Guest, InForce, PluginContext, Report
 from mom_core.testing import snapshot
 from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
@@ -16,7 +16,7 @@ from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, GuestState, HostState, Member
 from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, SMALLEST, ToldGuests
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination
+from mom_toolkit import Destination, Promises
 
 GIB = 1 << 20
 

@@ -7,29 +7,14 @@ from typing import Any
 import pytest
 from fake_monitors import MIB, FakeHost
 
-from mom_core import (
-    Change,
-    Decision,
-    Entity,
-    Guest,
-    NotSupported,
-    PluginContext,
-    Promises,
-    Refused,
-    Report,
-    Scope,
-    Snapshot,
-    Status,
-    Target,
-    Value,
-)
+from mom_core import Change, Decision, Entity, Guest, NotSupported, PluginContext, Refused, Report, Scope, Snapshot, Status, Target, Value
 from mom_core.testing import snapshot
 from mom_devkit import apply_decisions
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.explanation import COLUMN, WayExplainer
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
-from mom_toolkit import About
+from mom_toolkit import About, Promises
 
 
 def device(name: str = "vm0", plugged: int = 256, most: int = 512) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Entity, Guest, Host, InForce, MomError, PluginContext, Promises, Scope, Snapshot
+from mom_core import Entity, Guest, Host, InForce, MomError, PluginContext, Scope, Snapshot
 from mom_devkit import FakePromises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
-from mom_toolkit import Admission, Admissions, Reservation, Reservations, ReservationState, Room
+from mom_toolkit import Admission, Admissions, Promises, Reservation, Reservations, ReservationState, Room
 
 GIB = 1 << 20
 

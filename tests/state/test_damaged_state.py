@@ -18,9 +18,9 @@ from state_contents import BOOT, CONTENTS, GUEST
 
 from mom_cli.status_file import read_status
 from mom_core import Clock, Engine, MomError, PluginContext, Report, StateError, StateFile, load_config
-from mom_core.cli.supervision import IN_FORCE, config_as_left
 from mom_core.lock import holder
 from mom_core.state_files import LaterVersionError
+from mom_daemon.supervision import IN_FORCE, config_as_left
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations

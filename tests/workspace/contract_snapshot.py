@@ -22,6 +22,7 @@ import pydantic
 import mom_cli
 import mom_core
 import mom_core.testing
+import mom_daemon
 import mom_devkit
 import mom_toolkit
 from mom_core import hookspecs
@@ -44,7 +45,7 @@ def api() -> Api:
     for module, names in ((mom_core.testing, mom_core.testing.__all__), (mom_devkit, dir(mom_devkit))):
         for name in sorted({*names} - {"__version__"}):
             found[f"testing.{name}"] = _described(getattr(module, name))
-    for prefix, library in (("toolkit", mom_toolkit), ("cli", mom_cli)):
+    for prefix, library in (("toolkit", mom_toolkit), ("daemon", mom_daemon), ("cli", mom_cli)):
         for name in sorted({*dir(library)} - {"__version__"}):
             found[f"{prefix}.{name}"] = _described(getattr(library, name))
     for name in sorted(vars(hookspecs)):

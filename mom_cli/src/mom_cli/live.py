@@ -12,7 +12,8 @@ from mom_core.config import Config
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.model import Problem, Snapshot
 from mom_core.plugins.registry import PluginSet, build_plugins
-from mom_core.status import guaranteed_kib
+from mom_daemon import guaranteed_kib
+from mom_toolkit import Promises
 
 
 @contextmanager
@@ -36,4 +37,4 @@ def look(config: Config) -> tuple[Snapshot, list[Problem], Mapping[str, float | 
     }
     with sign_of_life("the host and its guests"), plugins_at_work(replace(config, plugins=patient)) as plugins:
         taken, problems = Collector(plugins).snapshot(1, time.time(), time.monotonic(), host_properties(config.interval))
-        return taken, problems, guaranteed_kib(plugins, taken)
+        return taken, problems, guaranteed_kib(plugins.in_force.service(Promises), taken)

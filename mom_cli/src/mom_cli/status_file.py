@@ -30,8 +30,8 @@ from mom_core.model import (
     Status,
     Verdict,
 )
-from mom_core.status import FILE, FORMAT
 from mom_core.units import lasting
+from mom_daemon import STATUS_FILE, STATUS_FORMAT
 
 LATE_CYCLES: Final = 3
 """A status older than so many intervals (and the second that a slow disk may take) means that mom hangs."""
@@ -126,7 +126,7 @@ def read_status(directory: Path) -> RunningStatus | None:
     The age is taken from the clock that all processes share and that never jumps.
     """
     pid = holder(directory)
-    path = directory / FILE
+    path = directory / STATUS_FILE
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -140,8 +140,10 @@ def read_status(directory: Path) -> RunningStatus | None:
     try:
         content = json.loads(text)
         age = time.monotonic() - float(content["monotonic"])
-        if content["format"] != FORMAT:
-            raise MomError(f"{path} is of format {content['format']}, this mom reads {FORMAT}", hint="restart the daemon after an upgrade")
+        if content["format"] != STATUS_FORMAT:
+            raise MomError(
+                f"{path} is of format {content['format']}, this mom reads {STATUS_FORMAT}", hint="restart the daemon after an upgrade"
+            )
         if content["verdict"] is not None:
             Verdict.from_json(content["verdict"])
         float(content["interval"])

@@ -10,10 +10,6 @@ from .cli.prose import (
     brief as brief,
     print_prose as print_prose,
 )
-from .cli.run import (
-    daemon_log as daemon_log,
-    run_daemon as run_daemon,
-)
 from .cli.terminal import (
     print_text as print_text,
 )
@@ -119,10 +115,6 @@ from .plugins.secrets import (
     MASKED_NAMES as MASKED_NAMES,
     names_secret as names_secret,
     without_secrets as without_secrets,
-)
-from .promises import (
-    NO_PROMISES as NO_PROMISES,
-    Promises as Promises,
 )
 from .settings import (
     Duration as Duration,

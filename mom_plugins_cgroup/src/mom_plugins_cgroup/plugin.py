@@ -10,7 +10,6 @@ from itertools import chain, islice
 from pathlib import Path
 
 from mom_core import (
-    NO_PROMISES,
     Change,
     ControlSpec,
     Decision,
@@ -23,7 +22,6 @@ from mom_core import (
     PermissionDenied,
     PluginContext,
     Problem,
-    Promises,
     Refused,
     Revision,
     Severity,
@@ -49,7 +47,7 @@ from mom_plugins_cgroup.reclaim import Observed
 from mom_plugins_cgroup.review import HostBounds, Judge, reviewed, room_for
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings, GroupLimits
 from mom_plugins_cgroup.statistics import Counters, other_pressure, sample
-from mom_toolkit import Enforcement, Explainer, SetValue, stale_seconds
+from mom_toolkit import NO_PROMISES, Enforcement, Explainer, Promises, SetValue, stale_seconds
 
 _IN_TURN = 100
 """How many guests are looked at closely in one cycle: ten more files for each, which for a thousand would be a tenth of a second."""

@@ -14,7 +14,6 @@ from pydantic import AfterValidator, Field, TypeAdapter
 
 import mom_core
 from mom_core import (
-    NO_PROMISES,
     Decision,
     Duration,
     ExistingFile,
@@ -26,7 +25,6 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Problem,
-    Promises,
     Report,
     Scope,
     Severity,
@@ -41,7 +39,7 @@ from mom_core import (
 )
 from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_KIB, NAME, Group, GroupName, GuestState, HostState, Move, MoveState
 from mom_plugins_fleet.told_guests import ToldGuests
-from mom_toolkit import PolicyTexts
+from mom_toolkit import NO_PROMISES, PolicyTexts, Promises
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent

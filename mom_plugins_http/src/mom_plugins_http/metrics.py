@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from mom_core import Guest, PluginState, Promises, Report, Scope, Status, Value, __version__, differences
+from mom_core import Guest, PluginState, Report, Scope, Status, Value, __version__, differences
 from mom_plugins_http.host_metrics import host_metrics
 from mom_plugins_http.published import ReportView, Totals
-from mom_toolkit import Canary, CanaryGroup, CanaryState
+from mom_toolkit import Canary, CanaryGroup, CanaryState, Promises
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_cli import Explainers
-from mom_core import NO_PROMISES, Declarations, EngineState, Outcome, Promises, Report, Status, Value
-from mom_toolkit import PolicyState
+from mom_core import Declarations, EngineState, Outcome, Report, Status, Value
+from mom_toolkit import NO_PROMISES, PolicyState, Promises
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""

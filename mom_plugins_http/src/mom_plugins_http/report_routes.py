@@ -27,7 +27,6 @@ from mom_core import (
     PluginContext,
     PluginReport,
     Problem,
-    Promises,
     Report,
     Revision,
     Scope,
@@ -44,7 +43,7 @@ from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.published import GUEST_HISTORY, CycleSample, Published, ReportView
 from mom_plugins_http.routes import POINTS, ApiCall
-from mom_toolkit import CanaryPolicies, ReasonedPolicies
+from mom_toolkit import CanaryPolicies, Promises, ReasonedPolicies
 
 Item = TypeVar("Item")
 

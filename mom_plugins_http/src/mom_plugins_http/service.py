@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_core import NO_PROMISES, MomError, PluginContext, Promises, Report, read_secret
+from mom_core import MomError, PluginContext, Report, read_secret
 from mom_plugins_http import reservation_routes
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.admission_routes import AdmissionRoutes
@@ -25,7 +25,7 @@ from mom_plugins_http.reservation_routes import ReservationRoutes
 from mom_plugins_http.server import Door, Server, Worker
 from mom_plugins_http.sites import own_names
 from mom_plugins_http.spans import CycleSpans
-from mom_toolkit import Address, PolicyState, PolicyTexts, listen
+from mom_toolkit import NO_PROMISES, Address, PolicyState, PolicyTexts, Promises, listen
 
 if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mom_core import (
-    NO_PROMISES,
     Change,
     ControlSpec,
     Decision,
@@ -18,7 +17,6 @@ from mom_core import (
     HypervisorError,
     PluginContext,
     Problem,
-    Promises,
     Revision,
     Severity,
     Snapshot,
@@ -53,7 +51,7 @@ from mom_plugins_numa.placement import Rules, reserve_of
 from mom_plugins_numa.placement_decisions import FORM, Placing
 from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.settings import NumaGuestSettings, NumaSettings
-from mom_toolkit import CpuPinControl, Explainer, NodeTuneControl
+from mom_toolkit import NO_PROMISES, CpuPinControl, Explainer, NodeTuneControl, Promises
 
 
 class NumaPlugin:

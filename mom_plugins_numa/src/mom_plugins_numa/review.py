@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mom_core import Decision, Guest, Promises, Revision, Snapshot, Value, as_number, as_whole, format_kib
+from mom_core import Decision, Guest, Revision, Snapshot, Value, as_number, as_whole, format_kib
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS, parse_pins, pins_text
 from mom_plugins_numa.numbers import by_node, format_list, parse_list
 from mom_plugins_numa.placement import Rules, reserve_of
 from mom_plugins_numa.placement_decisions import being_moved, cpus_of
+from mom_toolkit import Promises
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], rules: Rules, promises: Promises) -> Iterable[Revision]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import (
-    NO_PROMISES,
     Change,
     ControlSpec,
     Decision,
@@ -18,7 +17,6 @@ from mom_core import (
     Hypervisor,
     HypervisorError,
     PluginContext,
-    Promises,
     Refused,
     Revision,
     Scope,
@@ -35,6 +33,7 @@ from mom_guests import PluginOfGuests
 from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, PLUGGED_REQUESTED
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
 from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
+from mom_toolkit import NO_PROMISES, Promises
 
 if TYPE_CHECKING:
     from mom_cli import Importer

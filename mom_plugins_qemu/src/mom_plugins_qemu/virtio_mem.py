@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from mom_core import Decision, Guest, Promises, Revision, Snapshot, format_kib
+from mom_core import Decision, Guest, Revision, Snapshot, format_kib
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM
+from mom_toolkit import Promises
 
 CONTROL: Final = "plugged_target"
 _BALLOON: Final = "balloon_target"

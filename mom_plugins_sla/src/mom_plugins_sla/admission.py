@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import Entity, Promises, Snapshot, format_kib
+from mom_core import Entity, Snapshot, format_kib
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
-from mom_toolkit import Admission, Donor, Reservation, Room
+from mom_toolkit import Admission, Donor, Promises, Reservation, Room
 
 START_SHARE: Final = 0.25
 """What a guest holds soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Portion, Promises, Snapshot
+from mom_core import Guest, Portion, Snapshot
 from mom_plugins_sla.fair_share import Claim, fair_shares
+from mom_toolkit import Promises
 
 AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
 """What a guest wants at hand above what it holds: what the default balloon policy calls its margin. Without it, every burst hurts."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from mom_core import NO_PROMISES, MomError, PluginContext, Promises, Snapshot, printable
+from mom_core import MomError, PluginContext, Snapshot, printable
 from mom_plugins_sla.admission import MOST_COUNTED, Wanted, admission_of, figures_of
 from mom_plugins_sla.classes import ServiceClass
-from mom_toolkit import Admission, Reservations, stale_seconds
+from mom_toolkit import NO_PROMISES, Admission, Promises, Reservations, stale_seconds
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40

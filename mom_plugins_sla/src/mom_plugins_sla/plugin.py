@@ -8,7 +8,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from mom_core import (
-    NO_PROMISES,
     FieldSpec,
     Finding,
     Guest,
@@ -16,7 +15,6 @@ from mom_core import (
     HypervisorError,
     PluginContext,
     Problem,
-    Promises,
     Severity,
     Snapshot,
     Source,
@@ -31,7 +29,7 @@ from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.host_admissions import HostAdmissions
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
-from mom_toolkit import Admissions
+from mom_toolkit import NO_PROMISES, Admissions, Promises
 
 if TYPE_CHECKING:
     from mom_core import Report

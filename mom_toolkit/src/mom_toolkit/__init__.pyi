@@ -1,3 +1,6 @@
+from .amounts import (
+    amount as amount,
+)
 from .callers import (
     Callers as Callers,
     came_back as came_back,
@@ -87,6 +90,10 @@ from .services.policies import (
     PolicyTexts as PolicyTexts,
     ReasonedPolicies as ReasonedPolicies,
     RunningPolicies as RunningPolicies,
+)
+from .services.promises import (
+    NO_PROMISES as NO_PROMISES,
+    Promises as Promises,
 )
 from .services.reservations import (
     Reservation as Reservation,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from typing import Final
@@ -19,14 +19,8 @@ import click
 from mom_core._version import __version__
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
-from mom_core.cli.verbs import Verb, VerbGroup, what_it_lacks
+from mom_core.cli.verbs import VerbGroup, what_it_lacks
 from mom_core.errors import ConfigError, MomError, PluginError, PluginErrors
-
-VERBS: Final[Mapping[str, Verb]] = {
-    "run": Verb("mom_core.cli.run:run_command", "Manage this host until SIGTERM, then put everything back."),
-    "restore": Verb("mom_core.cli.restore:restore_command", "Put back what an earlier run has left changed."),
-}
-"""What a daemon's unit needs; all other verbs are brought."""
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
@@ -62,7 +56,6 @@ class _NoReaderError(Exception):
 @click.group(
     "mom",
     cls=_Mom,
-    verbs=VERBS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit codes: 0 fine, 1 the answer is no, 2 misuse or a wrong configuration. MOM_DEBUG=1 shows tracebacks.",
 )

@@ -27,6 +27,7 @@ GROUP: Final = "mom.commands"
 Used = TypeVar("Used")
 
 COMES_WITH: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("run", "restore"), "mom-daemon"),
     **dict.fromkeys(("status", "guests", "explain", "doctor", "fields", "config", "plugin"), "mom-cli"),
     "bugreport": "mom-bugreport",
     "plugin.check": "mom-devkit",
@@ -152,7 +153,7 @@ def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
 
     :param tell: whether to remark upon distributions of which it is not known what they bring
     """
-    from mom_core.plugins.discovery import installed  # not for `mom run` and `mom --version`
+    from mom_core.plugins.discovery import installed  # not for `mom --version`
 
     everything = installed(GROUP)
     for name, reason in everything.unreadable.items() if tell else ():

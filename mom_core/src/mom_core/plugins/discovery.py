@@ -38,6 +38,9 @@ GROUP: Final = "mom.plugins"
 IMPORT_SECONDS: Final = 20.0
 """How long the import of one plugin may take. A cold import from a slow disk takes seconds; more means that it waits for something."""
 
+_NEEDED: Final = ("mom-toolkit", "mom-daemon", "mom-cli", "mom-guests")
+"""Distributions of this project's own that others of its own require."""
+
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 """The folder of an installed distribution: its name, with `_` for `-`, and its version."""
 
@@ -107,8 +110,8 @@ def absent(extra: str = "all") -> list[str]:
 def how_to_install(*names: str) -> str:
     """What to do to get distributions of this project's own: from where mom-core came, as any user can register a name on an index."""
     place = Path(_origin("mom-core"))
-    # Many of them need this one: pip would look for it on an index.
-    names = (*(name for name in absent() if name == "mom-cli" and name not in names), *names)
+    # Many of them need these: pip would look for them on an index.
+    names = (*(name for name in absent() if name in _NEEDED and name not in names), *names)
     folders = [place.parent / name.replace("-", "_") for name in names]
     if place.suffix == ".whl" and place.is_file():
         return f"`pip install --no-index --find-links {shlex.quote(str(place.parent))} {' '.join(names)}`"

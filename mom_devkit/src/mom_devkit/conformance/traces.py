@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from mom_core import Finding
 from mom_core.plugins.secrets import secrets_in
-from mom_core.status import describe
+from mom_daemon import status_of
 from mom_devkit.conformance.process_state import ProcessState
 from mom_devkit.conformance.subject import Subject, alive
 
@@ -105,7 +105,7 @@ def secrets(subject: Subject) -> Iterator[Finding]:
             for _ in range(2):
                 report = life.cycle()
             shown = {
-                "the status": json.dumps(describe(life.engine, report), default=str),
+                "the status": json.dumps(status_of(life.engine, report), default=str),
                 "a report": repr(report),
                 "its settings as text": f"{model!r} {model!s} {model.model_dump_json()}",
             }

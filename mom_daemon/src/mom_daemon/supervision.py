@@ -8,13 +8,8 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from mom_core.config import Config, load_config
-from mom_core.engine import Engine
-from mom_core.errors import MomError, StateError
-from mom_core.model import Report
-from mom_core.notify import Notifier
-from mom_core.ownership import untrusted
-from mom_core.state_files import StateFile
+from mom_core import Config, Engine, MomError, Report, StateError, StateFile, load_config, untrusted
+from mom_daemon.notify import Notifier
 
 LOG = logging.getLogger("mom")
 

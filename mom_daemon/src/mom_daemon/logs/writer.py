@@ -11,8 +11,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from mom_core.logs.fields import EXTRA, text_of
-from mom_core.logs.repeats import Again, Repeats
+from mom_daemon.logs.fields import EXTRA, text_of
+from mom_daemon.logs.repeats import Again, Repeats
 
 WAITING: Final = 2000
 """Records that wait to be written: with a disk that hangs, ten minutes of a busy mom. What comes besides is counted and lost."""

@@ -18,9 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mom_core.logs.fields import fields_of, text_of
-from mom_core.logs.formats import Hide
-from mom_core.model import printable_lines
+from mom_core import printable_lines
+from mom_daemon.logs.fields import fields_of, text_of
+from mom_daemon.logs.formats import Hide
 
 SOCKET: Final = Path("/run/systemd/journal/socket")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core.notify import Notifier
+from mom_daemon.notify import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -19,15 +19,11 @@ from typing import Final
 
 import click
 
-from mom_core.cli.options import config_argument
-from mom_core.cli.supervision import Supervision
-from mom_core.config import Config, load_config
-from mom_core.engine import Engine
+from mom_core import Config, Engine, MomError, Report, Status, config_argument, load_config
 from mom_core.engine.problems import described
-from mom_core.errors import MomError
-from mom_core.logs import Log
-from mom_core.model import Report, Status
-from mom_core.status import StatusFile
+from mom_daemon.logs import Log
+from mom_daemon.status import StatusFile
+from mom_daemon.supervision import Supervision
 
 LOG = logging.getLogger("mom")
 

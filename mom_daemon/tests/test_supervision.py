@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mom_core.cli.supervision import IN_FORCE, KEEP, Supervision, config_as_left, take_keep
 from mom_core.config import Config
 from mom_core.errors import MomError
+from mom_daemon.supervision import IN_FORCE, KEEP, Supervision, config_as_left, take_keep
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", '"mom.yaml"', "[" * 100_000])

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from mom_core.config import Config
-from mom_core.logs.fields import PLUGIN_LOGGER
-from mom_core.logs.formats import JsonFormatter, TextFormatter
-from mom_core.logs.journal import JournalHandler, leads_to_journal
-from mom_core.logs.writer import Writer
-from mom_core.plugins.secrets import Hiding
+from mom_core import Config, Hiding
+from mom_daemon.logs.fields import PLUGIN_LOGGER
+from mom_daemon.logs.formats import JsonFormatter, TextFormatter
+from mom_daemon.logs.journal import JournalHandler, leads_to_journal
+from mom_daemon.logs.writer import Writer
 
 LOG: Final = logging.getLogger("mom")
 

@@ -20,14 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-import mom_core.logs.writer as writer_module
+import mom_daemon.logs.writer as writer_module
 from mom_core.config import Config
-from mom_core.logs import Log
-from mom_core.logs.formats import JsonFormatter, TextFormatter
-from mom_core.logs.journal import JournalHandler, encoded, leads_to_journal
-from mom_core.logs.repeats import ALIKE, WINDOW_SECONDS, Again, Repeats
-from mom_core.logs.writer import WAITING, Writer
 from mom_core.plugins.secrets import Hiding
+from mom_daemon.logs import Log
+from mom_daemon.logs.formats import JsonFormatter, TextFormatter
+from mom_daemon.logs.journal import JournalHandler, encoded, leads_to_journal
+from mom_daemon.logs.repeats import ALIKE, WINDOW_SECONDS, Again, Repeats
+from mom_daemon.logs.writer import WAITING, Writer
 
 LOG = logging.getLogger("mom.plugin.test_logs")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from mom_core.model import Guest
+from mom_core import Guest
 
 
 class Promises(Protocol):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mom_core.model import printable
-from mom_core.units import Unit, format_kib
+from mom_core import Unit, format_kib, printable
 
 LIST_SHOWN = 100
 """Characters of a list, such as the limits of all disks of a guest; the rest is in --json."""

@@ -11,18 +11,25 @@ from typing import Final
 
 import click
 
-from mom_core.cli.amounts import amount
-from mom_core.cli.options import config_argument, json_option
-from mom_core.cli.prose import brief, print_prose
-from mom_core.cli.supervision import IN_FORCE, config_as_left, take_keep
-from mom_core.config import Config, load_config
+from mom_core import (
+    Config,
+    EngineState,
+    LedgerEntry,
+    MomError,
+    Outcome,
+    Status,
+    brief,
+    config_argument,
+    json_option,
+    load_config,
+    print_prose,
+)
 from mom_core.engine.restore import restore
-from mom_core.engine_state import EngineState
-from mom_core.errors import MomError
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
-from mom_core.model import LedgerEntry, Outcome, Status
 from mom_core.plugins.registry import build_plugins
+from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
+from mom_toolkit import amount
 
 SETTLING_SECONDS = 1.5
 """How long the lock is kept when something is still on its way back: QEMU tells of a balloon's new size once a second, and a mom that

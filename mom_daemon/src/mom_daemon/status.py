@@ -10,29 +10,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_core._version import __version__
-from mom_core.files import replace_file
-from mom_core.model import (
-    Outcome,
-    Report,
-    Revision,
-    Scope,
-    Snapshot,
-    Status,
-    differences,
-)
-from mom_core.promises import NO_PROMISES, Promises
+from mom_core import Outcome, Report, Revision, Scope, Snapshot, Status, __version__, differences, replace_file
+from mom_toolkit import Promises
 
 if TYPE_CHECKING:
-    from mom_core.engine import Engine
-    from mom_core.plugins.registry import PluginSet
+    from mom_core import Engine
 
 LOG = logging.getLogger("mom.status")
 
-FORMAT: Final = 1
+STATUS_FORMAT: Final = 1
 """The file's version."""
 
-FILE: Final = "status.json"
+STATUS_FILE: Final = "status.json"
 """Its name in the run directory."""
 
 
@@ -40,13 +29,13 @@ class StatusFile:
     """Writes the status of an engine after each cycle. A disk that does not take it is logged once and changes nothing else."""
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:
-        self.path = directory / FILE
+        self.path = directory / STATUS_FILE
         self._hide = hide
         self._failing = ""
 
     def write(self, engine: Engine, report: Report) -> None:
         """Replace the file by what is so now."""
-        text = json.dumps(describe(engine, report), separators=(",", ":"), default=str)
+        text = json.dumps(status_of(engine, report), separators=(",", ":"), default=str)
         try:
             replace_file(self.path, self._hide(text), durable=False)
         except OSError as error:
@@ -61,18 +50,18 @@ class StatusFile:
         self.path.unlink(missing_ok=True)
 
 
-def describe(engine: Engine, report: Report) -> dict[str, Any]:
+def status_of(engine: Engine, report: Report) -> dict[str, Any]:
     """A report, and what stands beside it, as JSON. Numbers are in the units that `fields` gives; null is unknown."""
     snapshot = report.snapshot
     declarations = engine.plugins.declarations
-    guaranteed = guaranteed_kib(engine.plugins, snapshot)
+    guaranteed = guaranteed_kib(engine.service(Promises), snapshot)
     columns = [name for scope, name in declarations.fields if scope is Scope.GUEST]
     loaded = {plugin.name: plugin.configured.loaded for plugin in engine.plugins.plugins}
     counts: dict[str, int] = dict.fromkeys(Status, 0)
     for outcome in report.outcomes:
         counts[outcome.status] += 1
     return {
-        "format": FORMAT,
+        "format": STATUS_FORMAT,
         "version": __version__,
         "pid": os.getpid(),
         "config": engine.config.file,
@@ -132,9 +121,10 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
     }
 
 
-def guaranteed_kib(plugins: PluginSet, snapshot: Snapshot) -> Mapping[str, float | None]:
+def guaranteed_kib(promises: Promises | None, snapshot: Snapshot) -> Mapping[str, float | None]:
     """What holds of all promises to each guest, by its id; nothing where no plugin knows, or the one that should raises."""
-    promises = plugins.in_force.service(Promises) or NO_PROMISES
+    if promises is None:
+        return {}
     try:
         return {identity: promises.guaranteed_kib(guest) for identity, guest in snapshot.guests.items()}
     except Exception:  # a plugin's own code: what it breaks is this figure, and not the status

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from mom_core.logs.fields import fields_of, text_of
-from mom_core.model import printable_lines
+from mom_core import printable_lines
+from mom_daemon.logs.fields import fields_of, text_of
 
 Hide = Callable[[str], str]
 

@@ -1,0 +1,10 @@
+"""The verbs that a daemon's unit needs, as help shows them: their modules are imported when they are used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import Verb
+
+RESTORE: Final = Verb("mom_daemon.restore:restore_command", "Put back what an earlier run has left changed.")
+RUN: Final = Verb("mom_daemon.run:run_command", "Manage this host until SIGTERM, then put everything back.")
