@@ -85,6 +85,17 @@ class TestWhatIsPromised:
         book.look(Snapshot(), lambda guest: settings)  # the hypervisor is away
         assert book.look(snapshot, lambda guest: settings).holds == {"vm": 4 * GIB}
 
+    def test_guests_own_promises_follow_the_guests_and_the_configuration(self):
+        book = Guarantees(lambda settings: settings.guarantee, parse_portion("0%"))
+        silent, promised = (BalloonPlugin.GuestSettings(guarantee=one) for one in (None, parse_portion("2GiB")))
+        before, after = (lambda guest: silent), (lambda guest: promised)
+        plain, written = Guest("vm", "vm"), Guest("vm", "vm", properties={"mem_guarantee": "1GiB"})
+        assert [book.own((plain,), before) for _ in range(2)] == [{}, {}]
+        assert book.own((written,), before) == {"vm": GIB}, "another guest was given the id, or its metadata changed"
+        assert book.own((written,), after) == {"vm": 2 * GIB}, "the configuration was read again"
+        assert book.own((), after) == {}
+        assert book.own((plain,), after) == {"vm": 2 * GIB}
+
 
 class TestMoreThanTheHostHas:
     def test_the_lowest_priority_pays_first_and_in_proportion(self):
