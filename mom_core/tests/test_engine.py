@@ -793,6 +793,32 @@ def test_of_many_guests_each_has_its_own_fields_and_only_what_is_wrong_is_missin
     ]  # fmt: skip
 
 
+def test_a_snapshot_stays_as_it_is_when_a_plugin_changes_what_it_gave(tmp_path: Path, machine: Machine) -> None:
+    given: dict[str, Any] = {"size": 0}
+
+    def the_same_mapping(self: object, guests: Sequence[Guest]) -> dict[str, dict[str, Any]]:
+        given["size"] += 1
+        return {guest.id: given for guest in guests}
+
+    class Besides(Base):
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec("two", Unit.KIB, Scope.GUEST, "")]
+
+        @hookimpl
+        def mom_collect_guests(self, guests: Sequence[Guest]) -> dict[str, dict[str, Any]]:
+            return {guest.id: {"two": 2} for guest in guests}
+
+    plugin = machine_plugin(machine)
+    plugin.mom_collect_guests = hookimpl(the_same_mapping)  # type: ignore[attr-defined]  # a class made by a function
+    with engine_with(tmp_path, machine, machine=plugin, besides=Besides) as engine:
+        snapshots = [engine.cycle().snapshot for _ in range(2)]
+    for number, snapshot in enumerate(snapshots, 1):
+        assert snapshot.guests
+        assert {(guest.fields["size"], guest.fields["two"]) for guest in snapshot.guests.values()} == {(number, 2)}
+    assert "two" not in given
+
+
 def test_half_a_character_in_a_guests_name_or_id_reaches_nothing_that_writes(tmp_path: Path, machine: Machine) -> None:
     machine.listing = lambda: [Guest("a", "web\ud800"), Guest("b\udfff", "b")]
     with engine_with(tmp_path, machine) as engine:
