@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12)
     arguments = parser.parse_args()
     logging.disable(logging.ERROR)
-    from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+    from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         command = [sys.executable, str(STAND_IN), folder, str(arguments.guests), str(arguments.hanging)]
@@ -44,7 +44,7 @@ def main() -> int:
                 assert stand_in.stdout is not None
                 assert stand_in.stdout.readline() == b"ready\n"
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                hypervisor = QemuHypervisor(SamplingSettings(sockets=(f"{folder}/*.qmp",)), logging.getLogger("bench"))
+                hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{folder}/*.qmp",)), logging.getLogger("bench"))
                 cpu, wall, seen = [], [], []
                 for _ in range(arguments.rounds + 1):
                     began, started = time.process_time(), time.monotonic()

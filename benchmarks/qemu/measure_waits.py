@@ -104,7 +104,7 @@ def because_of_mom(wait: Wait, stays: Sequence[tuple[float, float]]) -> float:
 
 def measure(paths: Sequence[str], options: argparse.Namespace) -> bool:
     """Measure, print, and say whether the target was met."""
-    from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+    from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
     from mom_plugins_qemu.visits import Visit
 
     stays: dict[str, list[tuple[float, float]]] = {path: [] for path in paths}
@@ -118,7 +118,7 @@ def measure(paths: Sequence[str], options: argparse.Namespace) -> bool:
                 stays[visit.path] += visit.stays
 
     alone = waits_of(paths, options.alone)
-    hypervisor = Noted(SamplingSettings(sockets=tuple(paths)), logging.getLogger("bench"))
+    hypervisor = Noted(QemuHypervisorSettings(sockets=tuple(paths)), logging.getLogger("bench"))
     stopping = threading.Event()
     failed = {"cycles": 0, "without an answer": 0}
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 
 from fake_monitors import FakeHost, HandClock  # only found from here on
 
-from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 
 
 @pytest.fixture
@@ -32,5 +32,5 @@ def host() -> Iterator[FakeHost]:
 
 @pytest.fixture
 def hypervisor(host: FakeHost, clock: HandClock) -> QemuHypervisor:
-    settings = SamplingSettings(Path("/"), [f"{host.folder}/*.qmp"])
+    settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"])
     return QemuHypervisor(settings, logging.getLogger("mom.plugin.qemu"), clock.wall)

@@ -10,7 +10,7 @@ from fake_monitors import MIB, FakeHost
 
 from mom_core import GuestBusy, HypervisorError
 from mom_plugins_qemu.doctor import examined
-from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hypervisor(folder: Path) -> QemuHypervisor:
-    return QemuHypervisor(SamplingSettings(sockets=("/nowhere/*.qmp",), guest_files=folder), logging.getLogger("test"))
+    return QemuHypervisor(QemuHypervisorSettings(sockets=("/nowhere/*.qmp",), guest_files=folder), logging.getLogger("test"))
 
 
 def test_a_guest_is_found_by_its_file_with_what_it_is_promised(host: FakeHost, hypervisor: QemuHypervisor, folder: Path) -> None:

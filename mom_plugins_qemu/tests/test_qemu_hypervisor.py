@@ -18,7 +18,7 @@ from fake_monitors import MIB, FakeHost, HandClock
 from mom_core import Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
-from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 from mom_plugins_qemu.monitors import trusted_users
 from mom_toolkit import AgentAccess, BalloonControl, LifecycleControl, Standing
 
@@ -101,9 +101,9 @@ def test_monitors_of_qemus_own_user_are_used_where_the_operator_names_it(host: F
     os.chown(host.folder, 1, 1)
     sockets = (f"{host.folder}/*.qmp",)
     with pytest.raises(PermissionDenied, match="belongs to the user 1"):
-        QemuHypervisor(SamplingSettings(sockets=sockets), logging.getLogger("test")).guests()
+        QemuHypervisor(QemuHypervisorSettings(sockets=sockets), logging.getLogger("test")).guests()
     users = trusted_users(["daemon"])
-    assert list(listed(QemuHypervisor(SamplingSettings(sockets=sockets, users=users), logging.getLogger("test")))) == ["web"]
+    assert list(listed(QemuHypervisor(QemuHypervisorSettings(sockets=sockets, users=users), logging.getLogger("test")))) == ["web"]
     with pytest.raises(MomError, match="there is no user nobody-here"):
         trusted_users(["nobody-here"])
 
@@ -384,7 +384,7 @@ def test_a_folder_or_socket_that_may_not_be_read_is_not_the_same_as_no_guests(
     host: FakeHost, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    hypervisor = QemuHypervisor(SamplingSettings(Path("/"), [f"{host.folder}/*.qmp"]), logging.getLogger("test"), clock.wall)
+    hypervisor = QemuHypervisor(QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"]), logging.getLogger("test"), clock.wall)
     with pytest.raises(PermissionDenied):
         hypervisor.guests()
 
@@ -402,7 +402,7 @@ def test_a_file_that_is_no_socket_is_no_guest(host: FakeHost, hypervisor: QemuHy
 
 def test_readonly_changes_nothing(host: FakeHost, clock: HandClock) -> None:
     guest = host.add("web")
-    settings = SamplingSettings(Path("/"), [f"{host.folder}/*.qmp"], readonly=True)
+    settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"], readonly=True)
     hypervisor = QemuHypervisor(settings, logging.getLogger("test"), clock.wall)
     web = listed(hypervisor)["web"]
     assert web.blocked == {"*": "mom was told to change nothing here (readonly)"}

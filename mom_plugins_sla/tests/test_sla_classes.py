@@ -21,7 +21,7 @@ from mom_core import (
     parse_portion,
 )
 from mom_plugins_sla import SlaPlugin
-from mom_plugins_sla.assignment import Assigned, Assignment
+from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import READY, ServiceClass, safest
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 
@@ -48,20 +48,20 @@ def written(name: str | None) -> GuestSettings:
 def test_the_yaml_file_comes_before_metadata_and_metadata_before_patterns(
     in_yaml: str | None, metadata: str | None, found: Assigned
 ) -> None:
-    rules = Assignment(READY, {"*": "gold", "db-*": "compute"}, "vapor")
+    rules = ClassAssignment(READY, {"*": "gold", "db-*": "compute"}, "vapor")
     properties = {} if metadata is None else {"sla_class": metadata}
     assert rules.of(Guest("1", "db-1", properties=properties), written(in_yaml)) == found
 
 
 def test_the_default_is_for_those_of_whom_nothing_tells_and_without_one_they_have_no_class() -> None:
-    assert Assignment(READY, {"db-*": "gold"}, "vapor").of(Guest("1", "web"), written(None)) == Assigned(
+    assert ClassAssignment(READY, {"db-*": "gold"}, "vapor").of(Guest("1", "web"), written(None)) == Assigned(
         "vapor", "default of the plugin sla"
     )
-    assert Assignment(READY, {"db-*": "gold"}, None).of(Guest("1", "web"), written(None)) is None
+    assert ClassAssignment(READY, {"db-*": "gold"}, None).of(Guest("1", "web"), written(None)) is None
 
 
 def test_a_class_follows_the_metadata_when_that_changes() -> None:
-    rules = Assignment(READY, {}, None)
+    rules = ClassAssignment(READY, {}, None)
     for name in ("gold", "vapor", "gold"):
         found = rules.of(Guest("1", "web", properties={"sla_class": name}), written(None))
         assert found is not None

@@ -19,7 +19,7 @@ from plain_qemu import PlainHost, ask
 from real_guests import eventually, not_here
 
 from mom_core import Engine, Report, Value, load_config
-from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 
 pytestmark = pytest.mark.real
 
@@ -63,7 +63,7 @@ def mom(host: PlainHost) -> Iterator[MomRun]:
 def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     guest = host.start("web")
     guest.wait_until_up()
-    hypervisor = QemuHypervisor(SamplingSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
     (found,) = hypervisor.guests()
     assert (found.id, found.name, found.properties["pid"], found.properties["state"]) == (guest.uuid, "web", guest.process.pid, "running")
     assert hypervisor.stats_period(found.entity) == guest.period == 0
@@ -167,7 +167,7 @@ def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom
 def test_a_client_that_holds_the_monitor_is_left_alone_and_mom_comes_back_after_it(host: PlainHost) -> None:
     guest = host.start("web")
     guest.wait_until_up()
-    hypervisor = QemuHypervisor(SamplingSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
     released, holding = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -227,7 +227,7 @@ def test_virtio_mem_is_a_second_way_to_size_a_guest(host: PlainHost) -> None:
     options = ["-m", "256,maxmem=2G", "-object", "memory-backend-ram,id=vmem0,size=512M"]
     guest = host.start("web", options=[*options, "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,requested-size=256M"])
     guest.wait_until_up()
-    hypervisor = QemuHypervisor(SamplingSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
 
     def plugged() -> Value:
         (found,) = hypervisor.guests()

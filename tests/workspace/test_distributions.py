@@ -36,6 +36,30 @@ def modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder / "src").rglob("*.py"))
 
 
+SAME_NAMES = {
+    "Settings": "what a plugin is set to: its class has it",
+    "GuestSettings": "the same, for a guest",
+    "Host": "the host, as a policy in Python sees it",
+    "Guest": "a guest, as a policy in Python sees it",
+    "Guests": "all guests, as a policy sees them",
+}
+"""Public classes that have one name in several distributions as they are the same thing there."""
+
+
+def test_no_two_public_classes_of_different_distributions_have_one_name() -> None:
+    places: dict[str, dict[str, str]] = {}
+    for folder in DISTRIBUTIONS:
+        for path in modules(folder):
+            if "template" in path.parts:
+                continue
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, {})[folder] = f"{path.relative_to(ROOT)}:{node.lineno}"
+    several = {name: sorted(found.values()) for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in several.items() if name not in SAME_NAMES} == {}
+    assert several.keys() >= SAME_NAMES.keys()
+
+
 LOOKS_AWAY = re.compile(r"# (type: ignore|noqa)(\[[\w,-]+\]|: [A-Z0-9, ]+)?\s*$|except Exception( as \w+)?:\s*$")
 """A check or an error that is passed over, with no reason beside it."""
 

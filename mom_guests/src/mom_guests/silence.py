@@ -28,7 +28,7 @@ def why_silent(reading: Reading, since: float, monotonic: float, stale_after: fl
     return "the guest's balloon driver does not answer any more" if min(age, monotonic - since) > patience else ""
 
 
-class Said(Protocol):
+class LastReading(Protocol):
     """What a guest said last, and whether that is fresh."""
 
     @property
@@ -40,7 +40,7 @@ class Said(Protocol):
         """Whether it is no older than what counts."""
 
 
-def distrusted(known: Mapping[str, Said]) -> dict[str, Sequence[str]]:
+def distrusted(known: Mapping[str, LastReading]) -> dict[str, Sequence[str]]:
     """The guests whose last statistics cannot be true, by id: the names of the fields."""
     return {
         identity: said.reading.impossible

@@ -47,7 +47,7 @@ LARGEST_KIB: Final = 1 << 50
 Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
-class Record(BaseModel):
+class FleetRecord(BaseModel):
     """Frozen and strict. Unknown keys are left out, so that an older mom can read what a newer one wrote."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
@@ -60,7 +60,7 @@ class Record(BaseModel):
         return data
 
 
-Read = TypeVar("Read", bound=Record)
+Read = TypeVar("Read", bound=FleetRecord)
 
 
 def read(kind: type[Read], data: bytes) -> Read:
@@ -75,7 +75,7 @@ def read(kind: type[Read], data: bytes) -> Read:
         raise MomError(f"a {kind.__name__} cannot be read: {where}: {first['msg']}") from None
 
 
-class Member(Record):
+class Member(FleetRecord):
     """One host as the operator enrolled it. It is in the fleet because this stands here."""
 
     group: GroupName
@@ -93,7 +93,7 @@ class Member(Record):
     """Who changed this last."""
 
 
-class Group(Record):
+class Group(FleetRecord):
     """What all hosts of a group are to do."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
@@ -114,7 +114,7 @@ class Group(Record):
         return found
 
 
-class GuestState(Record):
+class GuestState(FleetRecord):
     """One guest, as its host sees it."""
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -127,7 +127,7 @@ class GuestState(Record):
     """Why it cannot be moved; empty: it can."""
 
 
-class HostState(Record):
+class HostState(FleetRecord):
     """One host, as it sees itself. What is not known is absent."""
 
     host: HostName
@@ -161,7 +161,7 @@ class MoveState(StrEnum):
     FAILED = "failed"  #: it is still here
 
 
-class Move(Record):
+class Move(FleetRecord):
     """One guest that is to leave its host."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -179,7 +179,7 @@ class Move(Record):
     """By which it is known that a coordinator has ordered it; empty where the servers ask for no keys."""
 
 
-class Orders(Record):
+class Orders(FleetRecord):
     """What one host is to do with its guests. Both the coordinator and the host change it, by compare and set.
 
     `epoch` is the coordinator's: a host takes nothing from one that was replaced.
@@ -193,7 +193,7 @@ class Orders(Record):
         return next((move for move in self.moves if move.guest == guest), None)
 
 
-class Lease(Record):
+class Lease(FleetRecord):
     """Who coordinates now."""
 
     holder: str

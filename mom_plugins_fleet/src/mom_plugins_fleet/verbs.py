@@ -36,14 +36,14 @@ from mom_core import (
 )
 from mom_plugins_fleet.link import Access, ConflictError, Store
 from mom_plugins_fleet.queries import ask
-from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
+from mom_plugins_fleet.records import FLEET_POLICY, NAME, FleetRecord, Group, HostState, Lease, Member, read
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_accounts
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
 
 Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])
-Kind = TypeVar("Kind", bound=Record)
+Kind = TypeVar("Kind", bound=FleetRecord)
 
 _LOG: Final = logging.getLogger("mom.fleet")
 _ATTEMPTS: Final = 20

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from mom_core import MomError
 from mom_plugins_fleet.link import Store, StoredEntry
-from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders, Record, read
+from mom_plugins_fleet.records import FleetRecord, GuestState, HostState, Member, Move, MoveState, Orders, read
 from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES
 
 SILENT_SECONDS: Final = 75.0
@@ -20,7 +20,7 @@ ARRIVES_SECONDS: Final = 120.0
 """When the host to which a guest has gone tells how it is so long after, and not of that guest, the guest is not there: it has ended. A
 host's mom has looked at its guests by then, and has told twice."""
 
-Kind = TypeVar("Kind", bound=Record)
+Kind = TypeVar("Kind", bound=FleetRecord)
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ MIGRATIONS: Mapping[str, str] = {"numa_pages_migrated": "numa_migrated_rate", "n
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NumaNode:
     """One node. Sizes in KiB; `distances` by node, 10 being near; `counters` in pages since the start."""
 
     number: int
@@ -50,7 +50,7 @@ class Node:
         return self.free + self.file_cache // 2
 
 
-def read_nodes(root: Path) -> list[Node]:
+def read_nodes(root: Path) -> list[NumaNode]:
     """All nodes that are online, by number; without those whose files cannot be read. Empty on a kernel without NUMA."""
     folder = root / FOLDER
     try:
@@ -65,7 +65,7 @@ def read_nodes(root: Path) -> list[Node]:
     return found
 
 
-def _read_node(folder: Path, number: int, every: Sequence[int]) -> Node | None:
+def _read_node(folder: Path, number: int, every: Sequence[int]) -> NumaNode | None:
     sizes = {name: int(size) for name, size in _MEMORY.findall(_read(folder / "meminfo"))}
     total, free = sizes.get(b"MemTotal"), sizes.get(b"MemFree")
     if total is None or free is None:
@@ -75,7 +75,7 @@ def _read_node(folder: Path, number: int, every: Sequence[int]) -> Node | None:
     words = _read(folder / "distance").split()
     distances = dict(zip(every, map(int, words), strict=True)) if len(words) == len(every) and all(w.isdigit() for w in words) else {}
     counters = {name.decode(): int(count) for name, count in _COUNTER.findall(_read(folder / "numastat"))}
-    return Node(number, total, free, cache, cpus, distances, counters)
+    return NumaNode(number, total, free, cache, cpus, distances, counters)
 
 
 def read_migrations(root: Path) -> dict[str, int]:
@@ -90,12 +90,12 @@ def read_balancing(root: Path) -> int | None:
     return int(text) if text.isdigit() and len(text) < 4 else None
 
 
-def cpus_to_nodes(nodes: Sequence[Node]) -> dict[int, int]:
+def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
     """On which node each CPU is."""
     return {cpu: node.number for node in nodes for cpu in node.cpus}
 
 
-def with_memory(nodes: Sequence[Node]) -> list[Node]:
+def with_memory(nodes: Sequence[NumaNode]) -> list[NumaNode]:
     """Those that have any: expanders and accelerators bring nodes without memory, or without CPUs."""
     return [node for node in nodes if node.total > 0]
 
@@ -115,7 +115,7 @@ class Rates:
         return {name: (count - before[1][name]) / seconds for name, count in counts.items() if count >= before[1].get(name, count + 1)}
 
 
-def node_fields(nodes: Sequence[Node]) -> dict[str, Value]:
+def node_fields(nodes: Sequence[NumaNode]) -> dict[str, Value]:
     """The host's fields about its nodes; empty when there are none."""
     there = with_memory(nodes)
     if not there:
@@ -140,7 +140,7 @@ def node_fields(nodes: Sequence[Node]) -> dict[str, Value]:
     }
 
 
-def counted(nodes: Sequence[Node]) -> dict[str, int]:
+def counted(nodes: Sequence[NumaNode]) -> dict[str, int]:
     """What all nodes have counted together, by field."""
     return {
         name: sum(node.counters[counter] for node in nodes)

@@ -35,7 +35,7 @@ from mom_plugins_numa.lookout import Lookout, MemoryLook
 from mom_plugins_numa.moves import Mover
 from mom_plugins_numa.nodes import MIGRATIONS as MIGRATION_FIELDS
 from mom_plugins_numa.nodes import (
-    Node,
+    NumaNode,
     Rates,
     counted,
     cpus_to_nodes,
@@ -64,7 +64,7 @@ class NumaPlugin:
         self._settings = settings
         self._context = context
         self._rules = Rules(reserve_kib=None if settings.reserve is None else settings.reserve / 1024)
-        self._nodes: Sequence[Node] = ()
+        self._nodes: Sequence[NumaNode] = ()
         self._nodes_of: Mapping[int, int] = {}
         self._rates = Rates()
         self._look_rate = Rates()

@@ -20,7 +20,7 @@ _BURSTS: Final = (
 _LARGEST: Final = 1 << 62
 
 
-class Disk(NamedTuple):
+class ThrottledDisk(NamedTuple):
     """A disk: its limits, how QEMU's command names it, and what has to be given again with new limits."""
 
     tune: DiskTune
@@ -28,11 +28,11 @@ class Disk(NamedTuple):
     bursts: Mapping[str, object]
 
 
-def disks_of(answer: Answer) -> dict[str, Disk]:
+def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
     """The disks of a guest, by the answer to `query-block`, without what can be taken out. Raises `WireError`."""
     if not isinstance(answer, list):
         raise WireError("QEMU does not say which disks the guest has")
-    found: dict[str, Disk] = {}
+    found: dict[str, ThrottledDisk] = {}
     for item in answer:
         inserted = item.get("inserted") if isinstance(item, dict) else None
         if not isinstance(inserted, dict) or item.get("removable") is True:
@@ -47,11 +47,11 @@ def disks_of(answer: Answer) -> dict[str, Disk]:
         path = inserted.get("file")
         limits = {ours: value for ours, theirs in _NAMES.items() if type(value := inserted.get(theirs)) is int and 0 <= value < _LARGEST}
         tune = DiskTune(name, path if isinstance(path, str) else "", limits)
-        found[name] = Disk(tune, address, {key: inserted[key] for key in _BURSTS if type(inserted.get(key)) in {int, str}})
+        found[name] = ThrottledDisk(tune, address, {key: inserted[key] for key in _BURSTS if type(inserted.get(key)) in {int, str}})
     return found
 
 
-def throttling(disk: Disk, limits: Mapping[str, int]) -> Question:
+def throttling(disk: ThrottledDisk, limits: Mapping[str, int]) -> Question:
     """What sets all limits of this disk at once; its bursts stay, as far as they still have a limit to go beyond."""
     named = {theirs: limits.get(ours, 0) for ours, theirs in _NAMES.items()}
     kept = {key: value for key, value in disk.bursts.items() if key in {"iops_size", "group"} or _limited(key, named)}

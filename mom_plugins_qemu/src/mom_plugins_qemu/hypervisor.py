@@ -37,7 +37,7 @@ from mom_plugins_qemu.description import (
     size_record,
     virtio_mem_of,
 )
-from mom_plugins_qemu.disks import Disk, disks_of, throttling
+from mom_plugins_qemu.disks import ThrottledDisk, disks_of, throttling
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
 from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
@@ -62,7 +62,7 @@ _ASKED_AGAIN: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingSettings:
+class QemuHypervisorSettings:
     """Where monitors are, as patterns below `root`; `stale_after` in seconds (None: by each guest's own period)."""
 
     root: Path = Path("/")
@@ -126,7 +126,7 @@ class QemuHypervisor:
 
     def __init__(
         self,
-        settings: SamplingSettings,
+        settings: QemuHypervisorSettings,
         log: logging.Logger,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -650,7 +650,7 @@ class QemuHypervisor:
         wanted = wanted_limits(guest, disk, [found.tune for found in disks.values()], limits)
         self._command(known, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], wanted))
 
-    def _disks(self, known: KnownGuest, guest: Entity) -> Mapping[str, Disk]:
+    def _disks(self, known: KnownGuest, guest: Entity) -> Mapping[str, ThrottledDisk]:
         try:
             return disks_of(self._command(known, f"reading the limits of the disks of {guest}", Question("query-block")))
         except WireError as error:

@@ -102,11 +102,11 @@ class QemuPlugin(PluginOfGuests):
         # Loaded here, as commands that only list plugins are to be fast.
         from mom_guests import GuestWatch
         from mom_plugins_qemu.events import EventMonitors, EventReceivers
-        from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+        from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 
         settings, context = self._settings, self._context
         users = trusted_users(settings.users)
-        sampling = SamplingSettings(
+        sampling = QemuHypervisorSettings(
             context.root,
             settings.sockets,
             settings.stale_after,

@@ -46,7 +46,7 @@ class _Pattern:
     by: str
 
 
-class Assignment:
+class ClassAssignment:
     """The rules. The first that says something about a guest counts: the section `guests`, the guest's metadata, patterns, the default.
 
     A class that does not exist is the safest that does.

@@ -22,7 +22,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_sla.assignment import Assigned, Assignment, WrittenClasses
+from mom_plugins_sla.assignment import Assigned, ClassAssignment, WrittenClasses
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
@@ -46,7 +46,7 @@ class SlaPlugin:
         self._settings = settings
         self._context = context
         self._classes: Mapping[str, ServiceClass] = settings.all_classes
-        self._assignment = Assignment(self._classes, settings.patterns, settings.default)
+        self._assignment = ClassAssignment(self._classes, settings.patterns, settings.default)
         self._settings_of = context.guest_settings
         self._written_classes: WrittenClasses | None = None
         self._shared = None if settings.classes_file is None else SharedClasses(settings.classes_file)
@@ -84,7 +84,7 @@ class SlaPlugin:
         if self._shared is None or not self._shared.look():
             return
         self._classes = {**self._settings.all_classes, **self._shared.classes}
-        self._assignment = Assignment(self._classes, self._settings.patterns, self._settings.default)
+        self._assignment = ClassAssignment(self._classes, self._settings.patterns, self._settings.default)
         self._admissions.know(self._classes)
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 

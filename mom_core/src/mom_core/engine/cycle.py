@@ -22,7 +22,7 @@ from mom_core.plugins.registry import PluginSet
 
 
 @dataclass(slots=True)
-class Cycle:
+class CycleSteps:
     """The way of the data, with one set of plugins. Run from one thread only.
 
     :param history: filled by this

@@ -15,7 +15,7 @@ from mom_core.config import Config
 from mom_core.context import Service
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import Collector, host_properties
-from mom_core.engine.cycle import Cycle
+from mom_core.engine.cycle import CycleSteps
 from mom_core.engine.history import History
 from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
@@ -83,7 +83,7 @@ class Engine:
         self._problems = ProblemLog()
         self._alerts = HeldAlerts()
         self._history = History(config.history)
-        self._cycle: Cycle | None = None
+        self._cycle: CycleSteps | None = None
         self._ledger: Ledger | None = None
         self._number = 0
         self._skipped = 0
@@ -292,7 +292,7 @@ class Engine:
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
 
-    def _opened(self) -> Cycle:
+    def _opened(self) -> CycleSteps:
         if self._cycle is None:
             raise MomError("the engine is not open", hint="call open(), or use it in a with statement")
         return self._cycle
@@ -313,7 +313,7 @@ class Engine:
         self.config = config
         self._schedule.change(config.interval)
         self._history.keep(max(1, config.history - 1))
-        self._cycle = Cycle(
+        self._cycle = CycleSteps(
             plugins=rebuilt.plugins,
             ledger=self._ledger,
             history=self._history,

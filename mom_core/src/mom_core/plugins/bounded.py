@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Attempt(Generic[T]):
+class CallResult(Generic[T]):
     """What came of a call: its result, or the exception of any kind that ended it. `error` is None if it went well."""
 
     value: T | None = None
     error: BaseException | None = None
 
 
-def attempt(work: Callable[[], T], *, seconds: float, what: str) -> Attempt[T]:
+def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
     """Call `work` in a thread of its own and wait at most `seconds` for it.
 
     A call that does not come back is left behind in its thread, which does not keep the process from ending; the attempt's error is
@@ -31,7 +31,7 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> Attempt[T]:
 
     :param what: how the error names the call, such as `importing mom_plugins_host`
     """
-    made: Attempt[T] = Attempt()
+    made: CallResult[T] = CallResult()
 
     def run() -> None:
         try:
@@ -43,7 +43,7 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> Attempt[T]:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        return Attempt(error=DeadlineExceeded(f"{what} did not end within {seconds:g} s"))
+        return CallResult(error=DeadlineExceeded(f"{what} did not end within {seconds:g} s"))
     return made
 
 

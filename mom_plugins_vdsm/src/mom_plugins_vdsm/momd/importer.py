@@ -10,7 +10,7 @@ from typing import Final
 
 from mom_cli import Imported, Importer
 from mom_core import ConfigError, printable
-from mom_plugins_vdsm.momd.ini import Ini, Option, read_ini
+from mom_plugins_vdsm.momd.ini import Ini, IniOption, read_ini
 
 VDSM: Final = "vdsm"
 SYSTEM_URI: Final = "qemu:///system"
@@ -113,12 +113,12 @@ class _Reader:
     ini: Ini
     overrides: Mapping[tuple[str, str], str]
 
-    def option(self, section: str, name: str) -> Option:
+    def option(self, section: str, name: str) -> IniOption:
         """An option as it counts."""
         if (section, name) in self.overrides:
-            return Option(self.overrides[section, name])
+            return IniOption(self.overrides[section, name])
         found = self.ini.sections.get(section, {}).get(name)
-        return found if found is not None else Option(DEFAULTS[section][name])
+        return found if found is not None else IniOption(DEFAULTS[section][name])
 
     def given(self, section: str, name: str) -> bool:
         """Whether it is said at all."""
@@ -137,7 +137,7 @@ class _Reader:
             return float(DEFAULTS[section][name])
         return value
 
-    def names(self, section: str, name: str) -> list[tuple[str, Option]]:
+    def names(self, section: str, name: str) -> list[tuple[str, IniOption]]:
         """A list of names, separated by commas."""
         option = self.option(section, name)
         return [(part.strip(), option) for part in option.text.replace("\n", ",").split(",") if part.strip()]
@@ -276,7 +276,7 @@ def _collectors(reader: _Reader, imported: Imported, hypervisor: str) -> None:
                 imported.plugins[plugin].set("qemu_agent", "GuestQemuAgent" in names)
 
 
-def _unknown(what: str, name: str, known: Iterable[str], option: Option) -> str:
+def _unknown(what: str, name: str, known: Iterable[str], option: IniOption) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
     where = f" (line {option.line})" if option.line else ""
     advice = f"did you mean {close[0]}?" if close else "it is not one of MOM's own; it needs a plugin of mom's"

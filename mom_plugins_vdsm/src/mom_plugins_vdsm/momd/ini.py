@@ -18,7 +18,7 @@ _OPTION: Final = re.compile(r"(?P<name>[^\s:=#;][^:=]*?)\s*[:=]")
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class IniOption:
     """The text of an option, and the line in which it stands (0: nowhere)."""
 
     text: str
@@ -30,16 +30,16 @@ class Ini:
     """Sections by name, each with its options by lower-case name, and what is wrong with them."""
 
     file: str
-    sections: dict[str, dict[str, Option]] = field(default_factory=dict)
+    sections: dict[str, dict[str, IniOption]] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
 
-    def get(self, section: str, option: str) -> Option | None:
+    def get(self, section: str, option: str) -> IniOption | None:
         """An option that is given and not empty."""
         found = self.sections.get(section, {}).get(option)
         return found if found is not None and found.text else None
 
-    def complain(self, option: Option, message: str, hint: str = "") -> None:
+    def complain(self, option: IniOption, message: str, hint: str = "") -> None:
         """Note that an option is wrong."""
         self.problems.append(ConfigProblem(self.file, option.line, 1 if option.line else 0, message, hint))
 
@@ -72,7 +72,7 @@ def read_ini(text: str, file: str) -> Ini:
         # What stands under [DEFAULT] counts in every section.
         found = {name: parser.get(section, name) for name in parser.options(section)}
         ini.sections[section] = {
-            name: Option(value.strip(), options.get((section, name)) or (options.get(("DEFAULT", name), 0) if name in defaults else 0))
+            name: IniOption(value.strip(), options.get((section, name)) or (options.get(("DEFAULT", name), 0) if name in defaults else 0))
             for name, value in found.items()
         }
     return ini
