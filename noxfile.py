@@ -115,7 +115,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Look for inputs that break readers of texts, files and bytes from outside: 100,000 of a kind, or as many as five minutes allow."""
+    """Look for inputs that break readers of what comes from outside: 100,000 of a kind, or as many as fit into five minutes."""
     session.run(BIN / "python", "-m", "pip", "install", "--quiet", "atheris>=3")
     session.run(BIN / "python", "tests/fuzz/session.py", *session.posargs)
     session.run(BIN / "pytest", "mom_plugins_http/tests/test_http_fuzzed.py", env={"MOM_FUZZ_EXAMPLES": "400"})

@@ -62,6 +62,10 @@ SCRATCH: Final = Path(tempfile.gettempdir())
 """Where readers of files find what they are to read."""
 
 
+PATIENT: Final[Mapping[str, object]] = {"deadline": "2min"}
+"""Settings of a plugin that sets itself up in a moment, unless the machine is full of fuzzing."""
+
+
 @cache
 def host() -> Snapshot:
     """A host with two guests, with texts that policies can read."""
@@ -272,7 +276,7 @@ def guest_agent(data: bytes) -> None:
 def served() -> Engine:
     """A mom on a simulated host whose control socket can be asked, for the rest of the process."""
     folder = SCRATCH / f"fuzzed-mom-{os.getpid()}"
-    plugins = {"sim": {"guests": 2}, "balloon": {}, "policy": {}, "sla": {}, "http": {}}
+    plugins = {"sim": {"guests": 2}, "balloon": {}, "policy": PATIENT, "sla": {}, "http": {}}
     engine = Engine(load_config({"interval": "1h", "state_directory": str(folder), "run_directory": str(folder), "plugins": plugins}))
     engine.open()
     engine.cycle()
@@ -336,7 +340,7 @@ def kept_files() -> Mapping[str, StateFile[Any]]:
 def keeping(folder: str) -> dict[str, object]:
     """A configuration with all plugins that keep something."""
     own: dict[str, object] = {"sim": {"guests": 2}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "leaving": {}}
-    return {"state_directory": folder, "run_directory": folder, "plugins": {**own, "policy": {"keep_changes": True}}}
+    return {"state_directory": folder, "run_directory": folder, "plugins": {**own, "policy": {"keep_changes": True, **PATIENT}}}
 
 
 def state_file(data: bytes) -> None:
