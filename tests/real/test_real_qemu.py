@@ -243,24 +243,26 @@ def test_virtio_mem_is_a_second_way_to_size_a_guest(host: PlainHost) -> None:
     eventually("it is plugged in again", lambda: plugged() == 256 * KIB_IN_MIB)
 
 
-def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: PlainHost, mom: MomRun) -> None:
+def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: PlainHost) -> None:
     options = ["-m", "256,maxmem=2G", "-object", "memory-backend-ram,id=vmem0,size=256M"]
     guest = host.start("web", options=[*options, "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,requested-size=256M"], balloon=False)
     guest.wait_until_up()
     (host.folder / "guests").mkdir(mode=0o755)
     (host.folder / "guests/web.yaml").write_text(f"monitor: {guest.monitor}\nmemory: 512MiB\n")
-    mom.config.write_text(mom.config.read_text().replace("watch: 100ms", f"watch: 100ms, guest_files: {host.folder}/guests"))
-    (host.folder / "policies/50_small.policy").write_text(f'(with Guests guest (guest.Control "balloon_target" {384 * KIB_IN_MIB}))')
+    settings = SamplingSettings(guest_files=host.folder / "guests")
 
     def plugged() -> int:
         (device,) = guest.ask("query-memory-devices")
         return int(device["data"]["size"]) >> 20
 
     eventually("it is plugged in", lambda: plugged() == 256)
-    mom.start()
+    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    (web,) = hypervisor.guests()
+    fields = hypervisor.fields([web])[web.id]
+    assert (fields["sized_by"], fields["balloon_cur"], fields["balloon_max"]) == ("virtio-mem", 512 * KIB_IN_MIB, 512 * KIB_IN_MIB)
+    hypervisor.set_balloon(web.entity, 384 * KIB_IN_MIB)
     eventually("it is unplugged", lambda: plugged() == 128)
-    told = eventually("mom has seen it", lambda: _told(mom, "It is sized by virtio-mem"), 60)
-    assert "It has 384 MiB of 512 MiB" in told
-    mom.kill()
-    assert mom.verb("restore").returncode == 0
+    assert hypervisor.balloon_sizes([web.entity]) == {web.id: 384 * KIB_IN_MIB}
+    after_a_crash = QemuHypervisor(settings, logging.getLogger("test"))
+    after_a_crash.set_balloon(web.entity, 512 * KIB_IN_MIB)
     eventually("it has its memory back", lambda: plugged() == 256)
