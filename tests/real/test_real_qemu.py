@@ -249,7 +249,7 @@ def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: Plain
     guest.wait_until_up()
     (host.folder / "guests").mkdir(mode=0o755)
     (host.folder / "guests/web.yaml").write_text(f"monitor: {guest.monitor}\nmemory: 512MiB\n")
-    settings = SamplingSettings(guest_files=host.folder / "guests")
+    settings = QemuHypervisorSettings(guest_files=host.folder / "guests")
 
     def plugged() -> int:
         (device,) = guest.ask("query-memory-devices")
