@@ -89,16 +89,22 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> 
     :param missing: kept by the caller from cycle to cycle: for how many lists a guest with entries has been missing
     """
     gone = []
-    absent = {entry.entity.id for entry in ledger.entries.values()} - snapshot.guests.keys() - {snapshot.host.entity.id}
+    absent = set()
+    guests, host = snapshot.guests, snapshot.host.entity.id
+    for (identity, _), entry in ledger.entries.items():
+        guest = guests.get(identity)
+        if guest is not None:
+            if guest.incarnation != entry.incarnation:
+                gone.append(entry)
+        elif identity != host:
+            absent.add(identity)
     for identity in missing.keys() - absent:
         del missing[identity]
     for identity in absent:
         missing[identity] = missing.get(identity, 0) + 1
-    for entry in ledger.entries.values():
-        guest = snapshot.guests.get(entry.entity.id)
-        anew = guest is not None and guest.incarnation != entry.incarnation
-        if anew or missing.get(entry.entity.id, 0) >= CYCLES_UNTIL_GONE:
-            gone.append(entry)
+    lost = {identity for identity, lists in missing.items() if lists >= CYCLES_UNTIL_GONE}
+    if lost:
+        gone += [entry for entry in ledger.entries.values() if entry.entity.id in lost]
     if gone:
         forget(ledger, [(entry.entity.id, entry.control) for entry in gone])
     return gone

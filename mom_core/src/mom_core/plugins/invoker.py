@@ -250,6 +250,7 @@ class Lane:
                 call.error = error
             call.seconds = time.monotonic() - began
             call.done.set()
+            del call  # what it was given, such as older samples, must not be kept until the next one
 
 
 def call_together(lanes: Sequence[tuple[Lane, Callable[[], object]]], hook: str) -> list[tuple[Lane, Answer]]:
