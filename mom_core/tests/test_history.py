@@ -28,6 +28,14 @@ def sample(listed: list[Guest], fields: Callable[[int], Mapping[str, Value]] = l
     return Snapshot(guests={guest.id: with_fields(guest, fields(place)) for place, guest in enumerate(listed)}, number=number)
 
 
+def take(history: History, snapshot: Snapshot, listed: list[Guest]) -> None:
+    guests = list(snapshot.guests.values())
+    history.begin(listed)
+    for begin in range(0, len(listed), 250):
+        history.pack(listed[begin : begin + 250], guests[begin : begin + 250])
+    history.add(snapshot)
+
+
 def is_packed(snapshot: Snapshot) -> bool:
     return isinstance(snapshot.guests, _PackedGuests)
 
@@ -36,7 +44,7 @@ def test_an_older_sample_is_what_it_was_and_has_its_guests_in_their_order() -> N
     listed = listing()
     taken = sample(listed, lambda number: {"rss": number, "age": number / 2, "name": "x", "none": None, "list": [{"a": True}]})
     history = History(KEPT)
-    history.add(taken, listed)
+    take(history, taken, listed)
     (older,) = history.samples()
     assert is_packed(older)
     assert list(older.guests) == list(taken.guests)
@@ -52,7 +60,7 @@ def test_guests_of_all_kinds_of_fields_come_back_with_them(kinds: list[dict[str,
     listed = listing()
     taken = sample(listed, lambda number: kinds[number % len(kinds)] if kinds else {})
     history = History(KEPT)
-    history.add(taken, listed)
+    take(history, taken, listed)
     assert is_packed(history.samples()[0])
     assert repr(dict(history.samples()[0].guests)) == repr(taken.guests)  # as texts, as not-a-number is none of its equals
 
@@ -60,7 +68,7 @@ def test_guests_of_all_kinds_of_fields_come_back_with_them(kinds: list[dict[str,
 def test_what_is_more_than_a_plain_value_stays_as_it_was_collected() -> None:
     listed = listing()
     history = History(KEPT)
-    history.add(sample(listed, lambda number: {"level": Level.HIGH}), listed)
+    take(history, sample(listed, lambda number: {"level": Level.HIGH}), listed)
     assert history.samples()[0].guests["u0"].fields["level"] is Level.HIGH
 
 
@@ -68,14 +76,14 @@ def test_what_is_more_than_a_plain_value_stays_as_it_was_collected() -> None:
 def test_samples_of_few_guests_are_left_alone(count: int) -> None:
     listed = listing(count)
     taken, history = sample(listed), History(KEPT)
-    history.add(taken, listed)
+    take(history, taken, listed)
     assert history.samples()[0] is taken
 
 
 def test_only_as_many_are_kept_as_were_asked_for() -> None:
     listed, history = listing(), History(KEPT)
     for number in range(5):
-        history.add(sample(listed, number=number), listed)
+        take(history, sample(listed, number=number), listed)
     assert [older.number for older in history.samples()] == [2, 3, 4]
     history.keep(2)
     assert [older.number for older in history.samples()] == [3, 4]
@@ -90,7 +98,7 @@ def test_samples_stay_ready_while_a_plugin_looks_back_at_all_guests_and_are_pack
             if looks:
                 for older in history.samples():
                     assert all(older.guests.get(guest.id) for guest in listed)
-            history.add(sample(listed), listed)
+            take(history, sample(listed), listed)
             packed.append(is_packed(history.samples()[-1]))
         return packed
 
@@ -102,16 +110,16 @@ def test_samples_stay_ready_while_a_plugin_looks_back_at_all_guests_and_are_pack
 def test_a_look_at_one_guest_leaves_the_others_packed() -> None:
     listed, history = listing(1000), History(KEPT)
     for _ in range(KEPT):
-        history.add(sample(listed), listed)
+        take(history, sample(listed), listed)
         assert history.samples()[0].guests["u500"].number("rss") == 500
     assert all(map(is_packed, history.samples()))
 
 
 def test_guests_that_come_and_go_are_in_the_samples_in_which_they_were() -> None:
     listed, history = listing(), History(KEPT)
-    history.add(sample(listed), listed)
+    take(history, sample(listed), listed)
     fewer = listed[:-1] + listing(PACKED_FROM + 5)[-1:]
-    history.add(sample(fewer), fewer)
+    take(history, sample(fewer), fewer)
     first, second = history.samples()
     gone, came = listed[-1].id, fewer[-1].id
     assert gone in first.guests

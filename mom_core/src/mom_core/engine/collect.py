@@ -13,6 +13,7 @@ from itertools import chain, repeat
 from operator import attrgetter, is_
 from typing import Final, NamedTuple, TypeGuard
 
+from mom_core.engine.history import History
 from mom_core.errors import HypervisorError
 from mom_core.model import HOST_ID, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable, with_fields
 from mom_core.plugins.invoker import call_together, describe
@@ -54,28 +55,29 @@ class _Listed(NamedTuple):
 class Collector:
     """Collects with one set of plugins. What can be prepared once is prepared in the constructor."""
 
-    def __init__(self, plugins: PluginSet, on_progress: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, plugins: PluginSet, on_progress: Callable[[], None] = lambda: None, history: History | None = None) -> None:
         self._plugins = plugins
         self._on_progress = on_progress
+        self._history = history or History(1)
         self._declared = {(plugin.name, scope): _Declared.of(units) for plugin in plugins.plugins for scope, units in plugin.fields.items()}
         self._last = _Listed((), ())
-        self.listed: Sequence[Guest] = ()
-        """The guests of the newest snapshot as the hypervisor listed them, in its order."""
 
     def snapshot(self, number: int, time: float, monotonic: float, host_properties: Mapping[str, Value]) -> tuple[Snapshot, list[Problem]]:
         """Everything that is known now, and what could not be read."""
         problems: list[Problem] = []
-        listed = self.listed = self._list_guests(problems)
+        listed = self._list_guests(problems)
         self._on_progress()
         host = Host(str(host_properties["name"]), self._host_fields(problems), host_properties)
         self._on_progress()
         told = self._told_of_guests(listed, problems) if listed else []
         self._on_progress()
         guests: dict[str, Guest] = {}
+        self._history.begin(listed)
         for begin in range(0, len(listed), _TOGETHER):
             some = listed[begin : begin + _TOGETHER]
-            for one, fields in zip(some, _joined(some, told, problems), strict=True):
-                guests[one.id] = with_fields(one, fields)
+            known = [with_fields(one, fields) for one, fields in zip(some, _joined(some, told, problems), strict=True)]
+            guests.update((one.id, one) for one in known)
+            self._history.pack(some, known)
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:

@@ -76,7 +76,7 @@ class CycleSteps:
         self.on_progress()
         plugins = tuple(plugin.lane.report() for plugin in self.plugins.plugins)
         said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), of_ledger)
-        self.history.add(snapshot, self.collector.listed)
+        self.history.add(snapshot)
         report = Report(
             number=number,
             time=snapshot.time,

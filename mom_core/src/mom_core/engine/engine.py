@@ -321,7 +321,7 @@ class Engine:
             clock=self._clock,
             stopping=self._stopping,
             host_properties=host_properties(config.interval),
-            collector=Collector(rebuilt.plugins, self._on_progress),
+            collector=Collector(rebuilt.plugins, self._on_progress, self._history),
             alerts=self._alerts,
             on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
             on_progress=self._on_progress,

@@ -73,6 +73,8 @@ class History:
         self._names: dict[_Names, _Names] = {}
         self._listed: Sequence[Guest] = ()
         self._places: Mapping[str, int] = {}
+        self._parts: list[_Packed | Sequence[Guest]] | None = None
+        """Of the sample that is being taken; None if it is left as it is."""
         self._whole = 0
         """How many samples are left as they are from now on."""
 
@@ -84,25 +86,30 @@ class History:
         """Keep so many from now on."""
         self._samples = deque(self._samples, maxlen=kept)
 
-    def add(self, snapshot: Snapshot, listed: Sequence[Guest]) -> None:
-        """Take in the newest sample.
+    def begin(self, listed: Sequence[Guest]) -> None:
+        """A sample of these guests is about to be taken.
 
-        :param listed: its guests as the hypervisor listed them, in the same order
+        :param listed: the guests as the hypervisor listed them, in the order of the sample
         """
-        if any(isinstance(older.guests, _PackedGuests) and older.guests.was_read() for older in self._samples):
-            self._whole = _WHOLE_FOR if self._whole == 0 else self._whole
-        if self._whole or len(listed) < PACKED_FROM or len(listed) != len(snapshot.guests):
-            self._whole = max(0, self._whole - 1)
-            self._samples.append(snapshot)
-            return
-        if listed is not self._listed:
+        if self._whole == 0 and any(isinstance(older.guests, _PackedGuests) and older.guests.was_read() for older in self._samples):
+            self._whole = _WHOLE_FOR
+        self._parts = None if self._whole or len(listed) < PACKED_FROM else []
+        self._whole = max(0, self._whole - 1)
+        if self._parts is not None and listed is not self._listed:
             self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
             self._names.clear()
-        guests = list(snapshot.guests.values())
-        parts = [
-            self._packed(listed[begin : begin + _TOGETHER], guests[begin : begin + _TOGETHER]) for begin in range(0, len(guests), _TOGETHER)
-        ]
-        self._samples.append(replace(snapshot, guests=_PackedGuests(self._places, parts)))
+
+    def pack(self, listed: Sequence[Guest], guests: Sequence[Guest]) -> None:
+        """Pack the next guests of the sample, as many times fifty unless they are the last. While they are still in the processor's cache:
+        later, it takes twice as long."""
+        if self._parts is not None:
+            for begin in range(0, len(guests), _TOGETHER):
+                self._parts.append(self._packed(listed[begin : begin + _TOGETHER], guests[begin : begin + _TOGETHER]))
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Take in the newest sample."""
+        parts, self._parts = self._parts, None
+        self._samples.append(snapshot if parts is None else replace(snapshot, guests=_PackedGuests(self._places, parts)))
 
     def _packed(self, listed: Sequence[Guest], guests: Sequence[Guest]) -> _Packed | Sequence[Guest]:
         values: list[object] = []
