@@ -28,7 +28,7 @@ MOST_SECONDS: Final = 2.0
 MOST_MIB: Final = 256
 """Memory that one input may take."""
 
-HUNG_SECONDS: Final = 120
+HUNG_SECONDS: Final = 600
 """After so long the target is ended, with a word on where it was."""
 
 PAIRS: Final = {ord("("): ord(")"), ord("{"): ord("}"), ord("["): ord("]"), ord("<"): ord(">")}

@@ -115,9 +115,11 @@ def large(name: str, count: int) -> int:
 
 
 def keep(name: str) -> None:
-    """Put what reached code that nothing before it had reached in `corpus/`, as far as there is room."""
+    """Put what reached code that nothing before it had reached in `corpus/`, beside what was kept before, as far as there is room."""
     (HERE / "corpus").mkdir(exist_ok=True)
-    inputs = sorted((WORK / name).iterdir(), key=lambda path: (path.stat().st_size, path.name))[:KEPT]
+    before = [path for path in (WORK / "seeds" / name).iterdir() if not path.name.startswith("seed-")]
+    found = {path.name: path for path in (*before, *(WORK / name).iterdir())}
+    inputs = sorted(found.values(), key=lambda path: (path.stat().st_size, path.name))[:KEPT]
     with zipfile.ZipFile(HERE / "corpus" / f"{name}.zip", "w") as kept:
         for path in inputs:
             kept.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
