@@ -34,7 +34,7 @@ class Known(NamedTuple):
     wanted: dict[tuple[str, str], Value]
 
 
-class Evaluation:
+class PythonEvaluation:
     """One evaluation of a policy: what it has made so far, and which notes it has looked at and may have changed.
 
     :ivar made: all decisions, given or not, each with why it cannot be
@@ -59,7 +59,7 @@ class Loop:
 class _ReadableEntity:
     """The host or a guest, as a policy sees it. `unknown` names the fields that it read and that are unknown."""
 
-    def __init__(self, found: mom_core.Host | mom_core.Guest, evaluation: Evaluation) -> None:
+    def __init__(self, found: mom_core.Host | mom_core.Guest, evaluation: PythonEvaluation) -> None:
         self._found, self._evaluation = found, evaluation
         self.name, self.entity, self.unknown = found.name, found.entity, dict[str, None]()
 

@@ -10,7 +10,7 @@ from traceback import walk_tb
 from pydantic import ValidationError
 
 from mom_core import Decision, Problem, Severity, Source, printable
-from mom_plugins_pypolicy.entities import Evaluation, Guest, Guests, Host, Known, PolicyMistake
+from mom_plugins_pypolicy.entities import Guest, Guests, Host, Known, PolicyMistake, PythonEvaluation
 from mom_plugins_pypolicy.files import PythonPolicy, line_of
 from mom_plugins_pypolicy.notes import CAN_BE_KEPT
 
@@ -25,7 +25,7 @@ def evaluate(policy: PythonPolicy, known: Known, until: float) -> list[Decision 
     """
     left_out: dict[str, Problem] = {}
     while True:
-        evaluation = Evaluation(policy, known)
+        evaluation = PythonEvaluation(policy, known)
         guests = Guests(Guest(guest, evaluation) for identity, guest in known.snapshot.guests.items() if identity not in left_out)
         try:
             made = policy.decide(Host(known.snapshot.host, evaluation), guests)
@@ -49,7 +49,7 @@ def evaluate(policy: PythonPolicy, known: Known, until: float) -> list[Decision 
         return [*decisions, *problems]
 
 
-def _blamed(error: BaseException, evaluation: Evaluation) -> Guest | None:
+def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
     """The guest at which the innermost loop was that this exception has ended; None if it came from elsewhere."""
     lines = {id(frame): line for frame, line in walk_tb(error.__traceback__)}
     ended = [loop for loop in reversed(evaluation.loops) if loop.place is None or loop.place in lines.items()]
@@ -64,7 +64,7 @@ def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
     return Problem(source, printable(f"left out by {source.name}: {type(error).__name__}: {error}", 400), guest.entity)
 
 
-def _problems(given: list[Decision], evaluation: Evaluation) -> Iterator[Problem]:
+def _problems(given: list[Decision], evaluation: PythonEvaluation) -> Iterator[Problem]:
     """Each decision that cannot be, each place that makes one and does not give it, and notes that cannot be kept, which are forgotten."""
     seen = set(map(id, given))
     for one, fault in evaluation.made:

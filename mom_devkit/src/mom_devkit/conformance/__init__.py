@@ -11,11 +11,11 @@ from typing import Final, TypeAlias
 from mom_core import ConfigError, Finding, Hypervisor, MomError, Severity, Value
 from mom_core.plugins.bounded import describe, place_of
 from mom_devkit.conformance import capabilities, conduct, shape, traces, undo
-from mom_devkit.conformance.subject import Subject
+from mom_devkit.conformance.subject import ExaminedPlugin
 from mom_devkit.hosts import host_of, mirror_host
 from mom_devkit.projects import Project
 
-Check: TypeAlias = Callable[[Subject], Iterator[Finding]]
+Check: TypeAlias = Callable[[ExaminedPlugin], Iterator[Finding]]
 
 CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
     {
@@ -71,7 +71,7 @@ def check_plugin(
     return findings
 
 
-def wrong_settings(subject: Subject) -> list[Finding]:
+def wrong_settings(subject: ExaminedPlugin) -> list[Finding]:
     """What is wrong with the settings that the plugin is to be checked with: then nothing can be said about the plugin."""
     try:
         subject.read_settings()
@@ -92,7 +92,7 @@ def subject_of(
     *,
     may_touch: bool = False,
     project: Project | None = None,
-) -> Subject:
+) -> ExaminedPlugin:
     """What is checked, with its test host below `folder`; the parameters are those of `check_plugin`."""
     if isinstance(host, Path):
         if host.resolve() == Path("/"):
@@ -104,7 +104,7 @@ def subject_of(
             mirror_host(root)
         else:
             host_of(root, host)
-    return Subject(
+    return ExaminedPlugin(
         plugin_class,
         name or shape.entry_name(plugin_class, project),
         root,
@@ -117,7 +117,7 @@ def subject_of(
     )
 
 
-def run_check(subject: Subject, check: str) -> list[Finding]:
+def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
     """The findings of one check, each with the check's name as its subject; that it could not be made is an error too."""
     findings: list[Finding] = []
     try:

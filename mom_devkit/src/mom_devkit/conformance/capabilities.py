@@ -7,7 +7,7 @@ from typing import Final
 
 from mom_core import Entity, Finding, Guest, GuestGone, Hypervisor, HypervisorError, Scope
 from mom_core.plugins.bounded import describe
-from mom_devkit.conformance.subject import Subject, alive
+from mom_devkit.conformance.subject import ExaminedPlugin, alive
 from mom_toolkit import (
     AgentAccess,
     BalloonControl,
@@ -28,7 +28,7 @@ ELSEWHERE: Final = Destination("qemu", "/system", "tls", host="conformance.inval
 """A guest that no hypervisor has."""
 
 
-def hypervisor(subject: Subject) -> Iterator[Finding]:
+def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
     """A hypervisor lists guests that are told apart, and says `GuestGone` of one that it does not have."""
     if not hasattr(subject.plugin_class, "mom_hypervisor"):
         return
@@ -48,7 +48,7 @@ def hypervisor(subject: Subject) -> Iterator[Finding]:
         yield from _asked(subject, one)
 
 
-def _listed(subject: Subject, guests: Sequence[Guest]) -> Iterator[Finding]:
+def _listed(subject: ExaminedPlugin, guests: Sequence[Guest]) -> Iterator[Finding]:
     if not guests:
         yield subject.remark("its hypervisor has no guests here, so how it lists them was not checked", "give settings or a host with some")
     ids = [guest.id for guest in guests]
@@ -111,7 +111,7 @@ def _changes(one: Hypervisor) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "start", lambda: one.start(GHOST, 1.0)
 
 
-def _asked(subject: Subject, one: Hypervisor) -> Iterator[Finding]:
+def _asked(subject: ExaminedPlugin, one: Hypervisor) -> Iterator[Finding]:
     for name, read in _readings(one):
         try:
             answer = read([GHOST])

@@ -30,7 +30,7 @@ from mom_core.cli.verbs import GROUP as COMMANDS
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.verdict import accepted
 from mom_core.plugins.bounded import describe
-from mom_devkit.conformance.subject import Life, Subject, alive, configured
+from mom_devkit.conformance.subject import ExaminedPlugin, Life, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 
 CONSTRUCTION_SECONDS: Final = 2.0
@@ -43,7 +43,7 @@ CYCLES: Final = 3
 """Enough for a plugin that computes rates to have one, and for a failure of `mom_report` to show."""
 
 
-def construction(subject: Subject) -> Iterator[Finding]:
+def construction(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Constructing it does nothing yet: no host is needed, nothing is opened or started, and it takes no time."""
     empty, state = subject.new_folder("empty"), subject.new_folder("state")
     context = PluginContext(name=subject.name, root=empty, state_directory=state / "state", run_directory=state / "run")
@@ -60,7 +60,7 @@ def construction(subject: Subject) -> Iterator[Finding]:
         yield subject.fault("its constructor writes files", "do that in mom_setup")
 
 
-def results(subject: Subject) -> Iterator[Finding]:
+def results(subject: ExaminedPlugin) -> Iterator[Finding]:
     """What its hooks return is of the declared types, nothing fails, and every call is done well within the deadline."""
     with alive(subject) as life:
         report = life.cycle()
@@ -73,7 +73,7 @@ def results(subject: Subject) -> Iterator[Finding]:
     yield from _commands(subject)
 
 
-def _collected(subject: Subject, life: Life) -> Iterator[Finding]:
+def _collected(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
     plugins = life.engine.plugins
     if plugins.hypervisor_owner is not None and plugins.hypervisor_owner.name == subject.name:
         try:
@@ -89,7 +89,7 @@ def _collected(subject: Subject, life: Life) -> Iterator[Finding]:
             yield subject.fault(problem.message, "return what was declared; leave out, or set to None, what is unknown")
 
 
-def _decided(subject: Subject, life: Life, snapshot: Snapshot) -> Iterator[Finding]:
+def _decided(subject: ExaminedPlugin, life: Life, snapshot: Snapshot) -> Iterator[Finding]:
     plugin = life.subject
     declared = plugin.controls
     decisions: list[Decision] = []
@@ -130,7 +130,7 @@ def _decided(subject: Subject, life: Life, snapshot: Snapshot) -> Iterator[Findi
                 yield subject.fault("mom_review changed a decision without a reason", "say why")
 
 
-def _fared(subject: Subject, report: Report) -> Iterator[Finding]:
+def _fared(subject: ExaminedPlugin, report: Report) -> Iterator[Finding]:
     own = next(plugin for plugin in report.plugins if plugin.name == subject.name)
     unreachable = hasattr(subject.plugin_class, "mom_hypervisor") and own.last_error.startswith(HypervisorError.__name__)
     if own.failures and not unreachable:
@@ -143,7 +143,7 @@ def _fared(subject: Subject, report: Report) -> Iterator[Finding]:
             yield subject.remark(f"{hook} took {seconds:.2f} s of a deadline of {deadline:g} s", "recipes: a slow source")
 
 
-def _said_to_doctor(subject: Subject, life: Life) -> Iterator[Finding]:
+def _said_to_doctor(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
     plugin = life.subject
     if "mom_doctor" not in plugin.hooks:
         return
@@ -156,7 +156,7 @@ def _said_to_doctor(subject: Subject, life: Life) -> Iterator[Finding]:
                 yield subject.remark(f"mom_doctor says {finding.message!r:.80} and no cure", "say what to do")
 
 
-def _commands(subject: Subject) -> Iterator[Finding]:
+def _commands(subject: ExaminedPlugin) -> Iterator[Finding]:
     package = subject.plugin_class.__module__.partition(".")[0]
     for point in entry_points(group=COMMANDS):
         if re.split("[.:]", point.value)[0] != package:
@@ -172,7 +172,7 @@ def _commands(subject: Subject) -> Iterator[Finding]:
             yield subject.fault(f"the command {point.name} has no help", "write its docstring")
 
 
-def empty_host(subject: Subject) -> Iterator[Finding]:
+def empty_host(subject: ExaminedPlugin) -> Iterator[Finding]:
     """On a host that has nothing of what it looks for, it is set up all the same, and fails at most with an error that is reported."""
     root = subject.new_folder("nothing")
     try:
@@ -189,7 +189,7 @@ def empty_host(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def guests_that_come_and_go(subject: Subject) -> Iterator[Finding]:
+def guests_that_come_and_go(subject: ExaminedPlugin) -> Iterator[Finding]:
     """A guest that vanishes, even within a cycle, and one that is new, are no error."""
     hypervisor = subject.fresh_hypervisor()
     if not isinstance(hypervisor, FakeHypervisor):
@@ -212,7 +212,7 @@ def guests_that_come_and_go(subject: Subject) -> Iterator[Finding]:
         yield from _fared(subject, report)
 
 
-def _asked_about_the_gone(subject: Subject, life: Life, listed: tuple[Guest, ...]) -> Iterator[Finding]:
+def _asked_about_the_gone(subject: ExaminedPlugin, life: Life, listed: tuple[Guest, ...]) -> Iterator[Finding]:
     """The list of guests is older than what the hypervisor knows: that is what a guest that ends in a cycle looks like."""
     plugin = life.subject
     if "mom_collect_guests" not in plugin.hooks:
@@ -228,7 +228,7 @@ def _asked_about_the_gone(subject: Subject, life: Life, listed: tuple[Guest, ...
         yield subject.fault(f"mom_collect_guests gave a {type(answer).__name__}", "return a mapping by guest id")
 
 
-def observing(subject: Subject) -> Iterator[Finding]:
+def observing(subject: ExaminedPlugin) -> Iterator[Finding]:
     """While mom only observes, nothing on the host or its guests changes."""
     root, hypervisor = subject.new_host(), subject.fresh_hypervisor()
     before = _content(root), _guests_of(hypervisor)
@@ -250,7 +250,7 @@ def _guests_of(hypervisor: object) -> str:
     return repr(hypervisor.known) if isinstance(hypervisor, FakeHypervisor) else ""
 
 
-def reload(subject: Subject) -> Iterator[Finding]:
+def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
     """It takes new settings while mom runs, and a reload without any."""
     root, folder, hypervisor = subject.new_host(), subject.new_folder("life"), subject.fresh_hypervisor()
     with alive(subject, root=root, folder=folder, hypervisor=hypervisor) as life:

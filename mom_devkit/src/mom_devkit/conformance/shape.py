@@ -22,7 +22,7 @@ from mom_core.config.complaints import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import GROUP
 from mom_core.plugins.registry import check_hooks
-from mom_devkit.conformance.subject import Subject
+from mom_devkit.conformance.subject import ExaminedPlugin
 from mom_devkit.projects import Project, project_above
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
@@ -39,7 +39,7 @@ SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|crede
 # --- packaging -----------------------------------------------------------------------------------------------------------------
 
 
-def packaging(subject: Subject) -> Iterator[Finding]:
+def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Its distribution names it, says what it is, and needs mom-core; its code imports only what is public."""
     module = subject.plugin_class.__module__
     file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
@@ -93,7 +93,7 @@ def _names(target: str, plugin_class: type) -> bool:
     return found is plugin_class
 
 
-def _version(subject: Subject, name: str, stated: str) -> Iterator[Finding]:
+def _version(subject: ExaminedPlugin, name: str, stated: str) -> Iterator[Finding]:
     package = sys.modules.get(subject.plugin_class.__module__.partition(".")[0])
     own = getattr(package, "__version__", None)
     try:
@@ -110,7 +110,7 @@ def _package_folder(file: Path, module: str) -> Path | None:
     return folder if folder is not None and folder.is_dir() and (folder / "__init__.py").exists() else None
 
 
-def _private_imports(subject: Subject, package: Path) -> Iterator[Finding]:
+def _private_imports(subject: ExaminedPlugin, package: Path) -> Iterator[Finding]:
     public = {"mom_core": {*dir(mom_core), "testing"}, "mom_toolkit": {*dir(mom_toolkit)}}
     for path in sorted(package.rglob("*.py")):
         try:
@@ -143,7 +143,7 @@ def _private_imports(subject: Subject, package: Path) -> Iterator[Finding]:
 # --- hooks ---------------------------------------------------------------------------------------------------------------------
 
 
-def hooks(subject: Subject) -> Iterator[Finding]:
+def hooks(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Its hooks exist, take what their specifications give, and are marked; constructing it does nothing yet."""
     settings = subject.read_settings()
     instance = subject.plugin_class(settings, PluginContext(name=subject.name, root=subject.new_folder("empty")))
@@ -169,7 +169,7 @@ def hooks(subject: Subject) -> Iterator[Finding]:
 # --- settings ------------------------------------------------------------------------------------------------------------------
 
 
-def settings(subject: Subject) -> Iterator[Finding]:
+def settings(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Every setting is described and has a schema; equal settings are equal; secrets are of a secret type."""
     own: list[type[BaseModel]] = [subject.settings_class]
     if not (isinstance(own[0], type) and issubclass(own[0], PluginSettings)):
@@ -192,7 +192,7 @@ def settings(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _described(subject: Subject, model: type[BaseModel]) -> Iterator[Finding]:
+def _described(subject: ExaminedPlugin, model: type[BaseModel]) -> Iterator[Finding]:
     for name, field in model.model_fields.items():
         if not (field.description or "").strip():
             yield subject.fault(
@@ -207,7 +207,7 @@ def _described(subject: Subject, model: type[BaseModel]) -> Iterator[Finding]:
 # --- fields and controls -------------------------------------------------------------------------------------------------------
 
 
-def declarations(subject: Subject) -> Iterator[Finding]:
+def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Fields and controls have names, units, bounds and descriptions that make sense."""
     fields, controls = subject.declared()
     for (scope, name), count in Counter((spec.scope, spec.name) for spec in fields).items():
@@ -229,7 +229,7 @@ def declarations(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _named(subject: Subject, kind: str, spec: FieldSpec | ControlSpec) -> Iterator[Finding]:
+def _named(subject: ExaminedPlugin, kind: str, spec: FieldSpec | ControlSpec) -> Iterator[Finding]:
     if not FIELD_NAME.fullmatch(spec.name) or keyword.iskeyword(spec.name):
         yield subject.fault(
             f"the {kind} {spec.name!r:.60} is not named as a policy writes it", "lower case words joined by _, such as mem_free"
@@ -238,7 +238,7 @@ def _named(subject: Subject, kind: str, spec: FieldSpec | ControlSpec) -> Iterat
         yield subject.fault(f"the {kind} {spec.name} is not described", "say what it is: `mom fields` shows it")
 
 
-def _bounds(subject: Subject, control: ControlSpec) -> Iterator[Finding]:
+def _bounds(subject: ExaminedPlugin, control: ControlSpec) -> Iterator[Finding]:
     low, high = control.minimum, control.maximum
     if control.unit in {Unit.TEXT, Unit.LIST}:
         if low is not None or high is not None:
@@ -257,7 +257,7 @@ def _bounds(subject: Subject, control: ControlSpec) -> Iterator[Finding]:
         yield subject.fault(f"the control {control.name} has no finite bound", "leave an open bound out")
 
 
-def policies(subject: Subject) -> Iterator[Finding]:
+def policies(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Its default policies have names that sort, and text."""
     make = getattr(subject.plugin_class, "mom_policies", None)
     if make is None:

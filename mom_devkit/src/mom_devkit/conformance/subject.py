@@ -52,7 +52,7 @@ USUAL_UNITS: Mapping[str, Unit] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ExaminedPlugin:
     """A plugin class under test.
 
     `root` is a host of files, copied before each use; `values` are values that make sense for its controls, where bounds do not tell.
@@ -134,7 +134,7 @@ class Life:
 
 @contextmanager
 def alive(
-    subject: Subject,
+    subject: ExaminedPlugin,
     *,
     root: Path | None = None,
     folder: Path | None = None,
@@ -164,7 +164,7 @@ def alive(
 
 
 def configured(
-    subject: Subject,
+    subject: ExaminedPlugin,
     wanted: list[Decision],
     hypervisor: Hypervisor,
     root: Path,

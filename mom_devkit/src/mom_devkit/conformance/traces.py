@@ -18,7 +18,7 @@ from mom_core import Finding
 from mom_core.plugins.secrets import secrets_in
 from mom_daemon import status_of
 from mom_devkit.conformance.process_state import ProcessState
-from mom_devkit.conformance.subject import Subject, alive
+from mom_devkit.conformance.subject import ExaminedPlugin, alive
 
 CYCLES: Final = 10
 """A leak in each cycle is ten then, which no warming up explains."""
@@ -27,7 +27,7 @@ END_SECONDS: Final = 2.0
 """What a thread that was told to end may take for it."""
 
 
-def traces(subject: Subject) -> Iterator[Finding]:
+def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
     """After mom_teardown no thread and no open file is left, and the number of both does not grow from cycle to cycle."""
     state = ProcessState.now()
     _live(subject, 2)  # what is opened once for the process, by the first that needs it, is no leak
@@ -52,7 +52,7 @@ def traces(subject: Subject) -> Iterator[Finding]:
         yield subject.fault(f"it changes {what}", "these belong to the whole process: leave them alone")
 
 
-def _live(subject: Subject, cycles: int) -> int:
+def _live(subject: ExaminedPlugin, cycles: int) -> int:
     """How many more files are open after so many cycles than after the first two."""
     with alive(subject) as life:
         life.cycle()
@@ -88,7 +88,7 @@ SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # no real one: it is plant
 """What a secret is set to where the settings have none, to be looked for afterwards."""
 
 
-def secrets(subject: Subject) -> Iterator[Finding]:
+def secrets(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Secrets from its settings are in none of what it logs, reports or shows."""
     settings = {**_planted(subject.settings_class), **subject.settings}
     model = subject.read_settings(settings)

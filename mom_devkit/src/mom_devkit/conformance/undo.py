@@ -12,7 +12,7 @@ from mom_core import ControlSpec, Decision, Entity, Finding, Hypervisor, LedgerE
 from mom_core.engine.judgement import Controller, same, target_of
 from mom_core.ledger import Ledger
 from mom_core.plugins.bounded import describe
-from mom_devkit.conformance.subject import Life, Subject, alive, configured, outcome_of
+from mom_devkit.conformance.subject import ExaminedPlugin, Life, alive, configured, outcome_of
 
 BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
 
@@ -25,7 +25,7 @@ class ChangedControl:
     stands: Value
 
 
-def undo(subject: Subject) -> Iterator[Finding]:
+def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Each control is set on the test host, and stands as before after a clean stop and after a crash, also when the kernel has rounded
     it; what others changed stays."""
     _, controls = subject.declared()
@@ -44,7 +44,7 @@ def undo(subject: Subject) -> Iterator[Finding]:
     yield from _ghost(subject, controls)
 
 
-def _control(subject: Subject, spec: ControlSpec) -> Iterator[Finding]:
+def _control(subject: ExaminedPlugin, spec: ControlSpec) -> Iterator[Finding]:
     root, hypervisor = subject.new_host(), subject.fresh_hypervisor()
     applied: list[ChangedControl] = []
     with alive(subject, root=root, hypervisor=hypervisor) as life:
@@ -87,7 +87,7 @@ def _control(subject: Subject, spec: ControlSpec) -> Iterator[Finding]:
         yield from _somebody_else(subject, spec, applied)
 
 
-def _try(subject: Subject, life: Life, decision: Decision) -> Generator[Finding, None, Outcome | None]:
+def _try(subject: ExaminedPlugin, life: Life, decision: Decision) -> Generator[Finding, None, Outcome | None]:
     """Decide it in a cycle; the result is what came of it."""
     report = life.cycle(decision)
     for problem in report.problems:
@@ -105,7 +105,7 @@ def _entity(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity, Value] | Non
     return (chosen[0].entity, chosen[0].fields.get(spec.field)) if chosen else None
 
 
-def _candidates(subject: Subject, spec: ControlSpec, before: Value) -> list[Value]:
+def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> list[Value]:
     """Values near what stands there first, then the bounds: far away is where a host might be hurt, were it a real one."""
     given = subject.values.get(spec.name)
     if given is not None:
@@ -126,7 +126,7 @@ def _candidates(subject: Subject, spec: ControlSpec, before: Value) -> list[Valu
     return list(dict.fromkeys(value if fractional else int(value) for value in kept))
 
 
-def _visible(subject: Subject, life: Life, change: ChangedControl, outcome: Outcome, spec: ControlSpec) -> Iterator[Finding]:
+def _visible(subject: ExaminedPlugin, life: Life, change: ChangedControl, outcome: Outcome, spec: ControlSpec) -> Iterator[Finding]:
     """The field shows what was set; setting it again sends nothing."""
     if outcome.after is None:
         yield subject.remark(f"{spec.name}: the outcome does not say what stands there afterwards", "read it back where that is possible")
@@ -140,7 +140,7 @@ def _visible(subject: Subject, life: Life, change: ChangedControl, outcome: Outc
         yield subject.remark(f"{spec.name} is sent again when it stands so already", "compare first, and say UNCHANGED")
 
 
-def _after_a_crash(subject: Subject, spec: ControlSpec, applied: Sequence[ChangedControl], before: Value) -> Iterator[Finding]:
+def _after_a_crash(subject: ExaminedPlugin, spec: ControlSpec, applied: Sequence[ChangedControl], before: Value) -> Iterator[Finding]:
     """A new process knows only the ledger: what the plugin remembers must not be needed to put things back."""
     root, folder, hypervisor = subject.new_host(), subject.new_folder("crash"), subject.fresh_hypervisor()
     with alive(subject, root=root, folder=folder, hypervisor=hypervisor, put_back=False) as life:
@@ -152,7 +152,7 @@ def _after_a_crash(subject: Subject, spec: ControlSpec, applied: Sequence[Change
     yield from _stands(subject, root, hypervisor, spec, applied[0].decision.entity, before, "after a crash")
 
 
-def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[ChangedControl], before: Value) -> Iterator[Finding]:
+def _rounded(subject: ExaminedPlugin, spec: ControlSpec, applied: Sequence[ChangedControl], before: Value) -> Iterator[Finding]:
     """The ledger says that one value was asked for, and that the kernel made another one of it: that one is put back, too.
 
     Files do not round, so the second value plays what the kernel made of the first.
@@ -185,7 +185,7 @@ def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[ChangedContr
         yield subject.fault(f"{what}: it was {before}, and is {_now(subject, root, hypervisor, spec, entity)}", cure)
 
 
-def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[ChangedControl]) -> Iterator[Finding]:
+def _somebody_else(subject: ExaminedPlugin, spec: ControlSpec, applied: Sequence[ChangedControl]) -> Iterator[Finding]:
     """Set by mom, changed by another process, then mom ends: what the other wanted stays."""
     root, ours, theirs, hypervisor = (
         subject.new_host(),
@@ -212,7 +212,7 @@ def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[Change
         )
 
 
-def _ghost(subject: Subject, controls: Sequence[ControlSpec]) -> Iterator[Finding]:
+def _ghost(subject: ExaminedPlugin, controls: Sequence[ControlSpec]) -> Iterator[Finding]:
     """Decisions on a guest that ended since, or on a host without the knob, are outcomes and no exceptions."""
     for spec in controls:
         entity = Entity(Scope.HOST, "host", "host") if spec.scope is Scope.HOST else Entity(Scope.GUEST, "gone", "gone")
@@ -244,7 +244,7 @@ def _asked_for(life: Life, decision: Decision) -> list[Outcome]:
     return [item for item in answer if isinstance(item, Outcome)] if isinstance(answer, Sequence) else []
 
 
-def _judged(subject: Subject, outcome: Outcome | None, what: str) -> Iterator[Finding]:
+def _judged(subject: ExaminedPlugin, outcome: Outcome | None, what: str) -> Iterator[Finding]:
     if outcome is None:
         yield subject.fault(
             f"{what}: nothing was said of it", "mom_read gives what stands there now; mom_restore, one Outcome for each entry"
@@ -254,14 +254,14 @@ def _judged(subject: Subject, outcome: Outcome | None, what: str) -> Iterator[Fi
 
 
 def _stands(
-    subject: Subject, root: Path, hypervisor: Hypervisor, spec: ControlSpec, entity: Entity, before: Value, when: str
+    subject: ExaminedPlugin, root: Path, hypervisor: Hypervisor, spec: ControlSpec, entity: Entity, before: Value, when: str
 ) -> Iterator[Finding]:
     now = _now(subject, root, hypervisor, spec, entity)
     if not _same(spec, now, before):
         yield subject.fault(f"{spec.name} is not undone {when}: it was {before}, and is {now}", "put entry.before back, and read it back")
 
 
-def _now(subject: Subject, root: Path, hypervisor: Hypervisor, spec: ControlSpec, entity: Entity) -> Value:
+def _now(subject: ExaminedPlugin, root: Path, hypervisor: Hypervisor, spec: ControlSpec, entity: Entity) -> Value:
     """What a plugin that was just set up says that a control stands at."""
     with alive(subject, root=root, hypervisor=hypervisor, mode="observe") as life:
         snapshot = life.cycle().snapshot

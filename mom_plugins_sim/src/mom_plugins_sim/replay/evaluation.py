@@ -20,7 +20,7 @@ WHO: Final = "replay"
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluatedSnapshot:
+class EvaluatedAgain:
     """What the evaluators made of one snapshot."""
 
     decisions: tuple[Decision, ...]
@@ -104,7 +104,7 @@ class Evaluators:
             return any(evaluator.texts is not None for evaluator in self._evaluators)
         return decision.source.name not in self.left_out
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> EvaluatedSnapshot:
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> EvaluatedAgain:
         """What they decide now. An evaluator that raises decides nothing, as under the daemon."""
         decisions: list[Decision] = []
         problems: list[Problem] = []
@@ -120,7 +120,7 @@ class Evaluators:
                     decisions.append(item)
                 elif isinstance(item, Problem) and item.source.line:  # the others are about the host on which this runs
                     problems.append(item)
-        return EvaluatedSnapshot(tuple(decisions), tuple(problems))
+        return EvaluatedAgain(tuple(decisions), tuple(problems))
 
     def reason(self, cycle: int, guest: str, control: str) -> str:
         """Why the guest got this control, or did not, in the cycle that was evaluated last; empty where no policy says it."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from mom_core import Decision, MomError
 from mom_plugins_sim.quiet import quiet
 from mom_plugins_sim.recording.reader import Recorded, history_of
-from mom_plugins_sim.replay.evaluation import EvaluatedSnapshot, Evaluators
+from mom_plugins_sim.replay.evaluation import EvaluatedAgain, Evaluators
 
 
 @quiet(logging.CRITICAL)
@@ -28,7 +28,7 @@ def reasons_of(run: Sequence[Recorded], guest: str, controls: Iterable[str]) -> 
     with Evaluators(run[start].session, only_policies=True) as evaluators:
         if start:
             evaluators.remember(run[start - 1].memory)
-        evaluated = EvaluatedSnapshot((), ())
+        evaluated = EvaluatedAgain((), ())
         for at in range(start, len(run)):
             evaluators.use(run[at].session)
             older = [recorded.report.snapshot for recorded in run[max(0, at - history) : at]]
