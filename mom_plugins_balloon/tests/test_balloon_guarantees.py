@@ -86,8 +86,8 @@ class TestWhatIsPromised:
         assert book.look(snapshot, lambda guest: settings).holds == {"vm": 4 * GIB}
 
     def test_guests_own_promises_follow_the_guests_and_the_configuration(self):
-        book = Guarantees(lambda settings: settings.guarantee, parse_portion("0%"))
-        silent, promised = (BalloonPlugin.GuestSettings(guarantee=one) for one in (None, parse_portion("2GiB")))
+        silent, promised = BalloonPlugin.GuestSettings(), BalloonPlugin.GuestSettings(guarantee=parse_portion("2GiB"))
+        book = Guarantees(lambda settings: promised.guarantee if settings is promised else None, parse_portion("0%"))
         before, after = (lambda guest: silent), (lambda guest: promised)
         plain, written = Guest("vm", "vm"), Guest("vm", "vm", properties={"mem_guarantee": "1GiB"})
         assert [book.own((plain,), before) for _ in range(2)] == [{}, {}]
