@@ -196,7 +196,7 @@ def test_the_way_is_explained_and_stands_beside_the_guest() -> None:
     def said(way: str | None) -> list[str]:
         fields: dict[str, Value] = {"plugged_cur": 128 * MIB, "plugged_max": 512 * MIB} | ({} if way is None else {"sized_by": way})
         snap = snapshot(guests={"web": fields})
-        report = Report(1, 0.0, "enforce", snap, (), (), (), (), (), (), 0.1)
+        report = Report(1, 0.0, "enforce", snap, (), (), (), (), (), 0.1)
         part = WayExplainer().part(About(report, snap.guests["web"]))
         return [COLUMN.text(fields), *(sentence.text for sentence in part.sentences)]
 

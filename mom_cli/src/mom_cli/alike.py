@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core.engine_state import StandingProblem
-from mom_core.model import Entity, Scope, Severity, Source, printable
-from mom_core.units import lasting
+from mom_core import Entity, Scope, Severity, Source, StandingProblem, lasting, printable
 
 NAMED: Final = 3
 """Guests that are named of those that have a problem: enough to see what they have in common."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from mom_core.errors import MomError, PluginError
-from mom_core.plugins.bounded import attempt, describe
+from mom_core import MomError, PluginError, attempt
+from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
 
 Kind = TypeVar("Kind")

@@ -12,16 +12,25 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mom_core.cli.options import config_argument, json_option
-from mom_core.cli.prose import brief, print_prose, terminal_columns
-from mom_core.errors import ConfigError, ConfigProblem, MomError
-from mom_core.files import DEFAULT_CONFIG, replace_file
-from mom_core.model import Finding, Severity
-from mom_core.units import format_duration
+from mom_core import (
+    ConfigError,
+    ConfigProblem,
+    Finding,
+    MomError,
+    Severity,
+    brief,
+    config_argument,
+    format_duration,
+    json_option,
+    print_prose,
+    replace_file,
+)
+from mom_core.cli.prose import terminal_columns
+from mom_core.files import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from mom_cli.draft import Draft
-    from mom_core.config import Config
+    from mom_core import Config
     from mom_core.config.document import KeyPath
 
 
@@ -72,8 +81,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     from mom_cli.contenders import contenders
     from mom_cli.declared import check_plugins
     from mom_cli.needed_files import missing_files
-    from mom_core.config import load_config
-    from mom_core.config.document import dotted
+    from mom_core import dotted, load_config
 
     config = load_config(path)
     checked = check_plugins(config)
@@ -108,8 +116,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
     With --running, exit code 1 when none runs, or it cannot be asked.
     """
     from mom_cli.tables import TableColumn, print_table
-    from mom_core.config import load_config
-    from mom_core.config.document import dotted
+    from mom_core import dotted, load_config
 
     config = load_config(config_path)
     if of_running:
@@ -134,7 +141,7 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     """What the running mom goes by, beside the file."""
     from mom_cli.sources import ask, running_mom
     from mom_cli.tables import TableColumn, print_table
-    from mom_core.config.document import dotted
+    from mom_core import dotted
 
     answer = ask(config, lambda running: running.configuration())
     if answer is None:

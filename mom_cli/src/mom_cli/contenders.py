@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mom_core.model import Finding, Severity
+from mom_core import Finding, Severity
 from mom_core.plugins.discovery import LoadedPlugin
 
 

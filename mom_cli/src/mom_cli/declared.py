@@ -7,10 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from mom_core.config import Config, ConfiguredPlugin, load_config
-from mom_core.context import Declarations
-from mom_core.errors import MomError, PluginError
-from mom_core.model import ControlSpec, FieldSpec, Finding
+from mom_core import Config, ControlSpec, Declarations, FieldSpec, Finding, MomError, PluginError, load_config
+from mom_core.config import ConfiguredPlugin
 from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed, guarded, joined, raise_all
 

@@ -15,21 +15,30 @@ from mom_cli.class_hooks import having
 from mom_cli.contenders import contenders
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
-from mom_core.cli.options import config_argument, json_option
-from mom_core.cli.prose import brief, print_prose
-from mom_core.config import Config, load_config
-from mom_core.errors import MomError, PluginError, PluginErrors, StateError
+from mom_core import (
+    Config,
+    Finding,
+    MomError,
+    PluginError,
+    PluginErrors,
+    Severity,
+    StateError,
+    brief,
+    config_argument,
+    json_option,
+    lasting,
+    load_config,
+    print_prose,
+)
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
-from mom_core.model import Finding, Severity
 from mom_core.ownership import advice_when_denied
+from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins
-from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
-from mom_core.units import lasting
 
 
 @click.command("doctor")

@@ -19,15 +19,11 @@ from mom_cli.explanation import Explainers, find_guest
 from mom_cli.moments import EXAMPLES, moment
 from mom_cli.sources import any_of, ask_or_remark, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
-from mom_core.cli.options import config_option, json_option
+from mom_core import Config, MomError, Report, attempt, config_option, json_option, lasting, load_config, printable
 from mom_core.cli.prose import terminal_columns, wrapped
-from mom_core.config import Config, load_config
-from mom_core.errors import MomError
-from mom_core.model import Report, printable
-from mom_core.plugins.bounded import attempt, describe
+from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_core.units import lasting
 from mom_toolkit import PastCycle, PastCycles, ReasonedCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0

@@ -17,10 +17,10 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-from mom_core.context import Declarations
-from mom_core.model import (
+from mom_core import (
     ControlSpec,
     Decision,
+    Declarations,
     Entity,
     Guest,
     Outcome,
@@ -28,13 +28,16 @@ from mom_core.model import (
     Report,
     Source,
     Status,
+    Unit,
     Value,
+    as_number,
+    attempt,
     differences,
+    format_duration,
+    format_kib,
     printable,
 )
-from mom_core.plugins.bounded import attempt, describe
-from mom_core.units import Unit, format_duration, format_kib
-from mom_core.values import as_number
+from mom_core.plugins.bounded import describe
 from mom_toolkit import About, ExplainedDecision, Explainer, NoSuchGuest, Sentence, SentencePlace
 
 LOG = logging.getLogger("mom.explanation")

@@ -10,12 +10,8 @@ import click
 
 from mom_cli.declared import declared_by, everything_installed
 from mom_cli.sources import ask_or_remark
-from mom_core.cli.options import config_argument, json_option
-from mom_core.cli.prose import print_prose
-from mom_core.config import Config, load_config
+from mom_core import Config, ControlSpec, FieldSpec, Scope, Unit, config_argument, json_option, load_config, print_prose
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.model import ControlSpec, FieldSpec, Scope
-from mom_core.units import Unit
 
 
 @click.command("fields")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mom_cli.yaml_values import yaml_value
-from mom_core.errors import ConfigError, ConfigProblem
+from mom_core import ConfigError, ConfigProblem
 
 _WIDTH: Final = 110
 

@@ -10,9 +10,7 @@ import click
 
 from mom_cli.class_hooks import offered_list
 from mom_cli.imported import Importer, read_foreign
-from mom_core.cli.prose import print_prose
-from mom_core.errors import MomError
-from mom_core.model import printable
+from mom_core import MomError, print_prose, printable
 from mom_core.plugins.discovery import available_plugins, load_plugins, suggestion
 
 

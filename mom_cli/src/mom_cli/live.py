@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mom_cli.patience import LOOK_SECONDS, sign_of_life
-from mom_core.config import Config
+from mom_core import Config, Problem, Snapshot
 from mom_core.engine.collect import Collector, host_properties
-from mom_core.model import Problem, Snapshot
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_daemon import guaranteed_kib
 from mom_toolkit import Promises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mom_core.model import Severity
+from mom_core import Severity
 
 _MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow"), Severity.ERROR: ("WRONG", "red")}
 

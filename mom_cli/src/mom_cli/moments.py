@@ -10,8 +10,7 @@ from datetime import time as day_time
 
 import click
 
-from mom_core.model import printable
-from mom_core.units import parse_duration
+from mom_core import parse_duration, printable
 
 EXAMPLES = "2026-11-20T08:00, 10:32 or 5m ago"
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mom_core.settings import FileMustExist
 
 if TYPE_CHECKING:
-    from mom_core.config.configuration import Config
+    from mom_core import Config
     from mom_core.config.document import KeyPath
 
 

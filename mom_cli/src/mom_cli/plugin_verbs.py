@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mom_core.cli.options import config_argument, config_option, json_option
-from mom_core.cli.prose import brief, print_prose
-from mom_core.cli.verbs import VerbGroup
-from mom_core.errors import ConfigError, PluginError
+from mom_core import ConfigError, PluginError, VerbGroup, brief, config_argument, config_option, json_option, print_prose
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import AvailablePlugin, absent, available_plugins, how_to_install, load_plugins, on_core
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from mom_core.model import ControlSpec, FieldSpec
+    from mom_core import ControlSpec, FieldSpec
     from mom_core.plugins.discovery import LoadedPlugin
 
 
@@ -108,7 +105,7 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
 
 def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None, states: Mapping[str, str]) -> None:
     from mom_cli.tables import TableColumn, print_table
-    from mom_core.model import printable
+    from mom_core import printable
 
     rows = []
     for name, plugins in available.items():
@@ -140,7 +137,7 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
 
 def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
     from mom_cli.tables import TableColumn, print_table
-    from mom_core.model import printable
+    from mom_core import printable
 
     rows = [
         (printable(name), f"{p.distribution} {p.version}", _distribution(p.distribution)[0])
@@ -256,10 +253,9 @@ def _running_plugins(config_path: str | None) -> Sequence[Mapping[str, object]]:
     """What the running mom says of its plugins: through what they serve; from its status file where the configuration cannot be loaded."""
     from mom_cli.sources import told
     from mom_cli.status_file import read_status
-    from mom_core.config import load_config
+    from mom_core import MomError, load_config
     from mom_core.config.document import read_document
     from mom_core.config.schema import CoreSettings
-    from mom_core.errors import MomError
     from mom_core.lock import holder
 
     try:
@@ -301,9 +297,8 @@ def _show_running(running: Mapping[str, object] | None) -> None:
 def _declared(plugin: LoadedPlugin) -> _Declared:
     """What the plugin declares with its default settings; constructing a plugin does nothing yet."""
     from mom_cli.declared import declared_by
-    from mom_core.config import Config, ConfiguredPlugin
-    from mom_core.context import PluginContext
-    from mom_core.plugins.bounded import attempt
+    from mom_core import Config, PluginContext, attempt
+    from mom_core.config import ConfiguredPlugin
 
     required = [name for name, field in plugin.settings_class.model_fields.items() if field.is_required()]
     if required:

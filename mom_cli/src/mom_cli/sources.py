@@ -12,9 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 from mom_cli.class_hooks import having, offered
 from mom_cli.patience import sign_of_life
 from mom_cli.status_file import RunningStatus, read_status
-from mom_core.cli.prose import print_prose
-from mom_core.config import Config
-from mom_core.errors import MomError
+from mom_core import Config, MomError, print_prose
 from mom_toolkit import NoSuchGuest, NotRunning, PastCycle, PastCycles, RunningMom
 
 Found = TypeVar("Found")

@@ -16,12 +16,21 @@ from mom_cli.live import look
 from mom_cli.marks import mark
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, reported, standing
-from mom_core.cli.options import config_argument, json_option
-from mom_core.cli.prose import brief, print_prose
-from mom_core.config import Config, load_config
-from mom_core.errors import MomError
-from mom_core.model import Report, Severity, Status, Verdict, printable
-from mom_core.units import lasting
+from mom_core import (
+    Config,
+    MomError,
+    Report,
+    Severity,
+    Status,
+    Verdict,
+    brief,
+    config_argument,
+    json_option,
+    lasting,
+    load_config,
+    print_prose,
+    printable,
+)
 from mom_toolkit import REMARKS, GuestColumn, StatusPart, amount
 
 Kind = TypeVar("Kind")

@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core.engine_state import StandingProblem
-from mom_core.errors import MomError
-from mom_core.lock import holder
-from mom_core.model import (
+from mom_core import (
     HOST_ID,
     Decision,
     Entity,
     Guest,
     Host,
+    MomError,
     Outcome,
     Problem,
     Report,
@@ -27,10 +25,12 @@ from mom_core.model import (
     Snapshot,
     Source,
     StandingAlert,
+    StandingProblem,
     Status,
     Verdict,
+    lasting,
 )
-from mom_core.units import lasting
+from mom_core.lock import holder
 from mom_daemon import STATUS_FILE, STATUS_FORMAT
 
 LATE_CYCLES: Final = 3

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 import click
 
+from mom_core import printable
 from mom_core.cli.prose import cells, terminal_columns, wrapped
-from mom_core.model import printable
 
 GAP: Final = 2
 """Spaces between two columns of a table."""

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
 
-from mom_core.units import parse_duration, parse_portion, parse_size
+from mom_core import parse_duration, parse_portion, parse_size
 from mom_toolkit import Destination
 
 _KINDS: Final[Mapping[type, str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core.cli.verbs import Verb
+from mom_core import Verb
 
 STATUS: Final = Verb("mom_cli.status:status_command", "Show how the host is, whether mom runs, and what it did last.")
 GUESTS: Final = Verb("mom_cli.status:guests_command", "Show all guests with their memory.")
