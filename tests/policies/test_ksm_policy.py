@@ -84,7 +84,7 @@ def decide(
     """The decisions, cut to whole numbers as the core does."""
     kept = memory if isinstance(memory, Memory) else Memory({HOST_ID: dict(memory or {})})
     whole = {name: {"balloon_max": None, "balloon_cur": None, "rss": None, **fields} for name, fields in (guests or {}).items()}
-    result = policy.evaluate(snapshot(host={**host, **changes}, guests=whole), notes=kept)
+    result = policy.evaluate(snapshot(host={**host, **changes}, guests=whole), notes=kept.notes)
     assert list(result.errors) == []
     for identity, notes in result.notes.items():
         kept.notes.setdefault(identity, {}).update(notes)

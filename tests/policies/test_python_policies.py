@@ -52,7 +52,7 @@ class Both:
         self.python.mom_setup()
 
     def decide(self, seen: Snapshot) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        result = self.default.evaluate(seen, notes=self.notes)
+        result = self.default.evaluate(seen, notes=self.notes.now())
         self.notes.keep(result.notes, seen)
         found = list(self.python.mom_evaluate(seen, ()))
         assert all(isinstance(one, Decision) for one in found), found

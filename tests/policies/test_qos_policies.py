@@ -33,7 +33,7 @@ def seen(cpus: int = 1, **fields: Any) -> Snapshot:
 
 
 def cpu(policy: Policy, snap: Snapshot, notes: NoteStore | None = None) -> dict[str, int]:
-    result = policy.evaluate(snap, notes=notes)
+    result = policy.evaluate(snap, notes=None if notes is None else notes.now())
     assert list(result.errors) == []
     if notes is not None:
         notes.keep(result.notes, snap)
