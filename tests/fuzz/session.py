@@ -95,7 +95,7 @@ def heavy(name: str, files: Iterable[Path]) -> list[Path]:
     for file in files:
         command = [sys.executable, "-c", code, name, good, str(file)]
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, errors="replace", timeout=600, check=False)
-        why = done.stdout.strip() or done.stderr[-2000:]
+        why = done.stdout.strip() or (done.stderr[-2000:] if done.returncode else "")
         if why:
             found.append(file)
             print(f"{file}: {why}", flush=True)
