@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from fleet_world import FleetWorld, need_a_server
 
-from mom_core import ControlSpec, Decision, Declarations, Guest, InForce, Outcome, PluginContext, Promises, Report, Scope, Status, Unit
+from mom_core import ControlSpec, Decision, Declarations, Guest, InForce, Outcome, PluginContext, Report, Scope, Status, Unit
 from mom_core.testing import snapshot
 from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
+from mom_toolkit import Promises
 
 GIB = 1 << 20
 MANY = 10_000
