@@ -45,7 +45,7 @@ from mom_core import (
     differences,
     hookimpl,
 )
-from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
+from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, PluginWorker
 from mom_daemon import status_of
 from mom_devkit import config_of
 
@@ -465,17 +465,17 @@ def test_a_hypervisor_that_is_away_is_told_in_a_line_without_a_traceback(
 
 
 def test_a_secret_in_a_failure_is_in_neither_the_line_nor_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    lane = Lane("p", 60, hide=lambda text: text.replace("hunter2", "***"))
+    worker = PluginWorker("p", 60, hide=lambda text: text.replace("hunter2", "***"))
 
     def fail() -> None:
         raise ValueError("the password is hunter2")
 
-    call = lane.begin("h", fail)
+    call = worker.begin("h", fail)
     assert call is not None
-    error = lane.finish(call).error
+    error = worker.finish(call).error
     assert error is not None
-    lane.log_failure("h", error)
-    lane.close(time.monotonic() + 10)
+    worker.log_failure("h", error)
+    worker.close(time.monotonic() + 10)
     assert "in fail" in caplog.text
     assert "the password is ***" in caplog.text
     assert "hunter2" not in caplog.text
@@ -904,8 +904,8 @@ def test_a_plugin_that_hangs_costs_one_deadline_and_is_then_left_out(tmp_path: P
         assert calls == ["mom_collect_host"]
         assert {p.name: p.state for p in second.plugins}["bad"] is PluginState.HUNG
         release.set()
-        (lane,) = (plugin.lane for plugin in engine.plugins.plugins if plugin.name == "bad")
-        wait_for(lambda: not lane.hung)
+        (worker,) = (plugin.worker for plugin in engine.plugins.plugins if plugin.name == "bad")
+        wait_for(lambda: not worker.hung)
         third = engine.cycle()
         assert {p.name: p.state for p in third.plugins}["bad"] is PluginState.OK
 

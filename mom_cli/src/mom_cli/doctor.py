@@ -184,7 +184,7 @@ def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
         findings.append(("core", Finding(Severity.WARNING, "hypervisor", "no enabled plugin provides a hypervisor", cure)))
     else:
         try:
-            owner.lane.call("guests", plugins.hypervisor.guests)
+            owner.worker.call("guests", plugins.hypervisor.guests)
             hypervisor = plugins.hypervisor
         except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is what doctor is there to show
             if "mom_doctor" not in owner.hooks:  # otherwise it says so itself, and knows the cure
@@ -192,7 +192,7 @@ def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
                 findings.append((owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))))
     for plugin in plugins.having("mom_check"):
         try:
-            answer = plugin.lane.call("mom_check", plugin.work("mom_check"), 30.0)
+            answer = plugin.worker.call("mom_check", plugin.work("mom_check"), 30.0)
         except BaseException as error:  # noqa: BLE001  # as above
             findings.append((plugin.name, Finding(Severity.ERROR, "plugin", f"its check of the configuration failed: {describe(error)}")))
             continue
@@ -200,7 +200,7 @@ def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
         findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
     for plugin in plugins.having("mom_doctor"):
         try:
-            answer = plugin.lane.call("mom_doctor", plugin.work("mom_doctor", hypervisor=hypervisor), 30.0)
+            answer = plugin.worker.call("mom_doctor", plugin.work("mom_doctor", hypervisor=hypervisor), 30.0)
         except BaseException as error:  # noqa: BLE001  # as above
             findings.append((plugin.name, Finding(Severity.ERROR, "plugin", f"its own check failed: {describe(error)}")))
             continue

@@ -85,15 +85,15 @@ class Collector:
         if owner is None:
             return []
         source = Source(owner.name)
-        lane = owner.lane
+        worker = owner.worker
         # Always tried: without guests nothing works, and a hypervisor that is away has a back-off of its own.
-        call = lane.begin(LISTING, self._plugins.hypervisor.guests, always=True)
+        call = worker.begin(LISTING, self._plugins.hypervisor.guests, always=True)
         if call is None:
-            problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {lane.why_not(LISTING)}"))
+            problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {worker.why_not(LISTING)}"))
             return []
-        answer = lane.finish(call)
+        answer = worker.finish(call)
         if answer.error is not None:
-            lane.log_failure(LISTING, answer.error)
+            worker.log_failure(LISTING, answer.error)
             problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {describe_error(answer.error)}"))
             return []
         if isinstance(answer.value, list | tuple) and _GUEST.issuperset(map(type, answer.value)):
@@ -156,21 +156,21 @@ def _ask(plugins: Sequence[Plugin], hook: str, problems: list[Problem], **argume
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
     """Call one hook of several plugins, each with work of its own, at once: who answered what, in their order; failures become problems."""
-    by_lane = {id(plugin.lane): plugin for plugin, _ in works}
+    by_worker = {id(plugin.worker): plugin for plugin, _ in works}
     answers = []
     answered = set()
-    for lane, answer in call_together([(plugin.lane, work) for plugin, work in works], hook):
-        plugin = by_lane[id(lane)]
+    for worker, answer in call_together([(plugin.worker, work) for plugin, work in works], hook):
+        plugin = by_worker[id(worker)]
         answered.add(plugin.name)
         if answer.error is None:
             answers.append((plugin, answer.value))
         else:
-            lane.log_failure(hook, answer.error)
+            worker.log_failure(hook, answer.error)
             problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
     for plugin, _ in works:
         if plugin.name not in answered:
             problems.append(
-                Problem(Source(plugin.name), f"{hook} is not called: {_settled(plugin.lane.why_not(hook))}", severity=Severity.WARNING)
+                Problem(Source(plugin.name), f"{hook} is not called: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
             )
     return answers
 

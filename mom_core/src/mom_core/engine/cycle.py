@@ -74,7 +74,7 @@ class CycleSteps:
         problems.extend(self._troubles_with_state())
         said = self._alerts(snapshot, problems)
         self.on_progress()
-        plugins = tuple(plugin.lane.report() for plugin in self.plugins.plugins)
+        plugins = tuple(plugin.worker.report() for plugin in self.plugins.plugins)
         said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), of_ledger)
         self.history.add(snapshot)
         report = Report(
@@ -95,10 +95,10 @@ class CycleSteps:
             verdict=self.alerts.take(said, self.clock.monotonic(), self.clock.wall()),
         )
         self.on_report(report)
-        reporters = [(plugin.lane, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
-        for lane, answer in call_together(reporters, "mom_report"):
+        reporters = [(plugin.worker, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
+        for worker, answer in call_together(reporters, "mom_report"):
             if answer.error is not None:
-                lane.log_failure("mom_report", answer.error)
+                worker.log_failure("mom_report", answer.error)
         return report
 
     def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:

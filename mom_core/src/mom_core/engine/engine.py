@@ -274,7 +274,7 @@ class Engine:
     @property
     def longest_step(self) -> float:
         """Seconds between two calls of `on_progress` at the most, even if plugins hang until their deadlines."""
-        return max((plugin.lane.deadline for plugin in self._opened().plugins.plugins), default=0.0)
+        return max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
 
     def problems(self) -> list[StandingProblem]:
         """The problems that stand now, with how often and since when."""

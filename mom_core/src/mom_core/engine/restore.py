@@ -42,18 +42,18 @@ def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection
             begun.append((plugin, share))
     calls = []
     for plugin, share in begun:
-        plugin.lane.forgive()
+        plugin.worker.reset_failures()
         # A call that mom gave up on may still be changing things; only when it is over can they be put back.
-        free = plugin.lane.wait_until_free(until)
-        calls.append((plugin, share, plugin.lane.begin("mom_restore", _work(plugin, plugins, share)) if free else None))
+        free = plugin.worker.wait_until_free(until)
+        calls.append((plugin, share, plugin.worker.begin("mom_restore", _work(plugin, plugins, share)) if free else None))
     problems: list[Problem] = []
     for plugin, share, call in calls:
         if call is None:
             outcomes.extend(_failed(share, f"the plugin {plugin.name} hangs"))
             continue
-        answer = plugin.lane.finish(call, until=until)
+        answer = plugin.worker.finish(call, until=until)
         if answer.error is not None:
-            plugin.lane.log_failure("mom_restore", answer.error)
+            plugin.worker.log_failure("mom_restore", answer.error)
             outcomes.extend(_failed(share, describe(answer.error)))
         else:
             outcomes.extend(_matched(plugin, share, answer.value, problems))

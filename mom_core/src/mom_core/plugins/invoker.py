@@ -1,4 +1,4 @@
-"""Calls plugins so that none harms another: a thread for each, a deadline for each call, never two at once, back-off for the sick."""
+"""Calls plugins so that none harms another: a thread for each, a deadline for each call, never two at once, back-off after failures."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _Health:
     retry_at: float = 0.0
 
 
-class Lane:
+class PluginWorker:
     """One plugin's own thread, and the record of how its calls went. Used from the engine's thread only, except where said.
 
     :param plugin: its name in YAML
@@ -188,7 +188,7 @@ class Lane:
         self._reap()
         return True
 
-    def forgive(self) -> None:
+    def reset_failures(self) -> None:
         """Forget failures, so that the next call is made whatever went before: putting things back is always tried."""
         self._health.clear()
 
@@ -253,13 +253,13 @@ class Lane:
             del call  # what it was given, such as older samples, must not be kept until the next one
 
 
-def call_together(lanes: Sequence[tuple[Lane, Callable[[], object]]], hook: str) -> list[tuple[Lane, Answer]]:
-    """Call one hook of several plugins at the same time; each lane with its answer, in the order given.
+def call_together(workers: Sequence[tuple[PluginWorker, Callable[[], object]]], hook: str) -> list[tuple[PluginWorker, Answer]]:
+    """Call one hook of several plugins at the same time; each worker with its answer, in the order given.
 
-    A lane that is hung or set aside is left out: that was reported when it happened.
+    A worker that is hung or set aside is left out: that was reported when it happened.
     """
-    begun = [(lane, lane.begin(hook, work)) for lane, work in lanes]
-    return [(lane, lane.finish(call)) for lane, call in begun if call is not None]
+    begun = [(worker, worker.begin(hook, work)) for worker, work in workers]
+    return [(worker, worker.finish(call)) for worker, call in begun if call is not None]
 
 
 def describe(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, FieldSpec, Guest, Metric, Scope
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_core.plugins.invoker import Lane, describe
+from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import Hiding
 from mom_core.units import Unit
 
@@ -43,7 +43,7 @@ class Plugin:
 
     configured: ConfiguredPlugin
     context: PluginContext
-    lane: Lane
+    worker: PluginWorker
     instance: object = None
     hooks: Mapping[str, Callable[[Mapping[str, object]], object]] = field(default_factory=dict)
     fields: Mapping[Scope, Mapping[str, Unit]] = field(default_factory=dict)
@@ -121,15 +121,15 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
     until = time.monotonic() + seconds
     begun = []
     for plugin in plugins:
-        plugin.lane.forgive()
+        plugin.worker.reset_failures()
         if "mom_teardown" in plugin.hooks:
-            begun.append((plugin, plugin.lane.begin("mom_teardown", plugin.work("mom_teardown"))))
+            begun.append((plugin, plugin.worker.begin("mom_teardown", plugin.work("mom_teardown"))))
     for plugin, call in begun:
-        error = plugin.lane.finish(call, until=until).error if call is not None else None
+        error = plugin.worker.finish(call, until=until).error if call is not None else None
         if error is not None:
-            plugin.lane.log_failure("mom_teardown", error)
+            plugin.worker.log_failure("mom_teardown", error)
             LOG.warning("plugin %s: mom_teardown: %s", plugin.name, describe(error))
-    return [plugin.name for plugin in plugins if not plugin.lane.close(until)]
+    return [plugin.name for plugin in plugins if not plugin.worker.close(until)]
 
 
 def ignore(reason: str) -> None:
@@ -216,7 +216,7 @@ def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plug
         yield [plugin for plugin in plugins if guarded(errors, plugin, _construct) and guarded(errors, plugin, _declare)]
     finally:
         for plugin in plugins:
-            plugin.lane.close(0.0)
+            plugin.worker.close(0.0)
 
 
 def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Callable[[Mapping[str, object]], object]]:
@@ -285,7 +285,7 @@ def _new(
         monotonic=monotonic,
     )
     hide = Hiding([configured.settings])
-    return Plugin(configured, context, Lane(configured.name, configured.settings.deadline, stopping, hide, monotonic))
+    return Plugin(configured, context, PluginWorker(configured.name, configured.settings.deadline, stopping, hide, monotonic))
 
 
 def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> bool:
@@ -307,7 +307,7 @@ def raise_all(errors: list[PluginError]) -> None:
 def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:
     """Call something at start-up, with whatever goes wrong as a `PluginError`."""
     try:
-        return plugin.lane.call(hook, work, seconds)
+        return plugin.worker.call(hook, work, seconds)
     except MomError as error:
         raise plugin.error(f"{what}: {error.message}", error.hint) from error
     except BaseException as error:  # containment: a plugin may raise anything, and the operator wants its name rather than a traceback
@@ -339,19 +339,19 @@ def _declare(plugin: Plugin) -> None:
             "it declares controls but lacks mom_read or mom_write", "what mom changes must be read and put back: implement both"
         )
     if "mom_policies" in plugin.hooks:
-        policies = called(plugin, "mom_policies", plugin.work("mom_policies"), "mom_policies failed", plugin.lane.deadline)
+        policies = called(plugin, "mom_policies", plugin.work("mom_policies"), "mom_policies failed", plugin.worker.deadline)
         if not isinstance(policies, Mapping) or not all(isinstance(t, str) for pair in policies.items() for t in pair):
             raise plugin.error("mom_policies must return a mapping of policy name to text")
         plugin.policies = dict(policies)
     if "mom_services" in plugin.hooks:
         work = partial(_take_offers, plugin.services, plugin.work("mom_services"))
-        called(plugin, "mom_services", work, "mom_services failed", plugin.lane.deadline)
+        called(plugin, "mom_services", work, "mom_services failed", plugin.worker.deadline)
 
 
 def _declared(plugin: Plugin, hook: str, kind: type[Spec]) -> list[Spec]:
     if hook not in plugin.hooks:
         return []
-    answer = called(plugin, hook, plugin.work(hook), f"{hook} failed", plugin.lane.deadline)
+    answer = called(plugin, hook, plugin.work(hook), f"{hook} failed", plugin.worker.deadline)
     specs: list[Spec] = []
     for spec in answer if isinstance(answer, Iterable) else [answer]:
         if not isinstance(spec, kind):
@@ -437,7 +437,7 @@ def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], 
 
 def _set_up(plugin: Plugin) -> None:
     if "mom_setup" in plugin.hooks:
-        seconds = max(SETUP_SECONDS, plugin.lane.deadline)
+        seconds = max(SETUP_SECONDS, plugin.worker.deadline)
         called(plugin, "mom_setup", plugin.work("mom_setup", context=plugin.context), "mom_setup failed", seconds)
 
 

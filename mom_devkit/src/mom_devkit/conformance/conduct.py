@@ -94,7 +94,7 @@ def _decided(subject: ExaminedPlugin, life: Life, snapshot: Snapshot) -> Iterato
     declared = plugin.controls
     decisions: list[Decision] = []
     for hook in [one for one in ("mom_evaluate", "mom_act") if one in plugin.hooks]:
-        answer = plugin.lane.call(hook, plugin.work(hook, snapshot=snapshot, history=()))
+        answer = plugin.worker.call(hook, plugin.work(hook, snapshot=snapshot, history=()))
         for item in answer if isinstance(answer, Iterable) else [answer]:
             if isinstance(item, Problem):
                 continue
@@ -111,18 +111,18 @@ def _decided(subject: ExaminedPlugin, life: Life, snapshot: Snapshot) -> Iterato
             if not item.reason:
                 yield subject.remark(f"a decision on {item.control} has no reason", "operators ask why: give `reason`")
     if "mom_problems" in plugin.hooks:
-        answer = plugin.lane.call("mom_problems", plugin.work("mom_problems", snapshot=snapshot))
+        answer = plugin.worker.call("mom_problems", plugin.work("mom_problems", snapshot=snapshot))
         for item in answer if isinstance(answer, Iterable) else [answer]:
             if not isinstance(item, Problem):
                 yield subject.fault(f"mom_problems gave a {type(item).__name__}", "yield Problem objects")
     if "mom_alerts" in plugin.hooks:
         said: list[Problem] = []
-        accepted(plugin.name, plugin.lane.call("mom_alerts", plugin.work("mom_alerts", snapshot=snapshot)), said)
+        accepted(plugin.name, plugin.worker.call("mom_alerts", plugin.work("mom_alerts", snapshot=snapshot)), said)
         for problem in said:
             yield subject.fault(problem.message, "yield Alert objects, each with a name that stays and a message")
     if "mom_review" in plugin.hooks:
         given = tuple(decisions)
-        answer = plugin.lane.call("mom_review", plugin.work("mom_review", snapshot=snapshot, decisions=given))
+        answer = plugin.worker.call("mom_review", plugin.work("mom_review", snapshot=snapshot, decisions=given))
         for revision in answer if isinstance(answer, Iterable) else [answer]:
             if not isinstance(revision, Revision):
                 yield subject.fault(f"mom_review gave a {type(revision).__name__}", "yield Revision objects")
@@ -148,7 +148,7 @@ def _said_to_doctor(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
     if "mom_doctor" not in plugin.hooks:
         return
     for hypervisor in (life.engine.hypervisor, None):
-        answer = plugin.lane.call("mom_doctor", plugin.work("mom_doctor", hypervisor=hypervisor))
+        answer = plugin.worker.call("mom_doctor", plugin.work("mom_doctor", hypervisor=hypervisor))
         for finding in answer if isinstance(answer, Iterable) else [answer]:
             if not isinstance(finding, Finding):
                 yield subject.fault(f"mom_doctor gave a {type(finding).__name__}", "yield Finding objects")
@@ -218,7 +218,7 @@ def _asked_about_the_gone(subject: ExaminedPlugin, life: Life, listed: tuple[Gue
     if "mom_collect_guests" not in plugin.hooks:
         return
     try:
-        answer = plugin.lane.call("mom_collect_guests", plugin.work("mom_collect_guests", hypervisor=life.hypervisor, guests=listed))
+        answer = plugin.worker.call("mom_collect_guests", plugin.work("mom_collect_guests", hypervisor=life.hypervisor, guests=listed))
     except Exception as error:  # noqa: BLE001  # whatever the plugin raises is the finding
         yield subject.fault(
             f"a guest that ends within a cycle costs the fields of all: {describe(error)}", "leave out a guest that has vanished"

@@ -237,10 +237,10 @@ def _asked_for(life: Life, decision: Decision) -> list[Outcome]:
     if "mom_write" in plugin.hooks:
         controller = Controller.of(plugin, life.hypervisor)
         found = {target_of(decision): None}
-        answer = plugin.lane.call("mom_read", partial(controller.read, found))
-        answer = plugin.lane.call("mom_write", partial(controller.apply, (decision,), found))
+        answer = plugin.worker.call("mom_read", partial(controller.read, found))
+        answer = plugin.worker.call("mom_write", partial(controller.apply, (decision,), found))
     else:
-        answer = plugin.lane.call("mom_control", plugin.work("mom_control", hypervisor=life.hypervisor, decisions=(decision,)))
+        answer = plugin.worker.call("mom_control", plugin.work("mom_control", hypervisor=life.hypervisor, decisions=(decision,)))
     return [item for item in answer if isinstance(item, Outcome)] if isinstance(answer, Sequence) else []
 
 

@@ -119,7 +119,7 @@ class Tally:
 
     @property
     def rate(self) -> float | None:
-        """The share of looks at which a guest ailed, of those at which it told; None: none told."""
+        """The share of samples in which a guest was unhealthy, of those in which it told; None: none told."""
         return self.ailing.total() / self.told if self.told else None
 
     def add(self, found: Iterable[str | None], killed: int = 0) -> None:

@@ -188,7 +188,7 @@ class CanaryState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class CanaryGroup:
     """How some guests fare: how many there are, how often one was looked at, in how many looks it told how it is, in how many of those it
-    ailed (it was short of memory, swapped, waited, or had less than it is guaranteed), and how many of its programs were killed."""
+    was unhealthy (it was short of memory, swapped, waited, or had less than it is guaranteed), and how many of its programs were killed."""
 
     guests: int = 0
     looks: int = 0

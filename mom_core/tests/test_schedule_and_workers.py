@@ -11,7 +11,7 @@ from mom_core import DeadlineExceeded, PluginState
 from mom_core.engine import schedule as schedule_module
 from mom_core.engine.schedule import SHORTEST_GAP_SECONDS, Schedule, Tick
 from mom_core.plugins import invoker
-from mom_core.plugins.invoker import Lane, call_together
+from mom_core.plugins.invoker import PluginWorker, call_together
 
 
 class FakeTime:
@@ -109,32 +109,32 @@ def test_who_waits_is_woken_and_stopped_from_another_thread() -> None:
     assert schedule.wait() is None
 
 
-def test_a_lane_makes_one_call_at_a_time_in_one_thread() -> None:
-    lane = Lane("p", 60)
-    threads = {lane.call("h", threading.get_ident) for _ in range(3)}
+def test_a_worker_makes_one_call_at_a_time_in_one_thread() -> None:
+    worker = PluginWorker("p", 60)
+    threads = {worker.call("h", threading.get_ident) for _ in range(3)}
     assert len(threads) == 1
     assert threading.get_ident() not in threads
-    assert lane.close(time.monotonic() + 60)
+    assert worker.close(time.monotonic() + 60)
 
 
 def test_a_call_that_is_late_is_left_behind_and_nothing_else_is_called_until_it_is_back() -> None:
-    lane, release, calls = Lane("p", 0.05), threading.Event(), []
+    worker, release, calls = PluginWorker("p", 0.05), threading.Event(), []
     with pytest.raises(DeadlineExceeded, match=r"h did not answer within 0.05 s"):
-        lane.call("h", lambda: release.wait(600))
-    assert lane.hung
-    assert lane.report().state is PluginState.HUNG
+        worker.call("h", lambda: release.wait(600))
+    assert worker.hung
+    assert worker.report().state is PluginState.HUNG
     with pytest.raises(DeadlineExceeded, match="its call of h has not come back"):
-        lane.call("other", lambda: calls.append(1))
-    assert not lane.wait_until_free(time.monotonic() + 0.05)
+        worker.call("other", lambda: calls.append(1))
+    assert not worker.wait_until_free(time.monotonic() + 0.05)
     assert calls == []
     release.set()
-    assert lane.wait_until_free(time.monotonic() + 60)
-    assert lane.call("other", lambda: "fine", 60) == "fine"
-    lane.close(time.monotonic() + 1)
+    assert worker.wait_until_free(time.monotonic() + 60)
+    assert worker.call("other", lambda: "fine", 60) == "fine"
+    worker.close(time.monotonic() + 1)
 
 
-def test_lanes_run_together_and_each_has_its_own_deadline() -> None:
-    one, other, stuck = Lane("one", 60), Lane("other", 60), Lane("stuck", 0.1)
+def test_workers_run_together_and_each_has_its_own_deadline() -> None:
+    one, other, stuck = PluginWorker("one", 60), PluginWorker("other", 60), PluginWorker("stuck", 0.1)
     release, together = threading.Event(), threading.Barrier(2)
     began = time.monotonic()
     answers = call_together(
@@ -142,7 +142,7 @@ def test_lanes_run_together_and_each_has_its_own_deadline() -> None:
             (one, lambda: together.wait(60) >= 0),
             (other, lambda: together.wait(60) >= 0),
             (stuck, lambda: release.wait(600)),
-            (Lane("raises", 60), lambda: 1 / 0),
+            (PluginWorker("raises", 60), lambda: 1 / 0),
         ],
         "h",
     )
@@ -154,49 +154,49 @@ def test_lanes_run_together_and_each_has_its_own_deadline() -> None:
 
 def test_back_off_grows_and_a_success_forgives() -> None:
     now = 0.0
-    lane = Lane("p", 60, monotonic=lambda: now)
+    worker = PluginWorker("p", 60, monotonic=lambda: now)
 
     def fail() -> None:
         raise KeyboardInterrupt
 
     for _ in range(invoker.FAILURES_BEFORE_SET_ASIDE):
         with pytest.raises(KeyboardInterrupt):
-            lane.call("h", fail)
-    assert lane.report().state is PluginState.SET_ASIDE
-    assert lane.begin("h", fail) is None
-    assert lane.call("another hook", lambda: 1) == 1
+            worker.call("h", fail)
+    assert worker.report().state is PluginState.SET_ASIDE
+    assert worker.begin("h", fail) is None
+    assert worker.call("another hook", lambda: 1) == 1
     now += invoker.FIRST_RETRY_SECONDS
     with pytest.raises(KeyboardInterrupt):
-        lane.call("h", fail)
-    assert lane.report().retry_in == 2 * invoker.FIRST_RETRY_SECONDS
+        worker.call("h", fail)
+    assert worker.report().retry_in == 2 * invoker.FIRST_RETRY_SECONDS
     now += 2 * invoker.FIRST_RETRY_SECONDS
-    assert lane.call("h", lambda: 1) == 1
-    report = lane.report()
+    assert worker.call("h", lambda: 1) == 1
+    report = worker.report()
     assert (report.state, report.failures) == (PluginState.OK, 4)
     assert report.last_error == f"KeyboardInterrupt (at {__file__}:{fail.__code__.co_firstlineno + 1})"
-    lane.close(time.monotonic() + 1)
+    worker.close(time.monotonic() + 1)
 
 
 def test_back_off_goes_by_the_clock_that_cycles_go_by() -> None:
     now = 0.0
-    lane = Lane("p", 60, monotonic=lambda: now)
+    worker = PluginWorker("p", 60, monotonic=lambda: now)
     for _ in range(invoker.FAILURES_BEFORE_SET_ASIDE):
         with pytest.raises(ZeroDivisionError):
-            lane.call("h", lambda: 1 / 0)
+            worker.call("h", lambda: 1 / 0)
     now = invoker.FIRST_RETRY_SECONDS - 0.1
-    assert lane.begin("h", lambda: 1) is None
-    assert lane.report().retry_in == pytest.approx(0.1)
+    assert worker.begin("h", lambda: 1) is None
+    assert worker.report().retry_in == pytest.approx(0.1)
     now = invoker.FIRST_RETRY_SECONDS
-    assert lane.call("h", lambda: 1) == 1, "simulated time has passed, though no real time has"
-    lane.close(time.monotonic() + 1)
+    assert worker.call("h", lambda: 1) == 1, "simulated time has passed, though no real time has"
+    worker.close(time.monotonic() + 1)
 
 
 def test_a_stop_ends_the_waiting_for_slow_plugins() -> None:
     stopping, release = threading.Event(), threading.Event()
-    lane = Lane("p", 600, stopping)
+    worker = PluginWorker("p", 600, stopping)
     threading.Timer(0.1, stopping.set).start()
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="mom stops"):
-        lane.call("h", lambda: release.wait(600))
+        worker.call("h", lambda: release.wait(600))
     assert time.monotonic() - began < 30
     release.set()
