@@ -347,6 +347,12 @@ def test_policies_that_cannot_be_had_are_told(policies: str, message: str) -> No
             "declare.hosts: there is no such key here (did you mean host?)",
         ),
         ("given: {remembered: 5}\ntests: [{name: a, expect: {}}]", "given.remembered: must be a mapping"),
+        ("given: {snapshot: 5}\ntests: [{name: a, expect: {}}]", "given.snapshot: must be the name of a JSON file, not 5"),
+        ("declare: {host: [ok, 5]}\ntests: [{name: a, expect: {}}]", "declare.host[1]: must be a name, or a list of names, not 5"),
+        ("tests: [{name: 5, expect: {}}]", "tests[0].name: a test needs a name that says what is so"),
+        ("tests: [{name: a, expect: {errors: 5}}]", "expect.errors: must be a list of errors, `any` or `none`, not 5"),
+        ("tests: [{name: a, expect: {errors: [{}]}}]", "expect.errors[0].kind: must be a kind of error, not null"),
+        ("tests: [{name: a, expect: {errors: [{kind: type, line: true}]}}]", "line: must be the number of a line, not true"),
         ("given: {remembered: {vm1: {}}}\ntests: [{name: a, expect: {}}]", "given.remembered.vm1: no such guest is given"),
     ],
 )

@@ -55,12 +55,12 @@ class Check:
         self.complain(way, f"must be a mapping of {what}, not {called(value)}")
         return {}
 
-    def keys(self, value: Mapping[str, Any], way: Sequence[str | int], known: Sequence[str], what: str) -> None:
+    def keys(self, value: Mapping[str, Any], way: Sequence[str | int], known: Sequence[str], where: str) -> None:
         """Every key that is not known is a problem."""
         for key in value:
             if key not in known:
                 self.complain(
-                    (*way, key), f"there is no such key in {what}", did_you_mean(key, known) or f"there are {', '.join(known)}", at_key=True
+                    (*way, key), f"there is no such key {where}", did_you_mean(key, known) or f"there are {', '.join(known)}", at_key=True
                 )
 
     def fields(self, value: object, way: Sequence[str | int]) -> dict[str, Value]:
@@ -186,7 +186,7 @@ def checked_snapshot(given: object, check: Check) -> Snapshot | None:
     """The snapshot that plain values describe; None, and problems in `check`, if anything is wrong."""
     before = len(check.problems)
     top = check.mapping(given, (), "`host`, `guests`, `properties` and `history`")
-    check.keys(top, (), KEYS, "a snapshot")
+    check.keys(top, (), KEYS, "in a snapshot")
     host = check.fields(top.get("host", {}), ("host",))
     guests = check.guests(top.get("guests", {}), ("guests",))
     history = top.get("history", [])
@@ -197,7 +197,7 @@ def checked_snapshot(given: object, check: Check) -> Snapshot | None:
     for number, sample in enumerate(history):
         way = ("history", number)
         parts = check.mapping(sample, way, "`host` and `guests`")
-        check.keys(parts, way, ("host", "guests"), "a sample")
+        check.keys(parts, way, ("host", "guests"), "in a sample")
         samples.append(
             {"host": check.fields(parts.get("host", {}), (*way, "host")), "guests": check.guests(parts.get("guests", {}), (*way, "guests"))}
         )

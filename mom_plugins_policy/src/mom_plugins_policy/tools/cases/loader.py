@@ -25,12 +25,13 @@ from mom_core import (
     parse_size,
     printable,
 )
-from mom_plugins_policy.language.errors import KINDS, Fault, PolicyError
+from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.language.syntax import written_string
 from mom_plugins_policy.sources import read_paths, text_of
 from mom_plugins_policy.tools.cases.expected import IN_BYTES, SIZE, Expected, expected_value
+from mom_plugins_policy.tools.cases.form import DeclareForm, ErrorForm, ExpectForm, FileForm, GivenForm, TestForm, filled
 from mom_plugins_policy.tools.cases.model import ExpectedError, PolicyTest
 from mom_plugins_policy.tools.excerpts import excerpt
 from mom_plugins_policy.tools.snapshots import Check, as_json, called, checked_snapshot, did_you_mean, read_snapshot
@@ -41,11 +42,6 @@ LONGEST: Final = 1 << 20
 PARAMETERS: Final = "00_parameters"
 """The policy that a test's parameters become. It stands before those of files and plugins, so that their defaults give way to it."""
 
-_FILE_KEYS: Final = ("policies", "parameters", "declare", "given", "tests")
-_TEST_KEYS: Final = ("name", "policies", "parameters", "given", "expect")
-_GIVEN_KEYS: Final = ("snapshot", "host", "guests", "properties", "history", "interval", "remembered")
-_EXPECT_KEYS: Final = ("decisions", "others", "errors", "remembered")
-_ERROR_KEYS: Final = ("kind", "guest", "policy", "line", "message")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
 
@@ -103,90 +99,73 @@ class _Reader:
 
     def cases(self) -> list[PolicyTest]:
         """All tests."""
-        check = _Placed(self.document, ())
         top = self.document.value
         if top is None or (isinstance(top, Mapping) and not top.get("tests")):
             self.document.complain((), "has no tests", "write them below `tests:`, as a list")
             return []
-        whole = check.mapping(top, (), "`policies`, `given` and `tests`")
-        check.keys(whole, (), _FILE_KEYS, "a file of tests")
-        self._declare(whole.get("declare"))
-        tests = whole.get("tests")
-        if not isinstance(tests, list):
-            check.complain(("tests",), f"must be a list of tests, not {called(tests)}")
-            return []
+        whole = filled(FileForm, top, _Placed(self.document, ()))
+        if whole.declare is not None:
+            self._declare(filled(DeclareForm, whole.declare, _Placed(self.document, ("declare",))))
+        tests = [filled(TestForm, test, _Placed(self.document, ("tests", number))) for number, test in enumerate(whole.tests)]
+        self._names(tests)
         cases = [self._case(whole, test, number) for number, test in enumerate(tests)]
         return [case for case in cases if case is not None]
 
-    def _declare(self, value: object) -> None:
-        if value is None:
-            return
-        check = _Placed(self.document, ("declare",))
+    def _declare(self, declared: DeclareForm) -> None:
         fields, controls = dict(self.declarations.fields), dict(self.declarations.controls)
-        for key, names in check.mapping(value, (), "`host`, `guests` and `controls` to lists of names").items():
-            if key not in ("host", "guests", "controls"):
-                check.complain((key,), "there is no such key here", did_you_mean(key, ("host", "guests", "controls")), at_key=True)
-                continue
-            for number, name in enumerate(names if isinstance(names, list) else [names]):
-                if not isinstance(name, str) or not name.isidentifier():
-                    check.complain((key, number), f"must be a name, not {called(name)}")
-                elif key == "controls":
-                    controls.setdefault(name, ControlSpec(name, Unit.RATIO, Scope.GUEST, "declared by tests", name))
-                else:
-                    scope = Scope.HOST if key == "host" else Scope.GUEST
-                    fields.setdefault((scope, name), FieldSpec(name, Unit.RATIO, scope, "declared by tests"))
+        for name in declared.controls:
+            controls.setdefault(name, ControlSpec(name, Unit.RATIO, Scope.GUEST, "declared by tests", name))
+        for scope, names in ((Scope.HOST, declared.host), (Scope.GUEST, declared.guests)):
+            for name in names:
+                fields.setdefault((scope, name), FieldSpec(name, Unit.RATIO, scope, "declared by tests"))
         self.declarations = dataclasses.replace(self.declarations, fields=fields, controls=controls)
 
-    def _case(self, whole: Mapping[str, Any], test: object, number: int) -> PolicyTest | None:
+    def _names(self, tests: Sequence[TestForm]) -> None:
+        earlier: set[str] = set()
+        for number, test in enumerate(tests):
+            check = _Placed(self.document, ("tests", number))
+            if not isinstance(test.name, str) or not test.name.strip():
+                check.complain(("name",), "a test needs a name that says what is so")
+            elif test.name in earlier:
+                check.complain(("name",), "an earlier test has this name, too")
+            else:
+                earlier.add(test.name)
+
+    def _case(self, whole: FileForm, test: TestForm, number: int) -> PolicyTest | None:
         way: tuple[str | int, ...] = ("tests", number)
-        check = _Placed(self.document, way)
-        mine = check.mapping(test, (), "`name`, `given` and `expect`")
-        check.keys(mine, (), _TEST_KEYS, "a test")
-        name = self._name(whole, mine, number, check)
-        policy = self._policy(whole, mine, way)
-        taken, remembered = self._given(whole.get("given"), mine.get("given"), way)
+        policy = self._policy(whole, test, way)
+        taken, remembered = self._given(whole.given, test.given, way)
         expect = _Placed(self.document, (*way, "expect"))
-        wanted = expect.mapping(mine.get("expect"), (), "`decisions`, `errors`") if "expect" in mine else {}
-        if "expect" not in mine:
-            check.complain((), "expects nothing", "write `expect:` with `decisions:`, an empty mapping if there are to be none")
-        expect.keys(wanted, (), _EXPECT_KEYS, "what is expected")
+        wanted = ExpectForm()
+        if "expect" in test.model_fields_set:
+            wanted = filled(ExpectForm, test.expect, expect)
+        else:
+            self.document.complain(way, "expects nothing", "write `expect:` with `decisions:`, an empty mapping if there are to be none")
         if taken is None or policy is None:
             return None
         place = self.document.place(way)
         return PolicyTest(
-            name,
+            test.name,
             self.document.file,
             place.line,
             place.column,
             policy,
             taken,
             remembered,
-            self._decisions(wanted.get("decisions"), taken, expect),
-            self._others(wanted.get("others"), expect),
-            self._errors(wanted.get("errors"), taken, expect),
-            self._notes(wanted["remembered"], taken, expect) if "remembered" in wanted else None,
+            self._decisions(wanted.decisions, taken, expect),
+            wanted.others == "any",
+            self._errors(wanted.errors, taken, expect),
+            self._notes(wanted.remembered, taken, expect) if "remembered" in wanted.model_fields_set else None,
         )
-
-    def _name(self, whole: Mapping[str, Any], mine: Mapping[str, Any], number: int, check: Check) -> str:
-        name = mine.get("name")
-        if not isinstance(name, str) or not name.strip():
-            check.complain(("name",), "a test needs a name that says what is so", "")
-            return f"test {number + 1}"
-        earlier = [test.get("name") for test in whole["tests"][:number] if isinstance(test, Mapping)]
-        if name in earlier:
-            check.complain(("name",), "an earlier test has this name, too")
-        return name
 
     # --- policies ---
 
-    def _policy(self, whole: Mapping[str, Any], mine: Mapping[str, Any], way: tuple[str | int, ...]) -> Policy | None:
-        own = "policies" in mine
-        listed = mine["policies"] if own else whole.get("policies", "default")
+    def _policy(self, whole: FileForm, test: TestForm, way: tuple[str | int, ...]) -> Policy | None:
+        own = "policies" in test.model_fields_set
+        listed = test.policies if own else whole.policies
         root = (*way, "policies") if own else ("policies",)
         texts, files = self._read_policies(listed, root)
-        parameters = self._parameters(whole.get("parameters"), ("parameters",)) | self._parameters(
-            mine.get("parameters"), (*way, "parameters")
-        )
+        parameters = self._parameters(whole.parameters, ("parameters",)) | self._parameters(test.parameters, (*way, "parameters"))
         if parameters:
             texts = {**texts, PARAMETERS: "".join(f"(defvar {name} {value})\n" for name, value in parameters.items())}
         key = tuple(sorted(texts.items()))
@@ -289,14 +268,11 @@ class _Reader:
             if value is None:
                 continue
             part = _Placed(self.document, root)
-            values = part.mapping(value, (), "`host`, `guests`, `properties` and `history`")
-            part.keys(values, (), _GIVEN_KEYS, "what is given")
-            if "snapshot" in values:
-                merged = self._snapshot_file(values["snapshot"], part)
-            merged = _merged(merged, {key: inner for key, inner in values.items() if key not in ("snapshot", "remembered")})
-            remembered = _merged(remembered, values["remembered"]) if isinstance(values.get("remembered"), Mapping) else remembered
-            if "remembered" in values and not isinstance(values["remembered"], Mapping):
-                part.complain(("remembered",), f"must be a mapping of `host` or guest names to notes, not {called(values['remembered'])}")
+            form = filled(GivenForm, value, part)
+            if form.snapshot is not None:
+                merged = self._snapshot_file(form.snapshot, part)
+            merged = _merged(merged, {key: getattr(form, key) for key in form.model_fields_set - {"snapshot", "remembered"}})
+            remembered = _merged(remembered, form.remembered)
         guests = merged.get("guests")
         if isinstance(guests, Mapping):
             merged["guests"] = {name: fields for name, fields in guests.items() if fields is not None}
@@ -310,10 +286,7 @@ class _Reader:
             return None, {}
         return taken, self._notes(remembered, taken, check, ("remembered",))
 
-    def _snapshot_file(self, name: object, check: Check) -> dict[str, Any]:
-        if not isinstance(name, str) or not name:
-            check.complain(("snapshot",), f"must be the name of a JSON file, not {called(name)}")
-            return {}
+    def _snapshot_file(self, name: str, check: Check) -> dict[str, Any]:
         path = self.folder / name
         if path not in self._snapshots:
             try:
@@ -375,44 +348,18 @@ class _Reader:
                     check.complain(way, str(error))
         return found
 
-    @staticmethod
-    def _others(value: object, check: Check) -> bool:
-        if value not in (None, "any", "none"):
-            check.complain(("others",), f"must be `any` or `none`, not {called(value)}")
-        return value == "any"
-
-    def _errors(self, value: object, taken: Snapshot, check: Check) -> list[ExpectedError] | None:
-        if value == "any":
-            return None
-        if value is None or value == "none":
-            return []
-        if not isinstance(value, list):
-            check.complain(("errors",), f"must be a list of errors, `any` or `none`, not {called(value)}")
-            return []
+    def _errors(self, value: Sequence[object] | str | None, taken: Snapshot, check: Check) -> list[ExpectedError] | None:
+        if value is None or isinstance(value, str):
+            return None if value == "any" else []
         found = []
         for number, item in enumerate(value):
             way = ("errors", number)
-            given = check.mapping({"kind": item} if isinstance(item, str) else item, way, "`kind`, `guest`, `policy`, `line`, `message`")
-            check.keys(given, way, _ERROR_KEYS, "an error")
-            kind = given.get("kind")
-            if kind not in KINDS:
-                check.complain(
-                    (*way, "kind"),
-                    f"must be a kind of error, not {called(kind)}",
-                    did_you_mean(str(kind), KINDS) or f"there are {', '.join(sorted(KINDS))}",
-                )
-                continue
-            wrong = [key for key in ("guest", "policy", "message") if given.get(key) is not None and not isinstance(given[key], str)]
-            for key in wrong:
-                check.complain((*way, key), f"must be a text, not {called(given[key])}")
-            line = given.get("line")
-            if line is not None and (isinstance(line, bool) or not isinstance(line, int) or line < 1):
-                check.complain((*way, "line"), f"must be the number of a line, not {called(line)}")
-                line = None
-            if isinstance(given.get("guest"), str):
-                self._whose_guest(given["guest"], taken, check, (*way, "guest"))
-            if not wrong:
-                found.append(ExpectedError(kind, given.get("guest"), given.get("policy"), line, given.get("message") or ""))
+            before = len(check.problems)
+            form = filled(ErrorForm, {"kind": item} if isinstance(item, str) else item, check, way)
+            if form.guest is not None:
+                self._whose_guest(form.guest, taken, check, (*way, "guest"))
+            if len(check.problems) == before:
+                found.append(ExpectedError(form.kind, form.guest, form.policy, form.line, form.message or ""))
         return found
 
     @staticmethod
