@@ -173,7 +173,7 @@ def test_a_missing_file_says_how_to_get_one(tmp_path):
 def test_without_a_name_the_usual_file_is_read(monkeypatch, acme, tmp_path):
     file = tmp_path / "usual.yaml"
     file.write_text("plugins: {acme: {}}")
-    monkeypatch.setattr("mom_core.config.loading.DEFAULT_CONFIG", file)
+    monkeypatch.setattr("mom_core.config.loader.DEFAULT_CONFIG", file)
     assert load_config().file == str(file)
 
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from mom_plugins_http.answers_in_pieces import PIECE
 from mom_plugins_http.client import Client
 from mom_plugins_http.routes import MOST_ARRIVING
-from mom_plugins_http.sending import PIECE
 from mom_plugins_http.server import accepted
 from mom_toolkit import Address, HeldBytes, listen
 

@@ -25,7 +25,7 @@ from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.words.vocabulary import FLOAT, Vocabulary
 from mom_plugins_policy.prove import proof
 from mom_plugins_policy.prove.attempts import Attempts, Bound
-from mom_plugins_policy.prove.encoding import Encoded, Encoding
+from mom_plugins_policy.prove.encoder import Encoded, Encoding
 from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, prove, scope_of_control
 from mom_plugins_policy.prove.search import Reads, ViolationSearch, reads
 from mom_plugins_policy.prove.solver import Goal, Solver

@@ -8,7 +8,7 @@ from pathlib import Path
 from mom_core import Config, GuestSettings, PluginSettings
 from mom_core.config import ConfiguredPlugin
 from mom_core.config.document import mapping_document
-from mom_core.config.loading import plugin_settings
+from mom_core.config.loader import plugin_settings
 from mom_core.plugins.discovery import LoadedPlugin
 
 

@@ -17,6 +17,7 @@ from mom_core import PluginContext, Value, printable
 from mom_plugins_http import events
 from mom_plugins_http.access import Peer, Right, Tokens
 from mom_plugins_http.admission_routes import CLASS, COUNT, MEMORY, AdmissionRoutes
+from mom_plugins_http.answers_in_pieces import PIECE, Sending
 from mom_plugins_http.canary_routes import CanaryRoutes
 from mom_plugins_http.events import Events
 from mom_plugins_http.json_text import encoded
@@ -31,7 +32,6 @@ from mom_plugins_http.refusals import RefusalLog
 from mom_plugins_http.report_routes import ReportRoutes
 from mom_plugins_http.reservation_routes import ReservationRoutes
 from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, MOST_ARRIVING, POINTS, ApiCall, Parameter, Route
-from mom_plugins_http.sending import PIECE, Sending
 from mom_plugins_http.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
 from mom_toolkit import HeldBytes
 

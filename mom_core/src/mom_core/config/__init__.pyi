@@ -3,7 +3,7 @@ from .configuration import (
     ConfiguredPlugin as ConfiguredPlugin,
     GuestRule as GuestRule,
 )
-from .loading import (
+from .loader import (
     load_config as load_config,
     read_settings as read_settings,
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, TypedDict
 
 from mom_core import ConfigError, Finding, MomError, PluginError, Severity, parse_document
-from mom_core.config.loading import plugin_settings
+from mom_core.config.loader import plugin_settings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_devkit.conformance import CHECKS, run_check, subject_of
 from mom_devkit.conformance.process_state import ProcessState

@@ -30,7 +30,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.config.document import mapping_document
-from mom_core.config.loading import plugin_settings
+from mom_core.config.loader import plugin_settings
 from mom_core.plugins.registry import Plugin
 from mom_devkit.engines import config_of
 from mom_devkit.hosts import copy_host

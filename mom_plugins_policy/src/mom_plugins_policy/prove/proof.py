@@ -17,7 +17,7 @@ from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.vocabulary import Vocabulary
 from mom_plugins_policy.prove.accounts import ROUNDING_KIB, AccountedEvaluator, accounts_of
 from mom_plugins_policy.prove.attempts import Attempts, Bound, GrowthAttempts, Subject, Violation, is_whole
-from mom_plugins_policy.prove.encoding import Encoded, Encoding, both, implied
+from mom_plugins_policy.prove.encoder import Encoded, Encoding, both, implied
 from mom_plugins_policy.prove.search import ViolationSearch, reads
 from mom_plugins_policy.prove.solver import Goal, OutOfTime, Solver
 from mom_plugins_policy.prove.steps import StepAttempts

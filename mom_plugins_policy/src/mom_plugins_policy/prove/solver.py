@@ -11,7 +11,7 @@ from typing import Final
 import z3
 
 from mom_plugins_policy.language.words.vocabulary import INT, NUMBER
-from mom_plugins_policy.prove.encoding import FALSE, Encoding, both, either, implied, no
+from mom_plugins_policy.prove.encoder import FALSE, Encoding, both, either, implied, no
 from mom_plugins_policy.symbols.machine import SymbolicRequest
 from mom_plugins_policy.symbols.terms import Term
 
