@@ -144,7 +144,7 @@ plugins:
 
 
 def test_a_host_that_only_runs_mom_needs_no_verbs_to_look_with(environment: Callable[..., Path], tmp_path: Path) -> None:
-    mom = environment("mom-plugins-libvirt", "mom-example-swappiness") / "mom"
+    mom = environment("mom-daemon", "mom-plugins-libvirt", "mom-example-swappiness") / "mom"
     knob = tmp_path / "root/proc/sys/vm/swappiness"
     knob.parent.mkdir(parents=True)
     knob.write_text("60\n")
