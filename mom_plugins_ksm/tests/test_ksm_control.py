@@ -15,6 +15,7 @@ from mom_core import (
     Entity,
     GuestBusy,
     HypervisorError,
+    KsmControl,
     LedgerEntry,
     Outcome,
     PermissionDenied,
@@ -27,7 +28,6 @@ from mom_core import (
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_plugins_ksm.control import CONTROLS, KsmKnobs, knob_of
-from mom_toolkit import KsmControl
 
 HOST = Entity(Scope.HOST, "host", "host")
 

@@ -10,9 +10,20 @@ import pytest
 from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, impatient, until
 
 import mom_plugins_libvirt.states as module
-from mom_core import Entity, Guest, GuestBusy, GuestGone, Hypervisor, HypervisorError, NotSupported, PermissionDenied, Scope
+from mom_core import (
+    BalloonControl,
+    Entity,
+    Guest,
+    GuestBusy,
+    GuestEvents,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    NotSupported,
+    PermissionDenied,
+    Scope,
+)
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_toolkit import BalloonControl, GuestEvents
 
 BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 

@@ -8,9 +8,21 @@ from pathlib import Path
 import pytest
 from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
 
-from mom_core import Entity, GuestGone, HypervisorError, NotSupported, PermissionDenied, Scope
+from mom_core import (
+    CpuTune,
+    CpuTuneControl,
+    Entity,
+    GuestGone,
+    HypervisorError,
+    IoTuneControl,
+    NetTune,
+    NetTuneControl,
+    NotSupported,
+    PermissionDenied,
+    Scope,
+)
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_toolkit import CpuPinControl, CpuTune, CpuTuneControl, IoTuneControl, NetTune, NetTuneControl, NodeTuneControl
+from mom_toolkit import CpuPinControl, NodeTuneControl
 
 DISK = "<disk device='disk'><source file='/a'/><target dev='vda'/><iotune><read_bytes_sec>5000</read_bytes_sec></iotune></disk>"
 INTERFACE = "<interface><target dev='vnet0'/><bandwidth><inbound average='100'/></bandwidth></interface>"

@@ -6,9 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from mom_core import DiskTune, NetTune
 from mom_guests import DISK_LIMITS
 from mom_plugins_libvirt.tuning_xml import Tuning, numbers_in, tuning_of
-from mom_toolkit import DiskTune, NetTune, NodeTune
+from mom_toolkit import NodeTune
 
 NONE = dict.fromkeys(DISK_LIMITS, 0)
 QOS = """<metadata><ovirt-tune:qos xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0">{}</ovirt-tune:qos></metadata>"""

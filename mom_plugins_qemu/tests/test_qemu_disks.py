@@ -7,10 +7,9 @@ from fake_monitors import FakeHost
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import NotSupported
+from mom_core import IoTuneControl, NotSupported
 from mom_plugins_qemu.disks import disks_of, throttling
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_toolkit import IoTuneControl
 
 UNLIMITED = {"bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0, "file": "/d.raw"}
 CDROM = {"device": "ide1-cd0", "removable": True, "inserted": UNLIMITED}

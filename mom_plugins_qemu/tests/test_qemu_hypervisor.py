@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from fake_monitors import MIB, FakeHost, HandClock
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
+from mom_core import BalloonControl, Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 from mom_plugins_qemu.monitors import trusted_users
-from mom_toolkit import AgentAccess, BalloonControl, LifecycleControl, Standing
+from mom_toolkit import AgentAccess, LifecycleControl, Standing
 
 
 def listed(hypervisor: QemuHypervisor) -> dict[str, Guest]:

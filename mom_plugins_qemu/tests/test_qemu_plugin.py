@@ -12,11 +12,10 @@ import pytest
 from fake_monitors import MIB, FakeHost
 from pydantic import ValidationError
 
-from mom_core import Decision, Outcome, PluginContext, Report, Severity, Snapshot, Status
+from mom_core import BalloonControl, Decision, GuestEvents, Outcome, PluginContext, Report, Severity, Snapshot, Status
 from mom_core.hypervisor import Hypervisor
 from mom_devkit import apply_decisions
 from mom_plugins_qemu import QemuPlugin
-from mom_toolkit import BalloonControl, GuestEvents
 
 Make = Callable[..., QemuPlugin]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from mom_core import DiskTune, NetTune
 from mom_plugins_qos.bounds import DISK_LIMITS
 from mom_plugins_qos.lists import ImpossibleError, completed_disks, completed_interfaces, present_disks, present_interfaces
-from mom_toolkit import DiskTune, NetTune
 
 NONE = dict.fromkeys(DISK_LIMITS, 0)
 DISKS = present_disks([DiskTune("vda", "/a", NONE), DiskTune("vdb", "/b", {**NONE, "read_bytes_sec": 7})])

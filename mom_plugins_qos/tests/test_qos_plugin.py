@@ -10,13 +10,16 @@ import pytest
 from qos_fake import FREE, NONE, FakeHypervisor
 
 from mom_core import (
+    CpuTune,
     Decision,
+    DiskTune,
     Entity,
     Guest,
     Host,
     Hypervisor,
     HypervisorError,
     LedgerEntry,
+    NetTune,
     NotSupported,
     Outcome,
     PluginContext,
@@ -29,7 +32,6 @@ from mom_core import (
 from mom_devkit import apply_decisions, put_back
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosGuestSettings
-from mom_toolkit import CpuTune, DiskTune, NetTune
 
 QUOTA, PERIOD, SHARES, DISKS, NETS = "vcpu_quota", "vcpu_period", "cpu_shares", "io_tune", "net_tune"
 

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import Entity, GuestGone, Hypervisor, NotSupported, PluginContext, Scope
+from mom_core import BalloonControl, Entity, GuestGone, Hypervisor, KsmControl, NotSupported, PluginContext, Scope
 from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import plan_of
 from mom_plugins_sim.scene import ScenePlan
 from mom_plugins_sim.world import LONGEST_JUMP, World
-from mom_toolkit import BalloonControl, KsmControl
 
 GIB = 1 << 20
 PLAN = ScenePlan(guests=20, host_memory=32 * GIB, host_swap=8 * GIB)

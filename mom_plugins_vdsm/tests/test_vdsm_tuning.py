@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import NotSupported
+from mom_core import DiskTune, NotSupported
 from mom_plugins_vdsm.tunables import IO_KEYS, check_cpu_tune, disk_tunes, tunable
-from mom_toolkit import DiskTune
 
 NOTHING = dict.fromkeys(IO_KEYS, 0)
 VDA = DiskTune("vda", "/path/vda", NOTHING)

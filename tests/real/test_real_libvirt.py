@@ -14,9 +14,11 @@ from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
 
 from mom_core import (
+    BalloonControl,
     Decision,
     Guest,
     GuestBusy,
+    GuestEvents,
     GuestGone,
     Hypervisor,
     HypervisorError,
@@ -32,7 +34,6 @@ from mom_core import (
 from mom_devkit import apply_decisions, put_back
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_toolkit import BalloonControl, GuestEvents
 
 pytestmark = pytest.mark.real
 

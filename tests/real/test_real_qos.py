@@ -19,12 +19,11 @@ from mom_run import MomRun
 from private_libvirtd import CannotStart, PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually, not_here, once
 
-from mom_core import HypervisorError, NotSupported, PluginContext
+from mom_core import HypervisorError, NetTune, NotSupported, PluginContext
 from mom_guests.disk_limits import MOST_DISK_LIMIT
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_libvirt.tunes import LEAST_PERIOD_US, LEAST_QUOTA_US, MOST_PERIOD_US, MOST_QUOTA_US, SHARES_V1
-from mom_toolkit import NetTune
 
 pytestmark = pytest.mark.real
 

@@ -11,10 +11,24 @@ from typing import Any
 import pytest
 from vdsm_process import Vdsm, wait_for
 
-from mom_core import Entity, GuestBusy, GuestGone, Hypervisor, HypervisorError, NotSupported, Scope, StateFile
+from mom_core import (
+    BalloonControl,
+    CpuTuneControl,
+    Entity,
+    GuestBusy,
+    GuestEvents,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    IoTuneControl,
+    KsmControl,
+    KsmWriter,
+    NotSupported,
+    Scope,
+    StateFile,
+)
 from mom_plugins_vdsm import connection as connection_module
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
-from mom_toolkit import BalloonControl, CpuTuneControl, GuestEvents, IoTuneControl, KsmControl, KsmWriter
 
 A = {"id": "a", "name": "one", "disks": [{"name": "vda", "path": "/p/vda", "maximum": {"total_bytes_sec": 5 << 32}}]}
 ONE = Entity(Scope.GUEST, "a", "one")

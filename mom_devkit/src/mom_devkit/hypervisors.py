@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from mom_core import Entity, Guest, GuestGone, NotSupported, Value
-from mom_toolkit import CpuTune, Destination, DiskTune, NetTune, NodeTune, Standing
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, NetTune, NotSupported, Value
+from mom_toolkit import Destination, NodeTune, Standing
 
 
 @dataclass(slots=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mom_core import Entity, NotSupported, printable
-from mom_toolkit import DiskTune
+from mom_core import DiskTune, Entity, NotSupported, printable
 
 DISK_LIMITS: Final = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import mom_core
 from mom_core import (
     Alert,
+    BalloonControl,
     Change,
     ControlSpec,
     Decision,
@@ -61,7 +62,7 @@ from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTA
 from mom_plugins_balloon.states import MemoryState, Reserve, StateGoal, reserve_of
 from mom_plugins_balloon.told import OF_MEMORY
 from mom_plugins_balloon.told import told as _told
-from mom_toolkit import BalloonControl, PolicyTexts, Promises, Reservations, stale_seconds
+from mom_toolkit import PolicyTexts, Promises, Reservations, stale_seconds
 
 if TYPE_CHECKING:
     from mom_core import Report

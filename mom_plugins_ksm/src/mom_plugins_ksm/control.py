@@ -6,10 +6,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
+from mom_core import (
+    Change,
+    ControlSpec,
+    GuestBusy,
+    HypervisorError,
+    KsmControl,
+    NotSupported,
+    Refused,
+    Scope,
+    Target,
+    Unit,
+    Value,
+    as_whole,
+)
 from mom_plugins_ksm.fields import is_count
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
-from mom_toolkit import KsmControl
 
 RUN, MERGE_ACROSS_NODES, SLEEP, PAGES_TO_SCAN = "run", "merge_across_nodes", "sleep_millisecs", "pages_to_scan"
 STOPPED, MERGING, UNMERGED = 0, 1, 2

@@ -15,6 +15,8 @@ from mom_core import (
     Finding,
     Hypervisor,
     HypervisorError,
+    KsmControl,
+    KsmWriter,
     PluginContext,
     PluginSettings,
     Problem,
@@ -34,7 +36,6 @@ from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
-from mom_toolkit import KsmControl, KsmWriter
 
 if TYPE_CHECKING:
     from mom_cli import Importer

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mom_core import HypervisorError, NotSupported, PermissionDenied, Value
+from mom_core import HypervisorError, KsmWriter, NotSupported, PermissionDenied, Value
 from mom_plugins_ksm.ksmd import Ksmd
-from mom_toolkit import KsmWriter, parse_meminfo, read_kernel_file, write_kernel_file
+from mom_toolkit import parse_meminfo, read_kernel_file, write_kernel_file
 
 FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"

@@ -7,10 +7,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from mom_core import Value
+from mom_core import CpuTune, Value
 from mom_guests import Reading
 from mom_plugins_libvirt.domain_xml import DomainDescription
-from mom_toolkit import CpuTune
 
 
 @dataclass(slots=True)

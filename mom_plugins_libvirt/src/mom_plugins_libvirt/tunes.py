@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, printable
+from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
 from mom_guests import wanted_limits
 from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.tuning_xml import BANDWIDTH, UNTUNED, Tuning
-from mom_toolkit import CpuTune, DiskTune, NetTune, NodeTune
+from mom_toolkit import NodeTune
 
 if TYPE_CHECKING:
     from mom_plugins_libvirt.connection import Connection

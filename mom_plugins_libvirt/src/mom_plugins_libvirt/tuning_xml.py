@@ -11,8 +11,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from mom_core import DiskTune, NetTune
 from mom_guests import DISK_LIMITS
-from mom_toolkit import DiskTune, NetTune, NodeTune
+from mom_toolkit import NodeTune
 
 OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 """The namespace in which oVirt writes what was agreed for a guest."""

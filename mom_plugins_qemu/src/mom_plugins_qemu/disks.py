@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from mom_core import DiskTune
 from mom_guests import DISK_LIMITS
 from mom_plugins_qemu.wire import Answer, Question, WireError
-from mom_toolkit import DiskTune
 
 _NAMES: Final = dict(zip(DISK_LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), strict=True))
 """The limits, and what QEMU calls them."""

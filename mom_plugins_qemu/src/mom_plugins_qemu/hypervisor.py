@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_core import DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_guests import (
     PERIOD,
     HostSide,
@@ -46,7 +46,7 @@ from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.way import ByVirtioMem, by_virtio_mem
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
-from mom_toolkit import DiskTune, Standing, boot_id, stale_seconds
+from mom_toolkit import Standing, boot_id, stale_seconds
 
 BALLOON: Final = "balloon_target"
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from mom_core import (
     Change,
     ControlSpec,
+    CpuTuneControl,
     Entity,
     GuestGone,
     Hypervisor,
     HypervisorError,
+    IoTuneControl,
+    NetTuneControl,
     NotSupported,
     Refused,
     Scope,
@@ -23,7 +26,6 @@ from mom_core import (
 from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, DISK_LIMITS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US, cpu_complaint
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
 from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
-from mom_toolkit import CpuTuneControl, IoTuneControl, NetTuneControl
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import FieldSpec, Scope, Unit, Value
+from mom_core import CpuTune, DiskTune, FieldSpec, NetTune, Scope, Unit, Value
 from mom_plugins_qos.bounds import CPU_SHARES, DISK_LIMITS, PERIOD, QUOTA
 from mom_plugins_qos.lists import present_disks, present_interfaces
 from mom_plugins_qos.settings import QosGuestSettings
-from mom_toolkit import CpuTune, DiskTune, NetTune
 
 USER_LIMIT, DISKS, DISKS_NOW, INTERFACES = "vcpu_user_limit", "io_tune", "io_tune_current", "net_tune"
 HOST_CPUS, VCPUS = "cpu_count", "vcpu_count"

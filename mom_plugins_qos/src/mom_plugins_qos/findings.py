@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, printable
+from mom_core import CpuTuneControl, Finding, Guest, Hypervisor, HypervisorError, IoTuneControl, NetTuneControl, Severity, printable
 from mom_plugins_qos.bounds import QUOTA
-from mom_toolkit import CpuTuneControl, IoTuneControl, NetTuneControl
 
 _CURE = (
     "run the guests under qemu:///system with the cgroup controller cpu (cgroup_controllers in /etc/libvirt/qemu.conf, and"

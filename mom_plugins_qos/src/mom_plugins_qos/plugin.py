@@ -8,12 +8,16 @@ from importlib.resources import files
 from mom_core import (
     Change,
     ControlSpec,
+    CpuTune,
+    CpuTuneControl,
     Decision,
     FieldSpec,
     Finding,
     Guest,
     Hypervisor,
     HypervisorError,
+    IoTuneControl,
+    NetTuneControl,
     PluginContext,
     Problem,
     Revision,
@@ -30,7 +34,7 @@ from mom_plugins_qos.findings import findings
 from mom_plugins_qos.limits import mistakes_in, wanted_of_all
 from mom_plugins_qos.review import reviewed
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
-from mom_toolkit import CpuTune, CpuTuneControl, Enforcement, Explainer, IoTuneControl, NetTuneControl
+from mom_toolkit import Enforcement, Explainer
 
 _NOTHING_SET = QosGuestSettings()
 

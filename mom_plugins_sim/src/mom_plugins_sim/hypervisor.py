@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
-from mom_core import Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, as_number, format_kib, printable
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, as_number, format_kib, printable
 from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_fields
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
-from mom_toolkit import CpuTune, Destination, DiskTune, NodeTune, Standing
+from mom_toolkit import Destination, NodeTune, Standing
 
 LOW_SHARE, LOW_MOST_KIB = 0.2, 32 << 20
 """With less than this share of its memory available, or these 32 GiB if that is less, a host is low."""

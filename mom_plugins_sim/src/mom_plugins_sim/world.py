@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from mom_core import Entity, Guest, Scope
+from mom_core import CpuTune, DiskTune, Entity, Guest, Scope
 from mom_guests import DISK_LIMITS
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
@@ -14,7 +14,6 @@ from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.numa import GuestOnNodes, Nodes
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
 from mom_plugins_sim.statistics import SentStatistics
-from mom_toolkit import CpuTune, DiskTune
 
 TICK = 1.0
 """Seconds of a step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: both less than what matters to a cycle."""

@@ -9,13 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Value, printable
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Value, printable
 from mom_plugins_vdsm.connection import PendingCall, VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
 from mom_plugins_vdsm.statistics import Vm, read_vm
 from mom_plugins_vdsm.tunables import check_cpu_tune, disk_tunes, tunable
-from mom_toolkit import CpuTune, DiskTune
 
 ALL_CONTROLS = "*"
 BALLOON_CONTROL = "balloon_target"

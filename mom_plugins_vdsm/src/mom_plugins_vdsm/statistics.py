@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import Value
-from mom_toolkit import CpuTune
+from mom_core import CpuTune, Value
 
 _LARGEST = 1 << 62
 """Above this a number is no size and no count."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import NotSupported, printable
+from mom_core import DiskTune, NotSupported, printable
 from mom_plugins_vdsm.statistics import number
-from mom_toolkit import DiskTune
 
 IO_KEYS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 _EXCLUSIVE = (IO_KEYS[:3], IO_KEYS[3:])

@@ -1,4 +1,5 @@
-"""What a hypervisor may be able to do besides listing guests: capabilities that a controller tests for with `isinstance`.
+"""What a hypervisor may be able to do for one plugin or another, besides what `mom_core` names: capabilities that are tested for with
+`isinstance`.
 
 All calls come from the thread of the plugin that makes them, so an implementation must allow several threads. Every call is bounded
 in time by the implementation. Guests are named by their `Entity`; a guest that has vanished raises `GuestGone`.
@@ -6,107 +7,14 @@ in time by the implementation. Guests are named by their `Entity`; a guest that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from mom_core import Entity, Value
+from mom_core import Entity
 from mom_toolkit.destination import Destination
-
-
-@runtime_checkable
-class BalloonControl(Protocol):
-    """Can resize guests with a memory balloon. All sizes in KiB of guest memory."""
-
-    def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when the request is made, not when the guest has followed."""
-        ...
-
-    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """What the guests really have now, by guest id, in one bulk call. A guest that is gone or unknown is absent."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class CpuTune:
-    """What limits a guest's CPU time. None: unknown.
-
-    `quota_us` of CPU time in every `period_us` for each vCPU, in microseconds, a quota of -1 meaning no limit; `shares` is the weight
-    against other guests (1024 is usual); `user_limit_percent` is what was agreed for the guest, as percent of all the host's CPUs.
-    """
-
-    quota_us: int | None = None
-    period_us: int | None = None
-    shares: int | None = None
-    user_limit_percent: float | None = None
-
-
-@runtime_checkable
-class CpuTuneControl(Protocol):
-    """Can limit the CPU time of guests' vCPUs."""
-
-    def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
-        ...
-
-    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set what is given, all at once. Raises `NotSupported` for values that the hypervisor cannot take, with its bounds."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class DiskTune:
-    """The I/O limits of one disk of a guest: `current`, and what was agreed for it (`maximum`, `guaranteed`; None: nothing).
-
-    Each maps `total_bytes_sec`, `read_bytes_sec`, `write_bytes_sec`, `total_iops_sec`, `read_iops_sec` and `write_iops_sec` to bytes or
-    operations per second; 0 means no limit, and an absent key that nothing is known. `path` is empty where the disk has none.
-    """
-
-    name: str
-    path: str
-    current: Mapping[str, int]
-    maximum: Mapping[str, int] | None = None
-    guaranteed: Mapping[str, int] | None = None
-
-
-@runtime_checkable
-class IoTuneControl(Protocol):
-    """Can limit the I/O of guests' disks."""
-
-    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
-        ...
-
-    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set the limits that are given on the disk with that name; the others stay. Raises `NotSupported` for impossible ones."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NetTune:
-    """The bandwidth limits of one network interface of a guest, seen from the guest: `inbound` and `outbound`.
-
-    Each maps `average` and `peak` to KiB per second and `burst` to KiB; empty: no limit. `name` is the host's name of the interface.
-    """
-
-    name: str
-    inbound: Mapping[str, int]
-    outbound: Mapping[str, int]
-
-
-@runtime_checkable
-class NetTuneControl(Protocol):
-    """Can limit the bandwidth of guests' network interfaces."""
-
-    def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
-        ...
-
-    def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions of the interface with that name; an empty mapping takes the limit away."""
-        ...
 
 
 @runtime_checkable
@@ -162,32 +70,6 @@ class NodeTuneControl(Protocol):
         ...
 
 
-@runtime_checkable
-class KsmControl(Protocol):
-    """Has a kernel samepage merging of its own: a simulated host, or a management system that owns the knobs."""
-
-    def ksm_read(self) -> Mapping[str, Value]:
-        """The knobs and counters by the names of their files in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …).
-
-        What does not exist is absent. `ksmd_cpu_seconds` is the CPU time that the scanner has used, `shareable_kib` the memory in KiB
-        that guests' processes may offer for merging, if known.
-        """
-        ...
-
-    def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Set these knobs."""
-        ...
-
-
-@runtime_checkable
-class KsmWriter(Protocol):
-    """Writes the knobs of this host's own KSM for a mom that may only read them: a management system with a privileged helper."""
-
-    def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Set these knobs, by the names of their files in /sys/kernel/mm/ksm."""
-        ...
-
-
 class Standing(StrEnum):
     """Whether a guest runs, and what there is of it if it does not."""
 
@@ -236,13 +118,4 @@ class MigrationControl(Protocol):
         Otherwise it runs here as before: raises `NotSupported` when it cannot be moved there at all, `GuestBusy` when that took longer
         than `timeout_seconds` and was given up, and other kinds of `HypervisorError`.
         """
-        ...
-
-
-@runtime_checkable
-class GuestEvents(Protocol):
-    """Tells at once when guests come, go or change, so that mom need not wait for its next cycle."""
-
-    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call `callback(what happened)` from any thread on each event; the returned function ends that."""
         ...

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from mom_core import Entity, Finding, Guest, GuestGone, Hypervisor, HypervisorError, Scope
+from mom_core import (
+    BalloonControl,
+    CpuTuneControl,
+    Entity,
+    Finding,
+    Guest,
+    GuestEvents,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    IoTuneControl,
+    NetTuneControl,
+    Scope,
+)
 from mom_core.plugins.bounded import describe
 from mom_devkit.conformance.subject import ExaminedPlugin, alive
-from mom_toolkit import (
-    AgentAccess,
-    BalloonControl,
-    CpuPinControl,
-    CpuTuneControl,
-    Destination,
-    GuestEvents,
-    IoTuneControl,
-    LifecycleControl,
-    MigrationControl,
-    NetTuneControl,
-    NodeTuneControl,
-)
+from mom_toolkit import AgentAccess, CpuPinControl, Destination, LifecycleControl, MigrationControl, NodeTuneControl
 
 GHOST: Final = Entity(Scope.GUEST, "5e5e5e5e-0000-4000-8000-00000000dead", "conformance-ghost")
 ELSEWHERE: Final = Destination("qemu", "/system", "tls", host="conformance.invalid")
