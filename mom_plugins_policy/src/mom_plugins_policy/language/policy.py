@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import count
 from typing import Any, TypeVar
 
-from mom_core import HOST_ID, Decision, Declarations, Guest, Host, Scope, Snapshot, Source, Unit
+from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.compiler import Compiled, TooComplicatedError, compile_program
 from mom_plugins_policy.language.errors import Fault, PolicyError
@@ -83,10 +83,6 @@ class Result:
     def notes_of(self, name: str) -> Mapping[str, Any]:
         """The notes of this evaluation (`SetVar`) of one name, by entity id."""
         return self.run.variables.get(name, {})
-
-    def mean_of(self, entity: Host | Guest, field: str) -> float:
-        """What `StatAvg` gives. Raises `TypeError` for a field that is no number."""
-        return self.run.mean(entity, field)
 
     @property
     def undeclared(self) -> frozenset[tuple[Scope, str]]:
