@@ -42,8 +42,8 @@ KEPT: Final = 300
 """Inputs that a corpus keeps, the shortest first."""
 
 
-def fuzz(name: str, runs: int, seconds: int) -> list[Path]:
-    """The inputs that ended this target."""
+def fuzz(name: str, runs: int, seconds: int) -> tuple[list[Path], bool]:
+    """The inputs that ended this target, and whether it came to its end."""
     found, corpus, start = WORK / "found", WORK / name, WORK / "seeds" / name
     for folder in (found, corpus, start):
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def fuzz(name: str, runs: int, seconds: int) -> list[Path]:
     )
     if done.returncode:
         print(done.stderr[-3000:])
-    return sorted(set(found.iterdir()) - before)
+    return sorted(set(found.iterdir()) - before), not done.returncode
 
 
 def _empty() -> zipfile.ZipFile:
@@ -137,8 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bad = 0
     for name in given.targets:
         began = time.monotonic()
-        found = fuzz(name, given.runs, given.seconds)
+        found, ended = fuzz(name, given.runs, given.seconds)
         bad += len(heavy(name, found)) + large(name, LARGE_INPUTS)
+        bad += not found and not ended  # by a signal, or before the first input
         print(f"{name}: {len(found)} to look at, {time.monotonic() - began:.0f} s", flush=True)
         if given.keep:
             keep(name)

@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout, suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -66,6 +67,20 @@ PATIENT: Final[Mapping[str, object]] = {"deadline": "2min"}
 """Settings of a plugin that sets itself up in a moment, unless the machine is full of fuzzing."""
 
 
+STEPS: Final[list[float]] = []
+"""CPU seconds of what the last input went through, where a target does several things that a user waits for one by one."""
+
+
+@contextmanager
+def step() -> Iterator[None]:
+    """One thing that a user waits for."""
+    began = time.process_time()
+    try:
+        yield
+    finally:
+        STEPS.append(time.process_time() - began)
+
+
 @cache
 def host() -> Snapshot:
     """A host with two guests, with texts that policies can read."""
@@ -81,17 +96,22 @@ def policy(data: bytes) -> None:
     except UnicodeDecodeError:
         return
     try:
-        compiled = Policy.compile({"50_main_": text})
+        with step():
+            compiled = Policy.compile({"50_main_": text})
     except PolicyError:
         return
-    check({"50_main_": text})
-    compiled.evaluate(host())
+    with step():
+        check({"50_main_": text})
+    with step():
+        compiled.evaluate(host())
     for entity in (host().host.entity, host().guests["vm1"].entity):
         try:
-            explain(compiled, host(), entity)
+            with step():
+                explain(compiled, host(), entity)
         except PolicyError:
             break
-    once = formatted("50_main_", text)
+    with step():
+        once = formatted("50_main_", text)
     assert formatted("50_main_", once) == once, "formatting again changes it"
 
 
