@@ -901,6 +901,8 @@ def test_a_plugin_that_hangs_costs_one_deadline_and_is_then_left_out(tmp_path: P
         assert next(p.message for p in first.problems) == "mom_collect_host: DeadlineExceeded: mom_collect_host did not answer within 0.5 s"
         second = engine.cycle()
         assert not [p.message for p in second.problems if "DeadlineExceeded" in p.message]
+        unheard = {p.message for p in (*first.problems, *second.problems) if "called" in p.message}
+        assert unheard == {"none of its hooks is called: its call of mom_collect_host has not come back"}
         assert calls == ["mom_collect_host"]
         assert {p.name: p.state for p in second.plugins}["bad"] is PluginState.HUNG
         release.set()

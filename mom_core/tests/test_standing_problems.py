@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mom_core import Decision, Entity, Outcome, Scope, Source, Status
+from mom_core import Decision, Entity, Outcome, Problem, Scope, Source, Status
 from mom_core.engine.problems import FORGOTTEN_AFTER_CYCLES, ProblemLog, described
 
 GUEST = Entity(Scope.GUEST, "u1", "vm1")
@@ -38,3 +38,20 @@ def test_what_went_well_or_came_too_late_is_no_problem(status: Status) -> None:
     log = ProblemLog()
     log.note((), [outcome(1, status)], 1, 0.0)
     assert log.standing() == []
+
+
+def test_a_problem_whose_numbers_change_goes_on_and_is_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
+    log = ProblemLog()
+    for cycle in range(5):
+        log.note([Problem(Source("acme"), f"reading took {cycle * 1.7:.1f} s")], (), cycle, 0.0)
+    assert caplog.messages == ["acme: reading took 0.0 s"]
+    assert [standing.cycles for standing in log.standing()] == [5]
+
+
+def test_problems_of_one_cycle_that_differ_in_a_number_or_in_a_name_are_several(caplog: pytest.LogCaptureFixture) -> None:
+    log = ProblemLog()
+    texts = ["disk 1 is full", "disk 2 is full", "no answer of vm-17", "no answer of vm-18"]
+    for cycle in range(2):
+        log.note([Problem(Source("acme"), text) for text in [*texts, *texts]], (), cycle, 0.0)
+    assert caplog.messages == [f"acme: {text}" for text in texts]
+    assert [standing.cycles for standing in log.standing()] == [2, 2, 2, 2]

@@ -288,6 +288,16 @@ def test_the_counts_are_said_at_the_end() -> None:
     assert sink.lines == ["the same", "the same … again 4 times in the last 1 min"]
 
 
+def test_a_traceback_that_is_said_again_is_counted_by_its_last_line() -> None:
+    sink = Slow()
+    sink.free.set()
+    writer = Writer(sink)
+    for _ in range(3):
+        writer.handle(record("it failed:\nTraceback (most recent call last):\n  File x\nValueError: no"))
+    writer.close()
+    assert sink.lines[1:] == ["it failed: ValueError: no … again 2 times in the last 1 min"]
+
+
 def test_nobody_looks_at_the_counts_while_a_line_is_being_counted() -> None:
     writer = Writer(logging.NullHandler())
     could_count: list[bool] = []

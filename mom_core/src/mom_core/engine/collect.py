@@ -169,9 +169,10 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
             problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
     for plugin, _ in works:
         if plugin.name not in answered:
-            problems.append(
-                Problem(Source(plugin.name), f"{hook} is not called: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
-            )
+            # One problem for a plugin that hangs, and not one for each of its hooks.
+            what = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
+            why = _settled(plugin.worker.why_not(hook))
+            problems.append(Problem(Source(plugin.name), f"{what}: {why}", severity=Severity.WARNING))
     return answers
 
 

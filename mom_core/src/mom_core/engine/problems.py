@@ -4,6 +4,8 @@ the status."""
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterable
 
 from mom_core.engine_state import StandingProblem
@@ -21,6 +23,9 @@ FORGOTTEN_AFTER_CYCLES = 10
 """A problem that did not come back for so many cycles is over; one that comes and goes within that is not logged each time."""
 
 
+FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
+"""Numbers (times, sizes, counts) that are no part of a name: `vm-17` and `vm-18` are two guests, `5.1 s` and `6.8 s` one problem."""
+
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
@@ -37,8 +42,13 @@ class ProblemLog:
 
     def note(self, problems: Iterable[Problem], outcomes: Iterable[Outcome], cycle: int, time: float) -> None:
         """Take in one cycle's problems, and the controls that could not be set."""
-        for problem in problems:
-            self._take((str(problem.source), "" if problem.entity is None else problem.entity.id, problem.message), problem, cycle, time)
+        alike: Counter[tuple[str, str, str]] = Counter()
+        different = {(str(one.source), "" if one.entity is None else one.entity.id, one.message): one for one in problems}
+        for (source, about, message), problem in different.items():
+            key = (source, about, FREE_NUMBERS.sub("#", message))
+            # Two that differ in a number are one problem that goes on, unless both are said in one cycle.
+            alike[key] += 1
+            self._take((source, about, f"{key[2]} {alike[key]}"), problem, cycle, time)
         for outcome in outcomes:
             if outcome.status in _NOT_SET:
                 decision = outcome.decision

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from mom_core.engine.problems import FREE_NUMBERS
 from mom_daemon.logs.fields import PLUGIN_LOGGER
 
 WINDOW_SECONDS: Final = 600.0
@@ -20,8 +21,6 @@ REMEMBERED: Final = 2000
 """Different texts that are remembered; with more, the oldest are forgotten, and may be said again."""
 
 _NUMBERS: Final = re.compile(r"\d+(?:\.\d+)?")
-_FREE_NUMBERS: Final = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
-"""Those that are no part of a name: `vm-17` and `vm-18` are two guests."""
 
 Key = tuple[object, ...]
 
@@ -66,7 +65,7 @@ class Repeats:
         """
         said, of_plugin = True, record.name.startswith(PLUGIN_LOGGER)
         if record.levelno >= logging.WARNING:
-            said = self._note((record.name, record.levelno, (_FREE_NUMBERS if of_plugin else _NUMBERS).sub("#", text)), record, now, 1)
+            said = self._note((record.name, record.levelno, (FREE_NUMBERS if of_plugin else _NUMBERS).sub("#", text)), record, now, 1)
         if said and record.levelno >= logging.INFO and of_plugin:
             said = self._note((record.name, record.pathname, record.lineno), record, now, ALIKE)
         return said

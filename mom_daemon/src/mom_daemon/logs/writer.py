@@ -123,7 +123,9 @@ def _lost_words(lost: int) -> str:
 def _said_again(again: Again) -> logging.LogRecord:
     record = copy.copy(again.record)
     record.created = time.time()
-    record.msg = f"{record.msg} {again.words}"
+    first, *others = str(record.msg).splitlines() or [""]
+    # Of a traceback, its last line: all of it was said when it was said first.
+    record.msg = f"{first} {others[-1].strip()} {again.words}" if others else f"{first} {again.words}"
     setattr(record, EXTRA, {**(getattr(record, EXTRA, None) or {}), "repeated": again.times})
     return record
 
