@@ -7,12 +7,16 @@ from .callers import (
 )
 from .capabilities import (
     AgentAccess as AgentAccess,
+    ColdMemoryControl as ColdMemoryControl,
     CpuPinControl as CpuPinControl,
     LifecycleControl as LifecycleControl,
     MigrationControl as MigrationControl,
     NodeTune as NodeTune,
     NodeTuneControl as NodeTuneControl,
+    Offloaded as Offloaded,
     Standing as Standing,
+    StoreKind as StoreKind,
+    SwapStore as SwapStore,
 )
 from .destination import (
     Destination as Destination,

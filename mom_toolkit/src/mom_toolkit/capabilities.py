@@ -119,3 +119,59 @@ class MigrationControl(Protocol):
         than `timeout_seconds` and was given up, and other kinds of `HypervisorError`.
         """
         ...
+
+
+class StoreKind(StrEnum):
+    """What kind of swap a host has."""
+
+    ZRAM = "zram"  #: a compressed disk in the host's memory
+    ZSWAP = "zswap"  #: a compressed cache, in the host's memory, of the swap behind it
+    DISK = "disk"  #: a disk without moving parts, or a file on one
+    ROTATING = "rotating"  #: a disk with moving parts, or a file on one
+
+
+@dataclass(frozen=True, slots=True)
+class SwapStore:
+    """Where cold memory goes. All amounts in KiB; None: unknown.
+
+    `name` is what the kernel calls it, such as `/dev/zram0`. It can still take `free_kib` of memory. Of what it holds now, `held_kib` were
+    compressed, and take `takes_kib` of the host's memory; what it holds elsewhere takes none.
+    """
+
+    name: str
+    kind: StoreKind
+    size_kib: int
+    free_kib: int
+    held_kib: int | None = None
+    takes_kib: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offloaded:
+    """What became of an order: so many KiB went or came back, in so many seconds, and why it ended before all had (empty: all had)."""
+
+    kib: int
+    seconds: float
+    why: str = ""
+
+
+@runtime_checkable
+class ColdMemoryControl(Protocol):
+    """Moves guests' memory to swap and back by itself, such as a simulated host. Guests of others are reached by their properties `cgroups`
+    and `pid`."""
+
+    def swap_stores(self) -> Sequence[SwapStore]:
+        """All that there are now."""
+        ...
+
+    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+        """Move so much of the guest's memory to swap, what it used least lately first, and take no longer than that.
+
+        What went counts in KiB of guest memory, not in what it takes when it is compressed. Raises `NotSupported` where nothing of the
+        guest can be moved at all, and why.
+        """
+        ...
+
+    def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+        """Bring so much of what is in swap back into the host's memory, and take no longer than that."""
+        ...
