@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import InForce, MomError, PluginContext, Value
+from mom_core import InForce, MomError, PluginContext
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.verbs import checked_classes
-from mom_toolkit import PolicyState, PolicyTexts
+from mom_toolkit import ClassFiles, PolicyState, PolicyTexts
 
 TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"
 
@@ -98,16 +98,29 @@ def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_p
     assert (tmp_path / "fleet" / "classes.yaml").read_text() == TEXT
 
 
+class ClassesRead:
+    """What reads classes, and says why it does not use a file."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def why_unused(self, path: Path) -> str:
+        assert path.name == "classes.yaml"
+        return self.why
+
+
 @pytest.mark.parametrize(
-    ("record", "fields", "said"),
+    ("record", "readers", "said"),
     [
-        (Group(), {}, ""),
-        (Group(classes=TEXT), {}, "no plugin reads them"),
-        (Group(classes=TEXT), {"classes_file_wrong": ""}, ""),
-        (Group(classes=TEXT), {"classes_file_wrong": "line 3: wrong"}, "line 3: wrong"),
+        (Group(), [], ""),
+        (Group(classes=TEXT), [], "no plugin reads them"),
+        (Group(classes=TEXT), [""], ""),
+        (Group(classes=TEXT), ["line 3: wrong"], "line 3: wrong"),
+        (Group(classes=TEXT), ["another file", ""], ""),
     ],
 )
-def test_a_host_says_why_it_does_not_use_them(tmp_path: Path, record: Group, fields: dict[str, Value], said: str) -> None:
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path))
-    assert said in plugin._classes_unused(record, fields)
-    assert bool(said) == bool(plugin._classes_unused(record, fields))
+def test_a_host_says_why_it_does_not_use_them(tmp_path: Path, record: Group, readers: list[str], said: str) -> None:
+    in_force = InForce(services={ClassFiles: tuple(map(ClassesRead, readers))})
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path, in_force=in_force))
+    assert said in plugin._classes_unused(record)
+    assert bool(said) == bool(plugin._classes_unused(record))

@@ -7,13 +7,23 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import Decision, FieldSpec, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Unit, Value
+from mom_core import Decision, Entity, Guest, InForce, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
-from mom_plugins_fleet.plugin import EMPTY_CYCLES, LEAVING, STILL_HERE_CYCLES
+from mom_plugins_fleet.plugin import EMPTY_CYCLES, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
-from mom_toolkit import Destination
+from mom_toolkit import Destination, GuestMoves, MoveProgress
+
+DOING, ERROR = "doing", "error"
+
+
+class FakeMoves:
+    control = "move_it"
+
+    def progress(self, guest: Guest) -> MoveProgress | None:
+        doing, error = guest.fields[DOING], guest.fields[ERROR]
+        return MoveProgress(bool(doing), str(error)) if doing is not None else None
 
 
 class OrdersOnly(FleetAgent):
@@ -36,11 +46,9 @@ class OrdersOnly(FleetAgent):
 class Host:
     """A plugin and its cycles, with one guest that is to leave."""
 
-    def __init__(self, *, declared: bool = True) -> None:
-        context = PluginContext(name="fleet")
-        if declared:
-            spec = FieldSpec(LEAVING, Unit.TEXT, Scope.GUEST, "")
-            context.in_force = replace(context.in_force, declarations=replace(context.declarations, fields={(Scope.GUEST, LEAVING): spec}))
+    def __init__(self, *, mover: bool = True) -> None:
+        services = {GuestMoves: (FakeMoves(),)} if mover else {}
+        context = PluginContext(name="fleet", in_force=InForce(services=services))
         self.plugin = FleetPlugin(FleetPlugin.Settings(), context)
         self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
         self.agent = OrdersOnly(
@@ -51,7 +59,7 @@ class Host:
 
     def cycle(
         self,
-        leaving: Value = "",
+        doing: Value = "",
         error: str = "",
         *,
         there: bool = True,
@@ -60,7 +68,7 @@ class Host:
         wrong: str = "",
     ) -> list[Decision]:
         self.number += 1
-        fields: dict[str, Value] = {LEAVING: leaving, "guest_leaving_error": error}
+        fields: dict[str, Value] = {DOING: doing, ERROR: error}
         guests: dict[str, dict[str, Value]] = {**({"vm": fields} if there else {}), **({"other": {}} if others else {})}
         seen = replace(snapshot(guests=guests), number=self.number)
         decisions = [item for item in self.plugin.mom_act(seen) if isinstance(item, Decision)]
@@ -123,12 +131,23 @@ def test_what_is_not_known_decides_nothing() -> None:
     assert host.result is None
 
 
-@pytest.mark.parametrize(("status", "state"), [(Status.APPLIED, MoveState.DONE), (Status.FAILED, MoveState.FAILED)])
-def test_a_plugin_that_shows_nothing_is_believed_at_once(status: Status, state: MoveState) -> None:
-    host = Host(declared=False)
-    host.cycle(status=status)
-    assert host.result is not None
-    assert host.result[0] is state
+def test_without_a_plugin_that_moves_guests_nothing_is_decided() -> None:
+    host = Host(mover=False)
+    assert host.cycle() == []
+
+
+def test_only_the_very_move_that_the_fleet_ordered_is_the_operators() -> None:
+    host = Host()
+    (decision,) = host.cycle()
+    assert host.plugin.is_ordered(decision)
+    for other in (
+        replace(decision, value="qemu+tls://h3/system"),
+        replace(decision, control="guest_save"),
+        replace(decision, source=Source("fleet", 1, 1)),
+        replace(decision, source=Source("a policy")),
+        replace(decision, entity=Entity(Scope.GUEST, "another", "vm")),
+    ):
+        assert not host.plugin.is_ordered(other)
 
 
 @pytest.mark.parametrize("status", [Status.APPLIED, Status.FAILED])

@@ -125,3 +125,16 @@ def test_the_files_path_is_a_whole_one(tmp_path: Path) -> None:
         load_config(file)
     file.write_text("plugins: {sla: {classes_file: /x/classes.yaml, default: silver}}")
     assert load_config(file).plugins["sla"].settings.model_dump()["classes_file"] == Path("/x/classes.yaml")
+
+
+def test_another_plugin_hears_why_its_file_is_not_used(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.classes()
+    assert "there is no" in host.plugin.why_unused(host.file)
+    host.write("classes: {silver: {guarantee: 50%}}")
+    host.classes()
+    assert host.plugin.why_unused(host.file) == ""
+    assert f"`classes_file: {tmp_path / 'other.yaml'}`" in host.plugin.why_unused(tmp_path / "other.yaml")
+    host.write("classes: {silver: 5}")
+    host.classes()
+    assert "silver" in host.plugin.why_unused(host.file)

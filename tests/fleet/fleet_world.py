@@ -123,7 +123,7 @@ class FleetWorld:
             "plugins": {
                 "sim": simulated,
                 "policy": dict(policy or {}),
-                "leaving": {"move_unclassed": True},
+                "eviction": {"move_unclassed": True},
                 "fleet": {"servers": [url or self.url], "host": host, "key": str(self.folder / f"{host}.key"), "publish": "1s"},
             },
         }

@@ -10,16 +10,22 @@ from pathlib import Path
 import pytest
 from fleet_world import FleetWorld, need_a_server
 
-from mom_core import ControlSpec, Decision, Declarations, Guest, InForce, Outcome, PluginContext, Report, Scope, Status, Unit
+from mom_core import Decision, Guest, InForce, Outcome, PluginContext, Report, Status
 from mom_core.testing import snapshot
 from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
-from mom_toolkit import Promises
+from mom_toolkit import GuestMoves, MoveProgress, Promises
 
 GIB = 1 << 20
 MANY = 10_000
 PROMISED = "mem_promised"
-MIGRATE = ControlSpec("guest_migrate", Unit.TEXT, Scope.GUEST, "moves a guest", field="guest_leaving")
+
+
+class MovesAtOnce:
+    control = "guest_migrate"
+
+    def progress(self, _guest: Guest) -> MoveProgress | None:
+        return MoveProgress(moving=False)
 
 
 class Host:
@@ -28,7 +34,7 @@ class Host:
     def __init__(self, fleet: FleetWorld, name: str, guests: Mapping[str, Guest]) -> None:
         where = {"servers": [fleet.url], "host": name, "key": fleet.folder / f"{name}.key", "publish": "1s"}
         settings = FleetPlugin.Settings.model_validate(where)
-        in_force = InForce(Declarations(controls={MIGRATE.name: MIGRATE}), {Promises: (FakePromises(PROMISED),)})
+        in_force = InForce(services={Promises: (FakePromises(PROMISED),), GuestMoves: (MovesAtOnce(),)})
         self.plugin = FleetPlugin(settings, PluginContext(name="fleet", state_directory=fleet.folder / name, in_force=in_force))
         self.guests = dict(guests)
         self.number = 0

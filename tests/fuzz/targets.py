@@ -359,7 +359,7 @@ def kept_files() -> Mapping[str, StateFile[Any]]:
 
 def keeping(folder: str) -> dict[str, object]:
     """A configuration with all plugins that keep something."""
-    own: dict[str, object] = {"sim": {"guests": 2}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "leaving": {}}
+    own: dict[str, object] = {"sim": {"guests": 2}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "eviction": {}}
     return {"state_directory": folder, "run_directory": folder, "plugins": {**own, "policy": {"keep_changes": True, **PATIENT}}}
 
 
@@ -414,7 +414,7 @@ STATE_FILES: Final[Mapping[str, str]] = {
     "history": "policy/history.json",
     "notes": "policy/notes.json",
     "canary": "policy/canary.json",
-    "stopped": "leaving/stopped.json",
+    "stopped": "eviction/stopped.json",
     "homes": "numa/homes.json",
     "guests": "vdsm/guests.json",
     "group": "fleet/group.json",

@@ -30,7 +30,7 @@ CONTENTS: Final[Mapping[str, Any]] = {
     "policy/history.json": {"count": 7, "texts": {"d": "(defvar mine 1)"}, "versions": [{**VERSION, "state": [["60_mine", "d", "x"]]}]},
     "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},
     "policy/canary.json": {"what": "set 60_x", "who": "me", "share": 0.1, "guests": "", "seconds": 600.0, "began": 1e9},
-    "leaving/stopped.json": [
+    "eviction/stopped.json": [
         {"identity": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "done": True, "time": 1e9},
     ],
     "numa/homes.json": {

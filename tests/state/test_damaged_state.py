@@ -130,7 +130,7 @@ class World:
             "state_directory": str(self.state),
             "run_directory": str(folder / "run"),
             "plugins": {
-                "sim": {"guests": 3}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "leaving": {"enabled": True},
+                "sim": {"guests": 3}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "eviction": {"enabled": True},
                 "policy": {"keep_changes": True},
             },
         }  # fmt: skip

@@ -35,7 +35,7 @@ LONGEST_NAME: Final = 30
 """Characters: names are columns of tables."""
 
 RESERVED: Final = frozenset(
-    {"core", "devkit", "guest", "guests", "leaving", "mom", "momd", "plugin", "plugins", "record", "xmlrpc", "test", "testing", "example"}
+    {"core", "devkit", "guest", "guests", "mom", "momd", "plugin", "plugins", "record", "xmlrpc", "test", "testing", "example"}
 )
 """Names of mom's own that no distribution is named for, and words that would be misread."""
 

@@ -67,7 +67,7 @@ def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetH
     if member is None or not member.draining:
         # What has been accepted may be under way already; what has not is taken back.
         return Orders(epoch=epoch, moves=tuple(move for move in kept if move.state is not MoveState.ORDERED)), stuck
-    leaving = sum(move.state in OPEN for move in kept)
+    under_way = sum(move.state in OPEN for move in kept)
     arriving = _arriving(view)
     by_guest = {move.guest: move for move in kept}
     free, best = _free(known, arriving, member.group)
@@ -81,7 +81,7 @@ def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetH
         if earlier is not None and earlier.number >= ATTEMPTS:
             stuck[guest.name] = earlier.error
             continue
-        if leaving >= AT_ONCE or not view.is_fresh(host):
+        if under_way >= AT_ONCE or not view.is_fresh(host):
             continue
         made = _move(view, member, guest, earlier, free, best)
         if isinstance(made, str):
@@ -91,7 +91,7 @@ def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetH
         arriving[made.to] = arriving.get(made.to, 0) + 1
         _expect(known, made)
         free, best = _free(known, arriving, member.group)
-        leaving += 1
+        under_way += 1
     return Orders(epoch=epoch, moves=tuple(by_guest.values())), stuck
 
 

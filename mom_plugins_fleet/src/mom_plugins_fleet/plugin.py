@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
@@ -39,19 +39,11 @@ from mom_core import (
 )
 from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_KIB, NAME, Group, GroupName, GuestState, HostState, Move, MoveState
 from mom_plugins_fleet.told_guests import ToldGuests
-from mom_toolkit import NO_PROMISES, PolicyTexts, Promises
+from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, PolicyTexts, Promises
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
     from mom_plugins_fleet.link import Access
-
-MIGRATE: Final = "guest_migrate"
-"""The control by which guests are moved; the plugin that owns it says which guests may be."""
-
-LEAVING: Final = "guest_leaving"
-"""The guest's field that says what is being done to it, empty for nothing; of the same plugin, as is the next."""
-
-LEAVING_ERROR: Final = "guest_leaving_error"
 
 EMPTY_CYCLES: Final = 3
 """A host without any guest has lost its last one only after so many cycles: a hypervisor that does not answer lists none either."""
@@ -64,9 +56,6 @@ GRAIN_KIB: Final = 16 << 10
 
 CLASSES_FILE: Final = "classes.yaml"
 """Where the group's classes are put for the plugin that knows what a class is, which has this file in its settings."""
-
-CLASSES_WRONG: Final = "classes_file_wrong"
-"""The host's field that says why those are not in force, of the same plugin; empty: they are."""
 
 
 def _a_server(text: str) -> str:
@@ -137,6 +126,19 @@ class FleetPlugin:
         return [FieldSpec("fleet_connected", Unit.FLAG, Scope.HOST, "whether the fleet's servers can be reached", "the connection to NATS")]
 
     @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """Which moves are the operator's own."""
+        return {HostDrain: self}
+
+    def is_ordered(self, decision: Decision) -> bool:
+        """`HostDrain`: whether this host has accepted just that move of a coordinator."""
+        moves = self._context.service(GuestMoves)
+        if self._agent is None or moves is None or decision.control != moves.control or decision.source != Source(self._context.name):
+            return False
+        move = self._agent.moves().get(decision.entity.id)
+        return move is not None and decision.value == str(move.destination)
+
+    @hookimpl
     def mom_setup(self) -> None:
         """Begin to follow, unless a command only takes a look."""
         if not self._context.serves:
@@ -185,7 +187,7 @@ class FleetPlugin:
             return
         if agent.trouble:
             yield Problem(Source(self._context.name), agent.trouble, severity=Severity.WARNING)
-        moves = agent.moves()
+        moves, mover = agent.moves(), self._context.service(GuestMoves)
         self._tried &= moves.keys()
         self._under_way = {identity: number for identity, number in self._under_way.items() if identity in moves}
         for identity, move in moves.items():
@@ -194,22 +196,20 @@ class FleetPlugin:
                 if snapshot.guests or self._empty >= EMPTY_CYCLES:
                     self._over(agent, identity, MoveState.DONE)
             elif identity in self._under_way:
-                self._look_at(guest, snapshot.number, agent)
-            elif identity not in self._tried:
+                self._look_at(guest, snapshot.number, agent, mover)
+            elif identity not in self._tried and mover is not None:
                 self._tried.add(identity)
                 reason = f"the host is drained; {printable(move.to)} has room"
-                yield Decision(guest.entity, MIGRATE, str(move.destination), reason, Source(self._context.name))
+                yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
-    def _look_at(self, guest: Guest, number: int, agent: FleetAgent) -> None:
+    def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves | None) -> None:
         """Whether a guest that was to move is still here because the move has failed. One that has moved is not here any more."""
-        # A field is as old as the cycle that read it; the one in which the move was begun knew nothing of it.
+        # A snapshot is as old as the cycle that took it; the one in which the move was begun knew nothing of it.
         passed = number - self._under_way[guest.id]
-        if passed < 1 or guest.fields.get(LEAVING) != "":
+        found = None if mover is None else mover.progress(guest)
+        if passed < 1 or found is None or found.moving or (not found.error and passed < STILL_HERE_CYCLES):
             return
-        error = guest.fields.get(LEAVING_ERROR)
-        if not error and passed < STILL_HERE_CYCLES:
-            return
-        self._over(agent, guest.id, MoveState.FAILED, str(error) if error else "the guest is still here")
+        self._over(agent, guest.id, MoveState.FAILED, found.error or "the guest is still here")
 
     def _over(self, agent: FleetAgent, identity: str, state: MoveState, error: str = "") -> None:
         """A move has ended, one way or the other."""
@@ -224,23 +224,21 @@ class FleetPlugin:
         self._told.see(report.snapshot.guests)
         unsure = any(problem.severity is Severity.ERROR for problem in report.problems)
         self._empty = 0 if report.snapshot.guests or unsure else self._empty + 1
-        agent = self._agent
+        agent, mover = self._agent, self._context.service(GuestMoves)
         if agent is None or not self._tried:
             return
         mine = {
-            decision.entity.id
-            for decision in report.decisions
-            if decision.control == MIGRATE and decision.source.name == self._context.name
+            one.entity.id for one in report.decisions if mover and one.control == mover.control and one.source.name == self._context.name
         }
         for outcome in report.outcomes:
-            if outcome.decision.control == MIGRATE and outcome.decision.entity.id in mine:
+            if mover and outcome.decision.control == mover.control and outcome.decision.entity.id in mine:
                 mine.discard(outcome.decision.entity.id)
-                if outcome.status is Status.APPLIED and (Scope.GUEST, LEAVING) in self._context.declarations.fields:
+                if outcome.status is Status.APPLIED:
                     self._under_way[outcome.decision.entity.id] = report.number  # it is begun; the next cycles see how it ends
                 else:
                     self._over(agent, outcome.decision.entity.id, *_result(outcome))
         for revision in report.revisions:
-            if revision.before.control == MIGRATE and revision.after is None and revision.before.entity.id in mine:
+            if mover and revision.before.control == mover.control and revision.after is None and revision.before.entity.id in mine:
                 self._over(agent, revision.before.entity.id, MoveState.FAILED, revision.reason)
                 mine.discard(revision.before.entity.id)
         for identity in mine:
@@ -283,12 +281,12 @@ class FleetPlugin:
 
         return put
 
-    def _classes_unused(self, record: Group, host: Mapping[str, Value]) -> str:
+    def _classes_unused(self, record: Group) -> str:
         if not record.classes:
             return ""
-        wrong = host.get(CLASSES_WRONG)
-        path = self._kept.path.with_name(CLASSES_FILE)
-        return wrong[:400] if isinstance(wrong, str) else f"no plugin reads them: the plugin sla needs `classes_file: {path}`"
+        path, readers = self._kept.path.with_name(CLASSES_FILE), self._context.services(ClassFiles)
+        why = [reader.why_unused(path) for reader in readers] or [f"no plugin reads them: enable sla, with `classes_file: {path}`"]
+        return "" if "" in why else why[0][:400]
 
     def remember(self, group: str, revision: int, record: Group) -> None:
         """Keep a group's record for the next start, which may be one without servers."""
@@ -303,7 +301,8 @@ class FleetPlugin:
     def _accepts(self, move: Move) -> str:
         if not self._settings.leave:
             return "the host's configuration says leave: false"
-        if MIGRATE not in self._context.declarations.controls:
+        mover = self._context.service(GuestMoves)
+        if mover is None:
             return "no plugin on the host can move guests"
         report = self._report
         if report is None:
@@ -313,7 +312,7 @@ class FleetPlugin:
         guest = report.snapshot.guests.get(move.guest)
         if guest is None:
             return "the guest is not here"
-        return _why_stays(guest)
+        return _why_stays(guest, mover)
 
     def _state(self) -> HostState | None:
         report, agent = self._report, self._agent
@@ -321,8 +320,8 @@ class FleetPlugin:
             return None
         taken = agent.taken
         host, all_guests = report.snapshot.host.fields, report.snapshot.guests
-        promises = self._context.service(Promises) or NO_PROMISES
-        guests = self._told.choose(all_guests, lambda guest: _guest(guest, promises), draining=agent.draining)
+        promises, mover = self._context.service(Promises) or NO_PROMISES, self._context.service(GuestMoves)
+        guests = self._told.choose(all_guests, lambda guest: _guest(guest, promises, mover), draining=agent.draining)
         named = {guest.id for guest in guests}
         others = [guest for identity, guest in all_guests.items() if identity not in named]
         return HostState(
@@ -339,7 +338,7 @@ class FleetPlugin:
             group="" if taken is None else taken.group,
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
-            classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record, host),
+            classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
         )
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
@@ -381,11 +380,11 @@ def _result(outcome: Outcome) -> tuple[MoveState, str]:
     return MoveState.FAILED, outcome.error or f"the host says: {outcome.status}"
 
 
-def _why_stays(guest: Guest) -> str:
-    return guest.blocked.get(MIGRATE) or guest.blocked.get("*", "")
+def _why_stays(guest: Guest, mover: GuestMoves | None) -> str:
+    return ("" if mover is None else guest.blocked.get(mover.control, "")) or guest.blocked.get("*", "")
 
 
-def _guest(guest: Guest, promises: Promises) -> GuestState:
+def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None) -> GuestState:
     fields = guest.fields
     size, usable = _kib(fields.get("balloon_cur"), GRAIN_KIB), _kib(fields.get("mem_usable"), GRAIN_KIB)
     return GuestState(
@@ -395,7 +394,7 @@ def _guest(guest: Guest, promises: Promises) -> GuestState:
         maximum=_kib(fields.get("balloon_max"), 1),
         need=None if size is None or usable is None else max(0, size - usable),
         guarantee=_promised(guest, promises),
-        stays=_why_stays(guest)[:200],
+        stays=_why_stays(guest, mover)[:200],
     )
 
 

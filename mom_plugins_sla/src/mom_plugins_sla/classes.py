@@ -9,13 +9,16 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mom_core import Duration, Portion, SizeOrShare
+from mom_toolkit import EvictionField
 
 NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100
 """The CPU share of an ordinary guest."""
 
-LEAVING: Final = ("may_pause", "may_save", "may_power_off", "may_migrate")
-"""The settings that allow that a guest leaves the host, or stops, to make room. None is on unless a class says so."""
+EVICTIONS: Final = tuple(
+    str(one) for one in (EvictionField.MAY_PAUSE, EvictionField.MAY_SAVE, EvictionField.MAY_POWER_OFF, EvictionField.MAY_MIGRATE)
+)
+"""The settings and fields that allow that a guest leaves the host, or stops, to make room. None is on unless a class says so."""
 
 
 class ServiceClass(BaseModel):
@@ -59,7 +62,7 @@ class ServiceClass(BaseModel):
     @property
     def may_leave(self) -> bool:
         """Whether anything may be done to its guests when the host is full."""
-        return any(getattr(self, name) for name in LEAVING)
+        return any(getattr(self, name) for name in EVICTIONS)
 
     @property
     def warning_seconds(self) -> float:
@@ -77,10 +80,10 @@ class ServiceClass(BaseModel):
             for name in ("warning", "comes_back"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"{name} is given, but nothing may be done to such guests: allow one of {', '.join(LEAVING)}, or leave it out"
+                        f"{name} is given, but nothing may be done to such guests: allow one of {', '.join(EVICTIONS)}, or leave it out"
                     )
         if self.guarantee.share == 1.0 and (self.may_power_off or self.may_save or self.may_pause):
-            allowed = next(name for name in LEAVING if name != "may_migrate" and getattr(self, name))
+            allowed = next(name for name in EVICTIONS if name != "may_migrate" and getattr(self, name))
             raise ValueError(
                 f"guarantee is 100%, and {allowed} is true: guests that keep all their memory whatever happens are none that may stop for"
                 " want of it. Lower the guarantee, or allow only may_migrate"

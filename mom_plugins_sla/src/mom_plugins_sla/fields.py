@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from mom_core import FieldSpec, Scope, Unit, Value
-from mom_plugins_sla.classes import LEAVING, ServiceClass
+from mom_plugins_sla.classes import EVICTIONS, ServiceClass
 
 _CLASS = "the guest's class"
 
@@ -68,7 +68,7 @@ def fields_of(name: str, by: str, one: ServiceClass, maximum_kib: float | None) 
         "reclaim_cost": one.reclaim_cost,
         "cpu_share": one.cpu_share,
         "io_share": one.io_share,
-        **{allowed: int(getattr(one, allowed)) for allowed in LEAVING},
+        **{allowed: int(getattr(one, allowed)) for allowed in EVICTIONS},
     }
     guarantee = one.guarantee.kib_of(maximum_kib)
     if guarantee is not None:

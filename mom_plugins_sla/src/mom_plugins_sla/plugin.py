@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mom_core import (
@@ -29,7 +30,7 @@ from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.host_admissions import HostAdmissions
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
-from mom_toolkit import NO_PROMISES, Admissions, Promises
+from mom_toolkit import NO_PROMISES, Admissions, ClassFiles, Promises
 
 if TYPE_CHECKING:
     from mom_core import Report
@@ -63,8 +64,8 @@ class SlaPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Whether another guest fits."""
-        return {Admissions: self._admissions}
+        """Whether another guest fits, and whether a file of classes is used."""
+        return {Admissions: self._admissions, ClassFiles: self}
 
     @hookimpl
     def mom_policies(self) -> Mapping[str, str]:
@@ -99,6 +100,13 @@ class SlaPlugin:
         """Why the classes of the file are not in force; empty: they are, or there are none to be."""
         shared = self._shared
         return "" if shared is None or not shared.wrong else f"the classes stay as they were: {shared.wrong}"
+
+    def why_unused(self, path: Path) -> str:
+        """`ClassFiles`: why the classes of that file are not in force."""
+        shared = self._shared
+        if shared is None or self._settings.classes_file != path:
+            return f"no plugin reads them: the plugin {self._context.name} needs `classes_file: {path}`"
+        return f"there is no {path}" if shared.absent else self._wrong_file()
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:

@@ -68,6 +68,15 @@ from .services.admission import (
     Admissions as Admissions,
     Donor as Donor,
 )
+from .services.classes import (
+    ClassFiles as ClassFiles,
+)
+from .services.eviction import (
+    EvictionField as EvictionField,
+    GuestMoves as GuestMoves,
+    HostDrain as HostDrain,
+    MoveProgress as MoveProgress,
+)
 from .services.policies import (
     Canary as Canary,
     CanaryGroup as CanaryGroup,

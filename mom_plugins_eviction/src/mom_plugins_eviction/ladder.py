@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from mom_plugins_sla.leaving.steps import FullHostLimits, HostPressure, LeavingCandidate, Step, choose, is_calm, is_hard, most_stopped
+from mom_plugins_eviction.steps import EvictionCandidate, FullHostLimits, HostPressure, Step, choose, is_calm, is_hard, most_stopped
 
 LONGEST_HOLD: Final = 300.0
 """Seconds by which a management system can put off an announced step in all. Who needs longer must make the host calm."""
@@ -90,7 +90,7 @@ def climb(
     ladder: Ladder,
     now: float,
     pressure: HostPressure,
-    candidates: Sequence[LeavingCandidate],
+    candidates: Sequence[EvictionCandidate],
     stopped: Sequence[Stopped],
     guests: int,
     *,
@@ -130,7 +130,7 @@ def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozense
     return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))
 
 
-def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[LeavingCandidate], steps: frozenset[Step]) -> Climbed:
+def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], steps: frozenset[Step]) -> Climbed:
     announced = ladder.announced
     able = {one.identity: replace(one, allowed=one.allowed & steps) for one in candidates if one.allowed & steps}
     if announced is not None:

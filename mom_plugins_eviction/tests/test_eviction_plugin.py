@@ -33,15 +33,15 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor
-from mom_plugins_sla.leaving import LeavingPlugin
-from mom_plugins_sla.leaving.hook import Webhook
-from mom_plugins_sla.leaving.ladder import Stopped
-from mom_plugins_sla.leaving.remembered import FORM, WHAT
-from mom_plugins_sla.leaving.requests import ResumeRequests
-from mom_plugins_sla.leaving.settings import LeavingSettings
-from mom_plugins_sla.leaving.steps import Step
-from mom_plugins_sla.leaving.verbs import leaving
-from mom_toolkit import Destination, Standing
+from mom_plugins_eviction import EvictionPlugin
+from mom_plugins_eviction.hook import Webhook
+from mom_plugins_eviction.ladder import Stopped
+from mom_plugins_eviction.remembered import FORM, WHAT
+from mom_plugins_eviction.requests import ResumeRequests
+from mom_plugins_eviction.settings import EvictionSettings
+from mom_plugins_eviction.steps import Step
+from mom_plugins_eviction.verbs import eviction
+from mom_toolkit import Destination, HostDrain, Standing
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
 ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}
@@ -64,6 +64,13 @@ class Clock:
         return self.now
 
 
+class FleetDrain:
+    """An operator who drains the host by a plugin called fleet."""
+
+    def is_ordered(self, decision: Decision) -> bool:
+        return decision.source == Source("fleet")
+
+
 class Bench:
     """One plugin through its cycles, as the engine would call it, five seconds apart."""
 
@@ -76,15 +83,15 @@ class Bench:
         self.told: list[tuple[str, str]] = []
         self.plugin = self.start((), **settings)
 
-    def start(self, changes: Sequence[LedgerEntry] = (), **settings: object) -> LeavingPlugin:
+    def start(self, changes: Sequence[LedgerEntry] = (), **settings: object) -> EvictionPlugin:
         context = PluginContext(
-            name="leaving",
+            name="eviction",
             state_directory=self.folder,
             monotonic=self.clock,
             engine_state=lambda: EngineState(changes=changes),
-            in_force=InForce(configuration=lambda: {"mode": self.mode}),
+            in_force=InForce(configuration=lambda: {"mode": self.mode}, services={HostDrain: (FleetDrain(),)}),
         )
-        plugin = LeavingPlugin(LeavingSettings.model_validate(settings), context)
+        plugin = EvictionPlugin(EvictionSettings.model_validate(settings), context)
         plugin.mom_setup()
         self.plugin = plugin
         return plugin
@@ -238,7 +245,7 @@ def test_observing_touches_nobody_and_tells_nobody_but_shows_what_it_would_do(tm
     assert hook.events == []
     assert not bench.hypervisor.stopped
     assert bench.remembered == []
-    assert not (tmp_path / "leaving").exists()
+    assert not (tmp_path / "eviction").exists()
 
 
 def test_what_was_announced_is_called_off_when_mom_is_told_to_observe(tmp_path: Path) -> None:
@@ -267,7 +274,7 @@ def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
     assert tried == ["vm2"]
     assert bench.remembered == []
     assert hook.names == ["announced", "failed"]
-    assert reports[-1].snapshot.guests[bench.identity("vm2")].fields["guest_leaving_error"] == "the disk is full"
+    assert reports[-1].snapshot.guests[bench.identity("vm2")].fields["guest_eviction_error"] == "the disk is full"
 
 
 def test_one_that_cannot_come_back_does_not_keep_the_others_away(tmp_path: Path) -> None:
@@ -322,7 +329,7 @@ def test_a_guest_that_shuts_down_after_its_time_and_after_a_crash_of_mom_comes_b
     bench, _ = asked(tmp_path)
     bench.start(timeout="5s")
     bench.cycles(1500)
-    assert "asked to shut down" in mom_leaving(tmp_path)[1]
+    assert "asked to shut down" in mom_eviction(tmp_path)[1]
     bench.hypervisor.shut_down(bench.entity("vm1"))  # while nobody looks
     bench.start(timeout="5s")
     bench.cycles(700)
@@ -356,7 +363,7 @@ def test_one_that_was_asked_counts_as_about_to_stop_and_is_not_let_go_on_as_it_r
     bench, _ = asked(tmp_path)
     bench.ordinary = MAY_ALL
     assert len(applied(bench.cycles(60, *every("guest_save")))) == 1, "two of eight may be stopped"
-    folder = tmp_path / "leaving" / "undo"
+    folder = tmp_path / "eviction" / "undo"
     folder.mkdir()
     identity = bench.identity("vm1")
     (folder / identity).touch()
@@ -423,7 +430,7 @@ def test_an_operators_drain_moves_all_and_those_without_a_class_only_where_that_
         assert len([*bench.plugin.mom_review(seen, forged)]) == 4
 
 
-@pytest.mark.parametrize("who", ["fleet", "leaving", "a policy"])
+@pytest.mark.parametrize("who", ["fleet", "eviction", "a policy"])
 @pytest.mark.parametrize(
     ("destination", "said"),
     [
@@ -452,7 +459,7 @@ def test_whoever_decides_a_destination_that_runs_programs_gets_no_further(tmp_pa
 )
 def test_a_configuration_with_such_a_destination_is_refused(destination: str) -> None:
     with pytest.raises(ValidationError):
-        LeavingSettings(destination=destination)  # type: ignore[arg-type]  # as in YAML
+        EvictionSettings(destination=destination)  # type: ignore[arg-type]  # as in YAML
 
 
 def test_nothing_is_done_twice(tmp_path: Path) -> None:
@@ -495,7 +502,7 @@ def test_a_guest_that_is_gone_for_one_look_is_not_forgotten(tmp_path: Path) -> N
 
 
 def entry(bench: Bench, name: str, control: str = "guest_pause") -> LedgerEntry:
-    return LedgerEntry(bench.entity(name), control, 0, 1, "leaving", 0.0)
+    return LedgerEntry(bench.entity(name), control, 0, 1, "eviction", 0.0)
 
 
 def test_a_paused_guest_goes_on_at_moms_end_and_only_if_it_is_moms_pause(tmp_path: Path) -> None:
@@ -514,7 +521,7 @@ def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path:
     bench.cycles(60, ("vm1", "guest_save", 1))
     assert bench.remembered == ["vm1: save"]
     vm1 = Entity(Scope.GUEST, bench.identity("vm1"), "vm1")
-    outcomes = [*bench.plugin.mom_restore(bench.hypervisor, [LedgerEntry(vm1, "guest_save", 0, 1, "leaving", 0.0)])]
+    outcomes = [*bench.plugin.mom_restore(bench.hypervisor, [LedgerEntry(vm1, "guest_save", 0, 1, "eviction", 0.0)])]
     assert outcomes[0].status is Status.GONE
     assert bench.hypervisor.stopped, "it stays saved"
     bench.start()
@@ -525,7 +532,7 @@ def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path:
 
 def test_a_save_that_was_under_way_when_mom_was_killed_is_not_forgotten(tmp_path: Path) -> None:
     bench = paused(tmp_path)
-    path = tmp_path / "leaving" / "stopped.json"
+    path = tmp_path / "eviction" / "stopped.json"
     kept = json.loads(path.read_text())["content"]
     kept[0] |= {"step": "save", "done": False}
     StateFile(path, WHAT, FORM).write(kept)
@@ -543,8 +550,8 @@ def test_a_save_that_was_under_way_when_mom_was_killed_is_not_forgotten(tmp_path
 def test_a_guest_that_mom_has_paused_goes_on_though_the_file_is_damaged(tmp_path: Path) -> None:
     bench = paused(tmp_path)
     vm1 = Entity(Scope.GUEST, bench.identity("vm1"), "vm1")
-    entry = LedgerEntry(vm1, "guest_pause", 0, 1, "leaving", 12.0)
-    (tmp_path / "leaving" / "stopped.json").write_text("{")
+    entry = LedgerEntry(vm1, "guest_pause", 0, 1, "eviction", 12.0)
+    (tmp_path / "eviction" / "stopped.json").write_text("{")
     bench.start(changes=[entry])
     assert bench.remembered == ["vm1: pause"]
     bench.cycle()
@@ -555,7 +562,7 @@ def test_a_guest_that_mom_has_paused_goes_on_though_the_file_is_damaged(tmp_path
 def test_a_disk_that_takes_nothing_keeps_mom_from_stopping_anybody(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.ordinary = MAY_ALL
-    (tmp_path / "leaving").write_text("in the way")
+    (tmp_path / "eviction").write_text("in the way")
     reports = bench.cycles(60, ("vm1", "guest_save", 1))
     assert applied(reports) == []
     assert any("could not be noted" in outcome.error for report in reports for outcome in report.outcomes)
@@ -567,7 +574,7 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
     bench.ordinary = MAY_ALL
     for name in ("vm1", "vm2"):
         bench.plugin._evictions.stop(bench.hypervisor, Stopped(bench.identity(name), name, Step.PAUSE, 1000.0, comes_back=False))
-    file = tmp_path / "leaving" / "stopped.json"
+    file = tmp_path / "eviction" / "stopped.json"
     file.unlink()
     file.mkdir()  # a folder in its place cannot be replaced
     bench.hypervisor.resume(bench.entity("vm1"))
@@ -611,29 +618,29 @@ def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_w
 # --- the command -------------------------------------------------------------------------------------------------------------------------
 
 
-def mom_leaving(tmp_path: Path, *words: str) -> tuple[int, str]:
+def mom_eviction(tmp_path: Path, *words: str) -> tuple[int, str]:
     config = tmp_path / "mom.yaml"
-    config.write_text(f"state_directory: {tmp_path}\nrun_directory: {tmp_path}/run\nplugins:\n  sim: {{}}\n  leaving: {{}}\n")
-    done = CliRunner().invoke(leaving, ["-c", str(config), *words])
+    config.write_text(f"state_directory: {tmp_path}\nrun_directory: {tmp_path}/run\nplugins:\n  sim: {{}}\n  eviction: {{}}\n")
+    done = CliRunner().invoke(eviction, ["-c", str(config), *words])
     return done.exit_code, done.output if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
 
 
 def test_the_command_shows_who_is_stopped_and_says_whom_it_does_not_know(tmp_path: Path) -> None:
-    assert mom_leaving(tmp_path) == (0, "mom has stopped no guest.\n")
+    assert mom_eviction(tmp_path) == (0, "mom has stopped no guest.\n")
     paused(tmp_path)
-    code, text = mom_leaving(tmp_path)
+    code, text = mom_eviction(tmp_path)
     assert code == 0
     assert "vm1" in text
     assert "paused" in text
-    assert json.loads(mom_leaving(tmp_path, "--json")[1])[0]["step"] == "pause"
-    code, text = mom_leaving(tmp_path, "undo", "vm7")
+    assert json.loads(mom_eviction(tmp_path, "--json")[1])[0]["step"] == "pause"
+    code, text = mom_eviction(tmp_path, "undo", "vm7")
     assert code != 0
     assert "has not stopped a guest vm7" in text
 
 
 def test_a_request_is_done_by_the_mom_that_runs_and_answered(tmp_path: Path) -> None:
     bench = paused(tmp_path)
-    folder = tmp_path / "leaving" / "undo"
+    folder = tmp_path / "eviction" / "undo"
     folder.mkdir()
     identity = bench.identity("vm1")
     for name in (identity, "0-somebody-else", ".hidden"):
@@ -647,10 +654,10 @@ def test_a_request_is_done_by_the_mom_that_runs_and_answered(tmp_path: Path) -> 
 
 def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
     paused(tmp_path)
-    code, text = mom_leaving(tmp_path, "undo", "vm1", "--timeout", "1")
+    code, text = mom_eviction(tmp_path, "undo", "vm1", "--timeout", "1")
     assert code != 0
     assert "no mom has taken the request" in text
-    assert [*(tmp_path / "leaving" / "undo").iterdir()] == []
+    assert [*(tmp_path / "eviction" / "undo").iterdir()] == []
 
 
 def test_an_answer_that_is_being_written_is_taken_for_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

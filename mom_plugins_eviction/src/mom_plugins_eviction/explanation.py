@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from mom_core import printable
-from mom_plugins_sla.leaving.fields import CONTROLS
+from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
 from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 
-class LeavingExplainer(Explainer):
+class EvictionExplainer(Explainer):
     """What is being done to the guest, and why what was tried did not work."""
 
     controls = CONTROLS
 
     def part(self, about: About) -> ExplanationPart:
         """Nothing of a guest that stays."""
-        doing, error = (about.guest.fields.get(name) for name in ("guest_leaving", "guest_leaving_error"))
+        doing, error = (about.guest.fields.get(name) for name in (EVICTED, EVICTION_ERROR))
         said = []
         if isinstance(doing, str) and doing:
             said.append(f"The host stays full, and this is done to it, or announced: {printable(doing, 200)}.")
         if isinstance(error, str) and error:
             said.append(f"What was tried last to have it leave did not work: {printable(error, 300)}.")
-        return ExplanationPart([Sentence("leaving", text, SentencePlace.NEXT) for text in said])
+        return ExplanationPart([Sentence("eviction", text, SentencePlace.NEXT) for text in said])

@@ -18,8 +18,8 @@ import pytest
 from pydantic import ValidationError
 
 from mom_core import MomError, SecretUrl
-from mom_plugins_sla.leaving.hook import ATTEMPTS, SIGNATURE, WAITING, Webhook, sign, webhook_secret
-from mom_plugins_sla.leaving.settings import LeavingSettings
+from mom_plugins_eviction.hook import ATTEMPTS, SIGNATURE, WAITING, Webhook, sign, webhook_secret
+from mom_plugins_eviction.settings import EvictionSettings
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 EVENT = {"event": "announced", "guest_id": "g1", "guest": "vm", "step": "save"}
@@ -292,11 +292,11 @@ def test_nobody_there_is_said(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_example_of_a_receiver_in_the_documentation_checks_signatures(tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "leaving.md"
+    page = Path(__file__).parents[2] / "docs" / "eviction.md"
     text = page.read_text()
     code = text.split("```python\n", 1)[1].split("```", 1)[0]
     found: dict[str, object] = {"__name__": "receiver"}
-    exec(compile(code.replace("/etc/mom/leaving.secret", str(tmp_path / "secret")), str(page), "exec"), _with_secret(found, tmp_path))  # noqa: S102  # it is our own
+    exec(compile(code.replace("/etc/mom/eviction.secret", str(tmp_path / "secret")), str(page), "exec"), _with_secret(found, tmp_path))  # noqa: S102  # it is our own
     checked = found["checked"]
     assert callable(checked)
     body = b'{"event": "announced"}'
@@ -331,7 +331,7 @@ def _with_secret(found: dict[str, object], folder: Path) -> dict[str, object]:
 )
 def test_a_webhook_goes_by_https_but_on_this_host(url: str) -> None:
     with pytest.raises(ValidationError):
-        LeavingSettings.model_validate({"webhook": {"url": url, "secret": Path("/x")}})
+        EvictionSettings.model_validate({"webhook": {"url": url, "secret": Path("/x")}})
 
 
 def test_the_secret_is_nobody_elses(tmp_path: Path) -> None:

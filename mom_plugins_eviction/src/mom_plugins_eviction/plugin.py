@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import (
     ControlSpec,
@@ -36,32 +36,31 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_sla.leaving.asked import Asked
-from mom_plugins_sla.leaving.evictions import Evictions
-from mom_plugins_sla.leaving.fields import CONTROLS, FIELDS
-from mom_plugins_sla.leaving.hook import Webhook, trusted, webhook_secret
-from mom_plugins_sla.leaving.ladder import Announced, Ladder, Stopped, climb
-from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT, Remembered
-from mom_plugins_sla.leaving.requests import ResumeRequests
-from mom_plugins_sla.leaving.settings import LeavingSettings
-from mom_plugins_sla.leaving.steps import (
+from mom_plugins_eviction.asked import Asked
+from mom_plugins_eviction.evictions import Evictions
+from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
+from mom_plugins_eviction.hook import Webhook, trusted, webhook_secret
+from mom_plugins_eviction.ladder import Announced, Ladder, Stopped, climb
+from mom_plugins_eviction.moves import ControlledMoves
+from mom_plugins_eviction.remembered import FILE, FORM, LOSS, WHAT, Remembered
+from mom_plugins_eviction.requests import ResumeRequests
+from mom_plugins_eviction.settings import EvictionSettings
+from mom_plugins_eviction.steps import (
     ALLOWED_BY,
     STEP_OF,
+    EvictionCandidate,
     HostPressure,
-    LeavingCandidate,
     Step,
     candidate_of,
     most_stopped,
     needs_of,
     warning_of,
 )
-from mom_plugins_sla.leaving.under_way import AT_ONCE
-from mom_toolkit import Destination, DestinationError, LifecycleControl, MigrationControl, Standing
+from mom_plugins_eviction.under_way import AT_ONCE
+from mom_toolkit import Destination, DestinationError, EvictionField, GuestMoves, HostDrain, LifecycleControl, MigrationControl, Standing
 
 if TYPE_CHECKING:
     from mom_toolkit import Explainer
-
-    pass
 
 REQUESTS: Final = "undo"
 
@@ -73,12 +72,12 @@ MOVES_SECONDS: Final = 3600.0
 """How long a guest that was moved away counts."""
 
 
-class LeavingPlugin:
+class EvictionPlugin:
     """Stops guests, or moves them away, when the host stays full."""
 
-    Settings = LeavingSettings
+    Settings = EvictionSettings
 
-    def __init__(self, settings: LeavingSettings, context: PluginContext) -> None:
+    def __init__(self, settings: EvictionSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
         self._source = Source(context.name)
@@ -109,6 +108,11 @@ class LeavingPlugin:
     def mom_controls(self) -> Iterable[ControlSpec]:
         """The rungs of the ladder. Undone when there is room again, and pauses also when mom ends."""
         return CONTROLS
+
+    @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """How guests are moved, for a plugin that empties the host."""
+        return {GuestMoves: ControlledMoves()}
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -152,8 +156,8 @@ class LeavingPlugin:
             busy = deed is not None and deed.running
             paused = guest.properties.get("state") == "paused" or (mine is not None and mine.step is Step.PAUSE)
             found[guest.id] = {
-                "guest_leaving": deed.what if deed is not None and busy else announced.get(guest.id, ""),
-                "guest_leaving_error": "" if deed is None or busy else printable(deed.error, 300),
+                EVICTED: deed.what if deed is not None and busy else announced.get(guest.id, ""),
+                EVICTION_ERROR: "" if deed is None or busy else printable(deed.error, 300),
                 "guest_runs_at": hypervisor.uri,
                 "guest_paused": int(paused),
                 "guest_saved": 0,
@@ -231,7 +235,7 @@ class LeavingPlugin:
             else:
                 self._context.log.info("guest %s would go on: there is room again", printable(said.undo.name))
 
-    def _candidates(self, snapshot: Snapshot) -> list[LeavingCandidate]:
+    def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
         """Which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
         if not self._settings.enabled:
             return []
@@ -284,7 +288,7 @@ class LeavingPlugin:
             step, guest = STEP_OF.get(decision.control), snapshot.guests.get(decision.entity.id)
             if step is None or guest is None or decision.value == 0:
                 continue
-            drains = step is Step.MIGRATE and decision.source.name in self._settings.drains and not decision.source.line
+            drains = step is Step.MIGRATE and self._is_drained(decision)
             why = self._why_not(step, guest, decision, drains) or ("" if drains else self._why_not_now(step, guest, now))
             if not why and not drains:
                 if step is Step.MIGRATE and moved >= most_moved:
@@ -318,6 +322,10 @@ class LeavingPlugin:
             self._announced(announced, now, f"{decision.source} wants it")
         return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
 
+    def _is_drained(self, decision: Decision) -> bool:
+        """Whether the operator empties the host by that move."""
+        return any(one.is_ordered(decision) for one in self._context.services(HostDrain))
+
     def _why_not_now(self, step: Step, guest: Guest, now: float) -> str:
         if self._is_spared(guest.id, step, now):
             return "that did not work lately, or a person has let the guest go on: it is left alone for half an hour"
@@ -329,7 +337,7 @@ class LeavingPlugin:
         if allowed is None and not (drains and self._settings.move_unclassed):
             return f"the guest has no class that allows it ({field})"
         if allowed is not None and allowed != 1:
-            return f"the guest's class {printable(str(guest.fields.get('sla_class')), 40)} does not allow it ({field})"
+            return f"the guest's class {printable(str(guest.fields.get(EvictionField.CLASS)), 40)} does not allow it ({field})"
         mine = self._evictions.remembered.get(guest.id)
         late = mine is not None and self._evictions.is_late(mine)
         if late and step is not Step.MIGRATE:
@@ -356,7 +364,7 @@ class LeavingPlugin:
 
     @hookimpl
     def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
-        """Begin; how it goes is told by the field guest_leaving."""
+        """Begin; how it goes is told by the field guest_eviction."""
         for decision in decisions:
             step = STEP_OF[decision.control]
             before: Value = hypervisor.uri if step is Step.MIGRATE else 0
@@ -381,10 +389,10 @@ class LeavingPlugin:
             raise MomError("the guest was not seen in this cycle")
         if step is Step.MIGRATE:
             self._evictions.move(hypervisor, entity, Destination.parse(decision.value))
-            if decision.source.name not in self._settings.drains:
+            if not self._is_drained(decision):
                 self._moves.append(self._snapshot.monotonic)
             return
-        needs, comes_back = needs_of(guest, step), guest.fields.get("comes_back") != 0
+        needs, comes_back = needs_of(guest, step), guest.fields.get(EvictionField.COMES_BACK) != 0
         if needs is None:
             raise MomError("how much memory it needs when it comes back is unknown")
         self._evictions.stop(hypervisor, Stopped(entity.id, entity.name, step, needs, comes_back, time=self._snapshot.time))
@@ -463,7 +471,7 @@ class LeavingPlugin:
             return
         host, guest = self._snapshot.host.name, self._snapshot.guests.get(identity)
         told: dict[str, Value] = {"event": event, "host": host, "guest": name, "guest_id": identity, "step": str(step)}
-        sla_class = None if guest is None else guest.fields.get("sla_class")
+        sla_class = None if guest is None else guest.fields.get(EvictionField.CLASS)
         more: dict[str, Value] = {"class": sla_class, "in_seconds": in_seconds, "reason": error or None}
         self._webhook.send({**told, **{key: value for key, value in more.items() if value is not None}})
 
@@ -483,9 +491,9 @@ class LeavingPlugin:
     @hookimpl
     def mom_explainer() -> Explainer:
         """Whether the guest has to go."""
-        from mom_plugins_sla.leaving.explanation import LeavingExplainer
+        from mom_plugins_eviction.explanation import EvictionExplainer
 
-        return LeavingExplainer()
+        return EvictionExplainer()
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
@@ -495,8 +503,13 @@ class LeavingPlugin:
             yield Finding(Severity.OK, subject, "mom stops and moves no guest by itself (enabled: false)")
         elif hypervisor is not None and not isinstance(hypervisor, LifecycleControl):
             yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot stop guests", "leave enabled out, or use libvirt")
-        elif (Scope.GUEST, "may_save") not in self._context.declarations.fields:
-            yield Finding(Severity.WARNING, subject, "nothing says which guests may leave, so none will", "enable the plugin sla")
+        elif (Scope.GUEST, EvictionField.MAY_SAVE) not in self._context.declarations.fields:
+            yield Finding(
+                Severity.WARNING,
+                subject,
+                "nothing says which guests may leave, so none will",
+                "enable a plugin with classes, as sla",
+            )
         else:
             yield Finding(Severity.OK, subject, "guests whose class allows it are stopped or moved when the host stays full")
         if settings.destination is not None and hypervisor is not None and not isinstance(hypervisor, MigrationControl):

@@ -10,8 +10,8 @@ from typing import Annotated, Final
 from pydantic import FailFast, TypeAdapter
 
 from mom_core import LedgerEntry, StateError, StateFile
-from mom_plugins_sla.leaving.ladder import Stopped
-from mom_plugins_sla.leaving.steps import Step
+from mom_plugins_eviction.ladder import Stopped
+from mom_plugins_eviction.steps import Step
 
 FILE: Final = "stopped.json"
 WHAT: Final = "the file of guests that mom has stopped"

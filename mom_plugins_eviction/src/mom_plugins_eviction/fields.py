@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
 
 _GUEST, _FLAG, _TEXT = Scope.GUEST, Unit.FLAG, Unit.TEXT
 
+EVICTED: Final = "guest_eviction"
+EVICTION_ERROR: Final = "guest_eviction_error"
+
 FIELDS = (
-    FieldSpec("guest_leaving", _TEXT, _GUEST, "what is being done to the guest, or announced; empty: nothing", "mom"),
-    FieldSpec("guest_leaving_error", _TEXT, _GUEST, "why what was tried last did not work; empty: it did, or nothing was", "mom"),
+    FieldSpec(EVICTED, _TEXT, _GUEST, "what is being done to the guest, or announced; empty: nothing", "mom"),
+    FieldSpec(EVICTION_ERROR, _TEXT, _GUEST, "why what was tried last did not work; empty: it did, or nothing was", "mom"),
     FieldSpec("guest_runs_at", _TEXT, _GUEST, "the URI of the guest's hypervisor", "the hypervisor"),
     FieldSpec("guest_paused", _FLAG, _GUEST, "whether the guest's CPUs stand still", "the hypervisor"),
     FieldSpec("guest_saved", _FLAG, _GUEST, "0: a guest that is saved to disk is not listed", "the hypervisor"),

@@ -1,8 +1,8 @@
 """The plugin against the conformance kit."""
 
 from mom_devkit import ConformanceTests
-from mom_plugins_sla.leaving import LeavingPlugin
+from mom_plugins_eviction import EvictionPlugin
 
 
 class TestConformance(ConformanceTests):
-    plugin = LeavingPlugin
+    plugin = EvictionPlugin

@@ -12,11 +12,11 @@ from mom_devkit import PluginRun, run_plugins
 
 SIM = {"guests": 12, "host_memory": "8GiB", "sold": 0.9, "load": "7GiB", "load_after": "60s", "load_for": "900s"}
 CLASSES = {"web-*": {"class": "platinum"}, "db-*": {"class": "gold"}, "build-*": {"class": "compute"}, "idle-*": {"class": "vapor"}}
-LEAVING = {"enabled": True, "calm_for": "120s"}
+EVICTION = {"enabled": True, "calm_for": "120s"}
 
 
 def run(folder: Path, *, mode: str = "enforce", cycles: int = 360) -> PluginRun:
-    plugins = {"sim": SIM, "sla": {}, "leaving": LEAVING, "policy": {}}
+    plugins = {"sim": SIM, "sla": {}, "eviction": EVICTION, "policy": {}}
     return run_plugins(folder, plugins, cycles=cycles, guests=CLASSES, mode=mode)
 
 
@@ -34,7 +34,7 @@ def test_vapor_guests_are_saved_while_the_host_is_full_and_brought_back(tmp_path
     assert 1 <= most <= 3
     assert stopped(found)[-1] == 0
     assert len(found.reports[-1].snapshot.guests) == 12, "everybody is there again"
-    assert json.loads((tmp_path / "state" / "leaving" / "stopped.json").read_text())["content"] == []
+    assert json.loads((tmp_path / "state" / "eviction" / "stopped.json").read_text())["content"] == []
 
 
 def test_observing_shows_the_ladder_and_touches_nobody(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_observing_shows_the_ladder_and_touches_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize("control", ["guest_save", "guest_shutdown", "guest_pause"])
 def test_a_policy_that_would_stop_everybody_stops_a_quarter_and_none_whose_class_forbids_it(tmp_path: Path, control: str) -> None:
     everybody = f'(defun go (guest) (guest.Control "{control}" 1))\n(with Guests guest (go guest))\n'
-    plugins = {"sim": SIM, "sla": {}, "leaving": {}, "policy": {}}
+    plugins = {"sim": SIM, "sla": {}, "eviction": {}, "policy": {}}
     classes = {"*": {"class": "vapor"}, "web-*": {"class": "platinum"}}
     found = run_plugins(tmp_path, plugins, cycles=60, guests=classes, policies={"50_everybody": everybody})
     assert stopped(found)[-1] == 3

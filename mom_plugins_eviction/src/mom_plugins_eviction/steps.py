@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from mom_core import Guest
+from mom_toolkit import EvictionField
 
 
 class Step(StrEnum):
@@ -39,11 +40,11 @@ _CONTROLS: Final[Mapping[Step, str]] = {
 STEP_OF: Final[Mapping[str, Step]] = {control: step for step, control in _CONTROLS.items()}
 """The step that a control does."""
 
-ALLOWED_BY: Final[Mapping[Step, str]] = {
-    Step.MIGRATE: "may_migrate",
-    Step.PAUSE: "may_pause",
-    Step.SAVE: "may_save",
-    Step.SHUT_DOWN: "may_power_off",
+ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
+    Step.MIGRATE: EvictionField.MAY_MIGRATE,
+    Step.PAUSE: EvictionField.MAY_PAUSE,
+    Step.SAVE: EvictionField.MAY_SAVE,
+    Step.SHUT_DOWN: EvictionField.MAY_POWER_OFF,
 }
 """The field by which a guest's class allows each."""
 
@@ -115,7 +116,7 @@ LEAST_KNOWN_WARNING: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class LeavingCandidate:
+class EvictionCandidate:
     """A guest, what its class allows, what the host gets by it, and what it costs: a KiB of a guest of cost 2 is twice as dear."""
 
     identity: str
@@ -127,7 +128,7 @@ class LeavingCandidate:
     warning: float
 
 
-def candidate_of(guest: Guest, can_migrate: bool) -> LeavingCandidate | None:
+def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
     """What is known of a guest, if anything may be done to it. Only what its class says explicitly counts as allowed."""
     if guest.blocked.get("*") or guest.properties.get("state") == "paused":
         return None
@@ -140,8 +141,8 @@ def candidate_of(guest: Guest, can_migrate: bool) -> LeavingCandidate | None:
     frees = guest.number("rss") or guest.number("balloon_cur")
     if not allowed or frees is None or needs_of(guest, Step.SAVE) is None:
         return None
-    cost, priority = (guest.number(name) for name in ("reclaim_cost", "priority"))
-    return LeavingCandidate(
+    cost, priority = (guest.number(name) for name in (EvictionField.COST, EvictionField.PRIORITY))
+    return EvictionCandidate(
         guest.id,
         guest.name,
         allowed,
@@ -154,7 +155,7 @@ def candidate_of(guest: Guest, can_migrate: bool) -> LeavingCandidate | None:
 
 def warning_of(guest: Guest) -> float:
     """How many seconds before a step it is announced."""
-    warning = guest.number("leave_warning")
+    warning = guest.number(EvictionField.WARNING)
     return LEAST_KNOWN_WARNING if warning is None else max(0.0, warning)
 
 
@@ -165,7 +166,7 @@ def needs_of(guest: Guest, step: Step) -> float | None:
     return max(known, default=None)
 
 
-def choose(candidates: Sequence[LeavingCandidate], lacks: float) -> tuple[LeavingCandidate, Step] | None:
+def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
     """Which guest is next, and for what: the lowest rung that any guest's class allows; there the guest whose class is the cheapest; among
     equals the smallest that is enough for what the host `lacks`, or else the largest."""
     for step in Step:

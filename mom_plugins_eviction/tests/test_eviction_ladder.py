@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from mom_core import Entity, LedgerEntry, Scope, StateError, StateFile, Value
 from mom_core.testing import snapshot
-from mom_plugins_sla.leaving.asked import Asked
-from mom_plugins_sla.leaving.ladder import LONGEST_HOLD, Ladder, LadderPace, Stopped, climb
-from mom_plugins_sla.leaving.remembered import FORM, LOSS, WHAT, Remembered
-from mom_plugins_sla.leaving.steps import (
+from mom_plugins_eviction.asked import Asked
+from mom_plugins_eviction.ladder import LONGEST_HOLD, Ladder, LadderPace, Stopped, climb
+from mom_plugins_eviction.remembered import FORM, LOSS, WHAT, Remembered
+from mom_plugins_eviction.steps import (
     ALLOWED_BY,
+    EvictionCandidate,
     FullHostLimits,
     HostPressure,
-    LeavingCandidate,
     Step,
     candidate_of,
     choose,
@@ -33,8 +33,8 @@ FULL, ROOM = HostPressure(50.0, TOTAL, 5_000.0), HostPressure(0.0, TOTAL, 800_00
 PACE = LadderPace(after=60, apart=60, calm_for=600, share=0.25)
 
 
-def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0, warning: float = 30.0) -> LeavingCandidate:
-    return LeavingCandidate(name, name, frozenset(steps), frees, cost, priority, warning)
+def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0, warning: float = 30.0) -> EvictionCandidate:
+    return EvictionCandidate(name, name, frozenset(steps), frees, cost, priority, warning)
 
 
 # --- when the host is full ----------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_wait
 # --- whom ---------------------------------------------------------------------------------------------------------------------------
 
 
-def chosen(candidates: Sequence[LeavingCandidate], lacks: float) -> tuple[str, Step]:
+def chosen(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[str, Step]:
     found = choose(candidates, lacks)
     assert found is not None
     return found[0].name, found[1]
@@ -101,7 +101,7 @@ def test_one_of_several_may_stop_and_never_all_of_them(guests: int, share: float
     assert most_stopped(guests, share) == most
 
 
-def a_guest(**fields: Value) -> LeavingCandidate | None:
+def a_guest(**fields: Value) -> EvictionCandidate | None:
     known: dict[str, Value] = {
         "rss": 1000,
         "balloon_cur": 2000,
@@ -218,7 +218,7 @@ crowds = st.lists(
 
 @given(crowds, st.lists(st.tuples(pressures, st.floats(0.1, 100), st.booleans()), max_size=60), st.floats(0.05, 0.9))
 def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_too_many(
-    crowd: list[LeavingCandidate], cycles: list[tuple[HostPressure, float, bool]], share: float
+    crowd: list[EvictionCandidate], cycles: list[tuple[HostPressure, float, bool]], share: float
 ) -> None:
     pace = replace(PACE, share=share)
     ladder, now = Ladder(pace=pace), 0.0
@@ -290,7 +290,7 @@ def test_what_a_policy_wants_waits_for_the_warning_and_is_forgotten_when_it_is_n
 
 
 def test_who_was_stopped_survives_a_restart_in_its_order(tmp_path: Path) -> None:
-    path = tmp_path / "leaving" / "stopped.json"
+    path = tmp_path / "eviction" / "stopped.json"
     before = Remembered(StateFile(path, WHAT, FORM))
     before.load([])
     for name in "cab":

@@ -1,4 +1,4 @@
-"""`mom leaving`: which guests mom has stopped, and letting one go on before there is room."""
+"""`mom eviction`: which guests mom has stopped, and letting one go on before there is room."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final
 import click
 
 from mom_core import MomError, StateFile, format_kib, json_option, load_config, print_prose, printable
-from mom_plugins_sla.leaving.ladder import Stopped
-from mom_plugins_sla.leaving.plugin import REQUESTS, LeavingPlugin
-from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT
-from mom_plugins_sla.leaving.requests import ResumeRequests
-from mom_plugins_sla.leaving.steps import Step
+from mom_plugins_eviction.ladder import Stopped
+from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
+from mom_plugins_eviction.remembered import FILE, FORM, LOSS, WHAT
+from mom_plugins_eviction.requests import ResumeRequests
+from mom_plugins_eviction.steps import Step
 
 _DONE: Final = {Step.PAUSE: "paused", Step.SAVE: "saved to disk", Step.SHUT_DOWN: "shut down"}
 _BEGUN: Final = {Step.PAUSE: "to be paused", Step.SAVE: "to be saved to disk", Step.SHUT_DOWN: "asked to shut down"}
@@ -26,11 +26,11 @@ _config_option = click.option(
 )
 
 
-@click.group("leaving", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("eviction", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @_config_option
 @json_option
 @click.pass_context
-def leaving(context: click.Context, config_path: str | None, as_json: bool) -> None:
+def eviction(context: click.Context, config_path: str | None, as_json: bool) -> None:
     """Show the guests that mom has stopped because the host was full, and when."""
     context.obj = config_path
     if context.invoked_subcommand is not None:
@@ -45,7 +45,7 @@ def leaving(context: click.Context, config_path: str | None, as_json: bool) -> N
             print_prose(line, 2)
 
 
-@leaving.command("undo")
+@eviction.command("undo")
 @click.argument("guest")
 @_config_option
 @click.option("--timeout", type=click.FloatRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
@@ -65,9 +65,9 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
 
 def _folder(config_path: str | None) -> Path:
     config = load_config(config_path)
-    name = next((name for name, one in config.plugins.items() if isinstance(one.settings, LeavingPlugin.Settings)), None)
+    name = next((name for name, one in config.plugins.items() if isinstance(one.settings, EvictionPlugin.Settings)), None)
     if name is None:
-        raise MomError("the configuration does not enable the plugin leaving", hint="add `leaving: {}` to `plugins`")
+        raise MomError("the configuration does not enable the plugin eviction", hint="add `eviction: {}` to `plugins`")
     return config.state_directory / name
 
 

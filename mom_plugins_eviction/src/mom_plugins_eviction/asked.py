@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mom_plugins_sla.leaving.ladder import Announced
-from mom_plugins_sla.leaving.steps import Step
+from mom_plugins_eviction.ladder import Announced
+from mom_plugins_eviction.steps import Step
 
 
 class Asked:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mom_core import HypervisorError, MomError
-from mom_plugins_sla.leaving.steps import Step
+from mom_plugins_eviction.steps import Step
 
 AT_ONCE = 4
 """More at once would make each slower."""
@@ -46,7 +46,7 @@ class UnderWay:
                 raise MomError(f"{AT_ONCE} guests are being stopped or moved already")
             self._deeds[identity] = Deed(what, step)
         try:
-            threading.Thread(target=self._do, args=(identity, what, step, work, ended), name="mom leaving", daemon=True).start()
+            threading.Thread(target=self._do, args=(identity, what, step, work, ended), name="mom eviction", daemon=True).start()
         except RuntimeError as error:  # the system lets mom have no more threads
             with self._lock:
                 del self._deeds[identity]

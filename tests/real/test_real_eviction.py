@@ -57,7 +57,7 @@ def _run(
         "host": {},
         "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder)},
         "sla": {"classes": {"leaves": {**MAY, allowed: True}}},
-        "leaving": settings,
+        "eviction": settings,
     }
     classes = {guest.name: {"class": "leaves"}}
     return run_plugins(folder, plugins, cycles=cycles, guests=classes, root=folder / "root", between=before)
@@ -205,6 +205,6 @@ def test_a_real_guest_that_cannot_be_saved_works_on_and_it_is_said(lab: Lab, com
     found = _run(lab, tmp_path, "may_save", 25, _full_then_room(25), guest)
     assert _applied(found, "guest_save") == [guest.name], "it was tried once"
     last = found.reports[-1].snapshot
-    assert "not defined" in str(last.guests[guest.uuid].fields["guest_leaving_error"])
+    assert "not defined" in str(last.guests[guest.uuid].fields["guest_eviction_error"])
     assert last.host.fields["guests_stopped"] == 0
     assert guest.domain.isActive()

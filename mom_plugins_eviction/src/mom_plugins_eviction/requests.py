@@ -71,7 +71,7 @@ class ResumeRequests:
         except OSError as error:
             raise MomError(f"mom cannot be asked: {self._folder}: {error.strerror}", hint="ask as root") from None
         if seen:
-            raise MomError(f"it is not done after {seconds:g} s", hint="it may still come: see `mom leaving`, and mom's log")
+            raise MomError(f"it is not done after {seconds:g} s", hint="it may still come: see `mom eviction`, and mom's log")
         raise MomError(
             f"no mom has taken the request within {seconds:g} s", hint="is mom running? If not, start the guest as you usually do"
         )

@@ -102,7 +102,7 @@ class Webhook:
         self._verify = trusted(ca)
         self._queue: queue.Queue[Mapping[str, Value] | None] = queue.Queue(WAITING)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="mom leaving webhook", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="mom eviction webhook", daemon=True)
         self._thread.start()
 
     def send(self, event: Mapping[str, Value]) -> None:

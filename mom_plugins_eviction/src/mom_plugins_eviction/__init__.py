@@ -1,5 +1,6 @@
 """Guests that stop or leave when the host stays full: what may be done to them, in which order, and how it is undone."""
 
-from mom_plugins_sla.leaving.plugin import LeavingPlugin
+from mom_plugins_eviction.plugin import EvictionPlugin
 
-__all__ = ["LeavingPlugin"]
+__all__ = ["EvictionPlugin"]
+__version__ = "0.1.0"

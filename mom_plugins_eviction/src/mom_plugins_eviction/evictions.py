@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from mom_core import Entity, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, format_duration, printable
-from mom_plugins_sla.leaving.ladder import Stopped
-from mom_plugins_sla.leaving.remembered import Remembered
-from mom_plugins_sla.leaving.steps import Step
-from mom_plugins_sla.leaving.under_way import UnderWay
+from mom_plugins_eviction.ladder import Stopped
+from mom_plugins_eviction.remembered import Remembered
+from mom_plugins_eviction.steps import Step
+from mom_plugins_eviction.under_way import UnderWay
 from mom_toolkit import Destination, LifecycleControl, MigrationControl, Standing
 
 STANDS: Final[Mapping[Step, Standing]] = {Step.PAUSE: Standing.PAUSED, Step.SAVE: Standing.SAVED, Step.SHUT_DOWN: Standing.OFF}

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mom_core import Duration, ExistingFile, PluginSettings, SecretUrl
-from mom_plugins_sla.leaving.ladder import LadderPace
-from mom_plugins_sla.leaving.steps import FullHostLimits
+from mom_plugins_eviction.ladder import LadderPace
+from mom_plugins_eviction.steps import FullHostLimits
 from mom_toolkit import Destination
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -46,7 +46,7 @@ class WebhookSettings(BaseModel):
 _PACE, _LIMITS = LadderPace(), FullHostLimits()
 
 
-class LeavingSettings(PluginSettings):
+class EvictionSettings(PluginSettings):
     """When guests must go, how slowly, and who is told."""
 
     enabled: bool = False
@@ -85,9 +85,6 @@ class LeavingSettings(PluginSettings):
 
     move_unclassed: bool = False
     """Whether guests without a class may be moved, too, when the operator of a fleet drains this host."""
-
-    drains: list[str] = Field(default_factory=lambda: ["fleet"])
-    """Plugins that may move as many guests away as they like, because an operator has drained the host."""
 
     webhook: WebhookSettings | None = None
     """Who is told. Unset: the log, and mom's own reports."""
