@@ -13,6 +13,7 @@ import click
 
 from mom_cli.class_hooks import having
 from mom_cli.contenders import contenders
+from mom_cli.fixes import PUT_BACK, WRITE_CONFIGURATION, fixes, offer_fixes
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
 from mom_core import (
@@ -43,13 +44,36 @@ from mom_core.state_files import ADVICE, set_aside_below
 
 @click.command("doctor")
 @config_argument
+@click.option(
+    "--fix", "fix", is_flag=True, help="Show the commands that put right what is found, and ask before each fix whether to run it."
+)
+@click.option("--yes", "yes", is_flag=True, help="With --fix: run what is harmless without asking. All else is asked about.")
 @json_option
-def doctor_command(config_path: str | None, as_json: bool) -> None:
-    """Look at this host as mom would, and say what is wrong and what to do. Changes nothing. Exit code 1 when something is wrong."""
+def doctor_command(config_path: str | None, fix: bool, yes: bool, as_json: bool) -> None:
+    """Look at this host as mom would, and say what is wrong and what to do. Exit code 1 when something is wrong.
+
+    Changes nothing, but with --fix what you say yes to: it shows the commands, asks, runs them without a shell, and looks again.
+    """
+    if as_json and fix:
+        raise click.UsageError("--fix asks and answers in words: leave --json out")
+    if yes and not fix:
+        raise click.UsageError("--yes is about fixes: say --fix --yes")
+    findings, config = _examine(config_path)
+    _show(findings, as_json)
+    if fix and offer_fixes(fixes(findings, config), yes=yes):
+        findings, config = _examine(config_path)
+        print_prose("\nHow it is now:")
+        _show(findings, as_json=False)
+    if any(finding.severity is Severity.ERROR for _, finding in findings):
+        sys.exit(1)
+
+
+def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config]:
+    """What is found, each with the plugin that says it, or `core`; and the configuration by which it was looked for."""
     findings: list[tuple[str, Finding]] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
         advice = "mom config init writes one; until then this looks with the defaults of all installed plugins"
-        findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
+        findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice, WRITE_CONFIGURATION)))
         config = load_config({"plugins": {name: {} for name in _usable(findings)}})
     else:
         config = load_config(config_path)
@@ -65,9 +89,7 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
             _ask(plugins, findings)
         finally:
             plugins.close(2.0)
-    _show(findings, as_json)
-    if any(finding.severity is Severity.ERROR for _, finding in findings):
-        sys.exit(1)
+    return findings, config
 
 
 def _usable(findings: list[tuple[str, Finding]]) -> list[str]:
@@ -147,7 +169,8 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     if ledger.damage:
         yield Finding(Severity.ERROR, "ledger", ledger.damage, "look at it for what mom had changed, and put that back by hand")
     if ledger.entries and not running:
-        yield Finding(Severity.WARNING, "ledger", f"{len(ledger.entries)} changes of an earlier run were not put back", "mom restore")
+        text = f"{len(ledger.entries)} changes of an earlier run were not put back"
+        yield Finding(Severity.WARNING, "ledger", text, "mom restore", PUT_BACK if config.file in {None, str(DEFAULT_CONFIG)} else None)
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[tuple[str, Finding]]:

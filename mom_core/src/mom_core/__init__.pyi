@@ -87,6 +87,7 @@ from .model import (
     Entity as Entity,
     FieldSpec as FieldSpec,
     Finding as Finding,
+    Fix as Fix,
     Guest as Guest,
     HOST_ID as HOST_ID,
     Host as Host,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from mom_core import Finding, Guest, HypervisorError, PermissionDenied, Severity, Value, format_duration, printable
+from mom_core import Finding, Fix, Guest, HypervisorError, PermissionDenied, Severity, Value, format_duration, printable
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domain_xml import DomainDescription
+from mom_plugins_libvirt.failures import START_LIBVIRT
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 _MOST_NAMES = 5
@@ -22,12 +24,23 @@ _WORTH_MENTION_KIB = 64 << 10
 SUBJECT = "libvirt"
 
 
-def unreachable(error: HypervisorError, read_only_works: bool) -> Iterable[Finding]:
-    """Findings when there is no connection."""
+_UNITS: Mapping[str, Fix] = {
+    "libvirtd.service": Fix((("systemctl", "start", "libvirtd.service"),), "starts libvirt; guests that are to start with it start"),
+    "virtqemud.socket": Fix((("systemctl", "start", "virtqemud.socket"),), "starts libvirt; guests that are to start with it start"),
+}
+"""What starts libvirt: as one daemon, or where it is split up."""
+
+
+def unreachable(error: HypervisorError, read_only_works: bool, root: Path) -> Iterable[Finding]:
+    """Findings when there is no connection.
+
+    :param root: of the host, where its units stand
+    """
     message = error.message
     if isinstance(error, PermissionDenied) and read_only_works:
         message += "; a read-only connection is allowed, with which mom can watch and change nothing"
-    yield Finding(Severity.ERROR, SUBJECT, message, error.hint)
+    fix = next((fix for unit, fix in _UNITS.items() if (root / "usr/lib/systemd/system" / unit).exists()), None)
+    yield Finding(Severity.ERROR, SUBJECT, message, error.hint, fix if error.hint == START_LIBVIRT else None)
 
 
 def read_only_works(connection: Connection) -> bool:

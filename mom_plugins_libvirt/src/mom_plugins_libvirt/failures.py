@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Final
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
 from mom_plugins_libvirt.uri import cure_for_transport
@@ -79,6 +80,9 @@ def error_numbers(error: Exception) -> tuple[int, int]:
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
 
 
+START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.socket where libvirt is split up"
+
+
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
     """What an operator can do when libvirt cannot be reached with this error; empty when there is nothing better to say than the error."""
     elsewhere = cure_for_transport(uri)
@@ -88,7 +92,7 @@ def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
     if kind is PermissionDenied:
         return "run mom as root, or add its user to the group libvirt"
     if system_error in {errno.ENOENT, errno.ECONNREFUSED}:
-        return "start libvirt: systemctl start libvirtd, or virtqemud.socket where libvirt is split up"
+        return START_LIBVIRT
     if kind is NotSupported or code == NO_CONNECT:
         return "look at the plugin's uri; qemu:///system is the usual one"
     return ""

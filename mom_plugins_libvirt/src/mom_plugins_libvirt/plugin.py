@@ -137,7 +137,8 @@ class LibvirtPlugin(PluginOfGuests):
             return list(examined(self._libvirt, readonly=self._settings.readonly, stats_period=self._settings.stats_period))
         except HypervisorError as error:
             watching = Connection(self._connection_settings(readonly=True), self._context.log)
-            return list(unreachable(error, read_only_works=not self._settings.readonly and read_only_works(watching)))
+            readable = not self._settings.readonly and read_only_works(watching)
+            return list(unreachable(error, readable, self._context.root))
 
 
 def _nothing() -> None:

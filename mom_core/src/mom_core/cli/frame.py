@@ -56,15 +56,32 @@ class _NoReaderError(Exception):
 @click.group(
     "mom",
     cls=_Mom,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit codes: 0 fine, 1 the answer is no, 2 misuse or a wrong configuration. MOM_DEBUG=1 shows tracebacks.",
 )
 @click.version_option(__version__, "--version", message="mom %(version)s")
-def mom() -> None:
+@click.pass_context
+def mom(ctx: click.Context) -> None:
     """Manage memory overcommitment on a KVM host.
 
-    Begin with `mom doctor`, then `mom config init`, then `mom run`. Without a hypervisor: `mom demo`.
+    `mom` alone says what it sees on this host, and what to type next. Without a hypervisor: `mom demo`.
     """
+    if ctx.invoked_subcommand is None:
+        _look_around(ctx)
+
+
+def _look_around(ctx: click.Context) -> None:
+    """What `mom here` says; the help, where that verb is not installed or does not load: `mom` alone never fails."""
+    try:
+        command = mom.get_command(ctx, "here")
+    except PluginError as error:
+        _tell_error(error)
+        command = None
+    if command is None:
+        click.echo(ctx.get_help())
+    else:
+        ctx.invoke(command)
 
 
 def run(arguments: Sequence[str] | None = None, command: click.Command | None = None) -> int:

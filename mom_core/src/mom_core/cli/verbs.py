@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from mom_core.errors import PluginError
 
@@ -28,7 +29,7 @@ Used = TypeVar("Used")
 
 COMES_WITH: Final[Mapping[str, str]] = {
     **dict.fromkeys(("run", "restore"), "mom-daemon"),
-    **dict.fromkeys(("status", "guests", "explain", "doctor", "fields", "config", "plugin"), "mom-cli"),
+    **dict.fromkeys(("here", "status", "guests", "explain", "doctor", "fields", "config", "plugin", "completion"), "mom-cli"),
     "bugreport": "mom-bugreport",
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
@@ -87,13 +88,27 @@ class VerbGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs: its own without importing them. One of another distribution that is broken is remarked upon, and left out."""
+        own, others = self._summaries(tell=True)
+        for title, rows in (("Commands", own), ("Commands of other distributions", others)):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What a shell offers after Tab: as click does, but without importing each verb for its summary."""
+        verbs = [row for rows in self._summaries() for row in rows if row[0].startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=summary) for name, summary in verbs), *options]
+
+    def _summaries(self, *, tell: bool = False) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """The verbs with what help says of them: mom's, and those of other distributions."""
         own = [(name, verb.summary) for name, verb in self.verbs.items()]
         own += [(name, command.get_short_help_str(limit=200)) for name, command in sorted(self.commands.items())]
         others: list[tuple[str, str]] = []
         taken = {name for name, _ in own}
-        for name, entries in self._brought(tell=True).items():
+        for name, entries in self._brought(tell=tell).items():
             spare = entries if name in taken else entries[1:] if entries[0].point.name in COMES_WITH else []
-            for entry in spare:
+            for entry in spare if tell else ():
                 click.echo(f"mom: warning: the command {_spelled(entries)!r} of {_owner(entry)} exists already", err=True)
             if name in taken:
                 continue
@@ -101,11 +116,9 @@ class VerbGroup(click.Group):
             try:
                 rows.append((name, _load(entries, _summary)))
             except PluginError as error:
-                click.echo(f"mom: warning: {error}", err=True)
-        for title, rows in (("Commands", own), ("Commands of other distributions", others)):
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+                if tell:
+                    click.echo(f"mom: warning: {error}", err=True)
+        return own, others
 
     def _brought(self, *, tell: bool = False) -> dict[str, list[Entry]]:
         found = brought_below(self.prefix(), tell=tell)

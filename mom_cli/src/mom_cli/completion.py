@@ -1,0 +1,21 @@
+"""`mom completion`: what a shell needs to complete mom's verbs, options and values on Tab."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command("completion", epilog='For this session of bash: eval "$(mom completion bash)". A package of mom\'s brings all three.')
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion_command(shell: str) -> None:
+    """Print the script that makes a shell complete mom's verbs and options on Tab."""
+    kind = get_completion_class(shell)
+    if kind is None:  # a click that knows no such shell
+        raise click.UsageError(f"this click cannot complete for {shell}")
+    command = click.get_current_context().find_root().command
+    completion = kind(command, {}, "mom", "_MOM_COMPLETE")
+    # Not `source()`, which for bash asks the bash of this host for its version: the script may be for another host.
+    click.echo(completion.source_template % completion.source_vars())

@@ -1,0 +1,201 @@
+"""`mom` without arguments: what is seen of this host at a glance, and what to type next.
+
+It reads files of the kernel and looks which sockets are there. No plugin is imported and no daemon is asked, so it is quick, and what is
+wrong on the host cannot make it fail: what cannot be read is not shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mom_core import MomError, format_kib, json_option, print_prose
+from mom_core.config.document import read_document
+from mom_core.files import DEFAULT_CONFIG
+from mom_core.ledger import Ledger
+from mom_core.lock import holder
+from mom_toolkit import parse_meminfo, read_kernel_file
+
+SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "vdsm": ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm"),
+    "Proxmox VE": ("etc/pve/qemu-server",),
+    "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
+}
+"""What is there where guests are managed by each: the first that is found is the one that mom would ask for the guests."""
+
+WATCH: Final = (("mom status", "how the host is, and what mom did last"), ("mom guests", "all guests with their memory"))
+
+
+@dataclass(frozen=True, slots=True)
+class HostSight:
+    """What is seen of a host. None: it is not known.
+
+    `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes, which hold `guests_kib`. `ksm` is
+    what the kernel's `run` says, `saved_kib` what merged pages save. `left` counts changes that no mom has put back.
+    """
+
+    kvm: bool = False
+    managed: tuple[tuple[str, str], ...] = ()
+    guests: int | None = None
+    guests_kib: int | None = None
+    total_kib: int | None = None
+    available_kib: int | None = None
+    ksm: int | None = None
+    saved_kib: int | None = None
+    configured: bool = False
+    pid: int = 0
+    left: int | None = None
+
+
+@click.command("here")
+@json_option
+def here_command(as_json: bool = False) -> None:
+    """Say what is seen of this host, and what to type next; `mom` alone says the same. Nothing is asked or touched."""
+    sight = look(Path("/"))
+    steps = list(next_steps(sight, root=os.geteuid() == 0))
+    if as_json:
+        seen = dict(_lines(sight))
+        click.echo(json.dumps({"seen": seen, "next": [{"type": command, "what": what} for command, what in steps]}, indent=2))
+        return
+    print_prose("mom manages memory overcommitment on KVM hosts. It sees here:")
+    for title, text in _lines(sight):
+        print_prose(f"  {title:<10} {text}", 13)
+    print_prose("\nWhat to type next:")
+    width = max(len(command) for command, _ in steps)
+    for command, what in steps:
+        print_prose(f"  {command:<{width}}   {what}", width + 5)
+    print_prose("\nmom --help lists all verbs.")
+
+
+def look(root: Path) -> HostSight:
+    """What is seen of the host whose files are below `root`."""
+    found = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
+    memory = _memory(root / "proc/meminfo")
+    guests, guests_kib = _qemu_processes(root / "proc")
+    ksm = root / "sys/kernel/mm/ksm"
+    sharing = _number(ksm / "pages_sharing")
+    profit = _number(ksm / "general_profit")
+    config = root / DEFAULT_CONFIG.relative_to("/")
+    state, run = _directories(config)
+    return HostSight(
+        kvm=_exists(root / "dev/kvm"),
+        managed=tuple((name, f"/{path}") for name, path in found if path is not None),
+        guests=guests,
+        guests_kib=guests_kib,
+        total_kib=memory.get("MemTotal"),
+        available_kib=memory.get("MemAvailable"),
+        ksm=_number(ksm / "run"),
+        saved_kib=profit // 1024 if profit is not None else None if sharing is None else sharing * _PAGE_KIB,
+        configured=_exists(config),
+        pid=_holder(root / run),
+        left=_left(root / state),
+    )
+
+
+def next_steps(sight: HostSight, *, root: bool) -> Iterator[tuple[str, str]]:
+    """What to type on such a host, with what it does, the first thing first.
+
+    :param root: whether this is root, who alone may change a host
+    """
+    sudo = "" if root else "sudo "
+    if sight.pid:
+        yield from ((f"{sudo}{command}", what) for command, what in WATCH)
+        yield f"{sudo}mom doctor", "what keeps mom from working well here, each with the cure"
+        return
+    if sight.left:
+        yield f"{sudo}mom restore", f"puts back {sight.left} changes that an earlier mom has left"
+    if not (sight.kvm or sight.managed or sight.guests):
+        yield "mom demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
+    if not sight.configured:
+        yield f"{sudo}mom config init", f"writes a commented {DEFAULT_CONFIG} for what is found on this host"
+    yield f"{sudo}mom doctor", "what would keep mom from working here, each with the cure; --fix asks for each whether to run it"
+    yield f"{sudo}mom run --observe", "decides and reports, and touches nothing, until Ctrl-C"
+    yield f"{sudo}mom run", "manages this host until Ctrl-C, which puts everything back; docs/service.md has it as a service"
+
+
+def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
+    if sight.kvm:
+        yield "KVM", "/dev/kvm is there"
+    else:
+        yield "KVM", "no /dev/kvm: guests, if any, are emulated"
+    yield from sight.managed
+    if sight.guests is not None:
+        held = f", which hold {format_kib(sight.guests_kib)}" if sight.guests and sight.guests_kib is not None else ""
+        yield "guests", f"{sight.guests or 'no'} process{'' if sight.guests == 1 else 'es'} of QEMU{held}"
+    if sight.total_kib is not None:
+        available = "" if sight.available_kib is None else f", {format_kib(sight.available_kib)} available"
+        yield "memory", f"{format_kib(sight.total_kib)}{available}"
+    if sight.ksm is not None:
+        saves = "" if sight.saved_kib is None or sight.saved_kib <= 0 else f", saves {format_kib(sight.saved_kib)}"
+        yield "KSM", ("on" if sight.ksm == 1 else "off") + saves
+    configured = str(DEFAULT_CONFIG) if sight.configured else f"no {DEFAULT_CONFIG} yet"
+    yield "mom", (f"runs as process {sight.pid}" if sight.pid else "does not run") + f"; {configured}"
+
+
+_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def _qemu_processes(proc: Path) -> tuple[int | None, int | None]:
+    """How many processes are QEMU's by their name, and what memory they hold in KiB."""
+    guests, pages = 0, 0
+    try:
+        names = [entry for entry in os.listdir(proc) if entry.isdigit()]  # noqa: PTH208  # a string for each of thousands of processes
+    except OSError:
+        return None, None
+    for name in names:
+        with suppress(OSError, ValueError, IndexError):  # it has just ended
+            command = read_kernel_file(proc / name / "comm").strip()
+            if command == b"kvm" or command.startswith((b"qemu-system", b"qemu-kvm")):
+                pages += int(read_kernel_file(proc / name / "statm").split()[1])
+                guests += 1
+    return guests, pages * _PAGE_KIB
+
+
+def _memory(path: Path) -> Mapping[str, int]:
+    with suppress(OSError, ValueError):
+        return parse_meminfo(read_kernel_file(path))
+    return {}
+
+
+def _number(path: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int(read_kernel_file(path))
+    return None
+
+
+def _directories(config: Path) -> tuple[str, str]:
+    """The folders of state and of what runs, relative to the root: those that the configuration names, else the usual ones."""
+    said: object = None
+    with suppress(MomError, OSError):
+        said = read_document(config).value
+    named = said if isinstance(said, Mapping) else {}
+    state, run = (named.get(f"{kind}_directory") for kind in ("state", "run"))
+    return (state if isinstance(state, str) else "var/lib/mom").lstrip("/"), (run if isinstance(run, str) else "run/mom").lstrip("/")
+
+
+def _holder(run: Path) -> int:
+    with suppress(OSError, ValueError):  # a configuration may name what no folder can be called
+        return holder(run)
+    return 0
+
+
+def _left(state: Path) -> int | None:
+    with suppress(MomError, OSError, ValueError):
+        ledger = Ledger.open(state, look=True)
+        return None if ledger.damage else len(ledger.entries)
+    return None
+
+
+def _exists(path: Path) -> bool:
+    """Whether it is there; of what is in a folder into which this user cannot look, it is taken not to be."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

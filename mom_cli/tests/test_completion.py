@@ -1,0 +1,47 @@
+"""Completion: the scripts for shells, and what they are told on Tab."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+def offered(words: str, word: int) -> list[str]:
+    environment = {**os.environ, "_MOM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(word)}
+    done = subprocess.run([BIN / "mom"], capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_verbs_their_verbs_and_options_are_offered() -> None:
+    assert {"status", "doctor", "config", "here"} <= set(offered("mom ", 1))
+    assert offered("mom sta", 1) == ["status"]
+    assert {"init", "check", "show"} <= set(offered("mom config ", 2))
+    assert offered("mom doctor --f", 2) == ["--fix"]
+    assert offered("mom completion ", 2) == ["bash", "zsh", "fish"]
+
+
+def test_bash_completes_with_what_is_printed() -> None:
+    program = f"""
+PATH={BIN}:$PATH; eval "$(mom completion bash)"
+COMP_WORDS=(mom guest); COMP_CWORD=1; _mom_completion mom guest mom; printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "guests" in done.stdout.split()
+
+
+@pytest.mark.parametrize(("shell", "check"), [("zsh", "-n"), ("fish", "--no-execute")])
+def test_the_other_shells_take_what_is_printed(shell: str, check: str, tmp_path: Path) -> None:
+    done = subprocess.run([BIN / "mom", "completion", shell], capture_output=True, text=True, timeout=60, check=True)
+    assert f"_MOM_COMPLETE={shell}_complete" in done.stdout
+    if shutil.which(shell):
+        script = tmp_path / "mom"
+        script.write_text(done.stdout)
+        subprocess.run([shell, check, script], timeout=60, check=True)

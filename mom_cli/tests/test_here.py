@@ -1,0 +1,107 @@
+"""`mom` without arguments: what it sees of a host, and what it says comes next."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mom_cli.here import HostSight, look, next_steps
+
+MOM = Path(sys.executable).with_name("mom")
+
+
+def host(folder: Path) -> Path:
+    """A host under libvirt with two guests, one of which has just ended, and a shell; KSM merges."""
+    files = {
+        "proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 2097152 kB\n",
+        "proc/17/comm": "qemu-system-x86\n",
+        "proc/17/statm": "900 256 3 4 0 5 0\n",
+        "proc/18/comm": "kvm\n",
+        "proc/19/comm": "bash\n",
+        "proc/19/statm": "1 1 1 1 1 1 1\n",
+        "sys/kernel/mm/ksm/run": "1\n",
+        "sys/kernel/mm/ksm/general_profit": f"{300 << 20}\n",
+        "run/libvirt/libvirt-sock": "",
+        "dev/kvm": "",
+    }
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def commands(sight: HostSight, *, root: bool = True) -> list[str]:
+    return [command for command, _ in next_steps(sight, root=root)]
+
+
+def test_it_sees_libvirt_guests_memory_and_ksm(tmp_path: Path) -> None:
+    sight = look(host(tmp_path))
+    assert sight.kvm
+    assert sight.managed == (("libvirt", "/run/libvirt/libvirt-sock"),)
+    assert (sight.guests, sight.guests_kib) == (1, 256 * os.sysconf("SC_PAGE_SIZE") // 1024)
+    assert (sight.total_kib, sight.available_kib) == (8 << 20, 2 << 20)
+    assert (sight.ksm, sight.saved_kib) == (1, 300 << 10)
+    assert (sight.configured, sight.pid, sight.left) == (False, 0, 0)
+
+
+def test_a_node_of_proxmox_and_a_host_of_vdsm_are_told(tmp_path: Path) -> None:
+    (tmp_path / "etc/pve/qemu-server").mkdir(parents=True)
+    (tmp_path / "run/vdsm").mkdir(parents=True)
+    assert [name for name, _ in look(tmp_path).managed] == ["vdsm", "Proxmox VE"]
+
+
+def test_what_cannot_be_read_is_unknown_and_not_none_at_all(tmp_path: Path) -> None:
+    sight = look(tmp_path)
+    assert (sight.guests, sight.guests_kib, sight.total_kib, sight.ksm, sight.saved_kib) == (None,) * 5
+
+
+@pytest.mark.parametrize("text", ['state_directory: "a\\0b"\nrun_directory: "a\\0b"\n', "[", "- 1\n", "state_directory: 7\n", "\0"])
+def test_a_configuration_that_is_no_configuration_keeps_nothing_from_being_seen(tmp_path: Path, text: str) -> None:
+    (tmp_path / "etc/mom").mkdir(parents=True)
+    (tmp_path / "etc/mom/mom.yaml").write_text(text)
+    sight = look(host(tmp_path))
+    assert sight.configured
+    assert sight.guests == 1
+
+
+def test_a_ledger_with_changes_that_stand_is_told_first(tmp_path: Path) -> None:
+    assert commands(HostSight(kvm=True, left=3))[0] == "mom restore"
+    (tmp_path / "etc/mom").mkdir(parents=True)
+    (tmp_path / "etc/mom/mom.yaml").write_text("state_directory: /srv/state\n")
+    (tmp_path / "srv/state").mkdir(parents=True)
+    (tmp_path / "srv/state/ledger.json").write_text("damaged")
+    assert look(tmp_path).left is None, "what the ledger holds is unknown, and not nothing"
+
+
+def test_a_host_without_configuration_is_led_to_one_and_one_with_it_to_a_run() -> None:
+    assert commands(HostSight(kvm=True)) == ["mom config init", "mom doctor", "mom run --observe", "mom run"]
+    assert commands(HostSight(kvm=True, configured=True)) == ["mom doctor", "mom run --observe", "mom run"]
+    assert commands(HostSight(kvm=True, configured=True), root=False)[0] == "sudo mom doctor"
+
+
+def test_a_machine_that_runs_no_guests_is_led_to_the_demonstration() -> None:
+    assert commands(HostSight())[0] == "mom demo"
+    assert "mom demo" not in commands(HostSight(guests=1))
+
+
+def test_where_mom_runs_it_is_looked_at_and_not_started_again() -> None:
+    assert commands(HostSight(kvm=True, configured=True, pid=4)) == ["mom status", "mom guests", "mom doctor"]
+
+
+def test_mom_alone_says_what_mom_here_says_without_a_plugin_being_imported() -> None:
+    alone, here = (subprocess.run([MOM, *verb], capture_output=True, text=True, timeout=60, check=True) for verb in ([], ["here"]))
+    assert alone.stdout.startswith("mom manages memory overcommitment on KVM hosts. It sees here:\n")
+    assert "What to type next:" in here.stdout
+    assert [line.split()[0] for line in alone.stdout.splitlines() if line] == [line.split()[0] for line in here.stdout.splitlines() if line]
+    told = subprocess.run([MOM, "here", "--json"], capture_output=True, text=True, timeout=60, check=True)
+    assert set(json.loads(told.stdout)) == {"seen", "next"}
+    program = "import sys; from mom_core.cli import main; sys.argv = ['mom']; main(); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert not [name for name in done.stderr.split() if name.startswith("mom_plugins_")]
+    assert "pydantic" not in done.stderr.split(), "it is most of a second on a slow host"
