@@ -266,16 +266,13 @@ class PolicyPlugin:
 
     def _defaults(self, own: Mapping[str, str], limits: PolicyLimits) -> Defaults:
         """The default policies that the operator did not replace. Those whose fields no plugin declares would stop everything."""
+        texts = {name: text for name, text in self._context.declarations.policies.items() if name not in own}
+        if not self._undeclared(texts, limits):
+            return Defaults(texts, ())
         usable: dict[str, str] = {}
         left_out: list[Problem] = []
-        declarations = self._context.declarations
-        for name, text in declarations.policies.items():
-            if name in own:
-                continue
-            try:
-                undeclared = Policy.compile({name: text}, declarations, limits).undeclared
-            except PolicyError:
-                undeclared = frozenset()  # compiling all of them together says what is wrong
+        for name, text in texts.items():
+            undeclared = self._undeclared({name: text}, limits)
             if undeclared:
                 names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
                 message = f"the default policy {name} is left out, and nothing is decided by it: no plugin declares {names}"
@@ -283,6 +280,12 @@ class PolicyPlugin:
             else:
                 usable[name] = text
         return Defaults(usable, tuple(left_out))
+
+    def _undeclared(self, texts: Mapping[str, str], limits: PolicyLimits) -> frozenset[tuple[Scope, str]]:
+        try:
+            return Policy.compile(texts, self._context.declarations, limits).undeclared
+        except PolicyError:
+            return frozenset()  # compiling all of them together says what is wrong
 
     def _read(self) -> Read:
         """What the operator's files and the defaults say now."""

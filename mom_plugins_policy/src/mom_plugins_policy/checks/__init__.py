@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 from mom_core import Declarations, Severity
 from mom_plugins_policy.checks.names import Names, remarks_on_names, survey
@@ -10,11 +11,14 @@ from mom_plugins_policy.checks.remarks import RULES, Remark, Rule, refused
 from mom_plugins_policy.checks.watcher import Watcher
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
-from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.language.policy import Code, Policy
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.syntax import Form
 
 __all__ = ["RULES", "Remark", "Rule", "check", "check_policy"]
+
+_last: WeakKeyDictionary[Code, tuple[Declarations | None, list[Remark]]] = WeakKeyDictionary()
+"""What was said last of the same texts, and by which declarations: a change is checked before it is set, and files stay as they were."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[Remark]:
@@ -39,9 +43,23 @@ def check_policy(policy: Policy, beside: Mapping[str, str] | None = None) -> lis
 
     :param beside: texts of other policies, whose names count as known
     """
+    if beside:
+        return _looked_at(policy, beside)
+    known = _last.get(policy.code)
+    if known is None or not _alike(known[0], policy.declarations):
+        known = _last[policy.code] = (policy.declarations, _looked_at(policy, {}))
+    return list(known[1])
+
+
+def _alike(one: Declarations | None, other: Declarations | None) -> bool:
+    """Whether the checks, which read fields and controls of them, say the same."""
+    return one is other or (one is not None and other is not None and one.fields == other.fields and one.controls == other.controls)
+
+
+def _looked_at(policy: Policy, beside: Mapping[str, str]) -> list[Remark]:
     program = policy.program
     names = survey(program.forms)
-    elsewhere = _names_in(beside or {})
+    elsewhere = _names_in(beside)
     watcher = Watcher(program, policy.declarations, elsewhere.known, names.tested)
     watcher.watch()
     if names.notes_known and elsewhere.notes_known:

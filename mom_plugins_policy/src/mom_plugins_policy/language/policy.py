@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence, Set
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import count
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError
 _filenames = count(1)
 _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
+_CODES = 4  # kept, at up to some MiB: those in force, those a client checks and then sets, those on trial, and those from before
 
 
 AnyEvaluation = TypeVar("AnyEvaluation", bound=Evaluation)
@@ -149,15 +150,38 @@ class Result:
         return found
 
 
+class Code:
+    """A program and what it was compiled to. It depends on texts and limits alone, so policies of the same texts share it."""
+
+    def __init__(self, program: Program, limits: PolicyLimits) -> None:
+        self.program = program
+        self._limits = limits
+        self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
+
+    def without(self, undeclared: frozenset[tuple[Scope, str]]) -> Compiled:
+        """Compiled so that reading these fields is an error."""
+        compiled = self._variants.get(undeclared)
+        if compiled is None:
+            try:
+                compiled = compile_program(self.program, self._limits, undeclared, f"<policy {next(_filenames)}>")
+            except TOO_COMPLICATED:
+                raise too_complicated() from None
+            if len(self._variants) >= _VARIANTS:
+                self._variants.pop(next(iter(self._variants)), None)  # another thread may have been faster
+            self._variants[undeclared] = compiled
+        return compiled
+
+
 class Policy:
     """Compiled named texts. Made by `compile`; never changes, and may be evaluated in several threads at once."""
 
-    def __init__(self, program: Program, declarations: Declarations | None, limits: PolicyLimits) -> None:
-        self.program = program
+    def __init__(self, code: Code, declarations: Declarations | None, limits: PolicyLimits) -> None:
+        self.code = code
+        """What policies of the same texts and limits share."""
+        self.program = code.program
         self.declarations = declarations
         self.limits = limits
-        self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
-        compiled = self._compiled(frozenset())
+        compiled = code.without(frozenset())
         self.fields = compiled.fields
         """The fields that the texts name."""
         self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
@@ -165,61 +189,20 @@ class Policy:
         if declarations is not None:
             self.undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
             if self.undeclared:
-                self._compiled(self.undeclared)
+                code.without(self.undeclared)
 
     @classmethod
     def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
         """Read, check and compile policies: each must be complete by itself, and together, in name order, they are one program.
+
+        Texts that were compiled a moment ago are not compiled again: a reload and a change that was checked before it find them so.
 
         :param texts: policy texts by name
         :param declarations: what the enabled plugins declare; without it every field that occurs in a snapshot or its history counts as
             declared, and every control is allowed
         :raises PolicyError: with all that is wrong in all texts
         """
-        if len(texts) > limits.policies:
-            what = f"there are {len(texts):,} policies, and {limits.policies:,} are allowed"
-            raise PolicyError([Fault("limit", max(map(str, texts)), 0, 0, what)])
-        faults: list[Fault] = []
-        forms: list[Form] = []
-        read_texts: list[SourceText] = []
-        size = 0
-        index = 0
-        for name in sorted(texts, key=str):
-            text = texts[name]
-            wrong = _wrong_name(name) or (None if isinstance(text, str) else f"a policy is a text, not {type(text).__name__}")
-            if wrong:
-                faults.append(Fault("type" if isinstance(name, str) and not isinstance(text, str) else "malformed", str(name), 0, 0, wrong))
-                continue
-            size += len(text)
-            if size > limits.text:
-                faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.text:,} characters"))
-                break
-            try:
-                found = read(name, text, limits, first_index=index)
-            except PolicyError as error:
-                faults.extend(error.faults)
-                continue
-            if found:
-                index = found[-1].last + 1
-                read_texts.append(found[0].text)
-            forms.extend(found)
-        program = analyse(read_texts, forms)
-        faults.extend(program.faults)
-        if faults:
-            raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
-        return cls(program, declarations, limits)
-
-    def _compiled(self, undeclared: frozenset[tuple[Scope, str]]) -> Compiled:
-        compiled = self._variants.get(undeclared)
-        if compiled is None:
-            try:
-                compiled = compile_program(self.program, self.limits, undeclared, f"<policy {next(_filenames)}>")
-            except TOO_COMPLICATED:
-                raise too_complicated() from None
-            if len(self._variants) >= _VARIANTS:
-                self._variants.pop(next(iter(self._variants)))
-            self._variants[undeclared] = compiled
-        return compiled
+        return cls(_code(texts, limits), declarations, limits)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
         """Which scope a control belongs to (None: any), and whether its values are cut to integers."""
@@ -254,12 +237,12 @@ class Policy:
             return found
 
         if declared is not None:
-            compiled = self._compiled(self.undeclared)
+            compiled = self.code.without(self.undeclared)
         else:
-            compiled = self._compiled(frozenset())
+            compiled = self.code.without(frozenset())
             undeclared = frozenset(field for field in compiled.fields if not declares(*field))
             if undeclared:
-                compiled = self._compiled(undeclared)
+                compiled = self.code.without(undeclared)
         run = kind(snapshot, older, self.limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
         values: list[Any] = []
         stopped = False
@@ -269,6 +252,53 @@ class Policy:
             run.faults.append(run.fault(error))
             stopped = True
         return Result(run, values, compiled, self, stopped)
+
+
+def _code(texts: Mapping[str, str], limits: PolicyLimits) -> Code:
+    """The code of texts, from among the last ones where it is; what is no text, which is refused, need not be hashable."""
+    if all(type(name) is str and type(text) is str for name, text in texts.items()):
+        return _kept_code(tuple(sorted(texts.items())), limits)
+    return _new_code(texts, limits)
+
+
+@lru_cache(maxsize=_CODES)
+def _kept_code(texts: tuple[tuple[str, str], ...], limits: PolicyLimits) -> Code:
+    return _new_code(dict(texts), limits)
+
+
+def _new_code(texts: Mapping[str, str], limits: PolicyLimits) -> Code:
+    if len(texts) > limits.policies:
+        what = f"there are {len(texts):,} policies, and {limits.policies:,} are allowed"
+        raise PolicyError([Fault("limit", max(map(str, texts)), 0, 0, what)])
+    faults: list[Fault] = []
+    forms: list[Form] = []
+    read_texts: list[SourceText] = []
+    size = 0
+    index = 0
+    for name in sorted(texts, key=str):
+        text = texts[name]
+        wrong = _wrong_name(name) or (None if isinstance(text, str) else f"a policy is a text, not {type(text).__name__}")
+        if wrong:
+            faults.append(Fault("type" if isinstance(name, str) and not isinstance(text, str) else "malformed", str(name), 0, 0, wrong))
+            continue
+        size += len(text)
+        if size > limits.text:
+            faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.text:,} characters"))
+            break
+        try:
+            found = read(name, text, limits, first_index=index)
+        except PolicyError as error:
+            faults.extend(error.faults)
+            continue
+        if found:
+            index = found[-1].last + 1
+            read_texts.append(found[0].text)
+        forms.extend(found)
+    program = analyse(read_texts, forms)
+    faults.extend(program.faults)
+    if faults:
+        raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
+    return Code(program, limits)
 
 
 def too_complicated() -> PolicyError:

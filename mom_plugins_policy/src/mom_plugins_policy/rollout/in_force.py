@@ -81,8 +81,6 @@ class ChangingPolicies:
         self._log = log
         self._notes = notes
         self._refuse_failing = refuse_failing
-        self._remarks: tuple[Policy, Sequence[Remark]] | None = None
-        """What the checks said of the policy that they looked at last: of one that is put in force, it is asked twice."""
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
@@ -180,16 +178,11 @@ class ChangingPolicies:
         """What the checks have to say of policies that are compiled."""
         from mom_plugins_policy.checks import check_policy  # of no use to a mom whose policies never change
 
-        last = self._remarks
-        if last is not None and last[0] is policy:
-            return last[1]
         try:
-            remarks = check_policy(policy)
+            return check_policy(policy)
         except Exception:  # noqa: BLE001  # a mistake of the checks is no reason not to use policies that can be loaded
             self._log.exception("the policies could not be checked")
-            remarks = []
-        self._remarks = (policy, remarks)
-        return remarks
+            return []
 
     def _problems(self, policy: Policy) -> tuple[PolicyProblem, ...]:
         return tuple(

@@ -1,0 +1,91 @@
+"""Texts that were compiled and checked a moment ago are not compiled and checked again, and what plugins declare still counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from policy_declared import DECLARED
+
+from mom_core import Declarations, InForce, PluginContext
+from mom_core.testing import snapshot
+from mom_plugins_policy import PolicyLimits, PolicyPlugin
+from mom_plugins_policy.checks import check_policy, watcher
+from mom_plugins_policy.language import policy as compiled_policies
+from mom_plugins_policy.language.policy import Policy
+
+TEXTS = {"50_mine": "(Host.Control 'ksm_run' (if (> Host.mem_free 5) 1 0))"}
+NOTHING_DECLARED = Declarations(controls=DECLARED.controls)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are compiled from now on, joined."""
+    found: list[str] = []
+    real = compiled_policies.compile_program
+
+    def compile_program(program: object, *more: object, **options: object) -> object:
+        found.append(" ".join(text.name for text in program.texts))  # type: ignore[attr-defined]  # a Program
+        return real(program, *more, **options)  # type: ignore[arg-type]  # as it is given
+
+    compiled_policies._kept_code.cache_clear()
+    monkeypatch.setattr(compiled_policies, "compile_program", compile_program)
+    return found
+
+
+def test_the_same_texts_are_compiled_once(compiled: list[str]) -> None:
+    first = Policy.compile(TEXTS, DECLARED)
+    second = Policy.compile(dict(TEXTS), DECLARED)
+    assert compiled == ["50_mine"]
+    assert [one.value for one in second.evaluate(snapshot(host={"mem_free": 9})).decisions] == [1]
+    assert first.evaluate(snapshot(host={"mem_free": 9})).decisions == second.evaluate(snapshot(host={"mem_free": 9})).decisions
+
+
+@pytest.mark.parametrize("other", [{"50_mine": "1"}, {"60_mine": TEXTS["50_mine"]}, {**TEXTS, "60_more": "2"}])
+def test_other_texts_are_other_policies(other: dict[str, str], compiled: list[str]) -> None:
+    assert Policy.compile(other, DECLARED).code is not Policy.compile(TEXTS, DECLARED).code
+    assert len(compiled) == 2
+
+
+def test_other_limits_are_kept(compiled: list[str]) -> None:
+    Policy.compile(TEXTS, DECLARED)
+    tight = Policy.compile(TEXTS, DECLARED, PolicyLimits(names=2))
+    assert tight.limits.names == 2
+    assert compiled == ["50_mine", "50_mine"]
+
+
+def test_what_is_declared_counts_for_texts_that_were_compiled_by_other_declarations() -> None:
+    assert not Policy.compile(TEXTS, DECLARED).evaluate(snapshot(host={"mem_free": 9})).errors
+    without = Policy.compile(TEXTS, NOTHING_DECLARED)
+    assert {name for _, name in without.undeclared} == {"mem_free"}
+    assert [fault.kind for fault in without.evaluate(snapshot(host={"mem_free": 9})).errors] == ["undefined-symbol"]
+    assert not Policy.compile(TEXTS, DECLARED).evaluate(snapshot(host={"mem_free": 9})).errors
+
+
+def test_remarks_are_by_what_is_declared_and_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[object] = []
+    real = watcher.Watcher.watch
+
+    def watch(one: watcher.Watcher) -> None:
+        runs.append(one)
+        real(one)
+
+    monkeypatch.setattr(watcher.Watcher, "watch", watch)
+    texts = {"51_mine": TEXTS["50_mine"]}
+    assert check_policy(Policy.compile(texts, DECLARED)) == []
+    assert check_policy(Policy.compile(texts, dataclasses.replace(DECLARED))) == []
+    assert len(runs) == 1
+    assert [one.rule for one in check_policy(Policy.compile(texts, NOTHING_DECLARED))] == ["unknown-field"]
+    assert [one.rule for one in check_policy(Policy.compile(texts, NOTHING_DECLARED), {"60_other": "1"})] == ["unknown-field"]
+
+
+def test_a_start_and_a_reload_compile_the_defaults_once(tmp_path: Path, compiled: list[str]) -> None:
+    defaults = {"10_one": "(defvar a Host.mem_free)", "20_two": "(defvar b Host.swap_total)"}
+    context = PluginContext(
+        "policy", state_directory=tmp_path, in_force=InForce(declarations=dataclasses.replace(DECLARED, policies=defaults))
+    )
+    made = PolicyPlugin(PolicyPlugin.Settings(), context)
+    made.mom_setup()
+    made.mom_reload()()
+    assert compiled == ["10_one 20_two"]
