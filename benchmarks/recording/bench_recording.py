@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mom_core import Decision, Guest, Host, Outcome, PluginReport, PluginState, Report, Snapshot, Source, Status, Value
-from mom_plugins_sim.recording.reader import RecordedSession, Recording, session_content
-from mom_plugins_sim.recording.writer import RecordingLimits, RecordingWriter
+from mom_plugins_record.recording.reader import RecordedSession, Recording, session_content
+from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
 
 BYTES_WANTED = 40.0
 """For each guest and cycle."""

@@ -24,16 +24,17 @@ WANTED_SECONDS = {"simulate": 60.0, "replay": 15.0}
 def simulate(name: str, hours: float, folder: Path) -> int:
     """Simulate and record; the number of cycles."""
     from mom_plugins_sim.scenario.library import find_scenario, read_scenario
-    from mom_plugins_sim.simulate.run import Setup, run_scenario
+    from mom_plugins_sim.simulate.run import run_scenario
+    from mom_toolkit import SimulationSetup
 
     path = find_scenario(name)
-    return sum(1 for _ in run_scenario(read_scenario(path), path, Setup("defaults"), None, hours * 3600, folder))
+    return sum(1 for _ in run_scenario(read_scenario(path), path, SimulationSetup("defaults"), None, hours * 3600, folder))
 
 
 def replay(folder: Path) -> int:
     """Replay; the number of cycles, all of which must be the same."""
-    from mom_plugins_sim.recording.reader import Recording
-    from mom_plugins_sim.replay.comparison import compare
+    from mom_plugins_record.recording.reader import Recording
+    from mom_plugins_record.replay.comparison import compare
 
     result = compare(Recording(folder))
     if result.identical != result.compared:

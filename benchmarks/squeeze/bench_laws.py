@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from mom_core import Value
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
-from mom_plugins_sim.simulate.run import Setup, run_scenario
-from mom_plugins_sim.simulate.summary import Summary, gib
+from mom_plugins_sim.simulate.run import run_scenario
+from mom_toolkit import RunSummary, SimulationSetup, gib
 
 SCENARIOS = ("boot-storm", "everything", "leak", "noisy-neighbour", "quiet-night", "squeeze")
 LAWS = Path(__file__).parent / "laws"
@@ -28,17 +28,17 @@ class Row(NamedTuple):
 
     scenario: str
     seed: int
-    summary: Summary
+    summary: RunSummary
 
 
-def setups() -> list[Setup]:
+def setups() -> list[SimulationSetup]:
     """What is compared; the balloon plugin alone, so that KSM does not blur it."""
     balloon: dict[str, dict[str, Value]] = {"balloon": {}}
     others = {"MOM's law": "mom.policy", "PVE's law": "pve.policy"}
     return [
-        Setup("nothing", acts=False),
-        *(Setup(name, plugins=balloon, texts={"50_balloon": (LAWS / file).read_text("utf-8")}) for name, file in others.items()),
-        Setup("mom", plugins=balloon),
+        SimulationSetup("nothing", acts=False),
+        *(SimulationSetup(name, plugins=balloon, texts={"50_balloon": (LAWS / file).read_text("utf-8")}) for name, file in others.items()),
+        SimulationSetup("mom", plugins=balloon),
     ]
 
 
@@ -49,7 +49,7 @@ def compared(name: str, seed: int, hours: float | None) -> list[Row]:
     lasts = scenario.lasts if hours is None else min(scenario.lasts, hours * 3600)
     rows: list[Row] = []
     for setup in setups():
-        summary = Summary(setup.name)
+        summary = RunSummary(setup.name)
         for report in run_scenario(scenario, path, setup, seed, lasts):
             summary.add(report)
         rows.append(Row(path.stem, seed, summary))

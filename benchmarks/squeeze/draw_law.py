@@ -14,7 +14,8 @@ from matplotlib import pyplot, rcParams
 
 from mom_core import Value
 from mom_plugins_sim.scenario.library import read_scenario
-from mom_plugins_sim.simulate.run import Setup, run_scenario
+from mom_plugins_sim.simulate.run import run_scenario
+from mom_toolkit import SimulationSetup
 
 GUEST, SINCE, SECONDS = "g00-001", 420.0, 720.0
 """What is drawn: one guest, from and to (seconds)."""
@@ -47,7 +48,7 @@ def main(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "squeeze.yaml"
         path.write_text(scenario_text(), encoding="utf-8")
-        for report in run_scenario(read_scenario(path), path, Setup("mom", plugins={"balloon": {}}), None, SECONDS):
+        for report in run_scenario(read_scenario(path), path, SimulationSetup("mom", plugins={"balloon": {}}), None, SECONDS):
             host = report.snapshot.host.fields
             if report.snapshot.monotonic < SINCE:
                 continue

@@ -16,8 +16,9 @@ from mixes import Member, Mix
 
 from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.scenario.scene import scene_of
-from mom_plugins_sim.simulate.run import Setup, run_scenario
+from mom_plugins_sim.simulate.run import run_scenario
 from mom_plugins_sim.world import World
+from mom_toolkit import SimulationSetup
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 
@@ -108,7 +109,7 @@ Seen = tuple[float, float, float, float, str]
 
 def _mom(path: Path, begin: float) -> Iterator[Seen]:
     read = read_scenario(path)
-    for report in run_scenario(read, path, Setup("mom"), None, read.lasts):
+    for report in run_scenario(read, path, SimulationSetup("mom"), None, read.lasts):
         fields = report.snapshot.host.fields
         available, lost, killed = (fields.get(name) for name in ("mem_really_available", "sim_lost", "sim_killed"))
         if isinstance(available, int | float) and isinstance(lost, int | float) and isinstance(killed, int | float):

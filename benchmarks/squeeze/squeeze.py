@@ -168,7 +168,7 @@ def simulate(options: argparse.Namespace) -> None:
     """All managers on the simulator; what was there of these mixes is replaced."""
     import on_simulator
 
-    from mom_plugins_sim.quiet import quiet
+    from mom_toolkit import quiet
 
     mixes = squeezed()
     names = options.mixes or list(mixes)

@@ -11,16 +11,16 @@ from click.testing import CliRunner, Result
 
 from mom_core import ConfigError, HypervisorError, MomError
 from mom_guests import WatchedMemory, why_wake
+from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.scene import scene_of
 from mom_plugins_sim.simulate.command import simulate
-from mom_plugins_sim.simulate.run import Setup, run_scenario
-from mom_plugins_sim.simulate.summary import Summary
+from mom_plugins_sim.simulate.run import run_scenario
 from mom_plugins_sim.workload import Batch, Diurnal, Leak, Trace
 from mom_plugins_sim.world import World
+from mom_toolkit import RunSummary, SimulationSetup
 
 GIB = 1024 * MIB
 
@@ -176,7 +176,7 @@ def test_the_same_seed_gives_the_same_reports(tmp_path: Path) -> None:
     path = write(tmp_path)
     scenario = read_scenario(path)
     first, second, other = (
-        [report.snapshot.guests for report in run_scenario(scenario, path, Setup("x"), seed, 120.0)] for seed in (4, 4, 5)
+        [report.snapshot.guests for report in run_scenario(scenario, path, SimulationSetup("x"), seed, 120.0)] for seed in (4, 4, 5)
     )
     assert first == second
     assert first != other
@@ -184,7 +184,7 @@ def test_the_same_seed_gives_the_same_reports(tmp_path: Path) -> None:
 
 def test_a_guest_or_a_host_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s").replace("memory: 8GiB", "memory: 6GiB"))
-    woken = [report.woken_by for report in run_scenario(read_scenario(path), path, Setup("x"), None, 600.0) if report.woken_by]
+    woken = [report.woken_by for report in run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 600.0) if report.woken_by]
     assert {"guest", "host:"} == {reason.split()[0] for reason in woken}
 
 
@@ -197,7 +197,7 @@ def test_a_guest_comes_short_by_the_law_of_the_watch_on_real_hosts(tmp_path: Pat
         return judged[-1][2]
 
     monkeypatch.setattr("mom_plugins_sim.hypervisor.why_wake", judge)
-    woken = [report.woken_by for report in run_scenario(read_scenario(path), path, Setup("x"), None, 600.0)]
+    woken = [report.woken_by for report in run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 600.0)]
     short = {reason.partition(" is short of memory: ")[2] for reason in woken} - {""}
     assert short
     assert short <= {why for _, _, why in judged}
@@ -224,8 +224,8 @@ def test_every_scenario_runs_for_a_while_and_mom_is_better_than_nothing() -> Non
         path = find_scenario(name)
         scenario = read_scenario(path)
         summaries = {}
-        for setup in (Setup("nothing", acts=False), Setup("mom")):
-            summary = summaries[setup.name] = Summary(setup.name)
+        for setup in (SimulationSetup("nothing", acts=False), SimulationSetup("mom")):
+            summary = summaries[setup.name] = RunSummary(setup.name)
             for report in run_scenario(scenario, path, setup, None, 600.0):
                 summary.add(report)
         assert summaries["mom"].work_done > summaries["nothing"].work_done
@@ -238,11 +238,11 @@ def test_a_squeeze_kills_nothing_and_breaks_no_promise_where_the_host_alone_woul
     path = find_scenario("squeeze")
     scenario = read_scenario(path)
     promised = {"worker-00[1-3]": {"guarantee": "75%"}}
-    nothing, mom = Summary("nothing"), Summary("mom")
-    for report in run_scenario(scenario, path, Setup("nothing", acts=False), seed, scenario.lasts):
+    nothing, mom = RunSummary("nothing"), RunSummary("mom")
+    for report in run_scenario(scenario, path, SimulationSetup("nothing", acts=False), seed, scenario.lasts):
         nothing.add(report)
     least: dict[str, float] = {}
-    for report in run_scenario(scenario, path, Setup("mom", guests=promised), seed, scenario.lasts):
+    for report in run_scenario(scenario, path, SimulationSetup("mom", guests=promised), seed, scenario.lasts):
         mom.add(report)
         for guest in report.snapshot.guests.values():
             size = guest.fields["balloon_cur"]
@@ -261,7 +261,7 @@ def test_a_squeeze_kills_nothing_and_breaks_no_promise_where_the_host_alone_woul
 
 def test_everything_that_goes_wrong_is_survived() -> None:
     path = find_scenario("everything")
-    reports = list(run_scenario(read_scenario(path), path, Setup("x"), None, 4000.0))
+    reports = list(run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 4000.0))
     away = [report for report in reports if any("does not answer" in problem.message for problem in report.problems)]
     assert away
     assert reports[-1].snapshot.guests

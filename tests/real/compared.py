@@ -22,9 +22,10 @@ from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest, disk, eventually
 
 from mom_core import Report, Scope, Status
-from mom_plugins_sim.recording.reader import Recording
+from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.library import read_scenario
-from mom_plugins_sim.simulate.run import MIDNIGHT, Setup, run_scenario
+from mom_plugins_sim.simulate.run import run_scenario
+from mom_toolkit import SIMULATION_BEGINS, SimulationSetup
 
 KIB = 1024
 INTERVAL = 5.0
@@ -171,8 +172,8 @@ def simulated(course: Course, capacity: float, folder: Path) -> Track:
     path, policy = folder / "scenario.yaml", folder / "10_compared.policy"
     path.write_text(course.scenario(capacity))
     policy.write_text(course.policy(capacity))
-    setup = Setup("compared", (policy,), plugins={"balloon": {}})
-    return track_of(run_scenario(read_scenario(path), path, setup, None, course.seconds), MIDNIGHT)
+    setup = SimulationSetup("compared", (policy,), plugins={"balloon": {}})
+    return track_of(run_scenario(read_scenario(path), path, setup, None, course.seconds), SIMULATION_BEGINS)
 
 
 def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:

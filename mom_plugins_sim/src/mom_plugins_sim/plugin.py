@@ -175,15 +175,14 @@ class SimPlugin:
 def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
     """What these settings describe. Raises `MomError` for a scenario that cannot be used."""
     if settings.recording is not None:
-        from mom_plugins_sim.recording.reader import Recording
-        from mom_plugins_sim.scenario.recorded import scene_of_recording
+        from mom_plugins_sim.scenario.recorded import recording_at, scene_of_recording
 
         begins = float("-inf") if settings.begins is None else settings.begins
         ends = float("inf") if settings.ends is None else settings.ends
-        scene = scene_of_recording(Recording(Path(settings.recording)), begins, ends)
+        scene = scene_of_recording(recording_at(Path(settings.recording)), begins, ends)
         if not settings.more:
             return scene
-        from mom_plugins_sim.advise.newcomers import with_newcomers
+        from mom_plugins_sim.scenario.newcomers import with_newcomers
 
         memory = None if settings.more_memory is None else settings.more_memory / 1024
         return with_newcomers(scene, settings.more, memory, 1 if settings.seed is None else settings.seed)

@@ -18,6 +18,11 @@ from .capabilities import (
     StoreKind as StoreKind,
     SwapStore as SwapStore,
 )
+from .complaints import (
+    Complaint as Complaint,
+    ComplaintCount as ComplaintCount,
+    Complaints as Complaints,
+)
 from .destination import (
     Destination as Destination,
     DestinationError as DestinationError,
@@ -36,6 +41,17 @@ from .explanation import (
 )
 from .freshness import (
     stale_seconds as stale_seconds,
+)
+from .health import (
+    BROKEN_KIB as BROKEN_KIB,
+    GUARANTEE as GUARANTEE,
+    NOTICEABLE_KIB as NOTICEABLE_KIB,
+    PAGE_KIB as PAGE_KIB,
+    UNKNOWN_NUMBER as UNKNOWN_NUMBER,
+    field_number as field_number,
+    need_of as need_of,
+    taken_from as taken_from,
+    value_number as value_number,
 )
 from .held_bytes import (
     HeldBytes as HeldBytes,
@@ -62,6 +78,11 @@ from .overview import (
     GuestColumn as GuestColumn,
     REMARKS as REMARKS,
     StatusPart as StatusPart,
+)
+from .run_summary import (
+    ClassSummary as ClassSummary,
+    RunSummary as RunSummary,
+    gib as gib,
 )
 from .services.admission import (
     Admission as Admission,
@@ -113,6 +134,15 @@ from .services.running_mom import (
     ReasonedCycles as ReasonedCycles,
     RunningMom as RunningMom,
 )
+from .simulation import (
+    CONTROLLERS as CONTROLLERS,
+    RECORDER as RECORDER,
+    SIMULATION_BEGINS as SIMULATION_BEGINS,
+    SimulatedHost as SimulatedHost,
+    SimulationSetup as SimulationSetup,
+    quiet as quiet,
+    run_simulation as run_simulation,
+)
 from .sockets import (
     Address as Address,
     Listener as Listener,
@@ -120,6 +150,9 @@ from .sockets import (
     PeerCredentials as PeerCredentials,
     listen as listen,
     peer_credentials as peer_credentials,
+)
+from .verbs import (
+    run_verb as run_verb,
 )
 
 __version__: str

@@ -18,8 +18,7 @@ from mom_core import MomError
 from mom_plugins_sim.demo.story import Moment, Plot, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, size
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
-from mom_plugins_sim.measures import number, taken_from
-from mom_plugins_sim.quiet import quiet
+from mom_toolkit import field_number, quiet, run_verb, taken_from
 
 CYCLES_A_LINE = 5
 """Where the output is no terminal, a line is printed for so many cycles."""
@@ -75,7 +74,7 @@ def _wait(began: float, seconds: float) -> None:
 def _line(moment: Moment) -> str:
     snapshot, alone = moment.report.snapshot, moment.alone
     taken = sum(taken_from(guest) for guest in snapshot.guests.values())
-    available = number(snapshot.host.fields, "mem_really_available")
+    available = field_number(snapshot.host.fields, "mem_really_available")
     return (
         f"{clock(moment.time):>5}  available {size(available):>8}  ballooned {size(taken):>8}"
         f"  | without mom: available {size(alone.available):>8}, swap {size(alone.swapped):>8}"
@@ -96,13 +95,11 @@ def _conclude(console: Console, summary: Summary) -> None:
 
 def _tell_of(console: Console, recording: Path) -> None:
     """Where the recording and its picture are; and if there is no picture, why."""
-    from mom_plugins_sim.plot.perform import picture_of
-
     console.print()
     console.print(f"recorded in {recording}: mom replay tries policies on it", soft_wrap=True)
     picture = recording.with_name("mom.png")
     try:
-        picture_of(recording, picture)
+        run_verb("plot", str(recording), "-o", str(picture))
     except MomError as error:
         console.print(f"no picture: {error}", soft_wrap=True)
     else:

@@ -9,8 +9,8 @@ from pathlib import Path
 from mom_core import Report
 from mom_plugins_sim.plugin import SimPlugin, scene_of_settings
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
-from mom_plugins_sim.simulate.run import Setup, run_simulation
 from mom_plugins_sim.world import World
+from mom_toolkit import SimulationSetup, run_simulation
 
 INTERVAL = 5.0
 """Simulated seconds from one cycle to the next: mom's default."""
@@ -94,7 +94,7 @@ def play(plot: Plot, record: Path | None = None) -> Generator[Moment, None, None
     sim = plot.settings.model_dump(mode="json", exclude_unset=True)
     alone = World(scene_of_settings(plot.settings))
     number = 0
-    for report in run_simulation(sim, Setup("demo"), plot.interval, plot.cycles * plot.interval, record):
+    for report in run_simulation(sim, SimulationSetup("demo"), plot.interval, plot.cycles * plot.interval, record):
         if report.woken_by:
             continue
         number += 1

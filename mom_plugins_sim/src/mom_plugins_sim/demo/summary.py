@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mom_core import Guest, Outcome, Status, printable
 from mom_plugins_sim.demo.story import Moment
-from mom_plugins_sim.measures import NOTICEABLE_KIB, PAGE_KIB, number, taken_from
+from mom_toolkit import NOTICEABLE_KIB, PAGE_KIB, field_number, taken_from
 
 KNOWN_CYCLES = 3
 """Statistics are at most 8 s old when the policy acts on them: what a guest needs was known in one of the last three cycles."""
@@ -63,18 +63,18 @@ class Summary:
         """Take in one moment."""
         snapshot = moment.report.snapshot
         host = snapshot.host.fields
-        self.host = number(host, "mem_available")
+        self.host = field_number(host, "mem_available")
         self.guests = len(snapshot.guests)
-        self.sold = sum(number(guest.fields, "balloon_max") for guest in snapshot.guests.values())
+        self.sold = sum(field_number(guest.fields, "balloon_max") for guest in snapshot.guests.values())
         self.taken = sum(taken_from(guest) for guest in snapshot.guests.values())
         self.taken_most = max(self.taken, self.taken_most)
-        self.merged = number(host, "ksm_pages_sharing") * PAGE_KIB
+        self.merged = field_number(host, "ksm_pages_sharing") * PAGE_KIB
         self.merged_most = max(self.merged, self.merged_most)
         self.managed.add(
-            number(host, "mem_really_available"),
-            number(host, "swap_usage"),
-            number(host, "psi_memory_some_avg10"),
-            number(host, "psi_memory_some_total") / 1e6,
+            field_number(host, "mem_really_available"),
+            field_number(host, "swap_usage"),
+            field_number(host, "psi_memory_some_avg10"),
+            field_number(host, "psi_memory_some_total") / 1e6,
         )
         alone = moment.alone
         self.alone.add(alone.available, alone.swapped, alone.pressure, alone.waited)
@@ -86,14 +86,14 @@ class Summary:
 
     def _add_guest(self, guest: Guest, moment: Moment) -> None:
         time, interval = moment.time, moment.plot.interval
-        self._needs.setdefault(guest.id, deque(maxlen=KNOWN_CYCLES)).append(number(guest.fields, "sim_need"))
+        self._needs.setdefault(guest.id, deque(maxlen=KNOWN_CYCLES)).append(field_number(guest.fields, "sim_need"))
         if taken_from(guest) > NOTICEABLE_KIB:
             self.shrunk.add(guest.id)
         if guest.blocked:
             self.left_alone[guest.name] = next(iter(guest.blocked.values()))
         elif time > 4 * interval and "mem_usable" not in guest.fields and "stats_age" not in guest.fields:
             self.left_alone[guest.name] = "the guest sends no statistics"
-        if number(guest.fields, "sim_squeezed") > 0:
+        if field_number(guest.fields, "sim_squeezed") > 0:
             since = self._short_since.setdefault(guest.id, time - interval)
             self.longest_short = max(self.longest_short, time - since)
         else:
@@ -104,7 +104,7 @@ class Summary:
             return
         self.commands += 1
         target = outcome.decision.value
-        if isinstance(target, int) and target < min(number(guest.fields, "balloon_cur"), *self._needs[guest.id]):
+        if isinstance(target, int) and target < min(field_number(guest.fields, "balloon_cur"), *self._needs[guest.id]):
             self.below_need.add(guest.id)
 
     @property

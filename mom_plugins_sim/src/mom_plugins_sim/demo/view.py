@@ -11,7 +11,7 @@ from rich.text import Text
 from mom_core import Decision, Guest, Status, printable
 from mom_plugins_sim.demo.story import Moment
 from mom_plugins_sim.demo.summary import size
-from mom_plugins_sim.measures import PAGE_KIB, number, taken_from
+from mom_toolkit import PAGE_KIB, field_number, taken_from
 
 WIDTH = 80
 LABEL = 13
@@ -77,7 +77,7 @@ def frame(moment: Moment, glyphs: Glyphs = UNICODE) -> Group:
     guests = list(moment.report.snapshot.guests.values())
     taken = sum(taken_from(guest) for guest in guests)
     sentence, style = phase(moment, taken)
-    shown = sorted(guests, key=lambda guest: (-number(guest.fields, "balloon_max"), guest.name))[:GUESTS_SHOWN]
+    shown = sorted(guests, key=lambda guest: (-field_number(guest.fields, "balloon_max"), guest.name))[:GUESTS_SHOWN]
     return Group(
         _title(moment, guests),
         Text(f" {sentence}", style),
@@ -94,8 +94,8 @@ def frame(moment: Moment, glyphs: Glyphs = UNICODE) -> Group:
 
 
 def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
-    sold = sum(number(guest.fields, "balloon_max") for guest in guests)
-    total = number(moment.report.snapshot.host.fields, "mem_available")
+    sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
+    total = field_number(moment.report.snapshot.host.fields, "mem_available")
     title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)} sold", "bold")
     done = f"{clock(moment.time)} of {clock(moment.plot.interval * moment.plot.cycles)} "
     title.append(done.rjust(WIDTH - len(title)), "dim")
@@ -112,21 +112,21 @@ def _host_lines(label: str, bar: Text, details: str, style: str) -> tuple[Text, 
 
 def _managed(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
     host = moment.report.snapshot.host.fields
-    total, available = number(host, "mem_available"), number(host, "mem_really_available")
-    swapped = number(host, "swap_usage")
+    total, available = field_number(host, "mem_available"), field_number(host, "mem_really_available")
+    swapped = field_number(host, "swap_usage")
     program = moment.alone.program
     guests = max(0.0, total - available - program - swapped)
     parts = ((guests, glyphs.used, "blue"), (program, glyphs.program, "yellow"), (swapped, glyphs.swapped, "red"))
     bar = stacked(parts, total, WIDTH - LABEL - 3)
     taken = sum(taken_from(guest) for guest in moment.report.snapshot.guests.values())
-    merged = number(host, "ksm_pages_sharing") * PAGE_KIB
+    merged = field_number(host, "ksm_pages_sharing") * PAGE_KIB
     details = f"{size(available)} available; ballooned {size(taken)}, merged {size(merged)}"
     return _host_lines("with mom", bar, details, "bold green")
 
 
 def _alone(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
     alone = moment.alone
-    total = number(moment.report.snapshot.host.fields, "mem_available")
+    total = field_number(moment.report.snapshot.host.fields, "mem_available")
     guests = max(0.0, total - alone.available - alone.program - alone.swapped)
     parts = ((guests, glyphs.used, "blue"), (alone.program, glyphs.program, "yellow"), (alone.swapped, glyphs.swapped, "red"))
     bar = stacked(parts, total, WIDTH - LABEL - 3)
@@ -154,7 +154,7 @@ def _legend(glyphs: Glyphs) -> Text:
 
 def _guest(guest: Guest, moment: Moment, glyphs: Glyphs) -> Text:
     fields = guest.fields
-    maximum, has, need = (number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
+    maximum, has, need = (field_number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
     bar = stacked(
         ((min(need, has), glyphs.used, "blue"), (has - need, glyphs.spare, "green"), (maximum - has, glyphs.taken, "dim")),
         maximum,
@@ -175,7 +175,7 @@ def _doing(guest: Guest, moment: Moment) -> tuple[str, str]:
             if isinstance(target, int) and isinstance(before, int):
                 grows = target > before
                 return f"{'gets' if grows else 'gives'} {size(abs(target - before))}", "cyan" if grows else "yellow"
-    if number(guest.fields, "sim_squeezed") > 0:
+    if field_number(guest.fields, "sim_squeezed") > 0:
         return "grows", "magenta"
     if guest.blocked:
         return "no balloon", "dim"

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from mom_core import Guest
+from mom_core import Guest, MomError, load_config
 from mom_plugins_sim.guest import HIGH_SHARE, kernel_of, low_of
 from mom_plugins_sim.ksm import MERGEABLE
-from mom_plugins_sim.measures import PAGE_KIB, number
-from mom_plugins_sim.recording.reader import Recording, nothing_in
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import HostLoads, Trace, Workload
+from mom_toolkit import PAGE_KIB, RECORDER, PastCycles, field_number
 
 UNTOLD_SHARE = 0.9
 """Of its size, what a guest is taken to use that never told: mom must not count on taking much from it."""
@@ -44,7 +45,14 @@ class _RecordedGuest:
     used: list[float] = field(default_factory=list)
 
 
-def scene_of_recording(recording: Recording, since: float, until: float) -> Scene:
+def recording_at(path: Path) -> PastCycles:
+    """The recording, opened by the plugin that writes such. Raises `MomError` when there is none, or that plugin is not installed."""
+    recorder: Any = load_config({"plugins": {RECORDER: {}}}).plugins[RECORDER].loaded.plugin_class
+    found: PastCycles = recorder.mom_recording(path, None, Path())
+    return found
+
+
+def scene_of_recording(recording: PastCycles, since: float, until: float) -> Scene:
     """The scene of that time (seconds since the epoch). Raises `MomError` when nothing was recorded then."""
     seen: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
@@ -60,20 +68,20 @@ def scene_of_recording(recording: Recording, since: float, until: float) -> Scen
             begins = recorded.report.time
         now = max(previous, recorded.report.time - begins)  # clocks may be set back: the simulation's is not
         fields = snapshot.host.fields
-        total, swap = max(total, number(fields, "mem_available")), max(swap, number(fields, "swap_total"))
+        total, swap = max(total, field_number(fields, "mem_available")), max(swap, field_number(fields, "swap_total"))
         held = 0.0
         for identity, guest in snapshot.guests.items():
-            held += number(guest.fields, "rss")
+            held += field_number(guest.fields, "rss")
             _look(seen, identity, guest, now)
         free = fields.get("mem_really_available")
         if isinstance(free, int | float) and total and (now > previous or not host_times):
-            merged = number(fields, "ksm_pages_sharing") * PAGE_KIB
+            merged = field_number(fields, "ksm_pages_sharing") * PAGE_KIB
             duplicate = max(duplicate, merged / max(held, 1.0) / MERGEABLE)
             host_times.append(now)
             host_used.append(max(0.0, total - free - held + merged))
         previous = now
     if begins is None or not total:
-        raise nothing_in(recording)
+        raise MomError(f"{recording.where} has no cycle in that time", hint="`mom record show` says from when to when it reaches")
     reserve = min(0.01 * total, 256.0 * 1024)
     trace = Trace(host_times, [max(0.0, used - reserve) for used in host_used]) if host_times else None
     guests = [_scene(identity, one, now, min(duplicate, 0.9)) for identity, one in seen.items()]
@@ -82,7 +90,7 @@ def scene_of_recording(recording: Recording, since: float, until: float) -> Scen
 
 def _look(seen: dict[str, _RecordedGuest], identity: str, guest: Guest, now: float) -> None:
     fields = guest.fields
-    size, most = number(fields, "balloon_cur"), number(fields, "balloon_max")
+    size, most = field_number(fields, "balloon_cur"), field_number(fields, "balloon_max")
     one = seen.get(identity)
     if one is None:
         if not size:
@@ -91,11 +99,11 @@ def _look(seen: dict[str, _RecordedGuest], identity: str, guest: Guest, now: flo
         one = seen[identity] = _RecordedGuest(guest, max(size, most), size, now, now, rigid=bool(blocked))
     one.last = now
     one.memory = max(one.memory, most)
-    one.period = max(one.period, number(fields, "balloon_stats_period"))
-    one.swaps = one.swaps or number(fields, "swap_out") > 0
+    one.period = max(one.period, field_number(fields, "balloon_stats_period"))
+    one.swaps = one.swaps or field_number(fields, "swap_out") > 0
     usable = fields.get("mem_usable")
     if size and isinstance(usable, int | float):
-        cache = number(fields, "mem_disk_caches")
+        cache = field_number(fields, "mem_disk_caches")
         one.files = max(one.files, cache)
         if not one.used:
             one.cached = cache

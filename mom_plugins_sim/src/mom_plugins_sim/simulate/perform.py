@@ -15,12 +15,11 @@ from pathlib import Path
 import click
 
 from mom_core import Report, print_prose
-from mom_plugins_sim.quiet import quiet
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.command import DEFAULTS, NOTHING
-from mom_plugins_sim.simulate.run import MIDNIGHT, Setup, run_scenario
-from mom_plugins_sim.simulate.summary import Summary
+from mom_plugins_sim.simulate.run import run_scenario
+from mom_toolkit import SIMULATION_BEGINS, RunSummary, SimulationSetup, quiet, run_verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def perform(name: str, wishes: Wishes) -> None:
     path = find_scenario(name)
     scenario = read_scenario(path)
     lasts = scenario.lasts if wishes.hours is None else wishes.hours * 3600
-    setups = [_setup(one) for one in wishes.compare] if wishes.compare else [Setup("mom", wishes.policies)]
+    setups = [_setup(one) for one in wishes.compare] if wishes.compare else [SimulationSetup("mom", wishes.policies)]
     summaries = []
     with ExitStack() as stack:
         folder = wishes.record
@@ -65,7 +64,7 @@ def perform(name: str, wishes: Wishes) -> None:
         for setup in setups:
             record = folder if folder is None or len(setups) == 1 else folder / setup.name.replace("/", "_")
             began = time.monotonic()
-            summary = Summary(setup.name)
+            summary = RunSummary(setup.name)
             for report in _progress(
                 run_scenario(scenario, path, setup, wishes.seed, lasts, record), lasts, setup.name, shown=not wishes.as_json
             ):
@@ -83,20 +82,12 @@ def perform(name: str, wishes: Wishes) -> None:
             click.echo(f"recorded in {wishes.record}")
 
 
-@quiet(logging.CRITICAL)
-def record_scenario(path: Path, folder: Path) -> None:
-    """Run a scenario under the default policies, for its recording. Raises `MomError`."""
-    scenario = read_scenario(path)
-    for _ in _progress(run_scenario(scenario, path, Setup("mom"), None, scenario.lasts, folder), scenario.lasts, path.stem, shown=True):
-        pass
-
-
-def _setup(text: str) -> Setup:
+def _setup(text: str) -> SimulationSetup:
     if text == NOTHING:
-        return Setup(NOTHING, acts=False)
+        return SimulationSetup(NOTHING, acts=False)
     if text == DEFAULTS:
-        return Setup(DEFAULTS)
-    return Setup(text, (Path(text),))
+        return SimulationSetup(DEFAULTS)
+    return SimulationSetup(text, (Path(text),))
 
 
 def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool) -> Iterator[Report]:
@@ -111,10 +102,10 @@ def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool
         task = progress.add_task(name, total=lasts)
         for report in reports:
             yield report
-            progress.update(task, completed=report.time - MIDNIGHT)
+            progress.update(task, completed=report.time - SIMULATION_BEGINS)
 
 
-def _tell(scenario: Scenario, summaries: list[Summary], lasts: float) -> None:
+def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:
     click.echo(f"{scenario.title}, {lasts / 3600:.3g} hours")
     columns = [dict(summary.rows()) for summary in summaries]
     labels = list(columns[0])
@@ -135,9 +126,6 @@ def _tell(scenario: Scenario, summaries: list[Summary], lasts: float) -> None:
             click.echo("  " + "  ".join(cell.rjust(w) if n else cell.ljust(w) for n, (cell, w) in enumerate(zip(row, across, strict=True))))
 
 
-def _plot(record: Path, picture: Path, setup: Setup, *, alone: bool) -> str:
-    from mom_plugins_sim.plot.perform import picture_of
-
+def _plot(record: Path, picture: Path, setup: SimulationSetup, *, alone: bool) -> str:
     path = picture if alone else picture.with_name(f"{picture.stem}-{Path(setup.name).stem}{picture.suffix}")
-    picture_of(record, path)
-    return str(path)
+    return run_verb("plot", str(record), "-o", str(path)).rstrip("\n")

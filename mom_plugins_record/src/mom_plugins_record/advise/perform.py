@@ -1,0 +1,131 @@
+"""`mom advise`: simulates within its time, shows how far it is, and tells what it found."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mom_core import UnitError, format_duration, parse_duration, parse_size, print_prose
+from mom_plugins_record.advise.search import CapacitySearch, TriedCount
+from mom_plugins_record.advise.trial import Newcomer, TrialOutcome, stage_of
+from mom_toolkit import quiet
+
+
+@dataclass(frozen=True, slots=True)
+class AdviseOptions:
+    """What was asked on the command line; `risk` is a ratio."""
+
+    sla_class: str
+    memory: str | None
+    most: int
+    seeds: int
+    risk: float
+    hours: float | None
+    time_limit: str
+    config: Path | None
+
+
+class _TimeIsOver(Exception):
+    """Raised in the middle of a run whose time is over."""
+
+
+@quiet(logging.CRITICAL)
+def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
+    """Answer, and exit with 1 when nothing fits."""
+    try:
+        limit = parse_duration(asked.time_limit)
+        memory = None if asked.memory is None else parse_size(asked.memory) / 1024
+    except UnitError as error:
+        raise click.UsageError(str(error)) from None
+    ends = time.monotonic() + limit
+    stage = stage_of(recording, asked.config, None if asked.hours is None else asked.hours * 3600)
+    newcomer = Newcomer(asked.sla_class, memory)
+    cut_off = False
+    seen: list[int] = []
+    before = TrialOutcome()
+    with _progress(shown=not as_json) as say:
+
+        def run(count: int, seed: int) -> str:
+            def beat(share: float) -> None:
+                if time.monotonic() > ends and seen:
+                    raise _TimeIsOver
+                say(f"{count} more, run {seed} of {asked.seeds}: {100 * share:.0f} %")
+
+            nonlocal before
+            done = stage.run(newcomer, count, seed, before, beat)
+            if not count:
+                before = done
+            seen.append(count)
+            return done.harm
+
+        search = CapacitySearch(run, asked.seeds, asked.most, asked.risk, lambda: time.monotonic() > ends)
+        try:
+            fits = search.largest()
+        except _TimeIsOver:
+            cut_off = True
+            fits = _known(search)
+    if as_json:
+        click.echo(json.dumps(_as_json(search, fits, asked, cut_off), indent=2))
+    else:
+        for line in _told(search, fits, asked, stage.seconds, cut_off):
+            print_prose(line, 4)
+        if before.remark:
+            print_prose(f"without any newcomer, the simulation says, {before.remark}: only what is more counts as harm", 4)
+    if not fits:
+        sys.exit(1)
+
+
+def _known(search: CapacitySearch) -> int | None:
+    """The largest number that was tried to some end and held, when time was over."""
+    held = [one.count for one in search.tried.values() if one.runs and one.risk <= search.risk]
+    return max(held, default=None)
+
+
+def _told(search: CapacitySearch, fits: int | None, asked: AdviseOptions, seconds: float, cut_off: bool) -> Iterator[str]:
+    if fits is None:
+        baseline = search.tried.get(0)
+        why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"
+        yield f"no guest of class {asked.sla_class} fits: without any, {why}"
+    else:
+        found = search.tried[fits]
+        most = " or more" if fits == asked.most else ""
+        low, high = found.interval
+        yield (
+            f"{fits}{most} more guests of class {asked.sla_class} fit: harm in {found.harmed} of {found.runs} runs of"
+            f" {format_duration(round(seconds))}, so a risk of {100 * low:.0f} to {100 * high:.0f} % (95 % confidence)"
+        )
+    if cut_off or not search.complete:
+        yield f"the time of {asked.time_limit} was over before all was tried: --time gives more, --hours and --seeds ask for less"
+    yield f"  {'more':>5}  {'runs':>4}  {'harmed':>6}  {'risk, 95 % confidence':<22}  the first harm"
+    for one in sorted(search.tried.values(), key=lambda tried: tried.count):
+        if one.runs:
+            low, high = one.interval
+            yield f"  {one.count:>5}  {one.runs:>4}  {one.harmed:>6}  {f'{100 * low:.0f} to {100 * high:.0f} %':<22}  {one.harm}".rstrip()
+
+
+def _as_json(search: CapacitySearch, fits: int | None, asked: AdviseOptions, cut_off: bool) -> dict[str, object]:
+    def shown(one: TriedCount) -> dict[str, object]:
+        return {"more": one.count, "runs": one.runs, "harmed": one.harmed, "risk": one.interval, "harm": one.harm}
+
+    tried = [shown(one) for one in sorted(search.tried.values(), key=lambda one: one.count) if one.runs]
+    return {"class": asked.sla_class, "fits": fits, "complete": search.complete and not cut_off, "tried": tried}
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
+    from rich.console import Console
+
+    console = Console(file=sys.__stderr__ or sys.stderr)  # which it draws on: mom's own shows what steers a terminal
+    if not shown or not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status("") as status:
+        yield status.update

@@ -1,0 +1,98 @@
+"""What a recording holds, summed up for a person or a program."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+
+from mom_core import Status, brief, differences, format_duration, format_kib, print_prose, printable
+from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.times import shown
+
+
+@dataclass(slots=True)
+class Contents:
+    """Sums over a recording. Times in seconds since the epoch; `sampled` counts guests times cycles, `on_trial` and `differed` cycles."""
+
+    path: str
+    files: int
+    bytes: int
+    begins: float | None = None
+    ends: float | None = None
+    cycles: int = 0
+    sampled: int = 0
+    most_guests: int = 0
+    decisions: int = 0
+    applied: int = 0
+    problems: int = 0
+    on_trial: int = 0
+    differed: int = 0
+    lost: int = 0
+    rubbish: int = 0
+    cut_off: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+    woken: dict[str, int] = field(default_factory=dict)
+
+
+def contents_of(path: Path) -> Contents:
+    """Read all of it. Raises `MomError`."""
+    recording = Recording(path)
+    found = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
+    woken: Counter[str] = Counter()
+    session = None
+    for recorded in recording.cycles():
+        report = recorded.report
+        found.begins = report.time if found.begins is None else min(found.begins, report.time)
+        found.ends = report.time if found.ends is None else max(found.ends, report.time)
+        found.cycles += 1
+        found.sampled += len(report.snapshot.guests)
+        found.most_guests = max(found.most_guests, len(report.snapshot.guests))
+        found.decisions += len(report.decisions)
+        found.applied += sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
+        found.problems += len(report.problems)
+        found.on_trial += report.considered is not None
+        found.differed += bool(differences(report))
+        if report.woken_by:
+            woken[report.woken_by] += 1
+        if recorded.session is not session:
+            session = recorded.session
+            for names, now in ((found.hosts, [session.host]), (found.versions, [session.version]), (found.policies, session.policies)):
+                names.extend(name for name in now if name not in names)
+    damage = recording.damage
+    found.lost, found.rubbish, found.cut_off = damage.cycles, damage.rubbish, damage.cut_off
+    found.damaged = damage.places
+    found.woken = dict(woken.most_common(20))
+    return found
+
+
+def print_contents(contents: Contents, *, as_json: bool) -> None:
+    """Say it."""
+    if as_json:
+        click.echo(json.dumps(asdict(contents), indent=2))
+        return
+    lines = [("files", f"{contents.files} in {contents.path}, {format_kib(contents.bytes / 1024)}")]
+    if contents.begins is not None and contents.ends is not None:
+        lines.append(("from", shown(contents.begins) + " UTC"))
+        lines.append(("to", f"{shown(contents.ends)} UTC, {format_duration(round(contents.ends - contents.begins))} later"))
+    each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
+    lines.append(("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"))
+    lines.append(("decided", f"{contents.decisions}, of which {contents.applied} were applied"))
+    if contents.on_trial:
+        lines.append(("on trial", f"policies in {contents.on_trial} cycles, which would have decided otherwise in {contents.differed}"))
+    lines.append(("problems", str(contents.problems)))
+    lines.append(("host", ", ".join(map(printable, contents.hosts)) or "unknown"))
+    lines.append(("policies", ", ".join(map(printable, contents.policies)) or "none"))
+    lines.extend(("woken by", f"{printable(reason)} ({count} times)") for reason, count in contents.woken.items())
+    if contents.lost or contents.rubbish:
+        lines.append(("damaged", f"{contents.lost} cycles are lost, {contents.rubbish} bytes are no part of a recording"))
+    lines.extend(("", printable(place, 300)) for place in contents.damaged)
+    lines.extend(("cut off", f"{path} ends in the middle of a cycle: it is being written, or mom was killed") for path in contents.cut_off)
+    for name, text in lines:
+        print_prose(f"{name:<9} {brief(text, 2000)}", 10)

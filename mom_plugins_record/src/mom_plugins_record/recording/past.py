@@ -1,0 +1,70 @@
+"""A recording as mom's own verbs look at it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from mom_core import Report
+from mom_plugins_record.recording.reader import USUAL_HISTORY, USUAL_INTERVAL, Recorded, Recording, follows, history_of, must_fit
+from mom_plugins_record.recording.writer import KEY_EVERY, begun
+from mom_toolkit import PastCycle
+
+LONGEST_INTERVAL: Final = 3600.0
+"""Seconds between cycles, as mom's settings have it; a recording that says more is wrong."""
+
+LEEWAY: Final = 2
+"""Times as much as so many cycles should have taken is read to have them: they may have come late."""
+
+
+class PastOf:
+    """A folder with a recording, or one file of it. Raises `MomError` when there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._recording = Recording(path)
+        self._files = tuple(self._recording.files)
+
+    @property
+    def where(self) -> str:
+        """The folder or file."""
+        return str(self._recording.path)
+
+    def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
+        """The cycles of that time. Files that ended before it are not opened. Raises `MomError`."""
+        for recorded in self._read(since, until):
+            yield PastCycle(recorded.report, recorded.session.policies, recorded.gap)
+
+    def reasons(self, cycle: PastCycle, guest: str, controls: Sequence[str]) -> Mapping[str, str]:
+        """Why the guest got these controls in that cycle, or did not: its policies are evaluated again. Raises `MomError`."""
+        from mom_plugins_record.replay.reasons import reasons_of
+
+        run = self._until(cycle.report, USUAL_HISTORY)
+        if run and (history := history_of(run[-1].session)) > USUAL_HISTORY:
+            run = self._until(cycle.report, history)
+        return reasons_of(run, guest, controls)
+
+    def _until(self, report: Report, history: int) -> Sequence[Recorded]:
+        """The cycle with this report, after those without which it cannot be evaluated again: as far as nothing is missing between them."""
+        interval = report.snapshot.host.properties.get("interval")
+        seconds = interval if isinstance(interval, int | float) and 0 < interval <= LONGEST_INTERVAL else USUAL_INTERVAL
+        needed = KEY_EVERY + history + 1
+        run: deque[Recorded] = deque(maxlen=needed)
+        for recorded in self._read(report.time - LEEWAY * needed * seconds, report.time):
+            if run and not follows(run[-1], recorded):
+                run.clear()
+            must_fit(recorded, needed)
+            run.append(recorded)
+            if (recorded.report.number, recorded.report.time) == (report.number, report.time):
+                return tuple(run)
+        return ()
+
+    def _read(self, since: float, until: float) -> Iterator[Recorded]:
+        files = list(self._files)
+        moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < float("inf") else datetime.max.replace(tzinfo=UTC)
+        while len(files) > 1 and (start := begun(files[1])) is not None and start <= moment:
+            del files[0]
+        self._recording.files = files
+        yield from self._recording.cycles(since, until)

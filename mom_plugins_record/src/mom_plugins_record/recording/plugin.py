@@ -1,0 +1,137 @@
+"""The plugin that records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from mom_core import (
+    Duration,
+    Finding,
+    Hypervisor,
+    PluginContext,
+    PluginSettings,
+    Report,
+    Severity,
+    Size,
+    __version__,
+    format_duration,
+    format_size,
+    hookimpl,
+)
+from mom_plugins_record.recording.reader import RecordedSession, session_content
+from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
+from mom_toolkit import PastCycles, PolicyTexts
+
+if TYPE_CHECKING:
+    pass
+
+
+FOLDER = "recording"
+"""Where it is recorded unless the settings say otherwise, in mom's state directory."""
+
+
+class RecordPlugin:
+    """The flight recorder: every snapshot, decision and outcome, to be looked at and replayed later."""
+
+    class Settings(PluginSettings):
+        """Where, how long and how much."""
+
+        path: str = ""
+        """The folder of the recording. Unset: `recording` in the state directory."""
+
+        keep: Annotated[Duration, Field(ge=60)] = 7 * 86_400.0
+        """How long a recording is kept."""
+
+        size: Annotated[Size, Field(ge=1 << 20)] = 1 << 30
+        """How much it may hold in all; the oldest goes first."""
+
+        reserve: Size = 256 << 20
+        """What must stay free on its disk: with less, recording stops until there is room again."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._writer: RecordingWriter | None = None
+        self._in_force: tuple[object, ...] | None = None
+        self._stopped = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the recording is."""
+        return Path(self._settings.path) if self._settings.path else self._context.state_directory / FOLDER
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Make the folder. One that cannot be made is said here, where the operator sees it; later, recording just stops."""
+        settings = self._settings
+        self._writer = RecordingWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve))
+        self._writer.open()
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """Record a cycle. Raises when there is no room: the core counts it, shows it in `mom status`, and tries again later."""
+        writer = self._writer
+        if writer is None:
+            raise RecordingFull("nothing is recorded: the recorder was not set up")
+        context = self._context
+        texts_in_force = context.service(PolicyTexts)
+        policies = None if texts_in_force is None else texts_in_force.state()
+        in_force = (context.declarations, context.configuration, policies.version if policies else "")
+        # The first two are replaced when the configuration is read again: whether they are others is seen faster than what they say.
+        if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
+            texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
+            writer.session(session_content(self._session(report, texts)))
+            self._in_force = in_force
+        try:
+            writer.cycle(report, None if texts_in_force is None else texts_in_force.memory)
+        except RecordingFull as error:
+            if not self._stopped:
+                context.log.warning("%s", error)  # once: it is tried again in every cycle or so
+            self._stopped = True
+            raise
+        if self._stopped:
+            context.log.info("recording goes on")
+        self._stopped = False
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """How much is recorded, and where."""
+        settings = self._settings
+        try:
+            sizes = [size for _, size in sizes_of(self.folder)]
+        except OSError as error:
+            return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", "`mom run` makes it")]
+        limits = f"{format_size(settings.size)} and {format_duration(settings.keep)}"
+        text = f"{format_size(sum(sizes))} in {len(sizes)} files in {self.folder}, of {limits}"
+        return [Finding(Severity.OK, "recording", text)]
+
+    @staticmethod
+    @hookimpl
+    def mom_recording(path: Path | None, settings: PluginSettings | None, state_directory: Path) -> PastCycles | None:
+        """The recording at the path, or the one that a mom with these settings writes."""
+        from mom_plugins_record.recording.past import PastOf
+
+        if path is None and isinstance(settings, RecordPlugin.Settings):
+            path = Path(settings.path) if settings.path else state_directory / FOLDER
+        return None if path is None else PastOf(path)
+
+    def _session(self, report: Report, policies: Mapping[str, str]) -> RecordedSession:
+        declared = self._context.declarations
+        return RecordedSession(
+            version=__version__,
+            host=report.snapshot.host.name,
+            configuration=self._context.configuration(),
+            policies=policies,
+            fields=tuple(declared.fields.values()),
+            controls=tuple(declared.controls.values()),
+        )

@@ -1,0 +1,368 @@
+"""Reads a recording, also one that is damaged or still being written: what is sound, in order, one cycle at a time."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration, printable
+from mom_plugins_record.recording.columns import checked_json
+from mom_plugins_record.recording.cycles import NO_KEY, Key, allowed_in, read_cycle
+from mom_plugins_record.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, FrameKind, Losses, NoRecording, read_frames
+from mom_plugins_record.recording.writer import KEY_EVERY, SUFFIX, files_of
+
+LOOKS_AHEAD = 8
+"""How often a later copy of a damaged session is looked for in one file: a hostile one could ask for it at each frame."""
+
+MOST_HELD = 10 * KEY_EVERY
+"""Cycles that are held back until the key after them tells whether they are wanted."""
+
+MOST_HELD_BYTES = 4 * LARGEST_BODY
+"""Bytes of these."""
+
+MOST_DECLARED = 4096
+"""Fields, or controls, that a session may declare: mom's own plugins together declare some two hundred."""
+
+MOST_REMEMBERED = 16 << 20
+"""Fields of guests in all cycles that are held at a time: ten cycles of 10,000 guests with 160 each, in some 2 GiB."""
+
+USUAL_INTERVAL = 5.0
+"""Seconds."""
+
+USUAL_HISTORY = 10
+LONGEST_HISTORY = 1000
+"""Snapshots that evaluators see, the newest included: as mom's settings have it."""
+
+FORMAT = 1
+"""The version of what a session holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSession:
+    """What was so while cycles were recorded.
+
+    `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
+    of the mom that wrote it, `host` its name.
+    """
+
+    version: str
+    host: str
+    configuration: Mapping[str, Value]
+    policies: Mapping[str, str]
+    fields: tuple[FieldSpec, ...]
+    controls: tuple[ControlSpec, ...]
+
+
+def session_content(session: RecordedSession) -> dict[str, Value]:
+    """A session as JSON has it."""
+    return {
+        "format": FORMAT,
+        "version": session.version,
+        "host": session.host,
+        "configuration": session.configuration,
+        "policies": dict(session.policies),
+        "fields": [[f.name, f.unit, f.scope, f.description, f.source] for f in session.fields],
+        "controls": [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum, list(c.choices)] for c in session.controls],
+    }
+
+
+def interval_of(session: RecordedSession) -> float:
+    """Seconds from one cycle to the next; mom's default where the recording does not tell."""
+    interval = session.configuration.get("interval")
+    try:
+        return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
+    except ValueError:
+        return USUAL_INTERVAL
+
+
+def history_of(session: RecordedSession) -> int:
+    """How many older snapshots evaluators are given; mom's default where the recording does not tell."""
+    history = session.configuration.get("history")
+    kept = history if isinstance(history, int) and 1 <= history <= LONGEST_HISTORY else USUAL_HISTORY
+    return max(1, kept - 1)  # as the engine does: beside the one that is evaluated
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One cycle, and what was so then.
+
+    `gap` is how many cycles before it were lost. `memory` is what policies remembered after it: recorded once in a while, None
+    elsewhere.
+    """
+
+    report: Report
+    session: RecordedSession
+    gap: int = 0
+    memory: Value = None
+
+
+def follows(before: Recorded, recorded: Recorded) -> bool:
+    """Whether nothing is missing between two cycles, and the plugins that decided are the same ones: they were not made anew."""
+    if recorded.gap or recorded.report.number != before.report.number + 1:
+        return False
+    if recorded.session is before.session:
+        return True
+    then, now = before.session.configuration, recorded.session.configuration
+    return (then.get("plugins"), then.get("guests")) == (now.get("plugins"), now.get("guests"))
+
+
+def must_fit(recorded: Recorded, cycles: int) -> None:
+    """Check that so many cycles like this one can be held at a time. Raises `MomError`: a recording may ask for any number."""
+    fields = sum(len(guest.fields) for guest in recorded.report.snapshot.guests.values())
+    if fields * cycles > MOST_REMEMBERED:
+        guests = len(recorded.report.snapshot.guests)
+        raise MomError(f"cycle {recorded.report.number} cannot be evaluated: {cycles} cycles of {guests} guests do not fit into memory")
+
+
+@dataclass(slots=True)
+class Damage:
+    """What could not be read: cycles that are lost, bytes that are no frame, files that end in the middle of a frame.
+
+    `places` says of the first damaged places which file, which byte of it, and what is wrong there.
+    """
+
+    cycles: int = 0
+    rubbish: int = 0
+    cut_off: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.cycles or self.rubbish)
+
+    def add(self, path: Path, losses: Losses, cycles: int) -> None:
+        """What a file has lost."""
+        self.cycles += cycles
+        self.rubbish += losses.rubbish
+        if losses.cut_off:
+            self.cut_off.append(str(path))
+        room = MOST_PLACES - len(self.places)
+        self.places.extend(f"{path}, byte {at}: {what}" for at, what in losses.places[:room])
+
+    def told(self) -> str:
+        """The damage in a line; empty when there is none."""
+        if not self:
+            return ""
+        lost = f"{self.cycles} cycles are lost" if self.cycles else f"{self.rubbish} bytes are no part of a recording"
+        return f"{lost}: the recording is damaged" + (f" ({printable(self.places[0], 300)})" if self.places else "")
+
+
+class Recording:
+    """A recording: a folder, or one file of it. `damage` is complete when `cycles` has come to the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage = Damage()
+        try:
+            self.files = files_of(path) if path.is_dir() else [path]
+        except OSError as error:
+            raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
+        if not self.files:
+            raise MomError(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
+
+    def cycles(self, since: float = float("-inf"), until: float = float("inf")) -> Iterator[Recorded]:
+        """All cycles of that time (seconds since the epoch), in the order in which they were recorded.
+
+        Raises `MomError` when there is no such file, when it is no recording, or when it is of a newer version.
+        """
+        self.damage = Damage()
+        for path in self.files:
+            yield from self._of_file(path, since, until)
+
+    def _of_file(self, path: Path, since: float, until: float) -> Iterator[Recorded]:
+        losses = Losses()
+        with ExitStack() as stack:
+            try:
+                source = stack.enter_context(_opened(path))
+            except FileNotFoundError as error:
+                if path in self.files[:1] and len(self.files) == 1:
+                    raise MomError(f"there is no file {path}") from error
+                self.damage.cut_off.append(str(path))  # given up by the writer while we read
+                return
+            except OSError as error:
+                raise MomError(f"cannot read {path}: {error.strerror}") from error
+            sessions = _Sessions(path, losses)
+            key: tuple[int, Key] | None = None
+            lost = 0
+            waiting: Recorded | None = None  # what policies remember after a cycle stands after it
+            try:
+                for frame in _from(since, read_frames(source, str(path), losses)):
+                    lost += losses.frames
+                    losses.frames = 0
+                    if frame.kind is FrameKind.MEMORY:
+                        if waiting is not None and not lost:
+                            waiting = replace(waiting, memory=_memory(frame, losses))
+                        continue
+                    if waiting is not None:
+                        yield waiting
+                        waiting = None
+                    if frame.kind is FrameKind.SESSION:
+                        sessions.take(frame)
+                        continue
+                    session = sessions.of(frame)
+                    found = None if session is None else _cycle(frame, key, losses)
+                    if found is None or session is None:
+                        lost += 1
+                        continue
+                    report, new = found
+                    if frame.kind is FrameKind.KEY:
+                        key = (frame.number, new)
+                    self.damage.cycles += lost
+                    if since <= report.time <= until:
+                        waiting = Recorded(report, session, lost)
+                    lost = 0
+                if waiting is not None:
+                    yield waiting
+            except NoRecording:
+                if not self.path.is_dir():
+                    raise
+            except OSError as error:
+                raise MomError(f"cannot read {path}: {error.strerror}") from error
+            finally:
+                self.damage.add(path, losses, lost)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, open. Raises `OSError`, and `MomError` when it is something else, such as a pipe, which may have no end."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    raise MomError(f"{path} is no file", hint=f"name a folder with files *{SUFFIX}, or one such file")
+
+
+def _from(since: float, frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames without the cycles between two keys that are both from before that time: to unpack all of a day takes minutes."""
+    held: list[Frame] = []
+    early = False
+    size = 0
+    for frame in frames:
+        if frame.kind is FrameKind.KEY:
+            found = _cycle(frame, None, Losses()) if since > float("-inf") else None
+            yet = found is not None and found[0].time < since
+            yield from (one for one in held if not yet or one.kind is not FrameKind.CYCLE)
+            held, early, size = [], yet, 0
+        elif early and (held or frame.kind is FrameKind.CYCLE) and len(held) < MOST_HELD and size < MOST_HELD_BYTES:
+            held.append(frame)
+            size += len(frame.packed)
+            continue
+        elif held:  # this many without a key is no recording of ours
+            yield from held
+            held, early, size = [], False, 0
+        yield frame
+    yield from held
+
+
+class _Sessions:
+    """The session that is in force in a file, taken from its first sound copy: a key frame says which one it needs."""
+
+    def __init__(self, path: Path, losses: Losses) -> None:
+        self._path = path
+        self._losses = losses
+        self._number = -1
+        self._session: RecordedSession | None = None
+        self._looks = LOOKS_AHEAD
+
+    def take(self, frame: Frame) -> None:
+        """A session, or another copy of one."""
+        if frame.key != self._number or self._session is None:
+            self._number, self._session = frame.key, _session(frame, str(self._path), self._losses)
+
+    def of(self, frame: Frame) -> RecordedSession | None:
+        """The session of a cycle; None when it is lost."""
+        if frame.kind is FrameKind.KEY and (frame.key != self._number or self._session is None):
+            self._number, self._session = frame.key, self._ahead(frame.key)
+        return self._session
+
+    def _ahead(self, number: int) -> RecordedSession | None:
+        self._looks -= 1
+        if self._looks < 0:
+            return None
+        with suppress(OSError), self._path.open("rb") as source:  # it may be gone since
+            for frame in read_frames(source, str(self._path), Losses()):
+                if frame.kind is FrameKind.SESSION and frame.key == number:
+                    found = _session(frame, str(self._path), Losses())
+                    if found is not None:
+                        return found
+        return None
+
+
+def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses) -> tuple[Report, Key] | None:
+    """The cycle, or None when it, or the key that it builds on, is damaged."""
+    if frame.kind is FrameKind.KEY:
+        base = NO_KEY
+    elif key is not None and key[0] == frame.key:
+        base = key[1]
+    else:
+        return None
+    try:
+        return read_cycle(frame.unpack(base.texts), base, len(frame.packed))
+    except MomError as error:
+        losses.note(frame.at, f"a cycle is lost: {error}")
+        return None
+
+
+def _memory(frame: Frame, losses: Losses) -> Value:
+    """What policies remembered; None when that is damaged."""
+    try:
+        return checked_json(frame.unpack(), allowed_in(len(frame.packed)))
+    except MomError as error:
+        losses.note(frame.at, f"what policies remembered is lost: {error}")
+        return None
+
+
+def _session(frame: Frame, name: str, losses: Losses) -> RecordedSession | None:
+    """What was so then, or None when that is damaged. Raises `MomError` when a newer mom has written it."""
+    try:
+        content: Any = checked_json(frame.unpack(), allowed_in(len(frame.packed)))
+        version = content["format"]
+        if isinstance(version, int) and version > FORMAT:
+            raise _Newer(f"{name} holds a session of format {version}; this mom reads {FORMAT}", hint="upgrade mom-plugins-record")
+        policies, configuration = content["policies"], content["configuration"]
+        if not isinstance(configuration, dict) or not all(isinstance(text, str) for text in policies.values()):
+            raise TypeError("policies are texts, and a configuration is a mapping")
+        if max(len(content["fields"]), len(content["controls"])) > MOST_DECLARED:
+            raise ValueError(f"more than {MOST_DECLARED} fields or controls are declared")
+        return RecordedSession(
+            str(content["version"]),
+            str(content["host"]),
+            configuration,
+            policies,
+            tuple(FieldSpec(str(n), Unit(unit), Scope(scope), str(text), str(of)) for n, unit, scope, text, of in content["fields"]),
+            tuple(
+                ControlSpec(str(n), Unit(unit), Scope(scope), str(text), str(of), _bound(low), _bound(high), _choices(*more))
+                for n, unit, scope, text, of, low, high, *more in content["controls"]
+            ),
+        )
+    except _Newer:
+        raise
+    except (MomError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        why = str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}"
+        losses.note(frame.at, f"what was in force is lost: {printable(why, 200)}")
+        return None
+
+
+def _choices(values: Sequence[int] = ()) -> tuple[int, ...]:
+    """Of a control; a recording from before there were any has none."""
+    return tuple(map(int, values))
+
+
+def _bound(value: object) -> float | None:
+    if value is None or (isinstance(value, int | float) and abs(value) < float("inf")):
+        return value
+    raise TypeError("a bound is no number")
+
+
+class _Newer(MomError):
+    """Another version is needed."""
+
+
+def nothing_in(recording: Recording) -> MomError:
+    """The error for a recording that was read and gave no cycle."""
+    if recording.damage:
+        return MomError(f"nothing of {recording.path} can be read: {recording.damage.told()}")
+    return MomError(f"{recording.path} has no cycle in that time", hint="`mom record show` says from when to when it reaches")

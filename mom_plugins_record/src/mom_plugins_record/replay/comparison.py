@@ -1,0 +1,215 @@
+"""Replays a recording and compares: what was decided then, and what is decided now on the same state. Exact, and in one pass."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from mom_core import Decision, Snapshot, Value
+from mom_plugins_record.recording.reader import Recorded, RecordedSession, Recording, follows, interval_of, must_fit, nothing_in
+from mom_plugins_record.recording.writer import KEY_EVERY
+from mom_plugins_record.replay.evaluation import Evaluators, scope_of
+from mom_toolkit import Complaints
+
+SHOWN_PROBLEMS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionDifference:
+    """One decision that is another one now. A side that decided nothing is None."""
+
+    time: float
+    number: int
+    entity: str
+    control: str
+    then: Value
+    now: Value
+    then_from: str
+    now_from: str
+
+
+@dataclass(slots=True)
+class Sum:
+    """How one control of one entity differs over the whole recording: in how many cycles, and by how much at most (for numbers)."""
+
+    entity: str
+    control: str
+    cycles: int = 0
+    largest: float = 0.0
+    example: DecisionDifference | None = None
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The outcome of a replay. Times are seconds since the epoch; `warming` are cycles that lack what evaluators remembered."""
+
+    evaluated: int = 0
+    compared: int = 0
+    warming: int = 0
+    identical: int = 0
+    begins: float | None = None
+    ends: float | None = None
+    first: DecisionDifference | None = None
+    sums: dict[tuple[str, str], Sum] = field(default_factory=dict)
+    then: Complaints = field(default_factory=Complaints)
+    now: Complaints = field(default_factory=Complaints)
+    left_out: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    damage: str = ""
+    """What is damaged, and where; empty: nothing."""
+    apart: int = 0
+    """Recorded decisions that nothing here could take again."""
+
+    @property
+    def most_different(self) -> list[Sum]:
+        """The controls that differ in most cycles, and of these by most, first."""
+        return sorted(self.sums.values(), key=lambda s: (-s.cycles, -s.largest, s.entity, s.control))
+
+
+def compare(
+    recording: Recording, policies: Mapping[str, str] | None = None, since: float = float("-inf"), until: float = float("inf")
+) -> Comparison:
+    """Evaluate every recorded cycle of that time again, and compare.
+
+    :param policies: texts by name in place of the recorded ones; None: the recorded ones, whose decisions must come out the same
+    Raises `MomError` when there is nothing to evaluate, or nothing to evaluate it with.
+    """
+    result = Comparison()
+    for run in _runs(recording, since, until):
+        _replay_run(run, policies, since, result)
+    result.lost, result.damage = recording.damage.cycles, recording.damage.told()
+    if not result.evaluated:
+        raise nothing_in(recording)
+    return result
+
+
+def _runs(recording: Recording, since: float, until: float) -> Iterator[Iterator[Recorded]]:
+    """The recording in pieces in which nothing is missing: a start of the daemon, or a loss, begins a new one."""
+    cycles = iter(recording.cycles(until=until))
+    pending: list[Recorded] = []
+
+    def rest(first: Recorded) -> Iterator[Recorded]:
+        last = first
+        yield first
+        for recorded in cycles:
+            if not follows(last, recorded):
+                pending.append(recorded)
+                return
+            last = recorded
+            yield recorded
+
+    first = next(cycles, None)
+    while first is not None:
+        run = rest(first)
+        yield run
+        for _ in run:
+            pass
+        first = pending.pop() if pending else None
+
+
+def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
+    first = next(run, None)
+    if first is None:
+        return
+    with Evaluators(first.session, policies) as evaluators:
+        result.left_out.update(evaluators.left_out)
+        controls = {spec.name: spec for spec in first.session.controls}
+        for verdict in (result.then, result.now):
+            verdict.controls.update(controls)
+        history: deque[Snapshot] = deque(maxlen=evaluators.history)
+        begins = since - _warm_up(first.session, evaluators.history)
+        fresh = first.report.number == 1
+        knows = fresh  # what evaluators remember is what they remembered then
+        whole = fresh
+        session = first.session
+        for recorded in _chain(first, run):
+            report = recorded.report
+            if recorded.session is not session:
+                session = recorded.session
+                evaluators.use(session)
+            if report.time < begins:
+                knows = whole = False
+                continue
+            must_fit(recorded, evaluators.history)
+            evaluated = evaluators.evaluate(report.snapshot, tuple(history))
+            result.evaluated += 1
+            exact = knows and (whole or len(history) == evaluators.history)
+            if recorded.memory is not None and (not knows or report.number == 1):
+                if policies is None and knows and evaluators.memory != recorded.memory:
+                    exact = False  # the daemon began with what it remembered from an earlier run
+                evaluators.remember(recorded.memory)
+                knows = True
+            history.append(report.snapshot)
+            if report.time < since:
+                continue
+            for problem in evaluated.problems:
+                if len(result.problems) < SHOWN_PROBLEMS or problem.message in result.problems:
+                    result.problems[problem.message] = result.problems.get(problem.message, 0) + 1
+            if not exact:
+                result.warming += 1
+                continue
+            then = tuple(decision for decision in report.decisions if evaluators.is_compared(decision))
+            result.apart += len(report.decisions) - len(then)
+            _compare(recorded, then, evaluated.decisions, result)
+
+
+def _chain(first: Recorded, rest: Iterator[Recorded]) -> Iterator[Recorded]:
+    yield first
+    yield from rest
+
+
+def _warm_up(session: RecordedSession, history: int) -> float:
+    """Seconds before the first cycle of interest, from which on everything is known at it."""
+    return (KEY_EVERY + history + 2) * interval_of(session)
+
+
+def _compare(recorded: Recorded, then: tuple[Decision, ...], now: tuple[Decision, ...], result: Comparison) -> None:
+    report = recorded.report
+    result.compared += 1
+    result.begins = report.time if result.begins is None else min(result.begins, report.time)
+    result.ends = report.time if result.ends is None else max(result.ends, report.time)
+    result.then.add(report.snapshot, then)
+    result.now.add(report.snapshot, now)
+    if then == now:
+        result.identical += 1
+        return
+    for difference in _differences(recorded, then, now):
+        if result.first is None:
+            result.first = difference
+        key = (difference.entity, difference.control)
+        found = result.sums.setdefault(key, Sum(*key))
+        found.cycles += 1
+        size = _size(difference)
+        if size > found.largest or found.example is None:
+            found.largest, found.example = size, difference
+
+
+def _differences(recorded: Recorded, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
+    before = {(d.entity.id, d.control): d for d in then}
+    after = {(d.entity.id, d.control): d for d in now}
+    for key in dict.fromkeys([*before, *after]):
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        some = old or new
+        if some is not None:
+            yield DecisionDifference(
+                recorded.report.time,
+                recorded.report.number,
+                scope_of(some),
+                some.control,
+                old.value if old else None,
+                new.value if new else None,
+                str(old.source) if old else "",
+                str(new.source) if new else "",
+            )
+
+
+def _size(difference: DecisionDifference) -> float:
+    then, now = difference.then, difference.now
+    if isinstance(then, int | float) and isinstance(now, int | float):
+        return abs(now - then)
+    return 0.0

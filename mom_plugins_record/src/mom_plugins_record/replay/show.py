@@ -1,0 +1,211 @@
+"""`mom replay`: what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mom_core import MomError, brief, print_prose, printable
+from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.times import moment_of, shown
+from mom_plugins_record.replay.command import FAILURES
+from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
+from mom_plugins_record.replay.estimate import Estimate, estimate
+from mom_toolkit import Complaint, Complaints
+
+SUFFIX: Final = ".policy"
+
+SHOWN: Final = 10
+"""Lines of each list: what fits on a screen. `--json` has all."""
+
+
+def perform(
+    path: Path,
+    policies: Sequence[Path],
+    *,
+    keep_others: bool,
+    since: str | None,
+    until: str | None,
+    fail_on: str | None,
+    simulated: bool,
+    as_json: bool,
+) -> None:
+    """Replay, say what came of it, and exit 1 for what `--fail-on` names."""
+    failures = _failures(fail_on)
+    logging.getLogger("mom").addHandler(logging.NullHandler())  # what evaluators log is for the daemon that they are not part of
+    recording = Recording(path)
+    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
+    texts = _texts(recording, policies, begins, keep_others=keep_others) if policies else None
+    result = compare(recording, texts, begins, ends)
+    estimated = estimate(recording, texts, begins, ends) if texts is not None and simulated else None
+    found = [failure for failure in failures if _occurs(failure, result)]
+    if as_json:
+        click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": found}, indent=2, default=str))
+    else:
+        for line in [*_lines(result, other=texts is not None), *_estimate_lines(estimated)]:
+            print_prose(brief(line, LONGEST_LINE), 4)  # names and texts are what the recording says
+        if found:
+            print_prose(f"fails on: {', '.join(found)}", 4)
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+def _failures(text: str | None) -> list[str]:
+    names = [name.strip() for name in text.split(",")] if text else []
+    for name in names:
+        if name not in FAILURES:
+            raise click.UsageError(f"--fail-on knows {', '.join(FAILURES)}, not {printable(name)!r}")
+    return names
+
+
+def _occurs(failure: str, result: Comparison) -> bool:
+    if failure == "difference":
+        return result.identical < result.compared
+    return bool(result.now.of(Complaint(failure)))
+
+
+def _texts(recording: Recording, paths: Sequence[Path], since: float, *, keep_others: bool) -> dict[str, str]:
+    """The policies to evaluate: those in force at that time, with these in place of and beside them."""
+    texts: dict[str, str] = {}
+    if keep_others:
+        for recorded in recording.cycles(since):
+            texts = dict(recorded.session.policies)
+            break
+    for path in paths:
+        try:
+            files = sorted(f for f in path.iterdir() if f.name.endswith(SUFFIX) and not f.name.startswith(".")) if path.is_dir() else [path]
+            texts.update({file.name.partition(SUFFIX)[0]: file.read_text(encoding="utf-8") for file in files})
+        except (OSError, UnicodeDecodeError) as error:
+            raise MomError(f"cannot read {path}: {error}") from error
+        if not files:
+            raise MomError(f"there is no *{SUFFIX} in {path}")
+    return texts
+
+
+# --- for a person --------------------------------------------------------------------------------------------------------------
+
+
+def _lines(result: Comparison, *, other: bool) -> list[str]:
+    lines = []
+    span = f", {shown(result.begins)} to {shown(result.ends)}" if result.begins is not None and result.ends is not None else ""
+    lines.append(f"{result.compared} cycles compared{span}")
+    if result.warming:
+        lines.append(f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording")
+    if result.damage:
+        lines.append(result.damage)
+    for name, reason in result.left_out.items():
+        lines.append(f"not replayed: {name} ({reason})")
+    if result.apart:
+        lines.append(f"{result.apart} recorded decisions were taken by what is not replayed: they are not compared")
+    lines.extend(f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
+    lines.append("")
+    lines.append("Exact, on the state that was recorded:")
+    if result.compared and result.identical == result.compared:
+        lines.append(f"  all decisions are identical, {result.now.decisions} of them")
+    elif result.compared:
+        differing = result.compared - result.identical
+        lines.append(
+            f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
+        )
+        if result.first is not None:
+            lines.append(f"  first: {_difference(result.first)}")
+        lines.append("  most:")
+        for found in result.most_different[:SHOWN]:
+            example = f", such as {_difference(found.example)}" if found.example else ""
+            lines.append(f"    {found.entity} {found.control}: in {found.cycles} cycles{example}")
+        if len(result.sums) > SHOWN:
+            lines.append(f"    and {len(result.sums) - SHOWN} more")
+    for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
+        lines.extend(_verdict_lines(title, verdict))
+    if other:
+        lines.append("  What other decisions would have changed in the cycles after them is not in this.")
+    return lines
+
+
+LONGEST_LINE = 2000
+"""Characters."""
+
+_TITLES = {
+    Complaint.BELOW_NEED: "decisions below what the guest needs",
+    Complaint.OSCILLATION: "controls that swing to and fro",
+    Complaint.BOUNDS: "decisions out of bounds",
+}
+
+
+def _verdict_lines(title: str, verdict: Complaints) -> list[str]:
+    lines = []
+    for complaint, what in _TITLES.items():
+        cases = verdict.of(complaint)
+        times = f", {sum(case.count for case in cases)} times" if cases else ""
+        lines.append(f"  {what}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}")
+        lines.extend(
+            f"    {case.entity} {case.control}: {case.count} times since {shown(case.first)}, {case.example}" for case in cases[:SHOWN]
+        )
+    return lines
+
+
+def _estimate_lines(estimated: Estimate | None) -> list[str]:
+    if estimated is None:
+        return []
+    lines = [
+        "",
+        "Estimated: both simulated from the recorded state on, beside what was recorded, which shows how far off the simulator is:",
+    ]
+    lines.extend(f"  not simulated: {name}" for name in estimated.left_out)
+    columns = [dict(one.rows()) for one in (estimated.recorded, estimated.then, estimated.now)]
+    width = max(map(len, columns[0]))
+    lines.append(f"  {'':<{width}}  {'recorded':>12}  {'then, simul.':>12}  {'now, simul.':>12}")
+    lines.extend(f"  {label:<{width}}  " + "  ".join(f"{column[label]:>12}" for column in columns) for label in columns[0])
+    return lines
+
+
+def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:
+    if estimated is None:
+        return None
+    return {
+        "recorded": estimated.recorded.as_json(),
+        "then": estimated.then.as_json(),
+        "now": estimated.now.as_json(),
+        "left_out": estimated.left_out,
+    }
+
+
+def _difference(difference: DecisionDifference) -> str:
+    then = "nothing" if difference.then is None else f"{difference.then} ({difference.then_from})"
+    now = "nothing" if difference.now is None else f"{difference.now} ({difference.now_from})"
+    return f"{shown(difference.time)} (cycle {difference.number}) {difference.entity} {difference.control}: {then} then, {now} now"
+
+
+# --- for a program -------------------------------------------------------------------------------------------------------------
+
+
+def _as_json(result: Comparison) -> Mapping[str, object]:
+    return {
+        "compared": result.compared,
+        "identical": result.identical,
+        "evaluated": result.evaluated,
+        "warming": result.warming,
+        "lost": result.lost,
+        "damage": result.damage,
+        "apart": result.apart,
+        "begins": result.begins,
+        "ends": result.ends,
+        "left_out": result.left_out,
+        "problems": result.problems,
+        "exact": {
+            "first": None if result.first is None else asdict(result.first),
+            "most_different": [asdict(found) for found in result.most_different],
+            "then": _verdict_json(result.then),
+            "now": _verdict_json(result.now),
+        },
+    }
+
+
+def _verdict_json(verdict: Complaints) -> Mapping[str, object]:
+    return {"decisions": verdict.decisions, **{complaint: [asdict(case) for case in verdict.of(complaint)] for complaint in Complaint}}

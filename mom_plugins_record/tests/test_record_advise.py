@@ -1,0 +1,124 @@
+"""How many more guests fit: the search, the newcomers, and the verb."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_record.advise.command import advise
+from mom_plugins_record.advise.search import CapacitySearch, wilson
+from mom_plugins_record.recording.past import PastOf
+from mom_plugins_sim.scenario.newcomers import with_newcomers
+from mom_plugins_sim.scenario.recorded import scene_of_recording
+from mom_plugins_sim.simulate.command import simulate
+from mom_plugins_sim.workload import Trace
+
+
+@given(st.integers(0, 40), st.integers(1, 100), st.integers(1, 8))
+def test_the_search_finds_the_largest_number_that_harms_nobody(limit: int, most: int, seeds: int) -> None:
+    search = CapacitySearch(lambda count, seed: "harm" if count > limit else "", seeds, most, 0.0)
+    assert search.largest() == min(limit, most)
+    assert search.complete
+    assert all(one.runs <= seeds for one in search.tried.values())
+
+
+def test_where_somebody_comes_to_harm_already_nothing_fits() -> None:
+    search = CapacitySearch(lambda count, seed: "the host swaps", 5, 64, 0.5)
+    assert search.largest() is None
+    assert search.complete
+    assert (search.tried[0].runs, search.tried[0].harm) == (1, "the host swaps")
+
+
+@pytest.mark.parametrize(("risk", "fits"), [(0.0, 4), (0.1, 4), (0.2, 8), (1.0, 8)])
+def test_an_accepted_risk_lets_more_in(risk: float, fits: int) -> None:
+    search = CapacitySearch(lambda count, seed: "harm" if count > 4 and seed <= 2 else "", 10, 8, risk)
+    assert search.largest() == fits
+
+
+def test_it_ends_when_its_time_is_over_and_knows_that() -> None:
+    runs: list[int] = []
+
+    def run(count: int, seed: int) -> str:
+        runs.append(count)
+        return ""
+
+    search = CapacitySearch(run, 10, 64, 0.0, lambda: len(runs) >= 12)
+    assert search.largest() is not None
+    assert not search.complete
+    assert len(runs) <= 14
+
+
+@given(st.integers(0, 50), st.integers(1, 50))
+def test_an_interval_holds_what_was_seen_and_narrows(harmed: int, runs: int) -> None:
+    harmed = min(harmed, runs)
+    low, high = wilson(harmed, runs)
+    assert 0 <= low <= harmed / runs + 1e-9
+    assert harmed / runs - 1e-9 <= high <= 1
+    narrower = wilson(harmed * 4, runs * 4)
+    assert narrower[1] - narrower[0] < high - low
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
+
+
+DAY = """
+title: A while
+lasts: 30m
+interval: 10s
+host: {memory: 12GiB, swap: 1GiB}
+guests:
+  shop: {class: gold, count: 3, memory: 2GiB, workload: {bursty: {base: 25%, burst: 20%, period: 6m, duty: 30%}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("advise")
+    (folder / "day.yaml").write_text(DAY)
+    done = CliRunner().invoke(simulate, [str(folder / "day.yaml"), "--record", str(folder / "rec")])
+    assert done.exit_code == 0, done.output
+    return folder / "rec"
+
+
+def test_newcomers_do_what_recorded_guests_did_at_another_time(recording: Path) -> None:
+    scene = scene_of_recording(PastOf(recording), float("-inf"), float("inf"))
+    more = with_newcomers(scene, 5, 1 << 20, seed=3)
+    assert more.guests[: len(scene.guests)] == scene.guests
+    newcomers = more.guests[len(scene.guests) :]
+    assert [guest.name for guest in newcomers] == [f"advised-{number:03d}" for number in range(1, 6)]
+    assert {guest.memory for guest in newcomers} == {1 << 20}
+    assert with_newcomers(scene, 5, 1 << 20, seed=3) == more
+    assert with_newcomers(scene, 5, 1 << 20, seed=4) != more
+    most = max(max(guest.workload.demand.values) for guest in scene.guests if isinstance(guest.workload.demand, Trace))
+    for guest in newcomers:
+        assert isinstance(guest.workload.demand, Trace)
+        assert list(guest.workload.demand.times) == sorted(set(guest.workload.demand.times))
+        assert max(guest.workload.demand.values) <= most / 2 + 1
+
+
+def test_the_verb_says_how_many_fit_at_which_risk(recording: Path) -> None:
+    arguments = [str(recording), "--class", "platinum", "--seeds", "2", "--hours", "0.1", "--time", "5m", "--json"]
+    done = CliRunner().invoke(advise, arguments)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    # 12 GiB less 5 % can be promised, and three times 1.5 GiB is: three more of 2 GiB.
+    assert (told["fits"], told["complete"]) == (3, True)
+    assert "would be promised" in told["tried"][-1]["harm"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--class", "golf", "--hours", "0.1"], "golf"),
+        (["--class", "gold", "--memory", "4"], "has no unit"),
+        (["--class", "gold", "--time", "soon"], "no number with a unit"),
+        (["--class", "gold", "--hours", "0.01"], "holds only"),
+    ],
+)
+def test_what_makes_no_sense_is_said(recording: Path, arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(advise, [str(recording), *arguments])
+    assert done.exit_code != 0
+    assert message in f"{done.output}{done.exception}"

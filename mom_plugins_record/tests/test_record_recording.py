@@ -1,0 +1,393 @@
+"""The flight recorder: everything comes back, damage costs only what is damaged, and a full disk costs nothing but the recording."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mom_core import (
+    Clock,
+    Decision,
+    Engine,
+    Guest,
+    Host,
+    MomError,
+    Outcome,
+    Problem,
+    Report,
+    Revision,
+    Severity,
+    Snapshot,
+    Source,
+    Status,
+    load_config,
+)
+from mom_plugins_record.recording.command import record
+from mom_plugins_record.recording.frames import HEADER, START, FrameKind, checksum, pack
+from mom_plugins_record.recording.past import PastOf
+from mom_plugins_record.recording.reader import RecordedSession, Recording, session_content
+from mom_plugins_record.recording.writer import KEY_EVERY, RecordingFull, RecordingLimits, RecordingWriter, files_of
+
+LIMITS = RecordingLimits(keep=86_400.0, size=1 << 30)
+SESSION = RecordedSession("0", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
+
+
+def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: Any) -> list[Report]:
+    """Reports of a host under pressure."""
+    plugins = {
+        "sim": {"guests": guests, "load": "14GiB", "load_after": "30s", "silent": 0.1, "rigid": 0.1},
+        "policy": {},
+        "balloon": {},
+        "ksm": {},
+        **more,
+    }
+    configuration = {"state_directory": str(tmp_path / "state"), "run_directory": str(tmp_path / "run"), "plugins": plugins}
+    reports = []
+    now = 0.0
+    with Engine(load_config(configuration), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
+        for _ in range(cycles):
+            now += 10.0
+            reports.append(engine.cycle())
+    return reports
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
+    found = simulated(tmp_path_factory.mktemp("simulated"), 2 * KEY_EVERY + 5)
+    assert any(report.outcomes for report in found)
+    return found
+
+
+def written(folder: Path, reports: list[Report], limits: RecordingLimits = LIMITS) -> Path:
+    writer = RecordingWriter(folder, limits)
+    writer.open()
+    writer.session(session_content(SESSION))
+    for report in reports:
+        writer.cycle(report)
+    writer.close()
+    return folder
+
+
+def read(path: Path) -> tuple[list[Report], Recording]:
+    recording = Recording(path)
+    return [recorded.report for recorded in recording.cycles()], recording
+
+
+def test_what_was_recorded_comes_back_to_the_bit(tmp_path, reports):
+    back, recording = read(written(tmp_path / "r", reports))
+    assert back == reports
+    assert not recording.damage
+    assert not recording.damage.cut_off
+
+
+def test_guests_that_come_go_and_change_come_back(tmp_path):
+    chosen = random.Random(5)  # noqa: S311  # the same each time
+    names = [f"g{i}" for i in range(8)]
+    reports = []
+    for number in range(50):
+        guests = {}
+        for name in names:
+            if chosen.random() < 0.7:
+                fields = {f: chosen.choice([None, 5, number, 0.5, "x", [1]]) for f in ("a", "b", "c") if chosen.random() < 0.8}
+                blocked = {"*": "busy"} if chosen.random() < 0.2 else {}
+                guests[name] = Guest(name, name.upper(), fields, {"pid": number // 10}, blocked, str(number // 20))
+        snapshot = Snapshot(Host("h", {"x": number}, {"name": "h"}), guests, 10.0 * number, 5.0 * number, number)
+        who = [guest.entity for guest in guests.values()]
+        stranger = Guest("away", "gone").entity
+        decisions = tuple(Decision(entity, "c", number, "why", Source("p", 1, 2)) for entity in [*who, stranger, snapshot.host.entity])
+        changed = tuple(Revision(d, Decision(d.entity, "c", -1, "less", Source("r")), "too much", "core") for d in decisions[:1])
+        dropped = tuple(Revision(d, None, "no", "core") for d in decisions[1:2])
+        outcomes = tuple(Outcome(d, None, [number], Status.FAILED, "broke") for d in decisions[2:])
+        problems = (Problem(Source("p"), "bad", stranger, Severity.WARNING, "do"), Problem(Source("p"), "worse"))
+        reports.append(
+            Report(
+                number,
+                10.0 * number,
+                "enforce",
+                snapshot,
+                decisions,
+                changed + dropped,
+                outcomes,
+                problems,
+                (),
+                0.1,
+                woken_by="x",
+                considered=chosen.choice([None, (), decisions[1:3]]),
+            )
+        )
+    back, _ = read(written(tmp_path / "r", reports))
+    assert back == reports
+
+
+def test_a_flipped_byte_costs_one_cycle_or_those_that_build_on_it(tmp_path, reports):
+    folder = written(tmp_path / "r", reports)
+    (path,) = files_of(folder)
+    sound = path.read_bytes()
+    chosen = random.Random(1)  # noqa: S311  # the same each time
+    for turn in range(len(START) + 15):
+        at = turn if turn < len(START) else chosen.randrange(len(sound))
+        damaged = bytearray(sound)
+        damaged[at] ^= 1 << chosen.randrange(8)
+        path.write_bytes(damaged)
+        back, recording = read(path)
+        numbers = [report.number for report in back]
+        assert numbers == sorted(set(numbers))
+        assert all(report == reports[report.number - 1] for report in back)
+        lost = len(reports) - len(back)
+        assert lost in {0, 1, 5, KEY_EVERY}
+        assert not lost or recording.damage or recording.damage.cut_off
+
+
+def test_a_recording_that_ends_anywhere_is_read_up_to_there(tmp_path, reports):
+    folder = written(tmp_path / "r", reports[:6])
+    (path,) = files_of(folder)
+    sound = path.read_bytes()
+    for end in [*range(0, len(sound), 97), len(sound) - 1]:
+        path.write_bytes(sound[:end])
+        if end == 0:
+            with pytest.raises(MomError, match="is no recording"):
+                read(path)
+            continue
+        back, _ = read(path)
+        assert back == reports[: len(back)]
+
+
+def test_it_is_read_while_it_is_written(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", LIMITS)
+    writer.open()
+    writer.session(session_content(SESSION))
+    for number, report in enumerate(reports[:5], 1):
+        writer.cycle(report)
+        assert len(read(tmp_path / "r")[0]) == number
+    writer.close()
+
+
+def test_a_killed_process_leaves_all_that_it_reported(tmp_path):
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from typing import Any
+from test_record_recording import simulated, LIMITS, SESSION
+from mom_plugins_record.recording.reader import session_content
+from mom_plugins_record.recording.writer import RecordingWriter
+reports = simulated(Path({str(tmp_path)!r}), 7)
+writer = RecordingWriter(Path({str(tmp_path / "r")!r}), LIMITS)
+writer.open()
+writer.session(session_content(SESSION))
+for report in reports:
+    writer.cycle(report)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], check=False, timeout=120)
+    assert ended.returncode == -signal.SIGKILL
+    assert [report.number for report in read(tmp_path / "r")[0]] == list(range(1, 8))
+
+
+def test_old_files_go_when_there_is_too_much(tmp_path, reports):
+    limits = RecordingLimits(keep=86_400.0, size=1 << 20)
+    folder = tmp_path / "r"
+    many = simulated(tmp_path, 40, guests=400)
+    for _ in range(8):
+        written(folder, many, limits)
+    total = sum(path.stat().st_size for path in files_of(folder))
+    assert total <= limits.size
+    back, recording = read(folder)
+    assert back[-1] == many[-1]
+    assert not recording.damage
+
+
+def test_old_files_go_by_age(tmp_path, reports):
+    folder = written(tmp_path / "r", reports[:2])
+    (first,) = files_of(folder)
+    os.utime(first, (1.0, 1.0))
+    written(folder, reports[:2])
+    assert [path.name[:6] for path in files_of(folder)] == ["000002"]
+
+
+def test_a_full_disk_stops_the_recording_and_leaves_it_sound(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", LIMITS)
+    writer.open()
+    writer.session(session_content(SESSION))
+    writer.cycle(reports[0])
+    (path,) = files_of(tmp_path / "r")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+        with pytest.raises(RecordingFull, match="nothing is recorded"):
+            writer.cycle(reports[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    back, recording = read(tmp_path / "r")
+    assert back == reports[:1]
+    assert not recording.damage.cut_off
+    writer.cycle(reports[2])
+    writer.close()
+    assert read(tmp_path / "r")[0] == [reports[0], reports[2]]
+
+
+def test_too_little_room_is_said_before_the_disk_is_full(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", RecordingLimits(86_400.0, 1 << 30, reserve=1 << 62))
+    writer.open()
+    writer.session(session_content(SESSION))
+    with pytest.raises(RecordingFull, match="are free where"):
+        writer.cycle(reports[0])
+
+
+def test_a_file_that_somebody_deleted_is_begun_anew(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", LIMITS)
+    writer.open()
+    writer.session(session_content(SESSION))
+    writer.cycle(reports[0])
+    for path in files_of(tmp_path / "r"):
+        path.unlink()
+    writer.cycle(reports[1])
+    writer.close()
+    assert read(tmp_path / "r")[0] == [reports[1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no recording"),
+        (b"hello, world, this is no recording", "is no recording"),
+        (START[:-4] + b"\x63\x00\x63\x00", "is of version 99"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_refused(tmp_path, content, message):
+    path = tmp_path / "x.momrec"
+    path.write_bytes(content)
+    with pytest.raises(MomError, match=message):
+        read(path)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    bomb = zlib.compress(bytes(1 << 28))
+    frame = bytearray(pack(FrameKind.SESSION, 0, 0, b"{}"))
+    header = list(HEADER.unpack(bytes(frame[: HEADER.size])))
+    path = tmp_path / "x.momrec"
+    for size in (1 << 28, 10):
+        body = pack(FrameKind.KEY, 1, 1, b"")
+        header = list(HEADER.unpack(body[: HEADER.size]))
+        header[4], header[5] = len(bomb), size
+        header[6] = checksum(FrameKind.KEY, 1, 1, size, bomb)
+        content = START + pack(FrameKind.SESSION, 0, 0, json.dumps(session_content(SESSION)).encode()) + HEADER.pack(*header) + bomb
+        path.write_bytes(content)
+        back, recording = read(path)
+        assert back == []
+        assert recording.damage.cycles == 1
+
+
+def test_the_plugin_records_what_the_engine_does(tmp_path):
+    reports = simulated(tmp_path, 4, record={"reserve": "0"})
+    folder = tmp_path / "state" / "recording"
+    recording = Recording(folder)
+    found = list(recording.cycles())
+    assert [recorded.report.snapshot for recorded in found] == [report.snapshot for report in reports]
+    assert [recorded.report.decisions for recorded in found] == [report.decisions for report in reports]
+    session = found[0].session
+    plugins: Any = session.configuration["plugins"]
+    assert plugins["sim"]["guests"] == 12
+    assert {field.name for field in session.fields} >= {"balloon_cur", "mem_available"}
+    assert "50_balloon" in session.policies
+    shown = CliRunner().invoke(record, ["show", str(folder)], help_option_names=["-h", "--help"])
+    assert shown.exit_code == 0, shown.output
+    assert "cycles    4, with up to 12 guests" in shown.output
+    as_json = json.loads(CliRunner().invoke(record, ["show", "--json", str(folder)], help_option_names=["-h", "--help"]).output)
+    assert as_json["cycles"] == 4
+
+
+def test_a_recording_that_cannot_be_written_does_not_stop_the_cycles_and_is_told_once(tmp_path, caplog):
+    reports = simulated(tmp_path, 4, record={"reserve": f"{1 << 40}GiB"})
+    assert len(reports) == 4
+    (plugin,) = [plugin for plugin in reports[-1].plugins if plugin.name == "record"]
+    assert "nothing is recorded" in plugin.last_error
+    assert len([line for line in caplog.messages if "nothing is recorded" in line]) == 1
+
+
+def test_what_policies_remember_is_recorded_now_and_then(tmp_path):
+    policy = tmp_path / "mine.policy"
+    policy.write_text('(Host.Remember "n" (+ 1 (Host.Recall "n" 0)))')
+    simulated(tmp_path, KEY_EVERY + 2, policy={"file": str(policy)}, record={"reserve": "0"})
+    found = list(Recording(tmp_path / "state" / "recording").cycles())
+    remembered = {recorded.report.number: recorded.memory for recorded in found if recorded.memory}
+    assert list(remembered) == [1, KEY_EVERY + 1]
+    assert remembered[KEY_EVERY + 1] == {"host": {"incarnation": "", "values": {"n": KEY_EVERY + 1}}}
+
+
+def test_a_disk_that_stays_full_gathers_no_empty_files(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", LIMITS)
+    writer.open()
+    writer.session(session_content(SESSION))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for room in (0, len(START), len(START) + 10):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+            with pytest.raises(RecordingFull, match="nothing is recorded"):
+                writer.cycle(reports[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert files_of(tmp_path / "r") == []
+    writer.cycle(reports[0])
+    assert read(tmp_path / "r")[0] == reports[:1]
+
+
+def test_two_do_not_record_into_one_folder(tmp_path, reports):
+    one, other = (RecordingWriter(tmp_path / "r", LIMITS) for _ in range(2))
+    for writer in (one, other):
+        writer.open()
+        writer.session(session_content(SESSION))
+    one.cycle(reports[0])
+    with pytest.raises(RecordingFull, match="another mom records in"):
+        other.cycle(reports[0])
+    one.close()
+    other.cycle(reports[1])
+    other.close()
+    assert read(tmp_path / "r")[0] == reports[:2]
+
+
+def test_whoever_can_look_into_the_folder_cannot_keep_mom_from_recording(tmp_path, reports):
+    folder = tmp_path / "r"
+    folder.mkdir(mode=0o755)
+    looks = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(looks, fcntl.LOCK_EX)
+        writer = RecordingWriter(folder, LIMITS)
+        writer.open()
+        writer.session(session_content(SESSION))
+        writer.cycle(reports[0])
+        writer.close()
+    finally:
+        os.close(looks)
+    assert (folder / ".lock").stat().st_mode & 0o7777 == 0o600
+    assert len(files_of(folder)) == 1
+
+
+def test_a_recording_can_be_looked_at_again_from_further_back(tmp_path: Path, reports: list[Report]) -> None:
+    for part in (reports[:10], reports[10:20]):
+        writer = RecordingWriter(tmp_path / "r", LIMITS, wall=partial(float, part[0].time))
+        writer.open()
+        writer.session(session_content(SESSION))
+        for report in part:
+            writer.cycle(report)
+        writer.close()
+    past = PastOf(tmp_path / "r")
+    assert [cycle.report.number for cycle in past.cycles(reports[15].time, float("inf"))] == [16, 17, 18, 19, 20]
+    assert [cycle.report.number for cycle in past.cycles(float("-inf"), reports[4].time)] == [1, 2, 3, 4, 5]

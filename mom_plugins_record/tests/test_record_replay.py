@@ -1,0 +1,279 @@
+"""Replay: the same policies decide the same to the bit, other ones are compared with them, and what cannot be known is not said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from test_record_recording import simulated
+
+from mom_core import ControlSpec, Decision, Scope, Source, Unit
+from mom_core.testing import snapshot
+from mom_plugins_record.recording.contents import contents_of
+from mom_plugins_record.recording.reader import Recording, session_content
+from mom_plugins_record.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
+from mom_plugins_record.replay.command import replay
+from mom_plugins_record.replay.comparison import compare
+from mom_plugins_record.replay.estimate import estimate
+from mom_plugins_sim.scenario.library import find_scenario, read_scenario
+from mom_plugins_sim.simulate.run import run_scenario
+from mom_toolkit import Complaint, Complaints, SimulationSetup, need_of
+
+COUNTS = """
+(Host.Remember "n" (+ 1 (Host.Recall "n" 0)))
+(with Guests g (g.Control "balloon_target" (- g.balloon_max (Host.Recall "n"))))
+"""
+AVERAGES = '(with Guests g (g.Control "balloon_target" (- g.balloon_max (/ (g.StatAvg "rss") 1000))))'
+
+
+def recorded(tmp_path: Path, cycles: int = 60, **plugins: Any) -> Path:
+    simulated(tmp_path, cycles, record={"reserve": "0"}, **plugins)
+    return tmp_path / "state" / "recording"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(replay, [str(argument) for argument in arguments], help_option_names=["-h", "--help"])
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return recorded(tmp_path_factory.mktemp("recorded"), 90)
+
+
+def test_the_same_policies_decide_the_same_to_the_bit(recording: Path) -> None:
+    result = compare(Recording(recording))
+    assert result.then.decisions > 50
+    assert result.compared == result.identical == 90
+    assert result.warming == 0
+    shown = run(recording)
+    assert shown.exit_code == 0, shown.output
+    assert "all decisions are identical" in shown.output
+
+
+@pytest.mark.parametrize("text", [COUNTS, AVERAGES])
+def test_what_policies_remember_and_look_back_at_is_the_same_again(tmp_path: Path, text: str) -> None:
+    policy = tmp_path / "50_mine.policy"
+    policy.write_text(text)
+    folder = recorded(tmp_path, 45, policy={"file": str(policy)})
+    result = compare(Recording(folder))
+    assert (result.compared, result.identical, result.warming) == (45, 45, 0)
+
+
+def test_after_a_restart_and_from_the_middle_only_what_is_known_is_compared(tmp_path: Path) -> None:
+    policy = tmp_path / "50_mine.policy"
+    policy.write_text(COUNTS)
+    recorded(tmp_path, 45, policy={"file": str(policy)})
+    folder = recorded(tmp_path, 45, policy={"file": str(policy)})  # the notes of the first run are still there
+    result = compare(Recording(folder))
+    assert result.compared == result.identical == 89
+    assert result.warming == 1
+    times = [cycle.report.time for cycle in Recording(folder).cycles()]
+    middle = compare(Recording(folder), since=times[40])
+    assert middle.compared == middle.identical == 10  # the end of both runs: their clocks said the same
+    file, *others = files_of(folder)
+    for other in others:
+        other.unlink()
+    content = file.read_bytes()
+    damaged = bytearray(content)
+    damaged[len(content) // 2] ^= 0xFF
+    file.write_bytes(damaged)
+    result = compare(Recording(folder))
+    assert result.lost >= 1
+    assert result.compared == result.identical < 45
+
+
+def test_policies_on_trial_then_are_not_looked_for_here(tmp_path: Path) -> None:
+    trial = tmp_path / "trial.d"
+    trial.mkdir()
+    (trial / "50_balloon.policy").write_text('(with Guests g (g.Control "balloon_target" g.balloon_max))')
+    folder = recorded(tmp_path, 20, policy={"shadow": str(trial)})
+    assert any(cycle.report.considered for cycle in Recording(folder).cycles())
+    contents = contents_of(folder)
+    assert contents.on_trial == 20
+    assert 0 < contents.differed <= 20
+    shutil.rmtree(trial)
+    result = compare(Recording(folder))
+    assert result.compared == result.identical == 20
+    assert result.left_out == {}
+    assert result.now.decisions > 10
+
+
+def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    writer = RecordingWriter(folder, RecordingLimits(3600.0, 1 << 30))
+    writer.open()
+    for cycle in Recording(recorded(tmp_path, 15)).cycles():
+        plugins: Any = cycle.session.configuration["plugins"]
+        configuration = {**cycle.session.configuration, "plugins": {"acme": {}, **plugins, "policy": {"of_another_version": 1}}}
+        writer.session(session_content(replace(cycle.session, configuration=configuration)))
+        writer.cycle(cycle.report)
+    writer.close()
+    result = compare(Recording(folder))
+    assert set(result.left_out) == {"acme", "policy"}
+    assert result.apart > 0
+    assert result.identical == result.compared
+
+
+def test_other_policies_are_compared_and_judged(recording: Path, tmp_path: Path) -> None:
+    other = tmp_path / "50_balloon.policy"
+    other.write_text('(with Guests g (g.Control "balloon_target" (* 0.1 g.balloon_max)))')
+    shown = run(recording, "--policy", other, "--fail-on", "below-need,oscillation")
+    assert shown.exit_code == 1
+    assert "90 of 90 cycles differ" in shown.output
+    assert "first: 2023-11-14 22:13:30 (cycle 1)" in shown.output
+    assert "50_balloon:1:" in shown.output
+    assert "decisions below what the guest needs (then): none" in shown.output
+    assert "fails on: below-need\n" in shown.output
+    as_json = json.loads(run(recording, "--policy", other, "--json").output)
+    assert as_json["exact"]["now"]["below-need"][0]["count"] > 0
+    assert as_json["exact"]["first"]["now_from"].startswith("50_balloon:1:")
+
+
+def test_a_policy_that_swings_is_found_out(recording: Path, tmp_path: Path) -> None:
+    other = tmp_path / "50_balloon.policy"
+    other.write_text(
+        '(Host.Remember "up" (- 1 (Host.Recall "up" 0)))'
+        '(with Guests g (g.Control "balloon_target" (if (Host.Recall "up") g.balloon_max (* 0.9 g.balloon_max))))'
+    )
+    shown = run(recording, "--policy", other, "--fail-on", "oscillation")
+    assert shown.exit_code == 1
+    assert "fails on: oscillation" in shown.output
+
+
+def test_a_policy_that_needs_what_was_not_recorded_says_so(recording: Path, tmp_path: Path) -> None:
+    other = tmp_path / "60_more.policy"
+    other.write_text('(with Guests g (g.Control "balloon_target" g.guest_temperature))')
+    shown = run(recording, "--policy", other)
+    assert "problem, 1080 times: undefined-symbol: " in shown.output
+    assert "guest_temperature" in shown.output
+
+
+@pytest.mark.parametrize("text", ["(with", "(defvar a 1"])
+def test_a_policy_that_is_wrong_is_refused_with_its_place(recording: Path, tmp_path: Path, text: str) -> None:
+    other = tmp_path / "60_more.policy"
+    other.write_text(text)
+    shown = run(recording, "--policy", other)
+    assert shown.exit_code != 0
+    assert "60_more:1:" in str(shown.exception)
+
+
+def test_a_time_without_cycles_is_said(recording: Path) -> None:
+    shown = run(recording, "--from", "2031-01-01")
+    assert "no cycle in that time" in str(shown.exception)
+    assert "is no time" in run(recording, "--from", "yesterday").output
+    assert run(recording, "--fail-on", "rain").exit_code == 2
+
+
+def test_a_recording_of_plugins_that_are_not_here_is_replayed_without_them(recording: Path, tmp_path: Path) -> None:
+    """The session is rewritten as if another evaluator had been there, too."""
+    from mom_plugins_record.recording.reader import session_content
+    from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
+
+    writer = RecordingWriter(tmp_path / "r", RecordingLimits(1e6, 1 << 30))
+    writer.open()
+    for cycle in Recording(recording).cycles():
+        content = session_content(cycle.session)
+        configuration: dict[str, Any] = dict(cycle.session.configuration)
+        content["configuration"] = {**configuration, "plugins": {"teapot": {}, **configuration["plugins"]}}
+        writer.session(content)
+        writer.cycle(cycle.report)
+    writer.close()
+    shown = run(tmp_path / "r")
+    assert "not replayed: teapot" in shown.output
+    assert "all decisions are identical" in shown.output
+
+
+# --- verdicts -------------------------------------------------------------------------------------------------------------------
+
+
+def judged(values: list[Any], **fields: Any) -> Complaints:
+    verdict = Complaints()
+    verdict.controls["balloon_target"] = ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "", "balloon_cur", 1, None)
+    for number, value in enumerate(values):
+        snap = snapshot(guests={"a": {"balloon_cur": 1000, "balloon_max": 2000, **fields}})
+        guest = snap.guests["a"]
+        object.__setattr__(snap, "monotonic", 10.0 * number)
+        verdict.add(snap, [Decision(guest.entity, "balloon_target", value, "", Source("p"))] if value is not None else [])
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("values", "swings"),
+    [
+        ([500, 1000, 500, 1000, 500, 1000], True),
+        ([500, 1000, 500], False),
+        ([1000, 1001, 1000, 1001, 1000, 1001], False),
+        ([1000, 900, 800, 700, 600, 500], False),
+        ([500, *[None] * 40, 1000, *[None] * 40, 500, *[None] * 40, 1000, *[None] * 40, 500], False),
+    ],
+)
+def test_only_what_turns_often_and_far_swings(values: list[Any], swings: bool) -> None:
+    assert bool(judged(values).of(Complaint.OSCILLATION)) is swings
+
+
+@pytest.mark.parametrize(("value", "out"), [(0, True), (1, False), (2000, False), (2001, True), (float("nan"), True), (float("inf"), True)])
+def test_bounds_are_those_of_the_control_and_of_the_guest(value: float, out: bool) -> None:
+    assert bool(judged([value]).of(Complaint.BOUNDS)) is out
+
+
+@pytest.mark.parametrize(
+    ("fields", "need"),
+    [
+        ({}, None),
+        ({"mem_usable": 400}, 600),
+        ({"guest_guarantee": 500}, 500),
+        ({"guest_guarantee": 700, "mem_usable": 400}, 700),
+        ({"guest_guarantee": 5000, "mem_usable": 400}, 1000),
+        ({"mem_usable": None}, None),
+    ],
+)
+def test_a_need_is_what_is_used_or_promised(fields: dict[str, Any], need: float | None) -> None:
+    guest = snapshot(guests={"a": {"balloon_cur": 1000, **fields}}).guests["a"]
+    assert need_of(guest)[0] == need
+
+
+def test_every_key_frame_comes_with_what_is_remembered(recording: Path) -> None:
+    with_memory = [cycle.report.number for cycle in Recording(recording).cycles() if cycle.memory is not None]
+    assert with_memory == list(range(1, 91, KEY_EVERY))
+
+
+# --- estimates ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An hour of a host that is not driven to its limits: what the simulator is for."""
+    folder = tmp_path_factory.mktemp("calm")
+    path = find_scenario("noisy-neighbour")
+    for _ in run_scenario(read_scenario(path), path, SimulationSetup("x"), 1, 1800.0, folder / "r"):
+        pass
+    return folder / "r"
+
+
+def test_a_recording_simulated_again_comes_out_near_what_was_recorded(calm: Path) -> None:
+    recording = Recording(calm)
+    first = next(recording.cycles())
+    estimated = estimate(recording, first.session.policies, float("-inf"), float("inf"))
+    was, then, now = estimated.recorded, estimated.then, estimated.now
+    assert then.as_json() | {"name": ""} == now.as_json() | {"name": ""}
+    assert then.reclaimed / then.seconds == pytest.approx(was.reclaimed / was.seconds, rel=0.1)
+    assert then.available / then.seconds == pytest.approx(was.available / was.seconds, abs=0.05 * (32 << 20))  # of the host
+    assert then.merged / then.seconds == pytest.approx(was.merged / was.seconds, rel=0.25)
+    assert then.killed == pytest.approx(was.killed, abs=2)  # what a guest came to want between two cycles, it wants all at once
+
+
+def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> None:
+    other = tmp_path / "50_balloon.policy"
+    other.write_text('(with Guests g (g.Control "balloon_target" g.balloon_max))')
+    shown = json.loads(run(calm, "--policy", other, "--json").output)
+    assert shown["estimated"]["now"]["most_reclaimed_kib"] == 0
+    assert shown["estimated"]["then"]["reclaimed_kib"] > 1 << 20
+    assert shown["estimated"]["now"]["work_done"] < shown["estimated"]["then"]["work_done"]
+    text = run(calm, "--policy", other, "--to", "2026-01-01T00:03").output
+    assert text.index("Exact, on the state") < text.index("Estimated: both simulated")
+    assert "Estimated" not in run(calm, "--policy", other, "--no-estimate").output

@@ -1,0 +1,132 @@
+"""What can be said against decisions, one cycle after the other, without keeping the cycles: what a policy would do to guests.
+
+All of it is about the state that was recorded. Had the decisions been others, the state would have become another one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from mom_core import ControlSpec, Decision, Guest, Snapshot, format_kib
+from mom_toolkit.health import UNKNOWN_NUMBER, field_number, need_of, value_number
+
+BALLOON: Final = "balloon_target"
+
+REVERSALS: Final = 4
+"""Changes of direction that make an oscillation: up, down, up, down. A burst and its end are two."""
+
+WINDOW_SECONDS: Final = 600.0
+"""Time in which they must lie: ten minutes, in which a law that works has settled under constant load."""
+
+SMALLEST_SWING: Final = 0.02
+"""Ratio of its value below which a change is none: less than the dead band of any law that is used for memory."""
+
+
+class Complaint(StrEnum):
+    """Kinds of what can be wrong."""
+
+    BELOW_NEED = "below-need"
+    OSCILLATION = "oscillation"
+    BOUNDS = "bounds"
+
+
+@dataclass(slots=True)
+class ComplaintCount:
+    """One guest's (or the host's) control that there is something to say against: how often, since when, and the worst of it."""
+
+    complaint: Complaint
+    entity: str
+    control: str
+    count: int
+    first: float
+    worst: float
+    example: str
+
+
+@dataclass(slots=True)
+class _Swing:
+    """How a control moves."""
+
+    value: float
+    direction: int = 0
+    turned: deque[float] = field(default_factory=lambda: deque(maxlen=REVERSALS))
+
+
+class Complaints:
+    """Complaints about a run of decisions. Memory grows with the guests, not with time."""
+
+    def __init__(self) -> None:
+        self.controls: dict[str, ControlSpec] = {}
+        """The declarations of controls, by name: for their bounds."""
+        self.decisions = 0
+        self.cases: dict[tuple[Complaint, str, str], ComplaintCount] = {}
+        self._swings: dict[tuple[str, str], _Swing] = {}
+
+    def add(self, snapshot: Snapshot, decisions: Iterable[Decision]) -> None:
+        """Look at one cycle's decisions, before any review."""
+        for decision in decisions:
+            self.decisions += 1
+            if not isinstance(decision.value, int | float):
+                continue
+            value = value_number(decision.value, math.inf if decision.value > 0 else -math.inf)
+            guest = snapshot.guests.get(decision.entity.id)
+            spec = self.controls.get(decision.control)
+            if spec is not None:
+                self._check_bounds(snapshot, decision, spec, value, guest)
+                if math.isfinite(value):
+                    self._check_swing(snapshot, decision, value)
+            if decision.control == BALLOON and guest is not None:
+                self._check_need(snapshot, decision, value, guest)
+
+    def of(self, complaint: Complaint) -> list[ComplaintCount]:
+        """The cases of a kind, the worst first."""
+        return sorted((c for c in self.cases.values() if c.complaint is complaint), key=lambda c: (-c.worst, -c.count, c.entity))
+
+    def _note(self, complaint: Complaint, snapshot: Snapshot, decision: Decision, worst: float, example: str) -> None:
+        key = (complaint, decision.entity.id, decision.control)
+        case = self.cases.get(key)
+        if case is None:
+            self.cases[key] = ComplaintCount(complaint, str(decision.entity), decision.control, 1, snapshot.time, worst, example)
+            return
+        case.count += 1
+        if worst > case.worst:
+            case.worst, case.example = worst, example
+
+    def _check_bounds(self, snapshot: Snapshot, decision: Decision, spec: ControlSpec, value: float, guest: Guest | None) -> None:
+        low, high = spec.minimum, spec.maximum
+        if decision.control == BALLOON and guest is not None:
+            most = field_number(guest.fields, "balloon_max", UNKNOWN_NUMBER)
+            high = high if math.isnan(most) else most
+        if not math.isfinite(value):
+            self._note(Complaint.BOUNDS, snapshot, decision, math.inf, f"{value} is no number")
+        elif low is not None and value < low:
+            self._note(Complaint.BOUNDS, snapshot, decision, low - value, f"{value:.10g} is below {low:.10g}")
+        elif high is not None and value > high:
+            self._note(Complaint.BOUNDS, snapshot, decision, value - high, f"{value:.10g} is above {high:.10g}")
+
+    def _check_swing(self, snapshot: Snapshot, decision: Decision, value: float) -> None:
+        key = (decision.entity.id, decision.control)
+        swing = self._swings.get(key)
+        if swing is None:
+            self._swings[key] = _Swing(value)
+            return
+        change = value - swing.value
+        if abs(change) < SMALLEST_SWING * max(abs(value), abs(swing.value)):
+            return
+        direction = 1 if change > 0 else -1
+        if swing.direction and direction != swing.direction:
+            swing.turned.append(snapshot.monotonic)
+            if len(swing.turned) == REVERSALS and snapshot.monotonic - swing.turned[0] <= WINDOW_SECONDS:
+                text = f"between {min(value, swing.value):.10g} and {max(value, swing.value):.10g}"
+                self._note(Complaint.OSCILLATION, snapshot, decision, abs(change), text)
+        swing.value, swing.direction = value, direction
+
+    def _check_need(self, snapshot: Snapshot, decision: Decision, value: float, guest: Guest) -> None:
+        need, why = need_of(guest)
+        if need is not None and value < need:
+            self._note(Complaint.BELOW_NEED, snapshot, decision, need - value, f"{format_kib(value)}, while it {why} {format_kib(need)}")

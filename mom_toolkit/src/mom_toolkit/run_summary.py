@@ -1,0 +1,210 @@
+"""What came of a simulation, from nothing but the reports: so that a recording can be summed up as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mom_core import ControlSpec, Guest, Report, Status, Value
+from mom_toolkit.complaints import Complaint, Complaints
+from mom_toolkit.health import BROKEN_KIB, NOTICEABLE_KIB, PAGE_KIB, field_number, taken_from
+
+PRESSED_PERCENT = 10.0
+"""Memory pressure (some avg10) from which on a host counts as pressed: where programs begin to feel it (oomd's default is 60 % full)."""
+
+
+@dataclass(slots=True)
+class ClassSummary:
+    """Sums over all guests of one service class. KiB times seconds, seconds, counts; shares are of what guests were sold."""
+
+    guests: set[str] = field(default_factory=set)
+    sold: float = 0.0
+    had: float = 0.0
+    least: float = 1.0
+    broken_seconds: float = 0.0
+    guest_seconds: float = 0.0
+    lost: dict[str, float] = field(default_factory=dict)
+    killed: dict[str, float] = field(default_factory=dict)
+
+    def add(self, guest: Guest, elapsed: float) -> None:
+        """Take in one guest in one cycle."""
+        fields = guest.fields
+        size, most, promised = (
+            field_number(fields, "balloon_cur"),
+            field_number(fields, "balloon_max"),
+            field_number(fields, "mem_promised"),
+        )
+        if not most:
+            return
+        self.guests.add(guest.id)
+        self.sold += most * elapsed
+        self.had += size * elapsed
+        self.least = min(self.least, size / most)
+        self.broken_seconds += elapsed * (size < promised - BROKEN_KIB)
+        self.guest_seconds += elapsed
+        self.lost[guest.id] = field_number(fields, "sim_lost")
+        self.killed[guest.id] = field_number(fields, "sim_killed")
+
+    @property
+    def work_done(self) -> float:
+        """Ratio of the work that its guests wanted to do and did."""
+        return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
+
+    def as_json(self, seconds: float) -> dict[str, Value]:
+        """For a program."""
+        return {
+            "guests": len(self.guests),
+            "sold_kib": self.sold / seconds,
+            "had_share": self.had / self.sold if self.sold else None,
+            "least_share": self.least,
+            "promise_broken_seconds": self.broken_seconds,
+            "work_done": self.work_done,
+            "killed": int(sum(self.killed.values())),
+        }
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """Sums over a simulation: sizes in KiB, times in simulated seconds, shares as ratios."""
+
+    name: str
+    seconds: float = 0.0
+    cycles: int = 0
+    woken: int = 0
+    guest_seconds: float = 0.0
+    lost_seconds: float = 0.0
+    killed: int = 0
+    reclaimed: float = 0.0
+    most_reclaimed: float = 0.0
+    merged: float = 0.0
+    least_available: float = float("inf")
+    available: float = 0.0
+    most_swapped: float = 0.0
+    pressed_seconds: float = 0.0
+    most_pressure: float = 0.0
+    decided: int = 0
+    applied: int = 0
+    failed: int = 0
+    problems: int = 0
+    verdict: Complaints = field(default_factory=Complaints)
+    classes: dict[str, ClassSummary] = field(default_factory=dict)
+    """By service class, those that have one."""
+    _last: float | None = None
+
+    def add(self, report: Report) -> None:
+        """Take in one cycle."""
+        snapshot = report.snapshot
+        elapsed = 0.0 if self._last is None else max(0.0, snapshot.monotonic - self._last)
+        self._last = snapshot.monotonic
+        host = snapshot.host.fields
+        self.cycles += 1
+        self.woken += bool(report.woken_by)
+        self.seconds += elapsed
+        self.guest_seconds += elapsed * len(snapshot.guests)
+        self.lost_seconds = max(self.lost_seconds, field_number(host, "sim_lost"))
+        self.killed = max(self.killed, int(field_number(host, "sim_killed")))
+        taken = sum(kib for guest in snapshot.guests.values() if (kib := taken_from(guest)) >= NOTICEABLE_KIB)
+        self.reclaimed += taken * elapsed
+        self.most_reclaimed = max(self.most_reclaimed, taken)
+        self.merged += field_number(host, "ksm_pages_sharing") * PAGE_KIB * elapsed
+        if host.get("mem_really_available") is not None:
+            available = field_number(host, "mem_really_available")
+            self.least_available = min(self.least_available, available)
+            self.available += available * elapsed
+        self.most_swapped = max(self.most_swapped, field_number(host, "swap_usage"))
+        pressure = field_number(host, "psi_memory_some_avg10")
+        self.most_pressure = max(self.most_pressure, pressure)
+        self.pressed_seconds += elapsed * (pressure >= PRESSED_PERCENT)
+        self.decided += len(report.decisions)
+        for outcome in report.outcomes:
+            self.applied += outcome.status is Status.APPLIED
+            self.failed += outcome.status is Status.FAILED
+        self.problems += len(report.problems)
+        self.verdict.add(snapshot, report.decisions)
+        for guest in snapshot.guests.values():
+            name = guest.fields.get("sla_class")
+            if isinstance(name, str):
+                self.classes.setdefault(name, ClassSummary()).add(guest, elapsed)
+
+    def use(self, controls: dict[str, ControlSpec]) -> None:
+        """What the controls' bounds are."""
+        self.verdict.controls.update(controls)
+
+    @property
+    def work_done(self) -> float:
+        """Ratio of the work that guests wanted to do and did."""
+        return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
+
+    def rows(self) -> list[tuple[str, str]]:
+        """For a person: what, and how much."""
+        seconds = self.seconds or 1.0
+        swinging = self.verdict.of(Complaint.OSCILLATION)
+        return [
+            ("memory taken back, on average", gib(self.reclaimed / seconds)),
+            ("memory taken back, at most", gib(self.most_reclaimed)),
+            ("memory saved by KSM, on average", gib(self.merged / seconds)),
+            ("work done by guests", f"{100 * self.work_done:.2f} %"),
+            ("programs killed by guests' kernels", str(self.killed)),
+            ("host memory available, at least", gib(self.least_available) if self.seconds else "unknown"),
+            ("host memory available, on average", gib(self.available / seconds)),
+            ("in the host's swap, at most", gib(self.most_swapped)),
+            ("memory pressure on the host, at most", f"{self.most_pressure:.1f} %"),
+            ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
+            ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
+            ("changes that failed", str(self.failed)),
+            ("controls that swing to and fro", str(len(swinging))),
+            ("cycles, and of these out of turn", f"{self.cycles}, {self.woken}"),
+        ]
+
+    def class_rows(self) -> list[tuple[str, ...]]:
+        """For a person: headings, and a row for each service class; nothing without classes."""
+        seconds = self.seconds or 1.0
+        if not self.classes:
+            return []
+        heads = ("class", "guests", "sold", "had on average", "at least", "promise broken", "work done", "killed")
+        rows = [
+            (
+                name,
+                str(len(one.guests)),
+                gib(one.sold / seconds),
+                f"{100 * one.had / one.sold:.0f} %" if one.sold else "",
+                f"{100 * one.least:.0f} %",
+                f"{one.broken_seconds:.0f} s",
+                f"{100 * one.work_done:.2f} %",
+                str(int(sum(one.killed.values()))),
+            )
+            for name, one in sorted(self.classes.items(), key=lambda item: -item[1].least)
+        ]
+        return [heads, *rows]
+
+    def as_json(self) -> dict[str, Value]:
+        """For a program, in the units of the attributes."""
+        seconds = self.seconds or 1.0
+        return {
+            **({"classes": {name: one.as_json(seconds) for name, one in self.classes.items()}} if self.classes else {}),
+            "name": self.name,
+            "seconds": self.seconds,
+            "cycles": self.cycles,
+            "woken": self.woken,
+            "reclaimed_kib": self.reclaimed / seconds,
+            "most_reclaimed_kib": self.most_reclaimed,
+            "merged_kib": self.merged / seconds,
+            "work_done": self.work_done,
+            "lost_seconds": self.lost_seconds,
+            "killed": self.killed,
+            "least_available_kib": self.least_available if self.seconds else None,
+            "available_kib": self.available / seconds,
+            "most_swapped_kib": self.most_swapped,
+            "most_pressure_percent": self.most_pressure,
+            "pressed_seconds": self.pressed_seconds,
+            "decided": self.decided,
+            "applied": self.applied,
+            "failed": self.failed,
+            "problems": self.problems,
+            "swinging": len(self.verdict.of(Complaint.OSCILLATION)),
+            "below_need": len(self.verdict.of(Complaint.BELOW_NEED)),
+        }
+
+
+def gib(kib: float) -> str:
+    """KiB for a person."""
+    return f"{kib / (1 << 20):.2f} GiB"

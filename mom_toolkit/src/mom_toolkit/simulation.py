@@ -1,0 +1,163 @@
+"""Runs a simulated host under a real engine: the same code that manages a real one, with a clock that is told what time it is.
+
+The host is whatever the plugin of that name (`SIMULATOR`) makes of its settings; it is found as operators' plugins are, by its name.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, runtime_checkable
+
+from mom_core import Clock, Engine, MomError, Report, Value, load_config
+
+SIMULATION_BEGINS: Final = 1_767_225_600.0
+"""Seconds since the epoch. Every simulation begins at the same midnight, in UTC."""
+
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether a guest needs a cycle out of turn: as often as guests send statistics at best."""
+
+SIMULATOR: Final = "sim"
+"""The plugin whose hypervisor is a simulated host."""
+
+RECORDER: Final = "record"
+"""The plugin that records, and reads recordings."""
+
+EVALUATOR: Final = "policy"
+"""The plugin that evaluates policies."""
+
+CONTROLLERS: Final = ("balloon", "ksm")
+"""The plugins whose default policies are tried, where nothing else is said."""
+
+
+@runtime_checkable
+class SimulatedHost(Protocol):
+    """What a simulated hypervisor can do besides."""
+
+    def news(self) -> str:
+        """Why a cycle is needed before the next one is due, such as a guest that comes short of memory; empty when none is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationSetup:
+    """What is tried: a name for it, policy files and folders on top of the defaults, and whether mom acts at all.
+
+    `plugins` are those that control, with their settings. `texts` are all policies by name, in place of defaults and files; `guests` is
+    the section of that name.
+    """
+
+    name: str
+    policies: Sequence[Path] = ()
+    acts: bool = True
+    plugins: Mapping[str, Mapping[str, Value]] | None = None
+    texts: Mapping[str, str] | None = None
+    guests: Mapping[str, Value] | None = None
+
+
+def run_simulation(
+    sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
+) -> Generator[Report, None, None]:
+    """The reports of all cycles, as fast as they are asked for; the same for the same settings and setup.
+
+    :param sim: settings of the plugin that simulates
+    :param interval: simulated seconds between two cycles
+    :param lasts: simulated seconds in all
+    :param record: a folder for a recording, which must be empty or not there
+    Raises `MomError` when plugins are missing, or policies are wrong.
+    """
+    now = 0.0
+    with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder:
+        config = load_config(_configuration(sim, setup, interval, record, Path(folder)))
+        with Engine(config, Clock(lambda: now, lambda: SIMULATION_BEGINS + now)) as engine:
+            hypervisor = engine.hypervisor
+            if not isinstance(hypervisor, SimulatedHost):
+                raise MomError("another plugin's hypervisor is used", hint="leave it out: a scenario has its own")
+            cycles = math.floor(lasts / interval + 1e-9)
+            for number in range(1, cycles + 1):
+                due = number * interval
+                while now + LOOK_SECONDS < due:
+                    now += LOOK_SECONDS
+                    reason = hypervisor.news()
+                    if reason:
+                        yield engine.cycle(reason)
+                now = due
+                yield engine.cycle()
+
+
+def _configuration(
+    sim: Mapping[str, Value], setup: SimulationSetup, interval: float, record: Path | None, folder: Path
+) -> dict[str, object]:
+    controllers = setup.plugins if setup.plugins is not None else {name: {} for name in CONTROLLERS}
+    policy: dict[str, object] = {}
+    if setup.policies:
+        policy["directory"] = str(_gathered(setup.policies, folder / "policy.d"))
+    if setup.texts is not None:
+        policy = {"directory": str(_written(setup.texts, folder / "policy.d")), "defaults": False}
+    plugins: dict[str, object] = {SIMULATOR: sim, **controllers, EVALUATOR: policy}
+    if record is not None:
+        plugins[RECORDER] = {"path": str(_must_be_empty(record))}
+    return {
+        "interval": f"{interval:g}s",
+        "mode": "enforce" if setup.acts else "observe",
+        "state_directory": str(folder / "state"),
+        "run_directory": str(folder / "run"),
+        "plugins": plugins,
+        "guests": dict(setup.guests or {}),
+    }
+
+
+def _must_be_empty(folder: Path) -> Path:
+    """The folder. Raises `MomError` when something is in it: two simulations would look like one host."""
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise MomError(f"there is a recording in {folder} already, or something else", hint="name another folder, or delete it")
+    except OSError as error:
+        raise MomError(f"cannot record in {folder}: {error.strerror}") from error
+    return folder
+
+
+def _gathered(paths: Sequence[Path], folder: Path) -> Path:
+    """One folder with all these policies, as the evaluator wants them."""
+    folder.mkdir()
+    for path in paths:
+        try:
+            files = sorted(path.glob("*.policy")) if path.is_dir() else [path]
+            for file in files:
+                name = file.name if file.name.endswith(".policy") else f"{file.name}.policy"
+                (folder / name).write_bytes(file.read_bytes())
+        except OSError as error:
+            raise MomError(f"cannot read {error.filename or path}: {error.strerror}") from error
+        if not files:
+            raise MomError(f"there is no *.policy in {path}")
+    return folder
+
+
+def _written(texts: Mapping[str, str], folder: Path) -> Path:
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / f"{name.replace('/', '_')}.policy").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _memory() -> str | None:
+    """A folder in memory, if there is one: the ledger is on disk after each change, and a simulation changes much."""
+    path = Path("/dev/shm")  # noqa: S108  # a folder of its own name is made in it
+    return str(path) if path.is_dir() else None
+
+
+@contextmanager
+def quiet(level: int) -> Iterator[None]:
+    """mom logs nothing below that level meanwhile; serves as a decorator, too: what is worth knowing of a simulation, its verb says."""
+    log = logging.getLogger("mom")
+    before = log.level
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
