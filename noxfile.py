@@ -95,6 +95,12 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def site(session: nox.Session) -> None:
+    """The documents as a site, warnings as errors. `-- --version 0.1 --to FOLDER` puts it into a folder beside other versions."""
+    session.run(BIN / "python", "docs/build_site.py", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build every wheel and source distribution, and use them in a fresh environment. Needs the package index."""
     session.run(BIN / "pytest", "tests/packaging", *session.posargs)

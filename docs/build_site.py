@@ -1,0 +1,123 @@
+"""Builds the documents as a site, with warnings as errors: `build_site.py [--version 0.1 --to FOLDER]`; `nox -s site` calls it.
+
+Documents stand beside what they are about, so that people who browse the repository find them. Here they are put into one folder
+(`.cache/documents/pages`): docs/ at its top, all others below project/, and links lead from one to the other. What is no document
+(a script, an example) has no page: of a link to it, the words are left.
+
+With `--version`, the site becomes a folder of that name in FOLDER, beside those of other versions, and the list from which readers choose
+is written anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+WORK: Final = ROOT / ".cache/documents"
+"""A folder of its own: Zensical empties the folder `.cache` beside its configuration."""
+
+ELSEWHERE: Final = "project"
+"""The folder of the site for what is not in docs/."""
+
+DOCUMENTS: Final = (
+    "*.md",
+    "docs/**/*.md",
+    "mom_*/README.md",
+    "examples/*/README.md",
+    "benchmarks/**/README.md",
+    "packaging/**/*.md",
+    "tests/**/README.md",
+)
+PICTURES: Final = ("docs/**/*.svg", "docs/**/*.png")
+
+_LINK: Final = re.compile(r"(?P<image>!?)\[(?P<words>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)")
+_CODE: Final = re.compile(r"^(`{3,}).*?^\1$|`[^`\n]+`", re.M | re.S)
+_NAMED_BLOCK: Final = re.compile(r"^```(\w+) +(\S+)$", re.M)
+"""A block that names its file, as the tests of the documents read it: `lisp idle.policy`."""
+
+
+def pages() -> dict[str, str]:
+    """Of each document and picture, by its path in the repository, where it stands in the site."""
+    found = sorted(path.relative_to(ROOT).as_posix() for pattern in (*DOCUMENTS, *PICTURES) for path in ROOT.glob(pattern))
+    return {path: path.removeprefix("docs/") if path.startswith("docs/") else f"{ELSEWHERE}/{path}" for path in found}
+
+
+def page(path: str, text: str, site: dict[str, str]) -> str:
+    """A document as the site has it.
+
+    :param path: of the document, in the repository
+    :param site: what `pages` gives
+    """
+    code = [match.span() for match in _CODE.finditer(text)]
+
+    def link(match: re.Match[str]) -> str:
+        target, hash_, anchor = match["target"].partition("#")
+        if not target or "://" in target or any(begin <= match.start() and match.end() <= end for begin, end in code):
+            return match[0]
+        there = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        found = site.get(there) or site.get(f"{there}/README.md")
+        if found is None:
+            return match["words"]
+        words = _LINK.sub(link, match["words"])
+        return f"{match['image']}[{words}]({posixpath.relpath(found, posixpath.dirname(site[path]) or '.')}{hash_}{anchor})"
+
+    return _NAMED_BLOCK.sub(r'```{.\1 title="\2"}', _LINK.sub(link, text))
+
+
+def build() -> int:
+    """Write the pages and build `WORK / "site"` from them; the exit code."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    site = pages()
+    for path, there in site.items():
+        target = WORK / "pages" / there
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.endswith(".md"):
+            target.write_text(page(path, (ROOT / path).read_text(encoding="utf-8"), site), encoding="utf-8")
+        else:
+            shutil.copyfile(ROOT / path, target)
+    shutil.copyfile(ROOT / "docs/zensical.toml", WORK / "zensical.toml")
+    command = [sys.executable, "-m", "zensical", "build", "--strict"]
+    return subprocess.run(command, check=False, timeout=600, cwd=WORK).returncode
+
+
+def publish(version: str, folder: Path) -> None:
+    """Put the built site beside those of other versions, replacing an earlier one of its own name, and write the list of them."""
+    shutil.copytree(WORK / "site", folder / version, dirs_exist_ok=False)
+    versions = sorted((one.name for one in folder.iterdir() if (one / "index.html").exists()), key=_numbers, reverse=True)
+    listed = [{"version": name, "title": name, "aliases": ["latest"] if name == versions[0] else []} for name in versions]
+    (folder / "versions.json").write_text(json.dumps(listed), encoding="utf-8")
+
+
+def _numbers(version: str) -> tuple[Sequence[int], str]:
+    return [int(number) for number in re.findall(r"\d+", version)], version
+
+
+def main(arguments: Collection[str] | None = None) -> int:
+    """The exit code: that of the build."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--version", help="the name of the folder for this version")
+    parser.add_argument("--to", type=Path, help="the folder of all versions")
+    given = parser.parse_args(arguments)
+    if (given.version is None) != (given.to is None):
+        parser.error("--version and --to go together")
+    if given.version is not None and not re.fullmatch(r"[\w.-]+", given.version):
+        parser.error(f"{given.version!r} is no name for a version")
+    failed = build()
+    if not failed and given.version is not None:
+        shutil.rmtree(given.to / given.version, ignore_errors=True)
+        given.to.mkdir(parents=True, exist_ok=True)
+        publish(given.version, given.to)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
