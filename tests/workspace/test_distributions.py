@@ -111,6 +111,7 @@ def test_a_pyproject_has_the_same_shape_as_all_others(folder: str) -> None:
     mine, core = pyproject(folder), pyproject("mom_core")
     assert mine["build-system"] == core["build-system"]
     assert mine["project"]["name"] == project_name(folder)
+    assert mine["project"]["urls"] == core["project"]["urls"] | {"Source": core["project"]["urls"]["Source"].replace("mom_core", folder)}
     for key in ("authors", "dynamic", "license", "license-files", "readme", "requires-python"):
         assert mine["project"][key] == core["project"][key], key
     assert set(core["project"]["classifiers"]) <= set(mine["project"]["classifiers"])
@@ -140,8 +141,40 @@ def test_versions_are_in_step(folder: str) -> None:
             assert requirement.endswith(f"=={mom_core.__version__}"), requirement
 
 
-def test_the_changelog_knows_this_version() -> None:
-    assert f"## {mom_core.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+def test_the_changelog_keeps_its_form_and_knows_this_version() -> None:
+    """https://keepachangelog.com: what is unreleased first, then versions with their day, each with kinds of changes, all linked."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## (.*)$", text, re.M)
+    assert versions[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\S*\] - \d{4}-\d\d-\d\d", version) for version in versions[1:])
+    assert len(versions) == 1 or versions[1].startswith(f"[{mom_core.__version__}] ")
+    assert set(re.findall(r"^### (.*)$", text, re.M)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    for version in versions:
+        assert f"\n{version.partition(' - ')[0]}: https://" in text
+
+
+def test_a_release_is_stamped_everywhere_by_one_command(tmp_path: Path) -> None:
+    """`packaging/version.py`, in a copy of what says the version: all of it, and no requirement of others, nor a second time."""
+    for path in [*ROOT.glob("mom_*/pyproject.toml"), *ROOT.glob("mom_*/src/*/*.py"), *ROOT.glob("packaging/**/*")]:
+        if path.is_file():
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    (tmp_path / "CHANGELOG.md").write_bytes((ROOT / "CHANGELOG.md").read_bytes())
+    now = mom_core.__version__
+    stamp = [sys.executable, tmp_path / "packaging/version.py"]
+    assert subprocess.run([*stamp, "1.2"], capture_output=True, timeout=60, check=False).returncode == 2
+    subprocess.run([*stamp, "7.8.9"], timeout=60, check=True)
+    for folder in DISTRIBUTIONS:
+        before, after = ((base / folder / "pyproject.toml").read_text() for base in (ROOT, tmp_path))
+        assert re.sub(r'("mom-[^"]*==)7\.8\.9"', rf'\g<1>{now}"', after) == before
+        assert f"=={now}" not in after
+    said = [path for path in tmp_path.rglob("*.py") if re.search(r'^(__version__|VERSION) = "7\.8\.9"$', path.read_text(), re.M)]
+    assert len(said) == len(DISTRIBUTIONS) + 1
+    assert not [path for path in tmp_path.rglob("*.py") if f'= "{now}"\n' in path.read_text()]
+    changes = (tmp_path / "CHANGELOG.md").read_text()
+    assert re.search(r"^## \[Unreleased\]\n\n## \[7\.8\.9\] - \d{4}-\d\d-\d\d\n", changes, re.M)
+    assert subprocess.run([*stamp, "7.8.9"], capture_output=True, timeout=60, check=False).returncode == 1
 
 
 @pytest.mark.parametrize("folder", PLUGINS)

@@ -1,0 +1,77 @@
+"""Writes one version wherever a release names it: `python packaging/version.py 0.2.0`, or without a version to say which one holds.
+
+The number has one source, mom_core/src/mom_core/_version.py; distributions require each other in the same version, and are built one by
+one, so each says it by itself. CHANGELOG.md gets the release's heading, with today's date, above what was under Unreleased.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+SOURCE: Final = ROOT / "mom_core/src/mom_core/_version.py"
+VERSION: Final = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
+REPOSITORY: Final = "https://github.com/mom-project/mom"
+
+
+def main(arguments: list[str]) -> int:
+    """Say the version, or write another one everywhere."""
+    now = version()
+    if not arguments:
+        print(now)
+        return 0
+    (wanted,) = arguments
+    if not VERSION.fullmatch(wanted):
+        print(f"{wanted!r} is no version: write three numbers, such as 0.2.0, and rc1 behind them for a candidate", file=sys.stderr)
+        return 2
+    texts = {path: stamped(path.read_text(encoding="utf-8"), now, wanted) for path in places()}
+    changes = ROOT / "CHANGELOG.md"
+    texts[changes] = released(changes.read_text(encoding="utf-8"), wanted, datetime.datetime.now(datetime.UTC).date())
+    for path, text in texts.items():  # all of them were made before the first is written
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+def version() -> str:
+    """The one that holds."""
+    (found,) = re.finditer(r'^__version__ = "([^"]+)"$', SOURCE.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1]
+
+
+def places() -> Iterator[Path]:
+    """The files that say it."""
+    for folder in sorted(path.parent for path in ROOT.glob("mom_*/pyproject.toml")):
+        yield folder / "pyproject.toml"
+        yield SOURCE if folder.name == "mom_core" else folder / f"src/{folder.name}/__init__.py"
+    yield ROOT / "mom_plugins_guestagent/src/mom_plugins_guestagent/guestd.py"
+    yield ROOT / "packaging/editors/package.json"
+
+
+def stamped(text: str, now: str, wanted: str) -> str:
+    """A file's text with the wanted version where it says mom's: what it requires of others stays."""
+    own = re.escape(now)
+    text = re.sub(rf'^(__version__|VERSION) = "{own}"$', rf'\1 = "{wanted}"', text, flags=re.MULTILINE)
+    text = re.sub(rf'"version": "{own}"', f'"version": "{wanted}"', text)
+    return re.sub(rf'"(mom-[a-z-]+(?:\[[a-z,]+\])?)=={own}"', rf'"\1=={wanted}"', text)
+
+
+def released(changes: str, wanted: str, today: datetime.date) -> str:
+    """The changelog (https://keepachangelog.com) with what is unreleased as this release."""
+    if f"\n## [{wanted}]" in changes:
+        raise SystemExit(f"CHANGELOG.md has {wanted} already: name a later version, or take its heading out")
+    head = "\n## [Unreleased]\n"
+    before, found, after = changes.partition(head)
+    if not found:
+        raise SystemExit("CHANGELOG.md has no heading `## [Unreleased]`: put it above what is new")
+    links = f"[Unreleased]: {REPOSITORY}/compare/v{wanted}...main\n[{wanted}]: {REPOSITORY}/releases/tag/v{wanted}"
+    before = re.sub(r"^\[Unreleased\]: .*$", links, before, flags=re.MULTILINE)
+    return f"{before}{head}\n## [{wanted}] - {today.isoformat()}\n{after}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
