@@ -65,8 +65,8 @@ class GuestHost(Protocol):
     def plugin(self) -> Mapping[str, object]:
         """The plugin of mom that finds these guests, with its settings, as in mom's YAML file."""
 
-    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None) -> StartedGuest:
-        """Start a guest with these arguments for its kernel."""
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: bool = True) -> StartedGuest:
+        """Start a guest with these arguments for its kernel, and with a balloon or without."""
 
     def records(self) -> dict[str, Record]:
         """What is known of each guest's balloon, by the name that it was started by; nothing of guests that cannot be asked now."""
@@ -100,9 +100,10 @@ class LibvirtHost:
         """See `GuestHost`."""
         return {"libvirt": {"uri": self.uri, "pid_directory": str(self.pid_folder)}}
 
-    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None) -> RealGuest:
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: bool = True) -> RealGuest:
         """See `GuestHost`."""
-        return self._lab.start(name, mib=mib, period=PERIOD_SECONDS, devices=self._disk(name, disk), arguments=arguments)
+        model = "virtio" if balloon else "none"
+        return self._lab.start(name, mib=mib, period=PERIOD_SECONDS, balloon=model, devices=self._disk(name, disk), arguments=arguments)
 
     def _disk(self, name: str, wanted: Disk | None) -> str:
         return "" if wanted is None else disk(self._lab, name, wanted.mib, reads_per_second=wanted.reads_per_second)
@@ -198,12 +199,12 @@ class QemuHost:
         """See `GuestHost`."""
         return {"qemu": {"sockets": [f"{self.pid_folder}/*.qmp"]}}
 
-    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None) -> PlainGuest:
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: bool = True) -> PlainGuest:
         """See `GuestHost`."""
         # As libvirt starts them: what a process needs beside its guest's memory is part of what is measured.
         options = ["-machine", "pc,usb=off,dump-guest-core=off,memory-backend=pc.ram", "-accel", "tcg", "-cpu", "qemu64", "-m", str(mib)]
         options += ["-object", f"memory-backend-ram,id=pc.ram,size={mib}M", "-no-user-config", "-rtc", "base=utc", "-boot", "strict=on"]
-        guest = self._host.start(name, arguments=arguments, options=[*options, *self._drive(name, disk)])
+        guest = self._host.start(name, arguments=arguments, options=[*options, *self._drive(name, disk)], balloon=balloon)
         self._guests[name] = guest
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(ANSWER_SECONDS * 20)

@@ -65,6 +65,14 @@ def mom_command(where: Where) -> list[str]:
     return _mom(where, mom_config(where))
 
 
+def offloading_mom_command(where: Where) -> list[str]:
+    """The same with the plugin that moves cold memory into the host's swap."""
+    config = mom_config(where)
+    plugins = config["plugins"]
+    assert isinstance(plugins, dict)
+    return _mom(where, {**config, "plugins": {**plugins, "offload": {}}})
+
+
 def asked_mom_command(where: Where) -> list[str]:
     """The same with its control socket, through which it can be asked what may be taken."""
     config = mom_config(where)
@@ -104,6 +112,7 @@ MANAGERS = {
         Manager("pve", "Proxmox VE's law", _peer("pve"), by_libvirt=True),
         Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm"), by_libvirt=True),
         Manager("mom", "mom", mom_command),
+        Manager("mom-offload", "mom with offload", offloading_mom_command),
         Manager("mom-asked", "mom, asked before more is taken", asked_mom_command),
     )
 }

@@ -40,7 +40,8 @@ class Moment:
     """What was seen once a second. `time` in seconds since the ramp began; memory in MiB. `taken` is by how much there is less for guests
     than at the beginning, whoever has it; `guests` is what they hold, less what KSM `merged`; `strangers` what neither guests nor the
     squeeze hold; `work` the ratio to the unsqueezed work over the last minute; `swap` what guests have in their own swap; `programs` what
-    programs in all guests say that they hold; `inside` what guests were then looked into, which is not every second."""
+    programs in all guests say that they hold; `host_swap` what is in the host's, before it was compressed; `inside` what guests were then
+    looked into, which is not every second."""
 
     time: float
     taken: float
@@ -54,6 +55,7 @@ class Moment:
     sizes: Mapping[str, float]
     says: str = ""
     programs: float = 0.0
+    host_swap: float = 0.0
     inside: Mapping[str, Inside] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:

@@ -14,6 +14,9 @@ HERE = Path(__file__).resolve().parent
 TOUCHES = 4000
 """Random pages that a guest's program looks at in each slot of 100 ms: 16 MiB of the memory that it holds."""
 
+SWAPPING_FLOOR, UNSWAPPED_FLOOR = 100, 500
+"""MiB: with more than the first available a kernel does not begin to swap by itself; without swap, the second is left."""
+
 
 class Part(BaseModel):
     """Frozen and strict: an unknown key is an error."""
@@ -37,6 +40,8 @@ class Group(Part):
     disk: NonNegativeInt = 0
     leak: NonNegativeInt = 0
     leaks: NonNegativeInt = 0
+    cold: NonNegativeInt = 0
+    balloon: bool = True
     zram: NonNegativeInt = 0
 
 
@@ -49,6 +54,8 @@ class Protocol(Part):
     ramp: float = Field(gt=0)
     floor: PositiveInt
     seconds: PositiveInt
+    zram: NonNegativeInt = 0
+    warms: NonNegativeInt = 0
 
 
 class Mix(Part):
@@ -70,7 +77,14 @@ class Mix(Part):
 
     def with_floor(self, floor: int) -> Mix:
         """The same, squeezed until the host has less than so many MiB available."""
-        return self.model_copy(update={"protocol": self.protocol.model_copy(update={"floor": floor})})
+        return self._with(floor=floor)
+
+    def with_zram(self, zram: int) -> Mix:
+        """The same on a host with so many MiB of compressed swap, down to where a kernel swaps by itself; 0: without any."""
+        return self._with(zram=zram, floor=SWAPPING_FLOOR if zram else UNSWAPPED_FLOOR)
+
+    def _with(self, **changes: int) -> Mix:
+        return self.model_copy(update={"protocol": self.protocol.model_copy(update=changes)})
 
     def members(self) -> Iterator[Member]:
         """Each guest."""
@@ -89,11 +103,16 @@ class Member:
     group: Group
     phase: int
 
-    def demand(self, begin: int) -> str:
-        """What its program is told (tests/real/demand.c); `begin` in seconds since the epoch."""
+    def demand(self, begin: int, warms: float = 0.0) -> str:
+        """What its program is told (tests/real/demand.c).
+
+        :param begin: seconds since the epoch
+        :param warms: how many seconds later it begins to use what is cold; 0: never
+        """
         one = self.group
         told = (begin, one.base, one.burst, one.period, one.duty, self.phase, one.files, one.reads)
-        return ",".join(map(str, (*told, one.growth, TOUCHES, one.leak, one.leaks)))
+        cold = (one.cold, round(warms)) if one.cold else ()
+        return ",".join(map(str, (*told, one.growth, TOUCHES, one.leak, one.leaks, *cold)))
 
 
 FAULTS = "faults"

@@ -17,8 +17,9 @@ from typing import Any
 
 from guest_hosts import REAL, Disk, GuestHost, StartedGuest
 from guests_told import Listener, Work, work
+from host_swap import HostSwap, compressed_swap, descendants, system_seconds, thread_seconds
 from managers import REFUSED, Manager, Running, Where, at_work
-from merit import WINDOW_SECONDS, Moment, taken_at_work
+from merit import WINDOW_SECONDS, WORK_FLOOR, Moment, taken_at_work
 from mixes import Mix
 from needs import look_into
 
@@ -26,7 +27,7 @@ sys.path.insert(0, str(REAL))
 
 from ballast import available_mib  # only found from here on
 from real_guests import eventually  # as above
-from steady_host import anonymous_mib, merged_mib  # as above
+from steady_host import anonymous_mib, merged_mib, store_mib  # as above
 
 NICE = -15
 """Of guests, and of what watches them, so that what else runs here takes little CPU time from them."""
@@ -39,7 +40,11 @@ BALLAST_SECONDS = 25.0
 """Until the program that takes memory has brought the host to where the ramp begins."""
 
 LEFT_MIB = 150
-"""That program never leaves less available: it must not be what exhausts the host when others take memory suddenly."""
+"""That program never leaves less available: it must not be what exhausts the host when others take memory suddenly. On a host with swap it
+leaves half of the floor: only then the kernel swaps."""
+
+BACK_SECONDS = 10.0
+"""Guests have their work back when they do enough of it in each time of this length from then on."""
 
 REFUSED_SECONDS = 60.0
 """The ramp is over when it has been held for so long."""
@@ -69,23 +74,30 @@ class Squeeze:
     began: float = 0.0
     capacity: float = 0.0
     ballast: int = 0
+    swap: HostSwap | None = None
+    warms: float | None = None
+    kernel_rate: float = 0.0
 
     def start(self) -> None:
         """Start all guests, and wait until they work."""
         begin = int(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
+        protocol = self.mix.protocol
+        warms = protocol.settle + protocol.reference + BALLAST_SECONDS + protocol.warms if protocol.warms else 0.0
+        if warms:
+            self.warms = time.monotonic() + begin - time.time() + warms
         for member in self.mix.members():
             one = member.group
             disk = Disk(one.files, one.disk) if one.files else None
-            arguments = f"momtest.demand={member.demand(begin)}" + (f" momtest.zram={one.zram}" if one.zram else "")
-            self.add(member.name, one.memory, arguments, disk)
+            arguments = f"momtest.demand={member.demand(begin, warms)}" + (f" momtest.zram={one.zram}" if one.zram else "")
+            self.add(member.name, one.memory, arguments, disk, balloon=one.balloon)
             time.sleep(BOOT_SECONDS)
         for name, listener in self.listeners.items():
             eventually(f"{name} works", partial(_heard, listener), 120)
         self.wait(max(0.0, begin - time.time()))
 
-    def add(self, name: str, mib: int, arguments: str, disk: Disk | None = None) -> StartedGuest:
+    def add(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: bool = True) -> StartedGuest:
         """Start one guest."""
-        guest = self.host.start(name, mib, arguments, disk)
+        guest = self.host.start(name, mib, arguments, disk, balloon=balloon)
         favour(guest.pid)
         self.guests[name] = guest
         self.listeners[name] = Listener(guest.log)
@@ -109,15 +121,25 @@ class Squeeze:
         return work(self.listeners.values(), begin, end)
 
     def held(self) -> float:
-        """MiB that guests hold, less what is merged."""
-        return sum(anonymous_mib(pid) for pid in self.host.pids().values()) - merged_mib()
+        """MiB that guests hold, less what is merged, and with what is compressed of them."""
+        return sum(anonymous_mib(pid) for pid in self.host.pids().values()) - merged_mib() + store_mib(self.store)
+
+    @property
+    def store(self) -> str:
+        """The file that says what the host's compressed swap holds; empty without one."""
+        return "" if self.swap is None else self.swap.store
+
+    def kernel_seconds(self) -> float:
+        """CPU time that guests' processes have spent in the kernel."""
+        return system_seconds(self.host.pids().values())
 
     def settle(self) -> None:
         """Until what guests use is known, and what they do unsqueezed."""
         self.wait(self.mix.protocol.settle)
-        begin = time.monotonic()
+        begin, kernel = time.monotonic(), self.kernel_seconds()
         self.wait(self.mix.protocol.reference)
         self.reference = self.work(begin, time.monotonic())
+        self.kernel_rate = (self.kernel_seconds() - kernel) / (time.monotonic() - begin)
         self.unsqueezed = self.reference.share
         if self.unsqueezed < 0.5:
             raise RuntimeError(f"guests do {100 * self.unsqueezed:.0f} % of their work unsqueezed: this machine has too few CPUs")
@@ -135,7 +157,8 @@ class Squeeze:
             "begin": self.began,
             "loads": [],
             "pid_folder": str(self.host.pid_folder),
-            "floor_mib": LEFT_MIB,
+            "floor_mib": LEFT_MIB if self.swap is None else protocol.floor / 2,
+            "store": self.store,
             "ramp_mib_s": protocol.ramp if ramp is None else ramp,
             "hold": str(self.hold_file),
         }
@@ -183,6 +206,7 @@ class Squeeze:
             sizes=self.host.sizes(),
             says=says,
             programs=sum(listener.heard[-1].held for listener in self.listeners.values() if listener.heard),
+            host_swap=self.swap.held_mib()[0] if self.swap is not None else 0.0,
             inside=look_into(self.host.records(), self.host.pids(), self.listeners) if inside else {},
         )
         self.trace.append(moment)
@@ -225,20 +249,30 @@ def run(
 
     :param deaf: go on taking memory when the manager says that it wants no more to be taken
     """
-    squeeze = Squeeze(mix, host, folder)
-    told(f"{name}, {manager.title}: starting {mix.count} guests")
+    with compressed_swap(mix.protocol.zram) as swap:
+        return squeezed(name, Squeeze(mix, host, folder, swap=swap), manager, told, deaf)
+
+
+def squeezed(
+    name: str, squeeze: Squeeze, manager: Manager, told: Callable[[str], None], deaf: bool
+) -> tuple[dict[str, Any], Sequence[Moment]]:
+    """The same for a host whose swap is there."""
+    host, folder = squeeze.host, squeeze.folder
+    told(f"{name}, {manager.title}: starting {squeeze.mix.count} guests")
     try:
         squeeze.start()
         squeeze.settle()
         with at_work(manager, Where(host, folder)) as running, squeeze.ramp():
-            ksmd = ksmd_seconds()
+            ksmd, compressing = thread_seconds("ksmd"), compression_seconds(squeeze, running)
             cpu = running.cpu_seconds
             ended = until_something_gives(squeeze, running, told, deaf)
             seconds = time.monotonic() - squeeze.began
-            cpu, ksmd = running.cpu_seconds - cpu, ksmd_seconds() - ksmd
+            cpu, ksmd = running.cpu_seconds - cpu, thread_seconds("ksmd") - ksmd
+            compressing = compression_seconds(squeeze, running) - compressing - squeeze.kernel_rate * seconds
             result = summary(squeeze, ended, seconds)
         result |= {"mix": name, "manager": manager.name, "deaf": deaf, "manager_cpu_percent": percent(cpu, seconds)}
-        result |= {"ksmd_cpu_percent": percent(ksmd, seconds), "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "host": described()}
+        result |= {"ksmd_cpu_percent": percent(ksmd, seconds), "compression_cpu_percent": percent(max(0.0, compressing), seconds)}
+        result |= {"when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "host": described()}
         return result, squeeze.trace
     finally:
         squeeze.destroy()
@@ -255,7 +289,8 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
     while True:
         due += 1.0
         time.sleep(max(0.0, due - time.monotonic()))
-        moment = squeeze.look(running.says, inside=len(squeeze.trace) % INSIDE_SECONDS == 0)
+        # What is in the host's swap cannot be told apart from what a guest does without.
+        moment = squeeze.look(running.says, inside=squeeze.swap is None and len(squeeze.trace) % INSIDE_SECONDS == 0)
         if len(squeeze.trace) % 30 == 0:
             told(_line(moment))
         if moment.kills:
@@ -269,11 +304,12 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
         if running.ended:
             raise RuntimeError(f"{running.manager.title} has ended: {(running.where.folder / 'manager.log').read_text()[-2000:]}")
         refused_since = _since(refused_since, not deaf and moment.says in REFUSES, moment.time)
-        if refused_since is None:
+        warm = squeeze.warms is not None and time.monotonic() >= squeeze.warms
+        if refused_since is None and not warm:
             squeeze.hold_file.unlink(missing_ok=True)
         else:
             squeeze.hold_file.touch()
-            if moment.time - refused_since > REFUSED_SECONDS:
+            if refused_since is not None and moment.time - refused_since > REFUSED_SECONDS:
                 return "manager refuses"
         harmed_since = _since(harmed_since, moment.work < HARMED_SHARE, moment.time)
         if harmed_since is not None and moment.time - harmed_since > HARMED_SECONDS:
@@ -331,6 +367,8 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
         "burst_worst": max(whole.bursts, default=None),
         "bursts": len(whole.bursts),
         "swap": round(last.swap),
+        "host_swap": [round(mib) for mib in squeeze.swap.held_mib()] if squeeze.swap is not None else None,
+        "warming": warming(squeeze, now) if squeeze.warms is not None else None,
         "states": states,
         "strangers": [round(min(m.strangers for m in squeeze.trace)), round(max(m.strangers for m in squeeze.trace))],
         "load": round(os.getloadavg()[1], 1),
@@ -352,14 +390,23 @@ def percent(cpu_seconds: float, seconds: float) -> float:
     return round(100 * cpu_seconds / seconds, 2)
 
 
-def ksmd_seconds() -> float:
-    """CPU time of the kernel's scanner."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (folder / "comm").read_text() == "ksmd\n":
-                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-                return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
+def compression_seconds(squeeze: Squeeze, running: Running) -> float:
+    """CPU time of all that the kernel may have compressed in: its own thread, what mom has it done by, the program that takes memory, and
+    guests' processes, which spend some in the kernel for other reasons, too: `Squeeze.kernel_rate`."""
+    helpers = descendants(running.process.pid) if running.process is not None else ()
+    return thread_seconds("kswapd0") + system_seconds([*helpers, squeeze.ballast]) + squeeze.kernel_seconds()
+
+
+def warming(squeeze: Squeeze, now: float) -> dict[str, Any]:
+    """What was taken when guests began to use what was cold, the least work in any 10 s since, and after how many seconds it was back at
+    enough; None: not at all."""
+    assert squeeze.warms is not None
+    taken = [moment.taken for moment in squeeze.trace if moment.time <= squeeze.warms - squeeze.began]
+    ends = [squeeze.warms + BACK_SECONDS + second for second in range(int(now - squeeze.warms - BACK_SECONDS) + 1)]
+    shares = [squeeze.work(end - BACK_SECONDS, end).share / squeeze.unsqueezed for end in ends]
+    short = [end for end, share in zip(ends, shares, strict=True) if share < WORK_FLOOR]
+    back = 0.0 if not short else None if short[-1] == ends[-1] else short[-1] - squeeze.warms
+    return {"taken": round(taken[-1]) if taken else None, "least_work": round(min(shares), 4) if shares else None, "back": rounded(back)}
 
 
 def described() -> dict[str, Any]:

@@ -85,13 +85,18 @@ def locked(path: Path | None) -> Iterator[None]:
         yield
 
 
-def done(runs: Sequence[Mapping[str, Any]], wished: tuple[str, str, bool, int | None, str], label: str) -> int:
-    """How many runs there are of that mix, manager, deafness, floor and host; without a label, whatever their labels."""
+def done(runs: Sequence[Mapping[str, Any]], wished: tuple[str, str, bool, int | None, str, int | None], label: str) -> int:
+    """How many runs there are of that mix, manager, deafness, floor, host and compressed swap; without a label, whatever their labels."""
 
-    def what(one: Mapping[str, Any]) -> tuple[str, str, bool, int | None, str]:
-        return one["mix"], one["manager"], one["deaf"], one.get("floor"), one.get("on", "libvirt")
+    def what(one: Mapping[str, Any]) -> tuple[str, str, bool, int | None, str, int | None]:
+        return one["mix"], one["manager"], one["deaf"], one.get("floor"), one.get("on", "libvirt"), one.get("zram")
 
     return sum(what(one) == wished and label in {"", one["label"]} for one in runs)
+
+
+def compared(mix: Mix) -> list[str]:
+    """The managers that are compared when none are named: offloading needs a swap, and one that asks is for what comes after."""
+    return [name for name in MANAGERS if name != "mom-asked" and (mix.protocol.zram or name != "mom-offload")]
 
 
 def run_all(options: argparse.Namespace) -> None:
@@ -101,12 +106,18 @@ def run_all(options: argparse.Namespace) -> None:
         os.nice(one_run.NICE)
         one_run.favour(os.getpid())
     image = build()
-    managers = [name for name in options.managers if options.on == "libvirt" or not MANAGERS[name].by_libvirt]
-    wished = ((name, number, manager) for name in options.mixes or mixes for number in range(options.runs) for manager in managers)
+    chosen = {name: mixes[name] if options.zram is None else mixes[name].with_zram(options.zram) for name in options.mixes or mixes}
+    wished = (
+        (name, number, manager)
+        for name, mix in chosen.items()
+        for number in range(options.runs)
+        for manager in options.managers or compared(mix)
+        if options.on == "libvirt" or not MANAGERS[manager].by_libvirt
+    )
     for name, number, manager in wished:
-        if done(kept(options.results), (name, manager, options.deaf, options.floor, options.on), options.label) > number:
+        if done(kept(options.results), (name, manager, options.deaf, options.floor, options.on, options.zram), options.label) > number:
             continue
-        mix = mixes[name] if options.floor is None else mixes[name].with_floor(options.floor)
+        mix = chosen[name] if options.floor is None else chosen[name].with_floor(options.floor)
         with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
             where = Path(folder) if options.keep is None else options.keep / f"{name}.{manager}.{time.time():.0f}"
             where.mkdir(parents=True, exist_ok=True)
@@ -118,6 +129,7 @@ def run_all(options: argparse.Namespace) -> None:
                 continue
             apart = {} if options.floor is None else {"floor": options.floor}
             apart |= {} if options.on == "libvirt" else {"on": options.on}
+            apart |= {} if options.zram is None else {"zram": options.zram}
             keep(options.results, {**result, **apart, "label": options.label}, trace)
         told(
             f"{name}, {manager}: {result['ended']} at {result['seconds']} s, taken {result['taken']} MiB, work {result['work']:.3f}, "
@@ -175,9 +187,7 @@ def simulate(options: argparse.Namespace) -> None:
     path = options.results / "simulated.jsonl"
     found = [one for one in squeeze_report.results_in(path) if one["mix"] not in names]
     for name in names:
-        for manager in MANAGERS:
-            if manager == "mom-asked":  # nobody asks on the simulator
-                continue
+        for manager in compared(mixes[name]):
             with quiet(logging.CRITICAL):
                 result = {"mix": name, **on_simulator.simulated(mixes[name], manager)}
             print(f"{name:<10} {manager:<14} {result['taken']:>7,} MiB  {result['ended']} at {result['seconds']} s", flush=True)
@@ -187,18 +197,21 @@ def simulate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Tables and pictures."""
-    mixes, everything = squeezed(), kept(options.results)
-    runs = [run for run in everything if "floor" not in run and "on" not in run]
-    chosen = [run for run in runs if not options.label or run["manager"] != "mom" or run["label"] == options.label]
+    everything = kept(options.results)
+    mixes, swapping = ({name: mix for name, mix in squeezed().items() if bool(mix.protocol.zram) is swaps} for swaps in (False, True))
+    runs = [run for run in everything if not run.keys() & {"floor", "on", "zram"}]
+    chosen = [run for run in runs if run["mix"] in mixes and (options.label in {"", run["label"]} or run["manager"] != "mom")]
     known = {name: squeeze_report.bounds(options.results, chosen, name, mix.protocol) for name, mix in mixes.items()}
     parts = {
         "machine": squeeze_report.machine(chosen),
         "bursty": squeeze_report.main_table(chosen, "bursty", known["bursty"]),
         "needs": squeeze_report.needs_text(known["bursty"], mixes["bursty"].protocol),
         "mixes": squeeze_report.mixes_table(chosen, mixes, known),
-        "hosts": squeeze_report.hosts_table([run for run in everything if "floor" not in run], mixes),
+        "cold": squeeze_report.cold_table([run for run in everything if not run.keys() & {"floor", "on"}], swapping),
+        "warming": squeeze_report.warming_text(runs),
+        "hosts": squeeze_report.hosts_table([run for run in everything if not run.keys() & {"floor", "zram"}], mixes),
         "refusal": squeeze_report.refusal_text([run for run in everything if "floor" in run]),
-        "order": squeeze_report.order_table(chosen, list(squeeze_report.results_in(options.results / "simulated.jsonl")), mixes),
+        "order": squeeze_report.order_table(runs, list(squeeze_report.results_in(options.results / "simulated.jsonl")), squeezed()),
         "still": squeeze_report.still_text(list(squeeze_report.results_in(options.results / "still.jsonl"))),
         "faults": squeeze_report.faults_table(list(squeeze_report.results_in(options.results / "faults.jsonl"))),
     }
@@ -217,11 +230,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="run what has not been run yet")
     run.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
-    run.add_argument("--managers", nargs="+", choices=list(MANAGERS), default=[name for name in MANAGERS if name != "mom-asked"])
+    run.add_argument("--managers", nargs="+", choices=list(MANAGERS))
     run.add_argument("--runs", type=int, default=1, help="of each")
     run.add_argument("--on", choices=list(HOSTS), default="libvirt", help="what starts the guests; told apart (default: %(default)s)")
     run.add_argument("--deaf", action="store_true", help="go on taking memory when mom says that no more should be taken")
     run.add_argument("--floor", type=int, metavar="MIB", help="go on down to so little, to see who refuses; told apart")
+    run.add_argument("--zram", type=int, metavar="MIB", help="another compressed swap of the host; 0: none; told apart")
     run.add_argument("--label", default="", help="kept with the results, such as a version; what was run without it is run again")
     run.add_argument("--lock", type=Path, help="a file that is locked during each run")
     run.add_argument("--keep", type=Path, help="a folder for what guests and managers say")

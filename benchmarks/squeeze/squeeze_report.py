@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 Run = Mapping[str, Any]
 
-COLOURS = {"nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2", "mom-asked": "#56B4E9"}
+COLOURS = {
+    "nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2", "mom-offload": "#009E73",
+    "mom-asked": "#56B4E9",
+}  # fmt: skip
 
 KILLED, LOST, HARMED = "guest workload killed", "guest lost", "guests harmed"
 
@@ -177,6 +180,55 @@ def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[st
         cells.append("; ".join(bound_cells(known[mix])) if known.get(mix) else "-")
         rows.append([f"`{mix}`", f"{content.count}, {content.sold:,} MiB", *cells])
     return table(["mix", "guests, sold", *(MANAGERS[name].title for name in names), NEEDED], rows)
+
+
+def cold_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
+    """Mixes on hosts with compressed swap: what could be taken, what guests felt, and what it cost."""
+    heading = [
+        "mix", "manager", "runs", "taken at ≥ 95 % of the work, MiB", "ended by", "worst burst growth, s", "p99 of a slot, ms",
+        "of the unsqueezed", "work in all", "in the host's swap: held, takes, MiB", "kernel's CPU for swapping, % of one",
+        "manager's CPU, %",
+    ]  # fmt: skip
+    rows = []
+    for mix in mixes:
+        for name, manager in MANAGERS.items():
+            mine = of(runs, mix, name)
+            if not mine:
+                continue
+            slower = [run["p99_ms"] / run["p99_ms_unsqueezed"] if run["p99_ms"] and run["p99_ms_unsqueezed"] else None for run in mine]
+            stores = [run["host_swap"] or (0, 0) for run in mine]
+            rows.append(
+                [
+                    f"`{mix}`",
+                    manager.title if any(run["host_swap"] for run in mine) else f"{manager.title}, without swap",
+                    str(len(mine)),
+                    figure([run["taken"] for run in mine]),
+                    ends(mine),
+                    figure([run["burst_worst"] for run in mine], 1),
+                    figure([run["p99_ms"] for run in mine]),
+                    figure(slower, 1) + " times",
+                    figure([run["work"] for run in mine], 1, 100) + " %",
+                    f"{figure([held for held, _ in stores])}, {figure([takes for _, takes in stores])}",
+                    figure([run["compression_cpu_percent"] for run in mine], 1),
+                    figure([run["manager_cpu_percent"] for run in mine], 2) if manager.command else "-",
+                ]
+            )
+    return table(heading, rows) if rows else "Nothing has been measured yet."
+
+
+def warming_text(runs: Sequence[Run]) -> str:
+    """What became of guests that began to use what was cold."""
+    lines = []
+    for run in runs:
+        if one := run.get("warming"):
+            back = "not back before the end" if one["back"] is None else f"back for good after {one['back']:.0f} s"
+            taken = "an unknown amount was" if one["taken"] is None else f"{one['taken']:,} MiB were"
+            least = "unknown" if one["least_work"] is None else f"{100 * one['least_work']:.1f} %"
+            lines.append(
+                f"- {MANAGERS[run['manager']].title}: {taken} taken by then; the least work in any 10 s was {least}, and 95 % of it were "
+                f"{back}; {run['kills']} programs were killed."
+            )
+    return "\n".join(lines) or "Nothing has been measured yet."
 
 
 def hosts_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:

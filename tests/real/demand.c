@@ -1,5 +1,5 @@
 /* What runs in a guest that is compared with a simulated one, and in those of the squeeze:
- *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB]
+ *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S]]
  *
  * Holds BASE_MIB, and BURST_MIB more during the first DUTY_PERCENT of every PERIOD_S, counted from BEGIN (seconds since the epoch) less
  * PHASE_S; a burst is filled as fast as it goes. Reads random blocks of the first FILES_MIB of /dev/vda, all of it at the start and
@@ -7,6 +7,8 @@
  * Killed for lack of memory, it is started again after 30 s.
  * With GROWTH_MIB_S a slot is due, too, while a burst is filled, which takes that much in each second; one word in eight of every page is
  * random then, which a compressed swap feels; TOUCHES pages are touched in a slot; and LEAK_KIB_S are filled and forgotten, up to LEAK_MIB.
+ * COLD_MIB are filled at the start; 20 random pages of them are touched in a slot besides, and from WARM_S on (unless 0) they are touched
+ * like all the rest.
  * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost since the start, the last burst's seconds to fill, kills;
  * and since the start: the seconds that it has run, slots in time, bursts filled, KiB of swap in use now, processes that the kernel has
  * killed, and of how many slots the touching took up to how many ms.
@@ -22,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, MIB = 1 << 20, BLOCK = 65536, TOUCHES = 1000, RESTART_SECONDS = 30, EDGES = 28 };
+enum { PAGE = 4096, MIB = 1 << 20, BLOCK = 65536, TOUCHES = 1000, COLD_TOUCHES = 20, RESTART_SECONDS = 30, EDGES = 28 };
 
 static const double SLOT = 0.1;
 
@@ -92,15 +94,18 @@ static void serve(int count, char **arguments, struct Told *told) {
     size_t growth = count > 9 ? strtoul(arguments[9], NULL, 10) * MIB : 0;
     int touches = count > 10 ? atoi(arguments[10]) : TOUCHES;
     double leak = count > 11 ? atof(arguments[11]) * 1024 : 0, leaks = count > 12 ? atof(arguments[12]) * MIB : 0, leaked = 0;
+    size_t cold = count > 13 ? strtoul(arguments[13], NULL, 10) * MIB : 0;
+    double warms = count > 14 ? atof(arguments[14]) : 0;
     if (growth) stride = 64;
     static char buffer[BLOCK];
-    char *held = take(base), *more = NULL;
+    char *held = take(base), *rarely = take(cold), *more = NULL;
     double from = 0, due_kib = 0, said = -1e9;
     int disk = open("/dev/vda", O_RDONLY);
     if (disk >= 0) posix_fadvise(disk, 0, 0, POSIX_FADV_RANDOM); /* no more than what is asked for is read */
     for (size_t at = 0; disk >= 0 && at < blocks; at++)
         if (pread(disk, buffer, BLOCK, at * BLOCK) < 0) break;
     fill(held, base);
+    fill(rarely, cold);
     for (double slot = clock_of(CLOCK_MONOTONIC);; slot += SLOT) {
         double now = clock_of(CLOCK_MONOTONIC), since = clock_of(CLOCK_REALTIME) - begin;
         if (now < slot) usleep((slot - now) * 1e6);
@@ -127,11 +132,13 @@ static void serve(int count, char **arguments, struct Told *told) {
             }
         }
         for (double wants = leak * (since > 0 ? since : 0); leaked + MIB <= (wants < leaks ? wants : leaks); leaked += MIB) fill(take(MIB), MIB);
-        size_t live = base + grown;
+        int warm = warms && since >= warms;
+        size_t live = base + grown + (warm ? cold : 0);
         for (int i = 0; live && i < touches; i++) {
             size_t page = (next_random() % (live / PAGE)) * PAGE;
-            (*(page < base ? held + page : more + (page - base)))++;
+            (*(page < base ? held + page : page < base + grown ? more + (page - base) : rarely + (page - base - grown)))++;
         }
+        for (int i = 0; cold && !warm && i < COLD_TOUCHES; i++) rarely[(next_random() % (cold / PAGE)) * PAGE]++;
         for (due_kib += reads * SLOT; disk >= 0 && blocks && due_kib >= BLOCK / 1024; due_kib -= BLOCK / 1024)
             if (pread(disk, buffer, BLOCK, (next_random() % blocks) * BLOCK) < 0) break;
         double ended = clock_of(CLOCK_MONOTONIC), late = ended - (slot + SLOT), took = (ended - (now > slot ? now : slot)) * 1e3;
@@ -142,16 +149,16 @@ static void serve(int count, char **arguments, struct Told *told) {
         if (late > 0 && !filling) told->lost += late;
         if (late > 0) slot += late;
         if (since - said >= 1) {
-            tell(told, since, live + (size_t)leaked);
+            tell(told, since, base + grown + cold + (size_t)leaked);
             said = since;
         }
     }
 }
 
 int main(int count, char **arguments) {
-    if (count < 9 || count > 13) {
+    if (count < 9 || count > 15) {
         fprintf(stderr, "demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S"
-                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB]\n");
+                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S]]\n");
         return 2;
     }
     struct Told *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

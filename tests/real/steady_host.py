@@ -2,9 +2,9 @@
 
 The plan holds `capacity_mib`, what guests and what is available are together; `begin`, seconds of the monotonic clock; `loads`, of which
 each takes so many `mib` of the capacity `at` so many seconds after that, for so long as it `lasts`; `ramp_mib_s`, which is taken of it in
-each second after that while there is no file `hold`; `pids` of the guests, or `pid_folder`, in which libvirt keeps them; and
+each second after that while there is no file `hold`; `store`, the mm_stat of a compressed swap that guests may be in; `pids` of the guests, or `pid_folder`, in which libvirt keeps them; and
 `floor_mib`, which is left available in any case. Memory is held and let go until available memory and the guests' anonymous memory, less
-what KSM saves, are what the plan says, ten times a second; it is locked, where this user may lock it. Ends with its standard input; it is
+what KSM saves, and what a compressed swap takes, are what the plan says, ten times a second; it is locked, where this user may lock it. Ends with its standard input; it is
 the OOM killer's first choice.
 """
 
@@ -45,6 +45,7 @@ class Plan:
     pid_folder: str = ""
     ramp_mib_s: float = 0.0
     hold: str = ""
+    store: str = ""
 
     def at(self, now: float, held: float = 0.0) -> float:
         """At that moment of the monotonic clock, when the ramp has stood still for so many seconds."""
@@ -85,9 +86,19 @@ def merged_mib(pages_sharing: Path = Path("/sys/kernel/mm/ksm/pages_sharing")) -
         return 0.0
 
 
-def capacity_mib(pids: Sequence[int]) -> float:
+def store_mib(mm_stat: str) -> float:
+    """What a compressed swap takes of the host's memory; none where there is no such file."""
+    if not mm_stat:
+        return 0.0
+    try:
+        return int(Path(mm_stat).read_text().split()[2]) / MIB
+    except OSError:  # it has been taken away
+        return 0.0
+
+
+def capacity_mib(pids: Sequence[int], store: str = "") -> float:
     """What guests and what is available are together now."""
-    return available_mib() + sum(anonymous_mib(pid) for pid in pids) - merged_mib()
+    return available_mib() + sum(anonymous_mib(pid) for pid in pids) - merged_mib() + store_mib(store)
 
 
 def follow(plan: Plan) -> None:
@@ -102,7 +113,7 @@ def follow(plan: Plan) -> None:
         if plan.hold and Path(plan.hold).exists():
             stood += now - max(looked, min(now, plan.begin))
         looked = now
-        surplus = capacity_mib(plan.guests) - plan.at(now, stood)
+        surplus = capacity_mib(plan.guests, plan.store) - plan.at(now, stood)
         surplus = min(surplus, available_mib() - plan.floor_mib, MOST_AT_ONCE_MIB)
         for _ in range(int(surplus // BLOCK_MIB)):
             block = mmap.mmap(-1, BLOCK_MIB * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -8,13 +8,16 @@ from typing import Any, cast
 
 import pytest
 import squeeze_report
+import steady_host
 from faults import Scene
-from guest_hosts import LibvirtHost
+from guest_hosts import GuestHost, LibvirtHost
 from guests_told import Listener, lines, quantile, work
+from host_swap import HostSwap, descendants, system_seconds, thread_seconds
 from managers import Running, applied_in, could_be_reserved, state_in
 from merit import Moment, spread, taken_at_work
+from mixes import read_mixes
 from needs import Needs
-from one_run import Squeeze
+from one_run import Squeeze, warming
 
 from mom_core import Declarations, Report, Status
 from mom_core.testing import snapshot
@@ -140,6 +143,67 @@ def test_the_table_ends_with_what_could_be_had_at_all_where_runs_of_mom_know_it(
     last = [cell.strip() for cell in squeeze_report.main_table([RUN], "bursty", [bound]).splitlines()[-1].strip("|").split("|")]
     assert last[:4] == ["nothing left that no guest needs", "1", "10,000", "mom took 95 % of it"]
     assert len(last) == 10
+
+
+SWAPPED = {**RUN, "mix": "cold", "manager": "mom-offload", "host_swap": [5600, 1100], "compression_cpu_percent": 12.34}
+
+
+def test_hosts_with_swap_have_a_table_with_latency_against_the_unsqueezed_and_the_kernels_share() -> None:
+    mixes = {"cold": read_mixes()["cold"]}
+    table = squeeze_report.cold_table([SWAPPED, {**SWAPPED, "manager": "nothing", "host_swap": None}], mixes)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert [row[1] for row in rows[2:]] == ["no manager, without swap", "mom with offload"]
+    assert rows[3][6:8] == ["90", "1.1 times"]
+    assert rows[3][9:] == ["5,600, 1,100", "12.3", "0.80"]
+    assert squeeze_report.cold_table([], mixes) == "Nothing has been measured yet."
+
+
+def test_it_is_told_when_guests_that_use_what_was_cold_had_their_work_back() -> None:
+    run = {**SWAPPED, "warming": {"taken": 4500, "least_work": 0.71, "back": 14.0}}
+    assert "4,500 MiB were taken by then; the least work in any 10 s was 71.0 %, and 95 % of it were back for good after 14 s" in (
+        squeeze_report.warming_text([run])
+    )
+    never = {**SWAPPED, "warming": {"taken": 4500, "least_work": 0.2, "back": None}}
+    assert "not back before the end" in squeeze_report.warming_text([never])
+
+
+def squeezed_since(met: int) -> Squeeze:
+    """Guests that did all of their work but for what is lacking in the first 20 s after 100 s, when they began to use what was cold."""
+    told = [(float(at), said(at, 10 * at - (0 if at <= 100 else met * min(20, at - 100)))) for at in range(161)]
+    squeeze = Squeeze(read_mixes()["warming"], cast("GuestHost", None), Path("nowhere"), listeners={"a": heard(*told)})
+    squeeze.trace = [moment(at, 25.0 * at) for at in range(161)]
+    squeeze.warms = 100.0
+    return squeeze
+
+
+def test_work_is_back_when_there_is_enough_of_it_in_each_ten_seconds_from_then_on() -> None:
+    assert warming(squeezed_since(5), 160.0) == {"taken": 2500, "least_work": 0.5, "back": 28.0}
+    assert warming(squeezed_since(0), 160.0) == {"taken": 2500, "least_work": 1.0, "back": 0.0}
+
+
+def test_the_kernels_time_and_a_managers_helpers_are_read_from_proc(tmp_path: Path) -> None:
+    def process(pid: int, name: str, user: int, system: int, children: str = "") -> None:
+        (tmp_path / str(pid) / "task" / str(pid)).mkdir(parents=True)
+        (tmp_path / str(pid) / "comm").write_text(f"{name}\n")
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S " + "0 " * 10 + f"{user} {system} 0 0\n")
+        (tmp_path / str(pid) / "task" / str(pid) / "children").write_text(children)
+
+    process(1, "kswapd0", 0, 300)
+    process(20, "mom", 50, 50, "21 ")
+    process(21, "taker", 10, 200, "22 ")
+    process(22, "other", 0, 100)
+    assert thread_seconds("kswapd0", tmp_path) == 3.0
+    assert sorted(descendants(20, tmp_path)) == [21, 22]
+    assert system_seconds([21, 22, 99], tmp_path) == 3.0
+
+
+def test_what_a_compressed_swap_takes_of_the_host_is_the_guests_still(tmp_path: Path) -> None:
+    stat = tmp_path / "zram7" / "mm_stat"
+    stat.parent.mkdir()
+    stat.write_text("  1073741824 200000000 209715200 0 0 0 0 0\n")
+    assert HostSwap("7", tmp_path).held_mib() == (1024.0, 200.0)
+    assert steady_host.store_mib(HostSwap("7", tmp_path).store) == 200.0
+    assert steady_host.store_mib("") == 0.0
 
 
 def test_the_order_of_managers_is_compared_where_they_differ() -> None:

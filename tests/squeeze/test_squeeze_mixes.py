@@ -8,7 +8,7 @@ from pathlib import Path
 import on_simulator
 import pytest
 from mixes import FAULTS, Mix, read_mixes
-from squeeze import done, main
+from squeeze import compared, done, main
 
 MIXES = read_mixes()
 
@@ -19,7 +19,7 @@ def test_every_mix_has_its_reason_and_fits_into_its_guests(name: str) -> None:
     assert len(mix.why) > 40
     for member in mix.members():
         one = member.group
-        assert one.base + one.burst + one.leaks < 0.9 * one.memory, "an unsqueezed guest has room for what it wants"
+        assert one.base + one.burst + one.leaks + one.cold < 0.9 * one.memory, "an unsqueezed guest has room for what it wants"
         assert member.phase < one.period
 
 
@@ -38,6 +38,19 @@ def test_bursts_are_spread_over_the_period_unless_they_come_together() -> None:
 def test_a_guest_is_told_what_its_program_reads() -> None:
     member = next(MIXES["leaking"].members())
     assert member.demand(1000) == "1000,200,350,3000,1,0,0,0,320,4000,0,0"
+    cold = next(MIXES["warming"].members())
+    assert cold.demand(1000, 365.0) == "1000,80,200,120,35,0,0,0,320,4000,0,0,500,365"
+
+
+def test_a_host_with_another_swap_is_squeezed_down_to_where_its_kernel_would_begin_to_swap() -> None:
+    assert MIXES["bursty"].with_zram(4096).protocol.zram == 4096
+    assert MIXES["bursty"].with_zram(4096).protocol.floor == 100
+    assert MIXES["cold"].with_zram(0).protocol.floor == 500
+
+
+def test_offloading_is_compared_on_hosts_with_swap_only() -> None:
+    assert "mom-offload" in compared(MIXES["cold"])
+    assert "mom-offload" not in compared(MIXES["bursty"])
 
 
 @pytest.mark.parametrize("manager", ["nothing", "mom-original", "pve", "ksm", "mom"])
@@ -72,13 +85,14 @@ def test_the_mix_for_faults_is_not_squeezed_by_itself(capsys: pytest.CaptureFixt
 
 def test_a_run_that_was_done_is_not_repeated_unless_it_was_done_under_another_label() -> None:
     runs = [{"mix": "fast", "manager": "mom", "deaf": False, "label": "1.0"}, {"mix": "fast", "manager": "pve", "deaf": False, "label": ""}]
-    assert done(runs, ("fast", "mom", False, None, "libvirt"), "") == 1
-    assert done(runs, ("fast", "mom", False, None, "libvirt"), "1.0") == 1
-    assert done(runs, ("fast", "mom", False, None, "libvirt"), "1.1") == 0
-    assert done(runs, ("fast", "mom", True, None, "libvirt"), "1.0") == 0
-    assert done(runs, ("fast", "mom", False, 150, "libvirt"), "") == 0, "with another floor it is another thing"
-    assert done(runs, ("fast", "mom", False, None, "qemu"), "") == 0, "without libvirt, too"
-    assert done([{**runs[0], "on": "qemu"}], ("fast", "mom", False, None, "qemu"), "") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt", None), "") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt", None), "1.0") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt", None), "1.1") == 0
+    assert done(runs, ("fast", "mom", True, None, "libvirt", None), "1.0") == 0
+    assert done(runs, ("fast", "mom", False, 150, "libvirt", None), "") == 0, "with another floor it is another thing"
+    assert done(runs, ("fast", "mom", False, None, "qemu", None), "") == 0, "without libvirt, too"
+    assert done([{**runs[0], "on": "qemu"}], ("fast", "mom", False, None, "qemu", None), "") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt", 0), "") == 0, "with another swap, too"
 
 
 def test_runs_without_libvirt_stand_beside_those_of_the_same_version_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,101 @@
+"""A compressed swap of the host for the time of one run, and what the kernel spends on swapping."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTROL = Path("/sys/class/zram-control")
+MIB = 1 << 20
+PREFERRED = "100"
+"""Its priority: before any swap that is there already."""
+
+
+@dataclass(frozen=True)
+class HostSwap:
+    """One zram device."""
+
+    number: str
+    block: Path = Path("/sys/block")
+
+    @property
+    def device(self) -> str:
+        """Its file in /dev."""
+        return f"/dev/zram{self.number}"
+
+    @property
+    def settings(self) -> Path:
+        """Its folder in /sys."""
+        return self.block / f"zram{self.number}"
+
+    @property
+    def store(self) -> str:
+        """The file that says what it holds."""
+        return str(self.settings / "mm_stat")
+
+    def held_mib(self) -> tuple[float, float]:
+        """What is in it, and what it takes of the host's memory."""
+        held, _, taken, *_ = Path(self.store).read_text().split()
+        return int(held) / MIB, int(taken) / MIB
+
+
+@contextmanager
+def compressed_swap(mib: int) -> Iterator[HostSwap | None]:
+    """A swap of so many MiB from here to the end of the block; None for 0. Swap that others have is left alone.
+
+    It ends with its guests: taking it away while much is in it needs memory for that.
+    """
+    if not mib:
+        yield None
+        return
+    swap = HostSwap((CONTROL / "hot_add").read_text().strip())
+    try:
+        (swap.settings / "disksize").write_text(f"{mib}M")
+        subprocess.run(["mkswap", swap.device], check=True, capture_output=True, timeout=30)
+        subprocess.run(["swapon", "--priority", PREFERRED, swap.device], check=True, capture_output=True, timeout=30)
+        yield swap
+    finally:
+        subprocess.run(["swapoff", swap.device], check=False, capture_output=True, timeout=300)
+        with suppress(OSError):  # swapoff found no room: it stays, and says so in /proc/swaps
+            (swap.settings / "reset").write_text("1")
+            (CONTROL / "hot_remove").write_text(swap.number)
+
+
+def thread_seconds(name: str, proc: Path = Path("/proc")) -> float:
+    """CPU time of the kernel's threads of that name."""
+    found = 0.0
+    for folder in proc.glob("[0-9]*"):
+        with suppress(OSError):
+            if (folder / "comm").read_text() == f"{name}\n":
+                found += sum(_times(folder))
+    return found
+
+
+def system_seconds(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
+    """CPU time that these processes have spent in the kernel."""
+    found = 0.0
+    for pid in pids:
+        with suppress(OSError):  # it may have ended
+            found += _times(proc / str(pid))[1]
+    return found
+
+
+def descendants(pid: int, proc: Path = Path("/proc")) -> Sequence[int]:
+    """The processes that this one has started, and that they have."""
+    found: list[int] = []
+    for tasks in (proc / str(pid) / "task").glob("*/children"):
+        with suppress(OSError):
+            children = [int(child) for child in tasks.read_text().split()]
+            found += [*children, *(grandchild for child in children for grandchild in descendants(child, proc))]
+    return found
+
+
+def _times(folder: Path) -> tuple[float, float]:
+    """Seconds in programs and in the kernel."""
+    fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    return int(fields[11]) / ticks, int(fields[12]) / ticks
