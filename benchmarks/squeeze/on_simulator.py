@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import peers
+from guests_told import SLOTS_PER_SECOND
 from merit import WINDOW_SECONDS, Moment, taken_at_work
-from mixes import Member, Mix
+from mixes import TOUCHES, Member, Mix
 
+from mom_core import as_number
 from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.scenario.scene import scene_of
 from mom_plugins_sim.simulate.run import run_scenario
@@ -25,10 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 from compared import EMULATED_BALLOON, EMULATOR_MIB  # only found from here on
 
 KIB = 1024
+PAGE_KIB = 4
 HOST_GIB = 24.0
 BALLAST_SECONDS = 25.0
 REFUSES = ("hard", "low")
 """The host's states in which mom wants no more memory to be taken."""
+
+SETUPS = {
+    "mom": SimulationSetup("mom"),
+    "mom-offload": SimulationSetup("mom-offload", plugins={"balloon": {}, "ksm": {}, "offload": {}}),
+}
 
 DUPLICATE = 0.03
 """Ratio of a guest's memory that all guests have: their kernel; what their programs hold is random."""
@@ -37,19 +45,21 @@ DUPLICATE = 0.03
 def scenario(mix: Mix, folder: Path, loads: Sequence[dict[str, str]], interval: float) -> dict[str, Any]:
     """The mix for the simulator, in the form of a scenario's file. Traces of leaks are written beside it."""
     protocol = mix.protocol
-    lasts = protocol.settle + protocol.reference + BALLAST_SECONDS + protocol.seconds
+    begins = protocol.settle + protocol.reference + BALLAST_SECONDS
+    lasts, warms = begins + protocol.seconds, begins + protocol.warms if protocol.warms else 0.0
     return {
         "title": "A squeeze",
         "lasts": f"{lasts:g}s",
         "interval": f"{interval:g}s",
-        "host": {"memory": f"{HOST_GIB:g}GiB", "load": list(loads)},
-        "guests": {member.name: _guest(member, folder, lasts) for member in mix.members()},
+        "host": {"memory": f"{HOST_GIB:g}GiB", "zram": f"{protocol.zram}MiB", "load": list(loads)},
+        "guests": {member.name: _guest(member, folder, lasts, warms) for member in mix.members()},
     }
 
 
-def _guest(member: Member, folder: Path, lasts: float) -> dict[str, Any]:
+def _guest(member: Member, folder: Path, lasts: float, warms: float) -> dict[str, Any]:
     one = member.group
-    workload: dict[str, Any] = {"constant": {"use": one.base / one.memory}}
+    base = one.base + one.cold
+    workload: dict[str, Any] = {"constant": {"use": base / one.memory}}
     if one.leak:
         path = folder / f"{member.name}.csv"
         seconds = range(0, int(lasts) + 1, 5)
@@ -57,12 +67,12 @@ def _guest(member: Member, folder: Path, lasts: float) -> dict[str, Any]:
         path.write_text("seconds,kib\n" + "".join(f"{second},{kib}\n" for second, kib in zip(seconds, grown, strict=True)))
         workload = {"trace": {"file": path.name}}
     elif one.burst:
-        shape = {"base": one.base / one.memory, "burst": one.burst / one.memory, "duty": one.duty / 100}
+        shape = {"base": base / one.memory, "burst": one.burst / one.memory, "duty": one.duty / 100}
         workload = {"bursty": {**shape, "period": f"{one.period}s", "phase": f"{member.phase}s"}}
     return {
         "memory": f"{one.memory}MiB",
         "process": f"{EMULATOR_MIB}MiB",
-        "balloon": {"rate": EMULATED_BALLOON},
+        "balloon": {"rate": EMULATED_BALLOON, "none": 0 if one.balloon else 1},
         "swap": one.zram / one.memory,
         "workload": workload,
         "files": one.files / one.memory,
@@ -70,6 +80,9 @@ def _guest(member: Member, folder: Path, lasts: float) -> dict[str, Any]:
         "reads": f"{one.reads}KiB",
         "cached": 1,
         "duplicate": DUPLICATE,
+        "cold": one.cold / one.memory,
+        "touches": f"{SLOTS_PER_SECOND * TOUCHES * PAGE_KIB:.0f}KiB",
+        **({"warms": f"{warms:g}s"} if warms else {}),
         "statistics": {"period": "2s"},
     }
 
@@ -94,27 +107,29 @@ def simulated(mix: Mix, manager: str) -> dict[str, Any]:
             {
                 "at": f"{begin:g}s",
                 "lasts": "1d",
-                "memory": f"{protocol.ramp * protocol.seconds:.0f}MiB",
+                "memory": f"{protocol.ramp * (protocol.warms or protocol.seconds):.0f}MiB",
                 "growth": f"{protocol.ramp * KIB:.0f}KiB",
             },
         ]
         path.write_text(json.dumps(scenario(mix, folder, loads, interval)))
-        seen = _mom(path, begin) if manager == "mom" else _peer(path, manager, start)
+        seen = _mom(path, SETUPS[manager]) if manager in SETUPS else _peer(path, manager, start)
         return _outcome(mix, seen, begin, 1.0 - lost / (start * mix.count)) | {"manager": manager}
 
 
 Seen = tuple[float, float, float, float, str]
-"""Time (s), MiB available, seconds of work lost so far, kills so far, and what the manager says of the host's state."""
+"""Time (s), MiB that are available or left in the host's swap, seconds of work lost so far, kills so far, and what the manager says of the
+host's state. A simulated kernel swaps when nothing is available, a real one a little before that."""
 
 
-def _mom(path: Path, begin: float) -> Iterator[Seen]:
+def _mom(path: Path, setup: SimulationSetup) -> Iterator[Seen]:
     read = read_scenario(path)
-    for report in run_scenario(read, path, SimulationSetup("mom"), None, read.lasts):
+    for report in run_scenario(read, path, setup, None, read.lasts):
         fields = report.snapshot.host.fields
         available, lost, killed = (fields.get(name) for name in ("mem_really_available", "sim_lost", "sim_killed"))
         if isinstance(available, int | float) and isinstance(lost, int | float) and isinstance(killed, int | float):
             state = fields.get("host_memory_state")
-            yield report.snapshot.monotonic, available / KIB, lost, killed, state if isinstance(state, str) else ""
+            room = (as_number(fields.get("swap_total")) or 0) - (as_number(fields.get("swap_usage")) or 0)
+            yield report.snapshot.monotonic, (available + room) / KIB, lost, killed, state if isinstance(state, str) else ""
 
 
 def _peer(path: Path, manager: str, start: float) -> Iterator[Seen]:
@@ -137,7 +152,8 @@ def _peer(path: Path, manager: str, start: float) -> Iterator[Seen]:
                 _tune(world)
         guests = world.guests.values()
         lost, killed = sum(guest.memory.lost_seconds for guest in guests), sum(guest.memory.killed for guest in guests)
-        yield world.time, world.host.available / KIB, lost, killed, ""
+        room = world.host.swap.size - world.host.swapped
+        yield world.time, (world.host.available + room) / KIB, lost, killed, ""
 
 
 def _sample(world: World, least: float) -> peers.Sample:
@@ -178,14 +194,14 @@ def _outcome(mix: Mix, seen: Iterator[Seen], begin: float, unsqueezed: float) ->
             continue
         passed = now - past[0][0]
         work = (1.0 - (lost - past[0][1]) / (passed * mix.count)) / unsqueezed if passed else 1.0
-        taken = protocol.ramp * (now - begin)
+        taken = protocol.ramp * min(now - begin, protocol.warms or now - begin)
         kills = int(killed - killed_before)
         trace.append(Moment(now - begin, taken, available, 0.0, 0.0, 0.0, work, kills, 0.0, {}, says))
         if kills:
             ended = "guest workload killed"
         elif available < protocol.floor:
             ended = "host exhausted"
-        elif says in REFUSES:
+        elif says in REFUSES and not protocol.zram:
             ended = "manager refuses"
         if ended != "end of the ramp" or now - begin > protocol.seconds:
             break

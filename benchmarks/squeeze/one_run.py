@@ -303,7 +303,9 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
             return "host exhausted"
         if running.ended:
             raise RuntimeError(f"{running.manager.title} has ended: {(running.where.folder / 'manager.log').read_text()[-2000:]}")
-        refused_since = _since(refused_since, not deaf and moment.says in REFUSES, moment.time)
+        # What a host with swap says is full, its kernel still has room for: those are squeezed until that is gone, too.
+        waits = squeeze.swap is None and not deaf
+        refused_since = _since(refused_since, waits and moment.says in REFUSES, moment.time)
         warm = squeeze.warms is not None and time.monotonic() >= squeeze.warms
         if refused_since is None and not warm:
             squeeze.hold_file.unlink(missing_ok=True)

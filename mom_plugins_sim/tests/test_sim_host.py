@@ -3,6 +3,7 @@
 import pytest
 
 from mom_plugins_sim.host import MIB, HostMemory
+from mom_plugins_sim.host_swap import disk
 from mom_plugins_sim.workload import HostLoad, HostLoads
 
 GIB = 1024 * MIB
@@ -11,7 +12,7 @@ GIB = 1024 * MIB
 def a_host(**known):
     usual = {
         "total": 32.0 * GIB,
-        "swap_total": 8.0 * GIB,
+        "swap": disk(8.0 * GIB),
         "base": 1.0 * GIB,
         "reserve": 256.0 * MIB,
         "cache": 2.0 * GIB,
@@ -20,9 +21,13 @@ def a_host(**known):
     return HostMemory(**usual | known)  # type: ignore[arg-type]  # each is of its own type
 
 
+TOUCHED_SHARE = 0.3
+"""Of what is swapped, what guests want back in each second."""
+
+
 def run(host, seconds, guests):
     for second in range(seconds):
-        host.step(guests, float(second), 1.0)
+        host.step(guests, float(second), 1.0, TOUCHED_SHARE * host.swapped)
     return host
 
 
@@ -52,7 +57,7 @@ def test_pressure_rises_and_falls_at_the_speed_of_its_window():
 
 
 def test_when_swap_is_full_too_everybody_waits():
-    host = run(a_host(swap_total=1.0 * GIB), 60, 40 * GIB)
+    host = run(a_host(swap=disk(1.0 * GIB)), 60, 40 * GIB)
     assert host.swapped == GIB
     assert host.stall == 1.0
 

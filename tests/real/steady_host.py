@@ -2,10 +2,10 @@
 
 The plan holds `capacity_mib`, what guests and what is available are together; `begin`, seconds of the monotonic clock; `loads`, of which
 each takes so many `mib` of the capacity `at` so many seconds after that, for so long as it `lasts`; `ramp_mib_s`, which is taken of it in
-each second after that while there is no file `hold`; `store`, the mm_stat of a compressed swap that guests may be in; `pids` of the guests, or `pid_folder`, in which libvirt keeps them; and
-`floor_mib`, which is left available in any case. Memory is held and let go until available memory and the guests' anonymous memory, less
-what KSM saves, and what a compressed swap takes, are what the plan says, ten times a second; it is locked, where this user may lock it. Ends with its standard input; it is
-the OOM killer's first choice.
+each second after that while there is no file `hold`; `pids` of the guests, or `pid_folder`, in which libvirt keeps them; `store`, the file
+mm_stat of a compressed swap that guests may be in; and `floor_mib`, which is left available in any case. Memory is held and let go until
+available memory and the guests' anonymous memory, less what KSM saves, and with what compressed memory takes, are what the plan says, ten
+times a second; it is locked, where this user may lock it. Ends with its standard input; it is the OOM killer's first choice.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ _GUEST = (
     ("balloon_stats_period", Unit.SECONDS, "time between two statistics"),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest"),
     ("rss", Unit.KIB, "memory of the host that the guest's process holds"),
+    ("host_swap", Unit.KIB, "memory of the guest that is in the host's swap"),
     ("host_minor_faults", Unit.COUNT, "page faults of the guest's process that did not wait, since the last sample"),
     ("host_major_faults", Unit.COUNT, "page faults of the guest's process that had to wait for a disk, since the last sample"),
     ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there"),
@@ -99,7 +100,7 @@ class HostSampler:
             "mem_cached": int(cached),
             "mem_shmem": 0,
             "anon_pages": int(host.base + host.other + host.guests - host.swapped),
-            "swap_total": int(host.swap_total),
+            "swap_total": int(host.swap.size),
             "swap_usage": int(host.swapped),
             "cpu_count": CPUS,
             "hugepages_total": 0,
@@ -129,21 +130,19 @@ class HostSampler:
             fields["swap_in_rate"], fields["swap_out_rate"] = pages_in / seconds, pages_out / seconds
 
 
-def guest_fields(guest: SimulatedGuest, time: float, resident: float) -> dict[str, Value]:
-    """A guest's fields now. What is 0 for nearly all guests is not worked out.
-
-    :param resident: the ratio of guests' memory that is not in the host's swap
-    """
-    memory, statistics = guest.memory, guest.statistics
-    touched, minor = memory.touched, memory.minor_faults
-    major = touched * (1 - resident) / PAGE
+def guest_fields(guest: SimulatedGuest, time: float) -> dict[str, Value]:
+    """A guest's fields now. What is 0 for nearly all guests is not worked out."""
+    memory, statistics, swapped = guest.memory, guest.statistics, guest.swapped
+    touched, minor, major = memory.touched, memory.minor_faults, swapped.faults
+    away = swapped.total
     seen_minor, seen_major = guest.seen_faults
     guest.seen_faults = (minor, major)
     fields = statistics.fields(time)
     fields["balloon_cur"] = int(memory.size)
     fields["balloon_max"] = int(memory.maximum)
     fields["vcpu_count"] = VCPUS
-    fields["rss"] = int(touched * resident + memory.beside)
+    fields["rss"] = int(touched - away + memory.beside)
+    fields["host_swap"] = int(away) if away else 0
     fields["sim_need"] = int(memory.need)
     fields["sim_squeezed"] = int(memory.squeezed) if memory.squeezed else 0
     lost = memory.lost_seconds

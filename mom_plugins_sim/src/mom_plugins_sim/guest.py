@@ -20,10 +20,6 @@ and other things to do, it was between 144 and 736 MiB/s (benchmarks/simulator/m
 SWAP_RATE = 200 * MIB
 """KiB/s to and from a guest's swap: a virtual disk on an SSD, four-kilobyte pages."""
 
-TOUCH_RATE = 10_000 * 4
-"""KiB/s of its memory that a program looks at, page by page and in no order. A real one that did so, 8 % of it in swap, waited for 600 to
-890 pages a second, as it should (docs/simulator.md)."""
-
 PAGE = 4
 
 STARVING_SECONDS = 0.15
@@ -207,7 +203,7 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
     the balloon gets less, and at last the kernel kills the programs."""
     back = min(guest.swapped, SWAP_RATE * dt)
     if guest.swapped > MIB:
-        back = min(back, TOUCH_RATE * dt * guest.swapped / (guest.anon + guest.swapped))
+        back = min(back, dt * _touched(guest, time))
     out = 0.0
     over = guest.anon + growth + back + guest.cache + taken - (guest.size - guest.kernel - guest.low)
     if over > 0:
@@ -255,6 +251,15 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
     guest.lost_kib_seconds += guest.squeezed * dt
     if taken > 0:
         _give_to_host(guest, taken)
+
+
+def _touched(guest: GuestMemory, time: float) -> float:
+    """KiB/s of its own swap that its programs look at: what they touch least went there first."""
+    workload, held = guest.workload, guest.anon + guest.swapped
+    cold = min(workload.cold_at(time), held)
+    rare = min(guest.swapped, cold)
+    rate = workload.touch_rate * (guest.swapped - rare) / (held - cold) if held > cold else 0.0
+    return rate + (workload.cold_rate * rare / cold if cold else 0.0)
 
 
 def _kill(guest: GuestMemory, time: float) -> None:

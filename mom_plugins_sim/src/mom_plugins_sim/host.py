@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from mom_plugins_sim.host_swap import SwapDevice
 from mom_plugins_sim.workload import HostLoads
 
 MIB = 1024
 
-SWAP_OUT_RATE = 300 * MIB
-"""KiB/s that the host writes to its swap: an SSD, in clusters."""
-
-SWAP_IN_RATE = 60 * MIB
-"""KiB/s that come back: single pages, as they are touched."""
-
-HOT_SHARE = 0.3
-"""Ratio of swapped memory that is wanted back: kernels choose old pages first, but a guest's old pages are not all cold."""
-
 WINDOWS = (10, 60, 300)
 """Seconds over which the kernel averages pressure."""
+
+
+class SwapStep(NamedTuple):
+    """What went out in a step, what came back into room and what without any (KiB), how many times more was wanted than the swap gives,
+    and the ratio of time in which whoever wants memory waits for pages to go out."""
+
+    out: float
+    back: float
+    thrashed: float
+    queue: float
+    blocked: float
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class HostMemory:
     """
 
     total: float
-    swap_total: float
+    swap: SwapDevice
     base: float
     reserve: float
     cache: float
@@ -50,30 +54,41 @@ class HostMemory:
     @property
     def available(self) -> float:
         """What programs can have without swapping (MemAvailable)."""
-        return max(0.0, self.total - self.reserve - self.base - self.other - self.guests + self.swapped)
+        return max(0.0, -self.short)
+
+    @property
+    def short(self) -> float:
+        """How much more is held than there is; less than nothing where there is room. What is in swap may take some of the host, too."""
+        held = self.base + self.other + self.guests + self.reserve
+        return held - self.swapped * (1 - self.swap.ratio) - self.total
 
     @property
     def unused(self) -> float:
         """What holds nothing (MemFree): the page cache takes up to its wish of what is available, but never the kernel's reserve."""
         return self.reserve + max(0.0, self.available - self.cache)
 
-    def step(self, guests: float, time: float, dt: float) -> None:
-        """Move on to `time + dt`, with so much touched by guests."""
+    def step(self, guests: float, time: float, dt: float, due: float = 0.0) -> SwapStep:
+        """Move on to `time + dt`, with so much touched by guests, who want so much back from swap."""
+        swap = self.swap
         self.guests = guests
         self.other = self.load.wanted(time)
-        short = self.base + self.other + guests + self.reserve - self.total - self.swapped
-        out = back = thrashed = 0.0
+        short = self.short
+        gain = 1 - swap.ratio
+        needed = out = back = 0.0
         if short > 0:
-            out = min(short, SWAP_OUT_RATE * dt, self.swap_total - self.swapped)
-        if self.swapped > 0:
-            wanted = min(self.swapped * HOT_SHARE, SWAP_IN_RATE * dt)
-            back = min(wanted, max(0.0, -short))
-            thrashed = wanted - back  # touched, but there is no room: what comes in pushes as much out
+            needed = short / gain
+            out = min(needed, swap.out_rate * dt, swap.size - self.swapped)
+        served = min(due, swap.in_rate * dt)
+        if served > 0:
+            back = min(served, max(0.0, -short) / gain)
+        thrashed = served - back  # touched, but there is no room: what comes in pushes as much out
         self.swapped += out - back
-        self.swap_in += back + thrashed
+        self.swap_in += served
         self.swap_out += out + thrashed
-        stall = (out + thrashed) / (SWAP_OUT_RATE * dt) + (back + 4 * thrashed) / (SWAP_IN_RATE * dt) / 5
-        self._wait(1.0 if short > out + 1 else min(1.0, stall), dt)
+        blocked = 1.0 if needed > out + 1 else out / (swap.out_rate * dt)
+        stall = (out + thrashed) / (swap.out_rate * dt) + (back + swap.thrash * thrashed) / (swap.in_rate * dt) / 5
+        self._wait(1.0 if needed > out + 1 else min(1.0, stall), dt)
+        return SwapStep(out, back, thrashed, max(1.0, due / (swap.in_rate * dt)), blocked)
 
     def _wait(self, stall: float, dt: float) -> None:
         """Account for that ratio of time in which any task waited, as the kernel does (kernel/sched/psi.c)."""

@@ -14,7 +14,7 @@ from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_fields
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
-from mom_toolkit import Destination, NodeTune, Standing
+from mom_toolkit import Destination, NodeTune, Offloaded, Standing, StoreKind, SwapStore
 
 LOW_SHARE, LOW_MOST_KIB = 0.2, 32 << 20
 """With less than this share of its memory available, or these 32 GiB if that is less, a host is low."""
@@ -41,7 +41,7 @@ class _SeenHost(NamedTuple):
 
 class SimHypervisor:
     """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`, `CpuPinControl`, `NodeTuneControl`,
-    `LifecycleControl` and `MigrationControl`, for several threads.
+    `LifecycleControl`, `MigrationControl` and `ColdMemoryControl`, for several threads.
 
     The world catches up with the clock before each call.
 
@@ -274,6 +274,37 @@ class SimHypervisor:
                 raise NotSupported(f"the simulated host has {self.world.scene.nodes} NUMA nodes, from 0")
             there.on.allowed = frozenset(nodes)
 
+    def swap_stores(self) -> Sequence[SwapStore]:
+        """The host's swap, if it has some."""
+        with self._answering():
+            host, swap = self.world.host, self.world.host.swap
+            if not swap.size:
+                return []
+            held, free = int(host.swapped), int(swap.size - host.swapped)
+            if not swap.ratio:
+                return [SwapStore("/dev/sim1", StoreKind.DISK, int(swap.size), free)]
+            return [SwapStore("/dev/zram0", StoreKind.ZRAM, int(swap.size), free, held, int(host.swapped * swap.ratio))]
+
+    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+        """Move what the guest uses least to the host's swap. Raises `GuestGone`, and `NotSupported` without swap."""
+        with self._answering():
+            self._there(guest)
+            if not self.world.host.swap.size:
+                raise NotSupported("the simulated host has no swap")
+            return self._moved(kib, seconds, self.world.offload(guest.id, kib, seconds), self.world.host.swap.out_rate)
+
+    def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+        """Bring what is in the host's swap of the guest back, as far as there is room. Raises `GuestGone`."""
+        with self._answering():
+            self._there(guest)
+            return self._moved(kib, seconds, self.world.recall(guest.id, kib, seconds), self.world.host.swap.in_rate)
+
+    @staticmethod
+    def _moved(kib: int, seconds: float, moved: float, rate: float) -> Offloaded:
+        lasted = min(seconds, moved / rate)
+        why = "" if moved >= kib else "the time was over" if lasted >= seconds else "there was no more, or no room for it"
+        return Offloaded(int(moved), lasted, why)
+
     def _there(self, guest: Entity) -> SimulatedGuest:
         there = self.world.guests.get(guest.id)
         if there is None:
@@ -303,8 +334,6 @@ class SimHypervisor:
             world = self.world
             if world.broken:
                 raise RuntimeError("the simulated collector is broken")
-            host = world.host
-            resident = 1.0 - host.swapped / host.guests if host.guests > 0 else 1.0
             there = world.guests
             found: dict[str, dict[str, Value]] = {}
             self._seen = seen = {}
@@ -314,7 +343,7 @@ class SimHypervisor:
                 one = there.get(identity)
                 if one is None:
                     continue
-                fields = found[identity] = guest_fields(one, world.time, resident)
+                fields = found[identity] = guest_fields(one, world.time)
                 usable = fields.get("mem_usable")
                 if isinstance(usable, int):
                     seen[identity] = (one.memory.size, usable, one.statistics.at, one.statistics.told or {})

@@ -68,7 +68,10 @@ class SimPlugin:
         """The host's memory."""
 
         host_swap: Size = 8 << 30
-        """The host's swap."""
+        """The host's swap, on a disk."""
+
+        host_zram: Size = 0
+        """The host's swap that is compressed in its own memory, instead of one on a disk."""
 
         sold: Annotated[float, Field(gt=0, le=10)] = 1.5
         """The memory of all guests together, as a multiple of the host's."""
@@ -203,6 +206,7 @@ def plan_of(settings: SimPlugin.Settings) -> ScenePlan:
         seed=1 if settings.seed is None else settings.seed,
         sold=settings.sold,
         host_swap=settings.host_swap // 1024,
+        host_zram=settings.host_zram // 1024,
         statistics_period=settings.statistics_period,
         silent=settings.silent,
         rigid=settings.rigid,

@@ -75,7 +75,8 @@ class SceneFault:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All of it. `host_memory` and `host_swap` in KiB; the same scene gives the same simulation."""
+    """All of it; the same scene gives the same simulation. `host_memory`, `host_swap` and `host_zram` in KiB: the host's swap is on a disk,
+    or compressed in its own memory."""
 
     host_memory: float
     guests: Sequence[GuestScene]
@@ -87,6 +88,7 @@ class Scene:
     """What the host's own system holds, in KiB; None: what is usual for one of this size."""
     nodes: int = 1
     """How many NUMA nodes the host has, all of the same size."""
+    host_zram: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class ScenePlan:
     rigid: float = 0.0
     load: HostLoad = field(default_factory=HostLoad)
     nodes: int = 1
+    host_zram: int = 0
 
     def scene(self) -> Scene:
         """The mixture, drawn."""
@@ -139,7 +142,9 @@ class ScenePlan:
                     rigid=index in rigid,
                 )
             )
-        return Scene(float(self.host_memory), guests, self.seed, float(self.host_swap), HostLoads((self.load,)), nodes=self.nodes)
+        loads = HostLoads((self.load,))
+        host = (float(self.host_memory), guests, self.seed, float(self.host_swap), loads)
+        return Scene(*host, nodes=self.nodes, host_zram=float(self.host_zram))
 
 
 def draw_identity(source: random.Random) -> str:

@@ -14,8 +14,8 @@ TOLD = ("mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in
 STALE_PERIODS = 3
 """Statistics that were missed twice are stale."""
 
-LOOKED_AT = ("stats_age", "balloon_cur", "balloon_max", "vcpu_count", "rss", "sim_need", "sim_squeezed", "sim_lost", "sim_killed",
-             "host_minor_faults", "host_major_faults", "balloon_stats_period")  # fmt: skip
+LOOKED_AT = ("stats_age", "balloon_cur", "balloon_max", "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost",
+             "sim_killed", "host_minor_faults", "host_major_faults", "balloon_stats_period")  # fmt: skip
 """What the host sees of it besides."""
 
 _PLACES: Mapping[str, Value] = dict.fromkeys((*TOLD, *LOOKED_AT))

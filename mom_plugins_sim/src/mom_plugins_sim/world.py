@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, Scope
 from mom_guests import DISK_LIMITS
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
-from mom_plugins_sim.host import HostMemory
+from mom_plugins_sim.host import HostMemory, SwapStep
+from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held_by, take
 from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.numa import GuestOnNodes, Nodes
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
@@ -22,8 +23,8 @@ LONGEST_JUMP = 600.0
 """Seconds that are caught up at most when the world was not looked at for long: ten minutes, after which a constant load has settled."""
 
 WAITING_SHARE = 0.5
-"""Of the time in which any task waits for the host's memory, what each guest waits: on a host that swaps, Linux' "full" pressure, in which
-all tasks wait, is about half of "some"."""
+"""Of the time in which tasks that want memory wait for pages to go out, what each guest waits: on a host that swaps, Linux' "full"
+pressure, in which all tasks wait, is about half of "some"."""
 
 UNLIMITED_CPU = CpuTune(quota_us=-1, period_us=100_000, shares=1024, user_limit_percent=100.0)
 UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DISK_LIMITS, 0)),)
@@ -57,6 +58,8 @@ class SimulatedGuest:
     """Its CPUs stand still, because they were paused."""
     cpu: CpuTune = UNLIMITED_CPU
     disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
+    swapped: SwappedGuest = field(default_factory=SwappedGuest)
+    """What of it is in the host's swap."""
     on: GuestOnNodes | None = None
     """Where its memory and vCPUs are, on a host with several NUMA nodes."""
 
@@ -106,7 +109,7 @@ class World:
         total = float(scene.host_memory)
         self.host = HostMemory(
             total=total,
-            swap_total=float(scene.host_swap),
+            swap=compressed(scene.host_zram) if scene.host_zram else disk(scene.host_swap),
             base=min(1024 * MIB + 0.01 * total, 0.2 * total) if scene.base is None else scene.base,
             reserve=min(0.01 * total, 256.0 * MIB),
             cache=0.05 * total,
@@ -134,15 +137,20 @@ class World:
             self._change(time)
         step_guest = guest_model.step
         after = time + dt
-        waiting = dt * self.host.stall * WAITING_SHARE
-        touched = mergeable = beside = 0.0
+        swapping = self.host.swapped > 0
+        due = touched = mergeable = beside = 0.0
         for guest in self.guests.values():
             memory = guest.memory
             if guest.paused:
                 memory.lost_seconds += dt
             elif not guest.hangs:
-                step_guest(memory, time, dt)
-                memory.lost_seconds += waiting
+                if swapping:
+                    before = held_by(memory, time)
+                    step_guest(memory, time, dt)
+                    guest.swapped.follow(before, held_by(memory, after), memory, dt)
+                    due += guest.swapped.due
+                else:
+                    step_guest(memory, time, dt)
                 statistics = guest.statistics
                 if after >= statistics.due and not guest.mute:
                     statistics.take(memory, after)
@@ -152,9 +160,34 @@ class World:
         self.time = after
         self.lost_seconds += dt * len(self.stopped)
         self.ksm.step(mergeable, touched, dt)
-        self.host.step(touched + beside - self.ksm.saved_kib, time, dt)
+        swapped = self.host.step(touched + beside - self.ksm.saved_kib, time, dt, due)
+        if swapping or swapped.blocked:
+            self._swap(swapped, due, dt)
         if self.nodes is not None:
             self._step_nodes(self.nodes, time, dt)
+
+    def _swap(self, done: SwapStep, due: float, dt: float) -> None:
+        """Whose pages came back, who waits for them, and whose went out."""
+        host = self.host
+        waiting = dt * done.blocked * WAITING_SHARE
+        for guest in self.guests.values():
+            swapped = guest.swapped
+            if guest.hangs or guest.paused:
+                continue
+            if due and swapped.due:
+                share = swapped.due / due
+                guest.memory.lost_seconds += swapped.wait(done.back * share, done.thrashed * share, host.swap, done.queue, dt)
+                swapped.bring((done.back + done.thrashed) * share)
+            guest.memory.lost_seconds += waiting
+        out = done.out + done.thrashed  # where there is no room, as much as comes in goes out
+        if out:
+            take(self._held(), out)
+        host.swapped = sum(guest.swapped.total for guest in self.guests.values())
+
+    def _held(self, *identities: str) -> list[tuple[Held, SwappedGuest]]:
+        """What these guests hold, or all of them, and what of it is swapped."""
+        guests = [self.guests[identity] for identity in identities] if identities else self.guests.values()
+        return [(held_by(guest.memory, self.time), guest.swapped) for guest in guests]
 
     def _step_nodes(self, nodes: Nodes, time: float, dt: float) -> None:
         placed = [(guest.on, guest.memory) for guest in self.guests.values() if guest.on is not None]
@@ -198,6 +231,7 @@ class World:
         if not keep:
             self.killed += guest.memory.killed
             self.lost_seconds += guest.memory.lost_seconds
+        guest.swapped = SwappedGuest()
         self.stopped[identity] = StoppedGuest(self._scenes[identity], guest if keep else None)
 
     def start(self, identity: str) -> None:
@@ -232,6 +266,24 @@ class World:
         """Ask a guest for a size; KeyError when there is no such guest."""
         memory = self.guests[identity].memory
         memory.target = min(float(target_kib), memory.maximum)
+
+    def offload(self, identity: str, kib: float, seconds: float) -> float:
+        """Move so much of a guest to the host's swap, the coldest first; KiB that went. KeyError when there is no such guest."""
+        swap = self.host.swap
+        room = swap.size - self.host.swapped
+        went = take(self._held(identity), max(0.0, min(kib, swap.out_rate * seconds, room)))
+        self.host.swapped += went
+        self.host.swap_out += went
+        return went
+
+    def recall(self, identity: str, kib: float, seconds: float) -> float:
+        """Bring so much of a guest back from the host's swap, as far as there is room; KiB that came. KeyError as above."""
+        host = self.host
+        room = max(0.0, -host.short) / (1 - host.swap.ratio)
+        came = self.guests[identity].swapped.bring(max(0.0, min(kib, host.swap.in_rate * seconds, room)))
+        host.swapped -= came
+        host.swap_in += came
+        return came
 
     def entities(self) -> Iterable[Entity]:
         """All guests that are there."""

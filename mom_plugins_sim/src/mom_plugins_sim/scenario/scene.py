@@ -47,7 +47,7 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None, lasts: f
             raise MomError(f"the fault {part.what} concerns guests {part.guests}, and there is none", hint="guests are called group-001")
         faults.append(SceneFault(part.kind, part.at, part.lasts, struck))
     host = scenario.host
-    return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, nodes=host.nodes)
+    return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, nodes=host.nodes, host_zram=host.zram / KIB)
 
 
 def _group(name: str, group: GroupPart, folder: Path, source: random.Random, lasts: float) -> Iterator[GuestScene]:
@@ -60,17 +60,22 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
         memory = max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
         first, last = group.arrives if isinstance(group.arrives, tuple) else (group.arrives, group.arrives)
         arrives = source.uniform(first, last)
+        identity = draw_identity(source)
+        demand = _demand(group.workload, memory, trace, source, lasts)
         yield GuestScene(
-            draw_identity(source),
+            identity,
             f"{name}-{index + 1:03d}",
             name,
             memory,
             Workload(
-                _demand(group.workload, memory, trace, source, lasts),
+                demand,
                 group.files * memory,
                 group.reads / KIB,
                 min(group.hot, group.files) * memory,
                 group.duplicate,
+                cold=min(group.cold * memory, demand.base),
+                touch_rate=group.touches / KIB,
+                warms=group.warms,
             ),
             group.swap * memory,
             source.uniform(0.6, 1.0) if group.cached is None else group.cached,

@@ -9,8 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, m
 from mom_core import Duration, Size
 from mom_plugins_sim.guest import BALLOON_RATE, SUPERVISION
 from mom_plugins_sim.scene import FaultKind
+from mom_plugins_sim.workload import TOUCH_RATE
 
-BALLOON_RATE_BYTES, PROCESS_BYTES = round(BALLOON_RATE * 1024), SUPERVISION * 1024
+BALLOON_RATE_BYTES, PROCESS_BYTES, TOUCH_BYTES = round(BALLOON_RATE * 1024), SUPERVISION * 1024, round(TOUCH_RATE * 1024)
 
 
 def _share(value: object) -> object:
@@ -174,6 +175,12 @@ class GroupPart(ScenarioPart):
     """How much of their files they have read already when they come; unset: 60 to 100 %, each guest something else."""
     duplicate: Share = 0.15
     """How much of its memory has content that other guests have, too."""
+    cold: Share = 0.0
+    """Of what its programs hold always, what they have written once and hardly touch, as a part of its memory."""
+    warms: Annotated[Duration, Field(ge=0)] | None = None
+    """When they begin to use that like all the rest; unset: never."""
+    touches: Annotated[Size, Field(gt=0)] = TOUCH_BYTES
+    """How much of the rest they look at in a second, page by page."""
     statistics: StatisticsPart = StatisticsPart()
     """What it tells."""
     balloon: BalloonPart = BalloonPart()
@@ -212,11 +219,19 @@ class HostPart(ScenarioPart):
     memory: Annotated[Size, Field(ge=1 << 30)]
     """What it has."""
     swap: Size = 0
-    """Its swap."""
+    """Its swap on a disk."""
+    zram: Size = 0
+    """Its swap that is compressed in its own memory, instead of one on a disk."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
     """How many NUMA nodes it has."""
     load: tuple[LoadPart, ...] = ()
     """Programs beside the guests."""
+
+    @model_validator(mode="after")
+    def _one_swap(self) -> HostPart:
+        if self.swap and self.zram:
+            raise ValueError("name swap or zram: a simulated host has one of them")
+        return self
 
 
 class FaultPart(ScenarioPart):

@@ -1,0 +1,205 @@
+"""What of simulated guests is in the host's swap: what goes first, what comes back, and what it costs them."""
+
+import pytest
+
+from mom_core import NotSupported
+from mom_plugins_sim.guest import MIB, new_guest
+from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held_by, take
+from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_plugins_sim.scene import GuestScene, Scene
+from mom_plugins_sim.workload import Bursty, Constant, HostLoad, HostLoads, Workload
+from mom_plugins_sim.world import World
+from mom_toolkit import ColdMemoryControl, StoreKind
+
+GIB = 1024 * MIB
+HELD = Held(free=100 * MIB, cold=500 * MIB, hot=200 * MIB)
+
+
+def of_levels(swapped):
+    return [round(kib / MIB) for kib in swapped.levels]
+
+
+def test_what_is_used_least_goes_first_and_a_little_of_what_is_worked_with_by_mistake():
+    swapped = SwappedGuest()
+    assert take([(HELD, swapped)], 100 * MIB) == 100 * MIB
+    assert of_levels(swapped) == [95, 0, 5]
+    take([(HELD, swapped)], 200 * MIB)
+    assert of_levels(swapped) == [100, 185, 15]
+    assert take([(HELD, swapped)], 4 * GIB) == pytest.approx(500 * MIB), "there is no more"
+    assert of_levels(swapped) == [100, 500, 200]
+
+
+def test_of_several_guests_the_coldest_memory_of_all_goes_first():
+    working, cold = SwappedGuest(), SwappedGuest()
+    take([(Held(0, 0, 800 * MIB), working), (HELD, cold)], 400 * MIB)
+    assert cold.total > 0.9 * 400 * MIB
+
+
+def a_world(*, cold=500 * MIB, memory=4 * GIB, zram=2.0 * GIB, guests=2, load=0.0, warms=None, burst=0.0, swap=0.0):
+    demand = Bursty(600 * MIB, burst, 60, 0.5, 30) if burst else Constant(600 * MIB)
+    workload = Workload(demand, cold=cold, warms=warms)
+    scenes = [GuestScene(f"u{n}", f"g{n}", "g", GIB, workload, statistics_period=1.0) for n in range(guests)]
+    loads = HostLoads((HostLoad(load, 10, 1e6, 50 * MIB),))
+    return World(Scene(memory, scenes, host_zram=zram, host_swap=swap, load=loads, base=512 * MIB))
+
+
+def pass_time(world, seconds):
+    for _ in range(seconds):
+        world.step(1.0)
+
+
+def lost(world):
+    return sum(guest.memory.lost_seconds for guest in world.guests.values())
+
+
+def test_cold_memory_in_swap_costs_guests_next_to_nothing_and_comes_back_as_it_is_touched():
+    world = a_world()
+    pass_time(world, 5)
+    for identity in world.guests:
+        assert world.offload(identity, 400 * MIB, 10.0) == 400 * MIB
+    before = lost(world)
+    pass_time(world, 60)
+    faults = sum(guest.swapped.faults for guest in world.guests.values())
+    assert 0 < faults < 60 * 200 * 2 + 2 * 0.05 * 400 * MIB / 4 + 1, "200 pages a second, and what was taken by mistake"
+    assert lost(world) - before < 0.01 * 120
+    assert world.host.swapped == sum(guest.swapped.total for guest in world.guests.values())
+
+
+def test_the_host_gains_what_compression_leaves_of_it():
+    world = a_world()
+    pass_time(world, 5)
+    before = world.host.available
+    world.offload("u0", 400 * MIB, 10.0)
+    assert world.host.available - before == pytest.approx(0.8 * 400 * MIB)
+
+
+def test_what_is_worked_with_costs_much_more_on_a_disk_than_compressed():
+    spent = {}
+    for name, zram, swap in (("zram", 2.0 * GIB, 0.0), ("disk", 0.0, 2.0 * GIB)):
+        world = a_world(cold=0.0, zram=zram, swap=swap)
+        pass_time(world, 5)
+        world.offload("u0", 400 * MIB, 10.0)
+        before = lost(world)
+        pass_time(world, 60)
+        spent[name] = lost(world) - before
+    assert 0 < 5 * spent["zram"] < spent["disk"]
+
+
+def test_guests_that_begin_to_use_what_was_cold_have_it_back_within_seconds_where_there_is_room():
+    world = a_world(warms=30.0)
+    pass_time(world, 5)
+    for identity in world.guests:
+        world.offload(identity, 500 * MIB, 10.0)
+    pass_time(world, 25)
+    there = world.host.swapped
+    pass_time(world, 30)
+    assert there > 850 * MIB
+    assert world.host.swapped < 0.25 * there
+
+
+def test_a_burst_that_fills_memory_which_went_to_swap_while_it_was_free_waits_for_it():
+    world = a_world(burst=300 * MIB, cold=0.0)
+    pass_time(world, 95)  # two bursts are over: their memory is backed, and free
+    free = held_by(world.guests["u0"].memory, world.time).free
+    assert free > 290 * MIB
+    world.offload("u0", 200 * MIB, 10.0)
+    faults = world.guests["u0"].swapped.faults
+    pass_time(world, 1)
+    assert world.guests["u0"].swapped.faults - faults < 0.06 * 200 * MIB / 4
+    pass_time(world, 30)
+    assert world.guests["u0"].swapped.faults - faults > 0.6 * 200 * MIB / 4
+
+
+def test_what_a_balloon_takes_is_in_swap_no_more():
+    world = a_world(cold=0.0, burst=300 * MIB)
+    pass_time(world, 95)
+    world.offload("u0", 200 * MIB, 10.0)
+    guest = world.guests["u0"]
+    away = guest.swapped.free
+    world.resize("u0", int(guest.memory.size - 700 * MIB))
+    pass_time(world, 3)
+    assert guest.swapped.free < 0.5 * away
+
+
+def test_a_kernel_under_pressure_swaps_what_is_cold_by_itself():
+    world = a_world(load=2.2 * GIB)
+    pass_time(world, 120)
+    assert world.host.available == pytest.approx(0, abs=MIB)
+    for guest in world.guests.values():
+        assert guest.swapped.cold > 5 * guest.swapped.hot
+    assert lost(world) < 0.05 * 240
+
+
+def test_guests_without_cold_memory_lose_work_under_the_same_pressure():
+    cold, hot = (a_world(load=2.6 * GIB, cold=size) for size in (500 * MIB, 0.0))
+    pass_time(cold, 180)
+    pass_time(hot, 180)
+    assert lost(hot) > 3 * lost(cold)
+
+
+def test_a_guest_that_leaves_or_is_saved_takes_nothing_of_the_swap_any_more():
+    world = a_world()
+    pass_time(world, 5)
+    for identity in world.guests:
+        world.offload(identity, 300 * MIB, 10.0)
+    world.leave("u0")
+    world.stop("u1", keep=True)
+    pass_time(world, 1)
+    assert world.host.swapped == 0
+    world.start("u1")
+    assert world.guests["u1"].swapped.total == 0
+
+
+@pytest.fixture
+def hypervisor(clock):
+    clock.now = 0.0
+    return SimHypervisor(a_world(), clock)
+
+
+def test_it_moves_cold_memory_as_plugins_ask_for_it_and_says_so_in_its_fields(hypervisor, clock):
+    assert isinstance(hypervisor, ColdMemoryControl)
+    clock.now = 5.0
+    guest = hypervisor.guests()[0]
+    before = hypervisor.guest_fields([guest])[guest.id]
+    assert before["host_swap"] == before["host_major_faults"] == 0
+    done = hypervisor.offload_memory(guest.entity, 300 * MIB, 10.0)
+    assert (done.kib, done.why) == (300 * MIB, "")
+    fields = hypervisor.guest_fields([guest])[guest.id]
+    assert fields["host_swap"] == pytest.approx(300 * MIB, abs=1)
+    assert fields["rss"] == pytest.approx(before["rss"] - 300 * MIB, abs=2)
+    (store,) = hypervisor.swap_stores()
+    assert (store.kind, store.size_kib, store.held_kib) == (StoreKind.ZRAM, 2 * GIB, 300 * MIB)
+    assert store.takes_kib == pytest.approx(60 * MIB, abs=1)
+    assert hypervisor.host_fields()["swap_usage"] == 300 * MIB
+    clock.now = 15.0
+    assert hypervisor.guest_fields([guest])[guest.id]["host_major_faults"] > 0
+    assert hypervisor.recall_memory(guest.entity, GIB, 10.0).kib == pytest.approx(fields["host_swap"], rel=0.1)
+
+
+def test_an_order_is_not_carried_out_beyond_its_time_the_swap_or_what_there_is(hypervisor):
+    guest = hypervisor.guests()[0]
+    short = hypervisor.offload_memory(guest.entity, 300 * MIB, 0.1)
+    assert short.kib == 85 * MIB
+    assert short.why == "the time was over"
+    done = hypervisor.offload_memory(guest.entity, 8 * GIB, 100.0)
+    assert done.kib < GIB
+    assert "no more" in done.why
+
+
+def test_a_host_without_swap_has_no_store_and_moves_nothing(clock):
+    hypervisor = SimHypervisor(a_world(zram=0.0), clock)
+    assert hypervisor.swap_stores() == []
+    with pytest.raises(NotSupported, match="no swap"):
+        hypervisor.offload_memory(hypervisor.guests()[0].entity, 1024, 1.0)
+
+
+def test_swap_is_compressed_or_on_a_disk():
+    assert compressed(1.0).ratio > 0 == disk(1.0).ratio
+    assert SimHypervisor(a_world(zram=0.0, swap=1.0 * GIB), lambda: 0.0).swap_stores()[0].kind is StoreKind.DISK
+
+
+def test_memory_in_a_guests_own_swap_is_what_it_hardly_touches():
+    guest = new_guest(Workload(Constant(600 * MIB), cold=500 * MIB), GIB, 256.0 * MIB, 1.0)
+    guest.anon -= 200 * MIB
+    guest.swapped += 200 * MIB
+    assert held_by(guest, 0.0).cold == 300 * MIB
