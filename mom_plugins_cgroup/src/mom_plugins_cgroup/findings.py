@@ -11,10 +11,10 @@ from mom_plugins_cgroup import knobs
 from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.groups import ControlGroup, GuestGroups, groups_of
 from mom_plugins_cgroup.host import memory_of
-from mom_plugins_cgroup.mounts import UNIFIED, Hierarchies
 from mom_plugins_cgroup.names import CONTROL_NAMES, CPU_WEIGHT, IO_LATENCY, RECLAIM
 from mom_plugins_cgroup.review import LIBVIRTS_WEIGHT
 from mom_plugins_cgroup.settings import CgroupSettings
+from mom_toolkit import UNIFIED, Hierarchies
 
 SUBJECT = "control groups"
 _MOUNT = Fix((("mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"),), "mounts the control groups, until the host is started anew")

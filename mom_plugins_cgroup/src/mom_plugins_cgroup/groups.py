@@ -13,8 +13,8 @@ from typing import NamedTuple
 from mom_core import Value
 from mom_plugins_cgroup import devices, knobs
 from mom_plugins_cgroup.files import Files, error_of
-from mom_plugins_cgroup.mounts import UNIFIED, Hierarchies
 from mom_plugins_cgroup.names import CONTROL_NAMES, CPU_WEIGHT, IO_MAX, LIST_CONTROLS, MEMORY_CONTROLS, RECLAIM
+from mom_toolkit import UNIFIED, Hierarchies
 
 _V1_CONTROLLERS = {"memory": "memory", "cpu": "cpu", "io": "blkio"}
 

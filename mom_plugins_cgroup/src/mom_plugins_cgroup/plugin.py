@@ -39,7 +39,6 @@ from mom_plugins_cgroup.groups import NOTHING_KNOWN, GuestGroups, all_present, g
 from mom_plugins_cgroup.host import disk_number, memory_of
 from mom_plugins_cgroup.knobs import FILES_V2
 from mom_plugins_cgroup.limits import wishes_of
-from mom_plugins_cgroup.mounts import Hierarchies
 from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, RECLAIM, RECLAIM_STATE, RECLAIMED, REFAULTS, STALL
 from mom_plugins_cgroup.need import Need, need_of
 from mom_plugins_cgroup.proactive import Reclaimer
@@ -47,7 +46,7 @@ from mom_plugins_cgroup.reclaim import Observed
 from mom_plugins_cgroup.review import HostBounds, Judge, reviewed, room_for
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings, GroupLimits
 from mom_plugins_cgroup.statistics import Counters, other_pressure, sample
-from mom_toolkit import NO_PROMISES, Enforcement, Explainer, Promises, SetValue, stale_seconds
+from mom_toolkit import NO_PROMISES, Enforcement, Explainer, Hierarchies, Promises, SetValue, stale_seconds
 
 _IN_TURN = 100
 """How many guests are looked at closely in one cycle: ten more files for each, which for a thousand would be a tenth of a second."""

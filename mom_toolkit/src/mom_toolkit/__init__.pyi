@@ -18,6 +18,10 @@ from .capabilities import (
     StoreKind as StoreKind,
     SwapStore as SwapStore,
 )
+from .cgroup_mounts import (
+    Hierarchies as Hierarchies,
+    UNIFIED as UNIFIED,
+)
 from .complaints import (
     Complaint as Complaint,
     ComplaintCount as ComplaintCount,

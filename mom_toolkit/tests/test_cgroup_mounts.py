@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_cgroup.mounts import UNIFIED, Hierarchies, mounts_in
+from mom_toolkit.cgroup_mounts import UNIFIED, Hierarchies, mounts_in
 
 V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HYBRID = """24 1 254:0 / / rw - ext4 /dev/vda rw

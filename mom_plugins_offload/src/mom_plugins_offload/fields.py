@@ -1,0 +1,63 @@
+"""What the plugin declares to collect and to set."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import ControlSpec, FieldSpec, Scope, Unit
+from mom_plugins_offload.names import (
+    ALL_COLD,
+    COLD,
+    CPU,
+    NET,
+    OFFLOAD,
+    OFFLOADED,
+    RATIO,
+    RETURNS,
+    ROOM,
+    STATE,
+    WORKING_SET,
+    WORKING_SET_AGE,
+    WRITTEN,
+)
+
+_MOST_PACE: Final = 1 << 30
+"""1 TiB a second is more than any host could take."""
+
+
+def _guest(name: str, unit: Unit, description: str, source: str = "mom") -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, source)
+
+
+def _host(name: str, unit: Unit, description: str, source: str = "mom") -> FieldSpec:
+    return FieldSpec(name, unit, Scope.HOST, description, source)
+
+
+FIELDS: Final = (
+    _guest(WORKING_SET, Unit.KIB, "what the guest was last seen to get along with in the host's memory; it may need less"),
+    _guest(WORKING_SET_AGE, Unit.SECONDS, "how long ago that was"),
+    _guest(COLD, Unit.KIB, "what the guest has beyond that: in the host's swap already, or to go there"),
+    _guest(RETURNS, Unit.KIB_PER_SECOND, "what comes back from the host's swap because the guest touches it", "memory.stat pgmajfault"),
+    _guest(OFFLOAD, Unit.KIB_PER_SECOND, "how fast its cold memory goes to the host's swap; negative: comes back; 0: neither"),
+    _guest(OFFLOADED, Unit.KIB, "what went so since mom knows the guest"),
+    _guest(STATE, Unit.TEXT, "why nothing of it goes to swap now; unknown if something does"),
+    _host(ROOM, Unit.KIB, "guests' memory that the host's swap still takes, less a tenth that is kept", "/proc/swaps"),
+    _host(RATIO, Unit.RATIO, "how much guests' memory goes into one KiB of compressed memory; unknown while little is in it", "mm_stat"),
+    _host(NET, Unit.KIB, "host memory that cold memory gave in the last cycle: what went, less what it takes compressed"),
+    _host(WRITTEN, Unit.KIB, "cold memory that was written to disks in the last day"),
+    _host(ALL_COLD, Unit.KIB, "cold memory of all guests of which it is known"),
+    _host(CPU, Unit.PERCENT, "CPU time that the kernel used for taking and compressing, 100 being one host CPU"),
+)
+
+CONTROLS: Final = (
+    ControlSpec(
+        OFFLOAD,
+        Unit.KIB_PER_SECOND,
+        Scope.GUEST,
+        "let the guest's cold memory go to the host's swap, at most so fast, in this cycle; negative: have it come back; decided in each",
+        OFFLOAD,
+        -_MOST_PACE,
+        _MOST_PACE,
+        renewed=True,
+    ),
+)

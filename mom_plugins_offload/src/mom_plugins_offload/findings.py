@@ -1,0 +1,103 @@
+"""What `mom doctor` says of cold memory: where it can go, how fast, and of which guests nothing can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from mom_core import Finding, Hypervisor, HypervisorError, Severity, format_kib, printable
+from mom_plugins_offload.processes import way_to
+from mom_plugins_offload.speed import SwapSpeed, measured
+from mom_plugins_offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
+from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore
+
+SUBJECT: Final = "cold memory"
+_MOST_NAMES: Final = 5
+
+_ZRAM: Final = (
+    "for compressed memory: apt install systemd-zram-generator (dnf: zram-generator), write to /etc/systemd/zram-generator.conf the lines"
+    " '[zram0]', 'zram-size = ram / 2', 'compression-algorithm = zstd', 'swap-priority = 100', then: systemctl daemon-reload &&"
+    " systemctl start systemd-zram-setup@zram0"
+)
+_FILE: Final = (
+    "for a fast disk: fallocate -l 16G /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile, and to /etc/fstab the line"
+    " '/swapfile none swap defaults 0 0'"
+)
+_ZSWAP: Final = (
+    "for a compressed cache before it: echo zstd > /sys/module/zswap/parameters/compressor; echo 20 >"
+    " /sys/module/zswap/parameters/max_pool_percent; echo Y > /sys/module/zswap/parameters/enabled; to keep it: zswap.enabled=1"
+    " zswap.compressor=zstd on the kernel's command line"
+)
+
+
+def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
+    """Stores, their speed, and guests.
+
+    :param root: where /proc and /sys are found; speed is measured on the real host only
+    """
+    own = isinstance(hypervisor, ColdMemoryControl)
+    try:
+        stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(root)
+    except HypervisorError as error:
+        yield Finding(Severity.ERROR, SUBJECT, f"what swap there is is unknown: {error}", "see what the hypervisor plugin says above")
+        return
+    yield from _about_stores(stores)
+    if stores and not own and root == Path("/"):
+        yield _about_speed(measured())
+    if hypervisor is not None and not own:
+        yield from _about_guests(root, hierarchies, hypervisor)
+
+
+def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
+    if not stores:
+        message = "the host has no swap: cold memory has nowhere to go"
+        yield Finding(Severity.WARNING, SUBJECT, message, f"{_ZRAM}. Or {_FILE}")
+    for store in stores:
+        name = printable(store.name)
+        size = f"{name}: {store.kind} of {format_kib(store.size_kib)}, {format_kib(store.free_kib)} of it free"
+        ratio = ratio_of([store])
+        if store.kind is StoreKind.ROTATING:
+            cure = f"give other swap a higher priority and swapoff {name}; {_ZRAM}"
+            yield Finding(Severity.WARNING, SUBJECT, f"{size}; it has moving parts, and nothing is put there", cure)
+        elif ratio is not None and ratio < LEAST_RATIO:
+            message = f"{size}; what is in it compresses to 1/{ratio:.1f} only, and nothing more is put there"
+            yield Finding(Severity.WARNING, SUBJECT, message, "use a stronger algorithm (zstd), or leave guests with encrypted memory out")
+        elif store.free_kib <= KEPT_SHARE * store.size_kib:
+            yield Finding(Severity.WARNING, SUBJECT, f"{size}: it is full but for what is kept for the kernel", "make it larger")
+        else:
+            compressed = f"; what is in it compresses to 1/{ratio:.1f}" if ratio is not None else ""
+            cure = _ZSWAP if store.kind is StoreKind.DISK else ""
+            yield Finding(Severity.OK, SUBJECT, f"{size}{compressed}", cure)
+
+
+def _about_speed(speed: SwapSpeed | None) -> Finding:
+    if speed is None:
+        message = "how fast swap is could not be measured: nothing went there"
+        return Finding(Severity.WARNING, SUBJECT, message, "use Linux 5.10 or later, with free swap")
+    message = f"a page takes {speed.out_seconds * 1e6:.0f} us to swap and {speed.in_seconds * 1e6:.0f} us back, measured on 8 MiB"
+    return Finding(Severity.OK, SUBJECT, message)
+
+
+def _about_guests(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor) -> Iterator[Finding]:
+    try:
+        guests = hypervisor.guests()
+    except HypervisorError as error:
+        yield Finding(Severity.ERROR, SUBJECT, f"the guests cannot be looked at: {error}", "see what the hypervisor plugin says above")
+        return
+    by_reason: dict[str, list[str]] = {}
+    fine = 0
+    for guest in guests:
+        way = way_to(guest, root, hierarchies)
+        if way.name in {"v1", "v2"}:
+            fine += 1
+            continue
+        without = "without a control group of their own, their hot memory is taken with the cold, so it is taken slowly"
+        by_reason.setdefault(way.why_not or without, []).append(printable(guest.name))
+    if fine:
+        yield Finding(Severity.OK, SUBJECT, f"the kernel tells what is cold of {fine} of {len(guests)} guests")
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        yield Finding(
+            Severity.WARNING, SUBJECT, f"{', '.join(names[:_MOST_NAMES])}{more}: {reason}", "see the README of mom_plugins_offload"
+        )

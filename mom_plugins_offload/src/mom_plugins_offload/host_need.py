@@ -1,0 +1,63 @@
+"""What the host lacks, and which guests' cold memory makes up for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mom_core import Host, format_kib
+from mom_plugins_offload.law import Offer
+
+_SHARE: Final = 0.10
+_MOST_KIB: Final = 32 << 20
+"""What a host is to have available where no plugin says it (`mem_free_wanted`): a tenth of its memory, and no more than 32 GiB."""
+
+_ENOUGH: Final = 1.1
+"""Times that: when so much is available, taking ends. It begins below that itself, where sweeps do: what costs more begins further down."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostNeed:
+    """What of the host's memory is to be made available by cold memory, in KiB (0: nothing), and what there is beyond what it is to have.
+
+    `words` say how the host is; empty: that is unknown.
+    """
+
+    lack_kib: float
+    beyond_kib: float
+    words: str
+
+
+def need_of(host: Host, *, working: bool) -> HostNeed:
+    """What the host lacks.
+
+    :param working: whether memory was taken in the last cycle: it goes on until there is a little more than begins it
+    """
+    available, total = host.number("mem_really_available"), host.number("mem_available")
+    target = host.number("mem_free_wanted")
+    if target is None and total is not None:
+        target = min(_SHARE * total, _MOST_KIB)
+    if available is None or target is None:
+        return HostNeed(0.0, 0.0, "")
+    free = available - (host.number("mem_reserved") or 0.0)
+    words = f"the host has {format_kib(available)} available, and is to have {format_kib(target)}"
+    lack = _ENOUGH * target - free if free < target or working else 0.0
+    return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words)
+
+
+def chosen(offers: Mapping[str, Offer], most_kib: float, seconds: float) -> dict[str, int]:
+    """Which guests give, by their ids, in KiB per second: the cheapest first, each at its own pace, until there is enough.
+
+    :param most_kib: what is to go in this cycle
+    :param seconds: how long a cycle is
+    """
+    found: dict[str, int] = {}
+    left = most_kib
+    for identity, offer in sorted(offers.items(), key=lambda one: (one[1].price, -one[1].pace_kib, one[0])):
+        pace = int(min(offer.pace_kib, left / seconds))
+        if pace <= 0:
+            continue
+        found[identity] = pace
+        left -= pace * seconds
+    return found

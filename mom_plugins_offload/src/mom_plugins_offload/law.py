@@ -1,0 +1,176 @@
+"""How much cold memory is taken from a guest in one step, and what it works on: a control law on plain numbers, by feedback alone.
+
+What is away and never asked for is cold; what comes back at once was not. By Little's law, a page that is away stays so for
+
+    time away = what is away / what comes back in a second
+
+on average. Memory that is not touched for 120 s is what Google calls cold (Lagar-Cavilla et al., Software-Defined Far Memory in
+Warehouse-Scale Computers, ASPLOS 2019: a third of it): as long as pages stay away for that long, more is taken. What a guest feels is
+the time that it waits: that has a limit, too, as in Meta's senpai (Weiner et al., TMO, ASPLOS 2022). The pace doubles from step to step
+while nothing comes back, and is halved when half of what is taken does: then the kernel takes what is in use. What the guest holds at that
+moment is its working set. A guest that is harmed is left alone, for twice as long each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+COLD_SECONDS: Final = 120.0
+"""Pages that stay away so long on average were cold."""
+
+WARM_SECONDS: Final = 60.0
+"""Pages that come back sooner on average were not: nothing is taken for a while. Between the two, nothing is taken either."""
+
+MOST_SHARE: Final = 0.01
+"""Of a guest, in a second. 1 % that was wrong is read back within a second, and a third of a guest is taken in about a minute."""
+
+MADVISE_SHARE: Final = 0.0025
+"""The same where the kernel takes hot pages with cold ones: what was wrong is more of it."""
+
+FIRST_SHARE: Final = 0.00125
+"""Of a guest, in a second: the first step. The pace is at its most with the fourth."""
+
+KEPT_SHARE: Final = 0.10
+"""Of a guest, stays: one that was idle for a week has its kernel and what it begins with when it is used again."""
+
+LEAST_KIB: Final = 256
+"""Less is not worth a call: the kernel reclaims in batches of 32 pages."""
+
+LEAST_RETURNS_KIB: Final = 128.0
+LEAST_RETURNS_SHARE: Final = 0.0005
+"""KiB per second, and of a guest in a second: less tells of nothing. 32 pages are a readahead or two, and 0.5 MiB of 1 GiB come back in
+0.6 % of the time."""
+
+RETURNED_SHARE: Final = 0.5
+"""When half of what is taken comes back, taking on is futile."""
+
+FIRST_PAUSE_SECONDS: Final = 10.0
+"""What was wrong is back by then: 1 % of a guest a second, for some seconds."""
+
+LONGEST_PAUSE_SECONDS: Final = 640.0
+"""A guest whose working set has changed is found out within ten minutes."""
+
+CALM_STEPS: Final = 20
+"""After so many steps without harm the next pause is a short one again."""
+
+_PRICE_SECONDS: Final = 3600.0
+"""What is away for an hour on average costs twice as much to take as what never comes back."""
+
+PAGE_KIB: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is known of a guest at this moment; None: unknown.
+
+    `resident_kib` the host's memory holds of it, `away_kib` are in swap, `merged_kib` of the first are held by other guests, too.
+    `returns_kib` came back in each second since the last look. `stall` is the share of time (0 to 1) in which it waited for memory.
+    `hold` is why nothing may be taken at all, `suffers` what the guest itself says of its memory.
+    """
+
+    resident_kib: float | None
+    away_kib: float | None
+    returns_kib: float | None
+    stall: float
+    merged_kib: float = 0.0
+    hold: str = ""
+    suffers: str = ""
+    cost: float = 1.0
+    most_share: float = MOST_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class Mood:
+    """What is remembered of a guest from step to step. Times are monotonic seconds.
+
+    Nothing is taken before `until`, because of `reason`; the pause after the next harm is `pause` seconds; `calm` counts steps without
+    harm. `share` is the pace, as a share of the guest in a second. `working_set` is what it held (KiB) when that was last learnt, at
+    `learnt`. `wants_back` says that the last step found harm: what is away may come back at once.
+    """
+
+    until: float = 0.0
+    pause: float = FIRST_PAUSE_SECONDS
+    calm: int = 0
+    share: float = FIRST_SHARE
+    reason: str = ""
+    working_set: float | None = None
+    learnt: float = 0.0
+    wants_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What may be taken of a guest now, in KiB per second (0: nothing, and then why), and at what price: the cheapest is taken first."""
+
+    pace_kib: int
+    price: float
+    mood: Mood
+    reason: str = ""
+
+
+def next_offer(seen: Observed, mood: Mood, taken_kib: float, limit: float, now: float) -> Offer:
+    """The next step.
+
+    :param taken_kib: what was taken since the last look, in KiB per second
+    :param limit: the share of time (0 to 1) that the guest may wait for memory
+    :param now: monotonic seconds
+    """
+    mood = replace(mood, wants_back=False)
+    if seen.resident_kib is None or seen.away_kib is None or seen.returns_kib is None:
+        missing = "what the host holds of it" if seen.resident_kib is None else "what of it is in swap" if seen.away_kib is None else ""
+        return _nothing(mood, seen.hold or f"{missing or 'what comes back of it'} is unknown")
+    harm = "" if now < mood.until else _harm(seen, limit)
+    if harm:
+        pause = min(2 * mood.pause, LONGEST_PAUSE_SECONDS)
+        mood = Mood(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, wants_back=True)
+        return _nothing(mood, harm)
+    if seen.hold or seen.suffers:
+        return _nothing(mood, seen.hold or seen.suffers)
+    if now < mood.until:
+        return _nothing(mood, f"{mood.reason}; tried again in {mood.until - now:.0f} s")
+    size = seen.resident_kib + seen.away_kib
+    away_seconds = _time_away(seen.away_kib, seen.returns_kib, size)
+    if away_seconds < COLD_SECONDS:
+        mood = replace(mood, share=FIRST_SHARE, working_set=seen.resident_kib, learnt=now)
+        return _nothing(mood, f"what is away of it comes back after {away_seconds:.0f} s on average")
+    if taken_kib and seen.returns_kib >= max(LEAST_RETURNS_KIB, RETURNED_SHARE * taken_kib):
+        mood = replace(mood, share=max(FIRST_SHARE, mood.share / 2), calm=0, working_set=seen.resident_kib, learnt=now)
+    elif taken_kib:
+        calm = mood.calm + 1
+        pause = FIRST_PAUSE_SECONDS if calm >= CALM_STEPS else mood.pause
+        share = min(2 * mood.share, seen.most_share)
+        mood = replace(mood, share=share, calm=calm, pause=pause, working_set=seen.resident_kib, learnt=now)
+    spare = seen.resident_kib - seen.merged_kib - KEPT_SHARE * size
+    pace = int(min(mood.share, seen.most_share) * size * (1 - seen.stall / limit))
+    if spare < LEAST_KIB or pace < LEAST_KIB:
+        return _nothing(mood, "it holds no more than stays in any case" if spare < LEAST_KIB else "it waits for memory as long as it may")
+    return Offer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), mood)
+
+
+def cold_kib(seen: Observed, mood: Mood) -> float | None:
+    """What the guest has beyond its working set, in KiB, in the host's memory or in swap; None while that is unknown."""
+    if mood.working_set is None or seen.resident_kib is None or seen.away_kib is None:
+        return None
+    return max(0.0, seen.resident_kib + seen.away_kib - mood.working_set)
+
+
+def _nothing(mood: Mood, reason: str) -> Offer:
+    return Offer(0, 0.0, mood, reason)
+
+
+def _time_away(away_kib: float, returns_kib: float, size_kib: float) -> float:
+    tells = returns_kib >= max(LEAST_RETURNS_KIB, LEAST_RETURNS_SHARE * size_kib)
+    return away_kib / returns_kib if tells else float("inf")
+
+
+def _harm(seen: Observed, limit: float) -> str:
+    """What the guest suffers from by what is away; empty: nothing."""
+    if not seen.away_kib:
+        return ""
+    away = _time_away(seen.away_kib, seen.returns_kib or 0.0, seen.away_kib + (seen.resident_kib or 0.0))
+    if seen.stall >= limit:
+        return f"it waits for memory {seen.stall:.1%} of the time, and {limit:.1%} is the limit"
+    if away < WARM_SECONDS:
+        return f"it works on what was taken: that comes back after {away:.0f} s on average"
+    return ""

@@ -1,0 +1,444 @@
+"""The plugin: follows guests, decides whose cold memory goes to swap, has the taker move it, and says what guests work on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from mom_core import (
+    Change,
+    ControlSpec,
+    Decision,
+    FieldSpec,
+    Finding,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    PluginContext,
+    Refused,
+    Revision,
+    Scope,
+    Snapshot,
+    Source,
+    Target,
+    Value,
+    as_whole,
+    hookimpl,
+)
+from mom_plugins_offload import law
+from mom_plugins_offload.fields import CONTROLS, FIELDS
+from mom_plugins_offload.findings import findings
+from mom_plugins_offload.host_need import HostNeed, chosen, need_of
+from mom_plugins_offload.law import Mood, Observed, Offer, next_offer
+from mom_plugins_offload.names import (
+    ALL_COLD,
+    COLD,
+    CPU,
+    NET,
+    OFFLOAD,
+    OFFLOADED,
+    RATIO,
+    RETURNS,
+    ROOM,
+    STATE,
+    WORKING_SET,
+    WORKING_SET_AGE,
+    WRITTEN,
+)
+from mom_plugins_offload.orders import Order, Taker
+from mom_plugins_offload.processes import Way, faults_of, way_to
+from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
+from mom_plugins_offload.signs import own_signs, stall_of, swept_first
+from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
+from mom_plugins_offload.writes import WriteBudget
+from mom_toolkit import ColdMemoryControl, Explainer, GuestColumn, Hierarchies, SwapStore
+
+_IN_TURN: Final = 100
+"""How many guests' processes are looked at closely in one cycle: 100 us for each, which for a thousand would be a tenth of a second."""
+
+_MOUNTS_SECONDS: Final = 60.0
+"""How long the list of mounts is believed."""
+
+_CYCLES_IN_FORCE: Final = 1
+"""An order lapses when it was not renewed in the cycle after it."""
+
+_LONGEST_SWEEP_SECONDS: Final = 30.0
+"""So long it is waited for a guest to be swept: whoever decides that may have other reasons not to."""
+
+_SHORTEST_SECONDS: Final = 0.2
+"""A rate over less says nothing."""
+
+
+@dataclass(slots=True)
+class _Followed:
+    """What is kept of a guest from cycle to cycle. Times are monotonic seconds; `moved_kib` is what went since the last decision."""
+
+    incarnation: str
+    way: Way = field(default_factory=lambda: Way("", why_not="it has not been looked at yet"))
+    mood: Mood = field(default_factory=Mood)
+    faults: tuple[float, int] | None = None
+    returns: float | None = None
+    unswept_since: float | None = None
+    moved_kib: int = 0
+    offloaded_kib: int = 0
+    at: int = 0
+    pace: int = 0
+    left: int = 0
+    reason: str = ""
+    observed: Observed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What may be done in this cycle: the pace of each guest in KiB per second (negative: it comes back), and why."""
+
+    paces: Mapping[str, int] = field(default_factory=dict)
+    offers: Mapping[str, Offer] = field(default_factory=dict)
+    words: str = ""
+
+
+class OffloadPlugin:
+    """Cold memory of guests in the host's swap."""
+
+    Settings = OffloadSettings
+    GuestSettings = OffloadGuestSettings
+
+    def __init__(self, settings: OffloadSettings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._source = Source(context.name)
+        self._hierarchies = Hierarchies(context.root)
+        self._mounts_until = 0.0
+        self._taker = Taker()
+        self._followed: dict[str, _Followed] = {}
+        self._turn = 0
+        self._stores: Sequence[SwapStore] = ()
+        self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
+        self._plan = _Plan()
+        self._working = False
+        self._decided_at: float | None = None
+        self._net_kib = 0.0
+        self._moved_kib = 0
+        self._cpu: tuple[float, float] | None = None
+        self._own = False
+
+    # --- declare -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """Working sets, cold memory, and where it goes."""
+        return FIELDS
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """How fast a guest's cold memory goes."""
+        return CONTROLS
+
+    # --- life --------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """End the taker: nothing is left of it but what is in swap, and that comes back when guests touch it."""
+        self._taker.close()
+
+    # --- collect -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
+        """What swap there is, and what it still takes."""
+        self._read_answers()
+        self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
+        now = self._context.monotonic()
+        self._net_kib = self._moved_kib * net_share(self._stores)
+        self._moved_kib = 0
+        ratio = ratio_of(self._stores)
+        found: dict[str, Value] = {
+            ROOM: room_of(self._stores, self._budget.left(now)).kib,
+            RATIO: None if ratio is None else round(ratio, 2),
+            NET: int(self._net_kib),
+            WRITTEN: int(self._budget.written(now)),
+            CPU: self._cpu_usage(now),
+        }
+        cold = [kib for one in self._followed.values() if (kib := _cold_of(one)) is not None]
+        if cold:
+            found[ALL_COLD] = int(sum(cold))
+        return found
+
+    def _cpu_usage(self, now: float) -> float:
+        """Percent of one CPU since the last call."""
+        seconds, since = self._cpu or (0.0, now)
+        self._cpu = 0.0, now
+        return round(100 * seconds / (now - since), 2) if now > since else 0.0
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """What each guest works on, and what comes back of what was taken."""
+        self._read_answers()
+        self._own = isinstance(hypervisor, ColdMemoryControl)
+        self._follow(guests)
+        now = self._context.monotonic()
+        return {identity: self._fields_of(one, now) for identity, one in self._followed.items()}
+
+    def _follow(self, guests: Sequence[Guest]) -> None:
+        before, self._followed = self._followed, {}
+        for guest in guests:
+            one = before.get(guest.id)
+            self._followed[guest.id] = one if one is not None and one.incarnation == guest.incarnation else _Followed(guest.incarnation)
+        if self._own:
+            return
+        if time.monotonic() >= self._mounts_until:
+            self._hierarchies.refresh()
+            self._mounts_until = time.monotonic() + _MOUNTS_SECONDS
+        first = self._turn % max(1, len(guests))
+        self._turn = first + _IN_TURN
+        turn = {guest.id for guest in (*guests[first : first + _IN_TURN], *guests[: max(0, first + _IN_TURN - len(guests))])}
+        for guest in guests:
+            one = self._followed[guest.id]
+            pid = as_whole(guest.properties.get("pid"))
+            if guest.id in turn or one.way.pid != (pid or 0):
+                way = way_to(guest, self._context.root, self._hierarchies)
+                if (way.pid, way.started, way.folder) != (one.way.pid, one.way.started, one.way.folder):
+                    one.faults = one.returns = None
+                one.way = way
+
+    def _fields_of(self, one: _Followed, now: float) -> dict[str, Value]:
+        if not self._own:
+            self._compare_faults(one, now)
+        one.left -= 1
+        if one.left < 0:
+            one.pace = 0
+        found: dict[str, Value] = {OFFLOAD: one.pace, OFFLOADED: one.offloaded_kib, STATE: one.reason or None}
+        found[RETURNS] = None if one.returns is None else round(one.returns)
+        cold = _cold_of(one)
+        if cold is not None and one.mood.working_set is not None:
+            found |= {COLD: int(cold), WORKING_SET: int(one.mood.working_set), WORKING_SET_AGE: round(now - one.mood.learnt, 1)}
+        return found
+
+    def _compare_faults(self, one: _Followed, now: float) -> None:
+        faults = faults_of(one.way, self._context.root)
+        if faults is None:
+            one.faults = one.returns = None
+        elif one.faults is None:
+            one.faults = now, faults
+        elif now - one.faults[0] >= _SHORTEST_SECONDS:
+            since, before = one.faults
+            one.returns = max(0, faults - before) * law.PAGE_KIB / (now - since)
+            one.faults = now, faults
+
+    def _read_answers(self) -> None:
+        for batch in self._taker.answers():
+            since = self._cpu[1] if self._cpu else self._context.monotonic()
+            self._cpu = (self._cpu[0] if self._cpu else 0.0) + batch.cpu_seconds, since
+            for done in batch.done:
+                one = self._followed.get(done.guest)
+                if one is not None:
+                    one.at = done.at
+                    if done.way != "recall":
+                        self._note_moved(one, done.kib, done.why)
+
+    def _note_moved(self, one: _Followed, kib: int, why: str) -> None:
+        one.moved_kib += kib
+        one.offloaded_kib += kib
+        self._moved_kib += kib
+        if not kib and why:
+            one.reason = why
+        if room_of(self._stores, 1 << 60).disk:
+            self._budget.spend(kib, self._context.monotonic())
+
+    # --- decide ------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
+        """Whose cold memory goes to swap in this cycle, and whose comes back."""
+        self._plan = self._planned(snapshot)
+        for identity, pace in self._plan.paces.items():
+            guest = snapshot.guests[identity]
+            words = (
+                f"it works on what was taken, and {self._plan.words}: it comes back"
+                if pace < 0
+                else f"{self._plan.words}: what it has not touched for long goes to swap, before anything is taken that hurts"
+            )
+            yield Decision(guest.entity, OFFLOAD, pace, words, self._source)
+
+    def _planned(self, snapshot: Snapshot) -> _Plan:
+        now, cycle = snapshot.monotonic, self._context.interval
+        seconds = cycle if self._decided_at is None else max(_SHORTEST_SECONDS, now - self._decided_at)
+        self._decided_at = now
+        need = need_of(snapshot.host, working=self._working)
+        offers: dict[str, Offer] = {}
+        for guest in snapshot.guests.values():
+            one = self._followed.get(guest.id)
+            if one is None:
+                continue
+            one.observed = self._observed(guest, one, seconds, now)
+            offer = next_offer(one.observed, one.mood, one.moved_kib / seconds, self._settings.stall, now)
+            one.mood, one.reason, one.moved_kib = offer.mood, offer.reason, 0
+            if offer.pace_kib:
+                offers[guest.id] = offer
+        room = room_of(self._stores, self._budget.left(now))
+        wanted, why = self._wanted(need, room.kib, room.why)
+        paces = chosen(offers, wanted, cycle) if wanted > 0 else {}
+        self._working = bool(paces) and need.lack_kib > 0
+        for identity in offers:
+            self._followed[identity].reason = "" if identity in paces else why or "other guests' cold memory costs less, and is enough"
+        paces.update(self._coming_back(need, cycle))
+        return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need")
+
+    def _wanted(self, need: HostNeed, room_kib: float, why_no_room: str) -> tuple[float, str]:
+        """How much is to go in this cycle, in KiB of guests' memory, and why nothing."""
+        net = net_share(self._stores)
+        if room_kib < law.LEAST_KIB or not net:
+            return 0.0, why_no_room or "the host's swap takes no more"
+        if self._settings.ahead:
+            return float(room_kib), ""
+        if not need.words:
+            return 0.0, "what the host has available, or is to have, is unknown"
+        return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: nothing has to be taken")
+
+    def _coming_back(self, need: HostNeed, cycle: float) -> dict[str, int]:
+        """What guests that were harmed get back at once, as far as the host has it to spare."""
+        found: dict[str, int] = {}
+        spare = need.beyond_kib
+        for identity, one in self._followed.items():
+            away = one.observed.away_kib if one.observed is not None and one.mood.wants_back else None
+            back = min(away or 0.0, spare)
+            if back >= law.LEAST_KIB * cycle:
+                found[identity] = -int(back / cycle)
+                spare -= back
+        return found
+
+    def _observed(self, guest: Guest, one: _Followed, seconds: float, now: float) -> Observed:
+        faults = guest.number("host_major_faults")
+        signs = [value for value in (one.returns, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
+        returns = max(signs) if signs else None
+        away = guest.number("host_swap")
+        hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or self._waits_for_sweep(guest, one, away or 0.0, now)
+        return Observed(
+            guest.number("rss"),
+            away,
+            returns,
+            stall_of(guest, returns or 0.0, self._stores),
+            guest.number("host_ksm_merged") or 0.0,
+            hold,
+            own_signs(guest),
+            max(0.001, guest.number("reclaim_cost") or 1.0),
+            law.MADVISE_SHARE if one.way.name == "process" else law.MOST_SHARE,
+        )
+
+    def _forbidden(self, guest: Guest) -> str:
+        settings = self._context.guest_settings(guest)
+        own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
+        if own is not None:
+            return "" if own else "its settings forbid it (offload: false)"
+        return "its class forbids it (offload: false)" if guest.number("may_offload") == 0 else ""
+
+    def _waits_for_sweep(self, guest: Guest, one: _Followed, away: float, now: float) -> str:
+        """Why nothing goes before the guest's balloon has taken what it had used and freed: that costs the host nothing."""
+        sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and "balloon_target" not in guest.blocked
+        words = swept_first(guest, away) if sweeps else ""
+        if not words:
+            one.unswept_since = None
+            return ""
+        if one.unswept_since is None:
+            one.unswept_since = now
+        return words if now - one.unswept_since < _LONGEST_SWEEP_SECONDS else ""
+
+    @hookimpl
+    def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+        """No decision, whoever makes it, takes more of a guest than the law allows, or of one of which nothing may go."""
+        room = room_of(self._stores, self._budget.left(snapshot.monotonic))
+        for decision in decisions:
+            if decision.control != OFFLOAD or decision.entity.id not in snapshot.guests:
+                continue
+            pace, offer = as_whole(decision.value), self._plan.offers.get(decision.entity.id)
+            if pace is None:
+                yield Revision(decision, None, "a pace is a whole number of KiB per second")
+            elif pace > 0 and offer is None:
+                one = self._followed.get(decision.entity.id)
+                yield Revision(decision, None, (one.reason if one is not None else "") or "nothing of it may go now")
+            elif pace > 0 and room.kib < law.LEAST_KIB:
+                yield Revision(decision, None, room.why or "the host's swap takes no more")
+            elif offer is not None and pace > offer.pace_kib:
+                yield Revision(decision, replace(decision, value=offer.pace_kib), "that is its pace now")
+
+    # --- control -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """The paces in force: nothing else is left of an order."""
+        return {target: one.pace if (one := self._followed.get(target.entity.id)) is not None else 0 for target in targets}
+
+    @hookimpl
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Have taken what may be taken in this cycle, and brought back what is to come back."""
+        errors: dict[Target, HypervisorError] = {}
+        orders: list[Order] = []
+        targets: dict[str, Target] = {}
+        for change in changes:
+            pace, one = as_whole(change.value), self._followed.get(change.entity.id)
+            if pace is None or (one is None and pace):
+                errors[change.target] = Refused("the guest is not known yet" if one is None else "a pace is a whole number")
+                continue
+            if one is None:
+                continue
+            one.pace, one.left = pace, _CYCLES_IN_FORCE
+            kib = int(abs(pace) * self._context.interval)
+            if kib and not change.back:
+                targets[change.entity.id] = change.target
+                way = "recall" if pace < 0 else one.way.name
+                orders.append(Order(change.entity.id, way, kib, one.way.folder, one.way.pid, one.way.started, one.at))
+        seconds = self._settings.cpu_share * self._context.interval
+        try:
+            if isinstance(hypervisor, ColdMemoryControl):
+                errors |= self._by_hypervisor(hypervisor, targets, orders, seconds)
+            elif orders and not self._taker.busy:
+                self._taker.order(orders, seconds)
+        except HypervisorError as error:
+            errors |= dict.fromkeys(targets.values(), error)
+        return errors
+
+    def _by_hypervisor(
+        self, hypervisor: ColdMemoryControl, targets: Mapping[str, Target], orders: Sequence[Order], seconds: float
+    ) -> dict[Target, HypervisorError]:
+        errors: dict[Target, HypervisorError] = {}
+        for order in orders:
+            target = targets[order.guest]
+            try:
+                if order.way == "recall":
+                    hypervisor.recall_memory(target.entity, order.kib, seconds)
+                else:
+                    done = hypervisor.offload_memory(target.entity, order.kib, seconds / len(orders))
+                    self._note_moved(self._followed[order.guest], done.kib, done.why)
+            except HypervisorError as error:
+                errors[target] = error
+        return errors
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_guest_columns() -> Iterable[object]:
+        """What of each guest is cold."""
+        from mom_core import Unit
+
+        return [GuestColumn.of_field("cold", COLD, Unit.KIB, place=45, rank=3)]
+
+    @staticmethod
+    @hookimpl
+    def mom_explainer() -> Explainer:
+        """What the guest works on, and what of it is in swap."""
+        from mom_plugins_offload.explanation import ColdExplainer
+
+        return ColdExplainer()
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """What swap there is, how fast it is, and of which guests nothing can go there."""
+        self._hierarchies.refresh()
+        return findings(self._context.root, self._hierarchies, hypervisor)
+
+
+def _cold_of(one: _Followed) -> float | None:
+    return None if one.observed is None else law.cold_kib(one.observed, one.mood)

@@ -1,0 +1,88 @@
+"""How a guest's memory is reached, why it cannot be, and what the kernel counts of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mom_core import Guest, as_whole
+from mom_toolkit import Hierarchies, parse_process_stat, read_kernel_file
+
+_LOCKED_KIB: Final = 64 << 10
+"""QEMU locks nothing of its own but queues and stacks; a guest whose memory is locked, or held for a device, has all of it so."""
+
+_MOST_DESCRIPTORS: Final = 4096
+"""A guest has a few for each queue and disk."""
+
+_STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages|VmSwap|VmRSS):\s+([0-9]{1,18}) kB$", re.MULTILINE)
+_FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a guest's memory is taken: `v2`, `v1`, `process`, or empty: not at all, for this reason."""
+
+    name: str
+    folder: str = ""
+    pid: int = 0
+    started: int = 0
+    why_not: str = ""
+
+
+def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> Way:
+    """The way to a guest that the hypervisor lists.
+
+    :param root: where /proc and /sys are found
+    """
+    pid = as_whole(guest.properties.get("pid"))
+    stat = parse_process_stat(read_kernel_file(root / f"proc/{pid}/stat")) if pid else None
+    if not pid or stat is None:
+        return Way("", why_not="its process is not known")
+    why = _held_in_place(root / f"proc/{pid}")
+    if why:
+        return Way("", pid=pid, started=stat.started, why_not=why)
+    paths = guest.properties.get("cgroups")
+    for controller, file, name in (("", "memory.reclaim", "v2"), ("memory", "memory.force_empty", "v1")):
+        path = paths.get(controller) if isinstance(paths, Mapping) else None
+        folder = hierarchies.folder(controller, path) if isinstance(path, str) else None
+        if folder is not None and Path(folder, file).exists():
+            return Way(name, folder, pid, stat.started)
+    return Way("process", "", pid, stat.started)
+
+
+def _held_in_place(process: Path) -> str:
+    """Why the memory of a process cannot go anywhere; empty if it can."""
+    told = {name: int(number) for name, number in _STATUS.findall(read_kernel_file(process / "status"))}
+    if told.get(b"HugetlbPages"):
+        return "its memory is of huge pages, which the kernel does not swap"
+    if told.get(b"VmLck", 0) > _LOCKED_KIB:
+        return "its memory is locked"
+    if told.get(b"VmPin", 0) > _LOCKED_KIB:
+        return "its memory is held in place for a device"
+    try:
+        for number, descriptor in enumerate((process / "fd").iterdir()):
+            if number >= _MOST_DESCRIPTORS:
+                break
+            if str(descriptor.readlink()).startswith("/dev/vfio/"):
+                return "a device of the host was given to it (VFIO): its memory is held in place"
+    except OSError:  # it has ended, or may not be looked at: then what is locked says enough
+        return ""
+    return ""
+
+
+def faults_of(way: Way, root: Path) -> int | None:
+    """How many pages had to be read back for a guest since it runs; None where the kernel does not say.
+
+    A group counts all of them. Of a process, those are missing that the kernel's own threads read for a vCPU meanwhile.
+    """
+    if way.folder:
+        match = _FAULTS.search(read_kernel_file(f"{way.folder}/memory.stat"))
+        if match:
+            return int(match[1])
+    if not way.pid:
+        return None
+    stat = parse_process_stat(read_kernel_file(root / f"proc/{way.pid}/stat"))
+    return stat.major_faults if stat is not None and stat.started == way.started else None

@@ -1,0 +1,163 @@
+"""Where cold memory can go: the host's swap, how much it still takes, and how well it compresses. Pure, but for the readers."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mom_toolkit import StoreKind, SwapStore, parse_meminfo, read_kernel_file
+
+KEPT_SHARE: Final = 0.10
+"""Of each store. What is left is for the kernel: a host in need that cannot swap kills a process."""
+
+LEAST_RATIO: Final = 1.5
+"""A page of 4 KiB that needs more than 2.7 KiB compressed frees so little that the CPU time is better spent on another guest's."""
+
+_JUDGED_KIB: Final = 32 << 10
+"""So much has to be in a store before its compression is judged: what went first may be of one guest."""
+
+_USUAL_RATIO: Final = 2.5
+"""What guests' memory compresses to before it is known: lzo and lz4 make 2 to 3 of it, zstd 3 to 4."""
+
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+_MOST_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What all stores can still take, in KiB of guests' memory, and why it is not more (empty: nothing keeps it from more).
+
+    `disk` is whether what goes next is written to a disk.
+    """
+
+    kib: int
+    why: str
+    disk: bool = False
+
+
+def stores_of(root: Path) -> list[SwapStore]:
+    """The stores of this host, in the order in which the kernel fills them.
+
+    :param root: where /proc and /sys are found
+    """
+    meminfo = parse_meminfo(read_kernel_file(root / "proc/meminfo"))
+    cached = _is_cached(root)
+    found: list[tuple[int, SwapStore]] = []
+    for name, is_file, size, used, priority in _areas(root):
+        found.append((-priority, _store(root, name, is_file, size, used, meminfo if cached else None)))
+    return [store for _, store in sorted(found, key=lambda one: one[0])]
+
+
+def _areas(root: Path) -> Iterator[tuple[str, bool, int, int, int]]:
+    """Name, whether it is a file, KiB in all, KiB in use, and priority, as /proc/swaps says; a malformed line is left out."""
+    try:
+        text = (root / "proc/swaps").read_text(errors="surrogateescape")[:_MOST_BYTES]
+    except OSError:
+        return
+    for line in text.splitlines()[1:]:
+        words = line.split()
+        if len(words) == 5 and words[2].isdigit() and words[3].isdigit() and words[4].lstrip("-").isdigit():
+            name = _OCTAL.sub(lambda match: chr(int(match[1], 8)), words[0])
+            yield name, words[1] == "file", int(words[2]), int(words[3]), int(words[4])
+
+
+def _is_cached(root: Path) -> bool:
+    return read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y"
+
+
+def _store(root: Path, name: str, is_file: bool, size: int, used: int, cached: dict[str, int] | None) -> SwapStore:
+    free = max(0, size - used)
+    short = name.removeprefix("/dev/")
+    if not is_file and re.fullmatch(r"zram[0-9]+", short):
+        return _zram(root, name, size, free)
+    if cached is not None:
+        return SwapStore(name, StoreKind.ZSWAP, size, free, cached.get("Zswapped"), cached.get("Zswap"))
+    kind = StoreKind.ROTATING if _is_rotating(root, name, is_file) else StoreKind.DISK
+    return SwapStore(name, kind, size, free)
+
+
+def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
+    """A compressed disk; `mm_stat` is what is in it, what that takes compressed, what the device takes in all, and its limit, in bytes."""
+    words = read_kernel_file(root / f"sys/block/{name.removeprefix('/dev/')}/mm_stat").split()
+    if len(words) < 4 or not all(word.isdigit() for word in words[:4]):
+        return SwapStore(name, StoreKind.ZRAM, size, free)
+    held, _, takes, limit = (int(word) >> 10 for word in words[:4])
+    if limit:
+        ratio = held / takes if held >= _JUDGED_KIB and takes else _USUAL_RATIO
+        free = min(free, int(max(0, limit - takes) * ratio))
+    return SwapStore(name, StoreKind.ZRAM, size, free, held, takes)
+
+
+def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
+    """Whether the disk has moving parts; one that does not say has none."""
+    if is_file:
+        try:
+            device = os.stat(root / name.lstrip("/")).st_dev  # noqa: PTH116  # what is asked is the number of the device
+        except OSError:
+            return False
+        folder = root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    else:
+        folder = root / "sys/class/block" / name.removeprefix("/dev/").replace("/", "!")
+    disk = folder.resolve()
+    for place in (disk, disk.parent):  # a partition has no queue of its own
+        said = read_kernel_file(place / "queue/rotational").strip()
+        if said:
+            return said == b"1"
+    return False
+
+
+def ratio_of(stores: Sequence[SwapStore]) -> float | None:
+    """How many KiB of guests' memory go into one of the host's; None where nothing is compressed, or too little is in it to tell."""
+    known = {(store.held_kib, store.takes_kib) for store in stores if store.held_kib and store.takes_kib}
+    held, takes = sum(held or 0 for held, _ in known), sum(takes or 0 for _, takes in known)
+    return held / takes if held >= _JUDGED_KIB and takes else None
+
+
+def net_share(stores: Sequence[SwapStore]) -> float:
+    """How much of each KiB that goes the host gains: what is on a disk takes none of its memory, what is compressed takes some."""
+    first = next((store for store in stores if _free(store)), None)
+    if first is None or first.kind in {StoreKind.DISK, StoreKind.ROTATING}:
+        return 1.0
+    return max(0.0, 1 - 1 / (ratio_of([first]) or _USUAL_RATIO))
+
+
+def _free(store: SwapStore) -> int:
+    return max(0, store.free_kib - int(KEPT_SHARE * store.size_kib))
+
+
+def room_of(stores: Sequence[SwapStore], writable_kib: float) -> Room:
+    """What can go there.
+
+    A store that must not be used keeps those after it from use, too: the kernel fills them in their order.
+
+    :param writable_kib: what may still be written to disks
+    """
+    if not stores:
+        return Room(0, "the host has no swap")
+    kib, disk = 0, None
+    for store in stores:
+        free = _free(store)
+        if not free:
+            continue
+        why = _why_not(store)
+        if not why and store.kind is StoreKind.DISK:
+            free = min(free, max(0, int(writable_kib)))
+            why = "" if free else "what may be written to disks in a day has been written"
+        if why:
+            return Room(kib, why, disk=bool(disk))
+        disk = store.kind is StoreKind.DISK if disk is None else disk
+        kib += free
+    return Room(kib, "" if kib else "swap is full but for the tenth that is kept for the kernel", disk=bool(disk))
+
+
+def _why_not(store: SwapStore) -> str:
+    if store.kind is StoreKind.ROTATING:
+        return f"{store.name} is a disk with moving parts: a page takes 10 ms to come back"
+    ratio = ratio_of([store])
+    if ratio is not None and ratio < LEAST_RATIO:
+        return f"what is in {store.name} compresses to 1/{ratio:.1f} only"
+    return ""

@@ -1,0 +1,181 @@
+"""The plugin in the engine's cycle: whose cold memory goes, and whose does not."""
+
+from __future__ import annotations
+
+import pytest
+from offload_hosts import MovingHypervisor
+
+from mom_core import Change, Decision, Guest, GuestSettings, InForce, PluginContext, Report, Snapshot, Source, Target, Value, as_number
+from mom_core.testing import snapshot
+from mom_devkit import FakeGuest
+from mom_plugins_offload import OffloadPlugin
+from mom_plugins_offload.explanation import ColdExplainer
+from mom_plugins_offload.host_need import chosen, need_of
+from mom_plugins_offload.law import Mood, Offer
+from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
+from mom_toolkit import About, StoreKind, SwapStore
+
+GIB = 1 << 20
+SHORT: dict[str, Value] = {"mem_available": 16 * GIB, "mem_really_available": GIB, "mem_free_wanted": 2 * GIB}
+PLENTY: dict[str, Value] = {**SHORT, "mem_really_available": 8 * GIB}
+COLD: dict[str, Value] = {"rss": GIB, "host_swap": 0, "host_major_faults": 0}
+
+
+class Bench:
+    """The plugin on a hypervisor that moves memory itself; a second goes by from cycle to cycle."""
+
+    def __init__(self, guests: list[str], settings: OffloadSettings | None = None, stores: list[SwapStore] | None = None) -> None:
+        self.now = 100.0
+        self.hypervisor = MovingHypervisor([FakeGuest(name) for name in guests], stores)
+        self.forbidden: set[str] = set()
+        in_force = InForce(interval=1.0, guest_settings=self._settings_of)
+        context = PluginContext(name="offload", in_force=in_force, monotonic=lambda: self.now)
+        self.plugin = OffloadPlugin(settings or OffloadSettings(), context)
+
+    def _settings_of(self, guest: Guest) -> GuestSettings:
+        return OffloadGuestSettings(offload=False if guest.name in self.forbidden else None)
+
+    def cycle(self, host: dict[str, Value], guests: dict[str, dict[str, Value]]) -> list[Decision]:
+        """One cycle: collect, decide, review, set; what the guests' fields are then is in `fields`."""
+        self.now += 1
+        listed = {guest.name: guest for guest in self.hypervisor.guests()}
+        self.host_fields = self.plugin.mom_collect_host(self.hypervisor)
+        self.fields = self.plugin.mom_collect_guests(self.hypervisor, list(listed.values()))
+        made = {
+            listed[name].id: Guest(listed[name].id, name, {**self.fields[listed[name].id], **fields}, incarnation=listed[name].incarnation)
+            for name, fields in guests.items()
+        }
+        self.snapshot = Snapshot(snapshot(host=host).host, made, self.now, self.now)
+        decisions = list(self.plugin.mom_act(self.snapshot))
+        self.hypervisor.moved.clear()
+        changes = [Change(Target(one.entity, one.control), one.value, 0) for one in decisions]
+        assert not self.plugin.mom_write(self.hypervisor, changes)
+        return decisions
+
+    def state(self, name: str) -> Value:
+        """Why nothing of that guest goes, as of the cycle before."""
+        self.cycle(PLENTY, {})
+        return next(self.fields[guest.id]["offload_state"] for guest in self.hypervisor.guests() if guest.name == name)
+
+
+def test_while_the_host_has_what_it_is_to_have_nothing_goes() -> None:
+    bench = Bench(["vm1"])
+    assert bench.cycle(PLENTY, {"vm1": COLD}) == []
+    assert "nothing has to be taken" in str(bench.state("vm1"))
+
+
+def test_when_the_host_is_short_cold_memory_goes_of_a_guest_without_balloon_statistics_or_agent() -> None:
+    bench = Bench(["vm1"])
+    (decision,) = bench.cycle(SHORT, {"vm1": COLD})
+    assert "goes to swap" in decision.reason
+    assert bench.hypervisor.moved == [("vm1", decision.value)]
+    bench.cycle(SHORT, {"vm1": COLD})
+    (fields,) = bench.fields.values()
+    assert fields["offloaded"] == decision.value
+    assert bench.host_fields["offload_net"] == pytest.approx(0.6 * (as_number(decision.value) or 0), rel=0.1)
+
+
+def test_with_ahead_cold_memory_goes_however_much_the_host_has() -> None:
+    bench = Bench(["vm1"], OffloadSettings(ahead=True))
+    assert bench.cycle(PLENTY, {"vm1": COLD})
+
+
+def test_what_the_host_has_is_unknown_and_nothing_goes() -> None:
+    assert Bench(["vm1"]).cycle({}, {"vm1": COLD}) == []
+
+
+def test_no_guest_is_asked_that_its_settings_or_its_class_spare() -> None:
+    bench = Bench(["mine", "classy", "other"])
+    bench.forbidden = {"mine"}
+    decided = bench.cycle(SHORT, {"mine": COLD, "classy": {**COLD, "may_offload": 0}, "other": COLD})
+    assert [one.entity.name for one in decided] == ["other"]
+    assert "offload: false" in str(bench.state("mine"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"swap_in": 5000.0}, "its own swap"),
+        ({"guest_psi_memory_some_avg10": 30.0}, "wait for it 30 %"),
+        ({"host_swap": None}, "unknown"),
+    ],
+)
+def test_a_guest_that_lacks_memory_itself_or_is_unknown_gives_nothing(fields: dict[str, Value], words: str) -> None:
+    bench = Bench(["vm1"])
+    assert bench.cycle(SHORT, {"vm1": {**COLD, **fields}}) == []
+    assert words in str(bench.state("vm1"))
+
+
+def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_host_has_it() -> None:
+    bench = Bench(["vm1"])
+    works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
+    (decision,) = bench.cycle(PLENTY, {"vm1": works})
+    assert decision.value == -GIB // 2
+    assert "comes back" in decision.reason
+    short = Bench(["vm1"])
+    assert short.cycle(SHORT, {"vm1": works}) == []
+
+
+def test_nothing_goes_beyond_what_swap_takes() -> None:
+    full = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, GIB // 4)]
+    bench = Bench(["vm1"], stores=full)
+    assert bench.cycle(SHORT, {"vm1": COLD}) == []
+    assert "full" in str(bench.state("vm1"))
+
+
+def test_what_a_policy_decides_is_cut_to_the_pace_of_the_law() -> None:
+    bench = Bench(["vm1", "vm2"])
+    bench.cycle(SHORT, {"vm1": COLD, "vm2": {**COLD, "may_offload": 0}})
+    one, two = bench.snapshot.guests.values()
+    asked = [Decision(guest.entity, "offload", 10 * GIB, "", Source("mine")) for guest in (one, two)]
+    cut, dropped = bench.plugin.mom_review(bench.snapshot, asked)
+    assert cut.after is not None
+    assert (as_number(cut.after.value) or GIB) < GIB
+    assert dropped.after is None
+    assert "class" in dropped.reason
+
+
+def test_an_order_lapses_when_it_is_not_renewed() -> None:
+    bench = Bench(["vm1"])
+    bench.cycle(SHORT, {"vm1": COLD})
+    (guest,) = bench.hypervisor.guests()
+    target = Target(guest.entity, "offload")
+    assert bench.plugin.mom_read([target])[target]
+    bench.cycle(PLENTY, {})
+    bench.cycle(PLENTY, {})
+    assert bench.plugin.mom_read([target])[target] == 0
+
+
+def test_a_guest_that_was_started_anew_is_another_one() -> None:
+    bench = Bench(["vm1"])
+    for _ in range(3):
+        bench.cycle(SHORT, {"vm1": COLD})
+    assert "working_set" in next(iter(bench.fields.values()))
+    bench.hypervisor.known["vm1"].incarnation = "another"
+    bench.cycle(SHORT, {"vm1": COLD})
+    assert "working_set" not in next(iter(bench.fields.values()))
+
+
+def test_taking_goes_on_until_the_host_has_a_little_more_than_begins_it() -> None:
+    host = snapshot(host={**SHORT, "mem_really_available": 2 * GIB + 1}).host
+    assert need_of(host, working=False).lack_kib == 0
+    assert need_of(host, working=True).lack_kib > 0
+    assert need_of(snapshot(host={"mem_reserved": GIB, **PLENTY, "mem_really_available": 2.5 * GIB}).host, working=False).lack_kib > 0
+
+
+def test_the_cheapest_give_first_and_no_more_than_is_lacking() -> None:
+    offers = {"dear": Offer(1000, 8.0, Mood()), "cheap": Offer(1000, 1.0, Mood()), "other": Offer(1000, 2.0, Mood())}
+    assert chosen(offers, 3000, 2.0) == {"cheap": 1000, "other": 500}
+
+
+def test_explain_says_what_a_guest_works_on_what_is_away_and_why_not_more() -> None:
+    fields: dict[str, Value] = {
+        "working_set": 300 << 10, "working_set_age": 5.0, "cold": 500 << 10, "host_swap": 400 << 10, "offloaded": 410 << 10,
+        "offload_state": "other guests' cold memory costs less, and is enough",
+    }  # fmt: skip
+    taken = snapshot(guests={"vm1": fields})
+    report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
+    said = [one.text for one in ColdExplainer().part(About(report, taken.guests["vm1"])).sentences]
+    assert said[0] == "It got along with 300 MiB in the host's memory 5 s ago; 500 MiB more are cold."
+    assert said[1] == "400 MiB of it are in the host's swap; 410 MiB went there by mom since it knows the guest."
+    assert said[2] == "Nothing of it goes to swap now: other guests' cold memory costs less, and is enough."
