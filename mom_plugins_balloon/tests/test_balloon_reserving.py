@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -117,6 +118,13 @@ class TestWhatCanBeHad:
         assert "8.00 GiB cannot be had: at most 1.37 GiB can" in str(refused.value)
         assert "2.00 GiB are available, guests can give 992 MiB, the host keeps 1.60 GiB, 0 KiB are reserved already" in str(refused.value)
         assert host.kept.reservations() == []
+
+    def test_a_part_of_what_is_in_swap_is_kept_for_guests_that_want_it_back(self, host: KeptReservation) -> None:
+        host.see(4 * GIB, a_guest("a", host_swap=10 * GIB, balloon_min=4 * GIB))
+        assert host.kept.room().returning_kib == GIB
+        assert host.kept.room().most_kib == 3 * GIB - math.ceil(KEEPS)
+        with pytest.raises(ReservationRefused, match=r"1\.00 GiB are kept for what guests may want back from swap"):
+            host.kept.reserve(3 * GIB, 600)
 
     def test_it_is_refused_when_it_cannot_be_had_in_time(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a"))

@@ -92,6 +92,14 @@ def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised()
     assert found.donors[0].kib == 4 * GIB
 
 
+def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -> None:
+    cold = {"can_offload_kib": 12 * GIB, "returning_kib": 1 * GIB}
+    room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=0, guaranteed_kib=0, **cold)
+    said = " ".join(asked(promisable=99, kept=Kept(room)).reasons)
+    assert "12.00 GiB that they hardly touch can go to swap, 1.00 GiB are kept for what guests may want back from swap" in said
+    assert "so 13.00 GiB can be had" in said
+
+
 def test_what_is_reserved_counts_until_its_guest_has_come() -> None:
     room = Room(available_kib=64 * GIB, host_keeps_kib=0, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
     waiting = Reservation("r1", 20 * GIB, ReservationState.READY, kept_kib=20 * GIB)

@@ -35,6 +35,7 @@ from mom_core import (
     format_kib,
     printable,
 )
+from mom_plugins_balloon.cold_memory import returning_kib
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_of
@@ -317,6 +318,8 @@ class HostReservations:
             can_free_kib=int(spare.sure),
             guaranteed_kib=int(guaranteed),
             why=why,
+            can_offload_kib=int(spare.cold),
+            returning_kib=math.ceil(returning_kib(sight.snapshot)),
         )
         return room, spare
 
@@ -325,11 +328,16 @@ class HostReservations:
             return math.ceil(self._keeping.host_keeps_kib)
         return math.ceil(hard_kib(snapshot.host.number("mem_available") or 0.0))  # known: `_current` has looked
 
+    def _free(self, sight: Sight) -> float:
+        """What is available and neither the host's own nor kept for what may come back from its swap; what is reserved included."""
+        available = sight.snapshot.host.number("mem_really_available") or 0.0
+        return available - self._host_keeps(sight.snapshot) - returning_kib(sight.snapshot)
+
     def _expected(self, missing: float, reserved: float, sight: Sight, spare: Spare) -> float | None:
         """Seconds until what is missing of one reservation is there, when guests give for so much in all."""
         if missing <= 0:
             return 0.0
-        free = (sight.snapshot.host.number("mem_really_available") or 0.0) - self._host_keeps(sight.snapshot)
+        free = self._free(sight)
         return seconds_to_free(max(missing, reserved - free), spare, self._context.interval)
 
     def _outstanding(self) -> dict[str, int]:
@@ -441,8 +449,7 @@ class HostReservations:
             return {
                 identity: self._describe(one, self._kept_kib(one), 0, None, None, error.message) for identity, one in self._kept.items()
             }
-        available = sight.snapshot.host.number("mem_really_available") or 0.0
-        free = available - self._host_keeps(sight.snapshot)
+        free = self._free(sight)
         described: dict[str, Reservation] = {}
         reserved = 0
         for identity, one in self._kept.items():
@@ -459,7 +466,7 @@ class HostReservations:
                 told.short_since = now if told.short_since is None else told.short_since
                 expected = told.expected_at - now if told.expected_at > now else None
                 if now - told.short_since >= SHORT_SECONDS:
-                    note = self._note(reserved - free - spare.total)
+                    note = self._note(reserved - free - spare.total - spare.cold)
             described[identity] = self._describe(one, kept, there, expected, None, note)
         return described
 
@@ -508,6 +515,10 @@ def _sensible(memory_kib: int, seconds: float, name: str) -> None:
 def _too_much(memory_kib: int, room: Room) -> ReservationRefused:
     message = f"{format_kib(memory_kib)} cannot be had: at most {format_kib(room.most_kib)} can"
     parts = f"{format_kib(room.available_kib)} are available, guests can give {format_kib(room.can_free_kib)}"
+    if room.can_offload_kib:
+        parts += f", {format_kib(room.can_offload_kib)} that they hardly touch can go to swap"
+    if room.returning_kib:
+        parts += f", {format_kib(room.returning_kib)} are kept for what guests may want back from swap"
     if room.why:
         parts += f" ({room.why})"
     parts += f", the host keeps {format_kib(room.host_keeps_kib)}, {format_kib(room.reserved_kib)} are reserved already"

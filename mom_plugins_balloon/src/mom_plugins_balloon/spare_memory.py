@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit
+from mom_plugins_balloon.cold_memory import PACE_SHARE, counted_kib, gained_kib
 from mom_plugins_balloon.limits import MINIMUM_KIB, ShrinkLimits, floor_kib, need_kib, why_not_shrink
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.told import told
@@ -56,11 +57,14 @@ class Margin(NamedTuple):
 
 
 class Spare(NamedTuple):
-    """What guests can give: KiB in all, of which `sure` can be counted on, and by how many guests."""
+    """What guests can give: KiB in all, of which `sure` can be counted on, and by how many guests. `cold` is what the host gains besides
+    when what they hardly touch goes to its swap, at `cold_pace` KiB/s."""
 
     total: float
     sure: float
     guests: int
+    cold: float = 0.0
+    cold_pace: float = 0.0
 
 
 def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, limits: ShrinkLimits) -> Spare:
@@ -68,7 +72,7 @@ def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, li
 
     :param history: older snapshots, oldest first: a guest that is being shrunk needs more than its newest numbers say
     """
-    total = sure = 0.0
+    total = sure = cold = holders = 0.0
     donors = 0
     for guest in snapshot.guests.values():
         gives = spare_kib(guest, _largest(guest, snapshot, history), margin, limits)
@@ -76,7 +80,11 @@ def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, li
             total += gives
             sure += max(0.0, gives - LEFT_KIB)
             donors += 1
-    return Spare(total, sure, donors)
+        beyond = counted_kib(guest) - gives  # what the balloon would take of the same counts once
+        if beyond > 0:
+            cold += beyond
+            holders += guest.number("rss") or 0.0
+    return Spare(total, sure, donors, gained_kib(cold, snapshot.host), PACE_SHARE * holders)
 
 
 def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: ShrinkLimits) -> float:
@@ -125,8 +133,17 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float) -> fl
     """
     if wanted_kib <= 0:
         return 0.0
-    if wanted_kib > spare.total or not spare.guests:
+    by_balloons = min(wanted_kib, spare.total) if spare.guests else 0.0
+    rest = wanted_kib - by_balloons
+    if rest > spare.cold:
         return None
+    cold_seconds = rest / spare.cold_pace + cycle_seconds if rest else 0.0
+    return max(cold_seconds, _seconds_of_balloons(by_balloons, spare, cycle_seconds))
+
+
+def _seconds_of_balloons(wanted_kib: float, spare: Spare, cycle_seconds: float) -> float:
+    if wanted_kib <= 0:
+        return 0.0
     left, steps = wanted_kib, 0
     can_give = spare.total
     while left > 0 and steps < _MOST_STEPS:

@@ -410,6 +410,8 @@ def _reservations() -> Mapping[str, Schema]:
                 "host_keeps_kib": kib,
                 "reserved_kib": kib,
                 "can_be_freed_kib": kib,
+                "can_be_offloaded_kib": kib,
+                "returning_kib": kib,
                 "guaranteed_kib": kib,
                 "most_kib": {**kib, "description": "The largest reservation that can be had."},
                 "free_kib": {**kib, "description": "What of that is there already."},

@@ -128,6 +128,8 @@ def room_of(room: Room) -> dict[str, Value]:
         "host_keeps_kib": room.host_keeps_kib,
         "reserved_kib": room.reserved_kib,
         "can_be_freed_kib": room.can_free_kib,
+        "can_be_offloaded_kib": room.can_offload_kib,
+        "returning_kib": room.returning_kib,
         "guaranteed_kib": room.guaranteed_kib,
         "most_kib": room.most_kib,
         "free_kib": room.free_kib,

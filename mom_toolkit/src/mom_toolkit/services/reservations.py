@@ -63,6 +63,8 @@ class Room:
     :param can_free_kib: what guests can give within their guarantees and needs
     :param guaranteed_kib: what all guests together are guaranteed
     :param why: why guests give nothing, or less than one might think; empty: there is nothing to say
+    :param can_offload_kib: what the host gains besides when cold memory of guests goes to its swap, as far as that can be counted on
+    :param returning_kib: what is kept for guests that may want back what is in the host's swap of them
     """
 
     available_kib: int
@@ -71,16 +73,22 @@ class Room:
     can_free_kib: int
     guaranteed_kib: int
     why: str = ""
+    can_offload_kib: int = 0
+    returning_kib: int = 0
 
     @property
     def most_kib(self) -> int:
         """The largest reservation that can be had."""
-        return max(0, self.available_kib + self.can_free_kib - self.host_keeps_kib - self.reserved_kib)
+        return max(0, self._unreserved_kib + self.can_free_kib + self.can_offload_kib)
 
     @property
     def free_kib(self) -> int:
         """What of that is there already."""
-        return max(0, min(self.most_kib, self.available_kib - self.host_keeps_kib - self.reserved_kib))
+        return max(0, min(self.most_kib, self._unreserved_kib))
+
+    @property
+    def _unreserved_kib(self) -> int:
+        return self.available_kib - self.host_keeps_kib - self.returning_kib - self.reserved_kib
 
 
 class ReservationRefused(MomError):

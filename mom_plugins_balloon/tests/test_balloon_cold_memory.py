@@ -1,0 +1,73 @@
+"""What cold memory of guests counts for a launch: carefully, and only where it is known."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+
+from mom_core import Guest, Host, Value
+from mom_core.testing import snapshot
+from mom_plugins_balloon.cold_memory import counted_kib, gained_kib, returning_kib
+from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_of
+
+GIB = 1 << 20
+NO_MARGIN = Margin(0.0, 0.0)
+LIMITS = ShrinkLimits(64 << 10, 0.05, 15.0)
+
+
+def a_guest(**fields: Value) -> Guest:
+    known: dict[str, Value] = {"rss": 4 * GIB, "working_set": GIB, "working_set_age": 60.0}
+    return Guest("a", "a", MappingProxyType({**known, **fields}))
+
+
+def a_host(**fields: Value) -> Host:
+    known: dict[str, Value] = {"offload_room": 8 * GIB, "offload_ratio": 4.0}
+    return Host(fields=MappingProxyType({**known, **fields}))
+
+
+def test_half_of_what_a_guest_was_lately_seen_to_get_along_without_counts() -> None:
+    assert counted_kib(a_guest()) == 1.5 * GIB
+
+
+@pytest.mark.parametrize("unknown", [{"rss": None}, {"working_set": None}, {"working_set_age": None}, {"working_set_age": 601.0}])
+def test_nothing_counts_of_a_guest_of_which_that_is_unknown_or_old(unknown: dict[str, Value]) -> None:
+    assert counted_kib(a_guest(**unknown)) == 0.0
+
+
+def test_a_guest_that_holds_less_than_it_got_along_with_has_nothing_that_counts() -> None:
+    assert counted_kib(a_guest(rss=GIB // 2)) == 0.0
+
+
+def test_the_host_gains_what_its_swap_takes_less_what_that_is_compressed() -> None:
+    assert gained_kib(2 * GIB, a_host()) == 1.5 * GIB
+    assert gained_kib(2 * GIB, a_host(offload_room=GIB)) == 0.75 * GIB
+
+
+@pytest.mark.parametrize("unknown", [{"offload_room": None}, {"offload_ratio": None}, {"offload_ratio": 0.9}])
+def test_the_host_gains_nothing_where_it_is_unknown_what_its_swap_takes(unknown: dict[str, Value]) -> None:
+    assert gained_kib(2 * GIB, a_host(**unknown)) == 0.0
+
+
+def test_a_tenth_of_what_is_in_swap_is_kept_for_guests_that_want_it_back() -> None:
+    assert returning_kib(snapshot({}, {"a": {"host_swap": GIB}, "b": {"host_swap": GIB}, "c": {}})) == pytest.approx(0.2 * GIB)
+
+
+def test_what_a_balloon_would_take_of_the_same_memory_counts_once() -> None:
+    host = {"offload_room": 8 * GIB, "offload_ratio": 4.0, "mem_available": 32 * GIB}
+    told = {"balloon_cur": 4 * GIB, "balloon_max": 4 * GIB, "mem_usable": 3 * GIB, "stats_age": 1.0, "swap_in": 0, "swap_out": 0}
+    cold = {"rss": 4 * GIB, "working_set": GIB, "working_set_age": 60.0}
+    both = spare_of(snapshot(host, {"a": {**told, **cold}}), (), NO_MARGIN, LIMITS)
+    assert both.total > 1.5 * GIB
+    assert both.cold == 0.0, "the balloon can give more than what counts as cold"
+    alone = spare_of(snapshot(host, {"a": cold}), (), NO_MARGIN, LIMITS)
+    assert (alone.total, alone.cold) == (0.0, 0.75 * 1.5 * GIB)
+
+
+def test_cold_memory_comes_after_what_balloons_give_and_slower() -> None:
+    spare = Spare(1000.0, 1000.0, 3, cold=600.0, cold_pace=10.0)
+    assert seconds_to_free(900, spare, 5) == seconds_to_free(900, Spare(1000.0, 1000.0, 3), 5)
+    assert seconds_to_free(1600, spare, 5) == 65.0
+    assert seconds_to_free(1601, spare, 5) is None
+    assert seconds_to_free(100, Spare(0.0, 0.0, 0, cold=600.0, cold_pace=10.0), 5) == 15.0
