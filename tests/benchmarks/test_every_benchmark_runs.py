@@ -17,6 +17,7 @@ LONGEST_SECONDS = 120.0
 """Each takes a few seconds; machines that run tests are busy."""
 
 SMALL = {
+    "accounts/bench_report.py": "--guests 5 --days 1 --cycle-guests 10 --cycles 3",
     "agents/bench_agents.py": "--guests 10 --hanging 10 --period 1",
     "cgroup/bench_cgroup.py": "--guests 4 --rounds 2",
     "cycle/bench_cycle.py": "--guests 10 --cycles 2",

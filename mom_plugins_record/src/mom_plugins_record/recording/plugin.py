@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,20 +11,29 @@ from pydantic import Field
 
 from mom_core import (
     Duration,
+    FieldSpec,
     Finding,
     Hypervisor,
     PluginContext,
     PluginSettings,
+    Problem,
     Report,
     Severity,
     Size,
+    Snapshot,
+    Source,
+    Value,
     __version__,
     format_duration,
+    format_kib,
     format_size,
     hookimpl,
 )
 from mom_plugins_record.recording.reader import RecordedSession, session_content
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
+from mom_plugins_record.report.accounts_file import NAME, AccountsFile
+from mom_plugins_record.report.fields import FIELDS, values_of
+from mom_plugins_record.report.keeper import AccountsKeeper
 from mom_toolkit import PastCycles, PolicyTexts
 
 if TYPE_CHECKING:
@@ -52,12 +62,25 @@ class RecordPlugin:
         reserve: Size = 256 << 20
         """What must stay free on its disk: with less, recording stops until there is room again."""
 
+        accounts_keep: Annotated[Duration, Field(ge=86_400)] = 40 * 86_400.0
+        """How long the accounts are kept of which `mom report` is made. The host's are kept for 400 days."""
+
+        accounts_size: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
+        """How much they may hold; the oldest day goes first."""
+
+        price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+        """What a GiB of memory costs in a month, for `mom report`. Unset: it says what was given back is worth in memory and in hosts."""
+
+        currency: Annotated[str, Field(max_length=10)] = ""
+        """In which currency."""
+
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
         self._writer: RecordingWriter | None = None
         self._in_force: tuple[object, ...] | None = None
         self._stopped = False
+        self._accounts: AccountsKeeper | None = None
 
     @property
     def folder(self) -> Path:
@@ -70,10 +93,32 @@ class RecordPlugin:
         settings = self._settings
         self._writer = RecordingWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve))
         self._writer.open()
+        if self._context.serves:
+            file = AccountsFile(self.folder / NAME, keep=settings.accounts_keep, largest=settings.accounts_size)
+            self._accounts = AccountsKeeper(file, self._context.log)
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """What the accounts say now, and of today."""
+        return FIELDS
+
+    @hookimpl
+    def mom_collect_host(self) -> Mapping[str, Value]:
+        """By the last cycle."""
+        return {} if self._accounts is None else values_of(self._accounts.given_back(), self._accounts.today())
+
+    @hookimpl
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """What is wrong with the accounts."""
+        accounts = self._accounts
+        wrong = () if accounts is None else (accounts.damage, accounts.write_error)
+        return [Problem(Source(self._context.name), text, severity=Severity.WARNING) for text in wrong if text]
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
         """Record a cycle. Raises when there is no room: the core counts it, shows it in `mom status`, and tries again later."""
+        if self._accounts is not None:
+            self._accounts.add(report, time.process_time())
         writer = self._writer
         if writer is None:
             raise RecordingFull("nothing is recorded: the recorder was not set up")
@@ -99,7 +144,9 @@ class RecordPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        if self._accounts is not None:
+            self._accounts.write()
         if self._writer is not None:
             self._writer.close()
 
@@ -113,7 +160,16 @@ class RecordPlugin:
             return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", "`mom run` makes it")]
         limits = f"{format_size(settings.size)} and {format_duration(settings.keep)}"
         text = f"{format_size(sum(sizes))} in {len(sizes)} files in {self.folder}, of {limits}"
-        return [Finding(Severity.OK, "recording", text)]
+        found = [Finding(Severity.OK, "recording", text)]
+        accounts = self.folder / NAME
+        if accounts.with_name(f"{NAME}.damaged-1").exists():
+            found.append(Finding(Severity.WARNING, "accounts", f"those of earlier were damaged: {NAME}.damaged-1 in {self.folder}",
+                                 "look at the disk; delete the file when it is not needed"))  # fmt: skip
+        elif accounts.exists():
+            found.append(
+                Finding(Severity.OK, "accounts", f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them")
+            )
+        return found
 
     @staticmethod
     @hookimpl

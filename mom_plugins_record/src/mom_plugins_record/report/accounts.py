@@ -1,0 +1,458 @@
+"""The books that mom keeps of what it has brought and cost: sums by the hour, of the host and of each guest. Pure: reports in, sums out.
+
+All sums are of a size or a state times the seconds for which it stood: each look at a guest speaks for the time since the look before.
+docs/report.md defines every number. Sizes in KiB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from math import log
+from typing import Any, Final
+
+from mom_core import Guest, Report, Status, Value, as_number
+from mom_plugins_record.report.spread import PER_NATURAL, bin_of
+
+HOUR: Final = 3600.0
+
+LOOKS_EACH_CYCLE: Final = 250
+"""Of more guests than these, each cycle looks at a part, in turn: 1,000 guests of a cycle every 5 s are looked at every 20 s, which takes
+1 ms of each cycle instead of 3."""
+
+LONGEST_GAP: Final = 90.0
+"""Seconds between two looks beyond which nothing is known of the time between. A mom that is restarted is back within that."""
+
+NOTICEABLE_KIB: Final = 16 * 1024.0
+"""KiB that mom must hold back from a guest for its waiting to count as waiting because of mom: the balloon law's least step."""
+
+BROKEN_KIB: Final = 1024.0
+"""KiB by which a size may be below a promise and still keep it: balloons move in pages, some guests' in 2 MiB."""
+
+FAULT_SECONDS: Final = 130e-6
+"""Seconds that a program waits for a page from a disk, where a guest tells its faults but not its waiting: measured on real guests whose
+swap was on an SSD (docs/simulator.md)."""
+
+LATE_SHARE: Final = 0.05
+"""Of its time, what a guest waits that has run out: senpai and oomd call a tenth of that comfortable."""
+
+PAGE_KIB: Final = 4.0
+
+EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
+"""Controls by which a guest has to go."""
+
+
+@dataclass(slots=True)
+class GuestHour:
+    """One guest in one hour. The names are those of the columns in the file of accounts."""
+
+    hour: int
+    id: str
+    name: str
+    service_class: str = ""
+    incarnation: str = ""
+    seconds: float = 0.0
+    unknown_seconds: float = 0.0
+    sold_kib_seconds: float = 0.0
+    had_kib_seconds: float = 0.0
+    held_kib_seconds: float = 0.0
+    swapped_kib_seconds: float = 0.0
+    ballooned_kib_seconds: float = 0.0
+    untaken_kib_seconds: float = 0.0
+    beyond_kib_seconds: float = 0.0
+    by_balloon_kib_seconds: float = 0.0
+    by_sweeps_kib_seconds: float = 0.0
+    by_cold_kib_seconds: float = 0.0
+    merged_kib_seconds: float = 0.0
+    merged_known_seconds: float = 0.0
+    used_kib_seconds: float = 0.0
+    used_known_seconds: float = 0.0
+    worked_kib_seconds: float = 0.0
+    worked_known_seconds: float = 0.0
+    waited_seconds: float = 0.0
+    waited_for_mom_seconds: float = 0.0
+    waiting_known_seconds: float = 0.0
+    late_bursts: int = 0
+    killed: int = 0
+    killed_known_seconds: float = 0.0
+    promise_kept_seconds: float = 0.0
+    promise_broken_seconds: float = 0.0
+    sold_kib: float = 0.0
+    touched_kib: float = 0.0
+    used_most_kib: float = 0.0
+    used_spread: dict[int, float] = field(default_factory=dict)
+    held_spread: dict[int, float] = field(default_factory=dict)
+    worked_spread: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class HostHour:
+    """The host in one hour, from `began` to `ended` (seconds since the epoch)."""
+
+    hour: int
+    name: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+    seconds: float = 0.0
+    unknown_seconds: float = 0.0
+    cycles: int = 0
+    guests_most: int = 0
+    guest_seconds: float = 0.0
+    total_kib_seconds: float = 0.0
+    available_kib_seconds: float = 0.0
+    memory_known_seconds: float = 0.0
+    ksm_kib_seconds: float = 0.0
+    ksm_known_seconds: float = 0.0
+    swapped_kib_seconds: float = 0.0
+    stalled_seconds: float = 0.0
+    stalled_known_seconds: float = 0.0
+    below_wanted_seconds: float = 0.0
+    below_hard_seconds: float = 0.0
+    below_low_seconds: float = 0.0
+    limits_known_seconds: float = 0.0
+    ksmd_cpu_seconds: float = 0.0
+    ksmd_known_seconds: float = 0.0
+    mom_cpu_seconds: float = 0.0
+    mom_known_seconds: float = 0.0
+    evictions: int = 0
+    total_kib: float = 0.0
+    wanted_kib: float = 0.0
+    used_most_kib: float = 0.0
+    sold_most_kib: float = 0.0
+    promised_most_kib: float = 0.0
+    promisable_kib: float = 0.0
+    used_spread: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a guest's process has held at the most since the guest was started, in KiB: what it would still hold without mom."""
+
+    incarnation: str
+    kib: float
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A guest from look to look."""
+
+    row: GuestHour
+    looked: float
+    touched: float = 0.0
+    killed: float | None = None
+    late: bool = False
+    kept: bool = False
+    """Whether mom holds something back from it."""
+    now: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """KiB given back by balloon, sweeps and offloading, at the last look."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What the host has back now, in KiB by each means, as of the last cycle. None: unknown."""
+
+    balloon: float = 0.0
+    sweeps: float = 0.0
+    cold: float = 0.0
+    ksm: float | None = None
+    guests: int = 0
+
+
+class Accounts:
+    """The books. `add` takes each cycle's report; `take` gives hours that are over, and `current` the one that is not.
+
+    :param touched: what is known of guests from before, by their ids
+    """
+
+    def __init__(self, touched: Mapping[str, Touched] | None = None) -> None:
+        self._touched = dict(touched or {})
+        self._guests: dict[str, _Followed] = {}
+        self._over: list[tuple[HostHour, list[GuestHour]]] = []
+        self._gone: list[GuestHour] = []
+        self._host: HostHour | None = None
+        self._looked: float | None = None
+        self._time = 0.0
+        self._cpu: float | None = None
+        self._turn = 0
+        self._ksm: float | None = None
+
+    def add(self, report: Report, cpu_seconds: float | None = None) -> None:
+        """Take in one cycle.
+
+        :param cpu_seconds: CPU time of mom's process since its start; None: unknown, as in a recording
+        """
+        snapshot = report.snapshot
+        now, guests = snapshot.monotonic, snapshot.guests
+        hour = int(report.time // HOUR)
+        if self._host is None or hour != self._host.hour:
+            self._turn_to(hour)
+        host = self._host
+        assert host is not None  # noqa: S101  # made above
+        elapsed = 0.0 if self._looked is None else now - self._looked
+        if elapsed < 0 or elapsed > LONGEST_GAP:  # mom was away, or another boot or another host begins
+            host.unknown_seconds += max(0.0, report.time - self._time)
+            elapsed = 0.0
+            for one in self._guests.values():
+                one.looked = now
+        self._add_host(host, report, elapsed, cpu_seconds)
+        self._looked, self._time = now, report.time
+        swapped = snapshot.host.fields.get("swap_usage")
+        spread_swap = _swap_share(swapped, guests.values()) if swapped else 0.0
+        ratio = snapshot.host.number("offload_ratio")
+        gained = 1.0 if ratio is None else max(0.0, 1 - 1 / ratio) if ratio > 0 else 0.0
+        followed = self._guests
+        if followed.keys() != guests.keys():
+            self._come_and_go(guests, hour, now)
+        parts = -(-len(guests) // LOOKS_EACH_CYCLE)
+        due: Iterable[Guest] = guests.values()
+        if parts > 1:
+            self._turn = (self._turn + 1) % parts
+            due = list(due)[self._turn :: parts]
+        for guest in due:
+            one = followed[guest.id]
+            seconds = now - one.looked
+            one.looked = now
+            if one.row.incarnation != guest.incarnation:
+                one.row.incarnation = guest.incarnation
+                one.touched, one.killed = 0.0, None
+            seen = one.row.seconds
+            try:
+                fields: Any = guest.fields  # the engine drops what is not of the type that was declared; a recording may hold anything
+                if _sizes(one, fields.get, seconds, spread_swap, gained):
+                    _uses(one.row, fields.get, seconds)
+                    _signs(one, fields.get, seconds)
+            except TypeError:  # a field is of another type than its name says: what is unknown stays unknown
+                one.row.unknown_seconds += seconds - (one.row.seconds - seen)
+
+    def given_back(self) -> GivenBack | None:
+        """As of the last cycle; None before the first."""
+        if self._host is None:
+            return None
+        means = [one.now for one in self._guests.values()]
+        balloon, sweeps, cold = (math.fsum(one[n] for one in means) for n in range(3))
+        return GivenBack(balloon, sweeps, cold, self._ksm, len(means))
+
+    def current(self) -> tuple[HostHour, list[GuestHour]] | None:
+        """The hour that is not over, as it is now; None before the first cycle."""
+        if self._host is None:
+            return None
+        return self._host, [*(one.row for one in self._guests.values() if _holds(one.row)), *self._gone]
+
+    def take(self) -> list[tuple[HostHour, list[GuestHour]]]:
+        """The hours that are over since this was called last."""
+        over, self._over = self._over, []
+        return over
+
+    # --- inside ----------------------------------------------------------------------------------------------------------------
+
+    def _turn_to(self, hour: int) -> None:
+        current = self.current()
+        if current is not None:
+            self._over.append(current)
+        self._host = HostHour(hour)
+        self._gone = []
+        for one in self._guests.values():
+            one.row = GuestHour(hour, one.row.id, one.row.name, one.row.service_class, one.row.incarnation)
+
+    def _come_and_go(self, guests: Mapping[str, Guest], hour: int, now: float) -> None:
+        followed = self._guests
+        for identity in followed.keys() - guests.keys():
+            row = followed.pop(identity).row
+            if _holds(row):
+                self._gone.append(row)
+        for identity in guests.keys() - followed.keys():
+            guest = guests[identity]
+            before = self._touched.pop(identity, None)
+            known = before.kib if before is not None and before.incarnation == guest.incarnation else 0.0
+            followed[identity] = _Followed(GuestHour(hour, identity, guest.name, incarnation=guest.incarnation), now, known)
+
+    def _add_host(self, row: HostHour, report: Report, elapsed: float, cpu_seconds: float | None) -> None:
+        fields = report.snapshot.host.fields
+        guests = report.snapshot.guests
+        row.name = report.snapshot.host.name
+        row.began, row.ended = row.began or report.time - elapsed, report.time
+        row.cycles += 1
+        row.seconds += elapsed
+        row.guests_most = max(row.guests_most, len(guests))
+        row.guest_seconds += elapsed * len(guests)
+        for outcome in report.outcomes:
+            if outcome.status is Status.APPLIED and outcome.decision.control in EVICTIONS and outcome.decision.value:
+                row.evictions += 1
+        if cpu_seconds is not None:
+            if self._cpu is not None and elapsed:
+                row.mom_cpu_seconds += max(0.0, cpu_seconds - self._cpu)
+                row.mom_known_seconds += elapsed
+            self._cpu = cpu_seconds
+        total, available = _number(fields, "mem_available"), _number(fields, "mem_really_available")
+        if total is not None and available is not None:
+            used = max(0.0, total - available)
+            row.total_kib = total
+            row.memory_known_seconds += elapsed
+            row.total_kib_seconds += total * elapsed
+            row.available_kib_seconds += available * elapsed
+            row.used_most_kib = max(row.used_most_kib, used)
+            number = bin_of(used)
+            row.used_spread[number] = row.used_spread.get(number, 0.0) + elapsed
+            wanted = _number(fields, "mem_free_wanted")
+            if wanted is not None:
+                row.wanted_kib = wanted
+                row.limits_known_seconds += elapsed
+                row.below_wanted_seconds += elapsed * (available < wanted)
+                row.below_hard_seconds += elapsed * (available < (_number(fields, "mem_free_hard") or 0.0))
+                row.below_low_seconds += elapsed * (available < (_number(fields, "mem_free_low") or 0.0))
+        self._ksm = _number(fields, "ksm_saved")
+        if self._ksm is not None:
+            # Empty pages that KSM has replaced are in no process' memory any more: they count as what guests do not hold.
+            self._ksm -= PAGE_KIB * (_number(fields, "ksm_zero_pages") or 0.0)
+            row.ksm_kib_seconds += self._ksm * elapsed
+            row.ksm_known_seconds += elapsed
+        row.swapped_kib_seconds += (_number(fields, "swap_usage") or 0.0) * elapsed
+        stalled = _number(fields, "psi_memory_some_avg10")
+        if stalled is not None:
+            row.stalled_seconds += elapsed * stalled / 100
+            row.stalled_known_seconds += elapsed
+        busy = _number(fields, "ksmd_cpu_usage")
+        if busy is not None:
+            row.ksmd_cpu_seconds += elapsed * busy / 100
+            row.ksmd_known_seconds += elapsed
+        row.promised_most_kib = max(row.promised_most_kib, _number(fields, "mem_promised") or 0.0)
+        row.promisable_kib = _number(fields, "mem_promisable") or row.promisable_kib
+        sold = 0.0
+        for one in self._guests.values():
+            sold += one.row.sold_kib
+        row.sold_most_kib = max(row.sold_most_kib, sold)
+
+
+_Get = Callable[[str], Any]
+"""How the fields of a guest are got. A thousand guests take a thousand times what follows: no call that can be spared."""
+
+
+def _sizes(one: _Followed, get: _Get, seconds: float, spread_swap: float, gained: float) -> bool:
+    """Where what the guest was sold is, and what was given back of it; False where its sizes are unknown. Raises `TypeError`.
+
+    :param spread_swap: of what each guest holds, what of it counts as swapped out besides, where it does not say so (ratio)
+    :param gained: of cold memory, what the host has by moving it: less than all where it is compressed in the host's memory (ratio)
+    """
+    row = one.row
+    sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
+    if sold is None or size is None or held is None:
+        row.unknown_seconds += seconds
+        return False
+    swapped = get("host_swap")
+    if swapped is None:
+        swapped = held * spread_swap
+    away = held + swapped
+    ballooned = sold - size if sold > size else 0.0
+    touched = one.touched
+    if away > touched:
+        one.touched = touched = away
+    returned = touched - away
+    by_balloon = ballooned if ballooned < returned else returned
+    by_cold = 0.0
+    row.seconds += seconds
+    if swapped:
+        offloaded = get("offloaded") or 0.0
+        by_cold = gained * (offloaded if offloaded < swapped else swapped)
+        row.swapped_kib_seconds += swapped * seconds
+        row.by_cold_kib_seconds += by_cold * seconds
+    row.sold_kib = sold
+    row.touched_kib = touched
+    row.sold_kib_seconds += sold * seconds
+    row.had_kib_seconds += size * seconds
+    row.held_kib_seconds += held * seconds
+    row.ballooned_kib_seconds += ballooned * seconds
+    if size > away:
+        row.untaken_kib_seconds += (size - away) * seconds
+    else:
+        row.beyond_kib_seconds += (away - size) * seconds
+    if size > sold:
+        row.beyond_kib_seconds += (size - sold) * seconds
+    row.by_balloon_kib_seconds += by_balloon * seconds
+    row.by_sweeps_kib_seconds += (returned - by_balloon) * seconds
+    one.now = (by_balloon, returned - by_balloon, by_cold)
+    one.kept = ballooned > NOTICEABLE_KIB or by_cold > NOTICEABLE_KIB
+    spread, number = row.held_spread, int(log(held) * PER_NATURAL) if held > 1 else 0
+    spread[number] = spread.get(number, 0.0) + seconds
+    usable = get("mem_usable")
+    if usable is not None:
+        used = size - usable if size > usable else 0.0
+        row.used_kib_seconds += used * seconds
+        row.used_known_seconds += seconds
+        row.used_most_kib = max(row.used_most_kib, used)
+        spread, number = row.used_spread, int(log(used) * PER_NATURAL) if used > 1 else 0
+        spread[number] = spread.get(number, 0.0) + seconds
+    return True
+
+
+def _uses(row: GuestHour, get: _Get, seconds: float) -> None:
+    """What it works on, and what KSM saves in it, where that is told. Raises `TypeError`."""
+    worked = get("working_set")
+    if worked is not None:
+        row.worked_kib_seconds += worked * seconds
+        row.worked_known_seconds += seconds
+        spread, number = row.worked_spread, int(log(worked) * PER_NATURAL) if worked > 1 else 0
+        spread[number] = spread.get(number, 0.0) + seconds
+    merged = get("host_ksm_profit")
+    if merged is not None:
+        row.merged_kib_seconds += merged * seconds
+        row.merged_known_seconds += seconds
+
+
+def _signs(one: _Followed, get: _Get, seconds: float) -> None:
+    """How it fares: its waiting, programs killed in it, whether it has what it is promised; its class. Raises `TypeError`."""
+    row = one.row
+    stalled, faults = get("guest_psi_memory_some_avg10"), get("major_fault")
+    if stalled is not None or faults is not None:
+        share = stalled / 100 if stalled is not None else faults * FAULT_SECONDS
+        row.waiting_known_seconds += seconds
+        if share > 0:
+            share = min(share, 1.0)
+            row.waited_seconds += share * seconds
+            if one.kept:
+                row.waited_for_mom_seconds += share * seconds
+        late = one.kept and share >= LATE_SHARE
+        if late and not one.late:
+            row.late_bursts += 1
+        one.late = late
+    killed = get("guest_oom_kills")
+    if killed is None:
+        killed = get("sim_killed")
+    if killed is not None:
+        row.killed_known_seconds += seconds
+        if one.killed is not None and killed > one.killed:
+            row.killed += int(killed - one.killed)
+        one.killed = killed
+    promised = get("mem_promised")
+    if promised is not None:
+        if get("balloon_cur") >= promised - BROKEN_KIB:
+            row.promise_kept_seconds += seconds
+        else:
+            row.promise_broken_seconds += seconds
+    service_class = get("sla_class")
+    if service_class:
+        row.service_class = service_class
+
+
+def _swap_share(swapped: Value, guests: Iterable[Guest]) -> float:
+    """What of each guest counts as swapped out, as a ratio of what its process holds, where guests do not say: the whole of the host's
+    swap, as if guests alone were in it, so that nothing that the kernel has swapped out counts as given back."""
+    if not isinstance(swapped, int | float):
+        return 0.0
+    held = known = 0.0
+    for guest in guests:
+        told = guest.number("host_swap")
+        if told is None:
+            held += guest.number("rss") or 0.0
+        else:
+            known += told
+    return max(0.0, swapped - known) / held if held else 0.0
+
+
+def _number(fields: Mapping[str, Value], name: str) -> float | None:
+    known = as_number(fields.get(name))
+    return None if known is None else float(known)
+
+
+def _holds(row: GuestHour) -> bool:
+    return row.seconds + row.unknown_seconds > 0

@@ -1,0 +1,240 @@
+"""The file of accounts: SQLite, which any tool opens. One row for each hour of the host and of each guest in it.
+
+Written every few minutes, each time in one transaction. What is damaged is set aside and said, and keeps no mom from starting; what cannot
+be written is kept in memory for a while, and tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from mom_core import MomError, printable
+from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched
+from mom_plugins_record.report.spread import MOST_BINS
+
+NAME: Final = "accounts.sqlite3"
+"""In the folder of the recording."""
+
+FORMAT: Final = 1
+"""The version of the tables, as SQLite's `user_version`."""
+
+APPLICATION: Final = 0x4D4F4D52
+"""SQLite's `application_id`: MOMR. What it says to `file`, and to a mom that is given another program's file."""
+
+WAITS_SECONDS: Final = 2.0
+"""For a lock that a reader holds; then it is tried again at the next time."""
+
+HOST_KEPT: Final = 400 * 86_400.0
+"""Seconds for which the host's rows are kept: growth is seen over months, and a year of them is 3 MiB."""
+
+MOST_SPREAD: Final = 32 << 10
+"""Characters of one spread: a thousand bins."""
+
+_HOST_KEY: Final = ("hour", "run")
+_GUEST_KEY: Final = ("hour", "run", "id")
+
+Row = TypeVar("Row", HostHour, GuestHour)
+Hour = tuple[HostHour, Sequence[GuestHour]]
+
+
+class AccountsError(MomError):
+    """The file cannot be read or written."""
+
+
+class AccountsFile:
+    """The file as mom writes it. Not for several threads at once.
+
+    :param run: tells this mom's rows from those of the mom before it within one hour
+    """
+
+    def __init__(self, path: Path, *, keep: float, largest: int, run: int | None = None) -> None:
+        self.path = path
+        self._keep, self._largest = keep, largest
+        self._run = time.time_ns() if run is None else run
+
+    def open(self) -> str:
+        """Make the file, or look whether it can be used. What was wrong with it, when it had to be set aside; empty: nothing.
+
+        Raises `AccountsError` when there can be none.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            if not self.path.exists():
+                self._make()
+                return ""
+        except (OSError, sqlite3.Error) as error:
+            raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
+        try:
+            with closing(_connected(self.path, write=True)) as connection:
+                found = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if found != ("ok",):
+                    raise sqlite3.DatabaseError(str(found[0]))
+            return ""
+        except (AccountsError, sqlite3.DatabaseError) as error:
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                return ""
+            aside = self.path.with_name(f"{self.path.name}.damaged-1")
+            try:
+                self.path.replace(aside)  # of several, the last one is kept: each may be as large as the file may become
+                self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+                self._make()
+            except (OSError, sqlite3.Error) as worse:
+                raise AccountsError(f"{self.path} cannot be written: {_reason(worse)}", hint="free space, or repair the disk") from worse
+            return f"{self.path} was damaged ({printable(_reason(error), 100)}) and is now {aside.name}: the accounts begin anew"
+
+    def touched(self, now: float) -> dict[str, Touched]:
+        """What guests have held at the most, as far as the last two days tell."""
+        query = "SELECT id, incarnation, max(touched_kib) FROM guest_hours WHERE hour >= ? GROUP BY id, incarnation ORDER BY max(hour)"
+        with closing(_connected(self.path)) as connection:
+            rows = connection.execute(query, (int(now // HOUR) - 48,)).fetchall()
+        return {str(identity): Touched(str(incarnation), float(kib)) for identity, incarnation, kib in rows}
+
+    def write(self, hours: Iterable[Hour]) -> None:
+        """Put these hours in the place of what is there of them, and delete what is older than is kept. Raises `AccountsError`."""
+        try:
+            with closing(_connected(self.path, write=True)) as connection, connection:
+                newest = 0
+                for host, guests in hours:
+                    newest = max(newest, host.hour)
+                    _put(connection, "host_hours", self._run, [host])
+                    _put(connection, "guest_hours", self._run, guests)
+                connection.execute("DELETE FROM guest_hours WHERE hour < ?", (newest - int(self._keep // HOUR),))
+                connection.execute("DELETE FROM host_hours WHERE hour < ?", (newest - int(HOST_KEPT // HOUR),))
+                self._bound(connection)
+        except (sqlite3.Error, OSError, OverflowError) as error:
+            raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
+
+    def _bound(self, connection: sqlite3.Connection) -> None:
+        """Delete the oldest day of guests when the file is as large as it may become; SQLite uses the room again."""
+        page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+        pages, free = connection.execute("PRAGMA page_count").fetchone()[0], connection.execute("PRAGMA freelist_count").fetchone()[0]
+        if (pages - free) * page_size > self._largest:
+            connection.execute("DELETE FROM guest_hours WHERE hour < (SELECT min(hour) FROM guest_hours) + 24")
+
+    def _make(self) -> None:
+        self.path.touch(mode=0o640)
+        with closing(_connected(self.path, write=True, checked=False)) as connection, connection:
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            for table, kind, key in (("host_hours", HostHour, _HOST_KEY), ("guest_hours", GuestHour, _GUEST_KEY)):
+                columns = ["run INTEGER NOT NULL", *(f"{name} {_type(kind, name)} NOT NULL" for name in _columns(kind))]
+                connection.execute(f"CREATE TABLE {table} ({', '.join(columns)}, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID")
+
+
+def is_accounts(path: Path) -> bool:
+    """Whether a file says that it is one of SQLite."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16) == b"SQLite format 3\0"
+    except OSError:
+        return False
+
+
+def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
+    """The host's hours of that time (seconds since the epoch), oldest first. Raises `AccountsError`."""
+    return list(_read(path, "host_hours", HostHour, since, until))
+
+
+def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
+    """The guests' hours, oldest first, one at a time: there may be a million. Raises `AccountsError`."""
+    return _read(path, "guest_hours", GuestHour, since, until)
+
+
+def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -> Iterator[Row]:
+    names = _columns(kind)
+    first, last = _hour(since), _hour(until)
+    places = {name: n for n, name in enumerate(names)}
+    spreads = [n for name, n in places.items() if name.endswith("_spread")]
+    texts = [n for name, n in places.items() if _type(kind, name) == "TEXT" and n not in spreads]
+    numbers = [n for n in range(len(names)) if n not in spreads and n not in texts]
+    try:
+        with closing(_connected(path)) as connection:
+            query = f"SELECT {', '.join(names)} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # of our own names
+            for found in connection.execute(query, (first, last)):
+                row: list[Any] = list(found)
+                for n in numbers:
+                    if not isinstance(row[n], int | float) or not math.isfinite(row[n]):
+                        raise AccountsError(f"{path} is damaged: {names[n]} is no number", hint="name a file as mom has written it")
+                for n in texts:
+                    row[n] = str(row[n])[:1000]
+                for n in spreads:
+                    row[n] = _spread(path, row[n])
+                yield kind(*row)
+    except sqlite3.Error as error:
+        raise AccountsError(f"{path} cannot be read: {_reason(error)}", hint="name the folder of a recording, or its accounts") from error
+
+
+def _spread(path: Path, text: object) -> dict[int, float]:
+    try:
+        if not isinstance(text, str) or len(text) > MOST_SPREAD:
+            raise ValueError("it is too long")
+        found = {int(number): float(seconds) for number, seconds in json.loads(text).items()}
+        if not all(0 <= number <= MOST_BINS and 0 <= seconds < 1e9 for number, seconds in found.items()):
+            raise ValueError("it is none")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise AccountsError(f"{path} is damaged: a spread of sizes makes no sense", hint="name a file as mom has written it") from error
+    return found
+
+
+def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[HostHour] | Sequence[GuestHour]) -> None:
+    if not rows:
+        return
+    names = _columns(type(rows[0]))
+    marks = ", ".join("?" * (len(names) + 1))
+    query = f"INSERT OR REPLACE INTO {table} (run, {', '.join(names)}) VALUES ({marks})"  # noqa: S608  # of our own names
+    connection.executemany(query, [(run, *(_stored(getattr(row, name)) for name in names)) for row in rows])
+
+
+def _stored(value: object) -> object:
+    if isinstance(value, dict):
+        return json.dumps({str(number): round(seconds, 3) for number, seconds in value.items()}, separators=(",", ":"))
+    if isinstance(value, float):
+        return round(value, 3) if math.isfinite(value) else 0.0
+    return value.encode("utf-8", "replace").decode()[:1000] if isinstance(value, str) else value
+
+
+def _columns(kind: type[HostHour] | type[GuestHour]) -> list[str]:
+    return [one.name for one in fields(kind)]
+
+
+def _type(kind: type[HostHour] | type[GuestHour], name: str) -> str:
+    annotation = str(next(one.type for one in fields(kind) if one.name == name))
+    return {"int": "INTEGER", "float": "REAL"}.get(annotation, "TEXT")
+
+
+def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
+    """An open file. What another program's file asks SQLite to run is not run. Raises `AccountsError` and `sqlite3.Error`."""
+    mode = "rw" if write else "ro"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=WAITS_SECONDS)
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if not write:
+            connection.execute("PRAGMA query_only = ON")
+        if checked:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if application != APPLICATION:
+                raise AccountsError(f"{path} is no file of accounts", hint="name the folder of a recording, or its accounts.sqlite3")
+            if version != FORMAT:
+                raise AccountsError(f"{path} has the format {version}; this mom reads {FORMAT}", hint="use the mom that has written it")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.close()
+        raise
+    return connection
+
+
+def _hour(moment: float) -> int:
+    return int(min(max(moment, 0.0), 1e15) // HOUR)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

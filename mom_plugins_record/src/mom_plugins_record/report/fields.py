@@ -1,0 +1,50 @@
+"""What the accounts say now and of today, as fields of the host: for metrics and the web page. `mom report` defines them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from mom_core import FieldSpec, Metric, Scope, Unit, Value
+from mom_plugins_record.report.accounts import GivenBack
+from mom_plugins_record.report.keeper import Today
+
+_NOW: Final = "as of the last cycle"
+
+FIELDS: Final = tuple(
+    FieldSpec(name, unit, Scope.HOST, what, "mom's accounts", metric)
+    for name, unit, what, metric in (
+        ("given_back_balloon", Unit.KIB, f"what guests once held and balloons keep now, {_NOW}", Metric.GAUGE),
+        ("given_back_sweeps", Unit.KIB, f"what guests once held and hold no more without a balloon that keeps it, {_NOW}", Metric.GAUGE),
+        ("given_back_ksm", Unit.KIB, f"what KSM saves, without empty pages, {_NOW}", Metric.GAUGE),
+        (
+            "given_back_cold",
+            Unit.KIB,
+            f"cold memory of guests that mom has moved to swap, less what compressing it takes, {_NOW}",
+            Metric.GAUGE,
+        ),
+        ("given_back_today", Unit.KIB, "what was given back by all means, on average since midnight, UTC", Metric.GAUGE),
+        ("waited_today", Unit.SECONDS, "how long guests have waited because of mom since midnight, UTC, at most", Metric.GAUGE),
+        ("promise_broken_today", Unit.SECONDS, "for how long promises to guests were broken since midnight, UTC", Metric.GAUGE),
+        ("killed_today", Unit.COUNT, "programs that guests' kernels have killed since midnight, UTC", Metric.GAUGE),
+    )
+)
+
+
+def values_of(now: GivenBack | None, today: Today) -> Mapping[str, Value]:
+    """The fields; what is unknown is None."""
+    known: dict[str, Value] = {}
+    if now is not None:
+        known = {
+            "given_back_balloon": int(now.balloon),
+            "given_back_sweeps": int(now.sweeps),
+            "given_back_cold": int(now.cold),
+            "given_back_ksm": None if now.ksm is None else int(now.ksm),
+        }
+    return {
+        **known,
+        "given_back_today": None if today.given_back is None else int(today.given_back),
+        "waited_today": today.waited_for_mom,
+        "promise_broken_today": today.promise_broken,
+        "killed_today": today.killed,
+    }

@@ -1,0 +1,82 @@
+"""Which guests are bought too large or too small, the size that would do, and its risk by the evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MARGIN_SHARE: Final = 0.25
+MARGIN_KIB: Final = 80 * 1024.0
+"""What a guest needs beside what it uses, by the balloon law: with less, programs were killed in guests of 1 GiB (docs/balloon-law.md)."""
+
+STEP_KIB: Final = 256 * 1024.0
+"""Sizes are told in these steps, rounded up."""
+
+LEAST_HOURS: Final = 24
+"""With fewer hours that were seen, nothing is said: a day is the shortest time after which work comes again."""
+
+CONFIDENCE: Final = 0.95
+
+LARGE_SHARE: Final = 0.75
+"""Of what it was sold, what a guest needs at the most to be called too large: less of a difference is not worth a restart."""
+
+WAITING_SHARE: Final = 0.01
+"""Of its time, what a guest that has all it was sold waits for memory and is called too small."""
+
+
+class Fit(StrEnum):
+    """How what a guest was sold fits what it was seen to use."""
+
+    LARGE = "too large"
+    SMALL = "too small"
+    FITS = "fits"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class SizeAdvice:
+    """What size would do for a guest, in KiB; None: unknown.
+
+    `risk` is the ratio of hours that may need more than was seen in any of `hours`: with 95 % confidence, it is no more.
+    """
+
+    fit: Fit
+    would_do: float | None = None
+    risk: float | None = None
+    hours: int = 0
+    why: str = ""
+
+
+def risk_of(hours: int) -> float:
+    """The ratio of hours that can be beyond all of so many that were seen: more would have shown itself with 95 % confidence."""
+    return float(1 - (1 - CONFIDENCE) ** (1 / hours))
+
+
+def advise(sold: float, peaks: Sequence[float], waited_besides: float, seconds: float, killed: int) -> SizeAdvice:
+    """Judge a guest.
+
+    :param sold: KiB
+    :param peaks: the most that it used in each hour that was seen, in KiB
+    :param waited_besides: seconds that it waited for memory while mom held nothing back from it, of all these seconds
+    """
+    hours = len(peaks)
+    if not hours:
+        return SizeAdvice(Fit.UNKNOWN, why="it does not tell what it uses")
+    if hours < LEAST_HOURS:
+        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"it takes {LEAST_HOURS} hours at least, and {hours} were seen")
+    most = max(peaks)
+    would_do = math.ceil((most * (1 + MARGIN_SHARE) + MARGIN_KIB) / STEP_KIB) * STEP_KIB
+    risk = risk_of(hours)
+    if seconds and waited_besides >= WAITING_SHARE * seconds:
+        more = max(would_do, sold + STEP_KIB)
+        return SizeAdvice(
+            Fit.SMALL, more, None, hours, "it waits for memory though it has all that it was sold; how much it wants is not seen"
+        )
+    if killed and would_do > sold:
+        return SizeAdvice(Fit.SMALL, would_do, None, hours, "programs were killed in it; how much it wants is not seen")
+    if would_do <= LARGE_SHARE * sold:
+        return SizeAdvice(Fit.LARGE, would_do, risk, hours)
+    return SizeAdvice(Fit.FITS, min(would_do, sold), risk, hours)

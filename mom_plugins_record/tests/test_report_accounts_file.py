@@ -1,0 +1,191 @@
+"""The file of accounts: any tool opens it; a crash, damage or a full disk cost as little as can be, and keep no mom from starting."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from test_report_accounts import GIB, KNOWN, cycle
+
+from mom_plugins_record.report.accounts import GuestHour, HostHour
+from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, read_guests, read_hosts
+from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
+
+EPOCH = 1_000_000 * 3600.0
+LOG = logging.getLogger("test")
+
+
+def file_at(path: Path, **more: int) -> AccountsFile:
+    return AccountsFile(path, keep=40 * 86_400.0, largest=more.get("largest", 1 << 30), run=more.get("run", 1))
+
+
+def hour(number: int = 1_000_000, guests: int = 2) -> tuple[HostHour, list[GuestHour]]:
+    rows = [
+        GuestHour(number, f"g{n}", f"guest {n}", "gold", "1", 3600.0, sold_kib_seconds=1.5, touched_kib=5.0, used_spread={7: 1.0, 300: 2.5})
+        for n in range(guests)
+    ]
+    return HostHour(number, "vm", number * 3600.0, number * 3600.0 + 3600, 3600.0, used_spread={1: 2.0}), rows
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = file_at(tmp_path / "accounts.sqlite3")
+    assert file.open() == ""
+    return file.path
+
+
+def test_what_was_written_is_read_again(path: Path) -> None:
+    file_at(path).write([hour()])
+    assert read_hosts(path, EPOCH, EPOCH) == [hour()[0]]
+    assert list(read_guests(path, 0, float("inf"))) == hour()[1]
+    assert list(read_guests(path, EPOCH + 3600, float("inf"))) == []
+
+
+def test_any_tool_can_open_it(path: Path) -> None:
+    file_at(path).write([hour()])
+    with closing(sqlite3.connect(path)) as connection:
+        query = (
+            "SELECT g.name, g.sold_kib_seconds, sum(u.value) FROM guest_hours g, json_each(g.used_spread) u GROUP BY g.name ORDER BY g.name"
+        )
+        assert connection.execute(query).fetchall() == [("guest 0", 1.5, 3.5), ("guest 1", 1.5, 3.5)]
+
+
+def test_an_hour_that_is_written_again_takes_its_own_place_and_no_other_moms(path: Path) -> None:
+    file_at(path).write([hour()])
+    file_at(path).write([hour()])
+    file_at(path, run=2).write([hour()])
+    assert len(read_hosts(path, 0, float("inf"))) == 2
+    assert len(list(read_guests(path, 0, float("inf")))) == 4
+
+
+def test_what_is_older_than_is_kept_goes(path: Path) -> None:
+    file = file_at(path)
+    file.write([hour()])
+    file.write([hour(1_000_000 + 24 * 40 + 1)])
+    assert {row.hour for row in read_guests(path, 0, float("inf"))} == {1_000_961}
+    assert len(read_hosts(path, 0, float("inf"))) == 2, "growth is seen over months"
+
+
+def test_a_file_as_large_as_it_may_become_loses_its_oldest_day_of_guests(path: Path) -> None:
+    file = file_at(path, largest=1 << 18)
+    for number in range(0, 24 * 20, 6):
+        file.write([hour(1_000_000 + number, 50)])
+    assert path.stat().st_size < 2 << 18
+    assert min(row.hour for row in read_guests(path, 0, float("inf"))) > 1_000_000
+    assert max(row.hour for row in read_guests(path, 0, float("inf"))) == 1_000_474
+
+
+@pytest.mark.parametrize("content", [b"", b"no accounts\n" * 500, b"SQLite format 3\0" + b"\xff" * 4000], ids=["empty", "text", "torn"])
+def test_a_damaged_file_is_set_aside_and_said_and_the_accounts_begin_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "accounts.sqlite3"
+    path.write_bytes(content)
+    file = file_at(path)
+    assert "damaged" in file.open()
+    assert (tmp_path / "accounts.sqlite3.damaged-1").read_bytes() == content
+    file.write([hour()])
+    assert len(read_hosts(path, 0, float("inf"))) == 1
+
+
+def test_a_file_whose_middle_was_overwritten_is_set_aside_too(path: Path) -> None:
+    file_at(path).write([hour(guests=500)])
+    content = bytearray(path.read_bytes())
+    content[8192:20_000] = b"\x55" * (20_000 - 8192)
+    path.write_bytes(content)
+    assert "damaged" in file_at(path).open()
+
+
+def test_another_programs_database_is_not_taken_for_accounts(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite3"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE host_hours (hour INTEGER)")
+    with pytest.raises(AccountsError, match="no file of accounts"):
+        read_hosts(path, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("seconds", "'many'"), ("seconds", "9e999"), ("used_spread", "'[1]'"), ("used_spread", "'{\"-4\": 1}'")]
+)
+def test_what_makes_no_sense_in_a_file_is_said_and_not_summed_up(path: Path, column: str, value: str) -> None:
+    file_at(path).write([hour()])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE guest_hours SET {column} = {value}")  # noqa: S608  # of the lines above
+    with pytest.raises(AccountsError, match="damaged"):
+        list(read_guests(path, 0, float("inf")))
+
+
+def test_what_was_written_survives_a_mom_that_is_killed(path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
+        "from test_report_accounts_file import file_at, hour;"
+        "file = file_at(Path(sys.argv[1]));"
+        "[file.write([hour(1_000_000 + n, 20)]) or (n == 3 and os.kill(os.getpid(), signal.SIGKILL)) for n in range(9)]"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path), str(Path(__file__).parent)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert file_at(path).open() == ""
+    assert len(read_hosts(path, 0, float("inf"))) == 4
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file may grow beyond that, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_on_a_full_disk_the_accounts_are_kept_in_memory_and_written_when_there_is_room(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = AccountsKeeper(file_at(path), LOG)
+    keeper.open(EPOCH)
+    with largest_file(path.stat().st_size):
+        for now in range(0, 3 * 3600, 60):
+            keeper.add(cycle(now, {f"g{n}": KNOWN for n in range(50)}), None)
+        assert "cannot be written" in keeper.write_error
+    assert caplog.text.count("cannot be written") == 1, "said once"
+    keeper.write()
+    assert keeper.write_error == ""
+    assert sum(row.seconds for row in read_hosts(path, 0, float("inf"))) == 3 * 3600 - 60
+
+
+def test_a_disk_that_stays_full_costs_old_hours_and_no_memory_without_end(tmp_path: Path) -> None:
+    (tmp_path / "recording").write_text("a file where a folder should be")
+    keeper = AccountsKeeper(file_at(tmp_path / "recording" / "accounts.sqlite3"), LOG)
+    keeper.open(EPOCH)
+    for now in range(0, (MOST_UNWRITTEN + 10) * 3600, 1200):
+        keeper.add(cycle(now, {"a": KNOWN}), None)
+    assert len(keeper._unwritten) == MOST_UNWRITTEN
+
+
+def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(path: Path) -> None:
+    first = AccountsKeeper(file_at(path, run=1), LOG)
+    first.open(EPOCH)
+    first.add(cycle(0, {"a": {**KNOWN, "mem_promised": 4 * GIB}}), None)
+    first.add(cycle(60, {"a": {**KNOWN, "mem_promised": 4 * GIB, "balloon_cur": 3 * GIB}}), None)
+    first.write()
+    second = AccountsKeeper(file_at(path, run=2), LOG)
+    second.open(EPOCH + 60)
+    less = {**KNOWN, "rss": 1 * GIB}
+    second.add(cycle(70, {"a": less}), None)
+    second.add(cycle(80, {"a": less}), None)
+    now = second.given_back()
+    assert now is not None
+    assert now.sweeps == 2 * GIB
+    today = second.today()
+    assert today.promise_broken == 60
+    assert today.given_back == pytest.approx(10 * 2 * GIB / 70)
+    assert today.killed is None
