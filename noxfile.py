@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -71,7 +73,15 @@ def real(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types: of all sources, strictly; of tests, whatever they annotate."""
     sources = [f"{folder}/src" for folder in [*DISTRIBUTIONS, *EXAMPLES]]
-    session.run(BIN / "mypy", "--strict", *sources, "noxfile.py", "conftest.py", *_relative("docs/*.py"), *session.posargs)
+    session.run(
+        BIN / "mypy",
+        "--strict",
+        *sources,
+        "noxfile.py",
+        "conftest.py",
+        *_relative("docs/*.py", "packaging/*.py", "packaging/deb/*.py"),
+        *session.posargs,
+    )
     for folder in _relative("benchmarks/*/"):
         session.run(BIN / "mypy", "--strict", "--follow-imports=silent", folder, *session.posargs)
     for folder in _relative("mom_*/tests", "examples/*/tests", "tests/*"):
@@ -107,6 +117,24 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session
+def deb(session: nox.Session) -> None:
+    """The Debian package, for Debian 12 and 13: dist/mom_VERSION-1_amd64.deb. One commit gives the same bytes. Needs the package index."""
+    _debian_package(session, ROOT / "dist")
+
+
+@nox.session
+def fresh(session: nox.Session) -> None:
+    """The Debian package, built twice, and its life in fresh Debians with systemd; and the README's two commands in them.
+
+    An hour each for Debian 12 and 13, as root; minutes with `-- --package-only`. `-- trixie` for one of them.
+    """
+    one, other = (_debian_package(session, ROOT / ".cache/fresh" / name) for name in ("one", "other"))
+    if not filecmp.cmp(one, other, shallow=False):
+        session.error(f"{one} and {other} are not the same")
+    session.run(BIN / "python", "tests/fresh/session.py", one, *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """A simulated host under pressure, relieved; what is given after `--` goes to `mom demo`."""
     session.run(BIN / "mom", "demo", *session.posargs)
@@ -138,6 +166,14 @@ def lock(session: nox.Session) -> None:
     plain = ["--no-header", "--no-annotate", "--quiet", "--upgrade"]
     universal = ["--universal", "--python-version", "3.11", "--group", "pyproject.toml:dev"]
     session.run("uv", "pip", "compile", *universal, *plain, *own, str(wanted), "--output-file", str(ROOT / "requirements.lock"))
+
+
+def _debian_package(session: nox.Session, folder: Path) -> Path:
+    tree = Path(session.create_tmp()) / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    session.run(BIN / "python", "packaging/tree.py", tree)
+    session.run(BIN / "python", "packaging/deb/deb.py", tree, folder)
+    return max(folder.glob("mom_*.deb"), key=lambda path: path.stat().st_mtime)
 
 
 def _relative(*patterns: str) -> list[str]:

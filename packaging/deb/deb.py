@@ -1,0 +1,107 @@
+"""Makes mom's Debian package of a tree that packaging/tree.py has made: `python packaging/deb/deb.py TREE FOLDER [REVISION]`.
+
+The same tree gives the same bytes. What Debian asks of a package beyond mom's own files is added to the tree: it is used up.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from email.utils import formatdate
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).resolve().parent
+MAINTAINER: Final = "The mom developers <mom@packages.debian.org>"
+
+CONTROL: Final = """\
+Package: mom
+Version: {version}
+Architecture: amd64
+Maintainer: {maintainer}
+Installed-Size: {kib}
+Depends: python3 (>= 3.11~), python3 (<< 3.14~), python3-libvirt, init-system-helpers (>= 1.54~), libc6 (>= 2.36)
+Suggests: libvirt-daemon-system, qemu-system-x86
+Section: admin
+Priority: optional
+Description: memory overcommitment manager for KVM hosts
+ Sell more memory to guests than the host has, and mom moves it to where it is
+ needed: every few seconds it reads the host and all guests, evaluates a policy
+ that can be replaced at any time, and acts, with memory balloons and kernel
+ samepage merging, with limits on CPU, disks and network, with control groups
+ and NUMA.
+ .
+ Everything that it has changed is put back when it is stopped or removed. It
+ comes with a Python environment of its own.
+"""
+
+CHANGELOG: Final = """\
+mom ({version}) unstable; urgency=medium
+
+  * {summary}
+
+ -- {maintainer}  {date}
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Make it, and print where it is."""
+    if len(arguments) not in {2, 3}:
+        print(__doc__.splitlines()[0], file=sys.stderr)
+        return 2
+    tree, folder = Path(arguments[0]).resolve(), Path(arguments[1]).resolve()
+    os.umask(0o022)
+    epoch = int((tree / "usr").stat().st_mtime)
+    upstream = re.findall(
+        r"mom_core-([^/]+)\.dist-info", "\n".join(map(str, tree.glob("usr/lib/mom/lib/python3/site-packages/mom_core-*")))
+    )[0]
+    version = f"{upstream}-{arguments[2] if len(arguments) == 3 else 1}"
+    _add_what_debian_asks_for(tree, version, epoch)
+    _write_control(tree, version)
+    for path in [*tree.rglob("*"), tree]:
+        os.utime(path, (epoch, epoch), follow_symlinks=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    # One thread: with more, xz cuts the content in other places.
+    options = ("--root-owner-group", "-Zxz", "--threads-max=1", "--build")
+    path = folder / f"mom_{version}_amd64.deb"
+    environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
+    subprocess.run(["dpkg-deb", *options, tree, path], env=environment, stdout=subprocess.DEVNULL, check=True, timeout=600)
+    print(path)
+    return 0
+
+
+def _add_what_debian_asks_for(tree: Path, version: str, epoch: int) -> None:
+    documents = tree / "usr/share/doc/mom"
+    (documents / "copyright").write_bytes((HERE / "copyright").read_bytes())
+    (documents / "CHANGELOG.md.gz").rename(documents / "changelog.gz")
+    changes = CHANGELOG.format(version=version, summary="See changelog.gz.", maintainer=MAINTAINER, date=formatdate(epoch))
+    (documents / "changelog.Debian.gz").write_bytes(gzip.compress(changes.encode(), 9, mtime=0))
+    hook = tree / "usr/share/python3/runtime.d/mom.rtupdate"
+    hook.parent.mkdir(parents=True)
+    hook.write_bytes((HERE / "mom.rtupdate").read_bytes())
+    hook.chmod(0o755)
+    overrides = tree / "usr/share/lintian/overrides/mom"
+    overrides.parent.mkdir(parents=True)
+    overrides.write_bytes((HERE / "lintian-overrides").read_bytes())
+
+
+def _write_control(tree: Path, version: str) -> None:
+    files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
+    sums = [f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(tree)}\n" for path in files]
+    # As Debian counts: files in whole KiB, and one for each folder and link.
+    kib = sum(-(-path.lstat().st_size // 1024) if path.is_file() and not path.is_symlink() else 1 for path in tree.rglob("*"))
+    control = tree / "DEBIAN"
+    control.mkdir()
+    (control / "control").write_text(CONTROL.format(version=version, maintainer=MAINTAINER, kib=kib))
+    (control / "md5sums").write_text("".join(sums))
+    for name in ("postinst", "prerm", "postrm"):
+        (control / name).write_bytes((HERE / name).read_bytes())
+        (control / name).chmod(0o755)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,236 @@
+"""Makes the tree of files that a system's package of mom installs: `python packaging/tree.py FOLDER`, from a clone.
+
+The tree is the same to the byte wherever and whenever it is made of one commit: versions are those of requirements.lock, and every file has
+the commit's time. It fits all of PYTHONS, as modules in C carry the interpreter's version in their names, and byte code is made where it is
+installed, by the interpreter that is there.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import gzip
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+HOME: Final = "usr/lib/mom"
+PYTHONS: Final = ("3.11", "3.12", "3.13")
+"""Debian 12's, Debian 13's, and what is between them, as a dependency on python3 is a range."""
+PLATFORM: Final = "x86_64-manylinux_2_36"
+"""Debian 12's C library; later ones run what was built for it."""
+PROGRAMS: Final = {"mom": "mom_core.cli:main", "momd": "mom_plugins_vdsm.momd.daemon:main"}
+"""What /usr/bin has. mom-guestd runs in guests, and is installed there; mom-rpcclient is the client of vdsm's developers."""
+NOT_OURS: Final = 'libvirt-python; python_version < "3"\n'
+"""Never wanted: it is the distribution's own, which knows its libvirt and has its corrections."""
+
+PROGRAM: Final = """\
+#!/{home}/bin/python3 -I
+import sys
+
+from {module} import {function}
+
+sys.exit({function}())
+"""
+
+COMPLETION: Final = {
+    "bash": "usr/share/bash-completion/completions/{}",
+    "zsh": "usr/share/zsh/vendor-completions/_{}",
+    "fish": "usr/share/fish/vendor_completions.d/{}.fish",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Make it in the folder that is named, which must be empty or not be there yet."""
+    if len(arguments) != 1:
+        print(__doc__.splitlines()[0], file=sys.stderr)
+        return 2
+    tree = Path(arguments[0]).resolve()
+    tree.mkdir(parents=True, exist_ok=True)
+    if any(tree.iterdir()):
+        print(f"{tree} is not empty; name another folder", file=sys.stderr)
+        return 2
+    os.environ["SOURCE_DATE_EPOCH"] = str(epoch())
+    os.umask(0o022)
+    packages = tree / HOME / "lib/python3/site-packages"
+    with tempfile.TemporaryDirectory(prefix="mom-tree-") as scratch:
+        _install(Path(scratch), packages)
+    _make_environment(tree / HOME, packages)
+    _write_programs(tree)
+    _write_units(tree / "usr/lib/systemd/system")
+    _write_completion(tree, packages)
+    _write_manual(tree / "usr/share/man/man1", packages)
+    _write_documents(tree / "usr/share/doc/mom")
+    _settle(tree)
+    return 0
+
+
+def epoch() -> int:
+    """When the commit was made, in seconds since 1970, or what SOURCE_DATE_EPOCH says."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    return int(given or subprocess.check_output(["git", "-C", ROOT, "log", "-1", "--format=%ct"], text=True))
+
+
+def version() -> str:
+    """Of all distributions, which have one version."""
+    text = (ROOT / "mom_core/src/mom_core/_version.py").read_text()
+    return str(re.findall(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)[0])
+
+
+def distributions() -> list[str]:
+    """The folders of those that a host may need: the core and what its extra `all` names."""
+    project = tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text())["project"]
+    names = [requirement.partition("==")[0].partition("[")[0] for requirement in project["optional-dependencies"]["all"]]
+    return ["mom_core", *(name.replace("-", "_") for name in names)]
+
+
+def _install(scratch: Path, packages: Path) -> None:
+    """All distributions and what they need, for each interpreter, laid one over the other."""
+    uv = (sys.executable, "-m", "uv", "--quiet", "--no-progress")
+    folders = distributions()
+    for folder in folders:
+        _run(*uv, "build", "--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", scratch / "wheels", ROOT / folder)
+    (scratch / "overrides").write_text(NOT_OURS)
+    wheels = sorted(map(str, (scratch / "wheels").glob("*.whl")))
+    for python in PYTHONS:
+        target = scratch / python
+        fits = ("--python-version", python, "--python-platform", PLATFORM, "--override", scratch / "overrides")
+        versions = ("--constraint", ROOT / "requirements.lock", "--link-mode", "copy")
+        _run(*uv, "pip", "install", "--target", target, *fits, *versions, *wheels)
+        _drop_what_is_the_installers(target)
+        _lay_over(target, packages)
+
+
+def _drop_what_is_the_installers(target: Path) -> None:
+    """Programs for this machine's interpreter, and how the files came here: pip must not take them for its own."""
+    shutil.rmtree(target / "bin", ignore_errors=True)
+    for folder in target.glob("*.dist-info"):
+        for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json", "WHEEL"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "sboms", ignore_errors=True)  # of one wheel each, made when that was
+    for path in (target / ".lock", target / "CACHEDIR.TAG"):
+        path.unlink(missing_ok=True)
+    for folder in list(target.rglob("__pycache__")):
+        shutil.rmtree(folder)
+    for module in target.glob("yaml/_yaml*.so"):
+        module.unlink()  # a copy of libyaml, which mom does not use: it reads with marks, by PyYAML's own parser
+    for module in target.rglob("*.so"):
+        _run("strip", "--strip-unneeded", module)
+
+
+def _lay_over(source: Path, packages: Path) -> None:
+    for path in _files(source):
+        place = packages / path.relative_to(source)
+        if place.exists():
+            if not filecmp.cmp(path, place, shallow=False):
+                raise SystemExit(
+                    f"{place.relative_to(packages)} is not the same for all of Python {', '.join(PYTHONS)}: one tree cannot fit them"
+                )
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
+def _make_environment(home: Path, packages: Path) -> None:
+    """What makes a folder a virtual environment: the interpreter finds itself in it wherever it stands, and nothing else's modules."""
+    (home / "bin").mkdir()
+    (home / "bin/python3").symlink_to("../../../bin/python3")
+    (home / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+    for python in PYTHONS:
+        (home / f"lib/python{python}").symlink_to("python3")
+    shutil.copyfile(ROOT / "packaging/system_libvirt.py", packages / "mom_system_libvirt.py")
+    # In this order: what the operator has added, then the finder. Neither takes the place of what mom brings.
+    (packages / "mom-host.pth").write_text("/usr/local/lib/mom\nimport mom_system_libvirt\n")
+
+
+def _write_programs(tree: Path) -> None:
+    folder = tree / "usr/bin"
+    folder.mkdir(parents=True)
+    for name, target in PROGRAMS.items():
+        module, _, function = target.partition(":")
+        program = tree / HOME / "bin" / name
+        program.write_text(PROGRAM.format(home=HOME, module=module, function=function))
+        program.chmod(0o755)
+        (folder / name).symlink_to(f"../lib/mom/bin/{name}")
+
+
+def _write_units(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in ("mom.service", "mom-restore.service"):
+        text = (ROOT / "packaging" / name).read_text()
+        (folder / name).write_text(text.replace("/opt/mom/bin/", "/usr/bin/"))
+
+
+def _write_completion(tree: Path, packages: Path) -> None:
+    for shell, place in COMPLETION.items():
+        for name, target in PROGRAMS.items():
+            path = tree / place.format(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            module, _, function = target.partition(":")
+            program = f"import sys; sys.argv = ['{name}']; from {module} import {function}; sys.exit({function}())"
+            path.write_text(_run_installed(packages, "-c", program, **{f"_{name.upper()}_COMPLETE": f"{shell}_source"}))
+
+
+def _write_manual(folder: Path, packages: Path) -> None:
+    folder.mkdir(parents=True)
+    # Of the environment that makes it, it sees click-man only: what else is there, mom does not bring.
+    tool = importlib.util.find_spec("click_man")
+    if tool is None or tool.origin is None:
+        raise SystemExit("click-man is not installed: pip install click-man")
+    with tempfile.TemporaryDirectory(prefix="mom-tree-") as scratch:
+        Path(scratch, "click_man").symlink_to(Path(tool.origin).parent)
+        path = os.pathsep.join((str(packages), scratch))
+        _run_installed(packages, str(ROOT / "packaging/manual.py"), str(folder), version(), PYTHONPATH=path)
+    for page in folder.glob("*.1"):
+        (folder / f"{page.name}.gz").write_bytes(gzip.compress(page.read_bytes(), 9, mtime=0))
+        page.unlink()
+
+
+def _write_documents(folder: Path) -> None:
+    (folder / "examples").mkdir(parents=True)
+    for name in ("README.md", "CHANGELOG.md"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((ROOT / name).read_bytes(), 9, mtime=0))
+    for name in ("grafana", "prometheus", "sos"):
+        shutil.copytree(ROOT / "packaging" / name, folder / "examples" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "examples/policies", folder / "examples/policies", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _settle(tree: Path) -> None:
+    """Modes and times that do not depend on who makes it, and when."""
+    for path in [*tree.rglob("*"), tree]:
+        if path.is_symlink():
+            continue
+        program = path.is_dir() or path.parent == tree / HOME / "bin"
+        path.chmod(0o755 if program else 0o644)
+    for path in [*tree.rglob("*"), tree]:
+        os.utime(path, (epoch(), epoch()), follow_symlinks=False)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True, timeout=900)
+
+
+def _run_installed(packages: Path, *arguments: str, **environment: str) -> str:
+    """What Python prints with the tree's modules, which it leaves as they are."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MOM_")}
+    clean |= {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", **environment}
+    done = subprocess.run([sys.executable, "-S", *arguments], env=clean, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise SystemExit(f"{arguments[0]} ended with {done.returncode}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

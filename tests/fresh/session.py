@@ -1,0 +1,228 @@
+"""mom's Debian package in fresh Debians, and the README's two commands: `session.py PACKAGE [RELEASE …] [--package-only]`.
+
+`nox -s fresh` calls it, as root. Each release is made by debootstrap and booted with systemd. In it the package is installed, upgraded
+while mom runs, removed and purged; and from a clone of this repository `./run demo` and `./run tests` are run, which takes an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from machine import Machine, eventually, say
+
+ROOT: Final = Path(__file__).parents[2]
+CACHE: Final = ROOT / ".cache/fresh"
+RELEASES: Final = ("bookworm", "trixie")
+
+POLICY: Final = '(Host.Control "ksm_run" 1)\n'
+"""What mom changes here, for want of guests: whether KSM runs."""
+OURS: Final = ("etc", "usr", "var/lib", "var/log", "run", "opt", "root", "srv", "tmp")
+NOT_OURS: Final = (
+    "etc/ld.so.cache",
+    "run/systemd",
+    "run/user",
+    "run/log",
+    "tmp/systemd-private",
+    "var/lib/apt",
+    "var/lib/dpkg",
+    "var/lib/systemd",
+    "var/lib/private",
+    "var/log/apt",
+    "var/log/dpkg.log",
+    "var/log/alternatives.log",
+    "var/log/journal",
+    "srv/ksm",
+    "srv/mom",
+)
+"""What apt, dpkg and systemd write for themselves, and this session."""
+
+
+def main() -> int:
+    """All releases, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("package", type=Path)
+    parser.add_argument("releases", nargs="*", default=RELEASES, metavar="RELEASE")
+    parser.add_argument("--package-only", action="store_true", help="leave the README's two commands out")
+    wanted = parser.parse_args()
+    if os.geteuid() or not shutil.which("debootstrap"):
+        print("this needs root and debootstrap: apt-get install debootstrap, and call it as root", file=sys.stderr)
+        return 2
+    for release in wanted.releases:
+        began = time.monotonic()
+        machine = Machine(release, CACHE)
+        machine.make()
+        with machine.boot():
+            say(f"{release} runs, {machine.run('systemctl', '--version').splitlines()[0]}, {machine.run('python3', '--version').strip()}")
+            check_package(machine, wanted.package)
+            if not wanted.package_only:
+                check_commands(machine)
+        shutil.rmtree(machine.folder)
+        say(f"{release}: all is well, after {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def check_package(machine: Machine, package: Path) -> None:
+    """Its whole life."""
+    place = machine.folder / "srv/mom"
+    place.mkdir()
+    shutil.copy(package, place / "mom.deb")
+    _repack(package, place / "newer.deb")
+    machine.run("apt-get", "update")
+    # What it needs comes first, so that what is left in the end is what the package has left.
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-libvirt", "man-db")
+    before = _files(machine)
+
+    say("install")
+    began = time.monotonic()
+    machine.run("apt-get", "install", "--yes", "/srv/mom/mom.deb")
+    say(f"installed after {time.monotonic() - began:.1f} s")
+    config = machine.folder / "etc/mom/mom.yaml"
+    _claim("Written by `mom config init`" in config.read_text(), "a configuration is written for what is found")
+    _claim(_state(machine) == "active" and _enabled(machine) == "enabled", "mom runs, and will when the machine is started again")
+    _claim(json.loads(machine.run("mom", "status", "--json"))["running"], "mom status says that it runs")
+    machine.run("mom", "config", "check")
+    machine.run("momd", "--help")
+    machine.run("/usr/lib/mom/bin/python3", "-I", "-c", "import libvirt; libvirt.openReadOnly('test:///default').listAllDomains()")
+    for page in ("mom", "mom-run", "mom-policy-check", "momd"):
+        _claim(machine.run("man", "-w", page).strip().endswith(f"{page}.1.gz"), f"there is a page of the manual for {page}")
+    # Under bash itself, as a person's Tab asks.
+    asked = (
+        "source /usr/share/bash-completion/completions/mom; COMP_WORDS=(mom pol) COMP_CWORD=1; _mom_completion mom; echo ${COMPREPLY[@]}"
+    )
+    _claim("policy" in machine.run("bash", "-c", asked).split(), "bash completes verbs")
+
+    say("upgrade")
+    policy = machine.folder / "etc/mom/policy.d/60_merge.policy"
+    policy.parent.mkdir(exist_ok=True)
+    policy.write_text(POLICY)
+    machine.run("systemctl", "reload", "mom")
+    eventually("mom has set what the policy says", lambda: machine.knob() == 1)
+    edited = config.read_text() + "# the operator's own line\n"
+    config.write_text(edited)
+    ledger, process = _ledger(machine), _main_pid(machine)
+    _claim(len(ledger) == 1, "what stood there is in the ledger")
+    with _Watch(machine) as watch:
+        machine.run("apt-get", "install", "--yes", "/srv/mom/newer.deb")
+        eventually("another mom has completed a cycle", lambda: _main_pid(machine) not in {0, process} and _cycles(machine) > 1)
+    _claim(watch.always == {1}, f"an upgrade leaves what mom has set as it is, at every moment: {watch.always}")
+    _claim(_ledger(machine) == ledger, "the new mom has taken the ledger over, with what stood there first")
+    _claim(config.read_text() == edited, "an upgrade leaves the configuration as it is")
+
+    say("remove")
+    machine.run("systemctl", "stop", "mom")
+    _claim(machine.knob() == 0, "a stop puts everything back")
+    machine.run("systemd-run", "--unit=by-hand", "mom", "run")
+    eventually("a mom that was started by hand has set what the policy says", lambda: machine.knob() == 1)
+    refused = machine.start("apt-get", "remove", "--yes", "mom")
+    _claim(refused.returncode != 0 and "mom stays installed" in refused.stdout, "mom is not removed while something cannot be put back")
+    _claim(machine.knob() == 1, "the mom that was started by hand goes on")
+    machine.run("systemctl", "stop", "by-hand")
+    machine.run("systemctl", "reset-failed", "mom")
+    machine.run("systemctl", "start", "mom")
+    eventually("mom runs again", lambda: machine.knob() == 1)
+    machine.run("apt-get", "remove", "--yes", "mom")
+    _claim(machine.knob() == 0, "everything is put back when mom is removed")
+    _claim(not (machine.folder / "usr/lib/mom").exists(), "no byte code is left")
+    _claim(config.read_text() == edited, "the configuration stays when mom is removed")
+
+    say("install again, and purge")
+    machine.run("apt-get", "install", "--yes", "/srv/mom/mom.deb")
+    eventually("mom runs with the configuration that was left", lambda: machine.knob() == 1)
+    _claim(config.read_text() == edited, "the configuration is as it was left")
+    machine.run("systemctl", "kill", "--signal=KILL", "mom")
+    machine.run("apt-get", "purge", "--yes", "mom")
+    _claim(machine.knob() == 0, "everything is put back also when mom was killed just before")
+    left = _files(machine) - before
+    _claim(not left, f"nothing is left: {sorted(left)}")
+    _claim("mom" not in machine.run("systemctl", "list-unit-files", "--no-pager"), "systemd knows no unit of it")
+
+
+def check_commands(machine: Machine) -> None:
+    """The README's two, in a clone of what is committed here."""
+    place = machine.folder / "root/mom"
+    subprocess.run(["git", "clone", "--quiet", ROOT, place], check=True, timeout=120)
+    for words, seconds in ((("./run", "demo"), 900), (("./run", "tests"), 7200)):
+        say(" ".join(words))
+        began = time.monotonic()
+        said = machine.run("sh", "-c", f"cd /root/mom && exec {' '.join(words)}", seconds=seconds)
+        say(f"{' '.join(words)}: {said.strip().splitlines()[-1]} ({time.monotonic() - began:.0f} s)")
+
+
+class _Watch:
+    """Looks at the knob all the time."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.always: set[int] = set()
+        self._machine = machine
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def _look(self) -> None:
+        while not self._done.wait(0.005):
+            self.always.add(self._machine.knob())
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def _repack(package: Path, newer: Path) -> None:
+    """The same package as a later one."""
+    folder = newer.with_suffix("")
+    subprocess.run(["dpkg-deb", "--raw-extract", package, folder], check=True, timeout=120)
+    control = folder / "DEBIAN/control"
+    control.write_text("".join(f"{line}.1\n" if line.startswith("Version: ") else f"{line}\n" for line in control.read_text().splitlines()))
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", folder, newer], check=True, timeout=120, stdout=subprocess.DEVNULL
+    )
+    shutil.rmtree(folder)
+
+
+def _claim(so: bool, what: str) -> None:
+    if not so:
+        raise SystemExit(f"not so: {what}")
+    say(f"  {what}")
+
+
+def _files(machine: Machine) -> set[str]:
+    listed = machine.run("find", *(f"/{name}" for name in OURS), "-xdev").splitlines()
+    return {name.removeprefix("/") for name in listed if not name.removeprefix("/").startswith(NOT_OURS)}
+
+
+def _state(machine: Machine) -> str:
+    return machine.run("systemctl", "is-active", "mom", may_fail=True).strip()
+
+
+def _enabled(machine: Machine) -> str:
+    return machine.run("systemctl", "is-enabled", "mom", may_fail=True).strip()
+
+
+def _main_pid(machine: Machine) -> int:
+    return int(machine.run("systemctl", "show", "--property=MainPID", "--value", "mom"))
+
+
+def _cycles(machine: Machine) -> int:
+    text = machine.run("systemctl", "show", "--property=StatusText", "--value", "mom").split()
+    return int(text[1].strip(":,")) if text[:1] == ["cycle"] else 0
+
+
+def _ledger(machine: Machine) -> list[dict[str, object]]:
+    content: list[dict[str, object]] = json.loads((machine.folder / "var/lib/mom/ledger.json").read_text())["content"]
+    return [{name: value for name, value in entry.items() if name != "in_doubt"} for entry in content]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

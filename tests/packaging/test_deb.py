@@ -1,0 +1,115 @@
+"""What mom's Debian package holds. How it behaves on a machine is what `nox -s fresh` shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = "usr/lib/mom/lib/python3/site-packages"
+
+
+def run(*command: str | Path, seconds: float = 600, **environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "MOM_CONFIG"}}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=clean | environment, check=False)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("dpkg-deb") is None or shutil.which("strip") is None:
+        pytest.skip("dpkg-deb and strip are Debian's packages dpkg and binutils")
+    folder = tmp_path_factory.mktemp("deb")
+    run(sys.executable, ROOT / "packaging/tree.py", folder / "tree")
+    return Path(run(sys.executable, ROOT / "packaging/deb/deb.py", folder / "tree", folder).strip())
+
+
+@pytest.fixture(scope="session")
+def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a system that has its files."""
+    folder = tmp_path_factory.mktemp("root")
+    run("dpkg-deb", "--extract", package, folder)
+    return folder
+
+
+def test_it_is_clean_for_debians_own_judge(package: Path) -> None:
+    if shutil.which("lintian") is None:
+        pytest.skip("lintian is not installed")
+    assert run("lintian", "--allow-root", package) == ""
+
+
+def test_all_is_roots_and_nothing_is_anywhere_else_than_debian_wants_it(package: Path) -> None:
+    lines = [line.split(None, 5) for line in run("dpkg-deb", "--contents", package).splitlines()]
+    assert {owner for _, owner, *_ in lines} == {"root/root"}
+    assert {mode for mode, *_ in lines if not mode.startswith("l")} == {"drwxr-xr-x", "-rw-r--r--", "-rwxr-xr-x"}
+    tops = {"/".join(name.split(" -> ")[0].split("/")[1:3]) for *_, name in lines}
+    assert tops <= {"", "usr", "usr/", "usr/bin", "usr/lib", "usr/share"}, "nothing in /etc: the configuration is the operator's"
+
+
+def test_it_needs_the_interpreters_that_its_modules_in_c_are_built_for(package: Path, installed: Path) -> None:
+    wanted = run("dpkg-deb", "--field", package, "Depends")
+    low, high = (tuple(map(int, re.findall(rf"python3 \({sign} 3\.(\d+)~\)", wanted))) for sign in (">=", "<<"))
+    built = {int(minor) for minor in re.findall(r"cpython-3(\d+)-", "\n".join(map(str, installed.rglob("*.so"))))}
+    assert built == set(range(*low, *high))
+    assert {path.name for path in (installed / "usr/lib/mom/lib").glob("python3.*")} == {f"python3.{minor}" for minor in built}
+
+
+def test_it_brings_all_that_a_host_may_need_and_no_byte_code(installed: Path) -> None:
+    project = tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text())["project"]
+    wanted = {requirement.partition("==")[0].replace("-", "_") for requirement in project["optional-dependencies"]["all"]} | {"mom_core"}
+    assert {path.name.partition("-")[0] for path in (installed / PACKAGES).glob("mom_*.dist-info")} == wanted
+    assert not [path for path in installed.rglob("*") if path.suffix == ".pyc" or path.name in {"RECORD", "direct_url.json"}]
+
+
+def test_its_programs_are_started_by_the_interpreter_of_its_own_environment(installed: Path) -> None:
+    assert (installed / "usr/lib/mom/bin/python3").readlink() == Path("../../../bin/python3")
+    assert "include-system-site-packages = false" in (installed / "usr/lib/mom/pyvenv.cfg").read_text()
+    for name in ("mom", "momd"):
+        program = (installed / "usr/bin" / name).resolve()
+        assert program == installed / "usr/lib/mom/bin" / name
+        assert program.read_text().startswith("#!/usr/lib/mom/bin/python3 -I\n")
+
+
+def test_its_units_start_what_it_has(installed: Path) -> None:
+    for unit in ("mom.service", "mom-restore.service"):
+        text = (installed / "usr/lib/systemd/system" / unit).read_text()
+        assert "/opt/" not in text
+        assert set(re.findall(r"/usr/bin/mom\w*", text)) == {"/usr/bin/mom"}
+
+
+def test_every_verb_has_a_page_of_the_manual(installed: Path) -> None:
+    verbs = re.findall(r"^## `(mom .*)`$", (ROOT / "docs/cli.md").read_text(), re.M)
+    of_the_kit = {"mom plugin new", "mom plugin check"}  # which is for authors, and not in it
+    pages = {path.name for path in (installed / "usr/share/man/man1").iterdir()}
+    assert pages == {f"{verb.replace(' ', '-')}.1.gz" for verb in ["mom", "momd", *(verb for verb in verbs if verb not in of_the_kit)]}
+
+
+@pytest.mark.parametrize(
+    ("shell", "place"),
+    [("bash", "bash-completion/completions/mom"), ("zsh", "zsh/vendor-completions/_mom"), ("fish", "fish/vendor_completions.d/mom.fish")],
+)
+def test_shells_complete_its_verbs(installed: Path, shell: str, place: str) -> None:
+    script = installed / "usr/share" / place
+    assert "_MOM_COMPLETE" in script.read_text()
+    if shutil.which(shell):
+        run(shell, "-n", script)
+
+
+def test_the_systems_libvirt_is_found_and_nothing_else_of_the_system(installed: Path, tmp_path: Path) -> None:
+    """In a folder that stands for the system's."""
+    for name in ("libvirt", "libvirtmod", "other"):
+        (tmp_path / f"{name}.py").write_text("")
+    program = (
+        "import mom_system_libvirt as ours; ours.FOLDERS[:] = [sys.argv[1]]; import importlib.util as util;"
+        "print(util.find_spec('libvirt').origin, util.find_spec('libvirtmod').origin, util.find_spec('other'))"
+    )
+    command = (sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, sys.argv[2]); {program}", tmp_path, installed / PACKAGES)
+    assert run(*command).split() == [str(tmp_path / "libvirt.py"), str(tmp_path / "libvirtmod.py"), "None"]
