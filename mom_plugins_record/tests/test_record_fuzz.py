@@ -9,22 +9,21 @@ from __future__ import annotations
 import os
 import random
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from click.testing import CliRunner, Result
-from test_record_hostile import everybody_reads, forged, forged_cycle
+from test_record_hostile import everybody_reads, forged
 from test_record_recording import LIMITS, SESSION, simulated
 
 from mom_core import MomError
 from mom_plugins_record.plot.command import plot
 from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.cycles import NO_KEY, read_cycle
-from mom_plugins_record.recording.frames import HEADER, MARK, START, FrameKind, Losses, checksum, pack, read_frames
+from mom_plugins_record.recording.frames import HEADER, MARK, START, Dictionary, FrameKind, Losses, checksum, pack, read_frames
 from mom_plugins_record.recording.reader import session_content
 from mom_plugins_record.recording.writer import RecordingWriter, files_of
 from mom_plugins_record.replay.command import replay
@@ -43,7 +42,7 @@ class Piece:
     number: int
     key: int
     body: bytes
-    dictionary: bytes
+    dictionary: Dictionary | None
 
     def packed(self, body: bytes | None = None) -> bytes:
         return pack(self.kind, self.number, self.key, self.body if body is None else body, self.dictionary)
@@ -67,13 +66,13 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Piece]:
     writer.close()
     (path,) = files_of(folder)
     found = []
-    texts: dict[int, bytes] = {}
+    keys: dict[int, Dictionary] = {}
     with path.open("rb") as source:
         for frame in read_frames(source, str(path), Losses()):
-            dictionary = texts.get(frame.key, b"") if frame.kind is FrameKind.CYCLE else b""
+            dictionary = keys.get(frame.key) if frame.kind is FrameKind.CYCLE else None
             body = frame.unpack(dictionary)
             if frame.kind is FrameKind.KEY:
-                texts[frame.number] = read_cycle(body, NO_KEY)[1].texts
+                keys[frame.number] = Dictionary(body)
             found.append(Piece(frame.kind, frame.number, frame.key, body, dictionary))
     return found
 
@@ -105,8 +104,7 @@ def changed_body(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
 def changed_json(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
     which = chosen.randrange(len(pieces))
     piece = pieces[which]
-    change = forged if piece.kind in {FrameKind.SESSION, FrameKind.MEMORY} else forged_cycle
-    return START + b"".join(one.packed(change(one.body, chosen) if one is piece else None) for one in pieces)
+    return START + b"".join(one.packed(forged(one.body, chosen) if one is piece else None) for one in pieces)
 
 
 def changed_frames(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
@@ -126,7 +124,7 @@ def changed_frames(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
                 chosen.randrange(60),
                 chosen.randrange(1 << 32),
             )
-            packed = zlib.compress(chosen.choice((piece.body, bytes(1 << 21))))
+            packed = zstandard.compress(chosen.choice((piece.body, bytes(1 << 21))))
             content += HEADER.pack(MARK, kind, number, key, len(packed), size, checksum(kind, number, key, size, packed)) + packed
     return bytes(content)
 

@@ -7,7 +7,6 @@ import os
 import random
 import time
 import tracemalloc
-import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,11 +24,11 @@ from test_record_recording import SESSION, written
 from mom_core import Decision, Guest, Host, MomError, Outcome, Report, Snapshot, Source, Status
 from mom_plugins_record.plot.command import plot
 from mom_plugins_record.plot.series import story_of
-from mom_plugins_record.recording.columns import MOST_CELLS, ColumnReader, ColumnWriter, Corrupt
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.contents import contents_of
 from mom_plugins_record.recording.cycles import NO_KEY, read_cycle, write_cycle
 from mom_plugins_record.recording.frames import HEADER, LARGEST_BODY, MARK, START, FrameKind, checksum, pack
+from mom_plugins_record.recording.json_text import Corrupt, checked_json
 from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recording, session_content
 from mom_plugins_record.recording.writer import files_of
@@ -119,18 +119,12 @@ def test_a_file_that_holds_nothing_does_not_spoil_its_folder(tmp_path: Path) -> 
 
 
 def test_a_few_bytes_that_say_there_are_many_values_are_refused() -> None:
-    column = ColumnWriter()
-    column.column([5, 5])
-    with pytest.raises(Corrupt, match="more than"):
-        ColumnReader(column.joined()).column(MOST_CELLS + 1)
-    many = ColumnWriter()
-    for _ in range(3):
-        many.column([5, 5])
-    source = ColumnReader(many.joined())
-    source.column(MOST_CELLS // 2)
-    source.column(MOST_CELLS // 2)
-    with pytest.raises(Corrupt, match="more than"):
-        source.column(1)
+    many = b"[" + b"0," * 300_000 + b"0]"
+    assert len(checked_json(many, stored=10_000)) == 300_001
+    with pytest.raises(Corrupt, match="more values than"):
+        checked_json(many, stored=10)
+    with pytest.raises(Corrupt, match="more values than"):
+        checked_json(b"[" + b"0," * (3 << 20) + b"0]", stored=1 << 30)
 
 
 SESSION_FRAME = pack(FrameKind.SESSION, 0, 0, json.dumps(session_content(SESSION)).encode())
@@ -160,7 +154,7 @@ def test_damage_is_told_with_file_and_place_and_the_other_cycles_are_read(tmp_pa
     sound = [pack(FrameKind.KEY, number, 0, write_cycle(one, NO_KEY)[0]) for number, one in enumerate(REPORTS, 1)]
     broken = bytearray(sound[2])
     broken[-1] ^= 1
-    nonsense = pack(FrameKind.KEY, 5, 0, b"\x05hello")
+    nonsense = pack(FrameKind.KEY, 5, 0, b"hello")
     path = file_of(tmp_path / "r.momrec", *sound[:2], bytes(broken), sound[3], nonsense, *sound[5:])
     at = len(START) + len(SESSION_FRAME) + len(sound[0]) + len(sound[1])
     recording = Recording(path)
@@ -168,7 +162,7 @@ def test_damage_is_told_with_file_and_place_and_the_other_cycles_are_read(tmp_pa
     assert recording.damage.cycles == 2
     assert recording.damage.places == [
         f"{path}, byte {at}: a frame's checksum is wrong: {len(broken)} bytes are passed over",
-        f"{path}, byte {at + len(broken) + len(sound[3])}: a cycle is lost: it is cut off",
+        f"{path}, byte {at + len(broken) + len(sound[3])}: a cycle is lost: it is no JSON: Expecting value: line 1 column 1 (char 0)",
     ]
     result = CliRunner().invoke(record, ["show", str(path)])
     assert result.exit_code == 1
@@ -181,7 +175,7 @@ def test_damage_is_told_with_file_and_place_and_the_other_cycles_are_read(tmp_pa
         MARK * (MIB // 4),
         HEADER.pack(MARK, FrameKind.KEY, 0, 0, 1 << 24, 10, 5) * (MIB // HEADER.size),
         HEADER.pack(MARK, FrameKind.KEY, 0, 0, 4096, 10, 5) * (MIB // HEADER.size),
-        (MARK + bytes([FrameKind.KEY, 0, 0, 0, 1, 0, 0, 0])) * (MIB // 12),
+        (MARK + bytes([FrameKind.KEY, 0, 0, 0, 1, 0, 0, 0])) * (MIB // 20),
     ],
     ids=["bare marks", "headers of large frames", "headers of small frames", "headers within headers"],
 )
@@ -231,27 +225,24 @@ def test_a_few_false_headers_hide_nothing_that_is_sound(tmp_path: Path) -> None:
 
 
 def claimed(guests: int) -> bytes:
-    """A cycle that says that it has so many guests, and names none."""
-    texts, numbers, said = ColumnWriter(), ColumnWriter(), ColumnWriter()
-    texts.json([])
-    texts.json({})
-    numbers.number(guests)
-    numbers.column([0] * 9)  # all alike: nine or nine million take the same bytes
-    said.blob(texts.joined())
-    return said.joined() + numbers.joined()
+    """A cycle that has a field of so many guests, and names none."""
+    record = json.loads(write_cycle(replace(REPORTS[0], decisions=(), outcomes=()), NO_KEY)[0])
+    nobody: dict[str, list[Any]] = {name: [] for name in record["guests"]}
+    return json.dumps({**record, "guests": nobody, "fields": {"rss": [0] * guests}, "absent": {}}).encode()
 
 
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (claimed(8 * MIB), "it has 8388608 guests, and names 0"),
-        (claimed(0)[:-2], "a number has no end"),
-        (b"\x03[[[", "it is cut off"),
+        (claimed(100_000), "another number of values than there are guests"),
+        (claimed(0)[:-2], "it is no JSON"),
+        (b"[[[", "it is no JSON"),
+        (b"[]", "something else where dict belongs"),
         (bytes(LARGEST_BODY), "cannot unpack to 16777216"),
     ],
 )
 def test_a_frame_that_says_more_than_it_holds_is_refused(tmp_path: Path, body: bytes, why: str) -> None:
-    packed = zlib.compress(body)
+    packed = zstandard.compress(body)
     frame = HEADER.pack(MARK, FrameKind.KEY, 1, 0, len(packed), len(body), checksum(FrameKind.KEY, 1, 0, len(body), packed)) + packed
     found, recording, seconds, held = read_with(file_of(tmp_path / "r.momrec", frame))
     assert (found, recording.damage.cycles) == ([], 1)
@@ -262,16 +253,12 @@ def test_a_frame_that_says_more_than_it_holds_is_refused(tmp_path: Path, body: b
 
 def test_new_guests_that_are_not_named_are_damage(tmp_path: Path) -> None:
     body, key = write_cycle(REPORTS[0], NO_KEY)
-    texts, numbers, said = ColumnWriter(), ColumnWriter(), ColumnWriter()
-    texts.json(["c"])
-    texts.json({})
-    numbers.number(3)
-    numbers.column([0, 0, 1])
-    said.blob(texts.joined())
-    frames = pack(FrameKind.KEY, 1, 0, body), pack(FrameKind.CYCLE, 2, 1, said.joined() + numbers.joined(), key.texts)
+    other = json.loads(write_cycle(REPORTS[1], key)[0])
+    other["guests"] = {**json.loads(body)["guests"], "id": ["a", "b", "c"]}
+    frames = pack(FrameKind.KEY, 1, 0, body), pack(FrameKind.CYCLE, 2, 1, json.dumps(other).encode(), key.dictionary)
     found, recording, _, _ = read_with(file_of(tmp_path / "r.momrec", *frames))
     assert found == REPORTS[:1]
-    assert "another number of new guests than it names" in recording.damage.places[0]
+    assert "a cycle does not make sense: zip()" in recording.damage.places[0]
 
 
 @pytest.mark.parametrize("kind", [FrameKind.SESSION, FrameKind.MEMORY])
@@ -328,7 +315,7 @@ def test_a_recording_cannot_ask_for_more_history_than_fits_into_memory(tmp_path:
 
 
 def forged(text: bytes, chosen: random.Random) -> bytes:
-    """A cycle's or session's JSON, with one value in it replaced."""
+    """A record of JSON, with one value in it replaced."""
     value = json.loads(text)
     places: list[tuple[Any, Any]] = []
 
@@ -345,23 +332,6 @@ def forged(text: bytes, chosen: random.Random) -> bytes:
     return json.dumps(value).encode()
 
 
-def forged_cycle(body: bytes, chosen: random.Random) -> bytes:
-    """One of its texts is another; the numbers stay."""
-    source = ColumnReader(body)
-    said = source.blob()
-    rest = body[source._at :]
-    texts, inner = [], ColumnReader(said)
-    while inner._at < len(said):
-        texts.append(inner.blob())
-    which = chosen.randrange(len(texts))
-    texts[which] = forged(texts[which], chosen)
-    joined, out = ColumnWriter(), ColumnWriter()
-    for text in texts:
-        joined.blob(text)
-    out.blob(joined.joined())
-    return out.joined() + rest
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_forged_recordings_are_read_or_refused(tmp_path: Path, seed: int) -> None:
     chosen = random.Random(seed)  # noqa: S311  # the same each time
@@ -372,7 +342,7 @@ def test_forged_recordings_are_read_or_refused(tmp_path: Path, seed: int) -> Non
     which = chosen.randrange(len(bodies) + 1)
     content = START + pack(FrameKind.SESSION, 0, 0, forged(session, chosen) if which == len(bodies) else session)
     for number, body in enumerate(bodies):
-        content += pack(FrameKind.KEY, number + 1, 0, forged_cycle(body, chosen) if which == number else body)
+        content += pack(FrameKind.KEY, number + 1, 0, forged(body, chosen) if which == number else body)
     path = tmp_path / "forged.momrec"
     path.write_bytes(content)
     everybody_reads(path)

@@ -21,8 +21,8 @@ from test_record_recording import LIMITS, read
 from mom_cli.explain import explain_command
 from mom_core import Clock, Engine, MomError, Report, Value, load_config
 from mom_plugins_record.recording import reader
-from mom_plugins_record.recording.cycles import NO_KEY, Key, read_cycle
-from mom_plugins_record.recording.frames import START, FrameKind, Losses, pack, read_frames
+from mom_plugins_record.recording.cycles import Key
+from mom_plugins_record.recording.frames import START, Dictionary, FrameKind, Losses, pack, read_frames
 from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recording, session_content
 from mom_plugins_record.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
@@ -250,13 +250,13 @@ def test_a_gap_before_it_makes_it_unknown_until_all_is_known_again(made: Made, t
     assert all(text.startswith("40 cycles") for text in told(past, 40).values())
 
 
-def unpacked(frame: Any, frames: list[Any]) -> tuple[bytes, ...]:
+def unpacked(frame: Any, frames: list[Any]) -> tuple[Any, ...]:
     """A frame's body, and the dictionary with which it is packed."""
     if frame.kind is not FrameKind.CYCLE:
         return (frame.unpack(),)
     key = next(one for one in frames if one.number == frame.key)
-    _, base = read_cycle(key.unpack(), NO_KEY)
-    return frame.unpack(base.texts), base.texts
+    dictionary = Dictionary(key.unpack())
+    return frame.unpack(dictionary), dictionary
 
 
 @pytest.mark.parametrize("interval", [10**400, float("inf"), float("nan"), -1, "5s", None])

@@ -1,14 +1,15 @@
-"""One cycle as the body of a frame, and back: a `Report` in, the same `Report` out.
+"""One cycle as a record of JSON, and back: a `Report` in, the same `Report` out.
 
-What is the same as in the key frame is not said again: a guest's name and properties, a field's values. Texts that come up again and
-again (reasons, sources, controls) stand once in a table.
+What guests tell stands by field: a list with a value for each guest, in their order. A record that is no key says only what is not as
+in its key; docs/recordings.md tells what stands where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from mom_core import (
     HOST_ID,
@@ -31,47 +32,32 @@ from mom_core import (
     Verdict,
     printable,
 )
-from mom_plugins_record.recording.columns import ABSENT, Allowance, Cell, ColumnReader, ColumnWriter, Corrupt
+from mom_plugins_record.recording.frames import Dictionary
+from mom_plugins_record.recording.json_text import Corrupt, checked_json, json_bytes
 
-T = TypeVar("T")
+FARTHEST: Final = 6e10
+"""Seconds from the epoch to the year 3871: what lies farther away is no time, and cannot be shown as a date."""
 
-_DICTIONARY = 32 << 10
-"""Bytes that zlib can look back."""
+MOST_BUILT: Final = 4 << 20
+"""Fields of all guests that one cycle may have, those of its key included: a few bytes can say that they are as they were."""
+
+_ABSENT: Final[Any] = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """What later cycles are told apart from: the guests of a key frame in their order, and their fields in columns.
 
-    `texts` is what zlib is told that a cycle's texts will repeat.
+    `absent` are the places of guests that do not have a field. `dictionary` is the record, which zstd is told that theirs will repeat.
     """
 
-    guests: Sequence[Guest]
-    columns: Mapping[str, Sequence[Cell]]
-    texts: bytes
+    guests: Sequence[Guest] = ()
+    columns: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+    absent: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    dictionary: Dictionary | None = None
 
 
-ANY_CYCLE: Final = 16 << 10
-CELLS_A_BYTE: Final = 32
-CELLS_A_GUEST: Final = 64
-"""Values that a cycle may have: so many at all, more for each byte that it is stored in, for each guest, and as many as its key has.
-Guests that are all alike in 100 fields come to 20 a byte. A guest costs bytes, as it has an id of its own; decisions about all guests
-and fields that did not change cost hardly any."""
-
-FARTHEST: Final = 6e10
-"""Seconds from the epoch to the year 3871: what lies farther away is no time, and cannot be shown as a date."""
-
-NO_KEY = Key((), {}, b"")
-
-
-class _Table:
-    """Things, each said once: `add` gives its number."""
-
-    def __init__(self) -> None:
-        self.items: dict[Any, int] = {}
-
-    def add(self, item: Any) -> int:
-        return self.items.setdefault(item, len(self.items))
+NO_KEY: Final = Key()
 
 
 def write_cycle(report: Report, key: Key) -> tuple[bytes, Key]:
@@ -81,129 +67,159 @@ def write_cycle(report: Report, key: Key) -> tuple[bytes, Key]:
     """
     snapshot = report.snapshot
     guests = list(snapshot.guests.values())
-    texts, numbers = ColumnWriter(), ColumnWriter()
-    places = _write_guests(guests, key, texts, numbers)
-    # From here on it is the same in nearly all cycles, and stands at the end, where zlib looks back to.
-    texts.json(
-        [report.number, report.time, report.mode, report.duration, report.lag, report.skipped, report.woken_by, snapshot.monotonic,
-         snapshot.time, snapshot.number, snapshot.host.name, snapshot.host.properties, snapshot.host.fields]
-    )  # fmt: skip
-    columns = _write_fields(guests, key, places, texts, numbers)
-    _write_done(report, {guest.id: i for i, guest in enumerate(guests)}, texts, numbers)
-    texts.json([_problem(problem) for problem in report.problems])
-    texts.json([[p.name, p.state, dict(p.durations), p.calls, p.failures, p.last_error, p.retry_in] for p in report.plugins])
-    texts.json(None if report.verdict is None else report.verdict.as_json())
-    said = texts.joined()
-    body = ColumnWriter()
-    body.blob(said)
-    return body.joined() + numbers.joined(), Key(guests, columns, said[-_DICTIONARY:])
-
-
-def _write_guests(guests: Sequence[Guest], key: Key, texts: ColumnWriter, numbers: ColumnWriter) -> list[int] | None:
-    """Who is there: nothing at all when these are the key's guests. Returns each one's place in the key from 1, or 0; None: the same."""
-    if len(guests) == len(key.guests) and all(a.id == b.id for a, b in zip(guests, key.guests, strict=True)):
-        texts.json(None)
-        same: list[int] | None = None
-        before: Sequence[Guest | None] = key.guests
-    else:
-        known = {guest.id: i for i, guest in enumerate(key.guests, 1)}
-        same = [known.get(guest.id, 0) for guest in guests]
-        texts.json([guest.id for guest, place in zip(guests, same, strict=True) if not place])
-        numbers.number(len(guests))
-        numbers.column(same)
-        before = [key.guests[place - 1] if place else None for place in same]
-    changed = {
-        i: [new.name, new.properties, new.blocked, new.incarnation]
-        for i, (new, old) in enumerate(zip(guests, before, strict=True))
-        if old is None or _differs(new, old)
+    columns, absent = _columns(guests)
+    record: dict[str, object] = {
+        "cycle": report.number,
+        "time": report.time,
+        "mode": report.mode,
+        "duration": report.duration,
+        "lag": report.lag,
+        "skipped": report.skipped,
+        "woken_by": report.woken_by,
+        "snapshot": {"number": snapshot.number, "time": snapshot.time, "monotonic": snapshot.monotonic},
+        "host": {"name": snapshot.host.name, "properties": snapshot.host.properties, "fields": snapshot.host.fields},
     }
-    texts.json(changed)
-    return same
+    if key is not NO_KEY and len(guests) == len(key.guests) and all(map(_same, guests, key.guests)):
+        changed = {
+            name
+            for name, column in columns.items()
+            if name not in key.columns or not _alike(column, key.columns[name]) or absent.get(name) != key.absent.get(name)
+        }
+        gone = [name for name in key.columns if name not in columns]
+        if gone:
+            record["gone"] = gone
+    else:
+        changed = set(columns)
+        record["guests"] = {
+            "id": [guest.id for guest in guests],
+            "name": [guest.name for guest in guests],
+            "incarnation": [guest.incarnation for guest in guests],
+            "properties": [guest.properties for guest in guests],
+            "blocked": [guest.blocked for guest in guests],
+        }
+    record["fields"] = {name: column for name, column in columns.items() if name in changed}
+    record["absent"] = {name: places for name, places in absent.items() if name in changed}
+    record |= _done(report)
+    record["problems"] = [_problem(problem) for problem in report.problems]
+    record["plugins"] = [
+        {
+            "name": p.name,
+            "state": p.state,
+            "durations": p.durations,
+            "calls": p.calls,
+            "failures": p.failures,
+            "last_error": p.last_error,
+            "retry_in": p.retry_in,
+        }
+        for p in report.plugins
+    ]
+    record["verdict"] = None if report.verdict is None else report.verdict.as_json()
+    body = json_bytes(record) + b"\n"
+    return body, Key(guests, columns, absent, Dictionary(body))
 
 
-def _differs(new: Guest, old: Guest) -> bool:
-    return new.properties != old.properties or new.blocked != old.blocked or new.name != old.name or new.incarnation != old.incarnation
+def _same(new: Guest, old: Guest) -> bool:
+    return (
+        new.id == old.id
+        and new.properties == old.properties
+        and new.blocked == old.blocked
+        and new.name == old.name
+        and new.incarnation == old.incarnation
+    )
 
 
-def _write_fields(
-    guests: Sequence[Guest], key: Key, places: list[int] | None, texts: ColumnWriter, numbers: ColumnWriter
-) -> dict[str, Sequence[Cell]]:
-    names: dict[str, None] = dict.fromkeys(name for name in key.columns)
+def _alike(column: Sequence[Value], other: Sequence[Value]) -> bool:
+    """Whether they are the same to the bit: 1, 1.0 and True are equal, as are both zeros."""
+    if column != other:
+        return False
+    kinds = set(map(type, column))
+    if kinds != set(map(type, other)):
+        return False
+    if kinds == {float}:
+        bits, before = (array("d", [one for one in values if isinstance(one, float)]).tobytes() for values in (column, other))
+        return bits == before
+    return kinds <= {int} or kinds <= {str} or repr(column) == repr(other)
+
+
+def _columns(guests: Sequence[Guest]) -> tuple[dict[str, Sequence[Value]], dict[str, Sequence[int]]]:
+    """The guests' fields by name, and for fields that not all guests have the places of those without."""
+    names: dict[str, None] = {}
     for guest in guests:
         if not guest.fields.keys() <= names.keys():
             names.update(dict.fromkeys(guest.fields))
-    texts.json(list(names))
     fields = [guest.fields for guest in guests]
-    columns: dict[str, Sequence[Cell]] = {}
+    columns: dict[str, Sequence[Value]] = {}
+    absent: dict[str, Sequence[int]] = {}
     for name in names:
-        values: list[Cell] = [f.get(name, ABSENT) for f in fields]
-        columns[name] = values
-        numbers.column(values, _base(key, name, places))
-    return columns
+        column = columns[name] = [one.get(name) for one in fields]
+        if None in column:
+            without = [place for place, one in enumerate(fields) if name not in one]
+            if without:
+                absent[name] = without
+    return columns, absent
 
 
-def _base(key: Key, name: str, places: list[int] | None) -> Sequence[Cell] | None:
-    column = key.columns.get(name)
-    if column is None or places is None:
-        return column
-    return [column[place - 1] if place else ABSENT for place in places]
-
-
-def _write_done(report: Report, places: Mapping[str, int], texts: ColumnWriter, numbers: ColumnWriter) -> None:
-    """Decisions, revisions, outcomes. An entity is its guest's place from 1, 0 the host, and from beyond all guests one of a table."""
-    strangers, words = _Table(), _Table()
-
-    def place(entity: Entity) -> int:
-        if entity.id == HOST_ID and entity.scope is Scope.HOST and entity.name == report.snapshot.host.name:
-            return 0
-        i = places.get(entity.id)
-        if i is not None and report.snapshot.guests[entity.id].name == entity.name:
-            return 1 + i
-        return 1 + len(places) + strangers.add((entity.scope, entity.id, entity.name))
-
+def _done(report: Report) -> dict[str, object]:
+    """Decisions, those of the cycle first; what reviews made of them, what was tried, and what came of them name them by their place."""
     all_decisions: dict[int, tuple[int, Decision]] = {}
 
-    def decided(decision: Decision) -> int:
+    def place(decision: Decision) -> int:
         return all_decisions.setdefault(id(decision), (len(all_decisions), decision))[0]
 
     for decision in report.decisions:
-        decided(decision)
-    considered = [decided(decision) for decision in report.considered or ()]
-    revisions = [
-        (decided(revision.before), 0 if revision.after is None else 1 + decided(revision.after), words.add(revision.reason),
-         words.add(revision.reviewer))
-        for revision in report.revisions
-    ]  # fmt: skip
-    outcomes = [(decided(o.decision), words.add(o.status), words.add(o.error)) for o in report.outcomes]
+        place(decision)
+    found: dict[str, object] = {"decided": len(report.decisions)}
+    if report.considered is not None:
+        found["considered"] = [place(decision) for decision in report.considered]
+    revised, done = report.revisions, report.outcomes
+    if revised:
+        found["revisions"] = {
+            "before": [place(one.before) for one in revised],
+            "after": [None if one.after is None else place(one.after) for one in revised],
+            "reason": [one.reason for one in revised],
+            "reviewer": [one.reviewer for one in revised],
+        }
+    if done:
+        found["outcomes"] = {
+            "decision": [place(one.decision) for one in done],
+            "before": [one.before for one in done],
+            "after": [one.after for one in done],
+            "status": [one.status for one in done],
+            "error": [one.error for one in done],
+        }
     decisions = [decision for _, decision in all_decisions.values()]
-    sources = [words.add((d.source.name, d.source.line, d.source.column)) for d in decisions]
-    made = [(place(d.entity), words.add(d.control), words.add(d.reason), source) for d, source in zip(decisions, sources, strict=True)]
-    texts.json(list(words.items))
-    texts.json(list(strangers.items))
-    for number in (len(report.decisions), len(decisions), len(revisions), len(outcomes), len(considered)):
-        numbers.number(number)
-    numbers.number(report.considered is not None)
-    numbers.column(considered)
-    for table, width in ((made, 4), (revisions, 4), (outcomes, 3)):
-        for column in zip(*table, strict=True) if table else [()] * width:
-            numbers.column(list(column))
-    numbers.column([d.value for d in decisions])
-    befores: list[Cell] = [o.before for o in report.outcomes]
-    numbers.column(befores)
-    numbers.column([o.after for o in report.outcomes], befores)
+    if decisions:
+        guests, host = report.snapshot.guests, report.snapshot.host.entity
+        found["decisions"] = {
+            "entity": [_entity_text(one.entity, guests, host) for one in decisions],
+            "control": [one.control for one in decisions],
+            "value": [one.value for one in decisions],
+            "reason": [one.reason for one in decisions],
+            "source": [one.source for one in decisions],
+        }
+    return found
 
 
-def _problem(problem: Problem) -> list[object]:
+def _entity_text(entity: Entity, guests: Mapping[str, Guest], host: Entity) -> object:
+    """A guest that is there is its id; the host is `host`; any other is said in full."""
+    guest = guests.get(entity.id)
+    if guest is not None and entity.id != HOST_ID and entity.scope is Scope.GUEST and guest.name == entity.name:
+        return entity.id
+    return HOST_ID if entity == host else [entity.scope, entity.id, entity.name]
+
+
+def _problem(problem: Problem) -> dict[str, object]:
     entity = problem.entity
-    return [*problem.source, problem.message, entity and [entity.scope, entity.id, entity.name], problem.severity, problem.hint]
+    return {
+        "source": problem.source,
+        "message": problem.message,
+        "entity": entity and [entity.scope, entity.id, entity.name],
+        "severity": problem.severity,
+        "hint": problem.hint,
+    }
 
 
 # --- and back -------------------------------------------------------------------------------------------------------------------
-
-
-def allowed_in(stored: int) -> Allowance:
-    """How many values there may be in so many bytes of a file."""
-    return Allowance(ANY_CYCLE + CELLS_A_BYTE * stored)
 
 
 def read_cycle(body: bytes, key: Key, stored: int | None = None) -> tuple[Report, Key]:
@@ -211,133 +227,182 @@ def read_cycle(body: bytes, key: Key, stored: int | None = None) -> tuple[Report
 
     :param stored: in how many bytes of a file the cycle stands (None: as they are): no more is made of them than a cycle can hold
     """
-    allowance = allowed_in(len(body) if stored is None else stored)
     try:
-        numbers = ColumnReader(body, allowance)
-        said = numbers.blob()
-        return _read_cycle(ColumnReader(said, allowance), numbers, key, said, allowance)
+        return _read_cycle(read_record(body, key, len(body) if stored is None else stored), body)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise Corrupt(f"a cycle does not make sense: {printable(str(error), 200)}") from error
 
 
-def _read_cycle(texts: ColumnReader, numbers: ColumnReader, key: Key, said: bytes, allowance: Allowance) -> tuple[Report, Key]:
-    allowance.more(len(key.guests) * len(key.columns))
-    guests, places = _read_guests(texts, numbers, key)
-    allowance.more(CELLS_A_GUEST * len(guests))
-    head: Any = texts.json()
-    number, time, mode, duration, lag, skipped, woken_by, monotonic, taken, taken_number, host_name, properties, host = head
-    _check(int, number, skipped, taken_number)
-    _check(str, mode, woken_by, host_name)
-    _check(dict, properties, host)
-    if not all(isinstance(moment, int | float) and abs(moment) <= FARTHEST for moment in (time, duration, lag, monotonic, taken)):
-        raise Corrupt("there is something else where times belong")
-    columns: dict[str, Sequence[Cell]] = {}
-    for name in _texts(texts.json()):
-        columns[name] = numbers.column(len(guests), _base(key, name, places))
-    pairs = list(columns.items())
-    complete = [
-        Guest(guest.id, guest.name, {n: c[i] for n, c in pairs if c[i] is not ABSENT}, guest.properties, guest.blocked, guest.incarnation)  # type: ignore[misc]  # what is absent is left out
-        for i, guest in enumerate(guests)
-    ]
-    snapshot = Snapshot(
-        Host(host_name, host, properties),
-        {guest.id: guest for guest in complete},
-        taken,
-        monotonic,
-        taken_number,
-    )
-    decisions, revisions, outcomes, considered = _read_done(texts, numbers, snapshot, complete)
-    problems = tuple(_read_problem(item) for item in _list(texts.json()))
-    plugins = tuple(
-        PluginReport(name, PluginState(state), durations, calls, failures, last_error, retry_in)
-        for name, state, durations, calls, failures, last_error, retry_in in _list(texts.json())
-    )
-    verdict = None if texts.ended else _read_verdict(texts.json())
-    lasted = (duration, lag, skipped, woken_by)
-    report = Report(number, time, mode, snapshot, decisions, revisions, outcomes, problems, plugins, *lasted, considered, verdict)
-    return report, Key(guests, columns, said[-_DICTIONARY:])
+@dataclass(frozen=True, slots=True)
+class CycleRecord:
+    """A cycle as it stands in JSON, with what it leaves to its key."""
+
+    content: Mapping[str, Any]
+    guests: Sequence[Guest]
+    columns: Mapping[str, Sequence[Value]]
+    absent: Mapping[str, Sequence[int]]
 
 
-def _read_guests(texts: ColumnReader, numbers: ColumnReader, key: Key) -> tuple[list[Guest], list[int] | None]:
-    new = texts.json()
-    places: list[int] | None = None
-    if new is None:
-        found: list[Guest | None] = list(key.guests)
-        identities = [guest.id for guest in key.guests]
+def read_record(body: bytes, key: Key, stored: int) -> CycleRecord:
+    """A cycle whose guests' fields stay in columns. Raises `Corrupt`, and what a record that makes no sense raises."""
+    content = checked_json(body, stored)
+    _check(dict, content)
+    _check(dict, content["fields"], content["absent"])
+    columns: dict[str, Sequence[Value]] = {}
+    absent: dict[str, Sequence[int]] = {}
+    if "guests" in content:
+        guests = _guests(content["guests"])
+    elif key is NO_KEY:
+        raise Corrupt("it does not say which guests there are")
     else:
-        fresh = _texts(new)
-        count = numbers.number()
-        if count > len(key.guests) + len(fresh):
-            raise Corrupt(f"it has {count} guests, and names {len(key.guests) + len(fresh)}")
-        places = _whole(numbers.column(count))
-        found = [_guest_at(place, key) for place in places]
-        if found.count(None) != len(fresh):
-            raise Corrupt("it has another number of new guests than it names")
-        unnamed = iter(fresh)
-        identities = [next(unnamed) if guest is None else guest.id for guest in found]
-        if len(set(identities)) != count:
-            raise Corrupt("two of its guests have one id")
-    changed: Any = texts.json()
-    for index, (name, properties, blocked, incarnation) in changed.items():
-        i = int(index)
+        guests = key.guests
+        columns, absent = dict(key.columns), dict(key.absent)
+        for name in content.get("gone", ()):
+            del columns[name]
+    for name, column in content["fields"].items():
+        _check(list, column)
+        if len(column) != len(guests):
+            raise Corrupt("a field has another number of values than there are guests")
+        columns[name] = column
+        absent.pop(name, None)
+    for name, places in content["absent"].items():
+        _check(list, places)
+        _check(int, *places)
+        absent[name] = places
+    if len(columns) * len(guests) > MOST_BUILT:
+        raise Corrupt("its guests have more fields than can be held")
+    return CycleRecord(content, guests, columns, absent)
+
+
+def _guests(listed: Any) -> Sequence[Guest]:
+    identities, names, incarnations = listed["id"], listed["name"], listed["incarnation"]
+    _check(str, *identities, *names, *incarnations)
+    if len(set(identities)) != len(identities):
+        raise Corrupt("two of its guests have one id")
+    guests = []
+    for identity, name, incarnation, properties, blocked in zip(
+        identities, names, incarnations, listed["properties"], listed["blocked"], strict=True
+    ):
         _check(dict, properties, blocked)
-        _check(str, name, incarnation, *blocked.values())
-        found[i] = Guest(identities[i], name, properties=properties, blocked=blocked, incarnation=incarnation)
-    guests = [guest for guest in found if guest is not None]  # those of the key, and those that have changed since
-    if len(guests) != len(found):
-        raise Corrupt("a guest has no name")
-    return guests, places
+        _check(str, *blocked.values())
+        guests.append(Guest(identity, name, properties=properties, blocked=blocked, incarnation=incarnation))
+    return guests
 
 
-def _guest_at(place: int, key: Key) -> Guest | None:
-    """The key's guest at that place, from 1; None for 0: a new one."""
-    if place < 0:
-        raise Corrupt("a guest stands before all others")
-    return key.guests[place - 1] if place else None
+def _read_cycle(record: CycleRecord, body: bytes) -> tuple[Report, Key]:
+    content, columns = record.content, record.columns
+    number, time, mode, duration, lag, skipped, woken_by = (
+        content[name] for name in ("cycle", "time", "mode", "duration", "lag", "skipped", "woken_by")
+    )
+    taken, host = content["snapshot"], content["host"]
+    _check(int, number, skipped, taken["number"])
+    _check(str, mode, woken_by, host["name"])
+    _check(dict, host["properties"], host["fields"])
+    moments = (time, duration, lag, taken["monotonic"], taken["time"])
+    if not all(isinstance(moment, int | float) and abs(moment) <= FARTHEST for moment in moments):
+        raise Corrupt("there is something else where times belong")
+    fields = _by_guest(len(record.guests), columns, record.absent)
+    guests = {
+        guest.id: Guest(guest.id, guest.name, of, guest.properties, guest.blocked, guest.incarnation)
+        for guest, of in zip(record.guests, fields, strict=True)
+    }
+    snapshot = Snapshot(Host(host["name"], host["fields"], host["properties"]), guests, taken["time"], taken["monotonic"], taken["number"])
+    decisions = _decisions(content.get("decisions"), snapshot)
+    considered = content.get("considered")
+    report = Report(
+        number,
+        time,
+        mode,
+        snapshot,
+        tuple(decisions[: _place(content["decided"])]),
+        tuple(_revisions(content.get("revisions"), decisions)),
+        tuple(_outcomes(content.get("outcomes"), decisions)),
+        tuple(_read_problem(item) for item in content["problems"]),
+        tuple(_read_plugin(item) for item in content["plugins"]),
+        duration,
+        lag,
+        skipped,
+        woken_by,
+        None if considered is None else tuple(decisions[_place(one)] for one in considered),
+        _read_verdict(content["verdict"]),
+    )
+    return report, Key(record.guests, columns, record.absent, Dictionary(body))
 
 
-def _read_done(
-    texts: ColumnReader, numbers: ColumnReader, snapshot: Snapshot, guests: Sequence[Guest]
-) -> tuple[tuple[Decision, ...], tuple[Revision, ...], tuple[Outcome, ...], tuple[Decision, ...] | None]:
-    words: Any = texts.json()
-    strangers = [_entity(item) for item in _list(texts.json())]
-    wanted, count, revised, done, tried = (numbers.number() for _ in range(5))
-    on_trial = bool(numbers.number())
-    considered = _whole(numbers.column(tried))
-    places, controls, reasons, sources = (_whole(numbers.column(count)) for _ in range(4))
-    befores, afters, whys, reviewers = (_whole(numbers.column(revised)) for _ in range(4))
-    decided, states, errors = (_whole(numbers.column(done)) for _ in range(3))
-    values = _values(numbers.column(count))
-    found = numbers.column(done)
-    left = _values(numbers.column(done, found))
+def _by_guest(count: int, columns: Mapping[str, Sequence[Value]], absent: Mapping[str, Sequence[int]]) -> Iterable[Mapping[str, Value]]:
+    """Each guest's fields. Raises `IndexError` for a guest that is not there."""
+    if not columns:
+        return [{} for _ in range(count)]
+    if absent:
+        whole = dict(columns)
+        for name, places in absent.items():
+            column = list(whole[name])
+            for place in places:
+                column[place] = _ABSENT
+            whole[name] = column
+        return [
+            {name: value for name, value in zip(whole, row, strict=True) if value is not _ABSENT}
+            for row in zip(*whole.values(), strict=True)
+        ]
+    names = list(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def entity(place: int) -> Entity:
-        if place == 0:
-            return snapshot.host.entity
-        return guests[place - 1].entity if place <= len(guests) else strangers[place - 1 - len(guests)]
 
-    for number in {*controls, *reasons, *whys, *reviewers, *states, *errors}:
-        _check(str, words[number])
-    told = {number: _source(words[number]) for number in set(sources)}
-    decisions = [
-        Decision(entity(place), words[control], value, words[reason], told[source])
-        for place, control, value, reason, source in zip(places, controls, values, reasons, sources, strict=True)
+def _place(value: object) -> int:
+    """A place in a list."""
+    if not isinstance(value, int) or value < 0:
+        raise Corrupt("there is something else where a place belongs")
+    return value
+
+
+def _decisions(listed: Any, snapshot: Snapshot) -> Sequence[Decision]:
+    if listed is None:
+        return ()
+    controls, reasons = listed["control"], listed["reason"]
+    _check(str, *controls, *reasons)
+    host = snapshot.host.entity
+
+    def entity(said: Any) -> Entity:
+        if isinstance(said, str):
+            return host if said == HOST_ID else snapshot.guests[said].entity
+        return _entity(said)
+
+    return [
+        Decision(entity(said), control, value, reason, _source(source))
+        for said, control, value, reason, source in zip(listed["entity"], controls, listed["value"], reasons, listed["source"], strict=True)
     ]
-    revisions = tuple(
-        Revision(decisions[before], decisions[after - 1] if after else None, words[why], words[reviewer])
-        for before, after, why, reviewer in zip(befores, afters, whys, reviewers, strict=True)
-    )
-    outcomes = tuple(
-        Outcome(decisions[decision], before, after, Status(words[state]), words[error])
-        for decision, before, after, state, error in zip(decided, _values(found), left, states, errors, strict=True)
-    )
-    return tuple(decisions[:wanted]), revisions, outcomes, tuple(decisions[i] for i in considered) if on_trial else None
+
+
+def _revisions(listed: Any, decisions: Sequence[Decision]) -> Iterable[Revision]:
+    if listed is None:
+        return
+    _check(str, *listed["reason"], *listed["reviewer"])
+    for before, after, reason, reviewer in zip(listed["before"], listed["after"], listed["reason"], listed["reviewer"], strict=True):
+        yield Revision(decisions[_place(before)], None if after is None else decisions[_place(after)], reason, reviewer)
+
+
+def _outcomes(listed: Any, decisions: Sequence[Decision]) -> Iterable[Outcome]:
+    if listed is None:
+        return
+    _check(str, *listed["error"])
+    for decision, before, after, status, error in zip(
+        listed["decision"], listed["before"], listed["after"], listed["status"], listed["error"], strict=True
+    ):
+        yield Outcome(decisions[_place(decision)], before, after, Status(status), error)
 
 
 def _read_problem(item: Any) -> Problem:
-    name, line, column, message, entity, severity, hint = item
-    _check(str, message, hint)
-    return Problem(_source((name, line, column)), message, None if entity is None else _entity(entity), Severity(severity), hint)
+    entity = item["entity"]
+    _check(str, item["message"], item["hint"])
+    return Problem(
+        _source(item["source"]), item["message"], None if entity is None else _entity(entity), Severity(item["severity"]), item["hint"]
+    )
+
+
+def _read_plugin(item: Any) -> PluginReport:
+    return PluginReport(
+        item["name"], PluginState(item["state"]), item["durations"], item["calls"], item["failures"], item["last_error"], item["retry_in"]
+    )
 
 
 def _read_verdict(content: Any) -> Verdict | None:
@@ -366,33 +431,3 @@ def _check(kind: type, *values: object) -> None:
     """What the checksums do not say: that it was written by a recorder, and not by a program that means harm."""
     if not all(isinstance(value, kind) for value in values):
         raise Corrupt(f"there is something else where {kind.__name__} belongs")
-
-
-def _of(kind: type[T], what: str) -> Callable[[Sequence[object]], list[T]]:
-    def checked(values: Sequence[object]) -> list[T]:
-        found = [value for value in values if isinstance(value, kind)]
-        if len(found) != len(values):
-            raise Corrupt(f"there is something else where {what} belong")
-        return found
-
-    return checked
-
-
-_whole = _of(int, "numbers")
-
-
-def _texts(value: object) -> list[str]:
-    return _of(str, "texts")(_list(value))
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise Corrupt("there is no list where one belongs")
-    return value
-
-
-def _values(cells: Sequence[Cell]) -> list[Value]:
-    found = [cell for cell in cells if cell is not ABSENT]
-    if len(found) != len(cells):
-        raise Corrupt("a value is absent where one belongs")
-    return found

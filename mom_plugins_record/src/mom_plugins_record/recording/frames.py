@@ -1,7 +1,7 @@
 """Frames in a file: each with a checksum and a number, so that what is damaged is noticed, and what is sound is still read.
 
-A file begins with `MAGIC` and the format's version. Each frame is a header (`HEADER`) and a body, which is compressed. A reader that meets
-rubbish looks for the next mark; the frames' numbers tell how many it has lost.
+All of it is zstd: a body is a frame of zstd's, and the file's beginning and each frame's header are frames that zstd skips. A reader that
+meets rubbish looks for the next mark; the frames' numbers tell how many it has lost.
 """
 
 from __future__ import annotations
@@ -12,29 +12,37 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import BinaryIO
+from functools import cached_property
+from typing import BinaryIO, Final
+
+import zstandard
 
 from mom_core import MomError
 
-MAGIC = b"mom recording\n"
-VERSION = 1
-START = MAGIC + struct.pack("<HH", VERSION, VERSION)
+MAGIC: Final = b"\x50\x2a\x4d\x18\x12\x00\x00\x00mom recording\n"
+"""A frame that zstd skips (RFC 8878, 3.1.2), of 18 bytes: these and the version."""
+
+VERSION: Final = 2
+START: Final = MAGIC + struct.pack("<HH", VERSION, VERSION)
 """The version stands there twice: a flipped bit in one of them is no newer version."""
 
-MARK = b"\xf5mOm"
-"""How a frame begins; not valid UTF-8, so no text holds it."""
+MARK: Final = b"\x51\x2a\x4d\x18\x1c\x00\x00\x00\xf5mOm"
+"""How a header begins: a frame that zstd skips, of 28 bytes; not valid UTF-8, so no text holds it."""
 
-HEADER = struct.Struct("<4sBxxxIIIII")
+HEADER: Final = struct.Struct("<12sBxxxIIIII")
 """Mark, kind, number of the frame, number of the frame that it builds on, length of the body, length when unpacked, checksum."""
 
 LARGEST_BODY = 16 << 20
-"""Bytes that one unpacked frame may have: a cycle of 100,000 guests has 15 MiB. A bomb is refused before it is unpacked."""
+"""Bytes that one unpacked frame may have: the key of 20,000 guests. A bomb is refused before it is unpacked."""
+
+OVERHEAD = 4096
+"""Bytes by which a body that cannot be compressed may be longer for that."""
 
 SMALL_BODY = 1 << 20
 """Bytes that any frame may unpack to, however short it is."""
 
 LARGEST_RATIO = 256
-"""Bytes beyond that for each packed byte. A cycle of guests that are all alike comes to 15; zlib can do 1032, which makes a bomb."""
+"""Bytes beyond that for each packed byte. A cycle comes to 10; zstd can do 30,000, which makes a bomb."""
 
 SEARCHED = 64 << 20
 SEARCHED_RATIO = 8
@@ -46,8 +54,8 @@ FALSE_FRAME = 4096
 
 UNPACKED = 32 << 20
 UNPACKED_RATIO = 24
-"""Bytes, and times the file's size, that all frames of a file may unpack to. A recording comes to 5 times its size, and one of guests that
-are all alike to 15; a forged one could unpack a mebibyte from each of its kibibytes."""
+"""Bytes, and times the file's size, that all frames of a file may unpack to. A recording comes to 5 times its size; a forged one
+could unpack a mebibyte from each of its kibibytes."""
 
 CHUNK = 1 << 20
 """Bytes that are searched at a time."""
@@ -55,8 +63,37 @@ CHUNK = 1 << 20
 MOST_PLACES = 20
 """Damaged places that are told one by one: what a person reads."""
 
-LEVEL = 6
-"""zlib's own default: level 1 takes half the time and a tenth more bytes, level 9 three times the time for a hundredth less."""
+LEVEL: Final = 1
+"""Level 3 takes three times the time for no fewer bytes: the dictionary does the work."""
+
+
+class Dictionary:
+    """What a body is likely to repeat, which writer and reader must have: a key's record. zstd takes it as it is (`--patch-from`)."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    @cached_property
+    def _dictionary(self) -> zstandard.ZstdCompressionDict:
+        return zstandard.ZstdCompressionDict(self._content, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+    @cached_property
+    def packer(self) -> zstandard.ZstdCompressor:
+        """One for all bodies: to index the dictionary takes longer than a body."""
+        self._dictionary.precompute_compress(level=LEVEL)
+        return zstandard.ZstdCompressor(level=LEVEL, dict_data=self._dictionary)
+
+    @cached_property
+    def unpacker(self) -> zstandard.ZstdDecompressor:
+        """One for all bodies."""
+        return zstandard.ZstdDecompressor(dict_data=self._dictionary, max_window_size=WINDOW)
+
+
+WINDOW: Final = 2 * LARGEST_BODY
+"""Bytes that zstd may look back: a body, and its dictionary before it."""
+
+_PACKER: Final = zstandard.ZstdCompressor(level=LEVEL)
+_UNPACKER: Final = zstandard.ZstdDecompressor(max_window_size=WINDOW)
 
 
 class FrameKind(IntEnum):
@@ -82,28 +119,36 @@ class Frame:
     size: int
     at: int = 0
 
-    def unpack(self, dictionary: bytes = b"") -> bytes:
+    def unpack(self, dictionary: Dictionary | None = None) -> bytes:
         """The body. Raises `MomError` when it is not what it says, or too large."""
         if not _may_unpack_to(self.size, len(self.packed)):
             raise MomError(f"a frame of {len(self.packed)} bytes cannot unpack to {self.size}")
-        unpacker = zlib.decompressobj(zdict=dictionary) if dictionary else zlib.decompressobj()
         try:
-            body = unpacker.decompress(self.packed, self.size + 1)
-        except zlib.error as error:
+            if zstandard.get_frame_parameters(self.packed).content_size != self.size:  # before room is made for it
+                raise MomError("a frame is not as long as it says")
+            unpacker = _UNPACKER if dictionary is None else dictionary.unpacker
+            body: bytes = unpacker.decompress(self.packed, allow_extra_data=False)
+        except zstandard.ZstdError as error:
             raise MomError(f"a frame cannot be unpacked: {error}") from error
-        if len(body) != self.size or not unpacker.eof:
+        if len(body) != self.size:
             raise MomError("a frame is not as long as it says")
         return body
 
 
-def pack(kind: FrameKind, number: int, key: int, body: bytes, dictionary: bytes = b"") -> bytes:
+def pack(kind: FrameKind, number: int, key: int, body: bytes, dictionary: Dictionary | None = None) -> bytes:
     """A frame as bytes. `dictionary`: what the body is likely to repeat; a reader must have it too."""
-    packer = zlib.compressobj(LEVEL, zdict=dictionary) if dictionary else zlib.compressobj(LEVEL)
-    packed = packer.compress(body) + packer.flush()
+    packed: bytes = (_PACKER if dictionary is None else dictionary.packer).compress(body)
     if len(body) <= LARGEST_BODY and not _may_unpack_to(len(body), len(packed)):
-        packer = zlib.compressobj(0, zdict=dictionary) if dictionary else zlib.compressobj(0)
-        packed = packer.compress(body) + packer.flush()  # a reader would take it for a bomb
+        packed = _stored(body)  # a reader would take it for a bomb
     return HEADER.pack(MARK, kind, number, key, len(packed), len(body), checksum(kind, number, key, len(body), packed)) + packed
+
+
+def _stored(body: bytes) -> bytes:
+    """A frame of zstd's that holds the body as it is (RFC 8878, 3.1.1): one segment, of blocks of 128 KiB at most."""
+    blocks = [body[at : at + (128 << 10)] for at in range(0, len(body), 128 << 10)] or [b""]
+    heads = [(len(block) << 3 | (number == len(blocks))).to_bytes(3, "little") for number, block in enumerate(blocks, 1)]
+    said = b"".join(head + block for head, block in zip(heads, blocks, strict=True))
+    return struct.pack("<IBI", 0xFD2FB528, 0xA0, len(body)) + said
 
 
 def _may_unpack_to(size: int, packed: int) -> bool:
@@ -213,7 +258,7 @@ class _Search:
         if len(header) < HEADER.size:
             return _NoFrame("it is cut off", cut_off=True)
         _, kind, number, key, length, size, stated = HEADER.unpack(header)
-        if kind not in _KINDS or length > LARGEST_BODY:
+        if kind not in _KINDS or length > LARGEST_BODY + OVERHEAD:
             return _NoFrame("a frame's header is damaged")
         packed = self._source.read(length)
         if len(packed) < length:

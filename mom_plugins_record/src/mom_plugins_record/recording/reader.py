@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration, printable
-from mom_plugins_record.recording.columns import checked_json
-from mom_plugins_record.recording.cycles import NO_KEY, Key, allowed_in, read_cycle
+from mom_plugins_record.recording.cycles import NO_KEY, Key, read_cycle
 from mom_plugins_record.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, FrameKind, Losses, NoRecording, read_frames
+from mom_plugins_record.recording.json_text import checked_json
 from mom_plugins_record.recording.writer import KEY_EVERY, SUFFIX, files_of
 
 LOOKS_AHEAD = 8
@@ -300,7 +300,7 @@ def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses) -> tuple[R
     else:
         return None
     try:
-        return read_cycle(frame.unpack(base.texts), base, len(frame.packed))
+        return read_cycle(frame.unpack(base.dictionary), base, len(frame.packed))
     except MomError as error:
         losses.note(frame.at, f"a cycle is lost: {error}")
         return None
@@ -309,7 +309,8 @@ def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses) -> tuple[R
 def _memory(frame: Frame, losses: Losses) -> Value:
     """What policies remembered; None when that is damaged."""
     try:
-        return checked_json(frame.unpack(), allowed_in(len(frame.packed)))
+        remembered: Value = checked_json(frame.unpack(), len(frame.packed))
+        return remembered
     except MomError as error:
         losses.note(frame.at, f"what policies remembered is lost: {error}")
         return None
@@ -318,7 +319,7 @@ def _memory(frame: Frame, losses: Losses) -> Value:
 def _session(frame: Frame, name: str, losses: Losses) -> RecordedSession | None:
     """What was so then, or None when that is damaged. Raises `MomError` when a newer mom has written it."""
     try:
-        content: Any = checked_json(frame.unpack(), allowed_in(len(frame.packed)))
+        content: Any = checked_json(frame.unpack(), len(frame.packed))
         version = content["format"]
         if isinstance(version, int) and version > FORMAT:
             raise _Newer(f"{name} holds a session of format {version}; this mom reads {FORMAT}", hint="upgrade mom-plugins-record")

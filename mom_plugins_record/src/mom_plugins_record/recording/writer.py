@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_size
-from mom_plugins_record.recording.columns import json_bytes
 from mom_plugins_record.recording.cycles import NO_KEY, Key, write_cycle
-from mom_plugins_record.recording.frames import START, FrameKind, pack
+from mom_plugins_record.recording.frames import LARGEST_BODY, START, Dictionary, FrameKind, pack
+from mom_plugins_record.recording.json_text import json_bytes
 
 SUFFIX = ".momrec"
 
@@ -135,7 +135,7 @@ class RecordingWriter:
             self._keys += 1
         else:
             body, _ = write_cycle(report, key)
-            self._append(FrameKind.CYCLE, self._key_number, body, key.texts)
+            self._append(FrameKind.CYCLE, self._key_number, body, key.dictionary)
             self._since_key += 1
 
     def close(self) -> None:
@@ -157,10 +157,12 @@ class RecordingWriter:
         self._session_number, self._keys = self._number, 0
         self._append(FrameKind.SESSION, self._session_number, self._session)
 
-    def _append(self, kind: FrameKind, key: int, body: bytes, dictionary: bytes = b"") -> None:
+    def _append(self, kind: FrameKind, key: int, body: bytes, dictionary: Dictionary | None = None) -> None:
         file = self._file
         if file is None:
             raise RecordingFull(f"{self.folder} has no file that could be written to")
+        if len(body) > LARGEST_BODY:
+            raise RecordingFull(f"nothing is recorded: a record of {format_size(len(body))} is larger than {format_size(LARGEST_BODY)}")
         frame = memoryview(pack(kind, self._number, key, body, dictionary))
         done = 0
         try:
