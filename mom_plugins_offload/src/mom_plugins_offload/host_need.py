@@ -17,16 +17,21 @@ _ENOUGH: Final = 1.1
 """Times that: when so much is available, taking ends. It begins below that itself, where sweeps do: what costs more begins further down."""
 
 
+_TIGHT: Final = 0.7
+"""Times that: below it the policy of the balloon begins to take margins."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostNeed:
     """What of the host's memory is to be made available by cold memory, in KiB (0: nothing), and what there is beyond what it is to have.
 
-    `words` say how the host is; empty: that is unknown.
+    `hurries` is whether what hurts guests will be taken soon. `words` say how the host is; empty: that is unknown.
     """
 
     lack_kib: float
     beyond_kib: float
     words: str
+    hurries: bool = False
 
 
 def need_of(host: Host, *, working: bool) -> HostNeed:
@@ -43,7 +48,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     free = available - (host.number("mem_reserved") or 0.0)
     words = f"the host has {format_kib(available)} available, and is to have {format_kib(target)}"
     lack = _ENOUGH * target - free if free < target or working else 0.0
-    return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words)
+    return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words, free < _TIGHT * target)
 
 
 def chosen(offers: Mapping[str, Offer], most_kib: float, seconds: float) -> dict[str, int]:

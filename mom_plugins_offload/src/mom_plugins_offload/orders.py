@@ -74,11 +74,14 @@ class Taker:
         """Its process, if it runs."""
         return None if self._process is None else self._process.pid
 
-    def order(self, orders: Sequence[Order], seconds: float) -> None:
-        """Have these followed, all together in no more than that time. Raises `HypervisorError` when there is no taker for it."""
+    def order(self, orders: Sequence[Order], seconds: float, cpu_seconds: float) -> None:
+        """Have these followed, all together in no more than that time, and with no more CPU time than that.
+
+        Raises `HypervisorError` when there is no taker for it.
+        """
         if self._process is None:
             self._process = _started()
-        line = json.dumps({"seconds": seconds, "orders": [asdict(order) for order in orders]}) + "\n"
+        line = json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "orders": [asdict(order) for order in orders]}) + "\n"
         pipe = self._process.stdin
         assert pipe is not None  # noqa: S101  # it was asked for
         try:

@@ -67,6 +67,9 @@ _CYCLES_IN_FORCE: Final = 1
 _LONGEST_SWEEP_SECONDS: Final = 30.0
 """So long it is waited for a guest to be swept: whoever decides that may have other reasons not to."""
 
+_MOST_OF_CYCLE: Final = 0.8
+"""Of the time between two cycles. The taker answers before the next decision, which goes by what came of the one before."""
+
 _SHORTEST_SECONDS: Final = 0.2
 """A rate over less says nothing."""
 
@@ -119,6 +122,8 @@ class OffloadPlugin:
         self._plan = _Plan()
         self._working = False
         self._decided_at: float | None = None
+        self._seconds = 0.0
+        self._hurries = False
         self._net_kib = 0.0
         self._moved_kib = 0
         self._cpu: tuple[float, float] | None = None
@@ -263,10 +268,12 @@ class OffloadPlugin:
             yield Decision(guest.entity, OFFLOAD, pace, words, self._source)
 
     def _planned(self, snapshot: Snapshot) -> _Plan:
-        now, cycle = snapshot.monotonic, self._context.interval
-        seconds = cycle if self._decided_at is None else max(_SHORTEST_SECONDS, now - self._decided_at)
+        now = snapshot.monotonic
+        seconds = self._context.interval if self._decided_at is None else max(_SHORTEST_SECONDS, now - self._decided_at)
         self._decided_at = now
+        self._seconds = cycle = min(seconds, self._context.interval)  # a cycle that something woke mom for is a short one
         need = need_of(snapshot.host, working=self._working)
+        self._hurries = need.hurries
         offers: dict[str, Offer] = {}
         for guest in snapshot.guests.values():
             one = self._followed.get(guest.id)
@@ -384,17 +391,17 @@ class OffloadPlugin:
             if one is None:
                 continue
             one.pace, one.left = pace, _CYCLES_IN_FORCE
-            kib = int(abs(pace) * self._context.interval)
+            kib = int(abs(pace) * self._seconds)
             if kib and not change.back:
                 targets[change.entity.id] = change.target
                 way = "recall" if pace < 0 else one.way.name
                 orders.append(Order(change.entity.id, way, kib, one.way.folder, one.way.pid, one.way.started, one.at))
-        seconds = self._settings.cpu_share * self._context.interval
+        seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._hurries else 1)
         try:
             if isinstance(hypervisor, ColdMemoryControl):
-                errors |= self._by_hypervisor(hypervisor, targets, orders, seconds)
+                errors |= self._by_hypervisor(hypervisor, targets, orders, cpu)
             elif orders and not self._taker.busy:
-                self._taker.order(orders, seconds)
+                self._taker.order(orders, seconds, cpu)
         except HypervisorError as error:
             errors |= dict.fromkeys(targets.values(), error)
         return errors

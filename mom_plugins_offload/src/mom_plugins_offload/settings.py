@@ -18,7 +18,8 @@ class OffloadSettings(PluginSettings):
     stall: Annotated[Duration, Field(gt=0, le=0.5)] = 0.02
     """How long in each second a guest may wait for memory before nothing more is taken from it. 20 ms are 2 % of its work at most."""
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """How much of one CPU the kernel may use for taking and compressing. A CPU takes 100 to 300 MiB in a second."""
+    """How much of one CPU the kernel may use for taking and compressing; twice that while the host has less than 70 % of what it is
+    to have. A CPU takes 100 to 300 MiB in a second."""
     disk_writes: Size = 32 << 30
     """What may be written to disks in a day, as their cells wear: 32 GiB are a tenth of what one of 1 TB is made for. 0: nothing."""
 

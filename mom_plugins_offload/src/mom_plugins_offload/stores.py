@@ -14,8 +14,8 @@ from mom_toolkit import StoreKind, SwapStore, parse_meminfo, read_kernel_file
 KEPT_SHARE: Final = 0.10
 """Of each store. What is left is for the kernel: a host in need that cannot swap kills a process."""
 
-LEAST_RATIO: Final = 1.5
-"""A page of 4 KiB that needs more than 2.7 KiB compressed frees so little that the CPU time is better spent on another guest's."""
+LEAST_RATIO: Final = 1.25
+"""With less, a host gains less than a fifth of what has to be compressed, and read back one day."""
 
 _JUDGED_KIB: Final = 32 << 10
 """So much has to be in a store before its compression is judged: what went first may be of one guest."""

@@ -1,0 +1,213 @@
+"""Cold memory of real guests goes to a real compressed swap, hot memory stays, and nothing else is left of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guest_image import CannotBuild, build, cache_folder
+from mom_run import MomRun
+from private_libvirtd import CannotStart, PrivateLibvirtd
+from real_guests import Lab, RealGuest, eventually, not_here, once
+from zram_swap import NoZram, zram_swap
+
+from mom_plugins_offload.orders import Order, Taker, waited
+
+pytestmark = pytest.mark.real
+
+MEMORY = Path("/sys/fs/cgroup/memory")
+COLD_MIB, WARM_MIB = 160, 48
+
+_CONFIG = """
+interval: 1s
+state_directory: {folder}/state
+run_directory: {folder}/run
+plugins:
+  host: {{}}
+  libvirt: {{uri: "{uri}", pid_directory: "{pids}"}}
+  offload: {{ahead: true}}
+guests: {guests}
+"""
+
+
+@pytest.fixture(scope="module")
+def swap() -> Iterator[str]:
+    """A compressed swap of these tests' own."""
+    if os.geteuid() != 0 or not (MEMORY / "memory.force_empty").exists():
+        not_here("cgroups v1 with the controller memory, and root, are needed")
+    try:
+        with zram_swap(1024) as device:
+            yield device
+    except NoZram as error:
+        not_here(str(error))
+
+
+@pytest.fixture(scope="module")
+def grouping(swap: str) -> Iterator[Lab]:
+    """Starts guests on a libvirtd that gives each a group of its own."""
+    machine = MEMORY / "machine"
+    before = machine.exists()
+    own = PrivateLibvirtd(cache_folder(), controllers=("memory",))
+    try:
+        own.start()
+        yield Lab(own, build(), suffix=once())
+    except (CannotStart, CannotBuild) as error:
+        not_here(f"there is no real hypervisor: {error}")
+    finally:
+        own.stop()
+        if not before:
+            with suppress(OSError):  # another process may have begun to use it
+                machine.rmdir()
+
+
+@pytest.fixture
+def grouped(grouping: Lab) -> Iterator[Lab]:
+    yield grouping
+    grouping.destroy_all()
+
+
+@pytest.fixture
+def mom(tmp_path: Path) -> Iterator[MomRun]:
+    run = MomRun(tmp_path)
+    yield run
+    run.kill()
+
+
+@pytest.fixture
+def taker() -> Iterator[Taker]:
+    one = Taker()
+    yield one
+    one.close()
+
+
+def configure(mom: MomRun, lab: Lab, guests: dict[str, object]) -> None:
+    server = lab.libvirtd
+    mom.config.write_text(_CONFIG.format(folder=mom.folder, uri=server.uri, pids=server.pid_folder, guests=json.dumps(guests)))
+
+
+def in_swap_mib(guest: RealGuest) -> int:
+    """What of a guest's process is in swap."""
+    lines = Path(f"/proc/{guest.pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmSwap"))) >> 10
+
+
+def limits(guest: RealGuest) -> tuple[str, str]:
+    """What the kernel limits a guest's memory to."""
+    folder = guest.group("memory")
+    return (folder / "memory.limit_in_bytes").read_text(), (folder / "memory.soft_limit_in_bytes").read_text()
+
+
+def order_of(guest: RealGuest, way: str, mib: int) -> Order:
+    started = int(Path(f"/proc/{guest.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return Order(guest.uuid, way, mib << 10, str(guest.group("memory")), guest.pid, started)
+
+
+def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads(mom.verb("guests", "--json").stdout)
+    return next((row for row in found if row["name"] == guest.name), {})
+
+
+def started(lab: Lab, name: str, **options: Any) -> RealGuest:
+    """A guest that has written its cold memory, and works on its warm memory."""
+    guest = lab.start(name, mib=320, workload=(COLD_MIB, WARM_MIB, 0, 0), **options)
+    guest.wait_until_it_works()
+    return guest
+
+
+def test_cold_memory_goes_hot_memory_stays_and_no_limit_is_ever_set(mom: MomRun, grouped: Lab) -> None:
+    cold, spared = started(grouped, "cold", balloon="none"), started(grouped, "spared", balloon="none")
+    before = limits(cold)
+    configure(mom, grouped, {spared.name: {"offload": False}})
+    mom.start()
+    eventually("most of the cold memory is in swap", lambda: in_swap_mib(cold) >= 0.6 * COLD_MIB, 180)
+    assert limits(cold) == before
+    begun = len(cold.beats)
+    eventually("the guest has worked on for a while", lambda: len(cold.beats) >= begun + 10, 60)
+    assert sorted(beat.worst_ms for beat in cold.beats[-10:])[5] < 500, "the guest works as it did"
+    assert in_swap_mib(spared) == 0
+    fields = eventually("its working set is known", lambda: (row := fields_of(mom, cold)) and row.get("working_set") and row, 60)
+    assert fields["working_set"] >= WARM_MIB << 10
+    assert fields["cold"] >= 0.5 * COLD_MIB * 1024
+    said = mom.verb("explain", cold.name).stdout
+    assert "It got along with" in said
+    assert "its settings forbid it" in mom.verb("explain", spared.name).stdout
+    away = in_swap_mib(cold)
+    assert mom.stop() < 5
+    assert limits(cold) == before
+    assert in_swap_mib(cold) >= away - 20, "what is in swap stays there until the guest touches it"
+
+
+def test_a_guest_keeps_its_limits_when_mom_and_its_taker_are_killed(mom: MomRun, grouped: Lab) -> None:
+    guest = started(grouped, "killed")
+    before = limits(guest)
+    configure(mom, grouped, {})
+    for _ in range(3):
+        mom.start()
+        takers = eventually("the taker runs", lambda: takers_of(mom), 60)
+        mom.kill()
+        eventually("the taker has ended with mom", lambda gone=takers: not any(Path(f"/proc/{one}").exists() for one in gone), 10)
+        assert limits(guest) == before
+        (mom.folder / "run" / "status.json").unlink(missing_ok=True)
+    begun = len(guest.beats)
+    eventually("the guest works on", lambda: len(guest.beats) > begun, 30)
+
+
+def takers_of(mom: MomRun) -> list[int]:
+    """The takers among mom's children, whichever of its threads started them."""
+    assert mom.process is not None
+    found: list[int] = []
+    for children in Path(f"/proc/{mom.process.pid}/task").glob("*/children"):
+        with suppress(OSError):
+            pids = [int(word) for word in children.read_text().split()]
+            found += [pid for pid in pids if b"taker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return found
+
+
+def test_a_taker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(grouped: Lab, taker: Taker) -> None:
+    guest = started(grouped, "instant", balloon="none")
+    before = limits(guest)
+    for number in range(12):
+        taker.order([order_of(guest, "v1", 4)], 2.0, 2.0)
+        time.sleep(0.005 * number)
+        assert taker.pid is not None
+        os.kill(taker.pid, signal.SIGKILL)
+        assert limits(guest) == before
+        taker.close()
+    taker.order([order_of(guest, "v1", 8)], 5.0, 5.0)
+    batch = waited(taker, 20)
+    assert batch is not None
+    assert batch.done[0].kib >= 4 << 10, "a new taker goes on"
+
+
+def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, taker: Taker) -> None:
+    guest = started(grouped, "recalled")
+    eventually("some of it is in swap", lambda: ordered(taker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, 60)
+    held = int((guest.group("memory") / "memory.usage_in_bytes").read_text())
+    assert ordered(taker, order_of(guest, "recall", 64)) >= 32 << 10
+    assert int((guest.group("memory") / "memory.usage_in_bytes").read_text()) >= held + (16 << 20)
+
+
+def ordered(taker: Taker, order: Order) -> int:
+    """What came of one order, in KiB."""
+    taker.order([order], 3.0, 3.0)
+    batch = waited(taker, 20)
+    assert batch is not None
+    return batch.done[0].kib
+
+
+def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, taker: Taker) -> None:
+    guest = started(grouped, "grouped")
+    assert ordered(taker, order_of(guest, "process", 16)) >= 8 << 10
+    assert in_swap_mib(guest) >= 8
+    another = order_of(guest, "process", 16)
+    gone = Order(another.guest, "process", 16, pid=another.pid, started=another.started + 1)
+    before = in_swap_mib(guest)
+    assert ordered(taker, gone) == 0, "a process that began at another moment is another one"
+    assert in_swap_mib(guest) <= before
