@@ -24,9 +24,13 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nkeys  # type: ignore[import-untyped]  # it has no types
+
 from mom_plugins_fleet.agent import FleetAgent
+from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, linked
 from mom_plugins_fleet.records import MOST_TOLD, Group, GuestState, HostState, Member
+from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
 
@@ -44,8 +48,8 @@ class Host:
         self.guests = [GuestState(id=f"{seed:08d}-0000-4000-8000-{n:012d}", name=f"vm-{seed}-{n}", size=GUEST_KIB) for n in range(guests)]
         self.adopted: dict[int, float] = {}
 
-    def adopt(self, group: str, revision: int, record: Group) -> None:
-        self.adopted.setdefault(revision, time.monotonic())
+    def adopt(self, group: str, found: Opened[Group], data: bytes | None) -> None:
+        self.adopted.setdefault(found.revision, time.monotonic())
 
     def state(self) -> HostState:
         for n, guest in enumerate(self.guests):
@@ -102,6 +106,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
     )
     server = subprocess.Popen([server_path, "-c", str(folder / "nats.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     access = Access([f"nats://127.0.0.1:{port}"])
+    operator = Signer(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
     agents: list[FleetAgent] = []
     try:
         time.sleep(1)
@@ -111,8 +116,8 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
             async with linked(access, "operator", LOG, patient=True) as store:
                 await store.make(1)
                 for one in made:
-                    await store.put(ROSTER, one.name, Member(group="g").packed())
-                await store.put(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 1)"}).packed())
+                    await store.put(ROSTER, one.name, operator.signed(ROSTER, one.name, Member(group="g"), 1))
+                await store.put(GROUPS, "g", operator.signed(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 1)"}), 1))
 
         asyncio.run(enroll())
         for one in made:
@@ -121,6 +126,8 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
                 one.name,
                 PUBLISH_SECONDS,
                 LOG,
+                operators=[operator.public],
+                followed=Followed(),
                 adopt=one.adopt,
                 remembered=lambda: None,
                 state=one.state,
@@ -138,10 +145,10 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
 
         async def change() -> tuple[int, float, float]:
             async with linked(access, "operator", LOG, patient=True) as store:
-                revision = await store.put(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 2)"}).packed())
+                await store.put(GROUPS, "g", operator.signed(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 2)"}), 2))
                 changed, started = time.monotonic(), time.monotonic()
-                await FleetView().load(store)
-                return revision, changed, time.monotonic() - started
+                await FleetView(frozenset({operator.public})).load(store)
+                return 2, changed, time.monotonic() - started
 
         revision, changed, loading = asyncio.run(change())
         while not all(revision in one.adopted for one in made) and time.monotonic() - changed < 60:

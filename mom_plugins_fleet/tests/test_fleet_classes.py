@@ -10,6 +10,7 @@ import pytest
 from mom_core import InForce, MomError, PluginContext
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
+from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.verbs import checked_classes
 from mom_toolkit import ClassFiles, PolicyState, PolicyTexts
 
@@ -86,14 +87,14 @@ def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_p
 
     context = PluginContext(name="fleet", state_directory=tmp_path, in_force=InForce(services={PolicyTexts: (Policies(),)}))
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
-    record = Group(policies={"60_fleet_a": "(defvar a 1)"}, classes=TEXT)
+    found = Opened(Group(policies={"60_fleet_a": "(defvar a 1)"}, classes=TEXT), 1, "U")
     in_the_way = tmp_path / "fleet" / "classes.new"
     in_the_way.mkdir(parents=True)
     with pytest.raises(MomError, match="cannot be kept"):
-        plugin._adopt("g", 1, record)
+        plugin._adopt("g", found, None)
     assert changed == []
     in_the_way.rmdir()
-    plugin._adopt("g", 1, record)
+    plugin._adopt("g", found, None)
     assert changed == [{"60_fleet_a": "(defvar a 1)"}]
     assert (tmp_path / "fleet" / "classes.yaml").read_text() == TEXT
 

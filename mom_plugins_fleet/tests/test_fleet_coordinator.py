@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from nats.aio.subscription import Subscription
 
 from mom_core import MomError
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.coordinator import Coordinator
+from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry
-from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, HostState, Lease, Member, Move, MoveState, Orders
-from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER
+from mom_plugins_fleet.records import (
+    FLEET_POLICY,
+    LARGEST_RECORD,
+    Appointments,
+    Group,
+    HostState,
+    Lease,
+    Member,
+    Move,
+    MoveState,
+    Orders,
+    Progress,
+    read,
+)
+from mom_plugins_fleet.signatures import Opened, Signer, opened
+from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("test")
@@ -42,6 +59,10 @@ class Memory(Store):
         self.revision = 0
         self.listeners: list[Heard] = []
         self.hears = 99
+
+    @property
+    def connected(self) -> bool:
+        return True
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
         return self.kept.get((bucket, key), StoredEntry(0, None))
@@ -69,21 +90,42 @@ class Memory(Store):
         return Heard(self.listeners)
 
 
-def coordinator() -> Coordinator:
-    return Coordinator(Access(["nats://localhost:1"]), "c1", LOG)
+def new_signer() -> Signer:
+    return Signer(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
 
 
-def _never(_group: str, _revision: int, _record: Group) -> None:
+OPERATOR, THIEF = new_signer(), new_signer()
+
+
+def coordinator(signer: Signer = OPERATOR) -> Coordinator:
+    return Coordinator(Access(["nats://localhost:1"]), "c1", LOG, signer, [OPERATOR.public])
+
+
+def _never(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
     raise MomError("never asked")
 
 
 def an_agent(
     access: Access,
-    adopt: Callable[[str, int, Group], None] = _never,
-    remembered: Callable[[], tuple[str, int, Group] | None] = lambda: None,
+    adopt: Callable[[str, Opened[Group], bytes | None], None] = _never,
+    remembered: Callable[[], tuple[str, Opened[Group]] | None] = lambda: None,
     state: Callable[[], HostState | None] = lambda: None,
+    accepts: Callable[[Move], str] = lambda _: "",
+    operators: Sequence[str] = (OPERATOR.public,),
 ) -> FleetAgent:
-    return FleetAgent(access, "h1", 1.0, LOG, adopt=adopt, remembered=remembered, state=state, accepts=lambda _: "", wake=lambda _: None)
+    return FleetAgent(
+        access,
+        "h1",
+        1.0,
+        LOG,
+        operators=operators,
+        followed=Followed(),
+        adopt=adopt,
+        remembered=remembered,
+        state=state,
+        accepts=accepts,
+        wake=lambda _: None,
+    )
 
 
 def until(so: Callable[[], bool]) -> None:
@@ -93,45 +135,76 @@ def until(so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_host_that_writes_an_epoch_of_its_own_does_not_end_the_work_for_all() -> None:
+def orders_of(store: Memory, host: str) -> Orders:
+    return opened(Orders, ORDERS, host, store.kept[ORDERS, host].data or b"", [OPERATOR.public]).record
+
+
+MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, order=5)
+
+
+@pytest.mark.parametrize(
+    "invented",
+    [
+        Orders(epoch=10**12, moves=(MOVE,)).packed(),
+        THIEF.signed(ORDERS, "h1", Orders(epoch=10**12, moves=(MOVE,)), 1 << 61),
+        OPERATOR.signed(ORDERS, "h2", Orders(epoch=1, moves=(MOVE,)), 1 << 61),
+        b"x" * LARGEST_RECORD,
+    ],
+)
+def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: bytes) -> None:
     async def work() -> None:
         store, one = Memory(), coordinator()
-        invented = Move(
-            guest="a", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, state=MoveState.ACCEPTED
-        )
-        await store.put(ROSTER, "h1", Member(group="g").packed())
-        await store.put(ORDERS, "h1", Orders(epoch=10**12, moves=(invented,)).packed())
+        await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+        await store.put(ORDERS, "h1", invented)
         assert await one._acquire(store)
         await one.view.load(store)
         await one._fence(store)
         assert one.works
-        kept = await store.read(ORDERS, "h1")
-        assert kept.data is not None
-        assert Orders.model_validate_json(kept.data) == Orders(epoch=one.epoch)
+        assert orders_of(store, "h1") == Orders(epoch=one.epoch)
 
     asyncio.run(work())
 
 
-def test_a_host_that_fills_its_orders_does_not_end_the_work_for_all() -> None:
-    def filled(error: str) -> Orders:
-        return Orders(
-            moves=(Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu://h2/system"), takes=1, number=1, error=error),)
-        )
-
+def test_a_host_that_no_trusted_operator_has_enrolled_is_none() -> None:
     async def work() -> None:
         store, one = Memory(), coordinator()
-        await store.put(ROSTER, "h1", Member(group="g", draining=True).packed())
-        await store.put(ROSTER, "h2", Member(group="g").packed())
-        full = filled("x" * (1 + LARGEST_RECORD - len(filled("x").packed())))
-        await store.put(ORDERS, "h1", full.packed())  # with the coordinator's epoch, that is too large
-        await store.put(ORDERS, "h2", Orders().packed())
-        assert await one._acquire(store)
+        away = Destination.parse("qemu+tls://evil/system")
+        for host, signer in (("h1", OPERATOR), ("h2", THIEF)):
+            await store.put(ROSTER, host, signer.signed(ROSTER, host, Member(group="g", address=away), 1))
         await one.view.load(store)
-        await one._fence(store)
-        for host in ("h1", "h2"):
-            kept = await store.read(ORDERS, host)
-            assert kept.data is not None
-            assert Orders.model_validate_json(kept.data) == Orders(epoch=one.epoch)
+        assert set(one.view.members.records) == {"h1"}
+        assert "no trusted one" in one.view.members.damaged["h2"]
+
+    asyncio.run(work())
+
+
+def test_an_entry_that_was_replaced_does_not_come_back() -> None:
+    async def work() -> None:
+        store, one = Memory(), coordinator()
+        old = OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1)
+        for data in (old, OPERATOR.signed(ROSTER, "h1", Member(group="g"), 2)):
+            await store.put(ROSTER, "h1", data)
+            await one.view.load(store)
+        await store.put(ROSTER, "h1", old)
+        await one.view.load(store)
+        assert "h1" not in one.view.members.records
+        assert "older than 2" in one.view.members.damaged["h1"]
+
+    asyncio.run(work())
+
+
+def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease() -> None:
+    async def work() -> None:
+        store, one = Memory(), coordinator(THIEF)
+        await store.put(APPOINTMENTS, COORDINATORS, THIEF.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 1))
+        with pytest.raises(LinkError, match="`mom fleet appoint U"):
+            await one._work_if_alone(store)
+        assert (await store.read(LEASES, COORDINATOR)).data is None
+        await store.put(APPOINTMENTS, COORDINATORS, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 2))
+        working = asyncio.create_task(one._work_if_alone(store))
+        await asyncio.sleep(0.05)
+        assert one.works
+        working.cancel()
 
     asyncio.run(work())
 
@@ -141,12 +214,11 @@ def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch() -> N
         store, one = Memory(), coordinator()
         assert await one._acquire(store)
         later = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
-        await store.put(ORDERS, "h1", Orders(epoch=later).packed())
+        await one.view.load(store)
+        await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=later), 9))
         await one._change(store, "h1", lambda _: Orders(epoch=one.epoch))
         assert not one.works
-        kept = await store.read(ORDERS, "h1")
-        assert kept.data is not None
-        assert Orders.model_validate_json(kept.data).epoch == later
+        assert orders_of(store, "h1").epoch == later
 
     asyncio.run(work())
 
@@ -212,15 +284,15 @@ def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(mo
     begun: list[int] = []
     goes_on = threading.Event()
 
-    def adopt(_group: str, revision: int, _record: Group) -> None:
-        begun.append(revision)
+    def adopt(_group: str, found: Opened[Group], _data: bytes | None) -> None:
+        begun.append(found.revision)
         goes_on.wait(120)
 
     agent = an_agent(Access(["nats://localhost:1"]), adopt)
 
     async def work() -> None:
         store = Memory()
-        await store.put(GROUPS, "g", Group().packed())
+        await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 1))
         try:
             for _ in range(2):
                 await asyncio.wait_for(agent._take_group(store, "g"), 60)
@@ -240,11 +312,11 @@ def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(mo
 def test_an_agent_ends_though_an_adoption_hangs() -> None:
     goes_on, hangs = threading.Event(), threading.Event()
 
-    def adopt(_group: str, _revision: int, _record: Group) -> None:
+    def adopt(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
         hangs.set()
         goes_on.wait(120)
 
-    agent = an_agent(Access(["nats://localhost:1"]), adopt, remembered=lambda: ("g", 1, Group()))
+    agent = an_agent(Access(["nats://localhost:1"]), adopt, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
     agent.start()
     assert hangs.wait(60)
     agent.close()
@@ -307,22 +379,142 @@ def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.Lo
     asyncio.run(asyncio.wait_for(work(), 60))
 
 
+DRAINED = Member(group="g1", draining=True)
+
+
+def with_move(revision: int, *moves: Move) -> bytes:
+    return OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=moves), revision)
+
+
+async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: Member = DRAINED) -> dict[str, MoveState]:
+    """What the host says of its moves when these are its orders."""
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", member, 1))
+    if orders is not None:
+        await store.put(ORDERS, "h1", orders)
+    await agent._take_orders(store, member)
+    found = store.kept.get((PROGRESS, "h1"))
+    return {} if found is None else {one.guest: one.state for one in read(Progress, found.data or b"").moves}
+
+
 def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said() -> None:
     agent = an_agent(Access(["nats://localhost:1"]))
 
     async def work() -> None:
         store = Memory()
-        await store.put(ORDERS, "h1", Orders(epoch=5).packed())
-        await agent._take_orders(store, Member(group="g1", draining=True))
-        await store.put(
-            ORDERS,
-            "h1",
-            Orders(
-                epoch=3, moves=(Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu://h2/system"), takes=1, number=1),)
-            ).packed(),
-        )
-        with pytest.raises(LinkError, match="of epoch 3, and it has had some of epoch 5"):
-            await agent._take_orders(store, Member(group="g1", draining=True))
+        assert await told(agent, store, with_move(5)) == {}
+        with pytest.raises(LinkError, match="its revision 3 is older than 5"):
+            await told(agent, store, with_move(3, MOVE))
         assert agent.moves() == {}
 
     asyncio.run(work())
+
+
+def test_a_move_is_done_once_however_often_its_orders_are_said() -> None:
+    agent = an_agent(Access(["nats://localhost:1"]))
+
+    async def work() -> None:
+        store = Memory()
+        orders = with_move(5, MOVE)
+        assert await told(agent, store, orders) == {"a": MoveState.ACCEPTED}
+        assert set(agent.moves()) == {"a"}
+        agent.finished("a", MoveState.DONE)
+        assert await told(agent, store, orders) == {"a": MoveState.DONE}
+        for again in (orders, with_move(6, MOVE)):  # the guest may have come back meanwhile
+            assert await told(agent, store, again) == {"a": MoveState.DONE}
+            assert agent.moves() == {}
+        later = MOVE.model_copy(update={"order": 7})
+        assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
+
+    asyncio.run(work())
+
+
+def test_a_move_of_a_host_that_no_operator_drains_is_refused() -> None:
+    agent = an_agent(Access(["nats://localhost:1"]))
+
+    async def work() -> None:
+        assert await told(agent, Memory(), with_move(5, MOVE), Member(group="g1")) == {"a": MoveState.FAILED}
+        assert agent.moves() == {}
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("signer", [THIEF, None])
+def test_orders_of_no_coordinator_move_nobody(signer: Signer | None) -> None:
+    agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,))
+
+    async def work() -> None:
+        store = Memory()
+        with pytest.raises(LinkError, match="signed"):
+            await told(agent, store, orders.packed() if signer is None else signer.signed(ORDERS, "h1", orders, 9))
+        assert agent.moves() == {}
+        assert (PROGRESS, "h1") not in store.kept
+
+    asyncio.run(work())
+
+
+def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> None:
+    agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,))
+
+    async def appointed(store: Memory, revision: int, *keys: str) -> None:
+        await store.put(APPOINTMENTS, COORDINATORS, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=keys), revision))
+
+    async def work() -> None:
+        store = Memory()
+        await appointed(store, 1, THIEF.public)
+        assert await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 9)) == {"a": MoveState.ACCEPTED}
+        await appointed(store, 2)
+        with pytest.raises(LinkError, match="no trusted one"):
+            await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
+        await appointed(store, 1, THIEF.public)
+        with pytest.raises(LinkError, match="its revision 1 is older than 2"):
+            await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
+
+    asyncio.run(work())
+
+
+def test_orders_that_are_taken_away_change_nothing() -> None:
+    agent = an_agent(Access(["nats://localhost:1"]))
+
+    async def work() -> None:
+        store = Memory()
+        await told(agent, store, with_move(5, MOVE))
+        await store.remove(ORDERS, "h1")
+        await agent._take_orders(store, DRAINED)
+        assert set(agent.moves()) == {"a"}
+
+    asyncio.run(work())
+
+
+def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force() -> None:
+    adopted: list[int] = []
+    agent = an_agent(Access(["nats://localhost:1"]), adopt=lambda _group, found, _data: adopted.append(found.revision))
+
+    async def work() -> None:
+        store = Memory()
+        await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
+        await agent._take_group(store, "g")
+        await store.remove(GROUPS, "g")
+        await agent._take_group(store, "g")
+        for invented in (Group().packed(), THIEF.signed(GROUPS, "g", Group(), 9), OPERATOR.signed(GROUPS, "g", Group(), 3)):
+            await store.put(GROUPS, "g", invented)
+            await agent._take_group(store, "g")
+            assert agent.taken is not None
+            assert agent.taken.refused
+
+    asyncio.run(work())
+    assert adopted == [4]
+
+
+def test_a_host_without_operators_follows_nothing_and_says_so() -> None:
+    agent = an_agent(Access(["nats://localhost:1"]), operators=())
+
+    async def work() -> None:
+        following = asyncio.create_task(agent._follow(Memory(), asyncio.Event()))
+        while not agent.trouble:
+            await asyncio.sleep(0.01)
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+    assert "no key of an operator" in agent.trouble

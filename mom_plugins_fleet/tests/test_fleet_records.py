@@ -7,6 +7,7 @@ import contextlib
 import json
 from pathlib import Path
 
+import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from mom_core import MomError, PluginContext, StateFile
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import Access, StoredEntry
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, MOST_TOLD, Group, HostState, Member, Move, Orders, read
-from mom_plugins_fleet.subjects import host_permissions, server_accounts
+from mom_plugins_fleet.signatures import Opened, Signer
+from mom_plugins_fleet.subjects import GROUPS, host_permissions, server_accounts
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
 
@@ -62,10 +64,10 @@ def test_parameters_become_a_policy_of_their_own() -> None:
     assert texts == {"05_fleet_parameters": "# The parameters of this host's group.\n(defvar a 3.0)\n(defvar b 0.5)\n"}
 
 
-def test_a_host_may_write_its_own_state_and_orders_and_nothing_else() -> None:
+def test_a_host_may_write_its_own_state_and_progress_and_nothing_else() -> None:
     allowed = host_permissions("h1", "g1")
     written = [subject for subject in allowed["publish"]["allow"] if not subject.startswith("$JS.API.DIRECT.GET.")]
-    assert written == ["$KV.mom-states.h1", "$KV.mom-orders.h1"]
+    assert written == ["$KV.mom-states.h1", "$KV.mom-progress.h1"]
     assert not any("*" in subject for subject in (*allowed["publish"]["allow"], *allowed["subscribe"]["allow"]))
     assert '"$KV.mom-states.h1"' in server_accounts({"h1": Member(group="g1", key="UABC")}, [])
     assert "UABC" not in server_accounts({}, ["UOP"])
@@ -140,13 +142,18 @@ def test_a_member_and_its_moves_are_read_as_they_were_written() -> None:
 
 def test_the_last_policies_are_remembered_and_a_damaged_file_is_nothing_and_is_said(tmp_path: Path) -> None:
     context = PluginContext(name="fleet", state_directory=tmp_path)
-    plugin = FleetPlugin(FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1"), context)
+    operator = Signer(nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_USER).decode())
+    settings = FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1", operators=[operator.public])
+    plugin = FleetPlugin(settings, context)
     group = Group(policies={"60_fleet_a": "(defvar a 1)"})
-    plugin.remember("g", 3, group)
-    assert plugin.remembered() == ("g", 3, group)
+    data = operator.signed(GROUPS, "g", group, 3)
+    plugin.remember("g", data)
+    assert plugin.remembered() == ("g", Opened(group, 3, operator.public))
+    revoked = FleetPlugin(settings.model_copy(update={"operators": []}), context)
+    assert revoked.remembered() == ("g", Opened(Group(), 0, "no operator")), "what an operator has signed who is none any more"
     path = tmp_path / "fleet" / "group.json"
-    whole = {"group": "g", "revision": 3, "record": {}}
-    wrongs: list[dict[str, object]] = [{"group": "no name"}, {"revision": "3"}, {"revision": 10**400}, {"record": []}, {"record": None}]
+    whole = {"group": "g", "signed": data.decode()}
+    wrongs: list[dict[str, object]] = [{"group": "no name"}, {"group": 3}, {"signed": 10**400}, {"signed": []}, {"signed": None}]
     for number, wrong in enumerate(wrongs, 1):
         StateFile(path, "group", dict).write({**whole, **wrong})
         assert plugin.remembered() is None

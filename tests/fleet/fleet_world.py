@@ -112,6 +112,7 @@ class FleetWorld:
         url: str | None = None,
         policy: Mapping[str, Any] | None = None,
         sla: Mapping[str, Any] | None = None,
+        operators: list[str] | None = None,
     ) -> None:
         own = self.folder / host
         own.mkdir(exist_ok=True)
@@ -124,7 +125,13 @@ class FleetWorld:
                 "sim": simulated,
                 "policy": dict(policy or {}),
                 "eviction": {"move_unclassed": True},
-                "fleet": {"servers": [url or self.url], "host": host, "key": str(self.folder / f"{host}.key"), "publish": "1s"},
+                "fleet": {
+                    "servers": [url or self.url],
+                    "host": host,
+                    "key": str(self.folder / f"{host}.key"),
+                    "publish": "1s",
+                    "operators": [self.operator] if operators is None else operators,
+                },
             },
         }
         if sla is not None:

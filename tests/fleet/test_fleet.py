@@ -16,6 +16,7 @@ from fleet_world import MOM, FleetWorld, make_certificate, need_a_server
 from mom_plugins_fleet.link import Access
 from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import Group
+from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import GROUPS
 
 
@@ -85,7 +86,8 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     fleet.until(lambda: "no plugin reads them" in fleet.host("h2")["classes_unused"], "and where they are not")
     # One that another mom's operator took for right; and then the host is started without servers.
     wrong = Group(classes="classes: {silver: {guarantee: 500%}}\n")
-    ask(Access([fleet.url], None, fleet.operator_key), "test", logging.getLogger(), lambda store: store.put(GROUPS, "g1", wrong.packed()))
+    signed = Signer(fleet.operator_key.read_text().strip()).signed(GROUPS, "g1", wrong, next_revision(0) + 100)
+    ask(Access([fleet.url], None, fleet.operator_key), "test", logging.getLogger(), lambda store: store.put(GROUPS, "g1", signed))
     fleet.until(lambda: "more than all of it" in fleet.host("h1")["classes_unused"], "the host says what is wrong")
     assert fleet.classes_on("h1") == {"silver"}
     classes.write_text("classes: {silver: {guarantee: 60%}}\n")

@@ -32,7 +32,7 @@ class Host:
     """A plugin in its fleet, and its cycles. A guest that it decides to move is on the other host in the next one."""
 
     def __init__(self, fleet: FleetWorld, name: str, guests: Mapping[str, Guest]) -> None:
-        where = {"servers": [fleet.url], "host": name, "key": fleet.folder / f"{name}.key", "publish": "1s"}
+        where = {"servers": [fleet.url], "host": name, "key": fleet.folder / f"{name}.key", "publish": "1s", "operators": [fleet.operator]}
         settings = FleetPlugin.Settings.model_validate(where)
         in_force = InForce(services={Promises: (FakePromises(PROMISED),), GuestMoves: (MovesAtOnce(),)})
         self.plugin = FleetPlugin(settings, PluginContext(name="fleet", state_directory=fleet.folder / name, in_force=in_force))

@@ -16,8 +16,8 @@ from nats.js.api import KeyValueConfig
 from mom_plugins_fleet import link
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.queries import ask
-from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read
-from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES, direct, subject
+from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, Progress
+from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES, direct, subject
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("mom.fleet.test")
@@ -39,7 +39,9 @@ def everything(fleet: FleetWorld) -> Mapping[str, bytes | None]:
 
     async def looked(store: Store) -> Mapping[str, bytes | None]:
         return {
-            f"{bucket} {key}": kept.data for bucket in (ROSTER, GROUPS, STATES, ORDERS) for key, kept in (await store.load(bucket)).items()
+            f"{bucket} {key}": kept.data
+            for bucket in (ROSTER, GROUPS, STATES, ORDERS, PROGRESS)
+            for key, kept in (await store.load(bucket)).items()
         }
 
     return ask(Access([fleet.url], None, fleet.operator_key), "operator", LOG, looked)
@@ -51,6 +53,7 @@ def filled(fleet: FleetWorld) -> None:
         for host in ("h1", "h2"):
             await store.put(STATES, host, HostState(host=host, mom="1", mode="enforce").packed())
             await store.put(ORDERS, host, Orders(epoch=3).packed())
+            await store.put(PROGRESS, host, Progress().packed())
 
     ask(Access([fleet.url], None, fleet.operator_key), "operator", LOG, put)
 
@@ -68,7 +71,15 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
     monkeypatch.setattr(link, "ANSWER_SECONDS", 2.0)  # a server answers nothing to what it refuses
     before = everything(fleet)
     stolen = Access([fleet.url], None, fleet.folder / "h1.key")
-    written = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h1"), (GROUPS, "g1")]
+    written = [
+        (STATES, "h2"),
+        (PROGRESS, "h2"),
+        (ORDERS, "h2"),
+        (ORDERS, "h1"),
+        (ROSTER, "h1"),
+        (GROUPS, "g1"),
+        (APPOINTMENTS, COORDINATORS),
+    ]
     asked = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2"), (GROUPS, "g2")]
 
     async def tried() -> None:
@@ -91,21 +102,23 @@ def test_an_answer_cannot_be_had_sent_to_another_hosts_key(fleet: FleetWorld) ->
 
     async def reflected() -> None:
         async with linked(Access([fleet.url], None, fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
-            await store.put(ORDERS, "h1", FORGED)
+            await store.put(PROGRESS, "h1", b"{}")
             for there in (
+                subject(PROGRESS, "h2"),
+                subject(ORDERS, "h1"),
                 subject(ORDERS, "h2"),
                 subject(STATES, "h2"),
                 subject(GROUPS, "g1"),
                 subject(ROSTER, "h1"),
                 subject(ROSTER, "h2"),
             ):
-                await store.client.publish(direct(ORDERS, "h1"), b"", reply=there)
+                await store.client.publish(direct(GROUPS, "g1"), b"", reply=there)
                 await store.client.publish(subject(STATES, "h1"), b"{}", reply=there)
             await store.client.flush()
             await store.read(ORDERS, "h1")
 
     asyncio.run(reflected())
-    assert {key for key, data in everything(fleet).items() if before[key] != data} == {"mom-states h1", "mom-orders h1"}
+    assert {key for key, data in everything(fleet).items() if before[key] != data} <= {"mom-states h1", "mom-progress h1"}
 
 
 @pytest.mark.parametrize("how", ["all", "sub"])
@@ -114,18 +127,18 @@ def test_a_host_cannot_empty_a_bucket_by_what_it_writes_at_its_own_key(fleet: Fl
 
     async def emptied() -> None:
         async with linked(Access([fleet.url], None, fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
-            for bucket in (STATES, ORDERS):
+            for bucket in (STATES, PROGRESS):
                 await store.client.publish(subject(bucket, "h1"), b"{}", headers={"Nats-Rollup": how})
             await store.client.flush()
             await store.read(ORDERS, "h1")
 
     asyncio.run(emptied())
-    assert {"mom-states h2", "mom-orders h2"} <= everything(fleet).keys()
+    assert {"mom-states h2", "mom-progress h2"} <= everything(fleet).keys()
 
 
 def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fleet: FleetWorld) -> None:
     async def allows(store: Store) -> list[bool | None]:
-        streams = [await store.client.jetstream().stream_info(f"KV_{bucket}") for bucket in (ROSTER, GROUPS, STATES, ORDERS)]
+        streams = [await store.client.jetstream().stream_info(f"KV_{bucket}") for bucket in (ROSTER, GROUPS, STATES, ORDERS, PROGRESS)]
         return [stream.config.allow_rollup_hdrs for stream in streams]
 
     async def as_before(store: Store) -> None:
@@ -162,28 +175,3 @@ def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorl
 def test_a_host_whose_group_was_changed_needs_the_servers_to_know_it(fleet: FleetWorld) -> None:
     assert Member(group="g2").group in fleet.fleet("enroll", "h2", "--group", "g2")
     assert "The servers need to know that" in fleet.fleet("enroll", "h2", "--group", "g1")
-
-
-@pytest.mark.parametrize("state", [MoveState.ORDERED, MoveState.ACCEPTED])
-def test_a_move_that_no_coordinator_has_ordered_moves_nobody_and_takes_no_room(fleet: FleetWorld, state: MoveState) -> None:
-    for number, host in enumerate(("h1", "h2")):
-        fleet.start_host(host, number + 1, guests=2)
-    fleet.until(lambda: all(row["guests"] for row in fleet.status()["hosts"]), "both are heard")
-    fleet.start_coordinator("c1")
-    fleet.until(lambda: "coordinating" in fleet.log("c1"), "it works")
-    leaving = sorted(fleet.where("h1"))
-    ordered = Move(
-        guest=leaving[0], name="g", to="h2", destination=Destination.parse("qemu://h2/system"), takes=1 << 40, number=1, state=state
-    )
-
-    async def invented(store: Store) -> None:
-        kept = await store.read(ORDERS, "h1")
-        epoch = 0 if kept.data is None else read(Orders, kept.data).epoch
-        await store.put(ORDERS, "h1", Orders(epoch=epoch, moves=(ordered,)).packed())
-
-    ask(Access([fleet.url], None, fleet.folder / "h1.key"), "h1", LOG, invented)
-    fleet.until(lambda: "no coordinator of the fleet has ordered that" in fleet.log("h1"), "the host sees it")
-    fleet.fleet("drain", "h1")  # what a coordinator orders is done, and the room on h2 is there
-    fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty", 240)
-    assert "no coordinator has ordered that" in fleet.log("c1")
-    assert sorted(fleet.where("h2") & set(leaving)) == leaving

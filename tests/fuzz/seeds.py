@@ -105,11 +105,13 @@ def fleet_records() -> list[bytes]:
     records: Mapping[str, Mapping[str, object]] = {
         "states": {"host": "h1", "mom": "1", "mode": "enforce", "total": 1 << 20, "available": 4096, "guests": [guest], "others": 3,
                    "others_promised": 9, "group": "g", "group_revision": 1, "refused": "", "memory_state": "low", "problems": 2},
-        "roster": {"group": "g", "address": destination, "key": "U", "cordoned": False, "draining": True, "orderers": ["U"], "by": "me"},
-        "orders": {"epoch": 1, "moves": [{**move, "seal": "AAAA"}, {**move, "guest": "b", "state": "done"}]},
+        "roster": {"group": "g", "address": destination, "key": "U", "cordoned": False, "draining": True, "by": "me"},
+        "orders": {"epoch": 1, "moves": [{**move, "order": 3}, {**move, "guest": "b", "state": "done"}]},
         "groups": {"policies": {"60_fleet_a": "(defvar a 1)"}, "parameters": {"a": 1.5}, "classes": "classes: {}", "by": "me"},
     }  # fmt: skip
-    return [f"{bucket}\n{json.dumps(record)}".encode() for bucket, record in records.items()]
+    records = {**records, "progress": {"moves": [{"guest": "a", "order": 0, "state": "done", "error": ""}]}}
+    signed = json.dumps({"by": "UABCDEFG" * 7, "revision": 1, "signature": "AAAA"}) + "\n" + json.dumps(records["groups"])
+    return [f"signed\n{signed}".encode(), *(f"{bucket}\n{json.dumps(record)}".encode() for bucket, record in records.items())]
 
 
 def state_files() -> list[bytes]:
@@ -117,7 +119,7 @@ def state_files() -> list[bytes]:
     contents = run_path(str(ROOT / "tests/state/state_contents.py"))["CONTENTS"]
     alone = {
         "guests": {"boot": "01234567-89ab-cdef-0123-456789abcdef", "guests": {"a": ["0123456789ab", 12.5]}},
-        "group": {"group": "g1", "revision": 3, "record": {"policies": {"60_fleet_a": "(defvar a 1)"}, "parameters": {"a": 1.0}}},
+        "group": {"group": "g1", "signed": '{"by": "U", "revision": 3, "signature": ""}\n{"policies": {"60_fleet_a": "(defvar a 1)"}}'},
     }
     return [f"{Path(path).stem}\n{json.dumps(content)}".encode() for path, content in (*contents.items(), *alone.items())]
 

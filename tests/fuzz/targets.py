@@ -29,8 +29,8 @@ from mom_guests import convert
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import StoredEntry
 from mom_plugins_fleet.plan import next_orders, places
-from mom_plugins_fleet.records import Group, GuestState, HostState, Member, Orders, read
-from mom_plugins_fleet.seals import is_sealed
+from mom_plugins_fleet.records import Group, GuestState, HostState, Member, Move, Orders, read
+from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.verbs import host_row, print_hosts
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
@@ -216,9 +216,11 @@ def fleet_record(data: bytes) -> None:
     """What stands at a key in one of the fleet's buckets, as a line with the bucket's name, and the record: the coordinator plans with it,
     and the operator looks at it."""
     bucket, _, record = data.partition(b"\n")
+    there = Destination.parse("qemu+tls://h2/system")
     view = FleetView()
+    view.members.trusted = view.orders.trusted = None  # an operator or a coordinator may sign anything
     for host in ("h1", "h2"):
-        member = Member(group="g", address=Destination.parse("qemu+tls://h2/system"), draining=host == "h1")
+        member = Member(group="g", address=there, draining=host == "h1")
         view.members.take(host, StoredEntry(1, member.packed()))
         guests = (GuestState(id="a", name="a", size=4096, maximum=8192, guarantee=1024), GuestState(id="b", name="b"))
         state = HostState(host=host, mom="1", mode="enforce", total=1 << 30, available=1 << 29, guests=guests)
@@ -232,8 +234,14 @@ def fleet_record(data: bytes) -> None:
         view.members.take("h2", kept)
     elif bucket == b"orders":
         view.orders.take("h1", kept)
-        for move in (view.orders.get("h1") or Orders()).moves:
-            is_sealed("h1", move, ["UABCDEFG" * 7])
+    elif bucket == b"progress":
+        view.orders.take(
+            "h1", StoredEntry(1, Orders(moves=(Move(guest="a", name="a", to="h2", destination=there, takes=1, number=1),)).packed())
+        )
+        view.progress.take("h1", kept)
+    elif bucket == b"signed":
+        with suppress(MomError):
+            opened(Group, "mom-groups", "g", record, ["UABCDEFG" * 7])
     else:
         try:
             read(Group, record).texts()
@@ -399,7 +407,7 @@ def fleet_group(folder: Path) -> None:
     settings = FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1")
     found = FleetPlugin(settings, PluginContext(name="fleet", state_directory=folder)).remembered()
     if found is not None:
-        found[2].texts()
+        found[1].record.texts()
 
 
 BOOT: Final = "01234567-89ab-cdef-0123-456789abcdef"

@@ -22,6 +22,10 @@ from mom_core.lock import holder
 from mom_core.state_files import LaterVersionError
 from mom_daemon.supervision import IN_FORCE, config_as_left
 from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.followed import FORM as FOLLOWED_FORM
+from mom_plugins_fleet.followed import WHAT as FOLLOWED
+from mom_plugins_fleet.followed import Followed
+from mom_plugins_fleet.records import Group
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
@@ -29,7 +33,11 @@ from mom_toolkit import PolicyTexts
 
 BESIDE: Final[Mapping[str, Any]] = {
     "vdsm/guests.json": {"boot": BOOT, "guests": {GUEST: ["0123456789ab", 12.5]}},
-    "fleet/group.json": {"group": "g1", "revision": 3, "record": {"policies": {"60_fleet_a": "(defvar a 1)"}, "parameters": {"a": 1.0}}},
+    "fleet/group.json": {
+        "group": "g1",
+        "signed": '{"by": "U", "revision": 3, "signature": ""}\n{"policies": {"60_fleet_a": "(defvar a 1)"}}',
+    },
+    "fleet/followed.json": {"revisions": {"mom-roster h1": 7}, "moves": [{"guest": GUEST, "order": 7, "state": "done", "error": ""}]},
 }
 """The same, of plugins that cannot be set up beside those."""
 
@@ -244,9 +252,16 @@ def read_group(folder: Path) -> StateFile[Any]:
     context = PluginContext(name="fleet", state_directory=folder)
     plugin = FleetPlugin(FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1"), context)
     found = plugin.remembered()
-    if found is not None:
-        found[2].texts()
+    assert found is None or found[1].record == Group(), "no operator has signed that"
     return context.state_files[0]
+
+
+def read_followed(folder: Path) -> StateFile[Any]:
+    file = StateFile(folder / "fleet/followed.json", FOLLOWED, FOLLOWED_FORM)
+    followed = Followed(file)
+    followed.load()
+    followed.note(followed.moves.values())
+    return file
 
 
 def read_shadow_notes(folder: Path) -> StateFile[Any]:
@@ -260,6 +275,7 @@ def read_shadow_notes(folder: Path) -> StateFile[Any]:
 READERS: Final[Mapping[str, Callable[[Path], StateFile[Any]]]] = {
     "vdsm/guests.json": read_guests,
     "fleet/group.json": read_group,
+    "fleet/followed.json": read_followed,
     "policy/shadow-notes.json": read_shadow_notes,
 }
 

@@ -9,17 +9,18 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry, linked
-from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read, shown
-from mom_plugins_fleet.seals import is_sealed
-from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES
+from mom_plugins_fleet.followed import Followed
+from mom_plugins_fleet.link import Access, LinkError, Store, StoredEntry, linked
+from mom_plugins_fleet.records import Appointments, Group, HostState, Member, Move, MoveProgress, MoveState, Orders, Progress, shown
+from mom_plugins_fleet.signatures import Opened
+from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
 """How often everything is read again, in case a message was lost. With 10,000 hosts that is 1,000 reads a second, which a server answers
@@ -30,9 +31,6 @@ HEARTBEAT_SECONDS: Final = 30.0
 
 CLOSING_SECONDS: Final = 0.3
 """How long the end waits for the connection: plugins have 0.4 s."""
-
-CHANGE_ATTEMPTS: Final = 5
-"""How often a change of the orders is tried again when the coordinator has changed them in between."""
 
 AGAIN_SECONDS: Final = 10.0
 """How soon it is tried again when the servers could not even be asked."""
@@ -59,7 +57,9 @@ class Taken:
 class FleetAgent:
     """A host in its fleet. Other threads may call what has no underscore.
 
-    :param adopt: puts a group's record in force; raises `MomError` if that cannot be
+    :param operators: the public keys of those who direct this host; without any, it only tells how it is
+    :param followed: the newest revisions of what has directed this host
+    :param adopt: puts a group's record in force, and keeps what stood there; raises `MomError` if that cannot be
     :param remembered: the group, revision and record that were in force last
     :param state: what to tell; None as long as nothing is known
     :param accepts: why this host does not move that guest now; empty: it does
@@ -73,21 +73,24 @@ class FleetAgent:
         publish_seconds: float,
         log: logging.Logger,
         *,
-        adopt: Callable[[str, int, Group], None],
-        remembered: Callable[[], tuple[str, int, Group] | None],
+        operators: Collection[str],
+        followed: Followed,
+        adopt: Callable[[str, Opened[Group], bytes | None], None],
+        remembered: Callable[[], tuple[str, Opened[Group]] | None],
         state: Callable[[], HostState | None],
         accepts: Callable[[Move], str],
         wake: Callable[[str], None],
     ) -> None:
         self._access, self._host, self._publish_seconds, self._log = access, host, publish_seconds, log
+        self._operators, self._followed = frozenset(operators), followed
         self._adopt, self._remembered, self._state, self._accepts, self._wake = adopt, remembered, state, accepts, wake
         self._lock = threading.Lock()
         self._results: dict[str, tuple[MoveState, str]] = {}
         self._moves: Mapping[str, Move] = {}
         self._taken: Taken | None = None
-        self._epoch = 0
         self._draining = False
         self._connected = False
+        self._told_progress: Progress | None = None
         self._trouble = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -158,6 +161,7 @@ class FleetAgent:
     async def _main(self) -> None:
         self._loop, self._task, self._dirty = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
         self._ready.set_result(None)
+        self._followed.load()
         await self._resume()
         while True:
             try:
@@ -175,6 +179,7 @@ class FleetAgent:
 
     async def _belong(self, dirty: asyncio.Event) -> None:
         """Be connected, and do what a member does."""
+        self._told_progress = None  # these may be other servers
         async with linked(self._access, self._host, self._log, patient=True, cannot=self._say) as store:
             telling = asyncio.create_task(self._tell(store))
             try:
@@ -189,19 +194,19 @@ class FleetAgent:
         last = self._remembered()
         if last is None:
             return
-        group, revision, record = last
+        group, found = last
         for _ in range(READY_ATTEMPTS):
             try:
-                await self._put_in_force(group, revision, record)
+                await self._put_in_force(group, found, None)
             except MomError as error:
                 self._say(shown(error))
                 await asyncio.sleep(_POLL_SECONDS)
                 continue
-            self._taken = Taken(group, revision, record)
+            self._taken = Taken(group, found.revision, found.record)
             self._say("")
             return
 
-    async def _put_in_force(self, group: str, revision: int, record: Group) -> None:
+    async def _put_in_force(self, group: str, found: Opened[Group], data: bytes | None) -> None:
         """Have a record adopted in a thread of its own, which no end of mom waits for. Raises `MomError`, also when that takes too long."""
         if self._adopting:
             raise MomError("what was to be put in force before has not come back", hint="mom's disk may hang: see its log")
@@ -216,7 +221,7 @@ class FleetAgent:
         def work() -> None:
             failure = None
             try:
-                self._adopt(group, revision, record)
+                self._adopt(group, found, data)
             except Exception as error:  # noqa: BLE001  # it is raised where this is waited for
                 failure = error
             with suppress(RuntimeError):  # the loop has ended meanwhile
@@ -245,8 +250,14 @@ class FleetAgent:
         while True:
             dirty.clear()
             try:
+                if not self._operators:
+                    raise MomError(
+                        "the configuration has no key of an operator: nothing of the fleet's is followed here",
+                        hint="give the plugin fleet `operators`, the public keys that `mom fleet key` has printed",
+                    )
                 await listen(ROSTER, self._host)
                 await listen(ORDERS, self._host)
+                await listen(APPOINTMENTS, COORDINATORS)
                 member = await self._member(store)
                 self._draining = member is not None and member.draining
                 if member is not None:
@@ -274,86 +285,79 @@ class FleetAgent:
         if kept.data is None:
             return None
         try:
-            return read(Member, kept.data)
+            return self._followed.open(Member, ROSTER, self._host, kept.data, self._operators).record
         except MomError as error:
             raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
 
     async def _take_group(self, store: Store, group: str) -> None:
         kept = await store.read(GROUPS, group)
+        if kept.data is None:
+            return  # no operator has said anything, so that what is in force stays
         try:
-            record = Group() if kept.data is None else read(Group, kept.data)
+            found = self._followed.open(Group, GROUPS, group, kept.data, self._operators)
         except MomError as error:
-            self._refuse(group, kept.revision, Group(), shown(error))
+            self._refuse(Taken(group, 0, Group(), shown(error)))
             return
         try:  # also when nothing has changed there: the operator may have changed what is in force here
-            await self._put_in_force(group, kept.revision, record)
+            await self._put_in_force(group, found, kept.data)
         except MomError as error:
-            self._refuse(group, kept.revision, record, shown(error))
+            self._refuse(Taken(group, found.revision, found.record, shown(error)))
             return
-        taken = Taken(group, kept.revision, record)
+        taken = Taken(group, found.revision, found.record)
         if taken != self._taken:
             self._taken = taken
-            self._log.info("the policies of the group %s are in force, revision %d", group, kept.revision)
+            self._log.info("the policies of the group %s are in force, revision %d", group, found.revision)
 
-    def _refuse(self, group: str, revision: int, record: Group, why: str) -> None:
-        taken = Taken(group, revision, record, why)
+    def _refuse(self, taken: Taken) -> None:
         if taken != self._taken:  # it is tried again with each look, as the host's own policies may have been the cause
             self._taken = taken
-            self._log.error("the policies of the group %s, revision %d, are not taken: %s; the ones before stay", group, revision, why)
+            self._log.error("the policies of the group %s are not taken: %s; the ones before stay", taken.group, taken.refused)
 
     async def _take_orders(self, store: Store, member: Member) -> None:
-        for _ in range(CHANGE_ATTEMPTS):
-            kept = await store.read(ORDERS, self._host)
-            if kept.data is None:
-                self._keep({})
-                return
-            try:
-                orders = read(Orders, kept.data)
-            except MomError as error:
-                raise LinkError(f"this host's orders: {shown(error)}") from None
-            if orders.epoch < self._epoch:  # an answer that is old, or servers that have forgotten what they had
-                raise LinkError(
-                    f"this host's orders are of epoch {orders.epoch}, and it has had some of epoch {self._epoch}: nothing is moved",
-                    hint="if the fleet's servers were set up anew, restart mom",
-                )
-            self._epoch = orders.epoch
-            if any(self._not_ordered(move, member) for move in orders.moves):
-                # That the host is drained, and who says where to, was written before these orders: maybe after it was read.
-                member = await self._member(store) or member
-            changed = tuple(self._answered(move, member) for move in orders.moves)
-            if changed != orders.moves:
-                try:
-                    await store.put(ORDERS, self._host, orders.model_copy(update={"moves": changed}).packed(), kept.revision)
-                except ConflictError:
-                    continue
-            self._keep({move.guest: move for move in changed if move.state is MoveState.ACCEPTED})
-            return
+        kept = await store.read(ORDERS, self._host)
+        if kept.data is None:
+            return  # no coordinator has said anything
+        try:
+            orders = self._followed.open(Orders, ORDERS, self._host, kept.data, await self._orderers(store)).record
+            before = self._followed.moves
+            if not member.draining and any(self._is_new(move, before) for move in orders.moves):
+                member = await self._member(store) or member  # that the host is drained was written before these: maybe after it was read
+            told = [self._progress(move, before, member) for move in orders.moves]
+            self._followed.note(told)
+        except MomError as error:
+            raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
+        accepted = {one.guest for one in told if one.state is MoveState.ACCEPTED}
+        self._keep({move.guest: move for move in orders.moves if move.guest in accepted})
+        progress = Progress(moves=tuple(told))
+        if progress != self._told_progress:
+            await store.put(PROGRESS, self._host, progress.packed())
+            self._told_progress = progress
 
-    def _not_ordered(self, move: Move, member: Member) -> str:
-        """Why a move is none that the fleet wants; empty: it is. A thief of this host's key may write its orders, and invent some."""
-        if move.state not in (MoveState.ORDERED, MoveState.ACCEPTED) or self._moves.get(move.guest) == move:
-            return ""
-        if self._access.key is not None and not is_sealed(self._host, move, member.orderers):
-            return "no coordinator of the fleet has ordered that"
-        if move.state is MoveState.ORDERED and not member.draining:
-            return "the host is not drained"
-        return ""
+    async def _orderers(self, store: Store) -> frozenset[str]:
+        """The public keys whose orders this host follows: those of operators, and of coordinators that one has appointed."""
+        kept = await store.read(APPOINTMENTS, COORDINATORS)
+        if kept.data is None:
+            return self._operators
+        return self._operators | {*self._followed.open(Appointments, APPOINTMENTS, COORDINATORS, kept.data, self._operators).record.keys}
 
-    def _answered(self, move: Move, member: Member) -> Move:
-        """What this host says to a move."""
-        wrong = self._not_ordered(move, member)
-        if wrong:
-            self._log.error("guest %s is not moved to %s: %s", printable(move.name), move.destination.uri, wrong)
-            return move.model_copy(update={"state": MoveState.FAILED, "error": wrong})
-        if move.state is MoveState.ORDERED:
-            why = self._accepts(move)
-            return move.model_copy(update={"state": MoveState.FAILED, "error": why} if why else {"state": MoveState.ACCEPTED})
-        if move.state is MoveState.ACCEPTED:
-            with self._lock:
-                result = self._results.get(move.guest)
-            if result is not None:
-                return move.model_copy(update={"state": result[0], "error": result[1]})
-        return move
+    @staticmethod
+    def _is_new(move: Move, before: Mapping[str, MoveProgress]) -> bool:
+        earlier = before.get(move.guest)
+        return earlier is None or earlier.order != move.order
+
+    def _progress(self, move: Move, before: Mapping[str, MoveProgress], member: Member) -> MoveProgress:
+        """How far this host is with a move. One that it is done with is not begun again: what is signed may be said more than once."""
+        earlier = before.get(move.guest)
+        if earlier is None or earlier.order != move.order:
+            why = self._accepts(move) if member.draining else "the host is not drained"
+            if why:
+                self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
+            return MoveProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
+        with self._lock:
+            result = self._results.get(move.guest)
+        if result is not None and earlier.state is MoveState.ACCEPTED:
+            return MoveProgress(move.guest, move.order, result[0], printable(result[1], 400))
+        return earlier
 
     def _keep(self, moves: Mapping[str, Move]) -> None:
         with self._lock:

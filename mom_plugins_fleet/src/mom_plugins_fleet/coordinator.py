@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
 from nats.aio.subscription import Subscription
 
-from mom_core import MomError, printable
-from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry, linked, seed_of
+from mom_core import printable
+from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry, linked
 from mom_plugins_fleet.plan import next_orders, places
-from mom_plugins_fleet.records import Lease, Member, MoveState, Orders, read, shown
-from mom_plugins_fleet.seals import Seal, is_sealed
-from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, ROSTER, STATES
+from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
+from mom_plugins_fleet.signatures import Signer, next_revision
+from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.view import FleetView
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
@@ -30,9 +30,6 @@ SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
 LOOK_SECONDS: Final = 2.0
 """How often it is decided what comes next: a guest that moves takes at least so long."""
 
-MOST_ORDERERS: Final = 16
-"""Keys of coordinators that a host's entry holds: two or three work at a time, and a key is made anew now and then."""
-
 RELOAD_SECONDS: Final = 60.0
 """How often everything is read again, in case a message was lost."""
 
@@ -41,16 +38,15 @@ class Coordinator:
     """One that works or waits. `run` ends when it is cancelled.
 
     :param holder: who this is, for people
+    :param signer: with the key of an operator, or of a coordinator that one has appointed
+    :param operators: the public keys of those who direct the fleet
     """
 
-    def __init__(self, access: Access, holder: str, log: logging.Logger) -> None:
-        self._access, self._holder, self._log = access, holder, log
-        self.view = FleetView()
+    def __init__(self, access: Access, holder: str, log: logging.Logger, signer: Signer, operators: Collection[str]) -> None:
+        self._access, self._holder, self._log, self._signer = access, holder, log, signer
+        self.view = FleetView(frozenset(operators))
         self.epoch = 0
         self.stuck: dict[str, Mapping[str, str]] = {}
-        self._seal = Seal(seed_of(access.key))
-        self._invented: set[str] = set()
-        """Hosts in whose orders there was something that no coordinator has written."""
         self._revision = 0
         self._sure_until = float("-inf")
 
@@ -74,6 +70,12 @@ class Coordinator:
         return asyncio.get_running_loop().time() < self._sure_until
 
     async def _work_if_alone(self, store: Store) -> None:
+        await self.view.load(store)
+        if self._signer.public not in self.view.orderers:
+            raise LinkError(
+                f"no operator has appointed this coordinator: `mom fleet appoint {self._signer.public}` does",
+                hint="hosts follow the orders of operators and of coordinators that one has appointed",
+            )
         if not await self._acquire(store):
             return
         self._log.info("coordinating the fleet, epoch %d", self.epoch)
@@ -82,13 +84,13 @@ class Coordinator:
         try:
             subscriptions.append(await store.hear(STATES, "*", self.view.heard_state))
             subscriptions.append(await store.hear(ROSTER, "*", self._heard_member))
-            await self._load(store)
+            await self.view.load(store)
             await self._fence(store)
             loop = asyncio.get_running_loop()
             loaded = loop.time()
             while self.works:
                 if loop.time() - loaded > RELOAD_SECONDS:
-                    await self._load(store)
+                    await self.view.load(store)
                     loaded = loop.time()
                 await self._decide(store)
                 await asyncio.sleep(LOOK_SECONDS)
@@ -102,44 +104,6 @@ class Coordinator:
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
                     await store.remove(LEASES, COORDINATOR, self._revision)  # this one's own, and no other's
-
-    async def _load(self, store: Store) -> None:
-        await self.view.load(store)
-        for host, (revision, orders) in list(self.view.orders.records.items()):
-            self.view.orders.records[host] = (revision, self._genuine(host, orders))
-
-    def _genuine(self, host: str, orders: Orders) -> Orders:
-        """A host's orders without what no coordinator has written: it would take room on other hosts for nothing."""
-        if not self._seal.public:
-            return orders
-        member = self.view.members.get(host)
-        keys = {self._seal.public, *(() if member is None else member.orderers)}
-        moves = tuple(move for move in orders.moves if is_sealed(host, move, keys))
-        if moves != orders.moves:
-            for move in set(orders.moves) - set(moves):
-                self._log.error("no coordinator has ordered that guest %s leaves %s for %s: left out", printable(move.name), host, move.to)
-            self._invented.add(host)
-        return orders.model_copy(update={"moves": moves})
-
-    def _sealed(self, host: str, orders: Orders) -> Orders:
-        return orders.model_copy(update={"moves": tuple(one if one.seal else self._seal.sealed(host, one) for one in orders.moves)})
-
-    async def _introduce(self, store: Store, host: str) -> bool:
-        """Let the host know by whose seal it is ordered to move guests, before it is; False: not yet."""
-        member = self.view.members.get(host)
-        if not self._seal.public or member is None or self._seal.public in member.orderers:
-            return True
-        kept = await store.read(ROSTER, host)
-        if kept.data is None:
-            return False
-        member = read(Member, kept.data)
-        known = (*(key for key in member.orderers if key != self._seal.public), self._seal.public)[-MOST_ORDERERS:]
-        member = member.model_copy(update={"orderers": known})
-        try:
-            self.view.members.records[host] = (await store.put(ROSTER, host, member.packed(), kept.revision), member)
-        except ConflictError:  # an operator was faster
-            return False
-        return True
 
     async def _heard_member(self, key: str, kept: StoredEntry) -> None:
         self.view.members.take(key, kept)
@@ -181,41 +145,37 @@ class Coordinator:
 
     async def _change(self, store: Store, host: str, change: Callable[[Orders], Orders]) -> None:
         """Change a host's orders as they are now. Another who was faster is looked at the next time."""
+        view = self.view
+        view.progress.take(host, await store.read(PROGRESS, host))
         kept = await store.read(ORDERS, host)
-        try:
-            there = Orders() if kept.data is None else read(Orders, kept.data)
-            before = self._genuine(host, there)
-        except MomError as error:
-            self._log.error("the orders of %s: %s; they are made anew", host, shown(error))
-            there, before = None, Orders()
+        view.orders.take(host, kept)
+        if host in view.orders.damaged:
+            self._log.error("the orders of %s: %s; they are made anew", host, printable(view.orders.damaged[host], 400))
+        there = view.orders.get(host)
+        before = view.ordered(host) or Orders()
         if before.epoch > self.epoch:
             if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
                 self._sure_until = float("-inf")
                 return
-            # Only the host can have written that: one whose key was stolen must not end the work for all others.
-            self._log.error("the orders of %s are of epoch %d, which no coordinator had: they are made anew", host, before.epoch)
+            self._log.error("the orders of %s are of epoch %d, of which these servers know nothing: they are made anew", host, before.epoch)
             there, before = None, Orders()
-        self.view.orders.records[host] = (kept.revision, before)
-        after = self._sealed(host, change(before))
-        if after == there or not self.works:
+        after, revision = change(before), next_revision(view.orders.newest.get(host, 0))
+        plain = {"state": MoveState.ORDERED, "error": ""}
+        wanted = after.model_copy(
+            update={"moves": tuple(one.model_copy(update={**plain, "order": one.order or revision}) for one in after.moves)}
+        )
+        if wanted == there or not self.works:
             return
-        try:
-            packed = after.packed()
-        except MomError as error:  # the same: what the host writes into its orders may be as large as the servers take
-            self._log.error("the orders of %s: %s; they are made anew", host, shown(error))
-            before = Orders()
-            self.view.orders.records[host] = (kept.revision, before)
-            after = self._sealed(host, change(before))
-            packed = after.packed()
         with suppress(ConflictError):
-            revision = await store.put(ORDERS, host, packed, kept.revision)
-            self.view.orders.records[host] = (revision, after)
-            for move in set(after.moves) - set(before.moves):
-                self._log.info("guest %s is to leave %s for %s", printable(move.name), host, move.to)
+            data = self._signer.signed(ORDERS, host, wanted, revision)
+            view.orders.take(host, StoredEntry(await store.put(ORDERS, host, data, kept.revision), data))
+            for move in after.moves:
+                if not move.order:
+                    self._log.info("guest %s is to leave %s for %s", printable(move.name), host, move.to)
             for gone in {move.guest for move in before.moves} - {move.guest for move in after.moves}:
                 over = before.of(gone)
                 if over is not None and over.state is MoveState.DONE:
-                    if gone in self.view.guests(over.to):
+                    if gone in view.guests(over.to):
                         self._log.info("guest %s has come from %s to %s", printable(over.name), host, over.to)
                     else:
                         self._log.warning("guest %s has left %s for %s, and does not run there", printable(over.name), host, over.to)
@@ -225,10 +185,7 @@ class Coordinator:
     async def _decide(self, store: Store) -> None:
         """Go through all hosts that are drained or have orders."""
         known = places(self.view)
-        invented, self._invented = self._invented, set()
-        concerned = [
-            host for host, (_, member) in self.view.members.records.items() if member.draining or self._has_moves(host) or host in invented
-        ]
+        concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or self._has_moves(host)]
         self.stuck = {host: stuck for host, stuck in self.stuck.items() if host in concerned}
         for host in sorted(concerned):
             stuck: dict[str, str] = {}
@@ -238,8 +195,6 @@ class Coordinator:
                 stuck.update(why)
                 return orders
 
-            if not await self._introduce(store, host):
-                continue  # the next look does it
             await self._change(store, host, wanted)
             if stuck != self.stuck.get(host, {}):
                 for name, why in stuck.items():

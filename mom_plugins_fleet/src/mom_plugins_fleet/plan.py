@@ -34,7 +34,7 @@ def places(view: FleetView) -> dict[str, TargetHost]:
         promised = state.others_promised + sum(guest.guarantee for guest in state.guests)
         found[name] = TargetHost(name, member.group, state.total, state.available, promised=promised)
     view.forget_arrivals()
-    for host, (_, orders) in view.orders.records.items():
+    for host, orders in view.all_ordered():
         for move in orders.moves:
             if move.state in OPEN or view.is_coming(host, move):
                 _expect(found, move)
@@ -54,7 +54,7 @@ def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetH
     `known` is kept up to date with what is on its way, so that several hosts can be planned one after the other.
     """
     member = view.members.get(host)
-    before = view.orders.get(host) or Orders()
+    before = view.ordered(host) or Orders()
     guests = view.guests(host)
     stuck: dict[str, str] = {}
     kept: list[Move] = []
@@ -130,7 +130,7 @@ def _move(
 
 def _arriving(view: FleetView) -> dict[str, int]:
     found: dict[str, int] = {}
-    for _, orders in view.orders.records.values():
+    for _, orders in view.all_ordered():
         for move in orders.moves:
             if move.state in OPEN:
                 found[move.to] = found.get(move.to, 0) + 1

@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -37,13 +37,26 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_KIB, NAME, Group, GroupName, GuestState, HostState, Move, MoveState
+from mom_plugins_fleet.records import (
+    FLEET_POLICY,
+    LARGEST_KIB,
+    NAME,
+    Group,
+    GroupName,
+    GuestState,
+    HostState,
+    Move,
+    MoveState,
+    PublicKey,
+    shown,
+)
 from mom_plugins_fleet.told_guests import ToldGuests
 from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, PolicyTexts, Promises
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
     from mom_plugins_fleet.link import Access
+    from mom_plugins_fleet.signatures import Opened
 
 EMPTY_CYCLES: Final = 3
 """A host without any guest has lost its last one only after so many cycles: a hypervisor that does not answer lists none either."""
@@ -69,11 +82,10 @@ def _a_server(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GroupInForce:
-    """A group's record, and its revision."""
+    """A group, and its record as it stood in the fleet, with its signature."""
 
     group: GroupName
-    revision: Annotated[int, Field(ge=0, lt=1 << 63)]
-    record: Group
+    signed: str
 
 
 class FleetPlugin:
@@ -96,6 +108,10 @@ class FleetPlugin:
         ca: ExistingFile | None = None
         """The certificates that the servers' own are checked with, as PEM. Unset: those that the system trusts."""
 
+        operators: Annotated[list[PublicKey], Field(max_length=64)] = Field(default_factory=list)
+        """The public keys of the fleet's operators, as `mom fleet key` prints them. Nothing directs this host that none of them has signed.
+        Unset: the host tells the fleet how it is, and follows nothing. Take a key out, and what it has signed is not followed any more."""
+
         publish: Annotated[Duration, Field(ge=1, le=30)] = 5.0
         """How often the fleet may hear how this host is: when something has changed, else every 30 s."""
 
@@ -108,6 +124,7 @@ class FleetPlugin:
         self._host = settings.host or socket.gethostname().partition(".")[0].lower()
         lost = "the group's policies are not in force before the fleet's servers answer"
         self._kept = context.state_file("group.json", "the file of the group's policies", TypeAdapter(GroupInForce), loss=lost)
+        self._remembered: GroupInForce | None = None
         self._agent: FleetAgent | None = None
         self._report: Report | None = None
         self._tried: set[str] = set()
@@ -144,6 +161,7 @@ class FleetPlugin:
         if not self._context.serves:
             return
         from mom_plugins_fleet.agent import FleetAgent
+        from mom_plugins_fleet.followed import FILE, FORM, LOSS, WHAT, Followed
 
         if not re.fullmatch(NAME, self._host):
             raise MomError(f"the system's name {printable(self._host)} cannot be used in a fleet", hint="give the plugin fleet a `host`")
@@ -153,6 +171,8 @@ class FleetPlugin:
             self._host,
             settings.publish,
             self._context.log,
+            operators=settings.operators,
+            followed=Followed(self._context.state_file(FILE, WHAT, FORM, loss=LOSS)),
             adopt=self._adopt,
             remembered=self.remembered,
             state=self._state,
@@ -246,20 +266,22 @@ class FleetPlugin:
 
     # --- what the agent asks for, in its thread ----------------------------------------------------------------------------------
 
-    def _adopt(self, group: str, revision: int, record: Group) -> None:
-        """Put a group's policies in force, and remember them. Raises `MomError`."""
+    def _adopt(self, group: str, found: Opened[Group], data: bytes | None) -> None:
+        """Put a group's policies in force, and keep the record as it stood there, if it is given. Raises `MomError`."""
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
+        record = found.record
         wanted = record.texts()
         now = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
         changes: dict[str, str | None] = {name: text for name, text in wanted.items() if now.get(name) != text}
         changes.update(dict.fromkeys(now.keys() - wanted.keys()))
         put_classes = self._prepare_classes(record.classes)  # what the disk does not take leaves the policies as they are
         if changes:
-            policies.change(changes, who=f"the fleet, group {group}, revision {revision}")
+            policies.change(changes, who=f"the fleet, group {group}, revision {found.revision}, signed by {found.by}")
         put_classes()
-        self.remember(group, revision, record)
+        if data is not None:
+            self.remember(group, data)
 
     def _prepare_classes(self, text: str) -> Callable[[], None]:
         """Write these classes beside the file; the function that is returned puts them there. Without any, there is no file. Both raise
@@ -288,15 +310,29 @@ class FleetPlugin:
         why = [reader.why_unused(path) for reader in readers] or [f"no plugin reads them: enable sla, with `classes_file: {path}`"]
         return "" if "" in why else why[0][:400]
 
-    def remember(self, group: str, revision: int, record: Group) -> None:
+    def remember(self, group: str, data: bytes) -> None:
         """Keep a group's record for the next start, which may be one without servers."""
-        with suppress(StateError):  # mom says what is wrong with the file
-            self._kept.write({"group": group, "revision": revision, "record": record.model_dump(mode="json")})
+        content = GroupInForce(group, data.decode())
+        if content != self._remembered:
+            with suppress(StateError):  # mom says what is wrong with the file
+                self._kept.write(asdict(content))
+                self._remembered = content
 
-    def remembered(self) -> tuple[str, int, Group] | None:
-        """The group, revision and record in force when mom ended; None when there was nothing, or it cannot be read."""
+    def remembered(self) -> tuple[str, Opened[Group]] | None:
+        """The group and its record in force when mom ended; None when there was nothing, or it cannot be read.
+
+        Of an operator who is none now nothing stays in force, neither policies nor classes: an empty record."""
+        from mom_plugins_fleet.signatures import Opened, opened
+        from mom_plugins_fleet.subjects import GROUPS
+
         found = self._kept.read()
-        return None if found is None else (found.group, found.revision, found.record)
+        if found is None:
+            return None
+        try:
+            return found.group, opened(Group, GROUPS, found.group, found.signed.encode(), self._settings.operators)
+        except MomError as error:
+            self._context.log.warning("the policies of the group %s are not in force any more: %s", printable(found.group), shown(error))
+            return found.group, Opened(Group(), 0, "no operator")
 
     def _accepts(self, move: Move) -> str:
         if not self._settings.leave:
@@ -349,8 +385,11 @@ class FleetPlugin:
         from mom_plugins_fleet.queries import look
 
         subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
+        if not self._settings.operators:
+            cure = "give the plugin fleet `operators`, the public keys that `mom fleet key` has printed"
+            return [Finding(Severity.ERROR, subject, "no operator directs this host: nothing of the fleet's is followed here", cure)]
         try:
-            member = look(self._access(), self._host, self._context.log)
+            member = look(self._access(), self._host, self._context.log, self._settings.operators)
         except MomError as error:
             return [Finding(Severity.ERROR, subject, error.message, error.hint)]
         if member is None:

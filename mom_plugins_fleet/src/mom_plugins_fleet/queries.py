@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 from mom_core import MomError
 from mom_plugins_fleet.link import Access, Store, linked
-from mom_plugins_fleet.records import Member, read
+from mom_plugins_fleet.records import Member
+from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.subjects import ROSTER
 
 Answer = TypeVar("Answer")
@@ -31,11 +32,11 @@ def ask(access: Access, name: str, log: logging.Logger, what: Callable[[Store], 
         raise MomError(f"the fleet's servers did not answer within {PATIENCE_SECONDS:.0f} s") from None
 
 
-def look(access: Access, host: str, log: logging.Logger) -> Member | None:
-    """How the fleet knows this host; None: not at all."""
+def look(access: Access, host: str, log: logging.Logger, operators: Collection[str]) -> Member | None:
+    """How the fleet knows this host; None: not at all. Raises `MomError` for an entry that no operator has signed."""
 
     async def looked(store: Store) -> Member | None:
         kept = await store.read(ROSTER, host)
-        return None if kept.data is None else read(Member, kept.data)
+        return None if kept.data is None else opened(Member, ROSTER, host, kept.data, operators).record
 
     return ask(access, host, log, looked)

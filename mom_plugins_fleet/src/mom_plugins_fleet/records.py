@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
@@ -29,8 +30,7 @@ MOST_TOLD: Final = 400
 """Guests that a host tells of one by one. With the longest names in the widest characters, and the longest reasons, that is 760 KiB."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
-"""Moves in a host's orders: one of each guest that it tells of, and those that are on their way. Each has its seal checked, which takes up
-to a millisecond: a host that writes thousands must not hold up the coordinator of all."""
+"""Moves in a host's orders: one of each guest that it tells of, and those that are on their way."""
 
 
 def _policy_name(name: str) -> str:
@@ -38,6 +38,9 @@ def _policy_name(name: str) -> str:
         raise ValueError("a policy of the fleet is called NN_fleet_NAME, such as 60_fleet_night")
     return name
 
+
+PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
+"""A user's public NKEY."""
 
 HostName = Annotated[str, StringConstraints(pattern=NAME)]
 GroupName = Annotated[str, StringConstraints(pattern=NAME)]
@@ -87,8 +90,6 @@ class Member(FleetRecord):
     """Nothing is moved here."""
     draining: bool = False
     """All guests are to leave."""
-    orderers: tuple[str, ...] = ()
-    """The public keys of coordinators that have ordered moves of its guests, the last ones."""
     by: str = ""
     """Who changed this last."""
 
@@ -173,16 +174,17 @@ class Move(FleetRecord):
     """What it will take there."""
     number: int
     """Which attempt this is, from 1."""
+    order: int = 0
+    """The revision of the orders in which it was ordered first: the same guest may be moved again later. 0: it is in none yet."""
     state: MoveState = MoveState.ORDERED
+    """How far it is, by what its host says; in orders themselves it stands as ordered."""
     error: str = ""
-    seal: str = ""
-    """By which it is known that a coordinator has ordered it; empty where the servers ask for no keys."""
 
 
 class Orders(FleetRecord):
-    """What one host is to do with its guests. Both the coordinator and the host change it, by compare and set.
+    """What one host is to do with its guests. Only coordinators write it, by compare and set, and sign it.
 
-    `epoch` is the coordinator's: a host takes nothing from one that was replaced.
+    `epoch` is the coordinator's: one that was replaced is kept out by it.
     """
 
     epoch: int = 0
@@ -191,6 +193,30 @@ class Orders(FleetRecord):
     def of(self, guest: str) -> Move | None:
         """The move of this guest."""
         return next((move for move in self.moves if move.guest == guest), None)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveProgress:
+    """How far a host is with a move: the guest, and the revision of the orders that it came with."""
+
+    guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    order: int
+    state: MoveState
+    error: Annotated[str, StringConstraints(max_length=400)] = ""
+
+
+class Progress(FleetRecord):
+    """How far a host is with its orders. Only the host writes it, and it directs no other host."""
+
+    moves: Annotated[tuple[MoveProgress, ...], Field(max_length=MOST_MOVES)] = ()
+
+
+class Appointments(FleetRecord):
+    """Whose orders hosts follow: the public keys of coordinators that an operator has appointed."""
+
+    keys: Annotated[tuple[PublicKey, ...], Field(max_length=64)] = ()
+    by: str = ""
+    """Who changed this last."""
 
 
 class Lease(FleetRecord):

@@ -19,10 +19,15 @@ ROSTER: Final = "mom-roster"
 GROUPS: Final = "mom-groups"
 STATES: Final = "mom-states"
 ORDERS: Final = "mom-orders"
+PROGRESS: Final = "mom-progress"
+APPOINTMENTS: Final = "mom-appointments"
 LEASES: Final = "mom-leases"
 
 COORDINATOR: Final = "coordinator"
 """The key of the lease."""
+
+COORDINATORS: Final = "coordinators"
+"""The key of the appointments."""
 
 LEASE_SECONDS: Final = 10.0
 """For how long a coordinator that says nothing keeps others from taking over. Three times the time between renewals, so that two may be
@@ -54,6 +59,8 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
         (GROUPS, GROUPS_KEPT, None),
         (STATES, 1, None),
         (ORDERS, 1, None),
+        (PROGRESS, 1, None),
+        (APPOINTMENTS, 8, None),
         (LEASES, 1, LEASE_SECONDS),
     ):
         yield KeyValueConfig(
@@ -68,7 +75,7 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 
 
 def host_permissions(host: str, group: str) -> Mapping[str, Mapping[str, list[str]]]:
-    """The least that a host needs: to read its own entry, group and orders, and to write its own state and orders."""
+    """The least that a host needs: to read its entry, group, orders and who is appointed, and to write its own state and progress."""
     return {
         "publish": {"allow": _asked(host, group)},
         "subscribe": {"allow": [*_heard(host, group), f"{inbox(host)}.>"]},
@@ -77,12 +84,13 @@ def host_permissions(host: str, group: str) -> Mapping[str, Mapping[str, list[st
 
 def _asked(host: str, group: str) -> list[str]:
     """What a host sends something to: keys that it sets, and others that it asks for."""
-    return [subject(STATES, host), subject(ORDERS, host), direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host)]
+    read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(APPOINTMENTS, COORDINATORS)]
+    return [subject(STATES, host), subject(PROGRESS, host), *read]
 
 
 def _heard(host: str, group: str) -> list[str]:
     """Keys of whose changes a host hears."""
-    return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host)]
+    return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), subject(APPOINTMENTS, COORDINATORS)]
 
 
 FLEET_ACCOUNT: Final = "MOM"

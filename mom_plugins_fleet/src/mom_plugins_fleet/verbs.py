@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from pydantic import BaseModel, ConfigDict
@@ -34,12 +34,27 @@ from mom_core import (
     printable_lines,
     read_settings,
 )
-from mom_plugins_fleet.link import Access, ConflictError, Store
+from mom_plugins_fleet.link import Access, ConflictError, Store, seed_of
 from mom_plugins_fleet.queries import ask
-from mom_plugins_fleet.records import FLEET_POLICY, NAME, FleetRecord, Group, HostState, Lease, Member, read
-from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_accounts
-from mom_plugins_fleet.view import FleetView
+from mom_plugins_fleet.records import FLEET_POLICY, NAME, Appointments, FleetRecord, Group, HostState, Lease, Member, read
+from mom_plugins_fleet.signatures import Opened, Signer, next_revision, opened
+from mom_plugins_fleet.subjects import (
+    APPOINTMENTS,
+    COORDINATOR,
+    COORDINATORS,
+    GROUPS,
+    LEASES,
+    ORDERS,
+    PROGRESS,
+    ROSTER,
+    STATES,
+    server_accounts,
+)
+from mom_plugins_fleet.view import Bucket, FleetView
 from mom_toolkit import Destination
+
+if TYPE_CHECKING:
+    from mom_plugins_fleet.plugin import FleetPlugin
 
 Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -53,24 +68,46 @@ _ATTEMPTS: Final = 20
 class Where:
     """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration."""
 
-    def __init__(self, servers: tuple[str, ...], key: str | None, ca: str | None, config: str | None) -> None:
+    def __init__(
+        self, servers: tuple[str, ...], key: str | None, ca: str | None, config: str | None, trusted: tuple[str, ...] = ()
+    ) -> None:
         self._servers, self._key, self._ca, self._config = servers, key, ca, config
+        self._trusted = trusted
+        for one in trusted:
+            _public(one)
 
     def access(self) -> Access:
         """Raises `MomError` when nothing says where they are."""
         servers, ca = list(self._servers), None if self._ca is None else Path(self._ca)
         if not servers:
-            from mom_plugins_fleet.plugin import FleetPlugin
-
-            try:
-                config = load_config(self._config)
-            except MomError as error:
-                raise MomError(f"where are the fleet's servers? {error.message}", hint="say --server tls://HOST:4222") from None
-            found = [one.settings for one in config.plugins.values() if isinstance(one.settings, FleetPlugin.Settings)]
-            if not found:
-                raise MomError("where are the fleet's servers? The configuration has no plugin fleet", hint="say --server tls://HOST:4222")
-            servers, ca = list(found[0].servers), ca or found[0].ca
+            settings = self._settings()
+            servers, ca = list(settings.servers), ca or settings.ca
         return Access(servers, ca, None if self._key is None else Path(self._key))
+
+    def _settings(self) -> FleetPlugin.Settings:
+        from mom_plugins_fleet.plugin import FleetPlugin
+
+        try:
+            config = load_config(self._config)
+        except MomError as error:
+            raise MomError(f"where are the fleet's servers? {error.message}", hint="say --server tls://HOST:4222") from None
+        found = [one.settings for one in config.plugins.values() if isinstance(one.settings, FleetPlugin.Settings)]
+        if not found:
+            raise MomError("where are the fleet's servers? The configuration has no plugin fleet", hint="say --server tls://HOST:4222")
+        return found[0]
+
+    def signer(self) -> Signer:
+        """With the operator's key. Raises `MomError` without one."""
+        seed = seed_of(None if self._key is None else Path(self._key))
+        if seed is None:
+            raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
+        return Signer(seed)
+
+    def operators(self) -> frozenset[str]:
+        """Whose signatures count here: this operator's, those that --operator names, and where no --server is given those of the
+        configuration."""
+        own = set() if self._key is None else {self.signer().public}
+        return frozenset(own | {*self._trusted} | (set() if self._servers else {*self._settings().operators}))
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
         """Do that with a store."""
@@ -82,13 +119,24 @@ class Where:
 @click.option("--key", envvar="MOM_FLEET_KEY", metavar="FILE", help="The operator's key.")
 @click.option("--ca", envvar="MOM_FLEET_CA", metavar="FILE", help="What the servers' certificates are checked with, as PEM.")
 @click.option(
+    "--operator",
+    "operators",
+    multiple=True,
+    envvar="MOM_FLEET_OPERATORS",
+    metavar="KEY",
+    help="Another operator's public key: to be believed.",
+)
+@click.option(
     "-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="The configuration whose plugin fleet says where the servers are."
 )
 @click.pass_context
-def fleet(context: click.Context, servers: tuple[str, ...], key: str | None, ca: str | None, config: str | None) -> None:
-    """Look after many hosts: their groups, policies and guests. What stands in the fleet's servers is what counts."""
+def fleet(
+    context: click.Context, servers: tuple[str, ...], key: str | None, ca: str | None, operators: tuple[str, ...], config: str | None
+) -> None:
+    """Look after many hosts: their groups, policies and guests. What operators have signed, and stands in the fleet's servers, is what
+    counts."""
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # what is wrong is said by the command itself
-    context.obj = Where(servers, key, ca, config)
+    context.obj = Where(servers, key, ca, config, operators)
 
 
 # --- the fleet itself ------------------------------------------------------------------------------------------------------------------
@@ -131,7 +179,12 @@ def enroll_command(where: Where, host: str, group: str, address: str | None, key
         known["key"] = key or (before.key if before else "")
         return _checked(Member, {**(before.model_dump() if before else {}), **known})
 
-    where.ask(lambda store: _change(store, ROSTER, Member, host, enrolled))
+    async def put(store: Store) -> None:
+        await _change(store, where, ROSTER, Member, host, enrolled)
+        if (await store.read(GROUPS, group)).data is None:  # so that what the group has can be told from what a server does not tell
+            await _group(store, where, group, lambda _: {})
+
+    where.ask(put)
     needed = "its key" if key else "to know that" if any(changed) else ""
     print_prose(f"{host} is in the group {group}." + (f" The servers need {needed}: `mom fleet server-config`." if needed else ""), 2)
 
@@ -145,7 +198,7 @@ def remove_command(where: Where, host: str) -> None:
     async def removed(store: Store) -> None:
         if (await store.read(ROSTER, named(host))).data is None:
             raise MomError(f"the fleet has no host {printable(host)}")
-        for bucket in (ROSTER, STATES, ORDERS):
+        for bucket in (ROSTER, STATES, ORDERS, PROGRESS):
             await store.remove(bucket, host)
 
     where.ask(removed)
@@ -164,19 +217,19 @@ def server_config_command(where: Where, operators: tuple[str, ...], new: bool) -
             "without an operator's key, no operator could change anything", hint="name it with --operator; `mom fleet key` prints it"
         )
     for key in operators:
-        if not re.fullmatch(r"U[A-Z2-7]{55}", key):
-            raise MomError(
-                f"{printable(key)} is no public key of a user", hint="`mom fleet key` prints it: 56 characters that begin with U"
-            )
+        _public(key)
 
     async def members(store: Store) -> Mapping[str, Member]:
         found: dict[str, Member] = {}
         for key, kept in (await store.load(ROSTER)).items():
             try:
-                found.update({} if kept.data is None else {key: read(Member, kept.data)})
+                found.update({} if kept.data is None else {key: opened(Member, ROSTER, key, kept.data, trusted).record})
             except MomError as error:
-                raise MomError(f"the entry of {printable(key)}: {error.message}", hint="remove that host and enroll it again") from None
+                hint = "enroll that host again, or name the operator who has signed it with `mom fleet --operator KEY`"
+                raise MomError(f"the entry of {printable(key)}: {error.message}", hint=hint) from None
         return found
+
+    trusted = frozenset(operators) | (frozenset() if new else where.operators())
 
     click.echo(server_accounts({} if new else where.ask(members), operators), nl=False)
 
@@ -191,17 +244,58 @@ def coordinator_command(where: Where, name: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    access = where.access()
+    access, signer, operators = where.access(), where.signer(), where.operators()
 
     async def work() -> None:
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
-        await Coordinator(access, f"{name} (process {os.getpid()})", _LOG).run()
+        await Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators).run()
 
     with suppress(asyncio.CancelledError):
         asyncio.run(work())
+
+
+@fleet.command("appoint")
+@click.argument("key")
+@click.option("--remove", is_flag=True, help="Its orders are not followed any more.")
+@click.pass_obj
+def appoint_command(where: Where, key: str, remove: bool) -> None:
+    """Have all hosts follow the orders of the coordinator with the public KEY. An operator's own key needs that not."""
+    _public(key)
+
+    def changed(before: Appointments | None) -> Appointments:
+        others = [one for one in (() if before is None else before.keys) if one != key]
+        return _checked(Appointments, {"keys": tuple(others if remove else [*others, key]), "by": _who()})
+
+    where.ask(lambda store: _change(store, where, APPOINTMENTS, Appointments, COORDINATORS, changed))
+    print_prose(f"Hosts follow its orders{' no more' if remove else ''}.", 2)
+
+
+@fleet.command("adopt")
+@click.argument("key")
+@click.pass_obj
+def adopt_command(where: Where, key: str) -> None:
+    """Sign with your key what an operator with the public KEY has signed, before that key is revoked on the hosts. Look at it first: `mom
+    fleet status`, `mom fleet policy show`."""
+    _public(key)
+
+    async def signed(store: Store) -> int:
+        signer, count = where.signer(), 0
+        for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (APPOINTMENTS, Appointments)):
+            for name, kept in (await store.load(bucket)).items():
+                try:
+                    found = None if kept.data is None else opened(kind, bucket, name, kept.data, {key})
+                except MomError:
+                    continue  # it is another operator's
+                if found is not None:
+                    data = signer.signed(bucket, name, found.record, next_revision(found.revision))
+                    await store.put(bucket, name, data, kept.revision)
+                    count += 1
+        return count
+
+    print_prose(f"{where.ask(signed)} records are signed with your key now.", 2)
 
 
 # --- hosts -------------------------------------------------------------------------------------------------------------------------------
@@ -216,7 +310,7 @@ def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:
                 raise MomError(f"the fleet has no host {printable(host)}", hint="`mom fleet status` shows those that it has")
             return before.model_copy(update={**changes, "by": _who()})
 
-        where.ask(lambda store: _change(store, ROSTER, Member, host, changed))
+        where.ask(lambda store: _change(store, where, ROSTER, Member, host, changed))
         print_prose(f"{host} {said}", 2)
 
     command.__doc__ = doc
@@ -241,20 +335,27 @@ def status_command(where: Where, as_json: bool) -> None:
     """Show all hosts: how they are, which policies are in force there, and what moves."""
 
     async def looked(store: Store) -> tuple[FleetView, dict[str, int], str, Mapping[str, float]]:
-        view = FleetView()
+        view = FleetView(operators)
         await view.load(store)
-        revisions = {key: kept.revision for key, kept in (await store.load(GROUPS)).items()}
+        groups = Bucket(Group, GROUPS, operators)
+        for key, kept in (await store.load(GROUPS)).items():
+            groups.take(key, kept)
+        revisions = {key: revision for key, (revision, _) in groups.records.items()}
         lease = await store.read(LEASES, COORDINATOR)
         return view, revisions, _holder(lease.data), view.ages(lease)
 
+    operators = where.operators()
     view, revisions, holder, ages = where.ask(looked)
     hosts = [host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]
-    strangers = sorted(view.states.records.keys() - view.members.records.keys())
+    unsigned = dict(sorted(view.members.damaged.items()))
+    strangers = sorted(view.states.records.keys() - view.members.records.keys() - unsigned.keys())
     if as_json:
-        click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers}))
+        click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers, "unsigned": unsigned}))
         return
     print_prose(f"coordinator: {printable(holder) if holder else 'none works now: nothing is moved'}", 2)
     print_hosts(hosts)
+    for name, why in unsigned.items():
+        print_prose(f"{printable(name)} is not believed to be in the fleet: {printable(why, 400)}", 2)
     for name in strangers:
         print_prose(f"{printable(name)} tells how it is, and is not in the fleet: ignored", 2)
 
@@ -272,7 +373,7 @@ def host_row(view: FleetView, name: str, revisions: Mapping[str, int], age: floa
     :param revisions: the newest of each group
     :param age: of its state, in seconds
     """
-    member, state, orders = view.members.get(name), view.states.get(name), view.orders.get(name)
+    member, state, orders = view.members.get(name), view.states.get(name), view.ordered(name)
     moves = [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves]
     wanted = 0 if member is None else revisions.get(member.group, 0)
     return {
@@ -363,8 +464,10 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
     """Print the policies of GROUP, or the text of one."""
 
     async def looked(store: Store) -> tuple[int, Group]:
-        kept = await store.read(GROUPS, named(group))
-        return kept.revision, Group() if kept.data is None else read(Group, kept.data)
+        found = _opened(Group, GROUPS, group, (await store.read(GROUPS, named(group))).data, operators)
+        return (0, Group()) if found is None else (found.revision, found.record)
+
+    operators = where.operators()
 
     revision, record = where.ask(looked)
     if as_json:
@@ -392,7 +495,7 @@ def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
         raise MomError(f"{printable(file.name)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
     if not FLEET_POLICY.match(name):
         raise MomError(f"{printable(name)} is no name of a fleet's policy", hint="call it NN_fleet_NAME, such as 60_fleet_night")
-    revision = where.ask(lambda store: _group(store, group, lambda before: {"policies": {**before.policies, name: text}}))
+    revision = where.ask(lambda store: _group(store, where, group, lambda before: {"policies": {**before.policies, name: text}}))
     print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)
 
 
@@ -408,7 +511,7 @@ def policy_remove_command(where: Where, group: str, name: str) -> None:
             raise MomError(f"the group {printable(group)} has no policy {printable(name)}")
         return {"policies": {one: text for one, text in before.policies.items() if one != name}}
 
-    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.", 2)
+    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, where, group, removed))}.", 2)
 
 
 @fleet.group("classes")
@@ -423,8 +526,10 @@ def classes_show_command(where: Where, group: str) -> None:
     """Print the classes of GROUP, as they were set."""
 
     async def looked(store: Store) -> str:
-        data = (await store.read(GROUPS, named(group))).data
-        return "" if data is None else read(Group, data).classes
+        found = _opened(Group, GROUPS, group, (await store.read(GROUPS, named(group))).data, operators)
+        return "" if found is None else found.record.classes
+
+    operators = where.operators()
 
     text = where.ask(looked)
     print_text(text or f"# The group {printable(group)} has no classes: each of its hosts has its own.\n")
@@ -437,7 +542,7 @@ def classes_show_command(where: Where, group: str) -> None:
 def classes_set_command(where: Where, group: str, file: Path) -> None:
     """Let the hosts of GROUP have the classes in FILE, a YAML file with `classes:`, before their own."""
     text = checked_classes(file)
-    revision = where.ask(lambda store: _group(store, group, lambda _: {"classes": text}))
+    revision = where.ask(lambda store: _group(store, where, group, lambda _: {"classes": text}))
     print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)
 
 
@@ -452,7 +557,7 @@ def classes_remove_command(where: Where, group: str) -> None:
             raise MomError(f"the group {printable(group)} has no classes")
         return {"classes": ""}
 
-    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.", 2)
+    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, where, group, removed))}.", 2)
 
 
 @fleet.command("parameter", context_settings={"ignore_unknown_options": True})  # else a negative number is an option
@@ -469,7 +574,7 @@ def parameter_command(where: Where, group: str, name: str, value: float | None) 
         others = {one: number for one, number in before.parameters.items() if one != name}
         return {"parameters": others if value is None else {**others, name: value}}
 
-    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, changed))}.", 2)
+    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, where, group, changed))}.", 2)
 
 
 class _Lines(logging.Formatter):
@@ -515,25 +620,45 @@ def named(key: str) -> str:
 # --- changing ----------------------------------------------------------------------------------------------------------------------------
 
 
-async def _group(store: Store, group: str, change: Callable[[Group], Mapping[str, object]]) -> int:
+async def _group(store: Store, where: Where, group: str, change: Callable[[Group], Mapping[str, object]]) -> int:
     def changed(before: Group | None) -> Group:
         known = before or Group()
         return _checked(Group, {**known.model_dump(), **change(known), "by": _who()})
 
-    return await _change(store, GROUPS, Group, group, changed)
+    return await _change(store, where, GROUPS, Group, group, changed)
 
 
-async def _change(store: Store, bucket: str, kind: type[Kind], key: str, change: Callable[[Kind | None], Kind]) -> int:
-    """Change a record as it is now, however many others do the same; the new revision."""
+async def _change(store: Store, where: Where, bucket: str, kind: type[Kind], key: str, change: Callable[[Kind | None], Kind]) -> int:
+    """Change a record as it is now, however many others do the same, and sign it; the new revision."""
     named(key)
+    signer, trusted = where.signer(), where.operators()
     for _ in range(_ATTEMPTS):
         kept = await store.read(bucket, key)
-        after = change(None if kept.data is None else read(kind, kept.data))
+        before = _opened(kind, bucket, key, kept.data, trusted)
+        revision = next_revision(0 if before is None else before.revision)
+        data = signer.signed(bucket, key, change(None if before is None else before.record), revision)
         try:
-            return await store.put(bucket, key, after.packed(), kept.revision)
+            await store.put(bucket, key, data, kept.revision)
         except ConflictError:
             continue
+        return revision
     raise MomError("others change this all the time", hint="try again")
+
+
+def _opened(kind: type[Kind], bucket: str, key: str, data: bytes | None, trusted: frozenset[str]) -> Opened[Kind] | None:
+    """What stands at a key, if anything does. Raises `MomError` for what no operator has signed that is trusted: on it no other builds."""
+    try:
+        return None if data is None else opened(kind, bucket, key, data, trusted)
+    except MomError as error:
+        hint = "name the operator's key with `mom fleet --operator KEY`; after it is revoked, `mom fleet adopt KEY` signs that with yours"
+        raise MomError(f"{bucket} {key}: {error.message}", hint=hint) from None
+
+
+def _public(key: str) -> str:
+    """A public key of a user. Raises `MomError`."""
+    if not re.fullmatch(r"U[A-Z2-7]{55}", key):
+        raise MomError(f"{printable(key)} is no public key of a user", hint="`mom fleet key` prints it: 56 characters that begin with U")
+    return key
 
 
 def _checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:

@@ -1,0 +1,96 @@
+"""What directs a host is signed: by whom, for which key of the fleet's, and as which revision. No server, and no thief of a host's key, can
+make one, change one, or put it in another's place."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Final, Generic
+
+import nkeys  # type: ignore[import-untyped]  # it has no types
+from pydantic import Field, StringConstraints
+
+from mom_core import MomError
+from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, PublicKey, Read, read
+
+LARGEST_HEADER: Final = 400
+"""Bytes of a signature, as it stands before its record."""
+
+_KEY_BYTES: Final = 35
+"""Of a public key, decoded: its kind, 32 bytes of Ed25519, and a checksum of two."""
+
+Revision = Annotated[int, Field(ge=1, lt=1 << 62)]
+
+
+class Signature(FleetRecord):
+    """Stands in the line before the record that it is for."""
+
+    by: PublicKey
+    revision: Revision
+    signature: Annotated[str, StringConstraints(max_length=100)]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[Read]):
+    """A record whose signature holds, its revision, and the key that signed it."""
+
+    record: Read
+    revision: int
+    by: str
+
+
+class Signer:
+    """Signs with a key.
+
+    :param seed: the key's seed
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._pair = nkeys.from_seed(bytearray(seed.encode()))
+        self.public: str = self._pair.public_key.decode()
+
+    def signed(self, bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
+        """What stands at that key then. Raises `MomError` when it is too large."""
+        data = record.packed()
+        signature = base64.b64encode(self._pair.sign(_what(bucket, key, revision, data))).decode()
+        return Signature(by=self.public, revision=revision, signature=signature).packed() + b"\n" + data
+
+
+def next_revision(before: int) -> int:
+    """A revision after that one: by the clock, so that servers which were set up anew, and have forgotten all, need nothing more."""
+    return max(before + 1, int(time.time()))
+
+
+def opened(kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Read]:
+    """The record that stands at a key. Raises `MomError` unless one of these keys has signed it, for just that key.
+
+    :param trusted: public keys
+    """
+    header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
+    if not line_end or len(header) > LARGEST_HEADER:
+        raise MomError("it is not signed", hint="an operator signs it with `mom fleet`")
+    signature = read(Signature, header)
+    if signature.by not in trusted:
+        raise MomError(f"it is signed with the key {signature.by}, which is no trusted one", hint="see `operators` of the plugin fleet")
+    if not _fits(signature, _what(bucket, key, signature.revision, record)):
+        raise MomError(f"its signature is not of {signature.by}, or not for {bucket} {key}")
+    return Opened(read(kind, record), signature.revision, signature.by)
+
+
+def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
+    return json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
+
+
+def _fits(signature: Signature, what: bytes) -> bool:
+    try:
+        raw = base64.b32decode(signature.by)
+        if len(raw) != _KEY_BYTES:
+            return False
+        nkeys.nacl.signing.VerifyKey(raw[1:-2]).verify(what, base64.b64decode(signature.signature, validate=True))
+    except (binascii.Error, ValueError, TypeError, nkeys.nacl.exceptions.CryptoError):
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""Records that an operator or a coordinator has signed, and records that another has invented, changed, moved or kept for later."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nkeys  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+from mom_core import MomError, PluginContext
+from mom_plugins_fleet.followed import FILE, FORM, LOSS, WHAT, Followed
+from mom_plugins_fleet.records import LARGEST_RECORD, Group, Member, Move, MoveProgress, MoveState, Orders
+from mom_plugins_fleet.signatures import LARGEST_HEADER, Signer, next_revision, opened
+from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER
+from mom_toolkit import Destination
+
+MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1, order=7)
+
+
+def new_signer() -> Signer:
+    return Signer(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
+
+
+def followed(folder: Path) -> Followed:
+    one = Followed(PluginContext(name="fleet", state_directory=folder).state_file(FILE, WHAT, FORM, loss=LOSS))
+    one.load()
+    return one
+
+
+def test_what_a_trusted_key_has_signed_is_read_and_what_another_has_is_not() -> None:
+    signer, other = new_signer(), new_signer()
+    orders = Orders(epoch=3, moves=(MOVE,))
+    data = signer.signed(ORDERS, "h1", orders, 7)
+    found = opened(Orders, ORDERS, "h1", data, {other.public, signer.public})
+    assert (found.record, found.revision, found.by) == (orders, 7, signer.public)
+    for trusted in (set[str](), {other.public}):
+        with pytest.raises(MomError, match="no trusted one"):
+            opened(Orders, ORDERS, "h1", data, trusted)
+
+
+@pytest.mark.parametrize(("bucket", "key"), [(ORDERS, "h2"), (ROSTER, "h1")])
+def test_a_signature_is_for_one_key_of_one_bucket(bucket: str, key: str) -> None:
+    signer = new_signer()
+    with pytest.raises(MomError, match="its signature is not of"):
+        opened(Orders, bucket, key, signer.signed(ORDERS, "h1", Orders(epoch=1), 7), {signer.public})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b'"revision":7', b'"revision":8'), (b"qemu+tls://h2", b"qemu+tls://h3"), (b"1024", b"1025")]
+)
+def test_a_change_of_one_byte_breaks_the_signature(before: bytes, after: bytes) -> None:
+    signer = new_signer()
+    data = signer.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,)), 7)
+    assert before in data
+    with pytest.raises(MomError, match="its signature is not of"):
+        opened(Orders, ORDERS, "h1", data.replace(before, after), {signer.public})
+
+
+def test_the_name_of_a_trusted_key_on_anothers_signature_is_of_no_use() -> None:
+    signer, thief = new_signer(), new_signer()
+    data = thief.signed(GROUPS, "g", Group(), 9).replace(thief.public.encode(), signer.public.encode())
+    with pytest.raises(MomError, match="its signature is not of"):
+        opened(Group, GROUPS, "g", data, {signer.public})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"\n", b"{}\n{}", b"x" * 10_000 + b"\n{}", b"\xff\n\xff", b'{"by":"U","revision":1,"signature":""}\n{}', b"\n" * 10**6],
+)
+def test_nonsense_is_not_signed(data: bytes) -> None:
+    with pytest.raises(MomError):
+        opened(Group, GROUPS, "g", data, {new_signer().public})
+
+
+@pytest.mark.parametrize("signature", ["", "AAAA", "é", "A" * 88, "A" * 99])
+def test_nonsense_is_no_signature(signature: str) -> None:
+    signer = new_signer()
+    data = f'{{"by":"{signer.public}","revision":1,"signature":"{signature}"}}\n{{}}'.encode()
+    with pytest.raises(MomError, match="signature"):
+        opened(Group, GROUPS, "g", data, {signer.public})
+
+
+@pytest.mark.parametrize("key", ["U" + "A" * 55, "U" + "7" * 55])
+def test_a_trusted_key_that_is_none_opens_nothing(key: str) -> None:
+    data = new_signer().signed(GROUPS, "g", Group(), 9)
+    before = data[data.index(b'"by":"') + 6 :][:56]
+    with pytest.raises(MomError):
+        opened(Group, GROUPS, "g", data.replace(before, key.encode()), {key})
+
+
+def test_the_largest_record_can_be_signed() -> None:
+    signer = new_signer()
+    room = LARGEST_RECORD - len(Group(classes="x").packed()) + 1
+    data = signer.signed(GROUPS, "g" * 63, Group(classes="x" * room), (1 << 62) - 1)
+    assert LARGEST_RECORD < len(data) <= LARGEST_RECORD + LARGEST_HEADER + 1
+    assert opened(Group, GROUPS, "g" * 63, data, {signer.public}).record.classes == "x" * room
+
+
+def test_a_revision_is_a_later_one_however_the_clock_stands() -> None:
+    assert next_revision(1 << 60) == (1 << 60) + 1
+    assert next_revision(0) > 1_700_000_000
+
+
+def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_restart(tmp_path: Path) -> None:
+    operator = new_signer()
+    old, new = (operator.signed(ROSTER, "h1", Member(group=group), revision) for group, revision in (("old", 5), ("new", 6)))
+    host = followed(tmp_path)
+    for data, group in ((old, "old"), (old, "old"), (new, "new")):
+        assert host.open(Member, ROSTER, "h1", data, {operator.public}).record.group == group
+    for later in (host, followed(tmp_path)):
+        with pytest.raises(MomError, match="its revision 5 is older than 6"):
+            later.open(Member, ROSTER, "h1", old, {operator.public})
+        assert later.open(Member, ROSTER, "h1", new, {operator.public}).record.group == "new"
+        assert later.open(Member, ROSTER, "h2", operator.signed(ROSTER, "h2", Member(group="g"), 1), {operator.public})
+
+
+def test_a_revision_that_was_never_signed_is_not_noted(tmp_path: Path) -> None:
+    operator, thief = new_signer(), new_signer()
+    host = followed(tmp_path)
+    with pytest.raises(MomError):
+        host.open(Member, ROSTER, "h1", thief.signed(ROSTER, "h1", Member(group="g"), 1 << 61), {operator.public})
+    assert host.open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="g"), 1), {operator.public})
+
+
+def test_what_cannot_be_noted_on_disk_is_not_used(tmp_path: Path) -> None:
+    operator = new_signer()
+    (tmp_path / "fleet").write_text("in the way")
+    with pytest.raises(MomError):
+        followed(tmp_path).open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="g"), 1), {operator.public})
+
+
+def test_how_far_moves_are_is_known_after_a_restart(tmp_path: Path) -> None:
+    done = MoveProgress("g", 7, MoveState.DONE)
+    followed(tmp_path).note([done])
+    assert followed(tmp_path).moves == {"g": done}
