@@ -13,20 +13,69 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+ROOT = Path(__file__).parent
+
 # How fast a machine draws and tries examples says nothing of the code, and which ones it draws must not differ from run to run.
 # Others are tried with `pytest --hypothesis-profile=default`.
 settings.register_profile("mom", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mom")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Refuse an environment that was set up before a distribution came, or changed what it brings: tests would fail without a reason."""
-    stale = [str(path.parent.name) for path in sorted(Path(__file__).parent.glob("mom_*/pyproject.toml")) if not _as_installed(path)]
+    stale = [str(path.parent.name) for path in sorted(ROOT.glob("mom_*/pyproject.toml")) if not _as_installed(path)]
     if stale:
         words = " ".join(f"-e {name}" for name in stale)
         raise pytest.UsageError(
             f".venv is older than {', '.join(stale)}: ./run setup, or .venv/bin/pip install --no-deps --no-build-isolation {words}"
         )
+    if _leaves_processes_out(config):
+        sys.addaudithook(_note_start)
+
+
+# --- what starts processes --------------------------------------------------------------------------------------------------------
+
+WITH_PROCESSES = frozenset(
+    {"benchmarks", "cli", "demo", "embedding", "fleet", "kit", "momd", "packaging", "real", "vdsm", "watching", "workspace"}
+)
+"""Folders below tests/ of which all tests count as marked `processes`. Elsewhere, those that start some are marked one by one."""
+
+_STARTS = frozenset({"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn"})
+_started: list[str] = []
+
+
+def _note_start(event: str, arguments: tuple[object, ...]) -> None:
+    if event in _STARTS:
+        _started.append(f"{event}: {arguments[0] if arguments else ''}"[:200])
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process() -> Iterator[None]:
+    """Where tests that start processes are left out, one that does and is not marked fails: what is quick is to stay so."""
+    _started.clear()
+    yield
+    if _started:
+        pytest.fail(f"it starts processes, and is not marked `processes`: {', '.join(_started)}")
+
+
+def _leaves_processes_out(config: pytest.Config) -> bool:
+    return "not processes" in config.getoption("markexpr")
+
+
+def _with_processes(path: Path) -> bool:
+    parts = path.relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
+    return parts[:1] == ("tests",) and not WITH_PROCESSES.isdisjoint(parts[1:2])
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where all tests of a folder are left out, import none of them."""
+    return (_leaves_processes_out(config) and _with_processes(collection_path)) or None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what stands in such a folder."""
+    if _with_processes(item.path):
+        item.add_marker("processes")
 
 
 def _as_installed(pyproject: Path) -> bool:

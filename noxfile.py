@@ -33,32 +33,41 @@ AS_FAR_AS_ANNOTATED = [
 """Tests may leave out what every test would say again; what they say must be right. Each folder by itself: each has its own conftest."""
 
 
-SLOW = ("benchmarks", "fleet", "packaging", "watching", "workspace")
-"""Folders below tests/ with every benchmark in small, servers, browsers, systemd and fresh environments: minutes, and apart from a
-developer's loop."""
+APART = ("benchmarks", "fleet", "packaging", "watching", "workspace")
+"""Folders below tests/ whose tests reach other programs rather than lines of mom: benchmarks in small, servers, browsers, systemd."""
 
-ALL_CORES = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")
+CORES = os.cpu_count() or 1
+
+ALL_CORES = ("-n", str(2 * CORES), "--dist", "worksteal")
 """Two workers a core, as tests of daemons and servers wait for half of their time. A worker that is done takes what others have not begun:
 some tests take a minute, and most a blink."""
+
+QUICK = "not real and not processes and not long"
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests: what the sessions unit, docs and build hold, on all cores, and then what real holds, by itself: guests need the cores."""
+    """All tests: what unit, slow, docs and build hold, on all cores, and then what real holds, by itself: guests need the cores."""
     session.run(BIN / "pytest", *ALL_CORES, "-m", "not real", *session.posargs)
     session.run(BIN / "pytest", "-m", "real", *session.posargs)
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """What needs neither a hypervisor nor servers nor an index, on all cores. For one distribution: `pytest mom_plugins_ksm`, seconds."""
-    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real", *(f"--ignore=tests/{name}" for name in SLOW), *session.posargs)
+    """What a developer runs after each change: what stays in one process and takes a blink. One distribution: `pytest mom_plugins_ksm`."""
+    session.run(BIN / "pytest", "-n", str(CORES), "--dist", "worksteal", "-m", QUICK, *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """What unit leaves out and needs no hypervisor: daemons, servers, browsers, programs, many inputs, long simulations."""
+    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and (processes or long)", *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """What share of the lines and branches `unit` reaches, by file; `.cache/coverage` has pages that show which it does not."""
-    apart = [f"--ignore=tests/{name}" for name in SLOW]
+    """What share of the lines and branches tests reach, by file; `.cache/coverage` has pages that show which they do not."""
+    apart = [f"--ignore=tests/{name}" for name in APART]
     reports = ["--cov", "--cov-report=term:skip-covered", f"--cov-report=html:{ROOT / '.cache/coverage'}"]
     session.run(BIN / "pytest", *ALL_CORES, "-m", "not real", *apart, *reports, *session.posargs)
 
@@ -71,7 +80,10 @@ def real(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types: of all sources, strictly; of tests, whatever they annotate."""
+    """Check types: of all sources, strictly; of tests, whatever they annotate.
+
+    What mypy keeps of the sources is by its options: one cache for all three ways would be thrown away twice in each run.
+    """
     sources = [f"{folder}/src" for folder in [*DISTRIBUTIONS, *EXAMPLES]]
     session.run(
         BIN / "mypy",
@@ -83,10 +95,11 @@ def types(session: nox.Session) -> None:
         *session.posargs,
     )
     for folder in _relative("benchmarks/*/"):
-        session.run(BIN / "mypy", "--strict", "--follow-imports=silent", folder, *session.posargs)
+        kept = "--cache-dir=.cache/mypy/benchmarks"
+        session.run(BIN / "mypy", "--strict", "--follow-imports=silent", kept, folder, *session.posargs)
     for folder in _relative("mom_*/tests", "examples/*/tests", "tests/*"):
         if any(Path(ROOT / folder).glob("*.py")):
-            session.run(BIN / "mypy", *AS_FAR_AS_ANNOTATED, folder, *session.posargs)
+            session.run(BIN / "mypy", *AS_FAR_AS_ANNOTATED, "--cache-dir=.cache/mypy/tests", folder, *session.posargs)
 
 
 @nox.session

@@ -20,6 +20,7 @@ def offered(words: str, word: int) -> list[str]:
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.processes
 def test_verbs_their_verbs_and_options_are_offered() -> None:
     assert {"status", "doctor", "config", "here"} <= set(offered("mom ", 1))
     assert offered("mom sta", 1) == ["status"]
@@ -28,6 +29,7 @@ def test_verbs_their_verbs_and_options_are_offered() -> None:
     assert offered("mom completion ", 2) == ["bash", "zsh", "fish"]
 
 
+@pytest.mark.processes
 def test_bash_completes_with_what_is_printed() -> None:
     program = f"""
 PATH={BIN}:$PATH; eval "$(mom completion bash)"
@@ -37,6 +39,7 @@ COMP_WORDS=(mom guest); COMP_CWORD=1; _mom_completion mom guest mom; printf '%s\
     assert "guests" in done.stdout.split()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("shell", "check"), [("zsh", "-n"), ("fish", "--no-execute")])
 def test_the_other_shells_take_what_is_printed(shell: str, check: str, tmp_path: Path) -> None:
     done = subprocess.run([BIN / "mom", "completion", shell], capture_output=True, text=True, timeout=60, check=True)

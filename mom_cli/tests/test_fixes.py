@@ -60,6 +60,7 @@ def one(*commands: Sequence[str], harmless: bool = False) -> list[tuple[Finding,
     return [(Finding(Severity.ERROR, "subject", "it is wrong", "a cure", fix), fix)]
 
 
+@pytest.mark.processes
 def test_commands_are_shown_before_they_are_asked_about_and_run_as_they_are(
     programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,6 +78,7 @@ def test_nothing_is_run_that_was_not_agreed_to(programs: Path, monkeypatch: pyte
     assert noted(programs) == ""
 
 
+@pytest.mark.processes
 def test_yes_answers_for_what_is_harmless_and_for_nothing_else(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer(monkeypatch, False)
     assert offer_fixes([*one(("note", "harmless"), harmless=True), *one(("note", "other"))], yes=True)
@@ -90,6 +92,7 @@ def test_where_there_is_no_terminal_to_ask_at_nothing_is_run(programs: Path, mon
     assert noted(programs) == ""
 
 
+@pytest.mark.processes
 def test_the_commands_after_one_that_fails_are_not_run(
     programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +102,7 @@ def test_the_commands_after_one_that_fails_are_not_run(
     assert "failed with 1: note fail" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_a_command_that_does_not_end_is_ended(programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (programs / "sleep").symlink_to("/bin/sleep")
     monkeypatch.setattr(module, "SECONDS", 0.2)
@@ -128,6 +132,7 @@ def test_fixes_of_other_makers_and_of_a_host_that_is_not_this_one_are_not_offere
     assert list(fixes([("host", finding)], replace(config, root=Path("/copy")))) == []
 
 
+@pytest.mark.processes
 def test_an_operator_at_a_terminal_is_asked(tmp_path: Path) -> None:
     """The whole way, with a configuration file that is missing, and the answer no."""
     environment = {name: value for name, value in os.environ.items() if name != "MOM_CONFIG"} | {"TERM": "dumb"}
@@ -158,6 +163,7 @@ def test_an_operator_at_a_terminal_is_asked(tmp_path: Path) -> None:
     assert not Path("/etc/mom/mom.yaml").exists()
 
 
+@pytest.mark.processes
 def test_json_and_fix_exclude_each_other() -> None:
     for words in (["--fix", "--json"], ["--yes"]):
         done = subprocess.run([MOM, "doctor", *words], capture_output=True, text=True, timeout=60, check=False)

@@ -94,6 +94,7 @@ def test_where_mom_runs_it_is_looked_at_and_not_started_again() -> None:
     assert commands(HostSight(kvm=True, configured=True, pid=4)) == ["mom status", "mom guests", "mom doctor"]
 
 
+@pytest.mark.processes
 def test_mom_alone_says_what_mom_here_says_without_a_plugin_being_imported() -> None:
     alone, here = (subprocess.run([MOM, *verb], capture_output=True, text=True, timeout=60, check=True) for verb in ([], ["here"]))
     assert alone.stdout.startswith("mom manages memory overcommitment on KVM hosts. It sees here:\n")

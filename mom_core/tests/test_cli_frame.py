@@ -148,6 +148,7 @@ def test_a_number_that_a_verb_returns_is_the_exit_code(mom, verb):
 # --- a real process ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_small_verbs_do_not_import_large_libraries():
     program = """
 import sys
@@ -164,6 +165,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {"pydantic", "r
     assert imported("plugin", "list", "-c", "/nowhere") <= {"yaml"}
 
 
+@pytest.mark.processes
 def test_a_reader_that_goes_away_is_no_mistake():
     read, write = os.pipe()
     os.close(read)
@@ -174,6 +176,7 @@ def test_a_reader_that_goes_away_is_no_mistake():
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.processes
 def test_a_full_disk_under_the_output_is_told():
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([MOM, "plugin", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -182,11 +185,13 @@ def test_a_full_disk_under_the_output_is_told():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.processes
 def test_closed_outputs_end_nothing():
     done = subprocess.run(["sh", "-c", f"exec '{MOM}' --version >&- 2>&-"], check=False)
     assert done.returncode == 0
 
 
+@pytest.mark.processes
 def test_a_terminal_that_knows_only_ascii_shows_what_it_can(tmp_path):
     file = tmp_path / "mom.yaml"
     file.write_text('mode: "…ä"\n')

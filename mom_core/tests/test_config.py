@@ -304,6 +304,7 @@ def test_too_many_keys_are_refused(problems):
     assert "more than 20,000 keys" in problems("guests:\n" + "".join(f"  g{n}: {{}}\n" for n in range(11_000)))[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text",
     [
@@ -565,6 +566,7 @@ def test_thousands_of_guests_can_be_named_one_by_one(acme):
     assert all(find(guest).model_dump()["share"] == 2 for guest in guests)
 
 
+@pytest.mark.long
 @given(pattern=st.text(max_size=40), name=st.text(max_size=40))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_pattern_and_no_name_can_break_the_lookup(acme, pattern, name):
@@ -627,6 +629,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(mapping=st.dictionaries(st.sampled_from(["plugins", "guests", "interval", "mode", "history", "root", "x"]), VALUES))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_a_program_hands_over_the_answer_is_a_configuration_or_its_problems(acme, mapping):

@@ -508,7 +508,7 @@ class RoundingMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-TestRoundingMachine = RoundingMachine.TestCase
+TestRoundingMachine = pytest.mark.long(RoundingMachine.TestCase)
 TestRoundingMachine.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
 
 

@@ -94,6 +94,7 @@ def test_a_lock_that_is_a_link_is_not_followed(folder: Path) -> None:
         open_lock(folder / "x.lock")
 
 
+@pytest.mark.processes
 @AS_ROOT
 def test_another_user_cannot_keep_mom_from_starting_and_still_sees_that_it_runs(folder: Path) -> None:
     with RunLock(folder):
@@ -104,6 +105,7 @@ def test_another_user_cannot_keep_mom_from_starting_and_still_sees_that_it_runs(
         assert as_other("print(holder(Path(sys.argv[1])))", folder) == str(os.getpid())
 
 
+@pytest.mark.processes
 @AS_ROOT
 def test_one_that_another_user_has_locked_before_is_told_by_its_process(folder: Path) -> None:
     path = folder / "mom.lock"

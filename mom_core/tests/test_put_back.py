@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 from unittest.mock import patch
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -361,5 +362,5 @@ class PutBackMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-TestPutBack = PutBackMachine.TestCase
+TestPutBack = pytest.mark.long(PutBackMachine.TestCase)
 TestPutBack.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)

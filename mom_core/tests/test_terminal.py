@@ -98,6 +98,7 @@ sys.exit(run(command=show))
 TEXTS = ["(+ 1 2)", "(+ 1 2)\n", "# \x1b[31mred\x1b[0m \x1b]0;x\x07\n(+ 1 2)\r\n", "# ü ✓ \u202e\n", ""]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_a_text_that_is_a_file_reaches_a_pipe_to_the_byte(tmp_path: Path, text: str, locale: str) -> None:
@@ -108,6 +109,7 @@ def test_a_text_that_is_a_file_reaches_a_pipe_to_the_byte(tmp_path: Path, text: 
     assert done.stdout == text.encode()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("text", TEXTS)
 def test_on_a_terminal_the_same_text_steers_nothing(tmp_path: Path, text: str) -> None:
     file = tmp_path / "x.policy"

@@ -510,6 +510,7 @@ def test_the_real_root_is_never_worked_on() -> None:
         check_plugin(Knob, host=Path("/"))
 
 
+@pytest.mark.processes
 def test_loading_the_pytest_plugin_imports_next_to_nothing() -> None:
     import subprocess
 

@@ -40,6 +40,7 @@ def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_passes_its_own_tests_types_lint_and_check(kind: str, new, tmp_path: Path, mypy_cache: Path) -> None:
     code, text = new("page-cache", "--kind", kind)
@@ -52,6 +53,7 @@ def test_what_is_written_passes_its_own_tests_types_lint_and_check(kind: str, ne
     assert "passed" in run(project, BIN / "mom", "plugin", "check", ".")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["z", LONGEST])
 def test_short_and_long_names_are_laid_out_well_too(kind: str, name: str, new, tmp_path: Path) -> None:

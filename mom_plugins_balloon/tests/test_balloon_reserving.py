@@ -552,6 +552,7 @@ def test_guests_make_room_in_the_time_that_was_said(tmp_path: Path) -> None:
         assert simulated.now - began <= made.expected_in + 5
 
 
+@pytest.mark.long
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(1, 10_000),

@@ -426,6 +426,7 @@ def test_the_script_and_its_unit_can_be_had() -> None:
     assert "ExecStart=/usr/local/sbin/mom-guestd --no-tcp\n" in unit
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     unit = CliRunner().invoke(guestd_script, ["--unit"]).output.replace("/usr/local/sbin/mom-guestd", "/bin/true")

@@ -276,6 +276,7 @@ def test_it_is_one_file_for_old_and_new_pythons() -> None:
     assert mom_plugins_guestagent.__version__ == guestd.VERSION
 
 
+@pytest.mark.processes
 def test_it_runs_by_itself_without_anything_installed(tmp_path: Path) -> None:
     copy = tmp_path / "mom-guestd"
     copy.write_text(FILE.read_text())
@@ -294,6 +295,7 @@ def below_those_for_clients() -> socket.socket:
             return socket.create_server(("127.0.0.1", 10_000 + secrets.randbelow(20_000)))
 
 
+@pytest.mark.processes
 def test_it_says_when_its_port_is_taken_and_ends_when_it_is_told_to() -> None:
     with below_those_for_clients() as taken:
         port = str(taken.getsockname()[1])

@@ -87,6 +87,7 @@ def test_meminfo_is_read_back_as_written(lines: dict[str, int]) -> None:
     assert parse_meminfo("".join(f"{name}: {number:>15} kB\n" for name, number in lines.items()).encode()) == lines
 
 
+@pytest.mark.long
 @given(texts)
 def test_any_text_as_meminfo_gives_no_negative_number(text: str) -> None:
     meminfo = parse_meminfo(text.encode())

@@ -60,6 +60,7 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_http.service.group_id", {"readers": READERS, "changers": CHANGERS}.__getitem__)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.usefixtures("groups")
 def test_groups_may_read_and_change_and_nobody_else_may(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -75,6 +76,7 @@ def test_groups_may_read_and_change_and_nobody_else_may(serve: Serve, caplog: py
     assert "refused to user nobody" in caplog.text
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_without_groups_only_root_can_connect(serve: Serve) -> None:
     path = serve().path

@@ -25,6 +25,8 @@ from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402  # what
 from schemathesis import checks as found_checks  # noqa: E402  # as above
 from schemathesis.specs.openapi import checks as api_checks  # noqa: E402  # as above
 
+pytestmark = pytest.mark.processes
+
 if TYPE_CHECKING:
     from schemathesis import APIOperation, Case
 

@@ -110,6 +110,7 @@ def test_names_are_moms_own_and_say_no_unit_twice() -> None:
         assert max(words.count(unit) for unit in ("bytes", "seconds", "pages", "ratio", "total")) <= 1, name
 
 
+@pytest.mark.processes
 def test_both_parsers_take_all_of_them(tmp_path: Path) -> None:
     text = everything()
     parsed = list(text_string_to_metric_families(text))

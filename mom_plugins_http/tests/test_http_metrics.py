@@ -90,6 +90,7 @@ def test_they_are_served_as_prometheus_wants_them(serve: Serve) -> None:
     assert samples(answer.content)["mom_cycles_total",] == 3
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (apt-get install prometheus)")
 def test_promtool_finds_nothing_wrong_with_them(serve: Serve) -> None:
     text = serve(cycles=3).client.get("/metrics").content

@@ -147,6 +147,7 @@ def test_the_history_says_who_when_and_what_and_leads_back(serve: Serve) -> None
     assert first in nowhere.json()["hint"]
 
 
+@pytest.mark.long
 def test_fifty_changes_are_remembered(serve: Serve) -> None:
     served = serve()
     for number in range(52):
@@ -203,6 +204,7 @@ def test_a_name_that_makes_trouble_is_refused(serve: Serve, name: str) -> None:
     assert put(serve(), name, "(+ 1 2)").status_code == 400
 
 
+@pytest.mark.long
 def test_of_twenty_clients_that_change_at_once_none_is_lost_and_nothing_is_half_applied(serve: Serve) -> None:
     """Each adds its line to two policies that must always be the same, by looking, changing, and trying again when refused."""
     served = serve()

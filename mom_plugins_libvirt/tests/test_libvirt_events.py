@@ -309,6 +309,7 @@ def _all_known(hypervisor: LibvirtHypervisor) -> tuple[list[Guest], dict[str, di
     return sorted(guests, key=lambda guest: guest.id), fields
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=st.lists(st.tuples(_CHANGES, _TOLD), min_size=4, max_size=20))
 def test_events_that_are_missed_doubled_or_disordered_change_nothing_in_the_end(

@@ -83,6 +83,7 @@ def shape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_random_programs_agree_however_they_are_compiled(shape: str, seed: int) -> None:
     choose = random.Random(f"{shape} {seed}")  # noqa: S311  # programs are no secrets
@@ -90,6 +91,7 @@ def test_random_programs_agree_however_they_are_compiled(shape: str, seed: int) 
         check(program(choose.randrange))
 
 
+@pytest.mark.long
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_program_agrees(data: st.DataObject) -> None:

@@ -475,6 +475,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=200)
 @given(
     st.dictionaries(st.sampled_from(WORDS[:12]), values, max_size=5), st.lists(st.dictionaries(st.sampled_from(WORDS), values), max_size=2)

@@ -373,6 +373,7 @@ def test_remarks_come_in_the_order_of_policies_and_texts() -> None:
     assert [(remark.source.name, remark.source.line) for remark in check(texts, DECLARED)] == [("a", 1), ("b", 1), ("b", 2)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text",
     [
@@ -405,6 +406,7 @@ LARGE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LARGE)
 def test_the_checks_take_time_in_proportion_to_the_text(name: str) -> None:
     policy = Policy.compile({"50_test": LARGE[name]}, DECLARED)

@@ -221,6 +221,7 @@ def test_without_z3_it_says_what_to_install_and_checks_all_the_same(tmp_path: Pa
     assert mom_policy("check", path).code == 0
 
 
+@pytest.mark.processes
 def test_z3_is_imported_only_for_a_proof(tmp_path: Path) -> None:
     path = policy(tmp_path, FLOOR)
     program = "import sys; from mom_core.cli.frame import run; run(sys.argv[1:]); print('z3' in sys.modules)"

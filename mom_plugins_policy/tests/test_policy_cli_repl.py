@@ -186,6 +186,7 @@ def test_inputs_mean_what_they_would_mean_in_one_policy(inputs: list[str]) -> No
     assert [value for answer in told if answer.kept for value in answer.values] == whole.values
 
 
+@pytest.mark.processes
 def test_on_a_terminal_lines_are_edited_completed_and_remembered(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "TERM": "dumb", "COLUMNS": "200"}

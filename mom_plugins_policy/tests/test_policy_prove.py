@@ -345,6 +345,7 @@ def attack(policy: Policy, control: str, scope: Scope, bound: Bound, assumptions
     return search.run(time.thread_time() + 0.1)
 
 
+@pytest.mark.long
 def test_what_is_said_to_hold_is_never_violated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "_GLANCE", 0.03)
     monkeypatch.setattr(proof, "_SEARCH", 0.03)
@@ -353,6 +354,7 @@ def test_what_is_said_to_hold_is_never_violated(monkeypatch: pytest.MonkeyPatch)
     assert outcomes.count("violated") > 10
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_no_search_refutes_a_proof_about_any_program(data: st.DataObject) -> None:
@@ -429,6 +431,7 @@ def written(value: float) -> str:
     return size if value >= 0 else f"(- {size})"
 
 
+@pytest.mark.long
 def test_what_an_evaluation_does_is_never_excluded() -> None:
     generators = (random.Random(seed) for seed in range(1000, 1120))  # noqa: S311  # the same programs each time, and no secret
     assert sum(admitted(bounded_program(choose.randrange), choose) for choose in generators) > 100

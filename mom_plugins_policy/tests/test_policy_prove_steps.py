@@ -57,6 +57,7 @@ def test_what_goes_and_returns_is_told_with_both_cycles() -> None:
         assert value in [decision.value for decision in policy.evaluate(taken).decisions if decision.entity.id == guest]
 
 
+@pytest.mark.long
 def test_of_a_gap_between_giving_and_taking_it_cannot_be_told_that_it_is_wide_enough() -> None:
     found = verdict(HYSTERESIS, "step_least")
     assert found.answer is ProofAnswer.UNKNOWN

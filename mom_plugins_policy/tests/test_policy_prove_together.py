@@ -83,6 +83,7 @@ def test_it_does_not_hold_where(why: str) -> None:
     assert verdict(GIVEN_WITHOUT[why]).answer is ProofAnswer.VIOLATED
 
 
+@pytest.mark.long
 def test_what_is_not_followed_is_not_said_to_hold() -> None:
     nested = shared().replace("(with Guests guest", "(with Guests other (with Guests guest") + ")"
     assert verdict(nested).answer is ProofAnswer.UNKNOWN

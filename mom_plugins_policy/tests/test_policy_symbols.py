@@ -7,6 +7,7 @@ import random
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from bounded_programs import bounded_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,10 +89,12 @@ def seeded(seeds: range) -> list[random.Random]:
     return [random.Random(seed) for seed in seeds]  # noqa: S311  # the same programs each time, and no secret
 
 
+@pytest.mark.long
 def test_terms_agree_with_the_evaluator_on_programs_that_ask_for_controls() -> None:
     assert sum(agree(bounded_program(choose.randrange), choose) for choose in seeded(range(250))) > 500
 
 
+@pytest.mark.long
 def test_terms_agree_with_the_evaluator_on_odd_programs() -> None:
     assert sum(agree(program(choose.randrange), choose) for choose in seeded(range(250))) > 100
 

@@ -258,6 +258,7 @@ class TestTheConditions:
         assert told.endswith(("is true", "is false"))
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_something_or_nothing_is_said_of_whatever_program(data: st.DataObject) -> None:

@@ -259,6 +259,7 @@ def all_forms(several: Sequence[Form]) -> Iterator[Form]:
         yield from all_forms(form.items)
 
 
+@pytest.mark.long
 def test_a_hostile_cond_is_answered_or_refused() -> None:
     for depth, clauses in ((1, 100), (150, 100), (200, 3)):
         inner = "7"

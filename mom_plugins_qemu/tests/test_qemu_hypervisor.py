@@ -108,6 +108,7 @@ def test_monitors_of_qemus_own_user_are_used_where_the_operator_names_it(host: F
         trusted_users(["nobody-here"])
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothing(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web")
@@ -288,6 +289,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.processes
 def test_a_guest_at_whose_monitor_no_more_clients_may_stand_in_line_is_listed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     """Also by a mom that has just been started, which would take it for gone otherwise, and forget what it is to put back."""
     path, number = str(host.folder / "web.qmp"), str(uuid.uuid4())

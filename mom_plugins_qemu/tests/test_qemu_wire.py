@@ -60,6 +60,7 @@ answers = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=500)
 @given(st.lists(answers, min_size=len(DESCRIBING), max_size=len(DESCRIBING)), st.lists(answers, min_size=6, max_size=6))
 def test_no_answer_raises_but_what_is_expected(first: list[object], then: list[object]) -> None:

@@ -99,6 +99,7 @@ def test_newcomers_do_what_recorded_guests_did_at_another_time(recording: Path) 
         assert max(guest.workload.demand.values) <= most / 2 + 1
 
 
+@pytest.mark.long
 def test_the_verb_says_how_many_fit_at_which_risk(recording: Path) -> None:
     arguments = [str(recording), "--class", "platinum", "--seeds", "2", "--hours", "0.1", "--time", "5m", "--json"]
     done = CliRunner().invoke(advise, arguments)

@@ -137,6 +137,7 @@ def answers(result: Result) -> bool:
     return result.exception is None or isinstance(result.exception, MomError | SystemExit)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("turn", range(INPUTS))
 def test_every_changed_recording_is_answered(pieces: Sequence[Piece], tmp_path: Path, turn: int) -> None:
     chosen = random.Random(turn)  # noqa: S311  # the same each time

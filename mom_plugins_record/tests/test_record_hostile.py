@@ -204,6 +204,7 @@ BOMBS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", BOMBS)
 def test_small_frames_that_all_unpack_to_much_are_read_no_further_than_a_recording_goes(tmp_path: Path, kind: str) -> None:
     bomb = BOMBS[kind]

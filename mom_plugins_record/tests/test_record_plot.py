@@ -76,6 +76,7 @@ def test_lines_break_off_where_nothing_was_recorded(tmp_path: Path) -> None:
     assert [math.isnan(value) for value in story.guests[0].size] == [False, False, True, True, False]
 
 
+@pytest.mark.long
 def test_a_scenario_is_run_and_drawn(tmp_path: Path) -> None:
     scenario = tmp_path / "mine.yaml"
     scenario.write_text("{title: t, lasts: 2m, host: {memory: 4GiB}, guests: {a: {memory: 1GiB, workload: {constant: {use: 20%}}}}}")

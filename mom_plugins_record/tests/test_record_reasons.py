@@ -137,6 +137,7 @@ def test_it_is_what_the_running_mom_said_with_what_policies_remember_and_look_ba
     assert all(text.startswith(f"{number} cycles, on average ") for text in found.values())
 
 
+@pytest.mark.long
 def test_it_is_what_the_running_mom_said_of_the_default_policies(tmp_path: Path) -> None:
     folder, words, _ = recorded(tmp_path, KEY_EVERY + 20)
     past = PastOf(folder)
@@ -166,6 +167,7 @@ def test_where_the_recording_begins_later_it_is_known_as_soon_as_all_is_there_th
     assert found == {key: words[key] for key in found}
 
 
+@pytest.mark.long
 def test_it_is_known_across_the_files_of_a_recording(made: Made, tmp_path: Path) -> None:
     (whole,) = files_of(made.folder)
     folder = rewritten(tmp_path / "r", made, limits=RecordingLimits(1e10, 4 * whole.stat().st_size))  # an eighth of that in each file
@@ -229,6 +231,7 @@ def test_policies_that_cannot_be_used_here_are_said_to_be(made: Made, tmp_path: 
         told(past, 50)
 
 
+@pytest.mark.long
 def test_a_gap_before_it_makes_it_unknown_until_all_is_known_again(made: Made, tmp_path: Path) -> None:
     words = made.words
     folder = tmp_path / "r"

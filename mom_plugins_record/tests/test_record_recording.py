@@ -132,6 +132,7 @@ def test_guests_that_come_go_and_change_come_back(tmp_path):
     assert back == reports
 
 
+@pytest.mark.long
 def test_a_flipped_byte_costs_one_cycle_or_those_that_build_on_it(tmp_path, reports):
     folder = written(tmp_path / "r", reports)
     (path,) = files_of(folder)
@@ -175,6 +176,7 @@ def test_it_is_read_while_it_is_written(tmp_path, reports):
     writer.close()
 
 
+@pytest.mark.processes
 def test_a_killed_process_leaves_all_that_it_reported(tmp_path):
     program = f"""
 import os, signal, sys
@@ -197,6 +199,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert [report.number for report in read(tmp_path / "r")[0]] == list(range(1, 8))
 
 
+@pytest.mark.long
 def test_old_files_go_when_there_is_too_much(tmp_path, reports):
     limits = RecordingLimits(keep=86_400.0, size=1 << 20)
     folder = tmp_path / "r"
@@ -276,6 +279,7 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path, content, message):
         read(path)
 
 
+@pytest.mark.long
 def test_a_bomb_is_not_unpacked(tmp_path):
     bomb = zstandard.compress(bytes(1 << 28))
     frame = bytearray(pack(FrameKind.SESSION, 0, 0, b"{}"))

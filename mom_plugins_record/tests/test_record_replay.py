@@ -64,6 +64,7 @@ def test_what_policies_remember_and_look_back_at_is_the_same_again(tmp_path: Pat
     assert (result.compared, result.identical, result.warming) == (45, 45, 0)
 
 
+@pytest.mark.long
 def test_after_a_restart_and_from_the_middle_only_what_is_known_is_compared(tmp_path: Path) -> None:
     policy = tmp_path / "50_mine.policy"
     policy.write_text(COUNTS)
@@ -119,6 +120,7 @@ def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
     assert result.identical == result.compared
 
 
+@pytest.mark.long
 def test_other_policies_are_compared_and_judged(recording: Path, tmp_path: Path) -> None:
     other = tmp_path / "50_balloon.policy"
     other.write_text('(with Guests g (g.Control "balloon_target" (* 0.1 g.balloon_max)))')
@@ -134,6 +136,7 @@ def test_other_policies_are_compared_and_judged(recording: Path, tmp_path: Path)
     assert as_json["exact"]["first"]["now_from"].startswith("50_balloon:1:")
 
 
+@pytest.mark.long
 def test_a_policy_that_swings_is_found_out(recording: Path, tmp_path: Path) -> None:
     other = tmp_path / "50_balloon.policy"
     other.write_text(
@@ -145,6 +148,7 @@ def test_a_policy_that_swings_is_found_out(recording: Path, tmp_path: Path) -> N
     assert "fails on: oscillation" in shown.output
 
 
+@pytest.mark.long
 def test_a_policy_that_needs_what_was_not_recorded_says_so(recording: Path, tmp_path: Path) -> None:
     other = tmp_path / "60_more.policy"
     other.write_text('(with Guests g (g.Control "balloon_target" g.guest_temperature))')

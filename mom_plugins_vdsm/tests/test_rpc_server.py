@@ -339,6 +339,7 @@ def test_a_socket_that_nobody_serves_any_more_is_replaced(tmp_path: Path) -> Non
         assert mom.ping() is True
 
 
+@pytest.mark.processes
 def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path: Path) -> None:
     serve = "import socket, sys; live = socket.socket(socket.AF_UNIX); live.bind(sys.argv[1]); live.listen(); print(flush=True); input()"
     command = [sys.executable, "-c", serve, str(tmp_path / "mom.sock")]

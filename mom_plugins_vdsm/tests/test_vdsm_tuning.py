@@ -34,6 +34,7 @@ def test_what_was_agreed_is_found_by_path_and_by_name_where_a_path_is_missing() 
     assert third.guaranteed == {"total_iops_sec": 1}
 
 
+@pytest.mark.long
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(["policy", "current_values", "name", "path", "ioTune", "maximum", "total_bytes_sec"]), inner)))  # fmt: skip
 def test_no_answer_makes_it_fail(entry: object) -> None:

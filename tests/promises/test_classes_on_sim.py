@@ -126,6 +126,7 @@ def test_a_share_that_comes_to_nothing_is_not_no_limit_and_no_limit_stays_none()
     assert not disk["total_bytes_sec"]
 
 
+@pytest.mark.processes
 def test_the_class_of_each_guest_is_shown_and_what_gave_it_that(tmp_path: Path) -> None:
     config = tmp_path / "mom.yaml"
     config.write_text(

@@ -193,6 +193,7 @@ def test_no_bit_of_any_file_changes_and_no_byte_is_missing_without_notice(tmp_pa
             assert not isinstance(caught.value, LaterVersionError), f"{name}: a version that has changed is no later version"
 
 
+@pytest.mark.processes
 def test_rubbish_for_which_a_right_checksum_vouches_is_refused_soon_and_in_little_memory(tmp_path: Path) -> None:
     made = subprocess.run([sys.executable, HOSTILE, tmp_path], capture_output=True, timeout=300, check=True)
     found = json.loads(made.stdout)
