@@ -75,7 +75,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
     port, own = free_ports()
     tcp = {"listen": f"localhost:{port}", "certificate": f"{folder}/cert.pem", "key": f"{folder}/key.pem", "read_token": f"{folder}/token"}
     pressure = {"load": "12GiB", "load_after": "1s", "load_for": "1h", "load_growth": "4GiB"}
-    plugins = {"sim": pressure, "balloon": {}, "ksm": {}, "policy": {}, "http": {"tcp": tcp}}
+    plugins = {"sim": pressure, "balloon": {}, "ksm": {}, "policy": {}, "record": {"reserve": "0"}, "http": {"tcp": tcp}}
     config = {"interval": "1s", "state_directory": f"{folder}/s", "run_directory": f"{folder}/r", "plugins": plugins}
     guests = {"*": {"guarantee": "128MiB"}}
     (folder / "mom.yaml").write_text(yaml.safe_dump({**config, "guests": guests}))

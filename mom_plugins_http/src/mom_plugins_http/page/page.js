@@ -48,6 +48,7 @@ class HostView {
       tile("Memory pressure", psi("memory"), `all waited ${percent(known.psi_memory_full_avg10)}`, known.psi_memory_some_avg10 >= 10 ? "bad" : ""),
       tile("Swap", kib(known.swap_usage), `of ${kib(known.swap_total)}${moving ? `, ${kib((known.swap_in_rate || 0) * 4)}/s in, ${kib((known.swap_out_rate || 0) * 4)}/s out` : ""}`, moving ? "warn" : ""),
       tile("KSM saves", kib(isNumber(known.ksm_general_profit) ? known.ksm_general_profit / 1024 : saved({ fields: known })), `${known.ksm_run === 1 ? "merges" : isNumber(known.ksm_run) ? "is off" : "nobody looks at it"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),
+      ...(isNumber(known.given_back_sweeps) ? givenBack(known, tile) : []),
       tile("Cycle", event.cycle.number, `took ${span(event.cycle.duration_seconds)}, lag ${span(event.cycle.lag_seconds)}${event.cycle.skipped ? `, ${event.cycle.skipped} left out` : ""}`),
       tile("Decided", event.changes ? `${event.changes} change${event.changes === 1 ? "" : "s"}` : "nothing new", counted));
     const samples = mom.samples.filter((sample) => isNumber(total(sample)) && isNumber(sample.fields.mem_really_available));
@@ -60,6 +61,22 @@ class HostView {
     this.problems.replaceChildren(...told(event.common_problems));
     this.recent.replaceChildren(...recent(10));
   }
+}
+
+// What the recorder's accounts say, by the definitions of `mom report`.
+function givenBack(known, tile) {
+  const means = { balloon: known.given_back_balloon, sweeps: known.given_back_sweeps, KSM: known.given_back_ksm, cold: known.given_back_cold };
+  const given = Object.entries(means).filter(([, size]) => isNumber(size));
+  const each = given.filter(([, size]) => size).map(([name, size]) => `${name} ${kib(size)}`).join(", ");
+  const cost = [
+    isNumber(known.waited_today) ? `guests waited ${span(known.waited_today)} for it at most` : null,
+    known.promise_broken_today ? `promises broken for ${span(known.promise_broken_today)}` : null,
+    known.killed_today ? `${known.killed_today} programs killed` : null,
+  ];
+  return [
+    tile("Given back", kib(given.reduce((sum, [, size]) => sum + size, 0)), each),
+    tile("Given back today", kib(known.given_back_today), ["on average", ...cost.filter((one) => one)].join(", "), known.promise_broken_today ? "warn" : ""),
+  ];
 }
 
 const sumOf = (name) => mom.guests.reduce((sum, guest) => sum + (isNumber(guest.fields[name]) ? guest.fields[name] : 0), 0);

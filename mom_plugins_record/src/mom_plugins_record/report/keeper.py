@@ -15,6 +15,9 @@ from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile,
 WRITES_EVERY: Final = 300.0
 """Seconds: as much is unknown after a crash. 1,000 guests take 40 ms each time."""
 
+FIRST_AFTER: Final = 60.0
+"""Seconds after the start at which they are written first: a newcomer asks for a report soon."""
+
 MOST_UNWRITTEN: Final = 48
 """Hours that are held in memory while the disk is full; beyond that the oldest are lost, and unknown."""
 
@@ -79,7 +82,7 @@ class AccountsKeeper:
         self._file, self._log, self._clock = file, log, clock
         self._accounts = Accounts()
         self._unwritten: list[Hour] = []
-        self._written = clock()
+        self._written = clock() - WRITES_EVERY + FIRST_AFTER
         self._day = 0
         self._earlier = _DaySums()
         self._today = Today()
@@ -150,7 +153,7 @@ class AccountsKeeper:
     def today(self) -> Today:
         """The sums since midnight, a minute old at the most."""
         now = self._clock()
-        if self._summed is not None and now - self._summed < TODAY_EVERY:
+        if self._summed is not None and now - self._summed < TODAY_EVERY and self._today.given_back is not None:
             return self._today
         self._summed = now
         sums = replace(self._earlier)

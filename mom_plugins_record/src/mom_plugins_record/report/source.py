@@ -37,7 +37,7 @@ def find_accounts(path: Path, last: float) -> Found:
         remarks.append(f"accounts of earlier were damaged: they are in {accounts.name}.damaged-1")
     hosts = read_hosts(accounts, 0.0, float("inf"))
     if not hosts:
-        raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it some minutes after its start")
+        raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
     until = max(row.ended for row in hosts)
     since = (until - last) // HOUR * HOUR  # an hour has one row
     begins = min(row.began for row in hosts)

@@ -1,0 +1,209 @@
+"""What `mom report` says: in every form, of all and of one tenant, with what is unknown said to be unknown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_record.report.accounts import GuestHour, HostHour
+from mom_plugins_record.report.accounts_file import NAME, AccountsFile
+from mom_plugins_record.report.command import report
+from mom_plugins_record.report.growth import growth_of
+from mom_plugins_record.report.sizes import Fit, advise, risk_of
+from mom_plugins_record.report.spread import bin_of
+from mom_plugins_record.report.summary import summary_of
+
+GIB = float(1 << 20)
+FIRST = 490_008  # midnight, UTC
+HOURS = 24 * 10
+
+
+def guest(hour: int, name: str, sold: float, used: float, **more: Any) -> GuestHour:
+    known: dict[str, Any] = {
+        "sold_kib_seconds": sold * GIB * 3600, "had_kib_seconds": sold * GIB * 3600, "held_kib_seconds": (used + 0.5) * GIB * 3600,
+        "untaken_kib_seconds": (sold - used - 0.5) * GIB * 3600, "by_sweeps_kib_seconds": 0.25 * GIB * 3600,
+        "used_kib_seconds": used * GIB * 3600,
+        "used_known_seconds": 3600.0, "waiting_known_seconds": 3600.0, "promise_kept_seconds": 3590.0, "promise_broken_seconds": 10.0,
+        "sold_kib": sold * GIB, "used_most_kib": used * GIB, "used_spread": {bin_of(used * GIB): 3600.0},
+        "held_spread": {bin_of((used + 0.5) * GIB): 3600.0},
+    }  # fmt: skip
+    return GuestHour(hour, name, name, "gold" if name.startswith("a") else "", "1", 3600.0, **{**known, **more})
+
+
+def host(hour: int, **more: Any) -> HostHour:
+    known: dict[str, Any] = {
+        "seconds": 3600.0, "cycles": 720, "guests_most": 3, "guest_seconds": 3 * 3600.0, "total_kib_seconds": 32 * GIB * 3600,
+        "available_kib_seconds": (20 - (hour - FIRST) / 100) * GIB * 3600, "memory_known_seconds": 3600.0, "total_kib": 32 * GIB,
+        "wanted_kib": 2 * GIB, "used_most_kib": 14 * GIB, "sold_most_kib": 16 * GIB, "used_spread": {bin_of(12 * GIB): 3600.0},
+    }  # fmt: skip
+    return HostHour(hour, "kvm-07", hour * 3600.0, (hour + 1) * 3600.0, **{**known, **more})
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Path:
+    path = tmp_path / NAME
+    file = AccountsFile(path, keep=400 * 86_400.0, largest=1 << 30)
+    file.open()
+    file.write(
+        (host(hour), [guest(hour, "acme-db", 8, 1), guest(hour, "acme-<b>web", 4, 3), guest(hour, "bank-1", 4, 3.2, waited_seconds=60.0)])
+        for hour in range(FIRST, FIRST + HOURS)
+    )
+    return path
+
+
+def run(*arguments: object, width: int | None = None) -> Result:
+    return CliRunner(env={"COLUMNS": str(width)} if width else None).invoke(report, [str(one) for one in arguments])
+
+
+def told(*arguments: object) -> dict[str, Any]:
+    done = run(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_sums_averages_and_worth_are_those_of_the_accounts(accounts: Path) -> None:
+    found = told(accounts, "--by", "guest")
+    assert (found["from"], found["to"]) == ("2025-11-25T00:00:00Z", "2025-12-05T00:00:00Z")
+    assert found["seen_hours"] == HOURS
+    whole = found["whole"]
+    assert (whole["sold_gib"], whole["held_gib"], whole["used_gib"]) == pytest.approx((16, 8.7, 7.2))
+    assert whole["given_back"]["at_least_gib_hours"] == pytest.approx(0.75 * HOURS)
+    assert whole["given_back"]["by_ksm_gib_hours"] is None, "no plugin has told of KSM"
+    assert found["worth"]["gib_months"] == pytest.approx(0.75 * HOURS / 730, rel=1e-4)
+    assert found["worth"]["hosts"] == pytest.approx(0.75 / 32, rel=1e-4)
+    assert found["worth"]["money"] is None
+    assert (whole["promise_kept_hours"], whole["promise_broken_seconds"]) == pytest.approx((3 * 3590 * HOURS / 3600, 30 * HOURS))
+    assert whole["killed"] is None
+
+
+def test_a_price_in_the_settings_makes_money_of_it(accounts: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mom.yaml"
+    config.write_text(f"plugins: {{record: {{path: {tmp_path}, price: 3.5, currency: EUR}}}}\n")
+    worth = told("-c", config)["worth"]
+    assert worth["money"] == pytest.approx(3.5 * worth["gib_months"], rel=1e-4)
+    assert worth["currency"] == "EUR"
+    assert "EUR" in run("-c", config).output
+
+
+def test_each_guest_is_judged_by_what_it_was_seen_to_use(accounts: Path) -> None:
+    sizes = {line["name"]: line["size"] for line in told(accounts, "--by", "guest")["lines"]}
+    assert sizes["acme-db"]["fit"] == "too large"
+    assert sizes["acme-db"]["would_do_gib"] == pytest.approx(1.5)
+    assert sizes["acme-db"]["risk"] == pytest.approx(risk_of(HOURS), rel=1e-4)
+    assert sizes["acme-<b>web"]["fit"] == "fits"
+    assert sizes["bank-1"]["fit"] == "too small"
+    assert sizes["bank-1"]["risk"] is None
+
+
+def test_growth_says_when_the_host_is_full(accounts: Path) -> None:
+    growth = told(accounts)["growth"]
+    assert growth["gib_each_week"] == pytest.approx(0.24 * 7, rel=1e-3)
+    assert growth["full_on"] == "2026-02-14"
+
+
+def test_a_tenants_report_tells_of_its_guests_and_of_nothing_else(accounts: Path) -> None:
+    for form in (["--json"], ["--csv"], ["--by", "guest"]):
+        done = run(accounts, "--tenant", "acme-*", *form)
+        assert done.exit_code == 0
+        assert "bank" not in done.output
+        assert "32.0" not in done.output, "the host's memory"
+    found = told(accounts, "--tenant", "acme-*")
+    assert found["whole"]["guests"] == 2
+    assert (found["host"], found["growth"], found["days"]) == (None, None, [])
+
+
+def test_the_table_for_spreadsheets_has_a_row_for_each_guest_and_one_for_all(accounts: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run(accounts, "--by", "guest", "--csv").output)))
+    assert [row["name"] for row in rows] == ["acme-db", "acme-<b>web", "bank-1", "all"]
+    assert rows[0]["sold_gib"] == "8.0"
+    assert rows[0]["given_back_by_ksm_gib_hours"] == ""
+    assert rows[0]["used_by_a_guest_most_gib"] == "1.0"
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_a_text(tmp_path: Path) -> None:
+    file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
+    file.open()
+    file.write([(host(FIRST), [guest(FIRST, "=1+1", 4, 1)])])
+    assert "'=1+1," in run(tmp_path, "--by", "guest", "--csv").output
+
+
+@pytest.mark.parametrize("by", ["class", "guest", "host"])
+def test_at_a_terminal_no_line_is_wider_than_it(accounts: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_core.cli.prose.terminal_columns", lambda *_, **__: 80)
+    monkeypatch.setattr("mom_cli.tables.terminal_columns", lambda *_, **__: 80)
+    lines = run(accounts, "--by", by).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "Given back to the host" in lines
+
+
+def test_the_page_is_whole_in_itself_and_takes_names_for_text(accounts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    assert run(accounts, "--by", "guest", "--html", out).exit_code == 0
+    page = out.read_text()
+    assert not re.search(r"<script|<link|<img|url\(|@import|(?:src|href)=", page)
+    assert "http" not in re.sub(r'http-equiv="[^"]*"', "", page)
+    assert "acme-&lt;b&gt;web" in page
+    assert "acme-<b>web" not in page
+    assert page.count("<svg") == 2
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_a_page_that_cannot_be_written_is_an_error_that_says_why(accounts: Path, tmp_path: Path) -> None:
+    done = run(accounts, "--html", tmp_path / "nowhere" / "report.html")
+    assert done.exit_code != 0
+    assert "cannot write" in str(done.exception)
+
+
+@pytest.mark.parametrize("arguments", [["--last", "yesterday"], ["--last", "0s"], ["--json", "--csv"], ["--by", "tenant"]])
+def test_what_cannot_be_meant_is_said(accounts: Path, arguments: Sequence[str]) -> None:
+    assert run(accounts, *arguments).exit_code == 2
+
+
+def test_a_folder_without_a_recording_is_said(tmp_path: Path) -> None:
+    assert "no recording" in str(run(tmp_path).exception)
+
+
+def test_hours_that_two_moms_have_shared_are_one_hour(tmp_path: Path) -> None:
+    halves = [host(FIRST, seconds=1800.0), host(FIRST, seconds=1800.0)]
+    summary = summary_of(halves, [guest(FIRST, "a", 4, 1)], FIRST * 3600, (FIRST + 1) * 3600)
+    assert summary.seconds == 3600
+    assert summary.whole.sold == 4 * GIB
+
+
+def test_nothing_is_said_of_a_guest_that_tells_nothing_or_was_seen_for_less_than_a_day() -> None:
+    assert advise(4 * GIB, [], 0, 3600, 0).fit is Fit.UNKNOWN
+    assert advise(4 * GIB, [GIB] * 23, 0, 3600, 0).fit is Fit.UNKNOWN
+    assert advise(4 * GIB, [GIB] * 24, 0, 3600, 0).fit is Fit.LARGE
+
+
+@given(st.integers(1, 10_000))
+def test_a_risk_is_no_more_than_so_many_hours_without_it_can_hide(hours: int) -> None:
+    assert (1 - risk_of(hours)) ** hours == pytest.approx(0.05, rel=1e-6)
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=7, max_size=40), st.floats(1, 1e10))
+def test_a_host_is_not_full_before_the_earliest_day_that_is_told(needed: list[float], limit: float) -> None:
+    growth = growth_of(list(enumerate(needed)), limit)
+    assert growth.least is not None
+    assert growth.each_day is not None
+    assert growth.most is not None
+    assert growth.least <= growth.each_day <= growth.most
+    if growth.full_in is not None:
+        assert growth.earliest is not None
+        assert growth.earliest <= growth.full_in
+
+
+def test_a_weeks_rhythm_is_no_growth() -> None:
+    assert growth_of([(float(n), 5.0) for n in range(6)], 10.0).each_day is None
+    assert "7 days" in growth_of([], 10.0).why
