@@ -260,6 +260,29 @@ def test_the_readme_installs_the_same_from_the_clone_as_from_wheels() -> None:
     assert {*(f"mom_{name}" for name in own.split(",")), *(f"mom_plugins_{name}" for name in plugins.split(","))} == brought_by("kvm")
 
 
+def needed_by(folders: set[str]) -> set[str]:
+    """These, and all of mom's that they require."""
+    own = {
+        name
+        for folder in folders
+        for one in pyproject(folder)["project"]["dependencies"]
+        if (name := one.partition("==")[0]).startswith("mom-")
+    }
+    more = {name.replace("-", "_") for name in own} - folders
+    return needed_by(folders | more) if more else folders
+
+
+@pytest.mark.parametrize("extra", pyproject("mom_core")["project"]["optional-dependencies"])
+def test_an_extra_names_all_that_it_brings_of_mom(extra: str) -> None:
+    """No index is asked for one of them, where it could be another's."""
+    assert brought_by(extra) == needed_by(brought_by(extra))
+
+
+def test_the_demonstration_is_set_up_with_all_that_it_needs_of_mom() -> None:
+    (listed,) = re.findall(r"^    set_up demo (.+)$", (ROOT / "run").read_text(), re.M)
+    assert set(listed.split()) == brought_by("demo")
+
+
 ASKS_AN_INDEX = re.compile(r"pip install (?:-\S+ )*['\"]?mom-(?!example-)[a-z]|`mom-[a-z-]+\[")
 """A name of mom's that is asked for where any user could have registered it."""
 
