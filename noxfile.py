@@ -169,6 +169,20 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="venv")
+def release(session: nox.Session) -> None:
+    """Build what a release uploads, check it as an index would, and list what it is made of (CycloneDX); `-- FOLDER`, or `dist`."""
+    session.install("--upgrade", "pip>=25.1")
+    session.install("--group", "release")
+    session.run("python", "packaging/release.py", *(session.posargs or ["dist"]))
+
+
+@nox.session
+def wheelhouse(session: nox.Session) -> None:
+    """Fill a folder with all wheels that a host without internet needs: `-- FOLDER [EXTRA…]`."""
+    session.run(BIN / "python", "packaging/wheelhouse.py", *session.posargs)
+
+
+@nox.session(venv_backend="venv")
 def lock(session: nox.Session) -> None:
     """Write requirements.lock anew: the newest versions that fit, of all that the checks and the distributions need."""
     session.install("uv>=0.8")

@@ -1,0 +1,76 @@
+"""Fills a folder with the wheels of mom and of all that it needs, for hosts without internet.
+
+`.venv/bin/python packaging/wheelhouse.py FOLDER [EXTRA…]`: the extras are those of mom-core (kvm, ovirt, demo, all); without any, all.
+The wheels are for this interpreter and this kind of machine: fill it on one as those that it is for. There,
+`pip install --no-index --find-links FOLDER 'mom-core[kvm]'` installs mom.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+SECONDS: Final = 1800
+
+
+def main(arguments: list[str]) -> int:
+    """Fill it, and say how large it is."""
+    if not arguments or arguments[0].startswith("-"):
+        print(__doc__.splitlines()[0], file=sys.stderr)
+        return 2
+    folder, extras = Path(arguments[0]).resolve(), arguments[1:] or ["all"]
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        print(f"{folder} is not empty; name another folder", file=sys.stderr)
+        return 2
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--wheel-dir", str(folder))
+    own = distributions(extras)
+    with tempfile.TemporaryDirectory(prefix="mom-wheels-") as scratch:
+        subprocess.run(
+            [*pip[:-1], scratch, "--no-deps", "--no-build-isolation", *(str(ROOT / name) for name in own)], check=True, timeout=SECONDS
+        )
+        versions = ("--constraint", str(ROOT / "requirements.lock"))
+        # mom's own by their paths: no index is asked for them, where another may have taken the name.
+        subprocess.run([*pip, *versions, *map(str, sorted(Path(scratch).glob("*.whl")))], check=True, timeout=SECONDS)
+    wheels = sorted(folder.glob("*.whl"))
+    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in wheels)
+    (folder / "SHA256SUMS").write_text(sums)
+    size = sum(path.stat().st_size for path in wheels) >> 20
+    print(f"{len(wheels)} wheels, {size} MiB, in {folder}; pip install --no-index --find-links {folder} 'mom-core[{extras[0]}]'")
+    return 0
+
+
+def distributions(extras: Sequence[str]) -> list[str]:
+    """The folders of those that extras of mom-core bring, and of what these need of mom."""
+    offered = _project("mom_core")["optional-dependencies"]
+    for extra in extras:
+        if extra not in offered:
+            raise SystemExit(f"mom-core has no extra {extra!r}: it has {', '.join(offered)}")
+    found: set[str] = set()
+    left = ["mom_core", *_own(requirement for extra in extras for requirement in offered[extra])]
+    while left:
+        folder = left.pop()
+        if folder not in found:
+            found.add(folder)
+            left += _own(_project(folder)["dependencies"])
+    return sorted(found)
+
+
+def _project(folder: str) -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    return project
+
+
+def _own(requirements: Iterable[str]) -> Iterator[str]:
+    return (requirement.partition("==")[0].replace("-", "_") for requirement in requirements if requirement.startswith("mom-"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""What a release makes: distributions that an index accepts and hands on, a bill of materials, and wheels for hosts without internet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
+NO_INDEX = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "UV_NO_CONFIG": "1"}
+"""A host without internet: no index is asked, whatever this one is set to."""
+
+
+def run(*command: str | Path, seconds: float = 900, **environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV", "MOM_CONFIG"}}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=clean | environment, check=False)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs that releases are made with, in an environment of their own."""
+    folder = tmp_path_factory.mktemp("tools")
+    venv.create(folder, with_pip=True)
+    run(folder / "bin/python", "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1")
+    run(folder / "bin/python", "-m", "pip", "install", "--quiet", "--group", f"{ROOT}/pyproject.toml:release", "pipx")
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def release(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that a release makes for an index; it is checked while it is made."""
+    folder = tmp_path_factory.mktemp("release")
+    run(tools / "python", ROOT / "packaging/release.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wheels for the demonstration: those for guests are built with what not every developer has."""
+    folder = tmp_path_factory.mktemp("wheelhouse")
+    run(sys.executable, ROOT / "packaging/wheelhouse.py", folder, "demo")
+    return folder
+
+
+def test_every_distribution_is_there_twice_and_says_where_it_comes_from(release: Path) -> None:
+    made = {path.name for path in (release / "dist").iterdir()}
+    assert {name.split("-")[0] for name in made} == set(FOLDERS)
+    assert len(made) == 2 * len(FOLDERS)
+
+
+def test_the_bill_of_materials_names_mom_and_all_that_it_needs_with_versions(release: Path) -> None:
+    (path,) = release.glob("mom-*.cdx.json")
+    bill = json.loads(path.read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["name"] == "mom-core"
+    named = {component["name"].lower().replace("_", "-"): component["version"] for component in bill["components"]}
+    assert {"pluggy", "pydantic", "libvirt-python", "mom-plugins-libvirt"} <= set(named)
+    assert all(named.values())
+    assert "pip" not in named, "it made the environment, and is no part of mom"
+
+
+def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, tools: Path, tmp_path: Path) -> None:
+    """By twine, as the release workflow does, to an index on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "index").mkdir()
+    server = subprocess.Popen(
+        [tools / "pypi-server", "run", "-i", "127.0.0.1", "-p", str(port), "-P", ".", "-a", ".", tmp_path / "index"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _answers(port, server)
+        wanted = sorted(path for path in (release / "dist").iterdir() if path.name.startswith(("mom_core-", "mom_toolkit-")))
+        said = ("--repository-url", url, "--username", "a", "--password", "b", "--disable-progress-bar", "--non-interactive")
+        run(tools / "twine", "upload", *said, *wanted)
+        uploaded = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir() if path.is_file()}
+        assert uploaded == {path.name: path.read_bytes() for path in wanted}
+        pip = (
+            tools / "python",
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            tmp_path / "got",
+            "--index-url",
+            f"{url}/simple",
+        )
+        run(*pip, "mom-toolkit", PIP_CONFIG_FILE="/dev/null")
+        assert [path.name for path in (tmp_path / "got").iterdir()] == [wanted[-2].name]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_host_without_internet_installs_mom_from_the_wheelhouse(wheelhouse: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "mom", with_pip=True)
+    run(tmp_path / "mom/bin/pip", "install", "--quiet", "--no-index", "--find-links", wheelhouse, "mom-core[demo]", **NO_INDEX)
+    assert "What to type next" in run(tmp_path / "mom/bin/mom", "demo", "--seconds", "3", HOME=str(tmp_path))
+
+
+def test_the_wheelhouse_says_what_each_wheel_is(wheelhouse: Path) -> None:
+    sums = dict(reversed(line.split()) for line in (wheelhouse / "SHA256SUMS").read_text().splitlines())
+    assert sums == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheelhouse.glob("*.whl")}
+    assert not [name for name in sums if not name.endswith("-any.whl") and "linux" not in name]
+
+
+def test_mom_is_tried_out_without_being_installed(wheelhouse: Path, tools: Path, tmp_path: Path) -> None:
+    """`uvx` and `pipx run`, from the wheelhouse: one line, and nothing stays."""
+    home = {"HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "uv"), "PIPX_HOME": str(tmp_path / "pipx"), **NO_INDEX}
+    uvx = ("--python", sys.executable, "--no-index", "--find-links", wheelhouse, "--from", "mom-core[demo]")
+    assert "What to type next" in run(tools / "uvx", *uvx, "mom", "demo", "--seconds", "3", **home)
+    pipx = (f"--pip-args=--no-index --find-links {wheelhouse}", "--spec", "mom-core[demo]")
+    assert "What to type next" in run(tools / "pipx", "run", *pipx, "mom", "demo", "--seconds", "3", **home)
+
+
+def _answers(port: int, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        assert server.poll() is None, "the index has ended"
+        with socket.socket() as visitor:
+            if visitor.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"the index does not listen on {port}")
