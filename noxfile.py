@@ -91,7 +91,7 @@ def types(session: nox.Session) -> None:
         *sources,
         "noxfile.py",
         "conftest.py",
-        *_relative("docs/*.py", "packaging/*.py", "packaging/deb/*.py"),
+        *_relative("docs/*.py", "packaging/*.py", "packaging/deb/*.py", "packaging/oci/*.py", "packaging/rpm/*.py"),
         *session.posargs,
     )
     for folder in _relative("benchmarks/*/"):
@@ -133,6 +133,19 @@ def build(session: nox.Session) -> None:
 def deb(session: nox.Session) -> None:
     """The Debian package, for Debian 12 and 13: dist/mom_VERSION-1_amd64.deb. One commit gives the same bytes. Needs the package index."""
     _debian_package(session, ROOT / "dist")
+
+
+@nox.session
+def rpm(session: nox.Session) -> None:
+    """The RPM of the same tree, in dist/, for systems with systemd and Python 3.11 to 3.13. Needs rpmbuild and the package index."""
+    session.run(BIN / "python", "packaging/rpm/rpm.py", _tree(session), ROOT / "dist")
+
+
+@nox.session
+def image(session: nox.Session) -> None:
+    """A container image of the same tree, for `mom demo` and `mom fleet coordinator`: dist/mom.oci.tar. Needs root and mmdebstrap."""
+    (ROOT / "dist").mkdir(exist_ok=True)
+    session.run(BIN / "python", "packaging/oci/image.py", _tree(session), ROOT / "dist/mom.oci.tar")
 
 
 @nox.session
@@ -196,11 +209,16 @@ def lock(session: nox.Session) -> None:
 
 
 def _debian_package(session: nox.Session, folder: Path) -> Path:
+    session.run(BIN / "python", "packaging/deb/deb.py", _tree(session), folder)
+    return max(folder.glob("mom_*.deb"), key=lambda path: path.stat().st_mtime)
+
+
+def _tree(session: nox.Session) -> Path:
+    """What a system's package of mom installs, made anew."""
     tree = Path(session.create_tmp()) / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     session.run(BIN / "python", "packaging/tree.py", tree)
-    session.run(BIN / "python", "packaging/deb/deb.py", tree, folder)
-    return max(folder.glob("mom_*.deb"), key=lambda path: path.stat().st_mtime)
+    return tree
 
 
 def _relative(*patterns: str) -> list[str]:

@@ -1,0 +1,91 @@
+"""Makes mom's RPM of a tree that packaging/tree.py has made: `python packaging/rpm/rpm.py TREE FOLDER [REVISION]`.
+
+The same tree gives the same bytes. The tree is left as it is. It fits systems with Python 3.11 to 3.13 and systemd: Fedora, and RHEL's
+descendants with one of these interpreters as python3.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).resolve().parent
+
+ELSEWHERE: Final = {
+    "usr/share/zsh/vendor-completions": "usr/share/zsh/site-functions",
+    "usr/share/fish/vendor_completions.d": "usr/share/fish/vendor_completions.d",
+}
+"""Where systems with RPM have what Debian has elsewhere."""
+
+
+def main(arguments: list[str]) -> int:
+    """Make it, and print where it is."""
+    if len(arguments) not in {2, 3}:
+        print(__doc__.splitlines()[0], file=sys.stderr)
+        return 2
+    tree, folder = Path(arguments[0]).resolve(), Path(arguments[1]).resolve()
+    os.umask(0o022)
+    epoch = int((tree / "usr").stat().st_mtime)
+    (core,) = tree.glob("usr/lib/mom/lib/python3/site-packages/mom_core-*.dist-info")
+    version = core.name.removeprefix("mom_core-").removesuffix(".dist-info")
+    revision = arguments[2] if len(arguments) == 3 else "1"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mom-rpm-") as scratch:
+        root = Path(scratch) / "root"
+        shutil.copytree(tree, root, symlinks=True)
+        _move(root)
+        (root / "etc/mom/policy.d").mkdir(parents=True, exist_ok=True)
+        (Path(scratch) / "files").write_text("\n".join(_listed(root)) + "\n")
+        spec = (HERE / "mom.spec").read_text()
+        day = time.strftime("%a %b %d %Y", time.gmtime(epoch))
+        values = {"VERSION": version, "REVISION": revision, "ROOT": str(root), "FILES": f"{scratch}/files", "DAY": day}
+        for name, value in values.items():
+            spec = spec.replace(f"@{name}@", value)
+        (Path(scratch) / "mom.spec").write_text(spec)
+        # What a package says of the machine and the moment that it was made on would differ from build to build.
+        defines = {
+            "_topdir": f"{scratch}/top",
+            "_rpmdir": str(folder),
+            "_rpmfilename": "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm",
+            "_buildhost": "localhost",
+            "use_source_date_epoch_as_buildtime": "1",
+            "clamp_mtime_to_source_date_epoch": "1",
+            "_binary_payload": "w9.zstdio",
+            "_build_id_links": "none",
+        }
+        options = [word for name, value in defines.items() for word in ("--define", f"{name} {value}")]
+        command = ["rpmbuild", "-bb", "--quiet", "--nodeps", "--target", "x86_64", *options, f"{scratch}/mom.spec"]
+        subprocess.run(command, env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}, stdout=sys.stderr, check=True, timeout=900)
+    print(folder / f"mom-{version}-{revision}.x86_64.rpm")
+    return 0
+
+
+def _move(root: Path) -> None:
+    for debian, other in ELSEWHERE.items():
+        if debian != other and (root / debian).exists():
+            (root / other).parent.mkdir(parents=True, exist_ok=True)
+            (root / debian).rename(root / other)
+
+
+def _listed(root: Path) -> Iterator[str]:
+    """All files, and those folders that are mom's own, for the specification's list."""
+    own = ("usr/lib/mom", "usr/share/doc/mom", "etc/mom")
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        quoted = f'"/{name}"'
+        if path.is_symlink() or path.is_file():
+            kind = "%doc " if name.startswith("usr/share/doc/") else ""
+            yield kind + quoted
+        elif any(name == folder or name.startswith(f"{folder}/") for folder in own):
+            yield f"%dir {quoted}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""The RPM and the container image, made of the same tree as the Debian package: their bytes, what is in them, and mom in the image."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGING = ROOT / "packaging"
+NOBODY = "65534:65534"
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    missing = [program for program in programs if shutil.which(program) is None]
+    must = os.environ.get("MOM_REQUIRE_REAL") == "1" and os.geteuid() == 0
+    return pytest.mark.skipif(bool(missing) and not must, reason=f"there is no {', '.join(missing)}")
+
+
+def run(*command: str | Path, seconds: float = 1800) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every system's package of mom installs."""
+    folder = tmp_path_factory.mktemp("tree") / "tree"
+    run(sys.executable, PACKAGING / "tree.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rpm(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rpm")
+    return Path(run(sys.executable, PACKAGING / "rpm/rpm.py", tree, folder / "one").splitlines()[-1])
+
+
+@needs("rpmbuild")
+def test_the_rpm_of_one_tree_has_the_same_bytes_each_time(tree: Path, rpm: Path, tmp_path: Path) -> None:
+    other = Path(run(sys.executable, PACKAGING / "rpm/rpm.py", tree, tmp_path).splitlines()[-1])
+    assert filecmp.cmp(rpm, other, shallow=False)
+
+
+@needs("rpmbuild")
+def test_the_rpm_holds_the_tree_and_folders_of_its_own(tree: Path, rpm: Path) -> None:
+    held = set(run("rpm", "-qlp", rpm).splitlines())
+    wanted = {f"/{path.relative_to(tree)}" for path in tree.rglob("*") if path.is_file() or path.is_symlink()}
+    moved = {name.replace("/zsh/vendor-completions/", "/zsh/site-functions/") for name in wanted}
+    assert moved <= held
+    assert held - moved >= {"/etc/mom", "/usr/lib/mom"}
+    assert not held & {"/usr", "/usr/bin", "/etc", "/usr/lib/systemd/system"}, "these are the system's"
+
+
+@needs("rpmbuild")
+def test_the_rpm_needs_the_systems_python_and_libvirt_and_offers_nothing_of_its_environment(rpm: Path) -> None:
+    needed = run("rpm", "-qp", "--requires", rpm).splitlines()
+    assert {"python3 >= 3.11", "python3 < 3.14", "python3-libvirt"} <= set(needed)
+    assert [line.split(" ")[0] for line in run("rpm", "-qp", "--provides", rpm).splitlines() if not line.startswith("mom(")] == ["mom"]
+
+
+@needs("rpmbuild")
+def test_removing_the_rpm_puts_everything_back_and_an_upgrade_hands_over(rpm: Path) -> None:
+    """As far as its scripts say: they are shell, which parses, and the Debian package's, whose whole life is tested, do the same."""
+    scripts = dict(
+        re.findall(r"^(\w+) scriptlet \(using /bin/sh\):\n(.*?)(?=^\w+ scriptlet|\Z)", run("rpm", "-qp", "--scripts", rpm), re.M | re.S)
+    )
+    assert set(scripts) == {"postinstall", "preuninstall", "postuninstall"}
+    for text in scripts.values():
+        subprocess.run(["sh", "-n"], input=text, text=True, timeout=60, check=True)
+    assert "mom restore -c /etc/mom/mom.yaml --as-left /run/mom" in scripts["preuninstall"]
+    assert "systemctl try-restart mom.service" in scripts["postuninstall"]
+    assert "[ ! -e /etc/mom/mom.yaml ]" in scripts["postinstall"]
+
+
+@needs("rpmbuild", "rpmlint")
+def test_rpmlint_finds_nothing_that_is_not_meant_to_be_so(rpm: Path) -> None:
+    said = run("rpmlint", "-c", PACKAGING / "rpm/rpmlint.toml", rpm)
+    assert re.search(r"0 errors, 0 warnings", said), said
+
+
+@pytest.fixture(scope="module")
+def image(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("image") / "mom.oci.tar"
+    run(sys.executable, PACKAGING / "oci/image.py", tree, file)
+    return file
+
+
+of_the_image = [needs("mmdebstrap", "skopeo", "umoci"), pytest.mark.skipif(os.geteuid() != 0, reason="only root can make and enter a root")]
+
+
+class TestImage:
+    pytestmark = of_the_image
+
+    def test_it_says_what_it_is_and_runs_without_root(self, image: Path) -> None:
+        about = json.loads(run("skopeo", "inspect", "--config", f"oci-archive:{image}"))
+        assert (about["architecture"], about["os"]) == ("amd64", "linux")
+        assert about["config"]["Entrypoint"] == ["/usr/bin/mom"]
+        assert about["config"]["User"] == NOBODY
+        assert about["config"]["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+    def test_the_image_of_one_tree_has_the_same_bytes_each_time(self, tree: Path, image: Path, tmp_path: Path) -> None:
+        run(sys.executable, PACKAGING / "oci/image.py", tree, tmp_path / "other.tar")
+        assert filecmp.cmp(image, tmp_path / "other.tar", shallow=False)
+
+    def test_mom_demonstrates_itself_in_it_and_can_coordinate_a_fleet(self, image: Path, tmp_path: Path) -> None:
+        run("skopeo", "copy", "--quiet", f"oci-archive:{image}", f"oci:{tmp_path}/oci:mom")
+        run("umoci", "unpack", "--image", f"{tmp_path}/oci:mom", tmp_path / "bundle")
+        root = tmp_path / "bundle/rootfs"
+        with mounted(root):
+            inside = ("chroot", f"--userspec={NOBODY}", root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "LANG=C.UTF-8", "/usr/bin/mom")
+            assert "What to type next" in run(*inside, "demo", "--seconds", "3", seconds=300)
+            assert "Usage: mom fleet coordinator" in run(*inside, "fleet", "coordinator", "--help", seconds=60)
+            assert run(*inside, "--version", seconds=60).startswith("mom ")
+
+
+@contextmanager
+def mounted(root: Path) -> Iterator[None]:
+    """What every container has: /proc, and memory that programs share."""
+    with ExitStack() as mounts:
+        for kind, place, options in (("proc", "proc", "nosuid"), ("tmpfs", "dev/shm", "mode=1777")):
+            (root / place).mkdir(parents=True, exist_ok=True)
+            subprocess.run(["mount", "-t", kind, "-o", options, kind, root / place], timeout=60, check=True)
+            mounts.callback(subprocess.run, ["umount", root / place], timeout=60, check=True)
+        yield
