@@ -29,12 +29,15 @@ def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
     summary = Summary()
     for moment in play(plot_of(seed)):
         summary.add(moment)
-    assert summary.managed.most_swapped == 0
+    assert summary.managed.least_available > 1 << 20, "its kernel never has to swap by itself"
+    assert summary.alone.least_available == 0
     assert summary.alone.most_swapped > 1 << 20
-    assert summary.managed.waited < 1 < summary.alone.waited
+    assert 2 * summary.managed.waited < summary.alone.waited
     assert summary.below_need == set()
     assert summary.returned > 0.95
-    assert summary.taken_most > 1 << 20
+    assert summary.taken_most > 0
+    assert summary.cold_most > 1 << 20
+    assert summary.offloaded
 
 
 def test_it_ends_with_what_happened_and_what_to_type_next() -> None:

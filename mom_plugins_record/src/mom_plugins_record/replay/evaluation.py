@@ -141,6 +141,8 @@ class Evaluators:
                 continue
             if hasattr(one.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
+            elif _goes_by_what_it_did(one.plugin_class):
+                self.left_out[name] = "it goes by what it did to guests, and nothing is done in a replay"
             else:
                 plugins[name] = one.settings
         if not plugins:
@@ -200,6 +202,16 @@ class Evaluators:
         for evaluator in self._evaluators:
             with suppress(Exception):  # it is over
                 evaluator.teardown()
+
+
+_COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
+
+
+def _goes_by_what_it_did(plugin_class: type) -> bool:
+    """Whether it acts, and asks the hypervisor for what came of it, of the host as of guests: its memory of that is in no snapshot."""
+    asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
+    everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
+    return everything and hasattr(plugin_class, "mom_act")
 
 
 def _nothing() -> None:

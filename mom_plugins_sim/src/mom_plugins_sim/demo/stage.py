@@ -74,9 +74,10 @@ def _wait(began: float, seconds: float) -> None:
 def _line(moment: Moment) -> str:
     snapshot, alone = moment.report.snapshot, moment.alone
     taken = sum(taken_from(guest) for guest in snapshot.guests.values())
+    cold = field_number(snapshot.host.fields, "swap_usage")
     available = field_number(snapshot.host.fields, "mem_really_available")
     return (
-        f"{clock(moment.time):>5}  available {size(available):>8}  ballooned {size(taken):>8}"
+        f"{clock(moment.time):>5}  available {size(available):>8}  ballooned {size(taken):>8}  cold {size(cold):>8}"
         f"  | without mom: available {size(alone.available):>8}, swap {size(alone.swapped):>8}"
     )
 

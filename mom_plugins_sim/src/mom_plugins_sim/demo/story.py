@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from mom_core import Report
+from mom_core import Report, Value
 from mom_plugins_sim.plugin import SimPlugin, scene_of_settings
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
+from mom_plugins_sim.simulate.run import OFFLOADER
 from mom_plugins_sim.world import World
-from mom_toolkit import SimulationSetup, run_simulation
+from mom_toolkit import CONTROLLERS, SimulationSetup, run_simulation
 
 INTERVAL = 5.0
 """Simulated seconds from one cycle to the next: mom's default."""
@@ -22,7 +24,7 @@ SETTINGS = SimPlugin.Settings.model_validate(
     {
         "guests": 24,
         "host_memory": "32GiB",
-        "host_swap": "8GiB",
+        "host_zram": "8GiB",
         "sold": 1.25,
         "silent": 0.04,
         "rigid": 0.04,
@@ -32,7 +34,11 @@ SETTINGS = SimPlugin.Settings.model_validate(
         "load_for": "270s",
     }
 )
-"""A host with a quarter more memory sold than it has; one guest without statistics, one without a balloon; a program that takes 8.5 GiB."""
+"""A host with a quarter more memory sold than it has, and compressed swap; one guest without statistics, one without a balloon; a program
+that takes 8.5 GiB."""
+
+PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*CONTROLLERS, OFFLOADER)}
+"""What acts in the story."""
 
 
 MOST_CYCLES = 360
@@ -76,12 +82,14 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """The host without mom. KiB; pressure in percent; seconds that any task waited for memory since the start."""
+    """The host without mom. KiB, also what is in swap, and what that takes of the host; pressure in percent; seconds that any task waited
+    for memory since the start."""
 
     available: float
     guests: float
     program: float
     swapped: float
+    takes: float
     pressure: float
     waited: float
 
@@ -94,7 +102,7 @@ def play(plot: Plot, record: Path | None = None) -> Generator[Moment, None, None
     sim = plot.settings.model_dump(mode="json", exclude_unset=True)
     alone = World(scene_of_settings(plot.settings))
     number = 0
-    for report in run_simulation(sim, SimulationSetup("demo"), plot.interval, plot.cycles * plot.interval, record):
+    for report in run_simulation(sim, SimulationSetup("demo", plugins=PLUGINS), plot.interval, plot.cycles * plot.interval, record):
         if report.woken_by:
             continue
         number += 1
@@ -105,4 +113,6 @@ def play(plot: Plot, record: Path | None = None) -> Generator[Moment, None, None
 
 def _seen(world: World) -> Alone:
     host = world.host
-    return Alone(host.available, host.guests, host.other, host.swapped, host.some[10], host.some_total_us / 1e6)
+    return Alone(
+        host.available, host.guests, host.other, host.swapped, host.swapped * host.swap.ratio, host.some[10], host.some_total_us / 1e6
+    )

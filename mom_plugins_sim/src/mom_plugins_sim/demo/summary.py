@@ -13,6 +13,10 @@ KNOWN_CYCLES = 3
 """Statistics are at most 8 s old when the policy acts on them: what a guest needs was known in one of the last three cycles."""
 
 
+BALLOON = "balloon_target"
+"""The control by which guests give and get memory."""
+
+
 def size(kib: float) -> str:
     """KiB in GiB, or in MiB if that is little, as short as a person wants it."""
     if kib < 0.995 * (1 << 20):
@@ -50,6 +54,8 @@ class Summary:
     taken_most: float = 0.0
     merged: float = 0.0
     merged_most: float = 0.0
+    cold_most: float = 0.0
+    offloaded: set[str] = field(default_factory=set)
     shrunk: set[str] = field(default_factory=set)
     below_need: set[str] = field(default_factory=set)
     commands: int = 0
@@ -70,6 +76,7 @@ class Summary:
         self.taken_most = max(self.taken, self.taken_most)
         self.merged = field_number(host, "ksm_pages_sharing") * PAGE_KIB
         self.merged_most = max(self.merged, self.merged_most)
+        self.cold_most = max(self.cold_most, sum(field_number(guest.fields, "host_swap") for guest in snapshot.guests.values()))
         self.managed.add(
             field_number(host, "mem_really_available"),
             field_number(host, "swap_usage"),
@@ -89,6 +96,8 @@ class Summary:
         self._needs.setdefault(guest.id, deque(maxlen=KNOWN_CYCLES)).append(field_number(guest.fields, "sim_need"))
         if taken_from(guest) > NOTICEABLE_KIB:
             self.shrunk.add(guest.id)
+        if field_number(guest.fields, "offloaded") > NOTICEABLE_KIB:
+            self.offloaded.add(guest.id)
         if guest.blocked:
             self.left_alone[guest.name] = next(iter(guest.blocked.values()))
         elif time > 4 * interval and "mem_usable" not in guest.fields and "stats_age" not in guest.fields:
@@ -100,7 +109,7 @@ class Summary:
             self._short_since.pop(guest.id, None)
 
     def _add_outcome(self, outcome: Outcome, guest: Guest | None) -> None:
-        if guest is None or outcome.status is not Status.APPLIED:
+        if guest is None or outcome.status is not Status.APPLIED or outcome.decision.control != BALLOON:
             return
         self.commands += 1
         target = outcome.decision.value
@@ -131,6 +140,7 @@ class Summary:
             f"  ballooned at most {size(self.taken_most)}, from {len(self.shrunk)} guests, with {self.commands} commands;"
             f" merged {size(self.merged_most)}",
             f"  given back afterwards: {self.returned:.0%}",
+            f"  not touched and moved to compressed swap: at most {size(self.cold_most)}, from {len(self.offloaded)} guests",
             f"  shrunk below what it was known to need: {len(self.below_need) or 'no guest'}",
             f"  longest that a growing guest waited for mom: {self.longest_short:.0f} s",
             *(f"  left alone: {printable(name, 20)}, {reason}" for name, reason in sorted(self.left_alone.items())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from mom_core import Decision, Guest, Status, printable
 from mom_plugins_sim.demo.story import Moment
-from mom_plugins_sim.demo.summary import size
+from mom_plugins_sim.demo.summary import BALLOON, size
 from mom_toolkit import PAGE_KIB, field_number, taken_from
 
 WIDTH = 80
@@ -25,7 +26,7 @@ SHOWN_KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """What bars are made of: memory in use, memory of the program, memory in swap, spare memory, memory that was taken, and an arrow."""
+    """What bars are made of: memory in use, memory of the program, what compressed swap takes, spare memory, what was taken, an arrow."""
 
     used: str
     program: str
@@ -52,7 +53,7 @@ def phase(moment: Moment, taken: float) -> tuple[str, str]:
     if moment.time <= moment.plot.settings.load_after:
         return "All is calm: what guests have bought and do not use is free on the host.", "green"
     if moment.loading:
-        return f"A program on the host takes {program}: guests give what they can spare.", "bold yellow"
+        return f"A program takes {program}: guests give what they can spare and do not touch.", "bold yellow"
     if taken > GIB / 4:
         return "The program has ended: guests get their memory back.", "cyan"
     return "All is calm again.", "green"
@@ -115,20 +116,21 @@ def _managed(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
     total, available = field_number(host, "mem_available"), field_number(host, "mem_really_available")
     swapped = field_number(host, "swap_usage")
     program = moment.alone.program
-    guests = max(0.0, total - available - program - swapped)
-    parts = ((guests, glyphs.used, "blue"), (program, glyphs.program, "yellow"), (swapped, glyphs.swapped, "red"))
+    takes = swapped / field_number(host, "offload_ratio", math.inf)
+    guests = max(0.0, total - available - program - takes)
+    parts = ((guests, glyphs.used, "blue"), (program, glyphs.program, "yellow"), (takes, glyphs.swapped, "red"))
     bar = stacked(parts, total, WIDTH - LABEL - 3)
     taken = sum(taken_from(guest) for guest in moment.report.snapshot.guests.values())
     merged = field_number(host, "ksm_pages_sharing") * PAGE_KIB
-    details = f"{size(available)} available; ballooned {size(taken)}, merged {size(merged)}"
+    details = f"{size(available)} available; ballooned {size(taken)}, merged {size(merged)}, cold {size(swapped)}"
     return _host_lines("with mom", bar, details, "bold green")
 
 
 def _alone(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
     alone = moment.alone
     total = field_number(moment.report.snapshot.host.fields, "mem_available")
-    guests = max(0.0, total - alone.available - alone.program - alone.swapped)
-    parts = ((guests, glyphs.used, "blue"), (alone.program, glyphs.program, "yellow"), (alone.swapped, glyphs.swapped, "red"))
+    guests = max(0.0, total - alone.available - alone.program - alone.takes)
+    parts = ((guests, glyphs.used, "blue"), (alone.program, glyphs.program, "yellow"), (alone.takes, glyphs.swapped, "red"))
     bar = stacked(parts, total, WIDTH - LABEL - 3)
     details = f"{size(alone.available)} available"
     swaps = alone.swapped > SHOWN_KIB
@@ -170,7 +172,8 @@ def _guest(guest: Guest, moment: Moment, glyphs: Glyphs) -> Text:
 
 def _doing(guest: Guest, moment: Moment) -> tuple[str, str]:
     for outcome in moment.report.outcomes:
-        if outcome.decision.entity.id == guest.id and outcome.status is Status.APPLIED:
+        ours = outcome.decision.entity.id == guest.id and outcome.decision.control == BALLOON
+        if ours and outcome.status is Status.APPLIED:
             target, before = outcome.decision.value, outcome.before
             if isinstance(target, int) and isinstance(before, int):
                 grows = target > before
@@ -191,7 +194,7 @@ def _last_decision(moment: Moment, glyphs: Glyphs) -> Text:
         return Text(" nothing to do in this cycle", "dim")
     outcome = max(applied, key=lambda o: _change(o.decision, o.before))
     decision = outcome.decision
-    kib = decision.control == "balloon_target"
+    kib = decision.control == BALLOON
     shown = [size(v) if kib and isinstance(v, int | float) else str(v) for v in (outcome.before, decision.value)]
     text = f" {decision.control} of {decision.entity}: {shown[0]} {glyphs.arrow} {shown[1]}, says {decision.source}"
     more = len(applied) - 1

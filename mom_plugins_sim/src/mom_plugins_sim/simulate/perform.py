@@ -17,9 +17,9 @@ import click
 from mom_core import Report, print_prose
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
-from mom_plugins_sim.simulate.command import DEFAULTS, NOTHING
+from mom_plugins_sim.simulate.command import DEFAULTS, NO_OFFLOAD, NOTHING
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import SIMULATION_BEGINS, RunSummary, SimulationSetup, quiet, run_verb
+from mom_toolkit import CONTROLLERS, SIMULATION_BEGINS, RunSummary, SimulationSetup, quiet, run_verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def _setup(text: str) -> SimulationSetup:
         return SimulationSetup(NOTHING, acts=False)
     if text == DEFAULTS:
         return SimulationSetup(DEFAULTS)
+    if text == NO_OFFLOAD:
+        return SimulationSetup(NO_OFFLOAD, plugins={name: {} for name in CONTROLLERS})
     return SimulationSetup(text, (Path(text),))
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from mom_core import Report, Value
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_toolkit import CONTROLLERS, SimulationSetup, run_simulation
+
+OFFLOADER: Final = "offload"
+"""The plugin that moves cold memory to the host's swap."""
 
 
 def run_scenario(
@@ -24,7 +28,14 @@ def run_scenario(
     sim: dict[str, Value] = {"scenario": str(path)}
     if seed is not None:
         sim["seed"] = seed
-    return run_simulation(sim, with_classes(scenario, setup), scenario.interval, lasts, record)
+    return run_simulation(sim, with_classes(scenario, with_offloading(scenario, setup)), scenario.interval, lasts, record)
+
+
+def with_offloading(scenario: Scenario, setup: SimulationSetup) -> SimulationSetup:
+    """The same, with cold memory going to swap where the host has some that is compressed and nothing else is said."""
+    if not scenario.host.zram or setup.plugins is not None:
+        return setup
+    return replace(setup, plugins={name: {} for name in (*CONTROLLERS, OFFLOADER)})
 
 
 def with_classes(scenario: Scenario, setup: SimulationSetup) -> SimulationSetup:
