@@ -7,7 +7,8 @@ in its key; docs/recordings.md tells what stands where.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -227,8 +228,25 @@ def read_cycle(body: bytes, key: Key, stored: int | None = None) -> tuple[Report
 
     :param stored: in how many bytes of a file the cycle stands (None: as they are): no more is made of them than a cycle can hold
     """
+    with _sense():
+        record = _read_record(body, key, len(body) if stored is None else stored)
+        return _read_cycle(record), record.key(body)
+
+
+def read_record(body: bytes, key: Key, stored: int) -> tuple[CycleRecord, Key]:
+    """The same cycle with guests' fields in columns: for those who take thousands of cycles and make no objects of them."""
+    with _sense():
+        record = _read_record(body, key, stored)
+        if not isinstance(record.content["time"], int | float) or abs(record.time) > FARTHEST:
+            raise Corrupt("there is something else where times belong")
+        return record, record.key(body)
+
+
+@contextmanager
+def _sense() -> Iterator[None]:
+    """Whatever a record's values come to that no recorder has written is `Corrupt`."""
     try:
-        return _read_cycle(read_record(body, key, len(body) if stored is None else stored), body)
+        yield
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise Corrupt(f"a cycle does not make sense: {printable(str(error), 200)}") from error
 
@@ -242,9 +260,17 @@ class CycleRecord:
     columns: Mapping[str, Sequence[Value]]
     absent: Mapping[str, Sequence[int]]
 
+    @property
+    def time(self) -> float:
+        """When the cycle began, in seconds since the epoch."""
+        return float(self.content["time"])
 
-def read_record(body: bytes, key: Key, stored: int) -> CycleRecord:
-    """A cycle whose guests' fields stay in columns. Raises `Corrupt`, and what a record that makes no sense raises."""
+    def key(self, body: bytes) -> Key:
+        """The key that it is for others."""
+        return Key(self.guests, self.columns, self.absent, Dictionary(body))
+
+
+def _read_record(body: bytes, key: Key, stored: int) -> CycleRecord:
     content = checked_json(body, stored)
     _check(dict, content)
     _check(dict, content["fields"], content["absent"])
@@ -289,7 +315,7 @@ def _guests(listed: Any) -> Sequence[Guest]:
     return guests
 
 
-def _read_cycle(record: CycleRecord, body: bytes) -> tuple[Report, Key]:
+def _read_cycle(record: CycleRecord) -> Report:
     content, columns = record.content, record.columns
     number, time, mode, duration, lag, skipped, woken_by = (
         content[name] for name in ("cycle", "time", "mode", "duration", "lag", "skipped", "woken_by")
@@ -309,7 +335,7 @@ def _read_cycle(record: CycleRecord, body: bytes) -> tuple[Report, Key]:
     snapshot = Snapshot(Host(host["name"], host["fields"], host["properties"]), guests, taken["time"], taken["monotonic"], taken["number"])
     decisions = _decisions(content.get("decisions"), snapshot)
     considered = content.get("considered")
-    report = Report(
+    return Report(
         number,
         time,
         mode,
@@ -326,7 +352,6 @@ def _read_cycle(record: CycleRecord, body: bytes) -> tuple[Report, Key]:
         None if considered is None else tuple(decisions[_place(one)] for one in considered),
         _read_verdict(content["verdict"]),
     )
-    return report, Key(record.guests, columns, record.absent, Dictionary(body))
 
 
 def _by_guest(count: int, columns: Mapping[str, Sequence[Value]], absent: Mapping[str, Sequence[int]]) -> Iterable[Mapping[str, Value]]:

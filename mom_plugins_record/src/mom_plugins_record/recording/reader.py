@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, Protocol, TypeAlias, TypeVar
 
 from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration, printable
-from mom_plugins_record.recording.cycles import NO_KEY, Key, read_cycle
+from mom_plugins_record.recording.cycles import NO_KEY, CycleRecord, Key, read_cycle, read_record
 from mom_plugins_record.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, FrameKind, Losses, NoRecording, read_frames
 from mom_plugins_record.recording.json_text import checked_json
 from mom_plugins_record.recording.writer import KEY_EVERY, SUFFIX, files_of
@@ -151,6 +151,29 @@ class Damage:
         return f"{lost}: the recording is damaged" + (f" ({printable(self.places[0], 300)})" if self.places else "")
 
 
+class Timed(Protocol):
+    """What was read of a cycle."""
+
+    @property
+    def time(self) -> float:
+        """When it began, in seconds since the epoch."""
+        ...
+
+
+Kind = TypeVar("Kind", bound=Timed)
+Read: TypeAlias = Callable[[bytes, Key, int], tuple[Kind, Key]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found(Generic[Kind]):
+    """A cycle, in what form it is wanted, with the rest of `Recorded`."""
+
+    what: Kind
+    session: RecordedSession
+    gap: int = 0
+    memory: Value = None
+
+
 class Recording:
     """A recording: a folder, or one file of it. `damage` is complete when `cycles` has come to the end."""
 
@@ -169,11 +192,28 @@ class Recording:
 
         Raises `MomError` when there is no such file, when it is no recording, or when it is of a newer version.
         """
+        for found in self._read(read_cycle, since, until):
+            yield Recorded(found.what, found.session, found.gap, found.memory)
+
+    def records(self, since: float = float("-inf"), until: float = float("inf")) -> Iterator[tuple[CycleRecord, RecordedSession]]:
+        """The same cycles with guests' fields in columns: in a fifth of the time, as no objects are made of them."""
+        for found in self._read(read_record, since, until):
+            yield found.what, found.session
+
+    def sessions(self) -> Iterator[RecordedSession]:
+        """What was so while cycles were recorded, as often as it is said."""
+        for path in self.files:
+            with suppress(FileNotFoundError), _opened(path) as source:
+                for frame in read_frames(source, str(path), Losses()):
+                    if frame.kind is FrameKind.SESSION and (session := _session(frame, str(path), Losses())) is not None:
+                        yield session
+
+    def _read(self, read: Read[Kind], since: float, until: float) -> Iterator[_Found[Kind]]:
         self.damage = Damage()
         for path in self.files:
-            yield from self._of_file(path, since, until)
+            yield from self._of_file(path, read, since, until)
 
-    def _of_file(self, path: Path, since: float, until: float) -> Iterator[Recorded]:
+    def _of_file(self, path: Path, read: Read[Kind], since: float, until: float) -> Iterator[_Found[Kind]]:
         losses = Losses()
         with ExitStack() as stack:
             try:
@@ -188,7 +228,7 @@ class Recording:
             sessions = _Sessions(path, losses)
             key: tuple[int, Key] | None = None
             lost = 0
-            waiting: Recorded | None = None  # what policies remember after a cycle stands after it
+            waiting: _Found[Kind] | None = None  # what policies remember after a cycle stands after it
             try:
                 for frame in _from(since, read_frames(source, str(path), losses)):
                     lost += losses.frames
@@ -204,16 +244,16 @@ class Recording:
                         sessions.take(frame)
                         continue
                     session = sessions.of(frame)
-                    found = None if session is None else _cycle(frame, key, losses)
+                    found = None if session is None else _cycle(frame, key, losses, read)
                     if found is None or session is None:
                         lost += 1
                         continue
-                    report, new = found
+                    what, new = found
                     if frame.kind is FrameKind.KEY:
                         key = (frame.number, new)
                     self.damage.cycles += lost
-                    if since <= report.time <= until:
-                        waiting = Recorded(report, session, lost)
+                    if since <= what.time <= until:
+                        waiting = _Found(what, session, lost)
                     lost = 0
                 if waiting is not None:
                     yield waiting
@@ -242,7 +282,7 @@ def _from(since: float, frames: Iterator[Frame]) -> Iterator[Frame]:
     size = 0
     for frame in frames:
         if frame.kind is FrameKind.KEY:
-            found = _cycle(frame, None, Losses()) if since > float("-inf") else None
+            found = _cycle(frame, None, Losses(), read_record) if since > float("-inf") else None
             yet = found is not None and found[0].time < since
             yield from (one for one in held if not yet or one.kind is not FrameKind.CYCLE)
             held, early, size = [], yet, 0
@@ -291,7 +331,7 @@ class _Sessions:
         return None
 
 
-def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses) -> tuple[Report, Key] | None:
+def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses, read: Read[Kind]) -> tuple[Kind, Key] | None:
     """The cycle, or None when it, or the key that it builds on, is damaged."""
     if frame.kind is FrameKind.KEY:
         base = NO_KEY
@@ -300,7 +340,7 @@ def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses) -> tuple[R
     else:
         return None
     try:
-        return read_cycle(frame.unpack(base.dictionary), base, len(frame.packed))
+        return read(frame.unpack(base.dictionary), base, len(frame.packed))
     except MomError as error:
         losses.note(frame.at, f"a cycle is lost: {error}")
         return None

@@ -1,0 +1,1 @@
+"""A recording as tables that other tools open."""

@@ -1,0 +1,280 @@
+"""What stands in the tables: their columns, named with units, and a cycle's rows of each."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mom_core import HOST_ID, ControlSpec, FieldSpec, Guest, Scope, Unit, Value
+from mom_plugins_record.recording.cycles import CycleRecord
+from mom_plugins_record.recording.reader import RecordedSession
+
+SUFFIXES: Final = {
+    Unit.KIB: "_kib",
+    Unit.BYTES: "_bytes",
+    Unit.PAGES: "_pages",
+    Unit.PERCENT: "_percent",
+    Unit.RATIO: "_ratio",
+    Unit.SECONDS: "_seconds",
+    Unit.MILLISECONDS: "_milliseconds",
+    Unit.MICROSECONDS: "_microseconds",
+    Unit.KIB_PER_SECOND: "_kib_per_second",
+    Unit.PAGES_PER_SECOND: "_pages_per_second",
+    Unit.PER_SECOND: "_per_second",
+    Unit.BYTES_PER_SECOND: "_bytes_per_second",
+}
+"""What a column's name says after the field's. Counts, flags, texts and lists have no unit."""
+
+TIME: Final = pa.timestamp("us", tz="UTC")
+NUMBER, TEXT, FLAG = pa.float64(), pa.string(), pa.bool_()
+
+CYCLE: Final = [("time", TIME), ("cycle", pa.int64())]
+GUEST: Final = [("guest_id", TEXT), ("guest_name", TEXT)]
+DECISIONS: Final = [
+    *CYCLE,
+    ("decision", pa.int64()),
+    ("scope", TEXT),
+    *GUEST,
+    ("control", TEXT),
+    ("unit", TEXT),
+    ("value", NUMBER),
+    ("value_json", TEXT),
+    ("reason", TEXT),
+    ("source", TEXT),
+    ("line", pa.int64()),
+    ("column", pa.int64()),
+    ("by", TEXT),
+    ("dropped_because", TEXT),
+]
+"""`by`: evaluation, review or trial. `value` is in `unit`; what is no number is in `value_json`."""
+OUTCOMES: Final = [
+    *CYCLE,
+    ("decision", pa.int64()),
+    ("scope", TEXT),
+    *GUEST,
+    ("control", TEXT),
+    ("unit", TEXT),
+    ("before", NUMBER),
+    ("before_json", TEXT),
+    ("after", NUMBER),
+    ("after_json", TEXT),
+    ("status", TEXT),
+    ("error", TEXT),
+]
+
+
+def column_name(spec: FieldSpec) -> str:
+    """A field's name with its unit, unless it ends in that already."""
+    suffix = SUFFIXES.get(spec.unit, "")
+    return spec.name if spec.name.endswith(suffix) else spec.name + suffix
+
+
+def kind_of(unit: Unit) -> pa.DataType:
+    """As what values of a unit are written."""
+    return TEXT if unit in {Unit.TEXT, Unit.LIST} else FLAG if unit is Unit.FLAG else NUMBER
+
+
+def as_column(values: Sequence[Value], kind: pa.DataType) -> pa.Array:
+    """Values of one field. What is of another kind than is declared is unknown."""
+    if kind not in {NUMBER, FLAG, TEXT}:
+        return pa.array(values, kind)
+    if kind is NUMBER:
+        try:
+            return pa.array(values, NUMBER)
+        except (pa.ArrowException, OverflowError):
+            return pa.array([_number(value) for value in values], NUMBER)
+    if kind is FLAG:
+        return pa.array([None if value is None or isinstance(value, str) else bool(value) for value in values], FLAG)
+    return pa.array([value if value is None or isinstance(value, str) else _json(value) for value in values], TEXT)
+
+
+def _number(value: Value) -> float | None:
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _json(value: Value) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _otherwise(value: Value) -> str | None:
+    """What is no number, as JSON."""
+    return None if value is None or (isinstance(value, int | float) and not isinstance(value, bool)) else _json(value)
+
+
+@dataclass(slots=True)
+class FieldColumns:
+    """The columns of one scope: all fields that any session declares, in the order in which they come up."""
+
+    columns: dict[str, pa.DataType] = field(default_factory=dict)
+    names: dict[tuple[str, Unit], str] = field(default_factory=dict)
+
+    def add(self, specs: Iterable[FieldSpec]) -> None:
+        """Fields of one more session."""
+        for spec in specs:
+            name = column_name(spec)
+            if (spec.name, spec.unit) not in self.names:
+                self.names[(spec.name, spec.unit)] = name
+                self.columns.setdefault(name, kind_of(spec.unit))
+
+
+class GuestRows:
+    """Makes rows of cycles' guests: lists that a cycle shares with its key are made into columns once."""
+
+    def __init__(self, fields: FieldColumns, patterns: Sequence[str]) -> None:
+        self.schema = pa.schema([*CYCLE, *GUEST, *fields.columns.items()])
+        self._fields = fields
+        self._patterns = patterns
+        self._guests: Sequence[Guest] | None = None
+        self._places: Sequence[int] | None = None
+        self._who: list[pa.Array] = []
+        self._made: dict[int, tuple[object, pa.Array]] = {}
+        self._unknown: dict[str, pa.Array] = {}
+
+    def rows(self, record: CycleRecord, session: RecordedSession) -> pa.RecordBatch | None:
+        """The guests of a cycle; None: there is none."""
+        if record.guests is not self._guests:
+            self._meet(record.guests)
+        count = len(self._who[0])
+        if not count:
+            return None
+        declared = {
+            name: record.columns[spec.name]
+            for spec in session.fields
+            if spec.scope is Scope.GUEST and spec.name in record.columns and (name := self._fields.names.get((spec.name, spec.unit)))
+        }
+        content = record.content
+        when = pa.array([round(record.time * 1e6)] * count, TIME)
+        number = pa.array([content["cycle"]] * count, pa.int64())
+        columns = [
+            self._column(declared[name], kind) if name in declared else self._unknown[name] for name, kind in self._fields.columns.items()
+        ]
+        return pa.RecordBatch.from_arrays([when, number, *self._who, *columns], schema=self.schema)
+
+    def _meet(self, guests: Sequence[Guest]) -> None:
+        self._guests = guests
+        chosen = [p for p, guest in enumerate(guests) if not self._patterns or is_chosen(guest.name, self._patterns)]
+        self._places = None if len(chosen) == len(guests) else chosen
+        self._who = [pa.array([guests[p].id for p in chosen], TEXT), pa.array([guests[p].name for p in chosen], TEXT)]
+        self._made.clear()
+        self._unknown = {name: pa.nulls(len(chosen), kind) for name, kind in self._fields.columns.items()}
+
+    def _column(self, values: Sequence[Value], kind: pa.DataType) -> pa.Array:
+        known = self._made.get(id(values))
+        if known is not None and known[0] is values:
+            return known[1]
+        made = as_column(values if self._places is None else [values[p] for p in self._places], kind)
+        if len(self._made) > 10_000:
+            self._made.clear()
+        self._made[id(values)] = (values, made)
+        return made
+
+
+def is_chosen(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a guest's name matches a pattern."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def host_row(record: CycleRecord, session: RecordedSession, fields: FieldColumns) -> dict[str, Value]:
+    """The host in a cycle, without what is unknown."""
+    content = record.content
+    host: Mapping[str, Value] = content["host"]["fields"]
+    row: dict[str, Value] = {
+        "host": content["host"]["name"],
+        "mode": content["mode"],
+        "woken_by": content["woken_by"],
+        "cycle_seconds": content["duration"],
+        "guest_count": len(record.guests),
+    }
+    for spec in session.fields:
+        if spec.scope is Scope.HOST and spec.name in host:
+            row[fields.names[(spec.name, spec.unit)]] = host[spec.name]
+    return row
+
+
+HOST: Final = [*CYCLE, ("host", TEXT), ("mode", TEXT), ("woken_by", TEXT), ("cycle_seconds", NUMBER), ("guest_count", NUMBER)]
+
+
+class Done:
+    """What was decided in a cycle, and what came of it, as rows."""
+
+    def __init__(self, record: CycleRecord, session: RecordedSession, wanted: Callable[[str], bool]) -> None:
+        self._content = record.content
+        self._units = {spec.name: spec for spec in session.controls}
+        self._names = {guest.id: guest.name for guest in record.guests}
+        self._wanted = wanted
+        listed = self._content.get("decisions")
+        self._whom = [] if listed is None else [self._entity(said) for said in listed["entity"]]
+
+    def _entity(self, said: Any) -> tuple[str, str | None, str | None]:
+        if isinstance(said, str):
+            return (str(Scope.HOST), None, None) if said == HOST_ID else (str(Scope.GUEST), said, self._names[said])
+        scope, identity, name = said
+        return (str(Scope(scope)), str(identity), str(name))
+
+    def _about(self, place: int, control: str) -> dict[str, Value]:
+        scope, identity, name = self._whom[place]
+        spec: ControlSpec | None = self._units.get(control)
+        whom: dict[str, Value] = {"scope": scope, "guest_id": identity, "guest_name": name, "control": control}
+        return {**whom, "decision": place, "unit": None if spec is None else str(spec.unit)}
+
+    def _is_wanted(self, place: int) -> bool:
+        _, identity, name = self._whom[place]
+        return identity is None or name is None or self._wanted(name)
+
+    def decisions(self) -> Iterator[dict[str, Value]]:
+        """A row for each decision."""
+        listed = self._content.get("decisions")
+        if listed is None:
+            return
+        tried = set(self._content.get("considered") or ())
+        revised = self._content.get("revisions") or {"before": [], "after": [], "reason": []}
+        dropped = {b: why for b, a, why in zip(revised["before"], revised["after"], revised["reason"], strict=True) if a is None}
+        because = {a: why for a, why in zip(revised["after"], revised["reason"], strict=True) if a is not None}
+        for place, (control, value, reason, (source, line, column)) in enumerate(
+            zip(listed["control"], listed["value"], listed["reason"], listed["source"], strict=True)
+        ):
+            if not self._is_wanted(place):
+                continue
+            by = "evaluation" if place < self._content["decided"] else "trial" if place in tried else "review"
+            yield {
+                **self._about(place, control),
+                "value": value,
+                "value_json": _otherwise(value),
+                "reason": because.get(place, reason) if by == "review" else reason,
+                "source": source,
+                "line": line,
+                "column": column,
+                "by": by,
+                "dropped_because": dropped.get(place),
+            }
+
+    def outcomes(self) -> Iterator[dict[str, Value]]:
+        """A row for each outcome."""
+        listed = self._content.get("outcomes")
+        if listed is None:
+            return
+        controls = self._content["decisions"]["control"]
+        for place, before, after, status, error in zip(
+            listed["decision"], listed["before"], listed["after"], listed["status"], listed["error"], strict=True
+        ):
+            if self._is_wanted(place):
+                yield {
+                    **self._about(place, controls[place]),
+                    "before": before,
+                    "before_json": _otherwise(before),
+                    "after": after,
+                    "after_json": _otherwise(after),
+                    "status": status,
+                    "error": error or None,
+                }

@@ -1,0 +1,149 @@
+"""A recording as tables, opened with the tools that people have."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from test_record_recording import simulated
+
+from mom_core import MomError, Report, Scope
+from mom_plugins_record.recording.command import record
+from mom_plugins_record.recording.writer import files_of
+
+
+def export(*arguments: object) -> Result:
+    return CliRunner().invoke(record, ["export", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Report]]:
+    """A recording with decisions and outcomes, and what was recorded."""
+    folder = tmp_path_factory.mktemp("export")
+    reports = simulated(folder, 40, record={"path": str(folder / "r"), "reserve": "0"})
+    assert sum(len(report.outcomes) for report in reports) > 10
+    return folder / "r", reports
+
+
+def opened(folder: Path, kind: str = "parquet") -> duckdb.DuckDBPyConnection:
+    """The tables, each a view of its name."""
+    base = duckdb.connect()
+    for name in ("host", "guests", "decisions", "outcomes"):
+        file = str(folder / f"{name}.{kind}")
+        read: Any = {"parquet": base.read_parquet, "csv": base.read_csv, "jsonl": base.read_json}[kind]
+        read(file).create_view(name)
+    return base
+
+
+def guest_rows(reports: list[Report], field: str) -> list[tuple[str, Any]]:
+    return [(guest.name, guest.fields.get(field)) for report in reports for guest in report.snapshot.guests.values()]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(
+    simulation: tuple[Path, list[Report]], tmp_path: Path, kind: str
+) -> None:
+    path, reports = simulation
+    out = tmp_path / "out"
+    done = export(path, "--to", kind, "-o", out)
+    assert done.exit_code == 0, done.exception
+    assert sorted(file.name for file in out.iterdir()) == [f"{name}.{kind}" for name in ("decisions", "guests", "host", "outcomes")]
+    base = opened(out, kind)
+    sizes = base.sql("select guest_name, balloon_cur_kib from guests").fetchall()
+    assert sizes == guest_rows(reports, "balloon_cur")
+    ((most,),) = base.sql("select max(mem_available_kib) from host").fetchall()
+    assert most == max(float(report.snapshot.host.number("mem_available") or 0) for report in reports)
+    frame: Any = {"parquet": pd.read_parquet, "csv": pd.read_csv, "jsonl": lambda file: pd.read_json(file, lines=True)}[kind](
+        out / f"decisions.{kind}"
+    )
+    mine = [decision for report in reports for decision in report.decisions]
+    evaluated = frame[frame["by"] == "evaluation"]
+    assert list(evaluated["control"]) == [decision.control for decision in mine]
+    assert list(evaluated["reason"]) == [decision.reason for decision in mine]
+    assert list(evaluated["value"]) == [decision.value for decision in mine]
+    assert set(evaluated[evaluated["control"] == "balloon_target"]["unit"]) == {"KiB"}
+    joined = base.sql("select o.status, o.after, d.reason from outcomes o join decisions d using (cycle, decision)").fetchall()
+    outcomes = [outcome for report in reports for outcome in report.outcomes]
+    assert sorted(joined) == sorted((o.status.value, o.after, o.decision.reason) for o in outcomes)
+    ((begins,),) = base.sql("select epoch(min(time)::timestamptz) from host").fetchall()
+    assert begins == pytest.approx(reports[0].time, abs=1e-3)
+
+
+def test_what_is_unknown_is_null_and_no_zero(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
+    path, reports = simulation
+    export(path, "--to", "parquet", "-o", tmp_path / "out")
+    usable = opened(tmp_path / "out").sql("select guest_name, mem_usable_kib from guests").fetchall()
+    assert usable == guest_rows(reports, "mem_usable")
+    assert any(value is None for _, value in usable)
+
+
+def test_guests_and_times_are_chosen(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
+    path, reports = simulation
+    name = next(o.decision.entity.name for r in reports for o in r.outcomes if o.decision.entity.scope is Scope.GUEST)
+    since, until = "2023-11-14T22:15:00", "2023-11-14T22:17:00+00:00"
+    done = export(
+        path, "--to", "parquet", "--to", until, "--from", since, "--guest", f"{name[:-1]}?", "--guest", name, "-o", tmp_path / "o"
+    )
+    assert done.exit_code == 0, done.exception
+    chosen = [report for report in reports if 1_700_000_100 <= report.time <= 1_700_000_220]
+    base = opened(tmp_path / "o")
+    guests = base.sql("select distinct guest_name from guests").fetchall()
+    assert (name,) in guests
+    assert {one for (one,) in guests} == {g.name for r in reports for g in r.snapshot.guests.values() if g.name[:-1] == name[:-1]}
+    ((cycles,),) = base.sql("select count(*) from host").fetchall()
+    assert cycles == len(chosen)
+    decided = base.sql("select distinct guest_name from decisions").fetchall()
+    assert {one for (one,) in decided if one} <= {one for (one,) in guests}
+
+
+def test_nothing_is_left_behind_and_nothing_is_overwritten(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
+    path, _ = simulation
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    for output, arguments, message in (
+        (tmp_path / "full", (), "is not empty"),
+        (tmp_path / "none", ("--from", "2030-01-01"), "has no cycle in that time"),
+        (tmp_path / "full" / "mine" / "x", (), "cannot write"),
+    ):
+        done = export(path, "--to", "csv", "-o", output, *arguments)
+        assert isinstance(done.exception, MomError)
+        assert message in str(done.exception)
+    assert [file.name for file in tmp_path.iterdir()] == ["full"]
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("arguments", [("--to", "excel"), (), ("--to", "csv", "--to", "parquet"), ("--to", "csv", "--to", "soon")])
+def test_a_format_or_time_that_there_is_not_is_misuse(
+    simulation: tuple[Path, list[Report]], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = export(simulation[0], *arguments, "-o", tmp_path / "x")
+    assert done.exit_code == 2
+    assert "--to" in done.output
+
+
+def test_a_damaged_cycle_is_left_out_and_told(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
+    path, reports = simulation
+    (file,) = files_of(path)
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1
+    (tmp_path / "damaged.momrec").write_bytes(content)
+    done = export(tmp_path / "damaged.momrec", "--to", "jsonl", "-o", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "damaged" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out" / "host.jsonl").read_text().splitlines()]
+    assert [line["cycle"] for line in lines] == [report.number for report in reports[:-1]]
+
+
+def test_without_pyarrow_it_says_what_to_install(
+    simulation: tuple[Path, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    done = export(simulation[0], "--to", "csv", "-o", tmp_path / "out")
+    assert "pyarrow" in getattr(done.exception, "hint", "")
+    assert not (tmp_path / "out").exists()
