@@ -1,6 +1,6 @@
 """A fresh Debian with systemd as its process 1, in namespaces of its own: a machine with the host's kernel and network.
 
-What mom sets of the kernel is made of plain files (KSM_FILES), so that the host's own is left alone.
+While the package is tried, what mom sets of the kernel is plain files (KSM_FILES): the host's own is left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "python3", "ca-certificates", "git", "sudo")
 """Beyond Debian's smallest system: what any installation has, and what a clone is made with."""
@@ -38,7 +38,7 @@ mount -t proc proc proc
 mount --rbind /sys sys
 umount -R sys/fs/cgroup
 mount -t cgroup2 cgroup2 sys/fs/cgroup
-[ ! -d sys/kernel/mm/ksm ] || mount --bind srv/ksm sys/kernel/mm/ksm
+[ "$2" = kernel ] || mount --bind srv/ksm sys/kernel/mm/ksm
 mount -t tmpfs -o mode=755 tmpfs dev
 for name in null zero full random urandom tty; do cp -a /dev/$name dev/; done
 mkdir dev/pts dev/shm
@@ -96,13 +96,13 @@ class Machine:
         shutil.copytree("/etc/apt/apt.conf.d", self.folder / "etc/apt/apt.conf.d", dirs_exist_ok=True)
 
     @contextmanager
-    def boot(self) -> Iterator[None]:
+    def boot(self, ksm: Literal["files", "kernel"]) -> Iterator[None]:
         """Until the end of the block it runs; then it is switched off, at once."""
         cgroups = next(path for path in CGROUPS if (path / "cgroup.controllers").exists())
         group = cgroups / f"momfresh-{os.getpid()}-{time.monotonic_ns()}"
         group.mkdir()
         join = f"echo $$ > {group}/cgroup.procs && exec "
-        unshare = f"unshare -m -p -f -C -u -i --kill-child --propagation private sh -c '{_BOOT}' sh {self.folder}"
+        unshare = f"unshare -m -p -f -C -u -i --kill-child --propagation private sh -c '{_BOOT}' sh {self.folder} {ksm}"
         with self.log.open("a") as log:
             process = subprocess.Popen(
                 ["sh", "-c", join + unshare], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True

@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("package", type=Path)
     parser.add_argument("releases", nargs="*", default=RELEASES, metavar="RELEASE")
     parser.add_argument("--package-only", action="store_true", help="leave the README's two commands out")
-    wanted = parser.parse_args()
+    wanted = parser.parse_intermixed_args()
     if os.geteuid() or not shutil.which("debootstrap"):
         print("this needs root and debootstrap: apt-get install debootstrap, and call it as root", file=sys.stderr)
         return 2
@@ -60,10 +60,11 @@ def main() -> int:
         began = time.monotonic()
         machine = Machine(release, CACHE)
         machine.make()
-        with machine.boot():
+        with machine.boot("files"):
             say(f"{release} runs, {machine.run('systemctl', '--version').splitlines()[0]}, {machine.run('python3', '--version').strip()}")
             check_package(machine, wanted.package)
-            if not wanted.package_only:
+        if not wanted.package_only:
+            with machine.boot("kernel"):
                 check_commands(machine)
         shutil.rmtree(machine.folder)
         say(f"{release}: all is well, after {time.monotonic() - began:.0f} s")
@@ -99,6 +100,11 @@ def check_package(machine: Machine, package: Path) -> None:
         "source /usr/share/bash-completion/completions/mom; COMP_WORDS=(mom pol) COMP_CWORD=1; _mom_completion mom; echo ${COMPREPLY[@]}"
     )
     _claim("policy" in machine.run("bash", "-c", asked).split(), "bash completes verbs")
+
+    # As Debian's python3 does when its version changes, such as at an upgrade from 12 to 13.
+    machine.run("/usr/share/python3/runtime.d/mom.rtupdate", "rtupdate", "python3.11", "python3.13")
+    compiled = next((machine.folder / "usr/lib/mom/lib/python3/site-packages/mom_core/__pycache__").glob("model.*.pyc"), None)
+    _claim(compiled is not None, "byte code is there, and made anew for another Python")
 
     say("upgrade")
     policy = machine.folder / "etc/mom/policy.d/60_merge.policy"

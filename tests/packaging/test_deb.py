@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -25,11 +26,19 @@ def run(*command: str | Path, seconds: float = 600, **environment: str) -> str:
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once, for all processes of a run of tests."""
     if shutil.which("dpkg-deb") is None or shutil.which("strip") is None:
         pytest.skip("dpkg-deb and strip are Debian's packages dpkg and binutils")
-    folder = tmp_path_factory.mktemp("deb")
-    run(sys.executable, ROOT / "packaging/tree.py", folder / "tree")
-    return Path(run(sys.executable, ROOT / "packaging/deb/deb.py", folder / "tree", folder).strip())
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "deb"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not any(folder.glob("*.deb")):
+            run(sys.executable, ROOT / "packaging/tree.py", folder / "tree")
+            run(sys.executable, ROOT / "packaging/deb/deb.py", folder / "tree", folder)
+    (made,) = folder.glob("*.deb")
+    return made
 
 
 @pytest.fixture(scope="session")
