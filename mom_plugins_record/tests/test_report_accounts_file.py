@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from test_report_accounts import GIB, KNOWN, cycle
 
-from mom_plugins_record.report.accounts import GuestHour, HostHour
+from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, read_guests, read_hosts
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
 
@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_was_written_is_read_again(path: Path) -> None:
     file_at(path).write([hour()])
-    assert read_hosts(path, EPOCH, EPOCH) == [hour()[0]]
+    assert read_hosts(path, EPOCH, EPOCH) == [with_guests(*hour())]
     assert list(read_guests(path, 0, float("inf"))) == hour()[1]
     assert list(read_guests(path, EPOCH + 3600, float("inf"))) == []
 
@@ -189,3 +189,17 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
     assert today.promise_broken == 60
     assert today.given_back == pytest.approx(10 * 2 * GIB / 70)
     assert today.killed is None
+
+
+def test_a_fleet_is_told_the_sums_of_all_hours_which_are_those_of_their_guests(path: Path) -> None:
+    file_at(path).write([hour(), hour(1_000_001)])
+    keeper = AccountsKeeper(file_at(path, run=2), LOG)
+    keeper.open(EPOCH + 2 * 3600)
+    assert keeper.sums is not None
+    assert (keeper.sums.since, keeper.sums.until, keeper.sums.seen_seconds) == (EPOCH, EPOCH + 7200, 7200)
+    assert keeper.sums.sold_kib_seconds == 4 * 1.5
+    assert keeper.sums.killed is None
+    keeper.add(cycle(2 * 3600, {"a": KNOWN}), None)
+    keeper.add(cycle(2 * 3600 + 10, {"a": KNOWN}), None)
+    keeper.write()
+    assert keeper.sums.sold_kib_seconds == 4 * 1.5 + 10 * 4 * GIB

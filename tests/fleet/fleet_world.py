@@ -113,6 +113,7 @@ class FleetWorld:
         policy: Mapping[str, Any] | None = None,
         sla: Mapping[str, Any] | None = None,
         operators: list[str] | None = None,
+        record: bool = False,
     ) -> None:
         own = self.folder / host
         own.mkdir(exist_ok=True)
@@ -134,6 +135,8 @@ class FleetWorld:
                 },
             },
         }
+        if record:
+            settings["plugins"]["record"] = {"reserve": "0", "price": 3.5, "currency": "EUR"}
         if sla is not None:
             settings["plugins"]["sla"] = {"classes_file": str(own / "state" / "fleet" / "classes.yaml"), **sla}
         if self.ca is not None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 import mom_core
 from mom_core import (
@@ -41,6 +41,7 @@ from mom_plugins_fleet.records import (
     FLEET_POLICY,
     LARGEST_KIB,
     NAME,
+    AccountsState,
     Group,
     GroupName,
     GuestState,
@@ -51,7 +52,7 @@ from mom_plugins_fleet.records import (
     shown,
 )
 from mom_plugins_fleet.told_guests import ToldGuests
-from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, PolicyTexts, Promises
+from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostAccounts, HostDrain, PolicyTexts, Promises
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
@@ -130,6 +131,8 @@ class FleetPlugin:
         self._tried: set[str] = set()
         """Guests whose move was decided, and is not over. One that failed may be ordered again before the next cycle, as another one."""
         self._told = ToldGuests(context.monotonic)
+        self._accounts_told: tuple[int, AccountsState] | None = None
+        """The accounts as they are told, with the hour, since the epoch, that they are of."""
         self._empty = 0
         """For how many cycles in a row there have been no guests at all, and nothing wrong."""
         self._under_way: dict[str, int] = {}
@@ -375,7 +378,23 @@ class FleetPlugin:
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
             classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
+            accounts=self._accounts(),
         )
+
+    def _accounts(self) -> AccountsState | None:
+        """Told anew when an hour is over: what changes all the time would have the host tell of itself all the time."""
+        keeper = self._context.service(HostAccounts)
+        sums = None if keeper is None else keeper.account_sums()
+        if sums is None:
+            return None
+        hour = int(sums.until // 3600)
+        if self._accounts_told is None or self._accounts_told[0] != hour:
+            try:
+                self._accounts_told = (hour, AccountsState.model_validate(asdict(sums)))
+            except ValidationError as error:
+                self._context.log.debug("the accounts are not told to the fleet: %s", error)
+                return None
+        return self._accounts_told[1]
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,32 @@ class GuestState(FleetRecord):
     """Why it cannot be moved; empty: it can."""
 
 
+Sum = Annotated[float, Field(ge=0, le=1e30)]
+
+
+class AccountsState(FleetRecord):
+    """The sums of a host's accounts over the last 30 days, as `mom_toolkit.AccountSums` has them."""
+
+    since: Sum
+    until: Sum
+    seen_seconds: Sum
+    total_kib: Sum | None = None
+    sold_kib_seconds: Sum
+    held_kib_seconds: Sum
+    unheld_kib_seconds: Sum
+    by_balloon_kib_seconds: Sum
+    by_sweeps_kib_seconds: Sum
+    by_cold_kib_seconds: Sum
+    by_ksm_kib_seconds: Annotated[float, Field(ge=-1e30, le=1e30)] | None = None
+    """Negative where its books take more than it saves."""
+    waited_for_mom_seconds: Sum | None = None
+    killed: Annotated[int, Field(ge=0, le=LARGEST_KIB)] | None = None
+    promise_kept_seconds: Sum
+    promise_broken_seconds: Sum
+    price: Sum | None = None
+    currency: Annotated[str, StringConstraints(max_length=10)] = ""
+
+
 class HostState(FleetRecord):
     """One host, as it sees itself. What is not known is absent."""
 
@@ -151,6 +177,8 @@ class HostState(FleetRecord):
     """Why the newest record of the group is not in force here."""
     classes_unused: str = ""
     """Why the group's classes are not in force here, though its record is."""
+    accounts: AccountsState | None = None
+    """What mom has brought here and what it cost; None: no plugin keeps accounts here, or it has only just begun."""
 
 
 class MoveState(StrEnum):

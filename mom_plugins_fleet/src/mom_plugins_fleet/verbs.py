@@ -37,6 +37,7 @@ from mom_core import (
 from mom_plugins_fleet.link import Access, ConflictError, Store, seed_of
 from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Appointments, FleetRecord, Group, HostState, Lease, Member, read
+from mom_plugins_fleet.report_verb import report_command
 from mom_plugins_fleet.signatures import Opened, Signer, next_revision, opened
 from mom_plugins_fleet.subjects import (
     APPOINTMENTS,
@@ -137,6 +138,9 @@ def fleet(
     counts."""
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # what is wrong is said by the command itself
     context.obj = Where(servers, key, ca, config, operators)
+
+
+fleet.add_command(report_command)
 
 
 # --- the fleet itself ------------------------------------------------------------------------------------------------------------------

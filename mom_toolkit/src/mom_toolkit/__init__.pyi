@@ -88,6 +88,10 @@ from .run_summary import (
     RunSummary as RunSummary,
     gib as gib,
 )
+from .services.accounts import (
+    AccountSums as AccountSums,
+    HostAccounts as HostAccounts,
+)
 from .services.admission import (
     Admission as Admission,
     Admissions as Admissions,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -34,7 +35,7 @@ from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, 
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.fields import FIELDS, values_of
 from mom_plugins_record.report.keeper import AccountsKeeper
-from mom_toolkit import PastCycles, PolicyTexts
+from mom_toolkit import AccountSums, HostAccounts, PastCycles, PolicyTexts
 
 if TYPE_CHECKING:
     pass
@@ -101,6 +102,16 @@ class RecordPlugin:
     def mom_fields(self) -> Iterable[FieldSpec]:
         """What the accounts say now, and of today."""
         return FIELDS
+
+    @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """The accounts, for a fleet."""
+        return {HostAccounts: self}
+
+    def account_sums(self) -> AccountSums | None:
+        """`HostAccounts`: those of the last 30 days."""
+        sums = None if self._accounts is None else self._accounts.sums
+        return None if sums is None else replace(sums, price=self._settings.price, currency=self._settings.currency)
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:

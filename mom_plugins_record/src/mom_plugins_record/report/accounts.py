@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from math import log
 from typing import Any, Final
 
@@ -116,6 +116,18 @@ class HostHour:
     mom_cpu_seconds: float = 0.0
     mom_known_seconds: float = 0.0
     evictions: int = 0
+    guests_sold_kib_seconds: float = 0.0
+    guests_held_kib_seconds: float = 0.0
+    guests_unheld_kib_seconds: float = 0.0
+    guests_by_balloon_kib_seconds: float = 0.0
+    guests_by_sweeps_kib_seconds: float = 0.0
+    guests_by_cold_kib_seconds: float = 0.0
+    guests_waited_for_mom_seconds: float = 0.0
+    guests_waiting_known_seconds: float = 0.0
+    guests_killed: int = 0
+    guests_killed_known_seconds: float = 0.0
+    guests_promise_kept_seconds: float = 0.0
+    guests_promise_broken_seconds: float = 0.0
     total_kib: float = 0.0
     wanted_kib: float = 0.0
     used_most_kib: float = 0.0
@@ -123,6 +135,22 @@ class HostHour:
     promised_most_kib: float = 0.0
     promisable_kib: float = 0.0
     used_spread: dict[int, float] = field(default_factory=dict)
+
+
+GUESTS: Final = "guests_"
+"""How a host's sums over its guests begin; the rest is what they are called in a guest's row."""
+
+
+def with_guests(host: HostHour, guests: Iterable[GuestHour]) -> HostHour:
+    """The host's hour with what its guests come to together: a fleet asks for no more."""
+    rows = list(guests)
+    names = [one.name for one in fields(HostHour) if one.name.startswith(GUESTS) and one.name != "guests_most"]
+    sums = {name: sum(_of_guest(row, name.removeprefix(GUESTS)) for row in rows) for name in names}
+    return replace(host, **sums)
+
+
+def _of_guest(row: GuestHour, name: str) -> Any:
+    return row.ballooned_kib_seconds + row.untaken_kib_seconds if name == "unheld_kib_seconds" else getattr(row, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +246,10 @@ class Accounts:
                 one.touched, one.killed = 0.0, None
             seen = one.row.seconds
             try:
-                fields: Any = guest.fields  # the engine drops what is not of the type that was declared; a recording may hold anything
-                if _sizes(one, fields.get, seconds, spread_swap, gained):
-                    _uses(one.row, fields.get, seconds)
-                    _signs(one, fields.get, seconds)
+                known: Any = guest.fields  # the engine drops what is not of the type that was declared; a recording may hold anything
+                if _sizes(one, known.get, seconds, spread_swap, gained):
+                    _uses(one.row, known.get, seconds)
+                    _signs(one, known.get, seconds)
             except TypeError:  # a field is of another type than its name says: what is unknown stays unknown
                 one.row.unknown_seconds += seconds - (one.row.seconds - seen)
 
@@ -268,7 +296,7 @@ class Accounts:
             followed[identity] = _Followed(GuestHour(hour, identity, guest.name, incarnation=guest.incarnation), now, known)
 
     def _add_host(self, row: HostHour, report: Report, elapsed: float, cpu_seconds: float | None) -> None:
-        fields = report.snapshot.host.fields
+        known = report.snapshot.host.fields
         guests = report.snapshot.guests
         row.name = report.snapshot.host.name
         row.began, row.ended = row.began or report.time - elapsed, report.time
@@ -284,7 +312,7 @@ class Accounts:
                 row.mom_cpu_seconds += max(0.0, cpu_seconds - self._cpu)
                 row.mom_known_seconds += elapsed
             self._cpu = cpu_seconds
-        total, available = _number(fields, "mem_available"), _number(fields, "mem_really_available")
+        total, available = _number(known, "mem_available"), _number(known, "mem_really_available")
         if total is not None and available is not None:
             used = max(0.0, total - available)
             row.total_kib = total
@@ -294,30 +322,30 @@ class Accounts:
             row.used_most_kib = max(row.used_most_kib, used)
             number = bin_of(used)
             row.used_spread[number] = row.used_spread.get(number, 0.0) + elapsed
-            wanted = _number(fields, "mem_free_wanted")
+            wanted = _number(known, "mem_free_wanted")
             if wanted is not None:
                 row.wanted_kib = wanted
                 row.limits_known_seconds += elapsed
                 row.below_wanted_seconds += elapsed * (available < wanted)
-                row.below_hard_seconds += elapsed * (available < (_number(fields, "mem_free_hard") or 0.0))
-                row.below_low_seconds += elapsed * (available < (_number(fields, "mem_free_low") or 0.0))
-        self._ksm = _number(fields, "ksm_saved")
+                row.below_hard_seconds += elapsed * (available < (_number(known, "mem_free_hard") or 0.0))
+                row.below_low_seconds += elapsed * (available < (_number(known, "mem_free_low") or 0.0))
+        self._ksm = _number(known, "ksm_saved")
         if self._ksm is not None:
             # Empty pages that KSM has replaced are in no process' memory any more: they count as what guests do not hold.
-            self._ksm -= PAGE_KIB * (_number(fields, "ksm_zero_pages") or 0.0)
+            self._ksm -= PAGE_KIB * (_number(known, "ksm_zero_pages") or 0.0)
             row.ksm_kib_seconds += self._ksm * elapsed
             row.ksm_known_seconds += elapsed
-        row.swapped_kib_seconds += (_number(fields, "swap_usage") or 0.0) * elapsed
-        stalled = _number(fields, "psi_memory_some_avg10")
+        row.swapped_kib_seconds += (_number(known, "swap_usage") or 0.0) * elapsed
+        stalled = _number(known, "psi_memory_some_avg10")
         if stalled is not None:
             row.stalled_seconds += elapsed * stalled / 100
             row.stalled_known_seconds += elapsed
-        busy = _number(fields, "ksmd_cpu_usage")
+        busy = _number(known, "ksmd_cpu_usage")
         if busy is not None:
             row.ksmd_cpu_seconds += elapsed * busy / 100
             row.ksmd_known_seconds += elapsed
-        row.promised_most_kib = max(row.promised_most_kib, _number(fields, "mem_promised") or 0.0)
-        row.promisable_kib = _number(fields, "mem_promisable") or row.promisable_kib
+        row.promised_most_kib = max(row.promised_most_kib, _number(known, "mem_promised") or 0.0)
+        row.promisable_kib = _number(known, "mem_promisable") or row.promisable_kib
         sold = 0.0
         for one in self._guests.values():
             sold += one.row.sold_kib

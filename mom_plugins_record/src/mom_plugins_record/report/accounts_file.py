@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mom_core import MomError, printable
-from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched
+from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched, with_guests
 from mom_plugins_record.report.spread import MOST_BINS
 
 NAME: Final = "accounts.sqlite3"
@@ -104,7 +104,7 @@ class AccountsFile:
                 newest = 0
                 for host, guests in hours:
                     newest = max(newest, host.hour)
-                    _put(connection, "host_hours", self._run, [host])
+                    _put(connection, "host_hours", self._run, [with_guests(host, guests)])
                     _put(connection, "guest_hours", self._run, guests)
                 connection.execute("DELETE FROM guest_hours WHERE hour < ?", (newest - int(self._keep // HOUR),))
                 connection.execute("DELETE FROM host_hours WHERE hour < ?", (newest - int(HOST_KEPT // HOUR),))

@@ -12,6 +12,7 @@ from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.growth import Growth, growth_of
 from mom_plugins_record.report.sizes import SizeAdvice, advise
 from mom_plugins_record.report.spread import percentile
+from mom_toolkit import AccountSums
 
 HOURS_A_MONTH: Final = 730.0
 """A twelfth of a year."""
@@ -182,7 +183,7 @@ class _DaySums:
 
 def _summed(kind: type[GuestHour] | type[HostHour]) -> list[str]:
     names = [one.name for one in fields(kind)]
-    return [name for name in names if name.endswith("seconds") or name in {"late_bursts", "killed", "cycles", "evictions"}]
+    return [name for name in names if name.endswith("seconds") or name in {"late_bursts", "killed", "cycles", "evictions", "guests_killed"}]
 
 
 GUEST_SUMS: Final = _summed(GuestHour)
@@ -260,6 +261,33 @@ def summary_of(
     )
 
 
+def sums_of(hosts: Iterable[HostHour]) -> AccountSums | None:
+    """What a fleet is told of these hours; None without any."""
+    hours = _by_hour(hosts)
+    if not hours:
+        return None
+    total = HostHour(0)
+    for hour in hours:
+        _add_host(total, hour)
+    return AccountSums(
+        hours[0].began,
+        hours[-1].ended,
+        total.seconds,
+        total.total_kib or None,
+        total.guests_sold_kib_seconds,
+        total.guests_held_kib_seconds,
+        total.guests_unheld_kib_seconds,
+        total.guests_by_balloon_kib_seconds,
+        total.guests_by_sweeps_kib_seconds,
+        total.guests_by_cold_kib_seconds,
+        total.ksm_kib_seconds if total.ksm_known_seconds else None,
+        total.guests_waited_for_mom_seconds if total.guests_waiting_known_seconds else None,
+        total.guests_killed if total.guests_killed_known_seconds else None,
+        total.guests_promise_kept_seconds,
+        total.guests_promise_broken_seconds,
+    )
+
+
 def _by_hour(hosts: Iterable[HostHour]) -> list[HostHour]:
     """One row for each hour: a mom that was restarted within it has kept two."""
     hours: dict[int, HostHour] = {}
@@ -267,6 +295,7 @@ def _by_hour(hosts: Iterable[HostHour]) -> list[HostHour]:
         into = hours.setdefault(row.hour, HostHour(row.hour))
         _add_host(into, row)
         into.name = row.name
+        into.began, into.ended = into.began or row.began, max(into.ended, row.ended)
     return list(hours.values())
 
 
