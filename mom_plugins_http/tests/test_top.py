@@ -365,3 +365,14 @@ def test_pages_of_guests_end_above_the_foot_though_there_is_a_verdict() -> None:
     well, full = picture(), picture(verdict={"severity": "error", "alerts": [FULL]})
     assert body_lines((80, 24), well) == 18
     assert body_lines((80, 24), well) - body_lines((80, 24), full) == len(verdict_lines(full, 80, 5))
+
+
+def test_cold_memory_stands_there_with_a_mark_when_it_was_learnt_long_ago_and_unknown_stays_unknown() -> None:
+    column = next(column for column in COLUMNS if column.key == "cold")
+
+    def a_guest(**fields: object) -> Row:
+        return row_of({"id": "1", "name": "a", "blocked": {}, "fields": fields})
+
+    fresh, old, unknown = a_guest(cold=512 << 10, working_set_age=30.0), a_guest(cold=512 << 10, working_set_age=900.0), a_guest()
+    assert [column.text(row) for row in (fresh, old, unknown)] == ["512M", "512M", "-"]
+    assert [column.style(row) for row in (fresh, old, unknown)] == ["", "yellow", ""]

@@ -53,7 +53,7 @@ from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.signs import own_signs, stall_of, swept_first
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.writes import WriteBudget
-from mom_toolkit import ColdMemoryControl, Explainer, GuestColumn, Hierarchies, SwapStore
+from mom_toolkit import ColdMemoryControl, Explainer, Hierarchies, SwapStore
 
 _IN_TURN: Final = 100
 """How many guests' processes are looked at closely in one cycle: 100 us for each, which for a thousand would be a tenth of a second."""
@@ -428,9 +428,9 @@ class OffloadPlugin:
     @hookimpl
     def mom_guest_columns() -> Iterable[object]:
         """What of each guest is cold."""
-        from mom_core import Unit
+        from mom_plugins_offload.overview import COLUMNS
 
-        return [GuestColumn.of_field("cold", COLD, Unit.KIB, place=45, rank=3)]
+        return COLUMNS
 
     @staticmethod
     @hookimpl

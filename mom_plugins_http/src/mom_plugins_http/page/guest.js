@@ -53,6 +53,7 @@ class GuestView {
       { label: "size", stroke: "stroke-0", values: values("balloon_cur") },
       { label: "usable in it", stroke: "stroke-2", values: values("mem_usable") },
       { label: "on the host", stroke: "stroke-1", values: values("rss") },
+      { label: "in the host's swap", stroke: "stroke-3", values: values("host_swap") },
     ], values("balloon_max"));
     this.swap.show(times, [{ label: "swapped in", stroke: "stroke-1", values: values("swap_in") }]);
     this.done.replaceChildren(...(about.length ? about.map((one) => happened(this.mom, one, false))

@@ -3,7 +3,7 @@
 const ROW = 32; // pixels, as the style has it
 const SPARK_CYCLES = 60;
 const LIST_FIELDS = ["balloon_cur", "balloon_max", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out",
-  "stats_age", "rss", "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"];
+  "stats_age", "rss", "cold", "working_set_age", "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"];
 
 const field = (name) => (guest) => guest.fields[name];
 const used = (guest) => (isNumber(guest.fields.balloon_cur) && isNumber(guest.fields.mem_usable)
@@ -22,9 +22,11 @@ const COLUMNS = [
   { key: "usable", label: "Usable", value: field("mem_usable"), text: kib, minor: true, about: "what it could give without swapping" },
   { key: "swap", label: "Swaps", value: swapping, text: (v) => (isNumber(v) ? `${kib(v)}/s` : UNKNOWN), minor: true, bad: (v) => v >= 1,
     about: "what it reads from and writes to its own swap" },
+  { key: "cold", label: "Cold", value: field("cold"), minor: true, about: "what it holds or has in the host's swap and does not touch, and how long ago that was learnt",
+    text: (v, guest) => (isNumber(v) ? `${kib(v)}, ${span(guest.fields.working_set_age)} old` : UNKNOWN) },
   { key: "target", label: "Asked for", value: field("balloon_target"), text: kib, minor: true, about: "what mom asked it for last" },
   { key: "guarantee", label: "Guaranteed", value: (guest) => guest.guaranteed_kib ?? undefined, text: kib, minor: true, about: "below this it is not made smaller" },
-  { key: "pressure", label: "Pressure", value: pressure, text: percent, minor: true, bad: (v) => v >= 10,
+  { key: "pressure", label: "Pressure", value: pressure, text: (v) => percent(v), minor: true, bad: (v) => v >= 10,
     about: "time that something in it waited for memory, of the last 10 s" },
   { key: "age", label: "Statistics", value: field("stats_age"), text: (v) => (isNumber(v) ? `${span(v)} old` : UNKNOWN), minor: true,
     bad: (v) => v >= 60, about: "age of what the guest said last" },
@@ -70,7 +72,7 @@ class Row {
     this.element.setAttribute("aria-rowindex", index + 2);
     COLUMNS.forEach((column, n) => {
       const value = column.value(guest);
-      write(this.cells[n], column.text(value));
+      write(this.cells[n], column.text(value, guest));
       this.cells[n].classList.toggle("bad", Boolean(column.bad && isNumber(value) && column.bad(value)));
     });
     const d = sparkPath(spark ?? []);

@@ -16,6 +16,9 @@ SWAPS: Final = 1.0
 PRESSED: Final = 10.0
 """% of time: the share at which oomd's authors begin to look."""
 
+LEARNT_SECONDS: Final = 600.0
+"""What a guest got along with longer ago says little of now."""
+
 OLD_SECONDS: Final = 60.0
 """Statistics that are older are not believed by the default policies."""
 
@@ -94,6 +97,15 @@ COLUMNS: Final = (
         *_size("swap"),
         style=lambda row: "red" if (row.swap or 0) >= SWAPS else "",
         about="what it reads from and writes to its own swap in a second",
+    ),
+    Column(
+        "cold",
+        "cold",
+        "C",
+        5,
+        *_size("cold"),
+        style=lambda row: "yellow" if (row.cold_age or 0) >= LEARNT_SECONDS else "",
+        about="what it holds or has in the host's swap and does not touch, learnt at most ten minutes ago, or longer where yellow",
     ),
     Column("target", "targt", "T", 5, *_size("target"), about="what mom asked it for last, or would have when it only observes"),
     Column("guarantee", "guar", "G", 5, *_size("guaranteed"), about="what it is guaranteed: mom does not make it smaller"),

@@ -14,7 +14,7 @@ Json = Mapping[str, Any]
 
 FIELDS: Final = (
     "balloon_cur", "balloon_max", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out", "stats_age",
-    "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10",
+    "cold", "working_set_age", "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10",
 )  # fmt: skip
 """Of a guest's fields, those that are asked for: a third of what there is."""
 
@@ -24,7 +24,7 @@ LONGEST_NOTE: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A guest: sizes in KiB, swap in KiB/s, pressure in % of time, age in seconds."""
+    """A guest: sizes in KiB, swap in KiB/s, pressure in % of time, ages in seconds: `cold_age` is of `cold`."""
 
     id: str
     name: str
@@ -38,6 +38,8 @@ class Row:
     pressure: float | None = None
     age: float | None = None
     note: str = ""
+    cold: float | None = None
+    cold_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ def row_of(item: Json, last: Happening | None = None) -> Row:
         number("host_psi_memory_some_avg10") if inside is None else inside,
         number("stats_age"),
         _note(item, last),
+        number("cold"),
+        number("working_set_age"),
     )
 
 
