@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -16,6 +17,7 @@ import click
 import pytest
 
 from mom_cli import fixes as module
+from mom_cli.draft import draft_config
 from mom_cli.fixes import fixes, offer_fixes
 from mom_core import Config, Finding, Fix, Severity
 from mom_core.config.configuration import ConfiguredPlugin
@@ -164,6 +166,17 @@ def test_an_operator_at_a_terminal_is_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
+def test_without_a_configuration_doctor_looks_with_what_would_be_written() -> None:
+    """And not with plugins that do not fit the host, of which everything would be wrong."""
+    if Path("/etc/mom/mom.yaml").exists():
+        pytest.skip("this host has a configuration of its own")
+    environment = {name: value for name, value in os.environ.items() if name != "MOM_CONFIG"}
+    done = subprocess.run([MOM, "doctor", "--json"], capture_output=True, text=True, timeout=120, check=False, env=environment)
+    said = {finding["plugin"] for finding in json.loads(done.stdout)}
+    assert "host" in said
+    assert said <= {"core", *draft_config(Path("/")).settings}
+
+
 def test_json_and_fix_exclude_each_other() -> None:
     for words in (["--fix", "--json"], ["--yes"]):
         done = subprocess.run([MOM, "doctor", *words], capture_output=True, text=True, timeout=60, check=False)

@@ -13,6 +13,7 @@ import click
 
 from mom_cli.class_hooks import having
 from mom_cli.contenders import contenders
+from mom_cli.draft import draft_config
 from mom_cli.fixes import PUT_BACK, WRITE_CONFIGURATION, fixes, offer_fixes
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
@@ -72,9 +73,11 @@ def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config
     """What is found, each with the plugin that says it, or `core`; and the configuration by which it was looked for."""
     findings: list[tuple[str, Finding]] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
-        advice = "mom config init writes one; until then this looks with the defaults of all installed plugins"
+        advice = "mom config init writes one; until then this looks with what it would write"
         findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice, WRITE_CONFIGURATION)))
-        config = load_config({"plugins": {name: {} for name in _usable(findings)}})
+        usable = _usable(findings)
+        fitting = {name: settings for name, settings in draft_config(Path("/")).settings.items() if name in usable}
+        config = load_config({"plugins": fitting or {name: {} for name in usable}})
     else:
         config = load_config(config_path)
         findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))

@@ -27,12 +27,13 @@ from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, 
 class Draft:
     """A configuration file that is not written yet.
 
-    `enabled` has the plugins that fit this host, with the reason; `left_out` the installed ones that are not enabled, with the reason;
-    `missing` the distributions of the usual set that are not installed.
+    `enabled` has the plugins that fit this host, with the reason, and `settings` what they are told; `left_out` the installed ones that are
+    not enabled, with the reason; `missing` the distributions of the usual set that are not installed.
     """
 
     text: str
     enabled: Mapping[str, str]
+    settings: Mapping[str, Mapping[str, object]]
     left_out: Mapping[str, str]
     missing: Sequence[str]
 
@@ -70,7 +71,8 @@ def draft_config(root: Path) -> Draft:
         *_other_lines(found, missing),
         *_guest_lines(found),
     ]
-    return Draft("\n".join(lines).rstrip() + "\n", enabled, found.left_out, missing)
+    settings = {name: found.suggestions[name].settings for name in found.in_order()}
+    return Draft("\n".join(lines).rstrip() + "\n", enabled, settings, found.left_out, missing)
 
 
 def _ask(root: Path) -> _InstalledPlugins:
