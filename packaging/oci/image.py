@@ -115,7 +115,7 @@ def _write_archive(root: Path, archive: Path, epoch: int, version: str) -> str:
         "annotations": labels,
     }
     entry = stored("manifest.v1+json", _json(manifest))
-    named = {**entry, "annotations": {"org.opencontainers.image.ref.name": version}}
+    named = {**entry, "annotations": {"org.opencontainers.image.ref.name": f"mom:{version}"}}
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [named]}
     files = {"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": _json(index)}
     files |= {f"blobs/sha256/{digest}": content for digest, content in blobs.items()}

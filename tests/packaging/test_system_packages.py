@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import mom_core
+
 ROOT = Path(__file__).parents[2]
 PACKAGING = ROOT / "packaging"
 NOBODY = "65534:65534"
@@ -103,7 +105,8 @@ class TestImage:
     pytestmark = of_the_image
 
     def test_it_says_what_it_is_and_runs_without_root(self, image: Path) -> None:
-        about = json.loads(run("skopeo", "inspect", "--config", f"oci-archive:{image}"))
+        name = f"mom:{mom_core.__version__}"
+        about = json.loads(run("skopeo", "inspect", "--config", f"oci-archive:{image}:{name}"))
         assert (about["architecture"], about["os"]) == ("amd64", "linux")
         assert about["config"]["Entrypoint"] == ["/usr/bin/mom"]
         assert about["config"]["User"] == NOBODY
