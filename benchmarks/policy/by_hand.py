@@ -50,6 +50,7 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
     if low is None:
         low = 0.1 * target
     reserved: Any = host.get("mem_reserved") or 0
+    cold: Any = host.get("offload_net") or 0
     hard = min(target, hard)
     low = min(hard, low)
     tight = target if reserved > 0 else max(hard, 0.7 * target)
@@ -147,7 +148,8 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
             unused = usable
         held = hidden + inside - unused if told else size
         beside = fields.get("rss_beside")
-        idle = max(0, rss - (beside + held)) if told and rss is not None and beside is not None else 0
+        there = max(0, held - (fields.get("host_swap") or 0))
+        idle = max(0, rss - (beside + there)) if told and rss is not None and beside is not None else 0
         swept = 0 if growing else min(calm, idle, most_in_a_cycle, size - (max(need, held) + 32768))
         worth = max(49152, 0.03 * size)
         unneeded = min(most_in_a_cycle, calm, usable - comfort, unused - 32768)
@@ -180,8 +182,8 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
     lacks = target + want_total - free
     gives_free = backed_total + sweep_total
     lacks_cache = lacks - gives_free
-    lacks_much = tight + want_total - (free + (gives_free + (cache_total - empty_total)))
-    lacks_all = hard + out_total - (available + (gives_free + (lean_total - empty_total)))
+    lacks_much = tight + want_total - (free + (gives_free + (cache_total - empty_total + cold)))
+    lacks_all = hard + out_total - (available + (gives_free + (cold + lean_total - empty_total)))
     danger = available < low
     for_suffering = max(0, free - (untouched + out_total + hard))
     for_filling = max(0, free - (want_total + target))

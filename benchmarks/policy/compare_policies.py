@@ -51,6 +51,7 @@ def random_guest(choose: random.Random) -> dict[str, Value]:
         "stats_age": choose.choice((0, 1, 2, 4, 20)),
         "balloon_min": choose.choice((None, most // 8, most // 2)), "guest_guarantee": choose.choice((None, most // 4, most)),
         "mem_unused": choose.choice((None, usable, usable // 3)), "mem_hidden": hidden, "rss": rss, "rss_beside": beside,
+        "host_swap": choose.choice((None, 0, used // 3)),
         "mem_used_peak": choose.choice((None, used, choose.randint(used, inside))),
         "mem_used_before": choose.choice((None, used, used // 2)),
         "mem_usable_hurts": choose.choice((None, None, size // 8)), "mem_cache_share": choose.choice((None, 0.1, 0.1, 0.5)),
@@ -72,7 +73,8 @@ def random_hosts(number: int) -> Iterator[Snapshot]:
         host: dict[str, Value] = {
             "mem_available": 64 * GIB, "mem_really_available": int(wanted * choose.choice((0.05, 0.2, 0.5, 0.8, 1.2, 1.6, 20))),
             "mem_free_wanted": wanted, "mem_free_hard": wanted // 4, "mem_free_low": wanted // 8,
-            "mem_reserved": choose.choice((None, 0, 0, GIB)), "balloon_goal": choose.choice((None, "balanced", "density", "safe")),
+            "mem_reserved": choose.choice((None, 0, 0, GIB)), "offload_net": choose.choice((None, 0, 0, GIB // 8)),
+            "balloon_goal": choose.choice((None, "balanced", "density", "safe")),
         }  # fmt: skip
         host = {name: None if choose.random() < 0.03 else value for name, value in host.items()}
         yield snapshot(host=host, guests=guests, properties={"host": {"interval": choose.choice((1.0, 5.0, 10.0))}})

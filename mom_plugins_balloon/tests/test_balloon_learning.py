@@ -69,6 +69,13 @@ def test_what_the_kernel_hides_shows_when_the_balloon_is_at_rest(guest: Watched)
     assert guest.says(100 * MIB, balloon_cur=500 * MIB)["mem_hidden"] == HIDDEN, "it moves: nothing is learnt"
 
 
+def test_what_is_in_the_hosts_swap_does_not_make_the_process_seem_smaller(guest: Watched) -> None:
+    for _ in range(2):
+        known = guest.says(600 * MIB, rss=100 * MIB, host_swap=900 * MIB)
+    assert known["rss_beside"] == PROCESS_KIB
+    assert guest.says(600 * MIB, rss=100 * MIB)["rss_beside"] == 0, "without any in swap, it holds no more than the guest uses"
+
+
 def test_what_is_left_after_a_sweep_is_the_processs_own(guest: Watched) -> None:
     for _ in range(2):
         known = guest.says(100 * MIB, rss=900 * MIB)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Clock, Engine, Report, Status, Value, load_config
+from mom_core import Clock, Engine, Report, Status, Value, as_number, load_config
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyLimits
 
@@ -24,6 +24,7 @@ TIGHT, ROOM = 0.7 * TARGET, 1.5 * TARGET
 KNOWN = (
     "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "mem_hidden", "mem_used_peak", "mem_used_before", "mem_usable_hurts",
     "mem_cache_share", "rss", "rss_before", "rss_beside", "balloon_target", "balloon_target_age", "balloon_obstacle", "reclaim_cost",
+    "host_swap",
 )  # fmt: skip
 
 Fields = Mapping[str, Value]
@@ -79,13 +80,21 @@ UNHURRIED = PolicyLimits(seconds=600.0)
 """How long an evaluation takes says how busy the machine is; the other limits are those of the daemon."""
 
 
-def targets(available: float | None, parameters: str = "", reserved: float = 0, goal: str = "balanced", **guests: Fields) -> dict[str, int]:
-    """The sizes that the policy decides on, by guest, on a host with so much available, of which so much is reserved."""
-    return targets_of(available, guests, parameters, reserved, goal)
+def targets(
+    available: float | None, parameters: str = "", reserved: float = 0, goal: str = "balanced", cold: float | None = None, **guests: Fields
+) -> dict[str, int]:
+    """The sizes that the policy decides on, by guest, on a host with so much available, of which so much is reserved, and to which cold
+    memory gave so much in the last cycle."""
+    return targets_of(available, guests, parameters, reserved, goal, cold)
 
 
 def targets_of(
-    available: float | None, guests: Mapping[str, Fields], parameters: str = "", reserved: float = 0, goal: str = "balanced"
+    available: float | None,
+    guests: Mapping[str, Fields],
+    parameters: str = "",
+    reserved: float = 0,
+    goal: str = "balanced",
+    cold: float | None = None,
 ) -> dict[str, int]:
     """The same, of guests in a mapping."""
     host: dict[str, Value] = {
@@ -95,6 +104,7 @@ def targets_of(
         "mem_free_low": LOW,
         "mem_reserved": int(reserved),
         "balloon_goal": goal,
+        "offload_net": cold,
     }
     seen = snapshot(host=host, guests=guests, properties={"host": {"interval": 5.0}})
     result = Policy.compile({"10_parameters": parameters, "50_balloon": TEXT}, limits=UNHURRIED).evaluate(seen)
@@ -136,6 +146,18 @@ class TestWhenTheHostLacksMemory:
         size = 512 * MIB + margin(512 * MIB)
         assert targets(HARD, a=a_guest(size=size)) == {}
         assert targets(LOW, a=a_guest(size=size)) == {"a": int(size - 0.75 * margin(512 * MIB) / 2)}
+
+    def test_cold_memory_is_counted_on_before_margins_and_room_for_bursts_are_touched(self) -> None:
+        beyond = a_guest(size=512 * MIB + 2 * margin(512 * MIB))
+        assert "a" in targets(TIGHT - GIB, a=beyond)
+        assert targets(TIGHT - GIB, cold=GIB + 10 * MIB, a=beyond) == {}
+        within = a_guest(size=512 * MIB + margin(512 * MIB))
+        assert "a" in targets(LOW, a=within)
+        assert targets(LOW, cold=TIGHT - LOW, a=within) == {}
+
+    def test_page_cache_that_no_guest_needs_goes_before_cold_memory(self) -> None:
+        guest = a_known_guest(size=2 * GIB, need=512 * MIB, peak=600 * MIB, cache=GIB)
+        assert targets(0.9 * TARGET, a=guest, cold=GIB) == targets(0.9 * TARGET, a=guest)
 
     def test_no_guest_gives_the_least_that_it_keeps_or_what_it_is_guaranteed(self) -> None:
         size = 512 * MIB + 0.25 * margin(512 * MIB) + 10 * MIB
@@ -311,6 +333,13 @@ class TestSweeps:
     def test_the_host_must_lack_something_and_the_guest_must_have_it(self) -> None:
         assert targets(TARGET, a=self.idle()) == {}
         assert targets(TARGET - GIB, a=self.idle(40 * MIB)) == {}
+
+    def test_what_is_in_the_hosts_swap_is_neither_swept_for_nor_hides_what_was_freed(self) -> None:
+        one = a_known_guest(idle=300 * MIB)
+        away = dict.fromkeys(("rss", "rss_before"), int(as_number(one["rss"]) or 0) - 200 * MIB) | {"host_swap": 200 * MIB}
+        assert targets(3 * GIB, a=one | away) == targets(3 * GIB, a=one)
+        all_away = dict.fromkeys(("rss", "rss_before"), BESIDE) | {"host_swap": 800 * MIB}
+        assert targets(3 * GIB, a=one | all_away) == {}
 
     def test_those_with_most_give_first_and_no_more_than_it_takes(self) -> None:
         guests = {"a": self.idle(100 * MIB), "b": self.idle(400 * MIB), "c": self.idle(380 * MIB)}

@@ -67,6 +67,7 @@ def guests(draw: st.DrawFn, *, shrunk: bool = True, steady: bool = False) -> dic
         "swap_in": 0 if steady else draw(st.sampled_from([0, 0, 0, 5000])),
         "major_fault": 0 if steady else draw(st.sampled_from([0, 0, 0, 900])),
         "reclaim_cost": draw(st.sampled_from([None, 0.5, 1.0, 2.0, 4.0, 8.0])),
+        "host_swap": draw(st.sampled_from([None, 0, used // 3])),
     }
     return fields
 
@@ -82,6 +83,7 @@ def hosts(draw: st.DrawFn) -> dict[str, Value]:
         "mem_free_low": wanted // 8,
         "mem_reserved": draw(st.sampled_from([0, 0, GIB])),
         "balloon_goal": draw(st.sampled_from(["density", "balanced", "safe"])),
+        "offload_net": draw(st.sampled_from([None, 0, 0, 64 * MIB])),
     }
 
 

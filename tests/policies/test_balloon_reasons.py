@@ -19,14 +19,16 @@ SIZE: Final = "balloon_target"
 
 HOST: Final[Mapping[str, Value]] = {
     "mem_really_available": 5 * GIB, "mem_free_wanted": 4 * GIB, "mem_free_hard": 512 * MIB, "mem_free_low": 256 * MIB, "mem_reserved": 0,
-    "balloon_goal": "balanced",
+    "balloon_goal": "balanced", "offload_net": None,
 }  # fmt: skip
 NEED: Final = 512 * MIB
 
 
 def a_guest(**more: Value) -> dict[str, Value]:
     """One of 2 GiB that needs 512 MiB, is known to have needed 1 GiB, and has used and freed nothing."""
-    fields: dict[str, Value] = dict.fromkeys(("balloon_min", "balloon_target", "balloon_target_age", "balloon_obstacle", "reclaim_cost"))
+    fields: dict[str, Value] = dict.fromkeys(
+        ("balloon_min", "balloon_target", "balloon_target_age", "balloon_obstacle", "reclaim_cost", "host_swap")
+    )
     return fields | {
         "balloon_cur": 2 * GIB,
         "balloon_max": 2 * GIB,

@@ -49,7 +49,8 @@ FREE_SHARE = 0.5
 or after memory was given back."""
 
 _TOLD = Several(
-    *("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault")
+    *("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault"),
+    "host_swap",
 )
 """The fields that are learnt from, and one that few guests tell."""
 
@@ -166,7 +167,7 @@ class Learning:
 
         :param numbers: as `_TOLD`
         """
-        rss, size, age, total, usable, unused, caches, swap_in, faults = numbers
+        rss, size, age, total, usable, unused, caches, swap_in, faults, swapped = numbers
         if age is None or total is None or usable is None:
             return
         said = now - age
@@ -200,12 +201,13 @@ class Learning:
                     self._remember_pain(known, passed, usable, pained)
         if unused is not None and size is not None and rss is not None and known.hidden is not None:
             held = known.hidden + (total if known.total is None else known.total) - unused
-            beside = rss - held if rss > held else 0.0
+            backed = rss + (swapped or 0.0)  # what is in the host's swap is backed, too
+            beside = backed - held if backed > held else 0.0
             if beside < known.process:
                 if known.total is not None and (request is None or known.said > request.asked + 1.0):
                     _set_process(known, beside)  # else pages that it held then went with the balloon
             elif request is not None and request.asked > known.swept and request.arrived:  # few guests were asked for what tells more
-                _weigh(known, held, request, size, rss)
+                _weigh(known, held, request, size, rss, backed)
 
     def _remember_peak(self, known: _Learnt, passed: float, used: float) -> None:
         """The most that was seen lately of what the guest used.
@@ -309,14 +311,14 @@ def _set_process(known: _Learnt, beside: float) -> None:
         known.fields["rss_beside"] = int(known.process)
 
 
-def _weigh(known: _Learnt, held: float, request: SizeRequest, size: float, rss: float) -> None:
+def _weigh(known: _Learnt, held: float, request: SizeRequest, size: float, rss: float, backed: float) -> None:
     """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use, and
     when it has given, and the host has not got it back."""
     if request.target < request.began_at and abs(size - request.target) < SWEPT_KIB / 16:
         at_bottom = known.total is not None and size - held < SWEPT_KIB
         if at_bottom or _in_vain(known, request, held, rss):
             known.swept = request.asked
-            _set_process(known, rss - held if rss > held else 0.0)
+            _set_process(known, backed - held if backed > held else 0.0)
 
 
 def _in_vain(known: _Learnt, request: SizeRequest, held: float, rss: float) -> bool:

@@ -199,6 +199,8 @@ class BalloonPlugin:
                 "reclaim_cost", Unit.RATIO, Scope.GUEST, "what it costs to take memory from the guest; unknown, if no plugin says, is 1"
             ),
             FieldSpec("rss", Unit.KIB, Scope.GUEST, "memory of the host that the guest's process holds; unknown if no plugin collects it"),
+            FieldSpec("host_swap", Unit.KIB, Scope.GUEST, "memory of the guest that is in the host's swap; unknown counts as none"),
+            FieldSpec("offload_net", Unit.KIB, Scope.HOST, "what cold memory gave the host in the last cycle; unknown counts as nothing"),
             FieldSpec("mem_used_peak", Unit.KIB, Scope.GUEST, "the most that the guest's kernel and programs have used lately", MOM),
             FieldSpec("mem_used_before", Unit.KIB, Scope.GUEST, "what they used by the statistics before", MOM),
             FieldSpec("mem_hidden", Unit.KIB, Scope.GUEST, "what the guest's kernel does not count as memory that it has", MOM),
