@@ -123,3 +123,28 @@ def test_what_makes_no_sense_is_said(recording: Path, arguments: list[str], mess
     done = CliRunner().invoke(advise, [str(recording), *arguments])
     assert done.exit_code != 0
     assert message in f"{done.output}{done.exception}"
+
+
+@pytest.fixture(scope="module")
+def cold_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cold") / "recording"
+    done = CliRunner().invoke(simulate, ["cold-memory", "--hours", "0.15", "--record", str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_half_of_what_was_recorded_as_cold_counts_and_nothing_of_newcomers(cold_recording: Path) -> None:
+    scene = scene_of_recording(PastOf(cold_recording), float("-inf"), float("inf"))
+    assert (scene.host_swap, scene.host_zram) == (0.0, 6 << 20)
+    cold = [guest.workload.cold for guest in scene.guests]
+    assert max(cold) > 0
+    assert max(cold) <= 0.5 * 0.6 * (1 << 20), "of the 500 MiB and what they had freed, no more than half"
+    assert all(guest.workload.cold == 0 for guest in with_newcomers(scene, 3, 1 << 20, seed=1).guests[len(scene.guests) :])
+
+
+def test_cold_memory_in_swap_is_no_harm_by_itself_and_is_told(cold_recording: Path) -> None:
+    arguments = [str(cold_recording), "--class", "vapor", "--seeds", "1", "--most", "1", "--hours", "0.1", "--time", "2m"]
+    done = CliRunner().invoke(advise, arguments)
+    said = " ".join(done.output.split())
+    assert "the host swaps" not in said
+    assert "of guests' memory were in the host's swap, because they hardly touch it: no more than half of what was recorded as cold" in said

@@ -44,8 +44,9 @@ def advise(
 
     The recorded host and its guests are simulated again, with more and more guests beside them, each number several times. The newcomers
     do what recorded guests did, at another time. Harm is: more promised than the host has, a promise broken, programs killed, the host
-    swapping, a recorded guest that loses 1 % of its work more than without newcomers, or a newcomer that loses 5 % of its own. Nothing real
-    is touched. Exit code 1 when not even one fits.
+    swapping, a recorded guest that loses 1 % of its work more than without newcomers, or a newcomer that loses 5 % of its own. Where the
+    plugin offload was recorded, cold memory goes to swap in the simulation, too, and is no harm by itself: half of what was seen to be cold
+    of a guest counts as such, and nothing of a newcomer. Nothing real is touched. Exit code 1 when not even one fits.
     """
     from mom_plugins_record.advise.perform import AdviseOptions, perform
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import UnitError, format_duration, parse_duration, parse_size, print_prose
+from mom_core import UnitError, format_duration, format_kib, parse_duration, parse_size, print_prose
 from mom_plugins_record.advise.search import CapacitySearch, TriedCount
 from mom_plugins_record.advise.trial import Newcomer, TrialOutcome, stage_of
 from mom_toolkit import quiet
@@ -51,6 +51,7 @@ def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
     cut_off = False
     seen: list[int] = []
     before = TrialOutcome()
+    cold = 0.0
     with _progress(shown=not as_json) as say:
 
         def run(count: int, seed: int) -> str:
@@ -61,6 +62,8 @@ def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
 
             nonlocal before
             done = stage.run(newcomer, count, seed, before, beat)
+            nonlocal cold
+            cold = max(cold, done.cold)
             if not count:
                 before = done
             seen.append(count)
@@ -77,6 +80,9 @@ def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
     else:
         for line in _told(search, fits, asked, stage.seconds, cut_off):
             print_prose(line, 4)
+        if cold:
+            counted = "no more than half of what was recorded as cold of a guest counts as such, and nothing of a newcomer"
+            print_prose(f"up to {format_kib(cold)} of guests' memory were in the host's swap, because they hardly touch it: {counted}", 4)
         if before.remark:
             print_prose(f"without any newcomer, the simulation says, {before.remark}: only what is more counts as harm", 4)
     if not fits:

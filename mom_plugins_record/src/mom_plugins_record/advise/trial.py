@@ -27,6 +27,9 @@ SETTLED_SECONDS: Final = 120.0
 NAME: Final = "advised"
 """Newcomers are called this and a number by the simulator, which adds them: a pattern of the section `guests` gives them their class."""
 
+OFFLOADS: Final = "offload_room"
+"""A field of hosts on which cold memory of guests goes to swap."""
+
 CLASSES: Final = "sla"
 """The plugin that knows classes. It says which it does not know."""
 
@@ -42,12 +45,13 @@ class Newcomer:
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
     """What came of one run: which guest came to harm first and how (empty: none); what share of its work each guest lost, by id; how many
-    programs were killed, and how much the host has swapped out at most (KiB), once all was settled."""
+    programs were killed, how much the host has swapped out at most by need, and by mom because it was cold (KiB), once all was settled."""
 
     harm: str = ""
     lost: Mapping[str, float] = field(default_factory=dict)
     killed: float = 0.0
     swapped: float = 0.0
+    cold: float = 0.0
 
     @property
     def remark(self) -> str:
@@ -96,7 +100,7 @@ class TrialStage:
             found = harm.in_cycle(report, before, count)
             if found:
                 return TrialOutcome(found, harm.shares())
-        return TrialOutcome(harm.at_the_end(before) if count else "", harm.shares(), harm.most_killed, harm.most_swapped)
+        return TrialOutcome(harm.at_the_end(before) if count else "", harm.shares(), harm.most_killed, harm.most_swapped, harm.most_cold)
 
 
 @dataclass(slots=True)
@@ -111,6 +115,7 @@ class _Harm:
     now: float = 0.0
     most_killed: float = 0.0
     most_swapped: float = 0.0
+    most_cold: float = 0.0
 
     def in_cycle(self, report: Report, before: TrialOutcome, count: int) -> str:
         """What cannot be made good any more."""
@@ -125,7 +130,10 @@ class _Harm:
         self.killed = killed if self.killed is None or not settled else self.killed
         self.swapped = swapped if self.swapped is None or not settled else self.swapped
         self.most_killed = max(self.most_killed, killed - self.killed)
-        self.most_swapped = max(self.most_swapped, swapped - self.swapped)
+        if OFFLOADS in host:  # then what is in swap is what guests hardly touch, and what they lose by it is harm enough
+            self.most_cold = max(self.most_cold, swapped)
+        else:
+            self.most_swapped = max(self.most_swapped, swapped - self.swapped)
         if count and self.most_killed > before.killed:
             return "a guest's kernel kills programs for want of memory"
         if count and self.most_swapped > before.swapped + SWAPPED_KIB:

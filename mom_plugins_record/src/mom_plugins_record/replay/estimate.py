@@ -14,7 +14,7 @@ from mom_plugins_record.recording.reader import Recording, interval_of, nothing_
 from mom_plugins_record.replay.installed import guest_rules, installed_plugins
 from mom_toolkit import RunSummary, SimulationSetup, run_simulation
 
-SIMULATED: Final = ("balloon", "ksm", "sla")
+SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
 """Plugins that read or decide something of the host, and nothing that a simulated host does not have."""
 
 

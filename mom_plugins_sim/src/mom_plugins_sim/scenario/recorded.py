@@ -6,6 +6,7 @@ What a guest used is known only as far as it told it and had it: a guest that wa
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ UNTOLD_SHARE = 0.9
 
 READ_RATE = 4 << 10
 """KiB/s that guests are taken to read: recordings do not tell."""
+
+COLD_SHARE = 0.5
+"""Of what was known to be cold of a guest, on average: what it hardly touched then, it may touch another time."""
 
 SWAP_SHARE = 0.25
 """Of its memory, what swap a guest is taken to have that was seen to use some: recordings do not tell."""
@@ -41,6 +45,7 @@ class _RecordedGuest:
     files: float = 0.0
     cached: float = 0.0
     swaps: bool = False
+    cold: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     used: list[float] = field(default_factory=list)
 
@@ -57,7 +62,7 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
     seen: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []
-    total = swap = 0.0
+    total = swap = ratio = 0.0
     duplicate = 0.0
     begins: float | None = None
     previous = 0.0
@@ -70,6 +75,7 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
         fields = snapshot.host.fields
         total, swap = max(total, field_number(fields, "mem_available")), max(swap, field_number(fields, "swap_total"))
         held = 0.0
+        ratio = max(ratio, field_number(fields, "offload_ratio"))
         for identity, guest in snapshot.guests.items():
             held += field_number(guest.fields, "rss")
             _look(seen, identity, guest, now)
@@ -78,14 +84,17 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
             merged = field_number(fields, "ksm_pages_sharing") * PAGE_KIB
             duplicate = max(duplicate, merged / max(held, 1.0) / MERGEABLE)
             host_times.append(now)
-            host_used.append(max(0.0, total - free - held + merged))
+            # What compressed memory takes of the host, the simulated one takes again.
+            compressed = field_number(fields, "swap_usage") / ratio if ratio else 0.0
+            host_used.append(max(0.0, total - free - held + merged - compressed))
         previous = now
     if begins is None or not total:
         raise MomError(f"{recording.where} has no cycle in that time", hint="`mom record show` says from when to when it reaches")
     reserve = min(0.01 * total, 256.0 * 1024)
     trace = Trace(host_times, [max(0.0, used - reserve) for used in host_used]) if host_times else None
     guests = [_scene(identity, one, now, min(duplicate, 0.9)) for identity, one in seen.items()]
-    return Scene(total, guests, 0, swap, HostLoads((), trace), base=0.0)
+    on_disk, in_memory = (0.0, swap) if ratio else (swap, 0.0)
+    return Scene(total, guests, 0, on_disk, HostLoads((), trace), base=0.0, host_zram=in_memory)
 
 
 def _look(seen: dict[str, _RecordedGuest], identity: str, guest: Guest, now: float) -> None:
@@ -100,6 +109,9 @@ def _look(seen: dict[str, _RecordedGuest], identity: str, guest: Guest, now: flo
     one.last = now
     one.memory = max(one.memory, most)
     one.period = max(one.period, field_number(fields, "balloon_stats_period"))
+    cold = fields.get("cold")
+    if isinstance(cold, int | float):
+        one.cold.append(cold)
     one.swaps = one.swaps or field_number(fields, "swap_out") > 0
     usable = fields.get("mem_usable")
     if size and isinstance(usable, int | float):
@@ -121,12 +133,14 @@ def _scene(identity: str, one: _RecordedGuest, ends: float, duplicate: float) ->
     # The same that is counted as used, the other way round: kernel, high watermark, and the cache that is not counted as usable.
     wanted = [max(0.0, used - kernel - low * HIGH_SHARE - min(one.files / 2, low)) for used in one.used]
     files = one.files
+    always = min(wanted)
+    cold = min(COLD_SHARE * statistics.fmean(one.cold), always) if one.cold else 0.0
     return GuestScene(
         identity,
         one.guest.name,
         "recorded",
         one.memory,
-        Workload(Trace(one.times, wanted), files, READ_RATE, files / 4, duplicate),
+        Workload(Trace(one.times, wanted), files, READ_RATE, files / 4, duplicate, cold=cold),
         swap=SWAP_SHARE * one.memory if one.swaps else 0.0,
         cached=one.cached / files if files else 1.0,
         statistics_period=one.period or 2.0,
