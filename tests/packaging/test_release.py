@@ -108,6 +108,14 @@ def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, to
         server.wait()
 
 
+def test_the_workflows_are_what_github_takes_and_nothing_in_them_can_be_abused(tools: Path) -> None:
+    """By GitHub's schema, and by zizmor, which looks for what attackers have used in workflows of others."""
+    workflows = sorted([*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("examples/*/.github/workflows/*.yml")])
+    assert len(workflows) >= 2
+    run(tools / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    run(tools / "zizmor", "--offline", "--no-progress", *workflows)
+
+
 def test_a_host_without_internet_installs_mom_from_the_wheelhouse(wheelhouse: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "mom", with_pip=True)
     run(tmp_path / "mom/bin/pip", "install", "--quiet", "--no-index", "--find-links", wheelhouse, "mom-core[demo]", **NO_INDEX)
