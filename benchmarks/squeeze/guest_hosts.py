@@ -273,10 +273,14 @@ def _record(balloon: Mapping[str, int], told: Mapping[str, Any], maximum_kib: in
     return found
 
 
+V1_MEMORY = Path("/sys/fs/cgroup/memory/memory.force_empty")
+"""Each guest has a memory group of its own, as where systemd runs libvirt: by it the kernel tells cold memory from hot."""
+
+
 @contextmanager
 def by_libvirt(image: GuestImage) -> Iterator[LibvirtHost]:
     """A libvirtd from here to the end of the block."""
-    libvirtd = PrivateLibvirtd(cache_folder())
+    libvirtd = PrivateLibvirtd(cache_folder(), controllers=("memory",) if V1_MEMORY.exists() else ())
     try:
         libvirtd.start()
         yield LibvirtHost(libvirtd, image)

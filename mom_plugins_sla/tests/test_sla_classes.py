@@ -86,7 +86,7 @@ def test_guests_have_the_fields_of_their_class() -> None:
     fields = plugin.mom_collect_guests(guests)
     assert fields["1"] == {
         "sla_class": "gold", "sla_class_by": "default of the plugin sla", "mem_guarantee": 6 * GIB, "mem_guarantee_share": 0.75,
-        "priority": 70, "reclaim_cost": 4.0, "cpu_share": 200, "io_share": 1.0,
+        "priority": 70, "reclaim_cost": 4.0, "may_offload": 1, "cpu_share": 200, "io_share": 1.0,
         "may_pause": 0, "may_save": 0, "may_power_off": 0, "may_migrate": 1, "leave_warning": 30.0, "comes_back": 1,
     }  # fmt: skip
     assert (fields["2"]["mem_guarantee"], fields["2"]["may_power_off"], fields["2"]["leave_warning"]) == (0, 1, 60.0)

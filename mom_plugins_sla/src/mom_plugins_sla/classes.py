@@ -41,6 +41,9 @@ class ServiceClass(BaseModel):
     reclaim_cost: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
     """What a KiB that is taken from such a guest costs: with twice the cost, it gives half of what others give."""
 
+    offload: bool = True
+    """Whether memory that such a guest no longer touches may go to the host's swap, where the plugin offload is enabled."""
+
     may_pause: bool = False
     """A guest may be paused when the host lacks memory. It holds its memory; it takes no more."""
 
