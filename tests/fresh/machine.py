@@ -170,7 +170,7 @@ def say(text: str) -> None:
     print(f"fresh: {text}", flush=True)
 
 
-def eventually(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+def eventually(what: str, condition: Callable[[], bool], seconds: float = 180) -> None:
     """Wait until it is so; end the session when it is not in time."""
     until = time.monotonic() + seconds
     while not condition():

@@ -62,7 +62,11 @@ def main() -> int:
         machine.make()
         with machine.boot("files"):
             say(f"{release} runs, {machine.run('systemctl', '--version').splitlines()[0]}, {machine.run('python3', '--version').strip()}")
-            check_package(machine, wanted.package)
+            try:
+                check_package(machine, wanted.package)
+            except SystemExit:
+                print(machine.run("journalctl", "--no-pager", "--lines=100", may_fail=True))  # it is gone with the machine
+                raise
         if not wanted.package_only:
             with machine.boot("kernel"):
                 check_commands(machine)
