@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from mom_core import (
@@ -22,6 +23,7 @@ from mom_core import (
     Scope,
     Snapshot,
     Source,
+    Suggestion,
     Target,
     Value,
     as_whole,
@@ -53,7 +55,7 @@ from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.signs import own_signs, stall_of, swept_first
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.writes import WriteBudget
-from mom_toolkit import ColdMemoryControl, Explainer, Hierarchies, SwapStore
+from mom_toolkit import ColdMemoryControl, Explainer, Hierarchies, StoreKind, SwapStore
 
 _IN_TURN: Final = 100
 """How many guests' processes are looked at closely in one cycle: 100 us for each, which for a thousand would be a tenth of a second."""
@@ -423,6 +425,14 @@ class OffloadPlugin:
         return errors
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
+        """Fits a host with compressed swap: the operator wants memory to go there."""
+        if not any(store.kind in {StoreKind.ZRAM, StoreKind.ZSWAP} for store in stores_of(root)):
+            return None
+        return Suggestion("this host has compressed swap, to which guests' cold memory can go", order=42)
 
     @staticmethod
     @hookimpl

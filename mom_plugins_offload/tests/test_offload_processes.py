@@ -1,0 +1,73 @@
+"""How guests are reached, and whose memory cannot go anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from offload_hosts import SCOPE, V1_MOUNT, V2_MOUNT, process
+
+from mom_core import Guest, Value
+from mom_devkit import host_of
+from mom_plugins_offload.processes import Way, faults_of, way_to
+from mom_toolkit import Hierarchies
+
+V2 = {
+    "proc/self/mountinfo": V2_MOUNT,
+    f"sys/fs/cgroup{SCOPE}/memory.reclaim": "",
+    f"sys/fs/cgroup{SCOPE}/memory.stat": "anon 1\npgmajfault 7\n",
+}
+V1 = {
+    "proc/self/mountinfo": V1_MOUNT,
+    f"sys/fs/cgroup/memory{SCOPE}/memory.force_empty": "",
+    f"sys/fs/cgroup/memory{SCOPE}/memory.stat": "",
+}
+
+
+def way(root: Path, **properties: Value) -> Way:
+    hierarchies = Hierarchies(root)
+    hierarchies.refresh()
+    return way_to(Guest("1", "vm1", properties={"pid": 1000, **properties}), root, hierarchies)
+
+
+def test_a_group_is_preferred_to_the_process_and_v2_to_v1(tmp_path: Path) -> None:
+    for name, files, groups in (("v2", V2, {"": SCOPE}), ("v1", V1, {"memory": SCOPE})):
+        root = host_of(tmp_path / name, {**files, **process(1000)})
+        found = way(root, cgroups=groups)
+        assert (found.name, found.pid, found.started) == (name, 1000, 777)
+        assert Path(found.folder).is_dir()
+    assert way(root).name == "process"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("HugetlbPages:\t  2048 kB\n", "huge pages"),
+        ("VmPin:\t 1048576 kB\n", "for a device"),
+        ("VmLck:\t 1048576 kB\n", "locked"),
+    ],
+)
+def test_memory_that_is_held_in_place_goes_nowhere(tmp_path: Path, status: str, words: str) -> None:
+    files = process(1000, status=status)
+    files["proc/1000/status"] = files["proc/1000/status"].replace("VmLck:\t0 kB\n", "") if "VmLck" in status else files["proc/1000/status"]
+    found = way(host_of(tmp_path, {**V2, **files}), cgroups={"": SCOPE})
+    assert found.name == ""
+    assert words in found.why_not
+
+
+def test_a_guest_with_a_device_of_the_host_is_left_out(tmp_path: Path) -> None:
+    root = host_of(tmp_path, {**V2, **process(1000)})
+    (root / "proc/1000/fd").mkdir()
+    (root / "proc/1000/fd/30").symlink_to("/dev/vfio/12")
+    assert "VFIO" in way(root, cgroups={"": SCOPE}).why_not
+
+
+def test_a_guest_whose_process_has_ended_is_not_reached(tmp_path: Path) -> None:
+    assert "not known" in way(host_of(tmp_path, V2), cgroups={"": SCOPE}).why_not
+
+
+def test_what_comes_back_is_counted_by_the_group_and_else_by_the_process(tmp_path: Path) -> None:
+    root = host_of(tmp_path, {**V2, **process(1000, major_faults=3)})
+    assert faults_of(way(root, cgroups={"": SCOPE}), root) == 7
+    assert faults_of(way(root), root) == 3
+    assert faults_of(Way("process", pid=1000, started=1), root) is None, "another process has the number now"
