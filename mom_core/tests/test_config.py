@@ -590,6 +590,7 @@ WORDS = (
 PIECES = st.sampled_from([*WORDS.split(), "\n", "  ", "\t", " ", "\u2028"])
 
 
+@pytest.mark.long
 @given(text=st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
 @example(text='"\\ud800": 1')
 @example(text='plugins: {acme: {names: ["\\udfff"]}}')

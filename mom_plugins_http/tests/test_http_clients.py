@@ -99,6 +99,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+@pytest.mark.long
 def test_what_clients_do_not_read_is_in_memory_once(serve: Serve, many_descriptors: None) -> None:
     served = serve(patience="60s", clients=256, metrics_guests=6000, plugins={"sim": {"guests": 6000, "host_memory": "8TiB"}})
     asked = b"GET /metrics HTTP/1.1\r\nhost: mom\r\nconnection: close\r\n\r\n"

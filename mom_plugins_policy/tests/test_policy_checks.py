@@ -433,6 +433,7 @@ def faults_of(text: str) -> Sequence[Fault]:
     return ()
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
 def test_checks_of_random_programs_raise_nothing_and_refuse_what_compiling_refuses(choose: random.Random, declared: bool) -> None:
@@ -450,6 +451,7 @@ def test_checks_of_any_text_raise_nothing(text: str) -> None:
     check({"p": text}, DECLARED)
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_what_is_an_error_in_a_straight_line_does_fail(choose: random.Random) -> None:

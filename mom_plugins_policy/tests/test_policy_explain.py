@@ -284,6 +284,7 @@ def outcome(result: Result) -> tuple[str, ...]:
     return tuple(map(repr, (list(map(repr, result.values)), result.decisions, errors, result.stopped, result.notes)))
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_traced_evaluation_comes_to_the_same_and_every_decision_is_explained(data: st.DataObject) -> None:

@@ -113,6 +113,7 @@ def test_policies_that_are_shipped_keep_their_meaning(path: Path) -> None:
     assert [line for line in without_sentences if len(line) > WIDTH and "#" not in line] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text",
     [

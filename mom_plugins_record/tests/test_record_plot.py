@@ -99,6 +99,7 @@ def test_guests_can_be_chosen_by_name(recording: Path) -> None:
     assert "no guest is named cat-*" in str(run(recording, "--guest", "cat-*").exception)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!doctype html>")])
 def test_pictures_of_all_kinds(recording: Path, tmp_path: Path, suffix: str, start: bytes) -> None:
     path = tmp_path / f"mom.{suffix}"

@@ -127,6 +127,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 CYCLES = (1, 2, 5, 29, 30, 31, 32, 45, 60, 61, 62, 75, 90)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", CYCLES)
 def test_it_is_what_the_running_mom_said_with_what_policies_remember_and_look_back_at(made: Made, number: int) -> None:
     folder, words, _ = made

@@ -219,6 +219,7 @@ def test_what_a_balloon_takes_is_no_news_but_that_it_has_done_so_once(tmp_path: 
     assert guest.name not in hypervisor.news()
 
 
+@pytest.mark.long
 def test_every_scenario_runs_for_a_while_and_mom_is_better_than_nothing() -> None:
     for name in ("boot-storm", "noisy-neighbour"):
         path = find_scenario(name)
@@ -259,6 +260,7 @@ def test_a_squeeze_kills_nothing_and_breaks_no_promise_where_the_host_alone_woul
     assert all(size < 0.75 * GIB for name, size in least.items() if name not in kept)
 
 
+@pytest.mark.long
 def test_everything_that_goes_wrong_is_survived() -> None:
     path = find_scenario("everything")
     reports = list(run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 4000.0))
@@ -267,6 +269,7 @@ def test_everything_that_goes_wrong_is_survived() -> None:
     assert reports[-1].snapshot.guests
 
 
+@pytest.mark.long
 def test_the_command_compares_records_and_draws(tmp_path: Path) -> None:
     path = write(tmp_path)
     shown = run(path, "--compare", "nothing", "defaults", "--hours", 0.1, "--record", tmp_path / "r", "--plot", tmp_path / "p.svg")

@@ -28,6 +28,7 @@ def promised(claim: Claim) -> float:
     return min(claim.guarantee, claim.most)
 
 
+@pytest.mark.long
 @given(claims, rooms, taxes)
 @settings(max_examples=400)
 def test_never_below_a_guarantee_and_never_above_the_most_and_all_room_is_used(wanted: list[Claim], room: float, tax: float) -> None:
@@ -41,6 +42,7 @@ def test_never_below_a_guarantee_and_never_above_the_most_and_all_room_is_used(w
     assert math.isclose(sum(shares), min(room, most), rel_tol=1e-6, abs_tol=1e-3)
 
 
+@pytest.mark.long
 @given(claims, rooms, rooms, taxes)
 @settings(max_examples=400)
 def test_more_memory_for_the_host_never_means_less_for_a_guest(wanted: list[Claim], room: float, more: float, tax: float) -> None:
@@ -48,6 +50,7 @@ def test_more_memory_for_the_host_never_means_less_for_a_guest(wanted: list[Clai
         assert share >= less - near(room + more)
 
 
+@pytest.mark.long
 @given(claims, rooms, taxes, st.floats(0.001, 1000))
 @settings(max_examples=400)
 def test_it_does_not_matter_in_which_unit_sizes_are(wanted: list[Claim], room: float, tax: float, factor: float) -> None:
@@ -56,6 +59,7 @@ def test_it_does_not_matter_in_which_unit_sizes_are(wanted: list[Claim], room: f
         assert math.isclose(share * factor, other, rel_tol=1e-6, abs_tol=1e-5 * max(1.0, factor) + 1e-9 * room * factor)
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(sizes, sizes), min_size=2, max_size=12), sizes, costs, rooms, taxes)
 @settings(max_examples=400)
 def test_no_envy_within_a_class(guests: list[tuple[float, float]], guarantee: float, cost: float, room: float, tax: float) -> None:

@@ -259,6 +259,7 @@ def test_requests_that_do_not_arrive_whole_take_no_more_memory_than_is_meant_for
         assert resident_bytes() - before < 4 * MOST_ARRIVING < 60 * size
 
 
+@pytest.mark.long
 def test_answers_that_clients_do_not_take_are_bounded_also_where_each_is_another(tmp_path: Path) -> None:
     text = "#" + "&" * 1_000_000  # five characters each, as XML has it
     with Serving(tmp_path, policies={"60_x": text}, patience="1m") as serving, ExitStack() as lazy:

@@ -19,6 +19,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", targets.TARGETS)
 def test_good_inputs_and_all_that_were_found_are_read_or_refused(name: str, good: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(targets, "SCRATCH", tmp_path)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +102,7 @@ def number(value: Value) -> float:
     return value if isinstance(value, int | float) else 0
 
 
+@pytest.mark.long
 @given(host=hosts(), crowd=crowds)
 @settings(max_examples=400, deadline=None)
 def test_no_guest_is_sized_below_its_need_or_its_guarantee_or_above_its_maximum(host: Fields, crowd: list[dict[str, Value]]) -> None:
@@ -113,6 +115,7 @@ def test_no_guest_is_sized_below_its_need_or_its_guarantee_or_above_its_maximum(
         assert target >= size - number(guest["mem_usable"]) - 1
 
 
+@pytest.mark.long
 @given(host=hosts(), crowd=crowds, missing=st.sampled_from(["stats_age", "mem_usable", "balloon_cur", "balloon_max", None]))
 @settings(max_examples=200, deadline=None)
 def test_a_guest_whose_statistics_are_missing_or_old_keeps_its_size(
@@ -122,12 +125,14 @@ def test_a_guest_whose_statistics_are_missing_or_old_keeps_its_size(
     assert "g0" not in targets(host, crowd)
 
 
+@pytest.mark.long
 @given(host=hosts(), crowd=st.lists(guests(shrunk=False, steady=True), min_size=1, max_size=6))
 @settings(max_examples=200, deadline=None)
 def test_with_enough_available_and_nothing_taken_nothing_is_done(host: dict[str, Value], crowd: list[dict[str, Value]]) -> None:
     assert targets(host | {"mem_really_available": number(host["mem_free_wanted"]) + number(host["mem_reserved"])}, crowd) == {}
 
 
+@pytest.mark.long
 @given(host=hosts(), crowd=crowds, more=kib(0, 4 * GIB), swept=st.booleans())
 @settings(max_examples=400, deadline=None)
 def test_no_guest_gets_less_because_more_is_available(

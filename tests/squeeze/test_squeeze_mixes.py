@@ -69,6 +69,7 @@ def test_the_simulator_exhausts_a_host_without_a_manager_when_what_was_available
     assert outcome["taken"] == pytest.approx(mix.protocol.available - mix.protocol.floor, abs=400)
 
 
+@pytest.mark.long
 def test_simulated_results_are_kept_and_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         main(["simulate", "tiny", "--results", str(tmp_path)])
