@@ -85,6 +85,13 @@ def test_a_host_without_configuration_is_led_to_one_and_one_with_it_to_a_run() -
     assert commands(HostSight(kvm=True, configured=True), root=False)[0] == "sudo mom doctor"
 
 
+def test_where_systemd_knows_mom_it_is_started_as_a_service(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib/systemd/system").mkdir(parents=True)
+    (tmp_path / "usr/lib/systemd/system/mom.service").write_text("")
+    assert look(tmp_path).unit
+    assert commands(HostSight(kvm=True, configured=True, unit=True))[-1] == "systemctl enable --now mom"
+
+
 def test_a_machine_that_runs_no_guests_is_led_to_the_demonstration() -> None:
     assert commands(HostSight())[0] == "mom demo"
     assert "mom demo" not in commands(HostSight(guests=1))

@@ -37,8 +37,9 @@ WATCH: Final = (("mom status", "how the host is, and what mom did last"), ("mom 
 class HostSight:
     """What is seen of a host. None: it is not known.
 
-    `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes, which hold `guests_kib`. `ksm` is
-    what the kernel's `run` says, `saved_kib` what merged pages save. `left` counts changes that no mom has put back.
+    `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes, which hold `guests_kib`.
+    `ksm` is what the kernel's `run` says, `saved_kib` what merged pages save. `unit` says whether systemd knows mom; `left` counts
+    changes that no mom has put back.
     """
 
     kvm: bool = False
@@ -50,6 +51,7 @@ class HostSight:
     ksm: int | None = None
     saved_kib: int | None = None
     configured: bool = False
+    unit: bool = False
     pid: int = 0
     left: int | None = None
 
@@ -94,6 +96,7 @@ def look(root: Path) -> HostSight:
         ksm=_number(ksm / "run"),
         saved_kib=profit // 1024 if profit is not None else None if sharing is None else sharing * _PAGE_KIB,
         configured=_exists(config),
+        unit=any(_exists(root / folder / "mom.service") for folder in _UNITS),
         pid=_holder(root / run),
         left=_left(root / state),
     )
@@ -117,7 +120,10 @@ def next_steps(sight: HostSight, *, root: bool) -> Iterator[tuple[str, str]]:
         yield f"{sudo}mom config init", f"writes a commented {DEFAULT_CONFIG} for what is found on this host"
     yield f"{sudo}mom doctor", "what would keep mom from working here, each with the cure; --fix asks for each whether to run it"
     yield f"{sudo}mom run --observe", "decides and reports, and touches nothing, until Ctrl-C"
-    yield f"{sudo}mom run", "manages this host until Ctrl-C, which puts everything back; docs/service.md has it as a service"
+    if sight.unit:
+        yield f"{sudo}systemctl enable --now mom", "manages this host from now on; systemctl disable --now mom puts everything back"
+    else:
+        yield f"{sudo}mom run", "manages this host until Ctrl-C, which puts everything back; docs/service.md has it as a service"
 
 
 def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
@@ -139,6 +145,7 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
     yield "mom", (f"runs as process {sight.pid}" if sight.pid else "does not run") + f"; {configured}"
 
 
+_UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
