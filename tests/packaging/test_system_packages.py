@@ -117,14 +117,40 @@ class TestImage:
         assert filecmp.cmp(image, tmp_path / "other.tar", shallow=False)
 
     def test_mom_demonstrates_itself_in_it_and_can_coordinate_a_fleet(self, image: Path, tmp_path: Path) -> None:
-        run("skopeo", "copy", "--quiet", f"oci-archive:{image}", f"oci:{tmp_path}/oci:mom")
-        run("umoci", "unpack", "--image", f"{tmp_path}/oci:mom", tmp_path / "bundle")
-        root = tmp_path / "bundle/rootfs"
+        root = unpacked(image, tmp_path)
         with mounted(root):
             inside = ("chroot", f"--userspec={NOBODY}", root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "LANG=C.UTF-8", "/usr/bin/mom")
             assert "What to type next" in run(*inside, "demo", "--seconds", "3", seconds=300)
             assert "Usage: mom fleet coordinator" in run(*inside, "fleet", "coordinator", "--help", seconds=60)
             assert run(*inside, "--version", seconds=60).startswith("mom ")
+
+    @needs("rpmbuild")
+    def test_the_rpm_is_installed_runs_and_leaves_its_configuration_only(self, image: Path, rpm: Path, tmp_path: Path) -> None:
+        """In the image's Debian without its mom: it has no system with RPM around it, but RPM runs the scripts in it."""
+        root = unpacked(image, tmp_path)
+        shutil.rmtree(root / "usr/lib/mom")
+        for name in ("mom", "momd"):
+            (root / "usr/bin" / name).unlink()
+        with mounted(root):
+            run("rpm", "--root", root, "--initdb")
+            run("rpm", "--root", root, "--nodeps", "--install", rpm)
+            assert (root / "etc/mom/mom.yaml").is_file()
+            assert list(root.glob("usr/lib/mom/lib/python3/site-packages/mom_core/__pycache__/*.pyc"))
+            assert run("chroot", root, "/usr/bin/mom", "--version") == f"mom {mom_core.__version__}\n"
+            (root / "etc/mom/mom.yaml").write_text("# the operator's\n")
+            run("rpm", "--root", root, "--nodeps", "--upgrade", "--force", rpm)
+            assert (root / "etc/mom/mom.yaml").read_text() == "# the operator's\n"
+            run("rpm", "--root", root, "--nodeps", "--erase", "mom")
+        assert not (root / "usr/lib/mom").exists()
+        assert not (root / "usr/bin/mom").exists()
+        assert [path.name for path in (root / "etc/mom").iterdir()] == ["mom.yaml"]
+
+
+def unpacked(image: Path, folder: Path) -> Path:
+    """The files of a container of this image."""
+    run("skopeo", "copy", "--quiet", f"oci-archive:{image}", f"oci:{folder}/oci:mom")
+    run("umoci", "unpack", "--image", f"{folder}/oci:mom", folder / "bundle")
+    return folder / "bundle/rootfs"
 
 
 @contextmanager
