@@ -55,8 +55,8 @@ class Moment:
     sizes: Mapping[str, float]
     says: str = ""
     programs: float = 0.0
-    host_swap: float = 0.0
     inside: Mapping[str, Inside] = field(default_factory=dict)
+    host_swap: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Rounded: a trace has a line for each second."""

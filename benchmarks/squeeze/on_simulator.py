@@ -34,7 +34,7 @@ REFUSES = ("hard", "low")
 """The host's states in which mom wants no more memory to be taken."""
 
 SETUPS = {
-    "mom": SimulationSetup("mom"),
+    "mom": SimulationSetup("mom", plugins={"balloon": {}, "ksm": {}}),
     "mom-offload": SimulationSetup("mom-offload", plugins={"balloon": {}, "ksm": {}, "offload": {}}),
 }
 

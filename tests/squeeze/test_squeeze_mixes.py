@@ -70,6 +70,16 @@ def test_the_simulator_exhausts_a_host_without_a_manager_when_what_was_available
 
 
 @pytest.mark.long
+def test_the_simulator_has_more_taken_of_cold_memory_by_each_means_that_there_is() -> None:
+    mix = MIXES["cold"]
+    without_swap = on_simulator.simulated(mix.with_zram(0), "nothing")
+    managed = [on_simulator.simulated(mix, manager) for manager in ("nothing", "ksm", "mom", "mom-offload")]
+    taken = [one["taken"] for one in (without_swap, *managed)]
+    assert taken == sorted(set(taken)), "nobody, the kernel with zram, KSM alone, mom without offloading, mom with it"
+    assert taken[1] > 1.5 * taken[0]
+
+
+@pytest.mark.long
 def test_simulated_results_are_kept_and_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         main(["simulate", "tiny", "--results", str(tmp_path)])
