@@ -64,6 +64,10 @@ class Memory(Store):
     def connected(self) -> bool:
         return True
 
+    @property
+    def closed(self) -> bool:
+        return False
+
     async def read(self, bucket: str, key: str) -> StoredEntry:
         return self.kept.get((bucket, key), StoredEntry(0, None))
 

@@ -18,7 +18,7 @@ from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import Access, StoredEntry
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, MOST_TOLD, AccountsState, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Opened, Signer
-from mom_plugins_fleet.subjects import GROUPS, host_permissions, server_accounts
+from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import AccountSums, Destination
 
@@ -63,29 +63,6 @@ def test_what_a_newer_mom_adds_is_left_out() -> None:
 def test_parameters_become_a_policy_of_their_own() -> None:
     texts = read(Group, b'{"parameters": {"b": 0.5, "a": 3}}').texts()
     assert texts == {"05_fleet_parameters": "# The parameters of this host's group.\n(defvar a 3.0)\n(defvar b 0.5)\n"}
-
-
-def test_a_host_may_write_its_own_state_and_progress_and_nothing_else() -> None:
-    allowed = host_permissions("h1", "g1")
-    written = [subject for subject in allowed["publish"]["allow"] if not subject.startswith("$JS.API.DIRECT.GET.")]
-    assert written == ["$KV.mom-states.h1", "$KV.mom-progress.h1"]
-    assert not any("*" in subject for subject in (*allowed["publish"]["allow"], *allowed["subscribe"]["allow"]))
-    assert '"$KV.mom-states.h1"' in server_accounts({"h1": Member(group="g1", key="UABC")}, [])
-    assert "UABC" not in server_accounts({}, ["UOP"])
-
-
-def test_each_host_has_an_account_into_which_only_its_own_keys_are_let() -> None:
-    text = server_accounts({"h1": Member(group="g1", key="UABC"), "h2": Member(group="g2", key="UDEF"), "h3": Member(group="g1")}, ["UOP"])
-    fleet, first, second = text.split("  MOM")[1:]
-    assert "UOP" in fleet
-    assert "jetstream: enabled" in fleet
-    for own, other, account in (("1", "2", first), ("2", "1", second)):
-        assert f".h{own}" in account
-        assert f".h{other}" not in account
-        assert f".g{own}" in account
-        assert f".g{other}" not in account
-        assert "*" not in account
-        assert "jetstream" not in account
 
 
 def test_a_state_from_a_stranger_or_under_another_name_counts_for_nothing() -> None:

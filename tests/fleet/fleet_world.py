@@ -62,8 +62,10 @@ class FleetWorld:
         self.port = port_of(self._place)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.operator_key = folder / "operator.key"
-        self.operator = self._plain("fleet", "key", str(self.operator_key)).strip()
-        self._authorize(self._plain("fleet", "server-config", "--new", "--operator", self.operator))
+        self.root = folder / "root.key"
+        self._plain("fleet", "root", str(self.root))
+        self.operator = self.new_key(self.operator_key)
+        self._configure(self._plain("fleet", "--root", str(self.root), "server-config", "--accounts", str(folder / "accounts")))
         try:
             self.start_server()
             self.fleet("init")
@@ -77,11 +79,11 @@ class FleetWorld:
     def url(self) -> str:
         return f"{'nats' if self.ca is None else 'tls'}://localhost:{self.port}"
 
-    def _authorize(self, text: str) -> None:
-        (self.folder / "authorization.conf").write_text(text)
+    def _configure(self, text: str) -> None:
+        (self.folder / "accounts.conf").write_text(text)
         tls = "" if self.ca is None else f'tls {{ cert_file: "{self.ca}", key_file: "{self.folder}/server-key.pem" }}\n'
         (self.folder / "nats.conf").write_text(
-            f'listen: "127.0.0.1:{self.port}"\n{tls}jetstream {{ store_dir: "{self.folder}/jetstream" }}\ninclude authorization.conf\n'
+            f'listen: "127.0.0.1:{self.port}"\n{tls}jetstream {{ store_dir: "{self.folder}/jetstream" }}\ninclude accounts.conf\n'
         )
 
     def start_server(self) -> None:
@@ -92,11 +94,9 @@ class FleetWorld:
         with socket.socket() as one:
             return one.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def authorize_members(self) -> None:
-        """Give the server the hosts' keys and rights, as an operator would."""
-        self._authorize(self.fleet("server-config", "--operator", self.operator))
-        self.kill("server", signal.SIGTERM)
-        self.start_server()
+    def new_key(self, file: Path) -> str:
+        """A key of an operator or a coordinator, whom the servers let in."""
+        return self._plain("fleet", "--root", str(self.root), "key", str(file)).strip()
 
     # --- hosts -----------------------------------------------------------------------------------------------------------------------
 
@@ -165,7 +165,16 @@ class FleetWorld:
     # --- what an operator types --------------------------------------------------------------------------------------------------------
 
     def _access(self) -> list[str]:
-        return ["fleet", "--server", self.url, "--key", str(self.operator_key), *(["--ca", str(self.ca)] if self.ca else [])]
+        return [
+            "fleet",
+            "--server",
+            self.url,
+            "--key",
+            str(self.operator_key),
+            "--root",
+            str(self.root),
+            *(["--ca", str(self.ca)] if self.ca else []),
+        ]
 
     def fleet(self, *arguments: str) -> str:
         return self._plain(*self._access(), *arguments)

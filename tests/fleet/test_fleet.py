@@ -32,7 +32,6 @@ def _hosts(fleet: FleetWorld, count: int, guests: int = 3) -> list[str]:
     names = [f"h{number}" for number in range(1, count + 1)]
     for name in names:
         fleet.enroll(name)
-    fleet.authorize_members()
     for number, name in enumerate(names):
         fleet.start_host(name, number + 1, guests=guests)
     fleet.until(
@@ -69,7 +68,6 @@ def test_a_policy_reaches_all_hosts_of_its_group_and_a_wrong_one_harms_none(flee
 def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: FleetWorld, tmp_path: Path) -> None:
     fleet.enroll("h1")
     fleet.enroll("h2")
-    fleet.authorize_members()
     fleet.start_host("h1", 1, sla={"default": "silver"})
     fleet.start_host("h2", 2)  # nobody there knows what a class is
     fleet.until(lambda: all(fleet.host(name)["guests"] is not None for name in ("h1", "h2")), "both are heard")
@@ -86,7 +84,7 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     fleet.until(lambda: "no plugin reads them" in fleet.host("h2")["classes_unused"], "and where they are not")
     # One that another mom's operator took for right; and then the host is started without servers.
     wrong = Group(classes="classes: {silver: {guarantee: 500%}}\n")
-    signed = Signer(fleet.operator_key.read_text().strip()).signed(GROUPS, "g1", wrong, next_revision(0) + 100)
+    signed = Signer(fleet.operator_key.read_text().split()[0]).signed(GROUPS, "g1", wrong, next_revision(0) + 100)
     ask(Access([fleet.url], None, fleet.operator_key), "test", logging.getLogger(), lambda store: store.put(GROUPS, "g1", signed))
     fleet.until(lambda: "more than all of it" in fleet.host("h1")["classes_unused"], "the host says what is wrong")
     assert fleet.classes_on("h1") == {"silver"}

@@ -37,7 +37,6 @@ def with_accounts(folder: Path) -> None:
 def test_hosts_with_accounts_are_summed_up_and_all_others_are_named(fleet: FleetWorld) -> None:
     for name in ("h1", "h2", "h3"):
         fleet.enroll(name)
-    fleet.authorize_members()
     with_accounts(fleet.folder / "h1")
     fleet.start_host("h1", 1, record=True)
     fleet.start_host("h2", 2)

@@ -62,7 +62,6 @@ def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
 def test_a_host_with_ten_thousand_guests_is_seen_and_drained_the_largest_first(fleet: FleetWorld) -> None:
     for name in ("h1", "h2"):
         fleet.enroll(name)
-    fleet.authorize_members()
     guests = snapshot(guests={f"vm{number}": {"balloon_max": GIB + number, PROMISED: GIB} for number in range(MANY)}).guests
     full, empty = Host(fleet, "h1", guests), Host(fleet, "h2", {})
     try:

@@ -268,6 +268,8 @@ class FleetAgent:
                 self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` lets it in")
             except MomError as error:
                 self._connected = store.connected
+                if store.closed:  # it is begun anew, with the key as it is then
+                    raise
                 self._say(shown(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(dirty.wait(), RESYNC_SECONDS * random.uniform(0.8, 1.2) if self._connected else 2.0)  # noqa: S311  # spreads load

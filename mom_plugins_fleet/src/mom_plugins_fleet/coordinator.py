@@ -59,6 +59,8 @@ class Coordinator:
                     await self._work_if_alone(store)
                     trouble = ""
                 except LinkError as error:
+                    if store.closed:
+                        raise
                     if shown(error) != trouble:
                         trouble = shown(error)
                         self._log.warning("%s", trouble)

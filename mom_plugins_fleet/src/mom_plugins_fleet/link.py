@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime
 import logging
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import nats
@@ -45,11 +47,10 @@ _WRONG_REVISION: Final = 10071
 _NO_MESSAGE: Final = 10037
 """JetStream's code for a key at which nothing stands; a bucket that is not there has another."""
 
-_MISSING: Final = "`mom fleet init` makes them; for a new host, the servers must have been started with `mom fleet server-config` since"
-_REFUSED: Final = (
-    "a host's key is for what is its own: is it the right one? If the host's group was changed, the servers need `mom fleet server-config`"
-    " anew"
-)
+_MISSING: Final = "`mom fleet init` makes them"
+_REFUSED: Final = "a host's key is for what is its own: is it the right one?"
+
+_JWT: Final = re.compile(r"([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)?")
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -63,12 +64,20 @@ class ConflictError(LinkError):
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """A client's own NKEY seed, and what lets it into an account; without that, servers know the key itself."""
+
+    seed: str
+    jwt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
-    """Where the servers are, and how they are persuaded: `ca` checks them, `key` is a file with the client's own NKEY seed."""
+    """Where the servers are, and how they are persuaded: `ca` checks them, `key` is the client's credentials, or the file with them."""
 
     servers: Sequence[str]
     ca: Path | None = None
-    key: Path | None = None
+    key: Path | Credentials | None = None
 
     def __post_init__(self) -> None:
         for server in self.servers:
@@ -120,6 +129,11 @@ class Store:
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self.client.is_connected
+
+    @property
+    def closed(self) -> bool:
+        """Whether there will be none any more: the servers have refused this key."""
+        return self.client.is_closed
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
         """What stands at a key now. The revision is 0 where nothing ever stood."""
@@ -208,6 +222,12 @@ class Store:
         data = None if _deleted(found.headers or {}) else found.data or b""
         return StoredEntry(found.seq or 0, data, 0.0 if found.time is None else found.time.timestamp())
 
+    async def request(self, name: str, data: bytes, seconds: float) -> bytes:
+        """What answers on a subject says. Raises `LinkError`."""
+        async with self._asking(f"ask {name}"):
+            return (await self.client.request(name, data, timeout=seconds)).data
+        raise AssertionError("unreachable")
+
     async def make(self, replicas: int) -> None:
         """Make all buckets that are missing, and let none be emptied by a client that may write only one key of it."""
         from mom_plugins_fleet.subjects import buckets
@@ -280,7 +300,7 @@ async def linked(
         log.info("connected to the fleet's servers again")
 
     tls = _tls(access)
-    seed = seed_of(access.key)
+    lets_in = _lets_in(access.key)
     try:
         while True:
             try:
@@ -298,9 +318,9 @@ async def linked(
                         ping_interval=PING_SECONDS,
                         max_outstanding_pings=LOST_PINGS,
                         tls=tls,
-                        nkeys_seed_str=seed,
                         inbox_prefix=inbox(name),
                         pending_size=0,  # what cannot be sent now is not sent later: it would be old by then
+                        **lets_in,
                     ),
                     None if patient else 2 * ANSWER_SECONDS,
                 )
@@ -329,20 +349,37 @@ def _tls(access: Access) -> ssl.SSLContext | None:
         raise MomError(f"the certificates {access.ca} cannot be read: {error.strerror}", hint="name a file in PEM") from None
 
 
-def seed_of(path: Path | None) -> str | None:
-    """The seed in a file with a key. Raises `MomError`."""
-    if path is None:
-        return None
+def _lets_in(key: Path | Credentials | None) -> dict[str, Any]:
+    """What the library needs of credentials. A file is read again with each connection: a new key needs no new start."""
+    first = credentials_of(key)
+    if first is None:
+        return {}
+    if not first.jwt:
+        return {"nkeys_seed_str": first.seed}
+
+    def signed(nonce: str) -> bytes:
+        import nkeys  # type: ignore[import-untyped]  # it has no types
+
+        found = credentials_of(key) or first
+        return base64.b64encode(nkeys.from_seed(bytearray(found.seed.encode())).sign(nonce.encode()))
+
+    return {"user_jwt_cb": lambda: bytearray((credentials_of(key) or first).jwt.encode()), "signature_cb": signed}
+
+
+def credentials_of(key: Path | Credentials | None) -> Credentials | None:
+    """The credentials in a file with a key: the seed, and in a second line what lets it into an account. Raises `MomError`."""
+    if key is None or isinstance(key, Credentials):
+        return key
     make = "`mom fleet enroll` makes one"
-    seed = read_secret(path, "the key", make).decode("ascii", "replace").strip()
-    if not seed.startswith("SU") or len(seed) > 128 or not _makes_a_key(seed):
-        raise MomError(f"{path} holds no NKEY seed of a user", hint=make)
-    return seed
+    seed, _, jwt = read_secret(key, "the key", make).decode("ascii", "replace").strip().partition("\n")
+    if not seed.startswith("SU") or len(seed) > 128 or not _makes_a_key(seed) or not _JWT.fullmatch(jwt):
+        raise MomError(f"{key} holds no NKEY seed of a user", hint=make)
+    return Credentials(seed, jwt)
 
 
 def _makes_a_key(seed: str) -> bool:
     """Whether the library, which raises errors of its own while it connects, can use it."""
-    import nkeys  # type: ignore[import-untyped]  # it has no types
+    import nkeys
 
     try:
         nkeys.from_seed(bytearray(seed.encode()))

@@ -86,6 +86,8 @@ class Member(FleetRecord):
     """Where other hosts reach this one's hypervisor, to move guests here; None: nothing can be moved here."""
     key: str = ""
     """The public part of the host's key."""
+    account: str = ""
+    """The host's account in the servers; empty where they ask for no keys."""
     cordoned: bool = False
     """Nothing is moved here."""
     draining: bool = False

@@ -7,13 +7,12 @@ to its subject.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from nats.js.api import KeyValueConfig, StorageType
 
-from mom_plugins_fleet.records import LARGEST_RECORD, Member
+from mom_plugins_fleet.records import LARGEST_RECORD
 
 ROSTER: Final = "mom-roster"
 GROUPS: Final = "mom-groups"
@@ -74,64 +73,12 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
         )
 
 
-def host_permissions(host: str, group: str) -> Mapping[str, Mapping[str, list[str]]]:
-    """The least that a host needs: to read its entry, group, orders and who is appointed, and to write its own state and progress."""
-    return {
-        "publish": {"allow": _asked(host, group)},
-        "subscribe": {"allow": [*_heard(host, group), f"{inbox(host)}.>"]},
-    }
-
-
-def _asked(host: str, group: str) -> list[str]:
+def used(host: str, group: str) -> list[str]:
     """What a host sends something to: keys that it sets, and others that it asks for."""
     read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(APPOINTMENTS, COORDINATORS)]
     return [subject(STATES, host), subject(PROGRESS, host), *read]
 
 
-def _heard(host: str, group: str) -> list[str]:
+def heard(host: str, group: str) -> list[str]:
     """Keys of whose changes a host hears."""
     return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), subject(APPOINTMENTS, COORDINATORS)]
-
-
-FLEET_ACCOUNT: Final = "MOM"
-"""The account of the buckets, operators and coordinators."""
-
-
-def server_accounts(members: Mapping[str, Member], operators: Iterable[str]) -> str:
-    """The `accounts` block of a NATS server's configuration: who may do what, and where.
-
-    Each host has an account of its own, into which only its own keys are let. Permissions alone would not do: a server answers to whatever
-    subject a client names for the answer, without asking whether that client may write there. In the account of the buckets an answer could
-    be had sent to another host's key, which would hold then what the first one likes.
-    """
-    services, streams = _asked("*", "*"), _heard("*", "*")
-    exports = [*({"service": one} for one in services), *({"stream": one} for one in streams)]
-    lines = [
-        "accounts {",
-        f"  {FLEET_ACCOUNT} {{",
-        "    jetstream: enabled",
-        "    users: [",
-        *(f"      {{ nkey: {key} }}" for key in operators),
-        "    ]",
-        "    exports: [",
-        *(f"      {json.dumps(one)}" for one in exports),
-        "    ]",
-        "  }",
-    ]
-    for name, member in sorted(members.items()):
-        if member.key:
-            lines += _host_account(name, member)
-    return "\n".join([*lines, "}", ""])
-
-
-def _host_account(host: str, member: Member) -> list[str]:
-    services = [{"service": {"account": FLEET_ACCOUNT, "subject": one}} for one in _asked(host, member.group)]
-    streams = [{"stream": {"account": FLEET_ACCOUNT, "subject": one}} for one in _heard(host, member.group)]
-    return [
-        f"  {FLEET_ACCOUNT}-{host} {{",
-        f"    users: [ {{ nkey: {member.key}, permissions: {json.dumps(host_permissions(host, member.group))} }} ]",
-        "    imports: [",
-        *(f"      {json.dumps(one)}" for one in (*services, *streams)),
-        "    ]",
-        "  }",
-    ]

@@ -34,7 +34,8 @@ from mom_core import (
     printable_lines,
     read_settings,
 )
-from mom_plugins_fleet.link import Access, ConflictError, Store, seed_of
+from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
+from mom_plugins_fleet.link import Access, ConflictError, Store, credentials_of
 from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Appointments, FleetRecord, Group, HostState, Lease, Member, read
 from mom_plugins_fleet.report_verb import report_command
@@ -49,7 +50,6 @@ from mom_plugins_fleet.subjects import (
     PROGRESS,
     ROSTER,
     STATES,
-    server_accounts,
 )
 from mom_plugins_fleet.view import Bucket, FleetView
 from mom_toolkit import Destination
@@ -70,10 +70,16 @@ class Where:
     """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration."""
 
     def __init__(
-        self, servers: tuple[str, ...], key: str | None, ca: str | None, config: str | None, trusted: tuple[str, ...] = ()
+        self,
+        servers: tuple[str, ...],
+        key: str | None,
+        ca: str | None,
+        config: str | None,
+        trusted: tuple[str, ...] = (),
+        root: Path | None = None,
     ) -> None:
         self._servers, self._key, self._ca, self._config = servers, key, ca, config
-        self._trusted = trusted
+        self._trusted, self._root = trusted, root
         for one in trusted:
             _public(one)
 
@@ -99,16 +105,38 @@ class Where:
 
     def signer(self) -> Signer:
         """With the operator's key. Raises `MomError` without one."""
-        seed = seed_of(None if self._key is None else Path(self._key))
-        if seed is None:
+        found = credentials_of(None if self._key is None else Path(self._key))
+        if found is None:
             raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
-        return Signer(seed)
+        return Signer(found.seed)
 
     def operators(self) -> frozenset[str]:
         """Whose signatures count here: this operator's, those that --operator names, and where no --server is given those of the
         configuration."""
         own = set() if self._key is None else {self.signer().public}
         return frozenset(own | {*self._trusted} | (set() if self._servers else {*self._settings().operators}))
+
+    def root(self) -> FleetRoot:
+        """The fleet's root key. Raises `MomError` without one."""
+        if self._root is None:
+            raise MomError("accounts are made with the fleet's root key, and it is not given", hint="say --root FILE, or MOM_FLEET_ROOT")
+        return FleetRoot(self._root)
+
+    @property
+    def has_root(self) -> bool:
+        """Whether a root key is given."""
+        return self._root is not None
+
+    def give(self, *accounts: str, take: str = "") -> None:
+        """Give accounts to the servers, and take one away. Raises `MomError`."""
+        root, access = self.root(), self.access()
+
+        async def given(store: Store) -> None:
+            await root.give(store, *accounts)
+            if take:
+                await root.take(store, take)
+
+        ask(replace(access, key=root.system_user()), "root", _LOG, given)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
         """Do that with a store."""
@@ -128,16 +156,29 @@ class Where:
     help="Another operator's public key: to be believed.",
 )
 @click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    envvar="MOM_FLEET_ROOT",
+    metavar="FILE",
+    help="The fleet's root key, by which hosts and operators are let in.",
+)
+@click.option(
     "-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="The configuration whose plugin fleet says where the servers are."
 )
 @click.pass_context
 def fleet(
-    context: click.Context, servers: tuple[str, ...], key: str | None, ca: str | None, operators: tuple[str, ...], config: str | None
+    context: click.Context,
+    servers: tuple[str, ...],
+    key: str | None,
+    ca: str | None,
+    operators: tuple[str, ...],
+    root: Path | None,
+    config: str | None,
 ) -> None:
     """Look after many hosts: their groups, policies and guests. What operators have signed, and stands in the fleet's servers, is what
     counts."""
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # what is wrong is said by the command itself
-    context.obj = Where(servers, key, ca, config, operators)
+    context.obj = Where(servers, key, ca, config, operators, root)
 
 
 fleet.add_command(report_command)
@@ -155,11 +196,39 @@ def init_command(where: Where, replicas: int) -> None:
     print_prose("The fleet's buckets are there.", 2)
 
 
+@fleet.command("root")
+@click.argument("file", type=click.Path(path_type=Path))
+def root_command(file: Path) -> None:
+    """Make the fleet's root key in FILE. Who has it can let in any host and any operator: keep it apart, and a copy of it."""
+    FleetRoot.make(file)
+    print_prose(f"{file} is the fleet's root key. `mom fleet --root {file} server-config` prints what the servers need.", 2)
+
+
 @fleet.command("key")
 @click.argument("file", type=click.Path(path_type=Path))
-def key_command(file: Path) -> None:
-    """Make a key of an operator or a coordinator in FILE, and print its public part for `mom fleet server-config --operator`."""
-    click.echo(_new_key(file))
+@click.pass_obj
+def key_command(where: Where, file: Path) -> None:
+    """Make a key of an operator or a coordinator in FILE, and print its public part. With --root, the servers let it in."""
+    seed = new_seed(USER)
+    public = Signer(seed).public
+    lets_in = where.root().operator(public, file.stem) if where.has_root else ""
+    write_secret(file, "\n".join([seed, *filter(None, [lets_in])]).encode())
+    click.echo(public)
+
+
+@fleet.command("revoke")
+@click.argument("key")
+@click.pass_obj
+def revoke_command(where: Where, key: str) -> None:
+    """Have the servers let an operator or a coordinator with the public KEY in no more, at once."""
+    root = where.root()
+    root.revoke(_public(key))
+    where.give(root.fleet_account())
+    print_prose(
+        "The servers let it in no more. For their next start, put `mom fleet server-config` in their configuration; and take the key out of"
+        " `operators` of all hosts: what it has signed counts there until then.",
+        2,
+    )
 
 
 @fleet.command("enroll")
@@ -173,15 +242,24 @@ def enroll_command(where: Where, host: str, group: str, address: str | None, key
     reached = None if address is None else Destination.parse(address)
     named(host)
     named(group)
-    key = None if key_file is None else _new_key(key_file)  # not before all else is right: a file that is there is not written again
-
-    changed: list[bool] = []
+    if key_file is not None and key_file.exists():
+        raise MomError(f"{key_file} is there already", hint="name a file that is not there yet")
+    known = where.ask(lambda store: _standing(store, where, ROSTER, Member, host))
+    before = None if known is None else known.record
+    account, key = (before.account, before.key) if before else ("", "")
+    credentials = None
+    if key_file is not None:
+        account, key, credentials = host_credentials(host)
+    if account and (before is None or credentials is not None or before.group != group):
+        # Before the host hears of it: then it may read what it is told to.
+        old = "" if before is None or before.account == account else before.account
+        where.give(where.root().host_account(account, host, group), take=old)
+    if key_file is not None and credentials is not None:
+        write_secret(key_file, f"{credentials.seed}\n{credentials.jwt}".encode())
 
     def enrolled(before: Member | None) -> Member:
-        changed[:] = [before is not None and bool(before.key) and before.group != group]
-        known = {"group": group, "by": _who(), "address": reached or (before.address if before else None)}
-        known["key"] = key or (before.key if before else "")
-        return _checked(Member, {**(before.model_dump() if before else {}), **known})
+        changes = {"group": group, "by": _who(), "address": reached or (before.address if before else None), "key": key, "account": account}
+        return _checked(Member, {**(before.model_dump() if before else {}), **changes})
 
     async def put(store: Store) -> None:
         await _change(store, where, ROSTER, Member, host, enrolled)
@@ -189,8 +267,7 @@ def enroll_command(where: Where, host: str, group: str, address: str | None, key
             await _group(store, where, group, lambda _: {})
 
     where.ask(put)
-    needed = "its key" if key else "to know that" if any(changed) else ""
-    print_prose(f"{host} is in the group {group}." + (f" The servers need {needed}: `mom fleet server-config`." if needed else ""), 2)
+    print_prose(f"{host} is in the group {group}." + (f" Bring {key_file} to it." if key_file else ""), 2)
 
 
 @fleet.command("remove")
@@ -199,43 +276,44 @@ def enroll_command(where: Where, host: str, group: str, address: str | None, key
 def remove_command(where: Where, host: str) -> None:
     """Take HOST out of the fleet. It keeps the policies that it has, and its guests."""
 
+    known = where.ask(lambda store: _standing(store, where, ROSTER, Member, named(host)))
+    if known is None:
+        raise MomError(f"the fleet has no host {printable(host)}")
+    if known.record.account:
+        where.give(take=known.record.account)
+
     async def removed(store: Store) -> None:
-        if (await store.read(ROSTER, named(host))).data is None:
-            raise MomError(f"the fleet has no host {printable(host)}")
         for bucket in (ROSTER, STATES, ORDERS, PROGRESS):
             await store.remove(bucket, host)
 
     where.ask(removed)
-    print_prose(f"{host} is not in the fleet any more. Take its key out of the servers: `mom fleet server-config`.", 2)
+    print_prose(f"{host} is not in the fleet any more, and the servers do not let it in.", 2)
 
 
 @fleet.command("server-config")
-@click.option("--operator", "operators", multiple=True, metavar="KEY", help="The public key of an operator or coordinator, who may do all.")
-@click.option("--new", is_flag=True, help="For a fleet that has no hosts yet: no server is asked.")
+@click.option("--accounts", default="/var/lib/nats/accounts", show_default=True, help="Where a server keeps the accounts that it is given.")
 @click.pass_obj
-def server_config_command(where: Where, operators: tuple[str, ...], new: bool) -> None:
-    """Print what the NATS servers' configuration needs: an account for the fleet, and one for each host with its key and the least that it
-    may do."""
-    if not operators:
-        raise MomError(
-            "without an operator's key, no operator could change anything", hint="name it with --operator; `mom fleet key` prints it"
-        )
-    for key in operators:
-        _public(key)
+def server_config_command(where: Where, accounts: str) -> None:
+    """Print what the NATS servers' configuration needs to know the fleet's root key. Hosts come and go without it."""
+    click.echo(where.root().server_config(accounts), nl=False)
 
-    async def members(store: Store) -> Mapping[str, Member]:
-        found: dict[str, Member] = {}
-        for key, kept in (await store.load(ROSTER)).items():
-            try:
-                found.update({} if kept.data is None else {key: opened(Member, ROSTER, key, kept.data, trusted).record})
-            except MomError as error:
-                hint = "enroll that host again, or name the operator who has signed it with `mom fleet --operator KEY`"
-                raise MomError(f"the entry of {printable(key)}: {error.message}", hint=hint) from None
-        return found
 
-    trusted = frozenset(operators) | (frozenset() if new else where.operators())
+@fleet.command("accounts")
+@click.pass_obj
+def accounts_command(where: Where) -> None:
+    """Give the accounts of all hosts to the servers, such as new ones, which have none."""
+    root, operators = where.root(), where.operators()
 
-    click.echo(server_accounts({} if new else where.ask(members), operators), nl=False)
+    async def looked(store: Store) -> list[str]:
+        view = FleetView(operators)
+        await view.load(store)
+        return [
+            root.host_account(member.account, name, member.group) for name, (_, member) in view.members.records.items() if member.account
+        ]
+
+    accounts = where.ask(looked)
+    where.give(root.fleet_account(), *accounts)
+    print_prose(f"The servers have the accounts of {len(accounts)} hosts.", 2)
 
 
 @fleet.command("coordinator")
@@ -649,6 +727,10 @@ async def _change(store: Store, where: Where, bucket: str, kind: type[Kind], key
     raise MomError("others change this all the time", hint="try again")
 
 
+async def _standing(store: Store, where: Where, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:
+    return _opened(kind, bucket, key, (await store.read(bucket, key)).data, where.operators())
+
+
 def _opened(kind: type[Kind], bucket: str, key: str, data: bytes | None, trusted: frozenset[str]) -> Opened[Kind] | None:
     """What stands at a key, if anything does. Raises `MomError` for what no operator has signed that is trusted: on it no other builds."""
     try:
@@ -674,20 +756,6 @@ def _checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise MomError(f"{where}: {first['msg']}: {printable(str(first['input']), 100)}") from None
-
-
-def _new_key(path: Path) -> str:
-    """Make a key in a file that other users may not read; its public part. Raises `MomError`."""
-    import nkeys  # type: ignore[import-untyped]  # it has no types
-
-    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise MomError(f"the key {path} cannot be made: {error.strerror}", hint="name a file that is not there yet") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(seed + b"\n")
-    return str(nkeys.from_seed(seed).public_key.decode())
 
 
 def _who() -> str:

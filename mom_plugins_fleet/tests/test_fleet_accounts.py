@@ -1,0 +1,95 @@
+"""The tokens that servers take; what real servers make of them is in tests/fleet."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import nkeys  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+from mom_core import MomError
+from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
+from mom_plugins_fleet.link import Credentials, credentials_of
+from mom_plugins_fleet.signatures import Signer
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> FleetRoot:
+    FleetRoot.make(tmp_path / "root.key")
+    return FleetRoot(tmp_path / "root.key")
+
+
+def claims(jwt: str) -> dict[str, Any]:
+    """What a token says, if its issuer has signed it."""
+    head, body, signature = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in jwt.split("."))
+    found: dict[str, Any] = json.loads(body)
+    issuer = base64.b32decode(found["iss"] + "=" * (-len(found["iss"]) % 8))[1:33]
+    nkeys.nacl.signing.VerifyKey(issuer).verify(jwt.rpartition(".")[0].encode(), signature)
+    assert json.loads(head) == {"typ": "JWT", "alg": "ed25519-nkey"}
+    return found
+
+
+def subjects(account: dict[str, Any]) -> set[str]:
+    return {one["subject"] for one in account["nats"]["imports"]}
+
+
+def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: FleetRoot) -> None:
+    account, _, _ = host_credentials("h1")
+    found = claims(root.host_account(account, "h1", "g1"))
+    assert found["sub"] == account
+    written = {one["subject"] for one in found["nats"]["imports"] if one["type"] == "service" and "DIRECT.GET" not in one["subject"]}
+    assert written == {"$KV.mom-states.h1", "$KV.mom-progress.h1"}
+    other = claims(root.host_account(account, "h2", "g2"))
+    assert subjects(found) & subjects(other) == {one for one in subjects(found) if "mom-appointments" in one}
+    assert not any("*" in one or ">" in one for one in subjects(found))
+    assert "streams" not in found["nats"]["limits"], "it has no storage of its own"
+
+
+def test_a_hosts_key_is_let_into_its_own_account(root: FleetRoot) -> None:
+    account, key, credentials = host_credentials("h1")
+    user = claims(credentials.jwt)
+    assert (user["iss"], user["sub"]) == (account, key)
+    assert Signer(credentials.seed).public == key
+    operator = claims(root.operator(key, "me"))
+    assert operator["iss"] == claims(root.fleet_account())["sub"]
+
+
+def test_a_key_that_was_revoked_is_also_not_let_in_by_the_next_root_of_the_file(root: FleetRoot, tmp_path: Path) -> None:
+    key = Signer(new_seed(USER)).public
+    assert "revocations" not in claims(root.fleet_account())["nats"]
+    root.revoke(key)
+    for one in (root, FleetRoot(tmp_path / "root.key")):
+        assert claims(one.fleet_account())["nats"]["revocations"].keys() == {key}
+    assert (tmp_path / "root.key").stat().st_mode & 0o077 == 0
+
+
+def test_the_servers_configuration_holds_no_secret(root: FleetRoot, tmp_path: Path) -> None:
+    text = root.server_config("/var/lib/nats/accounts")
+    for seed in json.loads((tmp_path / "root.key").read_text()).values():
+        assert not seed or seed not in text
+    assert 'dir: "/var/lib/nats/accounts"' in text
+
+
+@pytest.mark.parametrize("text", ["", "{}", "SUAB", '{"operator": "x", "system": "y", "fleet": "z"}', "[" * 5000])
+def test_a_file_that_holds_no_root_key_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "root.key").touch(0o600)
+    (tmp_path / "root.key").write_text(text)
+    with pytest.raises(MomError, match="holds no root key"):
+        FleetRoot(tmp_path / "root.key")
+
+
+def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(tmp_path: Path) -> None:
+    _, _, credentials = host_credentials("h1")
+    write_secret(tmp_path / "h1.key", f"{credentials.seed}\n{credentials.jwt}".encode())
+    assert credentials_of(tmp_path / "h1.key") == credentials
+    write_secret(tmp_path / "plain.key", credentials.seed.encode())
+    assert credentials_of(tmp_path / "plain.key") == Credentials(credentials.seed)
+    with pytest.raises(MomError, match="cannot be made"):
+        write_secret(tmp_path / "h1.key", b"")
+    for number, second in enumerate(("x", "a.b", "a.b.c\nd.e.f", "a.b.\x1b")):
+        write_secret(tmp_path / f"{number}.key", f"{credentials.seed}\n{second}".encode())
+        with pytest.raises(MomError, match="holds no NKEY seed"):
+            credentials_of(tmp_path / f"{number}.key")

@@ -1,0 +1,104 @@
+"""Hosts and operators that come and go while the servers run: none of the others notices."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fleet_world import MOM, FleetWorld, need_a_server
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
+    """One host that is there all the time."""
+    need_a_server()
+    world = FleetWorld(tmp_path)
+    try:
+        world.enroll("h1")
+        world.start_host("h1", 1, guests=1)
+        world.until(lambda: world.host("h1")["guests"], "it is heard")
+        yield world
+        assert "going on alone" not in world.log("h1"), "and it has noticed nothing"
+    finally:
+        world.close()
+
+
+def set_policy(fleet: FleetWorld, group: str, text: str) -> None:
+    file = fleet.folder / "a.policy"
+    file.write_text(text)
+    fleet.fleet("policy", "set", group, "60_fleet_a", str(file))
+
+
+def answers(fleet: FleetWorld, key: Path) -> str:
+    """What an operator with that key is told; empty: all is well."""
+    words = ["fleet", "--server", fleet.url, "--key", str(key), "--operator", fleet.operator, "status"]
+    return subprocess.run([MOM, *words], capture_output=True, text=True, timeout=180, check=False).stderr
+
+
+def test_a_host_joins_changes_its_group_leaves_and_comes_back_without_a_start(fleet: FleetWorld) -> None:
+    for group in ("g1", "g2"):
+        set_policy(fleet, group, f"(defvar group_{group} 1)")
+    fleet.enroll("h2")
+    fleet.start_host("h2", 2, guests=1)
+    fleet.until(lambda: fleet.host("h2")["guests"] and fleet.host("h2")["policies"] == "newest", "it is in")
+    fleet.fleet("enroll", "h2", "--group", "g2")
+    fleet.until(lambda: "the policies of the group g2 are in force" in fleet.log("h2"), "it follows the other group")
+    set_policy(fleet, "g2", "(defvar group_g2 2)")
+    fleet.until(lambda: fleet.host("h2")["group"] == "g2" and fleet.host("h2")["policies"] == "newest", "and hears of its changes")
+    fleet.fleet("remove", "h2")
+    fleet.until(lambda: "going on alone" in fleet.log("h2"), "it is put out at once", 10)
+    assert answers(fleet, fleet.folder / "h2.key"), "its key is of no use any more"
+    (fleet.folder / "h2.key").unlink()
+    fleet.enroll("h2")
+    fleet.until(lambda: fleet.host("h2")["guests"], "with a new key it is back, and its mom has not been started again")
+    fleet.until(lambda: fleet.host("h2")["group"] == "g1" and fleet.host("h2")["policies"] == "newest", "in its first group")
+
+
+def test_a_new_key_of_a_host_takes_the_old_ones_place_at_once(fleet: FleetWorld) -> None:
+    fleet.enroll("h2")
+    stolen = fleet.folder / "stolen.key"
+    (fleet.folder / "h2.key").rename(stolen)
+    told = answers(fleet, stolen)
+    assert told, "it is a host's, and shows no other host"
+    assert "cannot be reached" not in told, "and is let in"
+    fleet.enroll("h2")
+    assert "cannot be reached" in answers(fleet, stolen)
+    assert "cannot be reached" not in answers(fleet, fleet.folder / "h2.key")
+
+
+def test_an_operator_comes_and_is_let_in_no_more(fleet: FleetWorld) -> None:
+    key = fleet.folder / "other.key"
+    other = fleet.new_key(key)
+    assert not answers(fleet, key)
+    assert "let it in no more" in fleet.fleet("revoke", other)
+    assert "cannot be reached" in answers(fleet, key)
+    assert not answers(fleet, fleet.operator_key)
+
+
+def test_servers_that_have_lost_all_accounts_are_given_them_again(fleet: FleetWorld) -> None:
+    fleet.enroll("h2")
+    fleet.start_host("h2", 2, guests=1)
+    fleet.until(lambda: fleet.host("h2")["guests"], "it is in")
+    fleet.kill("h1", signal.SIGTERM)  # what comes is no business of the one that notices nothing
+    fleet.kill("server")
+    shutil.rmtree(fleet.folder / "accounts")
+    fleet.start_server()
+    assert "the accounts of 2 hosts" in fleet.fleet("accounts")
+    fleet.until(lambda: "connected to the fleet's servers again" in fleet.log("h2"), "it is let in again")
+
+
+def test_without_the_root_key_no_host_is_let_in(fleet: FleetWorld) -> None:
+    words = ["fleet", "--server", fleet.url, "--key", str(fleet.operator_key)]
+    key = fleet.folder / "h3.key"
+    for more in (["enroll", "h3", "--group", "g1", "--new-key", str(key)], ["enroll", "h1", "--group", "g2"], ["remove", "h1"]):
+        done = subprocess.run([MOM, *words, *more], capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode != 0
+        assert "--root FILE" in done.stderr
+    assert not key.exists()
+    assert [row["host"] for row in fleet.status()["hosts"]] == ["h1"]
+    done = subprocess.run([MOM, *words, "enroll", "h1", "--group", "g1"], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, "what changes no account needs none"
