@@ -20,9 +20,9 @@ NO_INDEX = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "UV_OFFLINE": "
 """A host without internet: no index is asked, whatever this one is set to."""
 
 
-def run(*command: str | Path, seconds: float = 900, **environment: str) -> str:
+def run(*command: str | Path, **environment: str) -> str:
     clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV", "MOM_CONFIG"}}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=clean | environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=clean | environment, check=False)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -123,7 +123,8 @@ def test_a_host_without_internet_installs_mom_from_the_wheelhouse(wheelhouse: Pa
 
 
 def test_the_wheelhouse_says_what_each_wheel_is(wheelhouse: Path) -> None:
-    sums = dict(reversed(line.split()) for line in (wheelhouse / "SHA256SUMS").read_text().splitlines())
+    lines = (wheelhouse / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split() for line in lines)}
     assert sums == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheelhouse.glob("*.whl")}
     assert not [name for name in sums if not name.endswith("-any.whl") and "linux" not in name]
 

@@ -160,5 +160,5 @@ def mounted(root: Path) -> Iterator[None]:
         for kind, place, options in (("proc", "proc", "nosuid"), ("tmpfs", "dev/shm", "mode=1777")):
             (root / place).mkdir(parents=True, exist_ok=True)
             subprocess.run(["mount", "-t", kind, "-o", options, kind, root / place], timeout=60, check=True)
-            mounts.callback(subprocess.run, ["umount", root / place], timeout=60, check=True)
+            mounts.callback(run, "umount", root / place)
         yield
