@@ -123,7 +123,9 @@ def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[s
                     "decisions": list(done.decisions()),
                     "outcomes": list(done.outcomes()),
                 }
-                batch = maker.rows(record, session)
+                if maker.rows >= ROWS or not maker.is_next(record):
+                    tables["guests"].add_batch(maker.take())
+                maker.add(record, session)
             except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, pa.ArrowException) as error:
                 recording.damage.places.append(f"cycle at {record.time}: {printable(str(error), 200)}")
                 recording.damage.cycles += 1
@@ -131,8 +133,7 @@ def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[s
             cycles += 1
             for name, made in rows.items():
                 tables[name].add([{**when, **row} for row in made])
-            if batch is not None:
-                tables["guests"].add_batch(batch)
+        tables["guests"].add_batch(maker.take())
         for one in tables.values():
             one.flush()
     if not cycles:
@@ -160,6 +161,8 @@ class _Table:
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
         """Rows in columns."""
+        if not batch.num_rows:
+            return
         self._batches.append(batch)
         self._held += batch.num_rows
         if self._held >= ROWS:

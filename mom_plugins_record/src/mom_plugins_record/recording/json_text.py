@@ -30,6 +30,9 @@ _NO_NUMBER: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _MAY_BE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
+_CONTAINERS: Final = frozenset({list, dict})
+
+
 class Corrupt(MomError):
     """Bytes that no writer of ours has written."""
 
@@ -72,16 +75,16 @@ def checked_json(content: bytes, stored: int) -> Any:
         value: Value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Corrupt(f"it is no JSON: {error}") from error
-    level: list[Any] = [value]
-    for _ in range(DEEPEST):
-        level = [
-            inner
-            for item in level
-            if (kind := item.__class__) is list or kind is dict
-            for inner in (item.values() if kind is dict else item)
-        ]
-        if not level:
+    level: list[Any] = [[value]]
+    for _ in range(DEEPEST + 1):
+        within: list[Any] = []
+        for item in level:
+            held = item.values() if item.__class__ is dict else item
+            if not _CONTAINERS.isdisjoint(map(type, held)):  # most hold numbers alone, which are looked at in C
+                within.extend(inner for inner in held if inner.__class__ in _CONTAINERS)
+        if not within:
             break
+        level = within
     else:
         raise Corrupt(f"it has more than {DEEPEST} lists within each other")
     if b"\\u" in content and _MAY_BE_SURROGATE.search(content):
