@@ -17,7 +17,8 @@ from mom_core import PluginContext
 from mom_core.testing import snapshot
 from mom_plugins_host import HostPlugin
 from mom_plugins_host.trigger import NoTrigger, StallTrigger
-from mom_plugins_host.watch import AvailableGauge, HostWatch, Patience, StallGauge, WatchSettings
+from mom_plugins_host.watch import HostWatch, Patience, StallGauge, WatchSettings
+from mom_toolkit import AvailableGauge
 
 GIB = 1 << 20
 LOW = 4 * GIB

@@ -17,13 +17,11 @@ from mom_plugins_policy.rollout.verdict import (
     Outlook,
     Tally,
     WatchedCycle,
-    ailment,
-    asked_too_much,
     judge,
-    kills,
     too_short,
     worse,
 )
+from mom_toolkit import ailment, is_below_need, kills
 
 GIB = 1 << 20
 WELL: dict[str, Value] = {"balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0, "swap_in": 0, "major_fault": 0}
@@ -86,7 +84,7 @@ class TestWhenAGuestAils:
         ],
     )
     def test_what_was_decided_for_it_is_compared_with_its_need(self, wanted: float, more: dict[str, Value], too_much: bool) -> None:
-        assert asked_too_much(a_guest(**more), wanted) == too_much
+        assert is_below_need(a_guest(**more), wanted) == too_much
 
     def test_kills_are_counted_from_one_look_to_the_next(self) -> None:
         assert kills(a_guest(guest_oom_kills=5), a_guest(guest_oom_kills=3)) == 2

@@ -18,26 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_core import format_duration, format_kib
+from mom_core import format_duration
 from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
-
-LOW_SHARE = 0.2
-LOW_MOST_KIB = 32 << 20
-"""Without a setting, and where no plugin says what should be available, the host is low when less than this share is, or these 32 GiB if
-that is less: where operators begin to worry."""
-
-REARM_SHARE = 0.01
-"""So much above the level a cycle must have seen the host again before falling below it is news once more: what is available goes up and
-down by tens of MiB all the time."""
-
-FALL_SHARE = 0.05
-FALL_KIB = 64 << 10
-"""What the last cycle decided is out of date when available memory has fallen by this share since, and by 64 MiB at least. On the way from
-the level to a quarter of it, below which mom can do little, that is 28 cycles."""
-
-FALL_BELOW = 2.0
-"""Falls count below this multiple of the level only: a host with plenty of memory has no use for more cycles."""
+from mom_toolkit import FALL_BELOW, FALL_KIB, FALL_SHARE, AvailableGauge, usual_low
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
@@ -67,35 +51,6 @@ class WatchSettings:
     stall: float = 0.05
     low_kib: float | None = None
     take_back: bool = True
-
-
-class AvailableGauge:
-    """Whether the memory that is available now makes what the last cycle saw out of date. Numbers in KiB."""
-
-    def __init__(self) -> None:
-        self._seen: int | None = None
-        self._armed = False
-        self._asked = False
-
-    def saw(self, available: int, low: float) -> None:
-        """A cycle goes by this value."""
-        self._seen = available
-        self._armed |= available >= low * (1 + REARM_SHARE)
-        self._asked = False
-
-    def why(self, available: int, low: float) -> str:
-        """Why a cycle is needed now; empty when none is, or when it was asked for already."""
-        seen = self._seen
-        if seen is None or self._asked:
-            return ""
-        why = ""
-        if self._armed and available < low:
-            self._armed = False
-            why = f"{format_kib(available)} available, less than {format_kib(low)}"
-        elif available < FALL_BELOW * low and seen - available >= max(FALL_KIB, FALL_SHARE * seen):
-            why = f"{format_kib(available)} available, {format_kib(seen - available)} less than in the last cycle"
-        self._asked = bool(why)
-        return why
 
 
 class StallGauge:
@@ -265,7 +220,7 @@ class HostWatch:
     def _low(self, total: int) -> float:
         if self.settings.low_kib is not None:
             return self.settings.low_kib
-        return min(LOW_SHARE * total, LOW_MOST_KIB) if self._wanted is None else self._wanted
+        return usual_low(total) if self._wanted is None else self._wanted
 
     def _run(self) -> None:
         poller = select.poll()

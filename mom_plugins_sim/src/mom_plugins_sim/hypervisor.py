@@ -7,22 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, as_number, format_kib, printable
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, as_number, printable
 from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_fields
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
-from mom_toolkit import Destination, NodeTune, Offloaded, Standing, StoreKind, SwapStore
-
-LOW_SHARE, LOW_MOST_KIB = 0.2, 32 << 20
-"""With less than this share of its memory available, or these 32 GiB if that is less, a host is low."""
-
-FALL_SHARE, FALL_KIB, FALL_BELOW = 0.05, 64 << 10, 2.0
-"""What the last cycle decided is out of date when available memory has fallen by this share since, and by 64 MiB at least, while it is less
-than this multiple of the level at which a host is low."""
-
+from mom_toolkit import AvailableGauge, Destination, NodeTune, Offloaded, Standing, StoreKind, SwapStore, usual_low
 
 EVERY_CPU = frozenset(range(CPUS))
 
@@ -30,13 +22,6 @@ EVERY_CPU = frozenset(range(CPUS))
 _Seen: TypeAlias = tuple[float, float, float, Mapping[str, Value]]
 """What the last cycle saw of a guest, and makes of it: its size and what is usable in KiB, by statistics of that time (seconds), and what
 those told. A plain tuple, which takes a tenth of the time of a named one: there is one for each guest and cycle."""
-
-
-class _SeenHost(NamedTuple):
-    """What the last cycle saw available, in KiB, and whether a cycle was asked for since."""
-
-    available: float
-    asked: bool = False
 
 
 class SimHypervisor:
@@ -58,7 +43,7 @@ class SimHypervisor:
         self._seen: dict[str, _Seen] = {}
         self._asked: set[str] = set()
         """Guests for which a cycle was asked for since the last one."""
-        self._seen_host: _SeenHost | None = None
+        self._gauge = AvailableGauge()
         self._owing: dict[str, float] = {}
         """What guests were asked to shrink to in KiB, until they get there."""
 
@@ -170,15 +155,9 @@ class SimHypervisor:
 
     def _news_of_host(self) -> str:
         """Why the host needs a cycle; empty when it does not, or when one was asked for already."""
-        host, seen = self.world.host, self._seen_host
-        if seen is None or seen.asked:
-            return ""
-        available, low = host.available, min(LOW_MOST_KIB, LOW_SHARE * host.total)
-        fallen = seen.available - available >= max(FALL_KIB, FALL_SHARE * seen.available)
-        if available < low <= seen.available or (available < FALL_BELOW * low and fallen):
-            self._seen_host = seen._replace(asked=True)
-            return f"host: {format_kib(available)} available"
-        return ""
+        host = self.world.host
+        why = self._gauge.why(host.available, usual_low(host.total))
+        return f"host: {why}" if why else ""
 
     @property
     def uri(self) -> str:
@@ -325,7 +304,7 @@ class SimHypervisor:
     def host_fields(self) -> dict[str, Value]:
         """The host's fields now."""
         with self._answering():
-            self._seen_host = _SeenHost(self.world.host.available)
+            self._gauge.saw(self.world.host.available, usual_low(self.world.host.total))
             return self._sampler.fields(self.world)
 
     def guest_fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:

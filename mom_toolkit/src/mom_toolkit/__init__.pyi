@@ -51,15 +51,28 @@ from .health import (
     GUARANTEE as GUARANTEE,
     NOTICEABLE_KIB as NOTICEABLE_KIB,
     PAGE_KIB as PAGE_KIB,
+    PRESSURE_PERCENT as PRESSURE_PERCENT,
     UNKNOWN_NUMBER as UNKNOWN_NUMBER,
+    ailment as ailment,
     field_number as field_number,
+    is_below_need as is_below_need,
+    is_broken as is_broken,
+    kills as kills,
     need_of as need_of,
+    program_need as program_need,
     taken_from as taken_from,
     value_number as value_number,
 )
 from .held_bytes import (
     HeldBytes as HeldBytes,
     Holder as Holder,
+)
+from .host_gauge import (
+    AvailableGauge as AvailableGauge,
+    FALL_BELOW as FALL_BELOW,
+    FALL_KIB as FALL_KIB,
+    FALL_SHARE as FALL_SHARE,
+    usual_low as usual_low,
 )
 from .kernel_files import (
     Pressure as Pressure,

@@ -1,4 +1,6 @@
-"""Numbers out of fields, for those who sum up and draw: what is unknown stays apart from what is nothing."""
+"""When a guest fares badly, and what it needs: one definition for the trial of policies, replay, simulations, pictures, advice and the
+demonstration. docs/guests.md states it. What is unknown stays apart from what is nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,29 @@ NOTICEABLE_KIB: Final = 16 * 1024
 
 BROKEN_KIB: Final = 1024
 """KiB by which a size may be below a promise and still keep it: balloons move in pages, some guests' in 2 MiB."""
+
+
+# --- when a guest is unhealthy --------------------------------------------------------------------------------------------------------
+
+SHORT_KIB: Final = 32 * 1024
+"""With less usable, a guest is short of memory: half of what the balloon plugin leaves any guest that it shrinks."""
+
+SHORT_SHARE: Final = 0.025
+"""The same as a share of its size; the larger of the two counts."""
+
+SWAP_IN_KIB: Final = 1024.0
+"""KiB/s from its own swap from which on a guest suffers: what the default policy takes for that."""
+
+MAJOR_FAULTS: Final = 200.0
+"""Faults a second that wait for its disks, by the same policy."""
+
+PRESSURE_PERCENT: Final = 10.0
+"""Of time that some tasks wait for memory: systemd-oomd begins to act at 60 % of all tasks, senpai keeps guests below 0.1 %."""
+
+STALE_SECONDS: Final = 15.0
+"""Older statistics tell nothing."""
+
+_PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
@@ -52,3 +77,51 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
     if not math.isnan(used) and (best is None or used > best):
         return used, "uses"
     return best, "is guaranteed"
+
+
+def program_need(guest: Guest) -> float:
+    """What a guest's programs need, in KiB: a simulation knows; of others it is `need_of`. No number where it is unknown."""
+    told = field_number(guest.fields, "sim_need", UNKNOWN_NUMBER)
+    found = need_of(guest)[0] if math.isnan(told) else told
+    return UNKNOWN_NUMBER if found is None else found
+
+
+def is_below_need(guest: Guest, wanted: Value) -> bool:
+    """Whether a size that was decided for a guest, in KiB, is less than it needs or is guaranteed. Review lets that happen to no guest; a
+    policy that asks for it is wrong all the same."""
+    target, need = as_number(wanted), need_of(guest)[0]
+    return target is not None and need is not None and target < need
+
+
+def is_broken(size_kib: float, promised_kib: float) -> bool:
+    """Whether a guest of this size has less than a promise says."""
+    return size_kib < promised_kib - BROKEN_KIB
+
+
+def ailment(guest: Guest, since_seconds: float = math.inf) -> str | None:
+    """What a guest suffers from, empty if it is well; None when it does not tell, or not of the time that counts.
+
+    :param since_seconds: how long ago that began, such as a trial; statistics that are older tell of before
+    """
+    size, usable, age = (guest.number(name) for name in ("balloon_cur", "mem_usable", "stats_age"))
+    if size is None or usable is None or age is None or age > min(since_seconds, STALE_SECONDS):
+        return None
+    if usable < max(SHORT_KIB, SHORT_SHARE * size):
+        return "are short of memory"
+    if (guest.number("swap_in") or 0.0) > SWAP_IN_KIB:
+        return "swap"
+    if (guest.number("major_fault") or 0.0) > MAJOR_FAULTS:
+        return "wait for pages from their disks"
+    if any((guest.number(name) or 0.0) > PRESSURE_PERCENT for name in _PRESSURES):
+        return "wait for memory"
+    if is_broken(size, guest.number(GUARANTEE) or 0.0):
+        return "have less than they are guaranteed"
+    return ""
+
+
+def kills(guest: Guest, before: Guest | None) -> int:
+    """How many of a guest's programs its kernel has killed for want of memory since an earlier snapshot; 0 when that is not known."""
+    if before is None or before.incarnation != guest.incarnation:
+        return 0
+    now, then = guest.number("guest_oom_kills"), before.number("guest_oom_kills")
+    return 0 if now is None or then is None else max(0, int(now - then))

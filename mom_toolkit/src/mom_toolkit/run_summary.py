@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 
 from mom_core import ControlSpec, Guest, Report, Status, Value
 from mom_toolkit.complaints import Complaint, Complaints
-from mom_toolkit.health import BROKEN_KIB, NOTICEABLE_KIB, PAGE_KIB, field_number, taken_from
-
-PRESSED_PERCENT = 10.0
-"""Memory pressure (some avg10) from which on a host counts as pressed: where programs begin to feel it (oomd's default is 60 % full)."""
+from mom_toolkit.health import NOTICEABLE_KIB, PAGE_KIB, PRESSURE_PERCENT, field_number, is_broken, taken_from
 
 
 @dataclass(slots=True)
@@ -39,7 +36,7 @@ class ClassSummary:
         self.sold += most * elapsed
         self.had += size * elapsed
         self.least = min(self.least, size / most)
-        self.broken_seconds += elapsed * (size < promised - BROKEN_KIB)
+        self.broken_seconds += elapsed * is_broken(size, promised)
         self.guest_seconds += elapsed
         self.lost[guest.id] = field_number(fields, "sim_lost")
         self.killed[guest.id] = field_number(fields, "sim_killed")
@@ -113,7 +110,7 @@ class RunSummary:
         self.most_swapped = max(self.most_swapped, field_number(host, "swap_usage"))
         pressure = field_number(host, "psi_memory_some_avg10")
         self.most_pressure = max(self.most_pressure, pressure)
-        self.pressed_seconds += elapsed * (pressure >= PRESSED_PERCENT)
+        self.pressed_seconds += elapsed * (pressure >= PRESSURE_PERCENT)
         self.decided += len(report.decisions)
         for outcome in report.outcomes:
             self.applied += outcome.status is Status.APPLIED

@@ -24,13 +24,10 @@ from mom_plugins_policy.rollout.verdict import (
     Outlook,
     Tally,
     WatchedCycle,
-    ailment,
-    asked_too_much,
     judge,
-    kills,
     worse,
 )
-from mom_toolkit import Canary, CanaryState
+from mom_toolkit import Canary, CanaryState, ailment, is_below_need, kills
 
 SHARE_OF_TIME: Final = 0.5
 """Of the time that an evaluation may take, what the policies on trial may take: those in force wait for them."""
@@ -156,7 +153,7 @@ class CanaryRun:
         for guest in snapshot.guests.values():
             tally = canary if guest.id in members else others
             ails = ailment(guest, since)
-            if ails == "" and asked_too_much(guest, sizes.get(guest.id)):
+            if ails == "" and is_below_need(guest, sizes.get(guest.id)):
                 ails = ASKED_TOO_MUCH
             tally.add([ails], kills(guest, last.guests.get(guest.id)))
         host = HostFigures.of(snapshot.host)

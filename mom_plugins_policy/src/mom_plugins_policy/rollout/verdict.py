@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from mom_core import Guest, Host, Value, as_number, format_duration
-from mom_toolkit import CanaryGroup
+from mom_core import Host, format_duration
+from mom_toolkit import PRESSURE_PERCENT, CanaryGroup
 
 RECENT_CYCLES: Final = 6
 """What counts as now: half a minute at 5 s."""
@@ -33,31 +33,10 @@ LEAST_TOLD: Final = 0.5
 BAD_HOST_CYCLES: Final = 3
 """Of the recent ones, in which the host fared worse than before."""
 
-# --- when a guest ails ----------------------------------------------------------------------------------------------------------------
-
 SIZE: Final = "balloon_target"
 """The control that sets a guest's memory."""
 
-GUARANTEE: Final = "guest_guarantee"
-"""The field with what holds of all that a guest is promised."""
-
 ASKED_TOO_MUCH: Final = "are to be made smaller than they need"
-
-SHORT_KIB: Final = 32 * 1024
-SHORT_SHARE: Final = 0.025
-"""KiB, and share of its size: half of what the balloon plugin leaves any guest that it shrinks. With less usable, a guest is short."""
-
-SWAP_IN_KIB: Final = 1024.0
-MAJOR_FAULTS: Final = 200.0
-"""KiB/s and faults a second: what the default policy takes for suffering."""
-
-PRESSURE_PERCENT: Final = 10.0
-"""Of time that some of its tasks wait for memory: systemd-oomd begins to act at 60 % of all tasks, senpai keeps guests below 0.1 %."""
-
-STALE_SECONDS: Final = 15.0
-"""Older statistics tell nothing."""
-
-_PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 
 # --- when a host does -----------------------------------------------------------------------------------------------------------------
 
@@ -68,44 +47,6 @@ HOST_SHARE: Final = 0.05
 HOST_LOSS: Final = 0.5
 """Ratios. With less of the host's memory available than the first, and than the second of what was available before, the trial has cost the
 host memory: what a host has available goes up and down, and a large one has 2 % in the best of times."""
-
-
-def ailment(guest: Guest, since_seconds: float) -> str | None:
-    """What a guest ails from, empty if it is well; None when it does not tell, or not of the time since the trial began.
-
-    :param since_seconds: how long ago the trial began; statistics that are older tell of before
-    """
-    size, usable, age = (guest.number(name) for name in ("balloon_cur", "mem_usable", "stats_age"))
-    if size is None or usable is None or age is None or age > min(since_seconds, STALE_SECONDS):
-        return None
-    if usable < max(SHORT_KIB, SHORT_SHARE * size):
-        return "are short of memory"
-    if (guest.number("swap_in") or 0.0) > SWAP_IN_KIB:
-        return "swap"
-    if (guest.number("major_fault") or 0.0) > MAJOR_FAULTS:
-        return "wait for pages from their disks"
-    if any((guest.number(name) or 0.0) > PRESSURE_PERCENT for name in _PRESSURES):
-        return "wait for memory"
-    if size < 0.99 * (guest.number(GUARANTEE) or 0.0):
-        return "have less than they are guaranteed"
-    return ""
-
-
-def asked_too_much(guest: Guest, wanted: Value) -> bool:
-    """Whether a size was decided for a guest, in KiB, that is less than it needs or is guaranteed. Review lets that happen to no guest; a
-    policy that asks for it is wrong all the same."""
-    target, size, usable = as_number(wanted), guest.number("balloon_cur"), guest.number("mem_usable")
-    if target is None or size is None or usable is None:
-        return False
-    return target < max(size - usable, min(size, guest.number(GUARANTEE) or 0.0))
-
-
-def kills(guest: Guest, before: Guest | None) -> int:
-    """How many of a guest's programs its kernel has killed for want of memory since an earlier snapshot; 0 when that is not known."""
-    if before is None or before.incarnation != guest.incarnation:
-        return 0
-    now, then = guest.number("guest_oom_kills"), before.number("guest_oom_kills")
-    return 0 if now is None or then is None else max(0, int(now - then))
 
 
 @dataclass(slots=True)

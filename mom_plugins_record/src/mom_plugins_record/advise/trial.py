@@ -11,7 +11,7 @@ from mom_core import MomError, Report, Value, format_kib, load_config, printable
 from mom_plugins_record.recording.reader import RecordedSession, Recording, interval_of, nothing_in
 from mom_plugins_record.replay.estimate import controllers
 from mom_plugins_record.replay.installed import guest_rules
-from mom_toolkit import BROKEN_KIB, SimulationSetup, field_number, run_simulation
+from mom_toolkit import SimulationSetup, field_number, is_broken, run_simulation
 
 SWAPPED_KIB: Final = 64 << 10
 """In the host's swap beyond what was there at the beginning: less is what every host puts there in time."""
@@ -141,7 +141,7 @@ class _Harm:
         for guest in snapshot.guests.values():
             fields = guest.fields
             size, holds = field_number(fields, "balloon_cur"), field_number(fields, "mem_promised")
-            if settled and size < holds - BROKEN_KIB:
+            if settled and is_broken(size, holds):
                 return f"{printable(guest.name)} has {format_kib(size)} and is promised {format_kib(holds)}"
             lost = field_number(fields, "sim_lost")
             if not settled or guest.id not in self.lost:

@@ -12,7 +12,7 @@ from typing import Final
 from mom_core import Guest, MomError, Report, Status
 from mom_plugins_record.recording.cycles import FARTHEST
 from mom_plugins_record.recording.reader import Recorded, Recording, interval_of, nothing_in
-from mom_toolkit import GUARANTEE, PAGE_KIB, UNKNOWN_NUMBER, field_number, need_of, taken_from, value_number
+from mom_toolkit import GUARANTEE, PAGE_KIB, UNKNOWN_NUMBER, ailment, field_number, program_need, taken_from, value_number
 
 BALLOON: Final = "balloon_target"
 
@@ -39,9 +39,6 @@ MOST_MARKS: Final = 400
 
 GAP_CYCLES: Final = 12.0
 """So many intervals without a cycle are a gap: longer than any cycle out of step, and than a restart of mom."""
-
-TIGHT: Final = 0.05
-"""Ratio of a guest's size: with less of it usable, the guest is short of memory."""
 
 
 @dataclass(slots=True)
@@ -304,8 +301,8 @@ def _score(report: Report, scores: dict[str, _Score]) -> None:
         score = scores.get(identity)
         if score is None:
             score = scores[identity] = _Score(guest.name)
-        size, usable, most = (field_number(guest.fields, name, UNKNOWN_NUMBER) for name in ("balloon_cur", "mem_usable", "balloon_max"))
-        if usable < TIGHT * size or size < _need(guest) or field_number(guest.fields, "swap_in", UNKNOWN_NUMBER) > 0:
+        size, most = (field_number(guest.fields, name, UNKNOWN_NUMBER) for name in ("balloon_cur", "balloon_max"))
+        if ailment(guest) or size < program_need(guest):
             score.short += 1
         if most > size:
             score.shrunk = max(score.shrunk, (most - size) / most)
@@ -349,16 +346,7 @@ def _guest_point(time: float, guest: Guest | None) -> tuple[float, ...]:
     return (
         time,
         field_number(fields, "balloon_cur", UNKNOWN_NUMBER),
-        _need(guest),
+        program_need(guest),
         field_number(fields, "balloon_max", UNKNOWN_NUMBER),
         field_number(fields, GUARANTEE, UNKNOWN_NUMBER),
     )
-
-
-def _need(guest: Guest) -> float:
-    """What its programs need, in KiB: a simulation knows; of others it is what they use."""
-    need = field_number(guest.fields, "sim_need", UNKNOWN_NUMBER)
-    if math.isnan(need):
-        found = need_of(guest)[0]
-        need = UNKNOWN_NUMBER if found is None else found
-    return need

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mom_core import Guest, Outcome, Status, printable
 from mom_plugins_sim.demo.story import Moment
-from mom_toolkit import NOTICEABLE_KIB, PAGE_KIB, field_number, taken_from
+from mom_toolkit import NOTICEABLE_KIB, PAGE_KIB, field_number, program_need, taken_from
 
 KNOWN_CYCLES = 3
 """Statistics are at most 8 s old when the policy acts on them: what a guest needs was known in one of the last three cycles."""
@@ -93,7 +93,7 @@ class Summary:
 
     def _add_guest(self, guest: Guest, moment: Moment) -> None:
         time, interval = moment.time, moment.plot.interval
-        self._needs.setdefault(guest.id, deque(maxlen=KNOWN_CYCLES)).append(field_number(guest.fields, "sim_need"))
+        self._needs.setdefault(guest.id, deque(maxlen=KNOWN_CYCLES)).append(program_need(guest))
         if taken_from(guest) > NOTICEABLE_KIB:
             self.shrunk.add(guest.id)
         if field_number(guest.fields, "offloaded") > NOTICEABLE_KIB:
