@@ -19,7 +19,7 @@ import pytest
 from mom_cli import fixes as module
 from mom_cli.draft import draft_config
 from mom_cli.fixes import fixes, offer_fixes
-from mom_core import Config, Finding, Fix, Severity
+from mom_core import Config, Finding, Fix, PluginSettings, Severity
 from mom_core.config.configuration import ConfiguredPlugin
 from mom_core.plugins.discovery import load_plugins
 
@@ -128,7 +128,9 @@ def test_fixes_of_other_makers_and_of_a_host_that_is_not_this_one_are_not_offere
     finding, fix = one(("note", "a"))[0]
     loaded = load_plugins(["host"])[0]["host"]
     theirs = replace(loaded, distribution="their-plugin")
-    config = Config(plugins={"host": ConfiguredPlugin("host", loaded, None), "theirs": ConfiguredPlugin("theirs", theirs, None)})
+    config = Config(
+        plugins={"host": ConfiguredPlugin("host", loaded, PluginSettings()), "theirs": ConfiguredPlugin("theirs", theirs, PluginSettings())}
+    )
     assert [found for _, found in fixes([("host", finding), ("core", finding)], config)] == [fix], "and each once"
     assert list(fixes([("theirs", finding)], config)) == []
     assert list(fixes([("host", finding)], replace(config, root=Path("/copy")))) == []
