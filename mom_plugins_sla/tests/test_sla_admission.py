@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -93,8 +94,8 @@ def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised()
 
 
 def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -> None:
-    cold = {"can_offload_kib": 12 * GIB, "returning_kib": 1 * GIB}
-    room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=0, guaranteed_kib=0, **cold)
+    room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
+    room = replace(room, can_offload_kib=12 * GIB, returning_kib=1 * GIB)
     said = " ".join(asked(promisable=99, kept=Kept(room)).reasons)
     assert "12.00 GiB that they hardly touch can go to swap, 1.00 GiB are kept for what guests may want back from swap" in said
     assert "so 13.00 GiB can be had" in said
