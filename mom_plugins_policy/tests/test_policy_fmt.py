@@ -175,6 +175,7 @@ texts = st.lists(st.tuples(space, forms, space.map(lambda between: between or " 
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=300)
 @given(texts, st.sampled_from([20, 40, 100]))
 @example("(f (g a # c\n) # d\n)", 100)

@@ -71,6 +71,7 @@ LARGE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LARGE)
 def test_a_text_as_large_as_it_may_be_is_compiled_or_refused_in_two_seconds_and_256_mib(name: str) -> None:
     gc.collect()
@@ -82,6 +83,7 @@ def test_a_text_as_large_as_it_may_be_is_compiled_or_refused_in_two_seconds_and_
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_written_to_exhaust_the_host_is_answered(name: str) -> None:
     text, kind = HOSTILE[name]

@@ -70,17 +70,20 @@ def test_no_guest_gets_more_than_its_maximum() -> None:
     assert list(verdict.assumptions) == []
 
 
+@pytest.mark.long
 def test_no_guest_that_has_its_guarantee_loses_it() -> None:
     (verdict,) = verdicts("balloon_target", lows=["balloon_min"], assume=["(<= guest.balloon_min guest.balloon_cur)"])
     assert verdict.answer is ProofAnswer.HOLDS
 
 
+@pytest.mark.long
 def test_a_guest_is_never_taken_below_its_guarantee_nor_further_below_it() -> None:
     (verdict,) = verdicts("balloon_target", lows=["(min guest.balloon_min guest.balloon_cur)"])
     assert verdict.answer is ProofAnswer.HOLDS
     assert set(verdict.assumptions) <= {"balloon_min <= balloon_max", "balloon_cur <= balloon_max"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "least",
     ["(min guest.guest_guarantee guest.balloon_cur)", "(- guest.balloon_cur guest.mem_usable)"],
@@ -113,6 +116,7 @@ def together(*assume: str) -> ProofResult:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("assume", ['(== Host.balloon_goal "safe")', "(> guest.mem_cache_share 0.25)"], ids=["safe", "page cache"])
 def test_all_guests_together_get_no_more_than_the_host_has(assume: str) -> None:
     """Of as many guests as there are: what is given back or grows is there, where room for bursts is not free."""
@@ -121,6 +125,7 @@ def test_all_guests_together_get_no_more_than_the_host_has(assume: str) -> None:
     assert list(found.assumptions) == [f"{assume} is true"]
 
 
+@pytest.mark.long
 def test_room_for_bursts_is_given_beyond_what_the_host_has() -> None:
     """It costs the host nothing before it is used; who does not want that has the goal `safe`."""
     found = together()
