@@ -15,18 +15,18 @@ from mom_plugins_offload.law import (
     LONGEST_PAUSE_SECONDS,
     MADVISE_SHARE,
     MOST_SHARE,
-    Mood,
-    Observed,
+    GuestMood,
+    ObservedGuest,
     cold_kib,
     next_offer,
 )
 
 GIB = 1 << 20
-QUIET = Observed(GIB, 0, 0.0, 0.0)
+QUIET = ObservedGuest(GIB, 0, 0.0, 0.0)
 LIMIT = 0.02
 
 
-def steps(seen: Observed, mood: Mood, count: int, begin: float = 0.0) -> tuple[list[int], Mood]:
+def steps(seen: ObservedGuest, mood: GuestMood, count: int, begin: float = 0.0) -> tuple[list[int], GuestMood]:
     """The paces of so many steps in which nothing comes back, a second apart; all that is offered is taken."""
     paces, taken = [], 0.0
     for number in range(count):
@@ -38,18 +38,18 @@ def steps(seen: Observed, mood: Mood, count: int, begin: float = 0.0) -> tuple[l
 
 
 def test_the_pace_doubles_while_nothing_comes_back_up_to_one_percent_a_second() -> None:
-    paces, _ = steps(QUIET, Mood(), 6)
+    paces, _ = steps(QUIET, GuestMood(), 6)
     assert paces[1] == pytest.approx(2 * paces[0], rel=0.01)
     assert paces[-1] == pytest.approx(MOST_SHARE * GIB, rel=0.01)
 
 
 def test_where_hot_pages_go_with_cold_ones_the_pace_stays_a_quarter_of_that() -> None:
-    paces, _ = steps(replace(QUIET, most_share=MADVISE_SHARE), Mood(), 6)
+    paces, _ = steps(replace(QUIET, most_share=MADVISE_SHARE), GuestMood(), 6)
     assert max(paces) == pytest.approx(MADVISE_SHARE * GIB, rel=0.01)
 
 
 def test_a_tenth_of_a_guest_stays_however_long_it_is_idle() -> None:
-    seen, mood, taken = QUIET, Mood(), 0.0
+    seen, mood, taken = QUIET, GuestMood(), 0.0
     for now in range(600):
         offer = next_offer(seen, mood, taken, LIMIT, float(now))
         taken, mood = float(offer.pace_kib), offer.mood
@@ -58,8 +58,8 @@ def test_a_tenth_of_a_guest_stays_however_long_it_is_idle() -> None:
 
 
 @pytest.mark.parametrize("seen", [replace(QUIET, resident_kib=None), replace(QUIET, away_kib=None), replace(QUIET, returns_kib=None)])
-def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: Observed) -> None:
-    offer = next_offer(seen, Mood(), 0.0, LIMIT, 0.0)
+def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: ObservedGuest) -> None:
+    offer = next_offer(seen, GuestMood(), 0.0, LIMIT, 0.0)
     assert offer.pace_kib == 0
     assert "unknown" in offer.reason
 
@@ -71,8 +71,8 @@ def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: Observe
         (replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.03), "waits for memory 3.0%"),
     ],
 )
-def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back(seen: Observed, words: str) -> None:
-    offer = next_offer(seen, Mood(), 0.0, LIMIT, 100.0)
+def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back(seen: ObservedGuest, words: str) -> None:
+    offer = next_offer(seen, GuestMood(), 0.0, LIMIT, 100.0)
     assert offer.pace_kib == 0
     assert words in offer.reason
     assert offer.mood.wants_back
@@ -85,7 +85,7 @@ def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back
 
 def test_each_harm_doubles_the_pause_up_to_its_longest() -> None:
     harmed = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.5)
-    mood, now, pauses = Mood(), 0.0, []
+    mood, now, pauses = GuestMood(), 0.0, []
     for _ in range(9):
         mood = next_offer(harmed, mood, 0.0, LIMIT, now).mood
         pauses.append(mood.until - now)
@@ -95,8 +95,8 @@ def test_each_harm_doubles_the_pause_up_to_its_longest() -> None:
 
 
 def test_when_half_of_what_is_taken_comes_back_the_pace_is_halved_and_the_working_set_learnt() -> None:
-    _, mood = steps(QUIET, Mood(), 6)
-    seen = Observed(0.7 * GIB, 0.3 * GIB, 2200.0, 0.005)
+    _, mood = steps(QUIET, GuestMood(), 6)
+    seen = ObservedGuest(0.7 * GIB, 0.3 * GIB, 2200.0, 0.005)
     offer = next_offer(seen, mood, 4000.0, LIMIT, 6.0)
     assert offer.mood.share == mood.share / 2
     assert offer.mood.working_set == 0.7 * GIB
@@ -105,22 +105,22 @@ def test_when_half_of_what_is_taken_comes_back_the_pace_is_halved_and_the_workin
 
 def test_what_stays_away_for_two_minutes_is_cold_and_what_does_not_ends_the_taking() -> None:
     away = GIB / 2
-    cold = Observed(GIB / 2, away, away / (1.5 * COLD_SECONDS), 0.0)
-    assert next_offer(cold, Mood(), 0.0, LIMIT, 0.0).pace_kib > 0
-    lukewarm = next_offer(replace(cold, returns_kib=away / (0.75 * COLD_SECONDS)), Mood(), 0.0, LIMIT, 0.0)
+    cold = ObservedGuest(GIB / 2, away, away / (1.5 * COLD_SECONDS), 0.0)
+    assert next_offer(cold, GuestMood(), 0.0, LIMIT, 0.0).pace_kib > 0
+    lukewarm = next_offer(replace(cold, returns_kib=away / (0.75 * COLD_SECONDS)), GuestMood(), 0.0, LIMIT, 0.0)
     assert lukewarm.pace_kib == 0
     assert lukewarm.mood.until == 0.0  # it is looked at again at once
 
 
 def test_the_dearer_guest_and_the_one_whose_memory_comes_back_are_taken_from_later() -> None:
     away = replace(QUIET, resident_kib=GIB / 2, away_kib=GIB / 2)
-    cheap = next_offer(away, Mood(), 0.0, LIMIT, 0.0).price
-    assert next_offer(replace(away, cost=4.0), Mood(), 0.0, LIMIT, 0.0).price == 4 * cheap
-    assert next_offer(replace(away, returns_kib=GIB / 2 / 300), Mood(), 0.0, LIMIT, 0.0).price > cheap
+    cheap = next_offer(away, GuestMood(), 0.0, LIMIT, 0.0).price
+    assert next_offer(replace(away, cost=4.0), GuestMood(), 0.0, LIMIT, 0.0).price == 4 * cheap
+    assert next_offer(replace(away, returns_kib=GIB / 2 / 300), GuestMood(), 0.0, LIMIT, 0.0).price > cheap
 
 
 def test_what_is_merged_with_other_guests_is_not_taken() -> None:
-    assert next_offer(replace(QUIET, merged_kib=GIB), Mood(), 0.0, LIMIT, 0.0).pace_kib == 0
+    assert next_offer(replace(QUIET, merged_kib=GIB), GuestMood(), 0.0, LIMIT, 0.0).pace_kib == 0
 
 
 @given(
@@ -135,7 +135,7 @@ def test_what_is_merged_with_other_guests_is_not_taken() -> None:
 def test_no_step_takes_more_than_a_guest_can_spare(
     resident: float, away: float, returns: float, stall: float, merged: float, taken: float, share: float
 ) -> None:
-    offer = next_offer(Observed(resident, away, returns, stall, merged), Mood(share=share), taken, LIMIT, 10.0)
+    offer = next_offer(ObservedGuest(resident, away, returns, stall, merged), GuestMood(share=share), taken, LIMIT, 10.0)
     assert 0 <= offer.pace_kib <= max(0.0, resident - merged)
     assert offer.pace_kib <= MOST_SHARE * (resident + away)
     assert bool(offer.pace_kib) != bool(offer.reason)

@@ -11,7 +11,7 @@ from mom_devkit import FakeGuest
 from mom_plugins_offload import OffloadPlugin
 from mom_plugins_offload.explanation import ColdExplainer
 from mom_plugins_offload.host_need import chosen, need_of
-from mom_plugins_offload.law import Mood, Offer
+from mom_plugins_offload.law import ColdOffer, GuestMood
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_toolkit import About, StoreKind, SwapStore
 
@@ -164,7 +164,11 @@ def test_taking_goes_on_until_the_host_has_a_little_more_than_begins_it() -> Non
 
 
 def test_the_cheapest_give_first_and_no_more_than_is_lacking() -> None:
-    offers = {"dear": Offer(1000, 8.0, Mood()), "cheap": Offer(1000, 1.0, Mood()), "other": Offer(1000, 2.0, Mood())}
+    offers = {
+        "dear": ColdOffer(1000, 8.0, GuestMood()),
+        "cheap": ColdOffer(1000, 1.0, GuestMood()),
+        "other": ColdOffer(1000, 2.0, GuestMood()),
+    }
     assert chosen(offers, 3000, 2.0) == {"cheap": 1000, "other": 500}
 
 

@@ -9,7 +9,7 @@ from offload_hosts import SCOPE, V1_MOUNT, V2_MOUNT, process
 
 from mom_core import Guest, Value
 from mom_devkit import host_of
-from mom_plugins_offload.processes import Way, faults_of, way_to
+from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
 from mom_toolkit import Hierarchies
 
 V2 = {
@@ -24,7 +24,7 @@ V1 = {
 }
 
 
-def way(root: Path, **properties: Value) -> Way:
+def way(root: Path, **properties: Value) -> MemoryWay:
     hierarchies = Hierarchies(root)
     hierarchies.refresh()
     return way_to(Guest("1", "vm1", properties={"pid": 1000, **properties}), root, hierarchies)
@@ -70,4 +70,4 @@ def test_what_comes_back_is_counted_by_the_group_and_else_by_the_process(tmp_pat
     root = host_of(tmp_path, {**V2, **process(1000, major_faults=3)})
     assert faults_of(way(root, cgroups={"": SCOPE}), root) == 7
     assert faults_of(way(root), root) == 3
-    assert faults_of(Way("process", pid=1000, started=1), root) is None, "another process has the number now"
+    assert faults_of(MemoryWay("process", pid=1000, started=1), root) is None, "another process has the number now"

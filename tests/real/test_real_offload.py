@@ -19,7 +19,7 @@ from private_libvirtd import CannotStart, PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually, not_here, once
 from zram_swap import NoZram, zram_swap
 
-from mom_plugins_offload.orders import Order, Taker, waited
+from mom_plugins_offload.orders import MoveOrder, Taker, waited
 
 pytestmark = pytest.mark.real
 
@@ -105,9 +105,9 @@ def limits(guest: RealGuest) -> tuple[str, str]:
     return (folder / "memory.limit_in_bytes").read_text(), (folder / "memory.soft_limit_in_bytes").read_text()
 
 
-def order_of(guest: RealGuest, way: str, mib: int) -> Order:
+def order_of(guest: RealGuest, way: str, mib: int) -> MoveOrder:
     started = int(Path(f"/proc/{guest.pid}/stat").read_text().rpartition(")")[2].split()[19])
-    return Order(guest.uuid, way, mib << 10, str(guest.group("memory")), guest.pid, started)
+    return MoveOrder(guest.uuid, way, mib << 10, str(guest.group("memory")), guest.pid, started)
 
 
 def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, taker: Taker) -> N
     assert int((guest.group("memory") / "memory.usage_in_bytes").read_text()) >= held + (16 << 20)
 
 
-def ordered(taker: Taker, order: Order) -> int:
+def ordered(taker: Taker, order: MoveOrder) -> int:
     """What came of one order, in KiB."""
     taker.order([order], 3.0, 3.0)
     batch = waited(taker, 20)
@@ -214,7 +214,7 @@ def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, taker: 
     assert ordered(taker, order_of(guest, "process", 16)) >= 8 << 10
     assert in_swap_mib(guest) >= 8
     another = order_of(guest, "process", 16)
-    gone = Order(another.guest, "process", 16, pid=another.pid, started=another.started + 1)
+    gone = MoveOrder(another.guest, "process", 16, pid=another.pid, started=another.started + 1)
     before = in_swap_mib(guest)
     assert ordered(taker, gone) == 0, "a process that began at another moment is another one"
     assert in_swap_mib(guest) <= before

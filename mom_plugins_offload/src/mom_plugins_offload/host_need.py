@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Host, format_kib
-from mom_plugins_offload.law import Offer
+from mom_plugins_offload.law import ColdOffer
 
 _SHARE: Final = 0.10
 _MOST_KIB: Final = 32 << 20
@@ -51,7 +51,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words, free < _TIGHT * target)
 
 
-def chosen(offers: Mapping[str, Offer], most_kib: float, seconds: float) -> dict[str, int]:
+def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float) -> dict[str, int]:
     """Which guests give, by their ids, in KiB per second: the cheapest first, each at its own pace, until there is enough.
 
     :param most_kib: what is to go in this cycle

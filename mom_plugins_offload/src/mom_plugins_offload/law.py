@@ -61,7 +61,7 @@ PAGE_KIB: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ObservedGuest:
     """What is known of a guest at this moment; None: unknown.
 
     `resident_kib` the host's memory holds of it, `away_kib` are in swap, `merged_kib` of the first are held by other guests, too.
@@ -81,7 +81,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Mood:
+class GuestMood:
     """What is remembered of a guest from step to step. Times are monotonic seconds.
 
     Nothing is taken before `until`, because of `reason`; the pause after the next harm is `pause` seconds; `calm` counts steps without
@@ -100,16 +100,16 @@ class Mood:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ColdOffer:
     """What may be taken of a guest now, in KiB per second (0: nothing, and then why), and at what price: the cheapest is taken first."""
 
     pace_kib: int
     price: float
-    mood: Mood
+    mood: GuestMood
     reason: str = ""
 
 
-def next_offer(seen: Observed, mood: Mood, taken_kib: float, limit: float, now: float) -> Offer:
+def next_offer(seen: ObservedGuest, mood: GuestMood, taken_kib: float, limit: float, now: float) -> ColdOffer:
     """The next step.
 
     :param taken_kib: what was taken since the last look, in KiB per second
@@ -123,7 +123,7 @@ def next_offer(seen: Observed, mood: Mood, taken_kib: float, limit: float, now: 
     harm = "" if now < mood.until else _harm(seen, limit)
     if harm:
         pause = min(2 * mood.pause, LONGEST_PAUSE_SECONDS)
-        mood = Mood(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, wants_back=True)
+        mood = GuestMood(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, wants_back=True)
         return _nothing(mood, harm)
     if seen.hold or seen.suffers:
         return _nothing(mood, seen.hold or seen.suffers)
@@ -145,18 +145,18 @@ def next_offer(seen: Observed, mood: Mood, taken_kib: float, limit: float, now: 
     pace = int(min(mood.share, seen.most_share) * size * (1 - seen.stall / limit))
     if spare < LEAST_KIB or pace < LEAST_KIB:
         return _nothing(mood, "it holds no more than stays in any case" if spare < LEAST_KIB else "it waits for memory as long as it may")
-    return Offer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), mood)
+    return ColdOffer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), mood)
 
 
-def cold_kib(seen: Observed, mood: Mood) -> float | None:
+def cold_kib(seen: ObservedGuest, mood: GuestMood) -> float | None:
     """What the guest has beyond its working set, in KiB, in the host's memory or in swap; None while that is unknown."""
     if mood.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
     return max(0.0, seen.resident_kib + seen.away_kib - mood.working_set)
 
 
-def _nothing(mood: Mood, reason: str) -> Offer:
-    return Offer(0, 0.0, mood, reason)
+def _nothing(mood: GuestMood, reason: str) -> ColdOffer:
+    return ColdOffer(0, 0.0, mood, reason)
 
 
 def _time_away(away_kib: float, returns_kib: float, size_kib: float) -> float:
@@ -164,7 +164,7 @@ def _time_away(away_kib: float, returns_kib: float, size_kib: float) -> float:
     return away_kib / returns_kib if tells else float("inf")
 
 
-def _harm(seen: Observed, limit: float) -> str:
+def _harm(seen: ObservedGuest, limit: float) -> str:
     """What the guest suffers from by what is away; empty: nothing."""
     if not seen.away_kib:
         return ""

@@ -24,7 +24,7 @@ _END_SECONDS: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class MoveOrder:
     """Move so much of a guest: `way` as in the taker, and what it needs to find the guest. `at` is where a walk through it goes on."""
 
     guest: str
@@ -37,7 +37,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class TakenMemory:
     """What came of an order: KiB, seconds, why it ended before all had gone (empty: all had), and where the walk goes on."""
 
     guest: str
@@ -49,11 +49,11 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TakenBatch:
     """What came of all orders that were given together, and the CPU seconds that the kernel took for it."""
 
     cpu_seconds: float
-    done: Sequence[Done]
+    done: Sequence[TakenMemory]
 
 
 class Taker:
@@ -74,7 +74,7 @@ class Taker:
         """Its process, if it runs."""
         return None if self._process is None else self._process.pid
 
-    def order(self, orders: Sequence[Order], seconds: float, cpu_seconds: float) -> None:
+    def order(self, orders: Sequence[MoveOrder], seconds: float, cpu_seconds: float) -> None:
         """Have these followed, all together in no more than that time, and with no more CPU time than that.
 
         Raises `HypervisorError` when there is no taker for it.
@@ -92,7 +92,7 @@ class Taker:
             raise HypervisorError(f"the process that takes memory has ended: {error.strerror}") from error
         self._busy = True
 
-    def answers(self) -> Iterator[Batch]:
+    def answers(self) -> Iterator[TakenBatch]:
         """What it has answered since the last call. A taker that has ended is started anew with the next order."""
         if self._process is None or self._process.stdout is None:
             return
@@ -145,12 +145,12 @@ def _started() -> subprocess.Popen[bytes]:
     return process
 
 
-def _batch(line: bytes) -> Batch:
+def _batch(line: bytes) -> TakenBatch:
     told = json.loads(line)
-    return Batch(float(told["cpu"]), [Done(**one) for one in told["done"]])
+    return TakenBatch(float(told["cpu"]), [TakenMemory(**one) for one in told["done"]])
 
 
-def waited(taker: Taker, seconds: float) -> Batch | None:
+def waited(taker: Taker, seconds: float) -> TakenBatch | None:
     """The next answer, waited for; None when none came in time. For tests and `mom doctor`, which have no cycles."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

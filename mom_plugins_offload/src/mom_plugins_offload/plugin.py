@@ -33,7 +33,7 @@ from mom_plugins_offload import law
 from mom_plugins_offload.fields import CONTROLS, FIELDS
 from mom_plugins_offload.findings import findings
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
-from mom_plugins_offload.law import Mood, Observed, Offer, next_offer
+from mom_plugins_offload.law import ColdOffer, GuestMood, ObservedGuest, next_offer
 from mom_plugins_offload.names import (
     ALL_COLD,
     COLD,
@@ -49,8 +49,8 @@ from mom_plugins_offload.names import (
     WORKING_SET_AGE,
     WRITTEN,
 )
-from mom_plugins_offload.orders import Order, Taker
-from mom_plugins_offload.processes import Way, faults_of, way_to
+from mom_plugins_offload.orders import MoveOrder, Taker
+from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.signs import own_signs, stall_of, swept_first
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
@@ -81,8 +81,8 @@ class _Followed:
     """What is kept of a guest from cycle to cycle. Times are monotonic seconds; `moved_kib` is what went since the last decision."""
 
     incarnation: str
-    way: Way = field(default_factory=lambda: Way("", why_not="it has not been looked at yet"))
-    mood: Mood = field(default_factory=Mood)
+    way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="it has not been looked at yet"))
+    mood: GuestMood = field(default_factory=GuestMood)
     faults: tuple[float, int] | None = None
     returns: float | None = None
     unswept_since: float | None = None
@@ -92,7 +92,7 @@ class _Followed:
     pace: int = 0
     left: int = 0
     reason: str = ""
-    observed: Observed | None = None
+    observed: ObservedGuest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class _Plan:
     """What may be done in this cycle: the pace of each guest in KiB per second (negative: it comes back), and why."""
 
     paces: Mapping[str, int] = field(default_factory=dict)
-    offers: Mapping[str, Offer] = field(default_factory=dict)
+    offers: Mapping[str, ColdOffer] = field(default_factory=dict)
     words: str = ""
 
 
@@ -276,7 +276,7 @@ class OffloadPlugin:
         self._seconds = cycle = min(seconds, self._context.interval)  # a cycle that something woke mom for is a short one
         need = need_of(snapshot.host, working=self._working)
         self._hurries = need.hurries
-        offers: dict[str, Offer] = {}
+        offers: dict[str, ColdOffer] = {}
         for guest in snapshot.guests.values():
             one = self._followed.get(guest.id)
             if one is None:
@@ -318,13 +318,13 @@ class OffloadPlugin:
                 spare -= back
         return found
 
-    def _observed(self, guest: Guest, one: _Followed, seconds: float, now: float) -> Observed:
+    def _observed(self, guest: Guest, one: _Followed, seconds: float, now: float) -> ObservedGuest:
         faults = guest.number("host_major_faults")
         signs = [value for value in (one.returns, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
         returns = max(signs) if signs else None
         away = guest.number("host_swap")
         hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or self._waits_for_sweep(guest, one, away or 0.0, now)
-        return Observed(
+        return ObservedGuest(
             guest.number("rss"),
             away,
             returns,
@@ -383,7 +383,7 @@ class OffloadPlugin:
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Have taken what may be taken in this cycle, and brought back what is to come back."""
         errors: dict[Target, HypervisorError] = {}
-        orders: list[Order] = []
+        orders: list[MoveOrder] = []
         targets: dict[str, Target] = {}
         for change in changes:
             pace, one = as_whole(change.value), self._followed.get(change.entity.id)
@@ -397,7 +397,7 @@ class OffloadPlugin:
             if kib and not change.back:
                 targets[change.entity.id] = change.target
                 way = "recall" if pace < 0 else one.way.name
-                orders.append(Order(change.entity.id, way, kib, one.way.folder, one.way.pid, one.way.started, one.at))
+                orders.append(MoveOrder(change.entity.id, way, kib, one.way.folder, one.way.pid, one.way.started, one.at))
         seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._hurries else 1)
         try:
             if isinstance(hypervisor, ColdMemoryControl):
@@ -409,7 +409,7 @@ class OffloadPlugin:
         return errors
 
     def _by_hypervisor(
-        self, hypervisor: ColdMemoryControl, targets: Mapping[str, Target], orders: Sequence[Order], seconds: float
+        self, hypervisor: ColdMemoryControl, targets: Mapping[str, Target], orders: Sequence[MoveOrder], seconds: float
     ) -> dict[Target, HypervisorError]:
         errors: dict[Target, HypervisorError] = {}
         for order in orders:

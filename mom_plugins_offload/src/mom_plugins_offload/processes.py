@@ -22,7 +22,7 @@ _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTIL
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class MemoryWay:
     """How a guest's memory is taken: `v2`, `v1`, `process`, or empty: not at all, for this reason."""
 
     name: str
@@ -32,7 +32,7 @@ class Way:
     why_not: str = ""
 
 
-def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> Way:
+def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
     """The way to a guest that the hypervisor lists.
 
     :param root: where /proc and /sys are found
@@ -40,17 +40,17 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> Way:
     pid = as_whole(guest.properties.get("pid"))
     stat = parse_process_stat(read_kernel_file(root / f"proc/{pid}/stat")) if pid else None
     if not pid or stat is None:
-        return Way("", why_not="its process is not known")
+        return MemoryWay("", why_not="its process is not known")
     why = _held_in_place(root / f"proc/{pid}")
     if why:
-        return Way("", pid=pid, started=stat.started, why_not=why)
+        return MemoryWay("", pid=pid, started=stat.started, why_not=why)
     paths = guest.properties.get("cgroups")
     for controller, file, name in (("", "memory.reclaim", "v2"), ("memory", "memory.force_empty", "v1")):
         path = paths.get(controller) if isinstance(paths, Mapping) else None
         folder = hierarchies.folder(controller, path) if isinstance(path, str) else None
         if folder is not None and Path(folder, file).exists():
-            return Way(name, folder, pid, stat.started)
-    return Way("process", "", pid, stat.started)
+            return MemoryWay(name, folder, pid, stat.started)
+    return MemoryWay("process", "", pid, stat.started)
 
 
 def _held_in_place(process: Path) -> str:
@@ -73,7 +73,7 @@ def _held_in_place(process: Path) -> str:
     return ""
 
 
-def faults_of(way: Way, root: Path) -> int | None:
+def faults_of(way: MemoryWay, root: Path) -> int | None:
     """How many pages had to be read back for a guest since it runs; None where the kernel does not say.
 
     A group counts all of them. Of a process, those are missing that the kernel's own threads read for a vCPU meanwhile.

@@ -28,7 +28,7 @@ _MOST_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class StoreRoom:
     """What all stores can still take, in KiB of guests' memory, and why it is not more (empty: nothing keeps it from more).
 
     `disk` is whether what goes next is written to a disk.
@@ -129,7 +129,7 @@ def _free(store: SwapStore) -> int:
     return max(0, store.free_kib - int(KEPT_SHARE * store.size_kib))
 
 
-def room_of(stores: Sequence[SwapStore], writable_kib: float) -> Room:
+def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
     """What can go there.
 
     A store that must not be used keeps those after it from use, too: the kernel fills them in their order.
@@ -137,7 +137,7 @@ def room_of(stores: Sequence[SwapStore], writable_kib: float) -> Room:
     :param writable_kib: what may still be written to disks
     """
     if not stores:
-        return Room(0, "the host has no swap")
+        return StoreRoom(0, "the host has no swap")
     kib, disk = 0, None
     for store in stores:
         free = _free(store)
@@ -148,10 +148,10 @@ def room_of(stores: Sequence[SwapStore], writable_kib: float) -> Room:
             free = min(free, max(0, int(writable_kib)))
             why = "" if free else "what may be written to disks in a day has been written"
         if why:
-            return Room(kib, why, disk=bool(disk))
+            return StoreRoom(kib, why, disk=bool(disk))
         disk = store.kind is StoreKind.DISK if disk is None else disk
         kib += free
-    return Room(kib, "" if kib else "swap is full but for the tenth that is kept for the kernel", disk=bool(disk))
+    return StoreRoom(kib, "" if kib else "swap is full but for the tenth that is kept for the kernel", disk=bool(disk))
 
 
 def _why_not(store: SwapStore) -> str:

@@ -47,7 +47,7 @@ _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Refused(Exception):
+class OrderRefused(Exception):
     """An order that cannot be followed, and why."""
 
 
@@ -55,7 +55,7 @@ class _Vector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class Order:
+class MoveOrder:
     """One order, and what came of it so far."""
 
     def __init__(self, told: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ class Order:
         before = time.monotonic()
         try:
             went = _WAYS[self.way](self, until)
-        except Refused as error:
+        except OrderRefused as error:
             self.why, went = str(error), 0
         except OSError as error:
             self.why, went = f"{error.strerror}", 0
@@ -95,11 +95,11 @@ def held_kib(folder: str, *, unified: bool) -> int:
     return int(Path(folder, "memory.current" if unified else "memory.usage_in_bytes").read_bytes()) >> 10
 
 
-def _take_v2(order: Order, until: float) -> int:
+def _take_v2(order: MoveOrder, until: float) -> int:
     del until  # a piece is small
     before = held_kib(order.folder, unified=True)
     if before < LEAST_HELD_KIB:
-        raise Refused("its group holds too little")
+        raise OrderRefused("its group holds too little")
     file = os.open(f"{order.folder}/memory.reclaim", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(file, str(min(order.left, PIECE_KIB) << 10).encode())
@@ -112,10 +112,10 @@ def _take_v2(order: Order, until: float) -> int:
     return max(0, before - held_kib(order.folder, unified=True))
 
 
-def _take_v1(order: Order, until: float) -> int:
+def _take_v1(order: MoveOrder, until: float) -> int:
     before = held_kib(order.folder, unified=False)
     if before < LEAST_HELD_KIB:
-        raise Refused("its group holds too little")
+        raise OrderRefused("its group holds too little")
     wanted = order.left / order.rate if order.rate > 0 else FIRST_BITE_SECONDS
     bite = min(max(wanted, 0.002), 2 * order.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
     file = os.open(f"{order.folder}/memory.force_empty", os.O_WRONLY | os.O_CLOEXEC)
@@ -135,13 +135,13 @@ def _take_v1(order: Order, until: float) -> int:
     return max(0, before - held_kib(order.folder, unified=False))
 
 
-def _opened(order: Order) -> int:
+def _opened(order: MoveOrder) -> int:
     """A handle of the process, which is surely the one that is meant: its number may be another one's by now."""
     handle = os.pidfd_open(order.pid)
     try:
         started = int(Path(f"/proc/{order.pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
         if started != order.started:
-            raise Refused("its process has ended")
+            raise OrderRefused("its process has ended")
     except BaseException:
         os.close(handle)
         raise
@@ -177,16 +177,16 @@ def _swapped_kib(pid: int) -> int:
     return 0
 
 
-def _steps(order: Order) -> list[tuple[int, int]]:
+def _steps(order: MoveOrder) -> list[tuple[int, int]]:
     """The areas in steps, from where the last order ended."""
     steps = [(at, min(STEP_KIB << 10, last - at)) for first, last in _areas(order.pid) for at in range(first, last, STEP_KIB << 10)]
     if not steps:
-        raise Refused("its process has no large memory")
+        raise OrderRefused("its process has no large memory")
     start = order.at % len(steps)
     return steps[start:] + steps[:start]
 
 
-def _take_process(order: Order, until: float) -> int:
+def _take_process(order: MoveOrder, until: float) -> int:
     handle = _opened(order)
     try:
         before = _swapped_kib(order.pid)
@@ -204,7 +204,7 @@ def _take_process(order: Order, until: float) -> int:
         os.close(handle)
 
 
-def _recall(order: Order, until: float) -> int:
+def _recall(order: MoveOrder, until: float) -> int:
     handle = _opened(order)
     called = 0
     try:
@@ -230,7 +230,7 @@ _WAYS = {"v2": _take_v2, "v1": _take_v1, "process": _take_process, "recall": _re
 
 def followed(batch: dict[str, Any]) -> dict[str, Any]:
     """What came of a batch. The guests take turns by pieces, so that a slow store costs all of them a little rather than one all."""
-    orders = [Order(told) for told in batch["orders"]]
+    orders = [MoveOrder(told) for told in batch["orders"]]
     until = time.monotonic() + min(float(batch["seconds"]), LONGEST_SECONDS)
     before, most = time.process_time(), float(batch["cpu_seconds"])
     due = list(orders)
