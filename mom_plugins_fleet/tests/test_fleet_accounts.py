@@ -12,7 +12,7 @@ import pytest
 
 from mom_core import MomError
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
-from mom_plugins_fleet.link import Credentials, credentials_of
+from mom_plugins_fleet.link import NatsCredentials, credentials_of
 from mom_plugins_fleet.signatures import Signer
 
 
@@ -86,7 +86,7 @@ def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(tmp_path: Pa
     write_secret(tmp_path / "h1.key", f"{credentials.seed}\n{credentials.jwt}".encode())
     assert credentials_of(tmp_path / "h1.key") == credentials
     write_secret(tmp_path / "plain.key", credentials.seed.encode())
-    assert credentials_of(tmp_path / "plain.key") == Credentials(credentials.seed)
+    assert credentials_of(tmp_path / "plain.key") == NatsCredentials(credentials.seed)
     with pytest.raises(MomError, match="cannot be made"):
         write_secret(tmp_path / "h1.key", b"")
     for number, second in enumerate(("x", "a.b", "a.b.c\nd.e.f", "a.b.\x1b")):

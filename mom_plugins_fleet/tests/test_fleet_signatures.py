@@ -10,7 +10,7 @@ import pytest
 
 from mom_core import MomError, PluginContext
 from mom_plugins_fleet.followed import FILE, FORM, LOSS, WHAT, Followed
-from mom_plugins_fleet.records import LARGEST_RECORD, Group, Member, Move, MoveProgress, MoveState, Orders
+from mom_plugins_fleet.records import LARGEST_RECORD, Group, Member, Move, MoveState, OrderProgress, Orders
 from mom_plugins_fleet.signatures import LARGEST_HEADER, Signer, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER
 from mom_toolkit import Destination
@@ -131,6 +131,6 @@ def test_what_cannot_be_noted_on_disk_is_not_used(tmp_path: Path) -> None:
 
 
 def test_how_far_moves_are_is_known_after_a_restart(tmp_path: Path) -> None:
-    done = MoveProgress("g", 7, MoveState.DONE)
+    done = OrderProgress("g", 7, MoveState.DONE)
     followed(tmp_path).note([done])
     assert followed(tmp_path).moves == {"g": done}

@@ -23,7 +23,7 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 from pydantic import TypeAdapter, ValidationError
 
 from mom_core import MomError, printable, read_secret
-from mom_plugins_fleet.link import Credentials, Store
+from mom_plugins_fleet.link import NatsCredentials, Store
 from mom_plugins_fleet.subjects import heard, inbox, used
 
 FLEET_ACCOUNT: Final = "MOM"
@@ -121,10 +121,10 @@ class FleetRoot:
         new.replace(self._path)
         self._kept = kept
 
-    def system_user(self) -> Credentials:
+    def system_user(self) -> NatsCredentials:
         """A user who may give accounts to the servers."""
         seed = new_seed(nkeys.PREFIX_BYTE_USER)
-        return Credentials(seed, _jwt(self._system, _public(_pair(seed)), "mom fleet", _USER))
+        return NatsCredentials(seed, _jwt(self._system, _public(_pair(seed)), "mom fleet", _USER))
 
     async def give(self, store: Store, *accounts: str) -> None:
         """Give accounts to the servers, which take them at once. Raises `MomError`."""
@@ -146,14 +146,14 @@ class FleetRoot:
 _USER: Final = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}
 
 
-def host_credentials(host: str) -> tuple[str, str, Credentials]:
+def host_credentials(host: str) -> tuple[str, str, NatsCredentials]:
     """A host's new account, the public part of its new key, and the credentials by which it is let in: the account's own key is not needed
     any more, and is forgotten."""
     account, seed = _pair(new_seed(nkeys.PREFIX_BYTE_ACCOUNT)), new_seed(nkeys.PREFIX_BYTE_USER)
     key = _public(_pair(seed))
     # The account holds it to its own; these have servers say what they refuse. Which group is its own may change.
     may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
-    return _public(account), key, Credentials(seed, _jwt(account, key, host, _USER | may))
+    return _public(account), key, NatsCredentials(seed, _jwt(account, key, host, _USER | may))
 
 
 def new_seed(kind: int) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 from mom_core import MomError, printable
 from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, LinkError, Store, StoredEntry, linked
-from mom_plugins_fleet.records import Appointments, Group, HostState, Member, Move, MoveProgress, MoveState, Orders, Progress, shown
+from mom_plugins_fleet.records import Appointments, Group, HostState, Member, Move, MoveState, OrderProgress, Orders, Progress, shown
 from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
 
@@ -343,22 +343,22 @@ class FleetAgent:
         return self._operators | {*self._followed.open(Appointments, APPOINTMENTS, COORDINATORS, kept.data, self._operators).record.keys}
 
     @staticmethod
-    def _is_new(move: Move, before: Mapping[str, MoveProgress]) -> bool:
+    def _is_new(move: Move, before: Mapping[str, OrderProgress]) -> bool:
         earlier = before.get(move.guest)
         return earlier is None or earlier.order != move.order
 
-    def _progress(self, move: Move, before: Mapping[str, MoveProgress], member: Member) -> MoveProgress:
+    def _progress(self, move: Move, before: Mapping[str, OrderProgress], member: Member) -> OrderProgress:
         """How far this host is with a move. One that it is done with is not begun again: what is signed may be said more than once."""
         earlier = before.get(move.guest)
         if earlier is None or earlier.order != move.order:
             why = self._accepts(move) if member.draining else "the host is not drained"
             if why:
                 self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
-            return MoveProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
+            return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
         with self._lock:
             result = self._results.get(move.guest)
         if result is not None and earlier.state is MoveState.ACCEPTED:
-            return MoveProgress(move.guest, move.order, result[0], printable(result[1], 400))
+            return OrderProgress(move.guest, move.order, result[0], printable(result[1], 400))
         return earlier
 
     def _keep(self, moves: Mapping[str, Move]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from mom_core import MomError, StateFile
-from mom_plugins_fleet.records import MOST_MOVES, MoveProgress, Read
+from mom_plugins_fleet.records import MOST_MOVES, OrderProgress, Read
 from mom_plugins_fleet.signatures import Opened, opened
 
 FILE: Final = "followed.json"
@@ -22,7 +22,7 @@ class FollowedContent:
     """The newest revision of each record that was used, and how far moves are."""
 
     revisions: Mapping[str, Annotated[int, Field(ge=0)]] = field(default_factory=dict)
-    moves: Annotated[tuple[MoveProgress, ...], Field(max_length=MOST_MOVES)] = ()
+    moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
 
 
 FORM: Final = TypeAdapter(FollowedContent)
@@ -44,7 +44,7 @@ class Followed:
             self._content = self._file.read() or FollowedContent()
 
     @property
-    def moves(self) -> Mapping[str, MoveProgress]:
+    def moves(self) -> Mapping[str, OrderProgress]:
         """By guest."""
         return {one.guest: one for one in self._content.moves}
 
@@ -63,7 +63,7 @@ class Followed:
             self._write(FollowedContent({**self._content.revisions, name: found.revision}, self._content.moves))
         return found
 
-    def note(self, moves: Collection[MoveProgress]) -> None:
+    def note(self, moves: Collection[OrderProgress]) -> None:
         """How far moves are. Raises `StateError`: then none of them must be begun."""
         if set(moves) != set(self._content.moves):
             self._write(FollowedContent(self._content.revisions, tuple(moves)))

@@ -64,7 +64,7 @@ class ConflictError(LinkError):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class NatsCredentials:
     """A client's own NKEY seed, and what lets it into an account; without that, servers know the key itself."""
 
     seed: str
@@ -77,7 +77,7 @@ class Access:
 
     servers: Sequence[str]
     ca: Path | None = None
-    key: Path | Credentials | None = None
+    key: Path | NatsCredentials | None = None
 
     def __post_init__(self) -> None:
         for server in self.servers:
@@ -349,7 +349,7 @@ def _tls(access: Access) -> ssl.SSLContext | None:
         raise MomError(f"the certificates {access.ca} cannot be read: {error.strerror}", hint="name a file in PEM") from None
 
 
-def _lets_in(key: Path | Credentials | None) -> dict[str, Any]:
+def _lets_in(key: Path | NatsCredentials | None) -> dict[str, Any]:
     """What the library needs of credentials. A file is read again with each connection: a new key needs no new start."""
     first = credentials_of(key)
     if first is None:
@@ -366,15 +366,15 @@ def _lets_in(key: Path | Credentials | None) -> dict[str, Any]:
     return {"user_jwt_cb": lambda: bytearray((credentials_of(key) or first).jwt.encode()), "signature_cb": signed}
 
 
-def credentials_of(key: Path | Credentials | None) -> Credentials | None:
+def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
     """The credentials in a file with a key: the seed, and in a second line what lets it into an account. Raises `MomError`."""
-    if key is None or isinstance(key, Credentials):
+    if key is None or isinstance(key, NatsCredentials):
         return key
     make = "`mom fleet enroll` makes one"
     seed, _, jwt = read_secret(key, "the key", make).decode("ascii", "replace").strip().partition("\n")
     if not seed.startswith("SU") or len(seed) > 128 or not _makes_a_key(seed) or not _JWT.fullmatch(jwt):
         raise MomError(f"{key} holds no NKEY seed of a user", hint=make)
-    return Credentials(seed, jwt)
+    return NatsCredentials(seed, jwt)
 
 
 def _makes_a_key(seed: str) -> bool:

@@ -226,7 +226,7 @@ class Orders(FleetRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class MoveProgress:
+class OrderProgress:
     """How far a host is with a move: the guest, and the revision of the orders that it came with."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -238,7 +238,7 @@ class MoveProgress:
 class Progress(FleetRecord):
     """How far a host is with its orders. Only the host writes it, and it directs no other host."""
 
-    moves: Annotated[tuple[MoveProgress, ...], Field(max_length=MOST_MOVES)] = ()
+    moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
 
 
 class Appointments(FleetRecord):

@@ -16,8 +16,8 @@ from mom_plugins_fleet.records import (
     HostState,
     Member,
     Move,
-    MoveProgress,
     MoveState,
+    OrderProgress,
     Orders,
     Progress,
     read,
@@ -184,7 +184,7 @@ class FleetView:
         self.left = {key: since for key, since in self.left.items() if key in done}
 
 
-def _merged(move: Move, told: MoveProgress | None) -> Move:
+def _merged(move: Move, told: OrderProgress | None) -> Move:
     return move if told is None else move.model_copy(update={"state": told.state, "error": told.error})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mom_plugins_record.report.summary import HOURS_A_MONTH, GivenBackSums, Line, Percentiles, Summary
+from mom_plugins_record.report.summary import HOURS_A_MONTH, GivenBackSums, Line, Percentiles, ReportSummary
 
 KIB_PER_GIB: Final = float(1 << 20)
 KIB_SECONDS_PER_GIB_HOUR: Final = KIB_PER_GIB * 3600
@@ -35,7 +35,7 @@ class Worth:
     hosts: float | None
 
 
-def worth_of(summary: Summary, price: Price) -> Worth | None:
+def worth_of(summary: ReportSummary, price: Price) -> Worth | None:
     """By the least that was given back; None where nothing is known."""
     given = summary.whole.given
     if given is None or not summary.seconds:
@@ -56,7 +56,7 @@ def gib_hours(kib_seconds: float) -> float:
     return kib_seconds / KIB_SECONDS_PER_GIB_HOUR
 
 
-def document(summary: Summary, price: Price) -> dict[str, Any]:
+def document(summary: ReportSummary, price: Price) -> dict[str, Any]:
     """The whole report."""
     worth = worth_of(summary, price)
     return {
@@ -99,7 +99,7 @@ def document(summary: Summary, price: Price) -> dict[str, Any]:
     }
 
 
-def table(summary: Summary) -> str:
+def table(summary: ReportSummary) -> str:
     """CSV: a row for each line, and one for the whole."""
     rows = [_flat(_line(line)) for line in (*summary.lines, summary.whole)]
     text = io.StringIO()
@@ -181,7 +181,7 @@ def _percentiles(found: Percentiles | None) -> dict[str, Any]:
     return {f"{name}_gib": _gib(getattr(found, name)) if found else None for name in ("average", "p50", "p95", "p99", "most")}
 
 
-def _host(summary: Summary) -> dict[str, Any] | None:
+def _host(summary: ReportSummary) -> dict[str, Any] | None:
     host = summary.host
     if host is None:
         return None
@@ -207,7 +207,7 @@ def _host(summary: Summary) -> dict[str, Any] | None:
     }
 
 
-def _growth(summary: Summary) -> dict[str, Any] | None:
+def _growth(summary: ReportSummary) -> dict[str, Any] | None:
     growth = summary.growth
     if growth is None:
         return None

@@ -11,14 +11,14 @@ from mom_core import printable
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.document import Price, gib, means, worth_of
 from mom_plugins_record.report.plots import Band, stacked
-from mom_plugins_record.report.summary import Line, Summary
+from mom_plugins_record.report.summary import Line, ReportSummary
 from mom_plugins_record.report.terminal import class_cells, class_columns, guest_cells, guest_columns, sections, seen, size
 
 MOST_ROWS: Final = 2000
 """Guests in the table: a page of more is too large for a mailbox; --csv has all."""
 
 
-def page(summary: Summary, price: Price) -> str:
+def page(summary: ReportSummary, price: Price) -> str:
     """The whole page. What guests and hosts are called is text, whatever it holds."""
     whose = f"guests {summary.tenant}" if summary.tenant else summary.host_name
     parts = [
@@ -45,7 +45,7 @@ def page(summary: Summary, price: Price) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _first(summary: Summary, price: Price) -> str:
+def _first(summary: ReportSummary, price: Price) -> str:
     """The figures that are read first."""
     cards: list[tuple[str, str]] = []
     whole, worth = summary.whole, worth_of(summary, price)
@@ -67,7 +67,7 @@ def _first(summary: Summary, price: Price) -> str:
     )
 
 
-def _plots(summary: Summary) -> str:
+def _plots(summary: ReportSummary) -> str:
     days = summary.days
     numbers = [day.number for day in days]
     given = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold": "cold memory"}
@@ -85,7 +85,7 @@ def _plots(summary: Summary) -> str:
     )
 
 
-def _table(summary: Summary) -> str:
+def _table(summary: ReportSummary) -> str:
     if not summary.lines:
         return ""
     columns = guest_columns() if summary.by == "guest" else class_columns()

@@ -133,7 +133,7 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ReportSummary:
     """What a report says. `host` and `growth` are None where it is about one tenant: they tell of the others, too."""
 
     host_name: str
@@ -200,7 +200,7 @@ def summary_of(
     by: str = "class",
     tenant: str = "",
     remarks: Sequence[str] = (),
-) -> Summary:
+) -> ReportSummary:
     """Sum these hours up.
 
     :param since: seconds since the epoch, as `until`
@@ -244,7 +244,7 @@ def summary_of(
     for one in found.values():
         _add_guest(whole, one.total)
     ksm = _whole_ksm(host, whole, tenant)
-    return Summary(
+    return ReportSummary(
         hours[-1].name if hours else "",
         since,
         until,

@@ -12,7 +12,7 @@ from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.document import Price, gib, gib_hours, means, worth_of
 from mom_plugins_record.report.growth import Growth
 from mom_plugins_record.report.sizes import Fit
-from mom_plugins_record.report.summary import HostLine, Line, Summary
+from mom_plugins_record.report.summary import HostLine, Line, ReportSummary
 
 UNKNOWN: Final = "unknown"
 
@@ -21,7 +21,7 @@ NAME_WIDTH: Final = 32
 Row = tuple[str, str]
 
 
-def print_report(summary: Summary, price: Price) -> None:
+def print_report(summary: ReportSummary, price: Price) -> None:
     """Print it."""
     from mom_cli import TableColumn, print_table
 
@@ -48,7 +48,7 @@ def print_report(summary: Summary, price: Price) -> None:
             print_prose("sizes in GiB, of all guests of the class together; --by guest has each guest", 2)
 
 
-def sections(summary: Summary, price: Price) -> Iterator[tuple[str, list[Row]]]:
+def sections(summary: ReportSummary, price: Price) -> Iterator[tuple[str, list[Row]]]:
     """What is said of all guests and of the host: headings, with rows of a name and a text."""
     whole = summary.whole
     yield "Given back to the host", list(_given(summary))
@@ -80,7 +80,7 @@ def _guests(count: int) -> str:
     return "1 guest" if count == 1 else f"{count} guests"
 
 
-def seen(summary: Summary) -> str:
+def seen(summary: ReportSummary) -> str:
     """How much of the time mom watched."""
     span = summary.until - summary.since
     unknown = max(0.0, span - summary.seconds)
@@ -92,7 +92,7 @@ def seen(summary: Summary) -> str:
     return f"mom watched {lasting(summary.seconds)} of it ({share:.3g} %); of the other {lasting(unknown)} nothing is known"
 
 
-def _given(summary: Summary) -> Iterator[Row]:
+def _given(summary: ReportSummary) -> Iterator[Row]:
     given, seconds = summary.whole.given, summary.seconds
     if given is None or not seconds:
         yield "", UNKNOWN
@@ -111,7 +111,7 @@ def _given(summary: Summary) -> Iterator[Row]:
     yield "at most", text(given.at_most)
 
 
-def _worth(summary: Summary, price: Price) -> Iterator[Row]:
+def _worth(summary: ReportSummary, price: Price) -> Iterator[Row]:
     worth = worth_of(summary, price)
     if worth is None:
         yield "", UNKNOWN
@@ -170,7 +170,7 @@ def _cpu(busy: float | None, seconds: float) -> str:
     return UNKNOWN if busy is None or not seconds else f"{seconds_text(busy)} ({100 * busy / seconds:.2g} % of one CPU)"
 
 
-def _limits(summary: Summary, host: HostLine) -> Iterator[Row]:
+def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
     if host.total is None or host.used is None or host.available_least is None:
         yield "", UNKNOWN
     else:
