@@ -162,7 +162,7 @@ def test_a_release_is_stamped_everywhere_by_one_command(tmp_path: Path) -> None:
             copy.write_bytes(path.read_bytes())
     (tmp_path / "CHANGELOG.md").write_bytes((ROOT / "CHANGELOG.md").read_bytes())
     now = mom_core.__version__
-    stamp = [sys.executable, tmp_path / "packaging/version.py"]
+    stamp = [sys.executable, str(tmp_path / "packaging/version.py")]
     assert subprocess.run([*stamp, "1.2"], capture_output=True, timeout=60, check=False).returncode == 2
     subprocess.run([*stamp, "7.8.9"], timeout=60, check=True)
     for folder in DISTRIBUTIONS:
