@@ -25,6 +25,7 @@ from mom_plugins_record.recording.cycles import Key
 from mom_plugins_record.recording.frames import START, Dictionary, FrameKind, Losses, pack, read_frames
 from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recording, session_content
+from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
 from mom_toolkit import PastCycle, PolicyTexts, ReasonedCycles, ReasonedPolicies
 
@@ -118,10 +119,18 @@ def rewritten(
     return folder
 
 
+@pytest.fixture(autouse=True)
+def not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorder has asked no policy why, as in cycles in which that would take too long: here they are evaluated again."""
+    monkeypatch.setattr(ReasonsAsked, "of", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("made")
-    return recorded(folder, 3 * KEY_EVERY, mine(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReasonsAsked, "of", lambda *_: None)
+        return recorded(folder, 3 * KEY_EVERY, mine(folder))
 
 
 CYCLES = (1, 2, 5, 29, 30, 31, 32, 45, 60, 61, 62, 75, 90)

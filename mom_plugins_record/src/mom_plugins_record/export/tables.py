@@ -46,13 +46,14 @@ DECISIONS: Final = [
     ("value", NUMBER),
     ("value_json", TEXT),
     ("reason", TEXT),
+    ("why", TEXT),
     ("source", TEXT),
     ("line", pa.int64()),
     ("column", pa.int64()),
     ("by", TEXT),
     ("dropped_because", TEXT),
 ]
-"""`by`: evaluation, review or trial. `value` is in `unit`; what is no number is in `value_json`."""
+"""`why`: the policy's reason in words. `by`: evaluation, review or trial. `value` is in `unit`; what is no number is in `value_json`."""
 OUTCOMES: Final = [
     *CYCLE,
     ("decision", pa.int64()),
@@ -218,6 +219,8 @@ class Done:
         self._content = record.content
         self._units = {spec.name: spec for spec in session.controls}
         self._names = {guest.id: guest.name for guest in record.guests}
+        self._places = {guest.id: place for place, guest in enumerate(record.guests)}
+        self._reasons = self._content.get("reasons") or {}
         self._wanted = wanted
         listed = self._content.get("decisions")
         self._whom = [] if listed is None else [self._entity(said) for said in listed["entity"]]
@@ -237,6 +240,11 @@ class Done:
     def _is_wanted(self, place: int) -> bool:
         _, identity, name = self._whom[place]
         return identity is None or name is None or self._wanted(name)
+
+    def _why(self, place: int, control: str) -> str | None:
+        texts = self._reasons.get(control)
+        at = self._places.get(self._whom[place][1] or "")
+        return None if texts is None or at is None else texts[at] or None
 
     def decisions(self) -> Iterator[dict[str, Value]]:
         """A row for each decision."""
@@ -258,6 +266,7 @@ class Done:
                 "value": value,
                 "value_json": _otherwise(value),
                 "reason": because.get(place, reason) if by == "review" else reason,
+                "why": self._why(place, control) if by == "evaluation" and line > 0 else None,
                 "source": source,
                 "line": line,
                 "column": column,

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mom_core import (
     HOST_ID,
@@ -44,6 +44,9 @@ MOST_BUILT: Final = 4 << 20
 
 _ABSENT: Final[Any] = object()
 
+Reasons: TypeAlias = Mapping[str, Sequence[str | None]]
+"""Why policies decided as they did, in words: by control a text for each guest in their order. Empty: nothing is known; None: not asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -61,10 +64,11 @@ class Key:
 NO_KEY: Final = Key()
 
 
-def write_cycle(report: Report, key: Key) -> tuple[bytes, Key]:
+def write_cycle(report: Report, key: Key, reasons: Reasons | None = None) -> tuple[bytes, Key]:
     """A cycle as bytes, and the key that it would be for the cycles after it.
 
     :param key: what is not said again; `NO_KEY` for a frame that stands by itself
+    :param reasons: why policies decided so, where that was asked
     """
     snapshot = report.snapshot
     guests = list(snapshot.guests.values())
@@ -101,6 +105,8 @@ def write_cycle(report: Report, key: Key) -> tuple[bytes, Key]:
     record["fields"] = {name: column for name, column in columns.items() if name in changed}
     record["absent"] = {name: places for name, places in absent.items() if name in changed}
     record |= _done(report)
+    if reasons is not None:
+        record["reasons"] = reasons
     record["problems"] = [_problem(problem) for problem in report.problems]
     record["plugins"] = [
         {
@@ -264,6 +270,21 @@ class CycleRecord:
     def time(self) -> float:
         """When the cycle began, in seconds since the epoch."""
         return float(self.content["time"])
+
+    def reasons(self, guest: str) -> Mapping[str, str] | None:
+        """Why policies decided so about the guest with this id, by control; a control that is missing: nothing is known of it. None: all
+        was not asked. Raises `Corrupt`.
+        """
+        with _sense():
+            listed = self.content.get("reasons")
+            place = next((place for place, one in enumerate(self.guests) if one.id == guest), None)
+            if listed is None or place is None:
+                return None
+            found = {control: texts[place] for control, texts in listed.items()}
+            if None in found.values():
+                return None
+            _check(str, *found.values())
+            return found
 
     def key(self, body: bytes) -> Key:
         """The key that it is for others."""

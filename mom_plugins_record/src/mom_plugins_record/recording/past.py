@@ -38,13 +38,25 @@ class PastOf:
             yield PastCycle(recorded.report, recorded.session.policies, recorded.gap)
 
     def reasons(self, cycle: PastCycle, guest: str, controls: Sequence[str]) -> Mapping[str, str]:
-        """Why the guest got these controls in that cycle, or did not: its policies are evaluated again. Raises `MomError`."""
+        """Why the guest got these controls in that cycle, or did not: as it was recorded, or else its policies are evaluated again. Raises
+        `MomError`.
+        """
+        recorded = self._recorded_reasons(cycle.report, guest)
+        if recorded is not None:
+            return {control: recorded.get(control, "") for control in controls}
         from mom_plugins_record.replay.reasons import reasons_of
 
         run = self._until(cycle.report, USUAL_HISTORY)
         if run and (history := history_of(run[-1].session)) > USUAL_HISTORY:
             run = self._until(cycle.report, history)
         return reasons_of(run, guest, controls)
+
+    def _recorded_reasons(self, report: Report, guest: str) -> Mapping[str, str] | None:
+        self._leave_out_files_before(report.time)
+        for record, _ in self._recording.records(report.time, report.time):
+            if record.content.get("cycle") == report.number:
+                return record.reasons(guest)
+        return None
 
     def _until(self, report: Report, history: int) -> Sequence[Recorded]:
         """The cycle with this report, after those without which it cannot be evaluated again: as far as nothing is missing between them."""
@@ -62,9 +74,12 @@ class PastOf:
         return ()
 
     def _read(self, since: float, until: float) -> Iterator[Recorded]:
+        self._leave_out_files_before(since)
+        yield from self._recording.cycles(since, until)
+
+    def _leave_out_files_before(self, since: float) -> None:
         files = list(self._files)
         moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < float("inf") else datetime.max.replace(tzinfo=UTC)
         while len(files) > 1 and (start := begun(files[1])) is not None and start <= moment:
             del files[0]
         self._recording.files = files
-        yield from self._recording.cycles(since, until)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from mom_core import (
     PluginSettings,
     Problem,
     Report,
+    Scope,
     Severity,
     Size,
     Snapshot,
@@ -31,15 +32,12 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_record.recording.reader import RecordedSession, session_content
+from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.fields import FIELDS, values_of
 from mom_plugins_record.report.keeper import AccountsKeeper
-from mom_toolkit import AccountSums, HostAccounts, PastCycles, PolicyTexts
-
-if TYPE_CHECKING:
-    pass
-
+from mom_toolkit import AccountSums, HostAccounts, PastCycles, PolicyTexts, ReasonedPolicies
 
 FOLDER = "recording"
 """Where it is recorded unless the settings say otherwise, in mom's state directory."""
@@ -81,6 +79,7 @@ class RecordPlugin:
         self._writer: RecordingWriter | None = None
         self._in_force: tuple[object, ...] | None = None
         self._stopped = False
+        self._reasons = ReasonsAsked()
         self._accounts: AccountsKeeper | None = None
 
     @property
@@ -142,8 +141,10 @@ class RecordPlugin:
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
             writer.session(session_content(self._session(report, texts)))
             self._in_force = in_force
+        controls = [name for name, spec in context.declarations.controls.items() if spec.scope is Scope.GUEST]
+        reasons = self._reasons.of(report, context.service(ReasonedPolicies), controls)
         try:
-            writer.cycle(report, None if texts_in_force is None else texts_in_force.memory)
+            writer.cycle(report, None if texts_in_force is None else texts_in_force.memory, reasons)
         except RecordingFull as error:
             if not self._stopped:
                 context.log.warning("%s", error)  # once: it is tried again in every cycle or so

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_size
-from mom_plugins_record.recording.cycles import NO_KEY, Key, write_cycle
+from mom_plugins_record.recording.cycles import NO_KEY, Key, Reasons, write_cycle
 from mom_plugins_record.recording.frames import LARGEST_BODY, START, Dictionary, FrameKind, pack
 from mom_plugins_record.recording.json_text import json_bytes
 
@@ -118,14 +118,16 @@ class RecordingWriter:
             if self._file is not None:
                 self._begin_session()
 
-    def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
-        """Append a cycle, and with a key frame what policies remember after it. Raises `RecordingFull`, and leaves the file as it was."""
+    def cycle(self, report: Report, memory: Callable[[], Value] | None = None, reasons: Reasons | None = None) -> None:
+        """Append a cycle with its reasons, and with a key frame what policies remember after it. Raises `RecordingFull`, and leaves the
+        file as it was.
+        """
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
         key = self._key
         if key is None or self._since_key >= KEY_EVERY:
-            body, key = write_cycle(report, NO_KEY)
+            body, key = write_cycle(report, NO_KEY, reasons)
             self._append(FrameKind.KEY, self._session_number, body)
             self._key, self._key_number, self._since_key = key, self._number - 1, 1
             if memory is not None:
@@ -134,7 +136,7 @@ class RecordingWriter:
                 self._append(FrameKind.SESSION, self._session_number, self._session)
             self._keys += 1
         else:
-            body, _ = write_cycle(report, key)
+            body, _ = write_cycle(report, key, reasons)
             self._append(FrameKind.CYCLE, self._key_number, body, key.dictionary)
             self._since_key += 1
 
