@@ -22,7 +22,7 @@ from mom_plugins_policy.tools.snapshots import made_snapshot
 
 DECLARED = declarations_of()
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("policy-language.md", "policy-tutorial.md", "policy-tests.md")
+PAGES = ("policy-language.md", *(f"lessons/{path.name}" for path in sorted((DOCS / "lessons").glob("*.md"))), "policy-tests.md")
 MARK = re.compile(r"#.*?(?P<marks>[→✗].*)$")
 
 

@@ -19,6 +19,7 @@ DOCUMENTS = sorted(
         "*.md",
         "docs/*.md",
         "docs/authors/*.md",
+        "docs/lessons/*.md",
         "mom_*/*.md",
         "examples/**/*.md",
         "benchmarks/**/*.md",
