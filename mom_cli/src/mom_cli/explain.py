@@ -19,7 +19,7 @@ from mom_cli.explanation import Explainers, find_guest
 from mom_cli.moments import EXAMPLES, moment
 from mom_cli.sources import any_of, ask_or_remark, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
-from mom_core import Config, MomError, Report, attempt, config_option, json_option, lasting, load_config, printable
+from mom_core import Config, MomError, attempt, config_option, json_option, lasting, load_config, printable
 from mom_core.cli.prose import terminal_columns, wrapped
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
@@ -122,7 +122,7 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     explainers = Explainers(explainers_of(_plugins(config)))
     chosen, following = _cycle_at(recorded, then, explainers)
     report = chosen.report
-    remarks = [] if then is None else _gap(report, then, following)
+    remarks = [] if then is None else _gap(chosen, then, following)
     wanted = find_guest(report.snapshot.guests, guest)
     reasons, why_not = _reasons(recorded, chosen, wanted.id, explainers.main_controls)
     told = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: reasons.get(control, ""))
@@ -181,13 +181,16 @@ def _nothing(recorded: PastCycles) -> MomError:
     return MomError(f"there is no cycle in {recorded.where}", hint="mom has not finished one since it records, or all is damaged")
 
 
-def _gap(report: Report, then: float, following: PastCycle | None) -> list[str]:
+def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str]:
     """What must be said when the moment is in no cycle."""
+    report = cycle.report
     interval = report.snapshot.host.properties.get("interval")
     usual = interval if isinstance(interval, int | float) else 0.0
     away = then - report.time
     if away <= max(GAP_CYCLES * usual, LEAST_GAP_SECONDS):
         return []
+    if away <= GAP_CYCLES * cycle.every:
+        return [f"Of that time, a cycle every {lasting(cycle.every)} is kept: this is the last one before it, {lasting(away)} earlier."]
     before = f"This is the last cycle before it, {lasting(away)} earlier."
     if following is None:
         return [f"Nothing was recorded at {_shown(then)}: the recording ends at {_shown(report.time)}. {before}"]

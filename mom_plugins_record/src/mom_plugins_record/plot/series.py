@@ -11,7 +11,7 @@ from typing import Final
 
 from mom_core import Guest, MomError, Report, Status
 from mom_plugins_record.recording.cycles import FARTHEST
-from mom_plugins_record.recording.reader import Recorded, Recording, interval_of, nothing_in
+from mom_plugins_record.recording.reader import Recorded, Recording, apart, nothing_in
 from mom_toolkit import GUARANTEE, PAGE_KIB, UNKNOWN_NUMBER, ailment, field_number, program_need, taken_from, value_number
 
 BALLOON: Final = "balloon_target"
@@ -150,12 +150,14 @@ class _Timeline:
     def __init__(self) -> None:
         self.set_back = 0
         self.last: float | None = None
-        self.interval = 1.0
+        self.interval = 1e-3  # the longest so far
+        self._apart = 0.0
         self._ahead = 0.0
 
     def at(self, recorded: Recorded) -> tuple[float, float | None]:
         """The time of this cycle, and that of the one before it if there is a gap between them."""
-        interval = self.interval = max(1e-3, interval_of(recorded.session))
+        before_it, interval = self._apart, max(1e-3, apart(recorded.session))
+        self._apart, self.interval = interval, max(interval, self.interval)
         time = recorded.report.time + self._ahead
         before = self.last
         if before is not None and time < before:
@@ -165,7 +167,7 @@ class _Timeline:
         if time > FARTHEST:
             raise MomError("its clock jumps too far to be drawn", hint="choose a part with --from and --to")
         self.last = time
-        return time, before if before is not None and time - before > GAP_CYCLES * interval else None
+        return time, before if before is not None and time - before > GAP_CYCLES * max(interval, before_it) else None
 
 
 class _Thinner:

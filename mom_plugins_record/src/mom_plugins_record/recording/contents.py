@@ -16,7 +16,8 @@ from mom_plugins_record.recording.times import shown
 
 @dataclass(slots=True)
 class Contents:
-    """Sums over a recording. Times in seconds since the epoch; `sampled` counts guests times cycles, `on_trial` and `differed` cycles."""
+    """Sums over a recording. Times in seconds since the epoch; `sampled` counts guests times cycles, `on_trial`, `differed` and `thinned`
+    cycles: the last are not each one of their time."""
 
     path: str
     files: int
@@ -24,6 +25,7 @@ class Contents:
     begins: float | None = None
     ends: float | None = None
     cycles: int = 0
+    thinned: int = 0
     sampled: int = 0
     most_guests: int = 0
     decisions: int = 0
@@ -44,7 +46,8 @@ class Contents:
 def contents_of(path: Path) -> Contents:
     """Read all of it. Raises `MomError`."""
     recording = Recording(path)
-    found = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
+    files = [*recording.minutes, *recording.files]
+    found = Contents(str(path), len(files), sum(file.stat().st_size for file in files if file.exists()))
     woken: Counter[str] = Counter()
     session = None
     for recorded in recording.cycles():
@@ -52,6 +55,7 @@ def contents_of(path: Path) -> Contents:
         found.begins = report.time if found.begins is None else min(found.begins, report.time)
         found.ends = report.time if found.ends is None else max(found.ends, report.time)
         found.cycles += 1
+        found.thinned += recorded.session.every > 0
         found.sampled += len(report.snapshot.guests)
         found.most_guests = max(found.most_guests, len(report.snapshot.guests))
         found.decisions += len(report.decisions)
@@ -84,6 +88,8 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
     lines.append(("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"))
     lines.append(("decided", f"{contents.decisions}, of which {contents.applied} were applied"))
+    if contents.thinned:
+        lines.append(("thinned", f"{contents.thinned} of these cycles: the oldest, of whose time one a minute is kept"))
     if contents.on_trial:
         lines.append(("on trial", f"policies in {contents.on_trial} cycles, which would have decided otherwise in {contents.differed}"))
     lines.append(("problems", str(contents.problems)))

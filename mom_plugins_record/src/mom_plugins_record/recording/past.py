@@ -26,6 +26,7 @@ class PastOf:
     def __init__(self, path: Path) -> None:
         self._recording = Recording(path)
         self._files = tuple(self._recording.files)
+        self._minutes = tuple(self._recording.minutes)
 
     @property
     def where(self) -> str:
@@ -35,7 +36,7 @@ class PastOf:
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
         """The cycles of that time. Files that ended before it are not opened. Raises `MomError`."""
         for recorded in self._read(since, until):
-            yield PastCycle(recorded.report, recorded.session.policies, recorded.gap)
+            yield PastCycle(recorded.report, recorded.session.policies, recorded.gap, recorded.session.every)
 
     def reasons(self, cycle: PastCycle, guest: str, controls: Sequence[str]) -> Mapping[str, str]:
         """Why the guest got these controls in that cycle, or did not: as it was recorded, or else its policies are evaluated again. Raises
@@ -78,8 +79,15 @@ class PastOf:
         yield from self._recording.cycles(since, until)
 
     def _leave_out_files_before(self, since: float) -> None:
-        files = list(self._files)
-        moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < float("inf") else datetime.max.replace(tzinfo=UTC)
-        while len(files) > 1 and (start := begun(files[1])) is not None and start <= moment:
-            del files[0]
-        self._recording.files = files
+        # The file before that time has the first cycle of each, by which those of the minutes are left out.
+        self._recording.files = _from(self._files, since)
+        self._recording.minutes = _from(self._minutes, since)
+
+
+def _from(files: Sequence[Path], since: float) -> list[Path]:
+    """Without those that ended before."""
+    moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < float("inf") else datetime.max.replace(tzinfo=UTC)
+    first = 0
+    while first + 1 < len(files) and (start := begun(files[first + 1])) is not None and start <= moment:
+        first += 1
+    return list(files[first:])

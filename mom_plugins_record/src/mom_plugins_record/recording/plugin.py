@@ -31,9 +31,10 @@ from mom_core import (
     format_size,
     hookimpl,
 )
+from mom_plugins_record.recording.minutes import MinutesWriter
 from mom_plugins_record.recording.reader import RecordedSession, session_content
 from mom_plugins_record.recording.reasons import ReasonsAsked
-from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
+from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, sizes_of
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.fields import FIELDS, values_of
 from mom_plugins_record.report.keeper import AccountsKeeper
@@ -52,8 +53,11 @@ class RecordPlugin:
         path: str = ""
         """The folder of the recording. Unset: `recording` in the state directory."""
 
-        keep: Annotated[Duration, Field(ge=60)] = 7 * 86_400.0
+        keep: Annotated[Duration, Field(ge=60)] = 30 * 86_400.0
         """How long a recording is kept."""
+
+        full: Annotated[Duration, Field(ge=60)] = 7 * 86_400.0
+        """How long each cycle of it is kept: of what is older, one a minute. Each kind may take half of `size`."""
 
         size: Annotated[Size, Field(ge=1 << 20)] = 1 << 30
         """How much it may hold in all; the oldest goes first."""
@@ -76,7 +80,7 @@ class RecordPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._writer: RecordingWriter | None = None
+        self._writer: MinutesWriter | None = None
         self._in_force: tuple[object, ...] | None = None
         self._stopped = False
         self._reasons = ReasonsAsked()
@@ -91,7 +95,7 @@ class RecordPlugin:
     def mom_setup(self) -> None:
         """Make the folder. One that cannot be made is said here, where the operator sees it; later, recording just stops."""
         settings = self._settings
-        self._writer = RecordingWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve))
+        self._writer = MinutesWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve), settings.full)
         self._writer.open()
         if self._context.serves:
             file = AccountsFile(self.folder / NAME, keep=settings.accounts_keep, largest=settings.accounts_size)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Protocol, TypeAlias, TypeVar
@@ -14,7 +15,7 @@ from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Valu
 from mom_plugins_record.recording.cycles import NO_KEY, CycleRecord, Key, read_cycle, read_record
 from mom_plugins_record.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, FrameKind, Losses, NoRecording, read_frames
 from mom_plugins_record.recording.json_text import checked_json
-from mom_plugins_record.recording.writer import KEY_EVERY, SUFFIX, files_of
+from mom_plugins_record.recording.writer import KEY_EVERY, MINUTES, SUFFIX, files_of
 
 LOOKS_AHEAD = 8
 """How often a later copy of a damaged session is looked for in one file: a hostile one could ask for it at each frame."""
@@ -38,6 +39,9 @@ USUAL_HISTORY = 10
 LONGEST_HISTORY = 1000
 """Snapshots that evaluators see, the newest included: as mom's settings have it."""
 
+LONGEST_APART = 86_400.0
+"""Seconds between cycles of which not each one was kept."""
+
 FORMAT = 1
 """The version of what a session holds."""
 
@@ -46,6 +50,7 @@ FORMAT = 1
 class RecordedSession:
     """What was so while cycles were recorded.
 
+    `every` is how many seconds the recorded cycles are apart where not each one was kept, and 0 elsewhere.
     `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
     of the mom that wrote it, `host` its name.
     """
@@ -56,6 +61,7 @@ class RecordedSession:
     policies: Mapping[str, str]
     fields: tuple[FieldSpec, ...]
     controls: tuple[ControlSpec, ...]
+    every: float = 0.0
 
 
 def session_content(session: RecordedSession) -> dict[str, Value]:
@@ -64,6 +70,7 @@ def session_content(session: RecordedSession) -> dict[str, Value]:
         "format": FORMAT,
         "version": session.version,
         "host": session.host,
+        "every": session.every,
         "configuration": session.configuration,
         "policies": dict(session.policies),
         "fields": [[f.name, f.unit, f.scope, f.description, f.source] for f in session.fields],
@@ -72,12 +79,17 @@ def session_content(session: RecordedSession) -> dict[str, Value]:
 
 
 def interval_of(session: RecordedSession) -> float:
-    """Seconds from one cycle to the next; mom's default where the recording does not tell."""
+    """Seconds from one of mom's cycles to the next; mom's default where the recording does not tell."""
     interval = session.configuration.get("interval")
     try:
         return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
     except ValueError:
         return USUAL_INTERVAL
+
+
+def apart(session: RecordedSession) -> float:
+    """Seconds from one recorded cycle to the next."""
+    return max(session.every, interval_of(session))
 
 
 def history_of(session: RecordedSession) -> int:
@@ -175,16 +187,20 @@ class _Found(Generic[Kind]):
 
 
 class Recording:
-    """A recording: a folder, or one file of it. `damage` is complete when `cycles` has come to the end."""
+    """A recording: a folder, or one file of it. `damage` is complete when `cycles` has come to the end.
+
+    `files` have each cycle. `minutes` have one a minute, also of the time before these, for which they are read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage = Damage()
         try:
             self.files = files_of(path) if path.is_dir() else [path]
+            self.minutes = files_of(path / MINUTES) if (path / MINUTES).is_dir() else []
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
-        if not self.files:
+        if not self.files and not self.minutes:
             raise MomError(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
     def cycles(self, since: float = float("-inf"), until: float = float("inf")) -> Iterator[Recorded]:
@@ -202,7 +218,7 @@ class Recording:
 
     def sessions(self) -> Iterator[RecordedSession]:
         """What was so while cycles were recorded, as often as it is said."""
-        for path in self.files:
+        for path in [*self.minutes, *self.files]:
             with suppress(FileNotFoundError), _opened(path) as source:
                 for frame in read_frames(source, str(path), Losses()):
                     if frame.kind is FrameKind.SESSION and (session := _session(frame, str(path), Losses())) is not None:
@@ -210,16 +226,32 @@ class Recording:
 
     def _read(self, read: Read[Kind], since: float, until: float) -> Iterator[_Found[Kind]]:
         self.damage = Damage()
+        if self.minutes:
+            # Strictly before the first that has each cycle; read before the damage of its file would be counted twice.
+            begins = math.nextafter(self._begins(), -math.inf)
+            self.damage = Damage()
+            if since <= begins:
+                for path in self.minutes:
+                    yield from self._of_file(path, read, since, min(until, begins))
         for path in self.files:
             yield from self._of_file(path, read, since, until)
 
-    def _of_file(self, path: Path, read: Read[Kind], since: float, until: float) -> Iterator[_Found[Kind]]:
+    def _begins(self) -> float:
+        """When the first cycle was that stands in a file with each."""
+        for path in self.files:
+            with closing(self._of_file(path, read_record, -math.inf, math.inf)) as found:
+                first = next(found, None)
+            if first is not None:
+                return first.what.time
+        return math.inf
+
+    def _of_file(self, path: Path, read: Read[Kind], since: float, until: float) -> Generator[_Found[Kind], None, None]:
         losses = Losses()
         with ExitStack() as stack:
             try:
                 source = stack.enter_context(_opened(path))
             except FileNotFoundError as error:
-                if path in self.files[:1] and len(self.files) == 1:
+                if [path] == [*self.minutes, *self.files]:
                     raise MomError(f"there is no file {path}") from error
                 self.damage.cut_off.append(str(path))  # given up by the writer while we read
                 return
@@ -378,6 +410,7 @@ def _session(frame: Frame, name: str, losses: Losses) -> RecordedSession | None:
                 ControlSpec(str(n), Unit(unit), Scope(scope), str(text), str(of), _bound(low), _bound(high), _choices(*more))
                 for n, unit, scope, text, of, low, high, *more in content["controls"]
             ),
+            _every(content.get("every", 0.0)),
         )
     except _Newer:
         raise
@@ -390,6 +423,12 @@ def _session(frame: Frame, name: str, losses: Losses) -> RecordedSession | None:
 def _choices(values: Sequence[int] = ()) -> tuple[int, ...]:
     """Of a control; a recording from before there were any has none."""
     return tuple(map(int, values))
+
+
+def _every(value: object) -> float:
+    if isinstance(value, int | float) and 0 <= value <= LONGEST_APART:
+        return float(value)
+    raise TypeError("how far cycles are apart is no such number")
 
 
 def _bound(value: object) -> float | None:

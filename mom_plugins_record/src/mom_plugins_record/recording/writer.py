@@ -19,6 +19,9 @@ from mom_plugins_record.recording.json_text import json_bytes
 
 SUFFIX = ".momrec"
 
+MINUTES = "minutes"
+"""The folder, in a recording's own, with a recording of one cycle a minute."""
+
 KEY_EVERY = 30
 """Cycles from one key frame to the next: two and a half minutes at five seconds. A key is seven times as large as another cycle, and
 what is damaged in it takes the cycles after it along."""
@@ -181,7 +184,9 @@ class RecordingWriter:
         self.written += done
 
     def _is_long(self) -> bool:
-        return self._size >= min(self._limits.size // FILES, LARGEST_FILE) or self._monotonic() - self._began >= LONGEST_FILE_SECONDS
+        return self._size >= min(self._limits.size // FILES, LARGEST_FILE) or self._monotonic() - self._began >= min(
+            LONGEST_FILE_SECONDS, self._limits.keep
+        )
 
     def _is_away(self) -> bool:
         """Whether the file was deleted."""
@@ -259,7 +264,8 @@ def _refused(path: Path, error: OSError) -> RecordingFull:
 
 def sizes_of(folder: Path) -> Iterator[tuple[Path, int]]:
     """A recording's files with their sizes in bytes."""
-    for path in files_of(folder):
+    minutes = folder / MINUTES
+    for path in [*(files_of(minutes) if minutes.is_dir() else ()), *files_of(folder)]:
         found = _status(path)
         if found is not None:
             yield path, found.st_size

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Decision, Snapshot, Value
+from mom_core import Decision, MomError, Snapshot, Value
 from mom_plugins_record.recording.reader import Recorded, RecordedSession, Recording, follows, interval_of, must_fit, nothing_in
 from mom_plugins_record.recording.writer import KEY_EVERY
 from mom_plugins_record.replay.evaluation import Evaluators, scope_of
@@ -60,6 +60,8 @@ class Comparison:
     lost: int = 0
     damage: str = ""
     """What is damaged, and where; empty: nothing."""
+    thinned: int = 0
+    """Recorded cycles that are a minute apart: what was looked back at is not there."""
     apart: int = 0
     """Recorded decisions that nothing here could take again."""
 
@@ -78,17 +80,22 @@ def compare(
     Raises `MomError` when there is nothing to evaluate, or nothing to evaluate it with.
     """
     result = Comparison()
-    for run in _runs(recording, since, until):
+    for run in _runs(recording, since, until, result):
         _replay_run(run, policies, since, result)
     result.lost, result.damage = recording.damage.cycles, recording.damage.told()
+    if not result.evaluated and result.thinned:
+        raise MomError(
+            f"of that time, {recording.path} has only some cycles: what policies looked back at is not there",
+            hint="choose a later time with --from, or keep each cycle for longer: `full` of the plugin record",
+        )
     if not result.evaluated:
         raise nothing_in(recording)
     return result
 
 
-def _runs(recording: Recording, since: float, until: float) -> Iterator[Iterator[Recorded]]:
+def _runs(recording: Recording, since: float, until: float, result: Comparison) -> Iterator[Iterator[Recorded]]:
     """The recording in pieces in which nothing is missing: a start of the daemon, or a loss, begins a new one."""
-    cycles = iter(recording.cycles(until=until))
+    cycles = _whole(recording.cycles(until=until), since, result)
     pending: list[Recorded] = []
 
     def rest(first: Recorded) -> Iterator[Recorded]:
@@ -108,6 +115,15 @@ def _runs(recording: Recording, since: float, until: float) -> Iterator[Iterator
         for _ in run:
             pass
         first = pending.pop() if pending else None
+
+
+def _whole(cycles: Iterable[Recorded], since: float, result: Comparison) -> Iterator[Recorded]:
+    """Without those of which the ones before were not kept."""
+    for recorded in cycles:
+        if recorded.session.every:
+            result.thinned += recorded.report.time >= since
+        else:
+            yield recorded
 
 
 def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:

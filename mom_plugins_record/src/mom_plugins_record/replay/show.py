@@ -97,6 +97,10 @@ def _lines(result: Comparison, *, other: bool) -> list[str]:
     lines.append(f"{result.compared} cycles compared{span}")
     if result.warming:
         lines.append(f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording")
+    if result.thinned:
+        lines.append(
+            f"{result.thinned} older ones are not compared: of their time, not each cycle was kept, and what was looked back at is gone"
+        )
     if result.damage:
         lines.append(result.damage)
     for name, reason in result.left_out.items():

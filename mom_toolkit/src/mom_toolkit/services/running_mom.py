@@ -44,11 +44,15 @@ class RunningMom(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """A recorded cycle: its report, the texts of the policies in force by name, and how many cycles before it were lost."""
+    """A recorded cycle: its report, the texts of the policies in force by name, and how many cycles before it were lost.
+
+    `every`: the recorded cycles are so many seconds apart, as not each one was kept; 0: each was.
+    """
 
     report: Report
     policies: Mapping[str, str]
     lost: int = 0
+    every: float = 0.0
 
 
 class PastCycles(Protocol):
