@@ -6,7 +6,7 @@ from mom_core import NotSupported
 from mom_plugins_sim.guest import MIB, new_guest
 from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held_by, take
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import GuestScene, Scene
+from mom_plugins_sim.scene import GuestScene, Scene, ScenePlan
 from mom_plugins_sim.workload import Bursty, Constant, HostLoad, HostLoads, Workload
 from mom_plugins_sim.world import World
 from mom_toolkit import ColdMemoryControl, StoreKind
@@ -206,3 +206,20 @@ def test_memory_in_a_guests_own_swap_is_what_it_hardly_touches():
     guest.anon -= 200 * MIB
     guest.swapped += 200 * MIB
     assert held_by(guest, 0.0).cold == 300 * MIB
+
+
+def test_when_guests_have_no_more_to_give_programs_beside_them_go_to_swap_and_nothing_is_swapped_twice():
+    world = a_world(cold=0.0, zram=0.0, swap=8.0 * GIB, load=4.0 * GIB)
+    pass_time(world, 300)
+    host = world.host
+    assert host.short == pytest.approx(0.0, abs=1.0), "all that does not fit is in swap"
+    assert host.swapped > sum(guest.swapped.total for guest in world.guests.values()) + 100 * MIB
+    out = host.swap_out
+    pass_time(world, 10)
+    assert host.swap_out - out < 10 * 1.01 * host.swap.in_rate, "only what makes room for what comes back"
+
+
+def test_guests_that_are_drawn_hold_cold_memory_only_when_they_are_told_to():
+    usual, cold = (ScenePlan(8, 8 * GIB, cold=share).scene() for share in (0.0, 0.3))
+    assert not any(guest.workload.cold for guest in usual.guests)
+    assert [guest.workload.cold for guest in cold.guests] == [pytest.approx(0.3 * guest.workload.demand.base) for guest in cold.guests]

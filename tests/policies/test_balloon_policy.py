@@ -669,7 +669,8 @@ CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}
 """Pressure that stays. Guests with bursts are among the guests of the seeds 1 and 3, not among those of 2 and 4."""
 
 
-@pytest.mark.parametrize("loop", [CONSTANT | {"seed": seed} for seed in (2, 4)], indirect=True)
+# What the beginning drove into the host's swap comes back only as guests touch it, which is no constant load: one of the hosts has none.
+@pytest.mark.parametrize("loop", [CONSTANT | {"seed": 2}, CONSTANT | {"seed": 4, "host_swap": "0B"}], indirect=True)
 def test_under_constant_load_there_is_not_one_command_in_ten_minutes(loop: Loop) -> None:
     settled = 1500  # load from 60 s on, and page cache that finds its size
     assert taken(loop.until(settled)) > GIB

@@ -31,9 +31,9 @@ class HostMemory:
     """The host at one moment; `step` moves it on.
 
     `base` is its own system, `reserve` what its kernel keeps, `cache` the page cache that it would like to have; `other` is what `load`
-    holds. `guests` is what guests have touched, less what is merged. `stall` is the ratio of time in which any task waits for memory: for
-    pages to go out, a fifth of the time for pages that come back into room, most of it for those that have none, and all of it when not
-    even swap is left.
+    holds, and `others_swapped` what of `swapped` is of programs rather than in guests. `guests` is what guests have touched, less what is
+    merged. `stall` is the ratio of time in which any task waits for memory: for pages to go out, a fifth of the time for pages that come
+    back into room, most of it for those that have none, and all of it when not even swap is left.
     """
 
     total: float
@@ -45,6 +45,7 @@ class HostMemory:
     other: float = 0.0
     guests: float = 0.0
     swapped: float = 0.0
+    others_swapped: float = 0.0
     swap_in: float = 0.0
     swap_out: float = 0.0
     stall: float = 0.0

@@ -88,6 +88,9 @@ class SimPlugin:
         rigid: Annotated[float, Field(ge=0, le=1)] = 0.0
         """Share of guests without a balloon device."""
 
+        cold: Annotated[float, Field(ge=0, le=1)] = 0.0
+        """Share of what guests hold always that they hardly touch: 0.2 to 0.4 in programs of all kinds, by TMO (ASPLOS 2022)."""
+
         nodes: Annotated[int, Field(ge=1, le=64)] = 1
         """How many NUMA nodes the host has; its memory and CPUs are spread over them evenly."""
 
@@ -212,4 +215,5 @@ def plan_of(settings: SimPlugin.Settings) -> ScenePlan:
         rigid=settings.rigid,
         load=HostLoad(settings.load / 1024, settings.load_after, settings.load_for, settings.load_growth / 1024),
         nodes=settings.nodes,
+        cold=settings.cold,
     )

@@ -96,7 +96,7 @@ class ScenePlan:
     """A mixture of the usual kinds: sizes in KiB, shares as ratios, times in seconds. The same plan gives the same scene.
 
     `sold` is the guests' memory together, as a multiple of the host's. `silent` and `rigid` are the shares of guests that send no
-    statistics, and that have no balloon device.
+    statistics, and that have no balloon device; `cold` is the ratio of what guests hold always that they hardly touch.
     """
 
     guests: int
@@ -110,6 +110,7 @@ class ScenePlan:
     load: HostLoad = field(default_factory=HostLoad)
     nodes: int = 1
     host_zram: int = 0
+    cold: float = 0.0
 
     def scene(self) -> Scene:
         """The mixture, drawn."""
@@ -122,7 +123,7 @@ class ScenePlan:
         guests = []
         for index, share in enumerate(shares):
             maximum = max(1, round(share * unit / GUEST_GRAIN_KIB)) * GUEST_GRAIN_KIB
-            kind, workload = draw_workload(source, maximum)
+            kind, workload = draw_workload(source, maximum, self.cold)
             numbers[kind] = numbers.get(kind, 0) + 1
             swap = maximum / 4 if source.random() < 0.5 else 0.0  # half of all guests have a swap partition
             cached = source.uniform(0.6, 1.0)

@@ -176,16 +176,14 @@ KINDS = (
     GuestKind("idle", 2, (0.06, 0.12), (0.0, 0.0), (0, 0), 0.0, (0.05, 0.15), (0.1 * MIB, 0.5 * MIB), (0.02, 0.04)),
 )
 
-COLD_SHARE = 0.3
-"""Of what guests hold always, what they hardly touch: TMO finds 20 to 40 % in programs of all kinds."""
-
 DUPLICATE = (0.10, 0.25)
 """Ratio of a guest's memory that others have too. Difference Engine (OSDI 2008) finds more in like guests, Satori (USENIX ATC 2009)
 less in mixed ones."""
 
 
-def draw_workload(random_source: random.Random, memory_kib: float) -> tuple[str, Workload]:
-    """The kind's name, and a workload of that kind for a guest of so much memory."""
+def draw_workload(random_source: random.Random, memory_kib: float, cold: float = 0.0) -> tuple[str, Workload]:
+    """The kind's name, and a workload of that kind for a guest of so much memory; it hardly touches the ratio `cold` of what it
+    holds always."""
     kind = random_source.choices(KINDS, [kind.weight for kind in KINDS])[0]
     uniform = random_source.uniform
     period = uniform(*kind.period)
@@ -197,7 +195,7 @@ def draw_workload(random_source: random.Random, memory_kib: float) -> tuple[str,
         read_rate=uniform(*kind.read_rate),
         hot_cache=uniform(*kind.hot_cache) * memory_kib,
         duplicate=uniform(*DUPLICATE),
-        cold=COLD_SHARE * base,
+        cold=cold * base,
     )
 
 

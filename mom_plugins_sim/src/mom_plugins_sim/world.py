@@ -167,7 +167,7 @@ class World:
             self._step_nodes(self.nodes, time, dt)
 
     def _swap(self, done: SwapStep, due: float, dt: float) -> None:
-        """Whose pages came back, who waits for them, and whose went out."""
+        """Whose pages came back, who waits for them, and whose went out. What guests do not have is of programs beside them."""
         host = self.host
         waiting = dt * done.blocked * WAITING_SHARE
         for guest in self.guests.values():
@@ -180,9 +180,11 @@ class World:
                 swapped.bring((done.back + done.thrashed) * share)
             guest.memory.lost_seconds += waiting
         out = done.out + done.thrashed  # where there is no room, as much as comes in goes out
-        if out:
-            take(self._held(), out)
-        host.swapped = sum(guest.swapped.total for guest in self.guests.values())
+        short = out - take(self._held(), out) if out else 0.0
+        back = min(host.others_swapped, max(0.0, host.swap.in_rate * dt - done.back - done.thrashed), max(0.0, -host.short))
+        host.others_swapped += short - back
+        host.swap_in += back
+        host.swapped = sum(guest.swapped.total for guest in self.guests.values()) + host.others_swapped
 
     def _held(self, *identities: str) -> list[tuple[Held, SwappedGuest]]:
         """What these guests hold, or all of them, and what of it is swapped."""

@@ -28,14 +28,15 @@ SETTINGS = SimPlugin.Settings.model_validate(
         "sold": 1.25,
         "silent": 0.04,
         "rigid": 0.04,
+        "cold": 0.3,
         "statistics_period": "2s",
         "load": "8704MiB",
         "load_after": "60s",
         "load_for": "270s",
     }
 )
-"""A host with a quarter more memory sold than it has, and compressed swap; one guest without statistics, one without a balloon; a program
-that takes 8.5 GiB."""
+"""A host with a quarter more memory sold than it has, and compressed swap; guests that hardly touch 30 % of what they hold always, one
+without statistics, one without a balloon; a program that takes 8.5 GiB."""
 
 PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*CONTROLLERS, OFFLOADER)}
 """What acts in the story."""
