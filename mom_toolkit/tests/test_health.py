@@ -1,0 +1,69 @@
+"""What all who judge guests share: a need that is unknown harms nobody, and a promise is broken by more than a balloon's page."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mom_core import Guest, Value
+from mom_toolkit import ailment, is_below_need, is_broken, kills, need_of, program_need, taken_from
+
+GIB = 1 << 20
+
+
+def a_guest(**fields: Value) -> Guest:
+    """A guest of 2 GiB, sold with 4, that could give half of what it has."""
+    known: dict[str, Value] = {"balloon_max": 4 * GIB, "balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0}
+    return Guest("g", "g", {name: value for name, value in {**known, **fields}.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("fields", "need"),
+    [
+        ({}, (GIB, "uses")),
+        ({"guest_guarantee": 1.5 * GIB}, (1.5 * GIB, "is guaranteed")),
+        ({"guest_guarantee": 0.5 * GIB}, (GIB, "uses")),
+        ({"guest_guarantee": 3 * GIB}, (2 * GIB, "is guaranteed")),
+        ({"mem_usable": None, "guest_guarantee": GIB}, (GIB, "is guaranteed")),
+        ({"balloon_cur": None, "guest_guarantee": GIB}, (GIB, "is guaranteed")),
+        ({"mem_usable": None}, (None, "is guaranteed")),
+    ],
+)
+def test_a_guest_needs_what_it_uses_or_is_guaranteed_and_no_more_than_it_has(fields: dict[str, Value], need: tuple[float, str]) -> None:
+    assert need_of(a_guest(**fields)) == need
+
+
+def test_what_is_unknown_is_no_need_and_nothing_taken() -> None:
+    assert not is_below_need(a_guest(mem_usable=None), 0)
+    assert not is_below_need(a_guest(), None)
+    assert math.isnan(program_need(a_guest(mem_usable=None)))
+    assert taken_from(a_guest(balloon_max=None)) == 0.0
+    assert taken_from(a_guest()) == 2 * GIB
+
+
+def test_a_simulation_knows_what_programs_need() -> None:
+    assert program_need(a_guest(sim_need=7.0)) == 7.0
+    assert program_need(a_guest()) == GIB
+
+
+@pytest.mark.parametrize(("size", "broken"), [(GIB, False), (GIB - 1024, False), (GIB - 1025, True), (0, True)])
+def test_a_promise_is_broken_by_more_than_a_mebibyte(size: float, broken: bool) -> None:
+    assert is_broken(size, GIB) is broken
+
+
+def test_a_guest_that_does_not_tell_is_neither_well_nor_ill() -> None:
+    assert [ailment(a_guest(**{name: None})) for name in ("balloon_cur", "mem_usable", "stats_age")] == [None] * 3
+    assert ailment(a_guest(stats_age=15.1)) is None
+    assert ailment(a_guest()) == ""
+
+
+@pytest.mark.parametrize(("size", "usable", "short"), [(GIB, 32 * 1024 - 1, True), (GIB, 32 * 1024, False), (4 * GIB, 100_000, True)])
+def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, usable: int, short: bool) -> None:
+    assert (ailment(a_guest(balloon_cur=size, mem_usable=usable)) == "are short of memory") is short
+
+
+def test_programs_that_were_killed_before_a_reboot_are_not_counted() -> None:
+    assert kills(a_guest(guest_oom_kills=5), a_guest(guest_oom_kills=3)) == 2
+    assert kills(a_guest(guest_oom_kills=1), a_guest(guest_oom_kills=3)) == 0
+    assert kills(a_guest(guest_oom_kills=1), None) == 0
