@@ -1,0 +1,110 @@
+"""What it costs to write weeks of a recording as tables: each cycle of the last days, and one a minute of the time before.
+
+    python benchmarks/recording/bench_export.py [--guests 100] [--days 30] [--full 1] [--json]
+
+The guests are those of `bench_recording.py`, whose first 60 cycles are repeated; the recording is made by the recorder itself, in the two
+parts that it has after that time. CPU seconds are those of all threads of this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from bench_recording import reports
+
+from mom_core import FieldSpec, Report, Scope, Unit
+from mom_plugins_record.export.perform import ExportOptions, perform
+from mom_plugins_record.recording.minutes import EVERY
+from mom_plugins_record.recording.reader import RecordedSession, session_content
+from mom_plugins_record.recording.writer import MINUTES, RecordingLimits, RecordingWriter, sizes_of
+
+CPU_WANTED_SECONDS = 60.0
+"""For 30 days of 100 guests, of which one has each cycle."""
+
+INTERVAL, DAY = 5.0, 86_400.0
+BEGINS = 1.7e9
+
+
+def at(made: list[Report], seconds: float, lasts: float, every: float) -> Iterator[Report]:
+    """Cycles of that time, so many seconds apart."""
+    for number in range(int(lasts / every)):
+        one, now = made[number % len(made)], seconds + number * every
+        moment = int(now / INTERVAL) + 1
+        snapshot = replace(one.snapshot, number=moment, time=BEGINS + now, monotonic=now)
+        yield replace(one, number=moment, time=BEGINS + now, snapshot=snapshot)
+
+
+def record(folder: Path, session: RecordedSession, cycles: Iterator[Report]) -> int:
+    """Write them, in files of a day each. How many they were."""
+    now, count = 0.0, 0
+    writer = RecordingWriter(folder, RecordingLimits(400 * DAY, 1 << 40), lambda: BEGINS + now, lambda: now)
+    writer.open()
+    writer.session(session_content(session))
+    for report in cycles:
+        now = report.snapshot.monotonic
+        writer.cycle(report)
+        count += 1
+    writer.close()
+    return count
+
+
+def main() -> int:
+    """Measure, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guests", type=int, default=100)
+    parser.add_argument("--days", type=float, default=30.0)
+    parser.add_argument("--full", type=float, default=1.0, help="days of which each cycle is there")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    made = list(reports(options.guests, 60))
+    guest = next(iter(made[0].snapshot.guests.values()))
+    fields = [FieldSpec(name, Unit.KIB, Scope.GUEST, "", "") for name in guest.fields]
+    fields += [FieldSpec(name, Unit.KIB, Scope.HOST, "", "") for name in made[0].snapshot.host.fields]
+    session = RecordedSession("0", "h", {"interval": "5s"}, {}, tuple(fields), ())
+    thin, full = (options.days - options.full) * DAY, options.full * DAY
+    with tempfile.TemporaryDirectory(prefix="mom-bench-") as base:
+        folder = Path(base) / "recording"
+        cycles = record(folder / MINUTES, replace(session, every=EVERY), at(made, 0.0, thin, EVERY))
+        minutes = sum(size for _, size in sizes_of(folder / MINUTES))
+        cycles += record(folder, session, at(made, thin, full, INTERVAL))
+        size = sum(size for _, size in sizes_of(folder))
+        began, wall = time.process_time(), time.monotonic()
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            perform(folder, Path(base) / "out", ExportOptions("parquet"))
+        spent, lasted = time.process_time() - began, time.monotonic() - wall
+        tables = sum(path.stat().st_size for path in (Path(base) / "out").iterdir())
+    if f"guests.parquet: {cycles * options.guests} rows" not in said.getvalue():
+        raise SystemExit(f"not all was exported: {said.getvalue()}")
+    result = {
+        "guests": options.guests,
+        "days": options.days,
+        "cycles": cycles,
+        "recording_mib": size / (1 << 20),
+        "minutes_mib": minutes / (1 << 20),
+        "export_cpu_seconds": spent,
+        "export_seconds": lasted,
+        "tables_mib": tables / (1 << 20),
+        "largest_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    print(
+        f"{options.guests} guests, {options.days:g} days, {cycles} cycles; wanted: {CPU_WANTED_SECONDS:.0f} CPU seconds for 30 days of 100"
+    )
+    for name, value in result.items():
+        print(f"{name:<22}{value:>12.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
