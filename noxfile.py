@@ -47,8 +47,8 @@ QUICK = "not real and not processes and not long"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests: what unit, slow, docs and build hold, on all cores, and then what real holds, by itself: guests need the cores."""
-    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real", *session.posargs)
+    """All tests but those of a release: what unit, slow and docs hold, on all cores, and then what real holds: guests need the cores."""
+    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release", *session.posargs)
     session.run(BIN / "pytest", "-m", "real", *session.posargs)
 
 
@@ -61,7 +61,7 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """What unit leaves out and needs no hypervisor: daemons, servers, browsers, programs, many inputs, long simulations."""
-    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and (processes or long)", *session.posargs)
+    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release and (processes or long)", *session.posargs)
 
 
 @nox.session
@@ -69,7 +69,7 @@ def coverage(session: nox.Session) -> None:
     """What share of the lines and branches tests reach, by file; `.cache/coverage` has pages that show which they do not."""
     apart = [f"--ignore=tests/{name}" for name in APART]
     reports = ["--cov", "--cov-report=term:skip-covered", f"--cov-report=html:{ROOT / '.cache/coverage'}"]
-    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real", *apart, *reports, *session.posargs)
+    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release", *apart, *reports, *session.posargs)
 
 
 @nox.session
@@ -125,7 +125,8 @@ def site(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build every wheel and source distribution, and use them in a fresh environment. Needs the package index."""
+    """Build every package of mom, for indexes and for systems, and use them, before a release and when what is installed changes. Needs the
+    package index, and `./run tests -s build` to have what the packages of other systems are made with."""
     session.run(BIN / "pytest", "tests/packaging", *session.posargs)
 
 

@@ -17,6 +17,8 @@ import pytest
 
 import mom_core
 
+pytestmark = pytest.mark.release
+
 ROOT = Path(__file__).parents[2]
 PACKAGING = ROOT / "packaging"
 NOBODY = "65534:65534"
