@@ -68,7 +68,7 @@ def test_a_misspelt_verb_gets_the_one_that_was_meant(mom):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["zzz"], ["--zzz"], ["config", "zzz"], ["plugin"], [], ["config", "show", "--zzz"], ["plugin", "info"], [""]]
+    "arguments", [["zzz"], ["--zzz"], ["config", "zzz"], ["plugin"], ["config", "show", "--zzz"], ["plugin", "info"], [""]]
 )
 def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
     code, _, err = mom(*arguments)

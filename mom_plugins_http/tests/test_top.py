@@ -15,7 +15,7 @@ from mom_core import MomError, Problem, Report, Severity, Source
 from mom_core.testing import snapshot
 from mom_plugins_http.access import LocalAccess, Peer, Right
 from mom_plugins_http.client import Client
-from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
+from mom_plugins_http.top.columns import COLUMNS, age, fitting, percent, short
 from mom_plugins_http.top.feed import Feed, picture_now
 from mom_plugins_http.top.picture import Drill, News, Picture, Row, chosen, happening_of, ordered, row_of
 from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
@@ -72,9 +72,11 @@ def test_a_cell_has_its_width_whatever_stands_in_it(text: str, width: int) -> No
     assert cell_len(cell(text, width, right=True)) == width
 
 
-@pytest.mark.parametrize("screen_width", [40, 60, 80, 132, 200, 400])
+@pytest.mark.parametrize("screen_width", [40, 60, 80, 89, 90, 132, 200, 400])
 def test_the_columns_fit_on_the_screen(screen_width: int) -> None:
-    found = widths(screen_width)
+    fit = fitting(screen_width)
+    found = [width for _, width in fit]
+    assert ("cold" in [column.key for column, _ in fit]) == (screen_width >= 90)
     assert all(width >= 0 for width in found)
     if screen_width >= 80:
         assert sum(found) + len(found) <= screen_width

@@ -29,6 +29,7 @@ class Column:
 
     :param letter: the key that sorts by it, with shift
     :param falling: whether the largest come first at the first press
+    :param wide: it is left out on a screen of fewer columns
     :param style: how a value is marked
     """
 
@@ -41,6 +42,7 @@ class Column:
     falling: bool = True
     style: Callable[[Row], str] = lambda row: ""
     about: str = ""
+    wide: int = 0
 
 
 def short(kib: float | None) -> str:
@@ -106,6 +108,7 @@ COLUMNS: Final = (
         *_size("cold"),
         style=lambda row: "yellow" if (row.cold_age or 0) >= LEARNT_SECONDS else "",
         about="what it holds or has in the host's swap and does not touch, learnt at most ten minutes ago, or longer where yellow",
+        wide=90,
     ),
     Column("target", "targt", "T", 5, *_size("target"), about="what mom asked it for last, or would have when it only observes"),
     Column("guarantee", "guar", "G", 5, *_size("guaranteed"), about="what it is guaranteed: mom does not make it smaller"),
@@ -136,9 +139,9 @@ BY_KEY: Final = {column.key: column for column in COLUMNS}
 BY_LETTER: Final = {column.letter: column for column in COLUMNS}
 
 
-def widths(screen: int) -> list[int]:
-    """Of all columns on a screen of so many: names get what long ones need, notes the rest."""
-    fixed = sum(column.width + 1 for column in COLUMNS if column.width)
-    left = screen - 1 - fixed - 1
+def fitting(screen: int) -> list[tuple[Column, int]]:
+    """The columns on a screen of so many, each with its own: names get what long ones need, notes the rest."""
+    shown = [column for column in COLUMNS if screen >= column.wide]
+    left = screen - 2 - sum(column.width + 1 for column in shown if column.width)
     name = max(10, min(40, left * 6 // 10))
-    return [name if column.key == "name" else max(0, left - name) if column.key == "note" else column.width for column in COLUMNS]
+    return [(one, name if one.key == "name" else max(0, left - name) if one.key == "note" else one.width) for one in shown]

@@ -10,7 +10,7 @@ from typing import Final
 from rich.cells import cell_len
 
 from mom_core import format_kib, printable
-from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
+from mom_plugins_http.top.columns import COLUMNS, Column, age, fitting, percent, short
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Happening, Json, News, Picture, Row
 from mom_plugins_http.top.selection import Looking
@@ -197,7 +197,7 @@ def _health_line(picture: Picture) -> Line:
 def _guests(look: Looking, picture: Picture, width: int, lines: int) -> list[Line]:
     rows = look.listed(picture)
     marked = look.place(rows, lines)
-    columns = widths(width)
+    columns = fitting(width)
     out = [_headings(look, columns)]
     if not rows:
         why = f"no guest's name has {look.pattern!r} in it (Esc shows all)" if picture.rows else "there are no guests on this host"
@@ -207,9 +207,9 @@ def _guests(look: Looking, picture: Picture, width: int, lines: int) -> list[Lin
     return out
 
 
-def _headings(look: Looking, columns: Sequence[int]) -> Line:
+def _headings(look: Looking, columns: Sequence[tuple[Column, int]]) -> Line:
     line = []
-    for column, width in zip(COLUMNS, columns, strict=True):
+    for column, width in columns:
         sorted_by = column.key == look.sort
         arrow = ("↓" if look.falling else "↑") if sorted_by else ""
         room = max(0, width - len(arrow))
@@ -219,9 +219,9 @@ def _headings(look: Looking, columns: Sequence[int]) -> Line:
     return line
 
 
-def _guest(row: Row, columns: Sequence[int], *, marked: bool, wide: int) -> Line:
+def _guest(row: Row, columns: Sequence[tuple[Column, int]], *, marked: bool, wide: int) -> Line:
     line = []
-    for column, width in zip(COLUMNS, columns, strict=True):
+    for column, width in columns:
         style = column.style(row)
         line.append(
             (cell(column.text(row), width, right=bool(column.width)) if width else "", f"reverse {style}".strip() if marked else style)
@@ -448,24 +448,15 @@ def once(picture: Picture, look: Looking, now: float, width: int | None) -> list
     """Everything on as many lines as it takes: for a pipe, or a terminal that cannot be drawn on."""
     wide = width or 160
     rows = look.listed(picture)
-    columns = widths(wide)
+    columns = fitting(wide)
     names = max([len(row.name) for row in rows], default=0)
     if width is None:  # nothing is cut where a program reads
-        columns = [
-            max(5, names) if column.key == "name" else 0 if column.key == "note" else size
-            for column, size in zip(COLUMNS, columns, strict=True)
-        ]
+        columns = [(column, max(5, names) if column.key == "name" else 0 if column.key == "note" else size) for column, size in columns]
     out: list[Line] = [*verdict_lines(picture, wide), *host_lines(picture, None, None, wide, now)]
-    heading = [
-        cell(column.heading, size, right=bool(column.width)) if size else column.heading
-        for column, size in zip(COLUMNS, columns, strict=True)
-    ]
+    heading = [cell(column.heading, size, right=bool(column.width)) if size else column.heading for column, size in columns]
     out.append([(" ".join(heading), "bold")])
     for row in rows:
-        cells = [
-            cell(column.text(row), size, right=bool(column.width)) if size else column.text(row)
-            for column, size in zip(COLUMNS, columns, strict=True)
-        ]
+        cells = [cell(column.text(row), size, right=bool(column.width)) if size else column.text(row) for column, size in columns]
         out.append([(" ".join(cells).rstrip(), "")])
     if not rows:
         out.append([("no guest's name matches" if picture.rows else "there are no guests on this host", "")])
