@@ -18,7 +18,7 @@ from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.link import Store
-    from mom_plugins_fleet.verbs import Where
+    from mom_plugins_fleet.where import Where
 
 KIB_SECONDS_PER_GIB_HOUR: Final = float(1 << 20) * 3600
 HOURS_A_MONTH: Final = 730.0

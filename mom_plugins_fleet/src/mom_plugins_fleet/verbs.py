@@ -10,12 +10,12 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from pydantic import BaseModel, ConfigDict
@@ -35,8 +35,7 @@ from mom_core import (
     read_settings,
 )
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
-from mom_plugins_fleet.link import Access, ConflictError, Store, credentials_of
-from mom_plugins_fleet.queries import ask
+from mom_plugins_fleet.link import ConflictError, Store
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Appointments, FleetRecord, Group, HostState, Lease, Member, read
 from mom_plugins_fleet.report_verb import report_command
 from mom_plugins_fleet.signatures import Opened, Signer, next_revision, opened
@@ -52,10 +51,8 @@ from mom_plugins_fleet.subjects import (
     STATES,
 )
 from mom_plugins_fleet.view import Bucket, FleetView
+from mom_plugins_fleet.where import Where, checked_key
 from mom_toolkit import Destination
-
-if TYPE_CHECKING:
-    from mom_plugins_fleet.plugin import FleetPlugin
 
 Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -64,83 +61,6 @@ Kind = TypeVar("Kind", bound=FleetRecord)
 _LOG: Final = logging.getLogger("mom.fleet")
 _ATTEMPTS: Final = 20
 """How often a change is tried again when another client was faster."""
-
-
-class Where:
-    """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration."""
-
-    def __init__(
-        self,
-        servers: tuple[str, ...],
-        key: str | None,
-        ca: str | None,
-        config: str | None,
-        trusted: tuple[str, ...] = (),
-        root: Path | None = None,
-    ) -> None:
-        self._servers, self._key, self._ca, self._config = servers, key, ca, config
-        self._trusted, self._root = trusted, root
-        for one in trusted:
-            _public(one)
-
-    def access(self) -> Access:
-        """Raises `MomError` when nothing says where they are."""
-        servers, ca = list(self._servers), None if self._ca is None else Path(self._ca)
-        if not servers:
-            settings = self._settings()
-            servers, ca = list(settings.servers), ca or settings.ca
-        return Access(servers, ca, None if self._key is None else Path(self._key))
-
-    def _settings(self) -> FleetPlugin.Settings:
-        from mom_plugins_fleet.plugin import FleetPlugin
-
-        try:
-            config = load_config(self._config)
-        except MomError as error:
-            raise MomError(f"where are the fleet's servers? {error.message}", hint="say --server tls://HOST:4222") from None
-        found = [one.settings for one in config.plugins.values() if isinstance(one.settings, FleetPlugin.Settings)]
-        if not found:
-            raise MomError("where are the fleet's servers? The configuration has no plugin fleet", hint="say --server tls://HOST:4222")
-        return found[0]
-
-    def signer(self) -> Signer:
-        """With the operator's key. Raises `MomError` without one."""
-        found = credentials_of(None if self._key is None else Path(self._key))
-        if found is None:
-            raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
-        return Signer(found.seed)
-
-    def operators(self) -> frozenset[str]:
-        """Whose signatures count here: this operator's, those that --operator names, and where no --server is given those of the
-        configuration."""
-        own = set() if self._key is None else {self.signer().public}
-        return frozenset(own | {*self._trusted} | (set() if self._servers else {*self._settings().operators}))
-
-    def root(self) -> FleetRoot:
-        """The fleet's root key. Raises `MomError` without one."""
-        if self._root is None:
-            raise MomError("accounts are made with the fleet's root key, and it is not given", hint="say --root FILE, or MOM_FLEET_ROOT")
-        return FleetRoot(self._root)
-
-    @property
-    def has_root(self) -> bool:
-        """Whether a root key is given."""
-        return self._root is not None
-
-    def give(self, *accounts: str, take: str = "") -> None:
-        """Give accounts to the servers, and take one away. Raises `MomError`."""
-        root, access = self.root(), self.access()
-
-        async def given(store: Store) -> None:
-            await root.give(store, *accounts)
-            if take:
-                await root.take(store, take)
-
-        ask(replace(access, key=root.system_user()), "root", _LOG, given)
-
-    def ask(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
-        """Do that with a store."""
-        return ask(self.access(), "operator", _LOG, what)
 
 
 @click.group("fleet", short_help="Many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
@@ -222,7 +142,7 @@ def key_command(where: Where, file: Path) -> None:
 def revoke_command(where: Where, key: str) -> None:
     """Have the servers let an operator or a coordinator with the public KEY in no more, at once."""
     root = where.root()
-    root.revoke(_public(key))
+    root.revoke(checked_key(key))
     where.give(root.fleet_account())
     print_prose(
         "The servers let it in no more. For their next start, put `mom fleet server-config` in their configuration; and take the key out of"
@@ -345,7 +265,7 @@ def coordinator_command(where: Where, name: str) -> None:
 @click.pass_obj
 def appoint_command(where: Where, key: str, remove: bool) -> None:
     """Have all hosts follow the orders of the coordinator with the public KEY. An operator's own key needs that not."""
-    _public(key)
+    checked_key(key)
 
     def changed(before: Appointments | None) -> Appointments:
         others = [one for one in (() if before is None else before.keys) if one != key]
@@ -361,7 +281,7 @@ def appoint_command(where: Where, key: str, remove: bool) -> None:
 def adopt_command(where: Where, key: str) -> None:
     """Sign with your key what an operator with the public KEY has signed, before that key is revoked on the hosts. Look at it first: `mom
     fleet status`, `mom fleet policy show`."""
-    _public(key)
+    checked_key(key)
 
     async def signed(store: Store) -> int:
         signer, count = where.signer(), 0
@@ -738,13 +658,6 @@ def _opened(kind: type[Kind], bucket: str, key: str, data: bytes | None, trusted
     except MomError as error:
         hint = "name the operator's key with `mom fleet --operator KEY`; after it is revoked, `mom fleet adopt KEY` signs that with yours"
         raise MomError(f"{bucket} {key}: {error.message}", hint=hint) from None
-
-
-def _public(key: str) -> str:
-    """A public key of a user. Raises `MomError`."""
-    if not re.fullmatch(r"U[A-Z2-7]{55}", key):
-        raise MomError(f"{printable(key)} is no public key of a user", hint="`mom fleet key` prints it: 56 characters that begin with U")
-    return key
 
 
 def _checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
