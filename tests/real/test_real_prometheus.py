@@ -29,8 +29,8 @@ pytestmark = pytest.mark.real
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 
-MAY_BE_EMPTY = ("mom_trial_", "mom_revisions_total", "mom_guest_swap_", "mom_plugin_retry_seconds")
-"""What there is only while policies are on trial, guests swap, or plugins are set aside."""
+MAY_BE_EMPTY = ("mom_trial_", "mom_revisions_total", "mom_guest_swap_", "mom_plugin_retry_seconds", "mom_host_waited_today_")
+"""What there is only while policies are on trial, guests swap, or plugins are set aside, or where guests tell how long they wait."""
 
 
 def free_ports() -> tuple[int, int]:
