@@ -215,7 +215,7 @@ def test_hosts_speak_to_their_servers_through_tls_and_to_no_others(fleet: FleetW
     safe = FleetWorld(tmp_path / "tls", tls=True)
     try:
         _hosts(safe, 1)
-        assert safe.host("h1")["policies"] == "newest"
+        safe.until(lambda: safe.host("h1")["policies"] == "newest", "it follows its group", 120)
         # An authority that did not sign the server's certificate, and a server that speaks in the clear.
         (tmp_path / "other").mkdir()
         wrong = ["--key", str(safe.operator_key), "--ca", str(make_certificate(tmp_path / "other"))]
