@@ -1,0 +1,107 @@
+"""Where the fleet's servers are, who the operator is, and whose signatures count: by the options of `mom fleet` or this host's YAML."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from mom_core import MomError, load_config, printable
+from mom_plugins_fleet.accounts import FleetRoot
+from mom_plugins_fleet.link import Access, Store, credentials_of
+from mom_plugins_fleet.queries import ask
+from mom_plugins_fleet.signatures import Signer
+
+if TYPE_CHECKING:
+    from mom_plugins_fleet.plugin import FleetPlugin
+
+Answer = TypeVar("Answer")
+
+_LOG: Final = logging.getLogger("mom.fleet")
+
+
+class Where:
+    """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration."""
+
+    def __init__(
+        self,
+        servers: tuple[str, ...],
+        key: str | None,
+        ca: str | None,
+        config: str | None,
+        trusted: tuple[str, ...] = (),
+        root: Path | None = None,
+    ) -> None:
+        self._servers, self._key, self._ca, self._config = servers, key, ca, config
+        self._trusted, self._root = trusted, root
+        for one in trusted:
+            checked_key(one)
+
+    def access(self) -> Access:
+        """Raises `MomError` when nothing says where they are."""
+        servers, ca = list(self._servers), None if self._ca is None else Path(self._ca)
+        if not servers:
+            settings = self._settings()
+            servers, ca = list(settings.servers), ca or settings.ca
+        return Access(servers, ca, None if self._key is None else Path(self._key))
+
+    def _settings(self) -> FleetPlugin.Settings:
+        from mom_plugins_fleet.plugin import FleetPlugin
+
+        try:
+            config = load_config(self._config)
+        except MomError as error:
+            raise MomError(f"where are the fleet's servers? {error.message}", hint="say --server tls://HOST:4222") from None
+        found = [one.settings for one in config.plugins.values() if isinstance(one.settings, FleetPlugin.Settings)]
+        if not found:
+            raise MomError("where are the fleet's servers? The configuration has no plugin fleet", hint="say --server tls://HOST:4222")
+        return found[0]
+
+    def signer(self) -> Signer:
+        """With the operator's key. Raises `MomError` without one."""
+        found = credentials_of(None if self._key is None else Path(self._key))
+        if found is None:
+            raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
+        return Signer(found.seed)
+
+    def operators(self) -> frozenset[str]:
+        """Whose signatures count here: this operator's, those that --operator names, and where no --server is given those of the
+        configuration."""
+        own = set() if self._key is None else {self.signer().public}
+        return frozenset(own | {*self._trusted} | (set() if self._servers else {*self._settings().operators}))
+
+    def root(self) -> FleetRoot:
+        """The fleet's root key. Raises `MomError` without one."""
+        if self._root is None:
+            raise MomError("accounts are made with the fleet's root key, and it is not given", hint="say --root FILE, or MOM_FLEET_ROOT")
+        return FleetRoot(self._root)
+
+    @property
+    def has_root(self) -> bool:
+        """Whether a root key is given."""
+        return self._root is not None
+
+    def give(self, *accounts: str, take: str = "") -> None:
+        """Give accounts to the servers, and take one away. Raises `MomError`."""
+        root, access = self.root(), self.access()
+
+        async def given(store: Store) -> None:
+            await root.give(store, *accounts)
+            if take:
+                await root.take(store, take)
+
+        ask(replace(access, key=root.system_user()), "root", _LOG, given)
+
+    def ask(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
+        """Do that with a store."""
+        return ask(self.access(), "operator", _LOG, what)
+
+
+def checked_key(key: str) -> str:
+    """A public key of a user. Raises `MomError`."""
+    if not re.fullmatch(r"U[A-Z2-7]{55}", key):
+        raise MomError(f"{printable(key)} is no public key of a user", hint="`mom fleet key` prints it: 56 characters that begin with U")
+    return key
