@@ -20,10 +20,12 @@ from mom_cli.status_file import reported
 from mom_core import (
     AlreadyRunning,
     Clock,
+    Columns,
     Config,
     Considered,
     ControlSpec,
     Decision,
+    Declarations,
     Engine,
     FieldSpec,
     Guest,
@@ -31,6 +33,7 @@ from mom_core import (
     LedgerEntry,
     MomError,
     Outcome,
+    PluginError,
     PluginSettings,
     PluginState,
     Problem,
@@ -46,6 +49,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, PluginWorker
+from mom_core.testing import snapshot as snapshot_of
 from mom_daemon import status_of
 from mom_devkit import config_of
 
@@ -205,6 +209,53 @@ def test_a_cycle_collects_decides_and_applies(tmp_path: Path, machine: Machine) 
         assert {plugin.state for plugin in report.plugins} == {PluginState.OK}
 
 
+def test_a_cycle_that_is_given_a_snapshot_goes_by_it_and_asks_neither_hypervisor_nor_collectors(tmp_path: Path, machine: Machine) -> None:
+    def refuses() -> object:
+        raise AssertionError("the hypervisor was asked")
+
+    machine.listing = refuses
+    now = 0.0
+    known = [
+        snapshot_of(host={"name": "then"}, guests={"a": {"size": size, "warmth": 7}}, properties={"host": {"name": "then"}})
+        for size in (100, 90, 80)
+    ]
+    looked_back: list[Sequence[int | float | None]] = []
+
+    class LooksBack(Base):
+        @hookimpl
+        def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> list[Decision]:
+            looked_back.append([older.guests["a"].number("size") for older in history])
+            return [Decision(snapshot.guests["a"].entity, "size", value) for value in (5, 50)] + [
+                Decision(snapshot.guests["a"].entity, "warmth_wanted", 3000)
+            ]
+
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": LooksBack}
+    declared = Declarations(
+        {(Scope.GUEST, "warmth"): FieldSpec("warmth", Unit.COUNT, Scope.GUEST, "")},
+        {"warmth_wanted": ControlSpec("warmth_wanted", Unit.COUNT, Scope.GUEST, "", field="warmth", maximum=40)},
+    )
+    clock = Clock(lambda: now, lambda: 1e9 + now)
+    with Engine(config_of(tmp_path, plugins, mode="observe"), clock, declared=declared) as engine:
+        for number, one in enumerate(known, 41):
+            now = 5.0 * number
+            report = engine.cycle(snapshot=replace(one, number=number, time=1e9 + now, monotonic=now))
+            assert (report.number, report.time, report.snapshot.host.name) == (number, 1e9 + now, "then")
+            assert not report.problems
+            assert {o.decision.control: (o.decision.value, o.before) for o in report.outcomes} == {
+                "size": (50, one.guests["a"].number("size")),
+                "warmth_wanted": (40, 7),
+            }
+    assert looked_back == [[], [100], [100, 90]]
+    assert machine.sizes == {"a": 100, "b": 200}
+
+
+def test_a_plugin_that_declares_a_field_otherwise_than_it_is_known_is_refused(tmp_path: Path, machine: Machine) -> None:
+    declared = Declarations({(Scope.HOST, "free"): FieldSpec("free", Unit.BYTES, Scope.HOST, "")})
+    with pytest.raises(PluginError, match="declares the field free in KiB") as refused:
+        Engine(config_of(tmp_path, {"machine": machine_plugin(machine)}), declared=declared).open()
+    assert refused.value.plugin == "machine"
+
+
 def test_what_is_decided_on_trial_is_reported_and_nothing_else(tmp_path: Path, machine: Machine) -> None:
     def decide(snapshot: Snapshot) -> list[object]:
         return [*want(50, "a")(snapshot), Considered([*want(40)(snapshot)])]
@@ -215,6 +266,7 @@ def test_what_is_decided_on_trial_is_reported_and_nothing_else(tmp_path: Path, m
         assert [decision.value for decision in report.considered or ()] == [40, 40]
         assert [(entity.name, decided, tried) for entity, _, decided, tried in differences(report)] == [("a", 50, 40), ("b", None, 40)]
         trial = status_of(engine, report)["trial"]
+        assert trial is not None
         assert (trial["decisions"], trial["differing"], trial["differences"][0]["considered"]) == (2, 2, 40)
         assert not report.problems
 
@@ -759,6 +811,47 @@ def test_a_number_is_taken_if_it_is_one_and_within_bounds_whatever_stands_beside
         assert guest.fields.get("other") == (None if beside.get("other") == math.inf else beside.get("other"))
     wrong = (not taken) + (beside.get("other") == math.inf)
     assert [problem.source.name for problem in report.problems] == ["collects"] * 2 * wrong
+
+
+def test_what_is_told_by_field_is_checked_and_joined_as_what_is_told_by_guest(tmp_path: Path, machine: Machine) -> None:
+    class ByField(Base):
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in ("one", "two", "three", "size")]
+
+        @hookimpl
+        def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
+            assert [guest.id for guest in guests] == ["a", "b"]
+            odd: Any = "x"
+            return Columns({"one": [1, None], "two": [odd, 2.5], "three": [None, None], "size": [7, 7], "four": [4, 4]})
+
+    with engine_with(tmp_path, machine, by_field=ByField) as engine:
+        report = engine.cycle()
+    guests, sizes = report.snapshot.guests, dict(machine.sizes)
+    assert dict(guests["a"].fields) == {"size": sizes["a"], "one": 1}, "the plugin that comes first has the size"
+    assert dict(guests["b"].fields) == {"size": sizes["b"], "two": 2.5}
+    assert report.snapshot.column("one") == (1, None)
+    assert report.snapshot.column("three") == report.snapshot.column("no plugin tells") == (None, None)
+    wrong = [problem.message for problem in report.problems]
+    assert len(wrong) == 3
+    assert "field two should be a number and is str 'x'" in wrong[0]
+    assert all("'four' that it did not declare" in message for message in wrong[1:])
+
+
+def test_columns_that_do_not_have_a_value_for_each_guest_are_refused(tmp_path: Path, machine: Machine) -> None:
+    class TooFew(Base):
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec("one", Unit.KIB, Scope.GUEST, "")]
+
+        @hookimpl
+        def mom_collect_guests(self) -> Columns:
+            return Columns({"one": [1]})
+
+    with engine_with(tmp_path, machine, too_few=TooFew) as engine:
+        report = engine.cycle()
+    assert all("one" not in guest.fields for guest in report.snapshot.guests.values())
+    assert ["a value for each of the 2 guests" in problem.message for problem in report.problems] == [True]
 
 
 def test_of_many_guests_each_has_its_own_fields_and_only_what_is_wrong_is_missing(tmp_path: Path, machine: Machine) -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, Snapshot, Value
-from mom_core.engine.history import PACKED_FROM, History, _PackedGuests
-from mom_core.model import with_fields
+from mom_core import Columns, Guest, Snapshot, Value
+from mom_core.engine.history import PACKED_FROM, History
+from mom_core.model import GuestTable
 
 KEPT = 3
 
@@ -25,28 +25,22 @@ def listing(count: int = PACKED_FROM) -> list[Guest]:
 
 
 def sample(listed: list[Guest], fields: Callable[[int], Mapping[str, Value]] = lambda number: {"rss": number}, number: int = 1) -> Snapshot:
-    return Snapshot(guests={guest.id: with_fields(guest, fields(place)) for place, guest in enumerate(listed)}, number=number)
+    columns = Columns.of_rows([fields(place) for place in range(len(listed))])
+    return Snapshot(guests=GuestTable(listed, {guest.id: place for place, guest in enumerate(listed)}, columns), number=number)
 
 
-def take(history: History, snapshot: Snapshot, listed: list[Guest]) -> None:
-    guests = list(snapshot.guests.values())
-    history.begin(listed)
-    for begin in range(0, len(listed), 250):
-        history.pack(listed[begin : begin + 250], guests[begin : begin + 250])
-    history.add(snapshot)
-
-
-def is_packed(snapshot: Snapshot) -> bool:
-    return isinstance(snapshot.guests, _PackedGuests)
+def is_packed(snapshot: Snapshot, field: str) -> bool:
+    assert isinstance(snapshot.guests, GuestTable)
+    return snapshot.guests.columns.is_packed(field)
 
 
 def test_an_older_sample_is_what_it_was_and_has_its_guests_in_their_order() -> None:
     listed = listing()
     taken = sample(listed, lambda number: {"rss": number, "age": number / 2, "name": "x", "none": None, "list": [{"a": True}]})
     history = History(KEPT)
-    take(history, taken, listed)
+    history.add(taken)
     (older,) = history.samples()
-    assert is_packed(older)
+    assert all(is_packed(older, field) for field in ("rss", "age", "name", "none", "list"))
     assert list(older.guests) == list(taken.guests)
     assert older == taken
     assert repr(older.guests["u7"]) == repr(taken.guests["u7"])
@@ -60,15 +54,14 @@ def test_guests_of_all_kinds_of_fields_come_back_with_them(kinds: list[dict[str,
     listed = listing()
     taken = sample(listed, lambda number: kinds[number % len(kinds)] if kinds else {})
     history = History(KEPT)
-    take(history, taken, listed)
-    assert is_packed(history.samples()[0])
-    assert repr(dict(history.samples()[0].guests)) == repr(taken.guests)  # as texts, as not-a-number is none of its equals
+    history.add(taken)
+    assert repr(dict(history.samples()[0].guests)) == repr(dict(taken.guests))  # as texts, as not-a-number is none of its equals
 
 
 def test_what_is_more_than_a_plain_value_stays_as_it_was_collected() -> None:
     listed = listing()
     history = History(KEPT)
-    take(history, sample(listed, lambda number: {"level": Level.HIGH}), listed)
+    history.add(sample(listed, lambda number: {"level": Level.HIGH}))
     assert history.samples()[0].guests["u0"].fields["level"] is Level.HIGH
 
 
@@ -76,50 +69,34 @@ def test_what_is_more_than_a_plain_value_stays_as_it_was_collected() -> None:
 def test_samples_of_few_guests_are_left_alone(count: int) -> None:
     listed = listing(count)
     taken, history = sample(listed), History(KEPT)
-    take(history, taken, listed)
+    history.add(taken)
     assert history.samples()[0] is taken
 
 
 def test_only_as_many_are_kept_as_were_asked_for() -> None:
     listed, history = listing(), History(KEPT)
     for number in range(5):
-        take(history, sample(listed, number=number), listed)
+        history.add(sample(listed, number=number))
     assert [older.number for older in history.samples()] == [2, 3, 4]
     history.keep(2)
     assert [older.number for older in history.samples()] == [3, 4]
 
 
-def test_samples_stay_ready_while_a_plugin_looks_back_at_all_guests_and_are_packed_when_it_stops() -> None:
-    listed, history = listing(), History(KEPT)
-
-    def cycles(count: int, *, looks: bool) -> list[bool]:
-        packed = []
-        for _ in range(count):
-            if looks:
-                for older in history.samples():
-                    assert all(older.guests.get(guest.id) for guest in listed)
-            take(history, sample(listed), listed)
-            packed.append(is_packed(history.samples()[-1]))
-        return packed
-
-    assert all(cycles(5, looks=False))
-    assert sum(cycles(100, looks=True)) < 5
-    assert all(cycles(100, looks=False)[-20:])
-
-
-def test_a_look_at_one_guest_leaves_the_others_packed() -> None:
+def test_a_look_at_a_field_unpacks_it_once_and_leaves_the_others_packed() -> None:
     listed, history = listing(1000), History(KEPT)
-    for _ in range(KEPT):
-        take(history, sample(listed), listed)
-        assert history.samples()[0].guests["u500"].number("rss") == 500
-    assert all(map(is_packed, history.samples()))
+    history.add(sample(listed, lambda number: {"rss": number, "age": number / 2}))
+    (older,) = history.samples()
+    assert older.guests["u500"].number("rss") == 500
+    assert not is_packed(older, "rss")
+    assert older.column("rss") is older.column("rss")
+    assert is_packed(older, "age")
 
 
 def test_guests_that_come_and_go_are_in_the_samples_in_which_they_were() -> None:
     listed, history = listing(), History(KEPT)
-    take(history, sample(listed), listed)
+    history.add(sample(listed))
     fewer = listed[:-1] + listing(PACKED_FROM + 5)[-1:]
-    take(history, sample(fewer), fewer)
+    history.add(sample(fewer))
     first, second = history.samples()
     gone, came = listed[-1].id, fewer[-1].id
     assert gone in first.guests

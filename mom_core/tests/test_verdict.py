@@ -220,8 +220,10 @@ def test_the_status_file_tells_the_verdict_as_it_is(tmp_path: Path) -> None:
         Says.alerts = [FULL, SLOW]
         report = engine.cycle()
         content = status_of(engine, report)
-        assert content["verdict"]["severity"] == "error"
-        assert content["verdict"]["alerts"][0]["cure"] == "move guests away"
+        verdict = content["verdict"]
+        assert verdict is not None
+        assert verdict["severity"] == "error"
+        assert verdict["alerts"][0]["cure"] == "move guests away"
         assert RunningStatus(content, 1, 0.0).verdict == report.verdict
 
 

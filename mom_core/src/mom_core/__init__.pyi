@@ -17,6 +17,9 @@ from .cli.verbs import (
     Verb as Verb,
     VerbGroup as VerbGroup,
 )
+from .columns import (
+    Columns as Columns,
+)
 from .config import (
     Config as Config,
     load_config as load_config,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from mom_core.columns import Columns
     from mom_core.context import PluginContext
     from mom_core.errors import HypervisorError
     from mom_core.hypervisor import Hypervisor
@@ -135,10 +136,11 @@ def mom_collect_host(hypervisor: Hypervisor) -> Mapping[str, Value]:  # type: ig
 
 
 @hookspec
-def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:  # type: ignore[empty-body]  # a specification has no body
+def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]] | Columns:  # type: ignore[empty-body]  # a specification has no body
     """The fields of all these guests now: by guest id, then by field name. One call for all of them.
 
-    Leave out a guest that has vanished, and any field that is not known.
+    Leave out a guest that has vanished, and any field that is not known. For thousands of guests, `Columns` take a part of the time: by
+    field name, a value for each of `guests`, in their order; None where it is not known.
     """
 
 

@@ -13,3 +13,8 @@ class Clock:
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass. One that is told what time it is stands still meanwhile, with the world that goes by it: nothing is waited for."""
+        if self.monotonic is time.monotonic:
+            time.sleep(seconds)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import chain, repeat
 from operator import attrgetter, is_
 from typing import Final, NamedTuple, TypeGuard
 
-from mom_core.engine.history import History
+from mom_core.columns import Columns
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable, with_fields
+from mom_core.model import HOST_ID, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
 from mom_core.plugins.invoker import call_together, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
@@ -55,12 +54,13 @@ class _Listed(NamedTuple):
 class Collector:
     """Collects with one set of plugins. What can be prepared once is prepared in the constructor."""
 
-    def __init__(self, plugins: PluginSet, on_progress: Callable[[], None] = lambda: None, history: History | None = None) -> None:
+    def __init__(self, plugins: PluginSet, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins
         self._on_progress = on_progress
-        self._history = history or History(1)
         self._declared = {(plugin.name, scope): _Declared.of(units) for plugin in plugins.plugins for scope, units in plugin.fields.items()}
         self._last = _Listed((), ())
+        self._listed: Sequence[Guest] = ()
+        self._places: Mapping[str, int] = {}
 
     def snapshot(self, number: int, time: float, monotonic: float, host_properties: Mapping[str, Value]) -> tuple[Snapshot, list[Problem]]:
         """Everything that is known now, and what could not be read."""
@@ -71,13 +71,9 @@ class Collector:
         self._on_progress()
         told = self._told_of_guests(listed, problems) if listed else []
         self._on_progress()
-        guests: dict[str, Guest] = {}
-        self._history.begin(listed)
-        for begin in range(0, len(listed), _TOGETHER):
-            some = listed[begin : begin + _TOGETHER]
-            known = [with_fields(one, fields) for one, fields in zip(some, _joined(some, told, problems), strict=True)]
-            guests.update((one.id, one) for one in known)
-            self._history.pack(some, known)
+        if listed is not self._listed:
+            self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
+        guests = GuestTable(listed, self._places, _joined(told, problems))
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:
@@ -127,21 +123,39 @@ class Collector:
             _join(joined, _accepted(value, declared, plugin, Scope.HOST, problems))
         return joined
 
-    def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_GuestRows]:
+    def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_CollectedColumns]:
         """What each plugin tells of guests, as it came."""
         plugins = self._plugins.having("mom_collect_guests")
         known = {guest.id for guest in guests}
         told = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
         for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
-            if not isinstance(value, Mapping):
-                problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
-                continue
-            for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
-                what = f"mom_collect_guests names an unknown guest {printable(str(stranger))}"
-                problems.append(Problem(Source(plugin.name), what))
-            told.append(_GuestRows(plugin, self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED), value))
+            columns = self._columns(plugin, value, guests, known, problems)
+            if columns is not None:
+                told.append(_CollectedColumns(plugin, self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED), columns))
         return told
+
+    @staticmethod
+    def _columns(
+        plugin: Plugin, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
+    ) -> Columns | None:
+        """What a plugin tells of these guests, by field; None if it is rubbish."""
+        if isinstance(value, Columns):
+            if all(len(column) == len(guests) for column in value.values()):
+                return value
+            what = f"mom_collect_guests gave columns that do not have a value for each of the {len(guests)} guests"
+            problems.append(Problem(Source(plugin.name), what))
+            return None
+        if not isinstance(value, Mapping):
+            problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
+            return None
+        for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
+            what = f"mom_collect_guests names an unknown guest {printable(str(stranger))}"
+            problems.append(Problem(Source(plugin.name), what))
+        rows: list[object] = [value.get(guest.id, _NO_FIELDS) for guest in guests]
+        wrong = (fields for fields in rows if not isinstance(fields, Mapping))
+        problems.extend(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest") for fields in wrong)
+        return Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
 
 
 def host_properties(interval: float) -> dict[str, Value]:
@@ -201,72 +215,49 @@ class _Declared:
 
 _NOTHING_DECLARED = _Declared({}, frozenset())
 
+_NO_VALUE = frozenset({type(None)})
 
-class _GuestRows(NamedTuple):
+_NO_FIELDS: Final[Mapping[str, Value]] = {}
+"""Of a guest that a plugin does not speak of."""
+
+
+class _CollectedColumns(NamedTuple):
     """What a plugin tells of guests."""
 
     plugin: Plugin
     declared: _Declared
-    rows: Mapping[str, object]
+    columns: Columns
 
 
-_TOGETHER: Final = 250
-"""Guests whose fields are checked and joined before those of the next ones: of so many, they are still in the processor's cache then. With
-10,000 guests, that takes a third less than all at once, and one by one takes twice as long."""
-
-_DICT = frozenset({dict})
-
-_NO_FIELDS: Final[Fields] = {}
-"""Of a guest that a plugin does not speak of."""
-
-
-def _joined(guests: Sequence[Guest], told: Sequence[_GuestRows], problems: list[Problem]) -> Sequence[Fields]:
-    """All that is known of each of these guests."""
-    identities = [guest.id for guest in guests]
-    joined: list[Fields] = []
-    names: set[str] = set()
-    for plugin, declared, rows in told:
-        there, told_of = _accepted_of_guests([*map(rows.get, identities, repeat(_NO_FIELDS))], declared, plugin, problems)
-        apart = names.isdisjoint(told_of)  # asked once for all guests: `_join` asks for each
-        names |= told_of
-        if not joined:
-            joined = [*map(dict.copy, there)]  # not the plugin's own, which it may go on changing
-        elif apart:
-            for known, more in zip(joined, there, strict=True):
-                known.update(more)
-        else:
-            for known, more in zip(joined, there, strict=True):
-                _join(known, more)
-    return joined or [{} for _ in guests]
+def _joined(told: Sequence[_CollectedColumns], problems: list[Problem]) -> Columns:
+    """All that is known of guests: each field by the plugin that comes first in the YAML order and knows it of that guest."""
+    joined: dict[str, Sequence[Value]] = {}
+    unknown: dict[str, AbstractSet[int]] = {}
+    for plugin, declared, columns in told:
+        for name in columns:
+            accepted = _accepted_column(name, columns, declared, plugin, problems)
+            places = {*columns.unknown(name)} if name in declared.kinds else set()
+            if name in joined:
+                accepted = [other if value is None else value for value, other in zip(joined[name], accepted, strict=True)]
+                places = {place for place in places | unknown[name] if accepted[place] is None}
+            elif not places and _NO_VALUE.issuperset(map(type, accepted)):
+                continue
+            joined[name], unknown[name] = accepted, places
+    return Columns(joined, unknown)
 
 
-def _accepted_of_guests(
-    rows: Sequence[object], declared: _Declared, plugin: Plugin, problems: list[Problem]
-) -> tuple[Sequence[Fields], AbstractSet[str]]:
-    """What is told of guests, without what is not of its declared type; and the names of the fields.
+def _accepted_column(name: str, columns: Columns, declared: _Declared, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
+    """A field of all guests, with None for what is not of its declared type.
 
-    Nearly all of it is numbers within bounds. Guests of which nothing else is told are looked at together, in half the time that it takes
-    to look at them one by one.
+    Nearly all fields are numbers within bounds: those are looked at together, in a tenth of the time that it takes one by one.
     """
-    if _DICT.issuperset(map(type, rows)):
-        usual: Sequence[Fields] = rows  # type: ignore[assignment]  # if what follows agrees
-        numbers = declared.numbers
-        told = set().union(*usual)
-        plain = usual if numbers.issuperset(told) else [fields for fields in usual if numbers.issuperset(fields)]
-        if _plain([*chain.from_iterable(map(dict.values, plain))]):
-            if plain is usual:
-                return usual, told
-            return [
-                fields if numbers.issuperset(fields) else _accepted(fields, declared, plugin, Scope.GUEST, problems) for fields in usual
-            ], told
-    accepted: list[Fields] = []
-    for fields in rows:
-        if isinstance(fields, Mapping):
-            accepted.append(_accepted(fields, declared, plugin, Scope.GUEST, problems))
-        else:
-            accepted.append({})
-            problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
-    return accepted, set().union(*accepted)
+    values, unknown, kind = columns[name], columns.unknown(name), declared.kinds.get(name)
+    if name in declared.numbers and (_plain(values) or _plain([value for value in values if value is not None])):
+        return values
+    return [
+        value if (value is None and place not in unknown) or _fits(value, name, kind, plugin, Scope.GUEST, problems) else None
+        for place, value in enumerate(values)
+    ]
 
 
 def _accepted(fields: Mapping[str, object], declared: _Declared, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:

@@ -49,10 +49,15 @@ class CycleSteps:
         """Nothing is claimed yet."""
         self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
-    def run(self, number: int, tick: Tick, skipped: int) -> Report:
-        """Do one cycle and give its report; the plugins' `mom_report` have it too by then."""
+    def run(self, number: int, tick: Tick, skipped: int, known: Snapshot | None = None) -> Report:
+        """Do one cycle and give its report; the plugins' `mom_report` have it too by then.
+
+        :param known: the snapshot, where none is to be taken
+        """
         began = self.clock.monotonic()
-        snapshot, problems = self.collector.snapshot(number, self.clock.wall(), began, self.host_properties)
+        snapshot, problems = (
+            (known, []) if known is not None else self.collector.snapshot(number, self.clock.wall(), began, self.host_properties)
+        )
         self._end_entries_of_the_gone(snapshot, problems)
         decisions: list[Decision] = []
         revisions: list[Revision] = []

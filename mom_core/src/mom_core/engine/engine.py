@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from mom_core.config import Config
-from mom_core.context import Service
+from mom_core.context import Declarations, Service
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.cycle import CycleSteps
@@ -26,8 +26,8 @@ from mom_core.errors import AlreadyRunning, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
-from mom_core.model import Outcome, Report, Status
-from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
+from mom_core.model import Outcome, Report, Snapshot, Status
+from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins
 
 LOG = logging.getLogger("mom.engine")
 
@@ -58,6 +58,7 @@ class Engine:
     :param on_report: called after every cycle, in the engine's thread
     :param serve: whether plugins that listen do; a program that only takes a look beside a running mom says no
     :param on_progress: called in the engine's thread after each step of a cycle, and every few seconds between cycles; for a watchdog
+    :param declared: fields and controls that are known besides those of plugins, and before them; a replay brings the recorded ones
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Engine:
         *,
         serve: bool = True,
         on_progress: Callable[[], None] = lambda: None,
+        declared: Declarations = NOTHING_DECLARED,
     ) -> None:
         self.config = config
         self.report: Report | None = None
@@ -76,6 +78,7 @@ class Engine:
         self._on_report = on_report
         self._serve = serve
         self._on_progress = on_progress
+        self._declared = declared
         self._put_back = True
         self._stopping = threading.Event()
         self._schedule = Schedule(config.interval)
@@ -102,9 +105,7 @@ class Engine:
         self._lock.take()
         try:
             self._ledger = Ledger.open(self.config.state_directory)
-            rebuilt = build_plugins(
-                self.config, self.wake, self._stopping, monotonic=self._clock.monotonic, serves=self._serve, state=self._state
-            )
+            rebuilt = self._build(self.config)
         except BaseException:
             self._lock.release()
             self._ledger = None
@@ -127,7 +128,7 @@ class Engine:
         plugins = self._cycle.plugins
         try:
             if put_back and self._ledger is not None:
-                outcomes = restore(plugins, self._ledger, max(0.1, until - time.monotonic() - TEARDOWN_SECONDS))
+                outcomes = restore(plugins, self._ledger, max(0.1, until - time.monotonic() - TEARDOWN_SECONDS), sleep=self._clock.sleep)
                 self._log_restored(outcomes)
             for name in plugins.close(max(0.1, until - time.monotonic())):
                 LOG.warning("plugin %s did not end; it is left behind", name)
@@ -198,13 +199,14 @@ class Engine:
 
     # --- work -----------------------------------------------------------------------------------------------------------------
 
-    def cycle(self, woken_by: str = "") -> Report:
+    def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
         """Do one cycle now and give its report. Not while `run` or `start` is at work.
 
         :param woken_by: why it comes out of turn, for the report
+        :param snapshot: all that is known in this cycle, such as what was recorded; None: the hypervisor and the plugins are asked
         """
         self.open()
-        return self._one(Tick(0.0, 0, woken_by))
+        return self._one(Tick(0.0, 0, woken_by), snapshot)
 
     def wake(self, reason: str) -> None:
         """Ask for a cycle now, from any thread; the rate is limited."""
@@ -260,7 +262,7 @@ class Engine:
         """How many changes could be put back now."""
         return 0 if self._ledger is None else len(self._ledger.entries)
 
-    def _state(self) -> EngineState:
+    def state(self) -> EngineState:
         """What is so now, besides the newest report. From any thread."""
         cycle = self._cycle
         ledger = () if self._ledger is None else self._ledger.entries.values()
@@ -297,14 +299,20 @@ class Engine:
             raise MomError("the engine is not open", hint="call open(), or use it in a with statement")
         return self._cycle
 
-    def _one(self, tick: Tick) -> Report:
-        self._number += 1
+    def _one(self, tick: Tick, snapshot: Snapshot | None = None) -> Report:
+        self._number = self._number + 1 if snapshot is None else snapshot.number
         self._skipped += tick.skipped
-        report = self._opened().run(self._number, tick, self._skipped)
+        report = self._opened().run(self._number, tick, self._skipped, snapshot)
         self.report = report
         if self._on_report is not None:
             self._on_report(report)
         return report
+
+    def _build(self, config: Config, previous: PluginSet | None = None) -> Rebuilt:
+        clock = self._clock.monotonic
+        return build_plugins(
+            config, self.wake, self._stopping, previous, clock, serves=self._serve, state=self.state, declared=self._declared
+        )
 
     def _use(self, config: Config, rebuilt: Rebuilt) -> None:
         assert self._ledger is not None  # noqa: S101  # open() has read it before any plugin was built
@@ -321,7 +329,7 @@ class Engine:
             clock=self._clock,
             stopping=self._stopping,
             host_properties=host_properties(config.interval),
-            collector=Collector(rebuilt.plugins, self._on_progress, self._history),
+            collector=Collector(rebuilt.plugins, self._on_progress),
             alerts=self._alerts,
             on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
             on_progress=self._on_progress,
@@ -349,9 +357,7 @@ class Engine:
         for name in fixed:
             if getattr(config, name) != getattr(self.config, name):
                 raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
-        rebuilt = build_plugins(
-            config, self.wake, self._stopping, old.plugins, self._clock.monotonic, serves=self._serve, state=self._state
-        )
+        rebuilt = self._build(config, old.plugins)
         self._put_back_what_leaves(old.plugins, rebuilt, observe=config.mode == "observe")
         self._use(config, rebuilt)
         for name in close_plugins(rebuilt.left_over, 1.0):
@@ -364,7 +370,7 @@ class Engine:
         staying = {} if observe else rebuilt.plugins.declarations.controls
         leaving: set[Key] = {key for key in self._ledger.entries if key[1] not in staying}
         if leaving:
-            self._log_restored(restore(old, self._ledger, self.config.stop_timeout, leaving))
+            self._log_restored(restore(old, self._ledger, self.config.stop_timeout, leaving, self._clock.sleep))
 
     def _log_restored(self, outcomes: Sequence[Outcome]) -> None:
         not_back = [outcome for outcome in outcomes if outcome.status not in {Status.APPLIED, Status.UNCHANGED}]

@@ -45,7 +45,7 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     @classmethod
-    def of(cls, plugin: Plugin, hypervisor: Hypervisor) -> Controller:
+    def of(cls, plugin: Plugin, hypervisor: Hypervisor, sleep: Callable[[float], None] = time.sleep) -> Controller:
         """The plugin's own."""
 
         def read(targets: Sequence[Target]) -> object:
@@ -54,7 +54,7 @@ class Controller:
         def write(changes: Sequence[Change]) -> object:
             return plugin.work("mom_write", hypervisor=hypervisor, changes=changes)()
 
-        return cls(plugin.controls, hypervisor, read, write)
+        return cls(plugin.controls, hypervisor, read, write, sleep)
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
         """What these controls stand at, or why that is not known. Raises `TypeError` for an answer that is none."""

@@ -22,11 +22,18 @@ ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_AL
 """Outcomes after which an entry has nothing left to say."""
 
 
-def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection[Key] | None = None) -> list[Outcome]:
+def restore(
+    plugins: PluginSet,
+    ledger: Ledger,
+    seconds: float,
+    only: Collection[Key] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Outcome]:
     """Put back what the ledger holds, all plugins at the same time; what has ended leaves the ledger.
 
     :param seconds: how long to wait at most; what is not put back by then stays in the ledger, for the next attempt
     :param only: the entries that are meant, by entity id and control; all of them when it is left out
+    :param sleep: lets so many seconds pass for what takes its time to follow
     :return: an outcome for each entry; a decision's value there is what should stand again
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
@@ -45,7 +52,7 @@ def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection
         plugin.worker.reset_failures()
         # A call that mom gave up on may still be changing things; only when it is over can they be put back.
         free = plugin.worker.wait_until_free(until)
-        calls.append((plugin, share, plugin.worker.begin("mom_restore", _work(plugin, plugins, share)) if free else None))
+        calls.append((plugin, share, plugin.worker.begin("mom_restore", _work(plugin, plugins, share, sleep)) if free else None))
     problems: list[Problem] = []
     for plugin, share, call in calls:
         if call is None:
@@ -63,11 +70,11 @@ def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection
     return outcomes
 
 
-def _work(plugin: Plugin, plugins: PluginSet, entries: Sequence[LedgerEntry]) -> Callable[[], object]:
+def _work(plugin: Plugin, plugins: PluginSet, entries: Sequence[LedgerEntry], sleep: Callable[[float], None]) -> Callable[[], object]:
     """The call that puts these entries back. One whose control the plugin has not any more is left out, and so has failed."""
     if "mom_write" not in plugin.hooks:
         return plugin.work("mom_restore", hypervisor=plugins.hypervisor, entries=entries)
-    controller = Controller.of(plugin, plugins.hypervisor)
+    controller = Controller.of(plugin, plugins.hypervisor, sleep)
     return partial(controller.put_back, [entry for entry in entries if entry.control in plugin.controls])
 
 

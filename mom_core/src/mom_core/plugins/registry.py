@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pluggy
 
 from mom_core import hookspecs
+from mom_core.columns import Columns
 from mom_core.context import Declarations, InForce, PluginContext
 from mom_core.engine_state import EngineState
 from mom_core.errors import MomError, PluginError, PluginErrors
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("mom.plugins")
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec)
+
+NOTHING_DECLARED = Declarations()
 
 SETUP_SECONDS = 10.0
 """How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
@@ -75,7 +78,7 @@ def _complete(result: object) -> object:
     """A result that needs no more of the plugin's code to be read: its deadline covers all of it."""
     if isinstance(result, Iterator):
         return list(result)
-    return dict(result) if isinstance(result, Mapping) and type(result) is not dict else result
+    return dict(result) if isinstance(result, Mapping) and type(result) not in (dict, Columns) else result
 
 
 class NoHypervisor:
@@ -154,12 +157,14 @@ def build_plugins(
     *,
     serves: bool = False,
     state: Callable[[], EngineState] = EngineState,
+    declared: Declarations = NOTHING_DECLARED,
 ) -> Rebuilt:
     """Construct, check, declare and set up the plugins of a configuration.
 
     :param monotonic: the clock that plugins are told to go by
     :param serves: whether this is for a daemon; otherwise plugins listen on nothing
     :param state: what plugins ask for what the engine knows
+    :param declared: fields and controls that are known besides those of plugins, and before them
     :param previous: the plugins at work; those whose class and settings stay the same are kept, and asked to prepare their reload
     :return: the new set, the plugins of `previous` that it does not contain, and what to call to put prepared reloads in force
     :raises MomError: a `PluginError`, or `PluginErrors` for several; then everything is as it was before the call
@@ -181,7 +186,7 @@ def build_plugins(
         for plugin in fresh:
             guarded(errors, plugin, _declare)
         raise_all(errors)
-        declarations = joined(plugins, errors)
+        declarations = joined(plugins, errors, declared)
         raise_all(errors)
         in_force = InForce(
             declarations,
@@ -397,10 +402,13 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and name.isidentifier()
 
 
-def joined(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
-    """What plugins declare together; `errors` gets what their declarations have against each other."""
-    fields: dict[tuple[Scope, str], FieldSpec] = {}
-    controls: dict[str, ControlSpec] = {}
+def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Declarations = NOTHING_DECLARED) -> Declarations:
+    """What plugins declare together; `errors` gets what their declarations have against each other.
+
+    :param declared: fields and controls that are known besides, and before them
+    """
+    fields = dict(declared.fields)
+    controls = dict(declared.controls)
     owners: dict[str, str] = {}
     policies: dict[str, str] = {}
     field_owners: dict[tuple[Scope, str], str] = {}
@@ -420,7 +428,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations
             if policies.setdefault(name, text) is not text:
                 errors.append(plugin.error(f"the default policy {name} comes from another plugin too", "enable only one of them"))
     for name, control in controls.items():
-        if (control.scope, control.field) not in fields:
+        if (control.scope, control.field) not in fields and name in owners:
             owner = next(plugin for plugin in plugins if plugin.name == owners[name])
             cure = "enable the plugin that collects it"
             errors.append(

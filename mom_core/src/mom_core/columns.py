@@ -1,0 +1,126 @@
+"""What is known of many guests by field, instead of by guest: of thousands, a field of all is checked, read and kept in a part of the time
+that it takes to go from guest to guest."""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+from mom_core.values import Value
+
+
+class Columns(Mapping[str, Sequence[Value]]):
+    """The fields of several guests by name: of each field a value for each guest, in the guests' order. None: unknown of that guest.
+
+    Nothing changes it. May be read from several threads at once.
+
+    :param columns: are copied
+    :param unknown: by name, the places of guests of which the field was collected, and found to be unknown: a guest that has None elsewhere
+        does not have the field at all
+    """
+
+    __slots__ = ("_columns", "_packed", "_unknown")
+
+    def __init__(self, columns: Mapping[str, Iterable[Value]], unknown: Mapping[str, Collection[int]] | None = None) -> None:
+        self._packed: dict[str, bytes] = {}
+        self._columns: dict[str, Sequence[Value] | None] = {name: tuple(column) for name, column in columns.items()}
+        if len(set(map(len, self.values()))) > 1:
+            raise ValueError("columns are of different lengths: each has a value for each guest")
+        self._unknown = {} if unknown is None else {name: places for name, places in unknown.items() if places}
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, Value]]) -> Columns:
+        """The fields of guests that are known guest by guest."""
+        shapes = dict.fromkeys(map(tuple, rows))
+        names = [*dict.fromkeys(chain.from_iterable(shapes))]
+        if len(shapes) == 1 and len(names) > 1:  # in half the time
+            columns = dict(zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True))
+        else:
+            columns = {name: tuple(fields.get(name) for fields in rows) for name in names}
+        with_none = [name for name, column in columns.items() if _has_none(column)]
+        return cls(columns, {name: {place for place, fields in enumerate(rows) if fields.get(name, 0) is None} for name in with_none})
+
+    def __getitem__(self, name: str) -> Sequence[Value]:
+        column = self._columns[name]
+        if column is None:
+            column = self._columns[name] = marshal.loads(self._packed[name])  # noqa: S302  # by `packed`, and never out of this process
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def unknown(self, name: str) -> Collection[int]:
+        """The places of guests of which this field was collected, and found to be unknown."""
+        return self._unknown.get(name, ())
+
+    def absent(self, name: str) -> Sequence[int]:
+        """The places of guests that do not have this field, in their order."""
+        column, unknown = self[name], self.unknown(name)
+        if not _has_none(column):
+            return ()
+        return [place for place, value in enumerate(column) if value is None and place not in unknown]
+
+    def rows(self) -> Sequence[GuestRow]:
+        """The same guest by guest."""
+        count = max(map(len, self.values()), default=0)
+        return [GuestRow(self, place) for place in range(count)]
+
+    def is_packed(self, name: str) -> bool:
+        """Whether this field takes little memory, as it was not looked at yet."""
+        return self._columns[name] is None
+
+    def packed(self) -> Columns:
+        """The same in a tenth of the memory: a field is unpacked when it is first looked at."""
+        packed = Columns({}, self._unknown)
+        for name, column in self.items():
+            packed._columns[name] = None
+            try:
+                packed._packed[name] = marshal.dumps(column, 2)  # type: ignore[arg-type]  # where it is none, that is a ValueError
+            except ValueError:  # what a plugin has collected is more than plain Python values
+                packed._columns[name] = column
+        return packed
+
+
+def _has_none(values: Sequence[Value]) -> bool:
+    """Whether any is None. To compare each with it takes four times as long."""
+    return type(None) in set(map(type, values))
+
+
+class GuestRow(Mapping[str, Value]):
+    """The fields of one guest, as a view on the columns of all."""
+
+    __slots__ = ("_columns", "_place")
+
+    def __init__(self, columns: Columns, place: int) -> None:
+        self._columns = columns
+        self._place = place
+
+    def __getitem__(self, name: str) -> Value:
+        value = self._columns[name][self._place]
+        if value is None and self._place not in self._columns.unknown(name):
+            raise KeyError(name)
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of every mapping, in half the time."""
+        try:
+            value = self._columns[name][self._place]
+        except KeyError:
+            return default
+        return default if value is None and self._place not in self._columns.unknown(name) else value
+
+    def __iter__(self) -> Iterator[str]:
+        columns, place = self._columns, self._place
+        return (name for name in columns if columns[name][place] is not None or place in columns.unknown(name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

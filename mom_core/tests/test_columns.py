@@ -1,0 +1,73 @@
+"""The fields of many guests by field name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Columns, Guest, Snapshot, Value
+from mom_core.model import GuestTable
+
+ROWS: list[dict[str, Value]] = [{"rss": 5, "age": None}, {"rss": 7, "name": "x"}, {}]
+
+any_rows = st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.none(), st.integers(), st.text(max_size=3))), max_size=5)
+
+
+def table(rows: list[dict[str, Value]]) -> GuestTable:
+    listed = [Guest(f"u{number}", f"vm{number}") for number in range(len(rows))]
+    return GuestTable(listed, {guest.id: place for place, guest in enumerate(listed)}, Columns.of_rows(rows))
+
+
+@given(any_rows)
+def test_what_is_known_by_guest_is_the_same_by_field_and_back(rows: list[dict[str, Value]]) -> None:
+    """What is absent stays absent, and what was collected and is unknown stays that."""
+    guests = table(rows)
+    assert [dict(guest.fields) for guest in guests.values()] == rows
+    assert [dict(guest.fields) for guest in guests.packed().values()] == rows
+
+
+def test_a_guest_reads_as_one_of_which_the_fields_are_a_mapping() -> None:
+    guest = table(ROWS)["u0"]
+    assert guest == Guest("u0", "vm0", ROWS[0])
+    assert repr(guest) == repr(Guest("u0", "vm0", ROWS[0]))
+    assert (guest.fields.get("age", 3), guest.fields.get("name", 3), guest.fields.get("no such field")) == (None, 3, None)
+    assert ("age" in guest.fields, "name" in guest.fields, len(guest.fields)) == (True, False, 2)
+    with pytest.raises(KeyError):
+        guest.fields["name"]
+
+
+def test_a_column_has_a_value_for_each_guest_whatever_holds_the_guests() -> None:
+    of_table = Snapshot(guests=table(ROWS))
+    of_mapping = Snapshot(guests={guest.id: Guest(guest.id, guest.name, dict(guest.fields)) for guest in of_table.guests.values()})
+    for snapshot in (of_table, of_mapping):
+        assert list(snapshot.column("rss")) == [5, 7, None]
+        assert list(snapshot.column("no plugin tells")) == [None] * 3
+        assert [guest.id for guest in snapshot.listed] == ["u0", "u1", "u2"]
+        assert set(snapshot.columns) == {"rss", "age", "name"}
+    assert of_table == of_mapping
+
+
+def test_none_is_absent_where_nothing_else_is_said() -> None:
+    assert [dict(row) for row in Columns({"rss": [1, None], "age": [None, 2.5]}).rows()] == [{"rss": 1}, {"age": 2.5}]
+
+
+def test_what_a_plugin_changes_afterwards_changes_nothing() -> None:
+    own: list[Value] = [1, 2]
+    columns = Columns({"rss": own})
+    own[0] = 5
+    assert list(columns["rss"]) == [1, 2]
+
+
+def test_columns_of_different_lengths_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="different lengths"):
+        Columns({"rss": [1, 2], "age": [1]})
+
+
+def test_guests_have_their_order_and_stay_the_same_whichever_was_asked_for_first() -> None:
+    guests = table(ROWS)
+    asked = {identity: guests[identity] for identity in ("u2", "u0", "u1")}
+    assert [guest.id for guest in guests.values()] == list(guests) == ["u0", "u1", "u2"]
+    assert all(guest is asked[identity] is guest for identity, guest in guests.items())
+    with pytest.raises(KeyError):
+        guests["no such guest"]
