@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_toolkit.cgroup_mounts import UNIFIED, Hierarchies, mounts_in
+from mom_toolkit.cgroup_mounts import BELIEVED_SECONDS, UNIFIED, Hierarchies, mounts_in
 
 V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HYBRID = """24 1 254:0 / / rw - ext4 /dev/vda rw
@@ -59,6 +59,19 @@ def test_a_host_without_mountinfo_has_no_groups(tmp_path: Path) -> None:
     found = Hierarchies(tmp_path)
     found.refresh()
     assert not found.mounts
+
+
+def test_the_list_of_mounts_is_read_again_when_it_is_old_and_not_in_each_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("mom_toolkit.cgroup_mounts.time.monotonic", lambda: now[0])
+    found = hierarchies(tmp_path, "")
+    (tmp_path / "proc/self/mountinfo").write_text(V2)
+    now[0] += BELIEVED_SECONDS - 1
+    found.keep_fresh()
+    assert not found.mounts
+    now[0] += 1
+    found.keep_fresh()
+    assert [mount.folder for mount in found.mounts] == ["/sys/fs/cgroup"]
 
 
 @given(st.text(max_size=200))

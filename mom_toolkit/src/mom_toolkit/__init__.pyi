@@ -1,6 +1,10 @@
 from .amounts import (
     amount as amount,
 )
+from .bounded_server import (
+    BoundedServer as BoundedServer,
+    ServerDoor as ServerDoor,
+)
 from .callers import (
     Callers as Callers,
     came_back as came_back,
@@ -28,6 +32,7 @@ from .complaints import (
     Complaints as Complaints,
 )
 from .destination import (
+    ANYWHERE as ANYWHERE,
     Destination as Destination,
     DestinationError as DestinationError,
 )
@@ -74,6 +79,9 @@ from .host_gauge import (
     FALL_SHARE as FALL_SHARE,
     usual_low as usual_low,
 )
+from .json_encoder import (
+    json_text as json_text,
+)
 from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
@@ -96,6 +104,43 @@ from .overview import (
     REMARKS as REMARKS,
     StatusPart as StatusPart,
 )
+from .report_models import (
+    AlertModel as AlertModel,
+    AnyValue as AnyValue,
+    CycleModel as CycleModel,
+    CycleProblemModel as CycleProblemModel,
+    DecisionModel as DecisionModel,
+    DifferenceModel as DifferenceModel,
+    EntityModel as EntityModel,
+    GuestFields as GuestFields,
+    HostFields as HostFields,
+    Kib as Kib,
+    Mode as Mode,
+    OutcomeModel as OutcomeModel,
+    PluginModel as PluginModel,
+    REPORT_FORMAT as REPORT_FORMAT,
+    ReportDocument as ReportDocument,
+    RevisionModel as RevisionModel,
+    Seconds as Seconds,
+    SourceModel as SourceModel,
+    StandingProblemModel as StandingProblemModel,
+    Time as Time,
+    VerdictModel as VerdictModel,
+    cycle_model as cycle_model,
+    decision_model as decision_model,
+    described as described,
+    difference_model as difference_model,
+    entity_model as entity_model,
+    outcome_model as outcome_model,
+    plugin_model as plugin_model,
+    problem_model as problem_model,
+    report_document as report_document,
+    revision_model as revision_model,
+    source_model as source_model,
+    standing_model as standing_model,
+    standing_problems as standing_problems,
+    verdict_model as verdict_model,
+)
 from .run_summary import (
     ClassSummary as ClassSummary,
     RunSummary as RunSummary,
@@ -103,7 +148,9 @@ from .run_summary import (
 )
 from .services.accounts import (
     AccountSums as AccountSums,
+    HOURS_A_MONTH as HOURS_A_MONTH,
     HostAccounts as HostAccounts,
+    KIB_SECONDS_PER_GIB_HOUR as KIB_SECONDS_PER_GIB_HOUR,
 )
 from .services.admission import (
     Admission as Admission,
@@ -118,6 +165,16 @@ from .services.eviction import (
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
     MoveProgress as MoveProgress,
+)
+from .services.metrics import (
+    HostMetrics as HostMetrics,
+)
+from .services.movers import (
+    MoveJob as MoveJob,
+    MoveReport as MoveReport,
+    MoveStanding as MoveStanding,
+    Mover as Mover,
+    MoverAbilities as MoverAbilities,
 )
 from .services.policies import (
     Canary as Canary,
@@ -139,6 +196,12 @@ from .services.policies import (
 from .services.promises import (
     NO_PROMISES as NO_PROMISES,
     Promises as Promises,
+    guaranteed_kib as guaranteed_kib,
+)
+from .services.recorded import (
+    PointsAsked as PointsAsked,
+    RecordedPoint as RecordedPoint,
+    RecordedPoints as RecordedPoints,
 )
 from .services.reservations import (
     Reservation as Reservation,
@@ -174,6 +237,18 @@ from .sockets import (
 )
 from .verbs import (
     run_verb as run_verb,
+)
+from .web_requests import (
+    SIGNATURE as SIGNATURE,
+    WebAnswer as WebAnswer,
+    WebRequestError as WebRequestError,
+    WebUrl as WebUrl,
+    WebhookSettings as WebhookSettings,
+    sign as sign,
+    signed_headers as signed_headers,
+    trusted_certificates as trusted_certificates,
+    web_request as web_request,
+    webhook_secret as webhook_secret,
 )
 
 __version__: str

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 UNIFIED = ""
 """The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
+
+BELIEVED_SECONDS = 60.0
+"""How long the list of mounts is believed. On a host with containers it is long, and what guests use is mounted at its start."""
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -47,10 +51,17 @@ class Hierarchies:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._until = 0.0
         self.mounts: Sequence[Mount] = ()
+
+    def keep_fresh(self) -> None:
+        """Look again if that was `BELIEVED_SECONDS` ago. For what is done in each cycle."""
+        if time.monotonic() >= self._until:
+            self.refresh()
 
     def refresh(self) -> None:
         """Look again. What cannot be read leaves no mounts."""
+        self._until = time.monotonic() + BELIEVED_SECONDS
         try:
             text = (self._root / "proc/self/mountinfo").read_text(errors="surrogateescape")
         except OSError:

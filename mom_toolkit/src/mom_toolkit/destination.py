@@ -1,4 +1,4 @@
-"""Where a guest is moved to: the one type in which mom takes the URI of another hypervisor, wherever it comes from.
+"""Where a guest is moved to: the one type in which mom takes the URI of another hypervisor, or the name of a host, wherever it comes from.
 
 libvirt's client runs the programs and reads the files that a URI names (the transport `ext`; `command`, `netcat`, `pkipath`, `socket`),
 and some parameters take away that it knows who answers (`no_verify`). A destination may come from a policy or from another host, so that
@@ -25,6 +25,12 @@ _DRIVER: Final = "qemu"
 """The only driver. libvirt's others move no guests of KVM, and some of them read the file that the path names. A hypervisor that simulates
 hosts answers to this one, too: what names a host in a simulation is what names it in earnest."""
 
+_NAMED: Final = "host"
+"""The driver of a destination that is only the name by which a mover, such as a cluster's own management, knows another host."""
+
+_ANYWHERE: Final = "anywhere"
+"""The driver, and the text, of the destination that a mover chooses by itself."""
+
 _PATHS: Final = ("/system", "/session")
 
 _SSH: Final = ("ssh", "libssh", "libssh2")
@@ -49,7 +55,7 @@ _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 
 _WAY: Final = re.compile(r"(?P<scheme>tcp|rdma)://(?P<host>\[[^\]]*\]|[^:\[\]]*)(:(?P<port>.*))?")
 
-_PATTERN: Final = r"^[a-z]+(\+[a-z0-9]+)?://[!-~]*( (tcp|rdma)://[!-~]+)?$"
+_PATTERN: Final = r"^anywhere$|^[a-z]+(\+[a-z0-9]+)?://[!-~]*( (tcp|rdma)://[!-~]+)?$"
 """Roughly, for editors of YAML."""
 
 _EXAMPLE: Final = "write it like qemu+tls://HOST/system, or qemu+ssh://USER@HOST/system"
@@ -62,10 +68,11 @@ class DestinationError(MomError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Another hypervisor that guests can be moved to. It holds nothing but what is allowed, however it is made: `Destination.parse(text)`
+    """Another hypervisor that guests can be moved to, `qemu+tls://h2/system`; or another host by the name that a `Mover` has for it,
+    `host://h2`; or `anywhere`, where the mover chooses. It holds nothing but what is allowed, however it is made: `Destination.parse(text)`
     reads one, `str` writes it, and as the type of a setting it is read from YAML.
 
-    :param driver: the kind of hypervisor: `qemu`
+    :param driver: the kind of hypervisor, `qemu`; or `host` or `anywhere`, which have nothing else but the host, or not even that
     :param path: which one it is on its host, such as `/system`
     :param transport: how it is reached; empty: by TLS
     :param user: who logs in, for ssh
@@ -103,6 +110,8 @@ class Destination:
         for column, character in enumerate(text, 1):
             if not " " <= character <= "~":
                 raise _refused(f"character {column} of the destination is {character!a}, which no URI has")
+        if text == _ANYWHERE:
+            return ANYWHERE
         uri, space, way = text.partition(" ")
         if not uri or (space and (not way or " " in way)):
             raise _refused("the destination has a space too many", hint=_WAY_EXAMPLE)
@@ -122,8 +131,15 @@ class Destination:
         )
 
     @property
+    def is_hypervisor(self) -> bool:
+        """Whether it is the URI of a hypervisor, to which mom itself can go."""
+        return self.driver == _DRIVER
+
+    @property
     def uri(self) -> str:
         """The URI of the hypervisor, without the way."""
+        if self.driver == _ANYWHERE:
+            return _ANYWHERE
         transport = f"+{self.transport}" if self.transport else ""
         user = f"{self.user}@" if self.user else ""
         query = "&".join(f"{name}={value}" for name, value in self.parameters)
@@ -149,6 +165,9 @@ class Destination:
 
 
 def _check_hypervisor(one: Destination) -> None:
+    if one.driver in (_NAMED, _ANYWHERE):
+        _check_name(one)
+        return
     if one.driver != _DRIVER:
         raise _refused(f"guests cannot be moved to the driver {_quoted(one.driver)}")
     if one.transport and one.transport not in _TRANSPORTS:
@@ -171,6 +190,13 @@ def _check_hypervisor(one: Destination) -> None:
         raise _refused(f"the port {one.port} is none")
     if one.transport == "tcp" and not _is_this_host(one.host):
         raise _refused("tcp does not say who answers, and every machine on the way can read along, so that it is for this host only")
+
+
+def _check_name(one: Destination) -> None:
+    if any((one.path, one.transport, one.user, one.port, one.parameters, one.way)) or (one.host and one.driver == _ANYWHERE):
+        raise _refused(f"a destination of the driver {one.driver} has a host's name at most", hint="write it like host://NAME, or anywhere")
+    if one.driver == _NAMED and (not one.host or one.host != _checked_host(one.host)):
+        raise _refused("the destination names no other host" if not one.host else f"the host {_quoted(one.host)} is not in its short form")
 
 
 def _given(text: str, is_there: bool, what: str) -> str:
@@ -255,3 +281,7 @@ def _quoted(text: str) -> str:
 
 def _refused(message: str, hint: str = _EXAMPLE) -> DestinationError:
     return DestinationError(message, hint=hint)
+
+
+ANYWHERE: Final = Destination(_ANYWHERE, "")
+"""Wherever the mover likes."""

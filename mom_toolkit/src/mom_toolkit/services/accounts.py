@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
+
+KIB_SECONDS_PER_GIB_HOUR: Final = float(1 << 20) * 3600
+"""What is told in GiB hours is kept in KiB times seconds."""
+
+HOURS_A_MONTH: Final = 730.0
+"""A twelfth of a year."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from mom_core import Decision, Guest
+from mom_toolkit.services.movers import Mover
 
 
 class EvictionField(StrEnum):
@@ -44,6 +45,14 @@ class GuestMoves(Protocol):
         """The control that moves a guest; its value is a `Destination` as text."""
         ...
 
+    def mover(self) -> Mover | None:
+        """What moves guests here: the first of several; None: nothing does, or that is not known yet."""
+        ...
+
+    def why_stays(self, guest: Guest) -> str:
+        """Why that guest would not be moved when its host is drained, wherever to; empty: it would, as far as is known here."""
+        ...
+
     def progress(self, guest: Guest) -> MoveProgress | None:
         """How a guest's move goes, by what a snapshot says of it; None: that is unknown."""
         ...
@@ -51,11 +60,12 @@ class GuestMoves(Protocol):
 
 @runtime_checkable
 class HostDrain(Protocol):
-    """What empties this host because its operator says so: such moves need no class that allows them everywhere, and are not counted.
+    """What empties this host, or evens out a fleet, because the operator says so: such moves need no class that allows them everywhere, and
+    are not counted.
 
     Any thread may call this; wait for nothing.
     """
 
     def is_ordered(self, decision: Decision) -> bool:
-        """Whether the operator's drain has decided that, with just this value."""
+        """Whether that was decided so, with just this value."""
         ...

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mom_core import MomError, Report
+
+if TYPE_CHECKING:
+    from mom_toolkit.report_models import ReportDocument
 
 
 class NoSuchGuest(MomError):
@@ -25,8 +28,8 @@ class RunningMom(Protocol):
         """How people name the way, such as the path of a socket."""
         ...
 
-    def status(self) -> Mapping[str, Any]:
-        """What `mom status` shows, in the form of the status file."""
+    def report(self) -> ReportDocument:
+        """All of the newest cycle, in the form of the status file."""
         ...
 
     def explanation(self, guest: str) -> Mapping[str, Any]:

@@ -1,0 +1,460 @@
+"""One cycle as one document: what `GET /v1/report` answers, the status file holds, and verbs, `mom top` and the page read.
+
+Models are typed dictionaries: they cost nothing when they are made, ten thousand times a cycle on a large host; mypy holds the code
+to them, and pydantic makes their schemas for the API's description.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, cast
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+
+from mom_core import (
+    Decision,
+    Declarations,
+    EngineState,
+    Entity,
+    Outcome,
+    PluginReport,
+    PluginState,
+    Problem,
+    Report,
+    Revision,
+    Scope,
+    Severity,
+    Source,
+    StandingProblem,
+    Status,
+    Value,
+    __version__,
+    differences,
+)
+from mom_toolkit.services.promises import Promises, guaranteed_kib
+
+REPORT_FORMAT: Final = 2
+"""The document's version."""
+
+described = with_config(ConfigDict(use_attribute_docstrings=True))
+"""What stands below a member of a model describes it."""
+
+AnyValue = Annotated[Any, Field(description="In the unit of its field or control; null is unknown.")]
+"""The value of a field or control, as a member of a model."""
+
+Seconds = Annotated[float, Field(json_schema_extra={"x-unit": "s"})]
+"""A span of time."""
+
+Time = Annotated[float, Field(description="Seconds since the epoch.", json_schema_extra={"x-unit": "s"})]
+"""A moment, in seconds since the epoch."""
+
+Kib = Annotated[float | None, Field(description="null: unknown.", json_schema_extra={"x-unit": "KiB"})]
+"""A size; None is unknown."""
+
+HostFields = Annotated[Mapping[str, Any], Field(json_schema_extra={"x-fields": "host"})]
+"""The host's fields by name; the API's description puts in those that are declared."""
+
+GuestFields = Annotated[Mapping[str, Any], Field(json_schema_extra={"x-fields": "guest"})]
+"""The same of a guest."""
+
+Mode = Annotated[str, Field(json_schema_extra={"enum": ["enforce", "observe"]})]
+"""Whether mom acts, or only says what it would do."""
+
+
+class EntityModel(TypedDict):
+    """The host or a guest."""
+
+    scope: Scope
+    id: str
+    name: str
+
+
+class SourceModel(TypedDict):
+    """A policy's place, or a plugin with line 0."""
+
+    name: str
+    line: int
+    column: int
+
+
+class CycleModel(TypedDict):
+    """Which cycle it was."""
+
+    number: int
+    time: Time
+    duration_seconds: Seconds
+    lag_seconds: Seconds
+    skipped: int
+    woken_by: str
+
+
+@described
+class AlertModel(TypedDict):
+    """One thing that is wrong with the host as a whole."""
+
+    name: str
+    """Stays the same while the words change."""
+    severity: Severity
+    message: str
+    """What is so now, on one line."""
+    why: str
+    """May be empty, as `cure`."""
+    cure: str
+    """What to do."""
+    plugins: list[str]
+    """Who says so."""
+    since: Time
+    lasted_seconds: Seconds
+
+
+@described
+class VerdictModel(TypedDict):
+    """How the host is as a whole."""
+
+    severity: Severity
+    """Of the worst alert; ok without any. error: the operator must look."""
+    alerts: list[AlertModel]
+    """The worst first."""
+
+
+class PluginModel(TypedDict):
+    """How one plugin fared: calls and failures since the start, and how long its hooks took in this cycle."""
+
+    name: str
+    distribution: str
+    version: str
+    state: PluginState
+    calls: int
+    failures: int
+    last_error: str
+    retry_in_seconds: Seconds
+    durations_seconds: Mapping[str, Seconds]
+
+
+class CycleProblemModel(TypedDict):
+    """What went wrong in a cycle without ending it."""
+
+    severity: Severity
+    source: SourceModel
+    entity: EntityModel | None
+    message: str
+    hint: str
+
+
+@described
+class StandingProblemModel(CycleProblemModel):
+    """A problem that is not over."""
+
+    since: Time
+    cycles: int
+    """In which it was seen."""
+
+
+class DecisionModel(TypedDict):
+    """What an evaluator wanted."""
+
+    entity: EntityModel
+    control: str
+    value: AnyValue
+    reason: str
+    source: SourceModel
+
+
+class OutcomeModel(DecisionModel):
+    """What came of a decision."""
+
+    before: AnyValue
+    after: AnyValue
+    status: Status
+    error: str
+
+
+@described
+class RevisionModel(TypedDict):
+    """What review did to a decision."""
+
+    entity: EntityModel
+    control: str
+    wanted: AnyValue
+    wanted_because: str
+    """The decision's own reason."""
+    became: AnyValue
+    dropped: bool
+    reason: str
+    """Why it was revised."""
+    reviewer: str
+    source: SourceModel
+
+
+class DifferenceModel(TypedDict):
+    """How a decision of policies on trial differs from that of those in force."""
+
+    entity: EntityModel
+    control: str
+    decided: AnyValue
+    considered: AnyValue
+
+
+@described
+class TrialModel(TypedDict):
+    """What policies on trial would have decided."""
+
+    decisions: int
+    differing: int
+    differences: list[DifferenceModel]
+    """The first hundred."""
+
+
+class ReportedHostModel(TypedDict):
+    """The host."""
+
+    name: str
+    fields: HostFields
+
+
+@described
+class GuestTableModel(TypedDict):
+    """All guests, a row for each."""
+
+    columns: list[str]
+    """`id`, `name`, `blocked` (by control, why it cannot be set), `guaranteed_kib`, and then the names of fields."""
+    rows: list[list[Any]]
+    """A value for each column, in its field's unit; null is unknown."""
+
+
+@described
+class ReportDocument(TypedDict):
+    """One cycle as one document, with what stands beside it."""
+
+    format: int
+    """Of the document; another one is to be read otherwise."""
+    version: str
+    """mom's."""
+    pid: int
+    configuration_file: str | None
+    mode: Mode
+    interval_seconds: Seconds
+    """Between two cycles."""
+    started_at: Time
+    hypervisor: str
+    """Its URI."""
+    monotonic_seconds: Seconds
+    """When the cycle ended, by the host's CLOCK_MONOTONIC."""
+    cycle: CycleModel
+    verdict: VerdictModel | None
+    """null: nothing was found out."""
+    to_put_back: int
+    """Changes that would be put back if mom stopped now."""
+    plugins: list[PluginModel]
+    problems: list[StandingProblemModel]
+    """Those that stand."""
+    fields: Mapping[str, str]
+    """Units of what is collected, by scope and name, such as `guest.balloon_cur`."""
+    controls: Mapping[str, str]
+    """Units of what can be set."""
+    host: ReportedHostModel
+    guests: GuestTableModel
+    decisions: int
+    """How many there were."""
+    trial: TrialModel | None
+    """null: no policies are on trial."""
+    revisions: list[RevisionModel]
+    outcome_counts: Mapping[str, int]
+    """How many outcomes had each status."""
+    outcomes: list[OutcomeModel]
+
+
+_SHOWN_DIFFERENCES: Final = 100
+"""What a person looks at; how many there are is counted."""
+
+
+def report_document(
+    report: Report,
+    declarations: Declarations,
+    state: EngineState,
+    interval: float,
+    promises: Promises | None = None,
+    *,
+    monotonic: float | None = None,
+    fields: Sequence[str] | None = None,
+) -> ReportDocument:
+    """A report, and what the engine knows beside it.
+
+    :param interval: seconds between two cycles
+    :param promises: what guests are guaranteed; None: nothing is known of that
+    :param monotonic: when the cycle ended, in seconds; now without it
+    :param fields: of guests, only these; all that are declared without it
+    """
+    snapshot = report.snapshot
+    names = [name for scope, name in declarations.fields if scope is Scope.GUEST] if fields is None else fields
+    guaranteed = guaranteed_kib(promises, snapshot)
+    counts: dict[str, int] = dict.fromkeys(Status, 0)
+    for outcome in report.outcomes:
+        counts[outcome.status] += 1
+    return {
+        "format": REPORT_FORMAT,
+        "version": __version__,
+        "pid": os.getpid(),
+        "configuration_file": state.file,
+        "mode": report.mode,
+        "interval_seconds": interval,
+        "started_at": state.started_at,
+        "hypervisor": state.hypervisor,
+        "monotonic_seconds": time.monotonic() if monotonic is None else monotonic,
+        "cycle": cycle_model(report),
+        "verdict": verdict_model(report),
+        "to_put_back": state.to_put_back,
+        "plugins": [plugin_model(plugin, state) for plugin in report.plugins],
+        "problems": [standing_model(one) for one in standing_problems(report, state)],
+        "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
+        "controls": {name: spec.unit for name, spec in declarations.controls.items()},
+        "host": {"name": snapshot.host.name, "fields": snapshot.host.fields},
+        "guests": {
+            "columns": ["id", "name", "blocked", "guaranteed_kib", *names],
+            "rows": [
+                [guest.id, guest.name, guest.blocked, guaranteed.get(guest.id), *values]
+                for guest, *values in zip(snapshot.listed, *map(snapshot.column, names), strict=True)
+            ],
+        },
+        "decisions": len(report.decisions),
+        "trial": _trial(report),
+        "revisions": [revision_model(revision) for revision in report.revisions],
+        "outcome_counts": counts,
+        "outcomes": [outcome_model(outcome) for outcome in report.outcomes],
+    }
+
+
+def standing_problems(report: Report, state: EngineState) -> Sequence[StandingProblem]:
+    """The problems that stand, the report's too where the engine did not note them."""
+    if not report.problems:
+        return state.problems
+    known = {(one.problem.source, one.problem.entity, one.problem.message) for one in state.problems}
+    new = [one for one in report.problems if (one.source, one.entity, one.message) not in known]
+    return [*state.problems, *(StandingProblem(one, report.time, 1) for one in new)]
+
+
+def _trial(report: Report) -> TrialModel | None:
+    if report.considered is None:
+        return None
+    found = differences(report)
+    shown = [difference_model(*one) for one in found[:_SHOWN_DIFFERENCES]]
+    return {"decisions": len(report.considered), "differing": len(found), "differences": shown}
+
+
+_PLAIN: Final[Mapping[str, Any]] = {one: one.value for kind in (Scope, Severity, Status) for one in kind}
+"""Choices as texts, which are written in a quarter of the time."""
+
+
+# --- its parts, as other answers of the API have them, too -----------------------------------------------------------------------------
+
+
+def cycle_model(report: Report) -> CycleModel:
+    """Which cycle it was."""
+    return {
+        "number": report.number,
+        "time": report.time,
+        "duration_seconds": report.duration,
+        "lag_seconds": report.lag,
+        "skipped": report.skipped,
+        "woken_by": report.woken_by,
+    }
+
+
+def verdict_model(report: Report) -> VerdictModel | None:
+    """How the host is as a whole."""
+    return None if report.verdict is None else cast(VerdictModel, report.verdict.as_json())  # the core has no models
+
+
+def entity_model(entity: Entity) -> EntityModel:
+    """The host or a guest."""
+    return {"scope": _PLAIN[entity.scope], "id": entity.id, "name": entity.name}
+
+
+def source_model(source: Source) -> SourceModel:
+    """Where a decision or a problem comes from."""
+    return {"name": source.name, "line": source.line, "column": source.column}
+
+
+def plugin_model(plugin: PluginReport, state: EngineState) -> PluginModel:
+    """How a plugin fared."""
+    distribution, version = state.distributions.get(plugin.name, ("", ""))
+    return {
+        "name": plugin.name,
+        "distribution": distribution,
+        "version": version,
+        "state": plugin.state,
+        "calls": plugin.calls,
+        "failures": plugin.failures,
+        "last_error": plugin.last_error,
+        "retry_in_seconds": plugin.retry_in,
+        "durations_seconds": plugin.durations,
+    }
+
+
+def problem_model(problem: Problem) -> CycleProblemModel:
+    """What went wrong."""
+    return {
+        "severity": _PLAIN[problem.severity],
+        "source": source_model(problem.source),
+        "entity": None if problem.entity is None else entity_model(problem.entity),
+        "message": problem.message,
+        "hint": problem.hint,
+    }
+
+
+def standing_model(one: StandingProblem) -> StandingProblemModel:
+    """What is wrong, and since when."""
+    return {**problem_model(one.problem), "since": one.since, "cycles": one.cycles}
+
+
+def decision_model(decision: Decision) -> DecisionModel:
+    """What was wanted."""
+    return {
+        "entity": entity_model(decision.entity),
+        "control": decision.control,
+        "value": decision.value,
+        "reason": decision.reason,
+        "source": source_model(decision.source),
+    }
+
+
+def outcome_model(outcome: Outcome) -> OutcomeModel:
+    """What came of it. Written out: it is made for each guest in each cycle."""
+    decision = outcome.decision
+    scope, identity, name = decision.entity
+    policy, line, column = decision.source
+    return {
+        "entity": {"scope": _PLAIN[scope], "id": identity, "name": name},
+        "control": decision.control,
+        "value": decision.value,
+        "reason": decision.reason,
+        "source": {"name": policy, "line": line, "column": column},
+        "before": outcome.before,
+        "after": outcome.after,
+        "status": _PLAIN[outcome.status],
+        "error": outcome.error,
+    }
+
+
+def revision_model(revision: Revision) -> RevisionModel:
+    """What review did to it."""
+    before, after = revision.before, revision.after
+    return {
+        "entity": entity_model(before.entity),
+        "control": before.control,
+        "wanted": before.value,
+        "wanted_because": before.reason,
+        "became": None if after is None else after.value,
+        "dropped": after is None,
+        "reason": revision.reason,
+        "reviewer": revision.reviewer,
+        "source": source_model(before.source),
+    }
+
+
+def difference_model(entity: Entity, control: str, decided: Value, considered: Value) -> DifferenceModel:
+    """How trial and force differ, as `differences` gives it."""
+    return {"entity": entity_model(entity), "control": control, "decided": decided, "considered": considered}

@@ -1,0 +1,15 @@
+"""Where this host's metrics are for other machines: what a plugin that serves them offers to one that tells of the host."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class HostMetrics(Protocol):
+    """Serves this host's metrics by HTTPS at `/metrics`."""
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The TCP port that other machines can connect to; None: they cannot. From any thread."""
+        ...

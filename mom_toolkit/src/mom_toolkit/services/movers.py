@@ -1,0 +1,108 @@
+"""What moves guests to other hosts: each way of doing it is a mover, offered by a plugin, and used by the plugin that decides who leaves.
+
+A host's own hypervisor is one; a cluster's management, a webhook or a command of the operator's are others. The contract is small so that a
+mover that hangs, dies or forgets does no harm: it is told to begin, asked how it is, and told to give up, each by a call that may be
+abandoned. What was begun is noted on disk before, and asked for again after a restart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from mom_core import Entity
+from mom_toolkit.destination import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class MoverAbilities:
+    """What a mover can do. None: that is not known, and not counted on.
+
+    :param live: whether the guest works on while it is moved
+    :param shared_storage: whether the guest's disks must be reachable from both hosts
+    :param chooses: whether it takes `ANYWHERE`, and chooses the host itself
+    :param progress: whether it says how a move goes: else a move is over when the guest is gone, and given up when its time is over
+    :param cancels: whether it can be told to give a move up, so that the guest stays
+    :param within: between which hosts it moves guests: those whose movers say the same, such as a cluster's name. Empty: all
+    """
+
+    live: bool | None = None
+    shared_storage: bool | None = None
+    chooses: bool = False
+    progress: bool = False
+    cancels: bool = False
+    within: str = ""
+
+
+class MoveStanding(StrEnum):
+    """How a move is."""
+
+    RUNNING = "running"
+    DONE = "done"  #: the guest is not here any more
+    FAILED = "failed"  #: it is over, and the guest is still here
+    UNKNOWN = "unknown"  #: it may be any of these
+
+
+@dataclass(frozen=True, slots=True)
+class MoveReport:
+    """How a move is, as its mover says: why it failed, and how much of it is done (0 to 100), where that is known."""
+
+    standing: MoveStanding
+    error: str = ""
+    percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveJob:
+    """One move of one guest.
+
+    :param id: of this move, made by mom, and never used again: a mover that was told to begin it before does not begin it a second time
+    :param seconds: how long it may take before it is given up
+    :param time: when it was begun, in seconds since the epoch
+    :param reference: what the mover's `begin` returned; empty: it has not, or that was lost
+    """
+
+    guest: Entity
+    destination: Destination
+    id: str
+    seconds: float
+    time: float = 0.0
+    reference: str = ""
+
+
+@runtime_checkable
+class Mover(Protocol):
+    """Moves guests. `name`, `abilities` and `why_not` wait for nothing; the others may take some seconds, and are abandoned after 30.
+
+    Calls come from any thread, for several guests at once.
+    """
+
+    @property
+    def name(self) -> str:
+        """How people and files of state call it, such as the plugin's name."""
+        ...
+
+    @property
+    def abilities(self) -> MoverAbilities:
+        """What it can do."""
+        ...
+
+    def why_not(self, destination: Destination) -> str:
+        """Why it moves no guest there; empty: it may."""
+        ...
+
+    def begin(self, job: MoveJob) -> str:
+        """Begin to move a guest, and return by what it is asked for again, also after a restart of mom: at most 400 characters.
+
+        Raises `HypervisorError` only when nothing was begun. Where that is not certain, return nothing (an empty text): `look` finds out.
+        """
+        ...
+
+    def look(self, job: MoveJob) -> MoveReport:
+        """How the move is. `UNKNOWN` when that cannot be found out, rather than a guess: what is said to have failed is tried again."""
+        ...
+
+    def cancel(self, job: MoveJob) -> None:
+        """Give the move up, if `abilities` say so; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
+        ...

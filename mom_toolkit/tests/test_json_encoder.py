@@ -1,0 +1,43 @@
+"""JSON as mom writes it: what any reader of JSON, and of lines, can read."""
+
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Status
+from mom_toolkit import json_text
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(PLAIN)
+def test_what_is_written_is_read_as_it_was_and_is_one_line_of_ascii(value: object) -> None:
+    text = json_text(value)
+    assert text.isascii()
+    assert len(text.decode("ascii").splitlines()) == 1
+    assert json.loads(text) == value
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_half_a_character_gets_through(name: str) -> None:
+    assert json.loads(json_text({"name": name})) == {"name": name}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("beside", ["", "\udc80"])
+def test_a_number_that_json_cannot_write_is_unknown(number: float, beside: str) -> None:
+    assert json.loads(json_text({"a": [number], beside: 1})) == {"a": [None], beside: 1}
+
+
+def test_mappings_sequences_and_names_of_choices_are_written_as_plain_ones() -> None:
+    value = {Status.APPLIED: MappingProxyType({"a": range(2)}), "status": Status.GONE, "pair": (1, 2)}
+    assert json.loads(json_text(value)) == {"applied": {"a": [0, 1]}, "status": "gone", "pair": [1, 2]}
