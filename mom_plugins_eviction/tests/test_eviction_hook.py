@@ -18,8 +18,9 @@ import pytest
 from pydantic import ValidationError
 
 from mom_core import MomError, SecretUrl
-from mom_plugins_eviction.hook import ATTEMPTS, SIGNATURE, WAITING, Webhook, sign, webhook_secret
+from mom_plugins_eviction.hook import ATTEMPTS, WAITING, Webhook
 from mom_plugins_eviction.settings import EvictionSettings
+from mom_toolkit import SIGNATURE, sign, webhook_secret
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 EVENT = {"event": "announced", "guest_id": "g1", "guest": "vm", "step": "save"}

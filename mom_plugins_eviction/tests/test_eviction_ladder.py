@@ -26,6 +26,7 @@ from mom_plugins_eviction.steps import (
     is_calm,
     is_hard,
     most_stopped,
+    needs_of,
 )
 
 TOTAL = 1_000_000.0
@@ -35,6 +36,20 @@ PACE = LadderPace(after=60, apart=60, calm_for=600, share=0.25)
 
 def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0, warning: float = 30.0) -> EvictionCandidate:
     return EvictionCandidate(name, name, frozenset(steps), frees, cost, priority, warning)
+
+
+def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_that_it_can_have() -> None:
+    known: dict[str, Value] = {"rss": 1000, "host_swap": 200, "balloon_cur": 4000, "balloon_max": 8000}
+
+    def needs(step: Step, **fields: Value) -> float | None:
+        return needs_of(next(iter(snapshot(guests={"vm": {**known, **fields}}).guests.values())), step)
+
+    assert needs(Step.SAVE) == needs(Step.PAUSE) == 1200
+    assert needs(Step.SHUT_DOWN) == 8000
+    assert needs(Step.SAVE, host_swap=None) == 1000
+    assert needs(Step.SAVE, rss=None) == 4000, "what is not known is as large as it can be"
+    assert needs(Step.SAVE, rss=None, balloon_cur=None, balloon_max=None) is None
+    assert needs(Step.SHUT_DOWN, rss=9000, host_swap=500) == 9500
 
 
 # --- when the host is full ----------------------------------------------------------------------------------------------------------

@@ -89,12 +89,15 @@ class Bench:
             state_directory=self.folder,
             monotonic=self.clock,
             engine_state=lambda: EngineState(changes=changes),
-            in_force=InForce(configuration=lambda: {"mode": self.mode}, services={HostDrain: (FleetDrain(),)}),
+            in_force=InForce(configuration=lambda: {"mode": self.mode}, services=self.services()),
         )
         plugin = EvictionPlugin(EvictionSettings.model_validate(settings), context)
         plugin.mom_setup()
         self.plugin = plugin
         return plugin
+
+    def services(self) -> dict[type, Sequence[object]]:
+        return {HostDrain: (FleetDrain(),)}
 
     def tell(self, bench_hook: Telling) -> None:
         self.plugin._webhook = bench_hook

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
-from mom_core import Entity, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, format_duration, printable
+from mom_core import Entity, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, StateFile, format_duration, printable
 from mom_plugins_eviction.ladder import Stopped
+from mom_plugins_eviction.move_jobs import KeptMove, MoveJobs
 from mom_plugins_eviction.remembered import Remembered
 from mom_plugins_eviction.steps import Step
 from mom_plugins_eviction.under_way import UnderWay
-from mom_toolkit import Destination, LifecycleControl, MigrationControl, Standing
+from mom_toolkit import Destination, LifecycleControl, Mover, Standing
 
 STANDS: Final[Mapping[Step, Standing]] = {Step.PAUSE: Standing.PAUSED, Step.SAVE: Standing.SAVED, Step.SHUT_DOWN: Standing.OFF}
 """How a guest stands to which that was done."""
@@ -42,10 +43,13 @@ class Evictions:
     :param timeout: seconds that saving, moving, starting or shutting down one guest may take
     """
 
-    def __init__(self, context: PluginContext, remembered: Remembered, timeout: float, tell: Tell) -> None:
+    def __init__(
+        self, context: PluginContext, remembered: Remembered, moves: StateFile[tuple[KeptMove, ...]], timeout: float, tell: Tell
+    ) -> None:
         self._context, self._timeout, self._tell = context, timeout, tell
         self.remembered = remembered
         self.under_way = UnderWay()
+        self.moves = MoveJobs(context, moves, self.under_way, self._moved)
         self._missing: dict[str, int] = {}
         self._returns_failed: dict[str, int] = {}
         self._began = context.monotonic()
@@ -55,23 +59,28 @@ class Evictions:
 
     # --- stopping and moving -----------------------------------------------------------------------------------------------------
 
-    def move(self, hypervisor: Hypervisor, guest: Entity, destination: Destination) -> None:
-        """Begin to move a guest away. Raises `MomError`."""
-        if not isinstance(hypervisor, MigrationControl):
-            raise MomError(f"{hypervisor.uri} cannot move guests")
-        control = hypervisor
-        what = f"being moved to {printable(destination.uri, 100)}"
+    def move(self, mover: Mover, guest: Entity, destination: Destination) -> None:
+        """Begin to move a guest away. Raises `MomError`: `StateError` when it cannot be noted."""
+        self.moves.begin(mover, guest, destination, self._timeout)
 
-        def work() -> None:
-            control.migrate(guest, destination, self._timeout)
+    def _moved(self, one: KeptMove, error: str, lost: bool) -> None:
+        """A move is over, or it is not known how it is."""
+        guest = Entity(Scope.GUEST, one.identity, one.name)
+        if lost:
+            self._context.log.error("guest %s, which was %s: %s", guest, one.what, error)
+            self._tell("lost", guest.id, guest.name, Step.MIGRATE, error=error)
+            return
+        self._ended(guest, Step.MIGRATE, error)
 
-        self.under_way.begin(guest.id, what, Step.MIGRATE, work, self._after(guest, Step.MIGRATE))
+    def is_busy_with(self, identity: str) -> bool:
+        """Whether something is being done to that guest, or may be."""
+        return self.under_way.is_busy_with(identity) or self.moves.get(identity) is not None
 
     def stop(self, hypervisor: Hypervisor, one: Stopped) -> None:
         """Begin to stop a guest; a pause is done when this returns. Raises `MomError`: `StateError` when it cannot be noted."""
         if not isinstance(hypervisor, LifecycleControl):
             raise MomError(f"{hypervisor.uri} cannot stop guests")
-        if self.under_way.is_busy_with(one.identity):
+        if self.is_busy_with(one.identity):
             raise MomError("something is being done to the guest already")
         control, guest = hypervisor, _entity(one)
         # Noted before it is done: what is not remembered would never come back.

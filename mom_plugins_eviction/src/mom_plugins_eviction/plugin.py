@@ -39,8 +39,13 @@ from mom_core import (
 from mom_plugins_eviction.asked import Asked
 from mom_plugins_eviction.evictions import Evictions
 from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
-from mom_plugins_eviction.hook import Webhook, trusted, webhook_secret
+from mom_plugins_eviction.hook import Webhook
+from mom_plugins_eviction.hypervisor_mover import HypervisorMover
 from mom_plugins_eviction.ladder import Announced, Ladder, Stopped, climb
+from mom_plugins_eviction.move_jobs import FILE as MOVES_FILE
+from mom_plugins_eviction.move_jobs import FORM as MOVES_FORM
+from mom_plugins_eviction.move_jobs import LOSS as MOVES_LOSS
+from mom_plugins_eviction.move_jobs import WHAT as MOVES_WHAT
 from mom_plugins_eviction.moves import ControlledMoves
 from mom_plugins_eviction.remembered import FILE, FORM, LOSS, WHAT, Remembered
 from mom_plugins_eviction.requests import ResumeRequests
@@ -57,7 +62,19 @@ from mom_plugins_eviction.steps import (
     warning_of,
 )
 from mom_plugins_eviction.under_way import AT_ONCE
-from mom_toolkit import Destination, DestinationError, EvictionField, GuestMoves, HostDrain, LifecycleControl, MigrationControl, Standing
+from mom_toolkit import (
+    Destination,
+    DestinationError,
+    EvictionField,
+    GuestMoves,
+    HostDrain,
+    LifecycleControl,
+    MigrationControl,
+    Mover,
+    Standing,
+    trusted_certificates,
+    webhook_secret,
+)
 
 if TYPE_CHECKING:
     from mom_toolkit import Explainer
@@ -85,10 +102,12 @@ class EvictionPlugin:
         self._ladder = Ladder(settings.limits, settings.pace)
         self._asked = Asked()
         file = context.state_file(FILE, WHAT, FORM, loss=LOSS)
-        self._evictions = Evictions(context, Remembered(file), settings.timeout, self._happened)
+        moves = context.state_file(MOVES_FILE, MOVES_WHAT, MOVES_FORM, loss=MOVES_LOSS)
+        self._evictions = Evictions(context, Remembered(file), moves, settings.timeout, self._happened)
         self._requests = ResumeRequests(context.state_directory / context.name / REQUESTS)
         self._webhook: Webhook | None = None
         self._hypervisor: Hypervisor | None = None
+        self._own: HypervisorMover | None = None
         self._snapshot = Snapshot()
         self._enforces = False
         self._taking: tuple[str, Step] | None = None
@@ -112,12 +131,13 @@ class EvictionPlugin:
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """How guests are moved, for a plugin that empties the host."""
-        return {GuestMoves: ControlledMoves()}
+        return {GuestMoves: ControlledMoves(self._foremost_mover, self._why_stays)}
 
     @hookimpl
     def mom_setup(self) -> None:
         """Find out whom an earlier run has stopped, and begin to tell. Raises `MomError`."""
         self._evictions.remembered.load(self._context.engine_state().changes)
+        self._evictions.moves.load()
         hook = self._settings.webhook
         if hook is not None and self._context.serves:
             self._webhook = Webhook(hook.url, webhook_secret(hook.secret), self._context.log, self._hold, ca=hook.ca)
@@ -126,6 +146,9 @@ class EvictionPlugin:
     def mom_teardown(self) -> None:
         """Begin nothing any more, and say so."""
         self._evictions.under_way.close()
+        self._evictions.moves.close()
+        if self._own is not None:
+            self._own.close()
         self._call_off("mom ends")
         if self._webhook is not None:
             self._webhook.close()
@@ -145,18 +168,21 @@ class EvictionPlugin:
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """How each guest is."""
-        evictions = self._evictions
-        evictions.under_way.forget({guest.id for guest in guests})
+        evictions, here = self._evictions, {guest.id for guest in guests}
+        if self._context.serves:
+            evictions.moves.see(here, self._movers())
+        evictions.under_way.forget(here)
         with self._lock:
             waiting = [*self._asked.waiting, *([self._ladder.announced] if self._ladder.announced else [])]
         announced = {one.identity: f"announced: {one.step}" for one in waiting}
         found: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
-            deed, mine = evictions.under_way.of(guest.id), evictions.remembered.get(guest.id)
+            deed, mine, move = evictions.under_way.of(guest.id), evictions.remembered.get(guest.id), evictions.moves.get(guest.id)
             busy = deed is not None and deed.running
+            doing = deed.what if deed is not None and busy else f"perhaps {move.what}" if move is not None else announced.get(guest.id, "")
             paused = guest.properties.get("state") == "paused" or (mine is not None and mine.step is Step.PAUSE)
             found[guest.id] = {
-                EVICTED: deed.what if deed is not None and busy else announced.get(guest.id, ""),
+                EVICTED: doing,
                 EVICTION_ERROR: "" if deed is None or busy else printable(deed.error, 300),
                 "guest_runs_at": hypervisor.uri,
                 "guest_paused": int(paused),
@@ -180,8 +206,14 @@ class EvictionPlugin:
 
     def _answer_requests(self, hypervisor: Hypervisor) -> None:
         for identity in self._requests.take():
-            one = self._evictions.remembered.get(identity)
-            if one is None:
+            one, move = self._evictions.remembered.get(identity), self._evictions.moves.get(identity)
+            if one is None and move is not None and move.lost:
+                self._context.log.warning("guest %s: the operator says that it is not being moved any more", printable(move.name))
+                self._evictions.moves.forget(identity)
+                self._requests.answer(identity, "")
+            elif one is None and move is not None:
+                self._requests.answer(identity, f"it is {move.what}, and its time is not over")
+            elif one is None:
                 self._requests.answer(identity, "mom has not stopped this guest, or the operator has let it go on")
             elif self._evictions.is_late(one):
                 self._requests.answer(identity, "it was asked to shut down, and still runs; should it shut down yet, ask again then")
@@ -239,11 +271,11 @@ class EvictionPlugin:
         """Which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
         if not self._settings.enabled:
             return []
-        evictions = self._evictions
+        evictions, destination = self._evictions, self._settings.destination
         found = []
         for guest in snapshot.guests.values():
-            one = candidate_of(guest, self._settings.destination is not None)
-            if one is None or evictions.remembered.get(guest.id) is not None or evictions.under_way.is_busy_with(guest.id):
+            one = candidate_of(guest, destination is not None and not self._why_not_there(guest, destination, drains=False))
+            if one is None or evictions.remembered.get(guest.id) is not None or evictions.is_busy_with(guest.id):
                 continue
             allowed = frozenset(step for step in one.allowed if not self._is_spared(guest.id, step, snapshot.monotonic))
             if allowed:
@@ -344,21 +376,58 @@ class EvictionPlugin:
             return "the guest was asked to shut down, and may do so at any moment"
         if mine is not None and not late:
             return f"mom has done that to the guest already: {mine.step}"
-        deed = self._evictions.under_way.of(guest.id)
+        deed, move = self._evictions.under_way.of(guest.id), self._evictions.moves.get(guest.id)
         if deed is not None and deed.running:
             return f"the guest is {deed.what}"
+        if move is not None:
+            return f"the guest is perhaps {move.what}: {move.lost}"
         if step is Step.MIGRATE:
-            return self._why_not_there(decision.value, drains)
+            return self._why_not_there(guest, decision.value, drains)
         return "" if needs_of(guest, step) is not None else "how much memory it needs when it comes back is unknown"
 
-    def _why_not_there(self, value: Value, drains: bool) -> str:
+    def _why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
         try:
             destination = Destination.parse(value)
         except DestinationError as error:
             return error.message
-        if drains or destination == self._settings.destination:
-            return ""
-        return "guests are moved to the `destination` of the settings only, or as the operator of a fleet says"
+        if not drains and destination != self._settings.destination:
+            return "guests are moved to the `destination` of the settings only, or as the operator of a fleet says"
+        mover = self._mover_to(destination)
+        return mover if isinstance(mover, str) else _why_not_by(mover, guest)
+
+    # --- movers ----------------------------------------------------------------------------------------------------------------
+
+    def _movers(self) -> Sequence[Mover]:
+        """Those of other plugins, in the YAML order, and mom's own after them."""
+        hypervisor = self._hypervisor
+        if hypervisor is not None and isinstance(hypervisor, MigrationControl):
+            self._own = self._own or HypervisorMover(hypervisor, hypervisor.uri, self._context.monotonic)
+            self._own.hypervisor = hypervisor
+        return [*self._context.services(Mover), *([] if self._own is None else [self._own])]
+
+    def _foremost_mover(self) -> Mover | None:
+        return next(iter(self._movers()), None)
+
+    def _mover_to(self, destination: Destination) -> Mover | str:
+        """The first that moves guests there, or why none does."""
+        movers, why = self._movers(), []
+        for mover in movers:
+            why.append(mover.why_not(destination))
+            if not why[-1]:
+                return mover
+        if movers:
+            return "; ".join(why)
+        return "nothing moves guests here" if self._hypervisor is None else f"{self._hypervisor.uri} cannot move guests"
+
+    def _why_stays(self, guest: Guest) -> str:
+        """Why the operator's drain would not move that guest, whatever the destination."""
+        allowed, mover = guest.fields.get(EvictionField.MAY_MIGRATE), self._foremost_mover()
+        blocked = guest.blocked.get(Step.MIGRATE.control, "") or guest.blocked.get("*", "")
+        if blocked:
+            return blocked
+        if allowed != 1 and not (allowed is None and self._settings.move_unclassed):
+            return f"its class does not allow it ({EvictionField.MAY_MIGRATE})" if allowed is not None else "it has no class that allows it"
+        return "nothing on the host moves guests" if mover is None else _why_not_by(mover, guest)
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 
@@ -388,7 +457,11 @@ class EvictionPlugin:
         if guest is None:
             raise MomError("the guest was not seen in this cycle")
         if step is Step.MIGRATE:
-            self._evictions.move(hypervisor, entity, Destination.parse(decision.value))
+            destination = Destination.parse(decision.value)
+            mover = self._mover_to(destination)
+            if isinstance(mover, str):
+                raise MomError(mover)
+            self._evictions.move(mover, entity, destination)
             if not self._is_drained(decision):
                 self._moves.append(self._snapshot.monotonic)
             return
@@ -445,7 +518,7 @@ class EvictionPlugin:
         """In any thread: something was done, or was not."""
         if event == "left alone":
             self._spare(identity, Step)
-        elif event in ("failed", "cancelled"):
+        elif event in ("failed", "cancelled", "lost"):
             self._spare(identity, [step])
         self._send(event, identity, name, step, error=error)
 
@@ -512,14 +585,24 @@ class EvictionPlugin:
             )
         else:
             yield Finding(Severity.OK, subject, "guests whose class allows it are stopped or moved when the host stays full")
-        if settings.destination is not None and hypervisor is not None and not isinstance(hypervisor, MigrationControl):
-            yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot move guests", "leave destination out, or use libvirt")
+        if settings.destination is not None and hypervisor is not None:
+            self._hypervisor = hypervisor
+            mover = self._mover_to(settings.destination)
+            if isinstance(mover, str):
+                yield Finding(Severity.WARNING, subject, mover, "leave destination out, or enable what moves guests there")
         if settings.webhook is not None:
             try:
                 webhook_secret(settings.webhook.secret)
-                trusted(settings.webhook.ca)
+                trusted_certificates(settings.webhook.ca)
             except MomError as error:
                 yield Finding(Severity.ERROR, "webhook", error.message, error.hint)
+
+
+def _why_not_by(mover: Mover, guest: Guest) -> str:
+    """Why a mover must not move that guest: one that lets guests stand still meanwhile, or may, does what saving them does."""
+    if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
+        return ""
+    return f"the mover {mover.name} may let it stand still meanwhile, which its class does not allow ({EvictionField.MAY_SAVE})"
 
 
 def _pressure(snapshot: Snapshot) -> HostPressure:

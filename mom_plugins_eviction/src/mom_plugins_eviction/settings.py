@@ -3,45 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from mom_core import Duration, ExistingFile, PluginSettings, SecretUrl
+from mom_core import Duration, PluginSettings
 from mom_plugins_eviction.ladder import LadderPace
 from mom_plugins_eviction.steps import FullHostLimits
-from mom_toolkit import Destination
-
-_LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-def _a_webhook(secret: SecretUrl) -> SecretUrl:
-    url = secret.get_secret_value()
-    if not url.isprintable() or " " in url:  # some readers of URLs leave out what others take for a part of the name
-        raise ValueError("a URL has neither spaces nor control characters in it: write https://HOST/PATH")
-    parts = urlsplit(url)
-    _ = parts.port
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ValueError("write https://HOST/PATH")
-    if parts.scheme == "http" and parts.hostname not in _LOCAL:
-        raise ValueError("write https://: what guests are to stop is not for others to read; http is for this host only")
-    if parts.username or parts.password:
-        raise ValueError("leave user and password out: the receiver checks the signature")
-    return secret
-
-
-class WebhookSettings(BaseModel):
-    """Who is told what is announced, before it is done."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-    url: Annotated[SecretUrl, AfterValidator(_a_webhook)]
-    """Where events are sent, each as a POST with a JSON body. It is shown by its host: with many receivers, who knows the path may post."""
-    secret: ExistingFile
-    """A file with the secret that they are signed with; other users may not read it."""
-    ca: ExistingFile | None = None
-    """The certificates that the receiver's is checked with, as PEM. Unset: those that the system trusts."""
-
+from mom_toolkit import Destination, WebhookSettings
 
 _PACE, _LIMITS = LadderPace(), FullHostLimits()
 
@@ -77,7 +45,8 @@ class EvictionSettings(PluginSettings):
 
     destination: Destination | None = None
     """libvirt's URI of the host to which guests are moved, by TLS or ssh, such as `qemu+tls://spare/system`; behind one space, where it is
-    needed, the way there, such as `tcp://10.0.0.2`. Unset: only the operator of a fleet moves guests."""
+    needed, the way there, such as `tcp://10.0.0.2`. With another mover, the name that it has for the host, `host://NAME`, or `anywhere`
+    where it chooses by itself. Unset: only the operator of a fleet moves guests."""
 
     timeout: Annotated[Duration, Field(ge=5, le=7200)] = 600.0
     """How long saving or moving one guest may take before it is given up, and the guest runs on. A guest that was asked to shut down has

@@ -159,11 +159,18 @@ def warning_of(guest: Guest) -> float:
     return LEAST_KNOWN_WARNING if warning is None else max(0.0, warning)
 
 
+def held_of(guest: Guest) -> float | None:
+    """What the host holds of a guest, in its memory and in its swap, in KiB; None when that is unknown."""
+    rss = guest.number("rss")
+    return None if rss is None else rss + (guest.number("host_swap") or 0.0)
+
+
 def needs_of(guest: Guest, step: Step) -> float | None:
-    """How much memory a guest takes when it comes back, in KiB; None when that is unknown. One that boots may take all that it can have."""
-    names = ("rss", "balloon_cur", "balloon_max") if step is Step.SHUT_DOWN else ("rss", "balloon_cur")
-    known = [number for name in names if (number := guest.number(name)) is not None]
-    return max(known, default=None)
+    """How much memory a guest takes when it comes back, in KiB; None when that is unknown. One that goes on where it was takes what the
+    host held of it, whatever it was sold; one that boots may take all that it can have."""
+    held, current = held_of(guest), guest.number("balloon_cur")
+    sizes = (held, current, guest.number("balloon_max")) if step is Step.SHUT_DOWN else (current if held is None else held,)
+    return max((size for size in sizes if size is not None), default=None)
 
 
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:

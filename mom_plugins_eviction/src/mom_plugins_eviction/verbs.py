@@ -12,7 +12,9 @@ from typing import Final
 import click
 
 from mom_core import MomError, StateFile, format_kib, json_option, load_config, print_prose, printable
+from mom_plugins_eviction import move_jobs
 from mom_plugins_eviction.ladder import Stopped
+from mom_plugins_eviction.move_jobs import KeptMove
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_eviction.remembered import FILE, FORM, LOSS, WHAT
 from mom_plugins_eviction.requests import ResumeRequests
@@ -31,18 +33,24 @@ _config_option = click.option(
 @json_option
 @click.pass_context
 def eviction(context: click.Context, config_path: str | None, as_json: bool) -> None:
-    """Show the guests that mom has stopped because the host was full, and when."""
+    """Show the guests that mom has stopped because the host was full, and those that are being moved, and since when."""
     context.obj = config_path
     if context.invoked_subcommand is not None:
         return
-    stopped = _stopped(_folder(config_path))
+    folder = _folder(config_path)
+    stopped, moves = _stopped(folder), _moves(folder)
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in stopped], indent=2))
-    elif not stopped:
+        moving = [{"step": str(Step.MIGRATE), **asdict(one), "destination": str(one.destination)} for one in moves]
+        click.echo(json.dumps([*(asdict(one) for one in stopped), *moving], indent=2))
+        return
+    if not stopped:
         print_prose("mom has stopped no guest.", 2)
-    else:
-        for line in _table(stopped):
-            print_prose(line, 2)
+    for line in _table(stopped) if stopped else ():
+        print_prose(line, 2)
+    for one in moves:
+        since = _moment(one.time)
+        how = f"perhaps {one.what} since {since}: {printable(one.lost, 400)}" if one.lost else f"{one.what} since {since}"
+        print_prose(f"{printable(one.name, 40)} is {how}, by {printable(one.mover, 100)}.", 2)
 
 
 @eviction.command("undo")
@@ -51,12 +59,13 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
 @click.option("--timeout", type=click.FloatRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.pass_obj
 def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
-    """Have the mom that runs let GUEST go on now, by its name or id, though there may be no room for it.
+    """Have the mom that runs let GUEST go on now, by its name or id, though there may be no room for it. Of a guest whose move is lost, say
+    that it is not being moved any more: look at what moves guests first.
 
     Exit code 1 when it does not go on.
     """
     folder = _folder(config_path or above)
-    one = _named(_stopped(folder), guest)
+    one = _named([*_stopped(folder), *(move for move in _moves(folder) if move.lost)], guest)
     error = ResumeRequests(folder / REQUESTS).ask(one.identity, timeout)
     if error:
         raise MomError(f"guest {printable(one.name)} does not go on: {printable(error, 300)}")
@@ -76,7 +85,16 @@ def _stopped(folder: Path) -> Sequence[Stopped]:
     return StateFile(folder / FILE, WHAT, FORM, loss=LOSS).look() or ()
 
 
-def _named(stopped: Sequence[Stopped], guest: str) -> Stopped:
+def _moves(folder: Path) -> Sequence[KeptMove]:
+    """Raises `MomError`."""
+    return StateFile(folder / move_jobs.FILE, move_jobs.WHAT, move_jobs.FORM, loss=move_jobs.LOSS).look() or ()
+
+
+def _moment(time: float) -> str:
+    return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _named(stopped: Sequence[Stopped | KeptMove], guest: str) -> Stopped | KeptMove:
     found = [one for one in stopped if guest == one.identity] or [one for one in stopped if guest == one.name]
     if len(found) > 1:
         raise MomError(f"{len(found)} guests of that name are stopped", hint=f"say which: {', '.join(one.identity for one in found)}")
@@ -91,7 +109,7 @@ def _named(stopped: Sequence[Stopped], guest: str) -> Stopped:
 def _table(stopped: Sequence[Stopped]) -> list[str]:
     rows = [("GUEST", "STATE", "SINCE", "NEEDS", "COMES BACK")]
     for one in stopped:
-        since = datetime.fromtimestamp(one.time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        since = _moment(one.time)
         state = _DONE.get(one.step, str(one.step)) if one.done else _BEGUN.get(one.step, str(one.step))
         back = "when there is room" if one.comes_back else "by hand"
         rows.append(

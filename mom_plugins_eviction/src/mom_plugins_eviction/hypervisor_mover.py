@@ -1,0 +1,72 @@
+"""mom's own mover: the hypervisor here moves a guest to another one, such as libvirt to libvirt."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Final
+
+from mom_core import HypervisorError, printable
+from mom_toolkit import Callers, Destination, MigrationControl, MoveJob, MoverAbilities, MoveReport, MoveStanding, came_back
+
+AFTER_SECONDS: Final = 60.0
+"""A move that an earlier mom began ends with its connection. So long after its time, counted anew, a guest that is still here has not
+moved."""
+
+_FIRST_SECONDS: Final = 0.05
+
+
+class HypervisorMover:
+    """`Mover` on a hypervisor that has `MigrationControl`.
+
+    :param name: how people call it
+    """
+
+    abilities = MoverAbilities(live=True, shared_storage=True, cancels=True, progress=True)
+
+    def __init__(self, hypervisor: MigrationControl, name: str, monotonic: Callable[[], float]) -> None:
+        self.hypervisor, self.name, self._monotonic = hypervisor, name, monotonic
+        self._callers = Callers("mom eviction moves")
+        self._lock = threading.Lock()
+        self._calls: dict[str, Future[None]] = {}
+        self._began = monotonic()
+
+    def why_not(self, destination: Destination) -> str:
+        """It moves to other hypervisors, and has no names of its own for hosts."""
+        return "" if destination.is_hypervisor else f"{self.name} moves guests to URIs of hypervisors only, not to {destination}"
+
+    def begin(self, job: MoveJob) -> str:
+        """In a thread of its own: the hypervisor's call returns when the guest has moved, or has been given up."""
+        with self._lock:
+            call = self._callers.start(lambda: self.hypervisor.migrate(job.guest, job.destination, job.seconds))
+            self._calls[job.id] = call
+        came_back(call, _FIRST_SECONDS)  # most refusals come at once
+        return ""
+
+    def look(self, job: MoveJob) -> MoveReport:
+        """By the call. One that an earlier mom made is not known here, and was given up when that one ended."""
+        with self._lock:
+            call = self._calls.get(job.id)
+        if call is None:
+            if self._monotonic() < self._began + job.seconds + AFTER_SECONDS:
+                return MoveReport(MoveStanding.UNKNOWN)
+            return MoveReport(MoveStanding.FAILED, "mom ended while it was under way, and the guest is still here")
+        if not call.done():
+            return MoveReport(MoveStanding.RUNNING)
+        with self._lock:
+            self._calls.pop(job.id, None)  # it is over, and is not asked for again
+        error = call.exception()
+        if error is None:
+            return MoveReport(MoveStanding.DONE)
+        said = str(error) if isinstance(error, HypervisorError) else f"{type(error).__name__}: {error}"
+        return MoveReport(MoveStanding.FAILED, printable(said, 400))
+
+    def cancel(self, job: MoveJob) -> None:
+        """The hypervisor gives it up by itself when its time is over."""
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        with suppress(RuntimeError):
+            self._callers.close(0)

@@ -1,0 +1,360 @@
+"""Movers that hang, die, forget or tell nothing: no guest is moved twice, and none is harmed."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_eviction_plugin import MAY_ALL, ROOM, Bench, Telling, applied, mom_eviction, refusals
+
+from mom_core import Decision, HypervisorError, Source, Status
+from mom_plugins_eviction import move_jobs
+from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport, MoveStanding
+
+RUNNING, DONE, UNKNOWN = MoveReport(MoveStanding.RUNNING), MoveReport(MoveStanding.DONE), MoveReport(MoveStanding.UNKNOWN)
+
+
+class ClusterMover:
+    """A cluster's management, which keeps its jobs when mom ends."""
+
+    name = "cluster"
+
+    def __init__(self, bench: Bench | None = None) -> None:
+        self.bench = bench
+        self.abilities = MoverAbilities(live=True, progress=True, cancels=True)
+        self.jobs: list[MoveJob] = []
+        self.looked: list[MoveJob] = []
+        self.cancelled: list[MoveJob] = []
+        self.says: MoveReport | Callable[[], MoveReport] = RUNNING
+        self.begins: Callable[[MoveJob], str] = lambda job: f"task {job.guest.name}"
+
+    def why_not(self, destination: Destination) -> str:
+        return "" if destination == ANYWHERE or not destination.is_hypervisor else "the cluster has names of its own"
+
+    def begin(self, job: MoveJob) -> str:
+        self.jobs.append(job)
+        return self.begins(job)
+
+    def look(self, job: MoveJob) -> MoveReport:
+        self.looked.append(job)
+        return self.says if isinstance(self.says, MoveReport) else self.says()
+
+    def cancel(self, job: MoveJob) -> None:
+        self.cancelled.append(job)
+
+
+class MovingBench(Bench):
+    """With a cluster's mover, and guests that may go anywhere."""
+
+    def __init__(self, folder: Path, *, destination: str = "host://spare", enabled: bool = False) -> None:
+        self.mover = ClusterMover(self)
+        super().__init__(folder, guests=8, destination=destination, enabled=enabled)
+        self.ordinary, self.host = MAY_ALL, ROOM
+
+    def services(self) -> dict[type, Sequence[object]]:
+        return {**super().services(), Mover: (self.mover,)}
+
+    def settle(self) -> None:
+        """Let threads do what they can at once."""
+        time.sleep(0.03)
+
+    def move(self, name: str, *, cycles: int = 8) -> list[object]:
+        return [*self.cycles(5 * cycles, (name, "guest_migrate", str(self.plugin._settings.destination)))]
+
+    def drain(self, name: str) -> list[Status]:
+        """As the operator of a fleet does it: without any warning."""
+        seen = self.cycle().snapshot
+        wanted = [Decision(self.entity(name), "guest_migrate", str(self.plugin._settings.destination), "", Source("fleet"))]
+        if [*self.plugin.mom_review(seen, wanted)]:
+            return []
+        return [one.status for one in self.plugin.mom_control(self.hypervisor, wanted)]
+
+    def until(self, what: Callable[[], object]) -> None:
+        ends = time.monotonic() + 20
+        while not what():
+            assert time.monotonic() < ends
+            self.cycle()
+
+    def moving(self, name: str) -> str:
+        return str(self.cycle().snapshot.guests[self.identity(name)].fields["guest_eviction"])
+
+    def crash(self, destination: str = "host://spare") -> None:
+        """This mom does nothing more, and tells nobody; the next one starts."""
+        self.plugin._evictions.moves.close()
+        self.start(destination=destination)
+
+    @property
+    def kept(self) -> list[dict[str, object]]:
+        content = json.loads((self.folder / "eviction" / "moves.json").read_text())["content"]
+        assert isinstance(content, list)
+        return content
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MovingBench]:
+    monkeypatch.setattr(move_jobs, "CALL_SECONDS", 0.1)
+    monkeypatch.setattr(move_jobs, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(move_jobs, "GIVE_UP_SECONDS", 0.05)
+    bench = MovingBench(tmp_path)
+    yield bench
+    bench.plugin.mom_teardown()
+
+
+def impatient(bench: MovingBench) -> None:
+    bench.plugin._evictions._timeout = 0.1
+
+
+def test_the_mover_that_takes_the_destination_moves_the_guest_and_a_uri_is_for_moms_own(bench: MovingBench) -> None:
+    assert bench.drain("vm1") == [Status.APPLIED]
+    bench.until(lambda: bench.mover.jobs)
+    assert [job.guest.name for job in bench.mover.jobs] == ["vm1"]
+    assert bench.hypervisor.migrated == {}
+    assert bench.moving("vm1") == "being moved to host://spare"
+    bench.hypervisor.known.pop("vm1")
+    bench.mover.says = DONE
+    bench.until(lambda: bench.kept == [])
+    bench.crash("qemu+tls://spare/system")
+    assert bench.drain("vm2") == [Status.APPLIED]
+    bench.until(lambda: bench.hypervisor.migrated)
+    assert len(bench.mover.jobs) == 1
+
+
+def test_a_destination_that_no_mover_takes_is_refused_with_the_reason_of_each(bench: MovingBench) -> None:
+    bench.mover.why_not = lambda destination: "the cluster is asleep"  # type: ignore[method-assign]  # one that takes none
+    reports = bench.cycles(60, ("vm1", "guest_migrate", "host://spare"))
+    assert applied(reports) == []
+    assert any("the cluster is asleep; fake:///test moves guests to URIs" in reason for reason in refusals(reports))
+
+
+def test_a_move_that_is_under_way_when_mom_is_killed_is_asked_for_by_the_next_and_not_begun_again(bench: MovingBench) -> None:
+    assert bench.drain("vm1") == [Status.APPLIED]
+    bench.until(lambda: bench.kept and bench.kept[0]["reference"])
+    bench.crash()
+    bench.mover.looked.clear()
+    assert bench.drain("vm1") == [], "it is being moved"
+    bench.until(lambda: bench.mover.looked)
+    assert bench.mover.looked[0].reference == "task vm1"
+    assert bench.mover.looked[0].id == bench.mover.jobs[0].id
+    assert bench.moving("vm1") == "being moved to host://spare"
+    bench.mover.says = DONE
+    bench.until(lambda: bench.kept == [])
+    assert len(bench.mover.jobs) == 1
+
+
+def test_a_move_that_mom_died_in_while_it_told_the_mover_to_begin_is_asked_for_too(bench: MovingBench) -> None:
+    hang = threading.Event()
+    bench.mover.begins = lambda job: str(hang.wait(30))
+    assert bench.drain("vm1") == [Status.APPLIED]
+    assert bench.kept[0]["reference"] == "", "it is noted before the mover is told"
+    bench.crash()
+    bench.until(lambda: bench.mover.looked)
+    assert bench.mover.looked[0].reference == ""
+    assert bench.drain("vm1") == []
+    hang.set()
+
+
+def test_a_mover_that_hangs_holds_up_no_cycle_and_no_other_guest_is_given_to_it_for_ever(bench: MovingBench) -> None:
+    hang = threading.Event()
+    impatient(bench)
+    bench.mover.begins = lambda job: str(hang.wait(30))
+    bench.mover.says = UNKNOWN
+    began = time.monotonic()
+    for number in range(1, 5):
+        assert bench.drain(f"vm{number}") == [Status.APPLIED]
+    assert time.monotonic() - began < 2
+    bench.until(lambda: all(one["lost"] for one in bench.kept))
+    bench.until(lambda: bench.plugin._evictions.under_way.count == 0)  # what else is to be done has its turn
+    assert bench.drain("vm5") == [Status.FAILED], "four calls have not come back"
+    assert ("vm6", "guest_save") in applied(bench.cycles(60, ("vm6", "guest_save", 1)))
+    hang.set()
+
+
+def test_a_move_whose_mover_tells_nothing_is_lost_and_the_guest_is_not_moved_again_until_the_operator_says_so(bench: MovingBench) -> None:
+    hook = Telling()
+    bench.tell(hook)
+    impatient(bench)
+    bench.mover.says = UNKNOWN
+    assert bench.drain("vm1") == [Status.APPLIED]
+    bench.until(lambda: bench.kept[0]["lost"])
+    assert bench.mover.cancelled, "it was told to give it up"
+    bench.until(lambda: hook.names)
+    assert hook.names == ["lost"]
+    assert bench.moving("vm1") == "perhaps being moved to host://spare"
+    assert bench.drain("vm1") == []
+    bench.crash()
+    assert bench.drain("vm1") == [], "nor after a restart"
+    assert "perhaps being moved to host://spare" in mom_eviction(bench.folder)[1]
+    (bench.folder / "eviction" / "undo").mkdir()
+    (bench.folder / "eviction" / "undo" / bench.identity("vm1")).touch()
+    bench.cycle()
+    assert bench.kept == []
+    assert bench.drain("vm1") == [Status.APPLIED]
+
+
+def test_a_lost_move_is_over_when_its_mover_says_so_or_the_guest_is_gone(bench: MovingBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(bench)
+    bench.mover.says = UNKNOWN
+    for name in ("vm1", "vm2"):
+        bench.drain(name)
+    bench.until(lambda: all(one["lost"] for one in bench.kept))
+    bench.hypervisor.known.pop("vm2")
+    bench.until(lambda: len(bench.kept) == 1)
+    bench.mover.says = MoveReport(MoveStanding.FAILED, "the disk is local")
+    bench.until(lambda: bench.kept == [])
+    assert bench.cycle().snapshot.guests[bench.identity("vm1")].fields["guest_eviction"] == ""
+
+
+def test_a_guest_that_has_left_has_been_moved_though_its_mover_tells_nothing(bench: MovingBench) -> None:
+    bench.mover.says = UNKNOWN
+    bench.drain("vm1")
+    bench.hypervisor.known.pop("vm1")
+    bench.until(lambda: bench.kept == [])
+
+
+def test_a_mover_that_refuses_has_begun_nothing_and_one_that_makes_a_mistake_may_have(bench: MovingBench) -> None:
+    def refuses(job: MoveJob) -> str:
+        raise HypervisorError("the node is in maintenance")
+
+    def breaks(job: MoveJob) -> str:
+        raise KeyError("data")
+
+    bench.mover.begins = refuses
+    bench.drain("vm1")
+    bench.until(lambda: bench.kept == [])
+    assert bench.cycle().snapshot.guests[bench.identity("vm1")].fields["guest_eviction_error"] == "the node is in maintenance"
+    bench.mover.begins = breaks
+    bench.drain("vm2")
+    bench.until(lambda: len(bench.mover.jobs) == 2)
+    assert bench.drain("vm2") == [], "it may be moving"
+    assert len(bench.mover.jobs) == 2
+
+
+def test_a_mover_that_dies_while_it_is_asked_is_asked_again(bench: MovingBench) -> None:
+    answers = [RUNNING, None, None, RUNNING, DONE]
+
+    def says() -> MoveReport:
+        answer = answers.pop(0) if answers else DONE
+        if answer is None:
+            raise HypervisorError("connection refused")
+        return answer
+
+    bench.mover.says = says
+    bench.drain("vm1")
+    bench.until(lambda: bench.kept == [])
+    assert answers == []
+    assert len(bench.mover.jobs) == 1
+
+
+def test_a_mover_that_is_gone_from_the_configuration_leaves_its_moves_unknown(bench: MovingBench) -> None:
+    bench.drain("vm1")
+    bench.mover.name = "another"  # as after a change of the configuration
+    bench.crash()
+    bench.cycle()
+    assert bench.kept[0]["lost"] == "there is no mover cluster any more"
+    assert bench.drain("vm1") == []
+
+
+def test_what_cannot_be_noted_is_not_begun(bench: MovingBench) -> None:
+    (bench.folder / "eviction").write_text("in the way")
+    assert bench.drain("vm1") == [Status.FAILED]
+    assert bench.mover.jobs == []
+
+
+def test_a_mover_that_may_let_guests_stand_still_moves_those_only_whose_class_allows_that(bench: MovingBench) -> None:
+    for live in (False, None):
+        bench.mover.abilities = MoverAbilities(live=live)
+        bench.fields = {"vm1": {**MAY_ALL, "may_save": 0}}
+        reports = bench.cycles(60, ("vm1", "guest_migrate", "host://spare"))
+        assert any("the mover cluster may let it stand still meanwhile" in reason for reason in refusals(reports))
+    assert bench.mover.jobs == []
+    assert bench.drain("vm2") == [Status.APPLIED]
+
+
+def test_the_ladder_has_a_mover_choose_the_host_where_the_settings_say_anywhere(tmp_path: Path) -> None:
+    bench = MovingBench(tmp_path, destination="anywhere", enabled=True)
+    bench.host = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
+    bench.mover.says = DONE
+    bench.cycles(200)
+    assert bench.mover.jobs
+    assert {job.destination for job in bench.mover.jobs} == {ANYWHERE}
+    bench.plugin.mom_teardown()
+
+
+# --- whatever happens in whatever order -----------------------------------------------------------------------------------------------
+
+
+class Cluster(ClusterMover):
+    """Moves for real: it counts who is being moved, refuses, loses answers, and says the truth or nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active: set[str] = set()
+        self.twice: list[str] = []
+        self.failed: set[str] = set()
+        self.manner, self.talks = "answers", True
+
+    def begin(self, job: MoveJob) -> str:
+        if self.manner == "refuses":
+            raise HypervisorError("no")
+        if job.guest.name in self.active:
+            self.twice.append(job.guest.name)
+        self.active.add(job.guest.name)
+        self.failed.discard(job.guest.name)
+        if self.manner == "breaks":
+            raise KeyError("data")
+        return "" if self.manner == "forgets" else "task"
+
+    def look(self, job: MoveJob) -> MoveReport:
+        if not self.talks:
+            return UNKNOWN
+        if job.guest.name in self.active:
+            return RUNNING
+        return MoveReport(MoveStanding.FAILED, "no") if job.guest.name in self.failed else DONE
+
+
+_EVENTS = st.one_of(
+    st.tuples(st.just("move"), st.sampled_from(["vm1", "vm2"])),
+    st.tuples(st.sampled_from(["succeeds", "fails"]), st.sampled_from(["vm1", "vm2"])),
+    st.tuples(st.just("begins so"), st.sampled_from(["answers", "refuses", "breaks", "forgets"])),
+    st.tuples(st.sampled_from(["crash", "talks", "is silent", "cycle"]), st.just("")),
+)
+
+
+@pytest.mark.long
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=st.lists(_EVENTS, min_size=4, max_size=14))
+def test_no_guest_is_ever_moved_twice_at_once_whatever_fails_and_whenever_mom_dies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setattr(move_jobs, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(move_jobs, "GIVE_UP_SECONDS", 0.01)
+    bench, cluster = MovingBench(tmp_path_factory.mktemp("moms")), Cluster()
+    bench.mover = cluster
+    bench.crash()
+    try:
+        for event, what in events:
+            bench.plugin._evictions._timeout = 0.05
+            if event == "move" and what in bench.hypervisor.known:
+                bench.drain(what)
+            elif event in ("succeeds", "fails") and what in cluster.active:
+                cluster.active.discard(what)
+                if event == "succeeds":
+                    bench.hypervisor.known.pop(what)
+                else:
+                    cluster.failed.add(what)
+            elif event == "begins so":
+                cluster.manner = what
+            elif event == "crash":
+                bench.crash()
+            elif event in ("talks", "is silent"):
+                cluster.talks = event == "talks"
+            bench.cycle()
+    finally:
+        bench.plugin.mom_teardown()
+    assert cluster.twice == []

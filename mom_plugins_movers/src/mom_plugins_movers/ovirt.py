@@ -1,0 +1,159 @@
+"""A mover that asks oVirt's engine, by its REST API, to move a virtual machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import StringConstraints
+
+from mom_core import (
+    ExistingFile,
+    Finding,
+    HypervisorError,
+    MomError,
+    NotSupported,
+    PluginContext,
+    PluginSettings,
+    Severity,
+    hookimpl,
+    printable,
+)
+from mom_plugins_movers.reported import DONE, RUNNING, UNKNOWN, failed
+from mom_plugins_movers.server_api import ServerApi, UnclearAnswerError
+from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport, WebUrl
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:SECRET; chmod 600"
+
+_MOVES: Final = frozenset({"migrating"})
+
+
+class OvirtMover:
+    """`Mover` on the engine's API: `POST /vms/ID/migrate` begins, the job that its answer names says how it is, and without one the
+    machine's own status; `POST /vms/ID/cancelmigration` gives it up. A machine's id is its UUID.
+
+    :param chooses: whether the engine chooses the host, of the machine's cluster
+    """
+
+    def __init__(self, name: str, api: ServerApi, *, chooses: bool, within: str) -> None:
+        self.name, self._api = name, api
+        self.abilities = MoverAbilities(live=True, shared_storage=True, chooses=chooses, progress=True, cancels=True, within=within)
+
+    def why_not(self, destination: Destination) -> str:
+        """It knows hosts by their names or ids."""
+        if self.abilities.chooses:
+            return "" if destination == ANYWHERE else f"the engine chooses the host for {self.name}: the destination is `anywhere`"
+        if destination.driver == "host":
+            return ""
+        return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"
+
+    def begin(self, job: MoveJob) -> str:
+        """The reference is the id of the engine's job, where its answer names one."""
+        host = job.destination.host
+        action = {"host": {"id" if _UUID.fullmatch(host) else "name": host}} if host else {}
+        try:
+            answer = self._api.ask("POST", f"{self._machine(job)}/migrate", json.dumps(action).encode(), "application/json")
+        except UnclearAnswerError:
+            return ""
+        if answer.get("status") == "failed":
+            raise HypervisorError(f"{self.name}: the engine says that it has failed: {printable(str(answer.get('fault', '')), 300)}")
+        found = answer.get("job")
+        identity = found.get("id") if isinstance(found, dict) else None
+        return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
+
+    def look(self, job: MoveJob) -> MoveReport:
+        """By the job; else by the machine: that it runs on the host that it was to go to. That it runs elsewhere says nothing, as it may
+        not have begun to move."""
+        try:
+            if _UUID.fullmatch(job.reference):
+                return self._by_job(job)
+            machine = self._api.ask("GET", self._machine(job))
+        except (HypervisorError, UnclearAnswerError):
+            return UNKNOWN
+        if machine.get("status") in _MOVES:
+            return RUNNING
+        there = machine.get("host")
+        at = there.get("id") if isinstance(there, dict) else None
+        return DONE if machine.get("status") == "up" and at is not None and at == job.destination.host else UNKNOWN
+
+    def _by_job(self, job: MoveJob) -> MoveReport:
+        said = self._api.ask("GET", f"/api/jobs/{job.reference}")
+        status = said.get("status")
+        if status == "started":
+            return RUNNING
+        if status == "finished":
+            return DONE
+        if status in ("failed", "aborted"):
+            return failed(f"the engine's job {status}: {printable(str(said.get('description', '')), 200)}")
+        return UNKNOWN
+
+    def cancel(self, job: MoveJob) -> None:
+        """Have the engine stop the migration."""
+        try:
+            self._api.ask("POST", f"{self._machine(job)}/cancelmigration", b"{}", "application/json")
+        except UnclearAnswerError as error:
+            raise HypervisorError(error.message) from None
+
+    def check(self) -> str:
+        """The engine's version; raises `MomError` when it does not let mom in."""
+        product = self._api.ask("GET", "/api").get("product_info")
+        version = product.get("version") if isinstance(product, dict) else None
+        return printable(str(version.get("full_version", "unknown")) if isinstance(version, dict) else "unknown", 60)
+
+    @staticmethod
+    def _machine(job: MoveJob) -> str:
+        if _UUID.fullmatch(job.guest.id) is None:
+            raise NotSupported(f"the guest's id {printable(job.guest.id, 60)} is no UUID, as which the engine knows it")
+        return f"/api/vms/{job.guest.id}"
+
+
+def _basic(text: str) -> Mapping[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}", "Version": "4"}
+
+
+class OvirtMoverPlugin:
+    """Has guests moved by oVirt's engine."""
+
+    class Settings(PluginSettings):
+        """Where the engine is, and what mom is called there."""
+
+        url: WebUrl = "https://localhost/ovirt-engine"
+        """The engine, such as `https://engine.example.org/ovirt-engine`."""
+        password: ExistingFile = Path("/etc/mom/ovirt.password")
+        """A file with who mom is there, as `USER@PROFILE:PASSWORD`; other users may not read it. It needs the role UserVmManager for the
+        guests, or VmOperator and MIGRATE_VM."""
+        ca: ExistingFile | None = None
+        """The certificates that the engine's is checked with, as PEM. Unset: those that the system trusts."""
+        chooses: bool = True
+        """Whether the engine chooses the host: destinations are `anywhere` then. Else the host's name or id in the engine, `host://NAME`."""
+        within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "ovirt"
+        """The cluster's name: guests are moved between hosts of a fleet whose movers have the same word here."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._api = ServerApi(context.name, settings.url, settings.password, _MAKE, _basic, settings.ca)
+        self._mover = OvirtMover(context.name, self._api, chooses=settings.chooses, within=settings.within)
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """See that there is a password. Raises `MomError`."""
+        self._api.check()
+
+    @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """The mover."""
+        return {Mover: self._mover}
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Whether the engine lets mom in."""
+        try:
+            self._api.check()
+            yield Finding(Severity.OK, "oVirt's engine", f"it lets mom in (version {self._mover.check()})")
+        except MomError as error:
+            yield Finding(Severity.ERROR, "oVirt's engine", error.message, error.hint or _MAKE)

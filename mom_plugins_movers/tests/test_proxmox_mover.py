@@ -1,0 +1,164 @@
+"""Proxmox VE's API, as it is documented, played by a real HTTP server: what is sent, and what is made of its answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from movers_server import Request, Server
+
+from mom_core import Entity, HypervisorError, PluginContext, Scope, Severity
+from mom_plugins_movers import ProxmoxMoverPlugin
+from mom_plugins_movers.proxmox import ProxmoxMover
+from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoveStanding
+
+UUID = "6f2c7c1e-0000-4000-8000-000000000001"
+UPID = "UPID:pve1:000AE992:00A21BA7:618C1D55:qmigrate:101:mom@pve!mover:"
+JOB = MoveJob(Entity(Scope.GUEST, UUID, "web"), Destination.parse("host://pve2"), "ab12", 60.0, 1_700_000_000.5)
+BEGUN = MoveJob(JOB.guest, JOB.destination, JOB.id, JOB.seconds, JOB.time, UPID)
+
+
+class Cluster:
+    """A node with three guests, two of which have one name."""
+
+    def __init__(self, server: Server) -> None:
+        self.migrate: tuple[int, object] = (200, {"data": UPID})
+        self.status: object = {"status": "running"}
+        self.precondition: object = {"running": 1, "local_disks": [], "local_resources": []}
+        self.tasks: list[object] = []
+        server.answer = self.answer
+
+    def answer(self, request: Request) -> tuple[int, bytes]:
+        status, content = self._answer(request.method, urlsplit(request.path).path)
+        return status, json.dumps(content).encode()
+
+    def _answer(self, method: str, path: str) -> tuple[int, object]:
+        node = "/api2/json/nodes/pve1"
+        guests = [{"vmid": 100, "name": "web"}, {"vmid": 101, "name": "web"}, {"vmid": 102, "name": "db"}]
+        uuids = {"100": "99999999-0000-4000-8000-000000000000", "101": UUID.upper()}
+        if (method, path) == ("GET", f"{node}/qemu"):
+            return 200, {"data": guests}
+        if path.endswith("/config"):
+            return 200, {"data": {"smbios1": f"uuid={uuids.get(path.split('/')[-2], '')},family=x"}}
+        if path.endswith("/migrate"):
+            return self.migrate if method == "POST" else (200, {"data": self.precondition})
+        if (method, path) == ("GET", f"{node}/tasks"):
+            return 200, {"data": self.tasks}
+        if path.startswith(f"{node}/tasks/"):
+            return 200, {"data": self.status if method == "GET" else None}
+        return (200, {"data": {"version": "8.2.4"}}) if path == "/api2/json/version" else (404, {"message": "no such path"})
+
+
+@pytest.fixture
+def cluster(server: Server) -> Cluster:
+    return Cluster(server)
+
+
+@pytest.fixture
+def mover(server: Server, cluster: Cluster, secret: Path) -> ProxmoxMover:
+    return made(server, secret)
+
+
+def made(server: Server, secret: Path, *, local_disks: bool = False) -> ProxmoxMover:
+    settings = ProxmoxMoverPlugin.Settings(url=server.url, token=secret, node="pve1", local_disks=local_disks)
+    found = ProxmoxMoverPlugin(settings, PluginContext(name="proxmox_mover")).mom_services()[Mover]
+    assert isinstance(found, ProxmoxMover)
+    return found
+
+
+def test_the_guest_of_that_uuid_is_moved_while_it_runs_by_one_task(server: Server, mover: ProxmoxMover) -> None:
+    assert mover.begin(JOB) == UPID
+    assert server.asked == [
+        ("GET", "/api2/json/nodes/pve1/qemu"),
+        ("GET", "/api2/json/nodes/pve1/qemu/100/config"),
+        ("GET", "/api2/json/nodes/pve1/qemu/101/config"),
+        ("GET", "/api2/json/nodes/pve1/qemu/101/migrate?target=pve2"),
+        ("POST", "/api2/json/nodes/pve1/qemu/101/migrate"),
+    ]
+    assert parse_qs(server.got[-1].body.decode()) == {"target": ["pve2"], "online": ["1"]}
+    assert server.got[-1].headers["content-type"] == "application/x-www-form-urlencoded"
+    assert {one.headers["authorization"] for one in server.got} == {"PVEAPIToken=mom@pve!mover=0123456789abcdef0123456789abcdef"}
+
+
+@pytest.mark.parametrize(
+    ("status", "standing"),
+    [
+        ({"status": "running"}, "running"),
+        ({"status": "stopped", "exitstatus": "OK"}, "done"),
+        ({"status": "stopped", "exitstatus": "WARNINGS: 1"}, "done"),
+        ({"status": "stopped", "exitstatus": "migration aborted"}, "failed"),
+        ({"status": "stopped"}, "unknown"),
+        ({"status": "stopped", "exitstatus": 0}, "unknown"),
+        (None, "unknown"),
+        ([], "unknown"),
+    ],
+)
+def test_its_task_says_how_it_is(server: Server, cluster: Cluster, mover: ProxmoxMover, status: object, standing: str) -> None:
+    cluster.status = status
+    assert mover.look(BEGUN).standing == standing
+    assert [(method, unquote(path)) for method, path in server.asked] == [("GET", f"/api2/json/nodes/pve1/tasks/{UPID}/status")]
+
+
+def test_a_task_of_which_mom_was_not_told_is_found_by_the_guest_and_the_time(server: Server, cluster: Cluster, mover: ProxmoxMover) -> None:
+    assert mover.look(JOB).standing is MoveStanding.UNKNOWN, "none was begun, or none is listed yet"
+    cluster.tasks = [{"upid": UPID}]
+    assert mover.look(JOB).standing is MoveStanding.RUNNING
+    query = parse_qs(urlsplit(next(path for _, path in server.asked if "/tasks?" in path)).query)
+    assert query == {"typefilter": ["qmigrate"], "vmid": ["101"], "since": ["1700000000"], "source": ["all"]}
+    cluster.tasks = [{"upid": UPID}, {"upid": UPID.replace("618C1D55", "618C1D66")}]
+    assert mover.look(JOB).standing is MoveStanding.UNKNOWN, "which of both is not known"
+
+
+def test_a_move_is_given_up_by_ending_its_task(server: Server, mover: ProxmoxMover) -> None:
+    mover.cancel(BEGUN)
+    assert [(method, unquote(path)) for method, path in server.asked] == [("DELETE", f"/api2/json/nodes/pve1/tasks/{UPID}")]
+
+
+def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server, cluster: Cluster, mover: ProxmoxMover) -> None:
+    for status in (400, 403, 500):
+        cluster.migrate = (status, {"message": "VM is locked (backup)"})
+        with pytest.raises(HypervisorError, match=rf"refuses \({status}\): VM is locked"):
+            mover.begin(JOB)
+    for answer in ((596, {}), (0, {}), (200, {"data": None}), (200, {"data": "UPID:../../x"})):
+        cluster.migrate = answer
+        assert mover.begin(JOB) == ""
+
+
+def test_a_guest_that_hangs_on_this_node_is_not_moved(server: Server, cluster: Cluster, mover: ProxmoxMover, secret: Path) -> None:
+    cluster.precondition = {"local_disks": [{"volid": "local-lvm:vm-101-disk-0"}], "local_resources": []}
+    with pytest.raises(HypervisorError, match="disks on pve1 only"):
+        mover.begin(JOB)
+    assert made(server, secret, local_disks=True).begin(JOB) == UPID
+    assert parse_qs(server.got[-1].body.decode())["with-local-disks"] == ["1"]
+    cluster.precondition = {"local_disks": [], "local_resources": ["hostpci0"]}
+    with pytest.raises(HypervisorError, match="hostpci0"):
+        mover.begin(JOB)
+
+
+def test_a_guest_whose_number_is_not_certain_is_not_moved(server: Server, mover: ProxmoxMover) -> None:
+    for name, identity in (("web", "11111111-0000-4000-8000-000000000000"), ("db", UUID), ("../web", UUID)):
+        with pytest.raises(HypervisorError, match="no guest"):
+            mover.begin(MoveJob(Entity(Scope.GUEST, identity, name), JOB.destination, "x", 60.0))
+    assert not any(method == "POST" for method, _ in server.asked)
+
+
+def test_it_takes_names_of_other_nodes_only(mover: ProxmoxMover) -> None:
+    assert not mover.why_not(JOB.destination)
+    for other in (
+        ANYWHERE,
+        Destination.parse("qemu+tls://pve2/system"),
+        Destination.parse("host://pve1"),
+        Destination.parse("host://10.0.0.2"),
+    ):
+        assert mover.why_not(other)
+
+
+def test_doctor_says_whether_the_api_lets_mom_in(server: Server, cluster: Cluster, secret: Path) -> None:
+    plugin = ProxmoxMoverPlugin(ProxmoxMoverPlugin.Settings(url=server.url, token=secret, node="pve1"), PluginContext())
+    (found,) = plugin.mom_doctor()
+    assert (found.severity, "8.2.4" in found.message) == (Severity.OK, True)
+    server.answer = lambda request: (401, b"")
+    (found,) = plugin.mom_doctor()
+    assert found.severity is Severity.ERROR

@@ -1,0 +1,113 @@
+"""A server that moves guests: each request is signed, and what it does not say clearly is unknown."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from pathlib import Path
+
+import pytest
+from movers_server import Server
+
+from mom_core import Entity, HypervisorError, Scope
+from mom_plugins_movers.webhook import WebhookMover
+from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveStanding, WebhookSettings
+
+JOB = MoveJob(Entity(Scope.GUEST, "6f2c", "web-1"), Destination.parse("host://pve2"), "ab12", 60.0)
+
+
+def mover(server: Server, secret: Path, **abilities: bool) -> WebhookMover:
+    known = MoverAbilities(**{"progress": True, "cancels": True, **abilities})  # type: ignore[arg-type]  # flags only
+    settings = WebhookSettings.model_validate({"url": f"{server.url}/move", "secret": secret})
+    return WebhookMover("webhook_mover", settings, known)
+
+
+def says(server: Server, status: int, **content: object) -> None:
+    server.answer = lambda request: (status, json.dumps(content).encode())
+
+
+def test_it_is_told_to_begin_is_asked_and_told_to_give_up_by_signed_requests(server: Server, secret: Path) -> None:
+    one = mover(server, secret)
+    says(server, 200, reference="job 7")
+    assert one.begin(JOB) == "job 7"
+    known = MoveJob(JOB.guest, JOB.destination, JOB.id, JOB.seconds, reference="job 7")
+    says(server, 200, state="running", percent=40)
+    assert (one.look(known).standing, one.look(known).percent) == (MoveStanding.RUNNING, 40)
+    one.cancel(known)
+    bodies = [json.loads(request.body) for request in server.got]
+    assert [body["do"] for body in bodies] == ["begin", "look", "look", "cancel"]
+    assert bodies[0] == {
+        "do": "begin",
+        "move": "ab12",
+        "guest": "web-1",
+        "guest_id": "6f2c",
+        "destination": "host://pve2",
+        "host": "pve2",
+        "seconds": 60.0,
+        "reference": "",
+    }
+    assert bodies[1]["reference"] == "job 7"
+    for request in server.got:
+        at, signature = (part.partition("=")[2] for part in request.headers["mom-signature"].split(","))
+        good = hmac.new(secret.read_bytes().strip(), f"{at}.".encode() + request.body, hashlib.sha256).hexdigest()
+        assert signature == good
+
+
+def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server, secret: Path) -> None:
+    one = mover(server, secret)
+    says(server, 409, error="the guest is locked")
+    with pytest.raises(HypervisorError, match="refuses: the guest is locked"):
+        one.begin(JOB)
+    for status in (0, 500, 503, 429):
+        says(server, status)
+        assert one.begin(JOB) == "", status
+    dead = mover(server, secret)
+    dead._server = WebhookSettings.model_validate({"url": "http://127.0.0.1:1/", "secret": secret})
+    with pytest.raises(HypervisorError):
+        dead.begin(JOB)
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "standing"),
+    [
+        (200, b'{"state": "done"}', "done"),
+        (200, b'{"state": "failed", "error": "no\\u001b[2J"}', "failed"),
+        (200, b'{"state": "running", "percent": 1e999}', "running"),
+        (200, b'{"state": "running", "percent": true}', "running"),
+        (200, b'{"state": ["done"]}', "unknown"),
+        (200, b"done", "unknown"),
+        (200, b"\xff", "unknown"),
+        (200, b"[" * 100_000, "unknown"),
+        (200, b'{"state": "done", "x": "' + b"x" * 5000 + b'"}', "unknown"),
+        (500, b'{"state": "done"}', "unknown"),
+        (302, b'{"state": "done"}', "unknown"),
+        (0, b"", "unknown"),
+    ],
+)
+def test_what_it_says_of_a_move_counts_only_where_it_is_clear(
+    server: Server, secret: Path, status: int, content: bytes, standing: str
+) -> None:
+    server.answer = lambda request: (status, content)
+    report = mover(server, secret).look(JOB)
+    assert report.standing == standing
+    assert report.error.isprintable()
+
+
+def test_one_that_does_not_tell_how_a_move_goes_is_not_asked(server: Server, secret: Path) -> None:
+    assert mover(server, secret, progress=False).look(JOB).standing is MoveStanding.UNKNOWN
+    assert server.got == []
+
+
+def test_who_chooses_the_host_is_agreed_on(server: Server, secret: Path) -> None:
+    assert mover(server, secret).why_not(ANYWHERE)
+    assert not mover(server, secret).why_not(JOB.destination)
+    assert not mover(server, secret, chooses=True).why_not(ANYWHERE)
+    assert mover(server, secret, chooses=True).why_not(JOB.destination)
+
+
+def test_a_secret_that_others_can_read_signs_nothing(server: Server, secret: Path) -> None:
+    secret.chmod(0o644)
+    with pytest.raises(HypervisorError, match="is no secret"):
+        mover(server, secret).begin(JOB)
+    assert server.got == []
