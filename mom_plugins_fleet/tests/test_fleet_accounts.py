@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ import pytest
 
 from mom_core import MomError
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
-from mom_plugins_fleet.link import NatsCredentials, credentials_of
-from mom_plugins_fleet.signatures import Signer
+from mom_plugins_fleet.link import NatsCredentials, Store, credentials_of
+from mom_plugins_fleet.signatures import Signer, next_revision
 
 
 @pytest.fixture
@@ -38,11 +40,11 @@ def subjects(account: dict[str, Any]) -> set[str]:
 
 def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: FleetRoot) -> None:
     account, _, _ = host_credentials("h1")
-    found = claims(root.host_account(account, "h1", "g1"))
+    found = claims(root.host_account(account, "h1", "g1", 1))
     assert found["sub"] == account
     written = {one["subject"] for one in found["nats"]["imports"] if one["type"] == "service" and "DIRECT.GET" not in one["subject"]}
     assert written == {"$KV.mom-states.h1", "$KV.mom-progress.h1"}
-    other = claims(root.host_account(account, "h2", "g2"))
+    other = claims(root.host_account(account, "h2", "g2", 1))
     assert subjects(found) & subjects(other) == {one for one in subjects(found) if "mom-appointments" in one}
     assert not any("*" in one or ">" in one for one in subjects(found))
     assert "streams" not in found["nats"]["limits"], "it has no storage of its own"
@@ -64,6 +66,34 @@ def test_a_key_that_was_revoked_is_also_not_let_in_by_the_next_root_of_the_file(
     for one in (root, FleetRoot(tmp_path / "root.key")):
         assert claims(one.fleet_account())["nats"]["revocations"].keys() == {key}
     assert (tmp_path / "root.key").stat().st_mode & 0o077 == 0
+
+
+class Told(Store):
+    """Servers that take every account."""
+
+    def __init__(self) -> None:
+        self.accounts: list[dict[str, Any]] = []
+
+    async def request(self, name: str, data: bytes, seconds: float) -> bytes:
+        self.accounts.append(claims(data.decode()))
+        return b'{"data": {"code": 200}}'
+
+
+def test_of_two_accounts_servers_keep_the_right_one_though_clocks_are_wrong_or_it_is_the_same_second(
+    root: FleetRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    year_9000 = next_revision(221_845_392_000)
+    monkeypatch.setattr(time, "time", lambda: 1_000_000_000.0)
+    account, _, _ = host_credentials("h1")
+    first = claims(root.host_account(account, "h1", "g1", year_9000))["iat"]
+    assert claims(root.host_account(account, "h1", "g2", next_revision(year_9000)))["iat"] > first, "it has another group since"
+    servers = Told()
+    asyncio.run(root.take(servers, account))
+    assert servers.accounts[0]["sub"] == account
+    assert servers.accounts[0]["iat"] > next_revision(year_9000), "it is put out"
+    before = claims(root.fleet_account())["iat"]
+    root.revoke(Signer(new_seed(USER)).public)
+    assert claims(root.fleet_account())["iat"] > before, "an operator's key is revoked"
 
 
 def test_the_servers_configuration_holds_no_secret(root: FleetRoot, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
@@ -16,39 +18,32 @@ from nats.aio.subscription import Subscription
 
 from mom_core import MomError
 from mom_plugins_fleet.agent import FleetAgent
+from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.followed import Followed
-from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry
+from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store
 from mom_plugins_fleet.records import (
     FLEET_POLICY,
     LARGEST_RECORD,
     Appointments,
     Group,
+    GuestState,
     HostState,
     Lease,
     Member,
     Move,
+    MoverState,
     MoveState,
     Orders,
     Progress,
     read,
 )
 from mom_plugins_fleet.signatures import Opened, Signer, opened
-from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER
+from mom_plugins_fleet.stored_entry import StoredEntry
+from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("test")
-
-
-class Heard(Subscription):
-    """Counts those that still listen."""
-
-    def __init__(self, listeners: list[Heard]) -> None:
-        self.listeners = listeners
-        listeners.append(self)
-
-    async def unsubscribe(self, limit: int = 0) -> None:
-        self.listeners.remove(self)
 
 
 class Memory(Store):
@@ -57,8 +52,8 @@ class Memory(Store):
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], StoredEntry] = {}
         self.revision = 0
-        self.listeners: list[Heard] = []
-        self.hears = 99
+        self.watchers: list[tuple[str, BucketWatcher]] = []
+        self.watches = 99
 
     @property
     def connected(self) -> bool:
@@ -82,16 +77,29 @@ class Memory(Store):
             raise ConflictError("another client was faster")
         self.revision += 1
         self.kept[bucket, key] = StoredEntry(self.revision, data)
+        for name, watcher in self.watchers:
+            if name == bucket:
+                watcher.told(key, self.kept[bucket, key], live=True)
         return self.revision
 
     async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
         return {key: kept for (name, key), kept in self.kept.items() if name == bucket and kept.data is not None}
 
-    async def hear(self, bucket: str, keys: str, heard: Callable[[str, StoredEntry], Awaitable[None]]) -> Subscription:
-        self.hears -= 1
-        if self.hears < 0:
+    async def watch(self, bucket: str, watcher: BucketWatcher, whole: Callable[[], None] = lambda: None) -> NoReturn:
+        self.watches -= 1
+        if self.watches < 0:
             raise LinkError("no answer")
-        return Heard(self.listeners)
+        watcher.begins()
+        for key, kept in (await self.load(bucket)).items():
+            watcher.told(key, kept, live=False)
+        watcher.complete()
+        whole()
+        self.watchers.append((bucket, watcher))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.watchers.remove((bucket, watcher))
+        raise AssertionError("unreachable")
 
 
 def new_signer() -> Signer:
@@ -103,6 +111,19 @@ OPERATOR, THIEF = new_signer(), new_signer()
 
 def coordinator(signer: Signer = OPERATOR) -> Coordinator:
     return Coordinator(Access(["nats://localhost:1"]), "c1", LOG, signer, [OPERATOR.public])
+
+
+@asynccontextmanager
+async def following(one: Coordinator, store: Memory) -> AsyncIterator[None]:
+    """What a coordinator's view does while it runs."""
+    task = asyncio.create_task(one.view.follow(store, lambda _: None))
+    try:
+        await asyncio.sleep(0.01)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert store.watchers == []
 
 
 def _never(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
@@ -169,6 +190,29 @@ def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: bytes) ->
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("lost", ["all", "the last"])
+def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost: str) -> None:
+    async def work() -> None:
+        store, one = Memory(), coordinator()
+        await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+        assert await one._acquire(store)
+        await one.view.load(store)
+        new = MOVE.model_copy(update={"order": 0})
+        await one._change(store, "h1", lambda _: Orders(epoch=one.epoch))
+        before = store.kept[ORDERS, "h1"]
+        await one._change(store, "h1", lambda _: Orders(epoch=one.epoch, moves=(new,)))
+        (move,) = orders_of(store, "h1").moves
+        assert move.order
+        if lost == "all":
+            await store.remove(ORDERS, "h1")
+        else:
+            await store.put(ORDERS, "h1", before.data or b"")
+        await one._change(store, "h1", lambda orders: orders)
+        assert orders_of(store, "h1").moves == (move,)
+
+    asyncio.run(work())
+
+
 def test_a_host_that_no_trusted_operator_has_enrolled_is_none() -> None:
     async def work() -> None:
         store, one = Memory(), coordinator()
@@ -201,14 +245,16 @@ def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease
     async def work() -> None:
         store, one = Memory(), coordinator(THIEF)
         await store.put(APPOINTMENTS, COORDINATORS, THIEF.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 1))
-        with pytest.raises(LinkError, match="`mom fleet appoint U"):
-            await one._work_if_alone(store)
-        assert (await store.read(LEASES, COORDINATOR)).data is None
-        await store.put(APPOINTMENTS, COORDINATORS, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 2))
-        working = asyncio.create_task(one._work_if_alone(store))
-        await asyncio.sleep(0.05)
-        assert one.works
-        working.cancel()
+        async with following(one, store):
+            with pytest.raises(LinkError, match="`mom fleet appoint U"):
+                await one._work_if_alone(store)
+            assert (await store.read(LEASES, COORDINATOR)).data is None
+            await store.put(APPOINTMENTS, COORDINATORS, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 2))
+            working = asyncio.create_task(one._work_if_alone(store))
+            await asyncio.sleep(0.05)
+            assert one.works
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
     asyncio.run(work())
 
@@ -230,28 +276,107 @@ def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch() -> N
 def test_a_coordinator_that_ends_takes_nobody_elses_lease_away() -> None:
     async def work() -> None:
         store, one = Memory(), coordinator()
-        working = asyncio.create_task(one._work_if_alone(store))
-        await asyncio.sleep(0.05)
-        taken = StoredEntry(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
-        working.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await working
+        async with following(one, store):
+            working = asyncio.create_task(one._work_if_alone(store))
+            await asyncio.sleep(0.05)
+            taken = StoredEntry(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
+            working.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await working
         assert await store.read(LEASES, COORDINATOR) == taken
-        assert store.listeners == []
 
     asyncio.run(work())
 
 
-def test_a_coordinator_that_cannot_listen_leaves_no_listener_and_no_lease() -> None:
+def run_with(one: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, so: Callable[[], bool]) -> None:
+    """Run a coordinator until so."""
+
+    @asynccontextmanager
+    async def linked(*_: object, **__: object) -> AsyncIterator[Store]:
+        yield store
+
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.linked", linked)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.view.AGAIN_SECONDS", 0.01)
+
     async def work() -> None:
-        store, one = Memory(), coordinator()
-        store.hears = 1
-        with pytest.raises(LinkError):
-            await one._work_if_alone(store)
-        assert store.listeners == []
-        assert (await store.read(LEASES, COORDINATOR)).data is None
+        running = asyncio.create_task(one.run())
+        while not so():
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
-    asyncio.run(work())
+    asyncio.run(asyncio.wait_for(work(), 60))
+    assert store.watchers == []
+
+
+def test_a_coordinator_that_cannot_see_all_of_the_fleet_takes_no_lease(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, one = Memory(), coordinator()
+    store.watches = 4
+    run_with(one, store, monkeypatch, lambda: store.watches < -10)
+    assert (LEASES, COORDINATOR) not in store.kept
+    assert [record.message for record in caplog.records] == ["no answer"], "and says why, once"
+
+
+def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.BLIND_SECONDS", 0.05)
+    store, one = Memory(), coordinator()
+
+    def blind() -> bool:
+        if one.works and one.view.current:
+            one.view.states.current = False  # as where its watch has ended
+        return "another coordinator may work now" in caplog.text and store.kept[LEASES, COORDINATOR].data is None
+
+    run_with(one, store, monkeypatch, blind)
+
+
+def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, one = Memory(), coordinator()
+    asyncio.run(store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()))
+
+    def so() -> bool:
+        if one.view.current:
+            store._set(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1), None)
+            store._set(STATES, "h1", HostState(host="h1", mom="0", mode="enforce").packed(), None)
+        return one.view.is_fresh("h1")
+
+    run_with(one, store, monkeypatch, so)
+    assert not one.epoch
+
+
+@pytest.mark.parametrize("lets", [True, False])
+def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(
+    lets: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.BALANCE_SECONDS", 0.05)
+    caplog.set_level(logging.INFO, LOG.name)
+    store, one = Memory(), coordinator()
+    looked = 0
+
+    def so() -> bool:
+        nonlocal looked
+        if one.view.current and not one.view.states.records:
+            for host, guests in (("h1", 6), ("h2", 1)):
+                reached = Destination.parse(f"qemu+tls://{host}/system")
+                member = Member(group="g", address=reached, balance=lets or host == "h2")
+                store._set(ROSTER, host, OPERATOR.signed(ROSTER, host, member, 1), None)
+                told = tuple(GuestState(id=f"{host}-{n}", name=f"{host}-{n}", maximum=10, held=10, working=9) for n in range(guests))
+                mover = MoverState(name="m", live=True)
+                state = HostState(host=host, mom="0", mode="enforce", total=64, available=64 - 10 * guests, guests=told, mover=mover)
+                store._set(STATES, host, state.packed(), None)
+        looked += "no guest is moved for balance" in caplog.text
+        return looked > 20
+
+    run_with(one, store, monkeypatch, so)
+    ordered = [(move.guest, move.to) for move in orders_of(store, "h1").moves] if (ORDERS, "h1") in store.kept else []
+    assert ordered == ([("h1-0", "h2")] if lets else [])
+    assert ("guests of h1 are on their way" if lets else "`mom fleet balance h1` does") in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -346,6 +471,37 @@ def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.
     agent.close()
 
 
+def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refusing(Memory):
+        """Servers that have put out the host, so that the library connects no more."""
+
+        @property
+        def closed(self) -> bool:
+            return True
+
+        async def hear(self, bucket: str, keys: str, heard: Callable[[str, StoredEntry], Awaitable[None]]) -> Subscription:
+            raise LinkError("no")
+
+    @asynccontextmanager
+    async def linked(*_: object, **__: object) -> AsyncIterator[Store]:
+        connections.append(len(caplog.records))
+        yield Refusing()
+
+    connections: list[int] = []
+    monkeypatch.setattr("mom_plugins_fleet.agent.linked", linked)
+    monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, LOG.name)
+    agent = an_agent(Access(["nats://localhost:1"]))
+    agent.start()
+    until(lambda: len(connections) > 2)
+    agent.close()
+    said = [one.getMessage() for one in caplog.records]
+    assert said[: connections[1]] == ["no"]
+    assert "connected to the fleet's servers again" in said[connections[1] :]
+
+
 def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptureFixture) -> None:
     large = HostState(host="h1", mom="0", mode="enforce", refused="x" * LARGEST_RECORD)
     agent = an_agent(Access(["nats://localhost:1"]), state=lambda: large)
@@ -438,6 +594,19 @@ def test_a_move_of_a_host_that_no_operator_drains_is_refused() -> None:
     async def work() -> None:
         assert await told(agent, Memory(), with_move(5, MOVE), Member(group="g1")) == {"a": MoveState.FAILED}
         assert agent.moves() == {}
+
+    asyncio.run(work())
+
+
+def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, store = an_agent(Access(["nats://localhost:1"])), Memory()
+    moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest}) for guest in "abc")
+    lets = Member(group="g1", balance=True)
+
+    async def work() -> None:
+        assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
+        monkeypatch.setattr("mom_plugins_fleet.agent.BALANCE_SECONDS", 0.0)
+        assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
 
     asyncio.run(work())
 

@@ -13,13 +13,19 @@ from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.plugin import EMPTY_CYCLES, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
-from mom_toolkit import Destination, GuestMoves, MoveProgress
+from mom_toolkit import Destination, GuestMoves, MoveProgress, Mover
 
 DOING, ERROR = "doing", "error"
 
 
 class FakeMoves:
     control = "move_it"
+
+    def mover(self) -> Mover | None:
+        return None
+
+    def why_stays(self, guest: Guest) -> str:
+        return ""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
         doing, error = guest.fields[DOING], guest.fields[ERROR]
@@ -31,10 +37,15 @@ class OrdersOnly(FleetAgent):
 
     def __init__(self, moves: Mapping[str, Move]) -> None:
         self.orders, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
+        self.drained = True
 
     @property
     def trouble(self) -> str:
         return ""
+
+    @property
+    def draining(self) -> bool:
+        return self.drained
 
     def moves(self) -> dict[str, Move]:
         return {identity: move for identity, move in self.orders.items() if identity not in self.results}
@@ -88,6 +99,23 @@ def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once() -> None:
     for _ in range(10):
         assert host.cycle("being moved to qemu+tls://h2/system") == []
         assert host.result is None
+    host.cycle(there=False)
+    assert host.result == (MoveState.DONE, "")
+
+
+@pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "hosts are nearer to balance then")])
+def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str) -> None:
+    host = Host()
+    host.agent.drained = drained
+    (decision,) = host.cycle()
+    assert decision.reason == f"{why}; h2 has room"
+
+
+def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again() -> None:
+    host = Host()
+    assert host.cycle("being moved to qemu+tls://h2/system") == []
+    assert host.cycle("perhaps being moved to qemu+tls://h2/system") == []
+    assert host.result is None
     host.cycle(there=False)
     assert host.result == (MoveState.DONE, "")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
+from mom_plugins_fleet.plan_verb import SeenView, planned
 from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 from mom_toolkit import Destination
@@ -28,6 +29,9 @@ _PLACES = st.dictionaries(
         available=st.integers(0, 64 * GIB),
         coming=st.integers(0, 8 * GIB),
         promised=st.integers(0, 64 * GIB),
+        within=st.sampled_from(["", "c1"]),
+        said=st.none() | st.integers(GIB, 64 * GIB),
+        arrived=st.integers(0, 16 * GIB),
     ),
 )
 
@@ -36,28 +40,34 @@ def by_name(drawn: dict[str, TargetHost]) -> dict[str, TargetHost]:
     return {name: replace(place, name=name) for name, place in drawn.items()}
 
 
-@given(_PLACES, st.integers(1, 16 * GIB), st.integers(0, 16 * GIB), st.frozensets(st.sampled_from("abcdef")))
+@given(
+    _PLACES, st.integers(1, 16 * GIB), st.integers(0, 16 * GIB), st.frozensets(st.sampled_from("abcdef")), st.sampled_from(["", "c1", "c2"])
+)
 def test_a_guest_goes_only_where_it_fits_and_its_promise_can_be_kept(
-    drawn: dict[str, TargetHost], takes: int, guarantee: int, avoid: frozenset[str]
+    drawn: dict[str, TargetHost], takes: int, guarantee: int, avoid: frozenset[str], within: str
 ) -> None:
     known = by_name(drawn)
-    chosen = choose(Leaver("x", takes, guarantee), known, "g", avoid)
-    fits = [p for p in known.values() if p.group == "g" and p.name not in avoid and p.promised + guarantee <= p.total and p.room >= takes]
+    chosen = choose(Leaver("x", takes, guarantee), known, "g", avoid, within)
+    reached = [p for p in known.values() if p.group == "g" and p.name not in avoid and (not within or p.within == within)]
+    fits = [p for p in reached if p.promised + guarantee <= p.has and p.room >= max(takes, guarantee)]
     if isinstance(chosen, str):
         assert not fits
         assert chosen
     else:
         assert chosen in fits
         assert chosen.room == max(p.room for p in fits)
-        assert chosen.available - chosen.coming - takes >= min(16 * GIB, int(RESERVE_SHARE * chosen.total))
+        assert chosen.available - chosen.coming - takes >= min(16 * GIB, int(RESERVE_SHARE * chosen.has))
+        if chosen.said is not None:
+            assert chosen.arrived + chosen.coming + takes <= chosen.said, "whatever it tells, it attracts no more than the operator says"
 
 
-@given(_PLACES, st.integers(1, 16 * GIB), st.integers(0, 64 * GIB))
-def test_the_foremost_places_are_enough_to_choose_from(drawn: dict[str, TargetHost], takes: int, guarantee: int) -> None:
+@given(_PLACES, st.integers(1, 16 * GIB), st.integers(0, 64 * GIB), st.sampled_from(["", "c1"]))
+def test_the_foremost_places_are_enough_to_choose_from(drawn: dict[str, TargetHost], takes: int, guarantee: int, within: str) -> None:
     known, leaver = by_name(drawn), Leaver("x", takes, guarantee)
-    best = foremost(known.values(), "g")
-    assert choose(leaver, best, "g") == choose(leaver, known, "g")
-    promises = [place.total - place.promised for place in best.values()]
+    best = foremost(known.values(), "g", within)
+    chosen = choose(leaver, known, "g", within=within)
+    assert choose(leaver, best, "g", within=within) == chosen or (not best and isinstance(chosen, str))
+    promises = [place.has - place.promised for place in best.values()]
     assert promises == sorted(set(promises)), "no two of them where one will do"
 
 
@@ -170,3 +180,27 @@ def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has
     view.orders.records["a"] = (3, Orders())
     places(view)
     assert not view.left, "it may leave again"
+
+
+def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_it_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = _with_move(MoveState.DONE)
+    view.states.records["b"] = (2, HostState(host="b", mom="0", mode="enforce", total=64 * GIB, available=30 * GIB, guests=(_guest("1"),)))
+    assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("b", MoveState.DONE)]
+    later = time.monotonic() + ARRIVES_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert [move.state for move in _orders(view, "a")[0].moves] == [MoveState.DONE], "it is silent, so that nothing new is known"
+    view.heard["a"] = view.heard["c"] = later
+    assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("c", MoveState.ORDERED)], "it has come back"
+
+
+def test_a_fleet_that_was_read_once_has_a_plan_while_a_guest_is_on_its_way() -> None:
+    moving = _with_move(MoveState.DONE)
+    view = SeenView(seconds=dict.fromkeys("abc", 1.0))
+    view.members.records.update(moving.members.records)
+    view.states.records.update(moving.states.records)
+    view.orders.records.update(moving.orders.records)
+    plan = planned(view)
+    assert not plan.moves
+    assert plan.room_kib["b"] == places(view)["c"].room - 2 * GIB

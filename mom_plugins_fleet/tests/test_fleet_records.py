@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from dataclasses import asdict
@@ -15,9 +14,10 @@ from hypothesis import strategies as st
 
 from mom_core import MomError, PluginContext, StateFile
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.link import Access, StoredEntry
+from mom_plugins_fleet.link import Access
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, MOST_TOLD, AccountsState, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Opened, Signer
+from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import AccountSums, Destination
@@ -69,14 +69,16 @@ def test_a_state_from_a_stranger_or_under_another_name_counts_for_nothing() -> N
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g"))
     state = HostState(host="h1", mom="0", mode="enforce")
-    asyncio.run(view.heard_state("h2", StoredEntry(1, state.packed())))
+    view.states.told("h2", StoredEntry(1, state.packed()), live=True)
     assert "h2" not in view.states.records
-    asyncio.run(view.heard_state("h3", StoredEntry(1, state.model_copy(update={"host": "h3"}).packed())))
+    assert view.states.damaged["h2"] == "it says that it is h1"
+    view.states.told("h3", StoredEntry(1, state.model_copy(update={"host": "h3"}).packed()), live=True)
     assert not view.is_fresh("h3")
-    asyncio.run(view.heard_state("h1", StoredEntry(1, state.packed())))
+    view.states.told("h1", StoredEntry(1, state.packed()), live=True)
     assert view.is_fresh("h1")
-    asyncio.run(view.heard_state("h1", StoredEntry(2, b"nonsense")))
+    view.states.told("h1", StoredEntry(2, b"nonsense"), live=True)
     assert "h1" not in view.states.records
+    assert not view.is_fresh("h1")
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,14 @@ _STORAGE: Final = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consum
 USER: Final[int] = nkeys.PREFIX_BYTE_USER
 
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
-_DELETE: Final = "$SYS.REQ.CLAIMS.DELETE"
 _ANSWER_SECONDS: Final = 5.0
+
+_LAST: Final = 253_402_300_799
+"""The end of the year 9999. An account that has ended is issued then: of two, servers keep the newer one, and of two of one second either.
+One of them that was away would bring the host back."""
+
+SYNC_SECONDS: Final = 10
+"""How often servers compare their accounts, by one checksum: for so long one that was away may let a host in that was put out meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,13 @@ class FleetRoot:
 
         :param folder: where a server keeps the accounts that it was given
         """
-        system = self._account(_public(self._system), "SYS", {"limits": _UNLIMITED})
+        system = self._account(_public(self._system), "SYS", {"limits": _UNLIMITED}, None)
         claims = {"type": "operator", "version": 2, "system_account": _public(self._system)}
         return "\n".join(
             [
-                f"operator: {self._signed(_public(self._operator), 'mom', claims)}",
+                f"operator: {_jwt(self._operator, _public(self._operator), 'mom', claims)}",
                 f"system_account: {_public(self._system)}",
-                f'resolver: {{ type: full, dir: "{folder}", allow_delete: true }}',
+                f'resolver: {{ type: full, dir: "{folder}", interval: "{SYNC_SECONDS}s" }}',
                 "resolver_preload: {",
                 f"  {_public(self._system)}: {system}",
                 f"  {_public(self._fleet)}: {self.fleet_account()}",
@@ -99,14 +105,19 @@ class FleetRoot:
         """The account of the buckets: what of it may be let into hosts' accounts, and whose keys are let in no more."""
         exports = [_share("service", one) for one in used("*", "*")] + [_share("stream", one) for one in heard("*", "*")]
         more = {"revocations": dict(self._kept.revoked)} if self._kept.revoked else {}
-        return self._account(_public(self._fleet), FLEET_ACCOUNT, {"limits": _UNLIMITED | _STORAGE, "exports": exports, **more})
+        claims = {"limits": _UNLIMITED | _STORAGE, "exports": exports, **more}
+        at = int(time.time()) + len(self._kept.revoked)  # when two are revoked in one second, the account with both is the newer one
+        return self._account(_public(self._fleet), FLEET_ACCOUNT, claims, at)
 
-    def host_account(self, account: str, host: str, group: str) -> str:
-        """A host's account: its own keys, and its group's, and no others."""
+    def host_account(self, account: str, host: str, group: str, revision: int) -> str:
+        """A host's account: its own keys, and its group's, and no others.
+
+        :param revision: what the host's entry has, or will have at least: servers keep the newest
+        """
         of_fleet = {"account": _public(self._fleet)}
         imports = [_share("service", one) | of_fleet for one in used(host, group)]
         imports += [_share("stream", one) | of_fleet for one in heard(host, group)]
-        return self._account(account, f"{FLEET_ACCOUNT}-{host}", {"limits": _OF_A_HOST, "imports": imports})
+        return self._account(account, f"{FLEET_ACCOUNT}-{host}", {"limits": _OF_A_HOST, "imports": imports}, revision)
 
     def operator(self, key: str, name: str) -> str:
         """Lets an operator or a coordinator with that public key into the account of the buckets."""
@@ -132,15 +143,15 @@ class FleetRoot:
             await _said(store, _UPDATE, one)
 
     async def take(self, store: Store, account: str) -> None:
-        """Take an account away: who is connected by it is not any more. Raises `MomError`."""
-        claims = {"type": "generic", "version": 2, "accounts": [account]}
-        await _said(store, _DELETE, self._signed(_public(self._operator), "mom", claims))
+        """Let no key into an account any more, for good: who is connected by it is not any more. Raises `MomError`.
 
-    def _account(self, account: str, name: str, claims: Mapping[str, Any]) -> str:
-        return self._signed(account, name, {"type": "account", "version": 2, **claims})
+        It is not deleted: a server that is away would still have it when it is back, and give it to the others again.
+        """
+        ended = {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}
+        await _said(store, _UPDATE, self._account(account, f"{FLEET_ACCOUNT}-ended", ended, _LAST))
 
-    def _signed(self, subject: str, name: str, claims: Mapping[str, Any]) -> str:
-        return _jwt(self._operator, subject, name, claims)
+    def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:
+        return _jwt(self._operator, account, name, {"type": "account", "version": 2, **claims}, at)
 
 
 _USER: Final = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}
@@ -194,8 +205,12 @@ def _public(pair: Any) -> str:
     return str(pair.public_key.decode())
 
 
-def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any]) -> str:
-    body = {"iat": int(time.time()), "iss": _public(issuer), "name": name, "sub": subject, "nats": claims}
+def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any], at: int | None = None) -> str:
+    """A token.
+
+    :param at: when it is issued, in seconds since the epoch; None: now
+    """
+    body = {"iat": int(time.time()) if at is None else at, "iss": _public(issuer), "name": name, "sub": subject, "nats": claims}
     digest = hashlib.new("sha512_256", _compact(body)).digest()
     body["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
     head = {"typ": "JWT", "alg": "ed25519-nkey"}

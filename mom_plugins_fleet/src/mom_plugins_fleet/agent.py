@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -17,9 +18,10 @@ from typing import Final
 
 from mom_core import MomError, printable
 from mom_plugins_fleet.followed import Followed
-from mom_plugins_fleet.link import Access, LinkError, Store, StoredEntry, linked
+from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.records import Appointments, Group, HostState, Member, Move, MoveState, OrderProgress, Orders, Progress, shown
 from mom_plugins_fleet.signatures import Opened
+from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
@@ -34,6 +36,9 @@ CLOSING_SECONDS: Final = 0.3
 
 AGAIN_SECONDS: Final = 10.0
 """How soon it is tried again when the servers could not even be asked."""
+
+BALANCE_SECONDS: Final = 300.0
+"""A host lets no more than one guest leave for balance in so long, whatever a coordinator orders."""
 
 _POLL_SECONDS: Final = 0.2
 
@@ -90,7 +95,11 @@ class FleetAgent:
         self._taken: Taken | None = None
         self._draining = False
         self._connected = False
+        self._had_servers = False
+        """Whether there was a connection once."""
         self._told_progress: Progress | None = None
+        self._balanced_at = float("-inf")
+        """When a guest was let go for balance last, in monotonic seconds."""
         self._trouble = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -181,6 +190,9 @@ class FleetAgent:
         """Be connected, and do what a member does."""
         self._told_progress = None  # these may be other servers
         async with linked(self._access, self._host, self._log, patient=True, cannot=self._say) as store:
+            if self._had_servers:
+                self._log.info("connected to the fleet's servers again")
+            self._had_servers = True
             telling = asyncio.create_task(self._tell(store))
             try:
                 await self._follow(store, dirty)
@@ -351,7 +363,7 @@ class FleetAgent:
         """How far this host is with a move. One that it is done with is not begun again: what is signed may be said more than once."""
         earlier = before.get(move.guest)
         if earlier is None or earlier.order != move.order:
-            why = self._accepts(move) if member.draining else "the host is not drained"
+            why = self._accepts(move) if member.draining else self._accepts_for_balance(move, member)
             if why:
                 self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
             return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
@@ -360,6 +372,17 @@ class FleetAgent:
         if result is not None and earlier.state is MoveState.ACCEPTED:
             return OrderProgress(move.guest, move.order, result[0], printable(result[1], 400))
         return earlier
+
+    def _accepts_for_balance(self, move: Move, member: Member) -> str:
+        """Why a guest does not leave this host, which is not drained; empty: it does."""
+        if not member.balance:
+            return "the host is not drained"
+        if time.monotonic() - self._balanced_at < BALANCE_SECONDS:
+            return "another guest has left for balance only just now"
+        why = self._accepts(move)
+        if not why:
+            self._balanced_at = time.monotonic()
+        return why
 
     def _keep(self, moves: Mapping[str, Move]) -> None:
         with self._lock:

@@ -1,4 +1,5 @@
-"""The coordinator: it says where guests of drained hosts go. One works at a time; no host needs it for its own safety.
+"""The coordinator: it says where guests of drained hosts go, and, where the operator lets it, those of hosts that are too full. One works
+at a time; no host needs it for its own safety.
 
 Who works is decided by a lease, which is a key that goes away by itself. A coordinator that was stopped for a while and does not know
 that it was replaced is kept out by the epoch in each host's orders: its successor raises it first of all, so that what the old one still
@@ -13,14 +14,13 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
-from nats.aio.subscription import Subscription
-
 from mom_core import printable
-from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry, linked
-from mom_plugins_fleet.plan import next_orders, places
-from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
+from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
+from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, nearest_to_balance, next_orders, places
+from mom_plugins_fleet.records import Lease, Move, MoveState, Orders, shown
 from mom_plugins_fleet.signatures import Signer, next_revision
-from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.stored_entry import StoredEntry
+from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, PROGRESS
 from mom_plugins_fleet.view import FleetView
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
@@ -30,8 +30,11 @@ SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
 LOOK_SECONDS: Final = 2.0
 """How often it is decided what comes next: a guest that moves takes at least so long."""
 
-RELOAD_SECONDS: Final = 60.0
-"""How often everything is read again, in case a message was lost."""
+BALANCE_SECONDS: Final = 600.0
+"""How often a guest of a group may be moved for balance: what it works on elsewhere is known some minutes after."""
+
+BLIND_SECONDS: Final = 2 * LEASE_SECONDS
+"""For so long a coordinator that works may not know how the fleet is; then another one may try."""
 
 
 class Coordinator:
@@ -47,24 +50,41 @@ class Coordinator:
         self.view = FleetView(frozenset(operators))
         self.epoch = 0
         self.stuck: dict[str, Mapping[str, str]] = {}
+        self.unmoved: dict[str, str] = {}
+        """Why no guest was moved for balance when that was looked at last, by group."""
+        self._balanced: dict[str, float] = {}
+        """When balance was looked at last, by group, in the loop's seconds."""
+        self._tried: dict[str, float] = {}
+        """When guests were ordered to move for balance, by id, in the loop's seconds: once within a day, whatever comes of it."""
+        self._given: dict[str, tuple[int, Orders]] = {}
+        """The orders of members as this one has written them last, with the revision: servers that are set back to a backup have others."""
+        self._trouble = ""
         self._revision = 0
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
-        """Wait for the lease and work, for ever."""
+        """Wait for the lease and work, for ever. One that waits looks at the fleet, too, and goes on at once when its turn comes."""
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
-            trouble = ""
-            while True:
-                try:
-                    await self._work_if_alone(store)
-                    trouble = ""
-                except LinkError as error:
-                    if store.closed:
-                        raise
-                    if shown(error) != trouble:
-                        trouble = shown(error)
-                        self._log.warning("%s", trouble)
-                await asyncio.sleep(LOOK_SECONDS)
+            following = asyncio.create_task(self.view.follow(store, self._say))
+            try:
+                while not following.done():
+                    try:
+                        if self.view.current:
+                            await self._work_if_alone(store)
+                            self._say("")
+                    except LinkError as error:
+                        self._say(shown(error))
+                    await asyncio.wait([following], timeout=LOOK_SECONDS)
+                await following
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    def _say(self, trouble: str) -> None:
+        """The first thing that is wrong, until nothing is."""
+        if trouble and not self._trouble:
+            self._log.warning("%s", trouble)
+        self._trouble = trouble
 
     @property
     def works(self) -> bool:
@@ -72,7 +92,7 @@ class Coordinator:
         return asyncio.get_running_loop().time() < self._sure_until
 
     async def _work_if_alone(self, store: Store) -> None:
-        await self.view.load(store)
+        self.view.trust()
         if self._signer.public not in self.view.orderers:
             raise LinkError(
                 f"no operator has appointed this coordinator: `mom fleet appoint {self._signer.public}` does",
@@ -81,34 +101,28 @@ class Coordinator:
         if not await self._acquire(store):
             return
         self._log.info("coordinating the fleet, epoch %d", self.epoch)
-        subscriptions: list[Subscription] = []
         renewing = asyncio.create_task(self._renew(store))
         try:
-            subscriptions.append(await store.hear(STATES, "*", self.view.heard_state))
-            subscriptions.append(await store.hear(ROSTER, "*", self._heard_member))
-            await self.view.load(store)
             await self._fence(store)
             loop = asyncio.get_running_loop()
-            loaded = loop.time()
+            knew = loop.time()
             while self.works:
-                if loop.time() - loaded > RELOAD_SECONDS:
-                    await self.view.load(store)
-                    loaded = loop.time()
-                await self._decide(store)
+                if self.view.current:
+                    knew = loop.time()
+                    self.view.trust()
+                    await self._decide(store)
+                    await self._balance(store)
+                elif loop.time() - knew > BLIND_SECONDS:
+                    self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
+                    return
                 await asyncio.sleep(LOOK_SECONDS)
             self._log.warning("the lease is lost; another coordinator may work now")
         finally:
             renewing.cancel()
-            for subscription in subscriptions:
-                with suppress(Exception):  # the connection may be gone, and with it the subscription
-                    await subscription.unsubscribe()
             if self.works:  # so that the next one need not wait
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
                     await store.remove(LEASES, COORDINATOR, self._revision)  # this one's own, and no other's
-
-    async def _heard_member(self, key: str, kept: StoredEntry) -> None:
-        self.view.members.take(key, kept)
 
     # --- the lease ---------------------------------------------------------------------------------------------------------------
 
@@ -151,9 +165,13 @@ class Coordinator:
         view.progress.take(host, await store.read(PROGRESS, host))
         kept = await store.read(ORDERS, host)
         view.orders.take(host, kept)
-        if host in view.orders.damaged:
-            self._log.error("the orders of %s: %s; they are made anew", host, printable(view.orders.damaged[host], 400))
         there = view.orders.get(host)
+        newest, given = self._given.get(host, (0, Orders()))
+        if there is None and newest and newest == view.orders.newest.get(host):
+            self._log.error("the servers have lost the orders of %s; they are given again", host)
+            view.orders.records[host] = (newest, given.model_copy(update={"epoch": self.epoch}))
+        elif host in view.orders.damaged:
+            self._log.error("the orders of %s: %s; they are made anew", host, printable(view.orders.damaged[host], 400))
         before = view.ordered(host) or Orders()
         if before.epoch > self.epoch:
             if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
@@ -171,6 +189,7 @@ class Coordinator:
         with suppress(ConflictError):
             data = self._signer.signed(ORDERS, host, wanted, revision)
             view.orders.take(host, StoredEntry(await store.put(ORDERS, host, data, kept.revision), data))
+            self._given[host] = (revision, wanted)
             for move in after.moves:
                 if not move.order:
                     self._log.info("guest %s is to leave %s for %s", printable(move.name), host, move.to)
@@ -186,8 +205,9 @@ class Coordinator:
 
     async def _decide(self, store: Store) -> None:
         """Go through all hosts that are drained or have orders."""
-        known = places(self.view)
         concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or self._has_moves(host)]
+        known = places(self.view) if concerned else {}  # a look at all hosts, which nothing needs while all is calm
+        self._given = {host: given for host, given in self._given.items() if host in self.view.members.records}
         self.stuck = {host: stuck for host, stuck in self.stuck.items() if host in concerned}
         for host in sorted(concerned):
             stuck: dict[str, str] = {}
@@ -202,6 +222,31 @@ class Coordinator:
                 for name, why in stuck.items():
                     self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
             self.stuck[host] = stuck
+
+    async def _balance(self, store: Store) -> None:
+        """Now and then, in groups with hosts that guests may leave for balance, order one move at the most."""
+        groups = {member.group for _, member in self.view.members.records.values() if member.balance}
+        now = asyncio.get_running_loop().time()
+        self._balanced = {group: self._balanced.get(group, now) for group in groups}
+        due = sorted(group for group, at in self._balanced.items() if now - at >= BALANCE_SECONDS)
+        known = places(self.view) if due else {}
+        self._tried = {guest: at for guest, at in self._tried.items() if now - at < BOOKS_SECONDS}
+        for group in due:
+            self._balanced[group] = now
+            wanted = nearest_to_balance(self.view, known, group, self._tried)
+            move = wanted if isinstance(wanted, str) else for_balance(self.view, wanted, group)
+            if isinstance(wanted, str) or isinstance(move, str):
+                if move != self.unmoved.get(group):
+                    self._log.info("group %s: no guest is moved for balance: %s", group, printable(str(move), 400))
+                self.unmoved[group] = str(move)
+                continue
+            self.unmoved.pop(group, None)
+            self._tried[move.guest] = now
+
+            def added(before: Orders, move: Move = move) -> Orders:
+                return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
+
+            await self._change(store, wanted.origin, added)
 
     def _has_moves(self, host: str) -> bool:
         orders = self.view.orders.get(host)

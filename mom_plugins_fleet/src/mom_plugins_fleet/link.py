@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import nats
@@ -24,6 +24,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from mom_core import MomError, printable, read_secret
+from mom_plugins_fleet.bucket_watch import BucketWatch, BucketWatcher, WatchBroken, given_up_at_once
+from mom_plugins_fleet.stored_entry import StoredEntry, is_deleted
 from mom_plugins_fleet.subjects import direct, inbox, subject
 
 ANSWER_SECONDS: Final = 5.0
@@ -34,8 +36,17 @@ FIRST_ATTEMPTS: Final = 6
 """A key is asked for so often with so little patience before an answer is waited for. Any server may be the one that is asked, also one
 that hangs and that its neighbours have yet to miss: with one of three in that state, all attempts fail once in 2,000 times."""
 
-READS_AT_ONCE: Final = 256
-"""So many keys of a bucket are on their way at once: 200 of an average host's state are 2 MiB, and more at once is not faster."""
+LOAD_ATTEMPTS: Final = 10
+"""How often a bucket is begun to be read. What sends it lives on any of the servers that keep the bucket, and that one may hang."""
+
+LOAD_SECONDS: Final = 50.0
+"""How long a bucket may take to be read once it has begun: the states of 10,000 hosts are some 50 MiB."""
+
+CONNECT_SECONDS: Final = 3
+"""How long a server may take to let a client in."""
+
+AGAIN_SECONDS: Final = 1
+"""How soon a server is tried again."""
 
 PING_SECONDS: Final = 5
 LOST_PINGS: Final = 2
@@ -43,9 +54,6 @@ LOST_PINGS: Final = 2
 
 _WRONG_REVISION: Final = 10071
 """JetStream's code for "another client was faster"."""
-
-_NO_MESSAGE: Final = 10037
-"""JetStream's code for a key at which nothing stands; a bucket that is not there has another."""
 
 _MISSING: Final = "`mom fleet init` makes them"
 _REFUSED: Final = "a host's key is for what is its own: is it the right one?"
@@ -57,6 +65,10 @@ _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 class LinkError(MomError):
     """The fleet's servers do not answer, or say no."""
+
+
+class UnansweredError(LinkError):
+    """An answer did not come, or did not go on: the next one may."""
 
 
 class ConflictError(LinkError):
@@ -86,10 +98,6 @@ class Access:
                 raise MomError(why, hint="write tls://HOST:4222")
 
 
-def _deleted(headers: Mapping[str, str]) -> bool:
-    return headers.get("KV-Operation") in ("DEL", "PURGE")
-
-
 def not_safe(server: str) -> str:
     """Why mom does not talk to that server; empty if it does. In the clear it talks within this host only."""
     try:
@@ -106,14 +114,17 @@ def not_safe(server: str) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
-    """What stands at a key: the revision, which changes with each change, the bytes (None where nothing stands), and when that was set, in
-    seconds since the epoch by the servers' clock; 0 where it is not known."""
+class _Loaded(dict[str, StoredEntry]):
+    """A `BucketWatcher` that keeps what it is told."""
 
-    revision: int
-    data: bytes | None
-    at: float = 0.0
+    def begins(self) -> None:
+        self.clear()
+
+    def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
+        self[key] = kept
+
+    def complete(self) -> None:
+        """Nothing was there before."""
 
 
 class Store:
@@ -144,7 +155,7 @@ class Store:
                 return StoredEntry(0, None)
             try:
                 at = datetime.datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp()
-                return StoredEntry(int(headers["Nats-Sequence"]), None if _deleted(headers) else answer.data, at)
+                return StoredEntry(int(headers["Nats-Sequence"]), None if is_deleted(headers) else answer.data, at)
             except (KeyError, ValueError):
                 raise LinkError(f"the servers' answer for {bucket} {key} makes no sense: {printable(str(headers), 200)}") from None
         raise AssertionError("unreachable")
@@ -153,10 +164,10 @@ class Store:
         for _ in range(FIRST_ATTEMPTS):
             said = self.said
             with suppress(TimeoutError):
-                return await self.client.request(question, b"", timeout=FIRST_SECONDS)
+                return await given_up_at_once(self.client.request(question, b"", timeout=FIRST_SECONDS))
             if self.said != said:
                 break  # it was refused, and would be again
-        return await self.client.request(question, b"", timeout=ANSWER_SECONDS)
+        return await given_up_at_once(self.client.request(question, b"", timeout=ANSWER_SECONDS))
 
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
         """Set a key, if it still has that revision (0: nothing stands there; None: whatever it has), and return the new one.
@@ -165,7 +176,7 @@ class Store:
         """
         headers = None if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
         async with self._asking(f"set {bucket} {key}"):
-            made = await self._jetstream.publish(subject(bucket, key), data, timeout=ANSWER_SECONDS, headers=headers)
+            made = await given_up_at_once(self._jetstream.publish(subject(bucket, key), data, timeout=ANSWER_SECONDS, headers=headers))
             return made.seq
         raise AssertionError("unreachable")
 
@@ -175,52 +186,48 @@ class Store:
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
         async with self._asking(f"remove {bucket} {key}"):
-            await self._jetstream.publish(subject(bucket, key), b"", timeout=ANSWER_SECONDS, headers=headers)
+            await given_up_at_once(self._jetstream.publish(subject(bucket, key), b"", timeout=ANSWER_SECONDS, headers=headers))
 
     async def hear(self, bucket: str, keys: str, heard: Callable[[str, StoredEntry], Awaitable[None]]) -> Subscription:
         """Call `heard(key, what stands there now)` for each change of these keys (`*`: all) from now on."""
         begin = subject(bucket, "")
 
         async def take(message: Msg) -> None:
-            gone = _deleted(message.headers or {})
+            gone = is_deleted(message.headers or {})
             await heard(message.subject.removeprefix(begin), StoredEntry(0, None if gone else message.data))
 
         async with self._asking(f"listen to {bucket}"):
             return await self.client.subscribe(subject(bucket, keys), cb=take)
         raise AssertionError("unreachable")
 
-    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
-        """All keys of a bucket and what stands there. What is set meanwhile is heard, and may be missing here.
-
-        All is asked of the bucket's leader: who else is asked at random may be away, and a consumer lives on such a one.
-        """
-        async with self._asking(f"load {bucket}"):
-            begin, stream = subject(bucket, ""), f"KV_{bucket}"
-            held = (await self._jetstream.stream_info(stream, subjects_filter=f"{begin}>")).state.subjects or {}
-            room = asyncio.Semaphore(READS_AT_ONCE)
-
-            async def one(key: str) -> tuple[str, StoredEntry]:
-                async with room:
-                    return key, await self._led(stream, f"{begin}{key}")
-
-            try:
-                async with asyncio.TaskGroup() as group:
-                    reading = [group.create_task(one(name.removeprefix(begin))) for name in held]
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
-            return {key: kept for key, kept in (task.result() for task in reading) if kept.data is not None}
+    async def watch(self, bucket: str, watcher: BucketWatcher, whole: Callable[[], None] = lambda: None) -> NoReturn:
+        """Tell the watcher what stands at all keys of a bucket, and of each change, until a `LinkError` says that this has ended."""
+        async with self._asking(f"watch {bucket}"):
+            await BucketWatch(self.client, self._jetstream, bucket, watcher, whole).run()
         raise AssertionError("unreachable")
 
-    async def _led(self, stream: str, name: str) -> StoredEntry:
-        """What stands at a key by what the bucket's leader says."""
+    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
+        """All keys of a bucket and what stands there."""
+        for _ in range(LOAD_ATTEMPTS - 1):
+            with suppress(UnansweredError):
+                return await self._load(bucket)
+        return await self._load(bucket)
+
+    async def _load(self, bucket: str) -> Mapping[str, StoredEntry]:
+        found, whole = _Loaded(), asyncio.Event()
+        waiting = asyncio.create_task(whole.wait())
+        watching = asyncio.create_task(self.watch(bucket, found, whole.set))
         try:
-            found = await self._jetstream.get_msg(stream, subject=name)
-        except nats.js.errors.NotFoundError as error:
-            if error.err_code != _NO_MESSAGE:
-                raise
-            return StoredEntry(0, None)  # it went away since
-        data = None if _deleted(found.headers or {}) else found.data or b""
-        return StoredEntry(found.seq or 0, data, 0.0 if found.time is None else found.time.timestamp())
+            await asyncio.wait([waiting, watching], timeout=LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+            if not whole.is_set():
+                raise LinkError(f"cannot load {bucket}: the servers did not send all of it in {LOAD_SECONDS:g} s")
+            return {key: kept for key, kept in found.items() if kept.data is not None}
+        finally:
+            for task in (waiting, watching):
+                task.cancel()
+            await asyncio.gather(waiting, watching, return_exceptions=True)
 
     async def request(self, name: str, data: bytes, seconds: float) -> bytes:
         """What answers on a subject says. Raises `LinkError`."""
@@ -258,11 +265,14 @@ class Store:
             if error.err_code == _WRONG_REVISION:
                 raise ConflictError(f"cannot {what}: another client was faster", hint="look again") from None
             raise LinkError(f"cannot {what}: {printable(str(error.description or error), 200)}") from None
+        except WatchBroken as error:
+            raise UnansweredError(f"cannot {what} any more: {error.message}") from None
         except (nats.errors.Error, TimeoutError, OSError) as error:
             at, why = self.said
-            if not isinstance(error, TimeoutError) or at < began:
-                nothing = "the servers did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-                why = str(error) or nothing
+            if isinstance(error, TimeoutError) and at < began:
+                raise UnansweredError(f"cannot {what}: the servers did not answer in time") from None
+            if not isinstance(error, TimeoutError):
+                why = str(error) or type(error).__name__
             elif "permissions violation" in why.lower():
                 raise LinkError(f"cannot {what}: the fleet's servers do not let this key do that", hint=_REFUSED) from None
             raise LinkError(f"cannot {what}: {printable(why, 200)}") from None
@@ -288,6 +298,9 @@ async def linked(
         why = printable(str(error) or type(error).__name__, 300)
         store.said = time.monotonic(), why
         log.debug("the fleet's servers: %s", why)
+        if not client.is_connected:
+            # What fails while the library connects again it leaves open: a server that hangs would take all files that mom may open.
+            _hang_up(client)
         if waits:
             waits = False
             cannot(f"the fleet's servers cannot be reached: {why}")
@@ -313,8 +326,8 @@ async def linked(
                         reconnected_cb=back,
                         allow_reconnect=True,
                         max_reconnect_attempts=-1 if patient else 1,
-                        reconnect_time_wait=1,
-                        connect_timeout=3,
+                        reconnect_time_wait=AGAIN_SECONDS,
+                        connect_timeout=CONNECT_SECONDS,
                         ping_interval=PING_SECONDS,
                         max_outstanding_pings=LOST_PINGS,
                         tls=tls,
@@ -331,13 +344,21 @@ async def linked(
                         f"the fleet's servers cannot be reached: {printable(str(error) or type(error).__name__, 200)}",
                         hint="is nats-server running there, and is this the right key?",
                     ) from None
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(AGAIN_SECONDS)
         waits = False
         yield store
     finally:
         wanted = False
-        with suppress(nats.errors.Error, TimeoutError, OSError):
-            await asyncio.wait_for(client.close(), 1.0)
+        try:
+            with suppress(nats.errors.Error, TimeoutError, OSError):
+                await asyncio.wait_for(client.close(), 1.0)
+        finally:
+            _hang_up(client)  # what the library has not closed in time, or connected just then
+
+
+def _hang_up(client: Client) -> None:
+    if client._transport is not None:
+        client._transport.close()  # type: ignore[no-untyped-call]  # it has no types
 
 
 def _tls(access: Access) -> ssl.SSLContext | None:

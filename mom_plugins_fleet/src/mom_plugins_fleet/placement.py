@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,13 @@ memory within a minute, and its host's own mom needs some time to make more."""
 
 @dataclass(frozen=True, slots=True)
 class TargetHost:
-    """A host that guests may come to: its memory, what is available, what is on its way to it, and what was promised to its guests."""
+    """A host that guests may come to: its memory, what is available, what is on its way to it, and what was promised to its guests.
+
+    :param within: the hosts between which its mover moves guests; empty: any
+    :param said: what the operator says that it has; None: its own word counts
+    :param arrived: what came to it in the last day by the fleet's own books
+    :param works: what its guests work on; None: not of all of them that is known
+    """
 
     name: str
     group: str
@@ -22,51 +28,130 @@ class TargetHost:
     available: int
     coming: int = 0
     promised: int = 0
+    within: str = ""
+    said: int | None = None
+    arrived: int = 0
+    works: int | None = None
+
+    @property
+    def has(self) -> int:
+        """Its memory, as far as it is believed."""
+        return self.total if self.said is None else min(self.total, self.said)
 
     @property
     def room(self) -> int:
-        """What guests that come may take; may be negative."""
-        return self.available - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.total))
+        """What guests that come may take; may be negative. What the operator says bounds what came and what is to come, whatever the host
+        tells of itself and of the guests that came."""
+        believed = self.available if self.said is None else min(self.available, self.said - self.arrived)
+        return believed - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.has))
 
 
 @dataclass(frozen=True, slots=True)
 class Leaver:
-    """A guest that must leave: what it will take where it comes to, and what was promised to it."""
+    """A guest that must leave: what comes with it, and what was promised to it."""
 
     guest: str
     takes: int
     guarantee: int = 0
 
+    @property
+    def needs(self) -> int:
+        """What must be there for it: its promise holds from the first moment on."""
+        return max(self.takes, self.guarantee)
 
-def foremost(places: Iterable[TargetHost], group: str) -> dict[str, TargetHost]:
+
+def foremost(places: Iterable[TargetHost], group: str, within: str = "") -> dict[str, TargetHost]:
     """Of all places, those of which `choose` takes one whatever the guest: no other of the group has more room and can promise as much.
 
     They are few, also of 10,000 hosts: a host's 400 guests that find no room are known to in a moment.
     """
     found: dict[str, TargetHost] = {}
     most = float("-inf")
-    for place in sorted((one for one in places if one.group == group), key=lambda one: (one.room, one.name), reverse=True):
-        if place.total - place.promised > most:
+    same = (one for one in places if one.group == group and within in ("", one.within))
+    for place in sorted(same, key=lambda one: (one.room, one.name), reverse=True):
+        if place.has - place.promised > most:
             found[place.name] = place
-            most = place.total - place.promised
+            most = place.has - place.promised
     return found
 
 
-def choose(leaver: Leaver, places: Mapping[str, TargetHost], group: str, avoid: frozenset[str] = frozenset()) -> TargetHost | str:
+def choose(
+    leaver: Leaver, places: Mapping[str, TargetHost], group: str, avoid: frozenset[str] = frozenset(), within: str = ""
+) -> TargetHost | str:
     """The host that has the most room left when the guest has come; or why there is none.
 
     The most room, not the least that is enough: hosts that are filled to the brim are those that must squeeze guests next.
 
     :param group: only hosts of this group run the guest under the same promises
     :param avoid: hosts where it did not work before
+    :param within: only between these hosts its mover moves it; empty: between any
     """
     same = [place for place in places.values() if place.group == group and place.name not in avoid]
     if not same:
         return f"no other host of the group {group} can take guests now"
-    promising = [place for place in same if place.promised + leaver.guarantee <= place.total]
+    same = [place for place in same if within in ("", place.within)]
+    if not same:
+        return f"its mover moves guests within {within} only, where no other host can take guests now"
+    promising = [place for place in same if place.promised + leaver.guarantee <= place.has]
     if not promising:
         return f"no host of the group {group} could keep its promise of {leaver.guarantee} KiB"
     best = max(promising, key=lambda place: (place.room, place.name))
-    if best.room < leaver.takes:
-        return f"it takes {leaver.takes} KiB, and the most that a host of the group {group} has room for is {max(0, best.room)} KiB"
+    if best.room < leaver.needs:
+        room = max(0, best.room)
+        return f"it needs {leaver.needs} KiB there at once, and the most that a host of the group {group} has room for is {room} KiB"
     return best
+
+
+BALANCE_BAND: Final = 0.15
+"""Hosts whose guests work on shares of their memory that differ by less than that are near balance: to move a guest costs more than it
+brings, and what one move evens out the next load turns round."""
+
+BALANCE_FULL: Final = 0.70
+"""While guests work on less than this share of every host's memory, none of them would be better off elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evening:
+    """A move that would bring hosts of a group nearer to balance: the guest's id, from where, where to, and the shares before and after."""
+
+    guest: str
+    origin: str
+    to: str
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+def evened(places: Iterable[TargetHost], movable: Callable[[str], Iterable[tuple[Leaver, int]]], group: str) -> Evening | str:
+    """The one move that would bring a group nearest to balance by what guests work on; or why none would.
+
+    :param movable: the guests of a host that may be moved and of which it is known what they work on (KiB)
+    """
+    known = sorted((one for one in places if one.group == group and one.works is not None and one.has > 0), key=_load)
+    if len(known) < 2:
+        return "what guests work on is known of fewer than two hosts that can take guests"
+    fullest, emptiest = known[-1], known[0]
+    high, low = _load(fullest), _load(emptiest)
+    if high < BALANCE_FULL:
+        return f"all have room: on {fullest.name}, the fullest, guests work on {high:.0%} of its memory, less than {BALANCE_FULL:.0%}"
+    if high - low < BALANCE_BAND:
+        return (
+            f"the hosts are near balance: guests work on {high:.0%} of the memory of {fullest.name}, and on {low:.0%} of {emptiest.name};"
+            f" below {BALANCE_BAND:.0%} of difference no move is worth it"
+        )
+    best: Evening | None = None
+    others = {one.name: one for one in known[:-1]}
+    for leaver, works in sorted(movable(fullest.name), key=lambda one: one[0].guest):
+        place = choose(leaver, others, group, within=fullest.within)
+        if isinstance(place, str):
+            continue
+        left, there = high - works / fullest.has, _load(place) + works / place.has
+        if max(left, there) < high and (best is None or max(left, there) < max(best.after)):
+            best = Evening(leaver.guest, fullest.name, place.name, (high, _load(place)), (left, there))
+    return best or (
+        f"no guest of {fullest.name} fits elsewhere with its promise, may be moved, was not within a day, and would leave both hosts"
+        " better off"
+    )
+
+
+def _load(place: TargetHost) -> float:
+    return (place.works or 0) / place.has

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost
-from mom_plugins_fleet.records import GuestState, Member, Move, MoveState, Orders
+from mom_plugins_fleet.placement import Evening, Leaver, TargetHost, choose, evened, foremost
+from mom_plugins_fleet.records import MOST_TOLD, Arrival, GuestState, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.told_guests import leaving_order
 from mom_plugins_fleet.view import FleetView
+from mom_toolkit import ANYWHERE
 
 AT_ONCE: Final = 2
 """How many guests leave a host at once: a live migration fills a link of 10 Gbit/s, and a second one fills its pauses."""
@@ -20,25 +22,85 @@ ARRIVING_AT_ONCE: Final = 2
 ATTEMPTS: Final = 3
 """How often a guest is moved before the operator has to look at it."""
 
+BOOKS_SECONDS: Final = 86_400.0
+"""For so long a guest that was moved to a host counts there by the fleet's own books, or until another host tells of it: what the host
+itself tells of it, or that it has ended, may be a lie that is to attract more."""
+
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
 
 def places(view: FleetView) -> dict[str, TargetHost]:
     """The hosts that guests can come to now, with what is on its way to them already."""
-    found: dict[str, TargetHost] = {}
-    for name, (_, member) in view.members.records.items():
-        state = view.states.get(name)
-        usable = state is not None and view.is_fresh(name) and member.address is not None and not member.cordoned and not member.draining
-        if state is None or not usable or state.total is None or state.available is None:
-            continue
-        promised = state.others_promised + sum(guest.guarantee for guest in state.guests)
-        found[name] = TargetHost(name, member.group, state.total, state.available, promised=promised)
+    looked = {name: place_of(view, name) for name in view.members.records}
+    found = {name: place for name, place in looked.items() if isinstance(place, TargetHost)}
     view.forget_arrivals()
+    booked: list[tuple[str, str, int]] = []
     for host, orders in view.all_ordered():
         for move in orders.moves:
             if move.state in OPEN or view.is_coming(host, move):
                 _expect(found, move)
+            elif move.state is MoveState.DONE:  # it has just come, and is not in the books yet
+                booked.append((move.guest, move.to, move.takes))
+        booked += [(one.guest, one.to, one.takes) for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS]
+    booked = [one for one in booked if (place := found.get(one[1])) is not None and place.said is not None]
+    seen = _where_guests_are(view) if booked else {}
+    for guest, to, takes in booked:
+        if seen.get(guest, set()) <= {to}:
+            found[to] = replace(found[to], arrived=found[to].arrived + takes)
     return found
+
+
+def place_of(view: FleetView, name: str) -> TargetHost | str:
+    """A host as one that guests can come to, without what is on its way to it; or why none can."""
+    member, state = view.members.get(name), view.states.get(name)
+    if member is None:
+        return "it is not in the fleet"
+    if member.address is None:
+        return "no address is known at which guests come to it: `mom fleet enroll` says one"
+    if member.draining or member.cordoned:
+        return "it is drained" if member.draining else "it is cordoned"
+    if state is None or not view.is_fresh(name):
+        return "it is silent"
+    if state.total is None or state.available is None:
+        return "how much memory it has, or has available, is not known"
+    return TargetHost(
+        name,
+        member.group,
+        state.total,
+        state.available,
+        promised=state.others_promised + sum(guest.guarantee for guest in state.guests),
+        within=within(state),
+        said=member.memory,
+        works=_works(state),
+    )
+
+
+def within(state: HostState | None) -> str:
+    """Between which hosts a host's mover moves guests; empty: any."""
+    return "" if state is None or state.mover is None else state.mover.within
+
+
+def _works(state: HostState) -> int | None:
+    """What all guests of a host work on; None when that is not known of one of them."""
+    known = [guest.working for guest in state.guests]
+    return None if state.others or None in known else sum(one for one in known if one is not None)
+
+
+def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
+    """The hosts that tell of each guest."""
+    found: dict[str, set[str]] = {}
+    for name, (_, state) in view.states.records.items():
+        if name in view.members.records:
+            for guest in state.guests:
+                found.setdefault(guest.id, set()).add(name)
+    return found
+
+
+def leaver_of(guest: GuestState) -> Leaver | None:
+    """What must be there for a guest, by what its host holds of it and what it works on; where that is not known, by what it was sold.
+    None: nothing of that is known."""
+    brings = guest.held if guest.held is not None else guest.maximum or guest.size
+    return None if brings is None else Leaver(guest.id, max(brings, guest.working or 0), guest.guarantee)
 
 
 def _expect(found: dict[str, TargetHost], move: Move) -> None:
@@ -47,7 +109,23 @@ def _expect(found: dict[str, TargetHost], move: Move) -> None:
         found[move.to] = replace(place, coming=place.coming + move.takes)
 
 
-def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetHost]) -> tuple[Orders, dict[str, str]]:
+def _booked(before: Orders, over: Iterable[Move]) -> tuple[Arrival, ...]:
+    """The books, with moves that are over now, the newest of the last day."""
+    now = time.time()
+    kept = [one for one in before.arrivals if now - one.at < BOOKS_SECONDS]
+    kept += [Arrival(guest=move.guest, to=move.to, takes=move.takes, at=now) for move in over]
+    return tuple(kept[-MOST_TOLD:])
+
+
+def next_orders(
+    view: FleetView,
+    host: str,
+    epoch: int,
+    known: dict[str, TargetHost],
+    *,
+    at_once: int = AT_ONCE,
+    arriving_at_once: int = ARRIVING_AT_ONCE,
+) -> tuple[Orders, dict[str, str]]:
     """The orders that a host should have now, and for guests that cannot leave the reason, by name.
 
     Moves that are over are taken out once the guest is seen where it went to, or should have been; failed ones are tried elsewhere.
@@ -58,19 +136,25 @@ def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetH
     guests = view.guests(host)
     stuck: dict[str, str] = {}
     kept: list[Move] = []
+    left: list[Move] = []
     for move in before.moves:
-        # Until the guest is seen where it went to, it counts there as coming.
-        over = move.state is MoveState.DONE and not view.is_coming(host, move)
+        # Until the guest is seen where it went to, it counts there as coming; until its host has told how it is without it, it is not here.
+        over = view.is_over(host, move)
         given_up = move.state is MoveState.FAILED and (member is None or not member.draining or move.guest not in guests)
-        if not over and not given_up:
+        if over:
+            left.append(move)
+        elif not given_up:
             kept.append(move)
+    arrivals = _booked(before, left)
     if member is None or not member.draining:
-        # What has been accepted may be under way already; what has not is taken back.
-        return Orders(epoch=epoch, moves=tuple(move for move in kept if move.state is not MoveState.ORDERED)), stuck
+        # What has been accepted may be under way already; what has not is taken back, unless it is for balance and that is still wanted.
+        wanted = member is not None and member.balance
+        return Orders(epoch=epoch, moves=tuple(m for m in kept if wanted or m.state is not MoveState.ORDERED), arrivals=arrivals), stuck
     under_way = sum(move.state in OPEN for move in kept)
     arriving = _arriving(view)
     by_guest = {move.guest: move for move in kept}
-    free, best = _free(known, arriving, member.group)
+    mine = within(view.states.get(host))
+    free, best = _free(known, arriving, member.group, mine, arriving_at_once)
     for guest in sorted(guests.values(), key=leaving_order):
         earlier = by_guest.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
@@ -81,51 +165,97 @@ def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetH
         if earlier is not None and earlier.number >= ATTEMPTS:
             stuck[guest.name] = earlier.error
             continue
-        if under_way >= AT_ONCE or not view.is_fresh(host):
+        if under_way >= at_once or not view.is_fresh(host):
             continue
-        made = _move(view, member, guest, earlier, free, best)
+        made = _move(view, host, member, guest, earlier, free, best)
         if isinstance(made, str):
             stuck[guest.name] = made
             continue
         by_guest[guest.id] = made
         arriving[made.to] = arriving.get(made.to, 0) + 1
         _expect(known, made)
-        free, best = _free(known, arriving, member.group)
+        free, best = _free(known, arriving, member.group, mine, arriving_at_once)
         under_way += 1
-    return Orders(epoch=epoch, moves=tuple(by_guest.values())), stuck
+    return Orders(epoch=epoch, moves=tuple(by_guest.values()), arrivals=arrivals), stuck
 
 
 def _free(
-    known: Mapping[str, TargetHost], arriving: Mapping[str, int], group: str
+    known: Mapping[str, TargetHost], arriving: Mapping[str, int], group: str, mine: str, most: int
 ) -> tuple[Mapping[str, TargetHost], Mapping[str, TargetHost]]:
     """The hosts to which one more guest may come, and the foremost of them."""
-    free = {name: place for name, place in known.items() if arriving.get(name, 0) < ARRIVING_AT_ONCE}
-    return free, foremost(free.values(), group)
+    free = {name: place for name, place in known.items() if arriving.get(name, 0) < most}
+    return free, foremost(free.values(), group, mine)
 
 
 def _move(
     view: FleetView,
+    host: str,
     member: Member,
     guest: GuestState,
     earlier: Move | None,
     free: Mapping[str, TargetHost],
     best: Mapping[str, TargetHost],
 ) -> Move | str:
-    if guest.maximum is None and guest.size is None:
+    leaver, mine = leaver_of(guest), within(view.states.get(host))
+    if leaver is None:
         return "its size is not known"
-    # With an inflated balloon it is as small there as here, but its programs may ask for the rest at any time.
-    takes = guest.maximum or guest.size or 0
-    leaver = Leaver(guest.id, takes, guest.guarantee)
-    place = choose(leaver, best if earlier is None else free, member.group, frozenset() if earlier is None else frozenset({earlier.to}))
+    avoid = frozenset() if earlier is None else frozenset({earlier.to})
+    # Without any foremost host there is none that it can go to: all of them say why.
+    place = choose(leaver, best if earlier is None and best else free, member.group, avoid, within=mine)
     if isinstance(place, str) and earlier is not None:
-        place = choose(leaver, best, member.group)
+        place = choose(leaver, best, member.group, within=mine)
     if isinstance(place, str):
         return place
-    target = view.members.get(place.name)
+    return _made(view, guest, leaver, place.name, _mover(view, host), 1 if earlier is None else earlier.number + 1)
+
+
+def _made(view: FleetView, guest: GuestState, leaver: Leaver, to: str, mover: MoverState | None, number: int) -> Move | str:
+    target = view.members.get(to)
     if target is None or target.address is None:
-        return f"where {place.name} is reached is not known any more"
-    number = 1 if earlier is None else earlier.number + 1
-    return Move(guest=guest.id, name=guest.name, to=place.name, destination=target.address, takes=takes, number=number)
+        return f"where {to} is reached is not known any more"
+    # A mover that chooses is given a guest only where one host at least would keep all promises; which one it takes is its own affair.
+    destination = ANYWHERE if mover is not None and mover.chooses else target.address
+    return Move(guest=guest.id, name=guest.name, to=to, destination=destination, takes=leaver.needs, number=number)
+
+
+def _mover(view: FleetView, host: str) -> MoverState | None:
+    state = view.states.get(host)
+    return None if state is None else state.mover
+
+
+def nearest_to_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tried: Iterable[str] = ()) -> Evening | str:
+    """The move that would bring the hosts of a group nearest to balance, with the guest's id; or why none would. A guest that was moved
+    within a day stays, and so do those that were tried."""
+    lately = {*tried} | {one.guest for _, orders in view.all_ordered() for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS}
+
+    def movable(host: str) -> Iterator[tuple[Leaver, int]]:
+        for guest in view.guests(host).values():
+            leaver = leaver_of(guest)
+            if leaver is not None and guest.working is not None and not guest.stays and guest.id not in lately:
+                yield leaver, guest.working
+
+    return evened(known.values(), movable, group)
+
+
+def for_balance(view: FleetView, wanted: Evening, group: str) -> Move | str:
+    """That move; or why it has to wait, or is not done at all."""
+    member, guest = view.members.get(wanted.origin), view.guests(wanted.origin).get(wanted.guest)
+    leaver, mover = (None if guest is None else leaver_of(guest)), _mover(view, wanted.origin)
+    if member is None or guest is None or leaver is None:
+        return "the guest is not there any more"
+    if not member.balance:
+        return f"the operator has not said so: `mom fleet balance {wanted.origin}` does"
+    if mover is None or not mover.live:
+        return "its mover is not known to move guests while they run"
+    if mover.chooses:
+        return f"{mover.name} chooses by itself where guests go"
+    for name, (_, one) in sorted(view.members.records.items()):
+        if one.group == group and one.draining:
+            return f"{name} is drained"
+        orders = view.ordered(name)
+        if one.group == group and orders is not None and any(move.state is not MoveState.FAILED for move in orders.moves):
+            return f"guests of {name} are on their way"
+    return _made(view, guest, leaver, wanted.to, mover, 1)
 
 
 def _arriving(view: FleetView) -> dict[str, int]:

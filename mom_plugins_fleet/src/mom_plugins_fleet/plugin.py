@@ -47,12 +47,13 @@ from mom_plugins_fleet.records import (
     GuestState,
     HostState,
     Move,
+    MoverState,
     MoveState,
     PublicKey,
     shown,
 )
 from mom_plugins_fleet.told_guests import ToldGuests
-from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostAccounts, HostDrain, PolicyTexts, Promises
+from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostAccounts, HostDrain, HostMetrics, PolicyTexts, Promises
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
@@ -220,9 +221,12 @@ class FleetPlugin:
                     self._over(agent, identity, MoveState.DONE)
             elif identity in self._under_way:
                 self._look_at(guest, snapshot.number, agent, mover)
+            elif identity not in self._tried and _is_moving(guest, mover):
+                self._under_way[identity] = snapshot.number  # an earlier run of mom has begun it
             elif identity not in self._tried and mover is not None:
                 self._tried.add(identity)
-                reason = f"the host is drained; {printable(move.to)} has room"
+                why = "the host is drained" if agent.draining else "hosts are nearer to balance then"
+                reason = f"{why}; {printable(move.to)} has room"
                 yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves | None) -> None:
@@ -351,7 +355,7 @@ class FleetPlugin:
         guest = report.snapshot.guests.get(move.guest)
         if guest is None:
             return "the guest is not here"
-        return _why_stays(guest, mover)
+        return mover.why_stays(guest)
 
     def _state(self) -> HostState | None:
         report, agent = self._report, self._agent
@@ -360,6 +364,7 @@ class FleetPlugin:
         taken = agent.taken
         host, all_guests = report.snapshot.host.fields, report.snapshot.guests
         promises, mover = self._context.service(Promises) or NO_PROMISES, self._context.service(GuestMoves)
+        metrics = self._context.service(HostMetrics)
         guests = self._told.choose(all_guests, lambda guest: _guest(guest, promises, mover), draining=agent.draining)
         named = {guest.id for guest in guests}
         others = [guest for identity, guest in all_guests.items() if identity not in named]
@@ -378,6 +383,8 @@ class FleetPlugin:
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
             classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
+            mover=_mover(mover),
+            metrics_port=None if metrics is None else metrics.metrics_port,
             accounts=self._accounts(),
         )
 
@@ -438,8 +445,9 @@ def _result(outcome: Outcome) -> tuple[MoveState, str]:
     return MoveState.FAILED, outcome.error or f"the host says: {outcome.status}"
 
 
-def _why_stays(guest: Guest, mover: GuestMoves | None) -> str:
-    return ("" if mover is None else guest.blocked.get(mover.control, "")) or guest.blocked.get("*", "")
+def _is_moving(guest: Guest, mover: GuestMoves | None) -> bool:
+    found = None if mover is None else mover.progress(guest)
+    return found is not None and found.moving
 
 
 def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None) -> GuestState:
@@ -451,9 +459,22 @@ def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None) -> GuestS
         size=size,
         maximum=_kib(fields.get("balloon_max"), 1),
         need=None if size is None or usable is None else max(0, size - usable),
+        held=_held(fields),
+        working=_kib(fields.get("working_set"), GRAIN_KIB),
         guarantee=_promised(guest, promises),
-        stays=_why_stays(guest, mover)[:200],
+        stays=(guest.blocked.get("*", "") if mover is None else mover.why_stays(guest))[:200],
     )
+
+
+def _held(fields: Mapping[str, Value]) -> int | None:
+    """What the host holds of a guest: its memory, and what is in the host's swap of it."""
+    held, swapped = _kib(fields.get("rss"), 1), _kib(fields.get("host_swap"), 1)
+    return None if held is None else _kib(held + (swapped or 0) + GRAIN_KIB - 1, GRAIN_KIB)
+
+
+def _mover(moves: GuestMoves | None) -> MoverState | None:
+    mover = None if moves is None else moves.mover()
+    return None if mover is None else MoverState(name=printable(mover.name, 100), **asdict(mover.abilities))
 
 
 def _promised(guest: Guest, promises: Promises) -> int:

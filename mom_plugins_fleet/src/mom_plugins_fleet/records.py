@@ -39,6 +39,10 @@ def _policy_name(name: str) -> str:
     return name
 
 
+def _a_host(name: str) -> str:
+    return Destination("qemu", "/system", host=name).host  # which knows what a host can be called
+
+
 PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
 """A user's public NKEY."""
 
@@ -88,10 +92,16 @@ class Member(FleetRecord):
     """The public part of the host's key."""
     account: str = ""
     """The host's account in the servers; empty where they ask for no keys."""
+    metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
+    """The name or address by which Prometheus reaches this host; None: the one in `address`."""
     cordoned: bool = False
     """Nothing is moved here."""
     draining: bool = False
     """All guests are to leave."""
+    balance: bool = False
+    """Guests may leave for hosts of the group that are less full."""
+    memory: Kib | None = None
+    """What the operator says that it has: guests come to it for no more than that, whatever it tells. None: its own word counts."""
     by: str = ""
     """Who changed this last."""
 
@@ -125,6 +135,10 @@ class GuestState(FleetRecord):
     size: Kib | None = None
     maximum: Kib | None = None
     need: Kib | None = None
+    held: Kib | None = None
+    """What the host holds of it, in its memory and in its swap: so much comes with it."""
+    working: Kib | None = None
+    """What it was last seen to work on."""
     guarantee: Kib = 0
     stays: str = ""
     """Why it cannot be moved; empty: it can."""
@@ -156,6 +170,18 @@ class AccountsState(FleetRecord):
     currency: Annotated[str, StringConstraints(max_length=10)] = ""
 
 
+class MoverState(FleetRecord):
+    """What moves guests away from a host, and what it can do: as `mom_toolkit.MoverAbilities` has it."""
+
+    name: Annotated[str, StringConstraints(max_length=100)]
+    live: bool | None = None
+    shared_storage: bool | None = None
+    chooses: bool = False
+    progress: bool = False
+    cancels: bool = False
+    within: Annotated[str, StringConstraints(max_length=64)] = ""
+
+
 class HostState(FleetRecord):
     """One host, as it sees itself. What is not known is absent."""
 
@@ -179,6 +205,10 @@ class HostState(FleetRecord):
     """Why the newest record of the group is not in force here."""
     classes_unused: str = ""
     """Why the group's classes are not in force here, though its record is."""
+    mover: MoverState | None = None
+    """What moves its guests; None: nothing does."""
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The TCP port at which it serves its metrics to other machines, by HTTPS; None: it does not."""
     accounts: AccountsState | None = None
     """What mom has brought here and what it cost; None: no plugin keeps accounts here, or it has only just begun."""
 
@@ -211,6 +241,16 @@ class Move(FleetRecord):
     error: str = ""
 
 
+class Arrival(FleetRecord):
+    """A guest that was moved, by the coordinator's own books: no host can take it out of them by what it tells."""
+
+    guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    to: HostName
+    takes: Kib
+    at: Annotated[float, Field(ge=0, lt=1 << 36)]
+    """When it was seen there, in seconds since the epoch, by a coordinator's clock."""
+
+
 class Orders(FleetRecord):
     """What one host is to do with its guests. Only coordinators write it, by compare and set, and sign it.
 
@@ -219,6 +259,8 @@ class Orders(FleetRecord):
 
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES)] = ()
+    arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD)] = ()
+    """Where guests went that have left in the last day. It directs nothing."""
 
     def of(self, guest: str) -> Move | None:
         """The move of this guest."""

@@ -15,14 +15,11 @@ from mom_core import json_option, lasting, print_prose, printable
 from mom_plugins_fleet.records import AccountsState
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
+from mom_toolkit import HOURS_A_MONTH, KIB_SECONDS_PER_GIB_HOUR
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.link import Store
     from mom_plugins_fleet.where import Where
-
-KIB_SECONDS_PER_GIB_HOUR: Final = float(1 << 20) * 3600
-HOURS_A_MONTH: Final = 730.0
-"""A twelfth of a year, as in `mom report`."""
 
 MEANS: Final = ("balloon", "sweeps", "ksm", "cold")
 

@@ -11,11 +11,11 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from pydantic import BaseModel, ConfigDict
@@ -28,6 +28,7 @@ from mom_core import (
     format_kib,
     json_option,
     load_config,
+    parse_size,
     print_prose,
     print_text,
     printable,
@@ -36,6 +37,7 @@ from mom_core import (
 )
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.link import ConflictError, Store
+from mom_plugins_fleet.plan_verb import plan_command
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Appointments, FleetRecord, Group, HostState, Lease, Member, read
 from mom_plugins_fleet.report_verb import report_command
 from mom_plugins_fleet.signatures import Opened, Signer, next_revision, opened
@@ -52,9 +54,11 @@ from mom_plugins_fleet.subjects import (
 )
 from mom_plugins_fleet.view import Bucket, FleetView
 from mom_plugins_fleet.where import Where, checked_key
-from mom_toolkit import Destination
+from mom_toolkit import Address, Destination
 
-Answer = TypeVar("Answer")
+if TYPE_CHECKING:
+    from mom_plugins_fleet.fleet_server import GuardedAddress
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound=FleetRecord)
 
@@ -101,6 +105,7 @@ def fleet(
     context.obj = Where(servers, key, ca, config, operators, root)
 
 
+fleet.add_command(plan_command)
 fleet.add_command(report_command)
 
 
@@ -155,11 +160,16 @@ def revoke_command(where: Where, key: str) -> None:
 @click.argument("host")
 @click.option("--group", required=True, help="The group whose policies it follows.")
 @click.option("--address", metavar="URI", help="Where other hosts reach this one's hypervisor, such as qemu+tls://HOST/system.")
+@click.option("--memory", metavar="SIZE", help="What it has, such as 256GiB: guests come to it for no more than that, whatever it tells.")
+@click.option("--metrics-host", metavar="NAME", help="What Prometheus calls this host, where that is not the host in the address.")
 @click.option("--new-key", "key_file", type=click.Path(path_type=Path), help="Make the host's key in this file, to be brought to it.")
 @click.pass_obj
-def enroll_command(where: Where, host: str, group: str, address: str | None, key_file: Path | None) -> None:
-    """Let HOST in, or change its group, address or key."""
+def enroll_command(
+    where: Where, host: str, group: str, address: str | None, memory: str | None, metrics_host: str | None, key_file: Path | None
+) -> None:
+    """Let HOST in, or change its group, address, memory or key."""
     reached = None if address is None else Destination.parse(address)
+    has = None if memory is None else parse_size(memory) // 1024
     named(host)
     named(group)
     if key_file is not None and key_file.exists():
@@ -173,12 +183,15 @@ def enroll_command(where: Where, host: str, group: str, address: str | None, key
     if account and (before is None or credentials is not None or before.group != group):
         # Before the host hears of it: then it may read what it is told to.
         old = "" if before is None or before.account == account else before.account
-        where.give(where.root().host_account(account, host, group), take=old)
+        revision = next_revision(0 if known is None else known.revision)
+        where.give(where.root().host_account(account, host, group, revision), take=old)
     if key_file is not None and credentials is not None:
         write_secret(key_file, f"{credentials.seed}\n{credentials.jwt}".encode())
 
     def enrolled(before: Member | None) -> Member:
-        changes = {"group": group, "by": _who(), "address": reached or (before.address if before else None), "key": key, "account": account}
+        changes: dict[str, object] = {"group": group, "by": _who(), "key": key, "account": account}
+        given = {"address": reached, "memory": has, "metrics_host": metrics_host}
+        changes |= {name: value for name, value in given.items() if value is not None}
         return _checked(Member, {**(before.model_dump() if before else {}), **changes})
 
     async def put(store: Store) -> None:
@@ -227,9 +240,8 @@ def accounts_command(where: Where) -> None:
     async def looked(store: Store) -> list[str]:
         view = FleetView(operators)
         await view.load(store)
-        return [
-            root.host_account(member.account, name, member.group) for name, (_, member) in view.members.records.items() if member.account
-        ]
+        members = view.members.records.items()
+        return [root.host_account(one.account, name, one.group, revision) for name, (revision, one) in members if one.account]
 
     accounts = where.ask(looked)
     where.give(root.fleet_account(), *accounts)
@@ -238,25 +250,77 @@ def accounts_command(where: Where) -> None:
 
 @fleet.command("coordinator")
 @click.option("--name", default=socket.gethostname, help="Who this is, for `mom fleet status`.  [default: the host's name]")
+@click.option("--listen", metavar="HOST:PORT", help="Tell Prometheus there where all hosts' metrics are.")
+@click.option("--read-token", type=click.Path(path_type=Path), metavar="FILE", help="The token that Prometheus must show there.")
+@click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="The certificate with which that is served, as PEM.")
+@click.option("--certificate-key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key, as PEM.")
 @click.pass_obj
-def coordinator_command(where: Where, name: str) -> None:
+def coordinator_command(
+    where: Where, name: str, listen: str | None, read_token: Path | None, certificate: Path | None, certificate_key: Path | None
+) -> None:
     """Say where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
     from mom_plugins_fleet.coordinator import Coordinator
+    from mom_plugins_fleet.fleet_server import AnswerBody, serving
+    from mom_plugins_fleet.targets import discovery, host_targets, metrics
 
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     access, signer, operators = where.access(), where.signer(), where.operators()
+    place = _guarded_address(listen, read_token, certificate, certificate_key)
 
     async def work() -> None:
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
-        await Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators).run()
+        one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators)
+        view = one.view
+        answers = {
+            "/v1/fleet/targets": lambda: AnswerBody(discovery(host_targets(view)) if view.known else None, "application/json"),
+            "/metrics": lambda: AnswerBody(metrics(view, works=one.works) if view.known else None),
+        }
+        async with nullcontext() if place is None else serving(place, answers, _LOG):
+            await one.run()
 
     with suppress(asyncio.CancelledError):
         asyncio.run(work())
+
+
+def _guarded_address(listen: str | None, token: Path | None, certificate: Path | None, key: Path | None) -> GuardedAddress | None:
+    """Where a coordinator listens; None: nowhere. Raises `MomError`."""
+    from mom_plugins_fleet.fleet_server import GuardedAddress
+
+    if listen is None:
+        if token or certificate or key:
+            raise MomError("it is not said where to listen", hint="add --listen HOST:PORT")
+        return None
+    try:
+        address = Address.parse(listen)
+    except ValueError as error:
+        raise MomError(f"--listen {printable(listen)}: {error}") from None
+    if token is None:
+        raise MomError("it is not said who may ask there", hint="add --read-token FILE; make one: openssl rand -hex 32 > FILE")
+    return GuardedAddress(address, token, certificate, key)
+
+
+@fleet.command("targets")
+@click.pass_obj
+def targets_command(where: Where) -> None:
+    """Print where the metrics of all hosts are, in the form that Prometheus reads files in. Hosts without are named on standard error."""
+    from mom_plugins_fleet.targets import discovery, host_targets
+
+    async def looked(store: Store) -> FleetView:
+        view = FleetView(operators)
+        await view.load(store)
+        return view
+
+    operators = where.operators()
+    found = list(host_targets(where.ask(looked)))
+    click.echo(discovery(found))
+    for one in found:
+        if one.why:
+            print_prose(f"{printable(one.host)}: {one.why}", 2, err=True)
 
 
 @fleet.command("appoint")
@@ -307,16 +371,20 @@ def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:
     @click.argument("host")
     @click.pass_obj
     def command(where: Where, host: str) -> None:
-        def changed(before: Member | None) -> Member:
-            if before is None:
-                raise MomError(f"the fleet has no host {printable(host)}", hint="`mom fleet status` shows those that it has")
-            return before.model_copy(update={**changes, "by": _who()})
-
-        where.ask(lambda store: _change(store, where, ROSTER, Member, host, changed))
-        print_prose(f"{host} {said}", 2)
+        _mark(where, host, said, **changes)
 
     command.__doc__ = doc
     return fleet.command(name)(command)
+
+
+def _mark(where: Where, host: str, said: str, **changes: bool) -> None:
+    def changed(before: Member | None) -> Member:
+        if before is None:
+            raise MomError(f"the fleet has no host {printable(host)}", hint="`mom fleet status` shows those that it has")
+        return before.model_copy(update={**changes, "by": _who()})
+
+    where.ask(lambda store: _change(store, where, ROSTER, Member, host, changed))
+    print_prose(f"{host} {said}", 2)
 
 
 _flag("cordon", "Move nothing to HOST.", "takes no guests any more.", cordoned=True)
@@ -328,6 +396,15 @@ _flag(
     cordoned=True,
     draining=True,
 )
+
+
+@fleet.command("balance")
+@click.argument("host")
+@click.option("--off", is_flag=True, help="They stay again.")
+@click.pass_obj
+def balance_command(where: Where, host: str, off: bool) -> None:
+    """Let guests leave HOST for hosts of its group that are less full: one of a group in ten minutes. `mom fleet plan` shows which."""
+    _mark(where, host, "keeps its guests." if off else "loses guests to hosts of its group that are less full.", balance=not off)
 
 
 @fleet.command("status")
@@ -383,6 +460,7 @@ def host_row(view: FleetView, name: str, revisions: Mapping[str, int], age: floa
         "group": "" if member is None else member.group,
         "cordoned": member is not None and member.cordoned,
         "draining": member is not None and member.draining,
+        "balance": member is not None and member.balance,
         "age_s": age,
         "mode": None if state is None else state.mode,
         "total_kib": None if state is None else state.total,
@@ -410,9 +488,8 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
     """Say it."""
     rows = []
     for row in hosts:
-        notes = [
-            word for word in ("draining" if row["draining"] else "cordoned" if row["cordoned"] else "", row["memory_state"] or "") if word
-        ]
+        marks = ("draining" if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else "")
+        notes = [word for word in (*marks, row["memory_state"] or "") if word]
         if row["mode"] not in (None, "enforce"):
             notes.append(str(row["mode"]))
         if row["problems"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from mom_core import MomError
-from mom_plugins_fleet.link import Store, StoredEntry
+from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     Appointments,
     FleetRecord,
@@ -21,9 +22,12 @@ from mom_plugins_fleet.records import (
     Orders,
     Progress,
     read,
+    shown,
 )
 from mom_plugins_fleet.signatures import opened
+from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_toolkit import ANYWHERE
 
 SILENT_SECONDS: Final = 75.0
 """A host that has said nothing for so long is lost: two signs of life are missing. By the listener's clock; hosts' clocks are
@@ -32,6 +36,9 @@ never compared."""
 ARRIVES_SECONDS: Final = 120.0
 """When the host to which a guest has gone tells how it is so long after, and not of that guest, the guest is not there: it has ended. A
 host's mom has looked at its guests by then, and has told twice."""
+
+AGAIN_SECONDS: Final = 1.0
+"""How soon a watch that has ended is begun anew."""
 
 Kind = TypeVar("Kind", bound=FleetRecord)
 
@@ -50,44 +57,89 @@ class Bucket(Generic[Kind]):
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
-    """When what stands at a key was set, by the servers' clock; only of keys that were read, not of those that were heard of."""
+    """When what stands at a key was set, by the servers' clock."""
+    heard: dict[str, float] = field(default_factory=dict)
+    """When each key was heard to be set, in monotonic seconds; what stood there before it was watched may be old."""
     newest: dict[str, int] = field(default_factory=dict)
     """The newest revision that was signed for each key."""
-    seen: dict[str, bytes] = field(default_factory=dict)
-    """What was opened at each key, so that a signature is not checked again with each look."""
+    current: bool = False
+    """Whether this is all, and each change is heard of."""
+    _stored: dict[str, StoredEntry] = field(default_factory=dict)
+    """What is signed, as it stands there: it is opened again when others are trusted, and not again as long as it stays."""
+    _revisions: dict[str, int] = field(default_factory=dict)
+    """The servers' revision of each key, since this was begun to be told: what comes later may be an older answer."""
+    _told: set[str] = field(default_factory=set)
+
+    def begins(self) -> None:
+        """All of it is told from here on. Servers that were set up anew, or have lost their last minute, count from where they are."""
+        self.current = False
+        self._told, self._revisions = set(), {}
+
+    def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
+        """What stands at that key now.
+
+        :param live: it was set just now
+        """
+        self._told.add(key)
+        self.take(key, kept)
+        if live and key in self.records:
+            self.heard[key] = time.monotonic()
+
+    def complete(self) -> None:
+        """All of it has been told."""
+        for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._told - self._revisions.keys():
+            self._put(gone, StoredEntry(0, None))
+        self.current = True
 
     def take(self, key: str, kept: StoredEntry) -> None:
-        """What stands at that key now."""
-        self.damaged.pop(key, None)
-        self.set_at.pop(key, None)
+        """What stands at that key, unless something newer is known to."""
+        if kept.revision >= self._revisions.get(key, 0):
+            self._revisions[key] = kept.revision
+            self._put(key, kept)
+
+    def _put(self, key: str, kept: StoredEntry) -> None:
+        if kept.data is None:
+            for by_key in (self.damaged, self.set_at, self.heard, self.records, self._stored):
+                by_key.pop(key, None)
+            return
         if kept.at:
             self.set_at[key] = kept.at
-        if kept.data is None:
-            self.records.pop(key, None)
-            return
+        if self.trusted is not None:
+            known = self._stored.get(key)
+            self._stored[key] = kept
+            if known is not None and known.data == kept.data:
+                return
+        self._open(key, kept.revision, kept.data)
+
+    def _open(self, key: str, revision: int, data: bytes) -> None:
+        self.damaged.pop(key, None)
         try:
-            self.records[key] = self._read(key, kept.revision, kept.data)
+            self.records[key] = self._read(key, revision, data)
         except MomError as error:
             self.records.pop(key, None)
             self.damaged[key] = error.message
 
     def _read(self, key: str, revision: int, data: bytes) -> tuple[int, Kind]:
         if self.trusted is None:
-            return revision, read(self.kind, data)
-        known = self.records.get(key)
-        if known is not None and self.seen.get(key) == data:
-            return known
+            return revision, self._named(key, read(self.kind, data))
         found, newest = opened(self.kind, self.name, key, data, self.trusted), self.newest.get(key, 0)
         if found.revision < newest:
             raise MomError(f"revision {found.revision} is older than {newest}, which stood here")
-        self.seen[key], self.newest[key] = data, found.revision
+        self.newest[key] = found.revision
         return found.revision, found.record
+
+    @staticmethod
+    def _named(key: str, record: Kind) -> Kind:
+        if isinstance(record, HostState) and record.host != key:
+            raise MomError(f"it says that it is {record.host}")
+        return record
 
     def trust(self, keys: frozenset[str]) -> None:
         """From now on these public keys sign what stands here."""
         if keys != self.trusted:
             self.trusted = keys
-            self.seen.clear()
+            for key, kept in self._stored.items():
+                self._open(key, kept.revision, kept.data or b"")
 
     def get(self, key: str) -> Kind | None:
         """The record at that key."""
@@ -106,21 +158,70 @@ class FleetView:
     orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, ORDERS, frozenset()))
     progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress, PROGRESS))
     appointments: Bucket[Appointments] = field(default_factory=lambda: Bucket(Appointments, APPOINTMENTS, frozenset()))
-    heard: dict[str, float] = field(default_factory=dict)
-    """When each host was heard of, in monotonic seconds; a state that was only read from the bucket may be old."""
+    known: bool = False
+    """Whether all was known once. It may be some minutes old then: see `current`."""
     left: dict[tuple[str, str], float] = field(default_factory=dict)
     """Since when guests are known to have left a host, and were not seen where they went to; monotonic seconds by host and guest."""
 
-    async def load(self, store: Store) -> None:
-        """Read all buckets anew."""
+    def __post_init__(self) -> None:
         self.members.trust(self.operators)
         self.appointments.trust(self.operators)
-        await _load(store, self.members)
-        await _load(store, self.states)
-        await _load(store, self.appointments)
+        self.trust()
+
+    def trust(self) -> None:
+        """Believe the orders of those who are appointed now."""
         self.orders.trust(self.orderers)
-        await _load(store, self.orders)
-        await _load(store, self.progress)
+
+    @property
+    def buckets(self) -> tuple[Bucket[Any], ...]:
+        """All that is looked at."""
+        return self.members, self.states, self.appointments, self.orders, self.progress
+
+    @property
+    def current(self) -> bool:
+        """Whether all is known, and each change is heard of."""
+        return all(bucket.current for bucket in self.buckets)
+
+    async def load(self, store: Store) -> None:
+        """Read all buckets once."""
+        for bucket in self.buckets:
+            found = await store.load(bucket.name)
+            bucket.begins()
+            for key, kept in found.items():
+                bucket.told(key, kept, live=False)
+            bucket.complete()
+        self.trust()
+
+    async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
+        """Keep all of it up to date, until this is cancelled, or the servers want no more of it: then it raises `LinkError`.
+
+        :param trouble: told once for each reason why it is not up to date, and with an empty one when it is again
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for bucket in self.buckets:
+                    group.create_task(self._follow(store, bucket, trouble))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            for bucket in self.buckets:
+                bucket.current = False
+
+    async def _follow(self, store: Store, bucket: Bucket[Any], trouble: Callable[[str], None]) -> None:
+        def whole() -> None:
+            if self.current:
+                self.known = True
+                trouble("")
+
+        while True:
+            try:
+                await store.watch(bucket.name, bucket, whole)
+            except LinkError as error:
+                bucket.current = False
+                if store.closed:
+                    raise
+                trouble(shown(error))
+            await asyncio.sleep(AGAIN_SECONDS)
 
     @property
     def orderers(self) -> frozenset[str]:
@@ -143,20 +244,15 @@ class FleetView:
             if orders is not None:
                 yield host, orders
 
-    async def heard_state(self, key: str, kept: StoredEntry) -> None:
-        """A host says how it is. One that is called otherwise than its key, or is no member, lies."""
-        self.states.take(key, kept)
-        state = self.states.get(key)
-        if state is not None and state.host != key:
-            del self.states.records[key]
-            self.states.damaged[key] = f"it says that it is {state.host}"
-        elif state is not None and key in self.members.records:
-            self.heard[key] = time.monotonic()
+    @property
+    def heard(self) -> dict[str, float]:
+        """When each host was heard of, in monotonic seconds."""
+        return self.states.heard
 
     def is_fresh(self, host: str) -> bool:
-        """Whether that host is known to be there now."""
+        """Whether that host is known to be there now, as a member, and to have said what can be read."""
         at = self.heard.get(host)
-        return at is not None and time.monotonic() - at < SILENT_SECONDS
+        return at is not None and time.monotonic() - at < SILENT_SECONDS and host in self.members.records and host in self.states.records
 
     def ages(self, lease: StoredEntry) -> Mapping[str, float]:
         """How many seconds older than the newest sign of life each host's state is that was read, by the servers' clock: no host's counts.
@@ -175,8 +271,21 @@ class FleetView:
         """Whether a guest that left `host` has yet to be seen where it went to. One that has ended since is not waited for."""
         if move.state is not MoveState.DONE or move.to not in self.members.records or move.guest in self.guests(move.to):
             return False
+        if move.destination == ANYWHERE and any(move.guest in self.guests(one) for one in self.members.records if one != host):
+            return False  # its mover has chosen another host
+        return not self._told_since_left(move.to, host, move)
+
+    def is_over(self, host: str, move: Move) -> bool:
+        """Whether a move from `host` is done, and that host has told how it is without the guest. One that it still tells of a while later
+        has come back."""
+        if move.state is not MoveState.DONE or self.is_coming(host, move):
+            return False
+        return move.guest not in self.guests(host) or self._told_since_left(host, host, move)
+
+    def _told_since_left(self, teller: str, host: str, move: Move) -> bool:
+        """Whether `teller` told how it is when a guest had left `host` long enough before."""
         since = self.left.setdefault((host, move.guest), time.monotonic())
-        return not (self.is_fresh(move.to) and self.heard[move.to] - since > ARRIVES_SECONDS)
+        return self.is_fresh(teller) and self.heard.get(teller, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
         """Forget since when guests have left whose moves are over: they may leave again."""
@@ -186,11 +295,3 @@ class FleetView:
 
 def _merged(move: Move, told: OrderProgress | None) -> Move:
     return move if told is None else move.model_copy(update={"state": told.state, "error": told.error})
-
-
-async def _load(store: Store, shelf: Bucket[Kind]) -> None:
-    found = await store.load(shelf.name)
-    for gone in [key for key in shelf.records if key not in found]:
-        shelf.take(gone, StoredEntry(0, None))
-    for key, kept in found.items():
-        shelf.take(key, kept)

@@ -1,0 +1,178 @@
+"""`mom fleet plan`: what the coordinator would do, and why it would move no other guest. It does nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from mom_cli import TableColumn, print_table
+from mom_core import MomError, brief, format_kib, json_option, print_prose, printable
+from mom_plugins_fleet.placement import Evening
+from mom_plugins_fleet.plan import OPEN, for_balance, nearest_to_balance, next_orders, place_of, places
+from mom_plugins_fleet.records import MoveState, Orders
+from mom_plugins_fleet.subjects import COORDINATOR, LEASES
+from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
+
+if TYPE_CHECKING:
+    from mom_plugins_fleet.link import Store
+    from mom_plugins_fleet.where import Where
+
+_ALL: Final = 1 << 30
+"""All guests of a host, not only those that leave next."""
+
+
+@dataclass(slots=True)
+class SeenView(FleetView):
+    """A fleet that was read once: which hosts are there now is known by how old their last signs of life are."""
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How old what each host told last is."""
+
+    def is_fresh(self, host: str) -> bool:
+        """Whether that host is known to be there now."""
+        return self.seconds.get(host, float("inf")) < SILENT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMove:
+    """A guest that would leave a host that is drained: how much must be there for it, and whether that is under way already. With
+    `chooses`, the mover may take it elsewhere than `to`, which is the host that has the most room."""
+
+    guest: str
+    host: str
+    to: str
+    needs_kib: int
+    mover: str = ""
+    chooses: bool = False
+    under_way: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPlan:
+    """All of it: moves; guests that stay, and why; which hosts take guests and how much (or why none); and what balance asks for."""
+
+    moves: list[PlannedMove]
+    stay: list[tuple[str, str, str]]
+    room_kib: dict[str, int]
+    closed: dict[str, str]
+    unbounded: list[str]
+    balance: dict[str, Evening | str]
+    waits: dict[str, str]
+    """Why what balance asks for is not done, by group; empty: it is, soon."""
+
+
+@click.command("plan")
+@click.option("--drain", "drained", multiple=True, metavar="HOST", help="As if HOST were drained; may be repeated.")
+@json_option
+@click.pass_obj
+def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
+    """Show which guests the coordinator would move where, and why it would move no others. Nothing is done.
+
+    The hosts that are drained are looked at, and those that --drain names, as if they were. Of each group it says, too, whether a move
+    would bring its hosts nearer to balance, and why the coordinator does not do it: only where `mom fleet balance` lets it, it does.
+    """
+    operators = where.operators()
+
+    async def looked(store: Store) -> SeenView:
+        view = SeenView(operators)
+        await view.load(store)
+        view.seconds = view.ages(await store.read(LEASES, COORDINATOR))
+        return view
+
+    plan = planned(where.ask(looked), drained)
+    if as_json:
+        found = asdict(plan)
+        waits = found.pop("waits")
+        found["balance"] = {
+            group: {"why": one} if isinstance(one, str) else {**asdict(one), "waits": waits[group]} for group, one in plan.balance.items()
+        }
+        click.echo(json.dumps(found, indent=2))
+        return
+    print_plan(plan)
+
+
+def planned(view: FleetView, drained: Collection[str] = ()) -> FleetPlan:
+    """What would be done. `view` is changed as if `drained` were drained. Raises `MomError` for a host that the fleet does not have."""
+    for name in drained:
+        member = view.members.get(name)
+        if member is None:
+            raise MomError(f"the fleet has no host {printable(name)}", hint="`mom fleet status` shows those that it has")
+        view.members.records[name] = (0, member.model_copy(update={"draining": True, "cordoned": True}))
+    hosts = sorted(view.members.records)
+    known = places(view)
+    closed = {name: why for name in hosts if isinstance(why := place_of(view, name), str)}
+    room = {name: max(0, place.room) for name, place in sorted(known.items())}
+    unbounded = [name for name, place in sorted(known.items()) if place.said is None]
+    balance: dict[str, Evening | str] = {}
+    waits: dict[str, str] = {}
+    for group in sorted({member.group for _, member in view.members.records.values()}):
+        wanted = balance[group] = nearest_to_balance(view, known, group)
+        if isinstance(wanted, Evening):
+            move = for_balance(view, wanted, group)
+            waits[group] = move if isinstance(move, str) else ""
+            balance[group] = replace(wanted, guest=view.guests(wanted.origin)[wanted.guest].name)
+    moves: list[PlannedMove] = []
+    stay: list[tuple[str, str, str]] = []
+    for host in hosts:
+        member, state, before = view.members.get(host), view.states.get(host), view.ordered(host) or Orders()
+        if member is None or not (member.draining or before.moves):
+            continue
+        if member.draining and not view.is_fresh(host):
+            stay.append((host, "", "the host is silent: it is told nothing"))
+        under_way = {move.guest for move in before.moves if move.state in OPEN}
+        orders, stuck = next_orders(view, host, 0, known, at_once=_ALL, arriving_at_once=_ALL)
+        mover = None if state is None else state.mover
+        moves += [
+            PlannedMove(
+                move.name,
+                host,
+                move.to,
+                move.takes,
+                "" if mover is None else mover.name,
+                mover is not None and mover.chooses,
+                move.guest in under_way,
+            )
+            for move in orders.moves
+            if move.state in OPEN or move.state is MoveState.FAILED
+        ]
+        stay += [(host, name, why) for name, why in sorted(stuck.items())]
+    return FleetPlan(moves, stay, room, closed, unbounded, balance, waits)
+
+
+def print_plan(plan: FleetPlan) -> None:
+    """Say it."""
+    if plan.moves:
+        rows = []
+        for move in plan.moves:
+            to = f"{brief(move.to, 80)}, or as {brief(move.mover, 40)} chooses" if move.chooses else brief(move.to, 80)
+            remark = "under way" if move.under_way else ""
+            rows.append([brief(move.guest, 80), brief(move.host, 80), to, format_kib(move.needs_kib), brief(move.mover, 40), remark])
+        print_table(("guest", "from", "to", "needs", TableColumn("mover", 2), TableColumn("remarks", prose=True)), rows)
+    else:
+        print_prose("No guest would be moved." if plan.stay else "No guest would be moved: no host is drained.", 2)
+    for host, name, why in plan.stay:
+        print_prose(f"{brief(host, 80)}: {brief(name, 80) + ' stays: ' if name else ''}{brief(why, 300)}", 4)
+    for name, kib in plan.room_kib.items():
+        own = ", by its own word alone: `mom fleet enroll --memory` bounds that" if name in plan.unbounded else ""
+        print_prose(f"{brief(name, 80)} has room for {format_kib(kib)}{own}.", 4)
+    for name, why in plan.closed.items():
+        print_prose(f"{brief(name, 80)} takes no guests: {brief(why, 200)}.", 4)
+    for group, found in plan.balance.items():
+        if isinstance(found, str):
+            print_prose(f"Group {brief(group, 80)}: no guest is moved for balance: {brief(found, 300)}.", 4)
+        else:
+            (high, low), (left, there) = found.before, found.after
+            guest, origin, to = brief(found.guest, 80), brief(found.origin, 80), brief(found.to, 80)
+            print_prose(
+                f"Group {brief(group, 80)}: {guest} on {to} instead of {origin} would be nearer to balance: guests would work on {left:.0%}"
+                f" and {there:.0%} of their memory, not on {high:.0%} and {low:.0%}. " + _done(plan.waits[group]),
+                4,
+            )
+
+
+def _done(waits: str) -> str:
+    return f"It is not done: {brief(waits, 200)}." if waits else "It is done within 10 minutes, unless that failed within a day."

@@ -1,0 +1,411 @@
+"""Which promises a move must keep, what a liar attracts, and why no guest is moved: `mom fleet plan` on fleets that are written down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import MomError
+from mom_plugins_fleet.placement import BALANCE_BAND, BALANCE_FULL, Evening, Leaver, TargetHost, choose, evened
+from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, leaver_of, nearest_to_balance, next_orders, places
+from mom_plugins_fleet.plan_verb import FleetPlan, planned, print_plan
+from mom_plugins_fleet.records import Arrival, GuestState, HostState, Member, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.view import FleetView
+from mom_toolkit import ANYWHERE, Destination
+
+GIB = 1 << 20
+
+
+def guest(
+    name: str, gib: int = 2, *, held: int | None = None, working: int | None = None, guarantee: int = 0, stays: str = ""
+) -> GuestState:
+    return GuestState(
+        id=f"id-{name}",
+        name=name,
+        size=gib * GIB,
+        maximum=gib * GIB,
+        held=None if held is None else held * GIB,
+        working=None if working is None else working * GIB,
+        guarantee=guarantee * GIB,
+        stays=stays,
+    )
+
+
+class Fleet(FleetView):
+    """Hosts of 64 GiB, half of it available, all of them there."""
+
+    def is_fresh(self, host: str) -> bool:
+        return True
+
+    def host(
+        self,
+        name: str,
+        guests: Iterable[GuestState] = (),
+        *,
+        available: int = 32,
+        total: int = 64,
+        memory: int | None = None,
+        draining: bool = False,
+        balance: bool = False,
+        mover: MoverState | None = None,
+        address: str = "",
+    ) -> None:
+        said = None if memory is None else memory * GIB
+        reached = Destination.parse(address or f"qemu://{name}/system")
+        member = Member(group="g", address=reached, draining=draining, cordoned=draining, memory=said, balance=balance)
+        self.members.records[name] = (1, member)
+        state = HostState(
+            host=name, mom="0", mode="enforce", total=total * GIB, available=available * GIB, guests=tuple(guests), mover=mover
+        )
+        self.states.records[name] = (1, state)
+
+    def decide(self, host: str) -> Mapping[str, str]:
+        """One look of the coordinator at that host; why guests stay."""
+        orders, stuck = next_orders(self, host, 7, places(self))
+        self.orders.records[host] = (1, orders)
+        return stuck
+
+    def end(self, host: str, state: MoveState) -> None:
+        """All moves of that host are over."""
+        orders = self.orders.records[host][1]
+        self.orders.records[host] = (
+            2,
+            orders.model_copy(update={"moves": tuple(m.model_copy(update={"state": state}) for m in orders.moves)}),
+        )
+
+    def moves(self, host: str) -> list[tuple[str, str]]:
+        return [(move.name, move.to) for move in self.orders.records[host][1].moves]
+
+
+# --- promises ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_seventy_gigabytes_do_not_go_to_a_host_of_fifty_eight() -> None:
+    fleet = Fleet()
+    fleet.host("a", [guest("large", 70, held=70)], total=128, draining=True)
+    fleet.host("b", total=58, available=58)
+    assert "needs 73400320 KiB there at once" in fleet.decide("a")["large"]
+    assert fleet.moves("a") == []
+
+
+def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_sold() -> None:
+    fleet = Fleet()
+    fleet.host("a", [guest("large", 70, held=20, working=4)], total=128, draining=True)
+    fleet.host("b", total=58, available=40)
+    fleet.decide("a")
+    assert fleet.moves("a") == [("large", "b")]
+    assert fleet.orders.records["a"][1].moves[0].takes == 20 * GIB
+
+
+def test_what_is_not_known_of_a_guest_is_as_large_as_it_was_sold() -> None:
+    assert leaver_of(guest("x", 70)) == Leaver("id-x", 70 * GIB)
+    assert leaver_of(guest("x", 70, held=3, working=9)) == Leaver("id-x", 9 * GIB)
+    assert leaver_of(GuestState(id="x", name="x")) is None
+
+
+def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_less() -> None:
+    fleet = Fleet()
+    fleet.host("a", [guest("gold", 40, held=4, guarantee=40)], draining=True)
+    fleet.host("b", available=32)
+    assert "needs 41943040 KiB" in fleet.decide("a")["gold"]
+    fleet.host("b", available=60)
+    fleet.decide("a")
+    assert fleet.moves("a") == [("gold", "b")]
+
+
+# --- liars -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_lies_about_its_memory_attracts_no_more_than_the_operator_said_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet()
+    fleet.host("a", [guest(str(number), 4, held=4) for number in range(40)], total=1024, draining=True)
+    attracted = 0
+
+    def drain(rounds: int) -> int:
+        """The liar says that it has plenty, tells of each guest that comes once, and has forgotten it at the next look."""
+        came = 0
+        for _ in range(rounds):
+            fleet.host("liar", total=4096, available=4096, memory=32)
+            fleet.decide("a")
+            going = [move for move in fleet.orders.records["a"][1].moves if move.state is MoveState.ORDERED]
+            came += sum(move.takes for move in going)
+            fleet.end("a", MoveState.DONE)
+            gone = {move.guest for move in fleet.orders.records["a"][1].moves}
+            here = [one for one in fleet.guests("a").values() if one.id not in gone]
+            fleet.host("a", here, total=1024, draining=True)
+            fleet.host("liar", [guest(move.name, 4, held=4) for move in going], total=4096, available=4096, memory=32)
+            fleet.decide("a")
+        return came
+
+    attracted = drain(30)
+    assert 0 < attracted <= 32 * GIB
+    assert len(fleet.guests("a")) > 30, "the others wait for an honest host"
+    later = time.time() + BOOKS_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert 0 < drain(30) <= 32 * GIB
+
+
+def test_a_guest_that_another_host_tells_of_counts_no_more_where_it_was() -> None:
+    fleet = Fleet()
+    fleet.host("a", [guest("1", 20, held=20)], draining=True)
+    fleet.host("b", available=60, memory=64)
+    fleet.decide("a")
+    fleet.end("a", MoveState.DONE)
+    fleet.host("a", draining=True)
+    fleet.host("b", [guest("1", 20, held=20)], available=60, memory=64)
+    fleet.decide("a")
+    assert [(one.guest, one.to) for one in fleet.orders.records["a"][1].arrivals] == [("id-1", "b")]
+    assert places(fleet)["b"].arrived == 20 * GIB
+    fleet.host("b", available=60, memory=64)
+    assert places(fleet)["b"].arrived == 20 * GIB, "that it has ended is its own word"
+    fleet.host("c", [guest("1", 20, held=20)])
+    assert places(fleet)["b"].arrived == 0
+
+
+# --- movers ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_guests_go_only_where_their_mover_moves_them() -> None:
+    pve = MoverState(name="proxmox_mover", live=True, within="rack1")
+    fleet = Fleet()
+    fleet.host("a", [guest("1")], draining=True, mover=pve)
+    fleet.host("b", available=60, mover=MoverState(name="proxmox_mover", live=True, within="rack2"), address="host://b")
+    assert "its mover moves guests within rack1 only" in fleet.decide("a")["1"]
+    fleet.host("c", available=20, mover=pve, address="host://c")
+    fleet.decide("a")
+    assert fleet.moves("a") == [("1", "c")]
+    assert str(fleet.orders.records["a"][1].moves[0].destination) == "host://c"
+
+
+def test_a_mover_that_chooses_is_told_anywhere_and_only_where_one_host_could_keep_the_promise() -> None:
+    engine = MoverState(name="ovirt_mover", live=True, chooses=True, within="ovirt")
+    fleet = Fleet()
+    fleet.host("a", [guest("1", 40, held=40)], draining=True, mover=engine)
+    fleet.host("b", available=32, mover=engine, address="host://b")
+    assert fleet.decide("a")
+    fleet.host("b", available=60, mover=engine, address="host://b")
+    fleet.host("c", available=20, mover=engine, address="host://c")
+    fleet.decide("a")
+    assert [(move.to, move.destination) for move in fleet.orders.records["a"][1].moves] == [("b", ANYWHERE)]
+    fleet.end("a", MoveState.DONE)
+    fleet.host("a", draining=True, mover=engine)
+    fleet.host("c", [guest("1", 40, held=40)], available=20, mover=engine, address="host://c")
+    fleet.decide("a")
+    assert fleet.moves("a") == [], "it has come, though elsewhere"
+
+
+# --- balance ---------------------------------------------------------------------------------------------------------------------------
+
+
+def place(name: str, works: int | None, *, available: int = 32, total: int = 64) -> TargetHost:
+    return TargetHost(name, "g", total * GIB, available * GIB, works=None if works is None else works * GIB)
+
+
+def balance(*hosts: TargetHost, guests: Mapping[str, tuple[int, int]] | None = None, of: str = "a") -> Evening | str:
+    """:param guests: what each needs and works on, in GiB"""
+    movable = {of: [(Leaver(name, takes * GIB), works * GIB) for name, (takes, works) in (guests or {}).items()]}
+    return evened(hosts, lambda host: movable.get(host, []), "g")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        ((place("a", 60),), "fewer than two hosts"),
+        ((place("a", None), place("b", 5)), "fewer than two hosts"),
+        ((place("a", 30), place("b", 0)), "all have room"),
+        ((place("a", 60), place("b", 52)), "near balance: guests work on 94% of the memory of a, and on 81% of b"),
+        ((place("a", 60), place("b", 10)), "no guest of a fits elsewhere"),
+    ],
+)
+def test_it_is_said_why_no_guest_is_moved_for_balance(hosts: tuple[TargetHost, ...], said: str) -> None:
+    found = balance(*hosts)
+    assert isinstance(found, str)
+    assert said in found
+
+
+def test_the_guest_is_moved_that_leaves_the_fuller_of_both_the_least_full_and_never_turns_them_round() -> None:
+    found = balance(place("a", 60), place("b", 10, available=50), guests={"small": (4, 2), "middle": (30, 25), "large": (40, 55)})
+    assert isinstance(found, Evening)
+    assert (found.guest, found.origin, found.to) == ("middle", "a", "b")
+    assert isinstance(balance(place("a", 60), place("b", 10), guests={"all": (10, 58)}), str)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 64), st.integers(0, 64)), min_size=2, max_size=5),
+    st.dictionaries(st.sampled_from("xyz"), st.tuples(st.integers(1, 40), st.integers(0, 40))),
+)
+def test_a_move_for_balance_breaks_no_promise_and_brings_the_fullest_down(
+    hosts: list[tuple[int, int]], guests: dict[str, tuple[int, int]]
+) -> None:
+    known = [place(f"h{number}", works, available=available) for number, (works, available) in enumerate(hosts)]
+    fullest = max(known, key=lambda one: ((one.works or 0), known.index(one)))
+    found = balance(*known, guests=guests, of=fullest.name)
+    if isinstance(found, str):
+        assert found
+        return
+    assert found.before[0] >= BALANCE_FULL
+    assert max(found.after) < found.before[0]
+    assert found.before[0] - min((one.works or 0) / one.has for one in known) >= BALANCE_BAND
+    there = next(one for one in known if one.name == found.to)
+    assert not isinstance(choose(Leaver("x", guests[found.guest][0] * GIB), {there.name: there}, "g"), str)
+
+
+def uneven(*, balance: bool = True) -> Fleet:
+    """Guests of `a` work on 54 GiB of 64, those of `b` on 4."""
+    fleet = Fleet()
+    live = MoverState(name="qemu:///system", live=True)
+    fleet.host("a", [guest(f"g{n}", 10, held=10, working=9) for n in range(6)], available=4, mover=live, balance=balance)
+    fleet.host("b", [guest("other", 10, held=10, working=4)], available=50, mover=live)
+    return fleet
+
+
+def wanted(fleet: Fleet, *tried: str) -> Evening:
+    found = nearest_to_balance(fleet, places(fleet), "g", tried)
+    assert isinstance(found, Evening)
+    return found
+
+
+def test_a_guest_is_moved_for_balance_only_where_the_operator_lets_it() -> None:
+    fleet = uneven()
+    move = for_balance(fleet, wanted(fleet), "g")
+    assert isinstance(move, Move)
+    assert (move.guest, move.to, move.takes) == ("id-g0", "b", 10 * GIB)
+    without = uneven(balance=False)
+    assert for_balance(without, wanted(without), "g") == "the operator has not said so: `mom fleet balance a` does"
+
+
+@pytest.mark.parametrize(
+    ("mover", "why"),
+    [
+        (None, "not known to move guests while they run"),
+        (MoverState(name="m"), "not known to move guests while they run"),
+        (MoverState(name="m", live=False), "not known to move guests while they run"),
+        (MoverState(name="engine", live=True, chooses=True), "engine chooses by itself"),
+    ],
+)
+def test_no_guest_is_stopped_for_balance_nor_sent_to_a_host_that_is_not_known(mover: MoverState | None, why: str) -> None:
+    fleet = uneven()
+    fleet.host("a", fleet.guests("a").values(), available=4, mover=mover, balance=True)
+    found = for_balance(fleet, wanted(fleet), "g")
+    assert isinstance(found, str)
+    assert why in found
+
+
+def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way() -> None:
+    fleet = uneven()
+    fleet.host("c", draining=True)
+    assert for_balance(fleet, wanted(fleet), "g") == "c is drained"
+    fleet.host("c")
+    order = Move(guest="x", name="x", to="b", destination=Destination.parse("qemu://b/system"), takes=GIB, number=1)
+    for state in (MoveState.ORDERED, MoveState.ACCEPTED, MoveState.DONE):
+        fleet.orders.records["c"] = (1, Orders(moves=(order.model_copy(update={"state": state}),)))
+        assert for_balance(fleet, wanted(fleet), "g") == "guests of c are on their way"
+
+
+def test_a_guest_is_moved_for_balance_once_in_a_day_whatever_came_of_it() -> None:
+    fleet = uneven()
+    assert wanted(fleet).guest == "id-g0"
+    assert wanted(fleet, "id-g0").guest == "id-g1"
+    lately = Arrival(guest="id-g0", to="a", takes=GIB, at=time.time() - 3600)
+    earlier = Arrival(guest="id-g1", to="a", takes=GIB, at=time.time() - BOOKS_SECONDS - 60)
+    fleet.orders.records["b"] = (1, Orders(arrivals=(lately, earlier)))
+    assert wanted(fleet).guest == "id-g1"
+
+
+def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_no_more() -> None:
+    fleet = uneven()
+    move = for_balance(fleet, wanted(fleet), "g")
+    assert isinstance(move, Move)
+    fleet.orders.records["a"] = (1, Orders(moves=(move,)))
+    fleet.decide("a")
+    assert fleet.moves("a") == [("g0", "b")]
+    fleet.host("a", fleet.guests("a").values())
+    fleet.decide("a")
+    assert fleet.moves("a") == []
+
+
+# --- mom fleet plan ----------------------------------------------------------------------------------------------------------------------
+
+
+def three_hosts() -> Fleet:
+    fleet = Fleet()
+    mover = MoverState(name="qemu:///system", live=True)
+    fleet.host("a", [guest(f"g{n}", 4, held=3) for n in range(5)] + [guest("stuck", stays="its class does not allow it")], mover=mover)
+    fleet.host("b", available=30, memory=64)
+    fleet.host("c", available=30)
+    return fleet
+
+
+def test_the_plan_shows_all_moves_of_a_drain_that_has_not_begun_and_changes_nothing() -> None:
+    fleet = three_hosts()
+    plan = planned(fleet, ["a"])
+    assert sorted(move.guest for move in plan.moves) == [f"g{n}" for n in range(5)]
+    assert {move.to for move in plan.moves} == {"b", "c"}, "each takes room from the next"
+    assert plan.stay == [("a", "stuck", "its class does not allow it")]
+    assert fleet.orders.records == {}
+    assert plan.unbounded == ["c"]
+    assert plan.closed == {"a": "it is drained"}
+    assert planned(three_hosts()).moves == []
+    with pytest.raises(MomError, match="no host x"):
+        planned(fleet, ["x"])
+
+
+def test_the_plan_is_of_what_the_coordinator_would_do() -> None:
+    fleet = three_hosts()
+    plan = planned(three_hosts(), ["a"])
+    fleet.host("a", fleet.guests("a").values(), draining=True, mover=MoverState(name="qemu:///system", live=True))
+    fleet.decide("a")
+    first = fleet.moves("a")
+    assert first == [(move.guest, move.to) for move in plan.moves][: len(first)]
+
+
+def shown(plan: FleetPlan, capsys: pytest.CaptureFixture[str]) -> str:
+    print_plan(plan)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_plan_is_said_in_words_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    said = shown(planned(three_hosts(), ["a"]), capsys)
+    for part in (
+        "g0",
+        "a: stuck stays: its class does not allow it",
+        "c has room for",
+        "by its own word alone",
+        "a takes no guests: it is drained",
+    ):
+        assert part in said
+    assert "Group g: no guest is moved for balance: all have room: on c" in said
+    assert "No guest would be moved: no host is drained." in shown(planned(three_hosts()), capsys)
+    assert json.loads(json.dumps(asdict(planned(three_hosts(), ["a"]))))["moves"][0]["host"] == "a"
+
+
+def test_the_plan_says_what_balance_asks_for_and_why_that_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
+    said = shown(planned(uneven(balance=False)), capsys)
+    assert "Group g: g0 on b instead of a would be nearer to balance: guests would work on 70% and 20% of their memory" in said
+    assert "It is not done: the operator has not said so: `mom fleet balance a` does." in said
+    assert "It is done within 10 minutes" in shown(planned(uneven()), capsys)
+
+
+def test_what_hosts_tell_prints_nothing_but_text(capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = Fleet()
+    evil = GuestState(id="x", name="\x1b[2Jevil", size=GIB, maximum=GIB)
+    fleet.host("a", [evil, GuestState(id="y", name="y", size=GIB, maximum=GIB, stays="\x1b]0;x\x07")], draining=True)
+    fleet.host("b", mover=MoverState(name="\x1b[31m"))
+    print_plan(planned(fleet))
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_moves_that_are_under_way_are_shown_as_such() -> None:
+    fleet = three_hosts()
+    fleet.host("a", fleet.guests("a").values(), draining=True)
+    fleet.decide("a")
+    fleet.end("a", MoveState.ACCEPTED)
+    plan = planned(fleet)
+    assert [move.under_way for move in plan.moves].count(True) == 2
+    assert isinstance(fleet.orders.records["a"][1], Orders)

@@ -1,0 +1,276 @@
+"""A watch tells all and each change, or says that it has ended; what real servers send is in tests/fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from nats.aio.msg import Msg
+
+from mom_plugins_fleet.link import LinkError, Store, UnansweredError
+from mom_plugins_fleet.records import HostState, Member, Orders
+from mom_plugins_fleet.signatures import Signer
+from mom_plugins_fleet.stored_entry import StoredEntry
+from mom_plugins_fleet.subjects import STATES
+from mom_plugins_fleet.view import Bucket, FleetView
+
+BEGIN = "$KV.mom-states."
+STEPS = 20
+SEED = "SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY"
+
+
+class Sender:
+    """A server of which a test says what it sends."""
+
+    def __init__(self, *, last: int = 0, silent: int = 0) -> None:
+        self.last, self.silent = last, silent
+        self.is_closed = False
+        self.said: list[str] = []
+        self.made = 0
+        self.take: Callable[[Msg], Awaitable[None]] | None = None
+        self.sent = 0
+        self.unsubscribed = 0
+
+    def jetstream(self, timeout: float) -> Any:
+        return self
+
+    async def stream_info(self, name: str) -> Any:
+        return SimpleNamespace(state=SimpleNamespace(last_seq=self.last, messages=self.last))
+
+    def new_inbox(self) -> str:
+        return "inbox"
+
+    async def subscribe(self, inbox: str, cb: Callable[[Msg], Awaitable[None]]) -> Any:
+        self.take, self.sent = cb, 0
+        return self
+
+    async def unsubscribe(self) -> None:
+        self.unsubscribed += 1
+
+    async def add_consumer(self, stream: str, config: Any, timeout: float) -> None:
+        self.made += 1
+        if self.made <= self.silent:
+            raise TimeoutError
+
+    async def publish(self, where: str) -> None:
+        self.said.append(where)
+
+    async def message(self, key: str, revision: int, data: bytes = b"x", *, gone: bool = False) -> None:
+        assert self.take is not None
+        self.sent += 1
+        reply = f"$JS.ACK.KV_mom-states.c.1.{revision}.{self.sent}.1772323200123456789.0"
+        headers = {"KV-Operation": "DEL"} if gone else None
+        await self.take(Msg(_client=cast(Any, self), subject=BEGIN + key, reply=reply, data=data, headers=headers))
+
+    async def pulse(self, *, last: str | None = None, reply: str = "", stalled: str = "") -> None:
+        assert self.take is not None
+        headers = {"Status": "100"} if reply else {"Status": "100", "Nats-Last-Consumer": str(self.sent) if last is None else last}
+        if stalled:
+            headers["Nats-Consumer-Stalled"] = stalled
+        await self.take(Msg(_client=cast(Any, self), subject="inbox", reply=reply, data=b"", headers=headers))
+
+
+class Told:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+
+    def begins(self) -> None:
+        self.all.append("begins")
+
+    def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
+        self.all.append((key, kept.revision, kept.data, live))
+
+    def complete(self) -> None:
+        self.all.append("complete")
+
+
+async def watched(sender: Sender, watcher: Any, so: Callable[[Sender], Awaitable[None]]) -> str:
+    """Why the watch has ended, if it has, after that was sent."""
+    running = asyncio.create_task(Store(cast(Any, sender)).watch(STATES, watcher))
+    while not sender.made:
+        await asyncio.sleep(0)
+    await so(sender)
+    await asyncio.wait([running], timeout=0.05)
+    if not running.done():
+        running.cancel()
+    (found,) = await asyncio.gather(running, return_exceptions=True)
+    assert sender.unsubscribed == 1
+    return str(found) if isinstance(found, LinkError) else ""
+
+
+def test_what_stands_there_is_told_and_then_each_change_as_one() -> None:
+    async def send(sender: Sender) -> None:
+        await sender.message("h1", 3, b"a")
+        await sender.message("h2", 7, b"b")
+        await sender.message("h1", 8, b"c")
+        await sender.message("h2", 9, gone=True)
+
+    told = Told()
+    assert not asyncio.run(watched(Sender(last=7), told, send))
+    assert told.all == ["begins", ("h1", 3, b"a", False), ("h2", 7, b"b", False), "complete", ("h1", 8, b"c", True), ("h2", 9, None, True)]
+
+
+def test_an_empty_bucket_is_complete_at_once() -> None:
+    async def send(_sender: Sender) -> None:
+        await asyncio.sleep(0)
+
+    told = Told()
+    asyncio.run(watched(Sender(), told, send))
+    assert told.all == ["begins", "complete"]
+
+
+def test_a_bucket_whose_last_message_is_gone_is_complete_when_there_is_nothing_to_send() -> None:
+    async def send(sender: Sender) -> None:
+        await sender.message("h1", 3)
+        await sender.pulse(stalled="go.on")
+        assert "complete" not in told.all
+        await sender.pulse(reply="go.on.2")
+        assert "complete" not in told.all
+        await sender.pulse()
+
+    told, sender = Told(), Sender(last=9)
+    assert not asyncio.run(watched(sender, told, send))
+    assert told.all[-1] == "complete"
+    assert sender.said == ["go.on", "go.on.2"], "and is asked to go on"
+
+
+def test_a_lost_message_ends_the_watch() -> None:
+    async def skip(sender: Sender) -> None:
+        await sender.message("h1", 3)
+        sender.sent += 1
+        await sender.message("h1", 4)
+        await sender.message("h1", 5)
+
+    async def last_one(sender: Sender) -> None:
+        await sender.message("h1", 3)
+        await sender.pulse(last="2")
+
+    async def nonsense(sender: Sender) -> None:
+        await sender.pulse(last="two")
+
+    for send in (skip, last_one, nonsense):
+        told = Told()
+        assert "is lost" in asyncio.run(watched(Sender(last=1), told, send))
+        assert ("h1", 4, b"x", True) not in told.all, "and nothing more is told"
+
+
+def test_silence_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.bucket_watch.LOST_SECONDS", 0.02)
+    monkeypatch.setattr("mom_plugins_fleet.bucket_watch.PULSE_SECONDS", 0.01)
+
+    async def send(sender: Sender) -> None:
+        await sender.pulse()
+
+    assert "nothing is heard any more" in asyncio.run(watched(Sender(last=1), Told(), send))
+
+
+def test_a_mistake_of_who_is_told_ends_the_watch() -> None:
+    class Breaks(Told):
+        def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
+            raise KeyError(key)
+
+    async def send(sender: Sender) -> None:
+        await sender.message("h1", 1)
+
+    assert "a mistake of mom's: KeyError" in asyncio.run(watched(Sender(last=1), Breaks(), send))
+
+
+def test_a_bucket_is_loaded_from_another_server_where_one_does_not_answer() -> None:
+    async def load(sender: Sender) -> dict[str, StoredEntry]:
+        loading = asyncio.create_task(Store(cast(Any, sender)).load(STATES))
+        while sender.made <= sender.silent and not loading.done():
+            await asyncio.sleep(0)
+        if not loading.done():
+            await sender.message("h2", 1, gone=True)
+            await sender.message("h1", 2, b"a")
+        return dict(await loading)
+
+    assert {key: kept.data for key, kept in asyncio.run(load(Sender(last=2, silent=2))).items()} == {"h1": b"a"}
+    with pytest.raises(UnansweredError, match="cannot watch mom-states: the servers did not answer in time"):
+        asyncio.run(load(Sender(last=2, silent=99)))
+
+
+def state(host: str, available: int = 1) -> bytes:
+    return HostState(host=host, mom="0", mode="enforce", available=available).packed()
+
+
+def test_a_bucket_that_is_told_anew_forgets_what_is_not_there_any_more_and_nothing_else() -> None:
+    shelf = Bucket(HostState, STATES)
+    shelf.begins()
+    shelf.told("h1", StoredEntry(5, state("h1"), 1.0), live=False)
+    shelf.told("h2", StoredEntry(6, b"nonsense", 1.0), live=False)
+    shelf.complete()
+    assert (set(shelf.records), set(shelf.damaged), shelf.current) == ({"h1"}, {"h2"}, True)
+    shelf.begins()
+    assert set(shelf.records) == {"h1"}, "until it is known better"
+    assert not shelf.current
+    shelf.told("h3", StoredEntry(1, state("h3"), 1.0), live=False)  # servers that were set up anew count from 1
+    shelf.complete()
+    assert (set(shelf.records), shelf.damaged, set(shelf.set_at)) == ({"h3"}, {}, {"h3"})
+
+
+def test_servers_that_have_lost_their_last_minute_are_believed_when_they_tell_all_anew() -> None:
+    shelf = Bucket(HostState, STATES)
+    for revision, available in ((9, 9), (4, 4)):
+        shelf.begins()
+        shelf.told("h1", StoredEntry(revision, state("h1", available)), live=False)
+        shelf.complete()
+    assert shelf.get("h1") == HostState(host="h1", mom="0", mode="enforce", available=4)
+
+
+def test_an_answer_that_is_older_than_what_was_heard_changes_nothing() -> None:
+    shelf = Bucket(HostState, STATES)
+    shelf.begins()
+    shelf.told("h1", StoredEntry(5, state("h1", 5)), live=True)
+    shelf.take("h1", StoredEntry(4, state("h1", 4)))
+    shelf.take("h1", StoredEntry(0, None))
+    assert shelf.records["h1"] == (5, HostState(host="h1", mom="0", mode="enforce", available=5))
+    shelf.take("h1", StoredEntry(7, None))
+    shelf.told("h1", StoredEntry(6, state("h1", 6)), live=True)
+    assert shelf.get("h1") is None
+
+
+def test_orders_that_came_before_the_coordinator_was_appointed_count_once_it_is() -> None:
+    signer, view = Signer(SEED), FleetView()
+    view.orders.told("h1", StoredEntry(1, signer.signed("mom-orders", "h1", Orders(epoch=3), 2)), live=True)
+    assert view.orders.get("h1") is None
+    assert "no trusted one" in view.orders.damaged["h1"]
+    view.orders.trust(frozenset({signer.public}))
+    assert view.orders.get("h1") == Orders(epoch=3)
+    view.orders.trust(frozenset())
+    assert view.orders.get("h1") is None
+
+
+def test_only_what_was_set_while_it_was_watched_is_a_sign_of_life() -> None:
+    view = FleetView()
+    view.members.records["h1"] = (1, Member(group="g"))
+    view.states.told("h1", StoredEntry(1, state("h1"), time.time()), live=False)
+    assert not view.is_fresh("h1")
+    view.states.told("h1", StoredEntry(2, state("h1")), live=True)
+    assert view.is_fresh("h1")
+
+
+def test_a_watch_that_is_cancelled_while_the_servers_answer_ends() -> None:
+    running: list[asyncio.Task[Any]] = []
+
+    class Late(Sender):
+        async def add_consumer(self, stream: str, config: Any, timeout: float) -> None:
+            self.made += 1
+            running[0].cancel()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:  # as `asyncio.wait_for` forgets one that comes together with the answer
+                return
+
+    async def work() -> None:
+        running.append(asyncio.create_task(Store(cast(Any, Late(last=1))).watch(STATES, Told())))
+        await asyncio.wait(running, timeout=5)
+        assert running[0].cancelled()
+
+    asyncio.run(work())
