@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mom_core import MomError, PluginError
-from mom_plugins_http.access import Credentials, LocalAccess, Right, read_token
+from mom_plugins_http.server.access import Credentials, LocalAccess, Right, read_token
+from mom_plugins_http.server.sites import Called, name_of, parse_host, same_site, same_site_locally
 from mom_plugins_http.service import socket_permissions
-from mom_plugins_http.sites import Called, name_of, parse_host, same_site, same_site_locally
 from mom_toolkit import Address, listen
 
 if TYPE_CHECKING:

@@ -109,7 +109,7 @@ def test_who_listens_is_told_of_its_beginning_and_end(serve: Serve) -> None:
     served = an_hourly(serve)
     with served.client.stream("GET", "/v1/events") as stream:
         lines = stream.iter_lines()
-        next(line for line in lines if line == "event: cycle")
+        next(line for line in lines if line == "event: report")
         begin(served, share=0.1, duration="6h")
         served.engine.cycle()
         assert next(line for line in lines if line == "event: canary")

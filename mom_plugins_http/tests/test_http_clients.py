@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from mom_plugins_http.answers_in_pieces import PIECE
-from mom_plugins_http.client import Client
-from mom_plugins_http.routes import MOST_ARRIVING
-from mom_plugins_http.server import accepted
+from mom_plugins_http.cli.client import Client
+from mom_plugins_http.routes.route import MOST_ARRIVING
+from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_toolkit import Address, HeldBytes, listen
+from mom_toolkit.bounded_server import accepted
 
 if TYPE_CHECKING:
     from conftest import Serve, Served

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from mom_plugins_http.log_levels import log_level_command
+from mom_plugins_http.cli.log_level_verb import log_level_command
 
 if TYPE_CHECKING:
     from conftest import Serve

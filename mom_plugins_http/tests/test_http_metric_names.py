@@ -15,9 +15,9 @@ from mom_cli import declarations_of
 from mom_core import Declarations, FieldSpec, Metric, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakePromises
-from mom_plugins_http.host_metrics import SCALES, host_metrics
-from mom_plugins_http.metrics import GUEST_METRICS, GuestSelection, exposition
-from mom_plugins_http.published import ReportView, Totals
+from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
+from mom_plugins_http.routes.metrics import GUEST_METRICS, GuestSelection, exposition
+from mom_plugins_http.routes.published import ReportView, Totals
 from mom_toolkit import Canary, CanaryState
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from test_http_reading import busy_report
 
 from mom_core import Declarations, FieldSpec, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
-from mom_plugins_http.metrics import GuestSelection, exposition
-from mom_plugins_http.published import ReportView, Totals
+from mom_plugins_http.routes.metrics import GuestSelection, exposition
+from mom_plugins_http.routes.published import ReportView, Totals
 
 if TYPE_CHECKING:
     from conftest import Serve

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from mom_plugins_http.access import Peer, Right
-from mom_plugins_http.page_keys import KEY_SECONDS, MOST, SESSION_SECONDS, PageKeys
+from mom_plugins_http.routes.page_keys import KEY_SECONDS, MOST, SESSION_SECONDS, PageKeys
+from mom_plugins_http.server.access import Peer, Right
 
 if TYPE_CHECKING:
     from conftest import Serve

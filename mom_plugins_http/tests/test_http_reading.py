@@ -20,6 +20,7 @@ from mom_core import (
     Revision,
     Source,
     Status,
+    Value,
 )
 from mom_core.testing import snapshot
 
@@ -77,7 +78,7 @@ def test_everything_of_a_cycle_can_be_read(serve: Serve) -> None:
     assert served.get("/v1/guests/vm2")["outcomes"] == []
 
 
-def test_what_several_guests_have_is_told_once_in_lists_and_events(serve: Serve) -> None:
+def test_what_several_guests_have_is_told_once_in_lists(serve: Serve) -> None:
     served = serve()
     report = busy_report()
     first, second = (guest.entity for guest in report.snapshot.guests.values())
@@ -89,9 +90,7 @@ def test_what_several_guests_have_is_told_once_in_lists_and_events(serve: Serve)
     assert (item["message"], item["hint"]) == ("it broke", "such as vm1: of vm1")
     assert [one["name"] for one in item["first"]] == ["vm1", "vm2"]
     assert served.get("/v1/common-problems?guest=vm2")["items"][0]["who"] == "vm2"
-    with served.client.stream("GET", "/v1/events") as events:
-        event = next(json.loads(line.removeprefix("data: ")) for line in events.iter_lines() if line.startswith("data: "))
-    assert event["common_problems"] == [item]
+    assert [one["entity"]["name"] for one in served.get("/v1/report")["problems"]] == ["vm1", "vm2"]
 
 
 def test_what_concerns_one_guest_can_be_asked_for(serve: Serve) -> None:
@@ -170,6 +169,24 @@ def test_history_comes_newest_first_and_in_pages(serve: Serve) -> None:
     past = served.get(f"/v1/guests/{name}/history")["items"]
     assert len(past) == 5
     assert past[0]["fields"]["balloon_cur"] > 0
+
+
+def test_what_is_kept_of_guests_is_unknown_where_it_was_and_whole_where_it_was(serve: Serve) -> None:
+    served = serve(cycles=1)
+    known: dict[str, dict[str, Value]] = {
+        "1": {"balloon_cur": 4096, "rss": 1.5, "mem_unused": None},
+        "2": {"balloon_cur": 1024, "rss": 10**400, "mem_unused": True},
+    }
+    for number in (7, 8):
+        taken = snapshot(host={}, guests=known)
+        served.tell(Report(number, 1e9 + number, "enforce", taken, (), (), (), (), (), 0.01))
+    one, other = (served.get(f"/v1/guests/{guest}/history?limit=1")["items"][0]["fields"] for guest in known)
+    assert [one[name] for name in ("balloon_cur", "rss", "mem_unused", "cold")] == [4096, 1.5, None, None]
+    assert [other[name] for name in ("balloon_cur", "rss", "mem_unused")] == [1024, None, 1]
+    assert served.client.get("/v1/guests/1/history?limit=1").text.count("4096,") == 1, "whole numbers stay whole"
+    together = served.get("/v1/host/history?limit=1")["items"][0]["guests_together"]
+    assert {name: together[name] for name in ("balloon_cur", "rss", "swap_in")} == {"balloon_cur": 5120, "rss": 1.5, "swap_in": None}
+    assert served.get("/v1/guest-histories?field=mem_unused&limit=2")["guests"] == {"1": [None, None], "2": [1, 1]}
 
 
 def test_settings_are_shown_without_secrets(serve: Serve) -> None:

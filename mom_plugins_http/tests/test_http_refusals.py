@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mom_plugins_http.refusals import MOST_LINES, RefusalLog
+from mom_plugins_http.server.refusals import MOST_LINES, RefusalLog
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 from test_http_access import certificate
 
 from mom_core import Config, MomError, load_config
-from mom_plugins_http.client import Client
+from mom_plugins_http.cli.client import Client
 
 if TYPE_CHECKING:
     from conftest import Serve, Served

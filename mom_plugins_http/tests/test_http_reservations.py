@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mom_core import InForce, MomError, PluginContext
-from mom_plugins_http.news import News
+from mom_plugins_http.routes.news import News
 from mom_toolkit import Reservation, Reservations, ReservationState, Room
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def test_who_listens_is_told_of_reservations_and_policies(serve: Serve) -> None:
     served = serve(cycles=2)
     with served.client.stream("GET", "/v1/events") as stream:
         lines = stream.iter_lines()
-        next(line for line in lines if line == "event: cycle")
+        next(line for line in lines if line == "event: report")
         ask(served, memory="1GiB", deadline="10m")
         served.client.put("/v1/policies/60_mine", content="(+ 1 2)", headers={"content-type": "text/plain", "if-match": "*"})
         served.engine.cycle()

@@ -4,42 +4,34 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mom_core import MomError, Problem, Report, Severity, Source
+from mom_core import Declarations, EngineState, MomError, PluginReport, PluginState, Problem, Report, Severity, Source
 from mom_core.testing import snapshot
-from mom_plugins_http.access import LocalAccess, Peer, Right
-from mom_plugins_http.client import Client
+from mom_plugins_http.cli.client import Client
+from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.top.columns import COLUMNS, age, fitting, percent, short
 from mom_plugins_http.top.feed import Feed, picture_now
 from mom_plugins_http.top.picture import Drill, News, Picture, Row, chosen, happening_of, ordered, row_of
 from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
 from mom_plugins_http.top.selection import Looking
 from mom_plugins_http.top.terminal import cell, keys_in
+from mom_toolkit import ReportDocument, report_document
 
 if TYPE_CHECKING:
     from conftest import Serve
 
-NOTHING_NEW = {"cycle": {"number": 1, "time": 0.0, "duration_seconds": 0.1, "lag_seconds": 0.0, "skipped": 0, "woken_by": ""}}
+NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginState.OK, {}, 1, 0)], 0.1)
 
 
 def picture(*rows: Row, **more: object) -> Picture:
-    event = {
-        **NOTHING_NEW,
-        "mode": "enforce",
-        "host": {},
-        "changes": 0,
-        "outcomes": [],
-        "common_problems": [],
-        "plugins": {"sim": "ok"},
-        **more,
-    }
-    return Picture(event, {"version": "1", "interval_seconds": 5.0}, "host", rows)
+    document = {**report_document(NOTHING_NEW, Declarations(), EngineState(), 5.0), "version": "1", **more}
+    return Picture(cast(ReportDocument, document), rows)
 
 
 def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 24), now: float | None = None, **known: object) -> list[str]:
@@ -272,7 +264,7 @@ def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of
 
 
 def test_observing_lag_and_sick_plugins_are_said() -> None:
-    shown = picture(mode="observe", plugins={"libvirt": "set-aside"})
+    shown = picture(mode="observe", plugins=[{"name": "libvirt", "state": "set-aside"}])
     lines = text_of(Looking(), shown)
     assert "only observes" in lines[0]
     assert "libvirt set-aside" in lines[3]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mom_core import Finding, MomError, PluginContext, PluginSettings, Report, Severity, Suggestion, hookimpl
 from mom_plugins_http.settings import HttpSettings
-from mom_toolkit import RunningMom
+from mom_toolkit import Address, HostMetrics, RunningMom
 
 if TYPE_CHECKING:
     from mom_plugins_http.service import Service
@@ -45,6 +45,17 @@ class HttpPlugin:
         self._service.start()
 
     @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """Where the metrics are."""
+        return {HostMetrics: self}
+
+    @property
+    def metrics_port(self) -> int | None:
+        """`HostMetrics`: that of `tcp`, unless it is for this host only."""
+        address = None if self._settings.tcp is None else Address.parse(self._settings.tcp.listen)
+        return None if address is None or address.is_local else address.port
+
+    @hookimpl
     def mom_reload(self) -> Callable[[], None] | None:
         """Read certificate and tokens again."""
         return None if self._service is None else self._service.prepare_tcp()
@@ -64,7 +75,7 @@ class HttpPlugin:
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Whether the socket can be made, and the groups are there."""
-        from mom_plugins_http.access import group_id
+        from mom_plugins_http.server.access import group_id
 
         subject = f"control socket {self._path}"
         findings = []
@@ -81,7 +92,7 @@ class HttpPlugin:
     @hookimpl
     def mom_running(settings: PluginSettings, run_directory: Path) -> RunningMom | None:
         """Through the unix socket."""
-        from mom_plugins_http.running_mom import SocketMom
+        from mom_plugins_http.cli.running_mom import SocketMom
 
         socket_path = settings.socket if isinstance(settings, HttpSettings) else None
         return SocketMom(socket_path or run_directory / SOCKET)

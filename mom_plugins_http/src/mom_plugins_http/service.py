@@ -5,25 +5,37 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, PluginContext, Report, read_secret
-from mom_plugins_http import reservation_routes
-from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
-from mom_plugins_http.admission_routes import AdmissionRoutes
-from mom_plugins_http.api import Api
-from mom_plugins_http.events import Events
-from mom_plugins_http.metrics import GuestSelection
-from mom_plugins_http.news import News
-from mom_plugins_http.policy_routes import MOST_JOBS, PolicyRoutes
-from mom_plugins_http.protocol import ClientLimits
-from mom_plugins_http.published import Published
-from mom_plugins_http.report_routes import ReportRoutes
-from mom_plugins_http.reservation_routes import ReservationRoutes
-from mom_plugins_http.server import Door, Server, Worker
-from mom_plugins_http.sites import own_names
+from mom_plugins_http.page import WebPage
+from mom_plugins_http.routes.admission import AdmissionRoutes
+from mom_plugins_http.routes.answers import CycleAnswers
+from mom_plugins_http.routes.api import Api, Resource
+from mom_plugins_http.routes.canary import CanaryRoutes
+from mom_plugins_http.routes.client import ClientRoutes
+from mom_plugins_http.routes.decisions import DecisionRoutes
+from mom_plugins_http.routes.declared import DeclaredRoutes
+from mom_plugins_http.routes.events import Events
+from mom_plugins_http.routes.guests import GuestRoutes
+from mom_plugins_http.routes.host import HostRoutes
+from mom_plugins_http.routes.log_level import LogLevels
+from mom_plugins_http.routes.metrics import GuestSelection, MetricsRoutes
+from mom_plugins_http.routes.news import News
+from mom_plugins_http.routes.page_keys import PageKeys
+from mom_plugins_http.routes.policies import MOST_JOBS, PolicyRoutes
+from mom_plugins_http.routes.published import Published
+from mom_plugins_http.routes.recorded import MOST_ASKED, RecordedRoutes
+from mom_plugins_http.routes.report import ReportRoutes
+from mom_plugins_http.routes.reservations import MOST_REQUESTS, ReservationRoutes
+from mom_plugins_http.routes.route import Route
+from mom_plugins_http.routes.standing import ProblemRoutes
+from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id, read_token
+from mom_plugins_http.server.protocol import ClientLimits
+from mom_plugins_http.server.server import Door, Server, Worker
+from mom_plugins_http.server.sites import own_names
 from mom_plugins_http.spans import CycleSpans
 from mom_toolkit import NO_PROMISES, Address, PolicyState, PolicyTexts, Promises, listen
 
@@ -44,22 +56,45 @@ class Service:
         self._published = Published()
         self._spans = CycleSpans.if_wanted()
         self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
-        self._room_worker = Worker(f"mom-{context.name}-room", reservation_routes.MOST_JOBS)
+        self._room_worker = Worker(f"mom-{context.name}-room", MOST_REQUESTS)
+        self._record_worker = Worker(f"mom-{context.name}-record", MOST_ASKED)
         limits = ClientLimits(settings.patience, settings.largest, settings.clients)
         self._news = News(context)
-        self._events = Events(self._published, settings.clients // 4)
-        selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
-        reports = ReportRoutes(context, self._published, selection)
+        self._events = Events(context, self._published, settings.clients // 4)
         tcp = settings.tcp
         hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
-        kept = ReservationRoutes(context, self._room_worker)
-        admission = AdmissionRoutes(context, self._room_worker)
-        page = self._page_path()
-        api = (context, reports, PolicyRoutes(context, self._worker), kept, admission, self._events, limits, hosts)
-        self._api = Api(*api, "" if page is None else str(page))
+        self._api = Api(context, self._resources(), PageKeys(str(self._page_path() or "")), limits, hosts)
         self._tls = None if tcp is None else _tls(tcp)
         self._api.tokens = None if tcp is None else _tokens(tcp)
         self._server = Server(self._api.application, self._doors(), limits, context.log)
+
+    def _resources(self) -> list[Resource]:
+        settings, context = self._settings, self._context
+        answers, policies = CycleAnswers(context, self._published), PolicyRoutes(context, self._worker)
+        selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
+        return [
+            WebPage(),
+            ClientRoutes(),
+            ReportRoutes(answers),
+            DeclaredRoutes(answers),
+            HostRoutes(answers),
+            GuestRoutes(answers),
+            DecisionRoutes(answers),
+            ProblemRoutes(answers),
+            self._events,
+            MetricsRoutes(answers, selection),
+            policies,
+            CanaryRoutes(policies),
+            AdmissionRoutes(context, self._room_worker),
+            ReservationRoutes(context, self._room_worker),
+            LogLevels(context),
+            RecordedRoutes(context, answers, self._record_worker),
+        ]
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """All operations."""
+        return self._api.routes
 
     def _doors(self) -> list[Door]:
         settings, path = self._settings, self._path
@@ -128,7 +163,7 @@ class Service:
         """Stop listening, end all connections and all threads."""
         until = time.monotonic() + _CLOSE_SECONDS
         self._server.close()
-        for worker in (self._room_worker, self._worker):
+        for worker in (self._room_worker, self._worker, self._record_worker):
             worker.close(max(0.0, until - time.monotonic()))
         if self._spans is not None:
             ending = threading.Thread(target=self._spans.close, name="mom-spans-end", daemon=True)

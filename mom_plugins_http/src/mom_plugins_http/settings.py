@@ -24,7 +24,7 @@ def _a_port(text: str) -> str:
 
 
 def _a_name(text: str) -> str:
-    from mom_plugins_http.sites import name_of
+    from mom_plugins_http.server.sites import name_of
 
     found = name_of(text)
     if found is None:

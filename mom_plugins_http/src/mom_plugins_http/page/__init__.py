@@ -1,4 +1,4 @@
-"""The web page: one document with everything in it, which asks the API for what it shows."""
+"""The web page: a document and its modules, which ask the API for what they show."""
 
 from mom_plugins_http.page.document import WebPage
 

@@ -1,8 +1,8 @@
-"""Puts the page together from its parts, once, with a policy that lets a browser run these parts and nothing else."""
+"""The page's document and the parts that it loads, with a policy that lets a browser run these and nothing else."""
 
 from __future__ import annotations
 
-import base64
+import gzip
 import hashlib
 from functools import cached_property
 from importlib.resources import files
@@ -10,67 +10,108 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from mom_plugins_http.routes import ApiCall
+from mom_core import printable
+from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.server.access import Right
+from mom_plugins_http.server.problems import ProblemError
 
-SCRIPTS: Final = ("words.js", "api.js", "charts.js", "guests.js", "guest.js", "policies.js", "page.js")
-"""One module together, in this order."""
+BEGINS: Final = "page.js"
+"""The module that imports all others."""
 
-_STYLE_MARK: Final = "/*style*/"
-_SCRIPT_MARK: Final = "/*script*/"
+_MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
+
+_MODULES_MARK: Final = "<!--modules-->"
+"""Where the document names all modules, so that a browser asks for all at once, not for one after the other as they import each other."""
 
 
-class PageDocument(NamedTuple):
-    """The page, and the headers that go with it."""
+class Part(NamedTuple):
+    """What a browser is sent."""
 
     body: bytes
-    headers: dict[str, str]
+    packed: bytes
+    """The same in a third of the bytes, which are few over ssh from far away."""
+    media_type: str
+    tag: str
+    """The body's digest: the same part is sent once."""
 
 
 class WebPage:
     """Serves the page. There is nothing secret in it, so that it can ask for a token before anything else."""
 
     @cached_property
-    def document(self) -> PageDocument:
-        """Made when it is first asked for."""
-        style = _part("page.css")
-        script = "\n".join(_part(name) for name in SCRIPTS)
-        html = _part("page.html").replace(_STYLE_MARK, style).replace(_SCRIPT_MARK, script)
-        return PageDocument(html.encode(), headers(style, script))
+    def document(self) -> Part:
+        """The document. All addresses in it are relative to its own."""
+        others = [name for name in self.parts if name.endswith(".js") and name != BEGINS]
+        modules = [f'<link rel="modulepreload" href="page/{name}">' for name in others]
+        begins = f'<script type="module" src="page/{BEGINS}"></script>'
+        return _part(_text("page.html").replace(_MODULES_MARK, "\n".join([*modules, begins])).encode(), "text/html")
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """Modules and style by name."""
+        found = sorted(one.name for one in files(_HERE).iterdir() if one.name.endswith(tuple(_MEDIA_TYPES)))
+        return {name: _part(_text(name).encode(), _MEDIA_TYPES[name[name.rindex(".") :]]) for name in found}
+
+    def routes(self) -> list[Route]:
+        """Its operations."""
+        asks, part = "The web page, which asks the rest for what it shows.", "A module or the style of the web page."
+        return [
+            Route("GET", "/", "page", asks, self.show, str, Right.NOTHING, media_type="text/html"),
+            Route("GET", "/page/{part}", "pagePart", part, self.show_part, str, Right.NOTHING, media_type="text/javascript"),
+        ]
 
     async def show(self, call: ApiCall) -> Response:
-        """The page."""
-        return Response(self.document.body, media_type="text/html", headers=self.document.headers)
+        """The document."""
+        return _answer(call, self.document)
+
+    async def show_part(self, call: ApiCall) -> Response:
+        """A part of it."""
+        name = call.path["part"]
+        if (part := self.parts.get(name)) is None:
+            raise ProblemError(404, f"the page has no part {printable(name)}", f"it has {', '.join(self.parts)}")
+        return _answer(call, part)
 
 
-def headers(style: str, script: str) -> dict[str, str]:
-    """What keeps a browser from running, loading, framing or telling any server anything else."""
-    policy = {
-        "default-src": "'none'",
-        "script-src": _hash(script),
-        "style-src": _hash(style),
-        "connect-src": "'self'",
-        "img-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        "frame-ancestors": "'none'",
-        "require-trusted-types-for": "'script'",
-        "trusted-types": "'none'",
-    }
-    return {
-        "content-security-policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
-        "x-content-type-options": "nosniff",
-        "x-frame-options": "DENY",
-        "referrer-policy": "no-referrer",
-        "cross-origin-opener-policy": "same-origin",
-        "cross-origin-resource-policy": "same-origin",
-        "permissions-policy": "camera=(), geolocation=(), microphone=()",
-        "cache-control": "no-cache",
-    }
+_HERE: Final = "mom_plugins_http.page"
+
+_POLICY: Final = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "connect-src": "'self'",
+    "img-src": "data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
+}
+
+HEADERS: Final = {
+    "content-security-policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "cache-control": "no-cache",
+}
+"""What keeps a browser from running, loading, framing or telling any server anything else."""
 
 
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def _answer(call: ApiCall, part: Part) -> Response:
+    headers = {**HEADERS, "etag": part.tag, "vary": "accept-encoding"}
+    if call.request.headers.get("if-none-match") == part.tag:
+        return Response(status_code=304, headers=headers)
+    if "gzip" not in call.request.headers.get("accept-encoding", ""):
+        return Response(part.body, media_type=part.media_type, headers=headers)
+    return Response(part.packed, media_type=part.media_type, headers={**headers, "content-encoding": "gzip"})
 
 
-def _part(name: str) -> str:
-    return files(__package__ or "mom_plugins_http.page").joinpath(name).read_text(encoding="utf-8")
+def _part(body: bytes, media_type: str) -> Part:
+    return Part(body, gzip.compress(body, mtime=0), media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def _text(name: str) -> str:
+    return files(_HERE).joinpath(name).read_text(encoding="utf-8")

@@ -1,77 +1,115 @@
 // One guest: why it has its size, how it went, and all that is known of it.
 
+import { Refused, get, said } from "./api.js";
+import { Chart } from "./charts.js";
+import { h, heads, renew, scrolled, write } from "./elements.js";
+import { amount, coded, kibPerSecond } from "./figures.js";
+import { PARTS, memoryParts } from "./guest_memory.js";
+import { TONE, happened } from "./happenings.js";
+import { declaredFields } from "./known.js";
+import { PastDays } from "./recorded.js";
+
+/** @import { Done, Mom } from "./known.js" */
+
+const KEPT_SAMPLES = 720;
+const LISTED_DONE = 100;
+
+/** @type {Record<string, string>} */
 const TOPICS = { now: "Now", needs: "Needs", class: "Class", guaranteed: "Guaranteed", since: "Since", host: "The host", wanted: "Wanted",
   why: "Why", review: "Review", done: "Done", problems: "Problems", next: "Next", unknown: "Not known", trial: "On trial" };
 
-class GuestView {
+export class GuestView {
+  /** @param {Mom} mom @param {string} id */
   constructor(mom, id) {
-    Object.assign(this, { mom, id, title: "Guest", asking: false });
+    this.mom = mom;
+    this.path = `v1/guests/${coded(id)}`;
+    this.query = coded(id);
+    this.title = "Guest";
+    this.asking = false;
+    /** @type {Api.PastGuest[]} */
+    this.past = []; // oldest first
     this.name = h("h2", null, "Guest");
     this.told = h("dl", { class: "told" });
     this.trouble = h("p", { class: "notice", hidden: true });
-    this.memory = new Chart("Memory", { limitLabel: "most" });
-    this.swap = new Chart("Swapped in", { small: true, least: 64, text: (value) => (isNumber(value) ? `${kib(value)}/s` : UNKNOWN) });
+    /** @type {Done[]} */
+    this.happened = [];
+    this.days = new PastDays(id, () => this.draw());
+    this.memory = new Chart("Memory, and what was decided", { stacked: true, limitLabel: "most" });
+    this.swap = new Chart("Swapped in", { small: true, least: 64, text: kibPerSecond });
     this.done = h("tbody");
     this.known = h("tbody");
-    const heads = (...names) => h("thead", null, h("tr", null, names.map((name) => h("th", { scope: "col" }, name))));
     this.element = h("div", null, h("p", null, h("a", { href: "#/guests" }, "← all guests")), this.name, this.trouble,
-      h("h3", null, "Why it has this size"), this.told, this.memory.element, this.swap.element,
-      h("h3", null, "Decided in the last cycles"), h("div", { class: "scroll" }, h("table", null, heads("When", "Control", "From", "To", "Outcome", "By"), this.done)),
-      h("h3", null, "All that is known of it"), h("div", { class: "scroll" }, h("table", null, heads("Field", "Value", "What it says"), this.known)));
+      h("h3", null, "Why it has this size"), this.told, this.days.element, this.memory.element, this.swap.element,
+      h("h3", null, "Decided in the last cycles"), scrolled("Decided in the last cycles", heads("When", "Control", "From", "To", "Outcome", "By"), this.done),
+      h("h3", null, "All that is known of it"), scrolled("All that is known of it", heads("Field", "Value", "What it says"), this.known));
   }
 
   async update() {
     if (this.asking) return;
     this.asking = true;
+    this.days.update(); // which may take its time
     try {
-      const path = `/v1/guests/${coded(this.id)}`;
-      const [guest, explanation, history, done] = await Promise.all([get(path), get(`${path}/explanation`), get(`${path}/history?limit=720`),
-        get(`/v1/recent-outcomes?limit=30&guest=${coded(this.id)}`)]);
+      const [guest, explanation, done, fields] = await Promise.all([get(this.path), get(`${this.path}/explanation`),
+        get(`v1/recent-outcomes?limit=${LISTED_DONE}&guest=${this.query}`), declaredFields(), this.goOn()]);
       this.trouble.hidden = true;
-      this.show(guest, explanation, history.items.reverse(), done.items);
+      this.show(guest, explanation, done.items, fields);
     } catch (error) {
       this.trouble.hidden = false;
-      this.trouble.textContent = error.status === 404 ? `${error.message}. It may have been stopped, or moved to another host.` : error.message;
+      write(this.trouble, error instanceof Refused && error.status === 404 ? `${error.message}. It may have been stopped, or moved to another host.` : said(error));
     } finally {
       this.asking = false;
     }
   }
 
-  show(guest, explanation, past, about) {
+  /** As many cycles as were missed since it was asked last. */
+  async goOn() {
+    const last = this.past.at(-1);
+    const begun = last && last.time >= this.mom.report.started_at;
+    const missed = begun ? Math.max(1, this.mom.report.cycle.number - last.cycle + 1) : KEPT_SAMPLES;
+    /** @type {Api.PastGuest[]} */
+    const items = (await get(`${this.path}/history?limit=${Math.min(missed, KEPT_SAMPLES)}`)).items.reverse();
+    const first = items[0]?.time ?? Infinity;
+    this.past = [...this.past.filter((one) => one.time < first), ...items].slice(-KEPT_SAMPLES);
+  }
+
+  /** @param {Api.GuestWithDecisions} guest @param {Api.Explanation} explanation @param {Done[]} done @param {Map<string, Api.Field>} fields */
+  show(guest, explanation, done, fields) {
     write(this.name, guest.name);
     this.title = guest.name;
     document.title = `${guest.name} – mom`;
     let topic = "";
-    this.told.replaceChildren(...explanation.sentences.flatMap((sentence) => {
+    renew(this.told, explanation.sentences.flatMap((sentence) => {
       const label = sentence.topic === topic ? "" : TOPICS[sentence.topic] ?? sentence.topic;
       topic = sentence.topic;
       return [h("dt", null, label), h("dd", null, sentence.text)];
     }));
-    const times = past.map((sample) => sample.time);
-    const values = (name) => past.map((sample) => sample.fields[name]);
-    this.memory.show(times, [
-      { label: "size", stroke: "stroke-0", values: values("balloon_cur") },
-      { label: "usable in it", stroke: "stroke-2", values: values("mem_usable") },
-      { label: "on the host", stroke: "stroke-1", values: values("rss") },
-      { label: "in the host's swap", stroke: "stroke-3", values: values("host_swap") },
-    ], values("balloon_max"));
-    this.swap.show(times, [{ label: "swapped in", stroke: "stroke-1", values: values("swap_in") }]);
-    this.done.replaceChildren(...(about.length ? about.map((one) => happened(this.mom, one, false))
-      : [h("tr", null, h("td", { colspan: 6, class: "faint" }, "Nothing for as long as mom remembers."))]));
-    const fields = Object.entries(guest.fields).filter(([, value]) => value !== null).sort(([a], [b]) => (a < b ? -1 : 1));
-    this.known.replaceChildren(...fields.map(([name, value]) => {
-      const spec = this.mom.fields.get(`guest.${name}`) ?? { unit: "", description: "" };
-      return h("tr", null, h("th", { scope: "row" }, name), h("td", null, amount(value, spec.unit)), h("td", { class: "faint" }, spec.description));
+    this.happened = done;
+    this.draw();
+    renew(this.done, done.length ? done.map((one) => happened(this.mom, one, false))
+      : [h("tr", null, h("td", { colspan: 6, class: "faint" }, "Nothing for as long as mom remembers."))]);
+    const known = Object.entries(guest.fields).filter(([, value]) => value !== null).sort(([a], [b]) => (a < b ? -1 : 1));
+    renew(this.known, known.map(([name, value]) => {
+      const spec = fields.get(`guest.${name}`);
+      return h("tr", { "data-key": name }, h("th", { scope: "row" }, name), h("td", null, amount(value, spec?.unit)), h("td", { class: "faint" }, spec?.description));
     }));
   }
-}
 
-const TONE = { applied: "good", failed: "bad", refused: "warn", gone: "warn" };
+  draw() {
+    const past = this.days.items?.map((one) => ({ time: one.time, fields: one.guest ?? {} })) ?? this.past;
+    const times = past.map((sample) => sample.time);
+    /** @param {string} name */
+    const values = (name) => past.map((sample) => sample.fields[name]);
+    const parts = past.map((sample) => memoryParts(sample.fields));
+    const layers = PARTS.map(([name, label]) => ({ label, look: `${name}-fill`, values: parts.map((one) => one[name]) }))
+      .filter((layer) => layer.values.some((value) => value !== null));
+    this.memory.live = this.swap.live = this.days.items === null;
+    this.memory.show(times, layers, values("balloon_max"), this.happened.map((one) => this.mark(one)));
+    this.swap.show(times, [{ label: "swapped in", look: "stroke-1", values: values("swap_in") }]);
+  }
 
-function happened(mom, one, named) {
-  const unit = mom.controls.get(one.control)?.unit ?? "";
-  const who = one.entity.scope === "guest" ? h("a", { href: `#/guest/${coded(one.entity.id)}` }, one.entity.name) : one.entity.name;
-  const outcome = [h("span", { class: TONE[one.status] ?? "" }, one.status), one.error && `: ${one.error}`];
-  return h("tr", null, h("td", null, clock(one.time)), named && h("td", null, who), h("td", null, one.control), h("td", null, amount(one.before, unit)),
-    h("td", null, amount(one.value, unit)), h("td", null, outcome), h("td", { title: one.reason }, place(one.source)));
+  /** @param {Done} one */
+  mark(one) {
+    const unit = this.mom.unitOf(one.control);
+    return { time: one.time, tone: TONE[one.status] ?? "", text: `${one.control} ${amount(one.before, unit)} → ${amount(one.value, unit)}: ${one.status}` };
+  }
 }

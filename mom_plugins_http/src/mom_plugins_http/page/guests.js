@@ -1,40 +1,73 @@
 // The table of guests: only the rows that can be seen are made, so that a thousand are no more work than thirty.
 
-const ROW = 32; // pixels, as the style has it
-const SPARK_CYCLES = 60;
-const LIST_FIELDS = ["balloon_cur", "balloon_max", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out",
-  "stats_age", "rss", "cold", "working_set_age", "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"];
+import { sparkPath } from "./charts.js";
+import { drawn, h, write } from "./elements.js";
+import { UNKNOWN, coded, isNumber, kib, kibPerSecond, percent, span, sum } from "./figures.js";
 
+/** @import { Guest, Mom } from "./known.js" */
+/** @typedef {number | string | undefined} Figure unknown is undefined */
+/** @typedef {{ id: string, guest: Guest, name: string, guests: null }} OneGuest */
+/** @typedef {{ id: string, guest: null, name: string, guests: Guest[] }} Group */
+
+const ROW = 32; // pixels, as the style has it
+const OTHERS = 29; // the width of a guest's name, of its small line and of remarks, as the style has them
+
+/** @param {string} name @returns {(guest: Guest) => Figure} */
 const field = (name) => (guest) => guest.fields[name];
+/** @param {Guest} guest @returns {Figure} */
 const used = (guest) => (isNumber(guest.fields.balloon_cur) && isNumber(guest.fields.mem_usable)
   ? Math.max(0, guest.fields.balloon_cur - guest.fields.mem_usable) : undefined);
-const swapping = (guest) => {
-  const rates = [guest.fields.swap_in, guest.fields.swap_out].filter(isNumber);
-  return rates.length ? rates.reduce((sum, rate) => sum + rate, 0) : undefined;
-};
+/** @param {Guest} guest @returns {Figure} */
+const swapping = (guest) => sum([guest.fields.swap_in, guest.fields.swap_out]) ?? undefined;
+/** @param {Guest} guest @returns {Figure} */
 const pressure = (guest) => guest.fields.guest_psi_memory_some_avg10 ?? guest.fields.host_psi_memory_some_avg10;
+/** @param {Guest} guest */
 const remarks = (guest) => [...new Set([guest.fields.balloon_obstacle, ...Object.values(guest.blocked)].filter(Boolean))].join("; ");
 
+/**
+ * @typedef {object} Column
+ * @property {string} key
+ * @property {string} label
+ * @property {number} width in the size of the page's text
+ * @property {string} about
+ * @property {(guest: Guest) => Figure} value
+ * @property {(value: any, guest: Guest | null) => string} text
+ * @property {boolean} [minor] left out of narrow windows
+ * @property {boolean} [summed] groups have the sum
+ * @property {string} [needs] the field without which there is no such column
+ * @property {(value: number) => boolean} [bad]
+ */
+
+/** @type {Column[]} */
 const COLUMNS = [
-  { key: "size", label: "Size", value: field("balloon_cur"), text: kib, about: "what it has now" },
-  { key: "max", label: "Most", value: field("balloon_max"), text: kib, minor: true, about: "what it has with an empty balloon" },
-  { key: "used", label: "Used", value: used, text: kib, about: "size less what is usable in it" },
-  { key: "usable", label: "Usable", value: field("mem_usable"), text: kib, minor: true, about: "what it could give without swapping" },
-  { key: "swap", label: "Swaps", value: swapping, text: (v) => (isNumber(v) ? `${kib(v)}/s` : UNKNOWN), minor: true, bad: (v) => v >= 1,
+  { key: "size", width: 5.2, summed: true, label: "Size", value: field("balloon_cur"), text: kib, about: "what it has now" },
+  { key: "max", width: 5.2, summed: true, label: "Most", value: field("balloon_max"), text: kib, minor: true, about: "what it has with an empty balloon" },
+  { key: "used", width: 5.2, summed: true, label: "Used", value: used, text: kib, about: "size less what is usable in it" },
+  { key: "usable", width: 5.2, summed: true, label: "Usable", value: field("mem_usable"), text: kib, minor: true, about: "what it could give without swapping" },
+  { key: "swap", width: 5.6, summed: true, label: "Swaps", value: swapping, text: kibPerSecond, minor: true, bad: (v) => v >= 1,
     about: "what it reads from and writes to its own swap" },
-  { key: "cold", label: "Cold", value: field("cold"), minor: true, about: "what it holds or has in the host's swap and does not touch, and how long ago that was learnt",
-    text: (v, guest) => (isNumber(v) ? `${kib(v)}, ${span(guest.fields.working_set_age)} old` : UNKNOWN) },
-  { key: "target", label: "Asked for", value: field("balloon_target"), text: kib, minor: true, about: "what mom asked it for last" },
-  { key: "guarantee", label: "Guaranteed", value: (guest) => guest.guaranteed_kib ?? undefined, text: kib, minor: true, about: "below this it is not made smaller" },
-  { key: "pressure", label: "Pressure", value: pressure, text: (v) => percent(v), minor: true, bad: (v) => v >= 10,
+  { key: "cold", width: 9, needs: "cold", summed: true, label: "Cold", value: field("cold"), minor: true, about: "what it holds or has in the host's swap and does not touch, and how long ago that was learnt",
+    text: (v, guest) => (isNumber(v) ? `${kib(v)}${guest ? `, ${span(guest.fields.working_set_age)} old` : ""}` : UNKNOWN) },
+  { key: "target", width: 5.9, label: "Asked for", value: field("balloon_target"), text: kib, minor: true, about: "what mom asked it for last" },
+  { key: "guarantee", width: 6.7, summed: true, label: "Guaranteed", value: (guest) => guest.guaranteed_kib ?? undefined, text: kib, minor: true, about: "below this it is not made smaller" },
+  { key: "pressure", width: 5.7, label: "Pressure", value: pressure, text: (v) => percent(v), minor: true, bad: (v) => v >= 10,
     about: "time that something in it waited for memory, of the last 10 s" },
-  { key: "age", label: "Statistics", value: field("stats_age"), text: (v) => (isNumber(v) ? `${span(v)} old` : UNKNOWN), minor: true,
+  { key: "age", width: 6.1, label: "Statistics", value: field("stats_age"), text: (v) => (isNumber(v) ? `${span(v)} old` : UNKNOWN), minor: true,
     bad: (v) => v >= 60, about: "age of what the guest said last" },
+  { key: "class", width: 5.6, label: "Class", value: field("sla_class"), text: (v) => v ?? UNKNOWN, minor: true, needs: "sla_class", about: "its service class" },
 ];
 
-const list = { sort: "name", falling: false, pattern: "" }; // outlives the view
+/** How guests can be grouped: what it is called, and the group of a guest. @type {Record<string, [string, (guest: Guest) => string]>} */
+const GROUPS = {
+  class: ["by class", (guest) => guest.fields.sla_class ?? "no class"],
+  name: ["by name", (guest) => guest.name.replace(/[-_.]?[0-9]+$/, "") || guest.name],
+};
 
-function wanted(guests, pattern) {
+/** How the list is; outlives the view. `closed` are the groups of which the guests are not listed. */
+const list = { sort: "name", falling: false, pattern: "", by: "", closed: new Set() };
+
+/** @param {Guest[]} guests @param {string} pattern */
+export function wanted(guests, pattern) {
   const text = pattern.trim().toLowerCase();
   if (!text) return guests;
   if (!/[*?]/.test(text)) return guests.filter((guest) => guest.name.toLowerCase().includes(text));
@@ -42,76 +75,161 @@ function wanted(guests, pattern) {
   return guests.filter((guest) => exact.test(guest.name.toLowerCase()));
 }
 
+/** @param {Guest[]} guests */
 function inOrder(guests) {
   const column = COLUMNS.find((one) => one.key === list.sort);
+  /** @type {(guest: Guest) => number | string | undefined} */
   const value = column ? column.value : (guest) => guest.name.toLowerCase();
   const sign = list.falling ? -1 : 1;
-  return guests.map((guest) => [value(guest), guest]).sort(([a, one], [b, other]) => {
-    const known = (isNumber(b) || typeof b === "string") - (isNumber(a) || typeof a === "string"); // what is unknown comes last either way
+  return guests.map((guest) => ({ value: value(guest), guest })).sort(({ value: a, guest: one }, { value: b, guest: other }) => {
+    const known = Number(b !== undefined) - Number(a !== undefined); // what is unknown comes last either way
     if (known) return known;
-    if (a !== b && a !== undefined) return (a < b ? -1 : 1) * sign;
+    if (a !== b && a !== undefined && b !== undefined) return (a < b ? -1 : 1) * sign;
     return one.name < other.name ? -1 : 1;
-  }).map(([, guest]) => guest);
+  }).map(({ guest }) => guest);
+}
+
+/**
+ * Guests in groups, each after a row of its own.
+ * @param {Guest[]} guests in their order
+ * @param {string} by one of `GROUPS`; empty: not at all
+ * @param {Set<string>} closed
+ * @returns {(OneGuest | Group)[]}
+ */
+export function entries(guests, by, closed) {
+  /** @type {(guest: Guest) => OneGuest} */
+  const alone = (guest) => ({ id: guest.id, guest, name: guest.name, guests: null });
+  if (!GROUPS[by]) return guests.map(alone);
+  /** @type {Map<string, Guest[]>} */
+  const groups = new Map();
+  for (const guest of guests) {
+    const name = GROUPS[by][1](guest);
+    const known = groups.get(name);
+    if (known) known.push(guest);
+    else groups.set(name, [guest]);
+  }
+  return [...groups].sort(([one], [other]) => (one < other ? -1 : 1)).flatMap(([name, those]) => [
+    { id: `group\n${name}`, guest: null, name, guests: those }, ...(closed.has(name) ? [] : those.map(alone))]);
+}
+
+/** The sum over a group in words; `≥` where it is not known of all its guests. @param {Column} column @param {Guest[]} guests */
+function together(column, guests) {
+  if (!column.summed) return "";
+  const values = guests.map(column.value);
+  const known = sum(values);
+  return known === null ? UNKNOWN : `${values.every(isNumber) ? "" : "≥ "}${column.text(known, null)}`;
 }
 
 class Row {
-  constructor(guest) {
+  /** @param {Column[]} columns @param {(name: string) => void} turn opens or closes a group */
+  constructor(columns, turn) {
+    this.columns = columns;
+    this.group = "";
     this.link = h("a", null);
-    this.cells = COLUMNS.map((column) => h("td", { class: column.minor ? "number minor" : "number" }));
+    this.opener = h("button", { type: "button", hidden: true, onclick: () => turn(this.group) });
+    this.cells = columns.map((column) => h("td", { class: column.minor ? "number minor" : "number" }));
     this.path = drawn("path");
     const spark = drawn("svg", { class: "spark", viewBox: "0 0 110 24", preserveAspectRatio: "none", "aria-hidden": "true" }, this.path);
     this.note = h("td", { class: "note minor" });
-    this.element = h("tr", null, h("th", { scope: "row" }, this.link), this.cells, h("td", null, spark), this.note);
-    this.link.dataset.guest = guest.id;
-    this.link.href = `#/guest/${coded(guest.id)}`;
+    this.element = h("tr", null, h("th", { scope: "row" }, this.link, this.opener), this.cells, h("td", null, spark), this.note);
   }
 
-  show(guest, index, spark) {
-    write(this.link, guest.name);
-    this.link.title = guest.name;
-    this.element.setAttribute("aria-rowindex", index + 2);
-    COLUMNS.forEach((column, n) => {
-      const value = column.value(guest);
-      write(this.cells[n], column.text(value, guest));
-      this.cells[n].classList.toggle("bad", Boolean(column.bad && isNumber(value) && column.bad(value)));
+  /** @param {OneGuest | Group} entry @param {number} index @param {(number | null)[] | undefined} spark */
+  show(entry, index, spark) {
+    const { guest, guests } = entry;
+    this.element.setAttribute("aria-rowindex", String(index + 2));
+    this.element.classList.toggle("group", !guest);
+    this.link.hidden = !guest;
+    this.opener.hidden = Boolean(guest);
+    if (guest) {
+      write(this.link, guest.name);
+      this.link.title = guest.name;
+      this.link.dataset.guest = guest.id;
+      this.link.href = `#/guest/${coded(guest.id)}`;
+    } else {
+      const closed = list.closed.has(entry.name);
+      this.group = entry.name;
+      this.opener.dataset.guest = entry.id;
+      this.opener.setAttribute("aria-expanded", String(!closed));
+      write(this.opener, `${closed ? "▸" : "▾"} ${entry.name} (${guests.length})`);
+    }
+    this.columns.forEach((column, n) => {
+      const value = guest ? column.value(guest) : undefined;
+      write(this.cells[n], guest ? column.text(value, guest) : together(column, guests));
+      this.cells[n].classList.toggle("bad", Boolean(guest && column.bad && isNumber(value) && column.bad(value)));
     });
     const d = sparkPath(spark ?? []);
     if (this.path.getAttribute("d") !== d) this.path.setAttribute("d", d);
-    const note = remarks(guest);
+    const note = guest ? remarks(guest) : "";
     write(this.note, note);
     this.note.title = note;
   }
+
+  focus() {
+    (this.link.hidden ? this.opener : this.link).focus({ preventScroll: true });
+  }
 }
 
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-class GuestsView {
+export class GuestsView {
+  /** @param {Mom} mom */
   constructor(mom) {
     this.title = "Guests";
     this.mom = mom;
+    /** @type {Map<string, Row>} */
     this.rows = new Map();
+    /** @type {Row[]} */
+    this.spare = []; // to be used again: rows that can be seen no more
+    /** @type {(OneGuest | Group)[]} */
     this.shown = [];
+    this.lastFocused = ""; // also while its row cannot be seen
+    const declared = mom.report.fields;
+    this.columns = COLUMNS.filter((one) => !one.needs || `guest.${one.needs}` in declared);
     this.search = h("input", { type: "search", id: "filter", placeholder: "part of a name, or * and ?", "aria-label": "Filter guests by name",
       autocomplete: "off", spellcheck: "false", oninput: () => { list.pattern = this.search.value; this.box.scrollTop = 0; this.update(); },
       onkeydown: (event) => { if (event.key === "ArrowDown" || event.key === "Enter") { event.preventDefault(); this.enter(); } } });
     this.search.value = list.pattern;
+    const ways = Object.entries(GROUPS).filter(([by]) => by !== "class" || "guest.sla_class" in declared);
+    this.groups = h("select", { "aria-label": "Groups of guests", onchange: () => this.groupBy(this.groups.value) }, h("option", { value: "" }, "in no groups"),
+      ways.map(([by, [label]]) => h("option", { value: by }, label)));
+    this.groups.value = list.by;
     this.count = h("span", { role: "status", class: "faint" });
-    const heading = (key, label, about, minor, number) => h("th", { scope: "col", "data-column": key, class: `${number ? "number" : ""} ${minor ? "minor" : ""}` },
-      h("button", { type: "button", title: about, onclick: () => this.sortBy(key) }, label));
-    this.heads = [heading("name", "Guest", "its name", false, false), ...COLUMNS.map((one) => heading(one.key, one.label, one.about, one.minor, true))];
-    this.above = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: COLUMNS.length + 3 }));
-    this.below = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: COLUMNS.length + 3 }));
-    this.body = h("tbody", { onkeydown: (event) => this.key(event) }, this.above, this.below);
+    this.heads = [this.heading("name", "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.label, one.about, one.minor ? "number minor" : "number", one.width))];
+    this.spaces = [h("td"), h("td")]; // of one column: more than the head has would take their share of a narrow window
+    this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
+    this.below = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[1]);
+    this.body = h("tbody", null, this.above, this.below);
     const more = [h("th", { scope: "col", title: "its size in the last cycles" }, "Lately"), h("th", { scope: "col", class: "minor" }, "Remarks")];
-    this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads, more)), this.body);
-    this.box = h("div", { class: "scroll guests", tabindex: -1, onscroll: () => this.paint() }, this.table);
-    this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.count), this.box);
+    this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads.map((one) => one.element), more)), this.body);
+    this.table.style.minWidth = `${this.columns.reduce((sum, one) => sum + one.width, OTHERS)}rem`;
+    this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => this.paint(false),
+      onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
+    this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, this.count), this.box);
     this.sized = new ResizeObserver(() => this.paint());
     this.sized.observe(this.box);
   }
 
+  /** @param {string} by */
+  groupBy(by) {
+    list.by = by;
+    this.box.scrollTop = 0;
+    this.update();
+  }
+
+  /** Opens or closes a group. @param {string} name */
+  turn(name) {
+    if (!list.closed.delete(name)) list.closed.add(name);
+    this.update();
+  }
+
+  /** @param {string} key @param {string} label @param {string} about @param {string} look @param {number} [width] */
+  heading(key, label, about, look, width) {
+    const button = h("button", { type: "button", title: about, onclick: () => this.sortBy(key) }, label);
+    const element = h("th", { scope: "col", class: look }, button);
+    if (width) element.style.width = `${width}rem`;
+    return { key, label, button, element };
+  }
+
+  /** @param {string} key */
   sortBy(key) {
     const natural = key !== "name";
     if (list.sort === key) list.falling = !list.falling;
@@ -121,60 +239,74 @@ class GuestsView {
   }
 
   update() {
-    this.shown = inOrder(wanted(this.mom.guests, list.pattern));
+    const found = wanted(this.mom.guests, list.pattern);
+    this.shown = entries(inOrder(found), list.by, list.closed);
     const all = this.mom.guests.length;
-    write(this.count, this.shown.length === all ? `${all} guests` : `${this.shown.length} of ${all} guests`);
-    for (const head of this.heads) {
-      const on = head.dataset.column === list.sort;
-      head.setAttribute("aria-sort", on ? (list.falling ? "descending" : "ascending") : "none");
-      const button = head.firstChild;
-      write(button, button.textContent.replace(/ [↑↓]$/, "") + (on ? (list.falling ? " ↓" : " ↑") : ""));
+    write(this.count, found.length === all ? `${all} guests` : `${found.length} of ${all} guests`);
+    for (const { key, label, button, element } of this.heads) {
+      const on = key === list.sort;
+      element.setAttribute("aria-sort", on ? (list.falling ? "descending" : "ascending") : "none");
+      write(button, `${label}${on ? (list.falling ? " ↓" : " ↑") : ""}`);
     }
-    this.table.setAttribute("aria-rowcount", this.shown.length + 1);
+    this.table.setAttribute("aria-rowcount", String(this.shown.length + 1));
     this.paint();
   }
 
-  paint() {
-    const first = Math.max(0, Math.floor(this.box.scrollTop / ROW) - 8);
+  /** Makes the rows that can be seen. @param {boolean} anew also those that were there: figures are others now */
+  paint(anew = true) {
+    const first = Math.max(0, Math.min(Math.floor(this.box.scrollTop / ROW) - 8, this.shown.length));
     const last = Math.min(this.shown.length, first + Math.ceil((this.box.clientHeight || 600) / ROW) + 16);
-    const focused = document.activeElement?.dataset?.guest;
-    const here = new Map();
+    const focused = focusedGuest();
+    const wantedIds = new Set(this.shown.slice(first, last).map((one) => one.id));
+    // The arrow keys go on from there. Before anything is changed: what is half changed, and laid out for the focus, would be scrolled elsewhere.
+    if (focused && this.rows.has(focused) && !wantedIds.has(focused)) this.box.focus({ preventScroll: true });
+    for (const [id, row] of this.rows) {
+      if (wantedIds.has(id)) continue;
+      row.element.remove();
+      this.rows.delete(id);
+      this.spare.push(row);
+    }
     let next = this.above.nextSibling;
     for (let n = first; n < last; n++) {
-      const guest = this.shown[n];
-      const row = this.rows.get(guest.id) ?? new Row(guest);
-      row.show(guest, n, this.mom.sparks.get(guest.id));
-      here.set(guest.id, row);
-      if (row.element === next) next = next.nextSibling;
+      const entry = this.shown[n];
+      let row = this.rows.get(entry.id);
+      if (!row || anew) {
+        row ??= this.spare.pop() ?? new Row(this.columns, (name) => this.turn(name));
+        row.show(entry, n, entry.guest ? this.mom.sparks.get(entry.id) : undefined);
+        this.rows.set(entry.id, row);
+      }
+      if (row.element === next) next = row.element.nextSibling;
       else this.body.insertBefore(row.element, next);
     }
-    for (const [id, row] of this.rows) if (!here.has(id)) row.element.remove();
-    this.rows = here;
-    this.above.firstChild.style.height = `${first * ROW}px`;
-    this.below.firstChild.style.height = `${Math.max(0, this.shown.length - last) * ROW}px`;
-    if (focused && document.activeElement?.dataset?.guest !== focused) here.get(focused)?.link.focus({ preventScroll: true });
+    this.spaces[0].style.height = `${first * ROW}px`;
+    this.spaces[1].style.height = `${Math.max(0, this.shown.length - last) * ROW}px`;
+    if (focused && wantedIds.has(focused) && focusedGuest() !== focused) this.rows.get(focused)?.focus();
   }
 
-  // From the filter to what it has found.
+  /** From the filter to what it has found. */
   enter() {
     this.box.scrollTop = 0;
     this.paint();
-    this.rows.get(this.shown[0]?.id)?.link.focus({ preventScroll: true });
+    this.rows.get(this.shown[0]?.id)?.focus();
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 15, PageUp: -15, Home: -1e9, End: 1e9 }[event.key];
-    const now = this.shown.findIndex((guest) => guest.id === event.target.dataset.guest);
+    const now = this.shown.findIndex((one) => one.id === (focusedGuest() ?? this.lastFocused));
     if (step === undefined || now < 0) return;
     event.preventDefault();
     const then = Math.max(0, Math.min(this.shown.length - 1, now + step));
-    const head = this.table.tHead.offsetHeight;
+    const head = this.table.tHead?.offsetHeight ?? 0;
     const top = then * ROW;
     if (top < this.box.scrollTop) this.box.scrollTop = top;
     else if (top + ROW + head > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + ROW + head - this.box.clientHeight;
-    this.paint();
-    this.rows.get(this.shown[then].id)?.link.focus({ preventScroll: true });
+    this.paint(false);
+    this.rows.get(this.shown[then].id)?.focus();
   }
 
   close() { this.sized.disconnect(); }
 }
+
+/** The id of the guest whose link has the focus. */
+const focusedGuest = () => (document.activeElement instanceof HTMLElement ? document.activeElement.dataset.guest : undefined);

@@ -1,13 +1,36 @@
 // Policies: read, checked while they are typed, saved only over what was seen, and taken back.
 
+import { Refused, ask, get, said } from "./api.js";
+import { h, write } from "./elements.js";
+import { coded, moment } from "./figures.js";
+import { Trial } from "./trial.js";
+
+/** @import { Mom } from "./known.js" */
+
 const CHECK_MS = 400;
-const drafts = new Map(); // what was typed and not saved, by name; outlives the view
 const LINE = 19; // pixels, as the style has it
 
-class PoliciesView {
+/** What was typed and not saved, by name, and the version over which it is to be saved; outlives the view. @type {Map<string, { text: string, tag: string }>} */
+export const drafts = new Map();
+
+/** @typedef {Api.PolicyProblem & { tone: string }} Marked */
+
+export class PoliciesView {
+  /** @param {Mom} mom @param {string} name */
   constructor(mom, name) {
-    Object.assign(this, { mom, name, title: "Policies", items: [], tag: "", version: "", problems: [], timer: 0, checking: 0, seenTag: "" });
-    this.may = mom.me.right === "change";
+    this.mom = mom;
+    this.name = name;
+    this.title = "Policies";
+    /** @type {Api.ListedPolicy[]} */
+    this.items = [];
+    this.tag = "";
+    this.seenTag = "";
+    /** @type {Marked[]} */
+    this.problems = [];
+    this.timer = 0;
+    this.checking = 0;
+    this.busy = false;
+    this.may = mom.mayChange;
     this.names = h("nav", { class: "names", "aria-label": "Policies" });
     this.message = h("p", { class: "notice", role: "alert", hidden: true });
     this.heading = h("h3", { id: "editing" });
@@ -15,7 +38,11 @@ class PoliciesView {
     this.gutter = h("div", { class: "gutter", "aria-hidden": "true" });
     this.text = h("textarea", { "aria-labelledby": "editing", "aria-describedby": "verdict", spellcheck: "false", autocapitalize: "off", wrap: "off",
       readonly: !this.may, oninput: () => this.typed(), onscroll: () => { this.gutter.scrollTop = this.text.scrollTop; },
-      onkeydown: (event) => { if ((event.ctrlKey || event.metaKey) && event.key === "s") { event.preventDefault(); if (this.may) this.save(); } } });
+      onkeydown: (event) => {
+        if (!(event.ctrlKey || event.metaKey) || event.key !== "s") return;
+        event.preventDefault();
+        if (this.may) this.save();
+      } });
     this.verdict = h("p", { id: "verdict", role: "status" });
     this.found = h("ul", { class: "plain" });
     this.history = h("div");
@@ -23,40 +50,51 @@ class PoliciesView {
     this.dropping = h("button", { type: "button", onclick: () => this.discard() }, "Discard what I typed");
     const buttons = this.may && h("div", { class: "bar" }, this.saving, this.dropping,
       h("button", { type: "button", onclick: () => this.remove() }, "Remove this policy"));
-    const fresh = this.may && h("form", { class: "bar", onsubmit: (event) => { event.preventDefault(); this.begin(); } },
-      (this.newName = h("input", { "aria-label": "Name of a new policy", placeholder: "60_mine", maxlength: 128, required: true })), h("button", { type: "submit" }, "New policy"));
+    // A new policy is saved over the version that was seen: there is none to begin with before the policies are read.
+    this.newName = h("input", { "aria-label": "Name of a new policy", placeholder: "60_mine", maxlength: 128, required: true, disabled: true });
+    const fresh = this.may && h("form", { class: "bar", onsubmit: (event) => {
+      event.preventDefault();
+      this.begin();
+    } }, this.newName, h("button", { type: "submit" }, "New policy"));
     const reset = this.may && h("button", { type: "button", onclick: () => this.reset() }, "Forget all changes, read the files again");
     const rights = this.may ? null : h("p", { class: "notice" }, "You may read policies. Changing them takes the group or the token that the plugin http names as ",
-      h("code", null, mom.me.local ? "change_group" : "change_token"), ".");
-    this.pane = h("div", null, this.heading, this.origin, h("div", { class: "editor" }, this.gutter, this.text), this.verdict, this.found, buttons);
+      h("code", null, mom.me?.local ? "change_group" : "change_token"), ".");
+    this.trial = new Trial(this.may, () => (drafts.has(this.name) ? { changes: { [this.name]: this.text.value }, tag: this.seenTag } : null), () => this.load());
+    this.pane = h("div", { hidden: true }, this.heading, this.origin, h("div", { class: "editor" }, this.gutter, this.text), this.verdict, this.found, buttons);
     this.element = h("div", null, h("h2", null, "Policies"), rights, this.message, h("div", { class: "editing" }, h("div", null, this.names, fresh), this.pane),
-      h("h3", null, "History"), reset && h("div", { class: "bar" }, reset), this.history);
+      this.trial.element, h("h3", null, "History"), reset && h("div", { class: "bar" }, reset), this.history);
     this.load();
   }
 
   async load() {
     try {
-      const { content, tag } = await ask("GET", "/v1/policies");
+      const { content, tag } = await ask("GET", "v1/policies");
       this.items = content.items;
       this.tag = tag;
+      this.newName.disabled = false;
       const kept = this.name && (this.items.some((one) => one.name === this.name) || drafts.has(this.name));
       if (!kept) this.name = this.items[0]?.name ?? "";
       this.list();
       this.open();
-      await this.past();
+      await Promise.all([this.past(), this.trial.load()]);
     } catch (error) {
-      this.tell(error);
+      this.complain(error);
     }
   }
 
-  // Each cycle: whether somebody else has changed the policies meanwhile.
-  async update() {
-    if (!this.tag || this.busy) return;
+  update() {
+    return this.trial.update();
+  }
+
+  /** Another operator has changed the policies, or a trial goes on. @param {string} name @param {any} content */
+  async tell(name, content) {
+    if (name === "canary") this.trial.show(content);
+    if (name !== "policies" || !this.tag || this.busy) return;
     try {
-      const { content, tag } = await ask("GET", "/v1/policies");
-      if (tag === this.tag) return;
-      this.tag = tag;
-      this.items = content.items;
+      const known = await ask("GET", "v1/policies");
+      if (known.tag === this.tag) return;
+      this.tag = known.tag;
+      this.items = known.content.items;
       this.list();
       if (!drafts.has(this.name)) this.open();
       await this.past();
@@ -65,7 +103,7 @@ class PoliciesView {
 
   list() {
     const names = [...new Set([...this.items.map((one) => one.name), ...drafts.keys()])].sort();
-    this.names.replaceChildren(...names.map((name) => h("a", { href: `#/policies/${coded(name)}`, "aria-current": name === this.name ? "page" : null },
+    this.names.replaceChildren(...names.map((name) => h("a", { href: `#/policies/${coded(name)}`, "aria-current": name === this.name ? "true" : null },
       name, drafts.has(name) && h("span", { class: "warn" }, " (not saved)"))));
   }
 
@@ -78,7 +116,7 @@ class PoliciesView {
     this.origin.textContent = stands ? `from ${stands.origin}` : "new: not in force yet";
     if (!draft) this.seenTag = this.tag;
     else this.seenTag = draft.tag;
-    const text = draft?.text ?? stands.text;
+    const text = draft?.text ?? stands?.text ?? "";
     if (this.text.value !== text) this.text.value = text;
     this.buttons();
     this.number();
@@ -98,23 +136,24 @@ class PoliciesView {
     this.number();
     this.verdict.textContent = "…";
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.check(), CHECK_MS);
+    this.timer = window.setTimeout(() => this.check(), CHECK_MS);
   }
 
   async check() {
     const number = ++this.checking;
     try {
-      const { content } = await ask("POST", "/v1/policy-check", { body: { changes: { [this.name]: this.text.value } } });
+      const { content } = await ask("POST", "v1/policy-check", { body: { changes: { [this.name]: this.text.value } } });
       if (number !== this.checking) return; // something was typed since
       this.mark(content.problems, content.warnings);
     } catch (error) {
-      if (number === this.checking) this.verdict.textContent = `It could not be checked: ${error.message}`;
+      if (number === this.checking) this.verdict.textContent = `It could not be checked: ${said(error)}`;
     }
   }
 
-  // Problems keep it from being saved; warnings, which stand behind them, are only for the eye.
+  /** Problems keep it from being saved; warnings, which stand behind them, are only for the eye. @param {Api.PolicyProblem[]} problems @param {Api.PolicyProblem[]} [warnings] */
   mark(problems, warnings = []) {
     this.problems = [...problems.map((one) => ({ ...one, tone: "bad" })), ...warnings.map((one) => ({ ...one, tone: "warn" }))];
+    /** @param {unknown[]} several @param {string} what */
     const counted = (several, what) => `${several.length} ${what}${several.length > 1 ? "s" : ""}`;
     const hardly = warnings.length ? `; ${counted(warnings, "warning")}` : "";
     this.verdict.className = problems.length ? "bad" : warnings.length ? "warn" : "good";
@@ -137,6 +176,7 @@ class PoliciesView {
     this.gutter.scrollTop = this.text.scrollTop;
   }
 
+  /** @param {number} line @param {number} column */
   go(line, column) {
     const before = this.text.value.split("\n").slice(0, line - 1);
     const at = before.reduce((sum, one) => sum + one.length + 1, 0) + Math.max(0, column - 1);
@@ -159,17 +199,17 @@ class PoliciesView {
     this.load();
   }
 
+  /** @param {() => Promise<{ tag: string }>} what @param {() => void} [done] */
   async change(what, done) {
     this.busy = true;
     try {
-      const { tag } = await what();
-      this.tag = tag;
+      this.tag = (await what()).tag;
       done?.();
       this.busy = false;
       await this.load();
       return true;
     } catch (error) {
-      this.tell(error);
+      this.complain(error);
       return false;
     } finally {
       this.busy = false;
@@ -180,7 +220,7 @@ class PoliciesView {
     if (!drafts.has(this.name)) return;
     const { name } = this;
     const body = { text: this.text.value };
-    const saved = await this.change(() => ask("PUT", `/v1/policies/${coded(name)}`, { body, seen: tag }), () => drafts.delete(name));
+    const saved = await this.change(() => ask("PUT", `v1/policies/${coded(name)}`, { body, seen: tag }), () => drafts.delete(name));
     if (saved) this.say(`${name} is saved, and in force from the next cycle on.`);
   }
 
@@ -188,36 +228,49 @@ class PoliciesView {
     const { name } = this;
     if (!this.items.some((one) => one.name === name)) { this.discard(); return; }
     if (!confirm(`Remove the policy ${name} from the running mom?`)) return;
-    this.change(() => ask("DELETE", `/v1/policies/${coded(name)}`, { seen: this.tag }), () => drafts.delete(name));
+    this.change(() => ask("DELETE", `v1/policies/${coded(name)}`, { seen: this.tag }), () => drafts.delete(name));
   }
 
   reset() {
     if (!confirm("Forget all that was changed while mom runs, and read the files again?")) return;
-    this.change(() => ask("POST", "/v1/policy-reset", { seen: this.tag }));
+    this.change(() => ask("POST", "v1/policy-reset", { seen: this.tag }));
   }
 
+  /** @param {string} version */
   back(version) {
     if (!confirm(`Make all policies what they were in version ${version}?`)) return;
-    this.change(() => ask("POST", "/v1/policy-rollback", { body: { version }, seen: this.tag }));
+    this.change(() => ask("POST", "v1/policy-rollback", { body: { version }, seen: this.tag }));
   }
 
+  /** @param {string} text */
   say(text) {
     this.message.className = "notice";
     this.message.hidden = false;
     this.message.textContent = text;
   }
 
-  tell(error) {
+  /** @param {unknown} error */
+  complain(error) {
     this.message.className = "notice bad";
     this.message.hidden = false;
-    if (error.status === 412) {
+    if (error instanceof Refused && error.status === 412) {
       this.message.replaceChildren("Somebody else has changed the policies since you began: nothing is saved. What you typed is still here. ",
         h("button", { type: "button", onclick: () => this.theirs() }, "Show what changed"), " ",
-        h("button", { type: "button", onclick: async () => { const { tag } = await ask("GET", "/v1/policies"); this.message.hidden = true; this.save(tag); } }, "Save mine all the same"));
+        h("button", { type: "button", onclick: () => this.saveAllTheSame() }, "Save mine all the same"));
       return;
     }
-    if (error.problems?.length) this.mark(error.problems);
-    this.message.textContent = [error.message, error.hint].filter(Boolean).join("; ");
+    if (error instanceof Refused && error.problems.length) this.mark(error.problems);
+    write(this.message, said(error));
+  }
+
+  async saveAllTheSame() {
+    try {
+      const { tag } = await ask("GET", "v1/policies");
+      this.message.hidden = true;
+      await this.save(tag);
+    } catch (error) {
+      this.complain(error);
+    }
   }
 
   async theirs() {
@@ -225,19 +278,22 @@ class PoliciesView {
     const first = this.history.querySelector("details");
     if (!first) return;
     first.open = true;
-    first.querySelector("summary").focus();
+    first.querySelector("summary")?.focus();
   }
 
   async past() {
-    const { items } = await get("/v1/policy-history");
+    /** @type {{ items: Api.PastPolicyChange[] }} */
+    const { items } = await get("v1/policy-history");
     // What the operator has opened, or is at, stays so: the history is drawn anew whenever policies change.
-    const opened = new Set([...this.history.querySelectorAll("details[open]")].map((one) => one.dataset.version));
-    const at = this.history.contains(document.activeElement) ? document.activeElement.closest("details")?.dataset.version : null;
+    /** @param {Element | null | undefined} one */
+    const versionOf = (one) => one?.getAttribute("data-version") ?? "";
+    const opened = new Set([...this.history.querySelectorAll("details[open]")].map(versionOf));
+    const at = this.history.contains(document.activeElement) ? versionOf(document.activeElement?.closest("details")) : "";
     this.history.replaceChildren(...items.map((one, n) => h("details", { "data-version": one.version, open: opened.has(one.version) },
       h("summary", null, `${moment(one.time)}, ${one.who}: ${one.what} `, h("span", { class: "faint" }, n ? one.version : `${one.version}, in force`)),
       h("pre", { tabindex: 0 }, one.diff.split("\n").map((line) => h("span", { class: line.startsWith("+") ? "plus" : line.startsWith("-") ? "minus" : "" }, `${line}\n`))),
       this.may && n > 0 && h("button", { type: "button", onclick: () => this.back(one.version) }, "Go back to this"))));
-    if (at) [...this.history.children].find((one) => one.dataset.version === at)?.querySelector("summary").focus();
+    if (at) [...this.history.children].find((one) => versionOf(one) === at)?.querySelector("summary")?.focus();
     if (!items.length) this.history.replaceChildren(h("p", { class: "faint" }, "Nothing was changed yet."));
   }
 

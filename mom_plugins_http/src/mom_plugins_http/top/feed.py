@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import quote
 
-from mom_core import MomError, Scope, printable
-from mom_plugins_http.client import ApiRefusedError, Client, UnixConnection
+from mom_cli import common_problems, problems_of
+from mom_core import MomError, Scope, Status
+from mom_plugins_http.cli.client import ApiRefusedError, Client
+from mom_plugins_http.cli.event_stream import EventStream
+from mom_plugins_http.report_changes import with_changes
 from mom_plugins_http.top.picture import (
     FIELDS,
     Drill,
@@ -24,8 +25,11 @@ from mom_plugins_http.top.picture import (
     happening_of,
     policy_news,
     reservation_news,
-    row_of,
+    rows_of,
 )
+
+if TYPE_CHECKING:
+    from mom_toolkit import ReportDocument
 
 ANSWER_SECONDS: Final = 5.0
 """An answer comes within hundredths of a second; mom that takes longer hangs."""
@@ -41,9 +45,8 @@ KEPT_HAPPENINGS: Final = 1000
 PAST_CYCLES: Final = 240
 """Of a guest's history: more than a terminal has columns."""
 
-_PAGE: Final = 1000
-_MOST_GUESTS: Final = 20_000
-_LARGEST_LINE: Final = 16 << 20
+MOST_TOLD: Final = 100
+"""Outcomes of one cycle that are listed: where mom only observes a thousand guests, each cycle would push out all others."""
 
 
 class Feed:
@@ -57,14 +60,13 @@ class Feed:
         self._changed = changed
         self._refresh = refresh
         self._news = threading.Condition()
-        self._event: Json | None = None
+        self._report: ReportDocument | None = None
         self._wanted: str | None = None
         self._wanted_is_new = False
         self._ended = False
-        self._connection: http.client.HTTPConnection | None = None
+        self._stream: EventStream | None = None
         self._last: dict[str, Happening] = {}
         self._units: Mapping[str, str] = {}
-        self._fields: Sequence[str] = ()
         self._known_until = -1
         self.picture: Picture | None = None
         """The newest; each replaces the one before as a whole."""
@@ -72,7 +74,7 @@ class Feed:
         self.happenings: deque[Happening | News] = deque(maxlen=KEPT_HAPPENINGS)
         """The newest last."""
         self.left_out = 0
-        """Outcomes of busy cycles of which mom did not tell."""
+        """Outcomes of busy cycles that are not listed."""
         self.trouble: tuple[str, str] | None = ("mom is being asked", "")
         """What is wrong, and what to do; None while all is well."""
         self.lost_at: float | None = None
@@ -91,9 +93,8 @@ class Feed:
         with self._news:
             self._ended = True
             self._news.notify_all()
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
-            connection.sock.close()
+        if (stream := self._stream) is not None:
+            stream.close()
         for thread in self._threads:
             thread.join(0.2)
 
@@ -116,17 +117,7 @@ class Feed:
     def _hear(self) -> None:
         while not self._ended:
             try:
-                self._units = self._control_units()
-                self._fields = shown_fields(self._client)
-                self._remember()
-                for name, event in self._events():
-                    if name != b"cycle":
-                        self._tell(news_of(name, event, time.time()))
-                        continue
-                    self._note(event)
-                    with self._news:
-                        self._event = event
-                        self._news.notify_all()
+                self._listen()
                 raise MomError("mom has ended the connection", hint="it stops, or is reloaded; it is asked again every second")
             except MomError as error:
                 self._lose(error)
@@ -134,14 +125,36 @@ class Feed:
                 if not self._ended:
                     self._news.wait(AGAIN_SECONDS)
 
+    def _listen(self) -> None:
+        """Until mom ends the stream. Raises `MomError`."""
+        stream = self._stream = EventStream(self._client, SILENCE_SECONDS, f"fields={','.join(shown_fields(self._client))}")
+        report: ReportDocument | None = None
+        try:
+            for name, content in stream:
+                if self._ended:
+                    return
+                if name == "report":
+                    report = cast("ReportDocument", content)
+                    self._units = report["controls"]
+                    self._remember()
+                    self._last |= {one.id: one for one in self._done(report)}
+                elif name == "cycle" and report is not None:
+                    report = with_changes(report, content)
+                    self._note(report)
+                else:
+                    self._tell(news_of(name, content, time.time()))
+                    continue
+                with self._news:
+                    self._report = report
+                    self._news.notify_all()
+        finally:
+            stream.close()
+
     def _lose(self, error: MomError) -> None:
         if self.lost_at is None:
             self.lost_at = time.monotonic()
         self.trouble = (error.message, error.hint)
         self._changed()
-
-    def _control_units(self) -> dict[str, str]:
-        return {one["name"]: one["unit"] for one in self._client.get("/v1/controls?limit=1000")[0]["items"]}
 
     def _remember(self) -> None:
         """What was done before this began to look, or while mom was not reached."""
@@ -176,37 +189,17 @@ class Feed:
         self.happenings.append(happening)
         self._last[item["entity"]["id"]] = happening
 
-    def _events(self) -> Iterator[tuple[bytes, Json]]:
-        """The name and the content of each event: a cycle as it ends, and before it what else has changed. Raises `MomError`."""
-        connection = self._connection = UnixConnection(self._client.path, SILENCE_SECONDS)
-        try:
-            connection.request("GET", "/v1/events")
-            response = connection.getresponse()
-            if response.status != 200:
-                self._client.get("/v1/status")  # which says why, in words
-                raise MomError(f"mom answers with {response.status}", hint="too many may be watching; see mom's log")
-            name = b""
-            while not self._ended:
-                line = response.readline(_LARGEST_LINE)
-                if not line:
-                    return
-                if line.startswith(b"event:"):
-                    name = line[6:].strip()
-                elif line.startswith(b"data:"):
-                    yield name, json.loads(line[5:])
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # http.client loses its file when it is closed
-            raise MomError(
-                f"the connection to mom has ended: {error or type(error).__name__}", hint="it is asked again every second"
-            ) from None
-        finally:
-            connection.close()
-
-    def _note(self, event: Json) -> None:
-        if event["cycle"]["number"] <= self._known_until:
+    def _note(self, report: ReportDocument) -> None:
+        if report["cycle"]["number"] <= self._known_until:
             return
-        for item in event["outcomes"]:
-            self._keep(float(event["cycle"]["time"]), item)
-        self.left_out += max(0, int(event["changes"]) - len(event["outcomes"]))
+        done = self._done(report)
+        self._last |= {one.id: one for one in done}
+        self.happenings.extend(done[:MOST_TOLD])
+        self.left_out += max(0, len(done) - MOST_TOLD)
+
+    def _done(self, report: ReportDocument) -> list[Happening]:
+        when = report["cycle"]["time"]
+        return [happening_of(when, one, self._units) for one in report["outcomes"] if one["status"] != Status.UNCHANGED]
 
     # --- asking for what belongs to them -----------------------------------------------------------------------------------------------
 
@@ -214,7 +207,7 @@ class Feed:
         drawn = 0.0
         while True:
             with self._news:
-                while self._event is None and not self._wanted_is_new and not self._ended:
+                while self._report is None and not self._wanted_is_new and not self._ended:
                     self._news.wait()
                 if self._ended:
                     return
@@ -226,18 +219,12 @@ class Feed:
                     continue
                 self._pause(drawn + self._refresh - time.monotonic())
                 with self._news:
-                    event, self._event = self._event, None
+                    report, self._report = self._report, None
                 drawn = time.monotonic()
-                if event is not None:
-                    self.picture = self._picture(event)
+                if report is not None:
+                    self.picture = self._picture(report)
                     self.trouble = self.lost_at = None
                     self._changed()
-            except ApiRefusedError as error:
-                if error.status != 400:
-                    self._lose(error)
-                    continue
-                with suppress(MomError):  # other plugins are enabled than before
-                    self._fields = shown_fields(self._client)
             except MomError as error:
                 self._lose(error)
 
@@ -247,20 +234,11 @@ class Feed:
             while not self._ended and not self._wanted_is_new and (left := until - time.monotonic()) > 0:
                 self._news.wait(left)
 
-    def _picture(self, event: Json) -> Picture:
-        status = self._client.get("/v1/status")[0]
-        name = "" if self.picture is None else self.picture.host_name
-        name = name or str(self._client.get("/v1/host")[0]["name"])
-        items = list(guests(self._client, self._fields))
-        if event["mode"] == "observe" and event["changes"] > len(event["outcomes"]):  # it told of the first hundred only
-            when = float(event["cycle"]["time"])
-            for item in self._client.get("/v1/outcomes?limit=1000")[0]["items"]:
-                self._last[item["entity"]["id"]] = happening_of(when, item, self._units)
-        here = {item["id"] for item in items}
-        for gone in self._last.keys() - here:
+    def _picture(self, report: ReportDocument) -> Picture:
+        here = {row[0] for row in report["guests"]["rows"]}
+        for gone in [one for one in self._last if one not in here]:
             self._last.pop(gone, None)
-        rows = [row_of(item, self._last.get(item["id"])) for item in items]
-        return Picture(event, status, printable(name), rows, self._client.get("/v1/plugins")[0]["items"])
+        return picture_of(report, self._last)
 
     def _show(self, drill: Drill) -> None:
         with self._news:
@@ -279,11 +257,11 @@ class Feed:
         return Drill(guest, explained, found, past[::-1])
 
 
-def news_of(name: bytes, event: Json, now: float) -> list[News]:
+def news_of(name: str, event: Json, now: float) -> list[News]:
     """What an event that is no cycle tells; those of trials say what the policies' own history says, too."""
-    if name == b"policies":
+    if name == "policies":
         return [policy_news(one) for one in event["items"]]
-    return [reservation_news(now, one) for one in event["items"]] if name == b"reservations" else []
+    return [reservation_news(now, one) for one in event["items"]] if name == "reservations" else []
 
 
 def shown_fields(client: Client) -> Sequence[str]:
@@ -292,37 +270,13 @@ def shown_fields(client: Client) -> Sequence[str]:
     return [name for name in FIELDS if name in declared]
 
 
-def guests(client: Client, fields: Sequence[str]) -> Iterator[Json]:
-    """All guests with these fields, in as few pages as can be. Raises `MomError`."""
-    query: dict[str, Any] = {"limit": _PAGE, "fields": ",".join(fields)}
-    for _ in range(_MOST_GUESTS // _PAGE):
-        page = client.get(f"/v1/guests?{urlencode(query)}")[0]
-        yield from page["items"]
-        if page["next"] is None:
-            return
-        query["after"] = page["next"]
+def picture_of(report: ReportDocument, last: Mapping[str, Happening]) -> Picture:
+    """A report, with what was done to each guest last, by its id."""
+    return Picture(report, rows_of(report, last), common_problems(problems_of(report)))
 
 
 def picture_now(client: Client) -> Picture:
     """How it is now, asked once. Raises `MomError`."""
-    status, host = client.get("/v1/status")[0], client.get("/v1/host")[0]
-    units: dict[str, str] = {one["name"]: one["unit"] for one in client.get("/v1/controls?limit=1000")[0]["items"]}
-    when = float(status["cycle"]["time"])
-    outcomes = client.get("/v1/outcomes?limit=1000")[0]["items"]
-    last = {item["entity"]["id"]: happening_of(when, item, units) for item in outcomes}
-    problems = client.get("/v1/problems?limit=1000")[0]["items"]
-    common = client.get("/v1/common-problems?limit=1000")[0]["items"]
-    event = {
-        "cycle": status["cycle"],
-        "mode": status["mode"],
-        "guests": status["guests"],
-        "host": host["fields"],
-        "verdict": status["verdict"],
-        "changes": sum(count for name, count in status["outcomes"].items() if name != "unchanged"),
-        "outcomes": outcomes,
-        "problems": problems,
-        "common_problems": common,
-        "plugins": status["plugins"],
-    }
-    rows = [row_of(item, last.get(item["id"])) for item in guests(client, shown_fields(client))]
-    return Picture(event, status, printable(str(host["name"])), rows, client.get("/v1/plugins")[0]["items"])
+    report: ReportDocument = client.get(f"/v1/report?fields={','.join(shown_fields(client))}")[0]
+    when = report["cycle"]["time"]
+    return picture_of(report, {one["entity"]["id"]: happening_of(when, one, report["controls"]) for one in report["outcomes"]})

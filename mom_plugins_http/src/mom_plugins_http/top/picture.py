@@ -6,9 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mom_core import Unit, as_number, format_kib, printable
+from mom_core import Status, Unit, as_number, format_kib, printable
+
+if TYPE_CHECKING:
+    from mom_cli import CommonProblem
+    from mom_toolkit import AlertModel, CycleModel, OutcomeModel, ReportDocument
 
 Json = Mapping[str, Any]
 
@@ -70,38 +74,38 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One cycle, and when its news came (monotonic seconds)."""
+    """One cycle's report, its guests and problems as they are shown, and when its news came (monotonic seconds)."""
 
-    event: Json
-    status: Json
-    host_name: str
+    report: ReportDocument
     rows: Sequence[Row]
-    plugins: Sequence[Json] = ()
+    problems: Sequence[CommonProblem] = ()
     received: float = field(default_factory=time.monotonic)
 
     @property
-    def cycle(self) -> Json:
+    def cycle(self) -> CycleModel:
         """Its number, time, duration and lag."""
-        found: Json = self.event["cycle"]
-        return found
+        return self.report["cycle"]
 
     @property
     def host(self) -> Json:
         """The host's fields."""
-        found: Json = self.event["host"]
-        return found
+        return self.report["host"]["fields"]
 
     @property
-    def alerts(self) -> Sequence[Json]:
+    def alerts(self) -> Sequence[AlertModel]:
         """What is wrong with the host as a whole, the worst first."""
-        verdict = self.event.get("verdict") or {}
-        found: Sequence[Json] = verdict.get("alerts", ())
-        return found
+        verdict = self.report["verdict"]
+        return () if verdict is None else verdict["alerts"]
+
+    @property
+    def changes(self) -> int:
+        """How many decisions there were of what did not stand so already."""
+        return sum(count for name, count in self.report["outcome_counts"].items() if name != Status.UNCHANGED)
 
     @property
     def interval(self) -> float:
         """Seconds between two cycles."""
-        return float(self.status.get("interval_seconds", 5.0))
+        return self.report["interval_seconds"]
 
     def late_by(self, now: float) -> float:
         """Seconds since the last news, when they are more than three intervals: mom hangs; else 0."""
@@ -151,6 +155,17 @@ def row_of(item: Json, last: Happening | None = None) -> Row:
     )
 
 
+def rows_of(report: ReportDocument, last: Mapping[str, Happening]) -> list[Row]:
+    """All guests of a report, and what was done to each last."""
+    columns = report["guests"]["columns"]
+    return [row_of(_guest(columns, row), last.get(row[0])) for row in report["guests"]["rows"]]
+
+
+def _guest(columns: Sequence[str], row: Sequence[Any]) -> Json:
+    values = dict(zip(columns, row, strict=True))
+    return {**{name: values[name] for name in ("id", "name", "blocked", "guaranteed_kib")}, "fields": values}
+
+
 def _note(item: Json, last: Happening | None) -> str:
     obstacle = item["fields"].get("balloon_obstacle")
     notes = list(dict.fromkeys([*([str(obstacle)] if obstacle else []), *map(str, item["blocked"].values())]))
@@ -159,7 +174,7 @@ def _note(item: Json, last: Happening | None) -> str:
     return printable("; ".join(notes), LONGEST_NOTE)
 
 
-def happening_of(when: float, item: Json, units: Mapping[str, str]) -> Happening:
+def happening_of(when: float, item: OutcomeModel | Json, units: Mapping[str, str]) -> Happening:
     """An outcome as the API gives it."""
     source, unit = item["source"], units.get(item["control"], "")
     where = f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else source["name"]

@@ -115,12 +115,12 @@ def host_lines(picture: Picture | None, look: Looking | None, feed: Feed | None,
 
 def _mom_line(picture: Picture, look: Looking | None, now: float) -> Line:
     cycle = picture.cycle
-    mode = str(picture.event["mode"])
+    mode = picture.report["mode"]
     since = max(0.0, now - picture.received)
     skipped = f", {cycle['skipped']} left out" if cycle["skipped"] else ""
     woken = f", woken by {printable(str(cycle['woken_by']), 30)}" if cycle["woken_by"] else ""
     line = [
-        (f"mom {picture.status['version']} on {printable(picture.host_name, 30)}  ", "bold"),
+        (f"mom {picture.report['version']} on {printable(picture.report['host']['name'], 30)}  ", "bold"),
         ("only observes" if mode == "observe" else printable(mode), "bold cyan" if mode == "observe" else ""),
         (f"  cycle {cycle['number']} {since:.0f} s ago, {cycle['duration_seconds'] * 1e3:.0f} ms", ""),
         (f", lag {cycle['lag_seconds'] * 1e3:.0f} ms", "yellow" if cycle["lag_seconds"] > picture.interval / 2 else ""),
@@ -171,21 +171,18 @@ def _kib(pages: float | None) -> float | None:
 
 
 def _health_line(picture: Picture) -> Line:
-    event = picture.event
-    sick = {name: state for name, state in event["plugins"].items() if state != "ok"}
+    sick = {one["name"]: one["state"] for one in picture.report["plugins"] if one["state"] != "ok"}
     rows = picture.rows
     sold, has = (sum(size or 0 for size in sizes) for sizes in ([row.maximum for row in rows], [row.size for row in rows]))
     line: list[tuple[str, str]] = [(f"{len(rows)} guests have {short(has)} of {short(sold)}", "")]
-    line.append(
-        (f", {event['changes']} change{'' if event['changes'] == 1 else 's'}", "") if event["changes"] else (", nothing changed", "")
-    )
+    changes = picture.changes
+    line.append((f", {changes} change{'' if changes == 1 else 's'}", "") if changes else (", nothing changed", ""))
     if sick:
         line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
-    problems = event["common_problems"]
+    problems = picture.problems
     if problems:
-        worst = "error" if any(one["severity"] == "error" for one in problems) else "warning"
-        more = "100 or more" if len(problems) >= 100 else len(problems)
-        line.append((f"  {more} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
+        worst = "error" if any(one.severity == "error" for one in problems) else "warning"
+        line.append((f"  {len(problems)} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
     elif not sick:
         line.append(("  plugins and policies are well", "green"))
     return line
@@ -294,20 +291,18 @@ def _indented(text: str, width: int, style: str) -> list[Line]:
 
 def _problems(picture: Picture, width: int) -> list[Line]:
     out = [_heading("problems, and plugins", width), *verdict_lines(picture, width)]
-    for one in picture.event["common_problems"]:
-        source = one["source"]
-        where = f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else source["name"]
-        who = f"{one['who']}: " if one["who"] else ""
-        since = f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(one['since']))}"
-        text = f"{one['severity']}: {printable(where)}: {printable(who, 400)}{printable(one['message'], 1000)}, {since}"
-        out += _wrapped(text, width, _SEVERE.get(one["severity"], ""))
-        if one["hint"]:
-            out += _wrapped(f"  {printable(one['hint'], 1000)}", width, "dim")
-    if not picture.event["common_problems"]:
+    for problem in picture.problems:
+        who = f"{problem.who}: " if problem.who else ""
+        since = f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(problem.since))}"
+        text = f"{problem.severity}: {printable(str(problem.source))}: {printable(who, 400)}{problem.message}, {since}"
+        out += _wrapped(text, width, _SEVERE.get(problem.severity, ""))
+        if problem.hint:
+            out += _wrapped(f"  {problem.hint}", width, "dim")
+    if not picture.problems:
         out.append([("no problems", "green")])
     out.append([])
     out.append([(f"{'plugin':<16} {'state':<10} {'took':>9} {'calls':>8} {'failed':>7}", "bold")])
-    for one in picture.plugins:
+    for one in picture.report["plugins"]:
         took = sum(one["durations_seconds"].values()) * 1e3
         text = f" {took:6.1f} ms {one['calls']:>8} {one['failures']:>7}"
         again = f"  tried again in {one['retry_in_seconds']:.0f} s" if one["retry_in_seconds"] else ""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mom_core import MomError, parse_duration
-from mom_plugins_http.client import Client
-from mom_plugins_http.verbs import common_options
+from mom_plugins_http.cli.client import Client
+from mom_plugins_http.cli.policy_verbs import common_options
 
 if TYPE_CHECKING:  # imported only where it is used: verbs must start fast
     from mom_plugins_http.top.selection import Looking
@@ -107,7 +107,8 @@ def _print(client: Client, look: Looking, *, as_json: bool) -> None:
     picture = picture_now(client)
     if as_json:
         rows = [asdict(row) for row in look.listed(picture)]
-        click.echo(json.dumps({"status": picture.status, "host": picture.host, "guests": rows, "problems": picture.event["problems"]}))
+        shown = {name: picture.report[name] for name in ("version", "pid", "mode", "interval_seconds", "hypervisor", "cycle", "verdict")}
+        click.echo(json.dumps({"status": shown, "host": picture.host, "guests": rows, "problems": picture.report["problems"]}))
         return
     console = Console(highlight=False, soft_wrap=True)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

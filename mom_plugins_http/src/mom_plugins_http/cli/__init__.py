@@ -1,0 +1,1 @@
+"""What people type, and the client that it is asked through."""

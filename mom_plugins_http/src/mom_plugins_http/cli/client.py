@@ -1,0 +1,157 @@
+"""Talking to a running mom through its control socket, with the standard library only: verbs must start fast."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mom_core import MomError, load_config
+from mom_toolkit import NotRunning, PolicyProblem, PolicyRefused, parse_process_stat, peer_credentials, read_kernel_file
+
+CONNECT_SECONDS: Final = 5.0
+
+_AGAIN_SECONDS: Final = 0.02
+
+ANSWER_SECONDS: Final = 30.0
+"""The largest policies take seconds to compile, and changes wait for each other."""
+
+READ_SECONDS: Final = 10.0
+"""A mom that works answers within milliseconds, and one on a host that is full within seconds: as long as a person waits."""
+
+_LARGEST_ANSWER: Final = 256 << 20
+"""Bytes."""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP through a unix socket."""
+
+    def __init__(self, path: Path, seconds: float = ANSWER_SECONDS) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+        self._seconds = seconds
+
+    def connect(self) -> None:
+        """Connect to the socket's path."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._seconds)
+        until = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                self.sock.connect(str(self._path))
+            except BlockingIOError:  # many connect at once, and the kernel's queue is full
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
+
+
+class ApiRefusedError(MomError):
+    """mom says no. `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class Client:
+    """A client of one control socket.
+
+    :param seconds: how long mom may be silent before it is given up
+    :param reading: the same where nothing is changed; a verb that waits for long has more patience
+    """
+
+    def __init__(self, path: Path, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> None:
+        self.path = path
+        self._seconds = seconds
+        self._reading = min(seconds, reading)
+
+    @classmethod
+    def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
+        """Of the mom with this configuration. Raises `MomError` when it has no control socket."""
+        from mom_plugins_http.plugin import SOCKET
+        from mom_plugins_http.settings import HttpSettings
+
+        config = load_config(config_path)
+        for plugin in config.plugins.values():
+            if isinstance(plugin.settings, HttpSettings):
+                return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds, reading)
+        raise MomError(
+            "the configuration does not enable the plugin http, which a running mom is reached through", hint="add `http: {}` to `plugins`"
+        )
+
+    def get(self, path: str) -> tuple[Any, str]:
+        """An answer, and its entity tag."""
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: Mapping[str, object] | None = None, *, seen: str = "") -> tuple[Any, str]:
+        """An answer as JSON, and its entity tag.
+
+        :param seen: the entity tag of what is changed
+        :raises RefusedError: mom says no
+        :raises PolicyRefused: policies that cannot be used
+        :raises NotRunning: none is there
+        :raises MomError: it does not answer
+        """
+        headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
+        data = None if body is None else json.dumps(body).encode()
+        if data is not None:
+            headers["content-type"] = "application/json"
+        seconds = self._reading if method == "GET" else self._seconds
+        connection = UnixConnection(self.path, seconds)
+        try:
+            connection.request(method, path, data, headers)
+            response = connection.getresponse()
+            text = response.read(_LARGEST_ANSWER)
+            content = json.loads(text) if text and response.status < 400 else {}
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning(f"no process serves {self.path}", hint="start mom, with the plugin http enabled") from None
+        except TimeoutError:
+            who, hint = _silent(connection)
+            raise MomError(f"mom{who} did not answer on {self.path} within {seconds:g} s", hint=hint) from None
+        except PermissionError:
+            raise MomError(
+                f"{self.path} may not be used by this user", hint="ask as root, or as a member of the group that it is for"
+            ) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise MomError(f"{self.path} did not answer as mom does: {error or type(error).__name__}", hint="see mom's log") from error
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise refusal(response.status, text)
+        return content, response.headers.get("etag", "")
+
+
+def _silent(connection: UnixConnection) -> tuple[str, str]:
+    """Which process it is that does not answer, and what can be done about it."""
+    try:
+        pid = peer_credentials(connection.sock).process
+    except OSError:
+        pid = 0
+    process = parse_process_stat(read_kernel_file(f"/proc/{pid}/stat"))
+    if process is None:  # it has ended, or the kernel does not say
+        return "", "it hangs, or the host does; `mom status` says what was so last"
+    if process.state in {"T", "t"}:
+        return f" (process {pid}, which is stopped)", f"kill -CONT {pid} lets it go on; `mom status` says what was so last"
+    advice = "systemd ends a mom that hangs; to do it now, systemctl restart mom"
+    if process.state == "D":
+        return f" (process {pid}, which waits for a disk or another device)", advice
+    return f" (process {pid})", f"it hangs, or the host does: {advice}; `mom status` says what was so last"
+
+
+def refusal(status: int, body: bytes) -> MomError:
+    """What mom says by a problem document."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = {}
+    problem = content if isinstance(content, dict) else {}
+    message, hint = str(problem.get("detail", f"mom answers with {status}")), str(problem.get("hint", ""))
+    if status == 422 and problem.get("problems"):
+        return PolicyRefused([PolicyProblem(**one) for one in problem["problems"]], hint=hint or message)
+    return ApiRefusedError(status, message, hint)

@@ -1,0 +1,68 @@
+"""The event stream as clients in Python read it: server-sent events, from the control socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from mom_core import MomError
+from mom_plugins_http.cli.client import Client, UnixConnection, refusal
+
+_LARGEST_LINE: Final = 256 << 20
+"""Bytes: the whole report of a large host is one line."""
+
+
+class EventStream:
+    """What a running mom tells, from when this is made until `close`.
+
+    :param query: of the request, such as `fields=`
+    :param silence: seconds without a sign of life after which mom is given up
+    :raises MomError: mom does not answer, or says no
+    """
+
+    def __init__(self, client: Client, silence: float, query: str = "") -> None:
+        self._connection = UnixConnection(client.path, silence)
+        try:
+            self._connection.request("GET", f"/v1/events?{query}", headers={"accept": "text/event-stream"})
+            self._response = self._connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            client.get("/v1/status")  # says in words why mom does not answer, or that this user may not ask
+            raise _ended(error) from None
+        if self._response.status != 200:
+            content = self._response.read()
+            self._connection.close()
+            raise refusal(self._response.status, content)
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Name and content of each event. Raises `MomError` when the connection breaks; ends when mom ends it."""
+        name, parts = "", list[bytes]()
+        try:
+            while line := self._response.readline(_LARGEST_LINE):
+                field, _, value = line.rstrip(b"\r\n").partition(b":")
+                if field == b"event":
+                    name = value.strip().decode("utf-8", "replace")
+                elif field == b"data":
+                    parts.append(value.removeprefix(b" "))
+                elif not field and not value and parts:
+                    content = json.loads(b"\n".join(parts))
+                    yield name or "message", content if isinstance(content, dict) else {"content": content}
+                    name, parts = "", []
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # http.client loses its file when it is closed
+            raise _ended(error) from None
+
+    def close(self) -> None:
+        """End it, from any thread: a thread that waits for the next event is woken, and finds the end of the stream."""
+        sock = self._connection.sock
+        if sock is not None:
+            with suppress(OSError):  # mom was faster
+                sock.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
+def _ended(error: BaseException) -> MomError:
+    return MomError(f"the connection to mom has ended: {error or type(error).__name__}", hint="ask again in a moment; see mom's log")

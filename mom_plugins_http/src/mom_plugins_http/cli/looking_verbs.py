@@ -1,0 +1,196 @@
+"""`mom history`, `mom decisions`, `mom outcomes` and `mom events`: what a running mom saw and did, from its control socket."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote
+
+import click
+
+from mom_cli import TableColumn, print_table
+from mom_core import HOST_ID, MomError, Status, Unit, Value, as_number, brief, format_kib, print_prose, printable
+from mom_plugins_http.cli.client import READ_SECONDS, ApiRefusedError, Client
+from mom_plugins_http.cli.event_stream import EventStream
+from mom_plugins_http.cli.policy_verbs import common_options
+from mom_plugins_http.report_changes import with_changes
+from mom_plugins_http.vocabulary import MOST_ITEMS
+from mom_toolkit import NoSuchGuest
+
+if TYPE_CHECKING:
+    from mom_toolkit import ReportDocument
+
+SILENCE_SECONDS: Final = 60.0
+"""Between two events at most: mom sends a sign of life every 15 s."""
+
+_OF_HOST: Final = ("mem_available", "mem_really_available", "swap_usage", "psi_memory_some_avg10", "ksm_pages_sharing", "ksmd_cpu_usage")
+"""What is shown of the host's many fields; --json has all."""
+
+_SHOWN_PAST: Final = 20
+
+
+@click.command("history")
+@click.argument("whose", metavar="GUEST|host")
+@click.option("-n", "--cycles", type=click.IntRange(1, MOST_ITEMS), default=_SHOWN_PAST, show_default=True, help="How many cycles to show.")
+@common_options
+def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
+    """Show what a guest, or the host, had in the last cycles, the newest first. mom keeps an hour or so; `mom record` keeps more."""
+    client = Client.configured(config_path, READ_SECONDS)
+    path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{quote(whose, safe='')}/history"
+    found = _get(client, f"{path}?limit={cycles}")["items"]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    units = {field["name"]: field["unit"] for field in _all(client, "/v1/fields") if (field["scope"] == HOST_ID) is (whose == HOST_ID)}
+    known = {name for one in found for name in one["fields"]}
+    columns = [name for name in (_OF_HOST if whose == HOST_ID else sorted(known)) if name in known]
+    rows = [[_time(one["time"]), *(_amount(one["fields"].get(name), units.get(name, "")) for name in columns)] for one in found]
+    print_table(("time", *(TableColumn(name, rank) for rank, name in enumerate(columns))), rows)
+    print_prose(f"from {client.path}")
+
+
+@click.command("decisions")
+@click.option("--guest", metavar="GUEST", help="Only what concerns this guest; `host` for the host.")
+@common_options
+def decisions_command(guest: str | None, as_json: bool, config_path: str | None) -> None:
+    """Show what the policies wanted in the last cycle."""
+    _of_the_cycle("/v1/decisions", guest, ("of", "control", "wanted", "by"), _decision, as_json=as_json, config_path=config_path)
+
+
+@click.command("outcomes")
+@click.option("--guest", metavar="GUEST", help="Only what concerns this guest; `host` for the host.")
+@common_options
+def outcomes_command(guest: str | None, as_json: bool, config_path: str | None) -> None:
+    """Show what came of the decisions of the last cycle."""
+    headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
+    _of_the_cycle("/v1/outcomes", guest, headings, _outcome, as_json=as_json, config_path=config_path)
+
+
+Describe = Callable[[Mapping[str, Any], str], Sequence[str]]
+
+
+def _of_the_cycle(
+    path: str, guest: str | None, headings: Sequence[str | TableColumn], describe: Describe, *, as_json: bool, config_path: str | None
+) -> None:
+    client = Client.configured(config_path, READ_SECONDS)
+    found = _all(client, path, "" if guest is None else f"guest={quote(guest, safe='')}")
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    units = {control["name"]: control["unit"] for control in _all(client, "/v1/controls")}
+    if found:
+        print_table(headings, [describe(one, units.get(one["control"], "")) for one in found])
+    else:
+        print_prose("Nothing, in the last cycle.")
+    print_prose(f"from {client.path}")
+
+
+def _decision(one: Mapping[str, Any], unit: str) -> Sequence[str]:
+    return brief(one["entity"]["name"], 30), one["control"], _amount(one["value"], unit), _place(one["source"])
+
+
+def _outcome(one: Mapping[str, Any], unit: str) -> Sequence[str]:
+    who, error = brief(one["entity"]["name"], 30), brief(one["error"], 160)
+    return who, one["control"], _amount(one["before"], unit), _amount(one["value"], unit), one["status"], _place(one["source"]), error
+
+
+# --- events ----------------------------------------------------------------------------------------------------------------------
+
+
+@click.command("events")
+@click.option("-f", "--follow", is_flag=True, help="Go on with each event that comes, until ^C.")
+@common_options
+def events_command(follow: bool, as_json: bool, config_path: str | None) -> None:
+    """Show the last cycle as one line; with --follow, each further cycle as it ends, and whatever else happens, such as policies changed.
+
+    Exit code 1 when mom ends, or lets a slow reader go.
+    """
+    client = Client.configured(config_path, READ_SECONDS)
+    stream = EventStream(client, SILENCE_SECONDS, "fields=")
+    report: Mapping[str, Any] = {}
+    try:
+        for name, content in stream:
+            if name in {"report", "cycle"}:
+                report = content if name == "report" else with_changes(cast("ReportDocument", report), content)
+            if as_json:
+                click.echo(json.dumps({"event": name, **content}))
+            else:
+                print_prose(_cycle_line(report) if name in {"report", "cycle"} else _event_line(name, content), 4)
+            sys.stdout.flush()
+            if not follow:
+                return
+    except MomError as error:
+        click.echo(f"mom: {error}", err=True)
+    finally:
+        stream.close()
+    sys.exit(1)
+
+
+def _event_line(name: str, content: Mapping[str, Any]) -> str:
+    return f"{time.strftime('%H:%M:%S')} {printable(name)}: {brief(json.dumps(content), 400)}"
+
+
+def _cycle_line(report: Mapping[str, Any]) -> str:
+    cycle = report["cycle"]
+    done = ", ".join(f"{count} {status}" for status, count in report["outcome_counts"].items() if count and status != Status.UNCHANGED)
+    woken = f", woken by {printable(cycle['woken_by'])}" if cycle["woken_by"] else ""
+    available = report["host"]["fields"].get("mem_really_available")
+    host = "" if available is None else f", {format_kib(available)} available on the host"
+    wrong = f", {len(report['problems'])} problems" if report["problems"] else ""
+    return (
+        f"{_time(cycle['time'])} cycle {cycle['number']}: {len(report['guests']['rows'])} guests, {done or 'nothing done'}{host}{wrong}, "
+        f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}"
+    )
+
+
+# --- for all -----------------------------------------------------------------------------------------------------------------------
+
+
+def _get(client: Client, path: str) -> Any:
+    try:
+        return client.get(path)[0]
+    except ApiRefusedError as error:
+        if error.status == 404 and "no guest" in error.message:
+            raise NoSuchGuest(error.message, hint=error.hint.partition("; GET ")[0]) from error
+        raise
+
+
+def _all(client: Client, path: str, query: str = "") -> list[Mapping[str, Any]]:
+    """All pages; from the beginning when the cycle ended in between."""
+    for attempt in range(5):
+        items: list[Mapping[str, Any]] = []
+        after = ""
+        try:
+            while True:
+                page = _get(
+                    client, "?".join((path, "&".join(filter(None, (f"limit={MOST_ITEMS}", query, after and f"after={quote(after)}")))))
+                )
+                items += page["items"]
+                after = page["next"] or ""
+                if not after:
+                    return items
+        except ApiRefusedError as error:
+            if error.status != 410 or attempt == 4:
+                raise
+    return []
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def _place(source: Mapping[str, Any]) -> str:
+    return f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else str(source["name"])
+
+
+def _amount(value: Value, unit: str) -> str:
+    if value is None:
+        return "?"
+    number = as_number(value)
+    if number is not None and unit in {Unit.KIB, Unit.KIB_PER_SECOND}:
+        return format_kib(number) + unit.removeprefix("KiB")
+    text = f"{number:,.4g}" if isinstance(number, float) else brief(json.dumps(value) if isinstance(value, list | dict) else str(value), 80)
+    return text if unit in {"", Unit.TEXT, Unit.LIST, Unit.FLAG, Unit.COUNT} else f"{text} {unit}"

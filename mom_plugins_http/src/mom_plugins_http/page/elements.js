@@ -1,0 +1,125 @@
+// Elements of the document. Texts become text nodes: a name can hold anything and stays a name.
+
+/** @typedef {Node | string | number | null | undefined | false} Child */
+/** @typedef {Record<string, string | number | boolean | null | undefined | ((event: any) => void)>} Attributes */
+
+/**
+ * A new element. An attribute `onNAME` is a listener.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Attributes | null} [attributes]
+ * @param {...(Child | Child[] | NodeListOf<ChildNode>)} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
+export function h(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (typeof value === "function") made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, String(value));
+  }
+  made.append(...present(children));
+  return made;
+}
+
+/**
+ * @template {keyof SVGElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Attributes | null} [attributes]
+ * @param {...(Node | string)} children
+ * @returns {SVGElementTagNameMap[Tag]}
+ */
+export function drawn(tag, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) made.setAttribute(name, String(value));
+  made.append(...children);
+  return made;
+}
+
+/** @param {any[]} children @returns {(Node | string)[]} */
+function present(children) {
+  return children.flat().filter((child) => child !== null && child !== undefined && child !== false)
+    .map((child) => (child instanceof Node ? child : String(child)));
+}
+
+/** @param {string} id @returns {HTMLElement} */
+export function byId(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no #${id}`);
+  return found;
+}
+
+/** @param {Element} element @param {string | number} text */
+export function write(element, text) {
+  if (element.textContent !== String(text)) element.textContent = String(text);
+}
+
+/**
+ * Make these the children of an element, and touch only what differs, so that focus, scrolled places and marked text stay. A child with
+ * `data-key` is the one that had the key before; another one, the one in its place. Listeners of those that were there stay theirs.
+ * @param {Element} parent
+ * @param {...(Child | Child[])} children
+ */
+export function renew(parent, ...children) {
+  /** @type {Map<string, Element>} */
+  const keyed = new Map();
+  for (const child of parent.children) {
+    const key = child.getAttribute("data-key");
+    if (key !== null) keyed.set(key, child);
+  }
+  /** @type {ChildNode | null} */
+  let at = parent.firstChild;
+  for (const one of present(children)) {
+    const node = typeof one === "string" ? document.createTextNode(one) : one;
+    const key = keyOf(node);
+    /** @type {Node | null} */
+    const before = key === null ? (at && keyOf(at) === null ? at : null) : keyed.get(key) ?? null;
+    if (key !== null) keyed.delete(key);
+    if (before && before.nodeName === node.nodeName) {
+      if (before !== at) parent.insertBefore(before, at);
+      become(before, node);
+      at = before.nextSibling;
+    } else parent.insertBefore(node, at);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+/** @param {Node} node */
+const keyOf = (node) => (node instanceof Element ? node.getAttribute("data-key") : null);
+
+/** @param {Node} before @param {Node} now */
+function become(before, now) {
+  if (!(before instanceof Element && now instanceof Element)) {
+    if (before.nodeValue !== now.nodeValue) before.nodeValue = now.nodeValue;
+    return;
+  }
+  if (before.isEqualNode(now)) return;
+  for (const name of before.getAttributeNames()) if (!now.hasAttribute(name)) before.removeAttribute(name);
+  for (const name of now.getAttributeNames()) {
+    const value = now.getAttribute(name) ?? "";
+    if (before.getAttribute(name) !== value) before.setAttribute(name, value);
+  }
+  renew(before, ...now.childNodes);
+}
+
+/** The head of a table. @param {string[]} names */
+export function heads(...names) {
+  return h("thead", null, h("tr", null, names.map((name) => h("th", { scope: "col" }, name))));
+}
+
+/**
+ * A table that scrolls by itself where it is wider than the window; a keyboard reaches it then.
+ * @param {string} label @param {HTMLTableSectionElement} head @param {HTMLTableSectionElement} body
+ */
+export function scrolled(label, head, body) {
+  return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0 }, h("table", null, head, body));
+}
+
+/** @param {string} label @param {string | number} value @param {string | null} [more] @param {string} [tone] */
+export function tile(label, value, more, tone) {
+  return h("div", { "data-key": label }, h("dt", null, label), h("dd", { class: tone || null }, value, more && h("small", null, more)));
+}

@@ -1,0 +1,65 @@
+// Figures and moments as people say them.
+
+export const UNKNOWN = "–";
+
+/** @param {unknown} value @returns {value is number} */
+export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+
+/** The sum of what is known; null where nothing is. @param {unknown[]} values @returns {number | null} */
+export function sum(values) {
+  const known = values.filter(isNumber);
+  return known.length ? known.reduce((one, other) => one + other, 0) : null;
+}
+
+/** @param {number | null | undefined} value in KiB */
+export function kib(value) {
+  if (!isNumber(value)) return UNKNOWN;
+  if (Math.abs(value) < 0.5) return "0";
+  let size = Math.abs(value);
+  for (const unit of ["KiB", "MiB", "GiB", "TiB", "PiB"]) {
+    if (size < 999.5 || unit === "PiB") {
+      const digits = unit === "KiB" || size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
+      return `${value < 0 ? "-" : ""}${size.toFixed(digits)} ${unit}`;
+    }
+    size /= 1024;
+  }
+  return UNKNOWN;
+}
+
+/** @param {number | null | undefined} value in KiB a second */
+export const kibPerSecond = (value) => (isNumber(value) ? `${kib(value)}/s` : UNKNOWN);
+
+/** @param {number | null | undefined} value @param {number} [digits] */
+export function percent(value, digits = 1) {
+  return isNumber(value) ? `${value.toFixed(digits)} %` : UNKNOWN;
+}
+
+/** @param {number | null | undefined} seconds */
+export function span(seconds) {
+  if (!isNumber(seconds)) return UNKNOWN;
+  if (seconds === 0) return "0 s";
+  if (seconds < 1) return `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms`;
+  if (seconds < 100) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 6000) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
+}
+
+/** @param {number} seconds since the epoch */
+export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
+
+/** @param {number} seconds since the epoch */
+export const moment = (seconds) => new Date(seconds * 1000).toLocaleString([], { hour12: false });
+
+/** The value of a field or control. @param {unknown} value @param {string} [unit] */
+export function amount(value, unit = "") {
+  if (value === null || value === undefined) return "unknown";
+  if (unit === "KiB" && isNumber(value)) return kib(value);
+  const text = typeof value === "object" ? JSON.stringify(value) : isNumber(value) && !Number.isInteger(value) ? value.toFixed(2) : String(value);
+  return ["count", "flag", "text", "list", ""].includes(unit) ? text : `${text} ${unit}`;
+}
+
+/** Where a decision or problem comes from. @param {Api.Source} source */
+export const place = (source) => (source.line ? `${source.name}:${source.line}:${source.column}` : source.name);
+
+/** A text as a part of an address; half a surrogate pair is no text that one can hold. @param {string} text */
+export const coded = (text) => encodeURIComponent(text.toWellFormed());

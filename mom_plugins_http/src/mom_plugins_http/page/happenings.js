@@ -1,0 +1,37 @@
+// What was done, and what was said of it, as rows of tables.
+
+import { h, heads } from "./elements.js";
+import { amount, clock, coded, moment, place } from "./figures.js";
+
+/** @import { Done, Mom, Note } from "./known.js" */
+
+/** @type {Record<string, string>} */
+export const TONE = { applied: "good", failed: "bad", refused: "warn", gone: "warn" };
+
+/** @param {Mom} mom @param {Done} one @param {boolean} named whether the row says of whom */
+export function happened(mom, one, named) {
+  const unit = mom.unitOf(one.control);
+  const who = one.entity.scope === "guest" ? h("a", { href: `#/guest/${coded(one.entity.id)}` }, one.entity.name) : one.entity.name;
+  const outcome = [h("span", { class: TONE[one.status] ?? null }, one.status), one.error && `: ${one.error}`];
+  return h("tr", { "data-key": `${one.time} ${one.entity.id} ${one.control}` }, h("td", null, clock(one.time)), named && h("td", null, who), h("td", null, one.control),
+    h("td", null, amount(one.before, unit)), h("td", null, amount(one.value, unit)), h("td", null, outcome), h("td", { title: one.reason }, place(one.source)));
+}
+
+export const happeningHeads = () => heads("When", "Who", "Control", "From", "To", "Outcome", "By");
+
+/** @param {Mom} mom @param {number} most */
+export function recent(mom, most) {
+  if (!mom.happenings.length) return [h("tr", null, h("td", { colspan: 7, class: "faint" }, "Nothing for as long as mom remembers."))];
+  return mom.happenings.slice(0, most).map((one) => ("text" in one ? noted(one) : happened(mom, one, true)));
+}
+
+/** @param {Note} one */
+const noted = (one) => h("tr", { "data-key": `${one.time} ${one.text}` }, h("td", null, clock(one.time)), h("td", null, one.about), h("td", { colspan: 5 }, one.text));
+
+/** @param {Api.CommonProblem[]} problems */
+export function problemItems(problems) {
+  if (!problems.length) return [h("li", { class: "good" }, "none")];
+  return problems.map((one) => h("li", { "data-key": `${place(one.source)} ${one.who} ${one.message}` }, h("strong", { class: one.severity === "error" ? "bad" : "warn" }, one.severity),
+    ` ${place(one.source)}: `, one.who && h("span", null, `${one.who}: `), one.message, one.hint && h("span", { class: "faint" }, ` (${one.hint})`),
+    h("span", { class: "faint" }, `, since ${moment(one.since)}`)));
+}

@@ -1,0 +1,47 @@
+// mom itself: its cycles, its plugins, and what is wrong.
+
+import { Chart } from "./charts.js";
+import { h, heads, renew, scrolled, tile } from "./elements.js";
+import { moment, span } from "./figures.js";
+import { problemItems } from "./happenings.js";
+import { LogLevel } from "./log_level.js";
+
+/** @import { Mom } from "./known.js" */
+
+export class HealthView {
+  /** @param {Mom} mom */
+  constructor(mom) {
+    this.mom = mom;
+    this.title = "Health";
+    this.cycle = h("dl", { class: "tiles" });
+    this.chart = new Chart("How long cycles took", { small: true, text: span, thousand: 1000 });
+    this.plugins = h("tbody");
+    this.problems = h("ul", { class: "plain" });
+    this.log = new LogLevel(mom.mayChange, () => mom.report.plugins.map((one) => one.name));
+    this.element = h("div", null, h("h2", null, "Health"), this.cycle, this.chart.element, h("h3", null, "Plugins"),
+      scrolled("Plugins", heads("Plugin", "State", "Took", "Calls", "Failed", "Hooks", "Last error"), this.plugins),
+      h("h3", null, "Problems"), this.problems, this.log.element);
+    this.logAsked = false;
+  }
+
+  update() {
+    const { report, samples, problems } = this.mom;
+    renew(this.cycle, tile("Version", report.version), tile("Mode", report.mode), tile("Process", report.pid), tile("Runs since", moment(report.started_at)),
+      tile("Interval", span(report.interval_seconds)), tile("Cycles left out", report.cycle.skipped), tile("Woken by", report.cycle.woken_by || "its interval"));
+    this.chart.show(samples.map((one) => one.time), [{ label: "cycle", look: "stroke-0", values: samples.map((one) => one.duration_seconds) }]);
+    renew(this.problems, problemItems(problems));
+    renew(this.plugins, report.plugins.map(pluginRow));
+    if (this.logAsked) return undefined;
+    this.logAsked = true;
+    return this.log.load();
+  }
+}
+
+/** @param {Api.Plugin} one */
+function pluginRow(one) {
+  const hooks = Object.entries(one.durations_seconds);
+  const again = one.retry_in_seconds ? `, tried again in ${span(one.retry_in_seconds)}` : "";
+  return h("tr", { "data-key": one.name }, h("th", { scope: "row" }, one.name), h("td", { class: one.state === "ok" ? "good" : "bad" }, one.state + again),
+    h("td", null, span(hooks.reduce((sum, [, took]) => sum + took, 0))), h("td", null, one.calls), h("td", { class: one.failures ? "warn" : null }, one.failures),
+    h("td", { class: "faint" }, hooks.map(([hook, took]) => `${hook.replace("mom_", "")} ${span(took)}`).join(", ")), h("td", null, one.last_error));
+}

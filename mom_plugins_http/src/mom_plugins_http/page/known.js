@@ -1,0 +1,167 @@
+// What is known of mom: the newest report, what came before it, and what has happened.
+
+import { Refused, everything, get } from "./api.js";
+import { kib, sum } from "./figures.js";
+
+const KEPT_HAPPENINGS = 500;
+const KEPT_SAMPLES = 720;
+const SPARK_CYCLES = 60;
+const MOST_TOLD = 100; // outcomes of one cycle that are listed
+
+/** Of guests, what the list shows of each. */
+export const LIST_FIELDS = ["balloon_cur", "balloon_max", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out",
+  "stats_age", "rss", "cold", "working_set_age", "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10", "sla_class"];
+
+/** @typedef {{ id: string, name: string, blocked: Record<string, string>, guaranteed_kib: number | null, fields: Record<string, any> }} Guest */
+/** @typedef {{ cycle: number, time: number, duration_seconds: number, fields: Record<string, any>, guests_together: Record<string, number | null> }} Sample */
+/** @typedef {Api.Outcome & { time: number }} Done */
+/** @typedef {{ time: number, about: string, text: string }} Note */
+
+export class Mom {
+  constructor() {
+    /** @type {Api.Client | null} */
+    this.me = null;
+    /** @type {Api.ReportDocument | null} */
+    this.newest = null;
+    this.heard = 0; // by this page's own clock, in milliseconds
+    /** @type {Guest[]} */
+    this.guests = [];
+    /** @type {Map<string, (number | null)[]>} */
+    this.sparks = new Map();
+    /** @type {Sample[]} */
+    this.samples = [];
+    /** @type {Api.CommonProblem[]} */
+    this.problems = [];
+    /** @type {unknown} */
+    this.problemsOf = null; // the part of the report that they were made of
+    this.changes = 0;
+    /** @type {(Done | Note)[]} */
+    this.happenings = [];
+    this.leftOut = 0;
+  }
+
+  /** The newest report; there is one before anything is shown. @returns {Api.ReportDocument} */
+  get report() {
+    if (!this.newest) throw new Error("mom has not told anything yet");
+    return this.newest;
+  }
+
+  get mayChange() {
+    return this.me?.right === "change";
+  }
+
+  /** The unit of a control. @param {string} control */
+  unitOf(control) {
+    return this.newest?.controls[control] ?? "";
+  }
+
+  /** The host's size of a page, in KiB. @returns {number | null} */
+  get pageKib() {
+    return this.newest?.host.fields.page_size ?? null;
+  }
+
+  listFields() {
+    return LIST_FIELDS.filter((name) => `guest.${name}` in (this.newest?.fields ?? {}));
+  }
+
+  /** What was before this page began to listen; after a while in which it did not, as many cycles as it has missed. */
+  async load() {
+    /** @type {Api.ReportDocument} */
+    const report = await get("v1/report?fields=");
+    const last = this.newest?.started_at === report.started_at ? this.samples.at(-1)?.cycle ?? 0 : 0;
+    const missed = Math.min(KEPT_SAMPLES, report.cycle.number - last + 1);
+    const [host, sparks, done, news] = await Promise.all([get(`v1/host/history?limit=${missed}`), get(`v1/guest-histories?limit=${SPARK_CYCLES}`),
+      get(`v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`), pastNews()]);
+    this.newest ??= report;
+    const first = host.items.at(-1)?.cycle ?? 0;
+    this.samples = [...this.samples.filter((one) => last && one.cycle < first), ...host.items.reverse()].slice(-KEPT_SAMPLES);
+    this.sparks = new Map(Object.entries(sparks.guests));
+    this.happenings = [...done.items, ...news].sort((one, other) => other.time - one.time).slice(0, KEPT_HAPPENINGS);
+  }
+
+  /** A cycle has ended. @param {Api.ReportDocument} report */
+  hear(report) {
+    const { cycle } = report;
+    const done = report.outcomes.filter((one) => one.status !== "unchanged");
+    this.newest = report;
+    this.changes = done.length;
+    this.heard = performance.now();
+    if (this.samples.some((one) => one.cycle === cycle.number && one.time === cycle.time)) return;
+    this.samples.push({ cycle: cycle.number, time: cycle.time, duration_seconds: cycle.duration_seconds, fields: report.host.fields,
+      guests_together: { rss: together(report, "rss") } });
+    if (this.samples.length > KEPT_SAMPLES) this.samples.shift();
+    this.happenings.unshift(...done.slice(0, MOST_TOLD).map((one) => ({ ...one, time: cycle.time })));
+    this.happenings.length = Math.min(this.happenings.length, KEPT_HAPPENINGS);
+    this.leftOut += Math.max(0, done.length - MOST_TOLD);
+  }
+
+  /** Guests and problems of the newest report, as views need them. */
+  async look() {
+    const { guests, problems } = this.report;
+    const columns = guests.columns.slice(4);
+    if (problems !== this.problemsOf) {
+      this.problems = problems.length ? (await get("v1/common-problems?limit=100")).items : [];
+      this.problemsOf = problems;
+    }
+    this.guests = guests.rows.map(([id, name, blocked, guaranteed_kib, ...values]) => ({ id, name, blocked, guaranteed_kib,
+      fields: Object.fromEntries(columns.flatMap((column, n) => (values[n] === null ? [] : [[column, values[n]]]))) }));
+    const here = new Set();
+    for (const guest of this.guests) {
+      here.add(guest.id);
+      const spark = this.sparks.get(guest.id) ?? [];
+      spark.push(guest.fields.balloon_cur ?? null);
+      if (spark.length > SPARK_CYCLES) spark.shift();
+      this.sparks.set(guest.id, spark);
+    }
+    for (const id of this.sparks.keys()) if (!here.has(id)) this.sparks.delete(id);
+  }
+
+  /** What has changed beside cycles. @param {string} name @param {any} content */
+  tell(name, content) {
+    const made = name === "policies" ? content.items.map(policyNews).reverse()
+      : name === "reservations" ? content.items.map(reservationNews(Date.now() / 1000)) : [];
+    /** @type {Note[]} */
+    const fresh = made.filter((/** @type {Note} */ one) => !this.happenings.some((other) => "text" in other && other.text === one.text && other.time === one.time));
+    this.happenings.unshift(...fresh);
+    this.happenings.length = Math.min(this.happenings.length, KEPT_HAPPENINGS);
+  }
+}
+
+/** The sum over all guests of which the field is known; null where it is known of none. @param {Api.ReportDocument} report @param {string} name @returns {number | null} */
+function together(report, name) {
+  const at = report.guests.columns.indexOf(name);
+  return at < 0 ? null : sum(report.guests.rows.map((row) => row[at]));
+}
+
+// The beginnings and ends of trials are among the changes of policies.
+
+/** @param {Api.PolicyChange} one @returns {Note} */
+const policyNews = (one) => ({ time: one.time, about: "policies", text: `${one.what}, by ${one.who}` });
+
+/** @param {number | null} time @returns {(one: Api.Reservation) => Note} */
+const reservationNews = (time) => (one) => ({ time: time ?? one.created_at, about: "reserved",
+  text: `${kib(one.memory_kib)} for ${one.name || one.id}: ${one.state}${one.guest ? `, by ${one.guest.name}` : ""}${one.note ? `; ${one.note}` : ""}` });
+
+async function pastNews() {
+  const [changes, kept] = await Promise.all([orNothing("v1/policy-history"), orNothing("v1/reservations")]);
+  return [...(changes.items ?? []).map(policyNews), ...[...(kept.items ?? []), ...(kept.ended ?? [])].map(reservationNews(null))];
+}
+
+/** The answer; nothing where no enabled plugin has one. @param {string} path */
+export const orNothing = (path) => get(path).catch((error) => {
+  if (error instanceof Refused) return {};
+  throw error;
+});
+
+/** What fields say, by scope and name; asked for once. @type {Promise<Map<string, Api.Field>> | null} */
+let asked = null;
+
+export function declaredFields() {
+  asked ??= everything("v1/fields").then((fields) => new Map(fields.map((one) => [`${one.scope}.${one.name}`, one])));
+  asked.catch(() => { asked = null; });
+  return asked;
+}
+
+export function forgetDeclared() {
+  asked = null;
+}

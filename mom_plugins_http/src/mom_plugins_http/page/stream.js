@@ -1,0 +1,125 @@
+// The stream of events: the report of each cycle, and what changes beside it.
+
+import { Refused } from "./api.js";
+import { send } from "./connection.js";
+
+const SILENCE_MS = 40000; // without cycles there is a sign of life every 15 s
+
+/** A browser has six connections to a place, and a stream takes one: a tab that is hidden asks nothing, and has none. */
+export async function shown() {
+  while (document.hidden) await new Promise((resolve) => { document.addEventListener("visibilitychange", resolve, { once: true }); });
+}
+
+/**
+ * The document after what has changed in it: whole members, but for guests and outcomes, of which those are told that differ.
+ * @param {Api.ReportDocument} report
+ * @param {Api.ReportChanges} changes
+ * @returns {Api.ReportDocument}
+ */
+export function changed(report, changes) {
+  const { guests, outcomes, ...whole } = changes;
+  const now = { ...report, ...whole };
+  if (guests) {
+    const rows = joined(report.guests.rows, guests.rows, guests.gone, (row) => row[0]);
+    now.guests = { columns: report.guests.columns, rows: rows.sort((one, other) => (comesFirst(one, other) ? -1 : 1)) };
+  }
+  if (outcomes) now.outcomes = joined(report.outcomes, outcomes.items, outcomes.gone.map(String), (one) => String([one.entity.id, one.control]));
+  return now;
+}
+
+/** By name, and then by id. @param {any[]} one @param {any[]} other */
+const comesFirst = (one, other) => (one[1] === other[1] ? one[0] < other[0] : one[1] < other[1]);
+
+/**
+ * @template Item
+ * @param {Item[]} before @param {Item[]} items @param {string[]} gone @param {(item: Item) => string} key
+ * @returns {Item[]}
+ */
+function joined(before, items, gone, key) {
+  const known = new Map(before.map((one) => [key(one), one]));
+  for (const name of gone) known.delete(name);
+  for (const one of items) known.set(key(one), one);
+  return [...known.values()];
+}
+
+/**
+ * @typedef {object} Listener
+ * @property {() => string[]} fields of guests, which it wants to be told of
+ * @property {(report: Api.ReportDocument) => void} hear of each cycle
+ * @property {(name: string, content: any) => void} tell of what else has changed
+ * @property {(error: unknown) => "stop" | "again"} lost the connection has ended; error: null where the server has ended it
+ * @property {() => Promise<void>} back it is there again, or the tab is shown again; tried anew while it fails, as before the first cycle of a
+ *   mom that has just started: what was missed meanwhile comes from there only
+ */
+
+/** Listens for as long as the page is there. EventSource cannot send a token. @param {Listener} listener */
+export async function listen({ fields, hear, tell, lost, back }) {
+  let end = new AbortController();
+  let slept = false;
+  let missed = false;
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) return;
+    slept = true;
+    end.abort();
+  });
+  for (let wait = 1000; ; wait = Math.min(wait * 1.5, 10000)) {
+    await shown();
+    slept = false;
+    end = new AbortController();
+    let timer = 0;
+    const alive = () => {
+      clearTimeout(timer);
+      timer = window.setTimeout(() => end.abort(), SILENCE_MS);
+    };
+    try {
+      alive();
+      const answer = await send("GET", `v1/events?fields=${fields().join(",")}`, { signal: end.signal });
+      if (!answer.ok || !answer.body) throw new Refused(answer.status, await answer.json().catch(() => ({})));
+      if (missed) await back();
+      missed = false;
+      /** @type {Api.ReportDocument | null} */
+      let report = null;
+      for await (const [name, content] of events(answer.body, alive)) {
+        if (name !== "report" && name !== "cycle") {
+          tell(name, content);
+          continue;
+        }
+        report = name === "report" || !report ? content : changed(report, content);
+        if (report) hear(report);
+        wait = 1000;
+      }
+      if (!slept) lost(null);
+    } catch (error) {
+      if (!slept && lost(error) === "stop") return;
+    } finally {
+      clearTimeout(timer);
+      end.abort();
+    }
+    missed = true; // what happens meanwhile is not told again
+    if (!slept) await new Promise((resolve) => { setTimeout(resolve, wait); });
+  }
+}
+
+/**
+ * The names and contents of events.
+ * @param {ReadableStream<Uint8Array>} body
+ * @param {() => void} alive called when something has come, be it only a sign of life
+ * @returns {AsyncGenerator<[string, any]>}
+ */
+async function* events(body, alive) {
+  const reader = body.pipeThrough(/** @type {ReadableWritablePair<string, any>} */ (new TextDecoderStream())).getReader();
+  for (let rest = ""; ;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    alive();
+    rest += value;
+    const parts = rest.split("\n\n");
+    rest = parts.pop() ?? "";
+    for (const part of parts) {
+      const lines = part.split("\n");
+      const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
+      const name = lines.find((line) => line.startsWith("event:"))?.slice(6).trim() ?? "";
+      if (data) yield [name, JSON.parse(data)];
+    }
+  }
+}

@@ -1,0 +1,1 @@
+"""What is answered: each resource in a file with its models."""

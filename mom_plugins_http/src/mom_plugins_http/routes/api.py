@@ -1,0 +1,177 @@
+"""The table of all operations, and the application that answers them: who may, what is asked, and what went wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route as StarletteRoute
+
+from mom_core import Declarations, PluginContext, printable
+from mom_plugins_http.routes.openapi import description
+from mom_plugins_http.routes.page_keys import PageKeys
+from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route
+from mom_plugins_http.server.access import Peer, Right, Tokens
+from mom_plugins_http.server.answers_in_pieces import PIECE, Sending
+from mom_plugins_http.server.problems import ProblemError
+from mom_plugins_http.server.protocol import UNKNOWN_PEER, ClientLimits
+from mom_plugins_http.server.refusals import RefusalLog
+from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
+from mom_toolkit import HeldBytes, json_text
+
+
+class Resource(Protocol):
+    """A part of the API, in a file with its models."""
+
+    def routes(self) -> list[Route]:
+        """Its operations."""
+        ...
+
+
+class Api:
+    """The application.
+
+    :param resources: what there is to be asked
+    :param hosts: the names by which TCP clients may call this server
+    """
+
+    def __init__(
+        self,
+        context: PluginContext,
+        resources: Sequence[Resource],
+        page_keys: PageKeys,
+        limits: ClientLimits,
+        hosts: Sequence[str] = (),
+    ) -> None:
+        self.tokens: Tokens | None = None
+        """Replaced when the files are read again."""
+        self._context = context
+        self._limits = limits
+        self._hosts = hosts
+        self._refusals = RefusalLog(context.log)
+        self._page_keys = page_keys
+        self._description: tuple[Declarations, bytes] | None = None
+        self._arriving, self._unread = HeldBytes(MOST_ARRIVING), HeldBytes()
+        described = Route("GET", "/v1/openapi.json", "describe", "This description.", self._describe, Mapping[str, Any])
+        self.routes = [described, *(route for resource in (*resources, page_keys) for route in resource.routes())]
+        by_path: dict[str, dict[str, Route]] = {}
+        for route in self.routes:
+            by_path.setdefault(route.path, {})[route.method] = route
+        made = [StarletteRoute(path, self._endpoint(methods), methods=list(methods)) for path, methods in by_path.items()]
+        self.application = Starlette(routes=made, exception_handlers={HTTPException: self._no_route, ProblemError: self._problem})
+        self.application.router.redirect_slashes = False
+
+    def _endpoint(self, methods: Mapping[str, Route]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            return await self._answer(methods["GET" if request.method == "HEAD" else request.method], request)
+
+        return endpoint
+
+    async def _answer(self, route: Route, request: Request) -> Response:
+        try:
+            peer = self._admit(request, route)
+            query = route.query(request.url.query)
+            call = ApiCall(request, peer, query, self._limits.body, self._limits.patience, self._arriving)
+            try:
+                return self._in_pieces(await route.run(call), request)
+            finally:
+                self._arriving.end(call.arriving)
+        except ProblemError as error:
+            return error.response()
+        except Exception:  # a mistake of ours must not take the server along, nor tell a client how mom is made
+            self._context.log.exception("%s %s failed", route.method, route.path)
+            return ProblemError(500, "mom made a mistake while it answered", "mom's log says more; please report it").response()
+
+    def _in_pieces(self, made: Response, request: Request) -> Response:
+        """A large answer as one that goes out as fast as the client reads, and counts among those that are unread."""
+        if isinstance(made, StreamingResponse) or len(made.body) <= PIECE:
+            return made
+        return Sending(made, self._unread, request.scope["state"]["end_connection"])
+
+    # --- who may ---------------------------------------------------------------------------------------------------------------------
+
+    def _admit(self, request: Request, route: Route) -> Peer:
+        peer: Peer = request.scope.get("state", {}).get("peer", UNKNOWN_PEER)
+        self._refuse_other_sites(request, route, peer)
+        if peer.keyed and route.right is not Right.NOTHING:
+            peer = self._known_by_session(request, peer)
+        elif not peer.local and route.right is not Right.NOTHING:
+            peer = self._known_by_token(request, peer)
+        if peer.right >= route.right:
+            return peer
+        self._refusals.note(peer.name, f"{route.method} {route.path}", peer=peer.name.partition(",")[0])
+        raise ProblemError(403, f"{peer.name} may not do this", self._needed(route.right, local=peer.local))
+
+    def _refuse_other_sites(self, request: Request, route: Route, peer: Peer) -> None:
+        headers = request.headers
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if peer.local:
+            opens_page = route.name == "page"
+            good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=opens_page)
+            hint = f"call it by one of these names: {', '.join(LOCAL_NAMES)}; without a browser, also by {TOOL_NAME}"
+        else:
+            good = same_site(host, origin, self._hosts)
+            hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
+        if not good:
+            why = "a request that is meant for another site, or was sent by one"
+            self._refusals.note(peer.name, why, peer=peer.name.partition(",")[0])
+            raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
+
+    def _known_by_token(self, request: Request, peer: Peer) -> Peer:
+        headers = request.headers
+        given = headers.get("authorization", "")
+        right = Right.NOTHING if self.tokens is None else self.tokens.right(given)
+        if right is Right.NOTHING:
+            if given:
+                self._refusals.note(peer.name, "a token that is not known")
+            else:  # as the web page asks first, to see whether it needs one
+                self._refusals.note(peer.name, "a request without a token", logging.INFO)
+            hint = "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
+            raise ProblemError(401, "no token that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
+        return replace(peer, name=f"token to {right.name.lower()} from {peer.name}", right=right)
+
+    def _known_by_session(self, request: Request, peer: Peer) -> Peer:
+        given = request.headers.get("authorization", "")
+        session = self._page_keys.session(given)
+        if session is None:
+            level = logging.WARNING if given else logging.INFO
+            why = "a session of the page that is not known" if given else "a request without a session of the page"
+            self._refusals.note(peer.name, why, level, peer=peer.name.partition(",")[0])
+            hint = "open the address that `mom page` prints on the host"
+            raise ProblemError(401, "no session of the page came with the request", hint, headers={"www-authenticate": "Bearer"})
+        right, who = session
+        return replace(peer, name=f"the page of {who}", right=right)
+
+    def _needed(self, right: Right, *, local: bool) -> str:
+        if not local:
+            return "it needs the token to change (`change_token`)"
+        what = "read_group or change_group" if right is Right.READ else "change_group"
+        return f"root may, and members of the group that `{what}` of the plugin http names; a new member must log in again"
+
+    # --- what else -------------------------------------------------------------------------------------------------------------------
+
+    async def _describe(self, call: ApiCall) -> Response:
+        declarations = self._context.declarations
+        if self._description is None or self._description[0] is not declarations:  # schemas take longer to make than all answers
+            self._description = declarations, json_text(description(self.routes, declarations))
+        return Response(self._description[1], media_type="application/json")
+
+    async def _no_route(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for these
+        where = printable(request.url.path)
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            return ProblemError(
+                405, f"{printable(request.method)} makes no sense here", f"use {allowed}", headers={"allow": allowed}
+            ).response()
+        return ProblemError(error.status_code, f"there is nothing at {where}", "GET /v1/openapi.json describes all there is").response()
+
+    async def _problem(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, ProblemError)  # noqa: S101  # it is registered for these
+        return error.response()

@@ -1,0 +1,182 @@
+"""Policies on some guests first, through the API: begun, watched, promoted or given up."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, WithJsonSchema
+from starlette.responses import Response
+from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+
+from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, Span, is_number, read_body, span_schema, within_floats
+from mom_plugins_http.routes.guests import IdentityModel
+from mom_plugins_http.routes.policies import ChangedTexts, PolicyRoutes
+from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.server.access import Right
+from mom_toolkit import Canary, CanaryGroup, CanaryState, Seconds, Time, described, json_text
+
+_PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
+
+
+def _share(given: object) -> object:
+    """From 0 to 1."""
+    if is_number(given):
+        return within_floats(given)
+    found = _PERCENT.fullmatch(given.strip()) if isinstance(given, str) else None
+    return given if found is None else float(found[1]) / 100
+
+
+_SHARE: Final = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        {"type": "string", "description": "As `10%`.", "examples": ["10%"]},
+    ],
+    "description": "Of the guests; or `guests`.",
+}
+
+
+class BeginModel(BodyModel):
+    """What is to be tried, on whom, and for how long."""
+
+    changes: ChangedTexts
+    share: Annotated[
+        float | None,
+        BeforeValidator(_share),
+        WithJsonSchema(_SHARE),
+        Says("be a share of the guests", 'such as "10%" or 0.1'),
+    ] = None
+    guests: Annotated[str, Says("be a pattern for guests' names or ids", 'such as "db-*"')] = ""
+    """A pattern for guests' names or ids; or `share`."""
+    duration: Annotated[
+        Span,
+        span_schema("With a unit, as `10m`.", exclusiveMinimum=0),
+        Says("say for how long it is tried", 'as "10m", or in seconds as a number'),
+    ] = 600.0
+
+
+@described
+class CanaryGroupModel(TypedDict):
+    """How some guests fared."""
+
+    guests: int
+    looks: int
+    """How often one of them was looked at: once in each cycle."""
+    told: int
+    """In how many looks it told how it is."""
+    ailing: int
+    """In how many of those it was short of memory, swapped or waited."""
+    killed: int
+    """Programs that guests' kernels killed for want of memory."""
+
+
+@described
+class CanaryModel(TypedDict):
+    """A trial of policies."""
+
+    state: CanaryState
+    what: str
+    who: str
+    version: str
+    share: float | None
+    guests: str
+    duration_seconds: Seconds
+    began_at: Time
+    left_seconds: Seconds
+    cycles: int
+    on: list[IdentityModel]
+    canary: CanaryGroupModel
+    others: CanaryGroupModel
+    before: CanaryGroupModel
+    """The same guests before the trial."""
+    reason: str
+    note: str
+
+
+@described
+class CanaryAnswerModel(TypedDict):
+    """The trial, if there was one."""
+
+    canary: CanaryModel | None
+    """null: there was none."""
+
+
+class CanaryRoutes:
+    """Everything about trials. Beginning one compiles, and so waits its turn with all other changes of policies."""
+
+    def __init__(self, policies: PolicyRoutes) -> None:
+        self._policies = policies
+
+    def routes(self) -> list[Route]:
+        """Its operations."""
+        path, answer, change = "/v1/policy-canary", CanaryAnswerModel, Right.CHANGE
+        begin = "Try policies on some guests; they go into force for all, or for none, by themselves."
+        end, promote = "End the trial; nothing changes.", "Put what is tried in force for all guests now."
+        body = {JSON: BeginModel}
+        return [
+            Route("GET", path, "canary", "The trial of policies that runs, or the last one.", self.current, answer),
+            Route("POST", path, "beginCanary", begin, self.begin, answer, change, body=body, versioned=True, status=201),
+            Route("DELETE", path, "abortCanary", end, self.abort, answer, change, versioned=True),
+            Route("POST", f"{path}/promotion", "promoteCanary", promote, self.promote, answer, change, versioned=True),
+        ]
+
+    async def current(self, call: ApiCall) -> Response:
+        """The trial that runs, or the last one."""
+        return _answer(self._policies.canaries().canary())
+
+    async def begin(self, call: ApiCall) -> Response:
+        """Try changes on some guests."""
+        expected = self._policies.expected(call)
+        given = await read_body(call, BeginModel)
+        texts, who = self._policies.canaries(), call.peer.name
+
+        def begun() -> Canary:
+            return texts.begin_canary(
+                given.changes, who=who, seconds=given.duration, share=given.share, guests=given.guests, expected_version=expected
+            )
+
+        return _answer(await self._policies.run(begun), 201)
+
+    async def promote(self, call: ApiCall) -> Response:
+        """In force for all guests now."""
+        return await self._end(call, promote=True)
+
+    async def abort(self, call: ApiCall) -> Response:
+        """In force for no guest."""
+        return await self._end(call, promote=False)
+
+    async def _end(self, call: ApiCall, *, promote: bool) -> Response:
+        expected = self._policies.expected(call)
+        texts, who = self._policies.canaries(), call.peer.name
+        return _answer(await self._policies.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
+
+
+def canary_of(canary: Canary) -> CanaryModel:
+    """As JSON."""
+    return {
+        "state": canary.state,
+        "what": canary.what,
+        "who": canary.who,
+        "version": canary.version,
+        "share": canary.share,
+        "guests": canary.guests,
+        "duration_seconds": canary.seconds,
+        "began_at": canary.began,
+        "left_seconds": canary.left,
+        "cycles": canary.cycles,
+        "on": [{"id": entity.id, "name": entity.name} for entity in canary.on],
+        "canary": _group(canary.canary),
+        "others": _group(canary.others),
+        "before": _group(canary.before),
+        "reason": canary.reason,
+        "note": canary.note,
+    }
+
+
+def _group(group: CanaryGroup) -> CanaryGroupModel:
+    return {"guests": group.guests, "looks": group.looks, "told": group.told, "ailing": group.ailing, "killed": group.killed}
+
+
+def _answer(canary: Canary | None, status: int = 200) -> Response:
+    content: CanaryAnswerModel = {"canary": None if canary is None else canary_of(canary)}
+    return Response(json_text(content), status, {"cache-control": "no-store"}, "application/json")

@@ -1,0 +1,135 @@
+"""`/v1/events`: the report as server-sent events, whole at first and then what changes with each cycle; and what changes beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.responses import Response, StreamingResponse
+
+from mom_core import PluginContext
+from mom_plugins_http.report_changes import ReportChanges, changes_between
+from mom_plugins_http.routes.canary import CanaryModel
+from mom_plugins_http.routes.guests import FIELDS, wanted_fields
+from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel
+from mom_plugins_http.routes.published import Published, ReportView, Subscriber
+from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.server.answers_in_pieces import PIECE
+from mom_plugins_http.server.problems import ProblemError
+from mom_toolkit import ReportDocument, json_text
+
+MEDIA_TYPE: Final = "text/event-stream"
+
+BEAT_SECONDS: Final = 15.0
+"""How often a comment is sent when there are no cycles, so that proxies keep the connection, and mom notices who is gone."""
+
+Fields = tuple[str, ...] | None
+"""Those of guests that are told of; None: all."""
+
+
+MOST_LISTS: Final = 8
+"""Different lists of fields that are told of at once: a report is made and kept for each."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What clients that want the same fields know by now, and that as an event, made for the first who asks."""
+
+    report: ReportDocument
+    event: bytes = b""
+
+    @property
+    def number(self) -> int:
+        """Of its cycle."""
+        return self.report["cycle"]["number"]
+
+    def whole(self) -> bytes:
+        """All of it, for one who knows nothing yet."""
+        self.event = self.event or _event("report", self.number, self.report)
+        return self.event
+
+
+class Events:
+    """The clients that listen. All of it runs in the server's thread.
+
+    :param most: how many may listen at once
+    """
+
+    def __init__(self, context: PluginContext, published: Published, most: int) -> None:
+        self._context = context
+        self._published = published
+        self._most = most
+        self._told: dict[Fields, _Told] = {}
+
+    def routes(self) -> list[Route]:
+        """Its operation."""
+        told = "The newest cycle's report as an event `report`, then with each cycle what has changed in it, as an event `cycle`."
+        events = {
+            "report": ReportDocument,
+            "cycle": ReportChanges,
+            "reservations": NewReservationsModel,
+            "policies": NewPoliciesModel,
+            "canary": CanaryModel,
+        }
+        return [Route("GET", "/v1/events", "events", told, self.listen, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
+
+    def tell(self, news: Sequence[Item] = ()) -> None:
+        """A cycle has ended: tell all clients, and what else has happened."""
+        view, subscribers = self._published.view, self._published.subscribers
+        before, self._told = self._told, {}  # what no client wants any more is forgotten
+        if view is None or not subscribers:
+            return
+        first = [_event(one.name, None, one.content) for one in news]
+        changed = {fields: self._changed(view, fields, before.get(fields)) for fields in self._lists()}
+        for subscriber in subscribers:
+            for event in filter(None, (*first, changed[subscriber.fields])):
+                subscriber.offer(event)
+
+    def _lists(self) -> set[Fields]:
+        return {subscriber.fields for subscriber in self._published.subscribers}
+
+    def _changed(self, view: ReportView, fields: Fields, before: _Told | None) -> bytes | None:
+        """The event for those who know the report before; None where they know this one."""
+        if before is not None and before.number == view.report.number:  # they came when it was there already
+            self._told[fields] = before
+            return None
+        now = self._told[fields] = _Told(view.document(self._context.interval, fields))
+        changes = None if before is None else changes_between(before.report, now.report)
+        return now.whole() if changes is None else _event("cycle", now.number, changes)
+
+    async def listen(self, call: ApiCall) -> Response:
+        """The stream, beginning with the newest cycle."""
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        fields = wanted_fields(call, self._context.declarations)
+        if call.request.method == "HEAD":
+            return Response(headers=headers, media_type=MEDIA_TYPE)
+        later = {"retry-after": "10"}
+        if len(self._published.subscribers) >= self._most:
+            raise ProblemError(503, f"{self._most} clients listen already", "raise `clients` of the plugin http", headers=later)
+        if len(self._lists() | {fields}) > MOST_LISTS:
+            hint = "listen to the fields that others listen to, to all, or to none"
+            raise ProblemError(503, f"clients listen to {MOST_LISTS} different lists of fields already", hint, headers=later)
+        return StreamingResponse(self._stream(fields), headers=headers, media_type=MEDIA_TYPE)
+
+    async def _stream(self, fields: Fields) -> AsyncIterator[bytes]:
+        subscriber = Subscriber(fields)
+        view = self._published.view
+        if view is not None:
+            if fields not in self._told:  # what others know already will change for all of them together
+                self._told[fields] = _Told(view.document(self._context.interval, fields))
+            subscriber.offer(self._told[fields].whole())
+        self._published.subscribers.add(subscriber)
+        try:
+            yield b"retry: 2000\n\n"
+            while not subscriber.behind:
+                event = await subscriber.next(BEAT_SECONDS) or b": still here\n\n"
+                for at in range(0, len(event), PIECE):  # as fast as the client reads
+                    yield event[at : at + PIECE]
+        finally:
+            self._published.subscribers.discard(subscriber)
+
+
+def _event(name: str, number: int | None, content: object) -> bytes:
+    head = f"event: {name}\n" if number is None else f"event: {name}\nid: {number}\n"
+    return b"%sdata: %s\n\n" % (head.encode(), json_text(content))

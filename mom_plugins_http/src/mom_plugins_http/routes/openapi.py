@@ -1,0 +1,141 @@
+"""The OpenAPI description of the API: from the table of routes, their models, and what the plugins declare."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import (
+    Any,
+    Final,
+    NotRequired,  # pydantic's, for Pythons before 3.12
+)
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from mom_core import Declarations, FieldSpec, Scope, Unit, __version__
+from mom_plugins_http.routes.policies import PolicyProblemModel
+from mom_plugins_http.routes.published import GUEST_HISTORY
+from mom_plugins_http.routes.route import Route
+from mom_plugins_http.server import problems
+from mom_plugins_http.server.access import Right
+
+Schema = dict[str, Any]
+
+_REFERENCE: Final = "#/components/schemas/"
+
+
+class ProblemModel(TypedDict):
+    """RFC 9457, with what to do in `hint`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    hint: NotRequired[str]
+    version: NotRequired[str]
+    problems: NotRequired[list[PolicyProblemModel]]
+
+
+def description(routes: Sequence[Route], declarations: Declarations) -> Schema:
+    """The description of this very server: fields are those that its plugins declare."""
+    schema, components = _schemas(
+        [ProblemModel, *(model for one in routes for model in (one.answer, *one.body.values(), *one.events.values()))], declarations
+    )
+    paths: dict[str, Schema] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "mom",
+            "version": __version__,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": "The control socket of mom. Answers are about the newest finished cycle; absent fields and null are unknown. "
+            "`x-unit` is the unit of a number.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "Only through TCP."}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
+    names = re.findall(r"{(\w+)}", route.path)
+    parameters: list[Schema] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
+    ]
+    parameters += [
+        {"name": one.name, "in": "query", "required": False, "description": one.description, "schema": one.schema()}
+        for one in route.parameters
+    ]
+    if route.versioned:
+        text = "The ETag of the policies that the client has seen, or `*` for whatever is there."
+        parameters.append(
+            {"name": "If-Match", "in": "header", "required": True, "description": text, "schema": {"type": "string", "minLength": 1}}
+        )
+    answers: Schema = {
+        str(route.status): {"description": "As asked for.", "content": {route.media_type: {"schema": schema(route.answer)}}},
+        "default": {"description": "Why not, and what to do.", "content": {problems.MEDIA_TYPE: {"schema": schema(ProblemModel)}}},
+    }
+    operation: Schema = {"operationId": route.name, "summary": route.summary, "responses": answers}
+    if route.right is Right.CHANGE:
+        operation["description"] = "For root, the group that may change, and the token to change."
+    if parameters:
+        operation["parameters"] = parameters
+    if route.events:
+        operation["x-events"] = {name: schema(model) for name, model in route.events.items()}
+    if route.body:
+        content = {media_type: {"schema": schema(model)} for media_type, model in route.body.items()}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _schemas(models: Sequence[Any], declarations: Declarations) -> tuple[Callable[[object], Schema], Schema]:
+    """What gives the schema of one of these models, and the components that schemas refer to."""
+    different = list(dict.fromkeys(models))
+    adapters: list[tuple[int, Any, TypeAdapter[Any]]] = [
+        (number, "validation", TypeAdapter(model)) for number, model in enumerate(different)
+    ]
+    made, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}")
+    kinds: Schema = shared.get("$defs", {})
+    choices = {_REFERENCE + name: kind for name, kind in kinds.items() if "enum" in kind}
+    fields = {
+        "host": _fields(declarations, Scope.HOST),
+        "guest": _fields(declarations, Scope.GUEST),
+        "history": _fields(declarations, Scope.GUEST, GUEST_HISTORY),
+    }
+
+    def tidy(value: Any) -> Any:
+        """Without titles, which repeat names; with declared fields, and with the few words that a text may be in their place."""
+        if isinstance(value, list):
+            return [tidy(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        if (reference := value.get("$ref")) is not None:
+            if reference in choices:
+                return {**{key: one for key, one in value.items() if key != "$ref"}, "type": "string", "enum": choices[reference]["enum"]}
+            return {**value, "$ref": _name(reference)}
+        kept = {key: tidy(one) for key, one in value.items() if key != "x-fields" and not (key == "title" and isinstance(one, str))}
+        return {**kept, "type": "object", "properties": fields[value["x-fields"]]} if "x-fields" in value else kept
+
+    components = {_name(name): tidy(kind) for name, kind in kinds.items() if _REFERENCE + name not in choices}
+    return lambda model: tidy(made[different.index(model), "validation"]), components
+
+
+def _name(name: str) -> str:
+    """A model's name as clients know it: `PastPage_OutcomeModel_` is a page of outcomes."""
+    return re.sub(r"(Past)?Page_(\w+)Model_$", r"\2\1Page", name).removesuffix("Model")
+
+
+def _fields(declarations: Declarations, scope: Scope, names: Sequence[str] = ()) -> Mapping[str, Schema]:
+    found = {name: spec for (of, name), spec in declarations.fields.items() if of is scope and (not names or name in names)}
+    return {name: _field(spec) for name, spec in found.items()}
+
+
+def _field(spec: FieldSpec) -> Schema:
+    kinds = {Unit.TEXT: ["string", "null"], Unit.LIST: ["array", "null"]}
+    return {"type": kinds.get(spec.unit, ["number", "boolean", "null"]), "x-unit": spec.unit.value, "description": spec.description}

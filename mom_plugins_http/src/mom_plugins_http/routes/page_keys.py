@@ -1,0 +1,152 @@
+"""Keys for the web page: who may use the control socket gets one that works once, and the browser that brings it gets a session.
+
+`ssh -L` gives every account of the workstation a way to the socket at its other end, where the kernel sees only the ssh connection. So the
+page has a socket of its own, on which no client may do anything without a session. Only digests are kept, and only in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from starlette.responses import Response
+from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+
+from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, read_body
+from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.server.access import Peer, Right
+from mom_plugins_http.server.problems import ProblemError
+from mom_toolkit import Seconds, described, json_text
+
+KEY_SECONDS: Final = 120.0
+"""A key is for the browser that is opened with it, now."""
+
+SESSION_SECONDS: Final = 12 * 3600.0
+"""A working day; and no session outlives this mom."""
+
+MOST: Final = 64
+"""Keys, and sessions, that are kept at once: the oldest goes for one more."""
+
+PREFIX: Final = "key-"
+"""Tells keys from tokens, for the page."""
+
+KEYS: Final = "/v1/page-keys"
+SESSIONS: Final = "/v1/page-sessions"
+
+
+class KeyModel(BodyModel):
+    """A key that was given."""
+
+    key: Annotated[str, Says("be a key", "get one on the host: mom page")]
+
+
+@described
+class PageKeyModel(TypedDict):
+    """A key for the page."""
+
+    key: str
+    """Works once."""
+    seconds: Seconds
+    """For how long it works."""
+    socket: str
+    """The unix socket to forward, on which it works."""
+
+
+@described
+class PageSessionModel(TypedDict):
+    """A session of the page."""
+
+    token: str
+    """For the header `Authorization: Bearer`."""
+    seconds: Seconds
+    """For how long it works."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """What a key or session is good for, whom it was given to, and until when, in monotonic seconds."""
+
+    right: Right
+    who: str
+    until: float
+
+
+class PageKeys:
+    """Gives out keys and sessions. Used by the server's thread only.
+
+    :param socket: the path of the page's socket; empty where there is none
+    """
+
+    def __init__(self, socket: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._socket = socket
+        self._clock = clock
+        self._keys: dict[bytes, _Granted] = {}
+        self._sessions: dict[bytes, _Granted] = {}
+
+    def routes(self) -> list[Route]:
+        """Its operations."""
+        body = {JSON: KeyModel}
+        give, begin = "Give a key for the web page, which works once.", "Begin a session of the web page, for a key."
+        return [
+            Route("POST", KEYS, "givePageKey", give, self.give, PageKeyModel, status=201),
+            Route("POST", SESSIONS, "beginPageSession", begin, self.begin, PageSessionModel, Right.NOTHING, body=body, status=201),
+        ]
+
+    async def give(self, call: ApiCall) -> Response:
+        """A key with the right of the client that asks, whom the kernel knows."""
+        if not call.peer.local or call.peer.keyed:
+            raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
+        if not self._socket:
+            raise ProblemError(409, "this mom has no socket for the page", "mom's log says why")
+        key = self.key_for(call.peer)
+        made: PageKeyModel = {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
+        return _json(made)
+
+    async def begin(self, call: ApiCall) -> Response:
+        """A session, for a key that was not used."""
+        key = (await read_body(call, KeyModel)).key
+        token = self.session_for(key) if call.peer.keyed else None
+        if token is None:
+            raise ProblemError(401, "this key is not known here, was used, or is too old", "get another one on the host: mom page")
+        made: PageSessionModel = {"token": token, "seconds": SESSION_SECONDS}
+        return _json(made)
+
+    def key_for(self, peer: Peer) -> str:
+        """A key with the right of this peer."""
+        key = PREFIX + secrets.token_urlsafe(24)
+        self._keep(self._keys, key, _Granted(peer.right, peer.name, self._clock() + KEY_SECONDS))
+        return key
+
+    def session_for(self, key: str) -> str | None:
+        """The token of a new session, for a key that works no more from now on; None where it does not work."""
+        granted = self._keys.pop(_digest(key), None)
+        if granted is None or granted.until < self._clock():
+            return None
+        token = secrets.token_urlsafe(32)
+        self._keep(self._sessions, token, _Granted(granted.right, granted.who, self._clock() + SESSION_SECONDS))
+        return token
+
+    def session(self, authorization: str) -> tuple[Right, str] | None:
+        """The right of a session and whom its key was given to, by the header `Authorization`; None where there is no such session."""
+        kind, _, token = authorization.partition(" ")
+        granted = self._sessions.get(_digest(token.strip())) if kind.lower() == "bearer" else None
+        return None if granted is None or granted.until < self._clock() else (granted.right, granted.who)
+
+    def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
+        now = self._clock()
+        for digest in [digest for digest, one in kept.items() if one.until < now] or list(kept)[: max(0, len(kept) - MOST + 1)]:
+            del kept[digest]
+        kept[_digest(secret)] = granted
+
+
+def _digest(secret: str) -> bytes:
+    """What is looked up: to find it tells nothing of a secret of 192 bits or more."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def _json(content: Mapping[str, Any]) -> Response:
+    return Response(json_text(content), 201, media_type="application/json", headers={"cache-control": "no-store"})

@@ -1,0 +1,131 @@
+"""One cycle as one document, and how mom is in short."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from starlette.responses import Response
+from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+
+from mom_core import PluginState, Status, __version__, differences
+from mom_plugins_http.routes.answers import CycleAnswers
+from mom_plugins_http.routes.guests import FIELDS, wanted_fields
+from mom_plugins_http.routes.published import ReportView
+from mom_plugins_http.routes.route import ApiCall, Route
+from mom_toolkit import (
+    CycleModel,
+    Mode,
+    PluginModel,
+    ReportDocument,
+    Seconds,
+    Time,
+    VerdictModel,
+    cycle_model,
+    described,
+    plugin_model,
+    standing_problems,
+    verdict_model,
+)
+
+
+class TrialCountsModel(TypedDict):
+    """How policies on trial differ from those in force, counted."""
+
+    decisions: int
+    differences: int
+
+
+@described
+class StatusModel(TypedDict):
+    """How mom is."""
+
+    version: str
+    pid: int
+    mode: Mode
+    interval_seconds: Seconds
+    hypervisor: str
+    """Its URI."""
+    configuration_file: str | None
+    started_at: Time
+    monotonic_seconds: Seconds
+    """When the cycle ended, by the host's CLOCK_MONOTONIC."""
+    verdict: VerdictModel | None
+    to_put_back: int
+    """Changes that would be put back if mom stopped now."""
+    cycle: CycleModel
+    guests: int
+    decisions: int
+    revisions: int
+    outcomes: Mapping[str, int]
+    problems: int
+    """Problems that stand."""
+    trial: TrialCountsModel | None
+    plugins: Mapping[str, PluginState]
+
+
+class PluginsModel(TypedDict):
+    """How all plugins are."""
+
+    cycle: int
+    items: list[PluginModel]
+
+
+class ReportRoutes:
+    """The whole of a cycle."""
+
+    def __init__(self, answers: CycleAnswers) -> None:
+        self._answers = answers
+
+    def routes(self) -> list[Route]:
+        """Its operations."""
+        whole = "All of the newest cycle as one document, as the status file has it: what it saw, decided and did, and what is wrong."
+        return [
+            Route("GET", "/v1/report", "report", whole, self.report, ReportDocument, parameters=(FIELDS,)),
+            Route("GET", "/v1/status", "status", "How mom is: its mode, its last cycle, its plugins.", self.status, StatusModel),
+            Route("GET", "/v1/plugins", "plugins", "How each plugin is, and how long its hooks took.", self.plugins, PluginsModel),
+        ]
+
+    async def report(self, call: ApiCall) -> Response:
+        """The document."""
+        names = wanted_fields(call, self._answers.view().declarations)
+        return self._answers.kept(("report", names), lambda view: view.document(self._answers.context.interval, names))
+
+    async def status(self, call: ApiCall) -> Response:
+        """How mom is."""
+        return self._answers.kept("status", self._status)
+
+    def _status(self, view: ReportView) -> StatusModel:
+        report = view.report
+        counts: dict[str, int] = dict.fromkeys(Status, 0)
+        for outcome in report.outcomes:
+            counts[outcome.status] += 1
+        tried = report.considered
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "mode": report.mode,
+            "interval_seconds": self._answers.context.interval,
+            "hypervisor": view.state.hypervisor,
+            "configuration_file": view.state.file,
+            "started_at": view.state.started_at,
+            "monotonic_seconds": view.monotonic,
+            "verdict": verdict_model(report),
+            "to_put_back": view.state.to_put_back,
+            "cycle": cycle_model(report),
+            "guests": len(report.snapshot.guests),
+            "decisions": len(report.decisions),
+            "revisions": len(report.revisions),
+            "outcomes": counts,
+            "problems": len(standing_problems(report, view.state)),
+            "trial": None if tried is None else {"decisions": len(tried), "differences": len(differences(report))},
+            "plugins": {plugin.name: plugin.state for plugin in report.plugins},
+        }
+
+    async def plugins(self, call: ApiCall) -> Response:
+        """How each plugin is."""
+
+        def made(view: ReportView) -> PluginsModel:
+            return {"cycle": view.report.number, "items": [plugin_model(one, view.state) for one in view.report.plugins]}
+
+        return self._answers.kept("plugins", made)

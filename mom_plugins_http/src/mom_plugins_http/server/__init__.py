@@ -1,0 +1,1 @@
+"""The server: connections, their limits, and who is at the other end."""

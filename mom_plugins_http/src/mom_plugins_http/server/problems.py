@@ -1,0 +1,49 @@
+"""Answers that say no: RFC 9457 problem documents, each with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from mom_toolkit import json_text
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem document.
+
+    :param detail: what is wrong, in one sentence
+    :param hint: what to do
+    :param more: further members of the document
+    """
+
+    def __init__(
+        self, status: int, detail: str, hint: str = "", *, more: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.hint = hint
+        self.more = more or {}
+        self.headers = headers or {}
+
+    def response(self) -> Response:
+        """As it goes to the client."""
+        body = problem_body(self.status, self.detail, self.hint, self.more)
+        return Response(body, self.status, {**self.headers, "cache-control": "no-store"}, MEDIA_TYPE)
+
+
+def problem_body(status: int, detail: str, hint: str = "", more: Mapping[str, Any] | None = None) -> bytes:
+    """A problem document as JSON."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    document: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if hint:
+        document["hint"] = hint
+    return json_text({**document, **(more or {})})

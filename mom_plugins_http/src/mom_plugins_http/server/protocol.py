@@ -1,0 +1,143 @@
+"""One connection: uvicorn's HTTP/1.1, with who the peer is and how patient mom is with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from mom_plugins_http.server.access import LocalAccess, Peer, Right, credentials
+from mom_plugins_http.server.problems import MEDIA_TYPE, problem_body
+
+LONGEST_HEAD: Final = 16 << 10
+"""Bytes of request line and headers together; clients send some hundreds."""
+
+IDLE_SECONDS: Final = 60
+"""How long a connection is kept for a next request."""
+
+_QUIET: Final = logging.Logger("connection")
+"""Where uvicorn logs, and no handler listens at any level. What clients do wrong they are told; in the log it would be theirs to
+fill."""
+_QUIET.disabled = True
+
+UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """What one client may use.
+
+    `patience` is the seconds that a request may take to arrive, and during which an answer may not move; `body` the bytes of a request;
+    `clients` how many may be connected at once.
+    """
+
+    patience: float = 5.0
+    body: int = 4 << 20
+    clients: int = 256
+
+
+class HttpConnection(H11Protocol):
+    """A connection to one client.
+
+    :param access: who may do what through a unix socket; None for TCP, where the peer is known by its token
+    :param keyed: whether the peer is known by a session of the page only
+    """
+
+    def __init__(self, config: uvicorn.Config, state: ServerState, access: LocalAccess | None, *, keyed: bool = False) -> None:
+        super().__init__(config, state, {})
+        self.logger = _QUIET
+        self.access_log = False
+        self._access = access
+        self._keyed = keyed
+        self.silent_since: float | None = self.loop.time()
+        """Since when no request is being answered; None while one is."""
+        self._head_began: float | None = None
+        self._unsent = 0
+        self._stuck_since: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Find out who it is: the kernel knows, and the answer cannot change. Those who answer can also end the connection."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # streams have no other kind
+        super().connection_made(transport)
+        self.app_state = {"peer": self._peer(transport), "end_connection": transport.abort}
+
+    def _peer(self, transport: asyncio.Transport) -> Peer:
+        if self._access is None:
+            return Peer(f"{self.client[0]}" if self.client else "unknown", Right.NOTHING, local=False)
+        sock = transport.get_extra_info("socket")
+        try:
+            peer = self._access.peer(credentials(sock)) if sock is not None and sock.family == socket.AF_UNIX else UNKNOWN_PEER
+            return replace(peer, name=f"a browser through {peer.name}", right=Right.NOTHING, keyed=True) if self._keyed else peer
+        except OSError:  # it has gone already
+            return UNKNOWN_PEER
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn does, but remember when a request began to arrive."""
+        if self.silent_since is not None and self._head_began is None:
+            self._head_began = self.loop.time()
+        super().data_received(data)
+        self._note()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn does; from now on the client is silent."""
+        super().on_response_complete()
+        self._note()
+
+    def _note(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.silent_since = self._head_began = None
+        elif self.silent_since is None:
+            self.silent_since = self.loop.time()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say what is wrong with a request that is no HTTP, if nothing else is being said, and end the connection."""
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.close()
+            return
+        body = problem_body(400, "this is no HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes")
+        headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def look_after(self, now: float, patience: float) -> None:
+        """End the connection if the client lets mom wait for too long. Called every second or so."""
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent < self._unsent:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = now
+        self._unsent = unsent
+        stuck = self._stuck_since is not None and now - self._stuck_since > patience
+        slow = self._head_began is not None and now - self._head_began > patience
+        idle = self.silent_since is not None and now - self.silent_since > IDLE_SECONDS
+        if stuck or slow or idle:
+            self.transport.abort()
+
+
+def server_config(app: Callable[..., Any]) -> uvicorn.Config:
+    """What uvicorn's protocol has to know."""
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=HttpConnection,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        h11_max_incomplete_event_size=LONGEST_HEAD,
+    )
+    config.load()
+    return config

@@ -1,0 +1,145 @@
+"""The server of the API: what it looks after in its connections, and a thread for what takes its time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any, Final, TypeVar
+
+from uvicorn.server import ServerState
+
+from mom_plugins_http.server.access import LocalAccess
+from mom_plugins_http.server.protocol import ClientLimits, HttpConnection, server_config
+from mom_toolkit import BoundedServer, Callers, ServerDoor
+
+Result = TypeVar("Result")
+
+_LOOK_SECONDS: Final = 1.0
+"""How often connections are looked after: a fifth of the shortest usual patience."""
+
+_HANDSHAKES: Final = 32
+"""TLS connections that may be half made; further ones are closed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door(ServerDoor):
+    """One place to listen at, and for whom.
+
+    :param access: who may do what through a unix socket; None for TCP
+    :param tls: for TCP
+    :param keyed: whether a unix socket is the page's, on which a session is needed for every client
+    """
+
+    access: LocalAccess | None = None
+    tls: ssl.SSLContext | None = None
+    keyed: bool = False
+
+
+class Server(BoundedServer[Door]):
+    """Serves an ASGI application in a thread of its own, from `start` to `close`."""
+
+    def __init__(self, app: Callable[..., Any], doors: Sequence[Door], limits: ClientLimits, log: logging.Logger) -> None:
+        super().__init__(doors, limits.clients, log)
+        self._limits = limits
+        self._config = server_config(app)
+        self._state = ServerState()
+        self._handshakes = 0
+
+    # --- in the server's thread ----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Look after all connections."""
+        self._tick()
+        self.keep(self._look_after())
+
+    def end(self) -> None:
+        """End all connections."""
+        for connection in self._connections():
+            connection.transport.abort()
+
+    @property
+    def clients(self) -> int:
+        """How many are connected, or about to be."""
+        return len(self._state.connections) + self._handshakes
+
+    def takes(self, door: Door) -> bool:
+        """Whether this door takes one more client: no more handshakes of TLS than may be half made."""
+        return door.tls is None or self._handshakes < _HANDSHAKES
+
+    async def connect(self, door: Door, sock: socket.socket) -> None:
+        """Hand the client over to its connection, after the handshake of TLS, if there is one."""
+        loop = asyncio.get_running_loop()
+        patience = self._limits.patience if door.tls is not None else None
+        self._handshakes += 1
+        try:
+            await loop.connect_accepted_socket(
+                lambda: HttpConnection(self._config, self._state, door.access, keyed=door.keyed),
+                sock,
+                ssl=door.tls,
+                ssl_handshake_timeout=patience,
+            )
+        except OSError:  # it has gone, or speaks no TLS (SSLError is one)
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            self._handshakes -= 1
+
+    def _connections(self) -> list[HttpConnection]:
+        return [each for each in self._state.connections if isinstance(each, HttpConnection)]
+
+    def drop_silent(self) -> bool:
+        """End the connection that has been silent for longest, if any is."""
+        silent = [each for each in self._connections() if each.silent_since is not None and not each.transport.is_closing()]
+        if silent:
+            longest = min(silent, key=lambda each: each.silent_since or 0.0)
+            self._state.connections.discard(longest)
+            longest.transport.abort()
+        return bool(silent)
+
+    async def _look_after(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._tick()
+            for connection in self._connections():
+                connection.look_after(loop.time(), self._limits.patience)
+
+    def _tick(self) -> None:
+        self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+
+class Worker:
+    """One thread for what takes its time, such as compiling policies: jobs wait for each other, and the server for none of them.
+
+    :param most: how many jobs wait at most
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._callers = Callers(name, 1)
+        self._most = most
+        self._waiting = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether as many jobs wait as may."""
+        return self._waiting >= self._most
+
+    async def run(self, job: Callable[[], Result]) -> Result:
+        """What the job returns, or what it raises. Called in the server's thread."""
+        self._waiting += 1
+        try:
+            return await asyncio.wrap_future(self._callers.start(job))
+        finally:
+            self._waiting -= 1
+
+    def close(self, seconds: float) -> None:
+        """End after the job that is under way; wait for that at most so long."""
+        self._callers.close(seconds)

@@ -1,0 +1,12 @@
+"""What routes and verbs both say, without what the server is made of: verbs must start fast."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MOST_ITEMS: Final = 1000
+"""Items of a page."""
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+LOG_LEVEL_PATH: Final = "/v1/log-level"

@@ -1,0 +1,47 @@
+"""The web page as a browser gets it: a document, and modules that stand at addresses relative to it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Serve
+
+
+def test_the_document_names_every_module_once_relative_to_itself(serve: Serve) -> None:
+    client = serve().client
+    text = client.get("/").text
+    named = re.findall(r'(?:href|src)="(page/[^"]+)"', text)
+    assert named[-1] == "page/page.js", "it begins when all others are on their way"
+    assert len(named) == len(set(named))
+    for address in named:
+        part = client.get(f"/{address}")
+        assert part.status_code == 200
+        assert part.headers["content-type"].startswith("text/css" if address.endswith(".css") else "text/javascript")
+        imported = re.findall(r'^import .* from "\./(.*)";$', part.text, re.MULTILINE)
+        assert {f"page/{name}" for name in imported} <= set(named)
+
+
+def test_each_part_keeps_a_browser_from_everything_else_and_is_sent_once(serve: Serve) -> None:
+    client = serve().client
+    for address in ("/", "/page/page.js", "/page/page.css"):
+        answer = client.get(address, headers={"accept-encoding": "identity"})
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        again = client.get(address, headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        packed = client.get(address, headers={"accept-encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.text == answer.text
+        assert int(packed.headers["content-length"]) < 0.6 * int(answer.headers["content-length"])
+
+
+def test_what_is_no_part_of_the_page_is_refused_with_what_is(serve: Serve) -> None:
+    client = serve().client
+    for name in ("document.py", "page.html", "..%2Fplugin.py", "__init__.py"):
+        answer = client.get(f"/page/{name}")
+        assert answer.status_code == 404, name
+    assert "page.js" in client.get("/page/other.js").json()["hint"]

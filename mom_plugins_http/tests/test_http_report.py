@@ -1,0 +1,197 @@
+"""One cycle as one document: live, in the status file, and as a stream of changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from test_http_reading import busy_report
+
+from mom_daemon import status_of
+from mom_plugins_http.cli.client import ApiRefusedError, Client
+from mom_plugins_http.cli.event_stream import EventStream
+from mom_plugins_http.report_changes import ReportChanges, changes_between, with_changes
+from mom_plugins_http.routes.events import MOST_LISTS
+from mom_toolkit import ReportDocument, json_text
+
+if TYPE_CHECKING:
+    from conftest import Serve, Served
+
+SECONDS = 60.0
+
+
+def test_the_report_is_what_the_status_file_holds(serve: Serve) -> None:
+    served = serve()
+    report = served.engine.cycle()
+    live = served.get("/v1/report")
+    written = json.loads(json_text(status_of(served.engine, report)))
+    assert live.keys() == written.keys()
+    assert {**live, "monotonic_seconds": 0} == {**written, "monotonic_seconds": 0}
+    assert len(live["guests"]["rows"]) == 24
+
+
+def test_a_busy_cycle_is_told_in_full(serve: Serve) -> None:
+    served = serve()
+    served.tell(busy_report())
+    found = served.get("/v1/report")
+    assert TypeAdapter(ReportDocument).validate_python(found)
+    (outcome,), (revision,), (problem,) = found["outcomes"], found["revisions"], found["problems"]
+    assert outcome["source"] == {"name": "50_balloon", "line": 3, "column": 4}
+    assert (revision["wanted_because"], revision["reason"]) == ("it has enough", "too much at once")
+    assert problem["entity"]["name"] == "vm1"
+    assert found["trial"]["differences"][0]["considered"] == 80
+    assert found["host"]["fields"]["mem_free"] is None, "no number is unknown, and not 0"
+
+
+def test_a_report_can_have_some_fields_of_guests_only(serve: Serve) -> None:
+    served = serve()
+    guests = served.get("/v1/report?fields=balloon_cur")["guests"]
+    assert guests["columns"] == ["id", "name", "blocked", "guaranteed_kib", "balloon_cur"]
+    assert {len(row) for row in guests["rows"]} == {5}
+    assert "did you mean balloon_max" in served.get("/v1/report?fields=baloon_max", 400)["hint"]
+
+
+def test_every_answer_is_as_its_model_says(serve: Serve) -> None:
+    served = serve(plugins={"sla": {}})
+    served.engine.cycle()
+    service = served.plugin._service
+    assert service is not None
+    told = 0
+    for route in service.routes:
+        if route.method == "GET" and route.media_type == "application/json":
+            guest = served.get("/v1/guests?limit=1")["items"][0]["id"]
+            path = route.path.replace("{guest}", guest).replace("{name}", "50_balloon").replace("{id}", "none")
+            answer = served.client.get(path, params={"memory": "1GiB"} if path == "/v1/admission" else {})
+            if answer.status_code == 200:
+                told += 1
+                TypeAdapter(cast(Any, route.answer)).validate_json(answer.content)
+    assert told > 20
+
+
+# --- changes -----------------------------------------------------------------------------------------------------------------------------
+
+VALUES = st.none() | st.integers(0, 3)
+ROWS = st.dictionaries(st.sampled_from("abcd"), st.tuples(st.sampled_from(["x", "y"]), VALUES), max_size=4)
+OUTCOMES = st.dictionaries(st.tuples(st.sampled_from("ab"), st.sampled_from(["size", "share"])), VALUES, max_size=4)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> ReportDocument:
+    """As far as changes look at them."""
+    rows: list[list[Any]] = sorted(
+        ([identity, name, {}, None, value] for identity, (name, value) in draw(ROWS).items()), key=lambda row: (row[1], row[0])
+    )
+    outcomes = [{"entity": {"id": identity}, "control": control, "value": value} for (identity, control), value in draw(OUTCOMES).items()]
+    members = {"cycle": {"number": draw(st.integers(1, 2))}, "mode": draw(st.sampled_from(["enforce", "observe"])), "verdict": draw(VALUES)}
+    return cast(ReportDocument, {**members, "guests": {"columns": ["id", "name"], "rows": rows}, "outcomes": outcomes})
+
+
+def in_order(document: ReportDocument) -> dict[str, Any]:
+    """Outcomes have no order of their own."""
+    return {**document, "outcomes": sorted(document["outcomes"], key=lambda one: (one["entity"]["id"], one["control"]))}
+
+
+@given(documents(), documents())
+def test_a_report_and_what_changes_make_the_next_report(before: ReportDocument, now: ReportDocument) -> None:
+    changes = changes_between(before, now)
+    assert changes is not None
+    assert in_order(with_changes(before, json.loads(json.dumps(changes)))) == in_order(now)
+
+
+def test_what_has_not_changed_is_not_told_again(serve: Serve) -> None:
+    served = serve()
+    report = served.engine.cycle()
+    before = status_of(served.engine, report)
+    assert changes_between(before, status_of(served.engine, report)) is not None
+    assert {*(changes_between(before, before) or {})} == {"cycle"}
+
+
+class Reader:
+    """A client that puts a report and its changes together."""
+
+    def __init__(self, served: Served, query: str = "") -> None:
+        self.stream = EventStream(Client(served.path), SECONDS, query)
+        self.events: Iterator[tuple[str, dict[str, Any]]] = iter(self.stream)
+        self.report = cast(ReportDocument, {})
+        self.names: list[str] = []
+
+    def hear(self) -> ReportDocument:
+        """The next cycle."""
+        name, content = next(self.events)
+        self.names.append(name)
+        if name == "cycle":
+            TypeAdapter(ReportChanges).validate_python(content)
+            self.report = with_changes(self.report, content)
+        elif name == "report":
+            self.report = cast(ReportDocument, content)
+        return self.report
+
+
+@pytest.mark.parametrize("query", ["", "fields=", "fields=balloon_cur,mem_usable"])
+def test_who_listens_knows_what_a_new_client_would_be_told(serve: Serve, query: str) -> None:
+    served = serve()
+    reader = Reader(served, query)
+    for _ in range(4):
+        assert in_order(reader.hear()) == in_order(served.get(f"/v1/report?{query}"))
+        served.engine.cycle()
+    assert reader.names == ["report", "cycle", "cycle", "cycle"]
+    reader.stream.close()
+
+
+def test_who_comes_later_and_who_wants_other_fields_follow_as_well(serve: Serve) -> None:
+    served = serve()
+    readers = [Reader(served)]
+    readers[0].hear()
+    for query in ("", "fields=rss"):
+        served.engine.cycle()
+        readers.append(Reader(served, query))
+        for reader in readers:
+            reader.hear()
+    served.engine.cycle()
+    for reader, query in zip(readers, ("", "", "fields=rss"), strict=True):
+        while reader.report["cycle"]["number"] < 4:
+            reader.hear()
+        assert in_order(reader.report) == in_order(served.get(f"/v1/report?{query}"))
+        reader.stream.close()
+
+
+def test_clients_listen_to_a_few_different_lists_of_fields_only(serve: Serve) -> None:
+    served = serve()
+    names = [one["name"] for one in served.get("/v1/fields?limit=1000")["items"] if one["scope"] == "guest"]
+    readers = [Reader(served, f"fields={name}") for name in names[:MOST_LISTS]]
+    for reader in readers:
+        reader.hear()
+    with pytest.raises(ApiRefusedError, match="different lists of fields"):
+        Reader(served, f"fields={names[MOST_LISTS]}")
+    again = Reader(served, f"fields={names[0]}")
+    again.hear()
+    for reader in (*readers, again):
+        reader.stream.close()
+
+
+def test_a_stream_in_odd_pieces_is_read_as_it_was_meant(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_http.routes.events.PIECE", 7)
+    served = serve()
+    reader = Reader(served)
+    assert len(reader.hear()["guests"]["rows"]) == 24
+    reader.stream.close()
+
+
+def test_a_client_that_may_not_read_is_told_so_by_the_stream(serve: Serve) -> None:
+    with pytest.raises(ApiRefusedError, match="no plugin declares"):
+        Reader(serve(), "fields=nothing_such")
+
+
+def test_nothing_is_made_for_a_stream_that_nobody_listens_to(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    monkeypatch.setattr("mom_plugins_http.routes.published.ReportView.document", None)  # would raise in the server
+    served.engine.cycle()
+    assert served.get("/v1/status")["cycle"]["number"] == 2
+    service = served.plugin._service
+    assert service is not None
+    assert not service._events._told
