@@ -133,6 +133,7 @@ def cold_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_half_of_what_was_recorded_as_cold_counts_and_nothing_of_newcomers(cold_recording: Path) -> None:
     scene = scene_of_recording(PastOf(cold_recording), float("-inf"), float("inf"))
     assert (scene.host_swap, scene.host_zram) == (0.0, 6 << 20)
@@ -142,6 +143,7 @@ def test_half_of_what_was_recorded_as_cold_counts_and_nothing_of_newcomers(cold_
     assert all(guest.workload.cold == 0 for guest in with_newcomers(scene, 3, 1 << 20, seed=1).guests[len(scene.guests) :])
 
 
+@pytest.mark.long
 def test_cold_memory_in_swap_is_no_harm_by_itself_and_is_told(cold_recording: Path) -> None:
     arguments = [str(cold_recording), "--class", "vapor", "--seeds", "1", "--most", "1", "--hours", "0.1", "--time", "2m"]
     done = CliRunner().invoke(advise, arguments)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 from test_record_recording import simulated
 
-from mom_core import MomError, Report, Scope
+from mom_core import MomError, Report, Scope, Source
 from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.writer import files_of
+from mom_plugins_record.recording.reader import Recording, session_content
+from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter, files_of
 
 
 def export(*arguments: object) -> Result:
@@ -63,7 +66,7 @@ def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(
         out / f"decisions.{kind}"
     )
     mine = [decision for report in reports for decision in report.decisions]
-    evaluated = frame[frame["by"] == "evaluation"]
+    evaluated = frame[frame["stage"] == "evaluation"]
     assert list(evaluated["control"]) == [decision.control for decision in mine]
     assert list(evaluated["reason"]) == [decision.reason for decision in mine]
     assert list(evaluated["value"]) == [decision.value for decision in mine]
@@ -73,6 +76,20 @@ def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(
     assert sorted(joined) == sorted((o.status.value, o.after, o.decision.reason) for o in outcomes)
     ((begins,),) = base.sql("select epoch(min(time)::timestamptz) from host").fetchall()
     assert begins == pytest.approx(reports[0].time, abs=1e-3)
+
+
+def test_the_question_in_the_documents_is_answered_by_the_tables(
+    simulation: tuple[Path, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reports = simulation
+    export(path, "--to", "parquet", "-o", tmp_path / "friday")
+    (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, why").fetchall()  # times would take pytz
+    given = [o for r in reports for o in r.outcomes if o.decision.control == "balloon_target" and o.decision.value > o.before]  # type: ignore[operator]  # KiB
+    assert given
+    assert [(name, mib) for name, mib, _ in answer] == [(o.decision.entity.name, (o.decision.value - o.before) / 1024) for o in given]  # type: ignore[operator]  # KiB
+    assert all(why for _, _, why in answer)
 
 
 def test_what_is_unknown_is_null_and_no_zero(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
@@ -138,6 +155,26 @@ def test_a_damaged_cycle_is_left_out_and_told(simulation: tuple[Path, list[Repor
     assert "damaged" in done.stderr
     lines = [json.loads(line) for line in (tmp_path / "out" / "host.jsonl").read_text().splitlines()]
     assert [line["cycle"] for line in lines] == [report.number for report in reports[:-1]]
+
+
+def test_a_forged_cycle_costs_itself(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
+    cycles = list(Recording(simulation[0]).cycles())
+    forged = next(number for number, cycle in enumerate(cycles) if cycle.report.decisions)
+    source: Any = Source("p", 12, "one")  # type: ignore[arg-type]  # as a program writes it that means harm
+    writer = RecordingWriter(tmp_path / "r", RecordingLimits(1e10, 1 << 30))
+    writer.open()
+    for number, cycle in enumerate(cycles):
+        wanted = [replace(one, source=source) for one in cycle.report.decisions]
+        writer.session(session_content(cycle.session))
+        writer.cycle(replace(cycle.report, decisions=wanted) if number == forged else cycle.report)
+    writer.close()
+    done = export(tmp_path / "r", "--to", "parquet", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.exception
+    assert "1 cycles are lost" in done.stderr
+    assert "a whole number belongs" in done.stderr
+    for query in ("select distinct cycle from host order by 1", "select distinct cycle from guests order by 1"):
+        left = opened(tmp_path / "out").sql(query).fetchall()
+        assert left == [(cycle.report.number,) for cycle in cycles if cycle is not cycles[forged]]
 
 
 def test_without_pyarrow_it_says_what_to_install(

@@ -194,8 +194,8 @@ def test_explain_says_why_of_a_time_of_which_one_cycle_a_minute_is_kept(thinned:
 def test_lines_of_a_plot_do_not_break_off_where_cycles_are_a_minute_apart(thinned: Thinned) -> None:
     story = story_of(Recording(thinned.folder), [], None, *FOREVER)
     assert story.cycles == len(thinned.kept)
-    assert len(story.host.lines()[0]) == len(thinned.kept)
-    assert not any(math.isnan(value) for series in story.guests for value in series.lines()[1])
+    assert len(story.host.times) == len(thinned.kept)
+    assert not any(math.isnan(value) for series in story.guests for value in series.size)
 
 
 def test_tables_and_what_a_recording_holds_reach_across_the_border(thinned: Thinned, tmp_path: Path) -> None:

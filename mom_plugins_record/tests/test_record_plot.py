@@ -14,7 +14,7 @@ from test_record_recording import simulated, written
 from mom_core import Guest, Host, Report, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_record.plot.command import plot
-from mom_plugins_record.plot.series import NOTED, POINTS, HostSeries, _guest_point, _Thinner, story_of
+from mom_plugins_record.plot.series import NOTED, POINTS, HostSeries, _guest_point, _lines_of, _Thinner, story_of
 from mom_plugins_record.recording.reader import Recording
 
 EVER = (float("-inf"), float("inf"))
@@ -149,9 +149,9 @@ def test_moms_plot_files_have_a_line_for_each_cycle(recording: Path, tmp_path: P
 
 def test_long_lines_are_thinned_evenly() -> None:
     series = HostSeries()
-    thinner = _Thinner(series.lines())
+    thinner = _Thinner(_lines_of(series))
     for number in range(10 * POINTS):
-        thinner.add([float(number)] * len(series.lines()))
+        thinner.add([float(number)] * len(_lines_of(series)))
     assert POINTS <= len(series.times) <= 2 * POINTS
     steps = {after - before for before, after in zip(series.times, series.times[1:], strict=False)}
     assert len(steps) == 1

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from test_record_recording import LIMITS, read
 
 from mom_cli.explain import explain_command
-from mom_core import Clock, Engine, MomError, Report, Value, load_config
+from mom_core import Clock, Engine, MomError, Report, Value, hookimpl, load_config
 from mom_plugins_record.recording import reader
 from mom_plugins_record.recording.cycles import Key
 from mom_plugins_record.recording.frames import START, Dictionary, FrameKind, Losses, pack, read_frames
@@ -227,7 +227,7 @@ def test_no_plugin_is_set_up_but_the_one_that_takes_policies(made: Made, monkeyp
             real(*given, **named)
 
         set_up_anew.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]  # where inspect looks for one
-        return set_up_anew
+        return hookimpl(set_up_anew)
 
     for name, plugin in load_config({"plugins": {"policy": {}, "balloon": {}, "ksm": {}}}).plugins.items():
         kind = plugin.loaded.plugin_class

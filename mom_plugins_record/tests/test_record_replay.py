@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from test_record_recording import simulated
 
-from mom_core import ControlSpec, Decision, Scope, Source, Unit
+from mom_core import ControlSpec, Decision, Scope, Snapshot, Source, Unit, hookimpl, load_config
 from mom_core.testing import snapshot
 from mom_plugins_record.recording.contents import contents_of
 from mom_plugins_record.recording.reader import Recording, session_content
@@ -118,6 +118,25 @@ def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
     assert set(result.left_out) == {"acme", "policy"}
     assert result.apart > 0
     assert result.identical == result.compared
+
+
+def test_a_plugin_that_fails_is_set_aside_by_the_clock_of_the_recording_as_under_the_daemon(
+    recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[int] = []
+
+    @hookimpl
+    def fails(self: object, snapshot: Snapshot) -> None:
+        called.append(snapshot.number)
+        raise RuntimeError("not today")
+
+    kind = load_config({"plugins": {"policy": {}}}).plugins["policy"].loaded.plugin_class
+    monkeypatch.setattr(kind, "mom_evaluate", fails)
+    result = compare(Recording(recording))
+    assert called[:7] == [1, 2, 3, 4, 5, 7, 11], "for 5 s after the third time, then for twice as long, in cycles of 10 s"
+    assert result.now.decisions == 0 < result.then.decisions
+    assert any(message.startswith("mom_evaluate: RuntimeError: not today") for message in result.problems)
+    assert any(message.startswith("mom_evaluate is not called: it failed 5 times in a row") for message in result.problems)
 
 
 @pytest.mark.long
@@ -259,6 +278,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "r"
 
 
+@pytest.mark.long
 def test_a_recording_simulated_again_comes_out_near_what_was_recorded(calm: Path) -> None:
     recording = Recording(calm)
     first = next(recording.cycles())
@@ -271,6 +291,7 @@ def test_a_recording_simulated_again_comes_out_near_what_was_recorded(calm: Path
     assert then.killed == pytest.approx(was.killed, abs=2)  # what a guest came to want between two cycles, it wants all at once
 
 
+@pytest.mark.long
 def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> None:
     other = tmp_path / "50_balloon.policy"
     other.write_text('(with Guests g (g.Control "balloon_target" g.balloon_max))')

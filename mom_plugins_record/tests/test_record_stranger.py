@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from test_record_recording import simulated, written
 
 from mom_plugins_record.recording.writer import files_of
@@ -14,6 +15,7 @@ from mom_plugins_record.recording.writer import files_of
 PAGE = Path(__file__).parents[2] / "docs" / "recordings.md"
 
 
+@pytest.mark.processes
 def test_the_reader_in_the_documents_reads_each_cycle(tmp_path: Path) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert program is not None

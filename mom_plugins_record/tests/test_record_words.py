@@ -95,7 +95,7 @@ def test_tables_say_why_a_guest_got_what_it_got(made: Made, tmp_path: Path) -> N
     done = CliRunner().invoke(record, ["export", str(made.folder), "--to", "parquet", "-o", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     table = pd.read_parquet(tmp_path / "out" / "decisions.parquet")
-    mine = table[(table["control"] == CONTROL) & (table["by"] == "evaluation") & (table["line"] > 0)]
+    mine = table[(table["control"] == CONTROL) & (table["stage"] == "evaluation") & (table["source_line"] > 0)]
     assert len(mine) > 10
     assert list(mine["why"]) == [made.words[cycle, guest] for cycle, guest in zip(mine["cycle"], mine["guest_id"], strict=True)]
 

@@ -121,6 +121,7 @@ def test_what_makes_no_sense_in_a_file_is_said_and_not_summed_up(path: Path, col
         list(read_guests(path, 0, float("inf")))
 
 
+@pytest.mark.processes
 def test_what_was_written_survives_a_mom_that_is_killed(path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"

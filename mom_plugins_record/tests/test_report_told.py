@@ -123,6 +123,13 @@ def test_a_tenants_report_tells_of_its_guests_and_of_nothing_else(accounts: Path
     assert (found["host"], found["growth"], found["days"]) == (None, None, [])
 
 
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_a_tenant_of_whom_no_guest_was_there_is_said_to_be_none_rather_than_unknown(accounts: Path, form: list[str]) -> None:
+    done = run(accounts, "--tenant", "amce-*", *form)
+    assert done.exit_code == 1
+    assert "no guest of that time is named amce-*" in str(done.exception)
+
+
 def test_the_table_for_spreadsheets_has_a_row_for_each_guest_and_one_for_all(accounts: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(run(accounts, "--by", "guest", "--csv").output)))
     assert [row["name"] for row in rows] == ["acme-db", "acme-<b>web", "bank-1", "all"]
@@ -156,7 +163,19 @@ def test_the_page_is_whole_in_itself_and_takes_names_for_text(accounts: Path, tm
     assert "acme-&lt;b&gt;web" in page
     assert "acme-<b>web" not in page
     assert page.count("<svg") == 2
+    assert "average of each day" in page
     assert "prefers-color-scheme: dark" in page
+
+
+def test_the_page_of_less_than_three_days_is_plotted_by_the_hour(accounts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    assert run(accounts, "--last", "12h", "--html", out).exit_code == 0
+    page = out.read_text()
+    assert page.count("<svg") == 2
+    assert "average of each hour" in page
+    sold = re.findall(r'<path class="line sold" d="([^"]*)"', page)
+    assert [len(one.split("L")) for one in sold] == [12]
+    assert ">12-04 23:00</text>" in page
 
 
 def test_a_page_that_cannot_be_written_is_an_error_that_says_why(accounts: Path, tmp_path: Path) -> None:

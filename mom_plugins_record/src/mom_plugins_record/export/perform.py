@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
-from mom_core import MomError, Scope, Value, printable
-from mom_plugins_record.recording.reader import Recording, nothing_in
+from mom_core import MomError, Scope, printable
+from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mom_plugins_record.export.tables import Row
 
 ROWS: Final = 200_000
 """Rows that are held until they are written: some 100 MiB with 60 fields."""
@@ -60,7 +61,7 @@ def perform(path: Path, output: Path, options: ExportOptions) -> None:
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
         try:
-            with _rarely_collected():
+            with rarely_collected():
                 written = _write(recording, folder, options)
             folder.chmod(0o750)
             if output.exists():
@@ -77,17 +78,6 @@ def perform(path: Path, output: Path, options: ExportOptions) -> None:
         click.echo(f"mom: {recording.damage.told()}", err=True)
 
 
-@contextmanager
-def _rarely_collected() -> Iterator[None]:
-    """Records are made by the thousand and hold no cycles: to look for these among them takes a fifth of the time."""
-    usual = gc.get_threshold()
-    gc.set_threshold(100_000, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
-
-
 def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[str, int]:
     import pyarrow as pa
 
@@ -98,6 +88,8 @@ def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[s
         Done,
         FieldColumns,
         GuestRows,
+        SessionColumns,
+        host_columns,
         host_row,
         is_chosen,
     )
@@ -107,8 +99,7 @@ def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[s
         for scope in Scope:
             fields[scope].add(spec for spec in session.fields if spec.scope is scope)
     maker = GuestRows(fields[Scope.GUEST], options.guests)
-    begun = {name for name, _ in HOST}
-    host = pa.schema([*HOST, *((name, kind) for name, kind in fields[Scope.HOST].columns.items() if name not in begun)])
+    held: SessionColumns | None = None
 
     def wanted(name: str) -> bool:
         return not options.guests or is_chosen(name, options.guests)
@@ -122,30 +113,27 @@ def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[s
             return made
 
         tables = {
-            "host": table("host", host),
+            "host": table("host", pa.schema([*HOST, *host_columns(fields[Scope.HOST]).items()])),
             "guests": table("guests", maker.schema),
             "decisions": table("decisions", pa.schema(DECISIONS)),
             "outcomes": table("outcomes", pa.schema(OUTCOMES)),
         }
         for record, session in recording.records(options.since, options.until):
-            when: dict[str, Value] = {"time": round(record.time * 1e6), "cycle": record.content["cycle"]}
+            if held is None or held.session is not session:
+                held = SessionColumns.of(session, fields)
             try:
-                done = Done(record, session, wanted)
-                rows = {
-                    "host": [host_row(record, session, fields[Scope.HOST])],
-                    "decisions": list(done.decisions()),
-                    "outcomes": list(done.outcomes()),
-                }
+                done = Done(record, held, wanted)
+                rows = {"host": [host_row(record, held)], "decisions": [*done.decisions()], "outcomes": [*done.outcomes()]}
                 if maker.rows >= ROWS or not maker.is_next(record):
                     tables["guests"].add_batch(maker.take())
-                maker.add(record, session)
+                maker.add(record, held)
             except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, pa.ArrowException) as error:
                 recording.damage.places.append(f"cycle at {record.time}: {printable(str(error), 200)}")
                 recording.damage.cycles += 1
                 continue
             cycles += 1
             for name, made in rows.items():
-                tables[name].add([{**when, **row} for row in made])
+                tables[name].add(made)
         tables["guests"].add_batch(maker.take())
         for one in tables.values():
             one.flush()
@@ -161,12 +149,12 @@ class _Table:
     file: TableFile
     schema: pa.Schema
     rows: int = 0
-    _waiting: list[Mapping[str, Value]] = field(default_factory=list)
+    _waiting: list[Row] = field(default_factory=list)
     _batches: list[pa.RecordBatch] = field(default_factory=list)
     _held: int = 0
 
-    def add(self, rows: Sequence[Mapping[str, Value]]) -> None:
-        """Rows, each by column, without what is unknown."""
+    def add(self, rows: Sequence[Row]) -> None:
+        """More of them."""
         self._waiting.extend(rows)
         self._held += len(rows)
         if self._held >= ROWS // 10:
@@ -188,7 +176,7 @@ class _Table:
         from mom_plugins_record.export.tables import as_column
 
         if self._waiting:
-            columns = [as_column([row.get(one.name) for row in self._waiting], one.type) for one in self.schema]
+            columns = [as_column(values, one.type) for values, one in zip(zip(*self._waiting, strict=True), self.schema, strict=True)]
             self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
             self._waiting = []
         if self._batches:

@@ -6,7 +6,7 @@ import fnmatch
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from mom_core import Guest, MomError, Report, Status
@@ -57,11 +57,6 @@ class HostSeries:
     sold: list[float] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
 
-    def lines(self) -> Sequence[list[float]]:
-        """All of them."""
-        return (self.times, self.total, self.free, self.guests, self.itself, self.reclaimed, self.shared, self.swapped, self.pressure,
-                self.sold, self.changes)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -86,9 +81,10 @@ class GuestSeries:
     guaranteed: list[float] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
 
-    def lines(self) -> Sequence[list[float]]:
-        """All of them."""
-        return self.times, self.size, self.need, self.most, self.guaranteed
+
+def _lines_of(series: HostSeries | GuestSeries) -> Sequence[list[float]]:
+    """Its lines, in the order in which they are declared, as points have their values."""
+    return [getattr(series, one.name) for one in fields(series) if one.type == "list[float]"]
 
 
 @dataclass(slots=True)
@@ -203,7 +199,7 @@ def story_of(recording: Recording, patterns: Sequence[str], limit: int | None, s
     Raises `MomError` when nothing was recorded in that time, or no guest matches.
     """
     host = HostSeries()
-    thinner = _Thinner(host.lines())
+    thinner = _Thinner(_lines_of(host))
     scores: dict[str, _Score] = {}
     cycles = 0
     line = _Timeline()
@@ -253,7 +249,7 @@ def _second_pass(
     moments: dict[int, BusyMoment],
 ) -> None:
     """Fill in what belongs to guests."""
-    thinners = {identity: _Thinner(series.lines()) for identity, series in guests.items()}
+    thinners = {identity: _Thinner(_lines_of(series)) for identity, series in guests.items()}
     line = _Timeline()
     for recorded in cycles:
         report = recorded.report

@@ -71,8 +71,8 @@ def write_cycle(report: Report, key: Key, reasons: Reasons | None = None) -> tup
     :param reasons: why policies decided so, where that was asked
     """
     snapshot = report.snapshot
-    guests = list(snapshot.guests.values())
-    columns, absent = _columns(guests)
+    guests, columns = snapshot.listed, snapshot.columns
+    absent = {name: places for name in columns if (places := columns.absent(name))}
     record: dict[str, object] = {
         "cycle": report.number,
         "time": report.time,
@@ -146,24 +146,6 @@ def _alike(column: Sequence[Value], other: Sequence[Value]) -> bool:
         bits, before = (array("d", [one for one in values if isinstance(one, float)]).tobytes() for values in (column, other))
         return bits == before
     return kinds <= {int} or kinds <= {str} or repr(column) == repr(other)
-
-
-def _columns(guests: Sequence[Guest]) -> tuple[dict[str, Sequence[Value]], dict[str, Sequence[int]]]:
-    """The guests' fields by name, and for fields that not all guests have the places of those without."""
-    names: dict[str, None] = {}
-    for guest in guests:
-        if not guest.fields.keys() <= names.keys():
-            names.update(dict.fromkeys(guest.fields))
-    fields = [guest.fields for guest in guests]
-    columns: dict[str, Sequence[Value]] = {}
-    absent: dict[str, Sequence[int]] = {}
-    for name in names:
-        column = columns[name] = [one.get(name) for one in fields]
-        if None in column:
-            without = [place for place, one in enumerate(fields) if name not in one]
-            if without:
-                absent[name] = without
-    return columns, absent
 
 
 def _done(report: Report) -> dict[str, object]:

@@ -69,7 +69,8 @@ def checked_json(content: bytes, stored: int) -> Any:
 
     :param stored: in how many bytes of a file it stands
     """
-    if content.count(b",") + content.count(b"[") + content.count(b"{") > min(MOST_CELLS, ANY_RECORD + CELLS_A_BYTE * stored):
+    most = min(MOST_CELLS, ANY_RECORD + CELLS_A_BYTE * stored)
+    if len(content) > most and content.count(b",") + content.count(b"[") + content.count(b"{") > most:  # each of these is a byte
         raise Corrupt("it has more values than a record of its length can have")
     try:
         value: Value = json.loads(content)

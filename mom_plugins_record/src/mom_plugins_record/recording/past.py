@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from mom_core import Report
-from mom_plugins_record.recording.reader import USUAL_HISTORY, USUAL_INTERVAL, Recorded, Recording, follows, history_of, must_fit
-from mom_plugins_record.recording.writer import KEY_EVERY, begun
+from mom_plugins_record.recording.reader import (
+    USUAL_HISTORY,
+    USUAL_INTERVAL,
+    Recorded,
+    Recording,
+    ending_after,
+    follows,
+    history_of,
+    must_fit,
+)
+from mom_plugins_record.recording.writer import KEY_EVERY
 from mom_toolkit import PastCycle
 
 LONGEST_INTERVAL: Final = 3600.0
@@ -80,14 +88,5 @@ class PastOf:
 
     def _leave_out_files_before(self, since: float) -> None:
         # The file before that time has the first cycle of each, by which those of the minutes are left out.
-        self._recording.files = _from(self._files, since)
-        self._recording.minutes = _from(self._minutes, since)
-
-
-def _from(files: Sequence[Path], since: float) -> list[Path]:
-    """Without those that ended before."""
-    moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < float("inf") else datetime.max.replace(tzinfo=UTC)
-    first = 0
-    while first + 1 < len(files) and (start := begun(files[first + 1])) is not None and start <= moment:
-        first += 1
-    return list(files[first:])
+        self._recording.files = list(ending_after(self._files, since))
+        self._recording.minutes = list(ending_after(self._minutes, since))

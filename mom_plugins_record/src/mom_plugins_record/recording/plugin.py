@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +38,16 @@ from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, 
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.fields import FIELDS, values_of
 from mom_plugins_record.report.keeper import AccountsKeeper
-from mom_toolkit import AccountSums, HostAccounts, PastCycles, PolicyTexts, ReasonedPolicies
+from mom_toolkit import (
+    AccountSums,
+    HostAccounts,
+    PastCycles,
+    PointsAsked,
+    PolicyTexts,
+    ReasonedPolicies,
+    RecordedPoint,
+    RecordedPoints,
+)
 
 FOLDER = "recording"
 """Where it is recorded unless the settings say otherwise, in mom's state directory."""
@@ -108,8 +117,14 @@ class RecordPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """The accounts, for a fleet."""
-        return {HostAccounts: self}
+        """The accounts, for a fleet; points of past days, for those that draw them."""
+        return {HostAccounts: self, RecordedPoints: self}
+
+    def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
+        """`RecordedPoints`: of this recording."""
+        from mom_plugins_record.recording.points import points_of
+
+        return points_of(self.folder, asked)
 
     def account_sums(self) -> AccountSums | None:
         """`HostAccounts`: those of the last 30 days."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Protocol, TypeAlias, TypeVar
 
 from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration, printable
-from mom_plugins_record.recording.cycles import NO_KEY, CycleRecord, Key, read_cycle, read_record
+from mom_plugins_record.recording.cycles import FARTHEST, NO_KEY, CycleRecord, Key, read_cycle, read_record
 from mom_plugins_record.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, FrameKind, Losses, NoRecording, read_frames
 from mom_plugins_record.recording.json_text import checked_json
-from mom_plugins_record.recording.writer import KEY_EVERY, MINUTES, SUFFIX, files_of
+from mom_plugins_record.recording.writer import KEY_EVERY, MINUTES, SUFFIX, begun, files_of
 
 LOOKS_AHEAD = 8
 """How often a later copy of a damaged session is looked for in one file: a hostile one could ask for it at each frame."""
@@ -216,6 +218,25 @@ class Recording:
         for found in self._read(read_record, since, until):
             yield found.what, found.session
 
+    def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRecord]:
+        """At most so many cycles of that time, about as far apart as each other: of those that stand by themselves, so that no others are
+        read for them. What is damaged is left out.
+        """
+        begins = math.nextafter(self._begins(), -math.inf) if self.minutes else math.inf
+        minutes = [(path, min(until, begins)) for path in ending_after(self.minutes, since)] if since <= begins else []
+        places = (*minutes, *((path, until) for path in ending_after(self.files, since)))
+        counted = [(path, sum(1 for _ in _key_frames(path)), end) for path, end in places]
+        step = -(-sum(count for _, count, _ in counted) // max(1, most)) or 1
+        place = 0
+        for path, _, end in counted:
+            for frame in _key_frames(path):
+                place += 1
+                if place % step:
+                    continue
+                found = _cycle(frame, None, Losses(), read_record)
+                if found is not None and since <= found[0].time <= end:
+                    yield found[0]
+
     def sessions(self) -> Iterator[RecordedSession]:
         """What was so while cycles were recorded, as often as it is said."""
         for path in [*self.minutes, *self.files]:
@@ -298,6 +319,18 @@ class Recording:
                 self.damage.add(path, losses, lost)
 
 
+@contextmanager
+def rarely_collected() -> Iterator[None]:
+    """For those who read thousands of cycles; serves as a decorator, too. What is made of them holds no circles of references: to look for
+    these takes a fifth of the time."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
 def _opened(path: Path) -> BinaryIO:
     """The file, open. Raises `OSError`, and `MomError` when it is something else, such as a pipe, which may have no end."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
@@ -305,6 +338,21 @@ def _opened(path: Path) -> BinaryIO:
         return os.fdopen(number, "rb")
     os.close(number)
     raise MomError(f"{path} is no file", hint=f"name a folder with files *{SUFFIX}, or one such file")
+
+
+def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
+    """The files without those that ended before, which the next one's name tells."""
+    moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
+    first = 0
+    while first + 1 < len(paths) and (start := begun(paths[first + 1])) is not None and start <= moment:
+        first += 1
+    return paths[first:]
+
+
+def _key_frames(path: Path) -> Iterator[Frame]:
+    """Those of a file that stand by themselves; none where it cannot be read any more."""
+    with suppress(OSError, NoRecording), _opened(path) as source:
+        yield from (frame for frame in read_frames(source, str(path), Losses()) if frame.kind is FrameKind.KEY)
 
 
 def _from(since: float, frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Decision, MomError, Snapshot, Value
-from mom_plugins_record.recording.reader import Recorded, RecordedSession, Recording, follows, interval_of, must_fit, nothing_in
+from mom_core import Decision, MomError, Value
+from mom_plugins_record.recording.reader import (
+    Recorded,
+    RecordedSession,
+    Recording,
+    follows,
+    interval_of,
+    must_fit,
+    nothing_in,
+    rarely_collected,
+)
 from mom_plugins_record.recording.writer import KEY_EVERY
-from mom_plugins_record.replay.evaluation import Evaluators, scope_of
+from mom_plugins_record.replay.engine import RecordedEngine, concerns_decisions, scope_of
 from mom_toolkit import Complaints
 
 SHOWN_PROBLEMS: Final = 10
@@ -71,6 +79,7 @@ class Comparison:
         return sorted(self.sums.values(), key=lambda s: (-s.cycles, -s.largest, s.entity, s.control))
 
 
+@rarely_collected()
 def compare(
     recording: Recording, policies: Mapping[str, str] | None = None, since: float = float("-inf"), until: float = float("inf")
 ) -> Comparison:
@@ -130,46 +139,46 @@ def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, sin
     first = next(run, None)
     if first is None:
         return
-    with Evaluators(first.session, policies) as evaluators:
-        result.left_out.update(evaluators.left_out)
+    with RecordedEngine(first.session, policies) as engine:
+        result.left_out.update(engine.left_out)
         controls = {spec.name: spec for spec in first.session.controls}
         for verdict in (result.then, result.now):
             verdict.controls.update(controls)
-        history: deque[Snapshot] = deque(maxlen=evaluators.history)
-        begins = since - _warm_up(first.session, evaluators.history)
+        looked_back = 0
+        begins = since - _warm_up(first.session, engine.history)
         fresh = first.report.number == 1
-        knows = fresh  # what evaluators remember is what they remembered then
+        knows = fresh  # what policies remember is what they remembered then
         whole = fresh
         session = first.session
         for recorded in _chain(first, run):
             report = recorded.report
             if recorded.session is not session:
                 session = recorded.session
-                evaluators.use(session)
+                engine.use(session)
             if report.time < begins:
                 knows = whole = False
                 continue
-            must_fit(recorded, evaluators.history)
-            evaluated = evaluators.evaluate(report.snapshot, tuple(history))
+            must_fit(recorded, engine.history)
+            again = engine.cycle(report.snapshot)
             result.evaluated += 1
-            exact = knows and (whole or len(history) == evaluators.history)
+            exact = knows and (whole or looked_back >= engine.history)
             if recorded.memory is not None and (not knows or report.number == 1):
-                if policies is None and knows and evaluators.memory != recorded.memory:
+                if policies is None and knows and engine.memory != recorded.memory:
                     exact = False  # the daemon began with what it remembered from an earlier run
-                evaluators.remember(recorded.memory)
+                engine.remember(recorded.memory)
                 knows = True
-            history.append(report.snapshot)
+            looked_back += 1
             if report.time < since:
                 continue
-            for problem in evaluated.problems:
+            for problem in filter(concerns_decisions, again.problems):
                 if len(result.problems) < SHOWN_PROBLEMS or problem.message in result.problems:
                     result.problems[problem.message] = result.problems.get(problem.message, 0) + 1
             if not exact:
                 result.warming += 1
                 continue
-            then = tuple(decision for decision in report.decisions if evaluators.is_compared(decision))
+            then = tuple(decision for decision in report.decisions if engine.is_compared(decision))
             result.apart += len(report.decisions) - len(then)
-            _compare(recorded, then, evaluated.decisions, result)
+            _compare(recorded, then, tuple(again.decisions), result)
 
 
 def _chain(first: Recorded, rest: Iterator[Recorded]) -> Iterator[Recorded]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mom_core import Decision, MomError
 from mom_plugins_record.recording.reader import Recorded, history_of
-from mom_plugins_record.replay.evaluation import EvaluatedAgain, Evaluators
+from mom_plugins_record.replay.engine import RecordedEngine
 from mom_toolkit import quiet
 
 
@@ -25,23 +25,22 @@ def reasons_of(run: Sequence[Recorded], guest: str, controls: Iterable[str]) -> 
         raise MomError("the recording begins, or lacks cycles, so shortly before that what the policies remembered is not in it")
     report = run[-1].report
     history = history_of(run[-1].session)
-    with Evaluators(run[start].session, only_policies=True) as evaluators:
-        if start:
-            evaluators.remember(run[start - 1].memory)
-        evaluated = EvaluatedAgain((), ())
-        for at in range(start, len(run)):
-            evaluators.use(run[at].session)
-            older = [recorded.report.snapshot for recorded in run[max(0, at - history) : at]]
-            evaluated = evaluators.evaluate(run[at].report.snapshot, older)
-        if not start and run[-1].memory is not None and evaluators.memory != run[-1].memory:
+    first = max(0, start - history)  # whose snapshots can be looked back at
+    with RecordedEngine(run[first].session, only_policies=True) as engine:
+        now: Sequence[Decision] = ()
+        for at in range(first, len(run)):
+            if start and at == start:
+                engine.remember(run[at - 1].memory)
+            engine.use(run[at].session)
+            now = engine.cycle(run[at].report.snapshot).decisions
+        if not start and run[-1].memory is not None and engine.memory != run[-1].memory:
             raise MomError("what the policies remembered from an earlier run of mom is not in the recording")
-        then, now = (_by_policies(decisions, guest) for decisions in (report.decisions, evaluated.decisions))
-        if then != now:
+        if _by_policies(report.decisions, guest) != _by_policies(now, guest):
             raise MomError(
                 "evaluated again, the policies decide something else for it; other policies may have been tried on it then, or the plugins "
                 "that are installed here are of another version"
             )
-        return {control: evaluators.reason(report.snapshot.number, guest, control) for control in controls}
+        return {control: engine.reason(report.snapshot.number, guest, control) for control in controls}
 
 
 def _by_policies(decisions: Iterable[Decision], guest: str) -> list[Decision]:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mom_plugins_record.report.summary import HOURS_A_MONTH, GivenBackSums, Line, Percentiles, ReportSummary
+from mom_plugins_record.report.summary import GivenBackSums, Line, Percentiles, ReportSummary
+from mom_toolkit import HOURS_A_MONTH, KIB_SECONDS_PER_GIB_HOUR
 
 KIB_PER_GIB: Final = float(1 << 20)
-KIB_SECONDS_PER_GIB_HOUR: Final = KIB_PER_GIB * 3600
 
 FORMAT: Final = 1
 """The version of the JSON document."""

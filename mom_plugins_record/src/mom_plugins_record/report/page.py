@@ -10,7 +10,7 @@ from typing import Final
 from mom_core import printable
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.document import Price, gib, means, worth_of
-from mom_plugins_record.report.plots import Band, stacked
+from mom_plugins_record.report.plots import DAY, HOUR, Band, stacked
 from mom_plugins_record.report.summary import Line, ReportSummary
 from mom_plugins_record.report.terminal import class_cells, class_columns, guest_cells, guest_columns, sections, seen, size
 
@@ -68,7 +68,7 @@ def _first(summary: ReportSummary, price: Price) -> str:
 
 
 def _plots(summary: ReportSummary) -> str:
-    days = summary.days
+    days, each, often = (summary.hours, HOUR, "hour") if summary.hours else (summary.days, DAY, "day")
     numbers = [day.number for day in days]
     given = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold": "cold memory"}
     shown_means = {name: text for name, text in given.items() if any(getattr(day, name) for day in days)}
@@ -79,9 +79,9 @@ def _plots(summary: ReportSummary) -> str:
     bands += [Band(text, name, [_gib(getattr(day, name)) for day in days]) for name, text in shown_means.items()]
     sold = Band("sold", "sold", [gib(day.sold) for day in days])
     limit = Band("the host's memory", "limit", [gib(day.total) if day.total else None for day in days])
-    used = Band("used on the host, at most in the day", "used", [gib(day.used_most) if day.total else None for day in days])
-    return stacked("Memory of guests, daily average", numbers, bands, [sold], "GiB") + stacked(
-        "Used on the host", numbers, [], [used, limit], "GiB"
+    used = Band(f"used on the host, at most in the {often}", "used", [gib(day.used_most) if day.total else None for day in days])
+    return stacked(f"Memory of guests, average of each {often}", numbers, each, bands, [sold], "GiB") + stacked(
+        "Used on the host", numbers, each, [], [used, limit], "GiB"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import MomError, UnitError, load_config, parse_duration, replace_file
+from mom_core import MomError, UnitError, load_config, parse_duration, printable, replace_file
 from mom_plugins_record.report.document import Price, document, table
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.source import find_accounts
@@ -43,6 +43,8 @@ def perform(asked: ReportOptions) -> None:
     path, price = _settings(asked)
     found = find_accounts(path, last)
     summary = summary_of(found.hosts, found.guests, found.since, found.until, by=asked.by, tenant=asked.tenant, remarks=found.remarks)
+    if asked.tenant and not summary.whole.guests:
+        raise MomError(f"no guest of that time is named {printable(asked.tenant)}", hint="--by guest without --tenant lists all")
     if asked.as_json:
         click.echo(json.dumps(document(summary, price), indent=2))
     elif asked.as_csv:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import MomError
-from mom_plugins_record.recording.reader import Recording, nothing_in
+from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.accounts import HOUR, Accounts, GuestHour, HostHour
 from mom_plugins_record.report.accounts_file import NAME, is_accounts, read_guests, read_hosts
@@ -47,6 +47,7 @@ def find_accounts(path: Path, last: float) -> Found:
     return Found([row for row in hosts if row.hour >= int(since // HOUR)], read_guests(accounts, since, until), since, until, remarks)
 
 
+@rarely_collected()
 def _of_recording(path: Path, last: float) -> Found:
     """Accounts of a recording that has none, as one of a mom that kept none: all of its cycles are read, which takes its time."""
     recording = Recording(path)

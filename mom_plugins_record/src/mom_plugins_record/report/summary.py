@@ -14,8 +14,10 @@ from mom_plugins_record.report.sizes import SizeAdvice, advise
 from mom_plugins_record.report.spread import percentile
 from mom_toolkit import AccountSums
 
-HOURS_A_MONTH: Final = 730.0
-"""A twelfth of a year."""
+DAY_HOURS: Final = 24
+
+SHORT: Final = 3 * 86_400.0
+"""Seconds; in a shorter time, hours are looked at, as days are too few to see anything."""
 
 SEEN_SHARE: Final = 0.5
 """Of an hour, what must have been seen of a guest's use for its peak to count."""
@@ -118,8 +120,8 @@ class HostLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
-    """One day, UTC: KiB on average, and the most that was used on the host. None: unknown."""
+class Span:
+    """A day, UTC, or an hour, by its number since the epoch: KiB on average, and the most that was used on the host. None: unknown."""
 
     number: int
     sold: float
@@ -147,7 +149,9 @@ class ReportSummary:
     tenant: str
     host: HostLine | None
     growth: Growth | None
-    days: Sequence[Day]
+    days: Sequence[Span]
+    hours: Sequence[Span]
+    """Of a short time; empty for a longer one."""
     remarks: Sequence[str] = ()
 
 
@@ -168,7 +172,7 @@ class _HourNeeds:
 
 
 @dataclass(slots=True)
-class _DaySums:
+class _SpanSums:
     seconds: float = 0.0
     sold: float = 0.0
     held: float = 0.0
@@ -209,15 +213,16 @@ def summary_of(
     """
     hours = _by_hour(hosts)
     host = HostHour(0)
-    of_day: dict[int, _DaySums] = {}
+    spans: dict[int, dict[int, _SpanSums]] = {each: {} for each in ((DAY_HOURS, 1) if until - since < SHORT else (DAY_HOURS,))}
     for hour in hours:
         _add_host(host, hour)
-        day = of_day.setdefault(hour.hour // 24, _DaySums())
-        day.seconds += hour.seconds
-        day.ksm += hour.ksm_kib_seconds
-        day.ksm_known += hour.ksm_known_seconds
-        day.used_most = max(day.used_most, hour.used_most_kib)
-        day.total = hour.total_kib or day.total
+        for each, sums in spans.items():
+            span = sums.setdefault(hour.hour // each, _SpanSums())
+            span.seconds += hour.seconds
+            span.ksm += hour.ksm_kib_seconds
+            span.ksm_known += hour.ksm_known_seconds
+            span.used_most = max(span.used_most, hour.used_most_kib)
+            span.total = hour.total_kib or span.total
     found: dict[str, _Guest] = {}
     needs: dict[int, _HourNeeds] = {}
     for row in guests:
@@ -229,12 +234,13 @@ def summary_of(
         _add_guest(one.total, row)
         if row.used_known_seconds >= SEEN_SHARE * HOUR:
             one.peaks.append(row.used_most_kib)
-        day = of_day.setdefault(row.hour // 24, _DaySums())
-        day.sold += row.sold_kib_seconds
-        day.held += row.held_kib_seconds
-        day.balloon += row.by_balloon_kib_seconds
-        day.sweeps += row.by_sweeps_kib_seconds
-        day.cold += row.by_cold_kib_seconds
+        for each, sums in spans.items():
+            span = sums.setdefault(row.hour // each, _SpanSums())
+            span.sold += row.sold_kib_seconds
+            span.held += row.held_kib_seconds
+            span.balloon += row.by_balloon_kib_seconds
+            span.sweeps += row.by_sweeps_kib_seconds
+            span.cold += row.by_cold_kib_seconds
         need = needs.setdefault(row.hour, _HourNeeds())
         need.held += row.held_kib_seconds
         known = row.used_known_seconds / row.seconds if row.seconds else 0.0
@@ -256,7 +262,8 @@ def summary_of(
         tenant,
         None if tenant else _host_line(host),
         None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None),
-        [] if tenant else [_day(number, one) for number, one in sorted(of_day.items()) if one.seconds],
+        [] if tenant else _spans(spans[DAY_HOURS]),
+        [] if tenant else _spans(spans.get(1, {})),
         remarks,
     )
 
@@ -459,14 +466,18 @@ def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, _HourNeeds]) -
         ksm = hour.ksm_kib_seconds / hour.ksm_known_seconds if hour.ksm_known_seconds else 0.0
         used = (hour.total_kib_seconds - hour.available_kib_seconds) / hour.memory_known_seconds
         besides = max(0.0, used + ksm - need.held / hour.seconds)
-        day = hour.hour // 24
+        day = hour.hour // DAY_HOURS
         days[day] = max(days.get(day, 0.0), need.needed / hour.seconds + besides)
     return [(float(day), needed) for day, needed in sorted(days.items())]
 
 
-def _day(number: int, one: _DaySums) -> Day:
+def _spans(found: Mapping[int, _SpanSums]) -> list[Span]:
+    return [_span(number, one) for number, one in sorted(found.items()) if one.seconds]
+
+
+def _span(number: int, one: _SpanSums) -> Span:
     seconds = one.seconds
-    return Day(
+    return Span(
         number,
         one.sold / seconds,
         one.held / seconds,

@@ -1,0 +1,81 @@
+"""Points of past days out of a recording, read by a process of its own: what it unpacks would keep a mom from its guests for seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from mom_core import MomError, Value, as_number, printable
+from mom_plugins_record.recording.cycles import CycleRecord
+from mom_plugins_record.recording.reader import Recording
+from mom_toolkit import PointsAsked, RecordedPoint
+
+SECONDS: Final = 12.0
+"""For which it may read: less than a client waits for an answer."""
+
+_NICE: Final = 10
+
+
+def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
+    """The points, in the order of time. Raises `MomError`."""
+    given = json.dumps({"folder": str(folder), "asked": asdict(asked)})
+    try:
+        done = subprocess.run(  # this very module, no shell
+            [sys.executable, "-I", "-m", __name__],
+            input=given.encode(),
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MomError(f"the recording was not read within {SECONDS:g} s", hint="ask for less time") from None
+    except OSError as error:
+        raise MomError(f"the recording cannot be read: {error.strerror}") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"its reader ended with {done.returncode}"]
+        raise MomError(f"the recording cannot be read: {printable(lines[-1], 300)}")
+    return [RecordedPoint(**one) for one in json.loads(done.stdout)]
+
+
+def point_of(record: CycleRecord, asked: PointsAsked) -> RecordedPoint:
+    """What is wanted of a recorded cycle."""
+    content = record.content
+    fields = content["host"]["fields"]
+    host = {name: fields[name] for name in asked.host if fields.get(name) is not None}
+    together = {name: sum(known) for name in asked.together if (known := _known(record, name))}
+    return RecordedPoint(content["cycle"], record.time, content["duration"], host, together, _guest(record, asked))
+
+
+def _known(record: CycleRecord, name: str) -> Sequence[float]:
+    return [number for value in record.columns.get(name, ()) if (number := as_number(value)) is not None]
+
+
+def _guest(record: CycleRecord, asked: PointsAsked) -> Mapping[str, Value] | None:
+    place = next((place for place, guest in enumerate(record.guests) if guest.id == asked.guest), None) if asked.guest else None
+    if place is None:
+        return None
+    values = {name: record.columns[name][place] for name in asked.guest_fields if name in record.columns}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def main() -> None:
+    """Read what is asked on the standard input, and tell it on the standard output."""
+    os.nice(_NICE)
+    given = json.load(sys.stdin)
+    asked = PointsAsked(**given["asked"])
+    try:
+        records = Recording(Path(given["folder"])).sparse(asked.since, asked.until, asked.most)
+        found = sorted((point_of(record, asked) for record in records), key=lambda one: one.time)
+    except MomError as error:
+        sys.exit(str(error))
+    json.dump([asdict(one) for one in found], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The engine of a recording: mom's own, with the recorded settings and policies or others, which goes by recorded snapshots."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from mom_core import (
+    Clock,
+    Decision,
+    Declarations,
+    Engine,
+    MomError,
+    PluginError,
+    PluginErrors,
+    Problem,
+    Report,
+    Scope,
+    Snapshot,
+    Value,
+    load_config,
+)
+from mom_plugins_record.recording.reader import RecordedSession
+from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
+from mom_toolkit import PolicyRefused, PolicyTexts, ReasonedPolicies
+
+WHO: Final = "replay"
+
+_DECIDING: Final = ("mom_evaluate", "mom_act")
+"""The hooks that give decisions."""
+
+_TAKES_POLICIES: Final = ("mom_evaluate", "mom_services")
+"""The hooks without which no policies can be changed: what a plugin offers is known only of one that was made."""
+
+_COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
+
+
+class RecordedEngine:
+    """Mom's engine as when the daemon of this session has just started, which decides on recorded snapshots and touches nothing.
+
+    Its plugins are those of the session that decide, and all fields and controls of the session are declared.
+
+    :param policies: texts by name in place of the recorded ones
+    :param only_policies: whether those that decide without policies are left out
+    Raises `MomError` when the session has no plugin that decides and is installed here, or when they refuse the policies.
+
+    `left_out` says which of the session's plugins decide something and are not here, and why: what they decided is not compared.
+    """
+
+    def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None, *, only_policies: bool = False) -> None:
+        self.left_out: dict[str, str] = {}
+        self._only_policies = only_policies
+        self._session = session
+        self._own_policies = policies
+        self._snapshot = Snapshot()
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-replay-")))
+            self._engine = stack.enter_context(self._opened(folder))
+            self.history = max(1, self._engine.config.history - 1)  # as the engine keeps: older snapshots, beside the one of the cycle
+            self._texts = self._engine.service(PolicyTexts)
+            self._install(session.policies if policies is None else policies)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> RecordedEngine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def use(self, session: RecordedSession) -> None:
+        """From here on, the recording's policies were these."""
+        if self._own_policies is None and session.policies != self._session.policies:
+            self._install(session.policies)
+        self._session = session
+
+    def cycle(self, snapshot: Snapshot) -> Report:
+        """What mom does in the cycle in which this was known."""
+        self._snapshot = snapshot
+        return self._engine.cycle(snapshot=snapshot)
+
+    @property
+    def memory(self) -> Value:
+        """What the policies remember; None when no evaluator has any."""
+        return None if self._texts is None else self._texts.memory()
+
+    def remember(self, memory: Value) -> None:
+        """Have the policies remember what they remembered when it was recorded."""
+        if self._texts is not None:
+            self._texts.set_memory(memory)
+
+    def is_compared(self, decision: Decision) -> bool:
+        """Whether a recorded decision came from an evaluator that is here."""
+        if decision.source.line > 0:  # of a policy
+            return self._texts is not None
+        return decision.source.name not in self.left_out
+
+    def reason(self, cycle: int, guest: str, control: str) -> str:
+        """Why the guest got this control, or did not, in the newest cycle; empty where no policy says it."""
+        reasoned = self._engine.service(ReasonedPolicies)
+        return "" if reasoned is None else reasoned.reason(cycle, guest, control)
+
+    # --- making it -----------------------------------------------------------------------------------------------------------------
+
+    def _opened(self, folder: Path) -> Engine:
+        """With all plugins that can be set up here."""
+        session = self._session
+        plugins = self._deciding()
+        declared = Declarations({(spec.scope, spec.name): spec for spec in session.fields}, {spec.name: spec for spec in session.controls})
+        while plugins:
+            settings = {name: one.settings for name, one in plugins.items()}
+            document = {
+                "interval": session.configuration.get("interval", "5s"),
+                "history": session.configuration.get("history", 10),
+                "mode": "observe",
+                "root": str(folder / "root"),
+                "state_directory": str(folder / "state"),
+                "run_directory": str(folder / "run"),
+                "plugins": settings,
+                "guests": guest_rules(session.configuration, settings),
+            }
+            clock = Clock(lambda: self._snapshot.monotonic, lambda: self._snapshot.time)
+            engine = Engine(load_config(document), clock, serve=False, declared=declared)
+            try:
+                engine.open()
+            except (PluginError, PluginErrors) as error:
+                for one in error.errors if isinstance(error, PluginErrors) else (error,):
+                    del plugins[one.plugin]
+                    self.left_out[one.plugin] = f"it cannot be set up here: {one.message}"
+                continue
+            return engine
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+        raise MomError(f"nothing that was recorded can be evaluated here: {reasons or 'no plugin decided anything'}")
+
+    def _deciding(self) -> dict[str, InstalledThen]:
+        """The recorded plugins that decide, are installed, and are no hypervisor."""
+        installed, left_out = installed_plugins(self._session.configuration)
+        self.left_out.update(left_out)
+        found: dict[str, InstalledThen] = {}
+        for name, one in installed.items():
+            if not any(hasattr(one.plugin_class, hook) for hook in _DECIDING):
+                continue
+            if hasattr(one.plugin_class, "mom_hypervisor"):
+                self.left_out[name] = "it is a hypervisor, and none is used in a replay"
+            elif _goes_by_what_it_did(one.plugin_class):
+                self.left_out[name] = "it goes by what it did to guests, and nothing is done in a replay"
+            elif self._only_policies and not all(hasattr(one.plugin_class, hook) for hook in _TAKES_POLICIES):
+                self.left_out[name] = "it takes no policies"
+            else:
+                found[name] = one
+        return found
+
+    def _install(self, policies: Mapping[str, str]) -> None:
+        if self._texts is None:
+            if self._own_policies is not None:
+                raise MomError("no evaluator of this recording takes policies", hint="leave --policy out")
+            return
+        try:
+            self._texts.change(policies, who=WHO, replace_all=True)
+        except PolicyRefused as error:
+            raise MomError(f"these policies cannot be replayed: {error}", hint="`mom policy check` says what is wrong") from error
+
+
+def _goes_by_what_it_did(plugin_class: type) -> bool:
+    """Whether it acts, and asks the hypervisor for what came of it, of the host as of guests: its memory of that is in no snapshot."""
+    asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
+    everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
+    return everything and hasattr(plugin_class, "mom_act")
+
+
+def concerns_decisions(problem: Problem) -> bool:
+    """Whether a problem is of policies, or of a plugin that could not decide; the others are about the host on which this runs."""
+    return problem.source.line > 0 or problem.message.startswith(_DECIDING)
+
+
+def scope_of(decision: Decision) -> str:
+    """For a person: the host, or a guest's name."""
+    return "host" if decision.entity.scope is Scope.HOST else str(decision.entity)

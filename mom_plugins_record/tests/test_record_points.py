@@ -1,0 +1,55 @@
+"""Points of past days: few of many cycles, evenly, of cycles that need no others, read by a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_record_recording import simulated, written
+
+from mom_core import MomError, Report, as_number
+from mom_plugins_record.recording.points import points_of
+from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.writer import KEY_EVERY, files_of
+from mom_toolkit import PointsAsked
+
+pytestmark = pytest.mark.processes
+
+FOREVER = (0.0, 1e11)
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
+    return simulated(tmp_path_factory.mktemp("simulated"), 5 * KEY_EVERY + 5)
+
+
+def test_of_all_cycles_so_many_are_told_as_are_asked_for_evenly(tmp_path: Path, reports: list[Report]) -> None:
+    folder = written(tmp_path / "r", reports)
+    times = [one.time for one in Recording(folder).sparse(*FOREVER, 100)]
+    assert times == [one.time for one in reports[::KEY_EVERY]]
+    assert [one.time for one in Recording(folder).sparse(*FOREVER, 3)] == times[1::2]
+    assert [one.time for one in Recording(folder).sparse(times[1], times[2], 100)] == times[1:3]
+
+
+def test_points_have_the_fields_that_are_asked_for_and_nothing_for_what_is_unknown(tmp_path: Path, reports: list[Report]) -> None:
+    folder = written(tmp_path / "r", reports)
+    guest = next(iter(reports[0].snapshot.guests))
+    asked = PointsAsked(*FOREVER, 100, ["mem_available", "nothing"], ["rss", "nothing"], guest, ["balloon_cur", "nothing"])
+    found = points_of(folder, asked)
+    assert [one.number for one in found] == [one.number for one in reports[::KEY_EVERY]]
+    for point, report in zip(found, reports[::KEY_EVERY], strict=True):
+        assert point.host == {"mem_available": report.snapshot.host.fields["mem_available"]}
+        assert point.together == {"rss": sum(as_number(kib) or 0 for kib in report.snapshot.column("rss"))}
+        assert point.guest == {"balloon_cur": report.snapshot.guests[guest].fields["balloon_cur"]}
+    assert all(one.guest is None for one in points_of(folder, PointsAsked(*FOREVER, 9, [], [], "another", ["balloon_cur"])))
+
+
+def test_what_is_damaged_is_left_out_and_what_is_not_there_is_said(tmp_path: Path, reports: list[Report]) -> None:
+    folder = written(tmp_path / "r", reports)
+    (path,) = files_of(folder)
+    sound = path.read_bytes()
+    path.write_bytes(sound[: len(sound) // 2] + b"rubbish" + sound[len(sound) // 2 + 90 :])
+    assert 3 <= len(points_of(folder, PointsAsked(*FOREVER, 100, ["mem_available"], []))) <= 6
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MomError, match="the recording cannot be read: there is no recording in"):
+        points_of(tmp_path / "empty", PointsAsked(*FOREVER, 100, [], []))
