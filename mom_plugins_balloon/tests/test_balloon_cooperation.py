@@ -32,8 +32,8 @@ class Loop:
         self.now += 5
         snapshot = self.seen_by(self.hypervisor, now=self.now)
         listed = [replace(guest, **self.changes) if guest.id == "a" else guest for guest in snapshot.guests.values()]
-        collected = self.plugin.mom_collect_guests(listed)
-        guests = {g.id: replace(g, fields={**g.fields, **collected.get(g.id, {})}) for g in listed}
+        collected = self.plugin.mom_collect_guests(listed).rows()
+        guests = {g.id: replace(g, fields={**g.fields, **row}) for g, row in zip(listed, collected, strict=True)}
         snapshot = Snapshot(guests=guests, monotonic=self.now)
         items = list(self.plugin.mom_act(snapshot, self.history))
         self.history.append(snapshot)

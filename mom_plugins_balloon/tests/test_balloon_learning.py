@@ -33,7 +33,7 @@ class Watched:
         }
         guest = Guest("a", "a", fields | more, incarnation=incarnation)
         self.learning.see(Snapshot(guests={"a": guest}, monotonic=self.now), self.requests)
-        return {name: value for name, value in self.learning.fields(guest).items() if isinstance(value, int | float)}
+        return {name: value for name, (value,) in self.learning.columns([guest]).items() if isinstance(value, int | float)}
 
     def away(self, seconds: float) -> None:
         """The hypervisor does not answer."""

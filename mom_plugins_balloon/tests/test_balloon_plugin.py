@@ -32,6 +32,12 @@ def wants(identity, value):
     return Decision(Entity(Scope.GUEST, identity, f"name-{identity}"), "balloon_target", value, source=Source("50_test", 1, 1))
 
 
+def collected(plugin, guests):
+    """What the plugin tells of guests of which it knows something, by id."""
+    rows = plugin.mom_collect_guests(guests).rows()
+    return {guest.id: row for guest, row in zip(guests, rows, strict=True) if row}
+
+
 def outcomes_by_guest(outcomes):
     return {outcome.decision.entity.id: outcome for outcome in outcomes}
 
@@ -195,7 +201,7 @@ class TestFields:
     def test_the_guarantee_is_collected_in_kib(self, plugin, context):
         promised = {"a": BalloonPlugin.GuestSettings(guarantee="512MiB"), "b": BalloonPlugin.GuestSettings()}  # type: ignore[arg-type]  # as in YAML
         context.in_force = replace(context.in_force, guest_settings=lambda guest: promised[guest.id])
-        assert plugin.mom_collect_guests([Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": 512 * MIB}}
+        assert collected(plugin, [Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": 512 * MIB}}
 
     def test_the_larger_guarantee_holds_when_the_hypervisor_has_one_too(self, plugin, context, hypervisor, seen_by):
         context.in_force = replace(context.in_force, guest_settings=lambda guest: BalloonPlugin.GuestSettings(guarantee="1536MiB"))  # type: ignore[arg-type]  # as in YAML
@@ -208,25 +214,25 @@ class TestFields:
         context.in_force = replace(context.in_force, guest_settings=lambda guest: BalloonPlugin.GuestSettings(guarantee="512MiB"))  # type: ignore[arg-type]  # as in YAML
         plugin.mom_collect_guests([Guest("a", "a")])
         context.in_force = replace(context.in_force, guest_settings=lambda guest: BalloonPlugin.GuestSettings(guarantee="1GiB"))  # type: ignore[arg-type]  # as in YAML
-        assert plugin.mom_collect_guests([Guest("a", "a")])["a"]["balloon_min"] == GIB
+        assert collected(plugin, [Guest("a", "a")])["a"]["balloon_min"] == GIB
 
     def test_what_was_asked_last_is_a_field_for_as_long_as_the_guest_is_there(self, plugin, hypervisor, seen_by):
-        assert plugin.mom_collect_guests(hypervisor.guests()) == {}
+        assert collected(plugin, hypervisor.guests()) == {}
         plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])
         apply_decisions(plugin, [wants("a", GIB)], hypervisor)
-        (known,) = plugin.mom_collect_guests(hypervisor.guests()).values()
+        (known,) = collected(plugin, hypervisor.guests()).values()
         assert known["balloon_target"] == GIB
         assert isinstance(known["balloon_target_age"], float)
         del hypervisor.sizes["a"]
-        assert plugin.mom_collect_guests(hypervisor.guests()) == {}
+        assert collected(plugin, hypervisor.guests()) == {}
         hypervisor.sizes["a"] = 2 * GIB
-        assert plugin.mom_collect_guests(hypervisor.guests()) == {}
+        assert collected(plugin, hypervisor.guests()) == {}
 
     def test_a_guest_that_was_started_anew_was_never_asked(self, plugin, hypervisor, seen_by):
         plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])
         apply_decisions(plugin, [wants("a", GIB)], hypervisor)
         hypervisor.incarnations["a"] = "second"
-        assert plugin.mom_collect_guests(hypervisor.guests()) == {}
+        assert collected(plugin, hypervisor.guests()) == {}
 
 
 class TestDoctor:

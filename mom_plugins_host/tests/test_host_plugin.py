@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,7 @@ def test_everything_comes_from_the_root_that_the_context_names(root: Path) -> No
     assert fields["cpu_count"] == 4
     assert fields["load_15"] == 12.0
     assert fields["psi_io_some_avg10"] == 2.18
+    assert fields["page_size"] == os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 def test_every_collected_field_is_declared_once(root: Path) -> None:
@@ -165,6 +167,7 @@ def test_it_is_suggested_for_linux_hosts_only(root: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.real
+@pytest.mark.alone
 def test_the_real_host_has_memory_cpus_and_a_clock() -> None:
     host = plugin(Path("/"))
     year = time.localtime().tm_year
@@ -181,6 +184,7 @@ def test_the_real_host_has_memory_cpus_and_a_clock() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.alone
 def test_the_real_host_is_read_in_well_under_a_millisecond_of_cpu_time() -> None:
     host = plugin(Path("/"))
     host.mom_collect_host()

@@ -22,7 +22,7 @@ HOST = Entity(Scope.HOST, "host", "host")
 PAGES = 2048  # 8 MiB in each of two processes: merged in a second or two
 PATIENCE = 60.0  # s; other mergeable memory of this host is scanned as well
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 CHILD = """
 import mmap, sys

@@ -13,7 +13,7 @@ import pytest
 from numa_trees import PAGE, PaperPages, process_tree, tree
 
 from mom_plugins_numa.lookout import Lookout
-from mom_plugins_numa.moves import STEP_KIB, Mover, Stage
+from mom_plugins_numa.moves import STEP_KIB, PacedMover, Stage
 from mom_plugins_numa.pages import KernelPages
 
 FAST = 1e9
@@ -44,11 +44,11 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make(root: Path, pages: PaperPages) -> Iterator[Callable[..., Mover]]:
-    made: list[Mover] = []
+def make(root: Path, pages: PaperPages) -> Iterator[Callable[..., PacedMover]]:
+    made: list[PacedMover] = []
 
-    def mover(rate: float = FAST, room: Callable[[int], int | None] = lambda node: 1 << 30) -> Mover:
-        made.append(Mover(root, pages, rate, room))
+    def mover(rate: float = FAST, room: Callable[[int], int | None] = lambda node: 1 << 30) -> PacedMover:
+        made.append(PacedMover(root, pages, rate, room))
         return made[-1]
 
     yield mover
@@ -56,11 +56,11 @@ def make(root: Path, pages: PaperPages) -> Iterator[Callable[..., Mover]]:
         one.end()
 
 
-def is_over(mover: Mover, guest: str) -> Callable[[], bool]:
+def is_over(mover: PacedMover, guest: str) -> Callable[[], bool]:
     return lambda: mover.moves()[guest].stage in {Stage.DONE, Stage.STOPPED}
 
 
-def test_what_is_elsewhere_is_moved_in_small_steps_and_the_rest_is_left_alone(make: Callable[..., Mover], pages: PaperPages) -> None:
+def test_what_is_elsewhere_is_moved_in_small_steps_and_the_rest_is_left_alone(make: Callable[..., PacedMover], pages: PaperPages) -> None:
     mover = make()
     assert mover.begin("a", 1000, 1) == ""
     wait_for(is_over(mover, "a"))
@@ -71,7 +71,7 @@ def test_what_is_elsewhere_is_moved_in_small_steps_and_the_rest_is_left_alone(ma
     assert max(count for _, count, _ in pages.steps) <= STEP_KIB * 1024 // PAGE
 
 
-def test_pages_that_are_held_in_place_are_counted_and_do_not_stop_the_rest(make: Callable[..., Mover], pages: PaperPages) -> None:
+def test_pages_that_are_held_in_place_are_counted_and_do_not_stop_the_rest(make: Callable[..., PacedMover], pages: PaperPages) -> None:
     pages.held = {0x7F0000000000 + index * PAGE for index in range(7)}
     mover = make()
     mover.begin("a", 1000, 1)
@@ -79,7 +79,7 @@ def test_pages_that_are_held_in_place_are_counted_and_do_not_stop_the_rest(make:
     assert (mover.moves()["a"].stage, mover.moves()["a"].kept_pages) == (Stage.DONE, 7)
 
 
-def test_the_rate_is_kept(make: Callable[..., Mover]) -> None:
+def test_the_rate_is_kept(make: Callable[..., PacedMover]) -> None:
     mover = make(rate=40_000.0)
     began = time.monotonic()
     mover.begin("a", 1000, 1)  # 12,000 KiB
@@ -87,7 +87,7 @@ def test_the_rate_is_kept(make: Callable[..., Mover]) -> None:
     assert time.monotonic() - began > 0.25
 
 
-def test_memory_never_goes_into_what_the_host_keeps_back(make: Callable[..., Mover], pages: PaperPages) -> None:
+def test_memory_never_goes_into_what_the_host_keeps_back(make: Callable[..., PacedMover], pages: PaperPages) -> None:
     left = [6000]
 
     def room(node: int) -> int:
@@ -106,7 +106,7 @@ def test_memory_never_goes_into_what_the_host_keeps_back(make: Callable[..., Mov
     assert "unknown" in mover.moves()["a"].reason
 
 
-def test_one_guest_is_moved_at_a_time(make: Callable[..., Mover], pages: PaperPages) -> None:
+def test_one_guest_is_moved_at_a_time(make: Callable[..., PacedMover], pages: PaperPages) -> None:
     goes_on = threading.Event()
 
     def room(node: int) -> int:
@@ -124,7 +124,7 @@ def test_one_guest_is_moved_at_a_time(make: Callable[..., Mover], pages: PaperPa
     assert order == sorted(order)
 
 
-def test_a_move_that_is_taken_back_ends_at_once_and_what_was_moved_stays(make: Callable[..., Mover], pages: PaperPages) -> None:
+def test_a_move_that_is_taken_back_ends_at_once_and_what_was_moved_stays(make: Callable[..., PacedMover], pages: PaperPages) -> None:
     mover = make(rate=SLOW)
     mover.begin("a", 1000, 1)
     wait_for(lambda: pages.steps)
@@ -136,7 +136,7 @@ def test_a_move_that_is_taken_back_ends_at_once_and_what_was_moved_stays(make: C
     assert len([step for step in pages.steps if step[0] == 1000]) == 1
 
 
-def test_a_guest_that_ends_or_is_another_one_is_moved_no_further(make: Callable[..., Mover], root: Path, pages: PaperPages) -> None:
+def test_a_guest_that_ends_or_is_another_one_is_moved_no_further(make: Callable[..., PacedMover], root: Path, pages: PaperPages) -> None:
     mover = make()
     assert mover.begin("gone", 3000, 1) == "its process is not there"
     del pages.pages[2000]
@@ -150,7 +150,7 @@ def test_a_guest_that_ends_or_is_another_one_is_moved_no_further(make: Callable[
     assert mover.moves() == {}
 
 
-def test_the_end_comes_soon_in_the_midst_of_a_move(make: Callable[..., Mover], pages: PaperPages) -> None:
+def test_the_end_comes_soon_in_the_midst_of_a_move(make: Callable[..., PacedMover], pages: PaperPages) -> None:
     mover = make(rate=SLOW)
     mover.begin("a", 1000, 1)
     wait_for(lambda: pages.steps)

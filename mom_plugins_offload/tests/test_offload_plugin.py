@@ -5,7 +5,24 @@ from __future__ import annotations
 import pytest
 from offload_hosts import MovingHypervisor
 
-from mom_core import Change, Decision, Guest, GuestSettings, InForce, PluginContext, Report, Snapshot, Source, Target, Value, as_number
+from mom_core import (
+    Change,
+    Decision,
+    Declarations,
+    FieldSpec,
+    Guest,
+    GuestSettings,
+    InForce,
+    PluginContext,
+    Report,
+    Scope,
+    Snapshot,
+    Source,
+    Target,
+    Unit,
+    Value,
+    as_number,
+)
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest
 from mom_plugins_offload import OffloadPlugin
@@ -28,7 +45,9 @@ class Bench:
         self.now = 100.0
         self.hypervisor = MovingHypervisor([FakeGuest(name) for name in guests], stores)
         self.forbidden: set[str] = set()
-        in_force = InForce(interval=1.0, guest_settings=self._settings_of)
+        target = FieldSpec("balloon_target", Unit.KIB, scope=Scope.GUEST, description="as the plugin balloon declares it")
+        declarations = Declarations({(target.scope, target.name): target})
+        in_force = InForce(declarations, interval=1.0, guest_settings=self._settings_of)
         context = PluginContext(name="offload", in_force=in_force, monotonic=lambda: self.now)
         self.plugin = OffloadPlugin(settings or OffloadSettings(), context)
 
@@ -98,9 +117,10 @@ def test_no_guest_is_asked_that_its_settings_or_its_class_spare() -> None:
         ({"swap_in": 5000.0}, "its own swap"),
         ({"guest_psi_memory_some_avg10": 30.0}, "wait for it 30 %"),
         ({"host_swap": None}, "unknown"),
+        ({"cgroup_reclaim": 1000}, "plugin cgroup"),
     ],
 )
-def test_a_guest_that_lacks_memory_itself_or_is_unknown_gives_nothing(fields: dict[str, Value], words: str) -> None:
+def test_a_guest_that_lacks_memory_itself_or_is_unknown_or_in_other_hands_gives_nothing(fields: dict[str, Value], words: str) -> None:
     bench = Bench(["vm1"])
     assert bench.cycle(SHORT, {"vm1": {**COLD, **fields}}) == []
     assert words in str(bench.state("vm1"))
@@ -121,6 +141,20 @@ def test_nothing_goes_beyond_what_swap_takes() -> None:
     bench = Bench(["vm1"], stores=full)
     assert bench.cycle(SHORT, {"vm1": COLD}) == []
     assert "full" in str(bench.state("vm1"))
+
+
+def test_what_a_guest_had_used_and_freed_is_left_to_its_balloon_for_half_a_minute() -> None:
+    bench = Bench(["vm1"])
+    idle: dict[str, Value] = {
+        "rss": GIB, "rss_beside": 0, "mem_hidden": 0, "mem_available": GIB, "mem_unused": GIB // 4, "balloon_cur": GIB
+    }  # fmt: skip
+    assert bench.cycle(SHORT, {"vm1": {**COLD, **idle}}) == []
+    assert "its balloon takes that first" in str(bench.state("vm1"))
+    bench.now += 30 - 4
+    assert bench.cycle(SHORT, {"vm1": {**COLD, **idle}}) == []
+    bench.now += 4
+    assert bench.cycle(SHORT, {"vm1": {**COLD, **idle}})
+    assert bench.cycle(SHORT, {"vm1": {**COLD, **idle, "balloon_obstacle": "it has no balloon"}})
 
 
 def test_what_a_policy_decides_is_cut_to_the_pace_of_the_law() -> None:

@@ -13,7 +13,22 @@ from mom_core import Entity, Guest, Host, InForce, MomError, PluginContext, Scop
 from mom_devkit import FakePromises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
-from mom_toolkit import Admission, Admissions, Promises, Reservation, Reservations, ReservationState, Room
+from mom_toolkit import (
+    Admission,
+    Admissions,
+    Destination,
+    GuestMoves,
+    MoveJob,
+    MoveProgress,
+    Mover,
+    MoverAbilities,
+    MoveReport,
+    Promises,
+    Reservation,
+    Reservations,
+    ReservationState,
+    Room,
+)
 
 GIB = 1 << 20
 
@@ -46,17 +61,71 @@ def a_guest(name: str, promised: int, size: int = 4, usable: int = 2, **more: ob
     return Guest(name, name, fields)  # type: ignore[arg-type]  # the fields are values
 
 
+class FakeMover:
+    """Moves guests while they run, and chooses the host."""
+
+    name = "cluster"
+    abilities = MoverAbilities(live=True, chooses=True)
+
+    def why_not(self, destination: Destination) -> str:
+        return ""
+
+    def begin(self, job: MoveJob) -> str:
+        raise AssertionError("nothing is moved by asking")
+
+    def look(self, job: MoveJob) -> MoveReport:
+        raise AssertionError("nothing is moved by asking")
+
+    def cancel(self, job: MoveJob) -> None:
+        raise AssertionError("nothing is moved by asking")
+
+
+class Moves:
+    """What moves guests, if anything does; those called stay... stay."""
+
+    control = "guest_migrate"
+
+    def __init__(self, mover: Mover | None) -> None:
+        self._mover = mover
+
+    def mover(self) -> Mover | None:
+        return self._mover
+
+    def why_stays(self, guest: Guest) -> str:
+        return "its class does not allow it" if guest.name.startswith("stay") else ""
+
+    def progress(self, guest: Guest) -> MoveProgress | None:
+        return None
+
+
 def asked(
     memory: float = 8, name: str = "gold", count: int = 1, *, promisable: float = 30, available: float = 12, guests: Sequence[Guest] = (),
-    kept: Kept | None = None, default: str | None = None,
+    kept: Kept | None = None, default: str | None = None, moves: Moves | None = None,
 ) -> Admission:  # fmt: skip
-    services = {Reservations: () if kept is None else (kept,), Promises: (FakePromises("guest_guarantee", "mem_promised"),)}
+    services: dict[type, Sequence[object]] = {
+        Reservations: () if kept is None else (kept,),
+        Promises: (FakePromises("guest_guarantee", "mem_promised"),),
+        GuestMoves: () if moves is None else (moves,),
+    }
     context = PluginContext(name="sla", monotonic=lambda: 100.0, in_force=InForce(services=services))
     plugin = SlaPlugin(SlaSettings(default=default), context)
     host = Host(fields={"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB})
     snapshot = Snapshot(host, {guest.id: guest for guest in guests}, monotonic=99.0)
     list(plugin.mom_problems(snapshot))
     return plugin.mom_services()[Admissions].admission(int(memory * GIB), name, count)
+
+
+def test_a_refusal_says_what_moving_guests_away_would_give_by_what_their_mover_can_do() -> None:
+    guests = [a_guest("web", 8, rss=3 * GIB), a_guest("stays", 8, rss=GIB), a_guest("db", 8)]
+    refused = asked(promisable=24, guests=guests, moves=Moves(FakeMover()))
+    assert not refused.admitted
+    assert refused.reasons[-1] == (
+        "moving guests away: cluster can move 2 of 3, while they run, which hold at least 3.00 GiB; it chooses the host itself; in a fleet,"
+        " `mom fleet plan --drain` shows where they would go"
+    )
+    assert "nothing on this host can" in asked(promisable=24, guests=guests, moves=Moves(None)).reasons[-1]
+    assert not any("moving" in reason for reason in asked(moves=Moves(FakeMover())).reasons), "who fits need not know"
+    assert not any("moving" in reason for reason in asked(promisable=24, guests=guests).reasons)
 
 
 def test_a_guest_fits_where_its_promise_and_its_memory_do() -> None:

@@ -9,6 +9,7 @@ from operator import is_
 from typing import NamedTuple
 
 from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, as_number, format_kib, parse_portion, printable
+from mom_plugins_balloon.told import numbers_of
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -16,6 +17,8 @@ GUARANTEE_SHARE = "mem_guarantee_share"
 
 PLATFORMS_GUARANTEE = "balloon_min"
 """The field with what the management system has promised, in KiB; where it has none, what the YAML file and the metadata promise."""
+
+_NOTHING_COLLECTED = (None, None, None)
 
 _NOT_LOOKED_UP = Portion(share=0.0)
 """Stands where what the YAML file says was not looked up yet."""
@@ -147,19 +150,13 @@ class Guarantees:
             return self.standing
         self._of = snapshot, settings_of
         maxima = self._maxima
+        sizes = zip(snapshot.guests, numbers_of(snapshot, "balloon_max"), strict=True)
+        maxima.update((identity, size) for identity, size in sizes if size is not None)
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unclear: list[Unclear] = []
-        written = self._written_for(list(snapshot.guests.values()), settings_of)
-        for (identity, guest), own in zip(snapshot.guests.items(), written, strict=True):
-            fields = guest.fields
-            size = fields.get("balloon_max")
-            maximum = size if type(size) is int else as_number(size)  # a call less for nearly all
-            if maximum is not None:
-                maxima[identity] = maximum
-            metadata = self._metadata(guest) if METADATA in guest.properties else None
-            if own is None and metadata is None and not (GUARANTEE in fields or GUARANTEE_SHARE in fields or PLATFORMS_GUARANTEE in fields):
-                continue  # as nearly all
+        for guest, own in self._that_may_be_promised(snapshot, settings_of):
+            identity, fields, maximum, metadata = guest.id, guest.fields, guest.number("balloon_max"), self._metadata(guest)
             others = as_number(fields.get(GUARANTEE)), as_number(fields.get(PLATFORMS_GUARANTEE))
             share = as_number(fields.get(GUARANTEE_SHARE))
             if isinstance(metadata, UnitError):
@@ -193,6 +190,18 @@ class Guarantees:
             {identity: promise.kib for identity, promise in promises.items()}, holds, room, shrunk, excessive, unclear
         )
         return self.standing
+
+    def _that_may_be_promised(
+        self, snapshot: Snapshot, settings_of: Callable[[Guest], GuestSettings]
+    ) -> Iterable[tuple[Guest, Portion | None]]:
+        """The guests that may be promised something, which are few, and what the YAML file says of each."""
+        written = {guest.id: portion for guest, portion in self._with_promises(snapshot.listed, settings_of)}
+        collected = zip(*map(snapshot.column, (GUARANTEE, GUARANTEE_SHARE, PLATFORMS_GUARANTEE)), strict=True)
+        return [
+            (snapshot.guests[guest.id], written.get(guest.id))
+            for guest, told in zip(snapshot.listed, collected, strict=True)
+            if told != _NOTHING_COLLECTED or guest.id in written
+        ]
 
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:
         """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.

@@ -6,11 +6,10 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, SizeRequest
-from mom_plugins_balloon.told import Several
+from mom_plugins_balloon.told import numbers_of
 
 PROCESS_KIB = 64 * 1024.0
 """KiB. What QEMU holds beside a guest's memory, until that is known: 48 MiB with KVM, more without. Too little costs one vain sweep."""
@@ -48,15 +47,9 @@ FREE_SHARE = 0.5
 """Ratio. Where more of what is usable holds nothing at all, the page cache could grow and has not: what is read is read for the first time,
 or after memory was given back."""
 
-_TOLD = Several(
-    *("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault"),
-    "host_swap",
-)
-"""The fields that are learnt from, and one that few guests tell."""
-
-_STALLED = "guest_psi_memory_some_avg10"
-
-_NOTHING: Final[Mapping[str, Value]] = {}
+_TOLD = ("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault",
+         "host_swap", "guest_psi_memory_some_avg10")  # fmt: skip
+"""The fields that are learnt from; the last two are of few guests."""
 
 REACTION_SECONDS = 3.0
 """From a guest's growth until memory that others do not use has come back: a second until its statistics tell, half a second for a cycle,
@@ -70,10 +63,7 @@ class _Learnt:
     moment of the request that told so; `asked` that of the last request, and `rss_asked` what the process held then. `size_told` is what
     size was seen with the last statistics, `total_told` the total that they told. `size` is that of the snapshot before. `total` is what
     the guest had in all by the last statistics, None where it is unknown: the kernels of some (Windows; Linux with autodeflate) count what
-    their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was.
-
-    `fields` are those that are collected of it: what changes from cycle to cycle is changed in them, as to make them in each takes five
-    times as long. None: they are to be made anew."""
+    their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was."""
 
     incarnation: str
     said: float
@@ -96,11 +86,10 @@ class _Learnt:
     total: float | None = None
     counts_all: bool = False
     ballooned: float = 0.0
-    fields: dict[str, Value] | None = None
 
 
 class Learning:
-    """What was learnt of all guests; `see` takes in a snapshot, `fields` says what was learnt until then.
+    """What was learnt of all guests; `see` takes in a snapshot, `columns` says what was learnt until then.
 
     This stands beside the policy because a policy has no clock, sees no statistics but the newest, and pays for each note with a write
     to disk. What to do with what was learnt is the policy's.
@@ -129,12 +118,13 @@ class Learning:
             self._there = now
         elif now - self._there <= self._seconds:
             for one in learnt.values():
-                one.rss = one.fields = None
+                one.rss = None
             self._note_growth(now, 0.0)
             return
-        told = _TOLD.of_all(snapshot.guests.values())
-        for (identity, guest), numbers in zip(snapshot.guests.items(), told, strict=True):
-            known, rss, size = learnt.get(identity), numbers[0], numbers[1]
+        told = zip(*[numbers_of(snapshot, name) for name in _TOLD], strict=True)
+        for guest, numbers in zip(snapshot.listed, told, strict=True):
+            identity, rss, size = guest.id, numbers[0], numbers[1]
+            known = learnt.get(identity)
             if known is None or known.incarnation != guest.incarnation:
                 met = _met(guest.incarnation, now, numbers)
                 if met is not None:
@@ -143,15 +133,11 @@ class Learning:
                     continue
             else:
                 before, request = known.rss, requests.get(identity)
-                if rss is None or before is None:
-                    known.fields = None
-                elif rss != before:
-                    grown += rss - before if rss > before else 0.0
-                    if known.fields is not None:
-                        known.fields["rss_before"] = int(rss)
+                if rss is not None and before is not None and rss > before:
+                    grown += rss - before
                 if request is not None and request.asked > known.asked:
                     known.asked, known.rss_asked = request.asked, before
-                self._hear(known, now, numbers, guest, request)
+                self._hear(known, now, numbers, request)
             known.rss, known.size = rss, size
             if size is not None and rss is not None:
                 backed = rss - known.process if rss > known.process else 0.0
@@ -161,22 +147,20 @@ class Learning:
         self._room = room
         self._note_growth(now, grown)
 
-    def _hear(self, known: _Learnt, now: float, numbers: Sequence[float | None], guest: Guest, request: SizeRequest | None) -> None:
+    def _hear(self, known: _Learnt, now: float, numbers: Sequence[float | None], request: SizeRequest | None) -> None:
         """What a guest's statistics tell, if they are new, and what its process holds beside it. One function, as it is for every guest
         and cycle; what is for few of them stands apart.
 
         :param numbers: as `_TOLD`
         """
-        rss, size, age, total, usable, unused, caches, swap_in, faults, swapped = numbers
+        rss, size, age, total, usable, unused, caches, swap_in, faults, swapped, stalled = numbers
         if age is None or total is None or usable is None:
             return
         said = now - age
         passed = said - known.said
         if passed > SAME_STATISTICS_SECONDS:
-            known.said, fields = said, known.fields
+            known.said = said
             known.used = total - usable if total > usable else 0.0
-            if fields is not None:
-                fields["mem_used_before"] = int(known.used)
             stays = total == known.total == known.total_told and size == known.size == known.size_told
             if stays and size is not None and size - total == known.hidden:
                 had: float | None = total  # as of nearly all guests
@@ -188,15 +172,11 @@ class Learning:
                 share = _cache_share(usable, unused, caches, away)
                 if share < known.cache_share:  # the most that was seen lately
                     share = known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds)
-                if share != known.cache_share:
-                    known.cache_share = share
-                    if fields is not None:
-                        fields["mem_cache_share"] = _thousandths(share)
+                known.cache_share = share
                 if used >= known.peak or said - known.peak_at > self._seconds:
                     self._remember_peak(known, passed, used)
                 # Nearly no guest waits: that one which does is looked at more closely.
-                waits = bool(swap_in or faults) or _STALLED in guest.fields
-                pained = waits and _pained(usable, unused, swap_in, faults, guest.number(_STALLED))
+                pained = bool(swap_in or faults or stalled) and _pained(usable, unused, swap_in, faults, stalled)
                 if pained or known.pained or known.hurts:
                     self._remember_pain(known, passed, usable, pained)
         if unused is not None and size is not None and rss is not None and known.hidden is not None:
@@ -205,7 +185,7 @@ class Learning:
             beside = backed - held if backed > held else 0.0
             if beside < known.process:
                 if known.total is not None and (request is None or known.said > request.asked + 1.0):
-                    _set_process(known, beside)  # else pages that it held then went with the balloon
+                    known.process = beside  # else pages that it held then went with the balloon
             elif request is not None and request.asked > known.swept and request.arrived:  # few guests were asked for what tells more
                 _weigh(known, held, request, size, rss, backed)
 
@@ -215,11 +195,11 @@ class Learning:
         :param passed: seconds since its statistics before
         """
         if used > known.peak:
-            known.peak, known.peak_at, known.fields = used, known.said, None
+            known.peak, known.peak_at = used, known.said
         elif used == known.peak:
             known.peak_at = known.said
         else:
-            known.peak, known.fields = used + (known.peak - used) * math.exp(-passed / self._seconds), None
+            known.peak = used + (known.peak - used) * math.exp(-passed / self._seconds)
 
     def _remember_pain(self, known: _Learnt, passed: float, usable: float, pained: bool) -> None:
         """The most that was usable lately in the guest when it waited.
@@ -231,9 +211,9 @@ class Learning:
         if again:
             hurts = usable + max(PAIN_STEP_KIB, PAIN_STEP_SHARE * usable)
             if hurts >= known.hurts:
-                known.hurts, known.hurts_at, known.fields = hurts, known.said, None
+                known.hurts, known.hurts_at = hurts, known.said
         elif known.hurts and known.said - known.hurts_at > self._seconds:
-            known.hurts, known.fields = known.hurts * math.exp(-passed / self._seconds), None
+            known.hurts *= math.exp(-passed / self._seconds)
 
     def _note_growth(self, now: float, grown: float) -> None:
         """How much all guests together took from the host within the time that it takes to react: the most that was seen lately."""
@@ -258,31 +238,31 @@ class Learning:
         """What guests could take from the host: what they have, and the host has not backed with memory."""
         return self._room
 
-    def fields(self, guest: Guest) -> Mapping[str, Value]:
-        """What was learnt of this guest, as fields; empty as long as that is nothing. The mapping changes with the next snapshot."""
-        known = self._learnt.get(guest.id)
-        if known is None or known.incarnation != guest.incarnation:
-            return _NOTHING
-        if known.fields is None:
-            known.fields = _fields_of(known)
-        return known.fields
+    def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
+        """What was learnt of these guests, by field; None of a guest where that is nothing."""
+        learnt = self._learnt
+        rows = [
+            _NOTHING if (known := learnt.get(guest.id)) is None or known.incarnation != guest.incarnation else _row(known)
+            for guest in guests
+        ]
+        return dict(zip(_FIELDS, zip(*rows, strict=True), strict=False))
 
 
-def _fields_of(known: _Learnt) -> dict[str, Value]:
-    """What was learnt of a guest, as fields."""
-    found: dict[str, Value] = {
-        "mem_used_peak": int(known.peak + known.ballooned),  # as the guest counts: what is used is compared with it
-        "mem_used_before": int(known.used),
-        "mem_cache_share": _thousandths(known.cache_share),
-    }
-    if known.hidden is not None:
-        found["mem_hidden"] = int(known.hidden)
-    if known.rss is not None:
-        found["rss_before"] = int(known.rss)
-        found["rss_beside"] = int(known.process)
-    if known.hurts > 0:
-        found["mem_usable_hurts"] = int(known.hurts)
-    return found
+_FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "mem_hidden", "rss_before", "rss_beside", "mem_usable_hurts")
+_NOTHING: Sequence[Value] = (None,) * len(_FIELDS)
+
+
+def _row(known: _Learnt) -> Sequence[Value]:
+    """What was learnt of a guest, in the order of `_FIELDS`."""
+    return (
+        int(known.peak + known.ballooned),  # as the guest counts: what is used is compared with it
+        int(known.used),
+        _thousandths(known.cache_share),
+        None if known.hidden is None else int(known.hidden),
+        None if known.rss is None else int(known.rss),
+        None if known.rss is None else int(known.process),
+        int(known.hurts) if known.hurts > 0 else None,
+    )
 
 
 def _thousandths(ratio: float) -> float:
@@ -304,13 +284,6 @@ def _met(incarnation: str, now: float, numbers: Sequence[float | None]) -> _Lear
     return _Learnt(incarnation, said, told, peak, said, size, total, cache_share=share, ballooned=ballooned)
 
 
-def _set_process(known: _Learnt, beside: float) -> None:
-    """Note what the guest's process holds beside it."""
-    known.process = beside
-    if known.fields is not None:
-        known.fields["rss_beside"] = int(known.process)
-
-
 def _weigh(known: _Learnt, held: float, request: SizeRequest, size: float, rss: float, backed: float) -> None:
     """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use, and
     when it has given, and the host has not got it back."""
@@ -318,7 +291,7 @@ def _weigh(known: _Learnt, held: float, request: SizeRequest, size: float, rss: 
         at_bottom = known.total is not None and size - held < SWEPT_KIB
         if at_bottom or _in_vain(known, request, held, rss):
             known.swept = request.asked
-            _set_process(known, backed - held if backed > held else 0.0)
+            known.process = backed - held if backed > held else 0.0
 
 
 def _in_vain(known: _Learnt, request: SizeRequest, held: float, rss: float) -> bool:
@@ -339,7 +312,7 @@ def _follow(known: _Learnt, total: float, size: float | None) -> float | None:
     known.total = had = total if is_usual else _had(known, total, size, stays)
     if had is not None:
         known.ballooned = total - had
-    known.size_told, known.total_told, known.fields = size, total, None
+    known.size_told, known.total_told = size, total
     return had
 
 

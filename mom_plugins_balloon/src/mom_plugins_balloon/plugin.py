@@ -16,6 +16,7 @@ from mom_core import (
     Alert,
     BalloonControl,
     Change,
+    Columns,
     ControlSpec,
     Decision,
     Duration,
@@ -60,7 +61,7 @@ from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
 from mom_plugins_balloon.states import MemoryState, Reserve, StateGoal, reserve_of
-from mom_plugins_balloon.told import OF_MEMORY
+from mom_plugins_balloon.told import memory_of_all
 from mom_plugins_balloon.told import told as _told
 from mom_toolkit import PolicyTexts, Promises, Reservations, stale_seconds
 
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
 
 MOM = "mom"
 """The source of what no other plugin knows."""
+
+_NOTHING: Mapping[str, Value] = {}
 
 
 PINNED = "pinned"
@@ -276,28 +279,26 @@ class BalloonPlugin:
         return known
 
     @hookimpl
-    def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """What is guaranteed to each guest, and what was asked of it."""
+    def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
+        """What is guaranteed to each guest, what was learnt of it, and what was asked of it."""
         promises = self._guarantees.own(guests, self._context.guest_settings)
-        requests, aside = self._requests.all(), self._cooperation.aside()
+        requests, aside, now = self._requests.all(), self._cooperation.aside(), self._context.monotonic()
         few = {*promises, *self._guarantees.standing.holds, *aside}
-        fields: dict[str, Mapping[str, Value]] = {}
-        learnt, now, asked = self._learning.fields, self._context.monotonic(), 0
-        for guest in guests:
-            identity = guest.id
-            known, request = learnt(guest), requests.get(identity)
-            if request is not None and request.incarnation == guest.incarnation:
-                asked += 1
-                age = now - request.asked
-                age = round(age * 1000) / 1000 if age > 0 else 0.0  # a third of the time of round(…, 3)
-                known = {**known, CONTROL: request.target, "balloon_target_age": age}
-            if identity in few or guest.blocked or PINNED in guest.properties:
-                known = {**known, **self._promised(guest, promises.get(identity), aside.get(identity, ""), now)}
-            if known:
-                fields[identity] = known
-        if asked < len(requests):
-            self._requests.keep_only(guests)
-        return fields
+        columns = self._learning.columns(guests)
+        if requests:
+            asked = [None if (one := requests.get(guest.id)) is None or one.incarnation != guest.incarnation else one for guest in guests]
+            columns[CONTROL] = [None if one is None else one.target for one in asked]
+            ages = [None if one is None else max(0.0, now - one.asked) for one in asked]
+            columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
+            if len(asked) - asked.count(None) < len(requests):
+                self._requests.keep_only(guests)
+        promised = [
+            self._promised(guest, promises.get(guest.id), aside.get(guest.id, ""), now)
+            if guest.id in few or guest.blocked or PINNED in guest.properties
+            else _NOTHING
+            for guest in guests
+        ]
+        return Columns({**columns, **Columns.of_rows(promised)})
 
     def _promised(self, guest: Guest, own: float | None, aside: str, now: float) -> dict[str, Value]:
         """The fields of a guest that was promised something, or that may not be able to give.
@@ -345,7 +346,7 @@ class BalloonPlugin:
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
         aside, holds = self._cooperation.aside(), standing.holds
-        for guest in self._not_where_asked(snapshot.guests, holds):
+        for guest in self._not_where_asked(snapshot, holds):
             end = self._end_of_shrinking(guest, history, limits, holds.get(guest.id, 0))
             if end is not None:
                 yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
@@ -369,17 +370,15 @@ class BalloonPlugin:
             message += "no guest grows any more" if low else "guests give memory that they may miss"
             yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_FULL)
 
-    def _not_where_asked(self, guests: Mapping[str, Guest], holds: Mapping[str, int]) -> Iterator[Guest]:
+    def _not_where_asked(self, snapshot: Snapshot, holds: Mapping[str, int]) -> Iterator[Guest]:
         """Guests that were asked for a size and may have to be set to another one: nearly none of those that were asked."""
-        for identity, guest in guests.items():
-            fields = guest.fields
-            target = fields.get(CONTROL)
+        for guest, target, size in zip(snapshot.listed, snapshot.column(CONTROL), snapshot.column("balloon_cur"), strict=True):
             if target is None or (guest.blocked and is_blocked(guest, CONTROL)):
                 continue
-            size, least = fields.get("balloon_cur"), holds.get(identity, 0) if holds else 0
+            least = holds.get(guest.id, 0) if holds else 0
             follows = isinstance(target, int) and isinstance(size, int) and size - target < self._dead_band and target >= least
             if not follows or PINNED in guest.properties:
-                yield guest
+                yield snapshot.guests[guest.id]
 
     def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: ShrinkLimits, guarantee: int) -> SafeSize | None:
         """The size that a guest is to be set to though no evaluator decides anything, and why; None for nearly all.
@@ -411,19 +410,19 @@ class BalloonPlugin:
         wanted = [decision for decision in decisions if decision.control == CONTROL]
         if not wanted:
             return ()
-        limits, holds = self._limits(), self._standing(snapshot).holds
+        limits, holds, told = self._limits(), self._standing(snapshot).holds, memory_of_all(snapshot)
         revisions = []
         for decision in wanted:
             guest = snapshot.guests.get(decision.entity.id)
-            revision = None if guest is None else self._reviewed(snapshot, guest, decision, limits, holds)
+            memory = None if guest is None else self._memory(snapshot, guest, told[guest.id], holds)
+            revision = None if guest is None else self._reviewed(snapshot, guest, decision, limits, memory)
             if revision is not None:
                 revisions.append(revision)
         return revisions
 
     def _reviewed(
-        self, snapshot: Snapshot, guest: Guest, decision: Decision, limits: ShrinkLimits, holds: Mapping[str, int]
+        self, snapshot: Snapshot, guest: Guest, decision: Decision, limits: ShrinkLimits, memory: KnownMemory | None
     ) -> Revision | None:
-        memory = self._memory(snapshot, guest, holds)
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
         verdict = permitted(decision.value, memory, limits)
@@ -442,13 +441,14 @@ class BalloonPlugin:
             settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(self._context.interval, settings.stale_after)
         )
 
-    def _memory(self, snapshot: Snapshot, guest: Guest, holds: Mapping[str, int]) -> KnownMemory | None:
+    def _memory(self, snapshot: Snapshot, guest: Guest, told: Sequence[float | None], holds: Mapping[str, int]) -> KnownMemory | None:
         """What the snapshot and the past tell about the guest; None when not even its size is known.
 
+        :param told: what the snapshot tells, as `memory_of_all` gives it
         :param holds: what holds of all promises in this snapshot
         """
         identity = guest.id
-        current, maximum, usable, age, swap_in, swap_out, total = OF_MEMORY.of(guest)
+        current, maximum, usable, age, swap_in, swap_out, total = told
         if current is None:
             return None
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
@@ -549,10 +549,10 @@ class BalloonPlugin:
 
     def _floors(self) -> dict[str, float]:
         """The smallest sizes in KiB that the guests may be given, by the last snapshot; without those of which nothing is known."""
-        limits, holds = self._limits(), self._standing(self._snapshot).holds
+        limits, holds, told = self._limits(), self._standing(self._snapshot).holds, memory_of_all(self._snapshot)
         floors = {}
         for guest in self._snapshot.guests.values():
-            memory = self._memory(self._snapshot, guest, holds)
+            memory = self._memory(self._snapshot, guest, told[guest.id], holds)
             if memory is None:
                 continue
             floor = max(floor_kib(memory, limits) or 0.0, memory.guarantee or 0.0)

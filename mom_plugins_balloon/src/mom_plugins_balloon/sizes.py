@@ -19,7 +19,7 @@ class RecentSizes:
 
     def note(self, snapshot: Snapshot) -> None:
         """Remember the guests' sizes now. A size that stays the same is kept once, so a quiet guest costs next to nothing."""
-        last = {identity: guest.fields.get("balloon_cur") for identity, guest in snapshot.guests.items()}
+        last = dict(zip(snapshot.guests, snapshot.column("balloon_cur"), strict=True))
         if last == self._last:
             return  # which is seen in a quarter of the time that it takes to look at each
         self._last = last

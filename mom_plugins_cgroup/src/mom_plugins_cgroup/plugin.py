@@ -51,9 +51,6 @@ from mom_toolkit import NO_PROMISES, Enforcement, Explainer, Hierarchies, Promis
 _IN_TURN = 100
 """How many guests are looked at closely in one cycle: ten more files for each, which for a thousand would be a tenth of a second."""
 
-_MOUNTS_SECONDS = 60.0
-"""How long the list of mounts is believed. On a host with containers it is long, and what guests use is mounted at its start."""
-
 _AGAIN_SECONDS = 600.0
 """How long it is believed that a control may not be written."""
 
@@ -89,7 +86,6 @@ class CgroupPlugin:
         self._source = Source(context.name)
         self._files: Files = KernelFiles()
         self._hierarchies = Hierarchies(context.root)
-        self._mounts_until = 0.0
         self._enforcement = Enforcement(context.name, CONTROLS, lambda guest, control: self._hindrance(guest.id, control))
         self._reclaimer = Reclaimer(self._files, context.monotonic)
         self._seen: dict[str, _FollowedGuest] = {}
@@ -113,18 +109,13 @@ class CgroupPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The groups of all guests."""
-        self._refresh_mounts()
+        self._hierarchies.keep_fresh()
         self._host = memory_of(self._context.root, self._files)
         self._follow(guests)
         self._reclaimer.begin_cycle(self._seen)
         now = self._context.monotonic()
         close = self._whose_turn()
         return {guest.id: fields for guest in guests if (fields := self._fields_of(guest.id, guest.id in close, now))}
-
-    def _refresh_mounts(self) -> None:
-        if time.monotonic() >= self._mounts_until:
-            self._hierarchies.refresh()
-            self._mounts_until = time.monotonic() + _MOUNTS_SECONDS
 
     def _follow(self, guests: Sequence[Guest]) -> None:
         before, self._seen = self._seen, {}

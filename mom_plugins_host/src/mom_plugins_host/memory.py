@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
+
+PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 _DIRECT = (
     (
@@ -39,6 +43,7 @@ FIELDS = (
         "free memory that CPUs keep in lists of their own: counted in none of the fields of free and available memory",
         "/proc/zoneinfo pagesets",
     ),
+    FieldSpec("page_size", Unit.KIB, Scope.HOST, "the size of a page, in which swap and KSM count", "sysconf(_SC_PAGE_SIZE)"),
 )
 
 

@@ -107,7 +107,7 @@ class HostPlugin:
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         """What can be read now; a file that is missing or malformed only costs its own fields."""
-        fields: dict[str, Value] = {}
+        fields: dict[str, Value] = {"page_size": memory.PAGE_KIB}
         meminfo = parse_meminfo(read_kernel_file(self._meminfo))
         fields.update(memory.memory_fields(meminfo))
         fields.update(swap.swap_space_fields(meminfo))

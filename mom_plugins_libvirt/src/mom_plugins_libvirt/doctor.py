@@ -75,8 +75,9 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
         guest for guest in guests if guest.id in descriptions and descriptions[guest.id].balloon and not descriptions[guest.id].stats_period
     ]
     if off and stats_period and not readonly:
-        text = f"off for {_count(off)}: {_names(off)}; mom will switch them on, every {format_duration(stats_period)}"
-        yield Finding(Severity.OK, "guest statistics", text)
+        text = f"off for {_count(off)}: {_names(off)}; mom will switch them on, every {format_duration(stats_period)}, when it acts"
+        cure = f"to see what mom would do while it only observes: virsh dommemstat GUEST --period {max(1, round(stats_period))} --live"
+        yield Finding(Severity.OK, "guest statistics", text, cure)
     elif off:
         cure = "set stats_period for the plugin libvirt, or virsh dommemstat GUEST --period 2 --live"
         yield Finding(Severity.WARNING, "guest statistics", f"off for {_count(off)}: {_names(off)}", cure)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mom_core import Change, ControlSpec, Entity, GuestGone, Hypervisor, HypervisorError, NotSupported, Scope, Target, Unit, Value, as_whole
 from mom_plugins_numa.fields import BALANCING, MOVE_TO, NODESET, NOWHERE, PINS, nodeset_text, parse_pins, pins_text
-from mom_plugins_numa.moves import Mover
+from mom_plugins_numa.moves import PacedMover
 from mom_plugins_numa.nodes import BALANCING as BALANCING_FILE
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_plugins_numa.numbers import parse_list
@@ -60,7 +60,7 @@ class BalancingKnobs:
     root: Path
     hypervisor: Hypervisor
     pids: Mapping[str, int]
-    mover: Mover | None
+    mover: PacedMover | None
     unmovable: str = ""
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:

@@ -51,7 +51,7 @@ class PageMove:
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-class Mover:
+class PacedMover:
     """Moves what it is told to; its thread runs while there is something to move.
 
     :param rate: KiB/s

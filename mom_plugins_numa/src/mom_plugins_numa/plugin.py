@@ -32,7 +32,7 @@ from mom_plugins_numa.control import CONTROLS, BalancingKnobs
 from mom_plugins_numa.fields import BALANCING, FIELDS, NODESET, PINS, look_fields, move_fields, nodeset_text, pins_text
 from mom_plugins_numa.findings import findings
 from mom_plugins_numa.lookout import Lookout, MemoryLook
-from mom_plugins_numa.moves import Mover
+from mom_plugins_numa.moves import PacedMover
 from mom_plugins_numa.nodes import MIGRATIONS as MIGRATION_FIELDS
 from mom_plugins_numa.nodes import (
     NumaNode,
@@ -69,7 +69,7 @@ class NumaPlugin:
         self._rates = Rates()
         self._look_rate = Rates()
         self._lookout: Lookout | None = None
-        self._mover: Mover | None = None
+        self._mover: PacedMover | None = None
         self._unmovable = "it was not set up"
         self._pids: dict[str, int] = {}
         self._unreadable: Mapping[str, str] = {}
@@ -105,7 +105,7 @@ class NumaPlugin:
             self._unmovable = pages
         else:
             self._unmovable = ""
-            self._mover = Mover(root, pages, settings.move_rate / 1024, self._room)
+            self._mover = PacedMover(root, pages, settings.move_rate / 1024, self._room)
         self._placing.load()
 
     @hookimpl

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -58,22 +59,25 @@ from mom_plugins_offload.writes import WriteBudget
 from mom_toolkit import ColdMemoryControl, Explainer, Hierarchies, StoreKind, SwapStore
 
 _IN_TURN: Final = 100
-"""How many guests' processes are looked at closely in one cycle: 100 us for each, which for a thousand would be a tenth of a second."""
-
-_MOUNTS_SECONDS: Final = 60.0
-"""How long the list of mounts is believed."""
+_LOOK_SECONDS: Final = 30.0
+"""How many guests' processes are looked at closely in one cycle, and how old a look may be: it takes 200 us for each, which for a thousand
+would be a fifth of a second; a device that is given to a guest holds its memory in place from then on."""
 
 _CYCLES_IN_FORCE: Final = 1
 """An order lapses when it was not renewed in the cycle after it."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
-"""So long it is waited for a guest to be swept: whoever decides that may have other reasons not to."""
+"""So long it is waited for a guest to be swept: the plugin that decides that may have other reasons not to. Waiting for two minutes kept
+bursts from reading back what they write over, but by then the balloons of others had taken what hurt (benchmarks/squeeze, mix `cold`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
 """Of the time between two cycles. The taker answers before the next decision, which goes by what came of the one before."""
 
 _SHORTEST_SECONDS: Final = 0.2
 """A rate over less says nothing."""
+
+_FAULTS_SECONDS: Final = 1.0
+"""The kernel adds up a group's counters when they are read: in cycles that something woke mom for they are not read again."""
 
 
 @dataclass(slots=True)
@@ -82,6 +86,7 @@ class _Followed:
 
     incarnation: str
     way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="it has not been looked at yet"))
+    looked: float = -_LOOK_SECONDS
     mood: GuestMood = field(default_factory=GuestMood)
     faults: tuple[float, int] | None = None
     returns: float | None = None
@@ -115,10 +120,8 @@ class OffloadPlugin:
         self._context = context
         self._source = Source(context.name)
         self._hierarchies = Hierarchies(context.root)
-        self._mounts_until = 0.0
         self._taker = Taker()
         self._followed: dict[str, _Followed] = {}
-        self._turn = 0
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
         self._plan = _Plan()
@@ -195,20 +198,23 @@ class OffloadPlugin:
             self._followed[guest.id] = one if one is not None and one.incarnation == guest.incarnation else _Followed(guest.incarnation)
         if self._own:
             return
-        if time.monotonic() >= self._mounts_until:
-            self._hierarchies.refresh()
-            self._mounts_until = time.monotonic() + _MOUNTS_SECONDS
-        first = self._turn % max(1, len(guests))
-        self._turn = first + _IN_TURN
-        turn = {guest.id for guest in (*guests[first : first + _IN_TURN], *guests[: max(0, first + _IN_TURN - len(guests))])}
+        self._hierarchies.keep_fresh()
+        now = self._context.monotonic()
+        long_ago: list[tuple[float, Guest, _Followed]] = []
         for guest in guests:
             one = self._followed[guest.id]
-            pid = as_whole(guest.properties.get("pid"))
-            if guest.id in turn or one.way.pid != (pid or 0):
-                way = way_to(guest, self._context.root, self._hierarchies)
-                if (way.pid, way.started, way.folder) != (one.way.pid, one.way.started, one.way.folder):
-                    one.faults = one.returns = None
-                one.way = way
+            if one.way.pid != (as_whole(guest.properties.get("pid")) or 0):
+                self._look_at(guest, one, now)
+            elif now - one.looked >= _LOOK_SECONDS:
+                long_ago.append((one.looked, guest, one))
+        for _, guest, one in heapq.nsmallest(_IN_TURN, long_ago, key=itemgetter(0)):
+            self._look_at(guest, one, now)
+
+    def _look_at(self, guest: Guest, one: _Followed, now: float) -> None:
+        way = way_to(guest, self._context.root, self._hierarchies)
+        if (way.pid, way.started, way.folder) != (one.way.pid, one.way.started, one.way.folder):
+            one.faults = one.returns = None
+        one.way, one.looked = way, now
 
     def _fields_of(self, one: _Followed, now: float) -> dict[str, Value]:
         if not self._own:
@@ -224,12 +230,14 @@ class OffloadPlugin:
         return found
 
     def _compare_faults(self, one: _Followed, now: float) -> None:
+        if one.faults is not None and now - one.faults[0] < _FAULTS_SECONDS:
+            return
         faults = faults_of(one.way, self._context.root)
         if faults is None:
             one.faults = one.returns = None
         elif one.faults is None:
             one.faults = now, faults
-        elif now - one.faults[0] >= _SHORTEST_SECONDS:
+        else:
             since, before = one.faults
             one.returns = max(0, faults - before) * law.PAGE_KIB / (now - since)
             one.faults = now, faults
@@ -339,9 +347,11 @@ class OffloadPlugin:
     def _forbidden(self, guest: Guest) -> str:
         settings = self._context.guest_settings(guest)
         own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
-        if own is not None:
-            return "" if own else "its settings forbid it (offload: false)"
-        return "its class forbids it (offload: false)" if guest.number("may_offload") == 0 else ""
+        if own is False:
+            return "its settings forbid it (offload: false)"
+        if guest.number("cgroup_reclaim"):
+            return "the plugin cgroup takes its memory by a law of its own (reclaim)"
+        return "its class forbids it (offload: false)" if own is None and guest.number("may_offload") == 0 else ""
 
     def _waits_for_sweep(self, guest: Guest, one: _Followed, away: float, now: float) -> str:
         """Why nothing goes before the guest's balloon has taken what it had used and freed: that costs the host nothing."""

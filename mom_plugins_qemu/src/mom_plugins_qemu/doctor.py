@@ -49,7 +49,7 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         yield Finding(Severity.WARNING, "balloon device", f"{_count(without)} without: {_names(without)}", cure)
     off = [name for name, description, failure, period in known if description and description.balloon and not failure and not period]
     if off and stats_period and not readonly:
-        text = f"off for {_count(off)}: {_names(off)}; mom will switch them on, every {format_duration(stats_period)}"
+        text = f"off for {_count(off)}: {_names(off)}; mom will switch them on, every {format_duration(stats_period)}, when it acts"
         yield Finding(Severity.OK, "guest statistics", text)
     elif off:
         yield Finding(Severity.WARNING, "guest statistics", f"off for {_count(off)}: {_names(off)}", "set stats_period for the plugin qemu")

@@ -10,7 +10,7 @@ from typing import Final
 from mom_core import Entity, Snapshot, format_kib
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
-from mom_toolkit import Admission, Donor, Promises, Reservation, Room
+from mom_toolkit import Admission, Donor, GuestMoves, Promises, Reservation, Room
 
 START_SHARE: Final = 0.25
 """What a guest holds soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
@@ -134,6 +134,22 @@ def _about_memory(wanted: Wanted, figures: Figures, at_once: float) -> str:
     return (
         f"memory now: {made_of}, so {format_kib(max(0.0, at_once))} can be had; {wanted} would take"
         f" {format_kib(wanted.count * wanted.start_kib)} at once"
+    )
+
+
+def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
+    """What could be had by moving guests away, by what their mover can do: for the operator, as admission moves none."""
+    mover = moves.mover()
+    if mover is None:
+        return "moving guests away: nothing on this host can"
+    can = [guest for guest in snapshot.guests.values() if not moves.why_stays(guest)]
+    held = [rss for guest in can if (rss := guest.number("rss")) is not None]
+    how = "while they run" if mover.abilities.live is True else "letting them stand still meanwhile, perhaps"
+    least = "" if len(held) == len(can) else "at least "
+    chooses = "; it chooses the host itself" if mover.abilities.chooses else ""
+    return (
+        f"moving guests away: {mover.name} can move {len(can)} of {len(snapshot.guests)}, {how}, which hold {least}{format_kib(sum(held))}"
+        f"{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
     )
 
 

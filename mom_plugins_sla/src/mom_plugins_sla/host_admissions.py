@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from mom_core import MomError, PluginContext, Snapshot, printable
-from mom_plugins_sla.admission import MOST_COUNTED, Wanted, admission_of, figures_of
+from mom_plugins_sla.admission import MOST_COUNTED, Wanted, about_moving, admission_of, figures_of
 from mom_plugins_sla.classes import ServiceClass
-from mom_toolkit import NO_PROMISES, Admission, Promises, Reservations, stale_seconds
+from mom_toolkit import NO_PROMISES, Admission, GuestMoves, Promises, Reservations, stale_seconds
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
@@ -47,7 +48,10 @@ class HostAdmissions:
         if figures is None:
             hint = "it is from the second cycle on, with the plugin balloon, which holds promises, and one that knows the host's memory"
             raise MomError("what the host can promise is not known", hint=hint)
-        return admission_of(wanted, figures, seen)
+        answer, moves = admission_of(wanted, figures, seen), self._context.service(GuestMoves)
+        if answer.admitted or moves is None:
+            return answer
+        return replace(answer, reasons=(*answer.reasons, about_moving(seen, moves)))
 
     def _wanted(self, memory_kib: int, sla_class: str, count: int) -> Wanted:
         if not LEAST_KIB <= memory_kib <= MOST_KIB:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +14,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from mom_core import MomError, printable
-from mom_toolkit import HeldBytes, Listener, OccupiedByOurselvesError, peer_credentials
+from mom_core import printable
+from mom_toolkit import BoundedServer, HeldBytes, Listener, ServerDoor, peer_credentials
 
 LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""
@@ -34,7 +33,6 @@ an HTTP error for a mom that is not there."""
 MOST_ARRIVING: Final = 32 << 20
 """Bytes of requests that are in memory together, those that wait for their turn included: a few of the largest that are allowed."""
 
-_AGAIN_SECONDS: Final = 0.05
 _PIECE: Final = 64 << 10
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -89,7 +87,7 @@ Answering = Callable[[bytes, RpcPeer], bytes]
 """Turns a request's body into the answer's; never raises."""
 
 
-class RpcServer:
+class RpcServer(BoundedServer[ServerDoor]):
     """Serves in a thread of its own, from `start` to `close`.
 
     :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go serves there
@@ -109,116 +107,54 @@ class RpcServer:
         limits: RpcLimits,
         log: logging.Logger,
     ) -> None:
-        self._open_listener = open_listener
+        super().__init__([ServerDoor(open_listener)], limits.clients, log)
         self._answer = answer
         self._too_large = too_large
         self._slow = slow
         self._paths = paths
         self._limits = limits
-        self._log = log
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ending: asyncio.Event | None = None
-        self._thread: threading.Thread | None = None
         self._waiting: dict[ClientStream, float] = {}
         """Connections on which no complete request has arrived, by when that began."""
-        self._clients: dict[ClientStream, asyncio.Task[None]] = {}
+        self._clients: dict[ClientStream, asyncio.Task[None] | None] = {}
         self._arriving, self._unread = HeldBytes(MOST_ARRIVING), HeldBytes()
         self._quick = ThreadPoolExecutor(2, "mom-rpc-read")
         self._patient = ThreadPoolExecutor(1, "mom-rpc-change")
 
-    def start(self, name: str) -> None:
-        """Listen and serve. Raises `MomError` if it cannot be listened there."""
-        listener: Listener | None = None
-        with contextlib.suppress(OccupiedByOurselvesError):
-            listener = self._open_listener()
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(listener, ready)), name=f"mom-{name}-rpc", daemon=True)
-        self._thread.start()
-        ready.wait()
-
     def close(self) -> None:
         """Stop listening, end all connections and all threads."""
-        loop, ending, thread = self._loop, self._ending, self._thread
-        if loop is not None and ending is not None and thread is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(ending.set)
-            thread.join()
-            self._thread = None
+        super().close()
         for pool in (self._quick, self._patient):
             pool.shutdown(wait=True, cancel_futures=True)
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
-    async def _serve(self, listener: Listener | None, ready: threading.Event) -> None:
-        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
-        ready.set()
-        if listener is None:
-            listener = await self._when_free(self._ending)
-            if listener is None:
-                return
-        loop = asyncio.get_running_loop()
-        loop.add_reader(listener.sock, self._accept, listener.sock)
-        try:
-            await self._ending.wait()
-        finally:
-            loop.remove_reader(listener.sock)
-            listener.close()
-            clients = list(self._clients.values())
-            for task in clients:
-                task.cancel()
-            await asyncio.gather(*clients, return_exceptions=True)
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._clients)
 
-    async def _when_free(self, ending: asyncio.Event) -> Listener | None:
-        while not ending.is_set():
-            try:
-                return self._open_listener()
-            except OccupiedByOurselvesError:
-                await asyncio.sleep(_AGAIN_SECONDS)
-            except MomError as error:
-                self._log.error("%s", error)
-                return None
-        return None
+    def drop_silent(self) -> bool:
+        """End the connection that has been silent for longest, if any is."""
+        if not self._waiting:
+            return False
+        self._let_go(min(self._waiting, key=self._waiting.__getitem__))
+        return True
 
-    def _accept(self, sock: socket.socket) -> None:
-        """Take in who waits. Sockets are used directly: there is no moment in which a client belongs to no task."""
-        loop = asyncio.get_running_loop()
-        try:
-            client, _ = sock.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            self._log.warning("a client could not be accepted: %s", error.strerror)
-            loop.remove_reader(sock)  # out of file descriptors: they may come back
-            loop.call_later(_AGAIN_SECONDS, lambda: sock.fileno() >= 0 and loop.add_reader(sock, self._accept, sock))
-            return
-        client.setblocking(False)
-        stream = ClientStream(client)
-        task = asyncio.create_task(self._client(stream))
-        self._clients[stream] = task
-
-        def gone(_: asyncio.Task[None]) -> None:
-            self._clients.pop(stream, None)
-            self._waiting.pop(stream, None)
-            client.close()
-
-        task.add_done_callback(gone)
-        self._waiting[stream] = time.monotonic()
-        self._make_room()
-
-    async def _client(self, stream: ClientStream) -> None:
-        peer = _peer(stream.sock)
+    async def connect(self, door: ServerDoor, sock: socket.socket) -> None:
+        """Answer a client until it goes, or is let go."""
+        stream, peer = ClientStream(sock), _peer(sock)
+        self._clients[stream] = asyncio.current_task()
         try:
             while await self._one(stream, peer):
                 pass
         except (OSError, EOFError):
             pass  # it went away, or was silent for too long
-        except Exception:  # noqa: BLE001  # one client's request must not end the server, whatever is wrong with it
-            self._log.exception("a request of %s failed", peer.name)
-
-    def _make_room(self) -> None:
-        """With too many clients, the one goes that has been silent for longest."""
-        if len(self._clients) > self._limits.clients and self._waiting:
-            self._let_go(min(self._waiting, key=self._waiting.__getitem__))
+        except Exception:  # one client's request must not end the server, whatever is wrong with it
+            self.log.exception("a request of %s failed", peer.name)
+        finally:
+            self._clients.pop(stream, None)
+            self._waiting.pop(stream, None)
+            sock.close()
 
     def _let_go(self, stream: ClientStream) -> None:
         self._waiting.pop(stream, None)
@@ -231,7 +167,7 @@ class RpcServer:
         try:
             request = await self._read(stream)
         except _RefusedError as refused:
-            self._log.warning("a request of %s is refused: %s", peer.name, printable(str(refused), 200))
+            self.log.warning("a request of %s is refused: %s", peer.name, printable(str(refused), 200))
             await self._refuse(stream, refused)
             return False
         finally:

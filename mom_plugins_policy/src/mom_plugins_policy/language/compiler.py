@@ -64,7 +64,7 @@ class Compiled:
         self.fields = frozenset(generator.fields)
         self.controls = dict(generator.control_sites)
         self.namespace: dict[str, Any] = {
-            "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "len": len,
+            "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "len": len, "zip": zip,
             "fail": fail, "empty": empty, "requested": requested, "smallest": min, "largest": max,
             "float": float, "int": int, "list": list,
             "LINES": lines, **_FUNCTIONS, **generator.constants,

@@ -112,6 +112,7 @@ class Emitter(ABC):
         self._recalled_dicts: dict[str, str] = {}
         self._function_cells: dict[str, str] = {}
         self._cells: dict[str, str] = {}
+        self._columns: dict[str, str] = {}
 
     @abstractmethod
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
@@ -263,6 +264,7 @@ class Emitter(ABC):
         self.run.inits = {
             **({"left": "rt.first_slice()"} if "left" in self._uses else {}),
             **{name: text for name, text in self._uses.items() if name != "left"},
+            **{py: f"rt.snapshot.column({self.string(name)})" for name, py in self._columns.items()},
             **{py: f"hostfields.get({self.string(name)})" for name, py in self._host_fields.items()},
             **{py: f"rt.control({self.string(name)})" for name, py in self._control_dicts.items()},
             **{py: f"rt.variable({self.string(name)})" for name, py in self._note_dicts.items()},

@@ -17,7 +17,7 @@ _LARGE_FLOAT = "1e308"
 
 
 class EntityAccess(Scoping):
-    """Reads fields where they are known to be read: the host's once, a guest's once per step."""
+    """Reads fields where they are known to be read: the host's once; guests' by columns, which a loop over `Guests` goes along."""
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], traced: Container[int]) -> None:
         super().__init__(program, limits)
@@ -25,7 +25,8 @@ class EntityAccess(Scoping):
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()
         self.control_sites: dict[int, str] = {}
-        self._fields_of: dict[str, list[str]] = {}
+        self._read_of: dict[str, dict[str, str]] = {}
+        """By the variable of a loop over `Guests`, the variables of the fields that are read in it, by name."""
 
     def _arity(self, form: Form, name: str, wanted: str, given: int) -> Expression:
         return self.fault(form, "arity", f"{name} takes {wanted}, not {given}")
@@ -63,29 +64,24 @@ class EntityAccess(Scoping):
             if name not in self._host_fields:
                 self._host_fields[name] = self._new("h")
             return Expression(self._host_fields[name], stable=True, safe=True)
-        if entity.text not in self._fields_of:
-            # A variable that holds a guest: it may hold another one when it is read again.
-            if name == "io_tune":
-                return Expression(self._helper("disks", entity.text), safe=True)
+        if name == "io_tune":
+            return Expression(self._helper("disks", entity.text), safe=True)
+        read = self._read_of.get(entity.text)
+        if read is None:  # a variable that holds a guest: it may hold another one when it is read again
             return Expression(f"{entity.text}.fields.get({self.string(name)})", safe=True)
-        key = (entity.text, name)
-        known = self.facts.get(key)
-        if known is None:
-            known = self._new("t")
-            if name == "io_tune":
-                self.emit(f"{known} = {self._use('disks')}({entity.text})", pure=True)
-            else:
-                self.emit(f"{known} = {self._fields_variable(entity.text)}.get({self.string(name)})", pure=True)
-            self._learn(key, known)
-        return Expression(known, stable=True, safe=True)
+        if name not in read:
+            read[name] = self._new("t")
+            if name not in self._columns:
+                self._columns[name] = self._new("l")
+        return Expression(read[name], stable=True, safe=True)
 
-    def _fields_variable(self, entity: str) -> str:
-        used = self._fields_of.get(entity)
-        if used is None:
-            return f"{entity}.fields"
-        if not used:
-            used.append(self._new("f"))
-        return used[0]
+    def _over_guests(self, guest: str) -> str:
+        """The head of a loop over `Guests`, once it is known which fields are read in it."""
+        read = self._read_of[guest]
+        if not read:
+            return f"for {guest} in members:"
+        columns = [self._columns[name] for name in read]
+        return f"for {', '.join([guest, *read.values()])} in zip({', '.join(['members', *columns])}):"
 
     def _method(self, form: Form, entity: Expression, method: str, arguments: Sequence[Form]) -> Expression:
         entity = self.spilled(entity)
@@ -151,7 +147,7 @@ class EntityAccess(Scoping):
             return field
         if name == "io_tune" and scope is Scope.GUEST:
             return Expression(self.marked(form, self._helper("do_stat", entity.text, "'io_tune'", values[1].text)))
-        fields = self._use("hostfields") if scope is Scope.HOST else self._fields_variable(entity.text)
+        fields = self._use("hostfields") if scope is Scope.HOST else f"{entity.text}.fields"
         return Expression(f"{fields}.get({self.string(name)}, {values[1].text})", size=values[1].size, safe=values[1].safe)
 
     @staticmethod

@@ -9,7 +9,7 @@ from mom_core import Scope
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, TooComplicatedError, joined, known
 from mom_plugins_policy.language.compiling.operations import Operations
-from mom_plugins_policy.language.compiling.scopes import Key
+from mom_plugins_policy.language.compiling.scopes import Slot
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.forms import DEFINING, FormWord, covers
@@ -45,7 +45,7 @@ class Generator(Operations):
         self._main()
 
     def _main(self) -> None:
-        constant_facts: dict[Key, Any] = {}
+        constant_facts: dict[Slot, Any] = {}
         for name in PREDEFINED:
             slot = self.predefined.slots[name]
             if name not in self.program.bound and name not in self.program.assigned:
@@ -261,8 +261,10 @@ class Generator(Operations):
         items, _, body = arguments
         source = self._name(items)
         guests = source.type == "guests"
+        element = Expression(self._new("g"), "guest" if guests else "any", stable=True, safe=True)
         if guests:
             over = self._use("members")
+            self._read_of[element.text] = {}
         else:
             over = self._new("i")
             self.emit(f"{over} = {self.marked(form, self._helper('iterate', source.text))}")
@@ -275,7 +277,6 @@ class Generator(Operations):
         if result:
             self.emit(f"{result} = []")
         self._forget_assigned(body)
-        element = Expression(self._new("g"), "guest" if guests else "any", stable=True, safe=True)
         outer_weight, self.weight, self.counting = self.weight, 0, False
         self.blocks += 1
         self.guest_loops += contained
@@ -293,7 +294,7 @@ class Generator(Operations):
         self.blocks -= 1
         weight.append(1 if outermost else self.weight + 1)  # a step of an outermost loop has a budget of its own
         self.weight, self.counting = outer_weight, True
-        self.emit(f"for {element.text} in {over}:")
+        self.late(lambda: [self._over_guests(element.text) if guests else f"for {element.text} in {over}:"])
         self._put(loop)
         if outermost and counting[0]:
             self.emit(f"left = {self._helper('leave_steps', 'left')}")
@@ -320,9 +321,6 @@ class Generator(Operations):
     def _step(self, form: Form, element: Expression, result: str) -> str:
         """One turn of a `with`; the type of its value."""
         name, body = form.items[2], form.items[3]
-        used: list[str] = []
-        self._fields_of[element.text] = used
-        self.late(lambda: [f"{used[0]} = {element.text}.fields"] if used else [])
         with self._scoped([body], [name.name]) as scope:
             self._bind(scope, name.name, element)
             if name.index in self.traced:

@@ -53,7 +53,6 @@ class Bindings:
 
 # What is known about a slot: whether it is certainly bound, the type and the size of its value. No entry: certainly not bound.
 Fact: TypeAlias = tuple[bool, str, int]
-Key: TypeAlias = "Slot | tuple[str, str]"
 MISSING: Final = object()
 
 
@@ -65,8 +64,8 @@ class Scoping(Emitter):
         self.program = program
         self.blocks = 0
         """Python's blocks around what is generated now."""
-        self.facts: dict[Key, Any] = {}
-        self.frames: list[dict[Key, Any]] = []
+        self.facts: dict[Slot, Any] = {}
+        self.frames: list[dict[Slot, Any]] = []
         self.predefined = Bindings(self.run)
         self.chain = [self.predefined]
         self._predefine()
@@ -93,7 +92,7 @@ class Scoping(Emitter):
             self._use(text)
         return text
 
-    def _learn(self, key: Key, fact: object) -> None:
+    def _learn(self, key: Slot, fact: object) -> None:
         if self.frames and key not in self.frames[-1]:
             self.frames[-1][key] = self.facts.get(key, MISSING)
         if fact is MISSING:
@@ -104,9 +103,9 @@ class Scoping(Emitter):
     def _begin(self) -> None:
         self.frames.append({})
 
-    def _end(self) -> dict[Key, Any]:
+    def _end(self) -> dict[Slot, Any]:
         """Forget what was learnt since `_begin`; what it was."""
-        learnt: dict[Key, Any] = {}
+        learnt: dict[Slot, Any] = {}
         for key, before in self.frames.pop().items():
             learnt[key] = self.facts.get(key, MISSING)
             if before is MISSING:
@@ -115,16 +114,14 @@ class Scoping(Emitter):
                 self.facts[key] = before
         return learnt
 
-    def _join(self, first: dict[Key, Any], second: dict[Key, Any]) -> None:
+    def _join(self, first: dict[Slot, Any], second: dict[Slot, Any]) -> None:
         """Know what holds after either of two branches."""
         for key in {**first, **second}:
             now = self.facts.get(key, MISSING)
             one, other = first.get(key, now), second.get(key, now)
-            if isinstance(key, tuple):
-                self._learn(key, one if one == other else MISSING)
-            elif one is MISSING and other is MISSING:
+            if one is MISSING and other is MISSING:
                 continue
-            elif one is MISSING or other is MISSING:
+            if one is MISSING or other is MISSING:
                 known = other if one is MISSING else one
                 self._learn(key, (False, known[1], known[2]))
             else:
@@ -153,7 +150,7 @@ class Scoping(Emitter):
         names = self._assigned_in(form)
         if names:
             for key in list(self.facts):
-                if isinstance(key, Slot) and key.name in names:
+                if key.name in names:
                     self._learn(key, (self.facts[key][0], "any", 1))
 
     def _assign(self, py: str, owner: PyFunction) -> str:
