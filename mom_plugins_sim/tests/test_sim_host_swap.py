@@ -1,6 +1,7 @@
 """What of simulated guests is in the host's swap: what goes first, what comes back, and what it costs them."""
 
 import pytest
+from sim_guests import fields_of
 
 from mom_core import NotSupported
 from mom_plugins_sim.guest import MIB, new_guest
@@ -159,11 +160,11 @@ def hypervisor(clock):
 def test_it_moves_cold_memory_as_plugins_ask_for_it_and_says_so_in_its_fields(hypervisor, clock):
     clock.now = 5.0
     guest = hypervisor.guests()[0]
-    before = hypervisor.guest_fields([guest])[guest.id]
+    before = fields_of(hypervisor, [guest])[guest.id]
     assert before["host_swap"] == before["host_major_faults"] == 0
     done = hypervisor.offload_memory(guest.entity, 300 * MIB, 10.0)
     assert (done.kib, done.why) == (300 * MIB, "")
-    fields = hypervisor.guest_fields([guest])[guest.id]
+    fields = fields_of(hypervisor, [guest])[guest.id]
     assert fields["host_swap"] == pytest.approx(300 * MIB, abs=1)
     assert fields["rss"] == pytest.approx(before["rss"] - 300 * MIB, abs=2)
     (store,) = hypervisor.swap_stores()
@@ -171,7 +172,7 @@ def test_it_moves_cold_memory_as_plugins_ask_for_it_and_says_so_in_its_fields(hy
     assert store.takes_kib == pytest.approx(60 * MIB, abs=1)
     assert hypervisor.host_fields()["swap_usage"] == 300 * MIB
     clock.now = 15.0
-    assert hypervisor.guest_fields([guest])[guest.id]["host_major_faults"] > 0
+    assert fields_of(hypervisor, [guest])[guest.id]["host_major_faults"] > 0
     assert hypervisor.recall_memory(guest.entity, GIB, 10.0).kib == pytest.approx(fields["host_swap"], rel=0.1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sim_guests import fields_of
 
 from mom_core import NotSupported
 from mom_plugins_sim.hypervisor import SimHypervisor
@@ -34,7 +35,7 @@ def sizes(value: object) -> list[int]:
 
 def test_every_guest_is_somewhere_and_the_nodes_add_up(hypervisor: SimHypervisor) -> None:
     guests = hypervisor.guests()
-    found = hypervisor.guest_fields(guests)
+    found = fields_of(hypervisor, guests)
     on = [sizes(fields["numa_memory"]) for fields in found.values()]
     for guest in hypervisor.world.guests.values():
         assert guest.on is not None
@@ -54,7 +55,7 @@ def test_a_guest_that_is_pinned_runs_there_and_takes_new_memory_there(hypervisor
     for vcpu in range(2):
         hypervisor.set_cpu_pin(guest.entity, vcpu, set(range(16, 32)))
     clock.now += 600.0
-    shares = hypervisor.guest_fields([guest])[guest.id]["numa_cpus"]
+    shares = fields_of(hypervisor, [guest])[guest.id]["numa_cpus"]
     assert isinstance(shares, list)
     assert [item["share"] for item in shares] == [pytest.approx(0.0, abs=0.01), pytest.approx(1.0, abs=0.01)]
     assert hypervisor.cpu_pins([guest.entity])[guest.id] == [frozenset(range(16, 32))] * 2
@@ -71,10 +72,10 @@ def test_memory_moves_to_where_it_is_allowed_at_a_finite_rate_and_remote_accesse
     for vcpu in range(2):
         hypervisor.set_cpu_pin(guest.entity, vcpu, hypervisor.world.nodes.cpus[target])  # type: ignore[union-attr]  # it has nodes
     clock.now += 1.0
-    first = sizes(hypervisor.guest_fields([guest])[guest.id]["numa_memory"])
+    first = sizes(fields_of(hypervisor, [guest])[guest.id]["numa_memory"])
     assert 0 < first[1 - target] <= elsewhere - 0.9 * MOVE_RATE
     clock.now += 600.0
-    fields = hypervisor.guest_fields([guest])[guest.id]
+    fields = fields_of(hypervisor, [guest])[guest.id]
     assert sizes(fields["numa_memory"])[1 - target] == 0
     assert fields["numa_remote"] == pytest.approx(0.0, abs=0.01)
     waited = on.waited
@@ -113,7 +114,7 @@ def test_with_one_node_nothing_of_this_is_simulated(clock: Clock) -> None:
     assert isinstance(hypervisor, NodeTuneControl)
     guest = hypervisor.guests()[0]
     assert not [name for name in hypervisor.host_fields() if name.startswith("numa")]
-    assert not [name for name in hypervisor.guest_fields([guest])[guest.id] if name.startswith("numa")]
+    assert not [name for name in fields_of(hypervisor, [guest])[guest.id] if name.startswith("numa")]
     assert hypervisor.cpu_pins([guest.entity])[guest.id] == [frozenset(range(CPUS))] * 2
     assert hypervisor.node_tunes([guest.entity])[guest.id].nodes == {0}
     with pytest.raises(NotSupported, match="one NUMA node"):

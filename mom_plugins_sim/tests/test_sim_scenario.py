@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from sim_guests import fields_of
 
 from mom_core import ConfigError, HypervisorError, MomError
 from mom_guests import WatchedMemory, why_wake
@@ -145,7 +146,7 @@ faults:
 
     def named() -> dict[str, dict[str, object]]:
         guests = hypervisor.guests()
-        fields = hypervisor.guest_fields(guests)
+        fields = fields_of(hypervisor, guests)
         return {guest.name: dict(fields[guest.id]) for guest in guests}
 
     now = 10.0
@@ -169,7 +170,7 @@ faults:
     assert len(hypervisor.guests()) == 6
     now = 65.0
     with pytest.raises(RuntimeError):
-        hypervisor.guest_fields(hypervisor.guests())
+        fields_of(hypervisor, hypervisor.guests())
 
 
 def test_the_same_seed_gives_the_same_reports(tmp_path: Path) -> None:
@@ -180,6 +181,17 @@ def test_the_same_seed_gives_the_same_reports(tmp_path: Path) -> None:
     )
     assert first == second
     assert first != other
+
+
+def test_nothing_is_waited_for_at_the_end_while_the_simulated_clock_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mom_core.engine.judgement.POLL_SECONDS", 30.0)
+    path = write(tmp_path)
+    *_, last = run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 600.0)
+    small = [one for one in last.snapshot.guests.values() if (one.number("balloon_cur") or 0) < (one.number("balloon_max") or 0)]
+    assert small, "there is something to put back, which takes its time"
+    assert "mom_restore did not answer" not in caplog.text
 
 
 def test_a_guest_or_a_host_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: Path) -> None:
@@ -210,7 +222,7 @@ def test_what_a_balloon_takes_is_no_news_but_that_it_has_done_so_once(tmp_path: 
     hypervisor = SimHypervisor(World(scene), lambda: now)
     now = 30.0
     hypervisor.host_fields()
-    seen = hypervisor.guest_fields(hypervisor.guests())
+    seen = fields_of(hypervisor, hypervisor.guests())
     guest = max(hypervisor.guests(), key=lambda one: float(str(seen[one.id].get("mem_usable", 0))))
     size, usable = float(str(seen[guest.id]["balloon_cur"])), float(str(seen[guest.id]["mem_usable"]))
     hypervisor.set_balloon(guest.entity, int(size - 0.6 * usable))
@@ -234,6 +246,7 @@ def test_every_scenario_runs_for_a_while_and_mom_is_better_than_nothing() -> Non
         assert summaries["mom"].reclaimed > 0 == summaries["nothing"].reclaimed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_squeeze_kills_nothing_and_breaks_no_promise_where_the_host_alone_would_be_exhausted(seed: int) -> None:
     path = find_scenario("squeeze")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from mom_core import FieldSpec, Metric, Scope, Unit, Value
+from collections.abc import Sequence
+
+from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value
 from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
 from mom_plugins_sim.numa import FAR, NEAR, GuestOnNodes, Nodes, cpu_text
+from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 
 SOURCE = "simulation"
@@ -24,6 +27,7 @@ _HOST = (
     ("swap_out", Unit.PAGES, "pages written to swap since the last sample"),
     ("swap_in_rate", Unit.PAGES_PER_SECOND, "pages read back from swap a second since the last sample"),
     ("swap_out_rate", Unit.PAGES_PER_SECOND, "pages written to swap a second since the last sample"),
+    ("page_size", Unit.KIB, "the size of a page"),
     ("cpu_count", Unit.COUNT, "CPUs"),
     ("hugepages_total", Unit.COUNT, "huge pages in the pool"),
     ("hugepages_free", Unit.COUNT, "huge pages that are not allocated"),
@@ -102,6 +106,7 @@ class HostSampler:
             "anon_pages": int(host.base + host.other + host.guests - host.swapped),
             "swap_total": int(host.swap.size),
             "swap_usage": int(host.swapped),
+            "page_size": PAGE,
             "cpu_count": CPUS,
             "hugepages_total": 0,
             "hugepages_free": 0,
@@ -130,31 +135,43 @@ class HostSampler:
             fields["swap_in_rate"], fields["swap_out_rate"] = pages_in / seconds, pages_out / seconds
 
 
-def guest_fields(guest: SimulatedGuest, time: float) -> dict[str, Value]:
-    """A guest's fields now. What is 0 for nearly all guests is not worked out."""
-    memory, statistics, swapped = guest.memory, guest.statistics, guest.swapped
-    touched, minor, major = memory.touched, memory.minor_faults, swapped.faults
-    away = swapped.total
+_LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_cur", "balloon_max", "vcpu_count", "rss", "host_swap", "sim_need",
+              "sim_squeezed", "sim_lost", "sim_killed", "host_minor_faults", "host_major_faults")  # fmt: skip
+"""What the host sees of a guest besides what that tells."""
+
+
+def guest_columns(guests: Sequence[SimulatedGuest], time: float) -> dict[str, Sequence[Value]]:
+    """The fields of guests now."""
+    names = (*SentFigures._fields, *_LOOKED_AT)
+    columns: dict[str, Sequence[Value]] = dict(zip(names, zip(*[_row(guest, time) for guest in guests], strict=True), strict=False))
+    if any(guest.on is not None for guest in guests):
+        columns.update(Columns.of_rows([{} if guest.on is None else _placement_fields(guest.on) for guest in guests]))
+    return columns
+
+
+def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
+    """What a guest tells, and what is seen of it, in the order of the names. What is 0 for nearly all guests is not worked out."""
+    memory, sent, swapped = guest.memory, guest.statistics, guest.swapped
+    away, minor, major, lost = swapped.total, memory.minor_faults, swapped.faults, memory.lost_seconds
     seen_minor, seen_major = guest.seen_faults
     guest.seen_faults = (minor, major)
-    fields = statistics.fields(time)
-    fields["balloon_cur"] = int(memory.size)
-    fields["balloon_max"] = int(memory.maximum)
-    fields["vcpu_count"] = VCPUS
-    fields["rss"] = int(touched - away + memory.beside)
-    fields["host_swap"] = int(away) if away else 0
-    fields["sim_need"] = int(memory.need)
-    fields["sim_squeezed"] = int(memory.squeezed) if memory.squeezed else 0
-    lost = memory.lost_seconds
-    fields["sim_lost"] = round(lost * 1000) / 1000 if lost else 0.0  # a third of the time of round(…, 3)
-    fields["sim_killed"] = memory.killed
-    fields["host_minor_faults"] = int(minor - seen_minor) if minor != seen_minor else 0
-    fields["host_major_faults"] = int(major - seen_major) if major > seen_major else 0
-    if not statistics.silent:
-        fields["balloon_stats_period"] = statistics.period
-    if guest.on is not None:
-        fields.update(_placement_fields(guest.on))
-    return fields
+    told, age = sent.by(time)
+    return (
+        *told,
+        age,
+        None if sent.silent else sent.period,
+        int(memory.size),
+        int(memory.maximum),
+        VCPUS,
+        int(memory.touched - away + memory.beside),
+        int(away) if away else 0,
+        int(memory.need),
+        int(memory.squeezed) if memory.squeezed else 0,
+        round(lost * 1000) / 1000 if lost else 0.0,  # a third of the time of round(…, 3)
+        memory.killed,
+        int(minor - seen_minor) if minor != seen_minor else 0,
+        int(major - seen_major) if major > seen_major else 0,
+    )
 
 
 def _node_fields(nodes: Nodes) -> dict[str, Value]:

@@ -9,17 +9,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, as_number, printable
+from mom_core import Columns, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
 from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
-from mom_plugins_sim.fields import HostSampler, guest_fields
+from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.shelf import Shelf
+from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 from mom_toolkit import AvailableGauge, Destination, NodeTune, Offloaded, Standing, StoreKind, SwapStore, usual_low
 
 EVERY_CPU = frozenset(range(CPUS))
 
 
-_Seen: TypeAlias = tuple[float, float, float, Mapping[str, Value]]
+_Seen: TypeAlias = tuple[float, float, float, SentFigures]
 """What the last cycle saw of a guest, and makes of it: its size and what is usable in KiB, by statistics of that time (seconds), and what
 those told. A plain tuple, which takes a tenth of the time of a named one: there is one for each guest and cycle."""
 
@@ -139,11 +140,11 @@ class SimHypervisor:
                     return f"guest {printable(guest.listed.name)} has given what it was asked for"
                 told = statistics.told
                 before = self._seen.get(identity)
-                if before is None or told is None or identity in self._asked:
+                usable = told.mem_usable
+                if before is None or usable is None or identity in self._asked:
                     continue
                 size_then, usable_then, at_then, told_then = before
-                usable = told.get("mem_usable")
-                if memory.maximum - size_then < TAKEN_KIB or not isinstance(usable, int | float):
+                if memory.maximum - size_then < TAKEN_KIB:
                     continue
                 if statistics.at <= at_then:  # the very statistics that the cycle went by
                     continue
@@ -307,30 +308,29 @@ class SimHypervisor:
             self._gauge.saw(self.world.host.available, usual_low(self.world.host.total))
             return self._sampler.fields(self.world)
 
-    def guest_fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """The fields of those of these guests that are there, by guest id."""
+    def guest_columns(self, guests: Sequence[Guest]) -> Columns:
+        """The fields of these guests; of those that are not there any more, nothing is known."""
         with self._answering():
             world = self.world
             if world.broken:
                 raise RuntimeError("the simulated collector is broken")
-            there = world.guests
-            found: dict[str, dict[str, Value]] = {}
-            self._seen = seen = {}
+            there = [one for guest in guests if (one := world.guests.get(guest.id)) is not None]
+            columns = guest_columns(there, world.time)
             self._asked.clear()
-            for guest in guests:
-                identity = guest.id
-                one = there.get(identity)
-                if one is None:
-                    continue
-                fields = found[identity] = guest_fields(one, world.time)
-                usable = fields.get("mem_usable")
-                if isinstance(usable, int):
-                    seen[identity] = (one.memory.size, usable, one.statistics.at, one.statistics.told or {})
-            return found
+            self._seen = {
+                one.listed.id: (one.memory.size, usable, one.statistics.at, one.statistics.told)
+                for one, usable in zip(there, columns.get("mem_usable", ()), strict=True)
+                if isinstance(usable, int)
+            }
+            if len(there) < len(guests):
+                places = {one.listed.id: place for place, one in enumerate(there)}
+                at = [places.get(guest.id) for guest in guests]
+                columns = {name: [None if place is None else values[place] for place in at] for name, values in columns.items()}
+            return Columns(columns)
 
 
-def _memory(size: float, usable: float, told: Mapping[str, Value]) -> WatchedMemory:
-    return WatchedMemory(size, usable, as_number(told.get("swap_in")), as_number(told.get("major_fault")))
+def _memory(size: float, usable: float, told: SentFigures) -> WatchedMemory:
+    return WatchedMemory(size, usable, told.swap_in, told.major_fault)
 
 
 def _paused(guest: Guest) -> Guest:

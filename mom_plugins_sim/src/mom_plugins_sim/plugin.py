@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from mom_core import (
+    Columns,
     Duration,
     FieldSpec,
     Finding,
@@ -150,9 +151,9 @@ class SimPlugin:
         return self.hypervisor.host_fields()
 
     @hookimpl
-    def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+    def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
         """The simulated guests."""
-        return self.hypervisor.guest_fields(guests)
+        return self.hypervisor.guest_columns(guests)
 
     @staticmethod
     @hookimpl
