@@ -242,6 +242,17 @@ def test_a_broken_plugin_is_missing_in_the_schema_and_that_is_said(mom, acme, sh
 # --- init ----------------------------------------------------------------------------------------------------------------------
 
 
+def test_init_writes_a_file_by_which_mom_only_observes_and_that_says_how_it_is_made_to_act(mom, acme, file):
+    acme()
+    code, out, err = mom("config", "init", "--observe", "-o", file)
+    assert (code, err) == (0, "")
+    assert f"mom status -c {file} shows what it would do" in " ".join(out.split())
+    assert load_config(file).mode == "observe"
+    lines = file.read_text().splitlines()
+    assert "write enforce here, then: systemctl reload mom" in lines[lines.index("mode: observe") - 1]
+    assert f"{file} is fine: mode observe" in mom("config", "check", "-c", file)[1]
+
+
 def test_init_writes_a_commented_file_that_is_right(mom, acme, file):
     acme()
     code, out, err = mom("config", "init", "-o", file)

@@ -179,6 +179,7 @@ def test_without_a_configuration_doctor_looks_with_what_would_be_written() -> No
     assert said <= {"core", *draft_config(Path("/")).settings}
 
 
+@pytest.mark.processes
 def test_json_and_fix_exclude_each_other() -> None:
     for words in (["--fix", "--json"], ["--yes"]):
         done = subprocess.run([MOM, "doctor", *words], capture_output=True, text=True, timeout=60, check=False)

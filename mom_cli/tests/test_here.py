@@ -101,6 +101,20 @@ def test_where_mom_runs_it_is_looked_at_and_not_started_again() -> None:
     assert commands(HostSight(kvm=True, configured=True, pid=4)) == ["mom status", "mom guests", "mom doctor"]
 
 
+def test_where_mom_only_observes_it_is_said_and_how_mom_is_made_to_act(tmp_path: Path) -> None:
+    (host(tmp_path) / "etc/mom").mkdir(parents=True)
+    (tmp_path / "etc/mom/mom.yaml").write_text("interval: 5s\nmode: observe\n")
+    assert look(tmp_path).observes == 2
+    runs = HostSight(configured=True, observes=2, unit=True, pid=4)
+    (said,) = [what for command, what in next_steps(runs, root=True) if command == "systemctl reload mom"]
+    assert "when line 2 of /etc/mom/mom.yaml says `mode: enforce`" in said
+    assert "kill -HUP 4" in commands(HostSight(configured=True, observes=2, pid=4))
+    for unit in (True, False):
+        *_, (_, started) = next_steps(HostSight(configured=True, observes=2, unit=unit), root=True)
+        assert "when line 2 of /etc/mom/mom.yaml says `mode: enforce`" in started
+    assert not [command for command in commands(HostSight(configured=True, unit=True, pid=4)) if "reload" in command]
+
+
 @pytest.mark.processes
 def test_mom_alone_says_what_mom_here_says_without_a_plugin_being_imported() -> None:
     alone, here = (subprocess.run([MOM, *verb], capture_output=True, text=True, timeout=60, check=True) for verb in ([], ["here"]))

@@ -21,6 +21,9 @@ from .sources import (
     recording as recording,
     running_mom as running_mom,
 )
+from .status_file import (
+    problems_of as problems_of,
+)
 from .tables import (
     TableColumn as TableColumn,
     print_table as print_table,

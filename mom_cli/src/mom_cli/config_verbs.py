@@ -200,8 +200,9 @@ NO_PLUGIN_FITS: Final = "no installed plugin fits this host, so there is nothing
     "-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="Where to write; - is standard output."
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--observe", is_flag=True, help="With mode: observe, by which mom decides and reports, but touches nothing.")
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
-def init_command(output: str, force: bool, root: str) -> None:
+def init_command(output: str, force: bool, observe: bool, root: str) -> None:
     """Write a commented configuration for what is found on this host. An existing file is not touched without --force."""
     from mom_cli.draft import draft_config
     from mom_core.plugins.discovery import how_to_install
@@ -209,7 +210,7 @@ def init_command(output: str, force: bool, root: str) -> None:
     path = Path(output)
     if output != "-" and not force and os.path.lexists(path):
         raise _exists(path)
-    draft = draft_config(Path(root).absolute())
+    draft = draft_config(Path(root).absolute(), observe=observe)
     if not draft.enabled:
         for name, reason in draft.left_out.items():
             print_prose(f"mom: {name}: {reason}", 2, err=True)
@@ -222,7 +223,7 @@ def init_command(output: str, force: bool, root: str) -> None:
         _write(path, draft.text, replace=force)
     except OSError as error:
         raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="-o names another file") from error
-    _tell_what_next(path, draft)
+    _tell_what_next(path, draft, observe=observe)
 
 
 # --- import --------------------------------------------------------------------------------------------------------------------
@@ -301,7 +302,7 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
         raise _exists(path) from None
 
 
-def _tell_what_next(path: Path, draft: Draft) -> None:
+def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
     from mom_core.plugins.discovery import how_to_install
 
     print_prose(f"wrote {path}, with the plugins", 2)
@@ -313,4 +314,7 @@ def _tell_what_next(path: Path, draft: Draft) -> None:
     if draft.missing:
         print_prose(f"to have all of the usual set: {how_to_install(*draft.missing)}", 2)
     option = "" if path == DEFAULT_CONFIG else f" -c {path}"
-    print_prose(f"next: mom config check{option}; mom doctor{option}; mom run --observe{option}; mom run{option}", 2)
+    if observe:
+        print_prose(f"mom touches nothing by it until you write mode: enforce there; mom status{option} shows what it would do", 2)
+    runs = () if observe else (f"mom run --observe{option}",)
+    print_prose("next: " + "; ".join((f"mom config check{option}", f"mom doctor{option}", *runs, f"mom run{option}")), 2)

@@ -81,6 +81,9 @@ def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config
     else:
         config = load_config(config_path)
         findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))
+        if config.mode == "observe":
+            cure = f"when `mom status` shows what you want: mode: enforce in line {config.places['mode',].line}, and systemctl reload mom"
+            findings.append(("core", Finding(Severity.OK, "mode", f"{config.file} has mom observe: it decides, and touches nothing", cure)))
     findings.extend(("core", finding) for finding in _core(config))
     contest = contenders(plugin.loaded for plugin in config.plugins.values())
     if contest is not None:

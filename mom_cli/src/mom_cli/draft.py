@@ -51,8 +51,11 @@ class _InstalledPlugins:
         return sorted(self.suggestions, key=lambda name: (self.suggestions[name].order, name))
 
 
-def draft_config(root: Path) -> Draft:
-    """Ask all installed plugins what fits the host whose /proc and /sys are below `root`, and write a configuration of that."""
+def draft_config(root: Path, *, observe: bool = False) -> Draft:
+    """Ask all installed plugins what fits the host whose /proc and /sys are below `root`, and write a configuration of that.
+
+    :param observe: whether mom is to touch nothing by it, until the operator says otherwise
+    """
     found = _ask(root)
     _keep_one_hypervisor(found)
     _drop_what_does_not_go_together(found, root)
@@ -64,7 +67,7 @@ def draft_config(root: Path) -> Draft:
         "#   mom config check   is it right?          mom config show   what is in force?",
         "#   mom doctor         will it work here?    mom run --observe   decide and report, touch nothing",
         "",
-        *_core_lines(root),
+        *_core_lines(root, observe=observe),
         "# The enabled plugins. The order is the order of precedence. Each may also have a `deadline`: how long one call may take (5s).",
         "plugins:",
         *(line for name in found.in_order() for line in _plugin_lines(found, name)),
@@ -160,11 +163,13 @@ def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], 
 _EXAMPLES: Final = {"size": "1GiB", "duration": "30s"}
 
 
-def _core_lines(root: Path) -> Iterator[str]:
-    given: dict[str, object] = {"interval": "5s", "mode": "enforce"}
+def _core_lines(root: Path, *, observe: bool) -> Iterator[str]:
+    given: dict[str, object] = {"interval": "5s", "mode": "observe" if observe else "enforce"}
     if root != Path("/"):
         given["root"] = str(root)
     for line in _settings(CoreSettings, "", given):
+        if line == "mode: observe":
+            yield from _comment("`mom status` shows what mom would do. To have it done, write enforce here, then: systemctl reload mom")
         yield line
         if not line.startswith("#"):
             yield ""

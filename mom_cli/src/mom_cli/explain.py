@@ -72,8 +72,8 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
     """Say why GUEST (a name or UUID) has the size that it has now: what it has, needs and is guaranteed, what the policy wanted and where,
     what review made of it, what the hypervisor did, and what comes next.
 
-    From the running mom; with --at or --recording from a recording, whose policies are evaluated again to say why they decided so. Exit
-    code 1 when there is no such guest, or no mom to ask.
+    From the running mom; with --at or --recording from a recording, whose policies are evaluated again where it does not hold why they
+    decided so. Exit code 1 when there is no such guest, or no mom to ask.
     """
     found = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:
@@ -104,7 +104,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     missing = f"Only the last cycle is known: with {way} below `plugins`, mom also says since when and why, and shows the policy's line."
     if any(hasattr(plugin.loaded.plugin_class, "mom_recording") for plugin in config.plugins.values()):
         missing += f" The recording tells that, too: mom explain {shlex.quote(printable(guest))} --at '1s ago'."
-    remarks = [*_late(status.age, status.content["interval"]), missing]
+    remarks = [*_late(status.age, status.content["interval_seconds"]), missing]
     return _FoundExplanation(content, str(config.run_directory / "status.json"), remarks, status.age)
 
 

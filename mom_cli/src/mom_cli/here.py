@@ -17,7 +17,7 @@ from typing import Final
 import click
 
 from mom_core import MomError, format_kib, json_option, print_prose
-from mom_core.config.document import read_document
+from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
@@ -38,8 +38,8 @@ class HostSight:
     """What is seen of a host. None: it is not known.
 
     `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes, which hold `guests_kib`.
-    `ksm` is what the kernel's `run` says, `saved_kib` what merged pages save. `unit` says whether systemd knows mom; `left` counts
-    changes that no mom has put back.
+    `ksm` is what the kernel's `run` says, `saved_kib` what merged pages save. `observes` is the line of the configuration by which mom
+    touches nothing. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
     """
 
     kvm: bool = False
@@ -51,6 +51,7 @@ class HostSight:
     ksm: int | None = None
     saved_kib: int | None = None
     configured: bool = False
+    observes: int | None = None
     unit: bool = False
     pid: int = 0
     left: int | None = None
@@ -85,7 +86,8 @@ def look(root: Path) -> HostSight:
     sharing = _number(ksm / "pages_sharing")
     profit = _number(ksm / "general_profit")
     config = root / DEFAULT_CONFIG.relative_to("/")
-    state, run = _directories(config)
+    said = _said(config)
+    state, run = (_directory(said, f"{kind}_directory", usual) for kind, usual in (("state", "var/lib/mom"), ("run", "run/mom")))
     return HostSight(
         kvm=_exists(root / "dev/kvm"),
         managed=tuple((name, f"/{path}") for name, path in found if path is not None),
@@ -96,6 +98,7 @@ def look(root: Path) -> HostSight:
         ksm=_number(ksm / "run"),
         saved_kib=profit // 1024 if profit is not None else None if sharing is None else sharing * _PAGE_KIB,
         configured=_exists(config),
+        observes=said.place(("mode",)).line if _value(said, "mode") == "observe" else None,
         unit=any(_exists(root / folder / "mom.service") for folder in _UNITS),
         pid=_holder(root / run),
         left=_left(root / state),
@@ -108,8 +111,11 @@ def next_steps(sight: HostSight, *, root: bool) -> Iterator[tuple[str, str]]:
     :param root: whether this is root, who alone may change a host
     """
     sudo = "" if root else "sudo "
+    acts = f"when line {sight.observes} of {DEFAULT_CONFIG} says `mode: enforce`: it has mom observe, and touch nothing"
     if sight.pid:
         yield from ((f"{sudo}{command}", what) for command, what in WATCH)
+        if sight.observes:
+            yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"lets mom act, {acts}"
         yield f"{sudo}mom doctor", "what keeps mom from working well here, each with the cure"
         return
     if sight.left:
@@ -121,7 +127,10 @@ def next_steps(sight: HostSight, *, root: bool) -> Iterator[tuple[str, str]]:
     yield f"{sudo}mom doctor", "what would keep mom from working here, each with the cure; --fix asks for each whether to run it"
     yield f"{sudo}mom run --observe", "decides and reports, and touches nothing, until Ctrl-C"
     if sight.unit:
-        yield f"{sudo}systemctl enable --now mom", "manages this host from now on; systemctl disable --now mom puts everything back"
+        how = f"starts mom, now and with the host; it manages the host {acts}" if sight.observes else "manages this host from now on"
+        yield f"{sudo}systemctl enable --now mom", f"{how}; systemctl disable --now mom puts everything back"
+    elif sight.observes:
+        yield f"{sudo}mom run", f"manages this host until Ctrl-C, which puts everything back, {acts}"
     else:
         yield f"{sudo}mom run", "manages this host until Ctrl-C, which puts everything back; docs/service.md has it as a service"
 
@@ -142,6 +151,8 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
         saves = "" if sight.saved_kib is None or sight.saved_kib <= 0 else f", saves {format_kib(sight.saved_kib)}"
         yield "KSM", ("on" if sight.ksm == 1 else "off") + saves
     configured = str(DEFAULT_CONFIG) if sight.configured else f"no {DEFAULT_CONFIG} yet"
+    if sight.observes:
+        configured += f" has mode: observe in line {sight.observes}, by which nothing is touched"
     yield "mom", (f"runs as process {sight.pid}" if sight.pid else "does not run") + f"; {configured}"
 
 
@@ -177,14 +188,21 @@ def _number(path: Path) -> int | None:
     return None
 
 
-def _directories(config: Path) -> tuple[str, str]:
-    """The folders of state and of what runs, relative to the root: those that the configuration names, else the usual ones."""
-    said: object = None
+def _said(config: Path) -> Document:
+    """What the configuration says; of one that cannot be read, nothing."""
     with suppress(MomError, OSError):
-        said = read_document(config).value
-    named = said if isinstance(said, Mapping) else {}
-    state, run = (named.get(f"{kind}_directory") for kind in ("state", "run"))
-    return (state if isinstance(state, str) else "var/lib/mom").lstrip("/"), (run if isinstance(run, str) else "run/mom").lstrip("/")
+        return read_document(config)
+    return Document(str(config))
+
+
+def _value(said: Document, name: str) -> object:
+    return said.value.get(name) if isinstance(said.value, Mapping) else None
+
+
+def _directory(said: Document, name: str, usual: str) -> str:
+    """A folder of mom's, relative to the root: the one that the configuration names, else the usual one."""
+    named = _value(said, name)
+    return (named if isinstance(named, str) else usual).lstrip("/")
 
 
 def _holder(run: Path) -> int:

@@ -11,8 +11,7 @@ from mom_cli.patience import LOOK_SECONDS, sign_of_life
 from mom_core import Config, Problem, Snapshot
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.plugins.registry import PluginSet, build_plugins
-from mom_daemon import guaranteed_kib
-from mom_toolkit import Promises
+from mom_toolkit import Promises, guaranteed_kib
 
 
 @contextmanager

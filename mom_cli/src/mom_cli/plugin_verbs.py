@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mom_core import ControlSpec, FieldSpec
     from mom_core.plugins.discovery import LoadedPlugin
+    from mom_toolkit import PluginModel
 
 
 @click.group("plugin", cls=VerbGroup)
@@ -244,12 +245,12 @@ def _place(plugin: LoadedPlugin) -> Path:
     return file.parent if file.name == "__init__.py" else file
 
 
-def _running(name: str, config_path: str | None) -> Mapping[str, object] | None:
+def _running(name: str, config_path: str | None) -> PluginModel | None:
     """What the running mom says of a plugin; None when none runs, or it does not use it, or none can be asked."""
     return next((plugin for plugin in _running_plugins(config_path) if plugin["name"] == name), None)
 
 
-def _running_plugins(config_path: str | None) -> Sequence[Mapping[str, object]]:
+def _running_plugins(config_path: str | None) -> Sequence[PluginModel]:
     """What the running mom says of its plugins: through what they serve; from its status file where the configuration cannot be loaded."""
     from mom_cli.sources import told
     from mom_cli.status_file import read_status
@@ -283,14 +284,14 @@ def _states(config_path: str | None) -> dict[str, str]:
     }
 
 
-def _show_running(running: Mapping[str, object] | None) -> None:
+def _show_running(running: PluginModel | None) -> None:
     if running is None:
         return
     last = f", last: {running['last_error']}" if running["last_error"] else ""
     print_prose(f"\nrunning: {running['state']}, {running['calls']} calls, {running['failures']} failed{last}", 2)
-    durations = running["durations"]
-    if isinstance(durations, Mapping) and durations:
-        times = ", ".join(f"{hook} {float(seconds) * 1e3:.1f} ms" for hook, seconds in durations.items())
+    durations = running["durations_seconds"]
+    if durations:
+        times = ", ".join(f"{hook} {seconds * 1e3:.1f} ms" for hook, seconds in durations.items())
         print_prose(f"in the last cycle: {times}", 2)
 
 

@@ -59,10 +59,12 @@ def ask_or_remark(config: Config, question: Callable[[RunningMom], Found]) -> tu
 
 def told(config: Config) -> LocatedStatus | None:
     """What the running mom says; None when none runs. Raises `MomError`."""
-    answer = ask_or_remark(config, lambda running: running.status())
+    answer = ask_or_remark(config, lambda running: running.report())
     if answer is not None:
         content, where = answer
-        return LocatedStatus(RunningStatus(content, int(content["pid"]), max(0.0, time.monotonic() - float(content["monotonic"]))), where)
+        return LocatedStatus(
+            RunningStatus(content, int(content["pid"]), max(0.0, time.monotonic() - float(content["monotonic_seconds"]))), where
+        )
     status = read_status(config.run_directory)
     return None if status is None else LocatedStatus(status, str(config.run_directory / "status.json"))
 

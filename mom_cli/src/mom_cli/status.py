@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -15,12 +15,15 @@ from mom_cli.class_hooks import offered_list
 from mom_cli.live import look
 from mom_cli.marks import mark
 from mom_cli.sources import told
-from mom_cli.status_file import RunningStatus, reported, standing
+from mom_cli.status_file import RunningStatus, problems_of, reported
 from mom_core import (
+    HOST_ID,
     Config,
     MomError,
     Report,
+    Scope,
     Severity,
+    Source,
     Status,
     Verdict,
     brief,
@@ -32,6 +35,9 @@ from mom_core import (
     printable,
 )
 from mom_toolkit import REMARKS, GuestColumn, StatusPart, amount
+
+if TYPE_CHECKING:
+    from mom_toolkit import EntityModel, ReportDocument
 
 Kind = TypeVar("Kind")
 
@@ -78,20 +84,21 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         guests = status.content["guests"]
         rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
         units = status.content["controls"]
-        done = {o["entity"]: o for o in reversed(status.content["outcomes"])}
-        done |= {o["entity"]: o for o in reversed(status.content["outcomes"]) if o["status"] not in NOTHING_DONE}
+        outcomes = status.content["outcomes"][::-1]
+        done = {one["entity"]["id"]: one for one in outcomes}
+        done |= {one["entity"]["id"]: one for one in outcomes if one["status"] not in NOTHING_DONE}
         notes: dict[str, list[str]] = {}
         for problem in status.content["problems"]:
             if problem["entity"] is not None and problem["severity"] == Severity.WARNING:
-                notes.setdefault(problem["entity"], []).append(problem["message"])
+                notes.setdefault(problem["entity"]["id"], []).append(problem["message"])
         for row in rows:
             last = done.get(row["id"])
             row["last"] = None if last is None else {**last, "unit": units.get(last["control"], "")}
-            row["remarks"] = notes.get(row["name"], [])
+            row["remarks"] = notes.get(row["id"], [])
     else:
         snapshot, problems, guaranteed = look(config)
-        for problem in problems:
-            print_prose(f"mom: {problem.source}: {brief(problem.message, 400)}", 2, err=True)
+        for unread in problems:
+            print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
         rows = [
             {"id": g.id, "name": g.name, "blocked": dict(g.blocked), "guaranteed_kib": guaranteed.get(g.id), **g.fields}
             for g in snapshot.guests.values()
@@ -105,6 +112,9 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         print_prose(origin, 2)
 
 
+_MODES: Final = {"observe": "observe (nothing is touched; mom doctor says how to have it act)"}
+
+
 def _show(config: Config, status: RunningStatus, where: str) -> None:
     content = status.content
     cycle = content["cycle"]
@@ -113,13 +123,13 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
     state = "HANGS" if status.late else "runs"
     print_prose(
-        f"mom {content['version']} {state} as process {status.pid} since {since}, mode {content['mode']}, "
+        f"mom {content['version']} {state} as process {status.pid} since {since}, mode {_MODES.get(content['mode'], content['mode'])}, "
         f"on {printable(content['hypervisor'])}",
         2,
     )
     woken = f", woken by {printable(cycle['woken_by'], 160)}" if cycle["woken_by"] else ""
     left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
-    took = f"{cycle['duration'] * 1e3:.0f} ms{woken}{left_out}"
+    took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"
     print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took}, says {where}", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
     print_prose(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end", 2)
@@ -127,18 +137,18 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
         print_prose(f"{heading}: {text}", len(heading) + 2)
     print_prose("plugins:")
     for plugin in content["plugins"]:
-        milliseconds = sum(plugin["durations"].values()) * 1e3
+        milliseconds = sum(plugin["durations_seconds"].values()) * 1e3
         trouble = (
             f", {plugin['failures']} of {plugin['calls']} calls failed, last: {brief(plugin['last_error'], 160)}"
             if plugin["failures"]
             else ""
         )
-        retry = f", tried again in {plugin['retry_in']:.0f} s" if plugin["retry_in"] else ""
+        retry = f", tried again in {plugin['retry_in_seconds']:.0f} s" if plugin["retry_in_seconds"] else ""
         print_prose(f"  {plugin['name']:<12} {plugin['state']:<9} {milliseconds:6.1f} ms{retry}{trouble}", 4)
     if content["problems"]:
         print_prose("problems:")
     now = time.time()
-    for problem in common_problems(standing(content)):
+    for problem in common_problems(problems_of(content)):
         print_prose(f"  {problem.severity}: {problem.text}, {problem.lasted(now)}", 4)
     for text in [*_recent(content), *_trial(content)]:
         print_prose(text, 4)
@@ -189,23 +199,26 @@ SHOWN = 10
 """Lines of what was done and what was refused; the rest is counted."""
 
 
-def _recent(content: Mapping[str, Any]) -> list[str]:
-    names = {row[0]: row[1] for row in content["guests"]["rows"]} | {"host": "host"}
+def _who(entity: EntityModel) -> str:
+    return HOST_ID if entity["scope"] == Scope.HOST else brief(entity["name"], 80)
+
+
+def _recent(content: ReportDocument) -> list[str]:
     units = content["controls"]
     done = [o for o in content["outcomes"] if o["status"] != "unchanged"]
     lines = ["last cycle:"] if done or content["revisions"] else []
     for outcome in done[:SHOWN]:
-        who = brief(str(names.get(outcome["entity"], outcome["entity"])), 80)
+        who = _who(outcome["entity"])
         error = f" ({brief(outcome['error'], 160)})" if outcome["error"] else ""
         unit = units.get(outcome["control"], "")
         move = f"{amount(outcome['before'], unit)} → {amount(outcome['value'], unit)}"
-        lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {outcome['source']}")
+        lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {Source(**outcome['source'])}")
     if len(done) > SHOWN:
         lines.append(f"  and {len(done) - SHOWN} more (mom status --json)")
     for revision in content["revisions"][:SHOWN]:
-        who = brief(str(names.get(revision["entity"], revision["entity"])), 80)
+        who = _who(revision["entity"])
         unit = units.get(revision["control"], "")
-        became = "dropped" if revision["became"] is None else f"made {amount(revision['became'], unit)}"
+        became = "dropped" if revision["dropped"] else f"made {amount(revision['became'], unit)}"
         what = f"{revision['control']} {amount(revision['wanted'], unit)} {became} by {revision['reviewer']}"
         lines.append(f"  {who}: {what}: {brief(revision['reason'], 160)}")
     if len(content["revisions"]) > SHOWN:
@@ -213,9 +226,9 @@ def _recent(content: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _trial(content: Mapping[str, Any]) -> list[str]:
+def _trial(content: ReportDocument) -> list[str]:
     """How policies on trial differ from those in force."""
-    trial = content.get("trial")
+    trial = content["trial"]
     if trial is None:
         return []
     if not trial["differing"]:
@@ -224,8 +237,8 @@ def _trial(content: Mapping[str, Any]) -> list[str]:
     units = content["controls"]
     for found in trial["differences"][:SHOWN]:
         unit = units.get(found["control"], "")
-        decided, considered = ("nothing" if found[side] is None else amount(found[side], unit) for side in ("decided", "considered"))
-        lines.append(f"  {brief(found['name'], 80)}: {found['control']} {considered} instead of {decided}")
+        decided, considered = ("nothing" if side is None else amount(side, unit) for side in (found["decided"], found["considered"]))
+        lines.append(f"  {_who(found['entity'])}: {found['control']} {considered} instead of {decided}")
     if trial["differing"] > SHOWN:
         lines.append(f"  and {trial['differing'] - SHOWN} more")
     return lines

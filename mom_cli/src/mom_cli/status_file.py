@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mom_core import (
-    HOST_ID,
     Decision,
     Entity,
     Guest,
@@ -27,60 +25,60 @@ from mom_core import (
     StandingAlert,
     StandingProblem,
     Status,
+    Value,
     Verdict,
     lasting,
 )
 from mom_core.lock import holder
-from mom_daemon import STATUS_FILE, STATUS_FORMAT
+from mom_daemon import STATUS_FILE
+from mom_toolkit import REPORT_FORMAT
+
+if TYPE_CHECKING:
+    from mom_toolkit import DecisionModel, EntityModel, ReportDocument, RevisionModel
 
 LATE_CYCLES: Final = 3
 """A status older than so many intervals (and the second that a slow disk may take) means that mom hangs."""
 
 
-def reported(content: Mapping[str, Any]) -> Report:
-    """The report that a status was made from, as far as it is in there: without properties, and with the decisions that had outcomes or
+def reported(content: ReportDocument) -> Report:
+    """The report that a document was made from, as far as it is in there: without properties, and with the decisions that had outcomes or
     revisions only."""
     guests = {}
     for row in content["guests"]["rows"]:
         known = dict(zip(content["guests"]["columns"], row, strict=True))
         identity, name, blocked, _ = (known.pop(key) for key in ("id", "name", "blocked", "guaranteed_kib"))
         guests[identity] = Guest(identity, name, known, {"name": name, "uuid": identity}, blocked)
-    host = Host(content["host"]["name"], content["host"]["fields"], {"name": content["host"]["name"], "interval": content["interval"]})
-    cycle = content["cycle"]
-    names = {guest.id: guest.entity for guest in guests.values()} | {HOST_ID: host.entity}
-
-    def decision(one: Mapping[str, Any], value: str) -> Decision:
-        entity = names.get(one["entity"]) or Entity(Scope.GUEST, one["entity"], one["entity"])
-        # A revision's own reason is why it was made, not why the decision was.
-        reason = one.get("reason" if value == "value" else "wanted_because", "")
-        return Decision(entity, one["control"], one[value], reason, _source(one["source"]))
-
+    name = content["host"]["name"]
+    host = Host(name, content["host"]["fields"], {"name": name, "interval": content["interval_seconds"]})
     outcomes = [
-        Outcome(decision(one, "value"), one["before"], one["after"], Status(one["status"]), one["error"]) for one in content["outcomes"]
+        Outcome(_decision(one, one["value"], one["reason"]), one["before"], one["after"], Status(one["status"]), one["error"])
+        for one in content["outcomes"]
     ]
     revisions = []
     for one in content["revisions"]:
-        before = decision(one, "wanted")
-        after = None if one["became"] is None else replace(before, value=one["became"])
+        before = _decision(one, one["wanted"], one["wanted_because"])
+        after = None if one["dropped"] else replace(before, value=one["became"])
         revisions.append(Revision(before, after, one["reason"], one["reviewer"]))
     revised = {(one.after.entity.id, one.after.control) for one in revisions if one.after is not None}
     wanted = [one.decision for one in outcomes if (one.decision.entity.id, one.decision.control) not in revised]
+    cycle = content["cycle"]
     snapshot = Snapshot(host, guests, cycle["time"], 0.0, cycle["number"])
     decisions = (*wanted, *(one.before for one in revisions))
-    lasted = (cycle["duration"], cycle["lag"], cycle["skipped"], cycle["woken_by"])
+    lasted = (cycle["duration_seconds"], cycle["lag_seconds"], cycle["skipped"], cycle["woken_by"])
     return Report(cycle["number"], cycle["time"], content["mode"], snapshot, decisions, revisions, outcomes, (), (), *lasted)
 
 
-def standing(content: Mapping[str, Any]) -> list[StandingProblem]:
-    """The problems that stand according to a status."""
-    host = content["host"]["name"]
-
-    def entity(name: str | None) -> Entity | None:
-        return None if name is None else Entity(Scope.HOST if name == host else Scope.GUEST, name, name)
-
+def problems_of(content: ReportDocument) -> list[StandingProblem]:
+    """The problems that stand according to a document."""
     return [
         StandingProblem(
-            Problem(_source(one["source"]), one["message"], entity(one["entity"]), Severity(one["severity"]), one["hint"]),
+            Problem(
+                Source(**one["source"]),
+                one["message"],
+                None if one["entity"] is None else _entity(one["entity"]),
+                Severity(one["severity"]),
+                one["hint"],
+            ),
             float(one["since"]),
             int(one["cycles"]),
         )
@@ -88,24 +86,26 @@ def standing(content: Mapping[str, Any]) -> list[StandingProblem]:
     ]
 
 
-def _source(text: str) -> Source:
-    """What `str` made of it."""
-    name, line, column = (*text.rsplit(":", 2), "", "")[:3]
-    return Source(name, int(line), int(column)) if line.isdigit() and column.isdigit() else Source(text)
+def _decision(one: DecisionModel | RevisionModel, value: Value, reason: str) -> Decision:
+    return Decision(_entity(one["entity"]), one["control"], value, reason, Source(**one["source"]))
+
+
+def _entity(one: EntityModel) -> Entity:
+    return Entity(Scope(one["scope"]), one["id"], one["name"])
 
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
     """What a status file says, and whether the mom that wrote it is still there."""
 
-    content: Mapping[str, Any]
+    content: ReportDocument
     pid: int
     age: float
 
     @property
     def late(self) -> bool:
         """Whether mom holds its lock but has not finished a cycle for too long."""
-        return self.age > LATE_CYCLES * float(self.content["interval"]) + 1.0
+        return self.age > LATE_CYCLES * float(self.content["interval_seconds"]) + 1.0
 
     @property
     def verdict(self) -> Verdict:
@@ -139,14 +139,14 @@ def read_status(directory: Path) -> RunningStatus | None:
         return None
     try:
         content = json.loads(text)
-        age = time.monotonic() - float(content["monotonic"])
-        if content["format"] != STATUS_FORMAT:
+        age = time.monotonic() - float(content["monotonic_seconds"])
+        if content["format"] != REPORT_FORMAT:
             raise MomError(
-                f"{path} is of format {content['format']}, this mom reads {STATUS_FORMAT}", hint="restart the daemon after an upgrade"
+                f"{path} is of format {content['format']}, this mom reads {REPORT_FORMAT}", hint="restart the daemon after an upgrade"
             )
         if content["verdict"] is not None:
             Verdict.from_json(content["verdict"])
-        float(content["interval"])
+        float(content["interval_seconds"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise MomError(f"{path} is no status file: {type(error).__name__}: {error}", hint="restart mom") from error
     return RunningStatus(content, pid, max(0.0, age))

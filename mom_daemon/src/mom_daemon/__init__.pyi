@@ -4,8 +4,6 @@ from .run import (
 )
 from .status import (
     STATUS_FILE as STATUS_FILE,
-    STATUS_FORMAT as STATUS_FORMAT,
-    guaranteed_kib as guaranteed_kib,
     status_of as status_of,
 )
 
