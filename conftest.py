@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import sys
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 
@@ -31,6 +33,35 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     if _leaves_processes_out(config):
         sys.addaudithook(_note_start)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Tests, and what they import, are there until the end: what looks for garbage need not go through them, neither now nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """What is on disk after a power failure is not seen here, and to wait for that is to wait for what all others write, too. Tests of what
+    waits, and of disks that fail, put something else in its place; processes that tests start wait as they do anywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _umask_is_as_before() -> Iterator[None]:
+    """A mom that runs in a test's own process narrows it for good: what the next tests make would be out of others' reach."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 # --- what starts processes --------------------------------------------------------------------------------------------------------

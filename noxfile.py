@@ -36,11 +36,17 @@ AS_FAR_AS_ANNOTATED = [
 APART = ("benchmarks", "fleet", "packaging", "watching", "workspace")
 """Folders below tests/ whose tests reach other programs rather than lines of mom: benchmarks in small, servers, browsers, systemd."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start mom a thousand times: each would compile all that it imports
+
 CORES = os.cpu_count() or 1
 
 ALL_CORES = ("-n", str(2 * CORES), "--dist", "worksteal")
 """Two workers a core, as tests of daemons and servers wait for half of their time. A worker that is done takes what others have not begun:
 some tests take a minute, and most a blink."""
+
+REAL = (("-n", "2", "--dist", "loadgroup", "-m", "real and not alone"), ("-m", "real and alone"))
+"""Tests with real guests wait for most of their time, each file for guests of its own: two files side by side. Then, one by one, what
+is about the host as a whole."""
 
 QUICK = "not real and not processes and not long"
 
@@ -49,7 +55,7 @@ QUICK = "not real and not processes and not long"
 def tests(session: nox.Session) -> None:
     """All tests but those of a release: what unit, slow and docs hold, on all cores, and then what real holds: guests need the cores."""
     session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release", *session.posargs)
-    session.run(BIN / "pytest", "-m", "real", *session.posargs)
+    _real(session)
 
 
 @nox.session
@@ -75,7 +81,16 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def real(session: nox.Session) -> None:
     """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1."""
-    session.run(BIN / "pytest", "-m", "real", *session.posargs)
+    _real(session)
+
+
+def _real(session: nox.Session) -> None:
+    """Of what is given after `--`, or of the files that have some: to look into all others takes as long as some of these tests."""
+    names = _relative("mom_*/tests/test_*.py", "tests/**/test_*.py")
+    chosen = session.posargs or [name for name in names if "mark.real" in (ROOT / name).read_text()]
+    none_chosen = 5 if session.posargs else 0
+    for apart in REAL:
+        session.run(BIN / "pytest", *apart, *chosen, success_codes=[0, none_chosen])
 
 
 @nox.session
@@ -91,7 +106,9 @@ def types(session: nox.Session) -> None:
         *sources,
         "noxfile.py",
         "conftest.py",
-        *_relative("docs/*.py", "packaging/*.py", "packaging/deb/*.py", "packaging/oci/*.py", "packaging/rpm/*.py"),
+        *_relative(
+            "docs/*.py", "packaging/*.py", "packaging/cockpit/*.py", "packaging/deb/*.py", "packaging/oci/*.py", "packaging/rpm/*.py"
+        ),
         *session.posargs,
     )
     for folder in _relative("benchmarks/*/"):
@@ -132,13 +149,13 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def deb(session: nox.Session) -> None:
-    """The Debian package, for Debian 12 and 13: dist/mom_VERSION-1_amd64.deb. One commit gives the same bytes. Needs the package index."""
-    _debian_package(session, ROOT / "dist")
+    """The Debian packages mom and cockpit-mom, for Debian 12 and 13, in dist/. One commit gives the same bytes. Needs the package index."""
+    _debian_packages(session, ROOT / "dist")
 
 
 @nox.session
 def rpm(session: nox.Session) -> None:
-    """The RPM of the same tree, in dist/, for systems with systemd and Python 3.11 to 3.13. Needs rpmbuild and the package index."""
+    """The RPMs of the same tree, in dist/, for systems with systemd and Python 3.11 to 3.13. Needs rpmbuild and the package index."""
     session.run(BIN / "python", "packaging/rpm/rpm.py", _tree(session), ROOT / "dist")
 
 
@@ -151,14 +168,18 @@ def image(session: nox.Session) -> None:
 
 @nox.session
 def fresh(session: nox.Session) -> None:
-    """The Debian package, built twice, and its life in fresh Debians with systemd; and the README's two commands in them.
+    """The Debian packages, built twice, and the life of mom's in fresh Debians with systemd; and the README's two commands in them.
 
-    An hour each for Debian 12 and 13, as root; minutes with `-- --package-only`. `-- trixie` for one of them.
+    An hour each for Debian 12 and 13, as root; minutes with `-- --without-tests`. `-- trixie` for one of them.
     """
-    one, other = (_debian_package(session, ROOT / ".cache/fresh" / name) for name in ("one", "other"))
-    if not filecmp.cmp(one, other, shallow=False):
-        session.error(f"{one} and {other} are not the same")
-    session.run(BIN / "python", "tests/fresh/session.py", one, *session.posargs)
+    one, other = (ROOT / ".cache/fresh" / name for name in ("one", "other"))
+    for folder in (one, other):
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier version's would be taken for this one's
+        _debian_packages(session, folder)
+    _, different, missing = filecmp.cmpfiles(one, other, [path.name for path in one.iterdir()], shallow=False)
+    if different or missing:
+        session.error(f"{', '.join(different + missing)}: not the same in {one} and in {other}")
+    session.run(BIN / "python", "tests/fresh/session.py", *one.glob("mom_*.deb"), *session.posargs)
 
 
 @nox.session
@@ -186,7 +207,7 @@ def fuzz(session: nox.Session) -> None:
 def release(session: nox.Session) -> None:
     """Build what a release uploads, check it as an index would, and list what it is made of (CycloneDX); `-- FOLDER`, or `dist`."""
     session.install("--upgrade", "pip>=25.1")
-    session.install("--group", "release")
+    session.install("--group", "release", "--constraint", "requirements.lock")
     session.run("python", "packaging/release.py", *(session.posargs or ["dist"]))
 
 
@@ -198,20 +219,20 @@ def wheelhouse(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def lock(session: nox.Session) -> None:
-    """Write requirements.lock anew: the newest versions that fit, of all that the checks and the distributions need."""
+    """Write requirements.lock anew: the newest versions that fit, of all that the checks, releases and the distributions need."""
     session.install("uv>=0.8")
     own = [word for folder in DISTRIBUTIONS for word in ("--no-emit-package", folder.replace("_", "-"))]
     text = "\n".join(f"./{folder}" for folder in DISTRIBUTIONS)
     wanted = Path(session.create_tmp()) / "requirements.in"
     wanted.write_text(text)
     plain = ["--no-header", "--no-annotate", "--quiet", "--upgrade"]
-    universal = ["--universal", "--python-version", "3.11", "--group", "pyproject.toml:dev"]
+    groups = ["--group", "pyproject.toml:dev", "--group", "pyproject.toml:release"]
+    universal = ["--universal", "--python-version", "3.11", *groups]
     session.run("uv", "pip", "compile", *universal, *plain, *own, str(wanted), "--output-file", str(ROOT / "requirements.lock"))
 
 
-def _debian_package(session: nox.Session, folder: Path) -> Path:
+def _debian_packages(session: nox.Session, folder: Path) -> None:
     session.run(BIN / "python", "packaging/deb/deb.py", _tree(session), folder)
-    return max(folder.glob("mom_*.deb"), key=lambda path: path.stat().st_mtime)
 
 
 def _tree(session: nox.Session) -> Path:

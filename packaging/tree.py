@@ -69,6 +69,7 @@ def main(arguments: list[str]) -> int:
     _write_completion(tree, packages)
     _write_manual(tree / "usr/share/man/man1", packages)
     _write_documents(tree / "usr/share/doc/mom")
+    _run(sys.executable, ROOT / "packaging/cockpit/package.py", tree / "usr/share/cockpit/mom")
     _settle(tree)
     return 0
 

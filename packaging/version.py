@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from address import address
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "mom_core/src/mom_core/_version.py"
 VERSION: Final = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
-REPOSITORY: Final = "https://github.com/mom-project/mom"
 
 
 def main(arguments: list[str]) -> int:
@@ -68,7 +69,7 @@ def released(changes: str, wanted: str, today: datetime.date) -> str:
     before, found, after = changes.partition(head)
     if not found:
         raise SystemExit("CHANGELOG.md has no heading `## [Unreleased]`: put it above what is new")
-    links = f"[Unreleased]: {REPOSITORY}/compare/v{wanted}...main\n[{wanted}]: {REPOSITORY}/releases/tag/v{wanted}"
+    links = f"[Unreleased]: {address()}/compare/v{wanted}...main\n[{wanted}]: {address()}/releases/tag/v{wanted}"
     before = re.sub(r"^\[Unreleased\]: .*$", links, before, flags=re.MULTILINE)
     return f"{before}{head}\n## [{wanted}] - {today.isoformat()}\n{after}"
 

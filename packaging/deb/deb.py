@@ -1,6 +1,7 @@
-"""Makes mom's Debian package of a tree that packaging/tree.py has made: `python packaging/deb/deb.py TREE FOLDER [REVISION]`.
+"""Makes mom's Debian packages of a tree that packaging/tree.py has made: `python packaging/deb/deb.py TREE FOLDER [REVISION]`.
 
-The same tree gives the same bytes. What Debian asks of a package beyond mom's own files is added to the tree: it is used up.
+They are mom and cockpit-mom, which shows mom in Cockpit. The same tree gives the same bytes. What Debian asks of a package beyond mom's own
+files is added to the tree: it is used up.
 """
 
 from __future__ import annotations
@@ -9,20 +10,25 @@ import gzip
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+import tomllib
 from email.utils import formatdate
 from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
-MAINTAINER: Final = "The mom developers <mom@packages.debian.org>"
+PROJECT: Final = tomllib.loads((HERE.parents[1] / "mom_core/pyproject.toml").read_text())["project"]
+MAINTAINER: Final = "{name} <{email}>".format(**PROJECT["maintainers"][0])
 
 CONTROL: Final = """\
 Package: mom
 Version: {version}
 Architecture: amd64
 Maintainer: {maintainer}
+Homepage: {homepage}
 Installed-Size: {kib}
 Depends: python3 (>= 3.11~), python3 (<< 3.14~), python3-libvirt, init-system-helpers (>= 1.54~), libc6 (>= 2.36)
 Suggests: libvirt-daemon-system, qemu-system-x86
@@ -39,6 +45,24 @@ Description: memory overcommitment manager for KVM hosts
  comes with a Python environment of its own.
 """
 
+COCKPIT_CONTROL: Final = """\
+Package: cockpit-mom
+Source: mom
+Version: {version}
+Architecture: all
+Maintainer: {maintainer}
+Homepage: {homepage}
+Installed-Size: {kib}
+Depends: mom (= {version}), cockpit-bridge (>= 287)
+Recommends: cockpit
+Section: admin
+Priority: optional
+Description: Cockpit user interface for mom
+ Shows in Cockpit what the memory overcommitment manager mom does with the
+ memory of a KVM host and its guests, and changes its policies, with the
+ rights of the user who has logged in.
+"""
+
 CHANGELOG: Final = """\
 mom ({version}) unstable; urgency=medium
 
@@ -49,7 +73,7 @@ mom ({version}) unstable; urgency=medium
 
 
 def main(arguments: list[str]) -> int:
-    """Make it, and print where it is."""
+    """Make them, and print where they are."""
     if len(arguments) not in {2, 3}:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
@@ -61,17 +85,30 @@ def main(arguments: list[str]) -> int:
     )[0]
     version = f"{upstream}-{arguments[2] if len(arguments) == 3 else 1}"
     _add_what_debian_asks_for(tree, version, epoch)
-    _write_control(tree, version)
-    for path in [*tree.rglob("*"), tree]:
-        os.utime(path, (epoch, epoch), follow_symlinks=False)
-    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mom-deb-") as scratch:
+        cockpit = Path(scratch) / "cockpit-mom"
+        (cockpit / "usr/share/doc").mkdir(parents=True)
+        shutil.move(tree / "usr/share/cockpit", cockpit / "usr/share/cockpit")
+        (cockpit / "usr/share/doc/cockpit-mom").symlink_to("mom")
+        _write_control(cockpit, COCKPIT_CONTROL, version)
+        _build(cockpit, folder / f"cockpit-mom_{version}_all.deb", epoch)
+    _write_control(tree, CONTROL, version)
+    for name in ("postinst", "prerm", "postrm"):
+        (tree / "DEBIAN" / name).write_bytes((HERE / name).read_bytes())
+        (tree / "DEBIAN" / name).chmod(0o755)
+    _build(tree, folder / f"mom_{version}_amd64.deb", epoch)
+    return 0
+
+
+def _build(tree: Path, path: Path, epoch: int) -> None:
+    for each in [*tree.rglob("*"), tree]:
+        os.utime(each, (epoch, epoch), follow_symlinks=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
     # One thread: with more, xz cuts the content in other places.
     options = ("--root-owner-group", "-Zxz", "--threads-max=1", "--build")
-    path = folder / f"mom_{version}_amd64.deb"
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
     subprocess.run(["dpkg-deb", *options, tree, path], env=environment, stdout=subprocess.DEVNULL, check=True, timeout=600)
     print(path)
-    return 0
 
 
 def _add_what_debian_asks_for(tree: Path, version: str, epoch: int) -> None:
@@ -89,18 +126,15 @@ def _add_what_debian_asks_for(tree: Path, version: str, epoch: int) -> None:
     overrides.write_bytes((HERE / "lintian-overrides").read_bytes())
 
 
-def _write_control(tree: Path, version: str) -> None:
+def _write_control(tree: Path, text: str, version: str) -> None:
     files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
     sums = [f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(tree)}\n" for path in files]
     # As Debian counts: files in whole KiB, and one for each folder and link.
     kib = sum(-(-path.lstat().st_size // 1024) if path.is_file() and not path.is_symlink() else 1 for path in tree.rglob("*"))
     control = tree / "DEBIAN"
     control.mkdir()
-    (control / "control").write_text(CONTROL.format(version=version, maintainer=MAINTAINER, kib=kib))
+    (control / "control").write_text(text.format(version=version, maintainer=MAINTAINER, homepage=PROJECT["urls"]["Homepage"], kib=kib))
     (control / "md5sums").write_text("".join(sums))
-    for name in ("postinst", "prerm", "postrm"):
-        (control / name).write_bytes((HERE / name).read_bytes())
-        (control / name).chmod(0o755)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+PROJECT: Final = tomllib.loads((Path(__file__).resolve().parents[2] / "mom_core/pyproject.toml").read_text())["project"]
 SUITE: Final = "bookworm"
 SECONDS: Final = 1800
 NOBODY: Final = "65534:65534"
@@ -78,7 +80,7 @@ def _write_archive(root: Path, archive: Path, epoch: int, version: str) -> str:
         "org.opencontainers.image.title": "mom",
         "org.opencontainers.image.description": "memory overcommitment manager for KVM hosts: demo, simulator, coordinator of a fleet",
         "org.opencontainers.image.licenses": "Apache-2.0",
-        "org.opencontainers.image.source": "https://github.com/mom-project/mom",
+        "org.opencontainers.image.source": PROJECT["urls"]["Homepage"],
         "org.opencontainers.image.version": version,
         "org.opencontainers.image.created": created,
     }

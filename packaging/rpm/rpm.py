@@ -1,7 +1,7 @@
-"""Makes mom's RPM of a tree that packaging/tree.py has made: `python packaging/rpm/rpm.py TREE FOLDER [REVISION]`.
+"""Makes mom's RPMs of a tree that packaging/tree.py has made: `python packaging/rpm/rpm.py TREE FOLDER [REVISION]`.
 
-The same tree gives the same bytes. The tree is left as it is. It fits systems with Python 3.11 to 3.13 and systemd: Fedora, and RHEL's
-descendants with one of these interpreters as python3.
+They are mom and cockpit-mom, which shows mom in Cockpit. The same tree gives the same bytes. The tree is left as it is. They fit systems
+with Python 3.11 to 3.13 and systemd: Fedora, and RHEL's descendants with one of these interpreters as python3.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
+PROJECT: Final = tomllib.loads((HERE.parents[1] / "mom_core/pyproject.toml").read_text())["project"]
 
 ELSEWHERE: Final = {
     "usr/share/zsh/vendor-completions": "usr/share/zsh/site-functions",
     "usr/share/fish/vendor_completions.d": "usr/share/fish/vendor_completions.d",
 }
 """Where systems with RPM have what Debian has elsewhere."""
+
+COCKPIT: Final = "usr/share/cockpit/mom"
+"""What the package cockpit-mom has."""
 
 
 def main(arguments: list[str]) -> int:
@@ -42,10 +47,15 @@ def main(arguments: list[str]) -> int:
         shutil.copytree(tree, root, symlinks=True)
         _move(root)
         (root / "etc/mom/policy.d").mkdir(parents=True, exist_ok=True)
-        (Path(scratch) / "files").write_text("\n".join(_listed(root)) + "\n")
+        listed = list(_listed(root))
+        for name, for_cockpit in (("files", False), ("cockpit-files", True)):
+            lines = [line for line in listed if (COCKPIT in line) is for_cockpit]
+            (Path(scratch) / name).write_text("\n".join(lines) + "\n")
         spec = (HERE / "mom.spec").read_text()
         day = time.strftime("%a %b %d %Y", time.gmtime(epoch))
-        values = {"VERSION": version, "REVISION": revision, "ROOT": str(root), "FILES": f"{scratch}/files", "DAY": day}
+        values = {"VERSION": version, "REVISION": revision, "ROOT": str(root), "DAY": day}
+        values |= {"FILES": f"{scratch}/files", "COCKPIT": f"{scratch}/cockpit-files"}
+        values |= {"HOMEPAGE": PROJECT["urls"]["Homepage"], "MAINTAINER": "{name} <{email}>".format(**PROJECT["maintainers"][0])}
         for name, value in values.items():
             spec = spec.replace(f"@{name}@", value)
         (Path(scratch) / "mom.spec").write_text(spec)
@@ -53,7 +63,7 @@ def main(arguments: list[str]) -> int:
         defines = {
             "_topdir": f"{scratch}/top",
             "_rpmdir": str(folder),
-            "_rpmfilename": "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm",
+            "_rpmfilename": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
             "_buildhost": "localhost",
             "use_source_date_epoch_as_buildtime": "1",
             "clamp_mtime_to_source_date_epoch": "1",
@@ -76,7 +86,7 @@ def _move(root: Path) -> None:
 
 def _listed(root: Path) -> Iterator[str]:
     """All files, and those folders that are mom's own, for the specification's list."""
-    own = ("usr/lib/mom", "usr/share/doc/mom", "etc/mom")
+    own = ("usr/lib/mom", "usr/share/doc/mom", "etc/mom", COCKPIT)
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         quoted = f'"/{name}"'

@@ -1,0 +1,55 @@
+"""Writes another address of the repository wherever the old one stands: `python packaging/address.py https://HOST/OWNER/NAME`, in a clone.
+
+Without an address, it says which one holds: the homepage in mom_core/pyproject.toml, from where packages take it, and their maintainer. The
+other distributions, their readmes, the changelog and the release workflow repeat it, as each is read by itself.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+ADDRESS: Final = re.compile(r"https://[\w.-]+/([\w.-]+/[\w.-]+)")
+
+
+def main(arguments: list[str]) -> int:
+    """Say the address, or write another one everywhere."""
+    now = address()
+    if not arguments:
+        print(now)
+        return 0
+    (wanted,) = arguments
+    if not ADDRESS.fullmatch(wanted):
+        print(f"{wanted!r} is no repository's address: write one such as https://github.com/OWNER/NAME", file=sys.stderr)
+        return 2
+    texts = {path: moved(text, now, wanted) for path, text in places(now).items()}  # all of them are made before the first is written
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+def address() -> str:
+    """The one that holds."""
+    return str(tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Homepage"])
+
+
+def places(now: str) -> dict[Path, str]:
+    """The files that say it, with what is in them."""
+    slug = ADDRESS.sub(r"\1", now)
+    listed = subprocess.check_output(["git", "-C", ROOT, "grep", "--name-only", "--fixed-strings", "-I", slug], text=True, timeout=60)
+    return {ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in listed.splitlines()}
+
+
+def moved(text: str, now: str, wanted: str) -> str:
+    """A text with the wanted address for the one that holds, and OWNER/NAME of it where that stands alone."""
+    slug, wanted_slug = (ADDRESS.sub(r"\1", one) for one in (now, wanted))
+    return text.replace(now, wanted).replace(slug, wanted_slug)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
