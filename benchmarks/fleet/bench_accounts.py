@@ -42,7 +42,7 @@ async def measured(hosts: int, url: list[str], root: FleetRoot, server: int) -> 
         took = []
         for number in range(hosts):
             account, _, credentials = host_credentials(f"h{number}")
-            given = root.host_account(account, f"h{number}", f"g{number % 20}")
+            given = root.host_account(account, f"h{number}", f"g{number % 20}", 1)
             began = time.monotonic()
             await root.give(store, given)
             took.append(time.monotonic() - began)
@@ -53,7 +53,7 @@ async def measured(hosts: int, url: list[str], root: FleetRoot, server: int) -> 
         print(f"the server's memory: {memory_mib(server):.0f} MiB")
         host = f"h{hosts - 1}"
         began = time.monotonic()
-        await root.give(store, root.host_account(account, host, "another"))
+        await root.give(store, root.host_account(account, host, "another", 2))
         print(f"to change a host's group: {(time.monotonic() - began) * 1e3:.1f} ms")
         async with linked(Access(url, None, credentials), host, LOG, patient=True) as own:
             wrote = []

@@ -87,6 +87,11 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def new_operator() -> str:
+    """The seed of a key."""
+    return str(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=200)
@@ -106,7 +111,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
     )
     server = subprocess.Popen([server_path, "-c", str(folder / "nats.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     access = Access([f"nats://127.0.0.1:{port}"])
-    operator = Signer(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
+    operator = Signer(new_operator())
     agents: list[FleetAgent] = []
     try:
         time.sleep(1)

@@ -20,9 +20,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mom_core import Engine, Report, Value, load_config
+from mom_core import Decision, Engine, Outcome, Report, Source, Status, Value, load_config
 from mom_core.testing import snapshot
+from mom_daemon import status_of
 from mom_plugins_http import HttpPlugin
+from mom_plugins_http.cli.running_mom import SocketMom
+from mom_toolkit import json_text
 
 CYCLES = 8  # in each of the turns, which alternate so that the machine's moods hit both alike
 PAUSE_SECONDS = 0.25  # between cycles: a real one has seconds, in which no answer has to be made anew
@@ -32,6 +35,8 @@ NAMES = (
     "balloon_cur", "balloon_max", "balloon_min", "balloon_target", "mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "rss",
     "swap_in", "swap_out", "major_fault", "minor_fault", "stats_age", "vcpu_count",
 )  # fmt: skip
+REPORT_OF_WATCHERS = "/v1/report?fields=balloon_cur,balloon_max,mem_usable,swap_in,swap_out"
+
 OTHERS = 10  # fields that have no metric
 
 
@@ -39,8 +44,11 @@ def report(number: int, guests: int) -> Report:
     """A cycle on a host with many guests."""
     guest: dict[str, Value] = {**{name: 4_194_304 + n for n, name in enumerate(NAMES)}, **{f"field_{n}": n for n in range(OTHERS)}}
     host = {f"field_{n}": n for n in range(80)}
-    taken = snapshot(host=host, guests={f"guest-{n:04}": guest for n in range(guests)})
-    return Report(number, time.time(), "enforce", taken, (), (), (), (), (), 0.01)
+    taken = snapshot(host=host, guests={f"guest-{n:04}": {**guest, "mem_unused": n + number} for n in range(guests)})
+    source = Source("50_balloon", 42, 3)
+    decisions = [Decision(each.entity, "balloon_target", 4_194_304, "it has what it needs", source) for each in taken.guests.values()]
+    outcomes = [Outcome(each, 4_194_304, 4_194_304, Status.UNCHANGED) for each in decisions]
+    return Report(number, time.time(), "enforce", taken, decisions, (), outcomes, (), (), 0.01)
 
 
 def call(path: Path, url: str) -> int:
@@ -84,11 +92,18 @@ def answers(folder: str, guests: int, runs: int) -> None:
             plugin.mom_report(reports[turn % len(reports)])
 
         print(f"{'':<44} {'KiB':>6} {'median ms':>10} {'longest':>10} {'CPU ms':>10}")
-        for url in ("/v1/status", "/v1/guests?limit=1000", "/v1/guests", "/metrics"):
+        for url in ("/v1/report", REPORT_OF_WATCHERS, "/v1/status", "/v1/guests?limit=1000", "/v1/guests", "/metrics"):
             tell()
             size = call(path, url) / 1024
-            print(f"{url + ', first after a cycle':<44} {size:>6.0f} {measured(runs, partial(call, path, url), tell)}")
-            print(f"{url + ', asked again':<44} {size:>6.0f} {measured(runs, partial(call, path, url))}")
+            print(f"{url[:22] + ', first after a cycle':<44} {size:>6.0f} {measured(runs, partial(call, path, url), tell)}")
+            print(f"{url[:22] + ', asked again':<44} {size:>6.0f} {measured(runs, partial(call, path, url))}")
+        tell()
+        asked = SocketMom(path).report
+        print(f"{'what `mom status` reads, first after a cycle':<44} {'':>6} {measured(runs, asked, tell)}")
+        print(f"{'what `mom status` reads, again':<44} {'':>6} {measured(runs, asked)}")
+        written = json_text(status_of(engine, reports[0]))
+        file = measured(runs, lambda: json_text(status_of(engine, reports[0])))
+        print(f"{'the status file':<44} {len(written) / 1024:>6.0f} {file}")
         print(f"{'taking in a report':<44} {'':>6} {measured(runs, tell)}")
 
 
@@ -167,7 +182,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         answers(folder, options.guests, options.runs)
-        cycles(folder, options.guests, options.turns)
+        if options.turns:
+            cycles(folder, options.guests, options.turns)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,6 +10,10 @@ from typing import Any
 
 WORK_FLOOR = 0.95
 """Ratio of the unsqueezed work: with less, guests are being harmed."""
+
+UNFELT_P99, UNFELT_BURST_SECONDS = 2.0, 2.5
+"""Guests do not feel what is taken while the slowest of 100 slots takes no more than twice what it took unsqueezed, and each burst has
+grown after so many seconds."""
 
 WINDOW_SECONDS = 60.0
 """Work is what was done in the last minute: as long as half of the longest period of a mix."""
@@ -41,7 +46,8 @@ class Moment:
     than at the beginning, whoever has it; `guests` is what they hold, less what KSM `merged`; `strangers` what neither guests nor the
     squeeze hold; `work` the ratio to the unsqueezed work over the last minute; `swap` what guests have in their own swap; `programs` what
     programs in all guests say that they hold; `host_swap` what is in the host's, before it was compressed; `inside` what guests were then
-    looked into, which is not every second."""
+    looked into, which is not every second; `p99_ms` of a slot and the slowest `burst` (s) are of the last minute, too: unknown in older
+    traces, and where no burst grew."""
 
     time: float
     taken: float
@@ -57,6 +63,8 @@ class Moment:
     programs: float = 0.0
     inside: Mapping[str, Inside] = field(default_factory=dict)
     host_swap: float = 0.0
+    p99_ms: float | None = None
+    burst: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Rounded: a trace has a line for each second."""
@@ -73,18 +81,33 @@ class Moment:
         return cls(**{**content, "inside": inside})
 
 
-def taken_at_work(trace: Sequence[Moment]) -> float:
-    """MiB: the most that was taken while guests did enough of their work and nothing had been lost.
+def most_at_work(trace: Sequence[Moment]) -> Moment | None:
+    """When the most was taken while guests did enough of their work and nothing had been lost.
 
     The first seconds count, too: work is compared over a minute, which then reaches back to before the ramp.
     """
-    best = 0.0
-    for moment in trace:
-        if moment.kills:
-            break
-        if moment.work >= WORK_FLOOR:
-            best = max(best, moment.taken)
-    return best
+    alive = itertools.takewhile(lambda moment: not moment.kills, trace)
+    return max((moment for moment in alive if moment.work >= WORK_FLOOR), key=lambda moment: moment.taken, default=None)
+
+
+def taken_at_work(trace: Sequence[Moment]) -> float:
+    """MiB that were taken then."""
+    best = most_at_work(trace)
+    return 0.0 if best is None else max(0.0, best.taken)
+
+
+def taken_unfelt(trace: Sequence[Moment], p99_ms: float) -> float:
+    """The same while guests' slots and bursts were hardly slower either.
+
+    :param p99_ms: of a slot, unsqueezed
+    """
+    return taken_at_work([moment for moment in trace if _unfelt(moment, p99_ms)])
+
+
+def _unfelt(moment: Moment, p99_ms: float) -> bool:
+    slots = moment.p99_ms is not None and moment.p99_ms <= UNFELT_P99 * p99_ms
+    # A moment with a guest killed stays in the trace: nothing that is taken after it counts.
+    return bool(moment.kills) or (slots and (moment.burst or 0.0) <= UNFELT_BURST_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -160,9 +160,8 @@ def _sample(world: World, least: float) -> peers.Sample:
     host = world.host
     guests = {}
     for identity, guest in world.guests.items():
-        told, memory = guest.statistics.told, guest.memory
-        unused = told.get("mem_unused") if told else None
-        if isinstance(unused, int | float):
+        unused, memory = guest.statistics.told.mem_unused, guest.memory
+        if unused is not None:
             guests[identity] = peers.GuestSeen(memory.size, memory.maximum, unused, least * memory.maximum)
     return peers.HostSeen(host.total, host.available, host.available), guests
 

@@ -19,7 +19,7 @@ from guest_hosts import REAL, Disk, GuestHost, StartedGuest
 from guests_told import Listener, Work, work
 from host_swap import HostSwap, compressed_swap, descendants, system_seconds, thread_seconds
 from managers import REFUSED, Manager, Running, Where, at_work
-from merit import WINDOW_SECONDS, WORK_FLOOR, Moment, taken_at_work
+from merit import WINDOW_SECONDS, WORK_FLOOR, Moment, most_at_work, taken_at_work, taken_unfelt
 from mixes import Mix
 from needs import look_into
 
@@ -73,7 +73,7 @@ class Squeeze:
     unsqueezed: float = 1.0
     began: float = 0.0
     capacity: float = 0.0
-    ballast: int = 0
+    ballast: subprocess.Popen[bytes] | None = None
     swap: HostSwap | None = None
     warms: float | None = None
     kernel_rate: float = 0.0
@@ -167,7 +167,7 @@ class Squeeze:
         command = [sys.executable, str(REAL / "steady_host.py"), str(self.folder / "plan.json")]
         with (self.folder / "ballast.log").open("wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        self.ballast = process.pid
+        self.ballast = process
         try:
             while time.monotonic() < self.began:
                 self.wait(min(1.0, max(0.0, self.began - time.monotonic())))
@@ -192,7 +192,7 @@ class Squeeze:
         done = self.work(now - WINDOW_SECONDS, now)
         kills = self.work(self.began, now).kills
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-        ballast = anonymous_mib(self.ballast) if self.ballast else 0.0
+        ballast = anonymous_mib(self.ballast.pid) if self.ballast is not None else 0.0
         moment = Moment(
             time=now - self.began,
             taken=self.capacity - available - held,
@@ -208,6 +208,8 @@ class Squeeze:
             programs=sum(listener.heard[-1].held for listener in self.listeners.values() if listener.heard),
             host_swap=self.swap.held_mib()[0] if self.swap is not None else 0.0,
             inside=look_into(self.host.records(), self.host.pids(), self.listeners) if inside else {},
+            p99_ms=done.p99_ms,
+            burst=max(done.bursts, default=None),
         )
         self.trace.append(moment)
         return moment
@@ -299,7 +301,7 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
             return "guest lost"
         if moment.available < protocol.floor and _still_below(protocol.floor):
             return "host exhausted"
-        if not Path(f"/proc/{squeeze.ballast}").exists():
+        if squeeze.ballast is None or squeeze.ballast.poll() is not None:
             return "host exhausted"
         if running.ended:
             raise RuntimeError(f"{running.manager.title} has ended: {(running.where.folder / 'manager.log').read_text()[-2000:]}")
@@ -343,6 +345,8 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
     now = time.monotonic()
     whole, last, before = squeeze.work(squeeze.began, now), squeeze.work(now - WINDOW_SECONDS, now), squeeze.reference
     assert before is not None
+    best = most_at_work(squeeze.trace)
+    until = squeeze.work(squeeze.began, squeeze.began + (0.0 if best is None else best.time))
     states: dict[str, float] = {}
     for moment in squeeze.trace:
         if moment.says:
@@ -353,6 +357,7 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
         "guests": squeeze.mix.count,
         "sold": squeeze.mix.sold,
         "taken": round(taken_at_work(squeeze.trace)),
+        "taken_unfelt": None if before.p99_ms is None else round(taken_unfelt(squeeze.trace, before.p99_ms)),
         "taken_at_end": round(squeeze.trace[-1].taken),
         "held_before": round(squeeze.capacity - squeeze.mix.protocol.available),
         "held_after": round(squeeze.trace[-1].guests),
@@ -363,10 +368,12 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
         "work_last_minute": round(last.share / before.share, 4),
         "p99_ms_unsqueezed": rounded(before.p99_ms),
         "p99_ms": rounded(whole.p99_ms),
+        "p99_ms_until_taken": rounded(until.p99_ms),
         "burst_unsqueezed": mean(before.bursts),
         "burst": mean(whole.bursts),
         "burst_worst_unsqueezed": max(before.bursts, default=None),
         "burst_worst": max(whole.bursts, default=None),
+        "burst_worst_until_taken": max(until.bursts, default=None),
         "bursts": len(whole.bursts),
         "swap": round(last.swap),
         "host_swap": [round(mib) for mib in squeeze.swap.held_mib()] if squeeze.swap is not None else None,
@@ -395,8 +402,9 @@ def percent(cpu_seconds: float, seconds: float) -> float:
 def compression_seconds(squeeze: Squeeze, running: Running) -> float:
     """CPU time of all that the kernel may have compressed in: its own thread, what mom has it done by, the program that takes memory, and
     guests' processes, which spend some in the kernel for other reasons, too: `Squeeze.kernel_rate`."""
-    helpers = descendants(running.process.pid) if running.process is not None else ()
-    return thread_seconds("kswapd0") + system_seconds([*helpers, squeeze.ballast]) + squeeze.kernel_seconds()
+    pids = [*descendants(running.process.pid)] if running.process is not None else []
+    pids += [squeeze.ballast.pid] if squeeze.ballast is not None else []
+    return thread_seconds("kswapd0") + system_seconds(pids) + squeeze.kernel_seconds()
 
 
 def warming(squeeze: Squeeze, now: float) -> dict[str, Any]:

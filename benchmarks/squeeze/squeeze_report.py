@@ -185,9 +185,9 @@ def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[st
 def cold_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
     """Mixes on hosts with compressed swap: what could be taken, what guests felt, and what it cost."""
     heading = [
-        "mix", "manager", "runs", "taken at ≥ 95 % of the work, MiB", "ended by", "worst burst growth, s", "p99 of a slot, ms",
-        "of the unsqueezed", "work in all", "in the host's swap: held, takes, MiB", "kernel's CPU for swapping, % of one",
-        "manager's CPU, %",
+        "mix", "manager", "runs", "taken at ≥ 95 % of the work, MiB", "worst burst until then, s", "p99 of a slot until then, ms",
+        "of the unsqueezed", "taken unfelt, MiB", "ended by", "work in all", "in the host's swap: held, takes, MiB",
+        "kernel's CPU for swapping, % of one", "manager's CPU, %",
     ]  # fmt: skip
     rows = []
     for mix in mixes:
@@ -195,7 +195,10 @@ def cold_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
             mine = of(runs, mix, name)
             if not mine:
                 continue
-            slower = [run["p99_ms"] / run["p99_ms_unsqueezed"] if run["p99_ms"] and run["p99_ms_unsqueezed"] else None for run in mine]
+            slower = [
+                run["p99_ms_until_taken"] / run["p99_ms_unsqueezed"] if run["p99_ms_until_taken"] and run["p99_ms_unsqueezed"] else None
+                for run in mine
+            ]
             stores = [run["host_swap"] or (0, 0) for run in mine]
             rows.append(
                 [
@@ -203,10 +206,11 @@ def cold_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
                     manager.title if any(run["host_swap"] for run in mine) else f"{manager.title}, without swap",
                     str(len(mine)),
                     figure([run["taken"] for run in mine]),
-                    ends(mine),
-                    figure([run["burst_worst"] for run in mine], 1),
-                    figure([run["p99_ms"] for run in mine]),
+                    figure([run["burst_worst_until_taken"] for run in mine], 1),
+                    figure([run["p99_ms_until_taken"] for run in mine]),
                     figure(slower, 1) + " times",
+                    figure([run["taken_unfelt"] for run in mine]),
+                    ends(mine),
                     figure([run["work"] for run in mine], 1, 100) + " %",
                     f"{figure([held for held, _ in stores])}, {figure([takes for _, takes in stores])}",
                     figure([run["compression_cpu_percent"] for run in mine], 1),
