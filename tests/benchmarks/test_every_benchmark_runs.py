@@ -23,6 +23,7 @@ SMALL = {
     "cycle/bench_cycle.py": "--guests 10 --cycles 2",
     "fleet/bench_accounts.py": "--hosts 3",
     "fleet/bench_fleet.py": "--hosts 2 --guests 3 --seconds 2",
+    "fleet/bench_view.py": "--hosts 4 --guests 3 --seconds 8",
     "host/bench_cpu_lists.py": "--mib 8 --seconds 2",
     "http/bench_http.py": "--guests 10 --runs 2 --turns 1",
     "libvirt/bench_libvirt.py": "--no-real",
@@ -45,6 +46,7 @@ SMALL = {
     "vdsm/bench_vdsm.py": "--guests 5 --rounds 2 --cycles 20 --reconnects 2",
     "watching/bench_page.py": "--guests 10 --seconds 1",
     "watching/bench_top.py": "--guests 10 --seconds 1",
+    "watching/bench_watchers.py": "--guests 10 --watchers 2 --seconds 1",
 }
 """What runs anywhere, with the options that make it small."""
 

@@ -108,7 +108,9 @@ def test_sighup_reads_the_configuration_again(mom: Mom) -> None:
     mom.configure("merge: {}", mode="observe")
     process.send_signal(signal.SIGHUP)
     mom.wait_for(lambda: mom.knob() == 0)
-    mom.wait_for(lambda: "mode observe" in mom("status").stdout)
+    mom.wait_for(lambda: "mode observe (nothing is touched" in mom("status").stdout)
+    line = 1 + mom.config.read_text().splitlines().index("mode: observe")
+    assert f"mode: enforce in line {line}, and systemctl reload mom" in " ".join(mom("doctor").stdout.split())
     process.terminate()
     assert process.wait(60) == 0
 

@@ -240,5 +240,6 @@ def test_what_is_wrong_with_a_policy_for_many_guests_is_said_once_with_an_exampl
     assert ": g.balloon_max is " in line, "the values are the example's"
     assert line.count("zero-division: ") == 1
     assert ", for " in line
-    entities = {one["entity"] for one in json.loads(mom("status", "--json").stdout)["problems"] if one["source"] == "60_bad:1:44"}
+    place = {"name": "60_bad", "line": 1, "column": 44}
+    entities = {one["entity"]["id"] for one in json.loads(mom("status", "--json").stdout)["problems"] if one["source"] == place}
     assert len(entities) == count, "for programs each is there by itself"

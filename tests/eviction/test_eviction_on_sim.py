@@ -10,7 +10,7 @@ import pytest
 from mom_core import Status
 from mom_devkit import PluginRun, run_plugins
 
-SIM = {"guests": 12, "host_memory": "8GiB", "sold": 0.8, "load": "7GiB", "load_after": "60s", "load_for": "900s"}
+SIM = {"guests": 12, "host_memory": "8GiB", "sold": 0.9, "load": "7GiB", "load_after": "60s", "load_for": "900s"}
 CLASSES = {"web-*": {"class": "platinum"}, "db-*": {"class": "gold"}, "build-*": {"class": "compute"}, "idle-*": {"class": "vapor"}}
 EVICTION = {"enabled": True, "calm_for": "120s"}
 

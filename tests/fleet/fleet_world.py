@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import os
 import shutil
@@ -10,11 +12,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mom_core import MomError
+from mom_core.cli.frame import run
 
 MOM = str(Path(sys.executable).parent / "mom")
 NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
@@ -41,6 +47,18 @@ def free_port() -> socket.socket:
 
 def port_of(one: socket.socket) -> int:
     return int(one.getsockname()[1])
+
+
+async def patiently(what: Callable[[], Awaitable[object]], seconds: float = START_SECONDS) -> None:
+    """Try it until it works: servers that have just begun, or lost one of them, answer when they have found each other."""
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            await what()
+            return
+        except MomError:
+            assert time.monotonic() < ends
+            await asyncio.sleep(0.2)
 
 
 def make_certificate(folder: Path) -> Path:
@@ -100,8 +118,9 @@ class FleetWorld:
 
     # --- hosts -----------------------------------------------------------------------------------------------------------------------
 
-    def enroll(self, host: str, group: str = "g1") -> None:
-        self.fleet("enroll", host, "--group", group, "--address", f"qemu://{host}/system", "--new-key", str(self.folder / f"{host}.key"))
+    def enroll(self, host: str, group: str = "g1", *more: str) -> None:
+        key = str(self.folder / f"{host}.key")
+        self.fleet("enroll", host, "--group", group, "--address", f"qemu://{host}/system", "--new-key", key, *more)
 
     def start_host(
         self,
@@ -114,6 +133,7 @@ class FleetWorld:
         sla: Mapping[str, Any] | None = None,
         operators: list[str] | None = None,
         record: bool = False,
+        http: Mapping[str, Any] | None = None,
     ) -> None:
         own = self.folder / host
         own.mkdir(exist_ok=True)
@@ -135,6 +155,8 @@ class FleetWorld:
                 },
             },
         }
+        if http is not None:
+            settings["plugins"]["http"] = dict(http)
         if record:
             settings["plugins"]["record"] = {"reserve": "0", "price": 3.5, "currency": "EUR"}
         if sla is not None:
@@ -144,8 +166,11 @@ class FleetWorld:
         (own / "mom.yaml").write_text(json.dumps(settings))
         self._start(host, [MOM, "run", "-c", str(own / "mom.yaml")])
 
-    def start_coordinator(self, name: str) -> None:
-        self._start(name, [MOM, *self._access(), "coordinator", "--name", name])
+    def start_coordinator(self, name: str, *more: str) -> None:
+        self._start(name, [MOM, *self._access(), "coordinator", "--name", name, *more])
+
+    def start_program(self, name: str, command: list[str]) -> None:
+        self._start(name, command)
 
     def guests(self) -> dict[str, list[str]]:
         """Where all guests are, by id: read from what the simulated hosts share, not from what anybody says."""
@@ -186,9 +211,12 @@ class FleetWorld:
         return next(row for row in self.status()["hosts"] if row["host"] == name)
 
     def _plain(self, *arguments: str) -> str:
-        done = subprocess.run([MOM, *arguments], capture_output=True, timeout=180, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode()
+        """What a verb prints, run in this process: tests type hundreds, and each process would import mom before it does anything."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run(arguments)
+        assert code == 0, err.getvalue()
+        return out.getvalue()
 
     # --- processes ---------------------------------------------------------------------------------------------------------------------
 

@@ -176,6 +176,30 @@ def test_a_drain_goes_on_after_the_server_was_killed_and_started_again(fleet: Fl
     assert _every_guest_once(fleet)
 
 
+def test_a_plan_shows_what_a_drain_would_do_and_does_nothing(fleet: FleetWorld) -> None:
+    _hosts(fleet, 3)
+    fleet.fleet("enroll", "h2", "--group", "g1", "--memory", "16GiB")
+    fleet.start_coordinator("c1")
+    fleet.until(lambda: "coordinating" in fleet.log("c1"), "c1 works")
+    leaving = set(fleet.where("h1"))
+    plan = json.loads(fleet.fleet("plan", "--drain", "h1", "--json"))
+    assert len(plan["moves"]) == len(leaving)
+    assert {move["host"] for move in plan["moves"]} == {"h1"}
+    assert {move["to"] for move in plan["moves"]} <= {"h2", "h3"}
+    assert plan["unbounded"] == ["h3"]
+    assert plan["closed"] == {"h1": "it is drained"}
+    assert set(plan["balance"]) == {"g1"}
+    text = " ".join(fleet.fleet("plan").split())
+    assert "No guest would be moved: no host is drained." in text
+    assert "h3 has room for" in text
+    assert set(fleet.where("h1")) == leaving
+    assert not fleet.host("h1")["draining"]
+    for more, lets in (([], True), (["--off"], False)):
+        fleet.fleet("balance", "h1", *more)
+        assert fleet.host("h1")["balance"] is lets
+    assert not _moves_ordered(fleet.log("c1"))
+
+
 def test_guests_stay_where_nobody_has_room_and_it_is_said(fleet: FleetWorld) -> None:
     fleet.enroll("h9", "other")
     _hosts(fleet, 2)

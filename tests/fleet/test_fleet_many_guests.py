@@ -14,7 +14,7 @@ from mom_core import Decision, Guest, InForce, Outcome, PluginContext, Report, S
 from mom_core.testing import snapshot
 from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
-from mom_toolkit import GuestMoves, MoveProgress, Promises
+from mom_toolkit import GuestMoves, MoveProgress, Mover, Promises
 
 GIB = 1 << 20
 MANY = 10_000
@@ -23,6 +23,12 @@ PROMISED = "mem_promised"
 
 class MovesAtOnce:
     control = "guest_migrate"
+
+    def mover(self) -> Mover | None:
+        return None
+
+    def why_stays(self, _guest: Guest) -> str:
+        return ""
 
     def progress(self, _guest: Guest) -> MoveProgress | None:
         return MoveProgress(moving=False)
@@ -34,7 +40,8 @@ class Host:
     def __init__(self, fleet: FleetWorld, name: str, guests: Mapping[str, Guest]) -> None:
         where = {"servers": [fleet.url], "host": name, "key": fleet.folder / f"{name}.key", "publish": "1s", "operators": [fleet.operator]}
         settings = FleetPlugin.Settings.model_validate(where)
-        in_force = InForce(services={Promises: (FakePromises(PROMISED),), GuestMoves: (MovesAtOnce(),)})
+        moves: GuestMoves = MovesAtOnce()  # the checker says what this class lacks
+        in_force = InForce(services={Promises: (FakePromises(PROMISED),), GuestMoves: (moves,)})
         self.plugin = FleetPlugin(settings, PluginContext(name="fleet", state_directory=fleet.folder / name, in_force=in_force))
         self.guests = dict(guests)
         self.number = 0

@@ -3,84 +3,206 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
-from fleet_world import NATS_SERVER, free_port, need_a_server, port_of
+from fleet_world import NATS_SERVER, free_port, need_a_server, patiently, port_of
 
-from mom_plugins_fleet.link import Access, LinkError, Store, linked
-from mom_plugins_fleet.records import Member
-from mom_plugins_fleet.subjects import ROSTER
+from mom_plugins_fleet import accounts
+from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed
+from mom_plugins_fleet.link import Access, LinkError, NatsCredentials, Store, linked
+from mom_plugins_fleet.records import HostState, Member
+from mom_plugins_fleet.signatures import Signer, next_revision
+from mom_plugins_fleet.subjects import ROSTER, STATES
+from mom_plugins_fleet.view import FleetView
 
 LOG = logging.getLogger("mom.fleet.test")
 WAIT_SECONDS = 120.0
 
 
-@pytest.fixture
-def three(tmp_path: Path) -> Iterator[tuple[list[str], list[subprocess.Popen[bytes]]]]:
-    """Their addresses, and their processes."""
-    need_a_server()
-    places = [free_port() for _ in range(6)]
-    clients, routes = [port_of(one) for one in places[:3]], [port_of(one) for one in places[3:]]
-    named = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
+class ThreeServers:
+    """Real ones, in a cluster, below a folder. With a root key they know accounts, which they tell each other.
+
+    :param configured: what each has in its configuration besides, by its number
+    """
+
+    def __init__(self, folder: Path, configured: Callable[[int], str] = lambda _: "") -> None:
+        self._folder = folder
+        self._places = [free_port() for _ in range(6)]
+        clients, routes = [port_of(one) for one in self._places[:3]], [port_of(one) for one in self._places[3:]]
+        self.urls = [f"nats://localhost:{port}" for port in clients]
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        named = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
         for number, (client, route) in enumerate(zip(clients, routes, strict=True)):
-            config = tmp_path / f"s{number}.conf"
-            config.write_text(
-                f'listen: "127.0.0.1:{client}"\nserver_name: s{number}\njetstream {{ store_dir: "{tmp_path}/js{number}" }}\n'
-                f'cluster {{ name: mom, listen: "127.0.0.1:{route}", routes: [{named}] }}\n'
+            (folder / f"s{number}.conf").write_text(
+                f'listen: "127.0.0.1:{client}"\nserver_name: s{number}\njetstream {{ store_dir: "{folder}/js{number}" }}\n'
+                f'cluster {{ name: mom, listen: "127.0.0.1:{route}", routes: [{named}] }}\n{configured(number)}'
             )
-            processes.append(subprocess.Popen([NATS_SERVER, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        yield [f"nats://localhost:{port}" for port in clients], processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait(60)
-        for place in places:
+
+    def start(self, number: int) -> None:
+        command = [NATS_SERVER, "-c", str(self._folder / f"s{number}.conf")]
+        self.processes[number] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self, number: int) -> None:
+        process = self.processes.pop(number)
+        process.kill()
+        process.wait(60)
+
+    def __enter__(self) -> Self:
+        for number in range(3):
+            self.start(number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in list(self.processes):
+            self.kill(number)
+        for place in self._places:
             place.close()
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[ThreeServers]:
+    """That ask for no keys."""
+    need_a_server()
+    with ThreeServers(tmp_path) as servers:
+        yield servers
 
 
 async def made(store: Store) -> None:
     """As soon as the servers have found each other."""
-    ends = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            await store.make(3)
-            for number in range(5):
-                await store.put(ROSTER, f"h{number}", Member(group="g").packed())
-            return
-        except LinkError:
-            assert time.monotonic() < ends
-            await asyncio.sleep(0.5)
+    await patiently(lambda: store.make(3))
+    for number in range(5):
+        await patiently(lambda name=f"h{number}": store.put(ROSTER, name, Member(group="g").packed()))
 
 
 @pytest.mark.parametrize("how", ["it is killed", "it hangs"])
-def test_with_one_of_three_servers_away_everything_can_be_read(how: str, three: tuple[list[str], list[subprocess.Popen[bytes]]]) -> None:
-    servers, processes = three
+def test_with_one_of_three_servers_away_everything_can_be_read(how: str, three: ThreeServers) -> None:
 
     async def work() -> None:
-        async with linked(Access(servers[:1]), "operator", LOG, patient=True) as store:
+        async with linked(Access(three.urls[:1]), "operator", LOG, patient=True) as store:
             await made(store)
             if how == "it is killed":
-                processes[2].kill()
-                processes[2].wait(60)
+                three.kill(2)
             else:
-                processes[2].send_signal(signal.SIGSTOP)
-            ends = time.monotonic() + WAIT_SECONDS
-            while True:  # a bucket that was led there gets another leader
-                try:
-                    await store.put(ROSTER, "h5", Member(group="g").packed())
-                    break
-                except LinkError:
-                    assert time.monotonic() < ends
-                    await asyncio.sleep(0.2)
+                three.processes[2].send_signal(signal.SIGSTOP)
+            await patiently(lambda: store.put(ROSTER, "h5", Member(group="g").packed()))  # a bucket that was led there gets another leader
             for _ in range(12):
                 assert len(await store.load(ROSTER)) == 6
 
     asyncio.run(asyncio.wait_for(work(), 4 * WAIT_SECONDS))
+
+
+class AccountServers(ThreeServers):
+    """Three servers that know a fleet's root key, and its operator."""
+
+    def __init__(self, folder: Path) -> None:
+        FleetRoot.make(folder / "root.key")
+        self.root = FleetRoot(folder / "root.key")
+        super().__init__(folder, lambda number: self.root.server_config(str(folder / f"accounts{number}")))
+        seed = new_seed(USER)
+        self.signer = Signer(seed)
+        self._operator = NatsCredentials(seed, self.root.operator(self.signer.public, "operator"))
+        self._folder = folder
+
+    def operator(self, *numbers: int) -> Access:
+        return Access([self.urls[number] for number in numbers], None, self._operator)
+
+    async def enroll(self, host: str, group: str, *, asked: int) -> NatsCredentials:
+        """As `mom fleet enroll` does, at one of the servers."""
+        account, key, credentials = host_credentials(host)
+        async with linked(Access([self.urls[asked]], None, self.root.system_user()), "root", LOG, patient=True) as store:
+            await patiently(lambda: self.root.give(store, self.root.host_account(account, host, group, next_revision(0))))
+        async with linked(self.operator(asked), "operator", LOG, patient=True) as store:
+            record = self.signer.signed(ROSTER, host, Member(group=group, key=key, account=account), 1)
+            await patiently(lambda: store.put(ROSTER, host, record))
+        return credentials
+
+    async def is_let_in(self, credentials: NatsCredentials, host: str, *, asked: int) -> None:
+        """Wait until that server lets the host in, and it has read its own entry and told how it is."""
+        ends = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                async with linked(Access([self.urls[asked]], None, credentials), host, LOG, patient=False) as store:
+                    await store.put(STATES, host, HostState(host=host, mom="0", mode="enforce", problems=asked).packed())
+                    assert (await store.read(ROSTER, host)).data is not None
+                    return
+            except LinkError:
+                assert time.monotonic() < ends, f"server {asked} does not let {host} in"
+                await asyncio.sleep(0.2)
+
+
+def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_when_it_is_back(tmp_path: Path) -> None:
+    need_a_server()
+    servers = AccountServers(tmp_path)
+
+    async def work() -> None:
+        async with linked(servers.operator(0), "operator", LOG, patient=True) as store:
+            await patiently(lambda: store.make(3))
+        first = await servers.enroll("h1", "g1", asked=0)
+        for number in range(3):
+            await servers.is_let_in(first, "h1", asked=number)
+        servers.kill(2)
+        second = await servers.enroll("h2", "g1", asked=0)
+        for number in (0, 1):
+            await servers.is_let_in(second, "h2", asked=number)
+            await servers.is_let_in(first, "h1", asked=number)
+        servers.start(2)
+        for host, credentials in (("h1", first), ("h2", second)):
+            await servers.is_let_in(credentials, host, asked=2)
+        servers.kill(0)  # and the one that was away is enough, with another
+        third = await servers.enroll("h3", "g1", asked=2)
+        for number in (1, 2):
+            await servers.is_let_in(third, "h3", asked=number)
+        view = FleetView(frozenset({servers.signer.public}))
+        async with linked(servers.operator(1, 2), "operator", LOG, patient=True) as store:
+            await view.load(store)
+        assert set(view.members.records) == set(view.states.records) == {"h1", "h2", "h3"}, "nothing is lost"
+
+    with servers:
+        asyncio.run(asyncio.wait_for(work(), 4 * WAIT_SECONDS))
+
+
+def test_a_host_that_is_put_out_while_a_server_is_away_is_let_in_by_none_when_that_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_a_server()
+    monkeypatch.setattr(accounts, "SYNC_SECONDS", 2)
+    servers = AccountServers(tmp_path)
+
+    async def work() -> None:
+        async with linked(servers.operator(0), "operator", LOG, patient=True) as store:
+            await patiently(lambda: store.make(3))
+        credentials = await servers.enroll("h1", "g1", asked=0)
+        for number in range(3):
+            await servers.is_let_in(credentials, "h1", asked=number)
+
+        async def lets_in(number: int) -> bool:
+            try:
+                async with linked(Access([servers.urls[number]], None, credentials), "h1", LOG, patient=False) as store:
+                    await store.read(ROSTER, "h1")
+            except LinkError:
+                return False
+            return True
+
+        servers.kill(2)
+        account = json.loads(base64.urlsafe_b64decode(credentials.jwt.split(".")[1] + "=="))["iss"]
+        async with linked(Access(servers.urls[:1], None, servers.root.system_user()), "root", LOG, patient=True) as store:
+            await patiently(lambda: servers.root.take(store, account))
+        servers.start(2)
+        ends = time.monotonic() + WAIT_SECONDS
+        while await lets_in(2):
+            assert time.monotonic() < ends
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(2 * accounts.SYNC_SECONDS)
+        assert not [number for number in range(3) if await lets_in(number)], "and it gives the account back to none"
+
+    with servers:
+        asyncio.run(asyncio.wait_for(work(), 4 * WAIT_SECONDS))

@@ -1,4 +1,4 @@
-"""mom's Debian package in fresh Debians, and the README's two commands: `session.py PACKAGE [RELEASE …] [--package-only]`.
+"""mom's Debian package in fresh Debians, and the README's two commands: `session.py PACKAGE [RELEASE …] [--without-tests]`.
 
 `nox -s fresh` calls it, as root. Each release is made by debootstrap and booted with systemd. In it the package is installed, upgraded
 while mom runs, removed and purged; and from a clone of this repository `./run demo` and `./run tests` are run, which takes an hour.
@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -51,11 +52,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package", type=Path)
     parser.add_argument("releases", nargs="*", default=RELEASES, metavar="RELEASE")
-    parser.add_argument("--package-only", action="store_true", help="leave the README's two commands out")
+    parser.add_argument("--without-tests", action="store_true", help="leave `./run tests` out, which takes an hour")
     wanted = parser.parse_intermixed_args()
     if os.geteuid() or not shutil.which("debootstrap"):
         print("this needs root and debootstrap: apt-get install debootstrap, and call it as root", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the machine is switched off, however this ends
     for release in wanted.releases:
         began = time.monotonic()
         machine = Machine(release, CACHE)
@@ -67,9 +69,8 @@ def main() -> int:
             except SystemExit:
                 print(machine.run("journalctl", "--no-pager", "--lines=100", may_fail=True))  # it is gone with the machine
                 raise
-        if not wanted.package_only:
-            with machine.boot("kernel"):
-                check_commands(machine)
+        with machine.boot("kernel"):
+            check_commands(machine, without_tests=wanted.without_tests)
         shutil.rmtree(machine.folder)
         say(f"{release}: all is well, after {time.monotonic() - began:.0f} s")
     return 0
@@ -81,9 +82,10 @@ def check_package(machine: Machine, package: Path) -> None:
     place.mkdir()
     shutil.copy(package, place / "mom.deb")
     _repack(package, place / "newer.deb")
+    shutil.copy(next(package.parent.glob("cockpit-mom_*.deb")), place / "cockpit-mom.deb")
     machine.run("apt-get", "update")
     # What it needs comes first, so that what is left in the end is what the package has left.
-    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-libvirt", "man-db")
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-libvirt", "man-db", "zsh", "fish", "cockpit-bridge")
     before = _files(machine)
 
     say("install")
@@ -91,7 +93,8 @@ def check_package(machine: Machine, package: Path) -> None:
     machine.run("apt-get", "install", "--yes", "/srv/mom/mom.deb")
     say(f"installed after {time.monotonic() - began:.1f} s")
     config = machine.folder / "etc/mom/mom.yaml"
-    _claim("Written by `mom config init`" in config.read_text(), "a configuration is written for what is found")
+    written = config.read_text()
+    _claim("Written by `mom config init`" in written, "a configuration is written for what is found")
     _claim(_state(machine) == "active" and _enabled(machine) == "enabled", "mom runs, and will when the machine is started again")
     _claim(json.loads(machine.run("mom", "status", "--json"))["running"], "mom status says that it runs")
     machine.run("mom", "config", "check")
@@ -99,25 +102,46 @@ def check_package(machine: Machine, package: Path) -> None:
     machine.run("/usr/lib/mom/bin/python3", "-I", "-c", "import libvirt; libvirt.openReadOnly('test:///default').listAllDomains()")
     for page in ("mom", "mom-run", "mom-policy-check", "momd"):
         _claim(machine.run("man", "-w", page).strip().endswith(f"{page}.1.gz"), f"there is a page of the manual for {page}")
-    # Under bash itself, as a person's Tab asks.
+    # Under the shells themselves, as a person's Tab asks.
     asked = (
         "source /usr/share/bash-completion/completions/mom; COMP_WORDS=(mom pol) COMP_CWORD=1; _mom_completion mom; echo ${COMPREPLY[@]}"
     )
     _claim("policy" in machine.run("bash", "-c", asked).split(), "bash completes verbs")
+    _claim("policy" in machine.run("env", "HOME=/dev/shm", "fish", "-c", "complete -C 'mom pol'").split(), "fish completes verbs")
+    known = machine.run("zsh", "-fc", "autoload -U compinit && compinit -u -D && print $_comps[mom]")
+    _claim(known.split()[:1] == ["_mom"], "zsh knows whom to ask for verbs")
+    answered = machine.run("env", "_MOM_COMPLETE=zsh_complete", "COMP_WORDS=mom pol", "COMP_CWORD=1", "mom")
+    _claim(answered.splitlines()[:2] == ["plain", "policy"], "and is told them")
+
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "/srv/mom/cockpit-mom.deb")
+    _claim(
+        "/usr/share/cockpit/mom" in machine.run("env", "HOME=/dev/shm", "cockpit-bridge", "--packages"),
+        "Cockpit has the page, where its package is installed",
+    )
+    machine.run("apt-get", "purge", "--yes", "cockpit-mom")
 
     # As Debian's python3 does when its version changes, such as at an upgrade from 12 to 13.
     machine.run("/usr/share/python3/runtime.d/mom.rtupdate", "rtupdate", "python3.11", "python3.13")
     compiled = next((machine.folder / "usr/lib/mom/lib/python3/site-packages/mom_core/__pycache__").glob("model.*.pyc"), None)
     _claim(compiled is not None, "byte code is there, and made anew for another Python")
 
-    say("upgrade")
+    say("observe")
     policy = machine.folder / "etc/mom/policy.d/60_merge.policy"
     policy.parent.mkdir(exist_ok=True)
     policy.write_text(POLICY)
     machine.run("systemctl", "reload", "mom")
-    eventually("mom has set what the policy says", lambda: machine.knob() == 1)
-    edited = config.read_text() + "# the operator's own line\n"
+    eventually("mom says what it would set", lambda: _outcomes(machine).get("observed", 0) > 0)
+    _claim(machine.knob() == 0, "what is installed touches nothing before the operator says so")
+    line = 1 + written.splitlines().index("mode: observe")
+    for verb in (("mom",), ("mom", "doctor")):
+        said = " ".join(machine.run(*verb, may_fail=True).split())
+        _claim(f"line {line}" in said and "systemctl reload mom" in said, f"{' '.join(verb)} says how mom is made to act")
+
+    say("enforce, and upgrade")
+    edited = written.replace("mode: observe", "mode: enforce") + "# the operator's own line\n"
     config.write_text(edited)
+    machine.run("systemctl", "reload", "mom")
+    eventually("mom has set what the policy says", lambda: machine.knob() == 1)
     ledger, process = _ledger(machine), _main_pid(machine)
     _claim(len(ledger) == 1, "what stood there is in the ledger")
     with _Watch(machine) as watch:
@@ -156,11 +180,11 @@ def check_package(machine: Machine, package: Path) -> None:
     _claim("mom" not in machine.run("systemctl", "list-unit-files", "--no-pager"), "systemd knows no unit of it")
 
 
-def check_commands(machine: Machine) -> None:
+def check_commands(machine: Machine, *, without_tests: bool) -> None:
     """The README's two, in a clone of what is committed here."""
     place = machine.folder / "root/mom"
     subprocess.run(["git", "clone", "--quiet", ROOT, place], check=True, timeout=120)
-    for words, seconds in ((("./run", "demo"), 900), (("./run", "tests"), 7200)):
+    for words, seconds in ((("./run", "demo"), 900), (("./run", "tests"), 7200))[: 1 if without_tests else 2]:
         say(" ".join(words))
         began = time.monotonic()
         said = machine.run("sh", "-c", f"cd /root/mom && exec {' '.join(words)}", seconds=seconds)
@@ -227,6 +251,11 @@ def _main_pid(machine: Machine) -> int:
 def _cycles(machine: Machine) -> int:
     text = machine.run("systemctl", "show", "--property=StatusText", "--value", "mom").split()
     return int(text[1].strip(":,")) if text[:1] == ["cycle"] else 0
+
+
+def _outcomes(machine: Machine) -> dict[str, int]:
+    counts: dict[str, int] = json.loads(machine.run("mom", "status", "--json", may_fail=True)).get("outcome_counts", {})
+    return counts
 
 
 def _ledger(machine: Machine) -> list[dict[str, object]]:

@@ -78,6 +78,7 @@ def requests() -> list[bytes]:
     paths = [
         "",
         "v1/status",
+        "v1/report?fields=balloon_cur",
         "v1/host",
         "v1/guests?limit=2&fields=balloon_cur",
         "v1/guests/GUEST",

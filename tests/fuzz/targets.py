@@ -27,10 +27,10 @@ from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
 from mom_guests import convert
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.link import StoredEntry
 from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import Group, GuestState, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import opened
+from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.verbs import host_row, print_hosts
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
@@ -39,7 +39,7 @@ from mom_plugins_guestagent.guestd_client import ask
 from mom_plugins_guestagent.qemu_agent import AgentVisits, RawAgent
 from mom_plugins_guestagent.wire import Wire
 from mom_plugins_http import HttpPlugin
-from mom_plugins_http.access import Peer, Right
+from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
@@ -224,11 +224,11 @@ def fleet_record(data: bytes) -> None:
         view.members.take(host, StoredEntry(1, member.packed()))
         guests = (GuestState(id="a", name="a", size=4096, maximum=8192, guarantee=1024), GuestState(id="b", name="b"))
         state = HostState(host=host, mom="1", mode="enforce", total=1 << 30, available=1 << 29, guests=guests)
-        asyncio.run(view.heard_state(host, StoredEntry(1, state.packed())))
+        view.states.told(host, StoredEntry(1, state.packed()), live=True)
     kept = StoredEntry(2, record)
     if bucket == b"states":
-        asyncio.run(view.heard_state("h1", kept))
-        asyncio.run(view.heard_state("h2", kept))
+        view.states.told("h1", kept, live=True)
+        view.states.told("h2", kept, live=True)
     elif bucket == b"roster":
         view.members.take("h1", kept)
         view.members.take("h2", kept)
@@ -423,6 +423,7 @@ STATE_FILES: Final[Mapping[str, str]] = {
     "notes": "policy/notes.json",
     "canary": "policy/canary.json",
     "stopped": "eviction/stopped.json",
+    "moves": "eviction/moves.json",
     "homes": "numa/homes.json",
     "guests": "vdsm/guests.json",
     "group": "fleet/group.json",

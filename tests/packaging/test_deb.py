@@ -37,7 +37,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not any(folder.glob("*.deb")):
             run(sys.executable, ROOT / "packaging/tree.py", folder / "tree")
             run(sys.executable, ROOT / "packaging/deb/deb.py", folder / "tree", folder)
-    (made,) = folder.glob("*.deb")
+    (made,) = folder.glob("mom_*.deb")
     return made
 
 
@@ -122,3 +122,19 @@ def test_the_systems_libvirt_is_found_and_nothing_else_of_the_system(installed: 
     )
     command = (sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, sys.argv[2]); {program}", tmp_path, installed / PACKAGES)
     assert run(*command).split() == [str(tmp_path / "libvirt.py"), str(tmp_path / "libvirtmod.py"), "None"]
+
+
+def test_mom_in_cockpit_is_a_package_of_its_own_that_goes_with_this_mom(package: Path, installed: Path, tmp_path: Path) -> None:
+    (cockpit,) = package.parent.glob("cockpit-mom_*_all.deb")
+    fields = run("dpkg-deb", "--field", cockpit, "Version", "Depends")
+    version = run("dpkg-deb", "--field", package, "Version").strip()
+    assert f"Version: {version}\n" in fields
+    assert f"mom (= {version})" in fields
+    assert not (installed / "usr/share/cockpit").exists(), "a host without Cockpit has nothing of it"
+    run("dpkg-deb", "--extract", cockpit, tmp_path)
+    folder = tmp_path / "usr/share/cockpit/mom"
+    loaded = re.findall(r'(?:src|href)="([\w/][\w./-]+)"', (folder / "index.html").read_text())
+    assert {"page/page.js", "in_cockpit.js"} <= set(loaded)
+    assert all((folder / name).is_file() for name in ("manifest.json", *loaded))
+    if shutil.which("lintian"):
+        assert run("lintian", "--allow-root", cockpit) == ""

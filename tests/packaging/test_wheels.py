@@ -41,13 +41,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes a virtual environment with these requirements, mom's own distributions from the built wheels; gives its bin folder."""
+    """Makes a virtual environment with these requirements, mom's own distributions from the built wheels; gives its bin folder.
 
-    def make(*requirements: str) -> Path:
+    Their byte code is made as they are used. What installs is the pip of here, unless the environment is to have one of its own.
+    """
+
+    def make(*requirements: str, own_pip: bool = False) -> Path:
         folder = tmp_path_factory.mktemp("environment")
-        run(sys.executable, "-m", "venv", folder)
-        pip = (folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--find-links", built)
-        run(*pip, *requirements, seconds=900)
+        run(sys.executable, "-m", "venv", *([] if own_pip else ["--without-pip"]), folder)
+        there = folder / "bin/python"
+        pip = (there, "-m", "pip") if own_pip else (sys.executable, "-m", "pip", "--python", there)
+        run(*pip, "--disable-pip-version-check", "install", "--quiet", "--no-compile", "--find-links", built, *requirements, seconds=900)
         return folder / "bin"
 
     return make
@@ -185,7 +189,7 @@ def test_where_mom_runs_pytest_is_not_installed_and_finds_nothing_of_mom(environ
 def test_what_plugin_new_says_comes_next_works_with_the_pip_that_a_fresh_environment_has(
     environment: Callable[..., Path], tmp_path: Path
 ) -> None:
-    bin_folder = environment("mom-devkit")
+    bin_folder = environment("mom-devkit", own_pip=True)
     said = run(bin_folder / "mom", "plugin", "new", "page-cache", "--kind", "collector", "--directory", tmp_path / "made")
     lines = [shlex.split(line) for line in said.splitlines() if line.startswith("    ")]
     assert lines[0] == ["cd", str(tmp_path / "made")]

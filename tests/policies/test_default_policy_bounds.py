@@ -134,6 +134,7 @@ def test_room_for_bursts_is_given_beyond_what_the_host_has() -> None:
     assert found.form.items[2].items[1].name == "room"
 
 
+@pytest.mark.long
 def test_a_guest_that_runs_out_gives_back_what_it_was_given_and_has_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """How much it will want is unknown when it grows; on an unchanged host that is more than it needs."""
     monkeypatch.setattr(proof, "_SEARCH", 60.0)  # what is found does not depend on how busy the machine is

@@ -10,7 +10,8 @@ from mom_cli import declarations_of
 from mom_plugins_policy.tools.cases import PolicyTest, read_cases, run_case
 
 FOLDER = Path(__file__).parents[2] / "examples/policies"
-CASES = [case for path in sorted(FOLDER.glob("tests/*.yaml")) for case in read_cases(path, declarations_of())]
+INSTALLED = declarations_of()
+CASES = [case for path in sorted(FOLDER.glob("tests/*.yaml")) for case in read_cases(path, INSTALLED)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -21,4 +22,4 @@ def test_it_is_as_expected(case: PolicyTest) -> None:
 def test_every_example_and_every_default_policy_has_tests() -> None:
     tested = {name for case in CASES for text in case.policy.program.texts for name in [text.name]}
     examples = {path.name.removesuffix(".policy") for path in FOLDER.glob("*.policy")}
-    assert examples | set(declarations_of().policies) <= tested
+    assert examples | set(INSTALLED.policies) <= tested

@@ -29,6 +29,7 @@ from mom_devkit import PluginRun, run_plugins
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import SimPlugin
 from mom_plugins_sim.scene import GuestScene, Scene
+from mom_plugins_sim.statistics import NOTHING
 from mom_plugins_sim.workload import draw_workload
 from mom_plugins_sim.world import SimulatedGuest, World
 
@@ -94,8 +95,9 @@ class Stage:
             def set_balloon(self, guest: Entity, target_kib: int) -> None:
                 there = self.world.guests[guest.id]
                 told, memory = there.statistics.told, there.memory
-                need = None if told is None else told["mem_available"] - told["mem_usable"]  # type: ignore[operator]  # numbers both
-                age = None if told is None else self.world.time - there.statistics.at
+                known = told.mem_available is not None and told.mem_usable is not None
+                need = told.mem_available - told.mem_usable if known else None  # type: ignore[operator]  # numbers both
+                age = self.world.time - there.statistics.at if known else None
                 promised = stage.promised[there.listed.name].of(int(memory.maximum))
                 stage.sent.append(Sent(stage.cycle, there.listed.name, target_kib, memory.size, promised, need, age))
                 super().set_balloon(guest, target_kib)
@@ -173,7 +175,7 @@ def befall(stage: Stage, what: str, which: int, amount: float) -> None:
         guest.listed = replace(guest.listed, incarnation=f"{guest.listed.incarnation}x")
         memory.size = memory.target = memory.maximum
         memory.anon = memory.swapped = memory.cache = memory.touched = 0.0
-        guest.statistics.told = None
+        guest.statistics.told = NOTHING
     elif what == "others-resize":
         memory.target = memory.size = max(memory.kernel + memory.anon + memory.low * 2, amount * memory.maximum)
     elif what == "memory-plugged":

@@ -18,7 +18,7 @@ from ballast import available_mib
 from mom_run import MomRun
 from real_guests import Lab, RealGuest, eventually, not_here
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 KSM = Path("/sys/kernel/mm/ksm")
 KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")

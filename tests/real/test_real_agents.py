@@ -169,7 +169,7 @@ def test_every_way_gives_what_the_balloon_driver_says_and_more(make_mom: MakeMom
 
 
 def test_the_first_way_that_answers_is_taken_and_facts_come_from_the_agent_too(make_mom: MakeMom, guest: RealGuest) -> None:
-    fields = make_mom().once_known(guest, "guest_filesystems")
+    fields = make_mom(timeout="60s").once_known(guest, "guest_filesystems")  # on a busy machine even the first way is slow to answer
     assert fields["guest_agent"] == "guestd-channel"
     assert fields["guest_filesystems"] == (), "it has nothing but its initramfs"
 

@@ -7,21 +7,19 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from cgroup_image import facts
-from guest_image import CannotBuild, build, cache_folder
+from grouped_guests import ROOT, grouped_guests
+from guest_image import CannotBuild
 from mom_run import MomRun
-from private_libvirtd import CannotStart, PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually, not_here, once
+from real_guests import Lab, RealGuest, eventually, not_here
 
 pytestmark = pytest.mark.real
 
-ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "memory", "blkio")
 MIB = 1 << 20
 UNLIMITED = 9223372036854771712
@@ -46,20 +44,8 @@ def grouping() -> Iterator[Lab]:
     """Starts guests on a libvirtd that puts each into groups of its own."""
     if os.geteuid() != 0 or not (ROOT / "memory/memory.soft_limit_in_bytes").exists():
         not_here("cgroups v1 with the controller memory, and root, are needed")
-    machines = [ROOT / controller / "machine" for controller in CONTROLLERS]
-    before = [machine.exists() for machine in machines]
-    own = PrivateLibvirtd(cache_folder(), controllers=CONTROLLERS)
-    try:
-        own.start()
-        yield Lab(own, build(), suffix=once())
-    except (CannotStart, CannotBuild) as error:
-        not_here(f"there is no real hypervisor: {error}")
-    finally:
-        own.stop()
-        for machine, was in zip(machines, before, strict=True):
-            if not was:
-                with suppress(OSError):  # somebody else may have begun to use it
-                    machine.rmdir()
+    with grouped_guests(CONTROLLERS) as lab:
+        yield lab
 
 
 @pytest.fixture

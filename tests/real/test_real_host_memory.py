@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from ballast import available_mib
 
 from mom_plugins_host.cpu_lists import CpuLists
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 MIB = 512
+
+BUSY_SECONDS = 60.0
+"""For so long they are asked again: on a busy machine CPUs are slow to answer, and others' memory comes to their lists meanwhile."""
 
 PROGRAM = Path(__file__).with_name("page_by_page.py")
 
@@ -34,7 +38,11 @@ def test_memory_that_was_given_page_by_page_is_available_once_cpus_are_asked_for
             before, available = lists.kept(), available_mib()
             lists.take_back(64 << 10)
             lists.wait()
-            after, then = lists.kept(), available_mib()
+            after, until = lists.kept(), time.monotonic() + BUSY_SECONDS
+            while before and after and after.excess >= before.excess / 4 and after.excess and time.monotonic() < until:
+                lists.empty(after)
+                after = lists.kept()
+            then = available_mib()
         finally:
             process.kill()
     assert before is not None

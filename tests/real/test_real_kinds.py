@@ -128,6 +128,7 @@ def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(
     assert found.properties["pinned"] == reason
 
 
+@pytest.mark.alone
 def test_huge_pages_are_left_alone(mom: Mom, lab: Lab) -> None:
     pool = Path("/proc/sys/vm/nr_hugepages")
     before = pool.read_text()

@@ -171,6 +171,7 @@ def test_pins_reach_libvirt_and_the_kernel_and_are_put_back(mom: MomRun, placed:
     assert kernels_cpus(guest) == before
 
 
+@pytest.mark.alone
 def test_the_kernels_own_balancing_is_switched_and_put_back(mom: MomRun, placed: Lab, balancing: int) -> None:
     wanted = 0 if balancing else 1
     configure(mom, placed, f'(Host.Control "numa_balancing" {wanted})')

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_image import CannotBuild, build, cache_folder
+from grouped_guests import grouped_guests
 from mom_run import MomRun
-from private_libvirtd import CannotStart, PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually, not_here, once
+from real_guests import Lab, RealGuest, eventually, not_here
 from zram_swap import NoZram, zram_swap
 
 from mom_plugins_offload.orders import MoveOrder, Taker, waited
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 COLD_MIB, WARM_MIB = 160, 48
@@ -53,19 +52,8 @@ def swap() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def grouping(swap: str) -> Iterator[Lab]:
     """Starts guests on a libvirtd that gives each a group of its own."""
-    machine = MEMORY / "machine"
-    before = machine.exists()
-    own = PrivateLibvirtd(cache_folder(), controllers=("memory",))
-    try:
-        own.start()
-        yield Lab(own, build(), suffix=once())
-    except (CannotStart, CannotBuild) as error:
-        not_here(f"there is no real hypervisor: {error}")
-    finally:
-        own.stop()
-        if not before:
-            with suppress(OSError):  # another process may have begun to use it
-                machine.rmdir()
+    with grouped_guests(("memory",)) as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mom_run import MomRun
 from plain_qemu import PlainGuest, PlainHost
 from real_guests import eventually, not_here
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 CONFIG = """
 interval: 500ms

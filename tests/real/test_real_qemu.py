@@ -21,7 +21,7 @@ from real_guests import eventually, not_here
 from mom_core import Engine, Report, Value, load_config
 from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 KIB_IN_MIB = 1024
 

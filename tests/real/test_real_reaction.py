@@ -17,7 +17,7 @@ from real_guests import Lab, RealGuest, eventually, not_here
 from mom_core import Engine, Report, Status, load_config
 from mom_plugins_host.trigger import NoTrigger, StallTrigger
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 GUEST_MIB = 448
 SHRUNK_MIB = 320

@@ -21,9 +21,9 @@ from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest, eventually, not_here
 from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib
 
-from mom_plugins_http.client import Client
+from mom_plugins_http.cli.client import Client
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 GUESTS = 3
 GUEST_MIB = 384

@@ -18,7 +18,7 @@ from own_systemd import CannotStart, OwnSystemd  # only found from here on
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 GUEST_MIB = 256
 WANTED_MIB = 100

@@ -7,7 +7,7 @@ from ballast import available_mib
 from compared import LEAST_LEFT_MIB, Course, Member, Track, difference, real, simulated
 from real_guests import Lab, not_here
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 # All have few files: whether a guest keeps page cache is asked of what is usable in it, also while it is swept, and where that is near the
 # law's bound (a quarter), the moment of a statistic decides whether it is trimmed, on both sides.

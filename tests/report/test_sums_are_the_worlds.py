@@ -15,6 +15,8 @@ from mom_plugins_record.report.command import report
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 
+pytestmark = pytest.mark.long
+
 MIDNIGHT = 1_767_225_600.0
 GIB_HOUR = (1 << 20) * 3600.0
 WITHIN = 0.02

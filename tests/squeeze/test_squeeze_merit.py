@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,15 +15,15 @@ from guest_hosts import GuestHost, LibvirtHost
 from guests_told import Listener, lines, quantile, work
 from host_swap import HostSwap, descendants, system_seconds, thread_seconds
 from managers import Running, applied_in, could_be_reserved, state_in
-from merit import Moment, spread, taken_at_work
+from merit import Moment, spread, taken_at_work, taken_unfelt
 from mixes import read_mixes
 from needs import Needs
 from one_run import Squeeze, warming
 
 from mom_core import Declarations, Report, Status
 from mom_core.testing import snapshot
-from mom_plugins_http.metrics import GuestSelection, exposition
-from mom_plugins_http.published import ReportView, Totals
+from mom_plugins_http.routes.metrics import GuestSelection, exposition
+from mom_plugins_http.routes.published import ReportView, Totals
 
 LINE = (
     "DEMAND {since:.1f} held=150 lost=0.0 filled={filled:.2f} kills={kills} ran={ran:.1f} met={met} bursts={bursts} swap=2048 oom={kills} "
@@ -103,6 +104,20 @@ def test_a_squeeze_that_harms_from_the_beginning_is_worth_nothing() -> None:
     assert taken_at_work([moment(1, 100, 0.5)]) == 0.0
 
 
+def felt(time: float, taken: float, p99_ms: float | None, burst: float | None, kills: int = 0) -> Moment:
+    return replace(moment(time, taken, kills=kills), p99_ms=p99_ms, burst=burst)
+
+
+@pytest.mark.parametrize("slower", [(9.0, 1.0), (7.0, 2.6), (None, 1.0)])
+def test_what_guests_feel_does_not_count_as_taken_unfelt(slower: tuple[float | None, float]) -> None:
+    trace = [felt(1, 100, 4.0, 1.0), felt(2, 200, 8.0, None), felt(3, 300, *slower), felt(4, 150, 4.0, 1.0)]
+    assert taken_unfelt(trace, 4.0) == 200
+
+
+def test_what_is_taken_unfelt_after_a_kill_does_not_count() -> None:
+    assert taken_unfelt([felt(1, 100, 4.0, 1.0), felt(2, 150, 9.0, 1.0, kills=1), felt(3, 200, 4.0, 1.0)], 4.0) == 100
+
+
 def test_several_runs_are_told_with_their_spread() -> None:
     assert str(spread([9000.0])) == "9,000"
     assert str(spread([9000.0, 8000.0, 9500.0])) == "9,000 (8,000 to 9,500)"
@@ -145,7 +160,10 @@ def test_the_table_ends_with_what_could_be_had_at_all_where_runs_of_mom_know_it(
     assert len(last) == 10
 
 
-SWAPPED = {**RUN, "mix": "cold", "manager": "mom-offload", "host_swap": [5600, 1100], "compression_cpu_percent": 12.34}
+SWAPPED = {
+    **RUN, "mix": "cold", "manager": "mom-offload", "host_swap": [5600, 1100], "compression_cpu_percent": 12.34, "taken_unfelt": 9100,
+    "p99_ms_until_taken": 88.0, "burst_worst_until_taken": 1.6,
+}  # fmt: skip
 
 
 def test_hosts_with_swap_have_a_table_with_latency_against_the_unsqueezed_and_the_kernels_share() -> None:
@@ -153,8 +171,8 @@ def test_hosts_with_swap_have_a_table_with_latency_against_the_unsqueezed_and_th
     table = squeeze_report.cold_table([SWAPPED, {**SWAPPED, "manager": "nothing", "host_swap": None}], mixes)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert [row[1] for row in rows[2:]] == ["no manager, without swap", "mom with offload"]
-    assert rows[3][6:8] == ["90", "1.1 times"]
-    assert rows[3][9:] == ["5,600, 1,100", "12.3", "0.80"]
+    assert rows[3][3:8] == ["9,500", "1.6", "88", "1.1 times", "9,100"]
+    assert rows[3][10:] == ["5,600, 1,100", "12.3", "0.80"]
     assert squeeze_report.cold_table([], mixes) == "Nothing has been measured yet."
 
 

@@ -33,6 +33,10 @@ CONTENTS: Final[Mapping[str, Any]] = {
     "eviction/stopped.json": [
         {"identity": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "done": True, "time": 1e9},
     ],
+    "eviction/moves.json": [
+        {"identity": GUEST, "name": "vm", "mover": "cluster", "destination": "host://h2", "id": "aa", "seconds": 600.0, "reference": "task",
+         "lost": "it tells nothing", "time": 1e9},
+    ],
     "numa/homes.json": {
         GUEST: {"incarnation": "1", "node": 0, "pins": "0-3", "nodeset": None, "since": 0.0, "moving": False, "taken": True, "leaving": ""},
     },

@@ -324,7 +324,16 @@ def test_a_damaged_copy_of_the_configuration_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"\xff", b"[" * 50_000, b"[]", b'{"monotonic":1e999}', b'{"monotonic":%s}' % (b"9" * 400), b'{"monotonic":1,"format":1}']
+    "text",
+    [
+        b"",
+        b"\xff",
+        b"[" * 50_000,
+        b"[]",
+        b'{"monotonic_seconds":1e999}',
+        b'{"monotonic_seconds":%s}' % (b"9" * 400),
+        b'{"monotonic_seconds":1,"format":2}',
+    ],
 )
 def test_a_damaged_status_is_said(tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_cli.status_file.holder", lambda directory: 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import os
 import shutil
@@ -20,6 +21,12 @@ from typing import NoReturn
 import pytest
 
 MOM = Path(sys.executable).parent / "mom"
+
+PAGE_CHECKS = Path(__file__).parents[2] / ".cache/page"
+"""Where what the page is checked with is installed."""
+
+_OLDEST_NODE = 20
+"""With which it runs: Debian 13 has it."""
 
 
 def not_here(reason: str) -> NoReturn:
@@ -173,3 +180,27 @@ def tunnel() -> Iterator[Callable[[Path], Tunnel]]:
             return made
 
         yield dig
+
+
+@pytest.fixture(scope="session")
+def page_tools() -> Path:
+    """The folder with what npm has installed, once, as `page/package-lock.json` has it. Skips where there is no node or no registry."""
+    here, kept = Path(__file__).parent / "page", PAGE_CHECKS
+    found = shutil.which("node") and shutil.which("npm")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=60, check=False).stdout if found else ""
+    if int(version.strip().removeprefix("v").partition(".")[0] or 0) < _OLDEST_NODE:
+        pytest.skip(f"there is no node {_OLDEST_NODE} or newer, or no npm")
+    kept.mkdir(parents=True, exist_ok=True)
+    with (kept / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several workers, one installs
+        wanted = (here / "package-lock.json").read_text()
+        installed = kept / "installed.json"
+        if not installed.exists() or installed.read_text() != wanted:
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(here / name, kept)
+            command = ["npm", "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"]
+            made = subprocess.run(command, cwd=kept, capture_output=True, text=True, timeout=300, check=False)
+            if made.returncode:
+                pytest.skip(f"npm cannot install what the page is checked with: {made.stderr[-500:]}")
+            installed.write_text(wanted)
+    return kept / "node_modules"

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import MOM, Daemon, Tunnel, chromium
+from conftest import MOM, Daemon, Tunnel, chromium, wait_for
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -130,6 +130,20 @@ def test_what_ksm_saves_is_unknown_where_nobody_looks_at_it(daemon: Start, tunne
     assert opened.complaints == []
 
 
+def test_what_mom_has_brought_today_stands_there_where_accounts_are_kept(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(more='  record: {reserve: "0"}\n')
+    opened = visit(tunnel(mom.socket).url)
+    tiles = opened.page.locator(".tiles > div")
+    today = tiles.filter(has_text="Given back today")
+    expect(today).to_have_text(re.compile(r"Given back today[\d.,]+( .iB)?on average"))
+    expect(tiles.filter(has_text=re.compile(r"^Given back\d"))).to_have_count(1)
+    with client(mom) as one:
+        metrics = one.get("/metrics").text
+    for means in ("balloon", "sweeps", "ksm", "cold", "today"):
+        assert f"\nmom_host_given_back_{means}_bytes " in metrics
+    assert opened.complaints == []
+
+
 def test_a_thousand_guests_are_sorted_found_and_opened_with_the_keyboard(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
     mom = daemon(guests=1000, interval="2s")
     opened = visit(tunnel(mom.socket).url, color_scheme="dark")
@@ -158,10 +172,193 @@ def test_a_thousand_guests_are_sorted_found_and_opened_with_the_keyboard(daemon:
     expect(page.get_by_role("heading", name="web-01")).to_be_visible()
     expect(page.locator("dl.told")).to_contain_text("It has")
     expect(page.locator("dl.told")).to_contain_text("guaranteed")
-    expect(page.locator("svg.chart path.line").first).to_be_attached()
+    memory = page.locator("figure").first
+    expect(memory.locator("polygon").first).to_be_attached()
+    for part in ("used", "cache", "free", "ballooned", "in the host's swap", "most"):
+        expect(memory.locator(".legend")).to_contain_text(re.compile(f"{part}: [0-9]"))
     opened.shot("guest-dark")
     page.keyboard.press("Escape")
     expect(page.get_by_label("Filter guests")).to_have_value("web-01")
+    assert opened.complaints == []
+
+
+def test_what_was_decided_for_a_guest_stands_on_the_axis_of_its_memory(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(guests=3, host_memory="6GiB")
+    with client(mom) as one:
+        wait_for(lambda: [out for out in one.get("/v1/recent-outcomes?limit=500").json()["items"] if out["entity"]["scope"] == "guest"])
+        done = [out for out in one.get("/v1/recent-outcomes?limit=500").json()["items"] if out["entity"]["scope"] == "guest"]
+    opened = visit(f"{tunnel(mom.socket).url}/#/guest/{done[-1]['entity']['id']}")
+    page = opened.page
+    memory = page.locator("figure").first
+    mark = memory.locator("polygon.mark").first
+    expect(mark).to_be_attached()
+    assert re.match(rf"{done[-1]['control']} .* → .*: ", mark.locator("title").text_content() or "")
+    chart = memory.locator("svg.chart")
+    chart.focus()
+    page.keyboard.press("End")
+    for _ in range(200):
+        if "→" in memory.locator("p[aria-live]").inner_text():
+            break
+        page.keyboard.press("ArrowLeft")
+    expect(memory.locator("p[aria-live]")).to_have_text(re.compile(r"used .*→"))
+    opened.shot("guest-decisions")
+    assert opened.complaints == []
+
+
+def test_guests_are_in_groups_by_name_or_class_with_sums(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(guests=8, more='  sla: {}\nguests:\n  "web-*": {class: gold}\n')
+    opened = visit(f"{tunnel(mom.socket).url}/#/guests")
+    page = opened.page
+    page.get_by_label("Groups of guests").select_option("by class")
+    rows = page.locator(".guests tbody tr[aria-rowindex]")
+    expect(rows.first).to_contain_text("▾ gold (")
+    with client(mom) as one:
+        guests = one.get("/v1/guests?limit=100&fields=sla_class,balloon_max").json()["items"]
+    gold = [guest["fields"]["balloon_max"] for guest in guests if guest["fields"].get("sla_class") == "gold"]
+    assert 0 < len(gold) < 8
+    most = sum(gold) / (1 << 20)
+    expect(rows.first.locator("th, td").nth(2)).to_have_text(f"{most:.1f} GiB" if most >= 9.995 else f"{most:.2f} GiB")
+    expect(page.get_by_role("columnheader", name="Class")).to_be_visible()
+    opened.shot("guests-groups")
+    page.get_by_role("button", name=re.compile("gold")).press("Enter")
+    expect(page.get_by_role("button", name=re.compile("gold"))).to_have_attribute("aria-expanded", "false")
+    expect(page.get_by_role("link", name="web-01")).to_have_count(0)
+    expect(page.get_by_role("button", name=re.compile("gold"))).to_be_focused()
+    page.get_by_label("Groups of guests").select_option("by name")
+    expect(rows.first).to_contain_text("▾ db (")
+    assert opened.complaints == []
+
+
+def test_memory_for_a_launch_is_asked_for_seen_and_given_up(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(guests=3, host_memory="64GiB", more="  sla: {}\n")
+    opened = visit(f"{tunnel(mom.socket).url}/#/launches")
+    page = opened.page
+    expect(page.locator("dl.tiles")).to_contain_text("Could be reserved")
+    page.get_by_label("Memory", exact=True).fill("2GiB")
+    page.get_by_label("for the guest").fill("new-*")
+    page.get_by_role("button", name="Reserve").click()
+    expect(page.locator("p.notice[role=status]")).to_contain_text("2.00 GiB are reserved for new-*")
+    row = page.get_by_role("row").filter(has_text="new-*")
+    expect(row).to_contain_text("2.00 GiB")
+    with client(mom) as one:
+        assert [kept["name"] for kept in one.get("/v1/reservations").json()["items"]] == ["new-*"]
+    opened.shot("launches")
+    row.get_by_role("button", name="Give up").click()
+    expect(page.locator("p.notice[role=status]")).to_contain_text("is given up")
+    expect(page.get_by_role("region", name="Reserved").get_by_text("new-*")).to_have_count(0)
+    page.get_by_label("Memory", exact=True).fill("9000GiB")
+    page.get_by_role("button", name="Reserve").click()
+    expect(page.locator("p.notice.bad")).to_be_visible()
+    page.get_by_label("of at most").fill("1GiB")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_text(re.compile("✓ 1 guest of 1.00 GiB fit"))).to_be_visible()
+    page.get_by_label("of at most").fill("900GiB")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_text(re.compile("✗ 1 guest of 900 GiB do not fit"))).to_be_visible()
+
+
+def test_past_days_are_drawn_where_they_are_recorded(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(more='  record: {reserve: "0"}\n', interval="200ms")
+    opened = visit(tunnel(mom.socket).url)
+    page = opened.page
+    with client(mom) as one:
+        wait_for(lambda: len(one.get("/v1/recorded").json()["items"]) >= 2)
+    page.get_by_label("Show").select_option("a day")
+    polygon = page.locator("polygon").first
+    expect(polygon).to_have_attribute("points", re.compile("^([0-9.,]+ ?){4,8}$"))
+    opened.shot("host-recorded")
+    page.get_by_label("Show").select_option("the last cycles")
+    expect(polygon).to_have_attribute("points", re.compile("^([0-9.,]+ ?){20,}$"))
+    assert opened.complaints == []
+
+
+def test_without_a_recorder_the_page_says_what_to_enable(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    page = visit(tunnel(daemon().socket).url).page
+    page.get_by_label("Show").select_option("a week")
+    expect(page.get_by_text("no enabled plugin records; enable the plugin record")).to_be_visible()
+    expect(page.locator("polygon").first).to_be_attached()
+
+
+def test_focus_scrolled_places_and_marked_text_stay_while_it_is_live(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(guests=60, interval="300ms", host_memory="40GiB")
+    page = visit(f"{tunnel(mom.socket).url}/#/decisions").page
+    link = page.locator("tbody a").last
+    link.focus()
+    name = link.inner_text()
+    page.evaluate("""() => {
+      const cell = document.activeElement.closest("tr").cells[2];
+      getSelection().selectAllChildren(cell);
+      window.marked = [document.activeElement, String(getSelection())];
+    }""")
+    before = page.locator("footer").inner_text()
+    for _ in range(4):
+        expect(page.locator("footer")).not_to_have_text(before)
+        before = page.locator("footer").inner_text()
+    same = "document.activeElement === window.marked[0] && String(getSelection()) === window.marked[1]"
+    kept = page.evaluate(f"[document.activeElement.textContent, {same}]")
+    assert kept == [name, True]
+    page.evaluate("location.hash = '#/guests'")
+    box = page.locator(".guests")
+    expect(page.get_by_role("link", name="db-03")).to_be_attached()
+    page.get_by_role("link", name="db-03").focus()
+    place = box.evaluate("box => { box.scrollTop = 1200; return box.scrollTop; }")
+    before = page.locator("footer").inner_text()
+    expect(page.locator("footer")).not_to_have_text(before)
+    assert box.evaluate("box => [box.scrollTop, document.activeElement === box]") == [place, True]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.textContent") == "db-04"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_axe_finds_nothing_against_any_view(
+    daemon: Start, tunnel: Dig, visit: Callable[..., Opened], page_tools: Path, scheme: str, width: int
+) -> None:
+    mom = daemon(guests=8, host_memory="8GiB", more='  sla: {}\nguests:\n  "*": {guarantee: 100%}\n')
+    page = visit(tunnel(mom.socket).url, color_scheme=scheme, width=width).page
+    expect(page.locator("#host-verdict .notice").first).to_be_visible()
+    page.evaluate((page_tools / "axe-core/axe.min.js").read_text())
+    found: dict[str, list[str]] = {}
+    for view in ("", "guests", "guest/" + _first_guest(mom), "policies", "health", "decisions", "launches", "?"):
+        if view == "?":
+            page.keyboard.press("?")
+        else:
+            page.evaluate(f"location.hash = '#/{view}'")
+        page.wait_for_timeout(900)
+        result = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+        found |= {f"{view}: {one['id']}": [node["html"][:200] for node in one["nodes"]] for one in result["violations"]}
+    assert found == {}
+
+
+def _first_guest(mom: Daemon) -> str:
+    with client(mom) as one:
+        return str(one.get("/v1/guests?limit=1").json()["items"][0]["id"])
+
+
+def test_the_pictures_of_the_documents_show_a_host_that_gives_and_takes(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    """MOM_SCREENSHOTS=docs makes them anew."""
+    mom = daemon(guests=40, host_memory="46GiB", interval="1s")
+    opened = visit(f"{tunnel(mom.socket).url}/#/guests", height=700)
+    page = opened.page
+    page.get_by_role("button", name="Used").click()
+    with client(mom) as one:
+
+        def given() -> list[str]:
+            done = one.get("/v1/recent-outcomes?limit=1000").json()["items"]
+            return [out["entity"]["id"] for out in done if out["control"] == "balloon_target" and out["status"] == "applied"]
+
+        wait_for(lambda: len(given()) > 20)
+        page.wait_for_timeout(15_000 if os.environ.get("MOM_SCREENSHOTS") else 0)
+        guest = max(set(given()), key=given().count)
+    opened.shot("web-page-guests")
+    page.evaluate("location.hash = '#/'")
+    expect(page.locator("figure polygon").first).to_be_visible()
+    opened.shot("web-page")
+    page.evaluate(f"location.hash = '#/guest/{guest}'")
+    figure = page.locator("figure").first
+    expect(figure.locator("polygon.mark").first).to_be_attached()
+    if folder := os.environ.get("MOM_SCREENSHOTS"):
+        figure.screenshot(path=f"{folder}/web-page-guest.png")
     assert opened.complaints == []
 
 
@@ -198,7 +395,7 @@ def test_scrolling_a_thousand_guests_keeps_up(daemon: Start, tunnel: Dig, visit:
     assert empty == 0
 
 
-@pytest.mark.parametrize("view", ["", "guests", "policies", "health", "decisions"])
+@pytest.mark.parametrize("view", ["", "guests", "policies", "health", "decisions", "launches"])
 def test_a_narrow_window_needs_no_scrolling_sideways(daemon: Start, tunnel: Dig, visit: Callable[..., Opened], view: str) -> None:
     mom = daemon()
     opened = visit(f"{tunnel(mom.socket).url}/#/{view}", width=400, height=800)
@@ -207,6 +404,12 @@ def test_a_narrow_window_needs_no_scrolling_sideways(daemon: Start, tunnel: Dig,
     page.wait_for_timeout(700)
     opened.shot(f"narrow-{view or 'host'}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    if view == "guests":
+        width, own = page.evaluate(
+            "[document.querySelector('.guests').clientWidth, document.querySelector('.guests thead tr').offsetWidth]"
+        )
+        assert own == pytest.approx(width, abs=2), "the table is as wide as the window, and names can be read"
+        assert page.get_by_role("link", name="db-01").evaluate("link => link.offsetWidth <= link.parentElement.clientWidth")
     assert opened.complaints == []
 
 
@@ -230,14 +433,14 @@ def test_the_keyboard_reaches_everything_in_order(daemon: Start, tunnel: Dig, vi
     expect(page.get_by_role("link", name="db-01")).to_be_visible()
     page.evaluate("document.activeElement.blur()")
     seen = []
-    for _ in range(14):
+    for _ in range(16):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("document.activeElement.textContent || document.activeElement.id"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     assert seen[0] == "Skip to the content"
-    assert seen[1:6] == ["Host", "Guests", "Policies", "Health", "Decisions"]
+    assert seen[1:7] == ["Host", "Guests", "Policies", "Health", "Decisions", "Launches"]
     assert "filter" in seen
-    assert any(text.startswith("Guest") for text in seen[8:])
+    assert any(text.startswith("Guest") for text in seen[9:])
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
     page.keyboard.press("Escape")
@@ -305,7 +508,7 @@ def test_what_the_page_has_missed_is_asked_for_until_it_is_there(daemon: Start, 
         else:
             route.continue_()
 
-    opened.page.route("**/v1/status", answer)
+    opened.page.route("**/v1/report?*", answer)
     mom.start()
     expect(rows.locator("tr", has_text="read at the start")).to_have_count(1)
     expect(rows.locator("tr", has_text="read at the start")).not_to_contain_text(before)
@@ -386,6 +589,26 @@ def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(daemon: Star
     assert opened.complaints == []
 
 
+def test_a_policy_begun_before_the_others_are_read_can_be_saved(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    opened = visit(tunnel(mom.socket).url)
+    page = opened.page
+    held: list[Route] = []
+    page.route("**/v1/policies", lambda route: held.append(route) if not held else route.continue_())
+    page.goto(f"{page.url.split('#')[0]}#/policies")
+    name = page.get_by_label("Name of a new policy")
+    expect(name).to_be_disabled()
+    held[0].continue_()
+    name.fill("60_mine")
+    page.keyboard.press("Enter")
+    editor = page.get_by_role("textbox", name="60_mine")
+    editor.fill("(+ 1 2)\n")
+    editor.press("Control+s")
+    expect(page.locator("p.notice")).to_contain_text("60_mine is saved")
+    assert text_in_force(mom, "60_mine") == "(+ 1 2)\n"
+    assert opened.complaints == []
+
+
 def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
     mom = daemon()
     opened = visit(f"{tunnel(mom.socket).url}/#/policies")
@@ -412,6 +635,44 @@ def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(daemon: Star
     editor.press("Control+s")
     expect(page.locator("p.notice")).to_contain_text("60_mine is saved")
     assert text_in_force(mom, "60_mine") == text
+    assert opened.complaints == []
+
+
+def test_a_policy_is_tried_on_some_guests_watched_and_given_up(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    opened = visit(f"{tunnel(mom.socket).url}/#/policies")
+    page = opened.page
+    trial = page.get_by_role("region", name="Trial")
+    expect(trial).to_contain_text("There was none.")
+    page.get_by_label("Name of a new policy").fill("60_mine")
+    page.keyboard.press("Enter")
+    page.get_by_role("textbox", name="60_mine").fill("(+ 1 2)\n")
+    trial.get_by_label("or on the guests").fill("nowhere-*")
+    trial.get_by_role("button", name="Try it").click()
+    expect(trial.get_by_role("alert")).to_contain_text("nowhere-*")
+    trial.get_by_label("or on the guests").fill("db-*")
+    trial.get_by_role("button", name="Try it").click()
+    expect(trial).to_contain_text(re.compile("running.*on db-"))
+    expect(trial.get_by_role("row").filter(has_text="with it")).to_be_visible()
+    opened.shot("trial")
+    trial.get_by_role("button", name="End the trial").click()
+    expect(trial).to_contain_text("aborted")
+    assert text_in_force(mom, "60_mine") is None
+    assert [one for one in opened.complaints if "Failed to load resource" not in one] == []
+
+
+def test_how_much_mom_logs_is_seen_and_changed(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    opened = visit(f"{tunnel(mom.socket).url}/#/health")
+    page = opened.page
+    page.get_by_text("Of mom, and of plugins").click()
+    page.get_by_label("Log level of ksm").select_option("debug")
+    with client(mom) as one:
+        wait_for(lambda: one.get("/v1/log-level").json()["plugins"] == {"ksm": "debug"})
+        page.get_by_label("Log level of ksm").select_option("as mom")
+        wait_for(lambda: one.get("/v1/log-level").json()["plugins"] == {})
+    expect(page.get_by_label("Log level of mom")).to_have_value("info")
+    opened.shot("log-level")
     assert opened.complaints == []
 
 
@@ -655,7 +916,9 @@ def test_the_browser_is_told_to_run_nothing_else(daemon: Start, tunnel: Dig, vis
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
-    assert not re.search(r"(src|href)=\"(?!#|data:,)", answer.text), "nothing is loaded from anywhere"
+    assert "script-src 'self'; style-src 'self'; connect-src 'self'" in policy
+    assert not re.search(r"(src|href)=\"(?!#|data:,|page/[a-z_]+\.(js|css)\")", answer.text), "nothing is loaded from anywhere else"
+    assert not re.search(r"<style|<script(?! type=\"module\" src=\"page/page.js\"></script>)", answer.text), "nothing runs in place"
     script = "const s = document.createElement('script'); s.textContent = 'document.title = 1'; document.head.append(s)"
     for attempt in ("document.body.innerHTML = '<b>x</b>'", script):
         assert page.evaluate(f"() => {{ try {{ {attempt}; return 'done'; }} catch {{ return 'refused'; }} }}") == "refused"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from functools import cache
 from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
@@ -153,6 +154,24 @@ def test_the_changelog_keeps_its_form_and_knows_this_version() -> None:
         assert f"\n{version.partition(' - ')[0]}: https://" in text
 
 
+def test_the_repository_has_one_address_and_another_is_written_everywhere_by_one_command(tmp_path: Path) -> None:
+    now = pyproject("mom_core")["project"]["urls"]["Homepage"]
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "clone"], timeout=60, check=True)
+    command = [sys.executable, str(tmp_path / "clone/packaging/address.py")]
+    assert subprocess.check_output(command, text=True, timeout=60).strip() == now
+    assert subprocess.run([*command, "forge.example/o/n"], capture_output=True, timeout=60, check=False).returncode == 2
+    subprocess.run([*command, "https://forge.example/owner/name"], timeout=60, check=True)
+    owner = now.split("/")[-2]
+    left = subprocess.run(
+        ["git", "-C", tmp_path / "clone", "grep", "-n", f"{owner}/"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert left.stdout == ""
+    for folder in DISTRIBUTIONS:
+        about = tomllib.loads((tmp_path / "clone" / folder / "pyproject.toml").read_text())["project"]["urls"]
+        assert all(link.startswith("https://forge.example/owner/name") for link in about.values())
+        assert set(pyproject(folder)["project"]["urls"]) == set(about)
+
+
 def test_a_release_is_stamped_everywhere_by_one_command(tmp_path: Path) -> None:
     """`packaging/version.py`, in a copy of what says the version: all of it, and no requirement of others, nor a second time."""
     for path in [*ROOT.glob("mom_*/pyproject.toml"), *ROOT.glob("mom_*/src/*/*.py"), *ROOT.glob("packaging/**/*")]:
@@ -197,11 +216,14 @@ def test_what_is_imported_is_declared_as_a_dependency(folder: str) -> None:
     extras = [requirement for listed in project.get("optional-dependencies", {}).values() for requirement in listed]
     declared = {_normal(re.split(r"[<>=!~\[ ]", requirement)[0]) for requirement in [*project["dependencies"], *extras]}
     for name in sorted(imported - sys.stdlib_module_names - {own}):
-        providers = {_normal(PARTS.get(provider, provider)) for provider in packages_distributions().get(name, [name])}
+        providers = {_normal(PARTS.get(provider, provider)) for provider in providers_of_packages().get(name, [name])}
         if own != "mom_core" and providers <= CORE_BRINGS:
             continue
         assert providers & declared, f"{folder} imports {name}"
 
+
+providers_of_packages = cache(packages_distributions)
+"""Once for all: it reads the metadata of everything that is installed."""
 
 PARTS = {"pydantic_core": "pydantic"}
 """A distribution that is part of another one, which requires exactly one version of it."""

@@ -1,0 +1,72 @@
+"""A real nats-server that asks for no keys, which a test kills, stops and starts again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from fleet_world import NATS_SERVER, free_port, port_of
+
+
+class OneServer:
+    """Keeps its buckets below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store, self._config, self._log = folder / "js", folder / "one.conf", folder / "one.log"
+        self._place = free_port()
+        self.port = port_of(self._place)
+        self._config.write_text(f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self._store}" }}\n')
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        if self._process is None:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen([NATS_SERVER, "-c", str(self._config)], stdout=log, stderr=log)
+        ends = time.monotonic() + 60
+        while not self._answers():
+            assert time.monotonic() < ends, self._log.read_text()
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(60)
+            self._process = None
+
+    def freeze(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def forget(self) -> None:
+        """It loses all that it has, as on a new disk. Only while it does not run."""
+        shutil.rmtree(self._store)
+
+    def keep(self, where: Path) -> None:
+        """A copy of its disk, as a backup has it. Only while it does not run."""
+        shutil.copytree(self._store, where)
+
+    def go_back(self, where: Path) -> None:
+        """It has what it had when that copy was made."""
+        shutil.rmtree(self._store)
+        shutil.copytree(where, self._store)
+
+    def close(self) -> None:
+        self.kill()
+        self._place.close()

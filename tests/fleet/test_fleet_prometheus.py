@@ -1,0 +1,136 @@
+"""A real Prometheus asks a coordinator for the hosts, and scrapes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from fleet_world import FleetWorld, free_port, need_a_server, port_of
+
+TOKEN = "read" * 8
+
+
+def need_prometheus() -> None:
+    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
+        if os.environ.get("MOM_REQUIRE_REAL"):
+            pytest.fail("there is no prometheus (apt-get install prometheus)")
+        pytest.skip("there is no prometheus (apt-get install prometheus)")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
+    need_a_server()
+    need_prometheus()
+    world = FleetWorld(tmp_path, tls=True)
+    yield world
+    world.close()
+
+
+class Monitoring:
+    """A Prometheus that knows a coordinator, and no host."""
+
+    def __init__(self, fleet: FleetWorld) -> None:
+        self.fleet = fleet
+        self.token = fleet.folder / "token"
+        self.token.touch(0o600)
+        self.token.write_text(TOKEN)
+        self._places = [free_port() for _ in range(3)]
+        self.coordinator, self.host, self.own = map(port_of, self._places)
+        by = {"authorization": {"type": "Bearer", "credentials_file": str(self.token)}, "tls_config": {"ca_file": str(fleet.ca)}}
+        found = {"url": f"https://localhost:{self.coordinator}/v1/fleet/targets", "refresh_interval": "1s", **by}
+        jobs = [
+            {"job_name": "mom", "scrape_interval": "1s", "http_sd_configs": [found], **by},
+            {
+                "job_name": "fleet",
+                "scrape_interval": "1s",
+                "scheme": "https",
+                "static_configs": [{"targets": [f"localhost:{self.coordinator}"]}],
+                **by,
+            },
+        ]
+        self._config = fleet.folder / "prometheus.yml"
+        self._config.write_text(yaml.safe_dump({"scrape_configs": jobs}))
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.own}", timeout=60)
+
+    def start(self) -> None:
+        subprocess.run(["promtool", "check", "config", str(self._config)], check=True, capture_output=True, timeout=60)
+        data = f"--storage.tsdb.path={self.fleet.folder}/data"
+        command = ["prometheus", "--log.level=warn", f"--config.file={self._config}", data, f"--web.listen-address=127.0.0.1:{self.own}"]
+        self.fleet.start_program("prometheus", command)
+
+    def start_coordinator(self) -> None:
+        folder = self.fleet.folder
+        served = ["--read-token", str(self.token), "--certificate", str(self.fleet.ca), "--certificate-key", str(folder / "server-key.pem")]
+        self.fleet.start_coordinator("c1", "--listen", f"0.0.0.0:{self.coordinator}", *served)
+
+    def http_settings(self) -> dict[str, Any]:
+        tcp = {"certificate": str(self.fleet.ca), "key": str(self.fleet.folder / "server-key.pem"), "read_token": str(self.token)}
+        return {"tcp": {"listen": f"0.0.0.0:{self.host}", "hosts": ["localhost"], **tcp}}
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        try:
+            answer = self.client.get("/api/v1/query", params={"query": query})
+        except httpx.HTTPError:
+            return []
+        found: list[dict[str, Any]] = answer.json()["data"]["result"] if answer.status_code == httpx.codes.OK else []
+        return found
+
+    def discovered(self) -> list[dict[str, Any]]:
+        """As promtool finds them."""
+        command = ["promtool", "check", "service-discovery", "--timeout=20s", str(self._config), "mom"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    def close(self) -> None:
+        self.client.close()
+        for place in self._places:
+            place.close()
+
+
+def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_and_hears_of_the_others(fleet: FleetWorld) -> None:
+    monitoring = Monitoring(fleet)
+    try:
+        fleet.enroll("h1", "g1", "--metrics-host", "localhost")
+        fleet.enroll("h2", "g2")
+        fleet.start_host("h1", 1, guests=1, http=monitoring.http_settings())
+        fleet.start_host("h2", 2, guests=1)
+        fleet.until(lambda: all(row["guests"] is not None for row in fleet.status()["hosts"]), "both are heard")
+        monitoring.start_coordinator()
+        monitoring.start()
+        fleet.until(lambda: monitoring.ask('up{job="mom", host="h1", group="g1"} == 1'), "it scrapes the host that has metrics")
+        fleet.until(lambda: monitoring.ask('mom_host_memory_total_bytes{host="h1"}'), "and has its metrics")
+        fleet.until(lambda: monitoring.ask('mom_fleet_host_without_metrics{host="h2", group="g2"} == 1'), "and hears of the other one")
+        assert not monitoring.ask('up{host="h2"}')
+        (one,) = monitoring.discovered()
+        assert one["labels"]["__address__"] == f"localhost:{monitoring.host}"
+        assert (one["labels"]["host"], one["labels"]["group"], one["labels"]["job"]) == ("h1", "g1", "mom")
+        assert not {name for name in one["labels"] if name.startswith("__meta")}
+        targets = json.loads(fleet.fleet("targets"))
+        assert [group["targets"] for group in targets] == [[f"localhost:{monitoring.host}"], []]
+        # A coordinator that is away, or does not know the fleet yet, takes no host away.
+        fleet.kill("c1")
+        fleet.kill("server")
+        monitoring.start_coordinator()
+        fleet.until(lambda: monitoring.ask('up{job="fleet"} == 0'), "it is not there, or knows nothing")
+        assert monitoring.ask('up{job="mom", host="h1"} == 1')
+        fleet.start_server()
+        fleet.until(lambda: monitoring.ask("mom_fleet_view_current == 1"), "it is there again")
+        # A host that has gone is missed; one that was taken out is not.
+        fleet.kill("h1")
+        fleet.until(lambda: monitoring.ask('up{job="mom", host="h1"} == 0'), "its silence is seen")
+        fleet.fleet("remove", "h1")
+        fleet.until(lambda: not monitoring.ask('up{job="mom", host="h1"}'), "it is looked for no more")
+        fleet.kill("prometheus", signal.SIGTERM)
+    finally:
+        monitoring.close()

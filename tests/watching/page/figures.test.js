@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { known, rounds, sparkPath, trail } from "./charts.js";
+import { amount, coded, kib, percent, span, sum } from "./figures.js";
+import { wanted } from "./guests.js";
+import { parts } from "./host.js";
+import { changed } from "./stream.js";
+
+test("sizes have three digits and the unit that suits them", () => {
+  assert.deepEqual([0, 1, 999, 1000, 1536, 102400, 1 << 20, -2048].map(kib), ["0", "1 KiB", "999 KiB", "0.98 MiB", "1.50 MiB", "100 MiB", "1.00 GiB", "-2.00 MiB"]);
+});
+
+test("what is unknown is never 0", () => {
+  for (const value of [undefined, null, NaN, Infinity]) assert.deepEqual([kib(value), percent(value), span(value)], ["–", "–", "–"]);
+  assert.equal(amount(null, "KiB"), "unknown");
+  assert.equal(amount(0, "KiB"), "0");
+  assert.deepEqual([[], [null, undefined, NaN], [1, null, 2], [0, null]].map(sum), [null, null, 3, 0]);
+});
+
+test("spans of time are said as people say them", () => {
+  assert.deepEqual([0, 0.0042, 0.25, 5, 42, 600, 7200, 864000].map(span), ["0 s", "4.2 ms", "250 ms", "5.0 s", "42 s", "10 min", "2 h", "10 d"]);
+});
+
+test("a name that is no text can stand in an address", () => {
+  assert.equal(coded("a/b ü"), "a%2Fb%20%C3%BC");
+  assert.equal(coded("\ud800"), "%EF%BF%BD");
+});
+
+test("a line is broken where nothing is known", () => {
+  const same = (/** @type {number} */ n) => n;
+  assert.equal(trail([1, null, 2, 3], same, same), "M0.0 1.0M2.0 2.0L3.0 3.0");
+  assert.equal(sparkPath([null, 5]), "");
+  assert.deepEqual(known([true, true, false, true]), [[0, 1], [3]]);
+});
+
+test("an axis has at most six round values", () => {
+  for (const most of [0.003, 7, 512, 3 << 20, 1e12]) assert.ok(rounds(most, 1024).length <= 6 && rounds(most, 1024).length >= 2, String(most));
+});
+
+test("guests are found by part of a name, or by a pattern", () => {
+  const guests = ["web-1", "web-10", "db.1", "x"].map((name) => ({ id: name, name, blocked: {}, guaranteed_kib: null, fields: {} }));
+  const names = (/** @type {string} */ pattern) => wanted(guests, pattern).map((one) => one.name);
+  assert.deepEqual(names("WEB"), ["web-1", "web-10"]);
+  assert.deepEqual(names("web-?"), ["web-1"]);
+  assert.deepEqual(names("*.1"), ["db.1"]);
+  assert.deepEqual(names("  "), ["web-1", "web-10", "db.1", "x"]);
+});
+
+test("the host's parts add up, and what KSM saves comes on top", () => {
+  const made = parts({ fields: { mem_available: 1000, mem_really_available: 300, ksm_saved: 50 }, guests_together: { rss: 600 } });
+  assert.deepEqual(made, { guests: 550, itself: 150, free: 300, saved: 50 });
+  assert.deepEqual(parts({ fields: { mem_available: 1000, mem_really_available: 300 }, guests_together: { rss: null } }), { guests: null, itself: 700, free: 300, saved: null });
+});
+
+test("changes make of one report the next", () => {
+  const entity = (/** @type {string} */ id) => ({ scope: "guest", id, name: id });
+  const report = /** @type {any} */ ({ mode: "observe", guests: { columns: ["id", "name"], rows: [["1", "b"], ["2", "c"]] }, outcomes: [{ entity: entity("1"), control: "x", value: 1 }] });
+  const now = changed(report, /** @type {any} */ ({ mode: "enforce", guests: { rows: [["3", "a"], ["1", "bb"]], gone: ["2"] }, outcomes: { items: [], gone: [["1", "x"]] } }));
+  assert.deepEqual(now, { mode: "enforce", guests: { columns: ["id", "name"], rows: [["3", "a"], ["1", "bb"]] }, outcomes: [] });
+  assert.equal(report.guests.rows.length, 2);
+});

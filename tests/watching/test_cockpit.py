@@ -1,0 +1,222 @@
+"""mom's page in a real Cockpit, in a real Chromium, with what its users may do on this host."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Daemon, chromium, not_here, wait_for
+from playwright.sync_api import Browser, Frame, FrameLocator, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+WEB_SERVICE = Path("/usr/lib/cockpit/cockpit-ws")
+OTHER_USER = "nobody"
+
+expect.set_options(timeout=40_000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    arguments = ["--disable-gpu", "--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that other users can reach with what is in it, as pytest's own are not, whoever runs the tests."""
+    before = os.umask(0o022)
+    made = Path(tempfile.mkdtemp(prefix="mom-cockpit-"))
+    made.chmod(0o755)
+    yield made
+    os.umask(before)
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def mom(folder: Path) -> Iterator[Callable[..., Daemon]]:
+    """Makes a mom with these settings of the plugin http; it runs once it is started, and is gone after the test."""
+    with ExitStack() as stack:
+
+        def make(http: str = "{}") -> Daemon:
+            made = Daemon(folder / "mom", http=http)
+            stack.callback(made.stop)
+            made.socket.parent.mkdir()  # with the mode that systemd gives it, so that groups reach the socket
+            return made
+
+        yield make
+
+
+@dataclass
+class Shown:
+    """Cockpit in a browser, with mom's page in it, and what the browser said about that."""
+
+    cockpit: Page
+    mom: FrameLocator | Page
+    complaints: list[str] = field(default_factory=list)
+
+    def frame(self) -> Frame:
+        """What runs in it."""
+        return next(frame for frame in self.cockpit.frames if "/mom/index.html" in frame.url)
+
+
+@pytest.fixture
+def cockpit(browser: Browser, folder: Path) -> Iterator[Callable[..., Shown]]:
+    """Shows a mom in a Cockpit in which a user has logged in: who runs this test, or another one. `alone`: without the pages around it."""
+    if not WEB_SERVICE.exists():
+        not_here("there is no Cockpit: apt-get install cockpit-ws cockpit-bridge cockpit-system")
+    package = folder / "data/cockpit/mom"
+    subprocess.run([sys.executable, ROOT / "packaging/cockpit/package.py", package], check=True, timeout=60)
+    with ExitStack() as stack:
+
+        def show(daemon: Daemon, user: str | None = None, *, alone: bool = False, **settings: object) -> Shown:
+            if user is not None and os.geteuid() != 0:
+                not_here("only root can log another user in")
+            manifest = json.loads((package / "manifest.json").read_text())
+            manifest["config"]["socket"] = str(daemon.socket)
+            (package / "manifest.json").write_text(json.dumps(manifest))
+            session = folder / "session"
+            login = f"runuser -u {user} -- " if user else ""
+            session.write_text(f"#!/bin/sh\nexec {login}env HOME={folder} XDG_DATA_HOME={folder}/data cockpit-bridge\n")
+            session.chmod(0o755)
+            url = stack.enter_context(served(session, folder / "ws.log"))
+            context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **settings)  # type: ignore[arg-type]  # Chromium's own
+            stack.callback(context.close)
+            page = context.new_page()
+            shown = Shown(page, page if alone else page.frame_locator("iframe[name$='/mom']"))
+            page.on(
+                "console",
+                lambda said: shown.complaints.append(said.text) if "/mom/" in said.location["url"] and said.type == "error" else None,
+            )
+            page.on("pageerror", lambda error: shown.complaints.append(str(error)) if "/mom/" in (error.stack or "") else None)
+            page.goto(f"{url}/cockpit/@localhost/mom/index.html" if alone else f"{url}/mom")
+            return shown
+
+        yield show
+
+
+@contextmanager
+def served(session: Path, log: Path) -> Iterator[str]:
+    """The address of Cockpit's web service without log-in: who opens it is whom the session says."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [str(WEB_SERVICE), f"--local-session={session}", "--address=127.0.0.1", f"--port={port}"]
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        wait_for(lambda: _listens(port), 30, log.read_text)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_who_may_change_watches_and_steers(mom: Callable[..., Daemon], cockpit: Callable[..., Shown]) -> None:
+    daemon = mom()
+    daemon.start()
+    shown = cockpit(daemon)
+    expect(shown.cockpit.get_by_role("link", name="Guest memory")).to_be_visible()
+    expect(shown.mom.get_by_role("heading", name="mom on")).to_be_visible()
+    expect(shown.mom.locator("svg.chart polygon").first).to_have_attribute("points", re.compile("( [0-9.,]+){8}"))
+    if pictures := os.environ.get("MOM_SCREENSHOTS"):
+        shown.cockpit.screenshot(path=f"{pictures}/cockpit.png")
+    shown.mom.get_by_role("link", name="Policies").click()
+    expect(shown.cockpit).to_have_url(re.compile(r"/mom#/policies$"))
+    shown.mom.get_by_label("Name of a new policy").fill("60_cockpit")
+    shown.mom.get_by_role("button", name="New policy").click()
+    shown.mom.locator("textarea").fill('# żółw: a text that is no ASCII\n(Host.Control "ksm_run" 0)\n')
+    expect(shown.mom.locator("#verdict")).to_have_text(re.compile("it can be saved"))
+    shown.mom.get_by_role("button", name="Save").click()
+    expect(shown.mom.get_by_text("60_cockpit is saved")).to_be_visible()
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket)), base_url="http://mom") as client:
+        kept = client.get("/v1/policies").json()["items"]
+    assert "żółw" in next(one["text"] for one in kept if one["name"] == "60_cockpit")
+    assert shown.complaints == []
+
+
+def test_who_may_only_read_sees_all_and_is_offered_no_change(mom: Callable[..., Daemon], cockpit: Callable[..., Shown]) -> None:
+    group = grp.getgrgid(pwd.getpwnam(OTHER_USER).pw_gid).gr_name
+    daemon = mom(f"{{read_group: {group}}}")
+    daemon.start()
+    shown = cockpit(daemon, OTHER_USER, alone=True)
+    expect(shown.mom.get_by_text("may read", exact=True)).to_be_visible()
+    shown.mom.get_by_role("link", name="Policies").click()
+    expect(shown.mom.get_by_text("You may read policies")).to_be_visible()
+    expect(shown.mom.get_by_role("button", name="New policy")).to_have_count(0)
+    assert shown.complaints == []
+
+
+@pytest.mark.parametrize("socket_is_open", [False, True])
+def test_who_has_no_rights_is_told_how_to_get_some(mom: Callable[..., Daemon], cockpit: Callable[..., Shown], socket_is_open: bool) -> None:
+    """Whether the kernel refuses already, or, where two groups may use the socket, mom."""
+    daemon = mom("{read_group: users, change_group: adm}" if socket_is_open else "{}")
+    daemon.start()
+    shown = cockpit(daemon, OTHER_USER, alone=True)
+    told = shown.mom.get_by_role("alert").first
+    expect(told).to_contain_text("“Limited access” at the top of Cockpit turns on administrative access")
+    expect(told).to_contain_text("read_group")
+    expect(told).to_contain_text(f"user {OTHER_USER}" if socket_is_open else "you may not use mom's control socket")
+    expect(shown.mom.get_by_role("heading", name="mom on")).to_have_count(0)
+
+
+def test_no_text_becomes_markup_where_markup_could_do_what_root_may(mom: Callable[..., Daemon], cockpit: Callable[..., Shown]) -> None:
+    daemon = mom()
+    daemon.start()
+    shown = cockpit(daemon, alone=True)
+    expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
+    refused = "() => { try { document.body.innerHTML = '<b>text</b>'; return ''; } catch (error) { return error.name; } }"
+    assert shown.cockpit.evaluate(refused) == "TypeError"
+
+
+def test_where_mom_does_not_run_it_is_said_and_shown_once_it_does(mom: Callable[..., Daemon], cockpit: Callable[..., Shown]) -> None:
+    daemon = mom()
+    shown = cockpit(daemon, alone=True)
+    told = shown.mom.get_by_role("alert").first
+    expect(told).to_contain_text(f"no mom listens at {daemon.socket} on this host; start it: systemctl start mom")
+    daemon.start()
+    expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
+    expect(told).to_be_hidden()
+
+
+def test_it_is_dark_where_cockpit_is_and_asks_nothing_while_another_page_is_shown(
+    mom: Callable[..., Daemon], cockpit: Callable[..., Shown]
+) -> None:
+    daemon = mom()
+    daemon.start()
+    shown = cockpit(daemon, color_scheme="light")
+    expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
+    expect(shown.mom.locator("html")).to_have_attribute("data-theme", "light")
+    shown.cockpit.evaluate("localStorage.setItem('shell:style', 'dark')")
+    expect(shown.mom.locator("html")).to_have_attribute("data-theme", "dark")
+    shown.cockpit.get_by_role("link", name="Terminal").click()
+    frame = shown.frame()
+    wait_for(lambda: frame.evaluate("document.hidden"), 30)
+    time.sleep(1)  # what was under way when it was hidden
+    before = frame.locator("footer").text_content()
+    time.sleep(2)
+    assert frame.locator("footer").text_content() == before
+    shown.cockpit.get_by_role("link", name="Guest memory").click()
+    expect(shown.mom.locator("footer")).not_to_have_text(before or "")
+    expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
