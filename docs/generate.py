@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import click
 from pydantic import BaseModel
@@ -48,9 +48,12 @@ from mom_core.cli import frame, verbs
 from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.testing import snapshot
-from mom_plugins_http.host_metrics import host_metrics
-from mom_plugins_http.metrics import GUEST_METRICS, GuestSelection, exposition
-from mom_plugins_http.published import ReportView, Totals
+from mom_plugins_http.routes.host_metrics import host_metrics
+from mom_plugins_http.routes.metrics import GUEST_METRICS, GuestSelection, exposition
+from mom_plugins_http.routes.openapi import description
+from mom_plugins_http.routes.published import ReportView, Totals
+from mom_plugins_http.service import Service
+from mom_plugins_http.settings import HttpSettings
 from mom_toolkit import Canary, CanaryState
 
 FOLDER = Path(__file__).parent
@@ -66,6 +69,7 @@ def pages() -> dict[str, str]:
         "hooks.md": _hooks(),
         "fields.md": _fields(plugins),
         "metrics.md": _metrics(plugins),
+        "api.md": _api(),
         "controls.md": _controls(plugins),
         "settings.md": _settings(plugins),
         "policy-words.md": _words(),
@@ -169,6 +173,67 @@ def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
         "this list for the plugins that are enabled.",
         parts,
     )
+
+
+# --- the API -----------------------------------------------------------------------------------------------------------------------
+
+
+def _api() -> str:
+    service = Service(HttpSettings(), PluginContext(), Path("/run/mom/mom.sock"))
+    described = description(service.routes, Declarations())
+    service.close()
+    operations = []
+    for path, methods in described["paths"].items():
+        for method, one in methods.items():
+            query = ", ".join(f"`{each['name']}`" for each in one.get("parameters", ()) if each["in"] == "query")
+            body = _shapes(one.get("requestBody", {}).get("content", {}))
+            answer = _shapes(next(iter(one["responses"].values()))["content"])
+            operations.append((f"`{method.upper()} {path}`", one["summary"], query, body, answer))
+    parts = [
+        "## What can be asked\n\n" + _table(("request", "what it does", "query", "body", "answer"), operations),
+        "## What it is made of\n\nA member in *italics* may be missing.",
+    ]
+    for name, kind in described["components"]["schemas"].items():
+        members = kind.get("properties", {})
+        needed = kind.get("required", ())
+        rows = [
+            (f"`{member}`" if member in needed else f"*`{member}`*", _shape(shape), shape.get("description", ""))
+            for member, shape in members.items()
+        ]
+        parts.append(f"### {name}\n\n{kind.get('description', '')}\n\n" + _table(("member", "what", ""), rows))
+    return _page(
+        "The API of the control socket",
+        "What the plugin `http` answers, through a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`) or TLS. "
+        "Absent fields and null are unknown. A running mom describes the same at `/v1/openapi.json`, with the fields that its plugins "
+        "declare; lists come in pages of `limit` items, and `next` is `after` of the page after. What is refused is a "
+        "[Problem](#problem), with what to do in `hint`.",
+        parts,
+    )
+
+
+def _shapes(content: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of a body, for each media type."""
+    return ", or ".join(
+        _shape(one["schema"]) if media_type == "application/json" else f"`{media_type}`" for media_type, one in content.items()
+    )
+
+
+def _shape(schema: Mapping[str, Any]) -> str:
+    """A schema in words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(map(_shape, schema["anyOf"]))
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{one}`" for one in schema.get("enum", [schema.get("const")]))
+    kind = schema.get("type", "anything")
+    if kind == "array":
+        return f"list of {_shape(schema['items'])}" if "items" in schema else "list"
+    if kind == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
+        return f"by name: {_shape(inner)}"
+    unit = f", {schema['x-unit']}" if "x-unit" in schema else ""
+    return f"{kind}{unit}"
 
 
 # --- metrics -----------------------------------------------------------------------------------------------------------------------
