@@ -154,7 +154,7 @@ def test_a_promise_is_broken_for_as_long_as_the_guest_has_less() -> None:
 
 
 def test_empty_pages_that_ksm_has_replaced_are_not_counted_twice() -> None:
-    host = {"ksm_saved": 1000, "ksm_zero_pages": 100}
+    host = {"ksm_saved": 1000, "ksm_zero_pages": 100, "page_size": 4}
     current = after(cycle(0, {}, host), cycle(10, {}, host)).current()
     assert current is not None
     assert current[0].ksm_kib_seconds == 10 * (1000 - 400)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from mom_core import Guest, Value
-from mom_toolkit import ailment, is_below_need, is_broken, kills, need_of, program_need, taken_from
+from mom_toolkit import ailment, is_below_need, is_broken, kills, need_of, pages_kib, program_need, taken_from
 
 GIB = 1 << 20
 
@@ -67,3 +67,9 @@ def test_programs_that_were_killed_before_a_reboot_are_not_counted() -> None:
     assert kills(a_guest(guest_oom_kills=5), a_guest(guest_oom_kills=3)) == 2
     assert kills(a_guest(guest_oom_kills=1), a_guest(guest_oom_kills=3)) == 0
     assert kills(a_guest(guest_oom_kills=1), None) == 0
+
+
+def test_pages_count_by_the_hosts_own_size() -> None:
+    assert pages_kib({"ksm_pages_sharing": 10, "page_size": 64}, "ksm_pages_sharing") == 640
+    assert pages_kib({"ksm_pages_sharing": 10}, "ksm_pages_sharing", math.inf) == math.inf
+    assert pages_kib({"page_size": 4}, "ksm_pages_sharing") == 0.0

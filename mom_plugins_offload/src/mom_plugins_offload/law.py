@@ -13,6 +13,7 @@ moment is its working set. A guest that is harmed is left alone, for twice as lo
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -57,7 +58,8 @@ CALM_STEPS: Final = 20
 _PRICE_SECONDS: Final = 3600.0
 """What is away for an hour on average costs twice as much to take as what never comes back."""
 
-PAGE_KIB: Final = 4
+PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
+"""What a fault brings back."""
 
 
 @dataclass(frozen=True, slots=True)

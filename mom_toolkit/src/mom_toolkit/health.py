@@ -13,9 +13,6 @@ from mom_core import Guest, Value, as_number
 UNKNOWN_NUMBER: Final = math.nan
 """In a line that is drawn: a gap."""
 
-PAGE_KIB: Final = 4
-"""KiB of a page, as KSM counts them."""
-
 GUARANTEE: Final = "guest_guarantee"
 """The field with what holds of all that a guest is promised."""
 
@@ -58,6 +55,12 @@ def value_number(value: Value, unknown: float = 0.0) -> float:
     """A value as a number; `unknown` where it is none."""
     known = as_number(value)
     return unknown if known is None else float(known)
+
+
+def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
+    """A field of the host that counts pages, in KiB; `unknown` where it, or the size of the host's pages, is none."""
+    found = field_number(fields, name, UNKNOWN_NUMBER) * field_number(fields, "page_size", UNKNOWN_NUMBER)
+    return unknown if math.isnan(found) else found
 
 
 def taken_from(guest: Guest) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mom_core import ControlSpec, Guest, Report, Status, Value
 from mom_toolkit.complaints import Complaint, Complaints
-from mom_toolkit.health import NOTICEABLE_KIB, PAGE_KIB, PRESSURE_PERCENT, field_number, is_broken, taken_from
+from mom_toolkit.health import NOTICEABLE_KIB, PRESSURE_PERCENT, field_number, is_broken, pages_kib, taken_from
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class RunSummary:
         taken = sum(kib for guest in snapshot.guests.values() if (kib := taken_from(guest)) >= NOTICEABLE_KIB)
         self.reclaimed += taken * elapsed
         self.most_reclaimed = max(self.most_reclaimed, taken)
-        self.merged += field_number(host, "ksm_pages_sharing") * PAGE_KIB * elapsed
+        self.merged += pages_kib(host, "ksm_pages_sharing") * elapsed
         if host.get("mem_really_available") is not None:
             available = field_number(host, "mem_really_available")
             self.least_available = min(self.least_available, available)

@@ -22,9 +22,6 @@ SMALLEST: Final = (40, 10)
 WIDE: Final = 110
 """Columns from which there is room for words in place of signs."""
 
-PAGE_KIB: Final = 4
-"""KSM counts pages of this size on x86."""
-
 _HEAD: Final = 5
 """Lines above a view: four of the host, one of headings."""
 
@@ -153,21 +150,23 @@ def _pressure_line(host: Json, width: int) -> Line:
         line.append((" unknown", "dim"))
     used, total = host.get("swap_usage"), host.get("swap_total")
     if total:
-        into, out = (short(_kib(host.get(name))) for name in ("swap_in_rate", "swap_out_rate"))
+        into, out = (short(_kib(host, name)) for name in ("swap_in_rate", "swap_out_rate"))
         moving = bool(host.get("swap_in_rate") or host.get("swap_out_rate"))
         flow = f", {into}/s in, {out}/s out" if width >= WIDE else f" ↓{out} ↑{into}/s"
         line.append((f"  swap {short(used)}/{short(total)}{flow if moving else ''}", "red" if moving else ""))
     elif total == 0:
         line.append(("  no swap", ""))
     if host.get("ksm_run") is not None:
-        profit, sharing = host.get("ksm_general_profit"), host.get("ksm_pages_sharing")
-        gain = profit / 1024 if profit is not None else _kib(sharing)
+        profit = host.get("ksm_general_profit")
+        gain = profit / 1024 if profit is not None else _kib(host, "ksm_pages_sharing")
         line.append((f"  KSM {'on' if host['ksm_run'] == 1 else 'off'} {short(gain)}{' saved' if width >= WIDE else ''}", ""))
     return line
 
 
-def _kib(pages: float | None) -> float | None:
-    return None if pages is None else pages * PAGE_KIB
+def _kib(host: Json, field: str) -> float | None:
+    """What a field that counts pages says; unknown where the host does not tell how large they are."""
+    pages, size = host.get(field), host.get("page_size")
+    return None if pages is None or size is None else pages * size
 
 
 def _health_line(picture: Picture) -> Line:

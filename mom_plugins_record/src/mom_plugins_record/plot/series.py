@@ -12,7 +12,7 @@ from typing import Final
 from mom_core import Guest, MomError, Report, Status
 from mom_plugins_record.recording.cycles import FARTHEST
 from mom_plugins_record.recording.reader import Recorded, Recording, apart, nothing_in
-from mom_toolkit import GUARANTEE, PAGE_KIB, UNKNOWN_NUMBER, ailment, field_number, program_need, taken_from, value_number
+from mom_toolkit import GUARANTEE, UNKNOWN_NUMBER, ailment, field_number, pages_kib, program_need, taken_from, value_number
 
 BALLOON: Final = "balloon_target"
 
@@ -329,7 +329,7 @@ def _host_point(time: float, report: Report) -> tuple[float, ...]:
         guests += size if math.isnan(held) else held
         sold += 0.0 if math.isnan(most) else most
         reclaimed += taken_from(guest)
-    shared = field_number(fields, "ksm_pages_sharing", UNKNOWN_NUMBER) * PAGE_KIB
+    shared = pages_kib(fields, "ksm_pages_sharing", UNKNOWN_NUMBER)
     used = total - free
     guests = min(max(0.0, guests - (0.0 if math.isnan(shared) else shared)), used) if not math.isnan(used) else guests
     changes = sum(outcome.status is Status.APPLIED for outcome in report.outcomes)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mom_core import Guest, Report, Status, Value, as_number
 from mom_plugins_record.report.spread import PER_NATURAL, bin_of
-from mom_toolkit import PAGE_KIB, is_broken
+from mom_toolkit import is_broken, pages_kib
 
 HOUR: Final = 3600.0
 
@@ -328,7 +328,7 @@ class Accounts:
         self._ksm = _number(known, "ksm_saved")
         if self._ksm is not None:
             # Empty pages that KSM has replaced are in no process' memory any more: they count as what guests do not hold.
-            self._ksm -= PAGE_KIB * (_number(known, "ksm_zero_pages") or 0.0)
+            self._ksm -= pages_kib(known, "ksm_zero_pages")
             row.ksm_kib_seconds += self._ksm * elapsed
             row.ksm_known_seconds += elapsed
         row.swapped_kib_seconds += (_number(known, "swap_usage") or 0.0) * elapsed

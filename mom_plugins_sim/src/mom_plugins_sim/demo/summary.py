@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mom_core import Guest, Outcome, Status, printable
 from mom_plugins_sim.demo.story import Moment
-from mom_toolkit import NOTICEABLE_KIB, PAGE_KIB, field_number, program_need, taken_from
+from mom_toolkit import NOTICEABLE_KIB, field_number, pages_kib, program_need, taken_from
 
 KNOWN_CYCLES = 3
 """Statistics are at most 8 s old when the policy acts on them: what a guest needs was known in one of the last three cycles."""
@@ -74,7 +74,7 @@ class Summary:
         self.sold = sum(field_number(guest.fields, "balloon_max") for guest in snapshot.guests.values())
         self.taken = sum(taken_from(guest) for guest in snapshot.guests.values())
         self.taken_most = max(self.taken, self.taken_most)
-        self.merged = field_number(host, "ksm_pages_sharing") * PAGE_KIB
+        self.merged = pages_kib(host, "ksm_pages_sharing")
         self.merged_most = max(self.merged, self.merged_most)
         self.cold_most = max(self.cold_most, sum(field_number(guest.fields, "host_swap") for guest in snapshot.guests.values()))
         self.managed.add(

@@ -12,7 +12,7 @@ from rich.text import Text
 from mom_core import Decision, Guest, Status, printable
 from mom_plugins_sim.demo.story import Moment
 from mom_plugins_sim.demo.summary import BALLOON, size
-from mom_toolkit import PAGE_KIB, field_number, taken_from
+from mom_toolkit import field_number, pages_kib, taken_from
 
 WIDTH = 80
 LABEL = 13
@@ -121,7 +121,7 @@ def _managed(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
     parts = ((guests, glyphs.used, "blue"), (program, glyphs.program, "yellow"), (takes, glyphs.swapped, "red"))
     bar = stacked(parts, total, WIDTH - LABEL - 3)
     taken = sum(taken_from(guest) for guest in moment.report.snapshot.guests.values())
-    merged = field_number(host, "ksm_pages_sharing") * PAGE_KIB
+    merged = pages_kib(host, "ksm_pages_sharing")
     details = f"{size(available)} available; ballooned {size(taken)}, merged {size(merged)}, cold {size(swapped)}"
     return _host_lines("with mom", bar, details, "bold green")
 

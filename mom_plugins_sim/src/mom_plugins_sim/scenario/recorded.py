@@ -16,7 +16,7 @@ from mom_plugins_sim.guest import HIGH_SHARE, kernel_of, low_of
 from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import HostLoads, Trace, Workload
-from mom_toolkit import PAGE_KIB, RECORDER, PastCycles, field_number
+from mom_toolkit import RECORDER, PastCycles, field_number, pages_kib
 
 UNTOLD_SHARE = 0.9
 """Of its size, what a guest is taken to use that never told: mom must not count on taking much from it."""
@@ -81,7 +81,7 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
             _look(seen, identity, guest, now)
         free = fields.get("mem_really_available")
         if isinstance(free, int | float) and total and (now > previous or not host_times):
-            merged = field_number(fields, "ksm_pages_sharing") * PAGE_KIB
+            merged = pages_kib(fields, "ksm_pages_sharing")
             duplicate = max(duplicate, merged / max(held, 1.0) / MERGEABLE)
             host_times.append(now)
             # What compressed memory takes of the host, the simulated one takes again.
