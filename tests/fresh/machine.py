@@ -93,7 +93,10 @@ class Machine:
                 shutil.copy(Path("/etc", name), self.folder / "etc" / name)
         shutil.rmtree(self.folder / "etc/ssl/certs")
         shutil.copytree("/etc/ssl/certs", self.folder / "etc/ssl/certs")
-        shutil.copytree("/etc/apt/apt.conf.d", self.folder / "etc/apt/apt.conf.d", dirs_exist_ok=True)
+        for path in Path("/etc/apt/apt.conf.d").iterdir():
+            # A package's own file would stand in the way when that package is installed there.
+            if subprocess.run(["dpkg-query", "--search", path], capture_output=True, check=False, timeout=60).returncode:
+                shutil.copy(path, self.folder / "etc/apt/apt.conf.d" / path.name)
 
     @contextmanager
     def boot(self, ksm: Literal["files", "kernel"]) -> Iterator[None]:
