@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -20,12 +21,19 @@ class Columns(Mapping[str, Sequence[Value]]):
     :param columns: are copied
     :param unknown: by name, the places of guests of which the field was collected, and found to be unknown: a guest that has None elsewhere
         does not have the field at all
+    :param types: by name, what `types` says of columns of which that is known already
     """
 
-    __slots__ = ("_columns", "_packed", "_unknown")
+    __slots__ = ("_columns", "_packed", "_types", "_unknown")
 
-    def __init__(self, columns: Mapping[str, Iterable[Value]], unknown: Mapping[str, Collection[int]] | None = None) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Iterable[Value]],
+        unknown: Mapping[str, Collection[int]] | None = None,
+        types: Mapping[str, AbstractSet[type]] | None = None,
+    ) -> None:
         self._packed: dict[str, bytes] = {}
+        self._types = {} if types is None else dict(types)
         self._columns: dict[str, Sequence[Value] | None] = {name: tuple(column) for name, column in columns.items()}
         if len(set(map(len, self.values()))) > 1:
             raise ValueError("columns are of different lengths: each has a value for each guest")
@@ -40,8 +48,10 @@ class Columns(Mapping[str, Sequence[Value]]):
             columns = dict(zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True))
         else:
             columns = {name: tuple(fields.get(name) for fields in rows) for name in names}
-        with_none = [name for name, column in columns.items() if _has_none(column)]
-        return cls(columns, {name: {place for place, fields in enumerate(rows) if fields.get(name, 0) is None} for name in with_none})
+        types = {name: _types_of(column) for name, column in columns.items()}
+        with_none = [name for name, found in types.items() if _NONE in found]
+        unknown = {name: {place for place, fields in enumerate(rows) if fields.get(name, 0) is None} for name in with_none}
+        return cls(columns, unknown, types)
 
     def __getitem__(self, name: str) -> Sequence[Value]:
         column = self._columns[name]
@@ -61,10 +71,17 @@ class Columns(Mapping[str, Sequence[Value]]):
 
     def absent(self, name: str) -> Sequence[int]:
         """The places of guests that do not have this field, in their order."""
-        column, unknown = self[name], self.unknown(name)
-        if not _has_none(column):
+        if _NONE not in self.types(name):
             return ()
-        return [place for place, value in enumerate(column) if value is None and place not in unknown]
+        unknown = self.unknown(name)
+        return [place for place, value in enumerate(self[name]) if value is None and place not in unknown]
+
+    def types(self, name: str) -> AbstractSet[type]:
+        """The types of the values of this field. Whoever needs to know asks here: the values are looked at for it only once."""
+        types = self._types.get(name)
+        if types is None:
+            types = self._types[name] = _types_of(self[name])
+        return types
 
     def rows(self) -> Sequence[GuestRow]:
         """The same guest by guest."""
@@ -77,7 +94,7 @@ class Columns(Mapping[str, Sequence[Value]]):
 
     def packed(self) -> Columns:
         """The same in a tenth of the memory: a field is unpacked when it is first looked at."""
-        packed = Columns({}, self._unknown)
+        packed = Columns({}, self._unknown, self._types)
         for name, column in self.items():
             packed._columns[name] = None
             try:
@@ -87,9 +104,11 @@ class Columns(Mapping[str, Sequence[Value]]):
         return packed
 
 
-def _has_none(values: Sequence[Value]) -> bool:
-    """Whether any is None. To compare each with it takes four times as long."""
-    return type(None) in set(map(type, values))
+_NONE = type(None)
+
+
+def _types_of(values: Sequence[Value]) -> AbstractSet[type]:
+    return frozenset({*map(type, values)})  # a third faster than to let the frozen set take them one by one
 
 
 class GuestRow(Mapping[str, Value]):

@@ -6,6 +6,7 @@ Numbers are in the unit that their `FieldSpec` or `ControlSpec` declares. A fiel
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from dataclasses import field as _field
 from enum import StrEnum
@@ -207,6 +208,13 @@ class Snapshot:
         if not isinstance(guests, GuestTable):
             return [guest.fields.get(name) for guest in guests.values()]
         return guests.columns[name] if name in guests.columns else (None,) * len(guests)
+
+    def column_types(self, name: str) -> AbstractSet[type]:
+        """The types of what `column` gives. Where there are columns, all who ask share one look at the values."""
+        guests = self.guests
+        if isinstance(guests, GuestTable) and name in guests.columns:
+            return guests.columns.types(name)
+        return frozenset(map(type, self.column(name)))
 
 
 class Metric(StrEnum):

@@ -393,7 +393,7 @@ class HostReservations:
         """Number the guests that were not there before, or were started anew. Those that mom finds when it starts are no launches."""
         first = self._known is None
         known = self._guests()
-        for guest in snapshot.guests.values():
+        for guest in snapshot.listed:
             before = known.get(guest.id)
             if before is None or before.incarnation != guest.incarnation:
                 self._count += not first

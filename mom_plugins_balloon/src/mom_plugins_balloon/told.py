@@ -12,8 +12,8 @@ _KNOWN_TYPES = frozenset({int, float, type(None)})
 
 def numbers_of(snapshot: Snapshot, name: str) -> Sequence[float | None]:
     """One field of all guests in their order, each as `as_number` gives it: their types are looked at together."""
-    values = snapshot.column(name)
-    return values if _KNOWN_TYPES.issuperset(map(type, values)) else [*map(as_number, values)]  # type: ignore[return-value]  # numbers, or None
+    values, types = snapshot.column(name), snapshot.column_types(name)
+    return values if _KNOWN_TYPES.issuperset(types) else [*map(as_number, values)]  # type: ignore[return-value]  # numbers, or None
 
 
 _OF_MEMORY = ("balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")

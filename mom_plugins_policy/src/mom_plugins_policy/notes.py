@@ -98,13 +98,13 @@ class NoteStore:
 
     def forget_gone(self, snapshot: Snapshot) -> None:
         """Before an evaluation: drop the notes on guests that are gone or were started anew."""
-        guests, gone = snapshot.guests, []
+        there, gone = {guest.id: guest.incarnation for guest in snapshot.listed}, []
         for identity, known in self._incarnations.items():
-            guest = guests.get(identity)
-            if guest is not None and guest.incarnation == known:
+            incarnation = there.get(identity)
+            if incarnation == known:
                 if self._absent:
                     self._absent.pop(identity, None)
-            elif guest is not None and identity != HOST_ID:
+            elif incarnation is not None and identity != HOST_ID:
                 gone.append(identity)
             elif identity != HOST_ID:
                 absent = self._absent[identity] = self._absent.get(identity, 0) + 1

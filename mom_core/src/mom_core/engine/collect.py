@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import Enum
 from operator import attrgetter, is_
-from typing import Final, NamedTuple, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.errors import HypervisorError
@@ -233,17 +233,24 @@ def _joined(told: Sequence[_CollectedColumns], problems: list[Problem]) -> Colum
     """All that is known of guests: each field by the plugin that comes first in the YAML order and knows it of that guest."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
+    types: dict[str, AbstractSet[type]] = {}
     for plugin, declared, columns in told:
         for name in columns:
             accepted = _accepted_column(name, columns, declared, plugin, problems)
             places = {*columns.unknown(name)} if name in declared.kinds else set()
+            as_told = accepted is columns[name]
             if name in joined:
+                as_told = False
                 accepted = [other if value is None else value for value, other in zip(joined[name], accepted, strict=True)]
                 places = {place for place in places | unknown[name] if accepted[place] is None}
-            elif not places and _NO_VALUE.issuperset(map(type, accepted)):
+            elif not places and _NO_VALUE.issuperset(columns.types(name) if as_told else map(type, accepted)):
                 continue
             joined[name], unknown[name] = accepted, places
-    return Columns(joined, unknown)
+            if as_told:
+                types[name] = columns.types(name)
+            else:
+                types.pop(name, None)
+    return Columns(joined, unknown, types)
 
 
 def _accepted_column(name: str, columns: Columns, declared: _Declared, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
@@ -252,8 +259,10 @@ def _accepted_column(name: str, columns: Columns, declared: _Declared, plugin: P
     Nearly all fields are numbers within bounds: those are looked at together, in a tenth of the time that it takes one by one.
     """
     values, unknown, kind = columns[name], columns.unknown(name), declared.kinds.get(name)
-    if name in declared.numbers and (_plain(values) or _plain([value for value in values if value is not None])):
-        return values
+    if name in declared.numbers and _PLAIN_OR_NONE.issuperset(columns.types(name)):
+        numbers = values if _NO_VALUE.isdisjoint(columns.types(name)) else [value for value in values if value is not None]
+        if _are_within_bounds(numbers):
+            return values
     return [
         value if (value is None and place not in unknown) or _fits(value, name, kind, plugin, Scope.GUEST, problems) else None
         for place, value in enumerate(values)
@@ -263,21 +272,23 @@ def _accepted_column(name: str, columns: Columns, declared: _Declared, plugin: P
 def _accepted(fields: Mapping[str, object], declared: _Declared, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
     """The fields that are of their declared types."""
     taken, numbers = dict(fields), declared.numbers
-    if numbers.issuperset(taken) and _plain(taken.values()):
+    if numbers.issuperset(taken) and _PLAIN_TYPES.issuperset(map(type, taken.values())) and _are_within_bounds(taken.values()):
         return taken  # type: ignore[return-value]  # all of them numbers
     return {name: value for name, value in taken.items() if _fits(value, name, declared.kinds.get(name), plugin, scope, problems)}
 
 
 _PLAIN_TYPES = frozenset({int, float})
+_PLAIN_OR_NONE = _PLAIN_TYPES | _NO_VALUE
 
 
-def _plain(values: Collection[object]) -> bool:
-    """Whether these are numbers within bounds, by far: nearly all fields of nearly all guests are, so they are looked at all at once.
+def _are_within_bounds(numbers: Collection[Any]) -> bool:
+    """Whether these integers and floats are within bounds, by far: nearly all fields of nearly all guests are, so they are looked at all at
+    once.
 
     The hypotenuse of numbers is at least as large as the largest of them, and not a number where one of them is none.
     """
     try:
-        return _PLAIN_TYPES.issuperset({*map(type, values)}) and math.hypot(*values) < NUMBER_LIMIT / 2  # type: ignore[arg-type]  # numbers by then
+        return math.hypot(*numbers) < NUMBER_LIMIT / 2
     except OverflowError:  # an integer beyond all floats
         return False
 

@@ -97,14 +97,14 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> 
     """
     gone = []
     absent = set()
-    guests, host = snapshot.guests, snapshot.host.entity.id
+    there, host = {guest.id: guest.incarnation for guest in snapshot.listed}, snapshot.host.entity.id
     for (identity, _), entry in ledger.entries.items():
-        guest = guests.get(identity)
-        if guest is not None:
-            if guest.incarnation != entry.incarnation:
-                gone.append(entry)
-        elif identity != host:
-            absent.add(identity)
+        incarnation = there.get(identity)
+        if incarnation is None:
+            if identity != host:
+                absent.add(identity)
+        elif incarnation != entry.incarnation:
+            gone.append(entry)
     for identity in missing.keys() - absent:
         del missing[identity]
     for identity in absent:
