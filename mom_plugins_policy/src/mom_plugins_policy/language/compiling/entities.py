@@ -68,7 +68,7 @@ class EntityAccess(Scoping):
             return Expression(self._helper("disks", entity.text), safe=True)
         read = self._read_of.get(entity.text)
         if read is None:  # a variable that holds a guest: it may hold another one when it is read again
-            return Expression(f"{entity.text}.fields.get({self.string(name)})", safe=True)
+            return Expression(self._helper("field", entity.text, self.string(name)), safe=True)
         if name not in read:
             read[name] = self._new("t")
             if name not in self._columns:
@@ -147,8 +147,13 @@ class EntityAccess(Scoping):
             return field
         if name == "io_tune" and scope is Scope.GUEST:
             return Expression(self.marked(form, self._helper("do_stat", entity.text, "'io_tune'", values[1].text)))
-        fields = self._use("hostfields") if scope is Scope.HOST else f"{entity.text}.fields"
-        return Expression(f"{fields}.get({self.string(name)}, {values[1].text})", size=values[1].size, safe=values[1].safe)
+        operands = self.string(name), values[1].text
+        text = (
+            f"{self._use('hostfields')}.get({', '.join(operands)})"
+            if scope is Scope.HOST
+            else self._helper("field", entity.text, *operands)
+        )
+        return Expression(text, size=values[1].size, safe=values[1].safe)
 
     @staticmethod
     def _key(entity: Expression) -> str:
