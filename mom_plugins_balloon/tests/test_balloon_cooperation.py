@@ -235,9 +235,9 @@ def test_whatever_a_guest_does_it_is_set_aside_only_when_it_stands_still(moves, 
         now += seconds
         size = max(target, size + move)
         seen.append((now, size))
-        guests = {"a": Guest("a", "a", {"balloon_cur": size})}
-        requests.follow(guests)
-        cooperation.watch(guests, requests.all(), "balloon_target", now)
+        seen_now = Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}, monotonic=now)
+        requests.follow(seen_now)
+        cooperation.watch(seen_now, requests.all(), "balloon_target")
         if cooperation.why_aside("a"):
             nearest_before = min(size for when, size in seen if now - when >= PATIENCE_SECONDS)
             assert min(size for _, size in seen) > nearest_before - PROGRESS_KIB

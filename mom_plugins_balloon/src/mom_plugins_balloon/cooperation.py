@@ -64,18 +64,20 @@ class Cooperation:
         self._trials: dict[str, _Trial] = {}
         self._aside: dict[str, _Aside] = {}
 
-    def watch(self, guests: Mapping[str, Guest], requests: Mapping[str, SizeRequest], control: str, now: float) -> None:
+    def watch(self, snapshot: Snapshot, requests: Mapping[str, SizeRequest], control: str) -> None:
         """Look at all guests that were asked for something, once in each cycle; not at all without any guest: then the hypervisor is away.
 
         :param control: the control that sets a guest's size: while it is blocked, a guest cannot give anything, and is not blamed
         """
+        guests, now = snapshot.guests, snapshot.monotonic
         if not guests:
             return
         trials, asides = self._trials, self._aside
+        free = {guest.id for guest in snapshot.listed if not guest.blocked} if requests else ()
         for identity, request in requests.items():
-            guest = guests.get(identity)
-            if request.arrived and identity not in trials and identity not in asides and guest is not None and not guest.blocked:
+            if request.arrived and identity in free and identity not in trials and identity not in asides:
                 continue  # as nearly all: it gave what was asked, and nothing is held against it
+            guest = guests.get(identity)
             size = None if guest is None else guest.number("balloon_cur")
             if guest is None or size is None:
                 self._trials.pop(identity, None)

@@ -73,6 +73,7 @@ MOM = "mom"
 """The source of what no other plugin knows."""
 
 _NOTHING: Mapping[str, Value] = {}
+_NOTHING_TOLD: Sequence[float | None] = (None,) * 4
 
 
 PINNED = "pinned"
@@ -160,6 +161,8 @@ class BalloonPlugin:
         self._reserve: Reserve | None = None
         self._state = MemoryState.HIGH
         self._snapshot = Snapshot()
+        self._told: Mapping[str, Sequence[float | None]] = {}
+        """What that tells, as `memory_of_all` gives it; nothing where it was not needed yet."""
         self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
         self._reservations = HostReservations(settings.reservations.keeping(), context, self._why_none_gives)
         self._observes: tuple[object, bool] = (None, False)
@@ -336,9 +339,9 @@ class BalloonPlugin:
         A guest goes on shrinking towards what it was asked for until it is asked for something else, however long ago that was. What is
         decided follows from the snapshots alone.
         """
-        self._requests.follow(snapshot.guests)
+        self._requests.follow(snapshot)
         yield from self._learn(snapshot)
-        self._cooperation.watch(snapshot.guests, self._requests.all(), CONTROL, snapshot.monotonic)
+        self._cooperation.watch(snapshot, self._requests.all(), CONTROL)
         limits = self._limits()
         source = Source(self._context.name)
         for reservation, trouble in self._reservations.follow(Sight(snapshot, history[-SEEN_CYCLES:], limits)):
@@ -404,13 +407,14 @@ class BalloonPlugin:
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Keep every guest within what is safe for it, whatever plugin decided."""
-        self._snapshot = snapshot
+        self._snapshot, self._told = snapshot, {}
         self._sizes.note(snapshot)
-        self._requests.follow(snapshot.guests)
+        self._requests.follow(snapshot)
         wanted = [decision for decision in decisions if decision.control == CONTROL]
         if not wanted:
             return ()
-        limits, holds, told = self._limits(), self._standing(snapshot).holds, memory_of_all(snapshot)
+        limits, holds = self._limits(), self._standing(snapshot).holds
+        self._told = told = memory_of_all(snapshot)
         revisions = []
         for decision in wanted:
             guest = snapshot.guests.get(decision.entity.id)
@@ -488,10 +492,11 @@ class BalloonPlugin:
         balloons = _resizing(hypervisor)
         floors = self._floors() if any(change.back for change in changes) else {}
         holds = self._standing(self._snapshot).holds
+        told = self._told or memory_of_all(self._snapshot)
         said: dict[Target, HypervisorError | str] = {}
         for change in changes:
             try:
-                note = self._give_back(balloons, change, floors) if change.back else self._ask(balloons, change, holds)
+                note = self._give_back(balloons, change, floors) if change.back else self._ask(balloons, change, holds, told)
             except GuestGone as error:
                 self._requests.forget(change.entity.id)
                 said[change.target] = error
@@ -504,25 +509,25 @@ class BalloonPlugin:
                     said[change.target] = note
         return said
 
-    def _ask(self, hypervisor: BalloonControl, change: Change, holds: Mapping[str, int]) -> str:
+    def _ask(self, hypervisor: BalloonControl, change: Change, holds: Mapping[str, int], told: Mapping[str, Sequence[float | None]]) -> str:
         """Ask for what was decided. Raises `HypervisorError`.
 
         :param holds: what holds of all promises in the last snapshot
+        :param told: what that snapshot tells, as `memory_of_all` gives it
         """
         entity, target = change.entity, change.value
         guest = self._snapshot.guests.get(entity.id)
-        size = None if guest is None else as_number(guest.fields.get("balloon_cur"))
+        size, maximum, _, age, *_ = told.get(entity.id, _NOTHING_TOLD)
         if guest is None or size is None:
             raise Refused("the guest's present size is unknown")
         if not isinstance(target, int) or target <= MINIMUM_KIB:
             raise Refused(f"{target!r:.40} is no size for a guest")
         now = self._snapshot.monotonic
-        maximum = as_number(guest.fields.get("balloon_max"))
         reason = self._requests.why_not_send(entity.id, target, size, maximum, now, holds.get(entity.id, 0))
         if reason:
             raise Unneeded(reason)
         hypervisor.set_balloon(entity, target)
-        self._requests.sent(entity.id, target, size, now, guest.incarnation, _said(self._snapshot, guest))
+        self._requests.sent(entity.id, target, size, now, guest.incarnation, None if age is None else now - age)
         return ""
 
     def _give_back(self, hypervisor: BalloonControl, change: Change, floors: Mapping[str, float]) -> str:
@@ -665,9 +670,3 @@ def _cure(reason: str) -> str:
     if "balloon" in reason:
         return "give it <memballoon model='virtio'/> and the virtio_balloon driver, or live with its size"
     return "docs/guests.md says what mom does with each kind of guest"
-
-
-def _said(snapshot: Snapshot, guest: Guest) -> float | None:
-    """When the guest's statistics were made, in monotonic seconds."""
-    age = guest.number("stats_age")
-    return None if age is None else snapshot.monotonic - age

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mom_core import Guest, as_number
+from mom_core import Guest, Snapshot
+from mom_plugins_balloon.told import numbers_of
 
 PATIENCE_SECONDS = 30.0
 """After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
@@ -62,12 +63,13 @@ class Requests:
             for identity in [identity for identity, request in self._requests.items() if there.get(identity) != request.incarnation]:
                 del self._requests[identity]
 
-    def follow(self, sizes: Mapping[str, Guest]) -> None:
+    def follow(self, snapshot: Snapshot) -> None:
         """See which guests have arrived."""
-        for identity, request in self._requests.items():
-            if not request.arrived and identity in sizes:
-                size = as_number(sizes[identity].fields.get("balloon_cur"))
-                request.arrived = size is not None and abs(size - request.target) < self._dead_band
+        moving = [(identity, request) for identity, request in self._requests.items() if not request.arrived]
+        sizes = dict(zip(snapshot.guests, numbers_of(snapshot, "balloon_cur"), strict=True)) if moving else {}
+        for identity, request in moving:
+            size = sizes.get(identity)
+            request.arrived = size is not None and abs(size - request.target) < self._dead_band
 
     def all(self) -> Mapping[str, SizeRequest]:
         """The last request to each guest, by guest id."""

@@ -64,8 +64,10 @@ class Function:
 
 
 class Guests:
-    """The value of `Guests`: all guests of the snapshot, in its order, as the hypervisor lists them. Their fields are read by columns or, of
-    a single one, by `Evaluation.field`: to make each guest with its fields takes as long as half of what policies do with it."""
+    """The value of `Guests`: all guests of the snapshot, in its order, as the hypervisor lists them.
+
+    Their fields are read by columns or, of a single one, by `Evaluation.field`: guests with their fields would have to be made first.
+    """
 
     __slots__ = ("members",)
 
