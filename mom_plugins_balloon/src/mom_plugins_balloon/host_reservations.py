@@ -157,6 +157,7 @@ class HostReservations:
         self._kept: dict[str, KeptReservation] = {}
         self._ended: deque[Reservation] = deque(maxlen=_ENDED)
         self._known: dict[str, _Known] | None = None
+        self._numbered: Sequence[Guest] | None = None
         self._count = 0
         self._told: dict[str, _Announced] = {}
         self._sight: Sight | None = None
@@ -276,6 +277,7 @@ class HostReservations:
                 self._log.warning("%d reservations from before the host was started anew have ended", len(found.reservations))
                 return
             self._kept, self._known, self._count = {one.id: one for one in found.reservations}, found.guests, found.launches
+            self._numbered = None
             self._end_what_is_over()
             if self._kept:
                 self._log.info("took over %d reservations of an earlier run", len(self._kept))
@@ -391,6 +393,9 @@ class HostReservations:
 
     def _number_guests(self, snapshot: Snapshot) -> None:
         """Number the guests that were not there before, or were started anew. Those that mom finds when it starts are no launches."""
+        if snapshot.listed is self._numbered:
+            return  # the very same guests as in the last cycle
+        self._numbered = snapshot.listed
         first = self._known is None
         known = self._guests()
         for guest in snapshot.listed:

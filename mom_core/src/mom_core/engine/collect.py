@@ -69,10 +69,10 @@ class Collector:
         self._on_progress()
         host = Host(str(host_properties["name"]), self._host_fields(problems), host_properties)
         self._on_progress()
-        told = self._told_of_guests(listed, problems) if listed else []
-        self._on_progress()
         if listed is not self._listed:
             self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
+        told = self._told_of_guests(listed, problems) if listed else []
+        self._on_progress()
         guests = GuestTable(listed, self._places, _joined(told, problems))
         return Snapshot(host, guests, time, monotonic, number), problems
 
@@ -126,11 +126,10 @@ class Collector:
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_CollectedColumns]:
         """What each plugin tells of guests, as it came."""
         plugins = self._plugins.having("mom_collect_guests")
-        known = {guest.id for guest in guests}
         told = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
         for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
-            columns = self._columns(plugin, value, guests, known, problems)
+            columns = self._columns(plugin, value, guests, self._places.keys(), problems)
             if columns is not None:
                 told.append(_CollectedColumns(plugin, self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED), columns))
         return told
