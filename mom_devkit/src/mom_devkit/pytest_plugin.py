@@ -1,4 +1,4 @@
-"""What pytest gets wherever this distribution is installed: three fixtures, and nothing that costs time unless they are used."""
+"""What pytest gets wherever this distribution is installed: fixtures, and nothing that costs time unless they are used."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def mom_host(tmp_path: Path) -> Path:
     root = tmp_path / "mom-host"
     root.mkdir()
     return root
+
+
+@pytest.fixture(scope="session")
+def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this host's usual files of /proc and /sys, made once: some take the kernel long. Tests copy it before they change it."""
+    from mom_devkit.hosts import mirror_host
+
+    return mirror_host(tmp_path_factory.mktemp("mom-usual-host"))
 
 
 @pytest.fixture

@@ -235,7 +235,8 @@ def observing(subject: ExaminedPlugin) -> Iterator[Finding]:
     with alive(subject, root=root, hypervisor=hypervisor, mode="observe") as life:
         for _ in range(2):
             life.cycle()
-    changed = [name for name in before[0].keys() | _content(root).keys() if before[0].get(name) != _content(root).get(name)]
+    after = _content(root)
+    changed = [name for name in before[0].keys() | after.keys() if before[0].get(name) != after.get(name)]
     if changed:
         yield subject.fault(f"in observe mode it wrote to {', '.join(sorted(changed)[:5])}", "change things in mom_write only")
     if _guests_of(hypervisor) != before[1]:

@@ -118,19 +118,21 @@ def _private_imports(subject: ExaminedPlugin, package: Path) -> Iterator[Finding
         except (OSError, ValueError, SyntaxError):
             continue
         for node in ast.walk(tree):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
             names, kit = [], False
             if isinstance(node, ast.Import):
                 modules = [a.name for a in node.names if a.name.partition(".")[0] in {*public, "mom_devkit"}]
                 names = [module for module in modules if module not in {*public, "mom_core.testing"}]
                 kit = any(module.partition(".")[0] == "mom_devkit" for module in modules)
-            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            elif not node.level and node.module:
                 library = node.module.partition(".")[0]
                 kit = library == "mom_devkit"
                 if node.module in public:
                     names = [f"{library}.{a.name}" for a in node.names if a.name not in public[library]]
                 elif library in public and node.module != "mom_core.testing":
                     names = [node.module]
-            where = f"{path.relative_to(package.parent)}:{getattr(node, 'lineno', 0)}"
+            where = f"{path.relative_to(package.parent)}:{node.lineno}"
             if kit:
                 yield subject.fault(f"{where} imports mom_devkit, which is not installed where mom runs", "import it in tests only")
             for name in [] if kit else names:

@@ -38,7 +38,7 @@ class ConformanceTests:
         return FakeHypervisor()
 
     @pytest.mark.parametrize("check", CHECKS)
-    def test_it_conforms(self, check: str, tmp_path: Path) -> None:
+    def test_it_conforms(self, check: str, tmp_path: Path, mom_usual_host: Path) -> None:
         """One check of the kit."""
         if check in self.skipped:
             pytest.skip(self.skipped[check])
@@ -47,7 +47,7 @@ class ConformanceTests:
             tmp_path,
             self.plugin_name,
             self.settings,
-            self.host,
+            mom_usual_host if self.host is None else self.host,
             self.hypervisor,
             self.values,
             may_touch=self.may_touch,
