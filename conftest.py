@@ -9,7 +9,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, distribution, distributions
+from importlib.metadata import PackageNotFoundError, PathDistribution, distribution, distributions
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent
 # How fast a machine draws and tries examples says nothing of the code, and which ones it draws must not differ from run to run.
 # Others are tried with `pytest --hypothesis-profile=default`.
 settings.register_profile("mom", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unit", settings.get_profile("mom"), max_examples=25)  # for `nox -s unit`; all other runs try 100
 settings.load_profile("mom")
 
 
@@ -52,6 +53,32 @@ def _nothing_waits_for_the_disk() -> Iterator[None]:
     waits, and of disks that fail, put something else in its place; processes that tests start wait as they do anywhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_server_is_known_to_the_system() -> Iterator[None]:
+    """Those that tests start have certificates of their own. To read the system's takes longer than most requests, and each one does so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ssl.SSLContext.load_default_certs", lambda _context, _purpose=None: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _what_is_installed_stays_so() -> Iterator[None]:
+    """To find plugins, each configuration looks into the metadata of all distributions. What tests install is outside, and read anew."""
+    read, known = PathDistribution.read_text, dict[tuple[str, str], str | None]()
+
+    def read_once(one: PathDistribution, filename: str) -> str | None:
+        key = str(one._path), filename
+        if not key[0].startswith(sys.prefix):
+            return read(one, filename)
+        if key not in known:
+            known[key] = read(one, filename)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PathDistribution, "read_text", read_once)
         yield
 
 
@@ -98,9 +125,15 @@ def _with_processes(path: Path) -> bool:
     return parts[:1] == ("tests",) and not WITH_PROCESSES.isdisjoint(parts[1:2])
 
 
+def _all_marked(path: Path) -> bool:
+    return path.match("test_*.py") and "\npytestmark = pytest.mark.processes\n" in path.read_text()
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where all tests of a folder are left out, import none of them."""
-    return (_leaves_processes_out(config) and _with_processes(collection_path)) or None
+    """Where all tests of a folder or file are left out, import none of them: some import what takes a second."""
+    if not _leaves_processes_out(config):
+        return None
+    return _with_processes(collection_path) or _all_marked(collection_path) or None
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -223,6 +256,6 @@ def only_shelf(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     """A shelf with nothing installed behind it but the verbs of mom itself, so that a test does not depend on this machine."""
     monkeypatch.setattr(
         "mom_core.plugins.discovery.distributions",
-        lambda: [one for one in distributions() if Path(str(one.locate_file(""))) == shelf.folder or one.name == "mom-cli"],
+        lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-cli")],
     )
     return shelf

@@ -60,8 +60,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """What a developer runs after each change: what stays in one process and takes a blink. One distribution: `pytest mom_plugins_ksm`."""
-    session.run(BIN / "pytest", "-n", str(CORES), "--dist", "worksteal", "-m", QUICK, *session.posargs)
+    """What a developer runs after each change: what stays in one process and takes a blink. One distribution: `pytest mom_plugins_ksm`.
+
+    One worker more than cores, as some tests wait. Where a test does not say how many examples it tries, they are 25 here, and else 100.
+    """
+    workers = ("-n", str(CORES + 1), "--dist", "worksteal")
+    session.run(BIN / "pytest", *workers, "--hypothesis-profile=unit", "-m", QUICK, *session.posargs)
 
 
 @nox.session

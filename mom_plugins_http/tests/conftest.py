@@ -69,7 +69,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             for _ in range(cycles):
                 engine.cycle()
             path = folder / "run/mom.sock"
-            client = stack.enter_context(httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://mom", timeout=60))
+            client = stack.enter_context(
+                httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url="http://mom", timeout=60)
+            )
             return Served(engine, path, client)
 
         yield start

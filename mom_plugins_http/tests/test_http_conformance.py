@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mom_devkit import ConformanceTests, check_plugin
 from mom_plugins_http import HttpPlugin
 
@@ -10,6 +12,7 @@ class TestConformance(ConformanceTests):
     plugin = HttpPlugin
 
 
+@pytest.mark.long
 def test_a_mere_check_listens_on_nothing() -> None:
     findings = check_plugin(HttpPlugin, name="http", settings={"socket": "/nowhere/at/all"})
     assert not any("listen" in finding.message for finding in findings)

@@ -167,7 +167,7 @@ def test_without_an_evaluator_there_are_no_policies(serve: Serve, tmp_path) -> N
     plugin = HttpPlugin(HttpPlugin.Settings(), PluginContext(run_directory=tmp_path))
     plugin.mom_setup()
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "mom.sock")), base_url="http://mom") as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "mom.sock"), verify=False), base_url="http://mom") as client:
             answer = client.get("/v1/policies")
         assert (answer.status_code, answer.json()["hint"]) == (409, "enable the plugin policy in the configuration")
     finally:
@@ -213,7 +213,7 @@ def test_of_twenty_clients_that_change_at_once_none_is_lost_and_nothing_is_half_
     torn: list[str] = []
 
     def add(number: int) -> None:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path)), base_url="http://mom", timeout=60) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path), verify=False), base_url="http://mom", timeout=60) as client:
             while True:
                 seen = client.get("/v1/policies")
                 texts = {one["name"]: one["text"] for one in seen.json()["items"]}

@@ -32,7 +32,7 @@ def answers(path: Path) -> bool:
     until = time.monotonic() + 60
     while True:
         try:
-            return bool(Client(path, 60).get("/v1/openapi.json"))
+            return bool(Client(path, 60).get("/v1/log-level"))
         except MomError:
             if time.monotonic() > until:
                 raise
@@ -49,7 +49,7 @@ def tcp(folder: Path, port: int, cert: tuple[Path, Path]) -> dict[str, object]:
 def over_tcp(port: int, ca: Path) -> httpx.Response:
     headers = {"authorization": "Bearer " + "read" * 8}
     verify = ssl.create_default_context(cafile=str(ca))
-    return httpx.get(f"https://localhost:{port}/v1/openapi.json", headers=headers, verify=verify, timeout=60)
+    return httpx.get(f"https://localhost:{port}/v1/log-level", headers=headers, verify=verify, timeout=60)
 
 
 def shown_certificate(port: int) -> bytes:
@@ -75,7 +75,7 @@ def test_settings_change_on_the_same_socket(serve: Serve) -> None:
     served.engine.reload(changed(served, largest="2KiB"))
     assert answers(served.path)
     served.engine.cycle()
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path)), base_url="http://mom", timeout=60) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path), verify=False), base_url="http://mom", timeout=60) as client:
         put = client.put("/v1/policies/x", content=b"x" * 3000, headers={"if-match": "*", "content-type": "text/plain"})
     assert put.status_code == 413
 
@@ -111,10 +111,10 @@ def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path
     headers = {"authorization": "Bearer " + "read" * 8}
     old_ca = shutil.copy(first[0], tmp_path / "old.pem")
     with httpx.Client(verify=ssl.create_default_context(cafile=str(old_ca)), headers=headers, timeout=60) as kept:
-        assert kept.get(f"https://localhost:{free_port}/v1/openapi.json").status_code == 200
+        assert kept.get(f"https://localhost:{free_port}/v1/log-level").status_code == 200
         certificate(tmp_path)
         served.engine.reload(served.engine.config)
-        assert kept.get(f"https://localhost:{free_port}/v1/openapi.json").status_code == 200
+        assert kept.get(f"https://localhost:{free_port}/v1/log-level").status_code == 200
     assert shown_certificate(free_port) != before
     assert over_tcp(free_port, first[0]).status_code == 200
 

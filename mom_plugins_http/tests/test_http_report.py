@@ -56,6 +56,7 @@ def test_a_report_can_have_some_fields_of_guests_only(serve: Serve) -> None:
     assert "did you mean balloon_max" in served.get("/v1/report?fields=baloon_max", 400)["hint"]
 
 
+@pytest.mark.long
 def test_every_answer_is_as_its_model_says(serve: Serve) -> None:
     served = serve(plugins={"sla": {}})
     served.engine.cycle()

@@ -147,6 +147,7 @@ def test_a_counterexample_is_made_small() -> None:
     assert [dict(guest.fields) for guest in found.counterexample.guests.values()] == [{"balloon_min": 0}]
 
 
+@pytest.mark.long
 def test_rounding_is_taken_into_account() -> None:
     """3.0 * (1/3) is 1, but (x + 0.1) - 0.1 may be a little less than x, and is cut."""
     assert verdict(on_each("(- (+ guest.balloon_min 0.1) 0.1)"), low="balloon_min").answer is not ProofAnswer.HOLDS
@@ -235,6 +236,7 @@ def test_what_is_not_followed_is_not_said_to_hold() -> None:
     assert verdict(redefined, low="1").answer is not ProofAnswer.HOLDS
 
 
+@pytest.mark.long
 def test_what_cannot_be_told_names_the_place() -> None:
     text = on_each("(if (== (/ (* 12345.678 guest.balloon_cur) 3.21) 98765.4321012345) 0 5)")
     found = verdict(text, low="5")
@@ -447,6 +449,7 @@ def test_a_word_that_the_encoding_does_not_know_may_be_anything_of_its_types_and
         assert (not list(Solver(Encoding(terms), goal, 5.0, None).failures(asked[0]))) == held
 
 
+@pytest.mark.long
 def test_a_proof_that_takes_too_long_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_FIRST", "_SECOND"):
         monkeypatch.setattr(proof, name, 0.0)

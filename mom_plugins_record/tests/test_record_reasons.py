@@ -167,6 +167,7 @@ def test_after_a_restart_it_is_known_from_the_second_cycle_on(tmp_path: Path) ->
     assert all(text.startswith("7 cycles") for text in told(PastOf(second), 2).values())
 
 
+@pytest.mark.long
 def test_where_the_recording_begins_later_it_is_known_as_soon_as_all_is_there_that_is_looked_back_at(made: Made, tmp_path: Path) -> None:
     words = made.words
     past = PastOf(rewritten(tmp_path / "r", made, first=25))

@@ -45,6 +45,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recorded(tmp_path_factory.mktemp("recorded"), 90)
 
 
+@pytest.mark.long
 def test_the_same_policies_decide_the_same_to_the_bit(recording: Path) -> None:
     result = compare(Recording(recording))
     assert result.then.decisions > 50

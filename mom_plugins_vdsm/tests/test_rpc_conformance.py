@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from mom_devkit import ConformanceTests, check_plugin
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
@@ -17,6 +19,7 @@ class TestConformance(ConformanceTests):
     may_touch = True
 
 
+@pytest.mark.long
 def test_a_mere_check_listens_on_nothing() -> None:
     findings = check_plugin(XmlRpcPlugin, name="xmlrpc", settings={"listen": "/nowhere/at/all"})
     assert not any("listen" in finding.message for finding in findings)

@@ -52,6 +52,7 @@ def test_what_no_parser_takes_is_refused(body: bytes) -> None:
         parsed(body)
 
 
+@pytest.mark.long
 def test_a_few_bytes_that_stand_for_very_many_values_are_refused_before_they_are_parsed() -> None:
     for piece in (b"[],", b"{},", b'{"a":1},', b"1,"):
         body = b'{"id": "x", "result": [' + piece * (60_000_000 // len(piece)) + b"0]}"

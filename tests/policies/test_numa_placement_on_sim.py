@@ -42,6 +42,7 @@ def lost(report: Report) -> float:
     return value
 
 
+@pytest.mark.long
 def test_placement_saves_most_of_the_work_that_distance_costs_and_comes_to_rest(tmp_path: Path) -> None:
     without, _ = run(tmp_path / "without", 2.0, placement=False)
     with_it, back = run(tmp_path / "with", 2.0, placement=True)

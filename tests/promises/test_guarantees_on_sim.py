@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -251,6 +252,7 @@ def assert_needs_are_respected(stage: Stage) -> None:
             assert one.age <= STALE, f"shrunk by old statistics: {one}"
 
 
+@pytest.mark.long
 @thoroughly
 @given(stages(oversold=False), happenings)
 def test_mom_asks_no_guest_to_go_below_its_guarantee_or_its_need(stage: Stage, happens: dict[int, list[tuple[str, int, float]]]) -> None:
@@ -260,6 +262,7 @@ def test_mom_asks_no_guest_to_go_below_its_guarantee_or_its_need(stage: Stage, h
     assert_needs_are_respected(stage)
 
 
+@pytest.mark.long
 @thoroughly
 @given(stages(oversold=False))
 def test_no_guest_is_ever_smaller_than_its_guarantee_when_nobody_else_resizes_it(stage: Stage) -> None:
@@ -273,6 +276,7 @@ def test_no_guest_is_ever_smaller_than_its_guarantee_when_nobody_else_resizes_it
             assert size >= one.of(maximum) - SLACK
 
 
+@pytest.mark.long
 @thoroughly
 @given(stages(oversold=True), happenings)
 def test_on_a_host_that_has_promised_too_much_what_holds_of_it_holds(

@@ -470,7 +470,7 @@ def test_changes_of_policies_are_told_of_also_those_that_the_page_has_missed(
     daemon: Start, tunnel: Dig, visit: Callable[..., Opened]
 ) -> None:
     def change(name: str) -> None:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(mom.socket)), base_url="http://mom", timeout=60) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(mom.socket), verify=False), base_url="http://mom", timeout=60) as client:
             headers = {"content-type": "text/plain", "if-match": client.get("/v1/policies").headers["etag"]}
             assert client.put(f"/v1/policies/{name}", content="(+ 1 2)", headers=headers).status_code == 200
 
@@ -552,7 +552,7 @@ def test_a_page_that_nobody_sees_gives_its_connection_back(daemon: Start, tunnel
 
 
 def client(mom: Daemon) -> httpx.Client:
-    return httpx.Client(transport=httpx.HTTPTransport(uds=str(mom.socket)), base_url="http://mom", timeout=60)
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(mom.socket), verify=False), base_url="http://mom", timeout=60)
 
 
 def text_in_force(mom: Daemon, name: str) -> str | None:
@@ -871,7 +871,7 @@ def hostile(tmp_path: Path) -> Iterator[Path]:
         thread.start()
         path = tmp_path / "r/mom.sock"
         try:
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://mom", timeout=60) as one:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url="http://mom", timeout=60) as one:
                 text = f"# {EVIL}</textarea></script><script>document.title='taken over'</script>\n(+ 1 2)\n"
                 body = {"changes": {EVIL.replace("/", ""): text}}
                 one.patch("/v1/policies", json=body, headers={"if-match": "*"}).raise_for_status()
