@@ -10,6 +10,7 @@ import textwrap
 import tomllib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, PathDistribution, distribution, distributions
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,31 @@ def _umask_is_as_before() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes long, where several workers steal each other's work.
+
+    Each first gets its part of the list, of the same length as all others'; who is done takes the end of the longest that is left. Were
+    the long tests at the list's end, one worker had nearly all of them. Tests of a file stay together: they share daemons and browsers.
+    """
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if workers == 1 or config.option.loadgroup:
+        return
+    files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+    long = [sum(bool(item.get_closest_marker(mark)) for item in tests for mark in ("processes", "long")) for tests in files]
+    parts: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    given = [0] * workers
+    for number in sorted(range(len(files)), key=lambda number: -long[number]):
+        if long[number]:
+            least = given.index(min(given))
+            parts[least] += files[number]
+            given[least] += long[number]
+    quick = iter([item for number, tests in enumerate(files) if not long[number] for item in tests])
+    for number, part in enumerate(parts):
+        part.extend(islice(quick, max(0, (len(items) + number) // workers - len(part))))
+    items[:] = [*chain(*parts), *quick]
 
 
 # --- what starts processes --------------------------------------------------------------------------------------------------------
