@@ -190,11 +190,13 @@ class Servers:
             assert task is not None
             self._conversations.add(task)
             task.add_done_callback(self._conversations.discard)
-            with suppress(ConnectionError, asyncio.CancelledError):
-                await speak(reader, writer)
-            writer.close()
-            with suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
+            try:
+                with suppress(ConnectionError, asyncio.CancelledError):
+                    await speak(reader, writer)
+                    writer.close()
+                    await writer.wait_closed()
+            finally:
+                writer.transport.abort()  # what nobody reads any more would keep it open for ever
 
         return contained
 

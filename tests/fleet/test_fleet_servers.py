@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -80,7 +81,7 @@ async def made(store: Store) -> None:
     """As soon as the servers have found each other."""
     await patiently(lambda: store.make(3))
     for number in range(5):
-        await patiently(lambda name=f"h{number}": store.put(ROSTER, name, Member(group="g").packed()))
+        await patiently(partial(store.put, ROSTER, f"h{number}", Member(group="g").packed()))
 
 
 @pytest.mark.parametrize("how", ["it is killed", "it hangs"])

@@ -118,7 +118,7 @@ def test_heart_beats_are_at_least_a_second_apart(raw: Callable[[], Raw], asked: 
 
 def test_it_beats_and_drops_who_does_not(raw: Callable[[], Raw]) -> None:
     began = time.monotonic()
-    one = raw().send(b"CONNECT\naccept-version:1.2\nheart-beat:1000,1000\n\n\0")
+    one = raw().send(b"CONNECT\naccept-version:1.2\nheart-beat:1500,1000\n\n\0")
     one.frame()
     assert one.socket.recv(1) == b"\n"
     assert one.closed()

@@ -139,6 +139,8 @@ def _also_in_the_log(target: LogTarget) -> Iterator[None]:
 class _LogFile(RotatingFileHandler):
     """The log's file. A full disk is no reason to write tracebacks to a terminal."""
 
+    flushOnClose = False  # noqa: N815  # the name that logging asks for: where that fails, logging would not close the file
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Let mom's log count it as lost."""
         raise  # noqa: PLE0704  # called from within the handler's `except`

@@ -10,9 +10,6 @@ from typing import Final
 
 from mom_core import ConfigError, ConfigProblem, printable
 
-_LINE_BREAK: Final = r"\n"
-"""As the parser shows one: it tells lines as Python would write them."""
-
 _SECTION: Final = re.compile(r"\[(?P<name>.+)\]")
 _OPTION: Final = re.compile(r"(?P<name>[^\s:=#;][^:=]*?)\s*[:=]")
 
@@ -57,10 +54,8 @@ def read_ini(text: str, file: str) -> Ini:
         what = f"the option {printable(error.option)} of {printable(error.section)} is there twice"
         raise _error(file, error.lineno, what, "remove one of them") from None
     except configparser.ParsingError as error:
-        wrong = [
-            (int(line), f"this is no option: {printable(str(shown).strip(chr(39)).removesuffix(_LINE_BREAK), 60)}")
-            for line, shown in error.errors
-        ]
+        lines = text.split("\n")  # the error's own words for a line differ from one Python to another
+        wrong = [(line, f"this is no option: {printable(lines[line - 1].strip(), 60)}") for line, _ in error.errors]
         hint = "write `name: value` or `name = value`"
         raise ConfigError([ConfigProblem(file, line, 1, message, hint) for line, message in wrong]) from None
     except (configparser.Error, AttributeError) as error:  # an indented line before any option trips the parser itself
