@@ -19,7 +19,7 @@ from mom_core import BalloonControl, Entity, Guest, GuestBusy, GuestGone, Hyperv
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
-from mom_plugins_qemu.monitors import trusted_users
+from mom_plugins_qemu.monitors import listener_of, trusted_users
 from mom_toolkit import AgentAccess, LifecycleControl, Standing
 
 
@@ -306,6 +306,17 @@ def test_a_guest_at_whose_monitor_no_more_clients_may_stand_in_line_is_listed(ho
             web = listed(hypervisor)["web"]
             assert (web.id, web.properties["pid"]) == (number, qemu.pid)
             assert web.blocked == {"*": "its monitor is held by another client, or hangs"}
+
+
+def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as open_:
+        paths = [str(tmp_path / str(number)) for number in range(200)]
+        for path in paths:
+            one = open_.enter_context(socket.socket(socket.AF_UNIX))
+            one.bind(path)
+            one.listen()
+        assert {listener_of(Path("/proc"), path) for path in paths[::20]} == {os.getpid()}
+    assert listener_of(Path("/proc"), paths[0]) == 0
 
 
 def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(host: FakeHost, hypervisor: QemuHypervisor) -> None:

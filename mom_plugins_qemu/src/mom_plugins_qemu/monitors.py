@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, PermissionDenied, printable, untrusted
-from mom_toolkit import read_kernel_file
 
 MOST_MONITORS: Final = 10_000
 """More guests than any host has: a pattern that fits a folder with millions of files must not fill the memory."""
@@ -91,8 +90,12 @@ def listener_of(proc: Path, path: str) -> int:
 
 def _listening_socket(proc: Path, path: str) -> str:
     """The number of the socket that listens there, by /proc/net/unix: `NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`."""
-    text = read_kernel_file(f"{proc}/net/unix", _SOCKETS_BYTES).decode(errors="surrogateescape")
-    for line in text.splitlines():
+    try:
+        with open(f"{proc}/net/unix", "rb") as file:  # noqa: PTH123  # as above
+            listed = file.read(_SOCKETS_BYTES)  # in as many reads as it takes: one gives a page of a list
+    except OSError:
+        return ""
+    for line in listed.decode(errors="surrogateescape").splitlines():
         words = line.split(maxsplit=7)
         if len(words) == 8 and words[7] == path and words[3] == _LISTENS:
             return words[6]
