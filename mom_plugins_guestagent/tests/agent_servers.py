@@ -155,13 +155,14 @@ class Servers:
 
     def stop(self) -> None:
         async def end() -> None:
+            # A server that is closed loses what it has accepted and has not begun to talk to: the socket would stay open.
+            while asyncio.all_tasks() - self._conversations - {asyncio.current_task()}:
+                await asyncio.sleep(0)
             for server in self._servers:
                 server.close()
-            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-                # asyncio's own task that has just accepted a connection would lose its socket if it were cancelled.
-                for task in self._conversations:
-                    task.cancel()
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in self._conversations:
+                task.cancel()
+            await asyncio.gather(*self._conversations)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)

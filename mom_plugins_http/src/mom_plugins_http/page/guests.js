@@ -200,7 +200,7 @@ export class GuestsView {
     this.body = h("tbody", null, this.above, this.below);
     const more = [h("th", { scope: "col", title: "its size in the last cycles" }, "Lately"), h("th", { scope: "col", class: "minor" }, "Remarks")];
     this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads.map((one) => one.element), more)), this.body);
-    this.table.style.minWidth = `${this.columns.reduce((sum, one) => sum + one.width, OTHERS)}rem`;
+    this.table.style.minWidth = `${this.columns.reduce((width, one) => width + one.width, OTHERS)}rem`;
     this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => this.paint(false),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
     this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, this.count), this.box);
