@@ -227,6 +227,7 @@ def without_end(data: bytes) -> Speak:
         while True:
             writer.write(data)
             await writer.drain()
+            await asyncio.sleep(0)  # others have their turn, too: drain alone waits only when a lot stands to be sent
 
     return speak
 
