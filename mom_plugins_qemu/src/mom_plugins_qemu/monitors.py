@@ -91,7 +91,7 @@ def listener_of(proc: Path, path: str) -> int:
 def _listening_socket(proc: Path, path: str) -> str:
     """The number of the socket that listens there, by /proc/net/unix: `NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`."""
     try:
-        with open(f"{proc}/net/unix", "rb") as file:  # noqa: PTH123  # as above
+        with (proc / "net/unix").open("rb") as file:
             listed = file.read(_SOCKETS_BYTES)  # in as many reads as it takes: one gives a page of a list
     except OSError:
         return ""
