@@ -5,27 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import StringConstraints
 
 from mom_core import (
     ExistingFile,
-    Finding,
     HypervisorError,
-    MomError,
     NotSupported,
     PluginContext,
     PluginSettings,
-    Severity,
-    hookimpl,
     printable,
 )
 from mom_plugins_movers.reported import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_movers.server_api import ServerApi, UnclearAnswerError
-from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport, WebUrl
+from mom_plugins_movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
+from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport, WebUrl
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -117,7 +113,7 @@ def _basic(text: str) -> Mapping[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}", "Version": "4"}
 
 
-class OvirtMoverPlugin:
+class OvirtMoverPlugin(ServerMoverPlugin):
     """Has guests moved by oVirt's engine."""
 
     class Settings(PluginSettings):
@@ -136,24 +132,6 @@ class OvirtMoverPlugin:
         """The cluster's name: guests are moved between hosts of a fleet whose movers have the same word here."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        self._api = ServerApi(context.name, settings.url, settings.password, _MAKE, _basic, settings.ca)
-        self._mover = OvirtMover(context.name, self._api, chooses=settings.chooses, within=settings.within)
-
-    @hookimpl
-    def mom_setup(self) -> None:
-        """See that there is a password. Raises `MomError`."""
-        self._api.check()
-
-    @hookimpl
-    def mom_services(self) -> Mapping[type, Any]:
-        """The mover."""
-        return {Mover: self._mover}
-
-    @hookimpl
-    def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the engine lets mom in."""
-        try:
-            self._api.check()
-            yield Finding(Severity.OK, "oVirt's engine", f"it lets mom in (version {self._mover.check()})")
-        except MomError as error:
-            yield Finding(Severity.ERROR, "oVirt's engine", error.message, error.hint or _MAKE)
+        api = ServerApi(context.name, settings.url, settings.password, _MAKE, _basic, settings.ca)
+        mover = OvirtMover(context.name, api, chooses=settings.chooses, within=settings.within)
+        super().__init__(api, mover, "oVirt's engine", "it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
@@ -13,19 +13,15 @@ from pydantic import StringConstraints
 
 from mom_core import (
     ExistingFile,
-    Finding,
     HypervisorError,
-    MomError,
     NotSupported,
     PluginContext,
     PluginSettings,
-    Severity,
-    hookimpl,
     printable,
 )
 from mom_plugins_movers.reported import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_movers.server_api import ServerApi, UnclearAnswerError
-from mom_toolkit import Destination, MoveJob, Mover, MoverAbilities, MoveReport, WebUrl
+from mom_plugins_movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
+from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport, WebUrl
 
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
@@ -158,7 +154,7 @@ def _token(text: str) -> Mapping[str, str]:
     return {"Authorization": f"PVEAPIToken={text}"}
 
 
-class ProxmoxMoverPlugin:
+class ProxmoxMoverPlugin(ServerMoverPlugin):
     """Has guests moved within a cluster of Proxmox VE."""
 
     class Settings(PluginSettings):
@@ -178,26 +174,7 @@ class ProxmoxMoverPlugin:
         """The cluster's name: guests are moved between hosts of a fleet whose movers have the same word here."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        self._settings = settings
-        self._api = ServerApi(context.name, settings.url, settings.token, _MAKE, _token, settings.ca, _NO_ANSWER)
+        api = ServerApi(context.name, settings.url, settings.token, _MAKE, _token, settings.ca, _NO_ANSWER)
         node = settings.node or socket.gethostname().partition(".")[0].lower()
-        self._mover = ProxmoxMover(context.name, self._api, node, local_disks=settings.local_disks, within=settings.within)
-
-    @hookimpl
-    def mom_setup(self) -> None:
-        """See that there is a token. Raises `MomError`."""
-        self._api.check()
-
-    @hookimpl
-    def mom_services(self) -> Mapping[type, Any]:
-        """The mover."""
-        return {Mover: self._mover}
-
-    @hookimpl
-    def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the API lets mom in."""
-        try:
-            self._api.check()
-            yield Finding(Severity.OK, "Proxmox VE", f"its API lets mom in (version {self._mover.check()})")
-        except MomError as error:
-            yield Finding(Severity.ERROR, "Proxmox VE", error.message, error.hint or _MAKE)
+        mover = ProxmoxMover(context.name, api, node, local_disks=settings.local_disks, within=settings.within)
+        super().__init__(api, mover, "Proxmox VE", "its API")

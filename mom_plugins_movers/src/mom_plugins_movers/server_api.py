@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from mom_core import HypervisorError, MomError, printable, read_secret
-from mom_toolkit import WebRequestError, trusted_certificates, web_request
+from mom_core import Finding, HypervisorError, MomError, Severity, hookimpl, printable, read_secret
+from mom_toolkit import Mover, WebRequestError, trusted_certificates, web_request
 
 ANSWER_SECONDS: Final = 15.0
 """For one request; a call of a mover makes two or three."""
@@ -89,3 +89,37 @@ def _why(said: Mapping[str, Any]) -> str:
     fault = said.get("fault")
     parts = [said.get("message"), said.get("errors"), said.get("detail"), *(fault.values() if isinstance(fault, dict) else ())]
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
+
+
+class ServerMover(Mover, Protocol):
+    """A mover that can ask its server who it is."""
+
+    def check(self) -> str:
+        """The server's version; raises `MomError` when it does not let mom in."""
+
+
+class ServerMoverPlugin:
+    """The hooks of a plugin whose mover asks such an API; each has settings of its own."""
+
+    def __init__(self, api: ServerApi, mover: ServerMover, server: str, who: str) -> None:
+        """`server` is what mom doctor calls it, `who` what its sentence begins with."""
+        self._api, self._mover, self._server, self._who = api, mover, server, who
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """See that there is what lets mom in. Raises `MomError`."""
+        self._api.check()
+
+    @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """The mover."""
+        return {Mover: self._mover}
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Whether the API lets mom in."""
+        try:
+            self._api.check()
+            yield Finding(Severity.OK, self._server, f"{self._who} lets mom in (version {self._mover.check()})")
+        except MomError as error:
+            yield Finding(Severity.ERROR, self._server, error.message, error.hint or self._api.make)
