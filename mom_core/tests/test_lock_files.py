@@ -135,3 +135,19 @@ def test_the_kernel_tells_who_holds_a_lock_and_nothing_where_there_is_none(folde
     assert locked_by(folder / "x.lock", folder / "no-proc") == 0
     (folder / "locks").write_text("1: FLOCK\n2: POSIX ADVISORY WRITE 1 00:01:2 0 EOF\n\xff\n")
     assert locked_by(folder / "x.lock", folder / "locks") == 0
+
+
+def test_who_may_use_a_socket_in_the_run_directory_can_reach_it_whatever_the_umask(tmp_path: Path) -> None:
+    """A group that the operator lets in, on a host where no systemd has made the directory."""
+    before = os.umask(0o077)
+    try:
+        with RunLock(tmp_path / "run"):
+            assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
+
+
+def test_a_run_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    with RunLock(tmp_path / "run"):
+        assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700

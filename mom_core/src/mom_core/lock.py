@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -57,7 +58,7 @@ class RunLock:
 
     def _try(self) -> int | None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            _make_run_directory(self.path.parent)
             refuse_untrusted(self.path.parent, "run_directory")
             descriptor = open_lock(self.path)
         except OSError as error:
@@ -96,6 +97,13 @@ class RunLock:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.release()
+
+
+def _make_run_directory(path: Path) -> None:
+    """As systemd makes it, whatever the umask: who may use a socket in it, such as a group, must be able to reach it."""
+    with suppress(FileExistsError):
+        path.mkdir(parents=True)
+        path.chmod(0o755)
 
 
 def holder(directory: Path) -> int:
