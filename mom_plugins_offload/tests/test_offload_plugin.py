@@ -143,18 +143,48 @@ def test_nothing_goes_beyond_what_swap_takes() -> None:
     assert "full" in str(bench.state("vm1"))
 
 
+FREED: dict[str, Value] = {
+    **COLD, "rss_beside": 0, "mem_hidden": 0, "mem_available": GIB, "mem_unused": GIB // 4, "balloon_cur": GIB
+}  # fmt: skip
+"""Of a guest that has freed a quarter of what it had used."""
+
+
 def test_what_a_guest_had_used_and_freed_is_left_to_its_balloon_for_half_a_minute() -> None:
     bench = Bench(["vm1"])
-    idle: dict[str, Value] = {
-        "rss": GIB, "rss_beside": 0, "mem_hidden": 0, "mem_available": GIB, "mem_unused": GIB // 4, "balloon_cur": GIB
-    }  # fmt: skip
-    assert bench.cycle(SHORT, {"vm1": {**COLD, **idle}}) == []
+    assert bench.cycle(SHORT, {"vm1": FREED}) == []
     assert "its balloon takes that first" in str(bench.state("vm1"))
     bench.now += 30 - 4
-    assert bench.cycle(SHORT, {"vm1": {**COLD, **idle}}) == []
+    assert bench.cycle(SHORT, {"vm1": FREED}) == []
     bench.now += 4
-    assert bench.cycle(SHORT, {"vm1": {**COLD, **idle}})
-    assert bench.cycle(SHORT, {"vm1": {**COLD, **idle, "balloon_obstacle": "it has no balloon"}})
+    assert bench.cycle(SHORT, {"vm1": FREED})
+    assert bench.cycle(SHORT, {"vm1": {**FREED, "balloon_obstacle": "it has no balloon"}})
+
+
+def test_it_is_waited_for_the_balloon_longer_while_what_hurts_is_far_off() -> None:
+    bench = Bench(["vm1"])
+    lacking: dict[str, Value] = {**SHORT, "mem_really_available": 1.9 * GIB}
+    for _ in range(9):
+        assert bench.cycle(lacking, {"vm1": FREED}) == []
+        bench.now += 30
+    assert bench.cycle(SHORT, {"vm1": FREED}), "the host is worse off, and has waited for long enough"
+    bench.now += 60
+    assert bench.cycle(lacking, {"vm1": FREED}), "the balloon has had five minutes, and has other reasons not to take it"
+
+
+def test_a_balloon_that_nobody_needs_to_take_anything_has_not_been_waited_for() -> None:
+    bench = Bench(["vm1"])
+    for _ in range(9):
+        assert bench.cycle(PLENTY, {"vm1": FREED}) == []
+        bench.now += 60
+    bench.cycle(PLENTY, {"vm1": FREED})
+    assert bench.cycle(SHORT, {"vm1": FREED}) == []
+
+
+def test_ahead_of_need_no_guest_is_swept_and_it_is_waited_for_half_a_minute_only() -> None:
+    bench = Bench(["vm1"], OffloadSettings(ahead=True))
+    assert bench.cycle(PLENTY, {"vm1": FREED}) == []
+    bench.now += 30
+    assert bench.cycle(PLENTY, {"vm1": FREED})
 
 
 def test_what_a_policy_decides_is_cut_to_the_pace_of_the_law() -> None:

@@ -16,6 +16,8 @@ _MOST_KIB: Final = 32 << 20
 _ENOUGH: Final = 1.1
 """Times that: when so much is available, taking ends. It begins below that itself, where sweeps do: what costs more begins further down."""
 
+_PATIENT: Final = 0.85
+"""Times that: with more, what hurts is far off, as the host is not half the way down to where margins are taken."""
 
 _TIGHT: Final = 0.7
 """Times that: below it the policy of the balloon begins to take margins."""
@@ -25,13 +27,15 @@ _TIGHT: Final = 0.7
 class HostNeed:
     """What of the host's memory is to be made available by cold memory, in KiB (0: nothing), and what there is beyond what it is to have.
 
-    `hurries` is whether what hurts guests will be taken soon. `words` say how the host is; empty: that is unknown.
+    `hurries` is whether what hurts guests will be taken soon, `patient` whether that is far off. `words` say how the host is; empty: that
+    is unknown.
     """
 
     lack_kib: float
     beyond_kib: float
     words: str
     hurries: bool = False
+    patient: bool = False
 
 
 def need_of(host: Host, *, working: bool) -> HostNeed:
@@ -48,7 +52,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     free = available - (host.number("mem_reserved") or 0.0)
     words = f"the host has {format_kib(available)} available, and is to have {format_kib(target)}"
     lack = _ENOUGH * target - free if free < target or working else 0.0
-    return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words, free < _TIGHT * target)
+    return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words, free < _TIGHT * target, free >= _PATIENT * target)
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float) -> dict[str, int]:

@@ -67,8 +67,13 @@ _CYCLES_IN_FORCE: Final = 1
 """An order lapses when it was not renewed in the cycle after it."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
-"""So long it is waited for a guest to be swept: the plugin that decides that may have other reasons not to. Waiting for two minutes kept
-bursts from reading back what they write over, but by then the balloons of others had taken what hurt (benchmarks/squeeze, mix `cold`)."""
+"""Of need, in which it is waited for a guest to be swept: the plugin that decides that may have other reasons not to. Waiting for two
+minutes kept bursts from reading back what they write over, but by then the balloons of others had taken what hurt (benchmarks/squeeze, mix
+`cold`)."""
+
+_PATIENT_SWEEP_SECONDS: Final = 300.0
+"""The same while the host is far from taking what hurts. Sweeping twelve guests with bursts in turn gave all that the host lacked for
+100 s; what went to swap of those that waited for their turn was read back by their next bursts (mix `hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
 """Of the time between two cycles. The taker answers before the next decision, which goes by what came of the one before."""
@@ -90,7 +95,7 @@ class _Followed:
     mood: GuestMood = field(default_factory=GuestMood)
     faults: tuple[float, int] | None = None
     returns: float | None = None
-    unswept_since: float | None = None
+    unswept_seconds: float = 0.0
     moved_kib: int = 0
     offloaded_kib: int = 0
     at: int = 0
@@ -289,7 +294,7 @@ class OffloadPlugin:
             one = self._followed.get(guest.id)
             if one is None:
                 continue
-            one.observed = self._observed(guest, one, seconds, now)
+            one.observed = self._observed(guest, one, seconds, now, need)
             offer = next_offer(one.observed, one.mood, one.moved_kib / seconds, self._settings.stall, now)
             one.mood, one.reason, one.moved_kib = offer.mood, offer.reason, 0
             if offer.pace_kib:
@@ -326,12 +331,15 @@ class OffloadPlugin:
                 spare -= back
         return found
 
-    def _observed(self, guest: Guest, one: _Followed, seconds: float, now: float) -> ObservedGuest:
+    def _observed(self, guest: Guest, one: _Followed, seconds: float, now: float, need: HostNeed) -> ObservedGuest:
         faults = guest.number("host_major_faults")
         signs = [value for value in (one.returns, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
         returns = max(signs) if signs else None
         away = guest.number("host_swap")
-        hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or self._waits_for_sweep(guest, one, away or 0.0, now)
+        waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # without need nobody is swept
+        most = _PATIENT_SWEEP_SECONDS if need.patient and not self._settings.ahead else _LONGEST_SWEEP_SECONDS
+        sweep = self._waits_for_sweep(guest, one, away or 0.0, waited, most)
+        hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or sweep
         return ObservedGuest(
             guest.number("rss"),
             away,
@@ -353,16 +361,15 @@ class OffloadPlugin:
             return "the plugin cgroup takes its memory by a law of its own (reclaim)"
         return "its class forbids it (offload: false)" if own is None and guest.number("may_offload") == 0 else ""
 
-    def _waits_for_sweep(self, guest: Guest, one: _Followed, away: float, now: float) -> str:
-        """Why nothing goes before the guest's balloon has taken what it had used and freed: that costs the host nothing."""
+    def _waits_for_sweep(self, guest: Guest, one: _Followed, away: float, waited: float, most_seconds: float) -> str:
+        """Why nothing goes before the guest's balloon has taken what it had used and freed: that costs the host nothing.
+
+        :param waited: seconds of this cycle in which it could have been swept
+        """
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and "balloon_target" not in guest.blocked
         words = swept_first(guest, away) if sweeps else ""
-        if not words:
-            one.unswept_since = None
-            return ""
-        if one.unswept_since is None:
-            one.unswept_since = now
-        return words if now - one.unswept_since < _LONGEST_SWEEP_SECONDS else ""
+        one.unswept_seconds = one.unswept_seconds + waited if words else 0.0
+        return words if one.unswept_seconds < most_seconds else ""
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
