@@ -46,7 +46,7 @@ print(json.dumps([answer.status, answer.read().decode()]))
 def ask(path: Path, groups: list[int], method: str = "GET", url: str = "/v1/status") -> tuple[int, str]:
     """What a process of nobody in these groups is told."""
     for folder in path.parents:
-        if folder.owner() == "root" and str(folder).startswith("/tmp/"):
+        if folder.owner() == "root" and "/pytest-of-" in str(folder):
             folder.chmod(0o755)
     command = [sys.executable, "-c", ASK, str(path), json.dumps(groups), method, url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd="/")
