@@ -1,14 +1,22 @@
 """The plugins against the conformance kit."""
 
-import tempfile
 from pathlib import Path
+
+import pytest
 
 from mom_devkit import ConformanceTests
 from mom_plugins_movers import CommandMoverPlugin, OvirtMoverPlugin, ProxmoxMoverPlugin, WebhookMoverPlugin
 
-_SECRET = Path(tempfile.mkdtemp(prefix="mom-movers-")) / "secret"
-_SECRET.touch(mode=0o600)
-_SECRET.write_text("mom@pve!mover=0123456789abcdef0123456789abcdef")
+
+class WithSecret(ConformanceTests):
+    """One whose settings name a file with a secret, which each test has by itself."""
+
+    @pytest.fixture(autouse=True)
+    def _settings_with_secret(self, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(self), "settings", self.settings_with(str(secret)))
+
+    def settings_with(self, secret: str) -> dict[str, object]:
+        raise NotImplementedError
 
 
 class TestCommand(ConformanceTests):
@@ -16,16 +24,22 @@ class TestCommand(ConformanceTests):
     settings = {"command": ["/bin/true", "{guest}", "{host}"]}
 
 
-class TestWebhook(ConformanceTests):
+class TestWebhook(WithSecret):
     plugin = WebhookMoverPlugin
-    settings = {"server": {"url": "https://cloud.example.org/mom", "secret": str(_SECRET)}}
+
+    def settings_with(self, secret: str) -> dict[str, object]:
+        return {"server": {"url": "https://cloud.example.org/mom", "secret": secret}}
 
 
-class TestProxmox(ConformanceTests):
+class TestProxmox(WithSecret):
     plugin = ProxmoxMoverPlugin
-    settings = {"url": "http://127.0.0.1:1", "token": str(_SECRET)}
+
+    def settings_with(self, secret: str) -> dict[str, object]:
+        return {"url": "http://127.0.0.1:1", "token": secret}
 
 
-class TestOvirt(ConformanceTests):
+class TestOvirt(WithSecret):
     plugin = OvirtMoverPlugin
-    settings = {"url": "http://127.0.0.1:1", "password": str(_SECRET)}
+
+    def settings_with(self, secret: str) -> dict[str, object]:
+        return {"url": "http://127.0.0.1:1", "password": secret}
