@@ -118,7 +118,7 @@ def simulated(mix: Mix, manager: str) -> dict[str, Any]:
 
 Seen = tuple[float, float, float, float, str]
 """Time (s), MiB that are available or left in the host's swap, seconds of work lost so far, kills so far, and what the manager says of the
-host's state. A simulated kernel swaps when nothing is available, a real one a little before that."""
+host's state. A kernel keeps something available as long as it can swap: how little it is says nothing before its swap is full."""
 
 
 def _mom(path: Path, setup: SimulationSetup) -> Iterator[Seen]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from mom_plugins_sim.demo.story import CYCLES, Moment, play, plot_of
 from mom_plugins_sim.demo.summary import Summary
 from mom_plugins_sim.demo.view import ASCII, UNICODE, Glyphs, frame
+from mom_plugins_sim.world import SWAPS_BELOW_SHARE
 
 MOM = str(Path(sys.executable).with_name("mom"))
 
@@ -30,7 +31,7 @@ def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
     for moment in play(plot_of(seed)):
         summary.add(moment)
     assert summary.managed.least_available > 1 << 20, "its kernel never has to swap by itself"
-    assert summary.alone.least_available == 0
+    assert summary.alone.least_available == pytest.approx(SWAPS_BELOW_SHARE * summary.host), "its kernel swaps all that is more"
     assert summary.alone.most_swapped > 1 << 20
     assert 2 * summary.managed.waited < summary.alone.waited
     assert summary.below_need == set()

@@ -32,8 +32,9 @@ class HostMemory:
 
     `base` is its own system, `reserve` what its kernel keeps, `cache` the page cache that it would like to have; `other` is what `load`
     holds, and `others_swapped` what of `swapped` is of programs rather than in guests. `guests` is what guests have touched, less what is
-    merged. `stall` is the ratio of time in which any task waits for memory: for pages to go out, a fifth of the time for pages that come
-    back into room, most of it for those that have none, and all of it when not even swap is left.
+    merged. The kernel begins to swap when less than `swaps_below` is available. `stall` is the ratio of time in which any task waits for
+    memory: for pages to go out, a fifth of the time for pages that come back into room, most of it for those that have none, and all of it
+    when not even swap is left.
     """
 
     total: float
@@ -42,6 +43,7 @@ class HostMemory:
     reserve: float
     cache: float
     load: HostLoads
+    swaps_below: float = 0.0
     other: float = 0.0
     guests: float = 0.0
     swapped: float = 0.0
@@ -76,12 +78,12 @@ class HostMemory:
         short = self.short
         gain = 1 - swap.ratio
         needed = out = back = 0.0
-        if short > 0:
-            needed = short / gain
-            out = min(needed, swap.out_rate * dt, swap.size - self.swapped)
+        if short + self.swaps_below > 0:
+            needed = max(0.0, short / gain)
+            out = min((short + self.swaps_below) / gain, swap.out_rate * dt, swap.size - self.swapped)
         served = min(due, swap.in_rate * dt)
         if served > 0:
-            back = min(served, max(0.0, -short) / gain)
+            back = min(served, max(0.0, -short - self.swaps_below) / gain)
         thrashed = served - back  # touched, but there is no room: what comes in pushes as much out
         self.swapped += out - back
         self.swap_in += served
