@@ -57,8 +57,10 @@ _FRAME_VALUES: Final = 8
 
 _CHANGE: Final = re.compile(rb'\{"crc32":"([0-9a-f]{8})","change":(.*)\}')
 
-GROWS_FROM: Final = 64 << 10
-"""Bytes of a file to which changes are added. A smaller one is replaced as a whole, which costs as little, and is easier to read."""
+GROWS_FROM: Final = 4 << 10
+"""Bytes of a file to which changes are added: a block of a disk, as the ledger of fourteen guests is. A smaller one is replaced as a
+whole, and is easier to read. Replacing 5 KiB took 270 us of CPU time and 2 ms in all, adding to them 100 us and 1 ms; what need not reach
+the disk yet is added in 6 us."""
 
 GROWS_TIMES: Final = 4
 """So many times what it was without changes a file may become before it is written anew: that takes 3 ms for 1,000 guests, and then comes
