@@ -13,19 +13,19 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from guest_image import CannotBuild, GuestImage, build, cache_folder, downloaded, kernel_modules, libraries, packed
+from guest_image import CannotBuild, GuestImage, build, cache_folder, downloaded, inserted, kernel_modules, libraries, packed
 
 from mom_plugins_guestagent import guestd
 
 PYTHON = Path("/usr/bin/python3")
 
-_MODULES = ("drivers/char/virtio_console",)
+_MODULES = ("virtio_console",)
 
 _LIBRARY = ("encodings", "collections", "importlib", "re", "urllib")
 """Packages of Python's library that mom-guestd needs, besides the modules that are no packages."""
 
 _EXTRA = """#!/bin/busybox sh
-for module in MODULES; do insmod /lib/$module.ko; done
+MODULES
 asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline; }
 [ -n "$(asked noagents)" ] && exit
 block=
@@ -66,7 +66,8 @@ def build_with_agents(cache: Path | None = None) -> GuestImage:
 def _fill(cache: Path, work: Path, tree: Path) -> None:
     for path in ("bin", "lib", "etc", "usr"):
         (tree / path).mkdir(parents=True)
-    for module in kernel_modules(cache, work, _MODULES):
+    modules = kernel_modules(cache, work, _MODULES)
+    for module in modules:
         shutil.copy(module, tree / "lib")
     subprocess.run(["dpkg-deb", "-x", downloaded(cache, "qemu-guest-agent"), work / "agent"], check=True)
     if not PYTHON.exists():
@@ -88,7 +89,7 @@ def _fill(cache: Path, work: Path, tree: Path) -> None:
             shutil.copytree(library / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
     (target / "lib-dynload").mkdir(exist_ok=True)
     _script(tree / "bin/mom-guestd", Path(guestd.__file__).read_text())
-    _script(tree / "extra", _EXTRA.replace("MODULES", " ".join(Path(module).name for module in _MODULES)))
+    _script(tree / "extra", _EXTRA.replace("MODULES", inserted(modules)))
     (tree / "etc/os-release").write_text(_RELEASE)
 
 

@@ -40,7 +40,7 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
     tree = work / "tree"
     (tree / "bin").mkdir(parents=True)
     (tree / "lib").mkdir()
-    for module in kernel_modules(cache_folder(), work, ("drivers/block/brd",)):
+    for module in kernel_modules(cache_folder(), work, ("brd",)):
         shutil.copy(module, tree / "lib")
     python = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
     path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).is_dir() and Path(entry) != _HERE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,24 +23,16 @@ _META_PACKAGE = "linux-image-cloud-amd64"
 _HERE = Path(__file__).resolve().parent
 
 _MODULES = (
-    "drivers/virtio/virtio_ring",
-    "drivers/virtio/virtio",
-    "drivers/virtio/virtio_pci_modern_dev",
-    "drivers/virtio/virtio_pci_legacy_dev",
-    "drivers/virtio/virtio_pci",
-    "drivers/virtio/virtio_balloon",
-    "drivers/virtio/virtio_mem",
-    "drivers/block/virtio_blk",
-    "drivers/input/evdev",
-    "drivers/acpi/button",
-    "drivers/misc/pvpanic/pvpanic",
-    "drivers/misc/pvpanic/pvpanic-mmio",
-    "crypto/lzo",
-    "crypto/lzo-rle",
-    "mm/zsmalloc",
-    "drivers/block/zram/zram",
+    "virtio_pci",
+    "virtio_balloon",
+    "virtio_mem",
+    "virtio_blk",
+    "evdev",
+    "button",
+    "pvpanic-mmio",
+    "lzo-rle",
+    "zram",
 )
-"""In the order in which they must be inserted."""
 
 _INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -47,7 +40,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline; }
-for module in MODULES; do insmod /lib/$module.ko; done
+MODULES
 echo "GUEST up"
 # Its power button ends it at once.
 mkdir -p /etc/acpi/PWRF
@@ -112,7 +105,13 @@ def build(cache: Path | None = None) -> GuestImage:
 
 
 def _build_into(cache: Path, made: Path) -> None:
-    for program, package in (("busybox", "busybox-static"), ("cpio", "cpio"), ("gcc", "gcc libc6-dev"), ("dpkg-deb", "dpkg")):
+    for program, package in (
+        ("busybox", "busybox-static"),
+        ("cpio", "cpio"),
+        ("modinfo", "kmod"),
+        ("gcc", "gcc libc6-dev"),
+        ("dpkg-deb", "dpkg"),
+    ):
         if shutil.which(program) is None:
             raise CannotBuild(f"{program} is missing: apt-get install {package}")
     with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as name:
@@ -148,18 +147,57 @@ def downloaded(cache: Path, name: str) -> Path:
 
 
 def kernel_modules(cache: Path, work: Path, names: Sequence[str]) -> list[Path]:
-    """These modules of the guest's kernel, unpacked below `work`."""
-    if not (work / "kernel").exists():
-        _run("dpkg-deb", "-x", str(_kernel_package(cache)), str(work / "kernel"))
-    folder = next((work / "kernel" / "lib" / "modules").iterdir()) / "kernel"
-    return [folder / f"{name}.ko" for name in names]
+    """These modules of the guest's kernel and what they need, unpacked below `work`, in the order in which they must be inserted.
+
+    What this kernel has built in is left out: Debian 13's has more of it than Debian 12's, and its modules are compressed.
+    """
+    kernel = work / "kernel"
+    if not kernel.exists():
+        _run("dpkg-deb", "-x", str(_kernel_package(cache)), str(kernel))
+    folder = next(path for below in ("lib", "usr/lib") for path in (kernel / below / "modules").glob("*"))
+    files = {_named(path): path for path in folder.rglob("*.ko*")}
+    built_in = {_named(Path(line)) for line in (folder / "modules.builtin").read_text().splitlines()}
+    wanted: dict[str, Path] = {}
+
+    def want(name: str) -> None:
+        if name in built_in or name in wanted:
+            return
+        if name not in files:
+            raise CannotBuild(f"the guest's kernel in {cache} has no module {name}: remove it, so that another one is downloaded")
+        for needed in _run("modinfo", "-F", "depends", str(files[name])).strip().split(","):
+            if needed:
+                want(needed.replace("-", "_"))
+        wanted[name] = _uncompressed(files[name])
+
+    for name in names:
+        want(name.replace("-", "_"))
+    return list(wanted.values())
+
+
+def _named(path: Path) -> str:
+    """What the kernel calls the module in that file."""
+    return path.name.partition(".")[0].replace("-", "_")
+
+
+def _uncompressed(module: Path) -> Path:
+    if module.suffix != ".xz":
+        return module
+    plain = module.with_suffix("")
+    plain.write_bytes(lzma.decompress(module.read_bytes()))
+    return plain
+
+
+def inserted(modules: Iterable[Path]) -> str:
+    """The lines of a guest's script that insert these, which are in its /lib."""
+    return "\n".join(f"insmod /lib/{module.name}" for module in modules)
 
 
 def _pack_initrd(cache: Path, work: Path, initrd: Path) -> None:
     tree = work / "initrd"
     for folder in ("bin", "lib", "proc", "sys", "dev", "tmp"):
         (tree / folder).mkdir(parents=True)
-    for module in kernel_modules(cache, work, _MODULES):
+    modules = kernel_modules(cache, work, _MODULES)
+    for module in modules:
         shutil.copy(module, tree / "lib")
     busybox = shutil.which("busybox") or ""
     if b"/lib64/ld-linux" in Path(busybox).read_bytes():
@@ -168,7 +206,7 @@ def _pack_initrd(cache: Path, work: Path, initrd: Path) -> None:
     for source in _sources():
         _run("gcc", "-O2", "-Wall", "-static", "-o", str(tree / "bin" / source.stem), str(source))
     init = tree / "init"
-    init.write_text(_INIT.replace("MODULES", " ".join(Path(module).name for module in _MODULES)))
+    init.write_text(_INIT.replace("MODULES", inserted(modules)))
     init.chmod(init.stat().st_mode | stat.S_IXUSR)
     initrd.write_bytes(packed(tree))
 
