@@ -8,11 +8,16 @@ from pathlib import Path
 
 def process_folders(proc: Path) -> list[Path]:
     """The folders of all processes, by rising process id, so that the kernel's own threads come early; empty when /proc is unreadable."""
+    return [proc / str(pid) for pid in sorted(_pids(proc))]
+
+
+def _pids(proc: Path) -> list[int]:
+    """The ids of all processes; empty when /proc is unreadable."""
     try:
-        folders = [folder for folder in proc.iterdir() if folder.name.isascii() and folder.name.isdigit()]
+        names = os.listdir(proc)  # noqa: PTH208  # a path for each would take most of the time that this takes in a cycle
     except OSError:
         return []
-    return sorted(folders, key=lambda folder: int(folder.name))
+    return [int(name) for name in names if name.isascii() and name.isdigit()]
 
 
 def pid_of(name: str, proc: Path) -> int:
@@ -56,20 +61,21 @@ class QemuProcesses:
 
         :param now: seconds of a clock that never jumps
         """
-        folders = {int(folder.name): folder for folder in process_folders(self._proc)}
-        if not folders and not os.access(self._proc, os.R_OK):
+        pids = set(_pids(self._proc))
+        if not pids and not os.access(self._proc, os.R_OK):
             return None
         if now >= self._search_at:
             self._others.clear()
             self._seen.clear()
             self._search_at = now + _SEARCH_SECONDS
-        self._others &= folders.keys()
+        self._others &= pids
         pages = 0
         strangers: set[int] = set()
-        for pid in folders.keys() - self._others:
+        for pid in pids - self._others:
             try:
-                if _is_qemu((folders[pid] / "comm").read_bytes()):
-                    pages += int((folders[pid] / "statm").read_bytes().split()[0])
+                folder = self._proc / str(pid)
+                if _is_qemu((folder / "comm").read_bytes()):
+                    pages += int((folder / "statm").read_bytes().split()[0])
                     continue
             except (OSError, ValueError, IndexError):  # it has ended meanwhile
                 continue
