@@ -21,7 +21,7 @@ from real_guests import eventually, not_here
 from mom_core import Engine, Report, Value, load_config
 from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = pytest.mark.real
 
 KIB_IN_MIB = 1024
 
@@ -149,6 +149,7 @@ def _told(mom: MomRun, what: str) -> str:
     return told if what in told else ""
 
 
+@pytest.mark.alone
 def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom: MomRun) -> None:
     guest = host.start("web")
     guest.wait_until_up()
@@ -164,6 +165,7 @@ def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom
     assert max(waits) - max(alone) <= 0.4, "mom never holds a monitor for longer"
 
 
+@pytest.mark.alone
 def test_a_client_that_holds_the_monitor_is_left_alone_and_mom_comes_back_after_it(host: PlainHost) -> None:
     guest = host.start("web")
     guest.wait_until_up()
@@ -190,6 +192,7 @@ def test_a_client_that_holds_the_monitor_is_left_alone_and_mom_comes_back_after_
     eventually("the guest is known again", lambda: not hypervisor.guests()[0].blocked, 15)
 
 
+@pytest.mark.alone
 def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycle(host: PlainHost, tmp_path: Path) -> None:
     shrunk = 320
     guest = host.start("burst", mib=448, arguments="momtest.burst=60,25,40,10,20")
