@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(mom: M
     process = mom.started[-1]
     process.send_signal(signal.SIGSTOP)
     try:
-        told = [mom(*verb) for verb in (("policy", "list"), ("reserve", "list"), ("log-level",))]
+        with ThreadPoolExecutor() as at_once:  # each waits for as long as a verb does
+            told = list(at_once.map(lambda verb: mom(*verb), (("policy", "list"), ("reserve", "list"), ("log-level",))))
     finally:
         process.send_signal(signal.SIGCONT)
     for done in told:
