@@ -156,6 +156,8 @@ def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
     seen_minor, seen_major = guest.seen_faults
     guest.seen_faults = (minor, major)
     told, age = sent.by(time)
+    usable = told.mem_usable
+    guest.seen = None if usable is None else (memory.size, usable, sent.at, told)
     return (
         *told,
         age,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeAlias
 
 from mom_core import Columns, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
 from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
@@ -18,11 +17,6 @@ from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 from mom_toolkit import AvailableGauge, Destination, NodeTune, Offloaded, Standing, StoreKind, SwapStore, usual_low
 
 EVERY_CPU = frozenset(range(CPUS))
-
-
-_Seen: TypeAlias = tuple[float, float, float, SentFigures]
-"""What the last cycle saw of a guest, and makes of it: its size and what is usable in KiB, by statistics of that time (seconds), and what
-those told. A plain tuple, which takes a tenth of the time of a named one: there is one for each guest and cycle."""
 
 
 class SimHypervisor:
@@ -41,7 +35,6 @@ class SimHypervisor:
         self._clock = clock
         self._lock = threading.Lock()
         self._sampler = HostSampler()
-        self._seen: dict[str, _Seen] = {}
         self._asked: set[str] = set()
         """Guests for which a cycle was asked for since the last one."""
         self._gauge = AvailableGauge()
@@ -139,7 +132,7 @@ class SimHypervisor:
                     del self._owing[identity]
                     return f"guest {printable(guest.listed.name)} has given what it was asked for"
                 told = statistics.told
-                before = self._seen.get(identity)
+                before = guest.seen
                 usable = told.mem_usable
                 if before is None or usable is None or identity in self._asked:
                     continue
@@ -183,10 +176,9 @@ class SimHypervisor:
             if target_kib < there.memory.size - TAKEN_KIB:
                 self._owing[guest.id] = target_kib
             self.world.resize(guest.id, target_kib)
-            seen = self._seen.get(guest.id)
-            if seen is not None:  # what it has when it has followed: then it is not short any more, and may be so again
-                size, usable, at, told = seen
-                self._seen[guest.id] = (target_kib, max(0.0, usable + target_kib - size), at, told)
+            if there.seen is not None:  # what it has when it has followed: then it is not short any more, and may be so again
+                size, usable, at, told = there.seen
+                there.seen = (target_kib, max(0.0, usable + target_kib - size), at, told)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """What the guests have now, KiB by guest id."""
@@ -317,11 +309,6 @@ class SimHypervisor:
             there = [one for guest in guests if (one := world.guests.get(guest.id)) is not None]
             columns = guest_columns(there, world.time)
             self._asked.clear()
-            self._seen = {
-                one.listed.id: (one.memory.size, usable, one.statistics.at, one.statistics.told)
-                for one, usable in zip(there, columns.get("mem_usable", ()), strict=True)
-                if isinstance(usable, int)
-            }
             if len(there) < len(guests):
                 places = {one.listed.id: place for place, one in enumerate(there)}
                 at = [places.get(guest.id) for guest in guests]
