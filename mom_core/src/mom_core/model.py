@@ -168,6 +168,16 @@ class GuestTable(Mapping[str, Guest]):
             self._all_made = True
         return self._made
 
+    def listed_as(self, identity: str) -> Guest | None:
+        """A guest without its fields; None when it is not there."""
+        place = self._places.get(identity)
+        return None if place is None else self.listed[place]
+
+    def value_of(self, identity: str, name: str) -> Value:
+        """One field of one guest; None where it is unknown."""
+        place = self._places.get(identity)
+        return None if place is None or name not in self.columns else self.columns[name][place]
+
     def packed(self) -> GuestTable:
         """The same guests in a tenth of the memory, as long as their fields are not looked at."""
         return GuestTable(self.listed, self._places, self.columns.packed())
@@ -194,6 +204,19 @@ class Snapshot:
         """All guests in their order, for what does not look at their fields: where there are columns, they are as the hypervisor lists
         them, and no guest has to be made."""
         return self.guests.listed if isinstance(self.guests, GuestTable) else tuple(self.guests.values())
+
+    def listed_as(self, identity: str) -> Guest | None:
+        """The guest of this id as it stands in `listed`; None when it is not there."""
+        guests = self.guests
+        return guests.listed_as(identity) if isinstance(guests, GuestTable) else guests.get(identity)
+
+    def value_of(self, identity: str, name: str) -> Value:
+        """One field of the guest of this id; None where it is unknown. Where there are columns, no guest has to be made."""
+        guests = self.guests
+        if isinstance(guests, GuestTable):
+            return guests.value_of(identity, name)
+        guest = guests.get(identity)
+        return None if guest is None else guest.fields.get(name)
 
     @property
     def columns(self) -> Columns:

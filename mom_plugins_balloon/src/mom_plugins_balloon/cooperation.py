@@ -73,9 +73,9 @@ class Cooperation:
         if not guests:
             return
         trials, asides = self._trials, self._aside
-        free = {guest.id for guest in snapshot.listed if not guest.blocked} if requests else ()
+        blocked = {guest.id for guest in snapshot.listed if guest.blocked} if requests else ()
         for identity, request in requests.items():
-            if request.arrived and identity in free and identity not in trials and identity not in asides:
+            if request.arrived and identity not in trials and identity not in asides and identity not in blocked and identity in guests:
                 continue  # as nearly all: it gave what was asked, and nothing is held against it
             guest = guests.get(identity)
             size = None if guest is None else guest.number("balloon_cur")

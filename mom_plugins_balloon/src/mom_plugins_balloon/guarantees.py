@@ -141,6 +141,8 @@ class Guarantees:
         self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Portion | None]]] = ((), None, ())
         self._read: dict[str, Portion | UnitError] = {}
         self._maxima: dict[str, float] = {}
+        self._maxima_of: tuple[Sequence[Guest], Sequence[float | None]] = ((), ())
+        """Guests, and their maxima, as they were taken in last."""
         self._of: tuple[Snapshot, object] | None = None
         self.standing = PromisesKept()
         """As of the last snapshot that was looked at."""
@@ -150,9 +152,10 @@ class Guarantees:
         if self._of is not None and self._of[0] is snapshot and self._of[1] is settings_of:
             return self.standing
         self._of = snapshot, settings_of
-        maxima = self._maxima
-        sizes = zip(snapshot.guests, numbers_of(snapshot, "balloon_max"), strict=True)
-        maxima.update((identity, size) for identity, size in sizes if size is not None)
+        maxima, sizes = self._maxima, numbers_of(snapshot, "balloon_max")
+        if self._maxima_of[0] is not snapshot.listed or self._maxima_of[1] != sizes:
+            self._maxima_of = snapshot.listed, sizes
+            maxima.update((identity, size) for identity, size in zip(snapshot.guests, sizes, strict=True) if size is not None)
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unclear: list[Unclear] = []

@@ -100,6 +100,8 @@ class Learning:
     def __init__(self, memory_seconds: float) -> None:
         self._seconds = memory_seconds
         self._learnt: dict[str, _Learnt] = {}
+        self._in_order: tuple[Sequence[Guest], list[_Learnt | None]] = ((), [])
+        """Guests, and what was learnt of each: as long as they are the very same, nothing is looked up by their ids."""
         self._growth: deque[tuple[float, float]] = deque()
         self._growth_peak = 0.0
         self._growth_at = -math.inf
@@ -122,17 +124,18 @@ class Learning:
             self._note_growth(now, 0.0)
             return
         told = zip(*[numbers_of(snapshot, name) for name in _TOLD], strict=True)
-        for guest, numbers in zip(snapshot.listed, told, strict=True):
-            identity, rss, size = guest.id, numbers[0], numbers[1]
-            known = learnt.get(identity)
+        guests = snapshot.listed
+        in_order = self._of(guests)
+        for place, (guest, numbers) in enumerate(zip(guests, told, strict=True)):
+            known, rss, size = in_order[place], numbers[0], numbers[1]
             if known is None or known.incarnation != guest.incarnation:
                 met = _met(guest.incarnation, now, numbers)
                 if met is not None:
-                    known = learnt[identity] = met
+                    known = in_order[place] = learnt[guest.id] = met
                 elif known is None:
                     continue
             else:
-                before, request = known.rss, requests.get(identity)
+                before, request = known.rss, requests.get(guest.id) if requests else None
                 if rss is not None and before is not None and rss > before:
                     grown += rss - before
                 if request is not None and request.asked > known.asked:
@@ -240,12 +243,18 @@ class Learning:
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
         """What was learnt of these guests, by field; None of a guest where that is nothing."""
-        learnt = self._learnt
         rows = [
-            _NOTHING if (known := learnt.get(guest.id)) is None or known.incarnation != guest.incarnation else _row(known)
-            for guest in guests
+            _NOTHING if known is None or known.incarnation != guest.incarnation else _row(known)
+            for guest, known in zip(guests, self._of(guests), strict=True)
         ]
         return dict(zip(_FIELDS, zip(*rows, strict=True), strict=False))
+
+    def _of(self, guests: Sequence[Guest]) -> list[_Learnt | None]:
+        """What was learnt of these guests, in their order."""
+        if self._in_order[0] is not guests:
+            learnt = self._learnt
+            self._in_order = guests, [learnt.get(guest.id) for guest in guests]
+        return self._in_order[1]
 
 
 _FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "mem_hidden", "rss_before", "rss_beside", "mem_usable_hurts")

@@ -166,6 +166,7 @@ class BalloonPlugin:
         self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
         self._reservations = HostReservations(settings.reservations.keeping(), context, self._why_none_gives)
         self._observes: tuple[object, bool] = (None, False)
+        self._held_back: tuple[Sequence[Guest], bool] = ((), False)
 
     @staticmethod
     @hookimpl
@@ -295,13 +296,22 @@ class BalloonPlugin:
             columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
             if len(asked) - asked.count(None) < len(requests):
                 self._requests.keep_only(guests)
-        promised = [
-            self._promised(guest, promises.get(guest.id), aside.get(guest.id, ""), now)
-            if guest.id in few or guest.blocked or PINNED in guest.properties
-            else _NOTHING
-            for guest in guests
-        ]
-        return Columns({**columns, **Columns.of_rows(promised)})
+        if few or self._any_held_back(guests):
+            promised = [
+                self._promised(guest, promises.get(guest.id), aside.get(guest.id, ""), now)
+                if guest.id in few or guest.blocked or PINNED in guest.properties
+                else _NOTHING
+                for guest in guests
+            ]
+            columns.update(Columns.of_rows(promised))
+        return Columns(columns)
+
+    def _any_held_back(self, guests: Sequence[Guest]) -> bool:
+        """Whether one of these guests is not to be resized, or not to be shrunk. They are looked at when they are not the very same as
+        before."""
+        if self._held_back[0] is not guests:
+            self._held_back = guests, any(guest.blocked or PINNED in guest.properties for guest in guests)
+        return self._held_back[1]
 
     def _promised(self, guest: Guest, own: float | None, aside: str, now: float) -> dict[str, Value]:
         """The fields of a guest that was promised something, or that may not be able to give.
@@ -417,7 +427,7 @@ class BalloonPlugin:
         self._told = told = memory_of_all(snapshot)
         revisions = []
         for decision in wanted:
-            guest = snapshot.guests.get(decision.entity.id)
+            guest = snapshot.listed_as(decision.entity.id)
             memory = None if guest is None else self._memory(snapshot, guest, told[guest.id], holds)
             revision = None if guest is None else self._reviewed(snapshot, guest, decision, limits, memory)
             if revision is not None:
@@ -516,7 +526,7 @@ class BalloonPlugin:
         :param told: what that snapshot tells, as `memory_of_all` gives it
         """
         entity, target = change.entity, change.value
-        guest = self._snapshot.guests.get(entity.id)
+        guest = self._snapshot.listed_as(entity.id)
         size, maximum, _, age, *_ = told.get(entity.id, _NOTHING_TOLD)
         if guest is None or size is None:
             raise Refused("the guest's present size is unknown")

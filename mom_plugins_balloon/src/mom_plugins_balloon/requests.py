@@ -36,6 +36,8 @@ class Requests:
     def __init__(self, dead_band_kib: float) -> None:
         self._dead_band = dead_band_kib
         self._requests: dict[str, SizeRequest] = {}
+        self._followed: Snapshot | None = None
+        """The snapshot in which it was seen who has arrived, until something is asked again."""
 
     def get(self, identity: str) -> SizeRequest | None:
         """The last request to this guest, if there was one."""
@@ -44,6 +46,7 @@ class Requests:
     def sent(self, identity: str, target: int, size: float, now: float, incarnation: str, said: float | None = None) -> None:
         """Note that `target` KiB was asked of a guest of `size` KiB, by statistics that were made at `said`."""
         self._requests[identity] = SizeRequest(target, size, now, incarnation, said=said)
+        self._followed = None
 
     def gave(self, identity: str, said: float) -> bool:
         """Whether the guest was made smaller by the very statistics that were made at `said`: they promise too much by that."""
@@ -65,6 +68,9 @@ class Requests:
 
     def follow(self, snapshot: Snapshot) -> None:
         """See which guests have arrived."""
+        if snapshot is self._followed:
+            return
+        self._followed = snapshot
         moving = [(identity, request) for identity, request in self._requests.items() if not request.arrived]
         sizes = dict(zip(snapshot.guests, numbers_of(snapshot, "balloon_cur"), strict=True)) if moving else {}
         for identity, request in moving:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mom_core import Snapshot, Value, as_number
+from collections.abc import Sequence
+
+from mom_core import Guest, Snapshot, Value, as_number
 
 HORIZON_SECONDS = 120.0
 """How long sizes are remembered. Statistics that are older than this are not believed anyway."""
@@ -12,19 +14,19 @@ class RecentSizes:
     """What balloon sizes were seen in snapshots, and what each guest's kernel keeps to itself."""
 
     def __init__(self) -> None:
-        self._last: dict[str, Value] = {}
-        """The sizes in the last snapshot."""
+        self._last: tuple[Sequence[Guest], Sequence[Value]] = ((), ())
+        """The guests in the last snapshot, and their sizes."""
         self._seen: dict[str, list[tuple[float, float]]] = {}
         self._overheads: dict[str, float] = {}
 
     def note(self, snapshot: Snapshot) -> None:
         """Remember the guests' sizes now. A size that stays the same is kept once, so a quiet guest costs next to nothing."""
-        last = dict(zip(snapshot.guests, snapshot.column("balloon_cur"), strict=True))
-        if last == self._last:
-            return  # which is seen in a quarter of the time that it takes to look at each
-        self._last = last
+        guests, values = snapshot.listed, snapshot.column("balloon_cur")
+        if guests is self._last[0] and values == self._last[1]:
+            return  # which is seen in a tenth of the time that it takes to look at each
+        self._last = guests, values
         seen, now = self._seen, snapshot.monotonic
-        for identity, value in last.items():
+        for identity, value in zip(snapshot.guests, values, strict=True):
             size = value if type(value) is int else as_number(value)  # a call less for nearly all
             if size is None:
                 continue
