@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from mom_core import HOST_ID, MomError, Snapshot, StateError, StateFile, Value
+from mom_core import HOST_ID, Guest, MomError, Snapshot, StateError, StateFile, Value
 from mom_plugins_policy.language.runtime import Notes
 
 _ABSENCES = 60
@@ -63,6 +63,8 @@ class NoteStore:
         self._notes: dict[str, dict[str, Any]] = {}
         self._incarnations: dict[str, str] = {}
         self._absent: dict[str, int] = {}
+        self._looked_at: Sequence[Guest] | None = None
+        """The guests among which those with notes were looked for last."""
         self._unwritten: set[str] = set()
         """The ids of entities on which the notes in the file are not these."""
 
@@ -90,7 +92,7 @@ class NoteStore:
     def _take(self, entries: Any) -> None:
         notes = {str(identity): dict(entry["values"]) for identity, entry in entries.items()}
         self._incarnations = {str(identity): str(entry["incarnation"]) for identity, entry in entries.items()}
-        self._notes, self._absent = notes, {}
+        self._notes, self._absent, self._looked_at = notes, {}, None
 
     def now(self) -> Notes:
         """The notes as they are now, whatever becomes of them afterwards: those on an entity are replaced as a whole when one changes."""
@@ -98,13 +100,16 @@ class NoteStore:
 
     def forget_gone(self, snapshot: Snapshot) -> None:
         """Before an evaluation: drop the notes on guests that are gone or were started anew."""
-        there, gone = {guest.id: guest.incarnation for guest in snapshot.listed}, []
+        if snapshot.listed is self._looked_at and not self._absent:
+            return  # the very same guests as in the last cycle, and all were there
+        self._looked_at = snapshot.listed
+        gone = []
         for identity, known in self._incarnations.items():
-            incarnation = there.get(identity)
-            if incarnation == known:
+            guest = snapshot.listed_as(identity)
+            if guest is not None and guest.incarnation == known:
                 if self._absent:
                     self._absent.pop(identity, None)
-            elif incarnation is not None and identity != HOST_ID:
+            elif guest is not None and identity != HOST_ID:
                 gone.append(identity)
             elif identity != HOST_ID:
                 absent = self._absent[identity] = self._absent.get(identity, 0) + 1
@@ -121,6 +126,8 @@ class NoteStore:
             if now == there and all(type(now[name]) is type(there[name]) for name in now):
                 continue
             if now:
+                if snapshot.listed is not self._looked_at:
+                    self._looked_at = None
                 self._notes[identity] = now
                 self._incarnations[identity] = "" if identity == HOST_ID else snapshot.guests[identity].incarnation
                 self._unwritten.add(identity)

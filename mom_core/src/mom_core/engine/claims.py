@@ -22,17 +22,22 @@ class Claims:
 
     def __init__(self, order: Sequence[str] = ()) -> None:
         self._rank = {name: rank for rank, name in enumerate(order)}
+        self._may_clash = len(self._rank) > 1
+        """One evaluator alone has all controls: nothing is noted then."""
         self._owners: dict[tuple[str, str], str] = {}
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
         """The evaluator that comes before this one and has the control; empty when there is none, and this one may decide."""
+        if not self._may_clash:
+            return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
         return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
 
     def claim(self, plugin: str, decision: Decision) -> None:
         """This evaluator decides."""
-        self._owners[decision.entity.id, decision.control] = plugin
+        if self._may_clash:
+            self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
         """What this evaluator decided was dropped in favour of the other one's."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import is_
 from typing import Final
 
 from mom_core.engine.collect import ask
@@ -16,7 +17,6 @@ from mom_core.model import (
     ControlSpec,
     Decision,
     Entity,
-    Guest,
     LedgerEntry,
     OnItsWay,
     Outcome,
@@ -30,7 +30,12 @@ from mom_core.model import (
 )
 from mom_core.plugins.registry import Plugin, PluginSet
 
+_OUTCOME: Final = frozenset({Outcome})
+
 NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
+
+_HOST: Final = Scope.HOST
+"""Python takes as long to look a member of an enumeration up as for half of what is asked with it."""
 
 _UNREAD: Final = OnItsWay(None)
 """What no plugin was asked for: a gradual control stands at what the snapshot says."""
@@ -61,6 +66,7 @@ def apply(
     ways = {name: (owner.name, owner.controls[name]) for name, owner in owners.items()}
     foreign: set[Target] = set()
     found, silent = _read(decisions, owners, controllers, problems)
+    noted_before = ledger.entries
     for decision in decisions:
         control, entity = decision.control, decision.entity
         plugin, spec = ways[control]
@@ -68,12 +74,12 @@ def apply(
             outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
             continue
         target = Target(entity, control)
-        guest = snapshot.guests.get(entity.id)
+        guest = snapshot.listed_as(entity.id)
         before = found.get(target, _UNREAD)
         if before is _UNREAD:
-            before = found[target] = _stands(snapshot, guest, entity, spec)
+            before = found[target] = _stands(snapshot, entity, spec)
         incarnation = "" if guest is None else guest.incarnation
-        noted = ledger.entries.get((entity.id, control))
+        noted = noted_before.get((entity.id, control))
         if noted is not None and noted.incarnation != incarnation:
             noted = None
         if noted is None or plugin in controllers:
@@ -183,6 +189,10 @@ def dict_by_name(answers: Iterable[tuple[Plugin, object]]) -> dict[str, object]:
 
 def match_outcomes(decisions: Sequence[Decision], answer: object, plugin: Plugin, hook: str, problems: list[Problem]) -> list[Outcome]:
     """One outcome for each decision: the controller's, or that it gave none."""
+    if isinstance(answer, list) and _OUTCOME.issuperset(map(type, answer)) and len(answer) == len(decisions):
+        by_place = [outcome.decision for outcome in answer]
+        if all(map(is_, by_place, decisions)):
+            return answer  # one for each, in their order, as nearly always
     given: dict[tuple[str, str], Outcome] = {}
     if answer is not None and not isinstance(answer, Iterable):
         problems.append(Problem(Source(plugin.name), f"{hook} must return outcomes, not {type(answer).__name__}"))
@@ -213,10 +223,10 @@ def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSe
     spec = plugins.declarations.controls.get(about.control)
     if spec is None:
         return None
-    return _stands(snapshot, snapshot.guests.get(about.entity.id), about.entity, spec)
+    return _stands(snapshot, about.entity, spec)
 
 
-def _stands(snapshot: Snapshot, guest: Guest | None, entity: Entity, spec: ControlSpec) -> Value:
-    if guest is not None:
-        return guest.fields.get(spec.field)
-    return snapshot.host.fields.get(spec.field) if entity.scope is Scope.HOST else None
+def _stands(snapshot: Snapshot, entity: Entity, spec: ControlSpec) -> Value:
+    if entity.scope is _HOST:
+        return snapshot.host.fields.get(spec.field)
+    return snapshot.value_of(entity.id, spec.field)

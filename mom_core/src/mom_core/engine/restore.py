@@ -97,13 +97,13 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> 
     """
     gone = []
     absent = set()
-    there, host = {guest.id: guest.incarnation for guest in snapshot.listed}, snapshot.host.entity.id
+    host = snapshot.host.entity.id
     for (identity, _), entry in ledger.entries.items():
-        incarnation = there.get(identity)
-        if incarnation is None:
+        guest = snapshot.listed_as(identity)
+        if guest is None:
             if identity != host:
                 absent.add(identity)
-        elif incarnation != entry.incarnation:
+        elif guest.incarnation != entry.incarnation:
             gone.append(entry)
     for identity in missing.keys() - absent:
         del missing[identity]

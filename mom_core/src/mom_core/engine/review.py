@@ -125,7 +125,7 @@ def _not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
         return f"it is a control of the {spec.scope}"
     if spec.scope is _HOST:
         return ""
-    guest = snapshot.guests.get(decision.entity.id)
+    guest = snapshot.listed_as(decision.entity.id)
     if guest is None:
         return "there is no such guest"
     return guest.blocked.get(decision.control, "") or guest.blocked.get("*", "")
@@ -166,10 +166,13 @@ def apply_revisions(
     decisions: Sequence[Decision], revisions: Iterable[object], plugin: str, snapshot: Snapshot, declarations: Declarations
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
     """What is left after a plugin's reviewer, with only the revisions that make sense: on a decision that stands, and within bounds."""
+    given = [*revisions]
+    if not given:
+        return [*decisions], [], []
     standing = {(decision.entity.id, decision.control): decision for decision in decisions}
     accepted: list[Revision] = []
     problems: list[Problem] = []
-    for item in revisions:
+    for item in given:
         complaint = _complaint(item, standing)
         if complaint or not isinstance(item, Revision):
             problems.append(Problem(Source(plugin), f"mom_review: {complaint}"))
