@@ -6,7 +6,6 @@ import filecmp
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -68,11 +67,8 @@ def tests(session: nox.Session) -> None:
     with log.open("w") as output, subprocess.Popen(_real_tests(session, BESIDE), stdout=output, stderr=subprocess.STDOUT) as beside:
         try:
             session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release", *session.posargs, env=_in_memory())
-        except KeyboardInterrupt:
-            beside.send_signal(signal.SIGINT)
-            raise
         finally:
-            beside.wait()
+            beside.wait()  # also after an interrupt, which the terminal gives to both: it ends its guests
             session.log(f"pytest {shlex.join(BESIDE)} has said:")
             sys.stdout.write(log.read_text())
             sys.stdout.flush()
