@@ -21,8 +21,8 @@ PYTHON = Path("/usr/bin/python3")
 
 _MODULES = ("virtio_console",)
 
-_LIBRARY = ("encodings", "collections", "importlib", "re", "urllib")
-"""Packages of Python's library that mom-guestd needs, besides the modules that are no packages."""
+_LIBRARY = ("encodings", "collections", "importlib", "pathlib", "re", "urllib")
+"""Packages of Python's library that mom-guestd needs, besides the modules that are no packages; newer ones have more."""
 
 _EXTRA = """#!/bin/busybox sh
 MODULES

@@ -110,9 +110,9 @@ def test_a_guests_size_and_its_own_statistics_are_known(mom: Mom, lab: Lab) -> N
 
     assert number("balloon_cur") == number("balloon_max") == 192 << 10
     assert 100 << 10 < number("mem_available") < 192 << 10
-    assert 50 << 10 < number("mem_unused") <= number("mem_usable") < number("mem_available") - (40 << 10), (
-        "the workload's 40 MiB are in use"
-    )
+    assert 50 << 10 < number("mem_unused") < number("mem_available") - (40 << 10), "the workload's 40 MiB are in use"
+    kept = 8 << 10  # what a kernel keeps free for itself is no program's: where it has little else, less is usable than unused
+    assert number("mem_unused") - kept < number("mem_usable") < number("mem_available") - (40 << 10)
     assert number("rss") > 40 << 10
     assert 0 <= number("stats_age") <= 10
     assert number(PERIOD) == 1
