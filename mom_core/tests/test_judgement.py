@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import (
+    Change,
     ControlSpec,
     Entity,
     GuestGone,
@@ -17,10 +21,14 @@ from mom_core import (
     Refused,
     Scope,
     Status,
+    Target,
     Unit,
     Value,
 )
-from mom_core.engine.judgement import judged
+from mom_core.engine.judgement import Controller, judged
+
+if TYPE_CHECKING:
+    from mom_core import Hypervisor
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -131,3 +139,36 @@ def test_whatever_a_kernel_rounds_to_a_late_command_is_moms(grain: int, before: 
     rounded = (asked // grain + up) * grain
     noted = entry(COUNT, before * grain, applied * grain, attempted=(asked,))
     assert judged(COUNT, noted, rounded).status is not Status.LEFT_ALONE or (up and asked % grain == 0)
+
+
+# --- what is not told at once --------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_busy_hypervisor_does_not_tell_at_once_is_asked_for_again_before_it_is_given_up() -> None:
+    stands: dict[Target, Value] = {}
+    noted = entry(COUNT, 5, 7)
+    target = Target(noted.entity, COUNT.name)
+    asked: list[float] = []
+
+    def pause(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 2:
+            stands[target] = 7
+
+    def write(changes: Sequence[Change]) -> None:
+        stands.update((change.target, change.value) for change in changes)
+
+    hypervisor = cast("Hypervisor", None)  # a control of the host: no guest is looked for
+    outcomes = Controller({COUNT.name: COUNT}, hypervisor, lambda _: dict(stands), write, pause).put_back([noted])
+    assert [(outcome.status, outcome.after) for outcome in outcomes] == [(Status.APPLIED, 5)]
+    assert len(asked) == 2
+
+
+def test_what_stays_unknown_is_not_put_back_blindly() -> None:
+    hypervisor = cast("Hypervisor", None)  # as above
+    written: list[Sequence[Change]] = []
+    asked: list[float] = []
+    outcomes = Controller({COUNT.name: COUNT}, hypervisor, lambda _: {}, written.append, asked.append).put_back([entry(COUNT, 5, 7)])
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED]
+    assert not written
+    assert sum(asked) < 2

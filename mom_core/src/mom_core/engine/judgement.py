@@ -29,6 +29,9 @@ SOURCE: Final = Source("restore")
 WATCH_SECONDS: Final = 0.3
 """How long a gradual control is watched whose value the ledger does not explain. A virtio balloon moves 260 MiB in that time."""
 
+ASKED_AGAIN: Final = 3
+"""How often what is unknown is asked for again before it is given up: a second in all, twice what libvirt's plugin spends on one look."""
+
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
 """How often, and how often again, gradual controls are looked at before it is said what they stand at. A clean stop takes 2 s in all."""
@@ -103,6 +106,7 @@ class Controller:
         outcomes: list[Outcome] = []
         found = self.read(map(target_of, entries))
         there = self._still_there(entries, found, outcomes)
+        found |= self._asked_again(there, found)
         found |= self._watched(there, found)
         due: dict[Target, tuple[LedgerEntry, Judgement]] = {}
         for entry in there:
@@ -148,6 +152,18 @@ class Controller:
                 why = STARTED_ANEW if entry.entity.id in there else GONE
                 outcomes.append(Outcome(back(entry), None, None, Status.GONE, why))
         return left
+
+    def _asked_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
+        """What was unknown, a moment later: a busy hypervisor does not tell everything at once, and there is no next cycle."""
+        later: dict[Target, Found] = {}
+        unknown = [target for target in map(target_of, entries) if found[target] is None]
+        for _ in range(ASKED_AGAIN):
+            if not unknown:
+                break
+            self.sleep(WATCH_SECONDS)
+            later |= self.read(unknown)
+            unknown = [target for target in unknown if later[target] is None]
+        return later
 
     def _watched(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
         """What gradual controls stand at a moment later, where the ledger does not explain it: one that moves is mom's doing."""
