@@ -353,7 +353,20 @@ async def linked(
             with suppress(nats.errors.Error, TimeoutError, OSError):
                 await asyncio.wait_for(client.close(), 1.0)
         finally:
+            await _end_tasks(client)
             _hang_up(client)  # what the library has not closed in time, or connected just then
+
+
+async def _end_tasks(client: Client) -> None:
+    """End what the library still does: one that connects again when it is closed may miss that, and go on with tasks begun after it."""
+    for _ in range(3):
+        tasks = (client._reconnection_task, client._reading_task, client._ping_interval_task, client._flusher_task)
+        going_on = {task for task in tasks if task is not None and not task.done()}
+        if not going_on:
+            return
+        for task in going_on:
+            task.cancel()
+        await asyncio.wait(going_on, timeout=0.2)
 
 
 def _hang_up(client: Client) -> None:
