@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -50,31 +46,21 @@ some tests take a minute, and most a blink."""
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
-BESIDE, ALONE = ("-n", "2", "--dist", "loadgroup", "-m", "real and not alone"), ("-m", "real and alone")
-"""Tests with real guests wait for most of their time, each file for guests of its own: two files side by side, and beside tests without
-guests. Then, one by one, what is about the host as a whole."""
+REAL = (("-n", "2", "--dist", "loadgroup", "-m", "real and not alone"), ("-m", "real and alone"))
+"""Tests with real guests wait for most of their time, each file for guests of its own: two files side by side. Then, one by one, what
+is about the host as a whole."""
 
 QUICK = "not real and not processes and not long"
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those of a release: what unit, slow and docs hold, and beside these, with real guests, what need not be alone on the
-    host. Then what must be."""
-    log = ROOT / ".cache/beside.log"
-    log.parent.mkdir(exist_ok=True)
-    session.log(f"pytest {shlex.join(BESIDE)} begins beside these; until both have ended, what it says is in {log}")
-    with log.open("w") as output, subprocess.Popen(_real_tests(session, BESIDE), stdout=output, stderr=subprocess.STDOUT) as beside:
-        try:
-            session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release", *session.posargs, env=_in_memory())
-        finally:
-            beside.wait()  # also after an interrupt, which the terminal gives to both: it ends its guests
-            session.log(f"pytest {shlex.join(BESIDE)} has said:")
-            sys.stdout.write(log.read_text())
-            sys.stdout.flush()
-    if beside.returncode not in _fine(session):
-        session.error("tests with real guests have failed: see above")
-    session.run(*_real_tests(session, ALONE), success_codes=_fine(session))
+    """All tests but those of a release: what unit, slow and docs hold, on all cores, and then what real holds: guests need the cores.
+
+    Side by side both would take less time, but on two cores libvirt and guests would not always answer in time.
+    """
+    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release", *session.posargs, env=_in_memory())
+    _real(session)
 
 
 @nox.session
@@ -104,8 +90,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def real(session: nox.Session) -> None:
     """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1."""
-    for part in (BESIDE, ALONE):
-        session.run(*_real_tests(session, part), success_codes=_fine(session))
+    _real(session)
 
 
 def _in_memory() -> dict[str, str]:
@@ -119,15 +104,13 @@ def _in_memory() -> dict[str, str]:
     return {"PYTEST_DEBUG_TEMPROOT": str(MEMORY)}
 
 
-def _real_tests(session: nox.Session, part: Sequence[str]) -> list[str | Path]:
+def _real(session: nox.Session) -> None:
     """Of what is given after `--`, or of the files that have some: to look into all others takes as long as some of these tests."""
     names = _relative("mom_*/tests/test_*.py", "tests/**/test_*.py")
-    return [BIN / "pytest", *part, *(session.posargs or [name for name in names if "mark.real" in (ROOT / name).read_text()])]
-
-
-def _fine(session: nox.Session) -> list[int]:
-    """What is given after `--` need not have tests with real guests: so pytest says by a 5."""
-    return [0, 5] if session.posargs else [0]
+    chosen = session.posargs or [name for name in names if "mark.real" in (ROOT / name).read_text()]
+    none_chosen = 5 if session.posargs else 0
+    for apart in REAL:
+        session.run(BIN / "pytest", *apart, *chosen, success_codes=[0, none_chosen])
 
 
 @nox.session
