@@ -352,8 +352,8 @@ async def linked(
         try:
             with suppress(nats.errors.Error, TimeoutError, OSError):
                 await asyncio.wait_for(client.close(), 1.0)
-        finally:
             await _end_tasks(client)
+        finally:
             _hang_up(client)  # what the library has not closed in time, or connected just then
 
 
