@@ -30,7 +30,8 @@ WATCH_SECONDS: Final = 0.3
 """How long a gradual control is watched whose value the ledger does not explain. A virtio balloon moves 260 MiB in that time."""
 
 ASKED_AGAIN: Final = 3
-"""How often what is unknown is asked for again before it is given up: a second in all, twice what libvirt's plugin spends on one look."""
+"""How often what is unknown is asked for again before it is given up: a second in all, in which a
+hypervisor under load answers."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
