@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_toolkit import boot_id, parse_meminfo, parse_pressure, parse_process_stat, read_kernel_file, write_kernel_file
+from mom_toolkit import (
+    boot_id,
+    parse_meminfo,
+    parse_pressure,
+    parse_process_stat,
+    pid_of,
+    process_ids,
+    read_kernel_file,
+    write_kernel_file,
+)
 
 TICKS = os.sysconf("SC_CLK_TCK")
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
@@ -59,3 +68,15 @@ def test_a_file_of_the_kernel_is_written_as_a_whole_and_never_made(tmp_path: Pat
 def test_any_bytes_as_meminfo_or_pressure_are_harmless(content: bytes) -> None:
     assert all(number >= 0 for number in parse_meminfo(content).values())
     assert all(0 <= one.avg10 <= 100 and one.total >= 0 for one in parse_pressure(content).values())
+
+
+def test_processes_are_found_by_their_names_and_an_unreadable_proc_is_no_empty_one(tmp_path: Path) -> None:
+    for name, comm in (("10", "numad"), ("9", "numad"), ("2", "kthreadd"), ("self", "numad"), ("\u00b2", "numad"), ("77", "")):
+        (tmp_path / name).mkdir()
+        if comm:
+            (tmp_path / name / "comm").write_text(f"{comm}\n")
+    assert process_ids(tmp_path) == [2, 9, 10, 77]
+    assert pid_of("numad", tmp_path) == 9
+    assert pid_of("ksmtuned", tmp_path) == 0
+    assert process_ids(tmp_path / "away") is None
+    assert pid_of("numad", tmp_path / "away") == 0

@@ -21,7 +21,7 @@ from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
-from mom_toolkit import parse_meminfo, read_kernel_file
+from mom_toolkit import parse_meminfo, process_ids, read_kernel_file
 
 SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "vdsm": ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm"),
@@ -163,15 +163,14 @@ _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 def _qemu_processes(proc: Path) -> tuple[int | None, int | None]:
     """How many processes are QEMU's by their name, and what memory they hold in KiB."""
     guests, pages = 0, 0
-    try:
-        names = [entry for entry in os.listdir(proc) if entry.isdigit()]  # noqa: PTH208  # a string for each of thousands of processes
-    except OSError:
+    pids = process_ids(proc)
+    if pids is None:
         return None, None
-    for name in names:
+    for pid in pids:
         with suppress(OSError, ValueError, IndexError):  # it has just ended
-            command = read_kernel_file(proc / name / "comm").strip()
+            command = read_kernel_file(proc / str(pid) / "comm").strip()
             if command == b"kvm" or command.startswith((b"qemu-system", b"qemu-kvm")):
-                pages += int(read_kernel_file(proc / name / "statm").split()[1])
+                pages += int(read_kernel_file(proc / str(pid) / "statm").split()[1])
                 guests += 1
     return guests, pages * _PAGE_KIB
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mom_core import Declarations, Finding, Fix, Scope, Severity, Value
 from mom_plugins_ksm.fields import saved_kib, tracked_kib
-from mom_plugins_ksm.processes import pid_of
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
+from mom_toolkit import pid_of
 
 _POLICY_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 """Host fields of other plugins that the default policy reads."""

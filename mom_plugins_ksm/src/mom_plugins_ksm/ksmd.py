@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from mom_core import Value
-from mom_plugins_ksm.processes import process_folders
-from mom_toolkit import parse_process_stat, read_kernel_file
+from mom_toolkit import parse_process_stat, process_ids, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
 """Seconds between two searches through /proc for a ksmd that is not there. In a container of its own it never is, and a large host has
@@ -37,8 +36,8 @@ class Ksmd:
         return seconds
 
     def _search(self) -> tuple[Path, float] | tuple[None, None]:
-        for folder in process_folders(self._proc):
-            stat = folder / "stat"
+        for pid in process_ids(self._proc) or ():
+            stat = self._proc / str(pid) / "stat"
             seconds = _seconds_of_ksmd(stat)
             if seconds is not None:
                 return stat, seconds

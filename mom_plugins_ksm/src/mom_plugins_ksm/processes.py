@@ -1,34 +1,10 @@
-"""Processes by their names in /proc, and what memory QEMU's could offer for merging."""
+"""QEMU's processes by their names in /proc, and what memory they could offer for merging."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-
-def process_folders(proc: Path) -> list[Path]:
-    """The folders of all processes, by rising process id, so that the kernel's own threads come early; empty when /proc is unreadable."""
-    return [proc / str(pid) for pid in sorted(_pids(proc))]
-
-
-def _pids(proc: Path) -> list[int]:
-    """The ids of all processes; empty when /proc is unreadable."""
-    try:
-        names = os.listdir(proc)  # noqa: PTH208  # a path for each would take most of the time that this takes in a cycle
-    except OSError:
-        return []
-    return [int(name) for name in names if name.isascii() and name.isdigit()]
-
-
-def pid_of(name: str, proc: Path) -> int:
-    """The lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
-    for folder in process_folders(proc):
-        try:
-            if (folder / "comm").read_bytes().rstrip(b"\n") == name.encode():
-                return int(folder.name)
-        except OSError:  # it has ended between the two calls
-            continue
-    return 0
+from mom_toolkit import process_ids
 
 
 def _is_qemu(name: bytes) -> bool:
@@ -61,9 +37,10 @@ class QemuProcesses:
 
         :param now: seconds of a clock that never jumps
         """
-        pids = set(_pids(self._proc))
-        if not pids and not os.access(self._proc, os.R_OK):
+        found = process_ids(self._proc)
+        if found is None:
             return None
+        pids = set(found)
         if now >= self._search_at:
             self._others.clear()
             self._seen.clear()

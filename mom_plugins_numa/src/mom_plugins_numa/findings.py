@@ -9,7 +9,7 @@ from mom_core import Finding, Hypervisor, HypervisorError, Severity, format_kib,
 from mom_plugins_numa.nodes import read_balancing, read_nodes, with_memory
 from mom_plugins_numa.numbers import format_list, joined
 from mom_plugins_numa.process import Process
-from mom_toolkit import CpuPinControl, NodeTuneControl
+from mom_toolkit import CpuPinControl, NodeTuneControl, pid_of
 
 SUBJECT = "NUMA"
 
@@ -48,7 +48,7 @@ def _others(root: Path, nodes: int, *, placement: bool) -> Iterable[Finding]:
     if balancing:
         message = "the kernel's own NUMA balancing is on: it moves memory to where vCPUs run"
         yield Finding(Severity.OK, SUBJECT, message + (", and helps mom with guests that are pinned" if placement else ""))
-    if placement and _runs("numad", root / "proc"):
+    if placement and pid_of("numad", root / "proc"):
         message = "numad runs and pins guests too, against mom"
         yield Finding(Severity.WARNING, SUBJECT, message, "systemctl disable --now numad, or leave `placement` off")
 
@@ -89,17 +89,3 @@ def _guests(hypervisor: Hypervisor, root: Path) -> Iterable[Finding]:
         yield Finding(Severity.WARNING, SUBJECT, message, "start QEMU with -name …,debug-threads=on, as libvirt does")
     if guests and not (without or unreadable or nameless):
         yield Finding(Severity.OK, SUBJECT, f"where {len(guests)} guests are can be seen")
-
-
-def _runs(name: str, proc: Path) -> bool:
-    try:
-        folders = [folder for folder in proc.iterdir() if folder.name.isdigit()]
-    except OSError:
-        return False
-    for folder in folders:
-        try:
-            if (folder / "comm").read_bytes().rstrip(b"\n") == name.encode():
-                return True
-        except OSError:  # it has ended between the two calls
-            continue
-    return False

@@ -89,6 +89,8 @@ from .kernel_files import (
     parse_meminfo as parse_meminfo,
     parse_pressure as parse_pressure,
     parse_process_stat as parse_process_stat,
+    pid_of as pid_of,
+    process_ids as process_ids,
     read_kernel_file as read_kernel_file,
     write_kernel_file as write_kernel_file,
 )

@@ -110,6 +110,23 @@ class ProcessStat(NamedTuple):
     resident_kib: int | None
 
 
+def process_ids(proc: Path) -> list[int] | None:
+    """The ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""
+    try:
+        names = os.listdir(proc)  # noqa: PTH208  # a path for each of thousands would take most of the time
+    except OSError:
+        return None
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def pid_of(name: str, proc: Path) -> int:
+    """The lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
+    for pid in process_ids(proc) or ():
+        if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode():
+            return pid
+    return 0
+
+
 def parse_process_stat(content: bytes) -> ProcessStat | None:
     """A process by its stat file; None when it is malformed or empty.
 
