@@ -427,6 +427,49 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor
     ]
 
 
+LOAD = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
+
+
+def test_an_agent_that_tells_no_more_than_its_load_does_not_keep_others_from_being_asked(
+    make: Make, hypervisor: Hypervisor, servers: Servers
+) -> None:
+    forbidding = QemuAgent()
+    forbidding.disabled = {"guest-file-open"}
+    forbidding.answers["guest-get-load"] = LOAD
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(forbidding.speak), "org.qemu.guest_agent.0": ""}
+    hypervisor.agents["uuid-of-a"] = QemuAgent()
+    fields = fields_once_known(make(), hypervisor, guest("a"))
+    assert fields["guest_agent"] == "agent-hypervisor"
+
+
+def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_told(
+    make: Make, hypervisor: Hypervisor, servers: Servers
+) -> None:
+    agent = QemuAgent()
+    agent.answers["guest-get-load"] = LOAD
+    plugin = make({"a": {"agent_socket": servers.unix(agent.speak)}}, stale_after="1m")
+    before = fields_once_known(plugin, hypervisor, guest("a"))
+    agent.files = {}
+    visits = agent.visits
+    eventually(lambda: agent.visits >= visits + 2)
+    after = fields_of(plugin, hypervisor, guest("a"))
+    assert after["mem_available"] == before["mem_available"]
+    assert after["guest_agent_age"] > 0
+
+
+def test_doctor_says_whose_agent_tells_no_more_than_its_load(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    forbidding, foreign = QemuAgent(), QemuAgent({})
+    forbidding.disabled = {"guest-file-open"}
+    for agent in (forbidding, foreign):
+        agent.answers["guest-get-load"] = LOAD
+    hypervisor.channels = {
+        "uuid-of-careful": {"org.qemu.guest_agent.1": servers.unix(forbidding.speak)},
+        "uuid-of-foreign": {"org.qemu.guest_agent.1": servers.unix(foreign.speak)},
+    }
+    found = [finding.message for finding in make().mom_doctor(hypervisor)]
+    assert found == ["1 guest whose agent may not run guest-file-open: careful", "1 guest whose agent says nothing of memory: foreign"]
+
+
 def test_the_script_and_its_unit_can_be_had() -> None:
     assert CliRunner().invoke(guestd_script, []).output == Path(guestd.__file__).read_text()
     unit = CliRunner().invoke(guestd_script, ["--unit"]).output

@@ -150,6 +150,11 @@ class _RoundResult:
     resting: bool = False
     """Whether a way was left out that answered last time, as it is not yet time to ask on it again."""
 
+    @property
+    def of_memory(self) -> bool:
+        """Whether there are figures of its memory: an agent that may not read files still tells how busy the guest is."""
+        return self.sample is not None and self.sample.of_memory
+
 
 class AgentCollector:
     """Follows guests from `start` to `stop`."""
@@ -277,7 +282,7 @@ class AgentCollector:
             await asyncio.sleep(max(began + period, min(tries, default=0.0)) - self._loop.time())
 
     async def _round(self, followed: _Followed) -> None:
-        """Ask on one way after the other until there are figures; for facts, where they are due, on the ways of agents too."""
+        """Ask on one way after the other until there are figures of memory; for facts, where they are due, on the ways of agents too."""
         state = followed.state
         facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
         found = _RoundResult()
@@ -290,7 +295,7 @@ class AgentCollector:
 
     async def _try(self, followed: _Followed, trial: _Trial, found: _RoundResult, facts_due: bool) -> None:
         """Ask on this way, if there is something to ask for and it is time to try it."""
-        wanted = found.sample is None or (facts_due and trial.place.kind in OF_AGENTS)
+        wanted = not found.of_memory or (facts_due and trial.place.kind in OF_AGENTS)
         if not wanted:
             return
         began = self._loop.time()
@@ -302,7 +307,7 @@ class AgentCollector:
         try:
             # Who did not answer last time waits for a place among its own kind.
             async with self._lanes[trial.place.kind is AgentKind.AGENT_HYPERVISOR, not trial.failures]:
-                said = await trial.way.visit(figures=found.sample is None, facts=facts_due)
+                said = await trial.way.visit(figures=not found.of_memory, facts=facts_due)
         except (TimeoutError, NoAnswer, Misbehaves) as error:
             trial.failures += 1
             trial.asked = None
@@ -315,11 +320,12 @@ class AgentCollector:
         trial.failures, trial.not_before, trial.asked, trial.why = 0, 0.0, began, ""
         found.answered = True
         found.facts = {**(said.facts or {}), **found.facts}
-        if said.figures and found.sample is None:
+        if said.figures and not found.of_memory:
             maximum = self._maxima.get(followed.target.guest.id)
             judged = judge(said.figures, time.monotonic(), followed.state.sample, maximum)
             found.complaints.extend(judged.lies)
-            found.sample, found.by = judged.sample, trial.place.kind
+            if found.sample is None or judged.sample.of_memory:
+                found.sample, found.by = judged.sample, trial.place.kind
 
     def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
         """Whether it is too early to ask on this way again: a dozen commands for what the hypervisor mostly knows are dear."""
@@ -333,12 +339,13 @@ class AgentCollector:
         learnt = facts_due and found.answered
         trials = (*followed.trials, *followed.reported)
         disabled = tuple(name for trial in trials if isinstance(trial.way, AgentWay) for name in trial.way.visits.disabled)
-        if disabled and not state.disabled and found.sample is None:
+        if disabled and not state.disabled and not found.of_memory:
             self._log.info("the agent of %s may not run %s: how its memory is stays unknown", followed.target.guest, ", ".join(disabled))
         silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in trials if trial.why)
+        takes_over = found.of_memory or (found.sample is not None and not self._tells_of_memory(followed))
         return AgentState(
-            sample=found.sample or state.sample,
-            by=found.by or state.by,
+            sample=found.sample if takes_over else state.sample,
+            by=found.by if takes_over else state.by,
             facts=found.facts if learnt else state.facts,
             facts_at=self._loop.time() if learnt else state.facts_at,
             rounds=state.rounds + 1,
@@ -348,6 +355,13 @@ class AgentCollector:
             disabled=disabled,
             silence="" if found.sample is not None or found.resting else silence,
         )
+
+    def _tells_of_memory(self, followed: _Followed) -> bool:
+        """Whether the last sample does, and is still believed: one that says less does not take its place before."""
+        sample, by = followed.state.sample, followed.state.by
+        if sample is None or not sample.of_memory:
+            return False
+        return time.monotonic() - sample.monotonic <= self._asking.stale(by, known=followed.target.guest.id in self._known)
 
     def _find_reported(self, followed: _Followed) -> None:
         """Ways over TCP to addresses that the guest reports through its agent, where the operator allows them."""

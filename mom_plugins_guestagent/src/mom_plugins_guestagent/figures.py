@@ -48,13 +48,14 @@ class AgentSample:
     """What a guest said at one moment, as far as it is believed.
 
     `monotonic` is in seconds; `now` holds fields that are true as they are, `counts` those of which only the growth says something, and
-    `rates` that growth per second.
+    `rates` that growth per second. `of_memory`: it said something of its memory, believed or not, and not only how busy it is.
     """
 
     monotonic: float
     now: Mapping[str, Value]
     counts: Mapping[str, int] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
+    of_memory: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
         now[PREFIX + OOM_KILLS] = int(numbers[OOM_KILLS])
     counts = {name: int(numbers[name]) for name in (*SIZE_RATES, *COUNT_RATES) if name in numbers}
     rates = {} if previous is None else _rates(previous, counts, monotonic, lies)
-    return Judged(AgentSample(monotonic, now, counts, rates), tuple(lies))
+    return Judged(AgentSample(monotonic, now, counts, rates, any(name not in LOADS for name in said)), tuple(lies))
 
 
 def fields_of(sample: AgentSample) -> dict[str, Value]:

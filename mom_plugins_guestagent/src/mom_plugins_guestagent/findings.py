@@ -28,7 +28,8 @@ def examined(guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Ma
     without = [guest for guest in guests if guest not in reachable]
     if without:
         yield Finding(Severity.WARNING, SUBJECT, f"{_count(without)} without a channel or address: {_names(without)}", _CHANNEL_CURE)
-    well = [guest for guest in reachable if guest.id in states and states[guest.id].sample is not None]
+    samples = {guest.id: states[guest.id].sample for guest in reachable if guest.id in states}
+    well = [guest for guest in reachable if (sample := samples.get(guest.id)) is not None and sample.of_memory]
     if well:
         by: dict[str, int] = {}
         for guest in well:
@@ -39,7 +40,11 @@ def examined(guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Ma
     if disabled:
         commands = ", ".join(sorted({name for guest in disabled for name in states[guest.id].disabled}))
         yield Finding(Severity.WARNING, SUBJECT, f"{_count(disabled)} whose agent may not run {commands}: {_names(disabled)}", _FILES_CURE)
-    silent = [guest for guest in reachable if guest not in well and guest not in disabled]
+    speechless = [guest for guest in reachable if guest not in (*well, *disabled) and samples.get(guest.id) is not None]
+    if speechless:
+        text = f"{_count(speechless)} whose agent says nothing of memory: {_names(speechless)}"
+        yield Finding(Severity.WARNING, SUBJECT, text, "run mom-guestd in those that are Linux; of others the balloon driver tells, if any")
+    silent = [guest for guest in reachable if guest not in (*well, *disabled, *speechless)]
     if silent:
         why = next((states[guest.id].silence for guest in silent if guest.id in states and states[guest.id].silence), "no answer yet")
         text = f"{_count(silent)} whose agent does not answer: {_names(silent)} ({printable(why, 200)})"
