@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from mom_plugins_offload.law import (
     COLD_SECONDS,
     FIRST_PAUSE_SECONDS,
+    HARM_SECONDS,
     KEPT_SHARE,
     LONGEST_PAUSE_SECONDS,
     MADVISE_SHARE,
     MOST_SHARE,
+    RECENT_SECONDS,
     GuestMood,
     ObservedGuest,
     cold_kib,
@@ -80,16 +82,64 @@ def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back
     assert later.pace_kib == 0
     assert "tried again in" in later.reason
     assert not later.mood.wants_back
-    assert next_offer(replace(seen, returns_kib=0.0, stall=0.0), later.mood, 0.0, LIMIT, 101.0 + FIRST_PAUSE_SECONDS).pace_kib > 0
+    forgotten = 100.0 + FIRST_PAUSE_SECONDS + RECENT_SECONDS
+    assert next_offer(replace(seen, returns_kib=0.0, stall=0.0), later.mood, 0.0, LIMIT, forgotten).pace_kib > 0
 
 
-def test_each_harm_doubles_the_pause_up_to_its_longest() -> None:
+@pytest.mark.parametrize(("returns", "stall"), [(20_000.0, 0.0), (0.0, 0.1)])
+def test_what_comes_back_within_a_second_of_a_step_is_no_harm(returns: float, stall: float) -> None:
+    half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
+    _, mood = steps(half, GuestMood(), 6)
+    offer = next_offer(replace(half, returns_kib=returns, stall=stall), mood, 0.0, LIMIT, 6.0)
+    assert not offer.mood.wants_back
+    assert offer.pace_kib > 0
+
+
+def harmed_for(seconds: int, seen: ObservedGuest, mood: GuestMood, begin: int = 0) -> tuple[int, GuestMood]:
+    """The second at which harm is found to last, and what is remembered then."""
+    for now in range(begin, begin + seconds):
+        before, mood = mood, next_offer(seen, mood, 0.0, LIMIT, float(now)).mood
+        if mood.pause > before.pause or mood.until - now > FIRST_PAUSE_SECONDS:
+            return now, mood
+    raise AssertionError("no harm lasts")
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, returns_kib=20_000.0),
+        replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.05),
+    ],
+)
+def test_a_guest_that_works_on_what_was_taken_for_long_is_left_alone_for_longer(seen: ObservedGuest) -> None:
+    found, mood = harmed_for(int(HARM_SECONDS), seen, GuestMood())
+    assert mood.wants_back
+    assert mood.pause == 2 * FIRST_PAUSE_SECONDS
+    assert found >= FIRST_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize(("returns", "stall"), [(30_000.0, 0.0), (0.0, 0.1)])
+def test_a_burst_that_reads_back_what_it_writes_over_is_no_harm_that_lasts(returns: float, stall: float) -> None:
+    """For six seconds of every two minutes: taking goes on between bursts, however many there are, after the same short pause."""
+    half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
+    burst = replace(half, returns_kib=returns, stall=stall)
+    mood, taking = GuestMood(), 0
+    for now in range(1200):
+        offer = next_offer(burst if now % 120 < 6 else half, mood, 0.0, LIMIT, float(now))
+        mood = offer.mood
+        assert mood.pause == FIRST_PAUSE_SECONDS
+        assert mood.until - now <= FIRST_PAUSE_SECONDS
+        taking += offer.pace_kib > 0
+    assert taking > 0.8 * 1200
+
+
+def test_each_harm_that_lasts_doubles_the_pause_up_to_its_longest() -> None:
     harmed = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.5)
-    mood, now, pauses = GuestMood(), 0.0, []
+    mood, now, pauses = GuestMood(), 0, []
     for _ in range(9):
-        mood = next_offer(harmed, mood, 0.0, LIMIT, now).mood
+        now, mood = harmed_for(int(HARM_SECONDS), harmed, mood, now)
         pauses.append(mood.until - now)
-        now = mood.until
+        now = int(mood.until)
     assert pauses[1] == 2 * pauses[0]
     assert max(pauses) == LONGEST_PAUSE_SECONDS
 

@@ -4,15 +4,18 @@ What is away and never asked for is cold; what comes back at once was not. By Li
 
     time away = what is away / what comes back in a second
 
-on average. Memory that is not touched for 120 s is what Google calls cold (Lagar-Cavilla et al., Software-Defined Far Memory in
-Warehouse-Scale Computers, ASPLOS 2019: a third of it): as long as pages stay away for that long, more is taken. What a guest feels is
-the time that it waits: that has a limit, too, as in Meta's senpai (Weiner et al., TMO, ASPLOS 2022). The pace doubles from step to step
-while nothing comes back, and is halved when half of what is taken does: then the kernel takes what is in use. What the guest holds at that
-moment is its working set. A guest that is harmed is left alone, for twice as long each time.
+on average. Memory that is not touched for 120 s is what Google calls cold (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-
+Scale Computers, ASPLOS 2019: a third of it): as long as pages stay away for that long, more is taken. What a guest feels is the time that
+it waits: that has a limit, too, as in Meta's senpai (Weiner et al., TMO, ASPLOS 2022). The pace doubles from step to step while nothing
+comes back, and is halved when half of what is taken does: then the kernel takes what is in use. What the guest holds at that moment is its
+working set. A guest that is harmed at this moment is left alone for a while, and what was taken of it may come back; one that was harmed
+over a minute is left alone for twice as long each time. A program that begins something new reads back for some seconds what it writes
+over, and is none the worse for it a minute later.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import Final
@@ -45,6 +48,14 @@ LEAST_RETURNS_SHARE: Final = 0.0005
 
 RETURNED_SHARE: Final = 0.5
 """When half of what is taken comes back, taking on is futile."""
+
+RECENT_SECONDS: Final = 10.0
+"""Over which what a guest feels is averaged (the time constant of an exponential average), as the kernel does for its shortest share of
+waiting. Some of what is taken in a step comes back within the next second: over one second that is a tenth of the guest's time."""
+
+HARM_SECONDS: Final = 60.0
+"""Over which harm is averaged that lasts: as long as what is warm may be away. When every burst of a guest was called that, pauses grew to
+their longest, and little was taken from twelve guests of which half was cold (benchmarks/squeeze, mix `cold`)."""
 
 FIRST_PAUSE_SECONDS: Final = 10.0
 """What was wrong is back by then: 1 % of a guest a second, for some seconds."""
@@ -83,12 +94,29 @@ class ObservedGuest:
 
 
 @dataclass(frozen=True, slots=True)
+class Felt:
+    """What a guest felt, on average: what came back, in KiB per second, and the share of time (0 to 1) in which it waited for memory."""
+
+    returns_kib: float = 0.0
+    stall: float = 0.0
+
+    def then(self, now: Felt, seconds: float, constant: float) -> Felt:
+        """After so many seconds in which it felt that, as an exponential average with this time constant (s)."""
+        weight = 1 - math.exp(-max(0.0, seconds) / constant)
+        return Felt(
+            self.returns_kib + weight * (now.returns_kib - self.returns_kib),
+            self.stall + weight * (now.stall - self.stall),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GuestMood:
     """What is remembered of a guest from step to step. Times are monotonic seconds.
 
-    Nothing is taken before `until`, because of `reason`; the pause after the next harm is `pause` seconds; `calm` counts steps without
-    harm. `share` is the pace, as a share of the guest in a second. `working_set` is what it held (KiB) when that was last learnt, at
-    `learnt`. `wants_back` says that the last step found harm: what is away may come back at once.
+    Nothing is taken before `until`, because of `reason`; the pause after the next harm that lasts is `pause` seconds; `calm` counts steps
+    without harm. `share` is the pace, as a share of the guest in a second. `working_set` is what it held (KiB) when that was last learnt,
+    at `learnt`. `recent` and `lasting` are what it felt until `seen`, over ten seconds and over a minute. `wants_back` says that the last
+    step found harm: what is away may come back at once.
     """
 
     until: float = 0.0
@@ -98,6 +126,9 @@ class GuestMood:
     reason: str = ""
     working_set: float | None = None
     learnt: float = 0.0
+    recent: Felt = Felt()
+    lasting: Felt = Felt()
+    seen: float | None = None
     wants_back: bool = False
 
 
@@ -122,17 +153,23 @@ def next_offer(seen: ObservedGuest, mood: GuestMood, taken_kib: float, limit: fl
     if seen.resident_kib is None or seen.away_kib is None or seen.returns_kib is None:
         missing = "what the host holds of it" if seen.resident_kib is None else "what of it is in swap" if seen.away_kib is None else ""
         return _nothing(mood, seen.hold or f"{missing or 'what comes back of it'} is unknown")
-    harm = "" if now < mood.until else _harm(seen, limit)
+    size = seen.resident_kib + seen.away_kib
+    mood = _averaged(mood, Felt(seen.returns_kib, seen.stall), now)
+    harm = "" if now < mood.until else _harm(seen.away_kib, size, mood.lasting, limit)
     if harm:
         pause = min(2 * mood.pause, LONGEST_PAUSE_SECONDS)
-        mood = GuestMood(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, wants_back=True)
+        mood = GuestMood(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, mood.recent, seen=now, wants_back=True)
         return _nothing(mood, harm)
     if seen.hold or seen.suffers:
         return _nothing(mood, seen.hold or seen.suffers)
     if now < mood.until:
         return _nothing(mood, f"{mood.reason}; tried again in {mood.until - now:.0f} s")
-    size = seen.resident_kib + seen.away_kib
-    away_seconds = _time_away(seen.away_kib, seen.returns_kib, size)
+    harm = _harm(seen.away_kib, size, mood.recent, limit)
+    if harm:
+        share, until = max(FIRST_SHARE, mood.share / 2), now + FIRST_PAUSE_SECONDS
+        mood = replace(mood, until=until, share=share, reason=harm, working_set=seen.resident_kib, learnt=now, wants_back=True)
+        return _nothing(mood, harm)
+    away_seconds = _time_away(seen.away_kib, max(mood.recent.returns_kib, mood.lasting.returns_kib), size)
     if away_seconds < COLD_SECONDS:
         mood = replace(mood, share=FIRST_SHARE, working_set=seen.resident_kib, learnt=now)
         return _nothing(mood, f"what is away of it comes back after {away_seconds:.0f} s on average")
@@ -144,7 +181,7 @@ def next_offer(seen: ObservedGuest, mood: GuestMood, taken_kib: float, limit: fl
         share = min(2 * mood.share, seen.most_share)
         mood = replace(mood, share=share, calm=calm, pause=pause, working_set=seen.resident_kib, learnt=now)
     spare = seen.resident_kib - seen.merged_kib - KEPT_SHARE * size
-    pace = int(min(mood.share, seen.most_share) * size * (1 - seen.stall / limit))
+    pace = int(min(mood.share, seen.most_share) * size * (1 - max(mood.recent.stall, mood.lasting.stall) / limit))
     if spare < LEAST_KIB or pace < LEAST_KIB:
         return _nothing(mood, "it holds no more than stays in any case" if spare < LEAST_KIB else "it waits for memory as long as it may")
     return ColdOffer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), mood)
@@ -166,13 +203,22 @@ def _time_away(away_kib: float, returns_kib: float, size_kib: float) -> float:
     return away_kib / returns_kib if tells else float("inf")
 
 
-def _harm(seen: ObservedGuest, limit: float) -> str:
-    """What the guest suffers from by what is away; empty: nothing."""
-    if not seen.away_kib:
+def _averaged(mood: GuestMood, felt: Felt, now: float) -> GuestMood:
+    """With what was observed since the last step. Before the first step it was as it is then, which has not harmed it for long."""
+    if mood.seen is None:
+        return replace(mood, recent=felt, seen=now)
+    seconds = now - mood.seen
+    recent, lasting = mood.recent.then(felt, seconds, RECENT_SECONDS), mood.lasting.then(felt, seconds, HARM_SECONDS)
+    return replace(mood, recent=recent, lasting=lasting, seen=now)
+
+
+def _harm(away_kib: float, size_kib: float, felt: Felt, limit: float) -> str:
+    """What a guest suffers from by what is away; empty: nothing."""
+    if not away_kib:
         return ""
-    away = _time_away(seen.away_kib, seen.returns_kib or 0.0, seen.away_kib + (seen.resident_kib or 0.0))
-    if seen.stall >= limit:
-        return f"it waits for memory {seen.stall:.1%} of the time, and {limit:.1%} is the limit"
+    away = _time_away(away_kib, felt.returns_kib, size_kib)
+    if felt.stall >= limit:
+        return f"it waits for memory {felt.stall:.1%} of the time, and {limit:.1%} is the limit"
     if away < WARM_SECONDS:
         return f"it works on what was taken: that comes back after {away:.0f} s on average"
     return ""
