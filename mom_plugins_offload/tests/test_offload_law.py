@@ -86,6 +86,19 @@ def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back
     assert next_offer(replace(seen, returns_kib=0.0, stall=0.0), later.mood, 0.0, LIMIT, forgotten).pace_kib > 0
 
 
+@pytest.mark.parametrize(("returns", "stall"), [(GIB / 2 / 40, 0.0), (0.0, 0.04)])
+def test_a_guest_may_feel_more_while_it_would_be_hurt_otherwise(returns: float, stall: float) -> None:
+    seen = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, returns_kib=returns, stall=stall)
+    resting = next_offer(seen, GuestMood(), 0.0, LIMIT, 0.0)
+    assert resting.pace_kib == 0
+    assert next_offer(seen, GuestMood(), 0.0, LIMIT, 0.0, urgency=4.0).pace_kib > 0
+    assert next_offer(seen, resting.mood, 0.0, LIMIT, 1.0, urgency=4.0).pace_kib > 0, "it rests no longer"
+    harmed = replace(seen, returns_kib=8 * returns, stall=8 * stall)
+    hurt = next_offer(harmed, GuestMood(), 0.0, LIMIT, 0.0, urgency=4.0)
+    assert hurt.pace_kib == 0
+    assert next_offer(harmed, hurt.mood, 0.0, LIMIT, 1.0, urgency=4.0).pace_kib == 0
+
+
 @pytest.mark.parametrize(("returns", "stall"), [(20_000.0, 0.0), (0.0, 0.1)])
 def test_what_comes_back_within_a_second_of_a_step_is_no_harm(returns: float, stall: float) -> None:
     half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)

@@ -223,8 +223,15 @@ def test_a_guest_that_was_started_anew_is_another_one() -> None:
 def test_taking_goes_on_until_the_host_has_a_little_more_than_begins_it() -> None:
     host = snapshot(host={**SHORT, "mem_really_available": 2 * GIB + 1}).host
     assert need_of(host, working=False).lack_kib == 0
+    assert need_of(host, working=False).urgency == 1
     assert need_of(host, working=True).lack_kib > 0
     assert need_of(snapshot(host={"mem_reserved": GIB, **PLENTY, "mem_really_available": 2.5 * GIB}).host, working=False).lack_kib > 0
+
+
+@pytest.mark.parametrize(("share", "urgency"), [(0.7, 1.0), (0.35, 2.0), (0.1, 4.0), (-0.5, 4.0)])
+def test_the_less_there_is_the_more_guests_may_feel(share: float, urgency: float) -> None:
+    host = snapshot(host={**SHORT, "mem_really_available": 2 * GIB, "mem_reserved": (1 - share) * 2 * GIB}).host
+    assert need_of(host, working=False).urgency == pytest.approx(urgency)
 
 
 def test_the_cheapest_give_first_and_no_more_than_is_lacking() -> None:

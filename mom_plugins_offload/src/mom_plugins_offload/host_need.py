@@ -22,19 +22,22 @@ _PATIENT: Final = 0.85
 _TIGHT: Final = 0.7
 """Times that: below it the policy of the balloon begins to take margins."""
 
+_MOST_URGENT: Final = 4.0
+"""With a sixth of it available the balloon takes what guests may die of; one that waits 8 % of its time for cold memory works on."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostNeed:
     """What of the host's memory is to be made available by cold memory, in KiB (0: nothing), and what there is beyond what it is to have.
 
-    `hurries` is whether what hurts guests will be taken soon, `patient` whether that is far off. `words` say how the host is; empty: that
-    is unknown.
+    `urgency` is how much more a guest may feel than usual (1 to 4), as what hurts it more is taken otherwise; `patient` whether that is far
+    off. `words` say how the host is; empty: that is unknown.
     """
 
     lack_kib: float
     beyond_kib: float
     words: str
-    hurries: bool = False
+    urgency: float = 1.0
     patient: bool = False
 
 
@@ -52,7 +55,8 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     free = available - (host.number("mem_reserved") or 0.0)
     words = f"the host has {format_kib(available)} available, and is to have {format_kib(target)}"
     lack = _ENOUGH * target - free if free < target or working else 0.0
-    return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words, free < _TIGHT * target, free >= _PATIENT * target)
+    urgency = min(_MOST_URGENT, max(1.0, _TIGHT * target / max(free, 1.0)))
+    return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words, urgency, free >= _PATIENT * target)
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float) -> dict[str, int]:

@@ -142,35 +142,38 @@ class ColdOffer:
     reason: str = ""
 
 
-def next_offer(seen: ObservedGuest, mood: GuestMood, taken_kib: float, limit: float, now: float) -> ColdOffer:
+def next_offer(seen: ObservedGuest, mood: GuestMood, taken_kib: float, limit: float, now: float, urgency: float = 1.0) -> ColdOffer:
     """The next step.
 
     :param taken_kib: what was taken since the last look, in KiB per second
     :param limit: the share of time (0 to 1) that the guest may wait for memory
     :param now: monotonic seconds
+    :param urgency: how many times as much the guest may feel, as it would be hurt otherwise (1: the host is not in such need)
     """
+    limit, cold_seconds, warm_seconds = limit * urgency, COLD_SECONDS / urgency, WARM_SECONDS / urgency
     mood = replace(mood, wants_back=False)
     if seen.resident_kib is None or seen.away_kib is None or seen.returns_kib is None:
         missing = "what the host holds of it" if seen.resident_kib is None else "what of it is in swap" if seen.away_kib is None else ""
         return _nothing(mood, seen.hold or f"{missing or 'what comes back of it'} is unknown")
     size = seen.resident_kib + seen.away_kib
     mood = _averaged(mood, Felt(seen.returns_kib, seen.stall), now)
-    harm = "" if now < mood.until else _harm(seen.away_kib, size, mood.lasting, limit)
+    harm_now = _harm(seen.away_kib, size, mood.recent, limit, warm_seconds)
+    rests = now < mood.until and bool(urgency <= 1 or harm_now)  # what was harm before the host came into need may be none now
+    harm = "" if rests else _harm(seen.away_kib, size, mood.lasting, limit, warm_seconds)
     if harm:
         pause = min(2 * mood.pause, LONGEST_PAUSE_SECONDS)
         mood = GuestMood(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, mood.recent, seen=now, wants_back=True)
         return _nothing(mood, harm)
     if seen.hold or seen.suffers:
         return _nothing(mood, seen.hold or seen.suffers)
-    if now < mood.until:
+    if rests:
         return _nothing(mood, f"{mood.reason}; tried again in {mood.until - now:.0f} s")
-    harm = _harm(seen.away_kib, size, mood.recent, limit)
-    if harm:
+    if harm_now:
         share, until = max(FIRST_SHARE, mood.share / 2), now + FIRST_PAUSE_SECONDS
-        mood = replace(mood, until=until, share=share, reason=harm, working_set=seen.resident_kib, learnt=now, wants_back=True)
-        return _nothing(mood, harm)
+        mood = replace(mood, until=until, share=share, reason=harm_now, working_set=seen.resident_kib, learnt=now, wants_back=True)
+        return _nothing(mood, harm_now)
     away_seconds = _time_away(seen.away_kib, max(mood.recent.returns_kib, mood.lasting.returns_kib), size)
-    if away_seconds < COLD_SECONDS:
+    if away_seconds < cold_seconds:
         mood = replace(mood, share=FIRST_SHARE, working_set=seen.resident_kib, learnt=now)
         return _nothing(mood, f"what is away of it comes back after {away_seconds:.0f} s on average")
     if taken_kib and seen.returns_kib >= max(LEAST_RETURNS_KIB, RETURNED_SHARE * taken_kib):
@@ -212,13 +215,13 @@ def _averaged(mood: GuestMood, felt: Felt, now: float) -> GuestMood:
     return replace(mood, recent=recent, lasting=lasting, seen=now)
 
 
-def _harm(away_kib: float, size_kib: float, felt: Felt, limit: float) -> str:
+def _harm(away_kib: float, size_kib: float, felt: Felt, limit: float, warm_seconds: float) -> str:
     """What a guest suffers from by what is away; empty: nothing."""
     if not away_kib:
         return ""
     away = _time_away(away_kib, felt.returns_kib, size_kib)
     if felt.stall >= limit:
         return f"it waits for memory {felt.stall:.1%} of the time, and {limit:.1%} is the limit"
-    if away < WARM_SECONDS:
+    if away < warm_seconds:
         return f"it works on what was taken: that comes back after {away:.0f} s on average"
     return ""

@@ -133,7 +133,7 @@ class OffloadPlugin:
         self._working = False
         self._decided_at: float | None = None
         self._seconds = 0.0
-        self._hurries = False
+        self._urgent = False
         self._net_kib = 0.0
         self._moved_kib = 0
         self._cpu: tuple[float, float] | None = None
@@ -288,14 +288,14 @@ class OffloadPlugin:
         self._decided_at = now
         self._seconds = cycle = min(seconds, self._context.interval)  # a cycle that something woke mom for is a short one
         need = need_of(snapshot.host, working=self._working)
-        self._hurries = need.hurries
+        self._urgent = need.urgency > 1
         offers: dict[str, ColdOffer] = {}
         for guest in snapshot.guests.values():
             one = self._followed.get(guest.id)
             if one is None:
                 continue
             one.observed = self._observed(guest, one, seconds, now, need)
-            offer = next_offer(one.observed, one.mood, one.moved_kib / seconds, self._settings.stall, now)
+            offer = next_offer(one.observed, one.mood, one.moved_kib / seconds, self._settings.stall, now, need.urgency)
             one.mood, one.reason, one.moved_kib = offer.mood, offer.reason, 0
             if offer.pace_kib:
                 offers[guest.id] = offer
@@ -415,7 +415,7 @@ class OffloadPlugin:
                 targets[change.entity.id] = change.target
                 way = "recall" if pace < 0 else one.way.name
                 orders.append(MoveOrder(change.entity.id, way, kib, one.way.folder, one.way.pid, one.way.started, one.at))
-        seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._hurries else 1)
+        seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._urgent else 1)
         try:
             if isinstance(hypervisor, ColdMemoryControl):
                 errors |= self._by_hypervisor(hypervisor, targets, orders, cpu)

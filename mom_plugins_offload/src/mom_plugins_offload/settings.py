@@ -16,7 +16,8 @@ class OffloadSettings(PluginSettings):
     ahead: bool = False
     """Take cold memory also while the host has as much available as it is to have."""
     stall: Annotated[Duration, Field(gt=0, le=0.5)] = 0.02
-    """How long in each second a guest may wait for memory before nothing more is taken from it. 20 ms are 2 % of its work at most."""
+    """How long in each second a guest may wait for memory before nothing more is taken from it. 20 ms are 2 % of its work at most; up to
+    four times that while the host has less than 70 % of what it is to have: balloons take what hurts more then."""
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """How much of one CPU the kernel may use for taking and compressing; twice that while the host has less than 70 % of what it is
     to have. A CPU takes 100 to 300 MiB in a second."""
