@@ -94,6 +94,16 @@ def test_when_the_host_is_short_cold_memory_goes_of_a_guest_without_balloon_stat
     assert bench.host_fields["offload_net"] == pytest.approx(0.6 * (as_number(decision.value) or 0), rel=0.1)
 
 
+def test_what_comes_back_of_what_was_taken_is_no_gain_of_the_host() -> None:
+    bench = Bench(["vm1"])
+    away: dict[str, Value] = {**COLD, "host_swap": GIB // 2}
+    bench.cycle(SHORT, {"vm1": away})
+    (taken,) = (as_number(one.value) or 0 for one in bench.cycle(SHORT, {"vm1": {**away, "host_major_faults": 150}}))
+    bench.cycle(SHORT, {"vm1": away})
+    assert taken > 4 * 150
+    assert bench.host_fields["offload_net"] == pytest.approx(0.6 * (taken - 4 * 150), rel=0.1)
+
+
 def test_with_ahead_cold_memory_goes_however_much_the_host_has() -> None:
     bench = Bench(["vm1"], OffloadSettings(ahead=True))
     assert bench.cycle(PLENTY, {"vm1": COLD})

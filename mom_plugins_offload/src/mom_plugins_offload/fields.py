@@ -43,7 +43,7 @@ FIELDS: Final = (
     _guest(STATE, Unit.TEXT, "why nothing of it goes to swap now; unknown if something does"),
     _host(ROOM, Unit.KIB, "guests' memory that the host's swap still takes, less a tenth that is kept", "/proc/swaps"),
     _host(RATIO, Unit.RATIO, "how much guests' memory goes into one KiB of compressed memory; unknown while little is in it", "mm_stat"),
-    _host(NET, Unit.KIB, "host memory that cold memory gave in the last cycle: what went, less what it takes compressed"),
+    _host(NET, Unit.KIB, "what cold memory gave in the last cycle: what went, less what came back and what it takes compressed"),
     _host(WRITTEN, Unit.KIB, "cold memory that was written to disks in the last day"),
     _host(ALL_COLD, Unit.KIB, "cold memory of all guests of which it is known"),
     _host(CPU, Unit.PERCENT, "CPU time that the kernel used for taking and compressing, 100 being one host CPU"),

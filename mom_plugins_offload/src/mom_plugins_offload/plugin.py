@@ -166,7 +166,8 @@ class OffloadPlugin:
         self._read_answers()
         self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
         now = self._context.monotonic()
-        self._net_kib = self._moved_kib * net_share(self._stores)
+        came_back = self._seconds * sum(one.observed.returns_kib or 0.0 for one in self._followed.values() if one.observed is not None)
+        self._net_kib = max(0.0, self._moved_kib - came_back) * net_share(self._stores)
         self._moved_kib = 0
         ratio = ratio_of(self._stores)
         found: dict[str, Value] = {
