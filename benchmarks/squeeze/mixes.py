@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class Group(Part):
     leak: NonNegativeInt = 0
     leaks: NonNegativeInt = 0
     cold: NonNegativeInt = 0
+    alike: bool = False
     balloon: bool = True
     zram: NonNegativeInt = 0
 
@@ -111,7 +113,7 @@ class Member:
         """
         one = self.group
         told = (begin, one.base, one.burst, one.period, one.duty, self.phase, one.files, one.reads)
-        cold = (one.cold, round(warms)) if one.cold else ()
+        cold = (one.cold, round(warms), 0 if one.alike else zlib.crc32(self.name.encode())) if one.cold else ()
         return ",".join(map(str, (*told, one.growth, TOUCHES, one.leak, one.leaks, *cold)))
 
 

@@ -79,7 +79,7 @@ def _guest(member: Member, folder: Path, lasts: float, warms: float) -> dict[str
         "hot": one.files / one.memory,
         "reads": f"{one.reads}KiB",
         "cached": 1,
-        "duplicate": DUPLICATE,
+        "duplicate": DUPLICATE + (one.cold / one.memory if one.alike else 0),
         "cold": one.cold / one.memory,
         "touches": f"{SLOTS_PER_SECOND * TOUCHES * PAGE_KIB:.0f}KiB",
         **({"warms": f"{warms:g}s"} if warms else {}),

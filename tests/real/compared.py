@@ -35,6 +35,9 @@ EMULATED_BALLOON = "1.3GiB"
 """Without KVM: what a QEMU process holds beside its guest's memory, and how much its balloon moves in a second. Measured by compare_real.py
 (resident memory) and measure_guests.py in benchmarks/simulator."""
 
+HOLDING_SECONDS = 8.0
+"""In which the memory of this host comes down to what the plan says, and each guest tells its time: it does so once a second."""
+
 LEAST_LEFT_MIB = 1536
 """What is left to this host at the very least."""
 
@@ -62,8 +65,8 @@ class Member:
 class Course:
     """What happens: guests, how long (s), and what programs beside them take of the host.
 
-    `room` is what the policy leaves to the guests, in MiB. `loads` are times `at`, `lasts` (s) and `mib`. Before it begins, guests have
-    `ready` seconds to start.
+    `room` is what the policy leaves to the guests, in MiB. `loads` are times `at`, `lasts` (s) and `mib`. It begins when all guests work,
+    for which they have `ready` seconds.
     """
 
     members: Sequence[Member]
@@ -182,8 +185,12 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
     folder.mkdir(parents=True, exist_ok=True)
     loads = sum(load["mib"] for load in course.loads)
     has = available_mib() - 1024.0
-    begin, begin_monotonic = time.time() + course.ready, time.monotonic() + course.ready
-    guests = [_started(lab, one, begin) for one in course.members]
+    assert has - loads > LEAST_LEFT_MIB, "this host has too little memory"
+    told_to_begin = time.time()
+    guests = [_started(lab, one, told_to_begin) for one in course.members]
+    for guest in guests:
+        eventually(f"{guest.name} holds what it should", partial(_last_told, guest), course.ready)
+    begin, begin_monotonic = time.time() + HOLDING_SECONDS, time.monotonic() + HOLDING_SECONDS
     plan = {
         "capacity_mib": has,
         "begin": begin_monotonic,
@@ -191,16 +198,13 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
         "pids": [guest.pid for guest in guests],
         "floor_mib": LEAST_LEFT_MIB,
     }
-    assert has - loads > LEAST_LEFT_MIB, "this host has too little memory"
     (folder / "plan.json").write_text(json.dumps(plan))
     with _process("steady_host", [sys.executable, str(_HERE / "steady_host.py"), str(folder / "plan.json")], folder):
-        for guest in guests:
-            eventually(f"{guest.name} holds what it should", partial(_last_told, guest), course.ready)
         offsets = {
             one.name: _clock(guest) - (time.monotonic() - begin_monotonic) for guest, one in zip(guests, course.members, strict=True)
         }
         left = begin_monotonic - time.monotonic()
-        assert left > 0, "the guests were not ready in time"
+        assert left > 0, "the guests do not tell their time"
         time.sleep(left)
         config = _config(course, has, lab, folder)
         with _process("mom", [str(Path(sys.executable).parent / "mom"), "run", "-c", str(config)], folder):
@@ -209,7 +213,7 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
     track = track_of(reports, begin)
     for guest, one in zip(guests, course.members, strict=True):
         told = _TOLD.findall(guest.printed)
-        before = [line for line in told if float(line[0]) <= 0] or told[:1]
+        before = [line for line in told if float(line[0]) <= offsets[one.name]] or told[:1]
         track.lost[one.name] = float(told[-1][2]) - float(before[-1][2])
         track.killed[one.name] = int(told[-1][4])
         track.filled += sorted({float(line[3]) for line in told if float(line[3])})
@@ -219,7 +223,7 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
 
 
 def _clock(guest: RealGuest) -> float:
-    """The seconds since the beginning by the guest's own clock, which was set when it started, and not well."""
+    """The seconds since it was told to begin by the guest's own clock, which was set when it started, and not well."""
     known = len(guest.printed)
     eventually(f"{guest.name} tells its time", lambda: len(guest.printed) > known and guest.printed.endswith("\n"), every=0.01)
     return float(_last_told(guest)[0])

@@ -39,7 +39,12 @@ def test_a_guest_is_told_what_its_program_reads() -> None:
     member = next(MIXES["leaking"].members())
     assert member.demand(1000) == "1000,200,350,3000,1,0,0,0,320,4000,0,0"
     cold = next(MIXES["warming"].members())
-    assert cold.demand(1000, 365.0) == "1000,80,200,120,35,0,0,0,320,4000,0,0,500,365"
+    told, _, seed = cold.demand(1000, 365.0).rpartition(",")
+    assert told == "1000,80,200,120,35,0,0,0,320,4000,0,0,500,365"
+    others = {member.demand(1000, 365.0).rpartition(",")[2] for member in MIXES["warming"].members()}
+    assert len(others) == 12, "what is cold in one guest is in no other"
+    assert seed in others
+    assert {member.demand(1000).rpartition(",")[2] for member in MIXES["alike"].members()} == {"0"}
 
 
 def test_a_host_with_another_swap_is_squeezed_down_to_where_its_kernel_would_begin_to_swap() -> None:
