@@ -158,7 +158,7 @@ static void serve(int count, char **arguments, struct Told *told) {
 }
 
 int main(int count, char **arguments) {
-    if (count < 9 || count > 15) {
+    if (count < 9 || count > 16) {
         fprintf(stderr, "demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S"
                         " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED]]]\n");
         return 2;
