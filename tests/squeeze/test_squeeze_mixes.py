@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import on_simulator
@@ -45,6 +49,23 @@ def test_a_guest_is_told_what_its_program_reads() -> None:
     assert len(others) == 12, "what is cold in one guest is in no other"
     assert seed in others
     assert {member.demand(1000).rpartition(",")[2] for member in MIXES["alike"].members()} == {"0"}
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+@pytest.mark.parametrize("mix", ["bursty", "leaking", "cold", "alike", "warming"])
+def test_the_guests_program_takes_what_it_is_told(mix: str, tmp_path: Path) -> None:
+    member = next(MIXES[mix].members())
+    group = member.group.model_copy(update={"base": 1, "burst": 0, "files": 0, "cold": min(1, member.group.cold)})
+    program = tmp_path / "demand"
+    subprocess.run(["gcc", "-O2", "-o", program, Path(__file__).parents[1] / "real/demand.c"], check=True)
+    told = replace(member, group=group).demand(int(time.time())).split(",")
+    with subprocess.Popen([program, *told], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("DEMAND ")
+        finally:
+            process.kill()
 
 
 def test_a_host_with_another_swap_is_squeezed_down_to_where_its_kernel_would_begin_to_swap() -> None:
