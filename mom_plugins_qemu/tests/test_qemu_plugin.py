@@ -131,7 +131,7 @@ def test_an_event_at_a_monitor_of_moms_own_wakes_mom(make: Make, host: FakeHost,
     own.path.rename(own.path.with_suffix(".events"))
     plugin = make(event_sockets=[f"{host.folder}/*.events"], watch="0s")
     of(plugin).guests()
-    assert _soon(lambda: own.asked["qmp_capabilities"]), "it is connected"
+    assert _soon(lambda: woken), "it is connected, and mom was told"
     del woken[:]
     host.tell(own, "RTC_CHANGE")
     host.tell(own, "STOP")
@@ -148,7 +148,7 @@ def test_a_size_that_mom_itself_set_wakes_nobody_and_one_of_another_process_does
     assert isinstance(hypervisor, BalloonControl)
     assert isinstance(hypervisor, GuestEvents)
     (web,) = hypervisor.guests()
-    assert _soon(lambda: own.asked["qmp_capabilities"])
+    assert _soon(lambda: woken), "it is connected, and mom was told"
     del woken[:]
     hypervisor.set_balloon(web.entity, 600 * MIB)
     host.tell(own, "BALLOON_CHANGE", actual=800 * MIB * 1024)
