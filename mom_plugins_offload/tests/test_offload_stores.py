@@ -59,9 +59,9 @@ def test_a_host_without_swap_or_without_proc_has_no_store(tmp_path: Path) -> Non
     assert "no swap" in room_of([], 0).why
 
 
-def test_a_tenth_of_each_store_is_kept_for_the_kernel() -> None:
-    assert room_of([ZRAM_STORE], 0).kib == 4 * GIB - int(0.8 * GIB)
-    full = room_of([SwapStore("zram0", StoreKind.ZRAM, 8 * GIB, GIB // 2)], 0)
+def test_a_twentieth_of_each_store_is_kept_for_the_kernel() -> None:
+    assert room_of([ZRAM_STORE], 0).kib == 4 * GIB - int(0.4 * GIB)
+    full = room_of([SwapStore("zram0", StoreKind.ZRAM, 8 * GIB, GIB // 4)], 0)
     assert full.kib == 0
     assert "swap is full" in full.why
 

@@ -41,7 +41,7 @@ FIELDS: Final = (
     _guest(OFFLOAD, Unit.KIB_PER_SECOND, "how fast its cold memory goes to the host's swap; negative: comes back; 0: neither"),
     _guest(OFFLOADED, Unit.KIB, "what went so since mom knows the guest"),
     _guest(STATE, Unit.TEXT, "why nothing of it goes to swap now; unknown if something does"),
-    _host(ROOM, Unit.KIB, "guests' memory that the host's swap still takes, less a tenth that is kept", "/proc/swaps"),
+    _host(ROOM, Unit.KIB, "guests' memory that the host's swap still takes, less a twentieth that is kept", "/proc/swaps"),
     _host(RATIO, Unit.RATIO, "how much guests' memory goes into one KiB of compressed memory; unknown while little is in it", "mm_stat"),
     _host(NET, Unit.KIB, "what cold memory gave in the last cycle: what went, less what came back and what it takes compressed"),
     _host(WRITTEN, Unit.KIB, "cold memory that was written to disks in the last day"),

@@ -11,8 +11,9 @@ from typing import Final
 
 from mom_toolkit import StoreKind, SwapStore, parse_meminfo, read_kernel_file
 
-KEPT_SHARE: Final = 0.10
-"""Of each store. What is left is for the kernel: a host in need that cannot swap kills a process."""
+KEPT_SHARE: Final = 0.05
+"""Of each store. What is left is for the kernel: a host in need that cannot swap kills a process. It swaps by itself when
+more is asked for within a cycle than the host has available: of 6 GiB these are 300 MiB, one burst of a guest."""
 
 LEAST_RATIO: Final = 1.25
 """With less, a host gains less than a fifth of what has to be compressed, and read back one day."""
@@ -151,7 +152,7 @@ def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
             return StoreRoom(kib, why, disk=bool(disk))
         disk = store.kind is StoreKind.DISK if disk is None else disk
         kib += free
-    return StoreRoom(kib, "" if kib else "swap is full but for the tenth that is kept for the kernel", disk=bool(disk))
+    return StoreRoom(kib, "" if kib else "swap is full but for the twentieth that is kept for the kernel", disk=bool(disk))
 
 
 def _why_not(store: SwapStore) -> str:

@@ -260,6 +260,7 @@ def main() -> None:
     """Follow batches until standard input ends."""
     os.nice(NICE)
     signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # mom may end while a batch is followed: there is nobody to tell what came of it
     for ignored in (signal.SIGINT, signal.SIGHUP):  # the terminal's; mom ends this process by closing its standard input
         signal.signal(ignored, signal.SIG_IGN)
     for line in sys.stdin.buffer:
