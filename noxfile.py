@@ -40,15 +40,18 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start mom a thousand ti
 
 CORES = os.cpu_count() or 1
 
-ALL_CORES = ("-n", str(2 * CORES), "--dist", "worksteal")
-"""Two workers a core, as tests of daemons and servers wait for half of their time. A worker that is done takes what others have not begun:
-some tests take a minute, and most a blink."""
+ALL_CORES = ("-n", str(3 * CORES), "--dist", "worksteal")
+"""Three workers a core, as tests of daemons and servers wait for most of their time. A worker that is done takes what others have not
+begun: some tests take a minute, and most a blink."""
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
-REAL = (("-n", "2", "--dist", "loadgroup", "-m", "real and not alone"), ("-m", "real and alone"))
-"""Tests with real guests wait for most of their time, each file for guests of its own: two files side by side. Then, one by one, what
-is about the host as a whole."""
+SOME_FILES = ("-n", str(min(CORES + 1, 6)), "--dist", "loadgroup", "--no-loadscope-reorder")
+"""Tests with real guests wait for most of their time, each file for guests of its own: one worker more than cores, while these guests find
+room. In the order of their names, and not those with most tests first: of these few take long."""
+
+REAL = ((*SOME_FILES, "-m", "real and not alone"), ("-m", "real and alone"))
+"""At last, one by one, what is about the host as a whole."""
 
 QUICK = "not real and not processes and not long"
 

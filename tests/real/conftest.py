@@ -14,14 +14,6 @@ from guest_image import CannotBuild, build, cache_folder  # only found from here
 from private_libvirtd import CannotStart, PrivateLibvirtd  # as above
 from real_guests import Lab, not_here  # as above
 
-OF_CONTROL_GROUPS = frozenset({"test_real_cgroup", "test_real_numa", "test_real_qos"})
-"""Their libvirtd makes the group of all guests on this host, and they remove it: one after another."""
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Where several workers share the tests, those of a file stay together: they share a libvirtd and guests."""
-    item.add_marker(pytest.mark.xdist_group("control groups" if item.path.stem in OF_CONTROL_GROUPS else item.path.stem))
-
 
 @pytest.fixture(scope="session")
 def libvirtd() -> Iterator[PrivateLibvirtd]:

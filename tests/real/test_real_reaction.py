@@ -90,7 +90,7 @@ def first(what: str, reports: list[Report], wanted: Callable[[Report], bool]) ->
 
 
 def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycle(lab: Lab, start_mom: StartMom) -> None:
-    guest = lab.start("burst", mib=GUEST_MIB, arguments="momtest.burst=60,25,40,10,20")
+    guest = lab.start("burst", mib=GUEST_MIB, arguments="momtest.burst=60,25,40,10,10")
     guest.wait_until_up()
     shrink(guest)
     reports = start_mom(available_mib() / 1.1)  # enough, and no room to give anything back
