@@ -12,6 +12,7 @@ needs nothing but the standard library, and changes no setting of the kernel: wh
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -259,6 +260,8 @@ def followed(batch: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Follow batches until standard input ends."""
     os.nice(NICE)
+    with contextlib.suppress(OSError):  # where each session is a group for the scheduler, what counts is the group's
+        Path("/proc/self/autogroup").write_text(str(NICE))
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # mom may end while a batch is followed: there is nobody to tell what came of it
     for ignored in (signal.SIGINT, signal.SIGHUP):  # the terminal's; mom ends this process by closing its standard input
