@@ -5,6 +5,12 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nox
@@ -40,9 +46,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start mom a thousand ti
 
 CORES = os.cpu_count() or 1
 
-ALL_CORES = ("-n", str(3 * CORES), "--dist", "worksteal")
-"""Three workers a core, as tests of daemons and servers wait for most of their time. A worker that is done takes what others have not
-begun: some tests take a minute, and most a blink."""
+ALL_CORES = ("-n", str(2 * CORES), "--dist", "worksteal")
+"""Two workers a core, as tests of daemons and servers wait for half of their time; with three they only wait for each other. A worker that
+is done takes what others have not begun: some tests take a minute, and most a blink."""
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
@@ -50,20 +56,23 @@ SOME_FILES = ("-n", str(min(CORES + 1, 6)), "--dist", "loadgroup", "--no-loadsco
 """Tests with real guests wait for most of their time, each file for guests of its own: one worker more than cores, while these guests find
 room. In the order of their names, and not those with most tests first: of these few take long."""
 
-REAL = ((*SOME_FILES, "-m", "real and not alone"), ("-m", "real and alone"))
-"""At last, one by one, what is about the host as a whole."""
+REAL, ALONE = (*SOME_FILES, "-m", "real and not alone"), ("-m", "real and alone")
+"""Those that are about the host as a whole run alone, one by one."""
 
-QUICK = "not real and not processes and not long"
+QUICK = "not real and not release and not processes and not long"
+SLOW = "not real and not release and (processes or long)"
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those of a release: what unit, slow and docs hold, on all cores, and then what real holds: guests need the cores.
+    """All tests but those of a release. First what slow holds, on all cores.
 
-    Side by side both would take less time, but on two cores libvirt and guests would not always answer in time.
+    Then real ones, which wait for guests; what unit holds has the cores as far as guests leave them. At last those that are to be alone.
     """
-    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release", *session.posargs, env=_in_memory())
-    _real(session)
+    session.run(BIN / "pytest", *ALL_CORES, "-m", SLOW, *session.posargs, env=_in_memory(), success_codes=_codes(session))
+    with _beside(session, str(BIN / "pytest"), "-n", str(CORES), "--dist", "worksteal", "-m", QUICK, *session.posargs):
+        _real(session, REAL)
+    _real(session, ALONE)
 
 
 @nox.session
@@ -79,7 +88,7 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """What unit leaves out and needs no hypervisor: daemons, servers, browsers, programs, many inputs, long simulations."""
-    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release and (processes or long)", *session.posargs, env=_in_memory())
+    session.run(BIN / "pytest", *ALL_CORES, "-m", SLOW, *session.posargs, env=_in_memory())
 
 
 @nox.session
@@ -93,7 +102,8 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def real(session: nox.Session) -> None:
     """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1."""
-    _real(session)
+    _real(session, REAL)
+    _real(session, ALONE)
 
 
 def _in_memory() -> dict[str, str]:
@@ -107,13 +117,39 @@ def _in_memory() -> dict[str, str]:
     return {"PYTEST_DEBUG_TEMPROOT": str(MEMORY)}
 
 
-def _real(session: nox.Session) -> None:
+@contextmanager
+def _beside(session: nox.Session, *command: str) -> Iterator[None]:
+    """Run this where what is done meanwhile leaves the cores, and show at the end what it said."""
+    with tempfile.TemporaryFile("w+") as output:
+        environment = {**os.environ, **_in_memory()}
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        try:
+            os.setpriority(os.PRIO_PGRP, process.pid, 19)
+            with suppress(OSError):  # where each session is a group for the scheduler, what counts is the group's
+                Path(f"/proc/{process.pid}/autogroup").write_text("19")
+            yield
+            process.wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+            output.seek(0)
+            sys.stdout.write(output.read())
+            sys.stdout.flush()
+    if process.returncode not in _codes(session):
+        session.error(f"{' '.join(command)} ended with {process.returncode}")
+
+
+def _real(session: nox.Session, options: Sequence[str]) -> None:
     """Of what is given after `--`, or of the files that have some: to look into all others takes as long as some of these tests."""
     names = _relative("mom_*/tests/test_*.py", "tests/**/test_*.py")
     chosen = session.posargs or [name for name in names if "mark.real" in (ROOT / name).read_text()]
-    none_chosen = 5 if session.posargs else 0
-    for apart in REAL:
-        session.run(BIN / "pytest", *apart, *chosen, success_codes=[0, none_chosen])
+    session.run(BIN / "pytest", *options, *chosen, success_codes=_codes(session))
+
+
+def _codes(session: nox.Session) -> list[int]:
+    """What pytest may end with: where tests were chosen after `--`, none of them may be of the kind that is run."""
+    return [0, 5] if session.posargs else [0]
 
 
 @nox.session
