@@ -121,7 +121,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 class _FileByFile(LoadScopeScheduling):  # type: ignore[misc]  # as above
     """Tests of a file stay together: they share a libvirtd and guests."""
 
-    _CONTROL_GROUPS = ("test_real_cgroup", "test_real_numa", "test_real_qos")
+    _CONTROL_GROUPS = ("test_real_cgroup", "test_real_numa", "test_real_offload", "test_real_qos")
     """Their libvirtd makes the group of all guests on this host, and they remove it: one after another."""
 
     def _split_scope(self, nodeid: str) -> str:

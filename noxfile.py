@@ -46,9 +46,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start mom a thousand ti
 
 CORES = os.cpu_count() or 1
 
-ALL_CORES = ("-n", str(2 * CORES), "--dist", "worksteal")
-"""Two workers a core, as tests of daemons and servers wait for half of their time; with three they only wait for each other. A worker that
-is done takes what others have not begun: some tests take a minute, and most a blink."""
+ALL_CORES = ("-n", str(2 * CORES + 1), "--dist", "worksteal")
+"""Two workers a core and one more, as tests of daemons and servers wait for half of their time; with three a core they only wait for each
+other. A worker that is done takes what others have not begun: some tests take a minute, and most a blink."""
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
@@ -59,18 +59,20 @@ room. In the order of their names, and not those with most tests first: of these
 REAL, ALONE = (*SOME_FILES, "-m", "real and not alone"), ("-m", "real and alone")
 """Those that are about the host as a whole run alone, one by one."""
 
-QUICK = "not real and not release and not processes and not long"
-SLOW = "not real and not release and (processes or long)"
+WITHOUT_GUESTS = "not real and not release"
+IN_ONE_PROCESS = f"{WITHOUT_GUESTS} and not processes"
+QUICK = f"{IN_ONE_PROCESS} and not long"
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those of a release. First what slow holds, on all cores.
+    """All tests but those of a release. First what starts processes, on all cores.
 
-    Then real ones, which wait for guests; what unit holds has the cores as far as guests leave them. At last those that are to be alone.
+    Then real ones, which wait for guests; what stays in one process has the cores as far as guests leave them. At last what is to be alone.
     """
-    session.run(BIN / "pytest", *ALL_CORES, "-m", SLOW, *session.posargs, env=_in_memory(), success_codes=_codes(session))
-    with _beside(session, str(BIN / "pytest"), "-n", str(CORES), "--dist", "worksteal", "-m", QUICK, *session.posargs):
+    processes = f"{WITHOUT_GUESTS} and processes"
+    session.run(BIN / "pytest", *ALL_CORES, "-m", processes, *session.posargs, env=_in_memory(), success_codes=_codes(session))
+    with _beside(session, str(BIN / "pytest"), "-n", str(CORES), "--dist", "worksteal", "-m", IN_ONE_PROCESS, *session.posargs):
         _real(session, REAL)
     _real(session, ALONE)
 
@@ -88,7 +90,8 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """What unit leaves out and needs no hypervisor: daemons, servers, browsers, programs, many inputs, long simulations."""
-    session.run(BIN / "pytest", *ALL_CORES, "-m", SLOW, *session.posargs, env=_in_memory())
+    chosen = f"{WITHOUT_GUESTS} and (processes or long)"
+    session.run(BIN / "pytest", *ALL_CORES, "-m", chosen, *session.posargs, env=_in_memory())
 
 
 @nox.session
@@ -96,7 +99,7 @@ def coverage(session: nox.Session) -> None:
     """What share of the lines and branches tests reach, by file; `.cache/coverage` has pages that show which they do not."""
     apart = [f"--ignore=tests/{name}" for name in APART]
     reports = ["--cov", "--cov-report=term:skip-covered", f"--cov-report=html:{ROOT / '.cache/coverage'}"]
-    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real and not release", *apart, *reports, *session.posargs, env=_in_memory())
+    session.run(BIN / "pytest", *ALL_CORES, "-m", WITHOUT_GUESTS, *apart, *reports, *session.posargs, env=_in_memory())
 
 
 @nox.session

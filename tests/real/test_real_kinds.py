@@ -230,7 +230,10 @@ def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that
                 continue  # it was over before it was seen
             with pytest.raises(GuestBusy, match="being snapshotted"):
                 mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
-            assert mom.blocked(guest) == {"*": "the guest is being snapshotted"}
+            blocked = mom.blocked(guest)
+            if blocked == {"*": "the guest is paused"}:
+                continue  # it is for the last of its memory: that was seen too late
+            assert blocked == {"*": "the guest is being snapshotted"}
             assert "balloon_cur" in mom.fields(guest)
             with suppress(libvirt.libvirtError):  # it may be over by itself
                 domain.abortJob()

@@ -20,7 +20,7 @@ from zram_swap import NoZram, zram_swap
 
 from mom_plugins_offload.orders import MoveOrder, Taker, waited
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = pytest.mark.real
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 COLD_MIB, WARM_MIB = 160, 48

@@ -18,7 +18,7 @@ from own_systemd import CannotStart, OwnSystemd  # only found from here on
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = pytest.mark.real
 
 GUEST_MIB = 256
 WANTED_MIB = 100
