@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -157,28 +158,38 @@ def _codes(session: nox.Session) -> list[int]:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types: of all sources, strictly; of tests, whatever they annotate.
+    """Check types: of all sources, strictly; of tests, whatever they annotate. These, benchmarks and sources are checked side by side.
 
     What mypy keeps of the sources is by its options: one cache for all three ways would be thrown away twice in each run.
     """
+    mypy, kept = str(BIN / "mypy"), "--cache-dir=.cache/mypy"
     sources = [f"{folder}/src" for folder in [*DISTRIBUTIONS, *EXAMPLES]]
-    session.run(
-        BIN / "mypy",
-        "--strict",
-        *sources,
-        "noxfile.py",
-        "conftest.py",
-        *_relative(
-            "docs/*.py", "packaging/*.py", "packaging/cockpit/*.py", "packaging/deb/*.py", "packaging/oci/*.py", "packaging/rpm/*.py"
-        ),
-        *session.posargs,
+    packaging = [f"packaging/{name}*.py" for name in ("", "cockpit/", "deb/", "oci/", "rpm/")]
+    scripts = ["noxfile.py", "conftest.py", *_relative("docs/*.py", *packaging)]
+    tests = [folder for folder in _relative("mom_*/tests", "examples/*/tests", "tests/*") if any(Path(ROOT / folder).glob("*.py"))]
+    benchmarks = ["--strict", "--follow-imports=silent", f"{kept}/benchmarks"]
+    _side_by_side(
+        session,
+        [[mypy, "--strict", *sources, *scripts, *session.posargs]],
+        [[mypy, *benchmarks, folder, *session.posargs] for folder in _relative("benchmarks/*/")],
+        [[mypy, *AS_FAR_AS_ANNOTATED, f"{kept}/tests", folder, *session.posargs] for folder in tests],
     )
-    for folder in _relative("benchmarks/*/"):
-        kept = "--cache-dir=.cache/mypy/benchmarks"
-        session.run(BIN / "mypy", "--strict", "--follow-imports=silent", kept, folder, *session.posargs)
-    for folder in _relative("mom_*/tests", "examples/*/tests", "tests/*"):
-        if any(Path(ROOT / folder).glob("*.py")):
-            session.run(BIN / "mypy", *AS_FAR_AS_ANNOTATED, "--cache-dir=.cache/mypy/tests", folder, *session.posargs)
+
+
+def _side_by_side(session: nox.Session, *series: Sequence[Sequence[str]]) -> None:
+    """Run each series of commands beside the others, one command after the other, and show in that order what they said."""
+
+    def run(commands: Sequence[Sequence[str]]) -> list[subprocess.CompletedProcess[str]]:
+        return [subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False) for command in commands]
+
+    with ThreadPoolExecutor(len(series)) as threads:
+        done = [one for finished in threads.map(run, series) for one in finished]
+    for one in done:
+        session.log(" ".join(one.args))
+        sys.stdout.write(one.stdout)
+    sys.stdout.flush()
+    if failed := [" ".join(one.args) for one in done if one.returncode]:
+        session.error(f"{len(failed)} of {len(done)} ended with an error, the first of them: {failed[0]}")
 
 
 @nox.session
