@@ -159,15 +159,39 @@ FREED: dict[str, Value] = {
 """Of a guest that has freed a quarter of what it had used."""
 
 
-def test_what_a_guest_had_used_and_freed_is_left_to_its_balloon_for_half_a_minute() -> None:
+SWEPT: dict[str, Value] = {**FREED, "mem_unused": 0}
+
+
+@pytest.mark.parametrize(("available", "patience"), [(1.6 * GIB, 30), (1.0 * GIB, 10)], ids=["short", "hard up"])
+def test_what_a_guest_had_used_and_freed_is_left_to_its_balloon_for_a_while(available: float, patience: int) -> None:
     bench = Bench(["vm1"])
-    assert bench.cycle(SHORT, {"vm1": FREED}) == []
+    short: dict[str, Value] = {**SHORT, "mem_really_available": available}
+    assert bench.cycle(short, {"vm1": FREED}) == []
     assert "its balloon takes that first" in str(bench.state("vm1"))
-    bench.now += 30 - 4
-    assert bench.cycle(SHORT, {"vm1": FREED}) == []
+    bench.now += patience - 4
+    assert bench.cycle(short, {"vm1": FREED}) == []
     bench.now += 4
+    assert bench.cycle(short, {"vm1": FREED})
+    assert bench.cycle(short, {"vm1": {**FREED, "balloon_obstacle": "it has no balloon"}})
+
+
+def test_a_guest_with_sometimes_a_little_more_to_sweep_and_sometimes_a_little_less_is_not_waited_for_without_an_end() -> None:
+    bench = Bench(["vm1"])
+    for _ in range(9):
+        bench.cycle(SHORT, {"vm1": FREED})
+        bench.cycle(SHORT, {"vm1": FREED})
+        bench.cycle(SHORT, {"vm1": SWEPT})
     assert bench.cycle(SHORT, {"vm1": FREED})
-    assert bench.cycle(SHORT, {"vm1": {**FREED, "balloon_obstacle": "it has no balloon"}})
+
+
+def test_a_guest_that_was_swept_is_waited_for_as_long_the_next_time() -> None:
+    bench = Bench(["vm1"])
+    for _ in range(9):
+        assert bench.cycle(SHORT, {"vm1": FREED}) == []
+    for _ in range(9):
+        bench.cycle(SHORT, {"vm1": SWEPT})
+    for _ in range(9):
+        assert bench.cycle(SHORT, {"vm1": FREED}) == []
 
 
 def test_it_is_waited_for_the_balloon_longer_while_what_hurts_is_far_off() -> None:

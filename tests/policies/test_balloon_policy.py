@@ -354,6 +354,10 @@ class TestSweeps:
     def test_a_guest_that_grows_or_was_just_resized_is_not_swept(self, growth: Fields) -> None:
         assert targets(TARGET - GIB, a=self.idle(**growth)) == {}  # type: ignore[arg-type]  # names of fields
 
+    def test_on_a_host_that_is_hard_up_newer_statistics_are_peace_enough(self) -> None:
+        assert targets(HARD - GIB, a=self.idle(balloon_target_age=3.0)) == targets(HARD - GIB, a=self.idle())
+        assert targets(HARD - GIB, a=self.idle(balloon_target_age=3.0, stats_age=3.5)) == {}
+
     @pytest.mark.parametrize("unknown", ["rss_beside", "rss"])
     def test_one_of_which_the_host_knows_nothing_is_not_swept(self, unknown: str) -> None:
         assert targets(TARGET - GIB, a=self.idle() | {unknown: None}) == {}
