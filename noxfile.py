@@ -67,13 +67,13 @@ QUICK = f"{IN_ONE_PROCESS} and not long"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those of a release. First what starts processes, on all cores.
+    """All tests but those of a release. First what starts processes, on all cores, and then real ones, which wait for guests.
 
-    Then real ones, which wait for guests; what stays in one process has the cores as far as guests leave them. At last what is to be alone.
+    What stays in one process has meanwhile the cores as far as those leave them. At last what is to be alone.
     """
     processes = f"{WITHOUT_GUESTS} and processes"
-    session.run(BIN / "pytest", *ALL_CORES, "-m", processes, *session.posargs, env=_in_memory(), success_codes=_codes(session))
     with _beside(session, str(BIN / "pytest"), "-n", str(CORES), "--dist", "worksteal", "-m", IN_ONE_PROCESS, *session.posargs):
+        session.run(BIN / "pytest", *ALL_CORES, "-m", processes, *session.posargs, env=_in_memory(), success_codes=_codes(session))
         _real(session, REAL)
     _real(session, ALONE)
 
