@@ -50,6 +50,8 @@ acpid -d >/dev/null 2>&1 &
 [ -x /extra ] && /extra
 burst=$(asked burst | tr , ' ')
 [ -n "$burst" ] && burst $burst &
+files=$(asked files)
+[ -n "$files" ] && mkdir /files && mount -t ramfs files /files && (cd /files && seq "$files" | xargs touch)
 workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
 [ -n "$(asked swap)" ] && mkswap /dev/vdb >/dev/null && swapon /dev/vdb
@@ -78,6 +80,7 @@ class CannotBuild(Exception):
 class GuestImage:
     """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`
     (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that), `momtest.swap=1` (its second disk is its swap),
+    `momtest.files=NUMBER` (so many files in its memory: half of what their names take counts as usable, and none of it is),
     `momtest.zram=MIB` (compressed swap in its own memory), and `momtest.burst=`, `momtest.demand=` and `momtest.growth=` with what these
     programs take."""
 

@@ -340,7 +340,7 @@ def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: Mom, lab: Lab)
 
 
 def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> None:
-    guest = lab.start("stubborn", workload=(20, 20, 0, 0))
+    guest = lab.start("stubborn", workload=(20, 20, 0, 0), arguments="momtest.files=40000")
     guest.wait_until_it_works()
     policies = tmp_path / "policy.d"
     policies.mkdir()
