@@ -41,8 +41,8 @@ DISK = "1:1"
 COLD_MIB, WARM_MIB = 96, 8
 
 LEAST_CYCLES, CYCLES, ENOUGH = 25, 150, 6 << 20
-"""For how long cold memory is taken, and bytes after which that is enough. A kernel with several generations of pages (MGLRU) knows only after
-the first step which are cold: that one takes some that are not, and the law pauses for half a minute."""
+"""For how long cold memory is taken, and bytes after which that is enough. A kernel with several generations of pages (MGLRU) knows after
+the first step only which are cold: that one takes some that are not, and the law pauses for half a minute."""
 
 HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
 WEIGHT, IO_MAX, RECLAIM = "cgroup_cpu_weight", "cgroup_io_max", "cgroup_reclaim"
