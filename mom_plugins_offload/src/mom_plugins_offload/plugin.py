@@ -76,8 +76,8 @@ _PATIENT_SWEEP_SECONDS: Final = 300.0
 100 s; what went to swap of those that waited for their turn was read back by their next bursts (mix `hot`)."""
 
 _URGENT_SWEEP_SECONDS: Final = 10.0
-"""The same when the balloon takes margins already: a sweep takes three, and sweeping twelve guests of a few MiB each in turn took all that
-the host had left (mix `hot`)."""
+"""The same when the balloon takes margins already: a sweep takes three. Waiting for sweeps of 50 MiB each, in ten of twelve
+guests, cost all that the host had left (mix `hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
 """Of the time between two cycles. The taker answers before the next decision, which goes by what came of the one before."""
@@ -341,8 +341,7 @@ class OffloadPlugin:
         signs = [value for value in (one.returns, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
         returns = max(signs) if signs else None
         away = guest.number("host_swap")
-        waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # without need nobody is swept
-        sweep = self._waits_for_sweep(guest, one, away or 0.0, seconds, waited=waited, most=self._longest_sweep(need))
+        sweep = self._waits_for_sweep(guest, one, away or 0.0, seconds, need)
         hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or sweep
         return ObservedGuest(
             guest.number("rss"),
@@ -373,20 +372,19 @@ class OffloadPlugin:
             return _URGENT_SWEEP_SECONDS
         return _PATIENT_SWEEP_SECONDS if need.patient else _LONGEST_SWEEP_SECONDS
 
-    def _waits_for_sweep(self, guest: Guest, one: _Followed, away: float, seconds: float, *, waited: float, most: float) -> str:
+    def _waits_for_sweep(self, guest: Guest, one: _Followed, away: float, seconds: float, need: HostNeed) -> str:
         """Why nothing goes before the guest's balloon has taken what it had used and freed: that costs the host nothing.
 
         What it waited is forgotten as slowly as it came together: one that holds a little more than is swept, and then a little less, would
         be waited for without an end.
 
         :param seconds: since the last cycle
-        :param waited: of these, in which it could have been swept
-        :param most: in seconds, for how long it is waited
         """
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and "balloon_target" not in guest.blocked
         words = swept_first(guest, away) if sweeps else ""
+        waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # without need nobody is swept
         one.unswept_seconds = min(_PATIENT_SWEEP_SECONDS, max(0.0, one.unswept_seconds + (waited if words else -seconds)))
-        return words if one.unswept_seconds < most else ""
+        return words if one.unswept_seconds < self._longest_sweep(need) else ""
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
