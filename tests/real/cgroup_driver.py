@@ -40,9 +40,12 @@ MIB = 1 << 10
 DISK = "1:1"
 COLD_MIB, WARM_MIB = 96, 8
 
-LEAST_CYCLES, CYCLES, ENOUGH = 25, 150, 6 << 20
-"""For how long cold memory is taken, and bytes after which that is enough. A kernel with several generations of pages (MGLRU) knows after
-the first step only which are cold: that one takes some that are not, and the law pauses for half a minute."""
+CYCLES = 25
+"""In which cold memory is taken."""
+
+CYCLES_OF_GENERATIONS, ENOUGH = 150, 6 << 20
+"""The same, and bytes after which that is enough, where the kernel keeps several generations of pages (MGLRU). It knows after the first
+step only which are cold: that one takes some that are not, and the law pauses for half a minute."""
 
 HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
 WEIGHT, IO_MAX, RECLAIM = "cgroup_cpu_weight", "cgroup_io_max", "cgroup_reclaim"
@@ -222,11 +225,12 @@ def reclaim(mom: Mom) -> None:
     """Cold memory goes, warm memory stays, and nobody waits for it."""
     states: dict[str, int] = {}
     held, before, began = number("cold", "memory.current"), stalled_us("cold"), time.monotonic()
-    for cycle in range(CYCLES):
+    generations = int(Path("/sys/kernel/mm/lru_gen/enabled").read_text(), 16)
+    for _ in range(CYCLES_OF_GENERATIONS if generations else CYCLES):
         report = mom.cycle(("cold", RECLAIM, 4 * MIB))
         state = report.snapshot.guests[entity("cold").id].fields.get("cgroup_reclaim_state")
         states[str(state)[:40]] = states.get(str(state)[:40], 0) + 1
-        if cycle >= LEAST_CYCLES and number("cold", "memory.swap.current") > ENOUGH:
+        if generations and number("cold", "memory.swap.current") > ENOUGH:
             break
         time.sleep(1)
     seconds = time.monotonic() - began
