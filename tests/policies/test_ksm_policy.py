@@ -247,8 +247,8 @@ def test_guests_that_grow_end_the_rest_and_after_vain_looks_a_little_later() -> 
     assert looks(RESTING, {"g": {"rss": 70 * MIB}})
     assert not looks(RESTING, {"g": {"rss": 60 * MIB}})
     assert not looks({**RESTING, "ksm_held": 4 * GIB}, {"g": {"rss": 4 * GIB + 70 * MIB}}), "below 2 % of all"
-    assert not looks({**RESTING, "ksm_paid": 0, "ksm_since": 950.0}, {"g": {"rss": 70 * MIB}})
-    assert looks({**RESTING, "ksm_paid": 0, "ksm_since": 930.0}, {"g": {"rss": 70 * MIB}})
+    assert not looks({**RESTING, "ksm_paid": 0, "ksm_since": 860.0}, {"g": {"rss": 70 * MIB}})
+    assert looks({**RESTING, "ksm_paid": 0, "ksm_since": 840.0}, {"g": {"rss": 70 * MIB}})
 
 
 def test_what_a_guest_gave_back_and_takes_again_is_new() -> None:

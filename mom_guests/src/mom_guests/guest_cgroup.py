@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +23,20 @@ class CpuCounters(NamedTuple):
     throttled: float | None
 
 
-def cgroups_of(process: str) -> dict[str, str]:
+def cgroups_of(process: str) -> Mapping[str, str]:
     """The path of the whole guest's group in each hierarchy, by controller; empty when the process has ended.
 
     Where libvirt has groups for the emulator and each vCPU, this is the one above them.
+
+    :param process: its folder in /proc
     """
+    return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
+
+
+@lru_cache(maxsize=1024)  # the file is read again and again, in case that a guest was moved, and hardly ever says anything else
+def _paths(content: bytes) -> Mapping[str, str]:
     found: dict[str, str] = {}
-    for line in read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES).decode(errors="surrogateescape").splitlines():
+    for line in content.decode(errors="surrogateescape").splitlines():
         _, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if not colon or not path.startswith("/") or controllers.startswith("name="):

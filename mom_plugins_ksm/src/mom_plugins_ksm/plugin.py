@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mom_core import (
     Change,
@@ -45,6 +45,14 @@ if TYPE_CHECKING:
 _POLICY_NAME = "40_ksm"
 
 
+class _KsmInUse(NamedTuple):
+    """The KSM that there is with a hypervisor; `is_own`: the hypervisor has one of its own."""
+
+    hypervisor: object
+    ksm: KsmControl
+    is_own: bool = False
+
+
 class KsmPlugin:
     """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
 
@@ -58,8 +66,7 @@ class KsmPlugin:
         self._qemu = QemuProcesses(context.root, self._page_size)
         self._usage = CpuUsage()
         self._yield = Yield()
-        self._on_sysfs = True
-        self._writes_itself = True
+        self._in_use = _KsmInUse(None, self._sysfs)
 
     @staticmethod
     @hookimpl
@@ -87,12 +94,10 @@ class KsmPlugin:
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
         """KSM now; empty where there is none."""
-        ksm = self._ksm_of(hypervisor)
-        self._on_sysfs = not _has_ksm(hypervisor)
-        self._writes_itself = ksm is self._sysfs
+        _, ksm, is_own = self._ksm_with(hypervisor)
         found = ksm.ksm_read()
         now = self._context.monotonic()
-        if found and self._on_sysfs:
+        if found and not is_own:
             found = {**found, "shareable_kib": self._qemu.address_space_kib(now)}
         collected = ksm_fields(found, self._page_size)
         collected["ksmd_cpu_usage"] = self._usage.percent(as_number(found.get("ksmd_cpu_seconds")), now, found.get("pages_to_scan"))
@@ -105,9 +110,10 @@ class KsmPlugin:
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so."""
-        if not self._on_sysfs:
+        if self._in_use.is_own:
             return ()
-        finding = knobs_finding(self._sysfs.folder, present=is_count(snapshot.host.fields.get("ksm_run")), writes=self._writes_itself)
+        writes = self._in_use.ksm is self._sysfs
+        finding = knobs_finding(self._sysfs.folder, present=is_count(snapshot.host.fields.get("ksm_run")), writes=writes)
         if finding.severity is Severity.OK:
             return ()
         return (Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure),)
@@ -141,26 +147,29 @@ class KsmPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Whether KSM is there, can be set, and is mom's alone."""
-        if _has_ksm(hypervisor):
+        _, ksm, is_own = self._ksm_with(hypervisor)
+        if is_own:
             return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
         found = self._sysfs.ksm_read()
-        findings = [knobs_finding(self._sysfs.folder, present="run" in found, writes=self._ksm_of(hypervisor) is self._sysfs)]
+        findings = [knobs_finding(self._sysfs.folder, present="run" in found, writes=ksm is self._sysfs)]
         if "run" in found:
             findings += scanner_findings(found, self._context.root / "proc")
             findings += numa_findings(found, self._context.root / "sys/devices/system/node/online")
             findings += yield_findings(found, self._page_size)
         return [*findings, *policy_findings(_POLICY_NAME, self._context.declarations)]
 
-    def _ksm_of(self, hypervisor: object) -> KsmControl:
+    def _ksm_with(self, hypervisor: object) -> _KsmInUse:
+        if hypervisor is not self._in_use.hypervisor:  # what an object can do is asked once: that takes as long as to read a knob
+            self._in_use = self._chosen(hypervisor)
+        return self._in_use
+
+    def _chosen(self, hypervisor: object) -> _KsmInUse:
         if isinstance(hypervisor, KsmControl):
-            return hypervisor
-        return WrittenByAnother(self._sysfs, hypervisor) if isinstance(hypervisor, KsmWriter) else self._sysfs
+            return _KsmInUse(hypervisor, hypervisor, is_own=True)
+        by_another = WrittenByAnother(self._sysfs, hypervisor) if isinstance(hypervisor, KsmWriter) else self._sysfs
+        return _KsmInUse(hypervisor, by_another)
 
     def _knobs(self, hypervisor: Hypervisor | None) -> KsmKnobs:
+        _, ksm, is_own = self._ksm_with(hypervisor)
         # What memory a hypervisor with a KSM of its own has to unmerge into is its own concern.
-        available_kib = (lambda: None) if _has_ksm(hypervisor) else self._sysfs.available_kib
-        return KsmKnobs(self._ksm_of(hypervisor), self._page_size, available_kib)
-
-
-def _has_ksm(hypervisor: object) -> bool:
-    return isinstance(hypervisor, KsmControl)
+        return KsmKnobs(ksm, self._page_size, (lambda: None) if is_own else self._sysfs.available_kib)

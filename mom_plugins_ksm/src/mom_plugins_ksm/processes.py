@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mom_toolkit import process_ids
+from mom_toolkit import process_ids, read_kernel_file
 
 
 def _is_qemu(name: bytes) -> bool:
     """Whether it is a name of QEMU's: with qemu in it, which is what MOM counts, such as qemu-kvm; or kvm, which is Proxmox'."""
     return b"qemu" in name or name == b"kvm\n"
+
+
+def _pages_of(statm: bytes) -> int:
+    """The pages of a process's address space; 0 of one that has ended meanwhile."""
+    pages = statm.partition(b" ")[0]
+    return int(pages) if pages.isdigit() else 0
 
 
 _SEARCH_SECONDS = 60.0
@@ -49,13 +55,10 @@ class QemuProcesses:
         pages = 0
         strangers: set[int] = set()
         for pid in pids - self._others:
-            try:
-                folder = self._proc / str(pid)
-                if _is_qemu((folder / "comm").read_bytes()):
-                    pages += int((folder / "statm").read_bytes().split()[0])
-                    continue
-            except (OSError, ValueError, IndexError):  # it has ended meanwhile
-                continue
-            (self._others if pid in self._seen else strangers).add(pid)
+            name = read_kernel_file(f"{self._proc}/{pid}/comm")
+            if _is_qemu(name):
+                pages += _pages_of(read_kernel_file(f"{self._proc}/{pid}/statm"))
+            elif name:
+                (self._others if pid in self._seen else strangers).add(pid)
         self._seen = strangers
         return pages * self._page_size // 1024

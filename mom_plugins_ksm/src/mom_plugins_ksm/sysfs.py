@@ -51,15 +51,15 @@ class SysfsKsm:
         """
         found: dict[str, Value] = {}
         for name in _COUNTS:
-            text = read_kernel_file(self.folder / name)
+            text = read_kernel_file(f"{self.folder}/{name}")
             if _COUNT.fullmatch(text):
                 found[name] = int(text)
         if not found:
             return found  # no KSM here: nothing else to look for
-        profit = read_kernel_file(self.folder / "general_profit")
+        profit = read_kernel_file(f"{self.folder}/general_profit")
         if _SIGNED.fullmatch(profit):
             found["general_profit"] = int(profit)
-        if chosen := _CHOSEN.search(read_kernel_file(self.folder / "advisor_mode")):
+        if chosen := _CHOSEN.search(read_kernel_file(f"{self.folder}/advisor_mode")):
             found["advisor_mode"] = chosen[1].decode("ascii")
         seconds = self._ksmd.cpu_seconds()
         if seconds is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
     stat = parse_process_stat(read_kernel_file(root / f"proc/{pid}/stat")) if pid else None
     if not pid or stat is None:
         return MemoryWay("", why_not="its process is not known")
-    why = _held_in_place(root / f"proc/{pid}")
+    why = _held_in_place(f"{root}/proc/{pid}")
     if why:
         return MemoryWay("", pid=pid, started=stat.started, why_not=why)
     paths = guest.properties.get("cgroups")
@@ -53,9 +54,12 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
     return MemoryWay("process", "", pid, stat.started)
 
 
-def _held_in_place(process: Path) -> str:
-    """Why the memory of a process cannot go anywhere; empty if it can."""
-    told = {name: int(number) for name, number in _STATUS.findall(read_kernel_file(process / "status"))}
+def _held_in_place(process: str) -> str:
+    """Why the memory of a process cannot go anywhere; empty if it can.
+
+    :param process: its folder in /proc
+    """
+    told = {name: int(number) for name, number in _STATUS.findall(read_kernel_file(f"{process}/status"))}
     if told.get(b"HugetlbPages"):
         return "its memory is of huge pages, which the kernel does not swap"
     if told.get(b"VmLck", 0) > _LOCKED_KIB:
@@ -63,10 +67,8 @@ def _held_in_place(process: Path) -> str:
     if told.get(b"VmPin", 0) > _LOCKED_KIB:
         return "its memory is held in place for a device"
     try:
-        for number, descriptor in enumerate((process / "fd").iterdir()):
-            if number >= _MOST_DESCRIPTORS:
-                break
-            if str(descriptor.readlink()).startswith("/dev/vfio/"):
+        for descriptor in os.listdir(f"{process}/fd")[:_MOST_DESCRIPTORS]:  # noqa: PTH208  # a path for each takes three times as long
+            if os.readlink(f"{process}/fd/{descriptor}").startswith("/dev/vfio/"):  # noqa: PTH115  # as above
                 return "a device of the host was given to it (VFIO): its memory is held in place"
     except OSError:  # it has ended, or may not be looked at: then what is locked says enough
         return ""
