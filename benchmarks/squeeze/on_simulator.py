@@ -15,7 +15,6 @@ from guests_told import SLOTS_PER_SECOND
 from merit import WINDOW_SECONDS, Moment, taken_at_work
 from mixes import TOUCHES, Member, Mix
 
-from mom_core import as_number
 from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.scenario.scene import scene_of
 from mom_plugins_sim.simulate.run import run_scenario
@@ -117,8 +116,7 @@ def simulated(mix: Mix, manager: str) -> dict[str, Any]:
 
 
 Seen = tuple[float, float, float, float, str]
-"""Time (s), MiB that are available or left in the host's swap, seconds of work lost so far, kills so far, and what the manager says of the
-host's state. A kernel keeps something available as long as it can swap: how little it is says nothing before its swap is full."""
+"""Time (s), MiB that are available, seconds of work lost so far, kills so far, and what the manager says of the host's state."""
 
 
 def _mom(path: Path, setup: SimulationSetup) -> Iterator[Seen]:
@@ -128,8 +126,7 @@ def _mom(path: Path, setup: SimulationSetup) -> Iterator[Seen]:
         available, lost, killed = (fields.get(name) for name in ("mem_really_available", "sim_lost", "sim_killed"))
         if isinstance(available, int | float) and isinstance(lost, int | float) and isinstance(killed, int | float):
             state = fields.get("host_memory_state")
-            room = (as_number(fields.get("swap_total")) or 0) - (as_number(fields.get("swap_usage")) or 0)
-            yield report.snapshot.monotonic, (available + room) / KIB, lost, killed, state if isinstance(state, str) else ""
+            yield report.snapshot.monotonic, available / KIB, lost, killed, state if isinstance(state, str) else ""
 
 
 def _peer(path: Path, manager: str, start: float) -> Iterator[Seen]:
@@ -152,8 +149,7 @@ def _peer(path: Path, manager: str, start: float) -> Iterator[Seen]:
                 _tune(world)
         guests = world.guests.values()
         lost, killed = sum(guest.memory.lost_seconds for guest in guests), sum(guest.memory.killed for guest in guests)
-        room = world.host.swap.size - world.host.swapped
-        yield world.time, (world.host.available + room) / KIB, lost, killed, ""
+        yield world.time, world.host.available / KIB, lost, killed, ""
 
 
 def _sample(world: World, least: float) -> peers.Sample:
