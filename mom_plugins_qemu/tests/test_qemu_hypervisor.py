@@ -346,7 +346,14 @@ def test_what_is_to_be_set_is_set_as_soon_as_another_client_has_left(host: FakeH
         time.sleep(0.6)
         hypervisor.guests()
     guest.hangs = False
-    hypervisor.set_balloon(entity, 500 * MIB)
+    for left in (2, 1, 0):  # on a busy machine an answer may take longer than mom waits; a monitor that is left in peace is so all the time
+        try:
+            hypervisor.set_balloon(entity, 500 * MIB)
+        except GuestBusy:
+            if not left:
+                raise
+        else:
+            break
     assert guest.size == 500 * MIB, "there may be no next cycle to wait for"
 
 

@@ -102,7 +102,8 @@ def test_the_simulator_has_more_taken_of_cold_memory_by_each_means_that_there_is
     managed = [on_simulator.simulated(mix, manager) for manager in ("nothing", "ksm", "mom", "mom-offload")]
     taken = [one["taken"] for one in (without_swap, *managed)]
     assert taken == sorted(set(taken)), "nobody, the kernel with zram, KSM alone, mom without offloading, mom with it"
-    assert taken[1] > 1.5 * taken[0]
+    assert taken[1] < 1.2 * taken[0], "by itself the kernel begins to swap when a burst may end it, as it did on real guests"
+    assert taken[4] > 1.3 * taken[3]
 
 
 @pytest.mark.long
