@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-from configparser import RawConfigParser
 from pathlib import Path
 
 import click
@@ -17,11 +16,16 @@ ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "packaging").glob("*.service"))
 
 
-def unit(path: Path) -> RawConfigParser:
-    parser = RawConfigParser(strict=True, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep the case of keys
-    parser.read(path)
-    return parser
+def unit(path: Path) -> dict[str, dict[str, str]]:
+    """Its sections; a key that stands there several times has a line for each."""
+    sections: dict[str, dict[str, str]] = {}
+    for line in path.read_text().splitlines():
+        if heading := re.fullmatch(r"\[(\w+)\]", line):
+            section = sections.setdefault(heading[1], {})
+        elif line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            section[key] = f"{section[key]}\n{value}" if key in section else value
+    return sections
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
@@ -81,7 +85,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-@pytest.mark.parametrize("name", ["mom", "mom-restore"])
+@pytest.mark.parametrize("name", ["mom", "mom-restore", "mom-vdsm"])
 def test_a_unit_may_do_no_more_than_the_page_says(name: str) -> None:
     said = re.search(r"`systemd-analyze security` says ([\d.]+) ", (ROOT / "docs/service.md").read_text())
     assert said is not None
@@ -91,6 +95,37 @@ def test_a_unit_may_do_no_more_than_the_page_says(name: str) -> None:
     assert done.returncode == 0, done.stdout.splitlines()[-1:]
     if name == "mom":
         assert f"Overall exposure level for mom.service: {said[1]}" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_makes_no_call_that_would_make_it_root_again(path: Path) -> None:
+    """As systemd reads its lines: the first says what there is, those with ~ take away, and others add."""
+    service = unit(path)["Service"]
+    allowed: set[str] = set()
+    for line in service["SystemCallFilter"].splitlines():
+        named = _calls(line.removeprefix("~").split())
+        allowed = allowed - named if line.startswith("~") else allowed | named
+    assert not allowed & {"process_vm_writev", "process_vm_readv", "ptrace", "pidfd_getfd", "setuid", "bpf", "mount", "init_module"}
+    needed = {"process_madvise", "move_pages", "pidfd_open", "ioctl", "setpriority", "execve", "kill"}
+    assert needed | ({"chown"} if "CAP_CHOWN" in service["CapabilityBoundingSet"] else set()) <= allowed
+    assert service["SystemCallErrorNumber"] == "EPERM"
+    assert (service["SystemCallArchitectures"], service["MemoryDenyWriteExecute"], service["PrivateMounts"]) == ("native", "yes", "yes")
+
+
+def _calls(words: list[str]) -> set[str]:
+    """The system calls that these words stand for, by systemd's own groups."""
+    found = {word for word in words if not word.startswith("@")}
+    for group in (word for word in words if word.startswith("@")):
+        said = subprocess.run(["systemd-analyze", "--no-pager", "syscall-filter", group], capture_output=True, text=True, check=True).stdout
+        found |= _calls(re.findall(r"^ +([@a-z]\S*)$", said, re.M))
+    return found
+
+
+@pytest.mark.parametrize("name", ["mom", "mom-vdsm"])
+def test_mom_which_the_kernel_spares_has_bounds(name: str) -> None:
+    service = unit(ROOT / f"packaging/{name}.service")["Service"]
+    assert {"MemoryMax", "TasksMax"} <= set(service)
 
 
 def test_what_the_page_says_of_capabilities_is_what_the_unit_has() -> None:
