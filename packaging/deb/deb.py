@@ -1,4 +1,4 @@
-"""Makes mom's Debian packages of a tree that packaging/tree.py has made: `python packaging/deb/deb.py TREE FOLDER [REVISION]`.
+"""Makes mom's Debian packages of a tree that packaging/tree.py has made: `python packaging/deb/deb.py TREE FOLDER`.
 
 They are mom and cockpit-mom, which shows mom in Cockpit. The same tree gives the same bytes. What Debian asks of a package beyond mom's own
 files is added to the tree: it is used up.
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from email.utils import formatdate
 from pathlib import Path
@@ -30,8 +31,8 @@ Architecture: amd64
 Maintainer: {maintainer}
 Homepage: {homepage}
 Installed-Size: {kib}
-Depends: python3 (>= 3.11~), python3 (<< 3.14~), python3-libvirt, init-system-helpers (>= 1.54~), libc6 (>= 2.36)
-Suggests: libvirt-daemon-system, qemu-system-x86
+Depends: python3 (>= 3.11~), python3 (<< 3.14~), init-system-helpers (>= 1.54~), libc6 (>= 2.36)
+Suggests: python3-libvirt, libvirt-daemon-system, qemu-system-x86
 Section: admin
 Priority: optional
 Description: memory overcommitment manager for KVM hosts
@@ -74,7 +75,7 @@ mom ({version}) unstable; urgency=medium
 
 def main(arguments: list[str]) -> int:
     """Make them, and print where they are."""
-    if len(arguments) not in {2, 3}:
+    if len(arguments) != 2:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
     tree, folder = Path(arguments[0]).resolve(), Path(arguments[1]).resolve()
@@ -83,7 +84,8 @@ def main(arguments: list[str]) -> int:
     upstream = re.findall(
         r"mom_core-([^/]+)\.dist-info", "\n".join(map(str, tree.glob("usr/lib/mom/lib/python3/site-packages/mom_core-*")))
     )[0]
-    version = f"{upstream}-{arguments[2] if len(arguments) == 3 else 1}"
+    # By the commit's time: apt takes a later commit's package for newer, and one commit gives one version.
+    version = f"{upstream}-{time.strftime('%Y%m%d.%H%M%S', time.gmtime(epoch))}"
     _add_what_debian_asks_for(tree, version, epoch)
     with tempfile.TemporaryDirectory(prefix="mom-deb-") as scratch:
         cockpit = Path(scratch) / "cockpit-mom"

@@ -1,4 +1,4 @@
-"""Makes mom's RPMs of a tree that packaging/tree.py has made: `python packaging/rpm/rpm.py TREE FOLDER [REVISION]`.
+"""Makes mom's RPMs of a tree that packaging/tree.py has made: `python packaging/rpm/rpm.py TREE FOLDER`.
 
 They are mom and cockpit-mom, which shows mom in Cockpit. The same tree gives the same bytes. The tree is left as it is. They fit systems
 with Python 3.11 to 3.13 and systemd: Fedora, and RHEL's descendants with one of these interpreters as python3.
@@ -32,7 +32,7 @@ COCKPIT: Final = "usr/share/cockpit/mom"
 
 def main(arguments: list[str]) -> int:
     """Make it, and print where it is."""
-    if len(arguments) not in {2, 3}:
+    if len(arguments) != 2:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
     tree, folder = Path(arguments[0]).resolve(), Path(arguments[1]).resolve()
@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> int:
     epoch = int((tree / "usr").stat().st_mtime)
     (core,) = tree.glob("usr/lib/mom/lib/python3/site-packages/mom_core-*.dist-info")
     version = core.name.removeprefix("mom_core-").removesuffix(".dist-info")
-    revision = arguments[2] if len(arguments) == 3 else "1"
+    # By the commit's time: dnf takes a later commit's package for newer, and one commit gives one version.
+    revision = time.strftime("%Y%m%d.%H%M%S", time.gmtime(epoch))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mom-rpm-") as scratch:
         root = Path(scratch) / "root"
