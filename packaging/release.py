@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from wheelhouse import distributions
+from wheelhouse import distributions, needs_of_others
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SECONDS: Final = 1800
@@ -47,11 +47,12 @@ def _bill_of_materials(folder: Path, dist: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="mom-sbom-") as scratch:
         _run(sys.executable, "-m", "venv", scratch)
         python = Path(scratch) / "bin/python"
-        wheels = [
-            path for name in distributions(["all"]) for path in dist.glob(f"{name}-*.whl")
-        ]  # by their paths: no index is asked for them
-        wanted: list[str | Path] = ["--constraint", ROOT / "requirements.lock", *wheels]
-        _run(python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *wanted)
+        names = distributions(["all"])
+        pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+        _run(*pip, "--upgrade", "pip>=25.3")
+        _run(*pip, "--constraint", ROOT / "requirements.lock", *needs_of_others(names))
+        _run(*pip, "--no-deps", *(path for name in names for path in dist.glob(f"{name}-*.whl")))  # no index is asked for them
+        _run(*pip[:3], "check", quiet=True)
         _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip", "setuptools", quiet=True)  # of the environment, and not mom's
         made = ("--output-reproducible", "--pyproject", ROOT / "mom_core/pyproject.toml", "--output-file", materials)
         _run(Path(sys.executable).with_name("cyclonedx-py"), "environment", *made, python)

@@ -7,6 +7,7 @@ installed, by the interpreter that is there.
 
 from __future__ import annotations
 
+import ast
 import filecmp
 import gzip
 import importlib.util
@@ -31,6 +32,15 @@ PROGRAMS: Final = {"mom": "mom_core.cli:main", "momd": "mom_plugins_vdsm.momd.da
 """What /usr/bin has. mom-guestd runs in guests, and is installed there; mom-rpcclient is the client of vdsm's developers."""
 NOT_OURS: Final = 'libvirt-python; python_version < "3"\n'
 """Never wanted: it is the distribution's own, which knows its libvirt and has its corrections."""
+
+PIP_IN_UV: Final = {
+    "cert": "SSL_CERT_FILE",
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "trusted-host": "UV_INSECURE_HOST",
+}
+"""Pip's settings, and the variables that tell uv the same."""
 
 PROGRAM: Final = """\
 #!/{home}/bin/python3 -I
@@ -59,6 +69,7 @@ def main(arguments: list[str]) -> int:
         print(f"{tree} is not empty; name another folder", file=sys.stderr)
         return 2
     os.environ["SOURCE_DATE_EPOCH"] = str(epoch())
+    os.environ |= as_pip_is_told(subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True, timeout=60))
     os.umask(0o022)
     packages = tree / HOME / "lib/python3/site-packages"
     with tempfile.TemporaryDirectory(prefix="mom-tree-") as scratch:
@@ -78,6 +89,21 @@ def epoch() -> int:
     """When the commit was made, in seconds since 1970, or what SOURCE_DATE_EPOCH says."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
     return int(given or subprocess.check_output(["git", "-C", ROOT, "log", "-1", "--format=%ct"], text=True))
+
+
+def as_pip_is_told(listed: str) -> dict[str, str]:
+    """uv's variables for what pip's configuration says of indexes and certificates, which uv does not read; what uv is told itself holds.
+
+    :param listed: what `pip config list` prints: a line for each setting, `global.cert='/etc/ca.pem'`, in any order
+    """
+    told: dict[str, str] = {}
+    found = [re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.+)", line) for line in listed.splitlines()]
+    for match in sorted(filter(None, found), key=lambda match: ("global", "install", ":env:").index(match[1])):
+        if name := PIP_IN_UV.get(match[2]):
+            told[name] = ("," if name == "UV_FIND_LINKS" else " ").join(str(ast.literal_eval(match[3])).split())
+    if "UV_INDEX" in told:
+        told["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # as pip: all indexes are alike; what comes from them has the lock's hashes
+    return {name: value for name, value in told.items() if name not in os.environ}
 
 
 def version() -> str:

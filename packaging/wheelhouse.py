@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,13 +31,9 @@ def main(arguments: list[str]) -> int:
         return 2
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--wheel-dir", str(folder))
     own = distributions(extras)
-    with tempfile.TemporaryDirectory(prefix="mom-wheels-") as scratch:
-        subprocess.run(
-            [*pip[:-1], scratch, "--no-deps", "--no-build-isolation", *(str(ROOT / name) for name in own)], check=True, timeout=SECONDS
-        )
-        versions = ("--constraint", str(ROOT / "requirements.lock"))
-        # mom's own by their paths: no index is asked for them, where another may have taken the name.
-        subprocess.run([*pip, *versions, *map(str, sorted(Path(scratch).glob("*.whl")))], check=True, timeout=SECONDS)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", *(str(ROOT / name) for name in own)], check=True, timeout=SECONDS)
+    # Apart from mom's own, which have no hash, and which no index is asked for: another may have taken the name there.
+    subprocess.run([*pip, "--constraint", str(ROOT / "requirements.lock"), *needs_of_others(own)], check=True, timeout=SECONDS)
     wheels = sorted(folder.glob("*.whl"))
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in wheels)
     (folder / "SHA256SUMS").write_text(sums)
@@ -61,6 +56,11 @@ def distributions(extras: Sequence[str]) -> list[str]:
             found.add(folder)
             left += _own(_project(folder)["dependencies"])
     return sorted(found)
+
+
+def needs_of_others(folders: Iterable[str]) -> list[str]:
+    """What these distributions need that is not mom's own."""
+    return sorted({one for folder in folders for one in _project(folder)["dependencies"] if not one.startswith("mom-")})
 
 
 def _project(folder: str) -> dict[str, Any]:
