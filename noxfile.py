@@ -197,7 +197,7 @@ def lint(session: nox.Session) -> None:
     """Style, formatting, and who may import whom."""
     session.run(BIN / "ruff", "check", ".")
     session.run(BIN / "ruff", "format", "--check", ".")
-    sources = os.pathsep.join(str(ROOT / folder / "src") for folder in EXAMPLES)  # the example is not installed: it is nobody's plugin here
+    sources = os.pathsep.join(str(ROOT / folder / "src") for folder in [*DISTRIBUTIONS, *EXAMPLES])  # none of them has to be installed
     session.run(BIN / "lint-imports", env={"PYTHONPATH": sources})
 
 
@@ -223,18 +223,23 @@ def build(session: nox.Session) -> None:
 @nox.session
 def deb(session: nox.Session) -> None:
     """The Debian packages mom and cockpit-mom, for Debian 12 and 13, in dist/. One commit gives the same bytes. Needs the package index."""
+    _made_with(session, "dpkg-deb", "strip")
+    _clear("*.deb")
     _debian_packages(session, ROOT / "dist")
 
 
 @nox.session
 def rpm(session: nox.Session) -> None:
     """The RPMs of the same tree, in dist/, for systems with systemd and Python 3.11 to 3.13. Needs rpmbuild and the package index."""
+    _made_with(session, "rpmbuild", "strip")
+    _clear("*.rpm")
     session.run(BIN / "python", "packaging/rpm/rpm.py", _tree(session), ROOT / "dist")
 
 
 @nox.session
 def image(session: nox.Session) -> None:
     """A container image of the same tree, for `mom demo` and `mom fleet coordinator`: dist/mom.oci.tar. Needs root and mmdebstrap."""
+    _made_with(session, "mmdebstrap", "strip")
     (ROOT / "dist").mkdir(exist_ok=True)
     session.run(BIN / "python", "packaging/oci/image.py", _tree(session), ROOT / "dist/mom.oci.tar")
 
@@ -279,7 +284,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(venv_backend="venv")
 def release(session: nox.Session) -> None:
     """Build what a release uploads, check it as an index would, and list what it is made of (CycloneDX); `-- FOLDER`, or `dist`."""
-    session.install("--upgrade", "pip>=25.1")
+    session.install("--upgrade", "pip>=25.3")
     session.install("--group", "release", "--constraint", "requirements.lock")
     session.run("python", "packaging/release.py", *(session.posargs or ["dist"]))
 
@@ -292,16 +297,27 @@ def wheelhouse(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def lock(session: nox.Session) -> None:
-    """Write requirements.lock anew: the newest versions that fit, of all that the checks, releases and the distributions need."""
+    """Write requirements.lock anew: the newest versions that fit, with hashes, for checks, releases and the distributions."""
     session.install("uv>=0.8")
     own = [word for folder in DISTRIBUTIONS for word in ("--no-emit-package", folder.replace("_", "-"))]
     text = "\n".join(f"./{folder}" for folder in DISTRIBUTIONS)
     wanted = Path(session.create_tmp()) / "requirements.in"
     wanted.write_text(text)
-    plain = ["--no-header", "--no-annotate", "--quiet", "--upgrade"]
+    plain = ["--no-header", "--no-annotate", "--quiet", "--upgrade", "--generate-hashes"]
     groups = ["--group", "pyproject.toml:dev", "--group", "pyproject.toml:release"]
     universal = ["--universal", "--python-version", "3.11", *groups]
     session.run("uv", "pip", "compile", *universal, *plain, *own, str(wanted), "--output-file", str(ROOT / "requirements.lock"))
+
+
+def _made_with(session: nox.Session, *programs: str) -> None:
+    if missing := [name for name in programs if shutil.which(name) is None]:
+        session.error(f"there is no {' and no '.join(missing)}: `./run {session.name}` installs what is missing, and then does the same")
+
+
+def _clear(names: str) -> None:
+    """Remove what earlier commits have left in dist/: `apt install ./dist/mom_*.deb` is to find one package."""
+    for path in (ROOT / "dist").glob(names):
+        path.unlink()
 
 
 def _debian_packages(session: nox.Session, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import re
 import shutil
@@ -47,6 +48,56 @@ def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("root")
     run("dpkg-deb", "--extract", package, folder)
     return folder
+
+
+def made_of_a_commit(seconds: int, folder: Path) -> Path:
+    """A package of next to nothing, of a commit at that time."""
+    tree = folder / "tree"
+    for name in ("usr/lib/mom/lib/python3/site-packages/mom_core-0.1.0.dist-info/METADATA", "usr/share/cockpit/mom/manifest.json"):
+        (tree / name).parent.mkdir(parents=True)
+        (tree / name).write_text("")
+    (tree / "usr/share/doc/mom").mkdir(parents=True)
+    (tree / "usr/share/doc/mom/CHANGELOG.md.gz").write_bytes(b"")
+    os.utime(tree / "usr", (seconds, seconds))
+    run(sys.executable, ROOT / "packaging/deb/deb.py", tree, folder)
+    (made,) = folder.glob("mom_*.deb")
+    return made
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is Debian's package dpkg")
+def test_apt_takes_what_is_made_of_a_later_commit_for_newer(tmp_path: Path) -> None:
+    earlier, later = (made_of_a_commit(seconds, tmp_path / str(seconds)) for seconds in (1_800_000_000, 1_800_000_060))
+    old, new = (run("dpkg-deb", "--field", path, "Version").strip() for path in (earlier, later))
+    for before, after in (("0.1.0-1", old), (old, new), (new, "0.1.1-20200101.000000")):
+        run("dpkg", "--compare-versions", before, "lt", after)
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is Debian's package dpkg")
+def test_a_host_without_libvirt_gets_none(tmp_path: Path) -> None:
+    """Debian's module for it recommends a daemon, which recommends QEMU with all that it can do."""
+    wanted = run("dpkg-deb", "--field", made_of_a_commit(1_800_000_000, tmp_path), "Depends", "Recommends")
+    assert "libvirt" not in wanted
+    assert "qemu" not in wanted
+
+
+def test_what_is_fetched_comes_from_where_pip_is_told_to_fetch_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("UV_") or name == "SSL_CERT_FILE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_INSECURE_HOST", "mine")
+    monkeypatch.syspath_prepend(ROOT / "packaging")
+    told = importlib.import_module("tree").as_pip_is_told(
+        ":env:.index-url='https://three/simple'\nglobal.cert='/etc/ca.pem'\nglobal.index-url='https://one/simple'\nglobal.timeout='3'\n"
+        "global.trusted-host='other'\ninstall.index-url='https://two/simple'\nglobal.extra-index-url='\\nhttps://a/simple\\nfile:///b'\n"
+        "install.find-links='/c /d'\n"
+    )
+    assert told == {
+        "SSL_CERT_FILE": "/etc/ca.pem",
+        "UV_DEFAULT_INDEX": "https://three/simple",
+        "UV_INDEX": "https://a/simple file:///b",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_FIND_LINKS": "/c,/d",
+    }
 
 
 def test_it_is_clean_for_debians_own_judge(package: Path) -> None:

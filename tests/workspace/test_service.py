@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -156,4 +157,45 @@ def test_hang_kill_and_stop_are_over_within_30_s() -> None:
 def test_run_without_a_verb_says_which_there_are() -> None:
     done = subprocess.run([ROOT / "run"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert re.findall(r"^\./run (\w+)", done.stderr, re.M) == ["demo", "tests", "deb", "setup"]
+    assert re.findall(r"^\./run (\w+)", done.stderr, re.M) == ["demo", "tests", "deb", "rpm", "image", "setup"]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_so"),
+    [
+        ("-s lint", True),
+        ("-s lint docs", True),
+        ("-s lint -s docs -- -k real", True),
+        ("--sessions docs", True),
+        ("", False),
+        ("-- -k lint", False),
+        ("-s lint real", False),
+        ("-k lint", False),
+        ("--session=lint", False),
+    ],
+)
+def test_run_sets_up_less_for_sessions_that_it_knows_to_need_less(words: str, is_so: bool) -> None:
+    """Everything, where it does not know."""
+    script = "\n".join(re.findall(r"^only\(\) \{.*?^\}$", (ROOT / "run").read_text(), re.M | re.S))
+    done = subprocess.run(["sh", "-euc", f'{script}\nonly "lint docs" "$@"', "sh", *words.split()], check=False)
+    assert done.returncode == (0 if is_so else 1)
+
+
+@pytest.mark.parametrize(("session", "program"), [("rpm", "rpmbuild"), ("image", "mmdebstrap"), ("deb", "strip")])
+def test_a_package_whose_tools_are_missing_names_what_installs_them(session: str, program: str, tmp_path: Path) -> None:
+    nox = Path(sys.executable).with_name("nox")
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run([nox, "-f", ROOT / "noxfile.py", "-s", session], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert re.search(rf"there is no .*{program}.*: `./run {session}` installs what is missing", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_what_ci_installs_has_hashes_and_its_versions_are_read_from_the_same_file() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    wanted = re.findall(r"^([a-z0-9.-]+==.*?)(?: \\)?$", lock, re.M)
+    assert len(wanted) > 100
+    assert all(re.search(rf"^{re.escape(one)} \\\n    --hash=sha256:[0-9a-f]{{64}}", lock, re.M) for one in wanted)
+    (program,) = re.findall(r"^    sed -n '(.*)' \"\$PIP_CONSTRAINT\"", (ROOT / "run").read_text(), re.M)
+    said = subprocess.run(["sed", "-n", program, ROOT / "requirements.lock"], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == wanted
