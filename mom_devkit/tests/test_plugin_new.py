@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -45,7 +46,10 @@ def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_written_passes_its_own_tests_types_lint_and_check(kind: str, new, tmp_path: Path, mypy_cache: Path) -> None:
     code, text = new("page-cache", "--kind", kind)
     assert code == 0, text
+    assert re.search(r": (an evaluator|a [^aeiou]\w+) that works", text)
     project = tmp_path / "mom-page-cache"
+    written = "".join(path.read_text() for path in project.rglob("*") if path.is_file())
+    assert not re.search(r"\bHost\.mem_free\b|\"mem_free\"", written), "it counts what is not free; mem_really_available is better"
     assert "passed" in run(project, BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "Success" in run(project, BIN / "mypy", "--cache-dir", mypy_cache)
     run(project, BIN / "ruff", "check", "--no-cache", ".")

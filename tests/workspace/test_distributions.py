@@ -305,7 +305,7 @@ def test_the_demonstration_is_set_up_with_all_that_it_needs_of_mom() -> None:
     assert set(listed.split()) == brought_by("demo")
 
 
-ASKS_AN_INDEX = re.compile(r"pip install (?:-\S+ )*['\"]?mom-(?!example-)[a-z]|`mom-[a-z-]+\[")
+ASKS_AN_INDEX = re.compile(r"pip install (?:-\S+ )*['\"]?mom-(?!example-)[a-z]|`mom-[a-z-]+\[|pypi\.org/project/mom")
 """A name of mom's that is asked for where any user could have registered it."""
 
 

@@ -54,7 +54,7 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     _refuse_taken_name(name)
     target = directory if directory is not None else Path(f"mom-{name.replace('_', '-')}")
     write_project(name, kind, target)
-    print_prose(f"wrote {target}: a {kind} that works as it stands", 2)
+    print_prose(f"wrote {target}: {'an' if kind[0] in 'aeiou' else 'a'} {kind} that works as it stands", 2)
     print_prose("\nnext:")
     for line in (f"cd {target}", "pip install -e '.[dev]'", "pytest", "mom plugin check ."):
         click.echo(f"    {line}")
