@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_cli.here import HostSight, look, next_steps
+from mom_cli.here import HostSight, how_to_start, look, next_steps
 
 MOM = Path(sys.executable).with_name("mom")
 
@@ -90,6 +90,20 @@ def test_where_systemd_knows_mom_it_is_started_as_a_service(tmp_path: Path) -> N
     (tmp_path / "usr/lib/systemd/system/mom.service").write_text("")
     assert look(tmp_path).unit
     assert commands(HostSight(kvm=True, configured=True, unit=True))[-1] == "systemctl enable --now mom"
+
+
+def test_what_systemd_starts_is_not_to_be_started_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib/systemd/system").mkdir(parents=True)
+    (tmp_path / "usr/lib/systemd/system/mom.service").write_text("")
+    assert how_to_start(None, tmp_path) == "mom run", "in a container there may be the unit, and no systemd"
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert how_to_start(None, tmp_path) == how_to_start("/etc/mom/mom.yaml", tmp_path) == "systemctl start mom"
+    assert how_to_start("other.yaml", tmp_path) == "mom run -c other.yaml"
+
+
+def test_the_demonstration_is_named_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_cli.here.brought_below", lambda prefix: {})
+    assert "mom demo" not in commands(HostSight())
 
 
 def test_a_machine_that_runs_no_guests_is_led_to_the_demonstration() -> None:

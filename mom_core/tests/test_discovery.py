@@ -116,6 +116,12 @@ def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, mon
     assert "pip install" not in how_to_install("mom-plugins-ksm", "mom-nowhere")
 
 
+def test_a_system_package_does_not_claim_that_what_it_goes_without_came_with_it(monkeypatch):
+    monkeypatch.setattr(discovery, "_origin", lambda name: "")
+    monkeypatch.setattr(discovery, "_is_the_systems", lambda name: True)
+    assert how_to_install("mom-devkit").endswith("in a clone of mom, install mom-devkit into an environment of its own")
+
+
 def test_a_wheelhouse_is_all_that_is_asked_for_a_distribution_of_mom(tmp_path, monkeypatch):
     wheel = tmp_path / "mom_core-0.1.0-py3-none-any.whl"
     wheel.touch()

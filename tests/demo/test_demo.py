@@ -1,5 +1,6 @@
 """`mom demo`, as a newcomer sees it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,11 +10,12 @@ import pytest
 from rich.console import Console
 
 from mom_plugins_sim.demo.story import CYCLES, Moment, play, plot_of
-from mom_plugins_sim.demo.summary import Summary
+from mom_plugins_sim.demo.summary import Summary, program
 from mom_plugins_sim.demo.view import ASCII, UNICODE, Glyphs, frame
 from mom_plugins_sim.world import SWAPS_BELOW_SHARE
 
-MOM = str(Path(sys.executable).with_name("mom"))
+BIN = Path(sys.executable).parent
+MOM = str(BIN / "mom")
 
 
 def demo(*options: str) -> str:
@@ -23,6 +25,19 @@ def demo(*options: str) -> str:
 @pytest.fixture(scope="module")
 def moments() -> list[Moment]:
     return list(play(plot_of(1)))
+
+
+def test_what_it_says_to_type_next_works_where_it_was_called(tmp_path: Path) -> None:
+    """As `./run demo` calls it: by its path, from a folder above, and with no `mom` for the shell to find."""
+    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+    told = subprocess.run(
+        [MOM, "demo", "--seconds", "2"], cwd=BIN.parent, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    lines = re.findall(r"^  (\S+ .+?)  +\S", told.partition("What to type next")[2], re.M)
+    assert len(lines) >= 3
+    for line in lines[1:]:  # the first is the same again
+        subprocess.run(["sh", "-c", line], cwd=BIN.parent, env=environment, capture_output=True, timeout=120, check=True)
+    assert program(Path(MOM), MOM) == "mom", "what a shell finds is called as one calls it"
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 7])
@@ -45,7 +60,7 @@ def test_it_ends_with_what_happened_and_what_to_type_next() -> None:
     text = demo("--seconds", "0")
     assert "What happened" in text
     assert "shrunk below what it was known to need: no guest" in text
-    assert "mom config init" in text
+    assert "mom here " in text
 
 
 def test_the_same_seed_tells_the_same_story_and_another_seed_another(tmp_path: Path) -> None:

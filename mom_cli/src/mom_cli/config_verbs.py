@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from mom_cli.here import how_to_start
 from mom_core import (
     ConfigError,
     ConfigProblem,
@@ -317,4 +318,5 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
     if observe:
         print_prose(f"mom touches nothing by it until you write mode: enforce there; mom status{option} shows what it would do", 2)
     runs = () if observe else (f"mom run --observe{option}",)
-    print_prose("next: " + "; ".join((f"mom config check{option}", f"mom doctor{option}", *runs, f"mom run{option}")), 2)
+    starts = how_to_start(None if path == DEFAULT_CONFIG else str(path))
+    print_prose("next: " + "; ".join((f"mom config check{option}", f"mom doctor{option}", *runs, starts)), 2)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 
 from mom_cli.explanation import Explainers, find_guest
+from mom_cli.here import how_to_start
 from mom_cli.moments import EXAMPLES, moment
 from mom_cli.sources import any_of, ask_or_remark, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
@@ -95,8 +96,8 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
         return _FoundExplanation(content, where, _late(age, content["interval_seconds"]), age)
     status = read_status(config.run_directory)
     if status is None:
-        option = "" if config_path is None else f" -c {config_path}"
-        raise MomError("mom does not run on this host", hint=f"start it with mom run{option}; with --at, a recording is looked at")
+        hint = f"start it with {how_to_start(config_path)}; with --at, a recording is looked at"
+        raise MomError("mom does not run on this host", hint=hint)
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
     content = explainers.explain(report, find_guest(report.snapshot.guests, guest)).as_json()

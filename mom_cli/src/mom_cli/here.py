@@ -17,6 +17,7 @@ from typing import Final
 import click
 
 from mom_core import MomError, format_kib, json_option, print_prose
+from mom_core.cli.verbs import brought_below
 from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
@@ -77,6 +78,17 @@ def here_command(as_json: bool = False) -> None:
     print_prose("\nmom --help lists all verbs.")
 
 
+def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
+    """What starts mom with that configuration, or with the usual one: systemd where it has mom's unit, which runs that one."""
+    if config_path in {None, str(DEFAULT_CONFIG)} and _has_unit(root) and _exists(root / "run/systemd/system"):
+        return "systemctl start mom"
+    return "mom run" if config_path is None else f"mom run -c {config_path}"
+
+
+def _has_unit(root: Path) -> bool:
+    return any(_exists(root / folder / "mom.service") for folder in _UNITS)
+
+
 def look(root: Path) -> HostSight:
     """What is seen of the host whose files are below `root`."""
     found = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
@@ -99,7 +111,7 @@ def look(root: Path) -> HostSight:
         saved_kib=profit // 1024 if profit is not None else None if sharing is None else sharing * _PAGE_KIB,
         configured=_exists(config),
         observes=said.place(("mode",)).line if _value(said, "mode") == "observe" else None,
-        unit=any(_exists(root / folder / "mom.service") for folder in _UNITS),
+        unit=_has_unit(root),
         pid=_holder(root / run),
         left=_left(root / state),
     )
@@ -120,7 +132,7 @@ def next_steps(sight: HostSight, *, root: bool) -> Iterator[tuple[str, str]]:
         return
     if sight.left:
         yield f"{sudo}mom restore", f"puts back {sight.left} changes that an earlier mom has left"
-    if not (sight.kvm or sight.managed or sight.guests):
+    if not (sight.kvm or sight.managed or sight.guests) and "demo" in brought_below(""):
         yield "mom demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
     if not sight.configured:
         yield f"{sudo}mom config init", f"writes a commented {DEFAULT_CONFIG} for what is found on this host"

@@ -12,6 +12,7 @@ import click
 
 from mom_cli.alike import common_problems
 from mom_cli.class_hooks import offered_list
+from mom_cli.here import how_to_start
 from mom_cli.live import look
 from mom_cli.marks import mark
 from mom_cli.sources import told
@@ -57,7 +58,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"running": False}))
         else:
-            print_prose("mom does not run on this host. Start it with: mom run" + (f" -c {config_path}" if config_path else ""), 2)
+            print_prose(f"mom does not run on this host. Start it with: {how_to_start(config_path)}", 2)
         sys.exit(1)
     status = found.status
     if as_json:

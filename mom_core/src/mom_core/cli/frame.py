@@ -65,7 +65,7 @@ class _NoReaderError(Exception):
 def mom(ctx: click.Context) -> None:
     """Manage memory overcommitment on a KVM host.
 
-    `mom` alone says what it sees on this host, and what to type next. Without a hypervisor: `mom demo`.
+    `mom` alone says what it sees on this host, and what to type next.
     """
     if ctx.invoked_subcommand is None:
         _look_around(ctx)

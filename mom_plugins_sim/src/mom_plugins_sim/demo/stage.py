@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from mom_core import MomError
 from mom_plugins_sim.demo.story import Moment, Plot, play
-from mom_plugins_sim.demo.summary import NEXT, Summary, size
+from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
 from mom_toolkit import field_number, quiet, run_verb, taken_from
 
@@ -90,14 +91,16 @@ def _conclude(console: Console, summary: Summary) -> None:
         console.print(Text(line), soft_wrap=True)
     console.print()
     console.print(Text(f"{rule * 2} What to type next ".ljust(WIDTH, rule), "bold"))
-    for command, why in NEXT:
-        console.print(Text.assemble(("  " + command.ljust(24), "bold cyan"), why), soft_wrap=True)
+    called = program(Path(sys.argv[0]), shutil.which("mom"))
+    commands = [f"{called} {words}" for words, _ in NEXT]
+    for command, (_, why) in zip(commands, NEXT, strict=True):
+        console.print(Text.assemble(("  " + command.ljust(max(map(len, commands)) + 2), "bold cyan"), why), soft_wrap=True)
 
 
 def _tell_of(console: Console, recording: Path) -> None:
     """Where the recording and its picture are; and if there is no picture, why."""
     console.print()
-    console.print(f"recorded in {recording}: mom replay tries policies on it", soft_wrap=True)
+    console.print(f"recorded in {recording}", soft_wrap=True)
     picture = recording.with_name("mom.png")
     try:
         run_verb("plot", str(recording), "-o", str(picture))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mom_core import Guest, Outcome, Status, printable
 from mom_plugins_sim.demo.story import Moment
@@ -148,10 +151,21 @@ class Summary:
 
 
 NEXT = (
-    ("mom demo --seed 2", "another host"),
-    ("mom simulate --list", "scenarios, to try policies on; mom demo --scenario shows one"),
-    ("mom doctor", "what this host can do, and what it lacks"),
-    ("mom config init", "a configuration for this host"),
-    ("mom run", "manage it; `mode: observe` in the configuration: only watch"),
+    ("demo --seed 2", "another host"),
+    ("simulate --list", "scenarios, to try policies on; `demo --scenario` shows one"),
+    ("replay --help", "tries policies on the recording"),
+    ("here", "what mom sees on this host, and how it would be managed"),
 )
-"""What to type next, and why."""
+"""The verbs to type next, which work where this one does, and why."""
+
+
+def program(called: Path, found: str | None) -> str:
+    """How to call the mom that runs: `mom`, where that is the one that a shell finds, and else where it is, as seen from here.
+
+    :param called: what this process was started as
+    :param found: what a shell finds for `mom`
+    """
+    if called.name != "mom" or not called.exists() or (found is not None and Path(found).samefile(called)):
+        return "mom"
+    near = os.path.relpath(called)
+    return shlex.quote(str(called.resolve()) if near.startswith("..") else near)
