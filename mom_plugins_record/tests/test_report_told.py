@@ -226,3 +226,9 @@ def test_a_host_is_not_full_before_the_earliest_day_that_is_told(needed: list[fl
 def test_a_weeks_rhythm_is_no_growth() -> None:
     assert growth_of([(float(n), 5.0) for n in range(6)], 10.0).each_day is None
     assert "7 days" in growth_of([], 10.0).why
+
+
+def test_guests_of_several_classes_are_of_none_together(accounts: Path) -> None:
+    assert told(accounts)["whole"]["class"] is None
+    alike = summary_of([host(FIRST)], [guest(FIRST, "a", 4, 1), guest(FIRST, "ab", 4, 1)], FIRST * 3600, (FIRST + 1) * 3600)
+    assert alike.whole.service_class == "gold"

@@ -249,6 +249,7 @@ def summary_of(
     whole = GuestHour(0, "", "all")
     for one in found.values():
         _add_guest(whole, one.total)
+    whole.service_class = common.pop() if len(common := {one.total.service_class for one in found.values()}) == 1 else ""
     ksm = _whole_ksm(host, whole, tenant)
     return ReportSummary(
         hours[-1].name if hours else "",
