@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,16 @@ import pytest
 from click.testing import CliRunner, Result
 from test_record_recording import simulated
 
-from mom_core import ControlSpec, Decision, Scope, Snapshot, Source, Unit, hookimpl, load_config
+from mom_core import ControlSpec, Decision, Host, Scope, Snapshot, Source, Unit, hookimpl, load_config
 from mom_core.testing import snapshot
 from mom_plugins_record.recording.contents import contents_of
-from mom_plugins_record.recording.reader import Recording, session_content
+from mom_plugins_record.recording.reader import Recorded, Recording, session_content
 from mom_plugins_record.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
 from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import compare
 from mom_plugins_record.replay.estimate import estimate
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
+from mom_plugins_sim.scenario.recorded import scene_of_recording
 from mom_plugins_sim.simulate.run import run_scenario
 from mom_toolkit import Complaint, Complaints, SimulationSetup, need_of
 
@@ -303,3 +306,30 @@ def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> Non
     text = run(calm, "--policy", other, "--to", "2026-01-01T00:03").output
     assert text.index("Exact, on the state") < text.index("Estimated: both simulated")
     assert "Estimated" not in run(calm, "--policy", other, "--no-estimate").output
+
+
+@pytest.mark.long
+def test_policies_that_fail_are_said_and_are_no_success(calm: Path, tmp_path: Path) -> None:
+    other = tmp_path / "60_moon.policy"
+    other.write_text("(defvar full (== Host.moon_phase 4))")
+    shown = run(calm, "--policy", other, "--to", "2026-01-01T00:03")
+    assert shown.exit_code == 1
+    assert "policies of now, simulated: a policy failed in" in shown.stderr
+    assert "policies of then" not in shown.stderr
+    alone = run(calm, "--policy", other, "--to", "2026-01-01T00:03", "--no-estimate")
+    assert alone.exit_code == 1
+    assert "these policies fail in" in alone.stderr
+
+
+def test_an_estimate_begins_at_the_hour_that_the_recorded_host_had(recording: Path) -> None:
+    hours = {"time_year": 2026, "time_month": 3, "time_day": 4, "time_hour": 21, "time_minute": 5, "time_second": 6}
+
+    class Past:
+        where = "here"
+
+        def cycles(self, since: float, until: float) -> Iterator[Recorded]:
+            for one in Recording(recording).cycles():
+                host = Host("h", {**one.report.snapshot.host.fields, **hours})
+                yield replace(one, report=replace(one.report, snapshot=replace(one.report.snapshot, host=host)))
+
+    assert scene_of_recording(Past(), float("-inf"), float("inf")).begins == datetime(2026, 3, 4, 21, 5, 6, tzinfo=UTC).timestamp()

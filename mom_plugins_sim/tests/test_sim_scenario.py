@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from sim_guests import fields_of
 
 from mom_core import ConfigError, HypervisorError, MomError
+from mom_devkit import run_plugins
 from mom_guests import WatchedMemory, why_wake
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.guest import MIB
@@ -341,3 +342,37 @@ def test_guests_may_be_sold_as_classes_and_the_summary_says_what_each_class_had(
 def test_a_class_that_does_not_exist_keeps_its_guests_as_they_are(tmp_path: Path) -> None:
     summaries = json.loads(run(write(tmp_path, SOLD.replace("class: cheap", "class: chaep")), "--json").stdout)
     assert summaries[0]["classes"]["platinum"]["least_share"] > 0.9
+
+
+def test_a_policy_that_fails_is_said_and_is_no_success(tmp_path: Path) -> None:
+    policy = tmp_path / "60_moon.policy"
+    policy.write_text("(defvar full (== Host.moon_phase 4))")
+    shown = run(write(tmp_path), "--policy", policy)
+    assert shown.exit_code == 1
+    assert "work done by guests" in shown.stdout
+    assert "a policy failed in 300 of 300 cycles" in shown.stderr
+    assert "there is no host field moon_phase" in shown.stderr
+    as_json = run(write(tmp_path), "--policy", policy, "--json")
+    assert as_json.exit_code == 1
+    (failure,) = json.loads(as_json.stdout)[0]["failures"]
+    assert failure.startswith("60_moon:1:")
+
+
+def test_a_policy_by_the_hour_works_in_a_simulation_which_begins_at_midnight(tmp_path: Path) -> None:
+    policy = tmp_path / "60_night.policy"
+    policy.write_text('(if (< Host.time_hour 6) (Host.Control "ksm_pages_to_scan" 5000) nil)')
+    path = write(tmp_path)
+    shown = run(path, "--policy", policy)
+    assert shown.exit_code == 0, shown.output
+    reports = list(run_scenario(read_scenario(path), path, SimulationSetup("x", (policy,)), None, 60.0))
+    fields = reports[-1].snapshot.host.fields
+    assert [fields[f"time_{part}"] for part in ("year", "month", "day", "hour", "minute", "second")] == [2026, 1, 1, 0, 1, 0]
+    assert any(one.control == "ksm_pages_to_scan" and one.value == 5000 for one in reports[-1].decisions)
+
+
+def test_classes_of_a_scenario_are_those_of_its_guests_in_a_daemon_too(tmp_path: Path) -> None:
+    (tmp_path / "scenario.yaml").write_text(SOLD)
+    sla = {"classes": {"cheap": {"guarantee": "10%"}}}
+    found = run_plugins(tmp_path, {"sim": {"scenario": str(tmp_path / "scenario.yaml")}, "sla": sla}, cycles=2)
+    classes = {name: guest.last.fields["sla_class"] for name, guest in found.guests.items()}
+    assert sorted(classes.values()) == ["cheap"] * 4 + ["gold"] * 3

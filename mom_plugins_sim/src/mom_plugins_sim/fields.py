@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value
 from mom_plugins_sim.guest import PAGE
@@ -12,6 +13,12 @@ from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 
 SOURCE = "simulation"
+
+_TIME = {
+    **dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT),
+    "second": Unit.SECONDS,
+    "microsecond": Unit.MICROSECONDS,
+}
 
 _HOST = (
     ("mem_available", Unit.KIB, "memory that the host has in total"),
@@ -39,6 +46,7 @@ _HOST = (
     ("numa_nodes", Unit.LIST, "for each NUMA node `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"),
     ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest"),
     ("numa_available_least", Unit.KIB, "memory that can be had on the NUMA node that has the least of it"),
+    *((f"time_{part}", unit, f"local time of the simulated host: {part}") for part, unit in _TIME.items()),
     ("sim_lost", Unit.SECONDS, "work that all guests' programs could not do for want of memory: only a simulation knows"),
     ("sim_killed", Unit.COUNT, "how often guests' kernels have killed programs for want of memory: only a simulation knows"),
 )  # fmt: skip
@@ -75,7 +83,7 @@ _GUEST = (
 
 _METRICS = {
     **dict.fromkeys(("psi_memory_some_total", "psi_memory_full_total", "sim_lost", "sim_killed"), Metric.COUNTER),
-    **dict.fromkeys(("swap_in", "swap_out"), Metric.NONE),
+    **dict.fromkeys(("swap_in", "swap_out", *(f"time_{part}" for part in _TIME)), Metric.NONE),
 }
 
 FIELDS = (
@@ -118,6 +126,8 @@ class HostSampler:
             fields[f"psi_memory_full_avg{window}"] = round(percent / 2, 2)
         fields["sim_lost"] = round(world.lost_seconds + sum(guest.memory.lost_seconds for guest in world.guests.values()), 3)
         fields["sim_killed"] = world.killed + sum(guest.memory.killed for guest in world.guests.values())
+        now = datetime.fromtimestamp(world.scene.begins, UTC) + timedelta(seconds=world.time)
+        fields.update({f"time_{part}": getattr(now, part) for part in _TIME})
         if world.nodes is not None:
             fields.update(_node_fields(world.nodes))
         self._add_swapping(fields, world)

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from mom_plugins_sim.guest import BALLOON_RATE, MIB, SUPERVISION
 from mom_plugins_sim.workload import HostLoad, HostLoads, Workload, draw_workload
+from mom_toolkit import SIMULATION_BEGINS
 
 FOREVER = float("inf")
 
@@ -27,7 +28,7 @@ class GuestScene:
     `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`, and
     never from a `silent` one. `size` is what it has when it comes, in KiB; None: all of its memory. A `rigid` guest has no balloon
     device; a `refusing` one gives nothing, whatever it is asked for; others move `balloon_rate` KiB/s. `beside` is what the guest's
-    process holds beside its memory.
+    process holds beside its memory. `sold_as` is the service class that its metadata says.
     """
 
     identity: str
@@ -47,6 +48,7 @@ class GuestScene:
     size: float | None = None
     balloon_rate: float = BALLOON_RATE
     beside: float = SUPERVISION
+    sold_as: str | None = None
 
 
 class FaultKind(StrEnum):
@@ -89,6 +91,8 @@ class Scene:
     nodes: int = 1
     """How many NUMA nodes the host has, all of the same size."""
     host_zram: float = 0.0
+    begins: float = SIMULATION_BEGINS
+    """The local time on the host at the beginning, in seconds since 1970: midnight, as workloads by the time of day have it."""
 
 
 @dataclass(frozen=True, slots=True)

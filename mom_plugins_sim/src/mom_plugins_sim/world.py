@@ -36,6 +36,9 @@ measured: there it begins when nothing is available."""
 UNLIMITED_CPU = CpuTune(quota_us=-1, period_us=100_000, shares=1024, user_limit_percent=100.0)
 UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DISK_LIMITS, 0)),)
 
+CLASS = "sla_class"
+"""The property of a guest with the service class that its metadata says, as of real ones."""
+
 VCPUS = 2
 """What every guest has."""
 
@@ -270,7 +273,7 @@ class World:
         # It is the balloon's driver that sends statistics.
         statistics = SentStatistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
-        properties = {"name": scene.name, "uuid": scene.identity}
+        properties = {"name": scene.name, "uuid": scene.identity, **({} if scene.sold_as is None else {CLASS: scene.sold_as})}
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
         guest = SimulatedGuest(listed, scene.kind, memory, statistics, scene.rigid, scene.refusing, scene.departs)
         if self.nodes is not None:

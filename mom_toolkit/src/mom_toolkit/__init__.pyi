@@ -145,8 +145,11 @@ from .report_models import (
 )
 from .run_summary import (
     ClassSummary as ClassSummary,
+    DECIDING as DECIDING,
     RunSummary as RunSummary,
+    concerns_decisions as concerns_decisions,
     gib as gib,
+    is_failure as is_failure,
 )
 from .services.accounts import (
     AccountSums as AccountSums,

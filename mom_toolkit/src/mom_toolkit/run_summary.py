@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
-from mom_core import ControlSpec, Guest, Report, Status, Value
+from mom_core import ControlSpec, Guest, Problem, Report, Severity, Status, Value, printable
 from mom_toolkit.complaints import Complaint, Complaints
 from mom_toolkit.health import NOTICEABLE_KIB, PRESSURE_PERCENT, field_number, is_broken, pages_kib, taken_from
+
+DECIDING: Final = ("mom_evaluate", "mom_act")
+"""The hooks that give decisions."""
+
+SHOWN_FAILURES: Final = 10
+
+
+def concerns_decisions(problem: Problem) -> bool:
+    """Whether a problem is of policies, or of a plugin that could not decide; the others are about the host."""
+    return problem.source.line > 0 or problem.message.startswith(DECIDING)
+
+
+def is_failure(problem: Problem) -> bool:
+    """Whether decisions are lost by it; that a guest is left out of which too little is known is none."""
+    return problem.severity is Severity.ERROR and concerns_decisions(problem)
 
 
 @dataclass(slots=True)
@@ -82,6 +98,8 @@ class RunSummary:
     applied: int = 0
     failed: int = 0
     problems: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    """How policies failed, and in how many cycles: the first of them. What they would have decided is not in the other sums."""
     verdict: Complaints = field(default_factory=Complaints)
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     """By service class, those that have one."""
@@ -116,6 +134,9 @@ class RunSummary:
             self.applied += outcome.status is Status.APPLIED
             self.failed += outcome.status is Status.FAILED
         self.problems += len(report.problems)
+        for text in {f"{one.source}: {one.message}" for one in report.problems if is_failure(one)}:
+            if len(self.failures) < SHOWN_FAILURES or text in self.failures:
+                self.failures[text] = self.failures.get(text, 0) + 1
         self.verdict.add(snapshot, report.decisions)
         for guest in snapshot.guests.values():
             name = guest.fields.get("sla_class")
@@ -150,6 +171,13 @@ class RunSummary:
             ("changes that failed", str(self.failed)),
             ("controls that swing to and fro", str(len(swinging))),
             ("cycles, and of these out of turn", f"{self.cycles}, {self.woken}"),
+        ]
+
+    def failure_lines(self) -> list[str]:
+        """For a person: how policies failed; nothing where none did."""
+        return [
+            f"{self.name}: a policy failed in {count} of {self.cycles} cycles, and what it decides is lost there: {printable(text, 300)}"
+            for text, count in self.failures.items()
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
@@ -197,6 +225,7 @@ class RunSummary:
             "applied": self.applied,
             "failed": self.failed,
             "problems": self.problems,
+            "failures": dict(self.failures),
             "swinging": len(self.verdict.of(Complaint.OSCILLATION)),
             "below_need": len(self.verdict.of(Complaint.BELOW_NEED)),
         }

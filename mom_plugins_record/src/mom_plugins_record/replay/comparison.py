@@ -18,8 +18,8 @@ from mom_plugins_record.recording.reader import (
     rarely_collected,
 )
 from mom_plugins_record.recording.writer import KEY_EVERY
-from mom_plugins_record.replay.engine import RecordedEngine, concerns_decisions, scope_of
-from mom_toolkit import Complaints
+from mom_plugins_record.replay.engine import RecordedEngine, scope_of
+from mom_toolkit import Complaints, concerns_decisions, is_failure
 
 SHOWN_PROBLEMS: Final = 10
 
@@ -65,6 +65,8 @@ class Comparison:
     now: Complaints = field(default_factory=Complaints)
     left_out: dict[str, str] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+    """Cycles in which policies failed."""
     lost: int = 0
     damage: str = ""
     """What is damaged, and where; empty: nothing."""
@@ -170,6 +172,7 @@ def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, sin
             looked_back += 1
             if report.time < since:
                 continue
+            result.failures += any(map(is_failure, again.problems))
             for problem in filter(concerns_decisions, again.problems):
                 if len(result.problems) < SHOWN_PROBLEMS or problem.message in result.problems:
                     result.problems[problem.message] = result.problems.get(problem.message, 0) + 1

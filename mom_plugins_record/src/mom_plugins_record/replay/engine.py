@@ -18,7 +18,6 @@ from mom_core import (
     MomError,
     PluginError,
     PluginErrors,
-    Problem,
     Report,
     Scope,
     Snapshot,
@@ -27,12 +26,9 @@ from mom_core import (
 )
 from mom_plugins_record.recording.reader import RecordedSession
 from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
-from mom_toolkit import PolicyRefused, PolicyTexts, ReasonedPolicies
+from mom_toolkit import DECIDING, PolicyRefused, PolicyTexts, ReasonedPolicies
 
 WHO: Final = "replay"
-
-_DECIDING: Final = ("mom_evaluate", "mom_act")
-"""The hooks that give decisions."""
 
 _TAKES_POLICIES: Final = ("mom_evaluate", "mom_services")
 """The hooks without which no policies can be changed: what a plugin offers is known only of one that was made."""
@@ -142,7 +138,7 @@ class RecordedEngine:
         self.left_out.update(left_out)
         found: dict[str, InstalledThen] = {}
         for name, one in installed.items():
-            if not any(hasattr(one.plugin_class, hook) for hook in _DECIDING):
+            if not any(hasattr(one.plugin_class, hook) for hook in DECIDING):
                 continue
             if hasattr(one.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
@@ -170,11 +166,6 @@ def _goes_by_what_it_did(plugin_class: type) -> bool:
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")
-
-
-def concerns_decisions(problem: Problem) -> bool:
-    """Whether a problem is of policies, or of a plugin that could not decide; the others are about the host on which this runs."""
-    return problem.source.line > 0 or problem.message.startswith(_DECIDING)
 
 
 def scope_of(decision: Decision) -> str:

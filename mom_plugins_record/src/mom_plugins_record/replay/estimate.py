@@ -50,7 +50,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
     guests = guest_rules(session.configuration, plugins)
     summaries = []
     for name, texts in (("then", session.policies), ("now", policies)):
-        summary = RunSummary(name)
+        summary = RunSummary(f"policies of {name}, simulated")
         setup = SimulationSetup(name, plugins=plugins, texts=texts, guests=guests)
         for report in run_simulation(sim, setup, seconds, max(seconds, ends - begins)):
             summary.add(report)

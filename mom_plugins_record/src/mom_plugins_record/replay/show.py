@@ -52,7 +52,12 @@ def perform(
             print_prose(brief(line, LONGEST_LINE), 4)  # names and texts are what the recording says
         if found:
             print_prose(f"fails on: {', '.join(found)}", 4)
-    if found:
+    lost = [] if estimated is None else [*estimated.then.failure_lines(), *estimated.now.failure_lines()]
+    if texts is not None and result.failures:
+        lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: what they decide there is lost")
+    for line in lost:
+        print_prose(line, 4, err=True)
+    if found or lost:
         raise click.exceptions.Exit(1)
 
 
@@ -202,6 +207,7 @@ def _as_json(result: Comparison) -> Mapping[str, object]:
         "ends": result.ends,
         "left_out": result.left_out,
         "problems": result.problems,
+        "failures": result.failures,
         "exact": {
             "first": None if result.first is None else asdict(result.first),
             "most_different": [asdict(found) for found in result.most_different],

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mom_core import Guest, MomError, load_config
+from mom_core import Guest, MomError, Value, load_config
 from mom_plugins_sim.guest import HIGH_SHARE, kernel_of, low_of
 from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import HostLoads, Trace, Workload
+from mom_plugins_sim.world import CLASS
 from mom_toolkit import RECORDER, PastCycles, field_number, pages_kib
 
 UNTOLD_SHARE = 0.9
@@ -29,6 +32,8 @@ COLD_SHARE = 0.5
 
 SWAP_SHARE = 0.25
 """Of its memory, what swap a guest is taken to have that was seen to use some: recordings do not tell."""
+
+_CLOCK = ("year", "month", "day", "hour", "minute", "second")
 
 
 @dataclass(slots=True)
@@ -65,12 +70,14 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
     total = swap = ratio = 0.0
     duplicate = 0.0
     begins: float | None = None
+    clock = 0.0
     previous = 0.0
     now = 0.0
     for recorded in recording.cycles(since, until):
         snapshot = recorded.report.snapshot
         if begins is None:
             begins = recorded.report.time
+            clock = _clock(snapshot.host.fields, begins)
         now = max(previous, recorded.report.time - begins)  # clocks may be set back: the simulation's is not
         fields = snapshot.host.fields
         total, swap = max(total, field_number(fields, "mem_available")), max(swap, field_number(fields, "swap_total"))
@@ -94,7 +101,16 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
     trace = Trace(host_times, [max(0.0, used - reserve) for used in host_used]) if host_times else None
     guests = [_scene(identity, one, now, min(duplicate, 0.9)) for identity, one in seen.items()]
     on_disk, in_memory = (0.0, swap) if ratio else (swap, 0.0)
-    return Scene(total, guests, 0, on_disk, HostLoads((), trace), base=0.0, host_zram=in_memory)
+    return Scene(total, guests, 0, on_disk, HostLoads((), trace), base=0.0, host_zram=in_memory, begins=clock)
+
+
+def _clock(fields: Mapping[str, Value], time: float) -> float:
+    """The local time that the host's clock showed, as of UTC; UTC itself where that was not recorded."""
+    year, month, day, hour, minute, second = (fields.get(f"time_{part}") for part in _CLOCK)
+    try:
+        return datetime.fromisoformat(f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z").timestamp()
+    except (TypeError, ValueError):
+        return time
 
 
 def _look(seen: dict[str, _RecordedGuest], identity: str, guest: Guest, now: float) -> None:
@@ -150,4 +166,5 @@ def _scene(identity: str, one: _RecordedGuest, ends: float, duplicate: float) ->
         arrives=one.arrives,
         departs=FOREVER if one.last >= ends else one.last,
         size=one.size,
+        sold_as=sold_as if isinstance(sold_as := one.guest.properties.get(CLASS), str) else None,
     )

@@ -88,6 +88,7 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
             departs=FOREVER if group.stays is None else arrives + group.stays,
             balloon_rate=group.balloon.rate / KIB,
             beside=group.process / KIB,
+            sold_as=group.sold_as,
         )
 
 

@@ -45,7 +45,7 @@ def list_scenarios(*, as_json: bool) -> None:
         return
     for name, one in found.items():
         guests = sum(group.count for group in one.guests.values())
-        print_prose(f"{name:<16} {one.title}: {guests} guests, {one.lasts / 3600:g} h", 17)
+        print_prose(f"{name:<16} {one.title}: {guests} guests, {one.lasts / 3600:.3g} h", 17)
         print_prose(f"{'':<16} {one.about.strip()}", 17)
 
 
@@ -80,6 +80,11 @@ def perform(name: str, wishes: Wishes) -> None:
         _tell(scenario, summaries, lasts)
         if wishes.record is not None:
             click.echo(f"recorded in {wishes.record}")
+    for summary in summaries:
+        for line in summary.failure_lines():
+            print_prose(line, 4, err=True)
+    if any(summary.failures for summary in summaries):
+        raise click.exceptions.Exit(1)
 
 
 def _setup(text: str) -> SimulationSetup:

@@ -39,11 +39,9 @@ def with_offloading(scenario: Scenario, setup: SimulationSetup) -> SimulationSet
 
 
 def with_classes(scenario: Scenario, setup: SimulationSetup) -> SimulationSetup:
-    """The same, with the classes that groups of guests are sold as; unchanged where there are none."""
-    sold = {f"{name}-*": group.sold_as for name, group in scenario.guests.items() if group.sold_as is not None}
-    if not sold and not scenario.classes:
+    """The same, with the plugin of the classes that guests are sold as; unchanged where there are none."""
+    if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):
         return setup
     plugins = dict(setup.plugins) if setup.plugins is not None else {name: {} for name in CONTROLLERS}
     classes: Mapping[str, Value] = {"classes": {name: dict(settings) for name, settings in scenario.classes.items()}}
-    guests = {pattern: {"class": name} for pattern, name in sold.items()}
-    return replace(setup, plugins={**plugins, "sla": classes}, guests={**guests, **(setup.guests or {})})
+    return replace(setup, plugins={**plugins, "sla": classes})
