@@ -25,6 +25,7 @@ from nats.aio.subscription import Subscription
 
 from mom_core import MomError, printable, read_secret
 from mom_plugins_fleet.bucket_watch import BucketWatch, BucketWatcher, WatchBroken, given_up_at_once
+from mom_plugins_fleet.client import FleetClient
 from mom_plugins_fleet.stored_entry import StoredEntry, is_deleted
 from mom_plugins_fleet.subjects import direct, inbox, subject
 
@@ -51,6 +52,9 @@ AGAIN_SECONDS: Final = 1
 PING_SECONDS: Final = 5
 LOST_PINGS: Final = 2
 """A connection that answers so many pings too late is lost: a partition is noticed within 15 s."""
+
+WAITING_BYTES: Final = 8 << 20
+"""Of changes that were heard and not looked at yet. Further ones are dropped: what stands there is read then."""
 
 _WRONG_REVISION: Final = 10071
 """JetStream's code for "another client was faster"."""
@@ -197,7 +201,7 @@ class Store:
             await heard(message.subject.removeprefix(begin), StoredEntry(0, None if gone else message.data))
 
         async with self._asking(f"listen to {bucket}"):
-            return await self.client.subscribe(subject(bucket, keys), cb=take)
+            return await self.client.subscribe(subject(bucket, keys), cb=take, pending_bytes_limit=WAITING_BYTES)
         raise AssertionError("unreachable")
 
     async def watch(self, bucket: str, watcher: BucketWatcher, whole: Callable[[], None] = lambda: None) -> NoReturn:
@@ -288,7 +292,7 @@ async def linked(
     :param patient: wait for servers that are not there, instead of raising `LinkError`
     :param cannot: called with the first reason why there is no connection yet; of several servers each has its own
     """
-    client = Client()
+    client = FleetClient(_tls(access))
     store = Store(client)
 
     wanted, waits = True, True
@@ -312,7 +316,6 @@ async def linked(
     async def back() -> None:
         log.info("connected to the fleet's servers again")
 
-    tls = _tls(access)
     lets_in = _lets_in(access.key)
     try:
         while True:
@@ -330,7 +333,6 @@ async def linked(
                         connect_timeout=CONNECT_SECONDS,
                         ping_interval=PING_SECONDS,
                         max_outstanding_pings=LOST_PINGS,
-                        tls=tls,
                         inbox_prefix=inbox(name),
                         pending_size=0,  # what cannot be sent now is not sent later: it would be old by then
                         **lets_in,
@@ -341,7 +343,7 @@ async def linked(
             except (nats.errors.Error, TimeoutError, OSError, ssl.SSLError) as error:
                 if not patient:
                     raise LinkError(
-                        f"the fleet's servers cannot be reached: {printable(str(error) or type(error).__name__, 200)}",
+                        f"the fleet's servers cannot be reached: {store.said[1] or printable(str(error) or type(error).__name__, 200)}",
                         hint="is nats-server running there, and is this the right key?",
                     ) from None
                 await asyncio.sleep(AGAIN_SECONDS)

@@ -1,0 +1,109 @@
+"""The library's client, held to what mom lets a server do, which need not be an honest one, nor the one that is meant."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import ParseResult
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+
+from mom_core import printable
+
+LARGEST_MESSAGE: Final = 1 << 20
+"""Bytes. Records are smaller, and servers take no larger messages unless told otherwise."""
+
+LARGEST_LINE: Final = 64 << 10
+"""Bytes of a line of the protocol: the longest names all servers of a cluster."""
+
+SPEAKS_SECONDS: Final = 1.0
+"""A server behind `tls://` that has said nothing for so long waits for TLS (`handshake_first`); others begin with a line in the clear."""
+
+_NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
+"""What servers have signed: random bytes in base 64. A record, which begins with a byte that is no text, cannot look like that."""
+
+
+class FleetClient(Client):
+    """Goes to the servers that it is given and to no others, by TLS where their addresses say so.
+
+    :param tls: for addresses that begin with `tls://`
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        super().__init__()
+        self._ps = _BoundedParser(self)
+        self._transport = _Transport(tls)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Servers that this one names are not gone to: it may name any."""
+        await super()._process_info({key: value for key, value in info.items() if key != "connect_urls"}, initial_connection)
+
+    def _connect_command(self) -> bytes:
+        nonce = self._server_info.get("nonce", "")
+        if nonce and not (isinstance(nonce, str) and _NONCE.fullmatch(nonce)):
+            raise nats.errors.Error("the server wants a signature of what is no nonce of NATS': it gets none")
+        return super()._connect_command()
+
+    async def _process_connect_init(self) -> None:
+        """The library's task that connects again ends for good by an error that it does not foresee."""
+        try:
+            await super()._process_connect_init()
+        except (nats.errors.Error, OSError, TimeoutError):
+            raise
+        except Exception as error:
+            raise nats.errors.Error(f"no connection can be begun: {printable(str(error) or type(error).__name__, 200)}") from error
+
+
+class _BoundedParser(Parser):
+    """Keeps no more of what is sent than one message may have."""
+
+    async def parse(self, data: bytes = b"") -> None:
+        await super().parse(data)
+        if len(self.buf) > LARGEST_LINE if self.state == AWAITING_CONTROL_LINE else self.needed > LARGEST_MESSAGE:
+            self.reset()
+            raise nats.errors.ProtocolError
+
+
+class _Transport(TcpTransport):
+    """Where an address begins with `tls://`, nothing is sent before TLS, whatever the server says."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # the library's transport has no types
+        self._tls = tls
+        self._first = b""
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        await super().connect(uri, buffer_size, connect_timeout)
+        self._first = b""
+        if uri.scheme == "tls" and self._tls is not None:
+            with suppress(TimeoutError):
+                self._first = await asyncio.wait_for(self.readline(), SPEAKS_SECONDS)
+            try:
+                await super().connect_tls(uri, self._tls, buffer_size, connect_timeout)
+            except ssl.SSLCertVerificationError:
+                raise
+            except (OSError, TimeoutError) as error:
+                self.close()  # type: ignore[no-untyped-call]
+                raise nats.errors.Error(
+                    f"{printable(uri.hostname or '', 200)} does not take TLS, which tls:// asks for: give nats-server `tls`"
+                ) from error
+
+    async def connect_tls(self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int) -> None:
+        if self._io_writer is self._bare_io_writer:
+            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+
+    async def readline(self) -> bytes:
+        first, self._first = self._first, b""
+        try:
+            return first or await super().readline()  # type: ignore[no-untyped-call]
+        except ValueError:
+            raise nats.errors.ProtocolError from None
+
+    def __bool__(self) -> bool:
+        return True  # else the library takes one of its own

@@ -1,0 +1,216 @@
+"""Servers that are not honest, or not those that are meant: what they are told, what of theirs is kept, and who is gone to for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import ssl
+import subprocess
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import nkeys  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+from mom_plugins_fleet.link import Access, LinkError, NatsCredentials, Store, linked
+
+LOG = logging.getLogger("test")
+NONCE = "4GVYcOFLtCVSCKA"
+"""As a real server sends it."""
+
+
+class FakeServer:
+    """Says what it is told to, and keeps what it hears.
+
+    :param info: what it says of itself besides
+    :param then: what it does with a client that it has let in
+    """
+
+    def __init__(self, info: dict[str, Any] | str, then: Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]] | None = None) -> None:
+        self._info, self._then = info, then
+        self.clients = 0
+        self.heard = b""
+        self.port = 0
+
+    async def __aenter__(self) -> FakeServer:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, **self.tls())
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def tls(self) -> dict[str, Any]:
+        return {}
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients += 1
+        whole = {"server_id": "s", "version": "2.9.10", "headers": True, "max_payload": 1 << 20}
+        said = self._info if isinstance(self._info, str) else json.dumps({**whole, **self._info})
+        try:
+            writer.write(f"INFO {said}\r\n".encode())
+            while line := await reader.readline():
+                self.heard += line
+                if line == b"PING\r\n":
+                    writer.write(b"PONG\r\n")
+                    if self._then is not None:
+                        await self._then(writer)
+        except (OSError, ValueError):
+            pass
+        writer.close()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.link.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.link.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("mom_plugins_fleet.client.SPEAKS_SECONDS", 0.1)
+
+
+def credentials() -> NatsCredentials:
+    return NatsCredentials(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode(), "e30.e30.e30")
+
+
+def within(seconds: float, what: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(what, seconds))
+
+
+async def refused(url: str, why: str, ca: Path | None = None) -> None:
+    with pytest.raises(LinkError, match=why):
+        async with linked(Access([url], ca, credentials()), "h1", LOG, patient=False):
+            pass
+
+
+@pytest.mark.parametrize(
+    "nonce",
+    [
+        '["mom fleet", "mom-orders", "h1", 7]\n{"moves":[]}',
+        "x" * 100,
+        "AAAAAAAAAAA\n",
+        "AAAAAAAAAA\u00e9",
+        7,
+        [NONCE],
+    ],
+)
+def test_a_server_gets_no_signature_of_anything_but_a_nonce(nonce: object) -> None:
+    async def work() -> None:
+        async with FakeServer({"auth_required": True, "nonce": nonce}) as server:
+            await refused(f"nats://127.0.0.1:{server.port}", "no nonce")
+            assert b"CONNECT" not in server.heard
+
+    within(30, work())
+
+
+def test_a_nonce_of_natss_own_form_is_signed() -> None:
+    async def work() -> None:
+        server = FakeServer({"auth_required": True, "nonce": NONCE})
+        async with server, linked(Access([f"nats://127.0.0.1:{server.port}"], None, credentials()), "h1", LOG, patient=False):
+            assert b'"sig"' in server.heard
+
+    within(30, work())
+
+
+def test_nothing_is_told_in_the_clear_to_a_server_that_was_to_be_spoken_to_by_tls() -> None:
+    async def work() -> None:
+        async with FakeServer({"auth_required": True, "nonce": NONCE}) as server:
+            await refused(f"tls://127.0.0.1:{server.port}", "does not take TLS, which tls:// asks for")
+            assert server.clients
+            assert b"CONNECT" not in server.heard
+
+    within(30, work())
+
+
+def test_servers_that_a_server_names_are_not_gone_to() -> None:
+    async def leave(writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"connect_urls": ["127.0.0.1:%d"]}\r\n' % other.port)
+        await writer.drain()
+        writer.close()
+
+    other = FakeServer({})
+
+    async def work() -> None:
+        async with other:
+            named = FakeServer({"connect_urls": [f"127.0.0.1:{other.port}"]}, leave)
+            async with named, linked(Access([f"nats://127.0.0.1:{named.port}"]), "h1", LOG, patient=True):
+                while named.clients < 4:
+                    await asyncio.sleep(0.01)
+            assert not other.clients
+
+    within(30, work())
+
+
+@pytest.mark.parametrize("head", [b"MSG a 1 734003200\r\n", b"HMSG a 1 12 734003200\r\n", b"", b"INFO {"])
+def test_a_message_that_is_too_large_is_not_kept(head: bytes) -> None:
+    sent = 0
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(head)
+        while sent < 64 << 20:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    async def work() -> None:
+        largest, server = 0, FakeServer({}, flood)
+        async with server, linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True) as store:
+            while server.clients < 3:  # it leaves such a server, and tries again
+                largest = max(largest, kept(store))
+                assert sent < 64 << 20, "all of it was taken"
+                await asyncio.sleep(0.001)
+        assert largest <= 2 << 20
+
+    within(60, work())
+
+
+def kept(store: Store) -> int:
+    return len(store.client._ps.buf)
+
+
+@pytest.mark.parametrize("info", ["[]", "7", "{", '{"connect_urls": 7, "nonce": {}}', "x" * 100_000])
+def test_a_server_that_says_nonsense_of_itself_is_left_and_tried_again(info: str) -> None:
+
+    async def leave(writer: asyncio.StreamWriter) -> None:
+        server._info = info  # the next time
+        writer.close()
+
+    server = FakeServer({}, leave)
+
+    async def work() -> None:
+        async with server, linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True):
+            while server.clients < 4:
+                await asyncio.sleep(0.01)
+
+    within(30, work())
+
+
+class TlsFirst(FakeServer):
+    """A server with `handshake_first`: in the clear it says nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__({"tls_required": True, "auth_required": True, "nonce": NONCE})
+        self.certificate, key = folder / "cert.pem", folder / "key.pem"
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+        subprocess.run([*made, "-keyout", key, "-out", self.certificate], check=True, capture_output=True, timeout=60)
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(self.certificate, key)
+
+    def tls(self) -> dict[str, Any]:
+        return {"ssl": self._context}
+
+
+@pytest.mark.processes
+def test_a_server_that_waits_for_tls_hears_and_says_nothing_before_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        server = TlsFirst(tmp_path)
+        async with server:
+            url = f"tls://localhost:{server.port}"
+            async with linked(Access([url], server.certificate, credentials()), "h1", LOG, patient=False):
+                assert b'"sig"' in server.heard
+            await refused(url, "certificate")  # one that the system does not trust
+
+    within(30, work())
