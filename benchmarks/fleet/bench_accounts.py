@@ -19,7 +19,7 @@ from pathlib import Path
 from bench_fleet import free_port
 
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed
-from mom_plugins_fleet.link import Access, NatsCredentials, linked
+from mom_plugins_fleet.link import Access, linked
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import STATES
 
@@ -35,7 +35,7 @@ def memory_mib(pid: int) -> float:
 
 async def measured(hosts: int, url: list[str], root: FleetRoot, server: int) -> None:
     seed = new_seed(USER)
-    operator = Access(url, None, NatsCredentials(seed, root.operator(Signer(seed).public, "operator")))
+    operator = Access(url, None, root.operator(Signer(seed).public, "operator"))
     async with linked(operator, "operator", LOG, patient=True) as store:
         await store.make(1)
     async with linked(Access(url, None, root.system_user()), "root", LOG, patient=True) as store:

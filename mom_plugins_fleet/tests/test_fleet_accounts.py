@@ -14,8 +14,9 @@ import pytest
 
 from mom_core import MomError
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
-from mom_plugins_fleet.link import NatsCredentials, Store, credentials_of
+from mom_plugins_fleet.link import Store, credentials_of, signing_seed
 from mom_plugins_fleet.signatures import Signer, next_revision
+from mom_plugins_fleet.where import Where
 
 
 @pytest.fixture
@@ -55,16 +56,17 @@ def test_a_hosts_key_is_let_into_its_own_account(root: FleetRoot) -> None:
     user = claims(credentials.jwt)
     assert (user["iss"], user["sub"]) == (account, key)
     assert Signer(credentials.seed).public == key
-    operator = claims(root.operator(key, "me"))
+    operator = claims(root.operator(key, "me").jwt)
     assert operator["iss"] == claims(root.fleet_account())["sub"]
 
 
 def test_a_key_that_was_revoked_is_also_not_let_in_by_the_next_root_of_the_file(root: FleetRoot, tmp_path: Path) -> None:
     key = Signer(new_seed(USER)).public
     assert "revocations" not in claims(root.fleet_account())["nats"]
+    connects = claims(root.operator(key, "operator").jwt)["sub"]
     root.revoke(key)
     for one in (root, FleetRoot(tmp_path / "root.key")):
-        assert claims(one.fleet_account())["nats"]["revocations"].keys() == {key}
+        assert claims(one.fleet_account())["nats"]["revocations"].keys() == {key, connects}
     assert (tmp_path / "root.key").stat().st_mode & 0o077 == 0
 
 
@@ -96,6 +98,21 @@ def test_of_two_accounts_servers_keep_the_right_one_though_clocks_are_wrong_or_i
     assert claims(root.fleet_account())["iat"] > before, "an operator's key is revoked"
 
 
+def test_an_operator_signs_with_another_key_than_that_with_which_servers_have_their_nonces_signed(root: FleetRoot, tmp_path: Path) -> None:
+    seed = new_seed(USER)
+    connects = root.operator(Signer(seed).public, "operator")
+    assert Signer(connects.seed).public == claims(connects.jwt)["sub"] != Signer(seed).public
+    assert root.operator(Signer(seed).public, "operator").seed == connects.seed, "the root key knows it when the other one is revoked"
+    write_secret(tmp_path / "both.key", f"{seed}\n{connects.seed}\n{connects.jwt}".encode())
+    assert credentials_of(tmp_path / "both.key") == connects
+    assert signing_seed(tmp_path / "both.key") == seed
+    write_secret(tmp_path / "one.key", f"{connects.seed}\n{connects.jwt}".encode())  # as an earlier mom made it, and as a host has it
+    assert credentials_of(tmp_path / "one.key") == connects
+    assert signing_seed(tmp_path / "one.key") is None
+    with pytest.raises(MomError, match="is a key to connect with"):
+        Where((), str(tmp_path / "one.key"), None, None).signer()
+
+
 def test_the_servers_configuration_holds_no_secret(root: FleetRoot, tmp_path: Path) -> None:
     text = root.server_config("/var/lib/nats/accounts")
     for seed in json.loads((tmp_path / "root.key").read_text()).values():
@@ -116,7 +133,8 @@ def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(tmp_path: Pa
     write_secret(tmp_path / "h1.key", f"{credentials.seed}\n{credentials.jwt}".encode())
     assert credentials_of(tmp_path / "h1.key") == credentials
     write_secret(tmp_path / "plain.key", credentials.seed.encode())
-    assert credentials_of(tmp_path / "plain.key") == NatsCredentials(credentials.seed)
+    assert credentials_of(tmp_path / "plain.key") is None
+    assert signing_seed(tmp_path / "plain.key") == credentials.seed
     with pytest.raises(MomError, match="cannot be made"):
         write_secret(tmp_path / "h1.key", b"")
     for number, second in enumerate(("x", "a.b", "a.b.c\nd.e.f", "a.b.\x1b")):

@@ -66,7 +66,7 @@ class FakeServer:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_fleet.link.AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr("mom_plugins_fleet.link.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("mom_plugins_fleet.link.CONNECT_SECONDS", 1.5)
     monkeypatch.setattr("mom_plugins_fleet.client.SPEAKS_SECONDS", 0.1)
 
 
@@ -113,6 +113,7 @@ def test_a_nonce_of_natss_own_form_is_signed() -> None:
     within(30, work())
 
 
+@pytest.mark.long
 def test_nothing_is_told_in_the_clear_to_a_server_that_was_to_be_spoken_to_by_tls() -> None:
     async def work() -> None:
         async with FakeServer({"auth_required": True, "nonce": NONCE}) as server:
@@ -203,6 +204,7 @@ class TlsFirst(FakeServer):
         return {"ssl": self._context}
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_a_server_that_waits_for_tls_hears_and_says_nothing_before_it(tmp_path: Path) -> None:
     async def work() -> None:

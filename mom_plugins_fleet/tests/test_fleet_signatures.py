@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def test_what_a_trusted_key_has_signed_is_read_and_what_another_has_is_not() -> 
     for trusted in (set[str](), {other.public}):
         with pytest.raises(MomError, match="no trusted one"):
             opened(Orders, ORDERS, "h1", data, trusted)
+
+
+def test_what_a_server_has_signed_to_let_a_client_in_is_no_signature_of_a_record() -> None:
+    pair = nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)))
+    by, record = pair.public_key.decode(), Group().packed()
+    nonce = json.dumps(["mom fleet", GROUPS, "g", 7]) + "\n" + record.decode()  # the form of earlier moms, and of a text at all
+    header = {"by": by, "revision": 7, "signature": base64.b64encode(pair.sign(nonce.encode())).decode()}
+    with pytest.raises(MomError, match="its signature is not of"):
+        opened(Group, GROUPS, "g", json.dumps(header).encode() + b"\n" + record, {by})
 
 
 @pytest.mark.parametrize(("bucket", "key"), [(ORDERS, "h2"), (ROSTER, "h1")])

@@ -110,7 +110,7 @@ class AccountServers(ThreeServers):
         super().__init__(folder, lambda number: self.root.server_config(str(folder / f"accounts{number}")))
         seed = new_seed(USER)
         self.signer = Signer(seed)
-        self._operator = NatsCredentials(seed, self.root.operator(self.signer.public, "operator"))
+        self._operator = self.root.operator(self.signer.public, "operator")
         self._folder = folder
 
     def operator(self, *numbers: int) -> Access:

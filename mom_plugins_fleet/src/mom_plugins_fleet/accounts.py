@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import os
 import time
@@ -119,13 +120,23 @@ class FleetRoot:
         imports += [_share("stream", one) | of_fleet for one in heard(host, group)]
         return self._account(account, f"{FLEET_ACCOUNT}-{host}", {"limits": _OF_A_HOST, "imports": imports}, revision)
 
-    def operator(self, key: str, name: str) -> str:
-        """Lets an operator or a coordinator with that public key into the account of the buckets."""
-        return _jwt(self._fleet, key, name, _USER)
+    def operator(self, key: str, name: str) -> NatsCredentials:
+        """Let an operator or a coordinator, who signs with that public key, into the account of the buckets.
+
+        What connects is another key: servers choose what it signs. It is made of the root key and of the one that signs, so that the root
+        knows it when that one is revoked."""
+        seed = self._connects(key)
+        return NatsCredentials(seed, _jwt(self._fleet, _public(_pair(seed)), name, _USER))
+
+    def _connects(self, key: str) -> str:
+        raw = hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256")
+        return str(nkeys.encode_seed(raw, USER).decode())
 
     def revoke(self, key: str) -> None:
         """Let that key in no more: kept in the file, and for `fleet_account`. Raises `MomError`."""
-        kept = RootFile(self._kept.operator, self._kept.system, self._kept.fleet, {**self._kept.revoked, key: int(time.time())})
+        # Of a key that an earlier mom made the first one connects.
+        revoked = dict.fromkeys((key, _public(_pair(self._connects(key)))), int(time.time()))
+        kept = RootFile(self._kept.operator, self._kept.system, self._kept.fleet, {**self._kept.revoked, **revoked})
         new = self._path.with_name(f".{self._path.name}.new")
         new.unlink(missing_ok=True)
         write_secret(new, _FORM.dump_json(kept))

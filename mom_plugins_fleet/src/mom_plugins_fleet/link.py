@@ -62,7 +62,7 @@ _WRONG_REVISION: Final = 10071
 _MISSING: Final = "`mom fleet init` makes them"
 _REFUSED: Final = "a host's key is for what is its own: is it the right one?"
 
-_JWT: Final = re.compile(r"([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)?")
+_JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -81,10 +81,10 @@ class ConflictError(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class NatsCredentials:
-    """A client's own NKEY seed, and what lets it into an account; without that, servers know the key itself."""
+    """The NKEY seed with which a client connects, and what lets it into an account."""
 
     seed: str
-    jwt: str = ""
+    jwt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,8 +390,6 @@ def _lets_in(key: Path | NatsCredentials | None) -> dict[str, Any]:
     first = credentials_of(key)
     if first is None:
         return {}
-    if not first.jwt:
-        return {"nkeys_seed_str": first.seed}
 
     def signed(nonce: str) -> bytes:
         import nkeys  # type: ignore[import-untyped]  # it has no types
@@ -403,14 +401,30 @@ def _lets_in(key: Path | NatsCredentials | None) -> dict[str, Any]:
 
 
 def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
-    """The credentials in a file with a key: the seed, and in a second line what lets it into an account. Raises `MomError`."""
+    """The credentials in a file with a key; None where it has none, as for servers that ask for no keys. Raises `MomError`."""
     if key is None or isinstance(key, NatsCredentials):
         return key
-    make = "`mom fleet enroll` makes one"
-    seed, _, jwt = read_secret(key, "the key", make).decode("ascii", "replace").strip().partition("\n")
-    if not seed.startswith("SU") or len(seed) > 128 or not _makes_a_key(seed) or not _JWT.fullmatch(jwt):
+    *_, seed, jwt = ["", *_lines(key)]
+    return NatsCredentials(seed, jwt) if _JWT.fullmatch(jwt) else None
+
+
+def signing_seed(key: Path) -> str | None:
+    """The seed with which an operator or a coordinator signs. None for one that connects, such as a host's, or that of an earlier mom that
+    did both: servers choose what it signs. Raises `MomError`."""
+    seed, *rest = _lines(key)
+    return None if len(rest) == 1 else seed
+
+
+def _lines(key: Path) -> list[str]:
+    """Of a file with a key: the seed that signs, the one that connects, and what lets that into an account; a host's has no first one, and
+    that of an operator whose servers ask for no keys nothing but that."""
+    make = "`mom fleet key` and `mom fleet enroll` make one"
+    lines = read_secret(key, "the key", make).decode("ascii", "replace").split()
+    *seeds, last = lines or [""]
+    seeds += [] if seeds and _JWT.fullmatch(last) else [last]
+    if len(lines) > 3 or len(seeds) > 2 or not all(one.startswith("SU") and len(one) <= 128 and _makes_a_key(one) for one in seeds):
         raise MomError(f"{key} holds no NKEY seed of a user", hint=make)
-    return NatsCredentials(seed, jwt)
+    return lines
 
 
 def _makes_a_key(seed: str) -> bool:

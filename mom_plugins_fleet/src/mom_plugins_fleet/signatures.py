@@ -82,7 +82,8 @@ def opened(kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collec
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    return json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
+    """What is signed. It begins with a byte that no text has, such as what a server has clients sign to let them in."""
+    return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 
 def _fits(signature: Signature, what: bytes) -> bool:

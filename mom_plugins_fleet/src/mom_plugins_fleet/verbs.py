@@ -133,11 +133,11 @@ def root_command(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def key_command(where: Where, file: Path) -> None:
-    """Make a key of an operator or a coordinator in FILE, and print its public part. With --root, the servers let it in."""
+    """Make a key of an operator or a coordinator in FILE, and print its public part. With --root, also the one with which it connects."""
     seed = new_seed(USER)
     public = Signer(seed).public
-    lets_in = where.root().operator(public, file.stem) if where.has_root else ""
-    write_secret(file, "\n".join([seed, *filter(None, [lets_in])]).encode())
+    connects = where.root().operator(public, file.stem) if where.has_root else None
+    write_secret(file, "\n".join([seed, *([connects.seed, connects.jwt] if connects else [])]).encode())
     click.echo(public)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from mom_core import MomError, load_config, printable
 from mom_plugins_fleet.accounts import FleetRoot
-from mom_plugins_fleet.link import Access, Store, credentials_of
+from mom_plugins_fleet.link import Access, Store, signing_seed
 from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.signatures import Signer
 
@@ -62,15 +62,21 @@ class Where:
 
     def signer(self) -> Signer:
         """With the operator's key. Raises `MomError` without one."""
-        found = credentials_of(None if self._key is None else Path(self._key))
-        if found is None:
+        if self._key is None:
             raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
-        return Signer(found.seed)
+        seed = signing_seed(Path(self._key))
+        if seed is None:
+            raise MomError(
+                f"{self._key} is a key to connect with, and what directs hosts is signed with another one",
+                hint="`mom fleet --root FILE key FILE` makes both; a key that an earlier mom made is to be replaced: see docs/fleet.md",
+            )
+        return Signer(seed)
 
     def operators(self) -> frozenset[str]:
         """Whose signatures count here: this operator's, those that --operator names, and where no --server is given those of the
         configuration."""
-        own = set() if self._key is None else {self.signer().public}
+        seed = None if self._key is None else signing_seed(Path(self._key))
+        own = set() if seed is None else {Signer(seed).public}
         return frozenset(own | {*self._trusted} | (set() if self._servers else {*self._settings().operators}))
 
     def root(self) -> FleetRoot:
