@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
@@ -124,6 +125,41 @@ def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_r
             later.open(Member, ROSTER, "h1", old, {operator.public})
         assert later.open(Member, ROSTER, "h1", new, {operator.public}).record.group == "new"
         assert later.open(Member, ROSTER, "h2", operator.signed(ROSTER, "h2", Member(group="g"), 1), {operator.public})
+
+
+def test_what_a_key_has_signed_counts_as_long_as_that_key_is_trusted(tmp_path: Path) -> None:
+    operator, stolen = new_signer(), new_signer()
+    host, both = followed(tmp_path), {operator.public, stolen.public}
+    last = stolen.signed(ROSTER, "h1", Member(group="evil"), (1 << 62) - 1)
+    with pytest.raises(MomError, match="ahead of the clock"):
+        host.open(Member, ROSTER, "h1", last, both)
+    ahead = next_revision(0) + 3600
+    assert host.open(Member, ROSTER, "h1", stolen.signed(ROSTER, "h1", Member(group="evil"), ahead), both).record.group == "evil"
+    mended = operator.signed(ROSTER, "h1", Member(group="good"), next_revision(0))
+    with pytest.raises(MomError, match="is older than"):
+        host.open(Member, ROSTER, "h1", mended, both)
+    for later in (host, followed(tmp_path)):
+        assert later.open(Member, ROSTER, "h1", mended, {operator.public}).record.group == "good", "the stolen key is trusted no more"
+        with pytest.raises(MomError, match="is older than"):
+            later.open(Member, ROSTER, "h1", mended, both)
+
+
+def test_of_one_revision_only_one_record_is_taken(tmp_path: Path) -> None:
+    operator, other = new_signer(), new_signer()
+    host, trusted = followed(tmp_path), {operator.public, other.public}
+    host.open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="first"), 7), trusted)
+    for later in (host, followed(tmp_path)):
+        for signer in (operator, other):
+            with pytest.raises(MomError, match="another record of its revision 7"):
+                later.open(Member, ROSTER, "h1", signer.signed(ROSTER, "h1", Member(group="second"), 7), trusted)
+            assert later.open(Member, ROSTER, "h1", signer.signed(ROSTER, "h1", Member(group="first"), 7), trusted)
+
+
+def test_what_an_earlier_mom_has_kept_of_moves_is_known_still(tmp_path: Path) -> None:
+    file = followed(tmp_path)._file
+    assert file is not None
+    file.write({"revisions": {"mom-roster h1": 7}, "moves": [asdict(OrderProgress("g", 7, MoveState.DONE))]})
+    assert followed(tmp_path).moves == {"g": OrderProgress("g", 7, MoveState.DONE)}
 
 
 def test_a_revision_that_was_never_signed_is_not_noted(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
-from mom_core import printable
+from mom_core import MomError, printable
+from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, nearest_to_balance, next_orders, places
 from mom_plugins_fleet.records import Lease, Move, MoveState, Orders, shown
@@ -43,11 +44,14 @@ class Coordinator:
     :param holder: who this is, for people
     :param signer: with the key of an operator, or of a coordinator that one has appointed
     :param operators: the public keys of those who direct the fleet
+    :param followed: what the last run of this coordinator knew
     """
 
-    def __init__(self, access: Access, holder: str, log: logging.Logger, signer: Signer, operators: Collection[str]) -> None:
+    def __init__(
+        self, access: Access, holder: str, log: logging.Logger, signer: Signer, operators: Collection[str], followed: Followed | None = None
+    ) -> None:
         self._access, self._holder, self._log, self._signer = access, holder, log, signer
-        self.view = FleetView(frozenset(operators))
+        self.view = FleetView(frozenset(operators), followed or Followed(at_once=False))
         self.epoch = 0
         self.stuck: dict[str, Mapping[str, str]] = {}
         self.unmoved: dict[str, str] = {}
@@ -70,9 +74,10 @@ class Coordinator:
                 while not following.done():
                     try:
                         if self.view.current:
+                            self.view.followed.save()
                             await self._work_if_alone(store)
                             self._say("")
-                    except LinkError as error:
+                    except MomError as error:
                         self._say(shown(error))
                     await asyncio.wait([following], timeout=LOOK_SECONDS)
                 await following
@@ -85,6 +90,9 @@ class Coordinator:
         if trouble and not self._trouble:
             self._log.warning("%s", trouble)
         self._trouble = trouble
+
+    def _newest(self, host: str) -> int:
+        return self.view.followed.newest(ORDERS, host, self.view.orderers)
 
     @property
     def works(self) -> bool:
@@ -112,6 +120,7 @@ class Coordinator:
                     self.view.trust()
                     await self._decide(store)
                     await self._balance(store)
+                    self.view.followed.save()
                 elif loop.time() - knew > BLIND_SECONDS:
                     self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
                     return
@@ -167,7 +176,7 @@ class Coordinator:
         view.orders.take(host, kept)
         there = view.orders.get(host)
         newest, given = self._given.get(host, (0, Orders()))
-        if there is None and newest and newest == view.orders.newest.get(host):
+        if there is None and newest and newest == self._newest(host):
             self._log.error("the servers have lost the orders of %s; they are given again", host)
             view.orders.records[host] = (newest, given.model_copy(update={"epoch": self.epoch}))
         elif host in view.orders.damaged:
@@ -179,7 +188,7 @@ class Coordinator:
                 return
             self._log.error("the orders of %s are of epoch %d, of which these servers know nothing: they are made anew", host, before.epoch)
             there, before = None, Orders()
-        after, revision = change(before), next_revision(view.orders.newest.get(host, 0))
+        after, revision = change(before), next_revision(self._newest(host))
         plain = {"state": MoveState.ORDERED, "error": ""}
         wanted = after.model_copy(
             update={"moves": tuple(one.model_copy(update={**plain, "order": one.order or revision}) for one in after.moves)}

@@ -1,14 +1,15 @@
-"""What this host has followed of the fleet's, on disk: nothing that directs it goes back to what it was, also after a restart."""
+"""What was followed of the fleet's records, on disk: what directs hosts, and what operators build on, never goes back to what it was."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import MomError, StateFile
+from mom_core import MomError, StateError, StateFile, lasting
 from mom_plugins_fleet.records import MOST_MOVES, OrderProgress, Read
 from mom_plugins_fleet.signatures import Opened, opened
 
@@ -16,12 +17,19 @@ FILE: Final = "followed.json"
 WHAT: Final = "the file of what this host has followed in its fleet"
 LOSS: Final = "an older record of the fleet's, with its operator's signature, would be taken once more"
 
+AHEAD_SECONDS: Final = 86_400.0
+"""Revisions begin with the clock of who signs, and may be so far ahead of the one here. The last number that there is, signed with a stolen
+key, would else be one that nothing comes after."""
+
+REMOVED: Final = "removed"
+"""In the place of a digest: nothing stands there since."""
+
 
 @dataclass(frozen=True, slots=True)
 class FollowedContent:
-    """The newest revision of each record that was used, and how far moves are."""
+    """The newest revision of each record, with a digest, by who has signed it; and how far moves are."""
 
-    revisions: Mapping[str, Annotated[int, Field(ge=0)]] = field(default_factory=dict)
+    newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
 
 
@@ -29,46 +37,95 @@ FORM: Final = TypeAdapter(FollowedContent)
 
 
 class Followed:
-    """Opens records that direct this host, none of them older than one that it has used. For one thread, once it is loaded.
+    """Opens records, none of them older than one that was used here. For one thread, once it is loaded.
+
+    What a key has signed counts as long as that key is trusted: what its thief has signed ends with it.
 
     :param file: None: it is not kept
+    :param at_once: write each change before it is used; else `save` does
     """
 
-    def __init__(self, file: StateFile[FollowedContent] | None = None) -> None:
-        self._file = file
-        self._content = FollowedContent()
+    def __init__(self, file: StateFile[FollowedContent] | None = None, *, at_once: bool = True) -> None:
+        self._file, self._at_once, self._is_saved = file, at_once, True
+        self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
+        self._moves: tuple[OrderProgress, ...] = ()
 
     def load(self) -> None:
         """Read what the last run has left."""
-        if self._file is not None:
-            self._content = self._file.read() or FollowedContent()
+        content = None if self._file is None else self._file.read()
+        if content is not None:
+            self._newest, self._moves = dict(content.newest), content.moves
 
     @property
     def moves(self) -> Mapping[str, OrderProgress]:
         """By guest."""
-        return {one.guest: one for one in self._content.moves}
+        return {one.guest: one for one in self._moves}
 
     def open(self, kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Read]:
-        """The record at a key, noted on disk before it is used. Raises `MomError` for one that no trusted key has signed, or that is older
-        than one that was used here, and when it cannot be noted."""
+        """The record at a key, noted before it is used. Raises `MomError` for one that no trusted key has signed, that is older than one
+        that was used here, another one of the same revision, or far ahead of the clock, and when it cannot be noted."""
         found = opened(kind, bucket, key, data, trusted)
-        name = f"{bucket} {key}"
-        known = self._content.revisions.get(name, 0)
+        known, digest = self._known(bucket, key, trusted)
         if found.revision < known:
             raise MomError(
                 f"its revision {found.revision} is older than {known}, which was in force here: it is not taken",
-                hint=f"if an operator means it, change {name} with `mom fleet` once more; else the servers repeat what is over",
+                hint=f"if an operator means it, change {bucket} {key} with `mom fleet` once more; else the servers repeat what is over",
+            )
+        if found.revision == known and found.digest != digest:
+            was = "it was removed" if digest == REMOVED else f"another record of its revision {known} was in force here"
+            raise MomError(f"{was}: it is not taken", hint=f"if an operator means it, change {bucket} {key} with `mom fleet` once more")
+        ahead = found.revision - time.time()
+        if found.revision > known and ahead > AHEAD_SECONDS:
+            far = lasting(ahead) if ahead < 1e10 else "centuries"
+            raise MomError(
+                f"its revision is {far} ahead of the clock here: it is not taken", hint="see to the clock, here and where it was signed"
             )
         if found.revision > known:
-            self._write(FollowedContent({**self._content.revisions, name: found.revision}, self._content.moves))
+            self._note(f"{bucket} {key}", found.by, (found.revision, found.digest))
         return found
+
+    def newest(self, bucket: str, key: str, trusted: Collection[str]) -> int:
+        """The newest revision of a record that was used here; 0: none."""
+        return self._known(bucket, key, trusted)[0]
+
+    def stood(self, bucket: str, key: str, trusted: Collection[str]) -> bool:
+        """Whether a record stood there the last time."""
+        return self._known(bucket, key, trusted)[1] not in ("", REMOVED)
+
+    def removed(self, bucket: str, key: str, by: str, trusted: Collection[str]) -> None:
+        """Nothing stands there any more, and what stood there is not to come back."""
+        self._note(f"{bucket} {key}", by, (self.newest(bucket, key, trusted), REMOVED))
+
+    def _known(self, bucket: str, key: str, trusted: Collection[str]) -> tuple[int, str]:
+        return max((known for by, known in self._newest.get(f"{bucket} {key}", {}).items() if by in trusted), default=(0, ""))
+
+    def _note(self, name: str, by: str, known: tuple[int, str]) -> None:
+        before = self._newest.get(name, {})
+        self._newest[name] = {**before, by: known}
+        try:
+            self._changed()
+        except StateError:
+            self._newest[name] = before
+            raise
 
     def note(self, moves: Collection[OrderProgress]) -> None:
         """How far moves are. Raises `StateError`: then none of them must be begun."""
-        if set(moves) != set(self._content.moves):
-            self._write(FollowedContent(self._content.revisions, tuple(moves)))
+        before = self._moves
+        if set(moves) != set(before):
+            self._moves = tuple(moves)
+            try:
+                self._changed()
+            except StateError:
+                self._moves = before
+                raise
 
-    def _write(self, content: FollowedContent) -> None:
-        if self._file is not None:
-            self._file.write(asdict(content))
-        self._content = content
+    def _changed(self) -> None:
+        self._is_saved = False
+        if self._at_once:
+            self.save()
+
+    def save(self) -> None:
+        """Have on disk what was noted. Raises `StateError`."""
+        if self._file is not None and not self._is_saved:
+            self._file.write(asdict(FollowedContent(self._newest, self._moves)))
+        self._is_saved = True

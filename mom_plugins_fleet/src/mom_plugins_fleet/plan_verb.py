@@ -75,10 +75,9 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
     The hosts that are drained are looked at, and those that --drain names, as if they were. Of each group it says, too, whether a move
     would bring its hosts nearer to balance, and why the coordinator does not do it: only where `mom fleet balance` lets it, it does.
     """
-    operators = where.operators()
 
     async def looked(store: Store) -> SeenView:
-        view = SeenView(operators)
+        view = SeenView(where.operators(), where.followed)
         await view.load(store)
         view.seconds = view.ages(await store.read(LEASES, COORDINATOR))
         return view

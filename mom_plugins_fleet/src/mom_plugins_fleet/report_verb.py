@@ -42,11 +42,9 @@ def report_command(where: Where, as_json: bool) -> None:
 
     A host that keeps no accounts, or tells nothing, is named, and is in no sum. `mom report` on a host has all the rest.
     """
-    operators = where.operators()
 
     async def looked(store: Store) -> tuple[FleetView, Mapping[str, float]]:
-        view = FleetView(operators)
-        await view.load(store)
+        view = await where.view(store)
         return view, view.ages(await store.read(LEASES, COORDINATOR))
 
     view, ages = where.ask(looked)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Generic
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
@@ -36,11 +37,12 @@ class Signature(FleetRecord):
 
 @dataclass(frozen=True, slots=True)
 class Opened(Generic[Read]):
-    """A record whose signature holds, its revision, and the key that signed it."""
+    """A record whose signature holds, its revision, the key that signed it, and a digest of the record."""
 
     record: Read
     revision: int
     by: str
+    digest: str = field(default="", compare=False)
 
 
 class Signer:
@@ -78,7 +80,7 @@ def opened(kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collec
         raise MomError(f"it is signed with the key {signature.by}, which is no trusted one", hint="see `operators` of the plugin fleet")
     if not _fits(signature, _what(bucket, key, signature.revision, record)):
         raise MomError(f"its signature is not of {signature.by}, or not for {bucket} {key}")
-    return Opened(read(kind, record), signature.revision, signature.by)
+    return Opened(read(kind, record), signature.revision, signature.by, hashlib.sha256(record).hexdigest()[:32])
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:

@@ -10,9 +10,11 @@ import os
 import re
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from difflib import unified_diff
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -36,6 +38,7 @@ from mom_core import (
     read_settings,
 )
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
+from mom_plugins_fleet.followed import AHEAD_SECONDS
 from mom_plugins_fleet.link import ConflictError, Store
 from mom_plugins_fleet.plan_verb import plan_command
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Appointments, FleetRecord, Group, HostState, Lease, Member, read
@@ -87,6 +90,9 @@ _ATTEMPTS: Final = 20
     help="The fleet's root key, by which hosts and operators are let in.",
 )
 @click.option(
+    "--anew", is_flag=True, help="What the servers do not have is gone: another operator has removed it, or they were set up anew."
+)
+@click.option(
     "-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="The configuration whose plugin fleet says where the servers are."
 )
 @click.pass_context
@@ -97,12 +103,13 @@ def fleet(
     ca: str | None,
     operators: tuple[str, ...],
     root: Path | None,
+    anew: bool,
     config: str | None,
 ) -> None:
     """Look after many hosts: their groups, policies and guests. What operators have signed, and stands in the fleet's servers, is what
     counts."""
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # what is wrong is said by the command itself
-    context.obj = Where(servers, key, ca, config, operators, root)
+    context.obj = Where(servers, key, ca, config, operators, root, anew=anew)
 
 
 fleet.add_command(plan_command)
@@ -218,6 +225,7 @@ def remove_command(where: Where, host: str) -> None:
     async def removed(store: Store) -> None:
         for bucket in (ROSTER, STATES, ORDERS, PROGRESS):
             await store.remove(bucket, host)
+        where.followed.removed(ROSTER, host, known.by, where.operators())
 
     where.ask(removed)
     print_prose(f"{host} is not in the fleet any more, and the servers do not let it in.", 2)
@@ -235,12 +243,10 @@ def server_config_command(where: Where, accounts: str) -> None:
 @click.pass_obj
 def accounts_command(where: Where) -> None:
     """Give the accounts of all hosts to the servers, such as new ones, which have none."""
-    root, operators = where.root(), where.operators()
+    root = where.root()
 
     async def looked(store: Store) -> list[str]:
-        view = FleetView(operators)
-        await view.load(store)
-        members = view.members.records.items()
+        members = (await where.view(store)).members.records.items()
         return [root.host_account(one.account, name, one.group, revision) for name, (revision, one) in members if one.account]
 
     accounts = where.ask(looked)
@@ -274,7 +280,7 @@ def coordinator_command(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
-        one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators)
+        one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators, where.followed_as("fleet-coordinated"))
         view = one.view
         answers = {
             "/v1/fleet/targets": lambda: AnswerBody(discovery(host_targets(view)) if view.known else None, "application/json"),
@@ -310,13 +316,7 @@ def targets_command(where: Where) -> None:
     """Print where the metrics of all hosts are, in the form that Prometheus reads files in. Hosts without are named on standard error."""
     from mom_plugins_fleet.targets import discovery, host_targets
 
-    async def looked(store: Store) -> FleetView:
-        view = FleetView(operators)
-        await view.load(store)
-        return view
-
-    operators = where.operators()
-    found = list(host_targets(where.ask(looked)))
+    found = list(host_targets(where.ask(where.view)))
     click.echo(discovery(found))
     for one in found:
         if one.why:
@@ -348,7 +348,7 @@ def adopt_command(where: Where, key: str) -> None:
     checked_key(key)
 
     async def signed(store: Store) -> int:
-        signer, count = where.signer(), 0
+        signer, count, trusted = where.signer(), 0, where.operators() - {key}
         for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (APPOINTMENTS, Appointments)):
             for name, kept in (await store.load(bucket)).items():
                 try:
@@ -356,8 +356,12 @@ def adopt_command(where: Where, key: str) -> None:
                 except MomError:
                     continue  # it is another operator's
                 if found is not None:
-                    data = signer.signed(bucket, name, found.record, next_revision(found.revision))
+                    confirm(f"{bucket} {name}", None, found.record, surely=False)
+                    known = where.followed.newest(bucket, name, trusted | {key})
+                    before = found.revision if found.revision < next_revision(0) + AHEAD_SECONDS else 0
+                    data = signer.signed(bucket, name, found.record, next_revision(max(known, before)))
                     await store.put(bucket, name, data, kept.revision)
+                    where.followed.open(kind, bucket, name, data, {signer.public})
                     count += 1
         return count
 
@@ -414,16 +418,14 @@ def status_command(where: Where, as_json: bool) -> None:
     """Show all hosts: how they are, which policies are in force there, and what moves."""
 
     async def looked(store: Store) -> tuple[FleetView, dict[str, int], str, Mapping[str, float]]:
-        view = FleetView(operators)
-        await view.load(store)
-        groups = Bucket(Group, GROUPS, operators)
+        view = await where.view(store)
+        groups = Bucket(Group, GROUPS, view.operators, view.followed)
         for key, kept in (await store.load(GROUPS)).items():
             groups.take(key, kept)
         revisions = {key: revision for key, (revision, _) in groups.records.items()}
         lease = await store.read(LEASES, COORDINATOR)
         return view, revisions, _holder(lease.data), view.ages(lease)
 
-    operators = where.operators()
     view, revisions, holder, ages = where.ask(looked)
     hosts = [host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]
     unsigned = dict(sorted(view.members.damaged.items()))
@@ -543,10 +545,8 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
     """Print the policies of GROUP, or the text of one."""
 
     async def looked(store: Store) -> tuple[int, Group]:
-        found = _opened(Group, GROUPS, group, (await store.read(GROUPS, named(group))).data, operators)
+        found = await _standing(store, where, GROUPS, Group, named(group))
         return (0, Group()) if found is None else (found.revision, found.record)
-
-    operators = where.operators()
 
     revision, record = where.ask(looked)
     if as_json:
@@ -605,10 +605,8 @@ def classes_show_command(where: Where, group: str) -> None:
     """Print the classes of GROUP, as they were set."""
 
     async def looked(store: Store) -> str:
-        found = _opened(Group, GROUPS, group, (await store.read(GROUPS, named(group))).data, operators)
+        found = await _standing(store, where, GROUPS, Group, named(group))
         return "" if found is None else found.record.classes
-
-    operators = where.operators()
 
     text = where.ask(looked)
     print_text(text or f"# The group {printable(group)} has no classes: each of its hosts has its own.\n")
@@ -654,6 +652,29 @@ def parameter_command(where: Where, group: str, name: str, value: float | None) 
         return {"parameters": others if value is None else {**others, name: value}}
 
     print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, where, group, changed))}.", 2)
+
+
+def confirm(what: str, before: FleetRecord | None, after: FleetRecord, *, surely: bool) -> None:
+    """Show what is about to be signed: what is changed of a record that was seen here, or all of it. A person at a terminal is asked about
+    that before, as another one, or a server, has said what it is. Raises `MomError`.
+
+    :param surely: nothing stood there before
+    """
+    lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
+    click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
+    if before is None and not surely and sys.stdin.isatty() and not click.confirm("It was not seen here so before. Sign it?", err=True):
+        raise MomError("nothing was signed")
+
+
+def _told(value: object, name: str = "") -> list[str]:
+    """Line by line."""
+    if isinstance(value, FleetRecord):
+        value = value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, Mapping):
+        return [line for key, inner in value.items() for line in _told(inner, f"{name}.{key}" if name else str(key))]
+    if isinstance(value, list | tuple):
+        return [line for inner in value for line in _told(inner, name)]
+    return [f"{name}: {line}" for line in str("" if value is None else value).splitlines()]
 
 
 class _Lines(logging.Formatter):
@@ -710,31 +731,43 @@ async def _group(store: Store, where: Where, group: str, change: Callable[[Group
 async def _change(store: Store, where: Where, bucket: str, kind: type[Kind], key: str, change: Callable[[Kind | None], Kind]) -> int:
     """Change a record as it is now, however many others do the same, and sign it; the new revision."""
     named(key)
-    signer, trusted = where.signer(), where.operators()
+    signer, followed, trusted = where.signer(), where.followed, where.operators()
     for _ in range(_ATTEMPTS):
-        kept = await store.read(bucket, key)
-        before = _opened(kind, bucket, key, kept.data, trusted)
-        revision = next_revision(0 if before is None else before.revision)
-        data = signer.signed(bucket, key, change(None if before is None else before.record), revision)
+        seen, kept = followed.newest(bucket, key, trusted), await store.read(bucket, key)
+        before = _opened(where, bucket, kind, key, kept.data)
+        after = change(None if before is None else before.record)
+        # What stood there is noted before it is built on, and what is signed before the next change builds on that.
+        followed.save()
+        confirm(f"{bucket} {key}", None if before is None or before.revision > seen else before.record, after, surely=before is None)
+        revision = next_revision(followed.newest(bucket, key, trusted))
+        data = signer.signed(bucket, key, after, revision)
         try:
             await store.put(bucket, key, data, kept.revision)
         except ConflictError:
             continue
+        followed.open(kind, bucket, key, data, trusted)
         return revision
     raise MomError("others change this all the time", hint="try again")
 
 
 async def _standing(store: Store, where: Where, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:
-    return _opened(kind, bucket, key, (await store.read(bucket, key)).data, where.operators())
+    return _opened(where, bucket, kind, key, (await store.read(bucket, key)).data)
 
 
-def _opened(kind: type[Kind], bucket: str, key: str, data: bytes | None, trusted: frozenset[str]) -> Opened[Kind] | None:
-    """What stands at a key, if anything does. Raises `MomError` for what no operator has signed that is trusted: on it no other builds."""
+def _opened(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
+    """What stands at a key, if anything does. Raises `MomError` for what no trusted operator has signed, what is over, and where nothing is
+    and something was: on such no operator builds."""
+    trusted = where.operators()
+    if data is None:
+        if where.followed.stood(bucket, key, trusted) and not where.anew:
+            hint = "if another operator has removed it, or the servers were set up anew: `mom fleet --anew`; else a server hides it"
+            raise MomError(f"{bucket} {key} is not there, and was when it was looked at last", hint=hint)
+        return None
     try:
-        return None if data is None else opened(kind, bucket, key, data, trusted)
+        return where.followed.open(kind, bucket, key, data, trusted)
     except MomError as error:
         hint = "name the operator's key with `mom fleet --operator KEY`; after it is revoked, `mom fleet adopt KEY` signs that with yours"
-        raise MomError(f"{bucket} {key}: {error.message}", hint=hint) from None
+        raise MomError(f"{bucket} {key}: {error.message}", hint=hint if "trusted" in error.message else error.hint) from None
 
 
 def _checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from mom_core import MomError
+from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     Appointments,
@@ -24,7 +25,6 @@ from mom_plugins_fleet.records import (
     read,
     shown,
 )
-from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_toolkit import ANYWHERE
@@ -47,21 +47,20 @@ Kind = TypeVar("Kind", bound=FleetRecord)
 class Bucket(Generic[Kind]):
     """A bucket as it was read: revision and record by key, and what was wrong with those that could not be read.
 
-    `trusted` are the public keys of those who sign what stands there, None where it is not signed: nothing else counts, and nothing that is
-    older than what was here before. The revision is the signed one then.
+    `trusted` are the public keys of those who sign what stands there, None where it is not signed: nothing else counts, and nothing that
+    `followed` knows to be over. The revision is the signed one then.
     """
 
     kind: type[Kind]
     name: str
     trusted: frozenset[str] | None = None
+    followed: Followed = field(default_factory=Followed)
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
     """When what stands at a key was set, by the servers' clock."""
     heard: dict[str, float] = field(default_factory=dict)
     """When each key was heard to be set, in monotonic seconds; what stood there before it was watched may be old."""
-    newest: dict[str, int] = field(default_factory=dict)
-    """The newest revision that was signed for each key."""
     current: bool = False
     """Whether this is all, and each change is heard of."""
     _stored: dict[str, StoredEntry] = field(default_factory=dict)
@@ -122,10 +121,7 @@ class Bucket(Generic[Kind]):
     def _read(self, key: str, revision: int, data: bytes) -> tuple[int, Kind]:
         if self.trusted is None:
             return revision, self._named(key, read(self.kind, data))
-        found, newest = opened(self.kind, self.name, key, data, self.trusted), self.newest.get(key, 0)
-        if found.revision < newest:
-            raise MomError(f"revision {found.revision} is older than {newest}, which stood here")
-        self.newest[key] = found.revision
+        found = self.followed.open(self.kind, self.name, key, data, self.trusted)
         return found.revision, found.record
 
     @staticmethod
@@ -141,6 +137,11 @@ class Bucket(Generic[Kind]):
             for key, kept in self._stored.items():
                 self._open(key, kept.revision, kept.data or b"")
 
+    @property
+    def signed(self) -> Mapping[str, bytes]:
+        """What stands at each key that counts, with its signature."""
+        return {key: kept.data for key, kept in self._stored.items() if kept.data is not None and key in self.records}
+
     def get(self, key: str) -> Kind | None:
         """The record at that key."""
         found = self.records.get(key)
@@ -153,6 +154,8 @@ class FleetView:
 
     operators: frozenset[str] = frozenset()
     """The public keys of operators: what none of them has signed directs nothing."""
+    followed: Followed = field(default_factory=lambda: Followed(at_once=False))
+    """What of this was seen before."""
     members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, ROSTER, frozenset()))
     states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState, STATES))
     orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, ORDERS, frozenset()))
@@ -164,6 +167,8 @@ class FleetView:
     """Since when guests are known to have left a host, and were not seen where they went to; monotonic seconds by host and guest."""
 
     def __post_init__(self) -> None:
+        for bucket in self.buckets:
+            bucket.followed = self.followed
         self.members.trust(self.operators)
         self.appointments.trust(self.operators)
         self.trust()

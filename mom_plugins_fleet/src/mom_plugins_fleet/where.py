@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from mom_core import MomError, load_config, printable
+from mom_core import MomError, StateError, StateFile, load_config, printable
 from mom_plugins_fleet.accounts import FleetRoot
+from mom_plugins_fleet.followed import FORM, LOSS, Followed
 from mom_plugins_fleet.link import Access, Store, signing_seed
 from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.signatures import Signer
+from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.plugin import FleetPlugin
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 _LOG: Final = logging.getLogger("mom.fleet")
+
+WHAT: Final = "the file of what was seen of the fleet with this key"
 
 
 class Where:
@@ -34,9 +39,12 @@ class Where:
         config: str | None,
         trusted: tuple[str, ...] = (),
         root: Path | None = None,
+        *,
+        anew: bool = False,
     ) -> None:
         self._servers, self._key, self._ca, self._config = servers, key, ca, config
-        self._trusted, self._root = trusted, root
+        self._trusted, self._root, self.anew = trusted, root, anew
+        self._followed: Followed | None = None
         for one in trusted:
             checked_key(one)
 
@@ -79,6 +87,28 @@ class Where:
         own = set() if seed is None else {Signer(seed).public}
         return frozenset(own | {*self._trusted} | (set() if self._servers else {*self._settings().operators}))
 
+    @property
+    def followed(self) -> Followed:
+        """What was seen of the fleet's records with this key, in a file beside it."""
+        if self._followed is None:
+            self._followed = self.followed_as("fleet-seen")
+        return self._followed
+
+    def followed_as(self, name: str) -> Followed:
+        """That in a file of this name."""
+        if self._key is None:
+            return Followed(at_once=False)
+        path = Path(self._key)
+        found = Followed(StateFile(path.with_name(f"{name}.{path.stem}.json"), WHAT, FORM, loss=LOSS), at_once=False)
+        found.load()
+        return found
+
+    async def view(self, store: Store) -> FleetView:
+        """All of the fleet, as it stands there now."""
+        found = FleetView(self.operators(), self.followed)
+        await found.load(store)
+        return found
+
     def root(self) -> FleetRoot:
         """The fleet's root key. Raises `MomError` without one."""
         if self._root is None:
@@ -102,8 +132,12 @@ class Where:
         ask(replace(access, key=root.system_user()), "root", _LOG, given)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
-        """Do that with a store."""
-        return ask(self.access(), "operator", _LOG, what)
+        """Do that with a store, and keep what was seen of the fleet, where that can be kept: who only looks may have no right to."""
+        answer = ask(self.access(), "operator", _LOG, what)
+        if self._followed is not None:
+            with suppress(StateError):
+                self._followed.save()
+        return answer
 
 
 def checked_key(key: str) -> str:

@@ -1,0 +1,134 @@
+"""What an operator signs, whatever a server shows: a server that hides, repeats or doubles records has nothing of it signed anew."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+
+import pytest
+from fleet_world import FleetWorld, need_a_server
+
+from mom_core.cli.frame import run
+from mom_plugins_fleet.accounts import USER, new_seed
+from mom_plugins_fleet.link import Access
+from mom_plugins_fleet.queries import ask
+from mom_plugins_fleet.records import Group
+from mom_plugins_fleet.signatures import Signer, next_revision, opened
+from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ROSTER
+
+LOG = logging.getLogger("mom.fleet.test")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetWorld]:
+    """On a real server, with TLS."""
+    need_a_server()
+    world = FleetWorld(tmp_path_factory.mktemp("fleet"), tls=True)
+    yield world
+    world.close()
+
+
+def read(fleet: FleetWorld, bucket: str, key: str) -> bytes:
+    return ask(access(fleet), "operator", LOG, lambda store: store.read(bucket, key)).data or b""
+
+
+def put(fleet: FleetWorld, bucket: str, key: str, data: bytes) -> None:
+    """As a server may, which needs nobody's key for it."""
+    ask(access(fleet), "operator", LOG, lambda store: store.put(bucket, key, data))
+
+
+def hide(fleet: FleetWorld, bucket: str, key: str) -> None:
+    ask(access(fleet), "operator", LOG, lambda store: store.remove(bucket, key))
+
+
+def access(fleet: FleetWorld) -> Access:
+    return Access([fleet.url], fleet.ca, fleet.operator_key)
+
+
+def tried(fleet: FleetWorld, *arguments: str) -> tuple[int, str]:
+    """The exit code, and what is said on standard error."""
+    err = io.StringIO()
+    with redirect_stderr(err):
+        code = run([*fleet._access(), *arguments])
+    return code, " ".join(err.getvalue().split())
+
+
+def new_key() -> str:
+    return Signer(new_seed(USER)).public
+
+
+def test_a_coordinator_that_was_removed_does_not_come_back_by_a_record_that_is_repeated(fleet: FleetWorld) -> None:
+    removed, other = new_key(), new_key()
+    fleet.fleet("appoint", removed)
+    old = read(fleet, APPOINTMENTS, COORDINATORS)
+    fleet.fleet("appoint", "--remove", removed)
+    put(fleet, APPOINTMENTS, COORDINATORS, old)
+    code, said = tried(fleet, "appoint", other)
+    assert code == 1
+    assert "is older than" in said
+    assert read(fleet, APPOINTMENTS, COORDINATORS) == old, "nothing is signed"
+
+
+def test_the_policies_of_a_group_that_is_hidden_are_not_lost(fleet: FleetWorld) -> None:
+    file = fleet.folder / "a.policy"
+    file.write_text("(defvar honest 1)")
+    fleet.fleet("policy", "set", "g1", "60_fleet_a", str(file))
+    kept = read(fleet, GROUPS, "g1")
+    hide(fleet, GROUPS, "g1")
+    for command in (("parameter", "g1", "honest", "2"), ("policy", "show", "g1")):
+        code, said = tried(fleet, *command)
+        assert code == 1
+        assert "mom-groups g1 is not there, and was when it was looked at last" in said
+    assert not read(fleet, GROUPS, "g1"), "nothing is signed"
+    put(fleet, GROUPS, "g1", kept)
+    fleet.fleet("parameter", "g1", "honest", "2")
+    assert "60_fleet_a" in fleet.fleet("policy", "show", "g1")
+    hide(fleet, GROUPS, "g1")  # the servers were set up anew, say
+    fleet.fleet("--anew", "parameter", "g1", "honest", "3")
+    assert "60_fleet_a" not in fleet.fleet("policy", "show", "g1")
+
+
+def test_a_host_that_was_removed_is_not_enrolled_anew_as_what_it_was(fleet: FleetWorld) -> None:
+    fleet.enroll("h1")
+    old = read(fleet, ROSTER, "h1")
+    fleet.fleet("remove", "h1")
+    put(fleet, ROSTER, "h1", old)
+    code, said = tried(fleet, "cordon", "h1")
+    assert code == 1
+    assert "it was removed" in said
+    hide(fleet, ROSTER, "h1")
+    (fleet.folder / "h1.key").unlink()
+    fleet.enroll("h1")
+    fleet.fleet("cordon", "h1")
+
+
+def test_what_is_about_to_be_signed_is_shown_as_a_difference_and_in_whole_where_it_was_not_seen_before(fleet: FleetWorld) -> None:
+    fleet.enroll("h2")
+    assert tried(fleet, "drain", "h2")[1] == "mom-roster h2: + cordoned: True + draining: True"
+    other = fleet.folder / "other.key"
+    also = ("--operator", fleet.new_key(other))
+    assert tried(fleet, *also, "uncordon", "h2")[1] == "mom-roster h2: - cordoned: True - draining: True"
+    elsewhere = fleet.folder / "elsewhere"
+    elsewhere.mkdir()
+    (fleet.folder / "fleet-seen.operator.json").rename(elsewhere / "kept.json")
+    said = tried(fleet, "cordon", "h2")[1]
+    assert "+ group: g1" in said
+    assert "+ address: qemu://h2/system" in said
+
+
+def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signed_it(fleet: FleetWorld) -> None:
+    fleet.fleet("parameter", "g2", "honest", "1")
+    thief = Signer(new_seed(USER))
+    stolen = ("--operator", thief.public)
+    for revision in (next_revision(0) + 3600, (1 << 62) - 1):
+        put(fleet, GROUPS, "g2", thief.signed(GROUPS, "g2", Group(parameters={"evil": 1.0}), revision))
+        tried(fleet, *stolen, "policy", "show", "g2")
+    assert "ahead of the clock" in tried(fleet, *stolen, "policy", "show", "g2")[1]
+    assert "no trusted one" in tried(fleet, "policy", "show", "g2")[1], "it is revoked"
+    assert "1 records are signed" in fleet.fleet("adopt", thief.public)
+    fleet.fleet("parameter", "g2", "evil")
+    found = opened(Group, GROUPS, "g2", read(fleet, GROUPS, "g2"), {fleet.operator})
+    assert abs(found.revision - next_revision(0)) < 7200
+    assert not found.record.parameters
