@@ -542,8 +542,13 @@ def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.Lo
 DRAINED = Member(group="g1", draining=True)
 
 
+def entry(address: Destination | None = MOVE.destination, group: str = "g1", signer: Signer = OPERATOR, **more: bool) -> dict[str, str]:
+    """Of the host that guests go to, as orders have it."""
+    return {"h2": signer.signed(ROSTER, "h2", Member(group=group, address=address, **more), 1).decode()}
+
+
 def with_move(revision: int, *moves: Move) -> bytes:
-    return OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=moves), revision)
+    return OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=moves, entries=entry()), revision)
 
 
 async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: Member = DRAINED) -> dict[str, MoveState]:
@@ -613,7 +618,7 @@ def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(m
 
 @pytest.mark.parametrize("signer", [THIEF, None])
 def test_orders_of_no_coordinator_move_nobody(signer: Signer | None) -> None:
-    agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,))
+    agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,), entries=entry())
 
     async def work() -> None:
         store = Memory()
@@ -626,7 +631,7 @@ def test_orders_of_no_coordinator_move_nobody(signer: Signer | None) -> None:
 
 
 def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> None:
-    agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,))
+    agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,), entries=entry())
 
     async def appointed(store: Memory, revision: int, *keys: str) -> None:
         await store.put(APPOINTMENTS, COORDINATORS, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=keys), revision))
@@ -641,6 +646,30 @@ def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> None:
         await appointed(store, 1, THIEF.public)
         with pytest.raises(LinkError, match="its revision 1 is older than 2"):
             await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        ({}, "it is not signed"),
+        (entry(signer=THIEF), "no trusted one"),
+        (entry(Destination.parse("qemu+tls://other/system")), "by its entry h2 is reached elsewhere"),
+        (entry(None), "by its entry h2 is reached elsewhere"),
+        (entry(group="g2"), "no operator lets guests of this host go to h2"),
+        (entry(cordoned=True), "no operator lets guests of this host go to h2"),
+    ],
+)
+def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(entries: dict[str, str], why: str) -> None:
+    agent = an_agent(Access(["nats://localhost:1"]))
+
+    async def work() -> None:
+        store = Memory()
+        orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
+        assert await told(agent, store, orders) == {"a": MoveState.FAILED}
+        assert why in read(Progress, store.kept[PROGRESS, "h1"].data or b"").moves[0].error
+        assert agent.moves() == {}
 
     asyncio.run(work())
 

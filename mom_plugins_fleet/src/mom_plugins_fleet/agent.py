@@ -23,6 +23,7 @@ from mom_plugins_fleet.records import Appointments, Group, HostState, Member, Mo
 from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_toolkit import ANYWHERE
 
 RESYNC_SECONDS: Final = 30.0
 """How often everything is read again, in case a message was lost. With 10,000 hosts that is 1,000 reads a second, which a server answers
@@ -336,7 +337,7 @@ class FleetAgent:
             before = self._followed.moves
             if not member.draining and any(self._is_new(move, before) for move in orders.moves):
                 member = await self._member(store) or member  # that the host is drained was written before these: maybe after it was read
-            told = [self._progress(move, before, member) for move in orders.moves]
+            told = [self._progress(move, before, member, orders) for move in orders.moves]
             self._followed.note(told)
         except MomError as error:
             raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
@@ -359,11 +360,12 @@ class FleetAgent:
         earlier = before.get(move.guest)
         return earlier is None or earlier.order != move.order
 
-    def _progress(self, move: Move, before: Mapping[str, OrderProgress], member: Member) -> OrderProgress:
+    def _progress(self, move: Move, before: Mapping[str, OrderProgress], member: Member, orders: Orders) -> OrderProgress:
         """How far this host is with a move. One that it is done with is not begun again: what is signed may be said more than once."""
         earlier = before.get(move.guest)
         if earlier is None or earlier.order != move.order:
-            why = self._accepts(move) if member.draining else self._accepts_for_balance(move, member)
+            why = self._why_not_there(move, member, orders)
+            why = why or (self._accepts(move) if member.draining else self._accepts_for_balance(move, member))
             if why:
                 self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
             return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
@@ -372,6 +374,16 @@ class FleetAgent:
         if result is not None and earlier.state is MoveState.ACCEPTED:
             return OrderProgress(move.guest, move.order, result[0], printable(result[1], 400))
         return earlier
+
+    def _why_not_there(self, move: Move, member: Member, orders: Orders) -> str:
+        """Why no operator lets guests of this host go there; empty: one does. A coordinator's word is not enough: its key may be stolen."""
+        try:
+            there = self._followed.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators).record
+        except MomError as error:
+            return f"the entry of {move.to}: {shown(error)}"
+        if there.group != member.group or there.cordoned or there.draining:
+            return f"no operator lets guests of this host go to {move.to}"
+        return "" if move.destination in (there.address, ANYWHERE) else f"by its entry {move.to} is reached elsewhere"
 
     def _accepts_for_balance(self, move: Move, member: Member) -> str:
         """Why a guest does not leave this host, which is not drained; empty: it does."""

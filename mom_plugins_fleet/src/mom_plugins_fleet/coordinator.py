@@ -190,9 +190,9 @@ class Coordinator:
             there, before = None, Orders()
         after, revision = change(before), next_revision(self._newest(host))
         plain = {"state": MoveState.ORDERED, "error": ""}
-        wanted = after.model_copy(
-            update={"moves": tuple(one.model_copy(update={**plain, "order": one.order or revision}) for one in after.moves)}
-        )
+        moves = tuple(one.model_copy(update={**plain, "order": one.order or revision}) for one in after.moves)
+        entries = {to: signed for to in sorted({one.to for one in moves}) if (signed := view.members.signed(to))}
+        wanted = after.model_copy(update={"moves": moves, "entries": entries})
         if wanted == there or not self.works:
             return
         with suppress(ConflictError):

@@ -259,6 +259,8 @@ class Orders(FleetRecord):
 
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES)] = ()
+    entries: Mapping[HostName, str] = Field(default_factory=dict)
+    """Of the hosts that guests go to what an operator has signed: where they are reached. No coordinator can name another place."""
     arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD)] = ()
     """Where guests went that have left in the last day. It directs nothing."""
 

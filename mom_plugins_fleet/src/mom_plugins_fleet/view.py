@@ -137,10 +137,10 @@ class Bucket(Generic[Kind]):
             for key, kept in self._stored.items():
                 self._open(key, kept.revision, kept.data or b"")
 
-    @property
-    def signed(self) -> Mapping[str, bytes]:
-        """What stands at each key that counts, with its signature."""
-        return {key: kept.data for key, kept in self._stored.items() if kept.data is not None and key in self.records}
+    def signed(self, key: str) -> str:
+        """What stands at that key, with its signature; empty where nothing counts."""
+        kept = self._stored.get(key)
+        return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 
     def get(self, key: str) -> Kind | None:
         """The record at that key."""
