@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
-from mom_plugins_fleet.records import AccountsState
+from mom_plugins_fleet.records import LARGEST_KIB, AccountsState
 from mom_plugins_fleet.report_verb import HostAccount, joined, print_joined
 
 GIB_HOUR = float(1 << 20) * 3600
@@ -48,6 +49,23 @@ def test_what_no_host_knows_is_unknown_and_what_one_knows_is_not_lost() -> None:
     assert told["whole"]["by_ksm_gib_hours"] == 1
     assert joined(FOUND[1:])["whole"]["killed"] is None
     assert joined(FOUND[2:])["whole"]["given_back_gib_hours"] is None
+
+
+@pytest.mark.parametrize("name", ["since", "until", "seen_seconds"])
+def test_a_host_that_tells_of_no_time_that_there_is_is_in_no_sum(name: str) -> None:
+    with pytest.raises(ValidationError):
+        accounts(**{name: 1e30})
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_whatever_one_host_tells_there_is_a_report_of_all(largest: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is far too large, of the least time that there is, and all that is the least."""
+    sums = [name for name in AccountsState.model_fields if name.endswith("_seconds") and name != "seen_seconds"]
+    liar = dict.fromkeys(sums, 1e30 if largest else 0.0) | {"total_kib": 1.0, "price": 1e30, "seen_seconds": 5e-324 if largest else 0.0}
+    found = [*FOUND, HostAccount("h4", accounts(**liar, until=float((1 << 36) - 1), killed=LARGEST_KIB))]
+    print_joined(found)
+    assert "h3: it keeps no accounts" in capsys.readouterr().out
+    assert [one["host"] for one in json.loads(json.dumps(joined(found), allow_nan=False))["hosts"]] == ["h1", "h2", "h4"]
 
 
 def test_a_person_reads_which_hosts_are_in_no_sum(capsys: pytest.CaptureFixture[str]) -> None:

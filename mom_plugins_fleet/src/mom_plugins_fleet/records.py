@@ -145,15 +145,17 @@ class GuestState(FleetRecord):
 
 
 Sum = Annotated[float, Field(ge=0, le=1e30)]
+Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
+"""Since the epoch; up to the year 4147, so that it can be written as a date."""
 
 
 class AccountsState(FleetRecord):
     """The sums of a host's accounts over the last 30 days, as `mom_toolkit.AccountSums` has them."""
 
-    since: Sum
-    until: Sum
-    seen_seconds: Sum
-    total_kib: Sum | None = None
+    since: Seconds
+    until: Seconds
+    seen_seconds: Seconds
+    total_kib: Annotated[float, Field(ge=1, le=LARGEST_KIB)] | None = None
     sold_kib_seconds: Sum
     held_kib_seconds: Sum
     unheld_kib_seconds: Sum
@@ -247,7 +249,7 @@ class Arrival(FleetRecord):
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     to: HostName
     takes: Kib
-    at: Annotated[float, Field(ge=0, lt=1 << 36)]
+    at: Seconds
     """When it was seen there, in seconds since the epoch, by a coordinator's clock."""
 
 

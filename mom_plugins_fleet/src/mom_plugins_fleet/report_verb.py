@@ -92,7 +92,7 @@ def row_of(accounts: AccountsState) -> dict[str, Any]:
         "seen_hours": accounts.seen_seconds / 3600,
         "total_gib": None if accounts.total_kib is None else accounts.total_kib / (1 << 20),
         **_whole([accounts]),
-        "given_back_gib": given / accounts.seen_seconds / (1 << 20) if accounts.seen_seconds else None,
+        "given_back_gib": given / accounts.seen_seconds / (1 << 20) if accounts.seen_seconds >= 1 else None,
     }
 
 
@@ -131,7 +131,7 @@ def _worth(known: Sequence[AccountsState]) -> dict[str, Any]:
         if one.price is not None:
             months = given_back(one) / KIB_SECONDS_PER_GIB_HOUR / HOURS_A_MONTH
             money[one.currency] = money.get(one.currency, 0.0) + months * one.price
-    hosts = [given_back(one) / one.seen_seconds / one.total_kib for one in known if one.total_kib and one.seen_seconds]
+    hosts = [given_back(one) / one.seen_seconds / one.total_kib for one in known if one.total_kib and one.seen_seconds >= 1]
     return {"money": money, "hosts": sum(hosts) if hosts else None}
 
 
@@ -161,7 +161,7 @@ def print_joined(found: Sequence[HostAccount]) -> None:
 
 def _cells(host: str, accounts: AccountsState) -> list[str]:
     def gib(kib_seconds: float | None) -> str:
-        return "-" if kib_seconds is None or not accounts.seen_seconds else f"{kib_seconds / accounts.seen_seconds / (1 << 20):.2f}"
+        return "-" if kib_seconds is None or accounts.seen_seconds < 1 else f"{kib_seconds / accounts.seen_seconds / (1 << 20):.2f}"
 
     def seconds(value: float | None) -> str:
         return "-" if value is None else lasting(value) if value else "0 s"
