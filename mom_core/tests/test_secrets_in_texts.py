@@ -24,6 +24,13 @@ SEED = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"
         ("nats://mom:hunter22@nats1:4222", "nats://mom:**********@nats1:4222"),
         (f"the key {SEED} is not known", "the key ********** is not known"),
         ("Authorization: Bearer abcd.efgh", "Authorization: Bearer **********"),
+        ("move --password hunter22 --live", "move --password ********** --live"),
+        ("[/bin/move, --api-token=hunter22, '{id}']", "[/bin/move, --api-token=**********, '{id}']"),
+        ('["/bin/move", "--password", "hunter22"]', '["/bin/move", "--password", "**********"]'),
+        ("- --password\n  - hunter22\n", "- --password\n  - **********\n"),
+        ("add --read-token FILE; make one", "add --read-token FILE; make one"),
+        ("[--password-stdin, --user, me]", "[--password-stdin, --user, me]"),
+        ("--password-file /etc/mom/password", "--password-file /etc/mom/password"),
         ("/etc/mom/keys/host.key", "/etc/mom/keys/host.key"),
         ("https://grafana.example/d/abc?from=now", "https://grafana.example/d/abc?from=now"),
         ("qemu+tls://spare/system", "qemu+tls://spare/system"),
@@ -72,9 +79,44 @@ def test_a_secret_in_settings_that_are_not_said_to_be_one_is_masked_in_what_is_s
     assert "hunter" not in str(_shown(Settings()))
 
 
+def test_the_secret_arguments_of_a_command_are_masked_in_settings_and_in_texts_and_the_others_are_not() -> None:
+    command = [
+        "/bin/move",
+        "--password",
+        "hunter-22",
+        "--token=tok-123456",
+        "API_KEY=abcdefgh",
+        "--key",
+        "{id}",
+        "--key-file",
+        "/etc/k",
+        "--to",
+        "web",
+    ]
+    config = load_config({"plugins": {"sim": {}, "movers": {"command": command}}})
+    shown = config.in_force()["plugins"]["movers"]["command"]
+    assert shown == [
+        "/bin/move",
+        "--password",
+        MASK,
+        f"--token={MASK}",
+        f"API_KEY={MASK}",
+        "--key",
+        "{id}",
+        "--key-file",
+        "/etc/k",
+        "--to",
+        "web",
+    ]
+    hide = Hiding([config.plugins["movers"].settings])
+    assert hide("ran with hunter-22 tok-123456 abcdefgh web") == f"ran with {MASK} {MASK} {MASK} web"
+
+
 def test_a_long_line_of_beginnings_of_secrets_is_looked_through() -> None:
     length = 200_000  # with patterns that take the square of it, this would not end within an hour
-    assert "**********" in without_secrets("https://" + "a/" * length + "://" + "x" * length + "?sig" * length + "?sig=1" + "S" * length)
+    assert "**********" in without_secrets(
+        "https://" + "a/" * length + "://" + "x" * length + "?sig" * length + "?sig=1" + "S" * length + "-" * length + " --" * length
+    )
 
 
 def test_what_is_called_a_secret_is_masked_where_a_plugin_says_it_and_a_short_word_is_not() -> None:

@@ -279,7 +279,8 @@ class CommandMoverPlugin:
         command: Arguments = Field(default_factory=list)
         """The program by its absolute path, and its arguments, as a list. Whole arguments `{guest}` (name), `{id}`, `{host}` (the
         destination's host), `{uri}` (the whole destination) and `{move}` (of this move, never used again) stand for what is moved and where
-        to. It ends with 0 when the guest has moved, otherwise when it has not; told to end (SIGTERM), it gives the move up."""
+        to. A secret belongs in a file that the program reads: arguments are seen by every user of the host. It ends with 0 when the guest
+        has moved, otherwise when it has not; told to end (SIGTERM), it gives the move up."""
         status: Arguments = Field(default_factory=list)
         """A program that says how a move is, with the same placeholders: 0 done, 1 failed, 2 under way, others unknown. It is asked after
         a restart of mom. Unset: a move whose command has ended meanwhile is over when the guest is gone; else the operator must look."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from mom_core.model import Value
 from mom_core.settings import SecretUrl
+
+Item = TypeVar("Item")
 
 MASK: Final = "**********"
 """What stands in a secret's place; pydantic shows the same."""
@@ -43,12 +45,26 @@ _SHAPES: Final = (
     (re.compile(rf"([?&](?:[\w-]*{MASKED_NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
     # The paths of webhooks are their secrets: hooks.slack.com/services/…, discord.com/api/webhooks/…
     (re.compile(r"(https?://[^\s/\"'?#]+/(?:[\w.-]+/)?(?:services|web-?hooks?\w*|hooks?)/)[^\s\"'?#]+", re.I), rf"\1{MASK}"),
+    # --password X of a command, also in lists of YAML and JSON. FILE, as in advice, is none.
+    (
+        re.compile(
+            rf"(?<![\w-])(--?[\w-]{{0,40}}{MASKED_NAMES}[\w-]{{0,40}}(?:=|[\"']?(?:\s*,\s*|\s+(?:-\s+)?))[\"']?)"
+            r"(?![/{*-]|(?-i:[A-Z_]+)\b)[^\s\"',\]]+",
+            re.I,
+        ),
+        rf"\1{MASK}",
+    ),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
     # Seeds of NATS' keys (nkeys): S, the kind of key, and 56 characters in base 32.
     (re.compile(r"(?<![A-Z2-7])S[ACNOUX][A-Z2-7]{56}(?![A-Z2-7])"), MASK),
 )
 """What a secret looks like where nothing has said that it is one. None begins with a repetition: a long text would take the square of its
 length."""
+
+
+_OPTION: Final = re.compile(rf"--?[\w-]*(?:{MASKED_NAMES}[\w-]*|\bkey)", re.I)
+_ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{MASKED_NAMES}[\w-]*|\bkey)=(.+)", re.I | re.S)
+"""Arguments of commands: an option whose value is the next one, and one that has it, as variables of `env` do."""
 
 
 def without_secrets(text: str) -> str:
@@ -66,10 +82,22 @@ def names_secret(name: str, value: object) -> bool:
 def masked(value: Value, name: str = "") -> Value:
     """A setting as it was dumped, without what its name or its shape says is a secret though its plugin does not say so."""
     if isinstance(value, str):
+        assigned = _ASSIGNED.fullmatch(value)
+        if assigned and names_secret("key", assigned[1]):
+            return value.removesuffix(assigned[1]) + MASK
         return MASK if names_secret(name, value) else without_secrets(value)
     if isinstance(value, Mapping):
         return {key: masked(inner, str(key)) for key, inner in value.items()}
-    return [masked(inner, name) for inner in value] if isinstance(value, list | tuple) else value
+    return [masked(inner, called) for called, inner in called_items(value, name)] if isinstance(value, list | tuple) else value
+
+
+def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]]:
+    """The items of a list with what each is called: a value of an option as that, if it is a list of arguments; else as the list is."""
+    option = ""
+    for one in values:
+        found = one if isinstance(one, str) else ""
+        yield option if option and not found.startswith(("-", "{")) else name, one
+        option = found if _OPTION.fullmatch(found) else ""
 
 
 def secrets_in(value: object) -> Iterator[str]:
@@ -103,10 +131,14 @@ def _called_secrets(value: object, name: str = "") -> Iterator[str]:
         for key, one in value.items():
             yield from _called_secrets(one, str(key))
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _called_secrets(one, name)
-    elif isinstance(value, str) and names_secret(name, value):
-        yield from (value, *value.split())
+        for called, one in called_items(value, name):
+            yield from _called_secrets(one, called)
+    elif isinstance(value, str):
+        assigned = _ASSIGNED.fullmatch(value)
+        if assigned and names_secret("key", assigned[1]):
+            yield assigned[1]
+        elif names_secret(name, value):
+            yield from (value, *value.split())
 
 
 class Hiding:
