@@ -49,6 +49,7 @@ def test_what_a_server_has_signed_to_let_a_client_in_is_no_signature_of_a_record
     header = {"by": by, "revision": 7, "signature": base64.b64encode(pair.sign(nonce.encode())).decode()}
     with pytest.raises(MomError, match="its signature is not of"):
         opened(Group, GROUPS, "g", json.dumps(header).encode() + b"\n" + record, {by})
+    assert opened(Group, GROUPS, "g", json.dumps(header).encode() + b"\n" + record, {by}, earlier=True).by == by, "an operator may adopt it"
 
 
 @pytest.mark.parametrize(("bucket", "key"), [(ORDERS, "h2"), (ROSTER, "h1")])

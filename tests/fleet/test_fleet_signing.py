@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 
+import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from fleet_world import FleetWorld, need_a_server
 
@@ -116,6 +119,17 @@ def test_what_is_about_to_be_signed_is_shown_as_a_difference_and_in_whole_where_
     said = tried(fleet, "cordon", "h2")[1]
     assert "+ group: g1" in said
     assert "+ address: qemu://h2/system" in said
+
+
+def test_what_an_earlier_mom_has_signed_with_the_key_that_connects_is_followed_only_when_an_operator_adopts_it(fleet: FleetWorld) -> None:
+    pair = nkeys.from_seed(bytearray(new_seed(USER).encode()))
+    by, record = pair.public_key.decode(), Group(parameters={"earlier": 1.0}).packed()
+    text = json.dumps(["mom fleet", GROUPS, "g3", 7]).encode() + b"\n" + record
+    header = {"by": by, "revision": 7, "signature": base64.b64encode(pair.sign(text)).decode()}
+    put(fleet, GROUPS, "g3", json.dumps(header).encode() + b"\n" + record)
+    assert "its signature is not of" in tried(fleet, "--operator", by, "policy", "show", "g3")[1]
+    assert "+ parameters.earlier: 1.0" in tried(fleet, "adopt", by)[1]
+    assert opened(Group, GROUPS, "g3", read(fleet, GROUPS, "g3"), {fleet.operator}).record.parameters == {"earlier": 1.0}
 
 
 def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signed_it(fleet: FleetWorld) -> None:

@@ -343,8 +343,8 @@ def appoint_command(where: Where, key: str, remove: bool) -> None:
 @click.argument("key")
 @click.pass_obj
 def adopt_command(where: Where, key: str) -> None:
-    """Sign with your key what an operator with the public KEY has signed, before that key is revoked on the hosts. Look at it first: `mom
-    fleet status`, `mom fleet policy show`."""
+    """Sign with your key what an operator with the public KEY has signed, before that key is revoked on the hosts. All of it is shown, and
+    at a terminal asked about: a thief of that key, or a server to which an earlier mom has connected with it, may have made it."""
     checked_key(key)
 
     async def signed(store: Store) -> int:
@@ -352,7 +352,7 @@ def adopt_command(where: Where, key: str) -> None:
         for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (APPOINTMENTS, Appointments)):
             for name, kept in (await store.load(bucket)).items():
                 try:
-                    found = None if kept.data is None else opened(kind, bucket, name, kept.data, {key})
+                    found = None if kept.data is None else opened(kind, bucket, name, kept.data, {key}, earlier=True)
                 except MomError:
                     continue  # it is another operator's
                 if found is not None:
