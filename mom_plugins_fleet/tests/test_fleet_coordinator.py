@@ -542,9 +542,11 @@ def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.Lo
 DRAINED = Member(group="g1", draining=True)
 
 
-def entry(address: Destination | None = MOVE.destination, group: str = "g1", signer: Signer = OPERATOR, **more: bool) -> dict[str, str]:
+def entry(
+    address: Destination | None = MOVE.destination, group: str = "g1", signer: Signer = OPERATOR, cordoned: bool = False
+) -> dict[str, str]:
     """Of the host that guests go to, as orders have it."""
-    return {"h2": signer.signed(ROSTER, "h2", Member(group=group, address=address, **more), 1).decode()}
+    return {"h2": signer.signed(ROSTER, "h2", Member(group=group, address=address, cordoned=cordoned), 1).decode()}
 
 
 def with_move(revision: int, *moves: Move) -> bytes:

@@ -56,7 +56,7 @@ class FleetClient(Client):
             await super()._process_connect_init()
         except (nats.errors.Error, OSError, TimeoutError):
             raise
-        except Exception as error:
+        except Exception as error:  # whatever the library makes of what a server says
             raise nats.errors.Error(f"no connection can be begun: {printable(str(error) or type(error).__name__, 200)}") from error
 
 
@@ -89,7 +89,7 @@ class _Transport(TcpTransport):
             except ssl.SSLCertVerificationError:
                 raise
             except (OSError, TimeoutError) as error:
-                self.close()  # type: ignore[no-untyped-call]
+                self.close()  # type: ignore[no-untyped-call]  # it has no types
                 raise nats.errors.Error(
                     f"{printable(uri.hostname or '', 200)} does not take TLS, which tls:// asks for: give nats-server `tls`"
                 ) from error
@@ -101,7 +101,7 @@ class _Transport(TcpTransport):
     async def readline(self) -> bytes:
         first, self._first = self._first, b""
         try:
-            return first or await super().readline()  # type: ignore[no-untyped-call]
+            return first or await super().readline()  # type: ignore[no-untyped-call]  # it has no types
         except ValueError:
             raise nats.errors.ProtocolError from None
 
