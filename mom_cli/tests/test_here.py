@@ -101,9 +101,8 @@ def test_what_systemd_starts_is_not_to_be_started_by_hand(tmp_path: Path) -> Non
     assert how_to_start("other.yaml", tmp_path) == "mom run -c other.yaml"
 
 
-def test_the_demonstration_is_named_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_cli.here.brought_below", lambda prefix: {})
-    assert "mom demo" not in commands(HostSight())
+def test_the_demonstration_is_named_only_where_it_is_installed() -> None:
+    assert "mom demo" not in [command for command, _ in next_steps(HostSight(), root=True, demo=False)]
 
 
 def test_a_machine_that_runs_no_guests_is_led_to_the_demonstration() -> None:

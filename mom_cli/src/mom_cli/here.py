@@ -17,7 +17,6 @@ from typing import Final
 import click
 
 from mom_core import MomError, format_kib, json_option, print_prose
-from mom_core.cli.verbs import brought_below
 from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
@@ -63,7 +62,9 @@ class HostSight:
 def here_command(as_json: bool = False) -> None:
     """Say what is seen of this host, and what to type next; `mom` alone says the same. Nothing is asked or touched."""
     sight = look(Path("/"))
-    steps = list(next_steps(sight, root=os.geteuid() == 0))
+    context = click.get_current_context().find_root()
+    demo = isinstance(context.command, click.Group) and "demo" in context.command.list_commands(context)
+    steps = list(next_steps(sight, root=os.geteuid() == 0, demo=demo))
     if as_json:
         seen = dict(_lines(sight))
         click.echo(json.dumps({"seen": seen, "next": [{"type": command, "what": what} for command, what in steps]}, indent=2))
@@ -117,10 +118,11 @@ def look(root: Path) -> HostSight:
     )
 
 
-def next_steps(sight: HostSight, *, root: bool) -> Iterator[tuple[str, str]]:
+def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
     """What to type on such a host, with what it does, the first thing first.
 
     :param root: whether this is root, who alone may change a host
+    :param demo: whether there is a `mom demo`
     """
     sudo = "" if root else "sudo "
     acts = f"when line {sight.observes} of {DEFAULT_CONFIG} says `mode: enforce`: it has mom observe, and touch nothing"
@@ -132,7 +134,7 @@ def next_steps(sight: HostSight, *, root: bool) -> Iterator[tuple[str, str]]:
         return
     if sight.left:
         yield f"{sudo}mom restore", f"puts back {sight.left} changes that an earlier mom has left"
-    if not (sight.kvm or sight.managed or sight.guests) and "demo" in brought_below(""):
+    if not (sight.kvm or sight.managed or sight.guests) and demo:
         yield "mom demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
     if not sight.configured:
         yield f"{sudo}mom config init", f"writes a commented {DEFAULT_CONFIG} for what is found on this host"
