@@ -18,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
+
+from address import address
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 HOME: Final = "usr/lib/mom"
@@ -223,11 +225,29 @@ def _write_manual(folder: Path, packages: Path) -> None:
 
 def _write_documents(folder: Path) -> None:
     (folder / "examples").mkdir(parents=True)
-    for name in ("README.md", "CHANGELOG.md"):
-        (folder / f"{name}.gz").write_bytes(gzip.compress((ROOT / name).read_bytes(), 9, mtime=0))
+    (folder / "CHANGELOG.md.gz").write_bytes(gzip.compress((ROOT / "CHANGELOG.md").read_bytes(), 9, mtime=0))
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    shipped = {*pages, *(ROOT / "docs").glob("*.svg")}
+    for path in shipped:
+        place = folder / path.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(with_links_that_lead_somewhere(path, shipped) if path in pages else path.read_text())
     for name in ("grafana", "prometheus", "sos"):
         shutil.copytree(ROOT / "packaging" / name, folder / "examples" / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "examples/policies", folder / "examples/policies", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def with_links_that_lead_somewhere(page: Path, shipped: Collection[Path]) -> str:
+    """A page's text: what it links to in the clone, and is not shipped beside it, is linked to in the repository."""
+    repository = address()
+
+    def led(link: re.Match[str]) -> str:
+        target = (page.parent / link[1]).resolve()
+        if target in shipped or not target.exists():
+            return link[0]
+        return f"]({repository}/{'tree' if target.is_dir() else 'blob'}/main/{target.relative_to(ROOT)}{link[2] or ''})"
+
+    return re.sub(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)", led, page.read_text())
 
 
 def _settle(tree: Path) -> None:

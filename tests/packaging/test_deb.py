@@ -145,6 +145,15 @@ def test_its_units_start_what_it_has(installed: Path) -> None:
         assert set(re.findall(r"/usr/bin/mom\w*", text)) == {"/usr/bin/mom"}
 
 
+def test_links_in_its_pages_lead_to_what_it_has_or_to_the_repository(installed: Path) -> None:
+    folder = installed / "usr/share/doc/mom"
+    pages = [*folder.rglob("*.md")]
+    assert {folder / "README.md", folder / "docs/service.md"} <= set(pages)
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.S)):
+            assert "://" in target or (page.parent / target).exists(), f"{page.relative_to(folder)}: {target}"
+
+
 def test_every_verb_has_a_page_of_the_manual(installed: Path) -> None:
     verbs = re.findall(r"^## `(mom .*)`$", (ROOT / "docs/cli.md").read_text(), re.M)
     of_the_kit = {"mom plugin new", "mom plugin check"}  # which is for authors, and not in it
