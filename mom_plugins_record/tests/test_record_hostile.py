@@ -217,6 +217,31 @@ def test_small_frames_that_all_unpack_to_much_are_read_no_further_than_a_recordi
     assert held < 16 * MIB
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("guests", "fields"), [(30_000, 60), (60_000, 1)])
+def test_many_cycles_that_say_nothing_but_as_it_was_are_read_no_further_than_a_recording_goes(
+    tmp_path: Path, guests: int, fields: int
+) -> None:
+    known: dict[str, Any] = {f"f{number}": 0 for number in range(fields)}
+    table = {f"{number}": Guest(f"{number}", "", known) for number in range(guests)}
+    one = replace(REPORTS[0], snapshot=Snapshot(Host("h"), table, 5.0, 5.0, 1), decisions=(), outcomes=())
+    body, key = write_cycle(one, NO_KEY)
+    again = pack(FrameKind.CYCLE, 2, 1, write_cycle(replace(one, number=2), key)[0], key.dictionary)
+    assert len(again) < 400
+    _, kind, _, base, length, size, _ = HEADER.unpack(again[: HEADER.size])
+    packed = again[HEADER.size :]
+    frames = (
+        HEADER.pack(MARK, kind, number, base, length, size, checksum(kind, number, base, size, packed)) + packed for number in range(2, 602)
+    )
+    path = file_of(tmp_path / "r.momrec", pack(FrameKind.KEY, 1, 0, body), *frames)
+    recording = Recording(path)
+    began = time.process_time()
+    read = sum(1 for _ in recording.cycles())
+    assert time.process_time() - began < 15
+    assert 5 < read < 600
+    assert "its cycles hold more than those of a recording: the rest is not read" in recording.damage.places[-1]
+
+
 def test_a_few_false_headers_hide_nothing_that_is_sound(tmp_path: Path) -> None:
     false = HEADER.pack(MARK, FrameKind.KEY, 7, 0, 1 << 20, 10, 5)
     frames = [false + pack(FrameKind.KEY, number, 0, write_cycle(one, NO_KEY)[0]) for number, one in enumerate(REPORTS, 1)]

@@ -34,6 +34,12 @@ MOST_DECLARED = 4096
 MOST_REMEMBERED = 16 << 20
 """Fields of guests in all cycles that are held at a time: ten cycles of 10,000 guests with 160 each, in some 2 GiB."""
 
+BUILT = 32 << 20
+BUILT_A_BYTE = 256
+GUEST = 48
+"""Fields of guests in all cycles of a file that are built, and more for each byte of it; a guest is as dear as so many of them. A recording
+comes to 2 a byte, and to 50 where nothing but the ages of statistics changes; a forged one could repeat 30,000 guests in 200 bytes."""
+
 USUAL_INTERVAL = 5.0
 """Seconds."""
 
@@ -280,7 +286,7 @@ class Recording:
                 raise MomError(f"cannot read {path}: {error.strerror}") from error
             sessions = _Sessions(path, losses)
             key: tuple[int, Key] | None = None
-            lost = 0
+            lost = built = 0
             waiting: _Found[Kind] | None = None  # what policies remember after a cycle stands after it
             try:
                 for frame in _from(since, read_frames(source, str(path), losses)):
@@ -302,8 +308,12 @@ class Recording:
                         lost += 1
                         continue
                     what, new = found
-                    if frame.kind is FrameKind.KEY:
-                        key = (frame.number, new)
+                    built += len(new.guests) * (GUEST + len(new.columns))
+                    if built > BUILT + BUILT_A_BYTE * frame.at:
+                        losses.note(frame.at, "its cycles hold more than those of a recording: the rest is not read")
+                        lost += 1
+                        break
+                    key = (frame.number, new) if frame.kind is FrameKind.KEY else key
                     self.damage.cycles += lost
                     if since <= what.time <= until:
                         waiting = _Found(what, session, lost)
