@@ -17,6 +17,7 @@ import click
 import pytest
 
 import mom_core
+from mom_cli.importers import installed_importers
 from mom_core.cli.frame import mom
 
 ROOT = Path(__file__).parents[2]
@@ -280,6 +281,16 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
 def test_the_readme_installs_the_same_from_the_clone_as_from_wheels() -> None:
     own, plugins = re.findall(r"pip install \./mom_\{([a-z,]+)\} \./mom_plugins_\{([a-z,]+)\}", (ROOT / "README.md").read_text())[0]
     assert {*(f"mom_{name}" for name in own.split(",")), *(f"mom_plugins_{name}" for name in plugins.split(","))} == brought_by("kvm")
+
+
+def test_the_readme_says_what_its_imports_need_beyond_what_it_installs() -> None:
+    kinds = installed_importers()
+    shown = re.findall(r"^    mom config import (?:--from (\w+) )?\S+(.*)$", (ROOT / "README.md").read_text(), re.M)
+    assert len(shown) == len(kinds)
+    for kind, remark in shown:
+        name = kind or next(name for name, (importer, _) in kinds.items() if importer.assumed)
+        folder = kinds[name][1].replace("-", "_")
+        assert folder in brought_by("kvm") or folder in remark, f"{name} is imported by {folder}"
 
 
 def needed_by(folders: set[str]) -> set[str]:
