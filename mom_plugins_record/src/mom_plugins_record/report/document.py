@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mom_plugins_record.export.tables import cell
 from mom_plugins_record.report.summary import GivenBackSums, Line, Percentiles, ReportSummary
 from mom_toolkit import HOURS_A_MONTH, KIB_SECONDS_PER_GIB_HOUR
 
@@ -105,13 +106,8 @@ def table(summary: ReportSummary) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A spreadsheet takes a text that begins so for a formula, and names of guests are their owners' to choose."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
