@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import zstandard
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_record_recording import SESSION, written
 
-from mom_core import Decision, Guest, Host, MomError, Outcome, Report, Snapshot, Source, Status
+from mom_core import Decision, Guest, Host, MomError, Outcome, Problem, Report, Snapshot, Source, Status
 from mom_plugins_record.plot.command import plot
 from mom_plugins_record.plot.series import story_of
 from mom_plugins_record.recording.command import record
@@ -32,7 +33,9 @@ from mom_plugins_record.recording.json_text import Corrupt, checked_json
 from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recording, session_content
 from mom_plugins_record.recording.writer import files_of
+from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import compare
+from mom_plugins_record.report.command import report as report_verb
 from mom_plugins_sim.scenario.recorded import scene_of_recording
 
 FOREVER = (float("-inf"), float("inf"))
@@ -409,3 +412,40 @@ def test_any_cycle_comes_back_alone_and_as_the_difference_from_another(one: Repo
     assert back == one
     body, _ = write_cycle(other, key)
     assert read_cycle(body, key_back)[0] == other
+
+
+HOSTILE_NAMES = [
+    r"$\bad{$", "$x$", "</text><script>alert(1)</script>", "\u202e\u2066evil", "\x1b[2J\x07", "=cmd|'/c calc'!A1", "a\nb\r\tc", "\ufffe\uffff",
+    "%s{0}", "語",
+]  # fmt: skip
+BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+STEERS = {*map(chr, range(32)), *map(chr, range(127, 160)), *BIDI} - {"\n"}
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # the tests' fonts have none for all of these
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_whatever_a_guest_is_called_every_verb_takes_it_for_a_text(tmp_path: Path, name: str) -> None:
+    def cycle(number: int) -> Report:
+        fields: dict[str, Any] = {"balloon_cur": 1000 * MIB - number, "balloon_max": 2000 * MIB, "mem_usable": 1, "rss": 900, "os": name}
+        guest = Guest(name, name, fields, {"name": name}, {}, "1")
+        host = Host(name, {"mem_available": 10 * MIB, "mem_really_available": MIB, "psi_memory_some_avg10": 0.5}, {"name": name})
+        decision = Decision(guest.entity, "balloon_target", number % 2 * MIB, name, Source(name, 1, 2))
+        outcome = Outcome(decision, 2000 * MIB, 1000 * MIB, Status.APPLIED, name)
+        snapshot = Snapshot(host, {name: guest}, 5.0 * number, 5.0 * number, number)
+        return Report(number, 5.0 * number, "enforce", snapshot, (decision,), (), (outcome,), (Problem(Source(name), name),), (), 0.1,
+                      woken_by=name)  # fmt: skip
+
+    folder = written(tmp_path / "r", [cycle(number) for number in range(1, 30)])
+    for arguments in (["record", "show"], ["replay"], ["plot", "-o", "p.svg"], ["plot", "-o", "p.html"], ["plot", "-o", "p.png"],
+                      ["report"], ["report", "--by", "guest"], ["report", "--html", "r.html"]):  # fmt: skip
+        verb, *rest = arguments
+        rest = [str(tmp_path / one) if "." in one else one for one in rest]
+        command = {"record": record, "replay": replay, "plot": plot, "report": report_verb}[verb]
+        place = rest.index("show") + 1 if "show" in rest else 0
+        done = CliRunner().invoke(command, [*rest[:place], str(folder), *rest[place:]])
+        assert done.exception is None or isinstance(done.exception, (MomError, SystemExit)), (arguments, done.exception)
+        assert not STEERS & set(done.output), arguments
+    ElementTree.parse(tmp_path / "p.svg")  # noqa: S314  # it is ours
+    assert "<script" not in (tmp_path / "p.html").read_text()
+    page = tmp_path / "r.html"
+    assert not page.exists() or "<script" not in page.read_text()
