@@ -16,11 +16,11 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from nats.aio.subscription import Subscription
 
-from mom_core import MomError
+from mom_core import MomError, StateFile
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
-from mom_plugins_fleet.followed import Followed
+from mom_plugins_fleet.followed import FORM, Followed
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store
 from mom_plugins_fleet.records import (
     FLEET_POLICY,
@@ -616,6 +616,37 @@ def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(m
         assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
 
     asyncio.run(work())
+
+
+def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def one() -> Coordinator:
+        followed = Followed(StateFile(tmp_path / "kept" / "seen.json", "what was seen", FORM), at_once=False)
+        followed.load()
+        return Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], followed)
+
+    async def work() -> None:
+        store, first = Memory(), one()
+        old = OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 1)
+        for data in (old, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(), 2)):
+            await store.put(APPOINTMENTS, COORDINATORS, data)
+            await first.view.load(store)
+        first._keep()
+        await store.put(APPOINTMENTS, COORDINATORS, old)
+        second = one()
+        await second.view.load(store)
+        assert second.view.orderers == {OPERATOR.public}, "the coordinator that was removed is not believed again"
+        assert "older than 2" in second.view.appointments.damaged[COORDINATORS]
+
+    asyncio.run(work())
+    assert not caplog.records
+    (tmp_path / "kept" / "seen.json").unlink()
+    (tmp_path / "kept").rmdir()
+    (tmp_path / "kept").write_text("in the way")
+    third = one()
+    for bucket in "ab":
+        third.view.followed.removed(bucket, "h1", OPERATOR.public, [])
+        third._keep()
+    assert caplog.text.count("may take records of the fleet's that are over") == 1
 
 
 @pytest.mark.parametrize("signer", [THIEF, None])

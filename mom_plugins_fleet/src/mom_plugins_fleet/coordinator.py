@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
-from mom_core import MomError, printable
+from mom_core import StateError, printable
 from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, nearest_to_balance, next_orders, places
@@ -63,6 +63,7 @@ class Coordinator:
         self._given: dict[str, tuple[int, Orders]] = {}
         """The orders of members as this one has written them last, with the revision: servers that are set back to a backup have others."""
         self._trouble = ""
+        self._unkept = False
         self._revision = 0
         self._sure_until = float("-inf")
 
@@ -74,10 +75,10 @@ class Coordinator:
                 while not following.done():
                     try:
                         if self.view.current:
-                            self.view.followed.save()
+                            self._keep()
                             await self._work_if_alone(store)
                             self._say("")
-                    except MomError as error:
+                    except LinkError as error:
                         self._say(shown(error))
                     await asyncio.wait([following], timeout=LOOK_SECONDS)
                 await following
@@ -90,6 +91,15 @@ class Coordinator:
         if trouble and not self._trouble:
             self._log.warning("%s", trouble)
         self._trouble = trouble
+
+    def _keep(self) -> None:
+        """What was seen is for the next run: where it cannot be kept, this one works all the same, and says so once."""
+        try:
+            self.view.followed.save()
+        except StateError as error:
+            if not self._unkept:
+                self._log.warning("%s; after its next start this coordinator may take records of the fleet's that are over", shown(error))
+            self._unkept = True
 
     def _newest(self, host: str) -> int:
         return self.view.followed.newest(ORDERS, host, self.view.orderers)
@@ -120,7 +130,7 @@ class Coordinator:
                     self.view.trust()
                     await self._decide(store)
                     await self._balance(store)
-                    self.view.followed.save()
+                    self._keep()
                 elif loop.time() - knew > BLIND_SECONDS:
                     self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
                     return
