@@ -206,7 +206,7 @@ class TlsFirst(FakeServer):
 
 @pytest.mark.long
 @pytest.mark.processes
-def test_a_server_that_waits_for_tls_hears_and_says_nothing_before_it(tmp_path: Path) -> None:
+def test_a_server_that_waits_for_tls_hears_and_says_nothing_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         server = TlsFirst(tmp_path)
         async with server:
@@ -216,3 +216,4 @@ def test_a_server_that_waits_for_tls_hears_and_says_nothing_before_it(tmp_path: 
             await refused(url, "certificate")  # one that the system does not trust
 
     within(30, work())
+    assert not caplog.records, "asyncio warns of nothing"

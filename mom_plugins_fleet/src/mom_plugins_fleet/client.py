@@ -85,7 +85,7 @@ class _Transport(TcpTransport):
             with suppress(TimeoutError):
                 self._first = await asyncio.wait_for(self.readline(), SPEAKS_SECONDS)
             try:
-                await super().connect_tls(uri, self._tls, buffer_size, connect_timeout)
+                await self.connect_tls(uri, self._tls, buffer_size, connect_timeout)
             except ssl.SSLCertVerificationError:
                 raise
             except (OSError, TimeoutError) as error:
@@ -95,8 +95,15 @@ class _Transport(TcpTransport):
                 ) from error
 
     async def connect_tls(self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int) -> None:
-        if self._io_writer is self._bare_io_writer:
-            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        clear, loop = self._bare_io_writer, asyncio.get_running_loop()
+        if clear is not None and self._io_writer is clear:  # else the library asks for what is there
+            reader = asyncio.StreamReader()  # a new one: what came in the clear after the first line is no part of this
+            protocol, name = _TlsProtocol(reader), uri if isinstance(uri, str) else uri.hostname
+            begun = loop.start_tls(clear.transport, protocol, ssl_context, server_hostname=name)
+            transport = await asyncio.wait_for(begun, connect_timeout)
+            if transport is None:
+                raise ConnectionResetError("the server has gone")
+            self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def readline(self) -> bytes:
         first, self._first = self._first, b""
@@ -107,3 +114,11 @@ class _Transport(TcpTransport):
 
     def __bool__(self) -> bool:
         return True  # else the library takes one of its own
+
+
+class _TlsProtocol(asyncio.StreamReaderProtocol):
+    """Does not ask for a connection that is half open, which TLS has not, and of which asyncio warns."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
