@@ -9,9 +9,9 @@ import pytest
 
 from mom_core import InForce, MomError, PluginContext
 from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.group_verbs import checked_classes
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Opened
-from mom_plugins_fleet.verbs import checked_classes
 from mom_toolkit import ClassFiles, PolicyState, PolicyTexts
 
 TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"

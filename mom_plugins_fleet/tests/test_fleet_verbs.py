@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from mom_core import MomError
 from mom_plugins_fleet.records import Group, GuestState, HostState, Lease, Member, Move, Orders
-from mom_plugins_fleet.verbs import _holder, fleet, host_row, print_hosts
+from mom_plugins_fleet.status_verb import _holder, host_row, print_hosts
+from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination, DestinationError
 

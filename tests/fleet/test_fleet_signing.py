@@ -116,7 +116,8 @@ def test_what_is_about_to_be_signed_is_shown_as_a_difference_and_in_whole_where_
     elsewhere = fleet.folder / "elsewhere"
     elsewhere.mkdir()
     (fleet.folder / "fleet-seen.operator.json").rename(elsewhere / "kept.json")
-    said = tried(fleet, "cordon", "h2")[1]
+    said = tried(fleet, "enroll", "h2", "--group", "g1", "--memory", "8GiB")[1]
+    assert "+ memory: 8388608" in said
     assert "+ group: g1" in said
     assert "+ address: qemu://h2/system" in said
 

@@ -30,8 +30,8 @@ from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import Group, GuestState, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import opened
+from mom_plugins_fleet.status_verb import host_row, print_hosts
 from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.verbs import host_row, print_hosts
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import fields_of, judge

@@ -49,6 +49,7 @@ class Followed:
         self._file, self._at_once, self._is_saved = file, at_once, True
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
+        self._noted: set[str] = set()
 
     def load(self) -> None:
         """Read what the last run has left."""
@@ -92,6 +93,10 @@ class Followed:
         """Whether a record stood there the last time."""
         return self._known(bucket, key, trusted)[1] not in ("", REMOVED)
 
+    def is_new(self, bucket: str, key: str) -> bool:
+        """Whether what stands there was seen in this run for the first time."""
+        return f"{bucket} {key}" in self._noted
+
     def removed(self, bucket: str, key: str, by: str, trusted: Collection[str]) -> None:
         """Nothing stands there any more, and what stood there is not to come back."""
         self._note(f"{bucket} {key}", by, (self.newest(bucket, key, trusted), REMOVED))
@@ -102,6 +107,7 @@ class Followed:
     def _note(self, name: str, by: str, known: tuple[int, str]) -> None:
         before = self._newest.get(name, {})
         self._newest[name] = {**before, by: known}
+        self._noted.add(name)
         try:
             self._changed()
         except StateError:

@@ -133,11 +133,12 @@ class Where:
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
         """Do that with a store, and keep what was seen of the fleet, where that can be kept: who only looks may have no right to."""
-        answer = ask(self.access(), "operator", _LOG, what)
-        if self._followed is not None:
-            with suppress(StateError):
-                self._followed.save()
-        return answer
+        try:
+            return ask(self.access(), "operator", _LOG, what)
+        finally:
+            if self._followed is not None:
+                with suppress(StateError):
+                    self._followed.save()
 
 
 def checked_key(key: str) -> str:

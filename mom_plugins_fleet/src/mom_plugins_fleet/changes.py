@@ -1,0 +1,124 @@
+"""Changes of what stands in the fleet's buckets: as it is now, whatever servers show, signed with the operator's key."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from difflib import unified_diff
+from typing import Final, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from mom_core import MomError, printable
+from mom_plugins_fleet.link import ConflictError, Store
+from mom_plugins_fleet.records import NAME, FleetRecord, Group
+from mom_plugins_fleet.signatures import Opened, next_revision
+from mom_plugins_fleet.subjects import GROUPS
+from mom_plugins_fleet.where import Where
+
+Kind = TypeVar("Kind", bound=FleetRecord)
+
+_ATTEMPTS: Final = 20
+"""How often a change is tried again when another client was faster."""
+
+
+def named(key: str) -> str:
+    """The name of a host or group. Raises `MomError` for one that none can have, such as a pattern: servers take `*` for all of them."""
+    if not re.fullmatch(NAME, key):
+        raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
+    return key
+
+
+async def change_group(where: Where, store: Store, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> int:
+    """Change parts of a group's record as it is now; the new revision. Raises `MomError`."""
+
+    def changed(before: Group | None) -> Group:
+        known = before or Group()
+        return checked(Group, {**known.model_dump(), **wanted(known), "by": who()})
+
+    return await change(where, store, GROUPS, Group, group, changed)
+
+
+async def change(where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind]) -> int:
+    """Change a record as it is now, however many others do the same, and sign it; the new revision."""
+    named(key)
+    signer, followed, trusted = where.signer(), where.followed, where.operators()
+    for _ in range(_ATTEMPTS):
+        kept = await store.read(bucket, key)
+        before = opened_by(where, bucket, kind, key, kept.data)
+        after = wanted(None if before is None else before.record)
+        followed.save()  # before it is built on
+        known = None if before is None or followed.is_new(bucket, key) else before.record
+        confirm(f"{bucket} {key}", known, after, surely=before is None)
+        revision = next_revision(followed.newest(bucket, key, trusted))
+        data = signer.signed(bucket, key, after, revision)
+        try:
+            await store.put(bucket, key, data, kept.revision)
+        except ConflictError:
+            continue
+        followed.open(kind, bucket, key, data, trusted)
+        return revision
+    raise MomError("others change this all the time", hint="try again")
+
+
+async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:
+    """What stands at a key now. Raises as `opened_by` does."""
+    return opened_by(where, bucket, kind, key, (await store.read(bucket, key)).data)
+
+
+def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
+    """What stands at a key, if anything does. Raises `MomError` for what no trusted operator has signed, what is over, and where nothing is
+    and something was: on such no operator builds."""
+    trusted = where.operators()
+    if data is None:
+        if where.followed.stood(bucket, key, trusted) and not where.anew:
+            hint = "if another operator has removed it, or the servers were set up anew: `mom fleet --anew`; else a server hides it"
+            raise MomError(f"{bucket} {key} is not there, and was when it was looked at last", hint=hint)
+        return None
+    try:
+        return where.followed.open(kind, bucket, key, data, trusted)
+    except MomError as error:
+        hint = "name the operator's key with `mom fleet --operator KEY`; after it is revoked, `mom fleet adopt KEY` signs that with yours"
+        raise MomError(f"{bucket} {key}: {error.message}", hint=hint if "trusted" in error.message else error.hint) from None
+
+
+def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
+    """A record of these values. Raises `MomError` with the first that cannot be."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise MomError(f"{where}: {first['msg']}: {printable(str(first['input']), 100)}") from None
+
+
+def who() -> str:
+    """Who types, for people: it proves nothing."""
+    return f"{getpass.getuser()} on {socket.gethostname()}"
+
+
+def confirm(what: str, before: FleetRecord | None, after: FleetRecord, *, surely: bool) -> None:
+    """Show what is about to be signed: what is changed of a record that was seen here, or all of it. A person at a terminal is asked about
+    that before, as another one, or a server, has said what it is. Raises `MomError`.
+
+    :param surely: nothing stood there before
+    """
+    lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
+    click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
+    if before is None and not surely and sys.stdin.isatty() and not click.confirm("It was not seen here so before. Sign it?", err=True):
+        raise MomError("nothing was signed")
+
+
+def _told(value: object, name: str = "") -> list[str]:
+    """Line by line."""
+    if isinstance(value, FleetRecord):
+        value = value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, Mapping):
+        return [line for key, inner in value.items() for line in _told(inner, f"{name}.{key}" if name else str(key))]
+    if isinstance(value, list | tuple):
+        return [line for inner in value for line in _told(inner, name)]
+    return [f"{name}: {line}" for line in str("" if value is None else value).splitlines()]
