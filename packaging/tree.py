@@ -266,7 +266,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _run(*command: str | Path) -> None:
-    subprocess.run(command, check=True, timeout=900)
+    """Run a program. What it says when it fails is for the person who reads it, who needs no traceback besides."""
+    if code := subprocess.run(command, timeout=900, check=False).returncode:
+        raise SystemExit(f"{Path(command[0]).name} {' '.join(map(str, command[1:5]))} … ended with {code}")
 
 
 def _run_installed(packages: Path, *arguments: str, **environment: str) -> str:

@@ -61,7 +61,9 @@ def _make_root(tree: Path, root: Path, epoch: int) -> None:
     copied = ["--customize-hook=sync-in " + _quoted(tree) + " /", f"--customize-hook={COMPILE}"]
     packages = ("--variant=minbase", "--include=python3-minimal,python3,ca-certificates", "--format=tar", "--quiet")
     command = ["mmdebstrap", *packages, *names, *copied, SUITE, str(root)]
-    subprocess.run(command, env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}, check=True, timeout=SECONDS)
+    environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
+    if code := subprocess.run(command, env=environment, timeout=SECONDS, check=False).returncode:
+        raise SystemExit(f"mmdebstrap ended with {code}: it needs root, and Debian's packages of {SUITE}")
 
 
 def _quoted(path: Path) -> str:

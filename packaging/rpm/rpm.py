@@ -73,7 +73,9 @@ def main(arguments: list[str]) -> int:
         }
         options = [word for name, value in defines.items() for word in ("--define", f"{name} {value}")]
         command = ["rpmbuild", "-bb", "--quiet", "--nodeps", "--target", "x86_64", *options, f"{scratch}/mom.spec"]
-        subprocess.run(command, env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}, stdout=sys.stderr, check=True, timeout=900)
+        environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
+        if code := subprocess.run(command, env=environment, stdout=sys.stderr, timeout=900, check=False).returncode:
+            raise SystemExit(f"rpmbuild ended with {code}")
     print(folder / f"mom-{version}-{revision}.x86_64.rpm")
     return 0
 
