@@ -415,7 +415,8 @@ def test_any_cycle_comes_back_alone_and_as_the_difference_from_another(one: Repo
 
 
 HOSTILE_NAMES = [
-    r"$\bad{$", "$x$", "</text><script>alert(1)</script>", "\u202e\u2066evil", "\x1b[2J\x07", "=cmd|'/c calc'!A1", "a\nb\r\tc", "\ufffe\uffff",
+    r"$\bad{$",
+    "$x$", "</text><script>alert(1)</script>", "\u202e\u2066evil", "\x1b[2J\x07", "=cmd|'/c calc'!A1", "a\nb\r\tc", "\ufffe\uffff",
     "%s{0}", "語",
 ]  # fmt: skip
 BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

@@ -44,8 +44,17 @@ def draw(story: Story, title: str, kind: str) -> bytes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MomError("pictures need matplotlib", hint="install matplotlib for the Python of mom (Debian: python3-matplotlib)") from error
-    look = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none", "svg.hashsalt": "mom"}
-    with rc_context({**look, "text.parse_math": False, "text.usetex": False}):  # what guests are called is text, and no formula
+    with rc_context(
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "mom",
+            "text.parse_math": False,  # what guests are called is text, and no formula
+            "text.usetex": False,
+        }
+    ):
         figure = _figure(Figure, story, title)
         out = io.BytesIO()
         figure.savefig(out, format="png" if kind == "png" else "svg", dpi=DOTS_PER_INCH, metadata={} if kind == "png" else {"Date": None})
