@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import resource
 import signal
 import sqlite3
@@ -16,7 +17,7 @@ import pytest
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
-from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, read_guests, read_hosts
+from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, _checksum, check, read_guests, read_hosts
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
 
 EPOCH = 1_000_000 * 3600.0
@@ -117,6 +118,11 @@ def test_what_makes_no_sense_in_a_file_is_said_and_not_summed_up(path: Path, col
     file_at(path).write([hour()])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"UPDATE guest_hours SET {column} = {value}")  # noqa: S608  # of the lines above
+        names = [name for _, name, *_ in connection.execute("PRAGMA table_info(guest_hours)")]
+        for row in connection.execute("SELECT * FROM guest_hours").fetchall():
+            stored = dict(zip(names, row, strict=True))
+            checksum = _checksum("guest_hours", [*row[1:]])
+            connection.execute("UPDATE guest_hours SET checksum = ? WHERE id = ?", (checksum, stored["id"]))
     with pytest.raises(AccountsError, match="damaged"):
         list(read_guests(path, 0, float("inf")))
 
@@ -204,3 +210,41 @@ def test_a_fleet_is_told_the_sums_of_all_hours_which_are_those_of_their_guests(p
     keeper.add(cycle(2 * 3600 + 10, {"a": KNOWN}), None)
     keeper.write()
     assert keeper.sums.sold_kib_seconds == 4 * 1.5 + 10 * 4 * GIB
+
+
+def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path: Path, tmp_path: Path) -> None:
+    written = [hour(1_000_000 + number, guests=12) for number in range(8)]
+    file_at(path).write(written)
+    sound = path.read_bytes()
+    expected = [with_guests(*one) for one in written], [row for _, rows in written for row in sorted(rows, key=lambda row: row.id)]
+    chosen = random.Random(1)  # noqa: S311  # the same each time
+    copy = tmp_path / "copy.sqlite3"
+    refused = 0
+    for number in range(150):
+        content = bytearray(sound)
+        at = chosen.randrange(len(content))
+        width = (1, 2, 16, 512)[number % 4]
+        content[at : at + width] = bytes(byte ^ chosen.randrange(1, 256) for byte in content[at : at + width])
+        copy.write_bytes(content)
+        try:
+            check(copy)
+            found = read_hosts(copy, 0, float("inf")), list(read_guests(copy, 0, float("inf")))
+        except AccountsError:
+            refused += 1
+            continue
+        assert found == expected, (number, at, width)
+    assert refused > 75
+
+
+def test_a_row_that_is_damaged_has_the_next_mom_set_the_file_aside_and_say_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file_at(path).write([hour()])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE guest_hours SET touched_kib = 1e12")
+    keeper = AccountsKeeper(file_at(path, run=2), LOG)
+    keeper.open(EPOCH + 60)
+    assert "a checksum in guest_hours is wrong" in keeper.damage
+    assert "the accounts begin anew" in caplog.text
+    keeper.add(cycle(0, {"a": KNOWN}), None)
+    keeper.write()
+    assert keeper.write_error == ""
+    assert len(read_hosts(path, 0, float("inf"))) == 1

@@ -10,6 +10,7 @@ import json
 import math
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import fields
@@ -23,7 +24,7 @@ from mom_plugins_record.report.spread import MOST_BINS
 NAME: Final = "accounts.sqlite3"
 """In the folder of the recording."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the tables, as SQLite's `user_version`."""
 
 APPLICATION: Final = 0x4D4F4D52
@@ -45,12 +46,23 @@ MOST_SPREAD: Final = 32 << 10
 _HOST_KEY: Final = ("hour", "run")
 _GUEST_KEY: Final = ("hour", "run", "id")
 
+_WRONG: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What reading raises where the file is damaged: SQLite's own messages may hold bytes of it that are no text."""
+
 Row = TypeVar("Row", HostHour, GuestHour)
 Hour = tuple[HostHour, Sequence[GuestHour]]
 
 
 class AccountsError(MomError):
     """The file cannot be read or written."""
+
+
+class AccountsDamaged(AccountsError):
+    """What stands in the file is not what mom has written."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.what = what
+        super().__init__(f"{path} is damaged: {what}", hint="move it away, and mom begins the accounts anew; or name a copy of it")
 
 
 class AccountsFile:
@@ -78,29 +90,32 @@ class AccountsFile:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
         try:
             with closing(_connected(self.path, write=True)) as connection:
-                whole = self.path.stat().st_size <= CHECKED_WHOLE
-                found = connection.execute("PRAGMA quick_check(1)").fetchone() if whole else ("ok",)
-                if found != ("ok",):
-                    raise sqlite3.DatabaseError(str(found[0]))
+                _check_pages(self.path, connection)
             return ""
-        except (AccountsError, sqlite3.DatabaseError) as error:
+        except (AccountsError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 return ""
-            aside = self.path.with_name(f"{self.path.name}.damaged-1")
-            try:
-                self.path.replace(aside)  # of several, the last one is kept: each may be as large as the file may become
-                self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
-                self._make()
-            except (OSError, sqlite3.Error) as worse:
-                raise AccountsError(f"{self.path} cannot be written: {_reason(worse)}", hint="free space, or repair the disk") from worse
-            return f"{self.path} was damaged ({printable(_reason(error), 100)}) and is now {aside.name}: the accounts begin anew"
+            return self.set_aside(_reason(error))
+
+    def set_aside(self, why: str) -> str:
+        """Begin anew. What was wrong with the file, for a person. Raises `AccountsError` when there can be none."""
+        aside = self.path.with_name(f"{self.path.name}.damaged-1")
+        try:
+            self.path.replace(aside)  # of several, the last one is kept: each may be as large as the file may become
+            self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+            self._make()
+        except (OSError, sqlite3.Error) as worse:
+            raise AccountsError(f"{self.path} cannot be written: {_reason(worse)}", hint="free space, or repair the disk") from worse
+        return f"{self.path} was damaged ({printable(why, 100)}) and is now {aside.name}: the accounts begin anew"
 
     def touched(self, now: float) -> dict[str, Touched]:
-        """What guests have held at the most, as far as the last two days tell."""
-        query = "SELECT id, incarnation, max(touched_kib) FROM guest_hours WHERE hour >= ? GROUP BY id, incarnation ORDER BY max(hour)"
-        with closing(_connected(self.path)) as connection:
-            rows = connection.execute(query, (int(now // HOUR) - 48,)).fetchall()
-        return {str(identity): Touched(str(incarnation), float(kib)) for identity, incarnation, kib in rows}
+        """What guests have held at the most, as far as the last two days tell. Raises `AccountsError`."""
+        found: dict[str, Touched] = {}
+        for row in read_guests(self.path, now - 48 * HOUR, float("inf")):
+            before = found.get(row.id)
+            most = before.kib if before is not None and before.incarnation == row.incarnation else 0.0
+            found[row.id] = Touched(row.incarnation, max(most, row.touched_kib))
+        return found
 
     def write(self, hours: Iterable[Hour]) -> None:
         """Put these hours in the place of what is there of them, and delete what is older than is kept. Raises `AccountsError`."""
@@ -114,7 +129,7 @@ class AccountsFile:
                 connection.execute("DELETE FROM guest_hours WHERE hour < ?", (newest - int(self._keep // HOUR),))
                 connection.execute("DELETE FROM host_hours WHERE hour < ?", (newest - int(HOST_KEPT // HOUR),))
                 self._bound(connection)
-        except (sqlite3.Error, OSError, OverflowError) as error:
+        except (*_WRONG, OSError, OverflowError) as error:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
 
     def _bound(self, connection: sqlite3.Connection) -> None:
@@ -130,8 +145,10 @@ class AccountsFile:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
             for table, kind, key in (("host_hours", HostHour, _HOST_KEY), ("guest_hours", GuestHour, _GUEST_KEY)):
-                columns = ["run INTEGER NOT NULL", *(f"{name} {_type(kind, name)} NOT NULL" for name in _columns(kind))]
-                connection.execute(f"CREATE TABLE {table} ({', '.join(columns)}, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID")
+                columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {_type(kind, name)}" for name in _columns(kind))]
+                connection.execute(
+                    f"CREATE TABLE {table} ({' NOT NULL, '.join(columns)} NOT NULL, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID"
+                )
 
 
 def is_accounts(path: Path) -> bool:
@@ -148,6 +165,23 @@ def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
     return list(_read(path, "host_hours", HostHour, since, until))
 
 
+def check(path: Path) -> None:
+    """Look for pages that are damaged, with which rows may be lost. Raises `AccountsError`."""
+    try:
+        with closing(_connected(path)) as connection:
+            _check_pages(path, connection)
+    except _WRONG as error:
+        raise AccountsDamaged(path, _reason(error)) from error
+
+
+def _check_pages(path: Path, connection: sqlite3.Connection) -> None:
+    if path.stat().st_size > CHECKED_WHOLE:
+        return
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(str(found))
+
+
 def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
     """The guests' hours, oldest first, one at a time: there may be a million. Raises `AccountsError`."""
     return _read(path, "guest_hours", GuestHour, since, until)
@@ -162,18 +196,20 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -
     numbers = [n for n in range(len(names)) if n not in spreads and n not in texts]
     try:
         with closing(_connected(path)) as connection:
-            query = f"SELECT {', '.join(names)} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # of our own names
-            for found in connection.execute(query, (first, last)):
-                row: list[Any] = list(found)
+            query = f"SELECT checksum, run, {', '.join(names)} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # of our own names
+            for checksum, *stored in connection.execute(query, (first, last)):
+                if checksum != _checksum(table, stored):
+                    raise AccountsDamaged(path, f"a checksum in {table} is wrong")
+                row: list[Any] = stored[1:]
                 for n in numbers:
                     if not isinstance(row[n], int | float) or not math.isfinite(row[n]):
-                        raise AccountsError(f"{path} is damaged: {names[n]} is no number", hint="name a file as mom has written it")
+                        raise AccountsDamaged(path, f"{names[n]} is no number")
                 for n in texts:
                     row[n] = str(row[n])[:1000]
                 for n in spreads:
                     row[n] = _spread(path, row[n])
                 yield kind(*row)
-    except sqlite3.Error as error:
+    except _WRONG as error:
         raise AccountsError(f"{path} cannot be read: {_reason(error)}", hint="name the folder of a recording, or its accounts") from error
 
 
@@ -185,7 +221,7 @@ def _spread(path: Path, text: object) -> dict[int, float]:
         if not all(0 <= number <= MOST_BINS and 0 <= seconds < 1e9 for number, seconds in found.items()):
             raise ValueError("it is none")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise AccountsError(f"{path} is damaged: a spread of sizes makes no sense", hint="name a file as mom has written it") from error
+        raise AccountsDamaged(path, "a spread of sizes makes no sense") from error
     return found
 
 
@@ -193,16 +229,23 @@ def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[Ho
     if not rows:
         return
     names = _columns(type(rows[0]))
-    marks = ", ".join("?" * (len(names) + 1))
-    query = f"INSERT OR REPLACE INTO {table} (run, {', '.join(names)}) VALUES ({marks})"  # noqa: S608  # of our own names
-    connection.executemany(query, [(run, *(_stored(getattr(row, name)) for name in names)) for row in rows])
+    marks = ", ".join("?" * (len(names) + 2))
+    query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(names)}) VALUES ({marks})"  # noqa: S608  # of our own names
+    types = [_type(type(rows[0]), name) for name in names]
+    stored = [[run, *(_stored(getattr(row, name), kind) for name, kind in zip(names, types, strict=True))] for row in rows]
+    connection.executemany(query, [(_checksum(table, row), *row) for row in stored])
 
 
-def _stored(value: object) -> object:
+def _checksum(table: str, row: Sequence[object]) -> int:
+    """CRC-32 of a row as SQLite gives it back: it looks after its pages, and not after what stands in them."""
+    return zlib.crc32(repr((table, *row)).encode("utf-8", "surrogatepass"))
+
+
+def _stored(value: object, kind: str) -> object:
     if isinstance(value, dict):
         return json.dumps({str(number): round(seconds, 3) for number, seconds in value.items()}, separators=(",", ":"))
-    if isinstance(value, float):
-        return round(value, 3) if math.isfinite(value) else 0.0
+    if isinstance(value, int | float) and kind == "REAL":
+        return round(float(value), 3) + 0.0 if math.isfinite(value) else 0.0  # SQLite has no -0.0
     return value.encode("utf-8", "replace").decode()[:1000] if isinstance(value, str) else value
 
 

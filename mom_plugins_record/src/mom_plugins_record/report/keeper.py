@@ -11,7 +11,7 @@ from typing import Final
 
 from mom_core import Report
 from mom_plugins_record.report.accounts import Accounts, GivenBack, GuestHour
-from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, Hour, read_guests, read_hosts
+from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, Hour, read_guests, read_hosts
 from mom_plugins_record.report.summary import sums_of
 from mom_toolkit import AccountSums
 
@@ -118,6 +118,12 @@ class AccountsKeeper:
             self.sums = sums_of(read_hosts(self._file.path, now - SUMS_OF, now))
             for host in read_hosts(self._file.path, midnight, now):
                 self._earlier.add((host, guests.pop(host.hour, [])))
+        except AccountsDamaged as error:
+            self._accounts, self._earlier, self.sums = Accounts(), _DaySums(), None
+            try:
+                self.damage = self._file.set_aside(error.what)
+            except AccountsError as worse:
+                self._not_written(worse)
         except AccountsError as error:
             self._not_written(error)
         if self.damage:

@@ -10,7 +10,7 @@ from mom_core import MomError
 from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.accounts import HOUR, Accounts, GuestHour, HostHour
-from mom_plugins_record.report.accounts_file import NAME, is_accounts, read_guests, read_hosts
+from mom_plugins_record.report.accounts_file import NAME, check, is_accounts, read_guests, read_hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ def find_accounts(path: Path, last: float) -> Found:
     remarks = []
     if (accounts.with_name(f"{accounts.name}.damaged-1")).exists():
         remarks.append(f"accounts of earlier were damaged: they are in {accounts.name}.damaged-1")
+    check(accounts)
     hosts = read_hosts(accounts, 0.0, float("inf"))
     if not hosts:
         raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
