@@ -250,3 +250,31 @@ def test_half_a_character_is_refused_with_its_place_and_the_next_change_is_taken
     assert served.client.get("/v1/policies").json() == before
     assert served.client.put("/v1/policies/60_mine", json={"text": "(+ 1 2)"}, headers={"if-match": "*"}).is_success
     assert served.client.get("/v1/policy-history").is_success
+
+
+def test_a_change_does_not_wait_for_the_checks_of_those_who_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And both may be under way in the evaluator at once."""
+    served = serve()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(policy: object) -> list[object]:
+        begun.set()
+        assert go_on.wait(60)
+        return []
+
+    monkeypatch.setattr("mom_plugins_policy.checks.check_policy", slow)
+    answers: list[httpx.Response] = []
+    transport = httpx.HTTPTransport(uds=str(served.path), verify=False)
+    with httpx.Client(transport=transport, base_url="http://mom", timeout=60) as reader:
+        asked = {"changes": {"60_theirs": "(+ 1 2)"}}
+        checking = threading.Thread(target=lambda: answers.append(reader.post("/v1/policy-check", json=asked)))
+        checking.start()
+        try:
+            assert begun.wait(60)
+            monkeypatch.undo()
+            assert put(served, "60_mine", "(+ 1 2)").status_code == 200
+            assert answers == []
+        finally:
+            go_on.set()
+            checking.join()
+    assert answers[0].json()["good"] is True

@@ -463,3 +463,15 @@ def test_what_is_an_error_in_a_straight_line_does_fail(choose: random.Random) ->
     failed = policy.evaluate(taken).errors
     if any(remark.severity is Severity.ERROR for remark in check({"p": text})):
         assert failed, text
+
+
+def test_suggestions_for_many_long_names_that_are_alike_take_no_time() -> None:
+    """A client may ask for a check, and each name would be compared with all others."""
+    for length, count in ((190, 1000), (60, 3000)):
+        names = [f"{'ab' * (length // 2)}{number}" for number in range(count)]
+        bound, read = "\n".join(f"(defvar {name} 1)" for name in names), "\n".join(f"(+ {name}x 1)" for name in names)
+        began = time.process_time()
+        remarks = check({"50": f"{bound}\n{read}"})
+        assert time.process_time() - began < 4
+        assert len(remarks) > count
+    assert "did you mean known?" in [one.hint for one in check({"50": "(defvar known 1)\n(+ knwon 1)"})]

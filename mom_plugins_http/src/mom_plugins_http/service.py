@@ -56,6 +56,7 @@ class Service:
         self._published = Published()
         self._spans = CycleSpans.if_wanted()
         self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
+        self._check_worker = Worker(f"mom-{context.name}-checks", MOST_JOBS)
         self._room_worker = Worker(f"mom-{context.name}-room", MOST_REQUESTS)
         self._record_worker = Worker(f"mom-{context.name}-record", MOST_ASKED)
         limits = ClientLimits(settings.patience, settings.largest, settings.clients)
@@ -70,7 +71,7 @@ class Service:
 
     def _resources(self) -> list[Resource]:
         settings, context = self._settings, self._context
-        answers, policies = CycleAnswers(context, self._published), PolicyRoutes(context, self._worker)
+        answers, policies = CycleAnswers(context, self._published), PolicyRoutes(context, self._worker, self._check_worker)
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
         return [
             WebPage(),
@@ -163,7 +164,7 @@ class Service:
         """Stop listening, end all connections and all threads."""
         until = time.monotonic() + _CLOSE_SECONDS
         self._server.close()
-        for worker in (self._room_worker, self._worker, self._record_worker):
+        for worker in (self._room_worker, self._worker, self._check_worker, self._record_worker):
             worker.close(max(0.0, until - time.monotonic()))
         if self._spans is not None:
             ending = threading.Thread(target=self._spans.close, name="mom-spans-end", daemon=True)

@@ -34,7 +34,7 @@ LONGEST_NAME: Final = 128
 """Characters of a policy's name."""
 
 MOST_JOBS: Final = 64
-"""Changes and checks that may wait for each other; a compilation takes some hundredths of a second, the largest ones seconds."""
+"""Changes, and checks, that may wait for each other; a compilation takes some hundredths of a second, the largest ones seconds."""
 
 _AGAIN: Final = "look at what they are now, and decide again"
 
@@ -149,11 +149,16 @@ class PolicyHistoryModel(TypedDict):
 
 
 class PolicyRoutes:
-    """Everything about policies. What compiles runs in a thread of its own; the evaluator makes each change as a whole."""
+    """Everything about policies. What compiles runs in a thread of its own; the evaluator makes each change as a whole.
 
-    def __init__(self, context: PluginContext, worker: Worker) -> None:
+    :param worker: makes the changes
+    :param reading: does what those may ask for who may only read, so that no change waits for it
+    """
+
+    def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context
         self._worker = worker
+        self._reading = reading
 
     def routes(self) -> list[Route]:
         """Its operations."""
@@ -192,12 +197,14 @@ class PolicyRoutes:
             raise ProblemError(409, "the enabled evaluator cannot try policies on some guests", "set them for all, or use another one")
         return texts
 
-    async def run(self, job: Callable[[], Result]) -> Result:
+    async def run(self, job: Callable[[], Result], *, reads: bool = False) -> Result:
         """Have something done that takes its time, in its turn. Raises `ProblemError` for what it raises."""
-        if self._worker.full:
-            raise ProblemError(503, "too many changes and checks of policies wait", "ask again in a moment", headers={"retry-after": "1"})
+        worker = self._reading if reads else self._worker
+        if worker.full:
+            what = "checks" if reads else "changes"
+            raise ProblemError(503, f"too many {what} of policies wait", "ask again in a moment", headers={"retry-after": "1"})
         try:
-            return await self._worker.run(job)
+            return await worker.run(job)
         except PolicyRefused as error:
             problems = [_problem(one) for one in error.problems]
             raise ProblemError(422, "the policies cannot be used; nothing has changed", error.hint, more={"problems": problems}) from None
@@ -233,7 +240,7 @@ class PolicyRoutes:
 
     async def history(self, call: ApiCall) -> Response:
         """The last changes, newest first."""
-        changes = await self.run(self.texts().history)
+        changes = await self.run(self.texts().history, reads=True)
         items: list[PastPolicyChangeModel] = [
             {"version": one.version, "time": one.time, "who": one.who, "what": one.what, "diff": one.diff} for one in reversed(changes)
         ]
@@ -245,7 +252,7 @@ class PolicyRoutes:
         given = await read_body(call, ChangesModel)
         checked = self._context.service(CheckedPolicies)  # an evaluator that looks for more than what it refuses
         look = self.texts().check if checked is None else checked.remarks
-        found = await self.run(lambda: look(given.changes, replace_all=given.replace_all))
+        found = await self.run(lambda: look(given.changes, replace_all=given.replace_all), reads=True)
         problems, warnings = [[_problem(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
         made: CheckedModel = {"good": not problems, "problems": problems, "warnings": warnings}
         return _json(made)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity, Unit, printable
 from mom_plugins_policy.checks.dimensions import Dimensions
 from mom_plugins_policy.checks.remarks import Remark, remark
+from mom_plugins_policy.checks.suggestions import Suggestions
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
 from mom_plugins_policy.language.words.forms import WORDS
@@ -30,7 +30,6 @@ _OF_VALUES: Final = frozenset(
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
 _ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
-_SUGGESTIONS: Final = 20  # of names that may have been meant
 _CHOICES: Final = 12  # choices inside each other that are looked through for a nil
 
 PARTS: Final[Mapping[Scope, Mapping[str, str]]] = {
@@ -89,7 +88,7 @@ class Watcher(SymbolicEvaluator):
         self.notes_read: list[tuple[Form, str]] = []
         self._dimensions = Dimensions(self.vocabulary)
         self._together: list[_Together] = []  # the and, or around, from the outside in
-        self._suggested: dict[tuple[str, str], str] = {}
+        self._like = Suggestions().of
         self._bound_in: dict[tuple[int, str], str] = {}
         self._entered: set[int] = set()
         self._switched_off = 0
@@ -155,13 +154,6 @@ class Watcher(SymbolicEvaluator):
             hint = _ELSEWHERE
         self.say(kind, where, message, hint)
         return PathFails()
-
-    def _like(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
-        """Which of the known names may have been meant. Only the first unknown ones are told: each is compared with all names."""
-        key = (what, name)
-        if key not in self._suggested and len(self._suggested) < _SUGGESTIONS:
-            self._suggested[key] = _did_you_mean(name, known())
-        return self._suggested.get(key, "")
 
     def _variables(self) -> Collection[str]:
         return self.program.bound | set(self.elsewhere)
@@ -452,7 +444,7 @@ class Watcher(SymbolicEvaluator):
             return
         if self.declarations is not None and (scope, name) in self.declarations.fields:
             self.say("unknown-property", place, f"{name} is a field of the {scope}, not a property", "read it as an attribute")
-        elif hint := _did_you_mean(name, known):
+        elif hint := self._like("property", name, lambda: known):
             self.say("unknown-property", place, f"a {scope} has no property {printable(name, 60)}", hint)
 
     def _look_at_control(self, scope: Scope | None, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
@@ -509,11 +501,6 @@ class Watcher(SymbolicEvaluator):
             if name not in noted:
                 hint = self._like("note", name, lambda: noted)
                 self.say("unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", hint)
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, sorted(set(known) - {name}), 1)  # it may be bound elsewhere, and not here
-    return f"did you mean {close[0]}?" if close else ""
 
 
 def _shown(term: Term) -> str:

@@ -152,27 +152,24 @@ class ChangingPolicies:
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Everything for which `change` would refuse the same."""
-        with self._lock:
-            self._current()
-            wanted = self._overlay.changed(changes, "", self._base, replace_all=replace_all)
-            texts = texts_of(wanted.over(self._base))
-            try:
-                policy = self._compile(texts)
-            except PolicyError as error:
-                return problems_of(error)
-            return self._failing(policy, texts)
+        texts = self._texts_after(changes, replace_all=replace_all)
+        try:
+            return self._failing(self._compile(texts), texts)
+        except PolicyError as error:
+            return problems_of(error)
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """What the checks say of changes: all of it in the policies that are changed, of the others what they did not say before."""
-        with self._lock:
-            self._current()
-            now, wanted = self.policy, self._overlay.changed(changes, "", self._base, replace_all=replace_all)
-            texts = texts_of(wanted.over(self._base))
+        now, texts = self.policy, self._texts_after(changes, replace_all=replace_all)
         try:
-            policy = self._compile(texts)
+            return self._news(self._problems(self._compile(texts)), now, changes)
         except PolicyError as error:
             return problems_of(error)
-        return self._news(self._problems(policy), now, changes)
+
+    def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
+        """All texts as they would be. The lock is held for that only: whoever changes policies waits for nobody's check."""
+        with self._lock:
+            return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
 
     def checked(self, policy: Policy) -> Sequence[Remark]:
         """What the checks have to say of policies that are compiled."""
