@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from rpc_peer import LONG_SECONDS, Serving, client, threads, until
 
-from mom_core import MomError
+from mom_core import MomError, Problem
 from mom_plugins_vdsm.rpc_codec import read_call
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 from mom_plugins_vdsm.rpc_server import MOST_ARRIVING
@@ -125,13 +125,21 @@ def test_what_is_no_call_gets_an_http_error_and_the_connection_ends(serving: Ser
     assert status(answer(serving.socket, sent, end=True)) == expected
 
 
-def test_a_request_that_is_too_large_is_a_fault_that_is_logged_and_the_connection_goes_on(
+def test_a_policy_that_is_too_large_is_refused_as_others_are_logged_and_the_connection_goes_on(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """After a fault, vdsm asks nothing for 5 s and calls mom inactive."""
     with client(serving.socket) as mom:
+        assert mom.setPolicy("#" * 5_000_000) is False
+        assert mom.setNamedPolicy("01-parameters", "#" * 5_000_000) is False
+        (problem,) = serving.plugin.mom_problems()
+        assert isinstance(problem, Problem)
+        assert re.search(r"are refused: a request of 5,000,\d+ bytes is more than is read, and nothing changes", problem.message)
         with pytest.raises(Fault, match=r"a request of 5,000,\d+ bytes is more than is read, and nothing changes; the setting `largest`"):
-            mom.setPolicy("#" * 5_000_000)
+            mom.system.methodHelp("#" * 5_000_000)
         assert mom.ping() is True
+        assert mom.setNamedPolicy("01-parameters", "# nothing") is True
+        assert list(serving.plugin.mom_problems()) == []
     assert re.search(r"mom\.sock: a request of 5,000,\d+ bytes .* by process \d+ of user \d+", caplog.text)
     with connected(serving.socket) as sock:
         sock.sendall(post(b"x" * 5_000_000) + post(PING, more=CLOSE))

@@ -203,6 +203,22 @@ def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(
         assert len(problems()) == 20
 
 
+def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    """vdsm repeats with each change all parameters that it was ever told, and tells its engine that all is well."""
+    with client(serving.socket) as mom:
+        for text in ("(set x 2)\n(set unknown 1)", "(set unknown 1)\n(set y [1, (])\n(set z None)\n(set x 2)"):
+            mom.setNamedPolicy("01-parameters", "# nothing")
+            assert mom.setNamedPolicy("01-parameters", text) is True
+            assert [line for line in mom.getNamedPolicies()["01-parameters"].split("\n") if line] == ["(set x 2)"]
+            (problem,) = serving.plugin.mom_problems()
+            assert isinstance(problem, Problem)
+            assert "the policy 01-parameters that was set last is in force without" in problem.message
+        assert "there is no variable unknown to set" in caplog.text
+        assert mom.setNamedPolicy("01-parameters", "(set x 3)") is True
+        assert list(serving.plugin.mom_problems()) == []
+        assert mom.setNamedPolicy("01-parameters", "(set x 2) (if 1 2 3)\n(set unknown 1)\n(+ 1 2)") is False, "it is a policy"
+
+
 def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving: Serving) -> None:
     with client(serving.socket) as mom:
         assert mom.setPolicy("(+ 1 2)") is True

@@ -20,7 +20,6 @@ from mom_core import (
     Source,
     Suggestion,
     hookimpl,
-    printable,
 )
 from mom_plugins_vdsm.rpc_server import RpcLimits, RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
@@ -112,10 +111,8 @@ class XmlRpcPlugin:
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
         """Decides nothing, but says for as long as it is so that a client's policy is not in force: vdsm tells its engine that it is."""
-        for name, wrong in self._verbs.refused():
-            what = f"the policy {printable(name)} that was set last" if name else "the policies that were set last are refused"
-            message = f"{what} is refused: {wrong}" if name else f"{what}: {wrong}"
-            yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint="what was in force before is in force still")
+        for wrong, still in self._verbs.refused():
+            yield Problem(Source(self._context.name), wrong, severity=Severity.WARNING, hint=still)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:

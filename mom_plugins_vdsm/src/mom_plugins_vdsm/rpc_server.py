@@ -30,6 +30,9 @@ MOST_DROPPED: Final = 64 << 20
 """Bytes of a request that is too large, which are read and dropped, so that its client learns why as its own protocol says it. vdsm takes
 an HTTP error for a mom that is not there."""
 
+_BEGINNING: Final = 256
+"""Bytes in which a call names its method; the smallest `largest` is more."""
+
 MOST_ARRIVING: Final = 32 << 20
 """Bytes of requests that are in memory together, those that wait for their turn included: a few of the largest that are allowed."""
 
@@ -72,7 +75,7 @@ class _Request:
     body: bytes
     keep: bool
     dropped: int = 0
-    """Bytes of a body that was too large, and is not there."""
+    """Bytes of a body that was too large, of which only the beginning is there."""
 
 
 class _RefusedError(Exception):
@@ -92,7 +95,7 @@ class RpcServer(BoundedServer[ServerDoor]):
 
     :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go serves there
     :param answer: called in one of a few threads
-    :param too_large: the answer to a request of so many bytes, which were not kept
+    :param too_large: the answer to a request of so many bytes, of which only these were kept
     :param slow: whether a body asks for what may take its time; those wait for each other, and no other for them
     :param paths: the HTTP paths that are served
     """
@@ -101,7 +104,7 @@ class RpcServer(BoundedServer[ServerDoor]):
         self,
         open_listener: Callable[[], Listener],
         answer: Answering,
-        too_large: Callable[[int, RpcPeer], bytes],
+        too_large: Callable[[int, RpcPeer, bytes], bytes],
         slow: Callable[[bytes], bool],
         paths: frozenset[str],
         limits: RpcLimits,
@@ -187,7 +190,7 @@ class RpcServer(BoundedServer[ServerDoor]):
 
     async def _answered(self, stream: ClientStream, request: _Request, peer: RpcPeer) -> bytes:
         if request.dropped:
-            return self._too_large(request.dropped, peer)
+            return self._too_large(request.dropped, peer, request.body)
         self._arriving.begin(request, partial(self._let_go, stream))
         self._arriving.keep(request)
         try:
@@ -205,11 +208,9 @@ class RpcServer(BoundedServer[ServerDoor]):
                 version, method, path, headers = _parse_head(await stream.head())
                 length = self._checked(version, method, path, headers)
                 dropped = length if length > self._limits.body else 0
-                if dropped:
-                    await self._drop(stream, length)
-                elif headers.get("expect", "").lower() == "100-continue":
+                if not dropped and headers.get("expect", "").lower() == "100-continue":
                     await stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-                body = await self._body(stream, length - dropped)
+                body = await (self._dropped(stream, length) if dropped else self._body(stream, length))
         except TimeoutError:
             raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT) from None
         wish = headers.get("connection", "").lower()
@@ -228,12 +229,15 @@ class RpcServer(BoundedServer[ServerDoor]):
         finally:
             self._arriving.end(stream)
 
-    async def _drop(self, stream: ClientStream, length: int) -> None:
-        """Read a body that is too large without keeping it. Raises `_RefusedError` where it does not come."""
+    async def _dropped(self, stream: ClientStream, length: int) -> bytes:
+        """Read a body that is too large, and keep what names the method. Raises `_RefusedError` where it does not come."""
         try:
-            await stream.drop(length)
+            await stream.fill(_BEGINNING)
+            beginning = stream.take(_BEGINNING)
+            await stream.drop(length - _BEGINNING)
         except EOFError:
             raise self._larger_than_allowed() from None
+        return beginning
 
     def _larger_than_allowed(self) -> _RefusedError:
         return _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {self._limits.body:,} bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 from mom_core import MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
 from mom_plugins_vdsm.rpc_server import RpcPeer
-from mom_toolkit import EvaluatedPolicies, PolicyRefused, PolicyTexts
+from mom_toolkit import EvaluatedPolicies, PolicyProblem, PolicyRefused, PolicyTexts
 
 MAIN_POLICY: Final = "50_main_"
 """The name under which MOM stores a policy that comes without one."""
@@ -38,6 +39,15 @@ ALL_POLICIES: Final = ""
 
 MOST_REFUSED: Final = 20
 """So many refused policies are remembered: a client can think of any number of names."""
+
+MOST_LEFT_OUT: Final = 10
+"""How often what is wrong with parameters is left out, and the rest tried: one thing can hide another."""
+
+_TOO_LARGE: Final = "\0"
+"""Stands for the policies that were not read, in what was refused: no policy has such a name."""
+
+_PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
+"""A line of what vdsm sets for `Host.setMOMPolicyParameters`."""
 
 ABSENT_IS_0: Final = ("swap_total", "swap_usage")
 """Guest fields that MOM knows to be 0 where vdsm does not tell them, as it does of no guest today."""
@@ -85,8 +95,8 @@ class Verbs:
         self._report: Report | None = None
         self._statistics: tuple[Report | None, bytes] | None = None
         self._marshalling = threading.Lock()
-        self._refused: dict[str, str] = {}
-        """What was wrong with the last change of each policy, of those that were refused and not made good since."""
+        self._refused: dict[str, tuple[str, str]] = {}
+        """What was wrong with the last change of each policy, of those that were refused and not made good since; and what is in force."""
         self._verbs: Mapping[str, RpcVerb] = {
             "ping": RpcVerb(lambda peer: self._works(), 0, "True: mom is there, and its policies work. False: they fail."),
             "getStatistics": RpcVerb(lambda peer: self._newest(), 0, "The newest statistics of the host and of each guest, by name."),
@@ -108,15 +118,18 @@ class Verbs:
         """From now on, this is the newest report."""
         self._report = report
 
-    def too_large(self, size: int, peer: RpcPeer) -> bytes:
-        """The fault for a request of so many bytes, which was not read."""
+    def too_large(self, size: int, peer: RpcPeer, beginning: bytes) -> bytes:
+        """The answer to a request of so many bytes, of which only the beginning was kept: as any policy that is refused, or a fault."""
         said = f"a request of {size:,} bytes is more than is read, and nothing changes; the setting `largest` says how many are"
         self._log.error("%s: %s by %s", self._where, said, peer.name)
-        return _fault(ValueError(said))
+        if self.read_only or not self.is_slow(beginning):
+            return _fault(ValueError(said))
+        self._remember(_TOO_LARGE, f"the policies that were sent last are refused: {said}")
+        return write_answer(False, nil=self._nil)  # vdsm takes a fault for a broken connection, and asks nothing for 5 s
 
     def refused(self) -> Sequence[tuple[str, str]]:
-        """The changes that were refused and not made good since: of what, and what was wrong. A client may not have told."""
-        return tuple(self._refused.items())
+        """What is wrong with changes that were not made, or not as a whole, and what is in force. A client may not have told."""
+        return tuple(self._refused.values())
 
     def is_slow(self, body: bytes) -> bool:
         """Whether a request is one for a change of policies, which may take its time."""
@@ -227,39 +240,69 @@ class Verbs:
             raise TypeError("a policy's name is a text")
         return self._changed(peer, "setNamedPolicy", {name: text})
 
+    def _change(self, texts: Mapping[str, str | None], who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
+        """Make a change; of parameters, without those that are wrong, which are returned. Raises `PolicyRefused`.
+
+        vdsm repeats all parameters that it was ever told, so one that is wrong would be there until vdsm is restarted.
+        """
+        left_out: list[PolicyProblem] = []
+        while True:
+            try:
+                self._texts().change(texts, who=who, replace_all=replace_all)
+            except PolicyRefused as refused:
+                fitting = None if replace_all or len(left_out) >= MOST_LEFT_OUT else _without_wrong(texts, refused.problems)
+                if fitting is None:
+                    raise
+                texts = fitting
+                left_out += refused.problems
+            else:
+                return left_out
+
     def _changed(self, peer: RpcPeer, method: str, changes: Mapping[str, object], *, replace_all: bool = False) -> bool:
         texts: dict[str, str | None] = {}
         what = ALL_POLICIES if replace_all else next(iter(changes), "")
         for name, text in changes.items():
             if not (isinstance(text, str) or (text is None and not replace_all)):
                 self._log.warning("%s: %s by %s is refused: the policy is no text", self._where, method, peer.name)
-                self._remember(what, "it is no text")
+                self._remember(what, f"{_said(what)} refused: it is no text")
                 return False
             texts[name] = text
-        return self._try(peer, method, what, lambda who: self._texts().change(texts, who=who, replace_all=replace_all))
+        return self._try(peer, method, what, lambda who: self._change(texts, who, replace_all=replace_all))
 
     def _reset(self, peer: RpcPeer) -> bool:
-        return self._try(peer, "resetPolicies", ALL_POLICIES, lambda who: self._texts().reset(who=who))
+        return self._try(peer, "resetPolicies", ALL_POLICIES, self._put_back)
 
-    def _try(self, peer: RpcPeer, method: str, what: str, change: Callable[[str], object]) -> bool:
+    def _put_back(self, who: str) -> Sequence[PolicyProblem]:
+        self._texts().reset(who=who)
+        return ()
+
+    def _try(self, peer: RpcPeer, method: str, what: str, change: Callable[[str], Sequence[PolicyProblem]]) -> bool:
         try:
-            change(f"{peer.name} through {self._where}")
+            left_out = change(f"{peer.name} through {self._where}")
         except PolicyRefused as refused:
             for problem in refused.problems[:10]:
                 said = printable(str(problem), 400)
                 self._log.error("%s: %s by %s is refused, and nothing changes: %s", self._where, method, peer.name, said)
-            self._remember(what, printable(str(refused.problems[0]), 400) if refused.problems else refused.message)
+            wrong = printable(str(refused.problems[0]), 400) if refused.problems else refused.message
+            self._remember(what, f"{_said(what)} refused: {wrong}")
             return False
         if what == ALL_POLICIES:
             self._refused.clear()
         self._refused.pop(what, None)
+        self._refused.pop(_TOO_LARGE, None)
+        for problem in left_out[:10]:
+            said = printable(str(problem), 400)
+            self._log.warning("%s: %s by %s is taken without what is wrong: %s", self._where, method, peer.name, said)
+        if left_out:
+            wrong = f"{_said(what)} in force without {len({one.line for one in left_out})} of its lines: {printable(str(left_out[0]), 400)}"
+            self._remember(what, wrong, "the other lines are in force; a policy in the files may define what these set")
         return True
 
-    def _remember(self, what: str, wrong: str) -> None:
+    def _remember(self, what: str, wrong: str, still: str = "what was in force before is in force still") -> None:
         self._refused.pop(what, None)
         while len(self._refused) >= MOST_REFUSED:
             self._refused.pop(next(iter(self._refused)))
-        self._refused[what] = wrong
+        self._refused[what] = (wrong, still)
 
     # --- the daemon -----------------------------------------------------------------------------------------------------------------
 
@@ -270,6 +313,22 @@ class Verbs:
         logging.getLogger("mom").setLevel(wanted)
         self._log.log(wanted, "%s: %s sets the log level to %s", self._where, peer.name, logging.getLevelName(wanted))
         return True
+
+
+def _said(what: str) -> str:
+    return "the policies that were set last are" if what == ALL_POLICIES else f"the policy {printable(what)} that was set last is"
+
+
+def _without_wrong(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
+    """A text of parameters without the lines that are wrong. None where it is another kind of text, nothing would be left, or others would
+    be wrong, too."""
+    ((name, text),) = texts.items()
+    lines = (text or "").split("\n")
+    wrong = {one.line for one in problems}
+    if any(one.name != name for one in problems) or not all(_PARAMETER.fullmatch(line) for line in lines):
+        return None
+    kept = ["" if number in wrong else line for number, line in enumerate(lines, 1)]  # as many lines, so that places stay
+    return {name: "\n".join(kept)} if kept != lines and any(line.startswith("(") for line in kept) else None
 
 
 class _UnsupportedError(Exception):
