@@ -27,13 +27,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 INTERVAL = 5.0
 WARM_UP = 6
 LOAD_AFTER = 400.0
 """Simulated seconds after which the pressure begins: the calm cycles are over by then."""
 
-STORM = "(defvar shrink_share 0.04) (defvar step_least_kib 8192) (defvar host_free_most_kib 1e15)"
+STORM: Mapping[str, object] = {"law": {"shrink_share": 0.04, "step": "8MiB"}}
 """A guest of 2 GiB that can spare half of it goes on giving 40 MiB, less and less, for the twenty cycles that are measured; and hosts of
 all sizes lack the same share of their memory."""
 
@@ -96,8 +97,10 @@ def timed(
     return call
 
 
-def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, str] = ("calm", "pressure")) -> Result:
-    """Run the cycles of two states in this process, with these parameters of the policy."""
+def measure(
+    guests: int, cycles: int, balloon: Mapping[str, object] = MappingProxyType({}), names: tuple[str, str] = ("calm", "pressure")
+) -> Result:
+    """Run the cycles of two states in this process, with these settings of the plugin balloon."""
     from mom_core import Clock as EngineClock
     from mom_core import Engine, Severity, load_config
     from mom_daemon.run import give_free_memory_back, share_one_heap, spare_the_garbage_collector
@@ -109,15 +112,18 @@ def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, st
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         sim = {"guests": guests, "host_memory": f"{host_mib}MiB", "host_swap": "8GiB", "sold": 1.25}
         load = {"load": f"{host_mib // 2}MiB", "load_after": f"{LOAD_AFTER:g}s", "load_for": "1d", "load_growth": f"{host_mib}MiB"}
-        policies = Path(folder, "policy.d")
-        policies.mkdir()
-        (policies / "10_parameters.policy").write_text(parameters, encoding="utf-8")
         config = load_config(
             {
                 "interval": f"{INTERVAL:g}s",
                 "state_directory": f"{folder}/state",
                 "run_directory": f"{folder}/run",
-                "plugins": {"sim": sim | load, "host": {}, "ksm": {}, "balloon": {}, "policy": {"directory": str(policies)}},
+                "plugins": {
+                    "sim": sim | load,
+                    "host": {},
+                    "ksm": {},
+                    "balloon": dict(balloon) | ({"host_free": f"{host_mib // 10}MiB"} if balloon else {}),
+                    "policy": {},
+                },
             }
         )
         with Engine(config, EngineClock(clock, clock)) as engine:

@@ -48,7 +48,7 @@ HELD_MIB, FLOOR_MIB, REST_SECONDS = 100, 30, 6
 BALLAST_MIB = 2048
 LOOK_SECONDS = 0.005
 RUNS_OUT_SHARE, RUNS_OUT_MIB = 0.125, 40
-"""Of balloon.policy: half of the margin."""
+"""Of the balloon law: half of the margin."""
 
 LIMIT_SECONDS = 1.0
 
@@ -92,15 +92,14 @@ def available_kib() -> int:
 
 def config_text(libvirtd: PrivateLibvirtd, folder: Path, interval: str, plugins: Mapping[str, Mapping[str, object]], target: float) -> str:
     """A configuration in which the policy wants `target` KiB of this host to be available."""
-    (folder / "policy.d").mkdir(parents=True, exist_ok=True)
-    (folder / "policy.d" / "10_parameters.policy").write_text(f"(defvar host_free_target_kib {target:.0f})\n")
+    folder.mkdir(parents=True, exist_ok=True)
     libvirt = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder), **plugins["libvirt"]}
     host = {"watch_available": f"{target / 1024:.0f}MiB", **plugins["host"]}
     content = {
         "interval": interval,
         "state_directory": str(folder / "state"),
         "run_directory": str(folder / "run"),
-        "plugins": {"host": host, "libvirt": libvirt, "balloon": {}, "policy": {"directory": str(folder / "policy.d")}},
+        "plugins": {"host": host, "libvirt": libvirt, "balloon": {"host_free": f"{target:.0f}KiB"}, "policy": {}},
     }
     return json.dumps(content)  # JSON is YAML
 

@@ -10,10 +10,11 @@ from mom_core import Guest, Host, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.cold_memory import counted_kib, gained_kib, returning_kib
 from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_of
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
 
 GIB = 1 << 20
-NO_MARGIN = Margin(0.0, 0.0)
+NO_MARGIN = LawParameters(margin=0, margin_percent=0)
 LIMITS = ShrinkLimits(64 << 10, 0.05, 15.0)
 
 
@@ -67,7 +68,7 @@ def test_what_a_balloon_would_take_of_the_same_memory_counts_once() -> None:
 
 def test_cold_memory_comes_after_what_balloons_give_and_slower() -> None:
     spare = Spare(1000.0, 1000.0, 3, cold=600.0, cold_pace=10.0)
-    assert seconds_to_free(900, spare, 5) == seconds_to_free(900, Spare(1000.0, 1000.0, 3), 5)
-    assert seconds_to_free(1600, spare, 5) == 65.0
-    assert seconds_to_free(1601, spare, 5) is None
-    assert seconds_to_free(100, Spare(0.0, 0.0, 0, cold=600.0, cold_pace=10.0), 5) == 15.0
+    assert seconds_to_free(900, spare, 5, NO_MARGIN) == seconds_to_free(900, Spare(1000.0, 1000.0, 3), 5, NO_MARGIN)
+    assert seconds_to_free(1600, spare, 5, NO_MARGIN) == 65.0
+    assert seconds_to_free(1601, spare, 5, NO_MARGIN) is None
+    assert seconds_to_free(100, Spare(0.0, 0.0, 0, cold=600.0, cold_pace=10.0), 5, NO_MARGIN) == 15.0

@@ -9,7 +9,6 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -31,11 +30,11 @@ from mom_core import (
     as_number,
     load_config,
 )
-from mom_plugins_balloon import spare_memory
 from mom_plugins_balloon.host_reservations import HostReservations, Sight, policies_reserve
 from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.plugin import ReservationSettings
-from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_kib
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.plugin import BalloonPlugin, ReservationSettings
+from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_kib
 from mom_toolkit import Admission, Admissions, PolicyState, PolicyText, Reservation, ReservationRefused, Reservations, ReservationState
 
 GIB = 1 << 20
@@ -74,7 +73,7 @@ class KeptReservation:
 
     def begin(self) -> HostReservations:
         """As a start of mom does."""
-        self.kept = HostReservations(self.settings.keeping()._replace(host_keeps_kib=KEEPS), self.context, lambda: self.why)
+        self.kept = HostReservations(self.settings.keeping(LawParameters())._replace(host_keeps_kib=KEEPS), self.context, lambda: self.why)
         self.kept.load()
         return self.kept
 
@@ -199,7 +198,7 @@ class TestWhatCanBeHad:
             host.kept.room()
 
     def test_a_host_of_which_nobody_knows_how_large_it_is_does_not_give_away_what_it_keeps(self, host: KeptReservation) -> None:
-        kept = HostReservations(host.settings.keeping(), host.context, lambda: "")
+        kept = HostReservations(host.settings.keeping(LawParameters()), host.context, lambda: "")
         kept.follow(Sight(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now), (), LIMITS))
         with pytest.raises(MomError, match="how much memory the host has is not known"):
             kept.reserve(8 * GIB, 60)
@@ -234,10 +233,10 @@ class TestWhereSomebodyKnowsPromises:
 
 
 class TestWhatGuestsCanSpare:
-    MARGIN = Margin(80 * MIB, 0.25)
+    LAW = LawParameters()
 
     def spare(self, guest: Guest, largest: float | None = None) -> float:
-        return spare_kib(guest, largest, self.MARGIN, LIMITS)
+        return spare_kib(guest, largest, self.LAW, LIMITS)
 
     def test_memory_that_was_never_touched_is_no_gain(self) -> None:
         assert self.spare(a_guest("a", rss=2 * GIB)) == 2 * GIB - GIB - 80 * MIB - GIB / 4
@@ -266,36 +265,33 @@ class TestWhatGuestsCanSpare:
         shrinking = a_guest("a", size=3 * GIB, mem_usable=3 * GIB)  # by statistics from when it had 4 GiB
         assert self.spare(shrinking) > self.spare(shrinking, largest=4 * GIB)
 
-    def test_the_constants_are_those_of_the_default_policy(self) -> None:
-        text = files("mom_plugins_balloon").joinpath("balloon.policy").read_text("utf-8")
-        said = {name: float(value) for name, value in re.findall(r"\(defvar (\w+) ([0-9.]+)\)", text)}
-        margin = ReservationSettings().keeping().margin
-        assert said["guest_margin_kib"] == margin.kib
-        assert said["guest_margin_share"] == margin.share
-        assert said["shrink_share"] == spare_memory.SHRINK_SHARE
-        assert 2 * said["step_least_kib"] == spare_memory.LEFT_KIB
-        assert "Host.mem_free_hard" in text
-        assert policies_reserve({"50_balloon": text})
+    def test_policies_that_take_the_laws_suggestions_make_room_for_launches(self) -> None:
+        assert policies_reserve(BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon")).mom_policies())
+        assert not policies_reserve({"50_balloon": '(with Guests g (g.Control "balloon_target" g.balloon_max))'})
+
+    def test_a_margin_that_an_operator_sets_is_kept_when_memory_is_promised(self) -> None:
+        laws = [LawParameters.model_validate({"margin": margin}) for margin in ("80MiB", "160MiB")]
+        assert [ReservationSettings().keeping(law).law.margin_kib(0) for law in laws] == [80 * MIB, 160 * MIB]
 
 
 class TestHowSoon:
     @given(wanted=st.floats(1, 1e9), total=st.floats(1, 1e9), guests=st.integers(1, 1000), cycle=st.floats(0.5, 60))
     def test_more_takes_longer_and_what_is_not_there_never_comes(self, wanted: float, total: float, guests: int, cycle: float) -> None:
         spare = Spare(total, total, guests)
-        seconds = seconds_to_free(wanted, spare, cycle)
+        seconds = seconds_to_free(wanted, spare, cycle, LawParameters())
         if wanted > total:
             assert seconds is None
         else:
-            less = seconds_to_free(wanted / 2, spare, cycle)
+            less = seconds_to_free(wanted / 2, spare, cycle, LawParameters())
             assert seconds is not None
             assert less is not None
             assert 2 * cycle <= less <= seconds
 
     def test_half_comes_in_a_cycle_and_the_last_tenth_in_several(self) -> None:
         spare = Spare(1000.0, 1000.0, 3)
-        assert seconds_to_free(500, spare, 5) == 10
-        assert seconds_to_free(900, spare, 5) == 25
-        assert seconds_to_free(0, spare, 5) == 0
+        assert seconds_to_free(500, spare, 5, LawParameters()) == 10
+        assert seconds_to_free(900, spare, 5, LawParameters()) == 25
+        assert seconds_to_free(0, spare, 5, LawParameters()) == 0
 
 
 class TestHowItEnds:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_balloon.states import GIB, MemoryState, Reserve, StateGoal, hard_kib, least_kib, reserve_of
+from mom_plugins_balloon.states import GIB, HostWanted, MemoryState, Reserve, StateGoal, hard_kib, least_kib
 
 
 @pytest.mark.parametrize(("gib", "least"), [(8, 0.4), (24, 0.8), (128, 1.88), (4096, 41.6)])
@@ -13,12 +13,12 @@ def test_the_least_grows_with_the_host_but_not_as_fast(gib: float, least: float)
 
 
 def test_what_guests_were_seen_to_take_at_once_is_there() -> None:
-    assert reserve_of(32 * GIB, StateGoal.BALANCED, growth=4 * GIB).wanted == least_kib(32 * GIB) + 6 * GIB
-    assert reserve_of(32 * GIB, StateGoal.DENSITY, growth=4 * GIB).wanted == least_kib(32 * GIB) + 4 * GIB
+    assert HostWanted(StateGoal.BALANCED).reserve(32 * GIB, growth=4 * GIB).wanted == least_kib(32 * GIB) + 6 * GIB
+    assert HostWanted(StateGoal.DENSITY).reserve(32 * GIB, growth=4 * GIB).wanted == least_kib(32 * GIB) + 4 * GIB
 
 
 def test_with_safety_as_the_goal_all_room_is_there() -> None:
-    assert reserve_of(32 * GIB, StateGoal.SAFE, growth=GIB, room=9 * GIB).wanted == least_kib(32 * GIB) + 9 * GIB
+    assert HostWanted(StateGoal.SAFE).reserve(32 * GIB, growth=GIB, room=9 * GIB).wanted == least_kib(32 * GIB) + 9 * GIB
 
 
 def test_a_state_is_left_later_than_it_is_entered() -> None:
@@ -37,13 +37,13 @@ def test_a_state_is_left_later_than_it_is_entered() -> None:
 
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10), goal=st.sampled_from(StateGoal))
 def test_states_follow_upon_each_other_on_every_host(total: float, growth: float, room: float, goal: StateGoal) -> None:
-    reserve = reserve_of(total, goal, growth, room)
+    reserve = HostWanted(goal).reserve(total, growth, room)
     assert 0 < reserve.low < reserve.hard == hard_kib(total) < reserve.wanted
 
 
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10))
 def test_safety_never_wants_less_than_density(total: float, growth: float, room: float) -> None:
     density, balanced, safe = (
-        reserve_of(total, goal, growth, room).wanted for goal in (StateGoal.DENSITY, StateGoal.BALANCED, StateGoal.SAFE)
+        HostWanted(goal).reserve(total, growth, room).wanted for goal in (StateGoal.DENSITY, StateGoal.BALANCED, StateGoal.SAFE)
     )
     assert density <= balanced <= safe

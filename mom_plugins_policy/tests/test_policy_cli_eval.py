@@ -120,12 +120,12 @@ def test_several_policies_are_one_program_in_name_order(tmp_path: Path) -> None:
 
 
 def test_defaults_can_be_used_beside_files(tmp_path: Path) -> None:
-    path = policy(tmp_path, "(defvar host_free_most_kib 1)", "10_mine.policy")
-    assert "balloon_target" not in mom_policy("eval", path).out
+    path = policy(tmp_path, '(with Guests g (g.Control "balloon_target" g.balloon_cur))', "60_mine.policy")
     alone = mom_policy("eval").out
     changed = mom_policy("eval", path, "--defaults").out
-    assert "web" in alone
-    assert "web" not in changed
+    assert "50_balloon" in alone
+    assert "50_balloon" not in changed
+    assert "60_mine" in changed
 
 
 def test_all_mistakes_in_the_policies_are_shown_at_once(tmp_path: Path) -> None:
@@ -315,8 +315,7 @@ def test_default_policies_are_listed_and_printed() -> None:
 
 def test_each_default_policy_is_listed_with_the_sentence_that_says_what_it_is_for() -> None:
     listed = dict(line.split(maxsplit=1) for line in mom_policy("defaults").out.splitlines())
-    assert listed["40_forecast"].endswith("would rather act before a guest has run out")  # it goes over several lines
-    assert listed["50_balloon"] == "How mom sizes guests: the default law of the balloon plugin"
+    assert listed["50_balloon"] == "The sizes of guests, as the balloon law suggests them: docs/balloon-law.md"
     assert listed["70_io_limits"].startswith("Holds disks to the limits that were agreed for them")  # a remark stands before it
 
 

@@ -377,10 +377,10 @@ def test_the_default_policies_explain_themselves() -> None:
     done = mom_policy("explain", "--guest", "db")
     assert done.code == 0
     assert "db: balloon_target = " in done.out
-    assert "guest.mem_usable = 200000" in done.out
+    assert "guest.balloon_suggested = " in done.out
     quiet = mom_policy("explain", "--guest", "quiet").out
     assert quiet.startswith("quiet: nothing is decided\nunknown: guest.")
-    assert "guest.mem_usable" in quiet.splitlines()[1]
+    assert "guest.balloon_suggested" in quiet.splitlines()[1]
     host = mom_policy("explain", "--host", "--control", "ksm_run").out
     assert "example: ksm_run = 1" in host
     assert "ksm_sleep_millisecs" not in host

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -350,7 +351,7 @@ def test_a_policy_that_fails_is_said_and_is_no_success(tmp_path: Path) -> None:
     shown = run(write(tmp_path), "--policy", policy)
     assert shown.exit_code == 1
     assert "work done by guests" in shown.stdout
-    assert "a policy failed in 300 of 300 cycles" in shown.stderr
+    assert re.search(r"a policy failed in (\d{3}) of \1 cycles", shown.stderr)
     assert "there is no host field moon_phase" in shown.stderr
     as_json = run(write(tmp_path), "--policy", policy, "--json")
     assert as_json.exit_code == 1

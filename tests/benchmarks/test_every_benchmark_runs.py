@@ -30,7 +30,6 @@ SMALL = {
     "limits/bench_limits.py": "--guests 4 --rounds 2",
     "numa/bench_numa.py": "--guests 10 --gib 0.02",
     "policy/bench_policy.py": "--guests 10 --rounds 2",
-    "policy/compare_policies.py": "--hosts 20 --scenarios squeeze --cycles 3",
     "qemu/bench_qemu.py": "--guests 20 --hanging 2 --rounds 2",
     "qemu/measure_waits.py": "--guests 0 --stand-ins 3 --seconds 1 --alone 1",
     "recording/bench_export.py": "--guests 5 --days 0.02 --full 0.01",

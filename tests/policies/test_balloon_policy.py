@@ -1,7 +1,6 @@
-"""The default balloon policy: what it decides in one cycle, and what comes of it over minutes, on a simulated host."""
+"""The balloon law: what it suggests in one cycle, and what comes of it over minutes, on a simulated host."""
 
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -10,11 +9,12 @@ import pytest
 
 from mom_core import Clock, Engine, Report, Status, Value, as_number, load_config
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy, PolicyLimits
+from mom_plugins_balloon.observed import suggestions
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.states import HostWanted, StateGoal
 
 MIB = 1024
 GIB = 1024 * MIB
-TEXT = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
 """What the host of these tests should have available, below what it is hard up, and below what nobody grows."""
@@ -76,46 +76,44 @@ def room(need: float, peak: float) -> float:
     return peak + 0.6 * (margin(need) + 0.25 * (peak - need))
 
 
-UNHURRIED = PolicyLimits(seconds=600.0)
-"""How long an evaluation takes says how busy the machine is; the other limits are those of the daemon."""
+DEFAULTS = LawParameters()
 
 
 def targets(
-    available: float | None, parameters: str = "", reserved: float = 0, goal: str = "balanced", cold: float | None = None, **guests: Fields
+    available: float | None,
+    parameters: LawParameters = DEFAULTS,
+    reserved: float = 0,
+    goal: str = "balanced",
+    cold: float | None = None,
+    host_free: float | None = None,
+    **guests: Fields,
 ) -> dict[str, int]:
-    """The sizes that the policy decides on, by guest, on a host with so much available, of which so much is reserved, and to which cold
+    """The sizes that the law suggests, by guest, on a host with so much available, of which so much is reserved, and to which cold
     memory gave so much in the last cycle."""
-    return targets_of(available, guests, parameters, reserved, goal, cold)
+    return targets_of(available, guests, parameters, reserved, goal, cold, host_free)
 
 
 def targets_of(
     available: float | None,
     guests: Mapping[str, Fields],
-    parameters: str = "",
+    parameters: LawParameters = DEFAULTS,
     reserved: float = 0,
     goal: str = "balanced",
     cold: float | None = None,
+    host_free: float | None = None,
 ) -> dict[str, int]:
     """The same, of guests in a mapping."""
     host: dict[str, Value] = {
         "mem_really_available": None if available is None else int(available),
-        "mem_free_wanted": TARGET,
+        "mem_free_wanted": TARGET if host_free is None else host_free,
         "mem_free_hard": HARD,
         "mem_free_low": LOW,
         "mem_reserved": int(reserved),
-        "balloon_goal": goal,
         "offload_net": cold,
     }
     seen = snapshot(host=host, guests=guests, properties={"host": {"interval": 5.0}})
-    result = Policy.compile({"10_parameters": parameters, "50_balloon": TEXT}, limits=UNHURRIED).evaluate(seen)
-    assert not result.errors
-    decided = {}
-    for decision in result.decisions:
-        assert decision.control == "balloon_target"
-        assert decision.source.name == "50_balloon"
-        assert isinstance(decision.value, int | float)
-        decided[decision.entity.name] = int(decision.value)
-    return decided
+    found = suggestions(seen, parameters, HostWanted(StateGoal(goal)), interval=5.0)
+    return {guest.name: int(one.target) for guest, one in zip(seen.listed, found, strict=True) if one.target is not None}
 
 
 class TestWhenTheHostLacksMemory:
@@ -169,8 +167,7 @@ class TestWhenTheHostLacksMemory:
 
     def test_a_guest_gives_no_more_than_a_balloon_moves_in_a_cycle(self) -> None:
         large = a_guest(size=64 * GIB, balloon_max=64 * GIB)
-        parameters = f"(defvar host_free_target_kib {20 * GIB})"
-        assert targets(0, parameters, a=large) == {"a": 64 * GIB - 5 * 900_000}
+        assert targets(0, host_free=20 * GIB, a=large) == {"a": 64 * GIB - 5 * 900_000}
 
     @pytest.mark.parametrize(
         "unknown",
@@ -462,17 +459,15 @@ class TestWhenAGuestRunsOutOfMemory:
         assert targets(TARGET + GIB, a=a_guest(size=GIB, need=100 * MIB, balloon_min=1800 * MIB)) == {"a": 1800 * MIB}
 
     def test_one_that_will_have_run_out_grows_now(self) -> None:
-        soon = '(with Guests guest (guest.SetVar "usable_soon" 0))'
-        assert targets(TARGET + GIB, soon, a=self.poor(usable=300 * MIB, taken=500 * MIB)).keys() == {"a"}
+        poor = self.poor(usable=300 * MIB, taken=500 * MIB) | {"mem_usable_soon": 0}
+        assert targets(TARGET + GIB, a=poor).keys() == {"a"}
 
     def test_a_burst_is_not_expected_to_go_on_beyond_its_peak(self) -> None:
-        soon = '(with Guests guest (guest.SetVar "usable_soon" 0))'
-        bursting = a_known_guest(room(512 * MIB, 1024 * MIB), 800 * MIB, peak=1024 * MIB, mem_cache_share=0.8)
-        assert targets(TARGET + GIB, soon, a=bursting) == {}
+        bursting = a_known_guest(room(512 * MIB, 1024 * MIB), 800 * MIB, peak=1024 * MIB, mem_cache_share=0.8, mem_usable_soon=0)
+        assert targets(TARGET + GIB, a=bursting) == {}
 
     def test_a_forecast_of_more_than_is_usable_takes_nothing_more_from_it(self) -> None:
-        more = f'(with Guests guest (guest.SetVar "usable_soon" {GIB}))'
-        assert targets(LOW, more, a=a_guest(size=2 * GIB, need=2000 * MIB)) == {}
+        assert targets(LOW, a=a_guest(size=2 * GIB, need=2000 * MIB, mem_usable_soon=GIB)) == {}
 
 
 @pytest.mark.parametrize("sign", [{"swap_in": 4000}, {"major_fault": 900}], ids=lambda sign: next(iter(sign)))
@@ -542,19 +537,18 @@ class TestWhenMemoryIsReserved:
 
 
 class TestParameters:
-    def test_a_policy_that_comes_first_changes_them(self) -> None:
+    def test_settings_change_them(self) -> None:
         assert targets(ROOM, a=a_guest()) == {}
-        assert targets(ROOM, parameters=f"(defvar host_free_target_kib {20 * GIB})", a=a_guest()).keys() == {"a"}
-        margins = "(defvar guest_margin_share 0) (defvar guest_margin_kib 0) (defvar sweep_keeps_kib 0)"
-        tight = targets(0, parameters=margins, a=a_guest())
+        assert targets(ROOM, host_free=20 * GIB, a=a_guest()).keys() == {"a"}
+        tight = targets(0, LawParameters(margin=0, margin_percent=0, sweep_keeps=0), a=a_guest())
         assert tight == {"a": 512 * MIB}
 
     def test_a_host_that_is_unknown_is_not_acted_upon(self) -> None:
         assert targets(None, a=a_guest(), b=a_guest(size=540 * MIB)) == {}
 
-    def test_ten_thousand_guests_are_within_the_limits_of_an_evaluation(self) -> None:
+    def test_of_ten_thousand_guests_as_many_give_as_it_takes(self) -> None:
         many = {f"g{n}": a_guest() for n in range(10_000)}
-        assert len(targets(0, **many)) == ceil(TARGET / (16 * MIB)), "as many as it takes, a least step each"  # type: ignore[arg-type]  # names of guests or fields
+        assert len(targets(0, **many)) == ceil(TARGET / (16 * MIB)), "a least step each"  # type: ignore[arg-type]  # names of guests or fields
 
     def test_a_host_without_guests_is_no_error(self) -> None:
         assert targets(0) == {}
@@ -563,19 +557,16 @@ class TestParameters:
 class Loop:
     """A simulated host under a real engine; `cycle` is one, five simulated seconds later."""
 
-    def __init__(self, folder: Path, parameters: str = "", **sim: object) -> None:
+    def __init__(self, folder: Path, host_free: str | None = None, **sim: object) -> None:
         self.now = 0.0
         self.reports: list[Report] = []
-        policies = folder / "policy.d"
-        policies.mkdir()
-        (policies / "10_parameters.policy").write_text(parameters)
         settings = {"guests": 16, "host_memory": "32GiB", "sold": 1.25, "load_for": "300s", "load_after": "60s"} | sim
         config = load_config(
             {
                 "interval": "5s",
                 "state_directory": str(folder / "state"),
                 "run_directory": str(folder / "run"),
-                "plugins": {"sim": settings, "balloon": {}, "policy": {"directory": str(policies)}},
+                "plugins": {"sim": settings, "balloon": {} if host_free is None else {"host_free": host_free}, "policy": {}},
             }
         )
         self.engine = Engine(config, Clock(self.clock, self.clock))
@@ -703,6 +694,6 @@ def test_guests_without_statistics_keep_their_memory(loop: Loop) -> None:
     assert taken(report) > GIB
 
 
-@pytest.mark.parametrize("loop", [{"parameters": f"(defvar host_free_target_kib {20 * GIB})"}], indirect=True)
+@pytest.mark.parametrize("loop", [{"host_free": "20GiB"}], indirect=True)
 def test_an_operator_can_raise_the_target_to_see_it_work(loop: Loop) -> None:
     assert taken(loop.until(60)) > 2 * GIB

@@ -1,9 +1,8 @@
-"""What holds of the default balloon policy whatever the numbers are: on hosts of all sorts, made by hypothesis."""
+"""What holds of the balloon law whatever the numbers are: on hosts of all sorts, made by hypothesis."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Final
 
 import pytest
@@ -12,11 +11,12 @@ from hypothesis import strategies as st
 
 from mom_core import Value
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy
+from mom_plugins_balloon.observed import suggestions
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.states import HostWanted, StateGoal
 
 MIB: Final = 1024
 GIB: Final = 1024 * MIB
-POLICY: Final = Policy.compile({"50_balloon": files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")})
 STEP: Final = 16 * MIB
 """A smaller step is not made: one that is made instead of it may be larger than the share by so much."""
 
@@ -93,9 +93,9 @@ crowds = st.lists(guests(), min_size=1, max_size=6)
 
 def targets(host: Fields, crowd: list[dict[str, Value]]) -> dict[str, float]:
     named: dict[str, Fields] = {f"g{number}": fields for number, fields in enumerate(crowd)}
-    result = POLICY.evaluate(snapshot(host=host, guests=named, properties={"host": {"interval": 5.0}}))
-    assert list(result.errors) == []
-    return {one.entity.name: one.value for one in result.decisions if isinstance(one.value, int | float)}
+    taken = snapshot(host={**host, "balloon_goal": None}, guests=named)
+    found = suggestions(taken, LawParameters(), HostWanted(StateGoal(str(host["balloon_goal"]))), interval=5.0)
+    return {guest.name: one.target for guest, one in zip(taken.listed, found, strict=True) if one.target is not None}
 
 
 def number(value: Value) -> float:

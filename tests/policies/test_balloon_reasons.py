@@ -1,21 +1,21 @@
-"""What the default balloon policy says of a guest: why it grows, gives, is swept, or is left as it is."""
+"""What is said of a guest by the balloon law: why it grows, gives, is swept, or is left as it is."""
 
 from collections.abc import Mapping
-from importlib.resources import files
+from dataclasses import replace
 from typing import Final
 
 import pytest
 
-from mom_core import Snapshot, Value
+from mom_core import Value
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy
-from mom_plugins_policy.language.policy import Result
-from mom_plugins_policy.tools.reasons import said
+from mom_plugins_balloon.names import REASON, SUGGESTED
+from mom_plugins_balloon.observed import suggestions
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.reasons import sentence
+from mom_plugins_balloon.states import HostWanted
 
 MIB: Final = 1024
 GIB: Final = 1024 * MIB
-POLICY: Final = Policy.compile({"50_balloon": files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")})
-SIZE: Final = "balloon_target"
 
 HOST: Final[Mapping[str, Value]] = {
     "mem_really_available": 5 * GIB, "mem_free_wanted": 4 * GIB, "mem_free_hard": 512 * MIB, "mem_free_low": 256 * MIB, "mem_reserved": 0,
@@ -51,18 +51,21 @@ def a_guest(**more: Value) -> dict[str, Value]:
     }
 
 
-def evaluated(host: Mapping[str, Value], guests: Mapping[str, Mapping[str, Value]]) -> tuple[Result, Snapshot]:
+def said(host: Mapping[str, Value], guests: Mapping[str, Mapping[str, Value]]) -> dict[str, tuple[float | None, str]]:
+    """What is suggested of each guest (None: nothing), and why."""
     taken = snapshot(host={**HOST, **host}, guests=guests, properties={"host": {"interval": 5.0}})
-    result = POLICY.evaluate(taken)
-    assert not result.errors
-    return result, taken
+    found = suggestions(taken, LawParameters(), HostWanted(), interval=5.0)
+    answers = {}
+    for guest, one in zip(taken.guests.values(), found, strict=True):
+        derived = replace(guest, fields={**guest.fields, SUGGESTED: one.target, REASON: one.code.value})
+        answers[guest.name] = (one.target, sentence(one.code, derived, taken.host))
+    return answers
 
 
 def told(available: float, guest: Mapping[str, Value], reserved: float = 0) -> tuple[float | None, str]:
-    """By how much a guest that is alone changes (None: nothing is decided), and why."""
-    result, taken = evaluated({"mem_really_available": int(available), "mem_reserved": int(reserved)}, {"web": guest})
-    by = [int(float(str(decision.value))) - int(str(guest["balloon_cur"])) for decision in result.decisions]
-    return (by[0] if by else None), said(result, taken, taken.guests["web"], SIZE)
+    """By how much a guest that is alone changes (None: nothing is suggested), and why."""
+    size, why = said({"mem_really_available": int(available), "mem_reserved": int(reserved)}, {"web": guest})["web"]
+    return None if size is None else int(size) - int(str(guest["balloon_cur"])), why
 
 
 def small(usable: int, **more: Value) -> dict[str, Value]:
@@ -131,9 +134,10 @@ def test_who_has_nothing_to_give_and_who_gives_later_are_told() -> None:
     assert told(3 * GIB, a_guest()) == (None, f"{short}, but this guest has nothing now that could be taken for it")
     held = NEED + 60 * MIB
     guests = {"much": a_guest(rss=held + GIB, rss_before=held + GIB), "little": a_guest(rss=held + 100 * MIB, rss_before=held + 100 * MIB)}
-    result, taken = evaluated({"mem_really_available": int(3.5 * GIB)}, guests)
-    assert [decision.entity.name for decision in result.decisions] == ["much"]
-    assert said(result, taken, taken.guests["little"], SIZE).endswith("that it is to have, but others give before this guest does")
+    found = said({"mem_really_available": int(3.5 * GIB)}, guests)
+    assert found["much"][0] is not None
+    assert found["little"][0] is None
+    assert found["little"][1].endswith("that it is to have, but others give before this guest does")
 
 
 def test_a_guest_that_runs_out_says_so_and_why_it_gets_nothing_in_danger() -> None:
@@ -187,7 +191,7 @@ def test_what_was_taken_comes_back_when_the_host_has_room() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"stats_age": 14.0}, "its statistics are 14 s old, and none of more than 8 s are acted upon: it keeps its size"),
+        ({"stats_age": 14.0}, "its statistics are 14 s old, too old to act upon: it keeps its size"),
         ({"mem_usable": None}, "it does not tell what is usable in it, so it keeps its size"),
         ({"stats_age": None}, "its size, its maximum or the age of its statistics is unknown, so it keeps its size"),
         (
@@ -201,21 +205,17 @@ def test_a_guest_that_is_held_says_why(fields: Mapping[str, Value], words: str) 
 
 
 def test_a_host_of_which_nothing_is_known_is_said() -> None:
-    result, taken = evaluated({"mem_really_available": None}, {"web": a_guest()})
     words = "what the host has available, or is to have, is unknown, so no guest's size is changed"
-    assert said(result, taken, taken.guests["web"], SIZE) == words
+    assert said({"mem_really_available": None}, {"web": a_guest()})["web"] == (None, words)
 
 
-def test_of_every_guest_something_is_said_without_names_in_braces() -> None:
+def test_of_every_guest_something_is_said() -> None:
     guests = {
         "a": a_guest(), "b": small(20 * MIB), "c": small(200 * MIB, swap_in=5000), "d": a_guest(stats_age=99.0),
         "e": a_guest(mem_usable=None), "f": a_guest(mem_hidden=None), "g": small(700 * MIB, mem_cache_share=1.0),
         "h": a_guest(rss=2 * GIB, rss_before=2 * GIB),
     }  # fmt: skip
     for available in (100 * MIB, 400 * MIB, GIB, 3 * GIB, 5 * GIB, 20 * GIB):
-        result, taken = evaluated({"mem_really_available": available}, guests)
-        for guest in taken.guests.values():
-            words = said(result, taken, guest, SIZE)
-            assert words, guest.name
-            assert not set("{}") & set(words)
+        for name, (_, words) in said({"mem_really_available": available}, guests).items():
+            assert words, name
             assert "unknown amount" not in words

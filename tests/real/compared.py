@@ -21,7 +21,7 @@ from ballast import available_mib
 from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest, disk, eventually
 
-from mom_core import Report, Scope, Status
+from mom_core import Report, Scope, Status, Value
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.simulate.run import run_scenario
@@ -80,13 +80,10 @@ class Course:
         members = [replace(one, phase=(one.phase + offsets[one.name]) % one.period) for one in self.members]
         return replace(self, members=members)
 
-    def policy(self, capacity: float) -> str:
-        """The default policy's own variables: the host lacks memory when guests use more than their room, whatever the host has besides."""
+    def balloon(self, capacity: float) -> dict[str, Value]:
+        """Settings of the plugin balloon: the host lacks memory when guests use more than their room, whatever the host has besides."""
         target = capacity - self.room
-        margins = {"host_room": 100, "host_relief": -150, "host_hard": -300, "host_danger": -1200}
-        lines = [f"(defvar host_free_target_kib {target * KIB:.0f})"]
-        lines += [f"(defvar {name} {(target + mib) / target:.6f})" for name, mib in margins.items()]
-        return "\n".join(lines) + "\n"
+        return {"host_free": f"{target:.0f}MiB", "law": {"return_above": (target + 100) / target}}
 
     def scenario(self, capacity: float) -> str:
         """The same for the simulator, on a host that has so much for guests. JSON is YAML."""
@@ -172,10 +169,9 @@ def track_of(reports: Iterator[Report], began: float) -> Track:
 def simulated(course: Course, capacity: float, folder: Path) -> Track:
     """The course on the simulator."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, policy = folder / "scenario.yaml", folder / "10_compared.policy"
+    path = folder / "scenario.yaml"
     path.write_text(course.scenario(capacity))
-    policy.write_text(course.policy(capacity))
-    setup = SimulationSetup("compared", (policy,), plugins={"balloon": {}})
+    setup = SimulationSetup("compared", (), plugins={"balloon": course.balloon(capacity)})
     return track_of(run_scenario(read_scenario(path), path, setup, None, course.seconds), SIMULATION_BEGINS)
 
 
@@ -246,8 +242,6 @@ def _started(lab: Lab, one: Member, begin: float) -> RealGuest:
 
 
 def _config(course: Course, capacity: float, lab: Lab, folder: Path) -> Path:
-    (folder / "policy.d").mkdir(exist_ok=True)
-    (folder / "policy.d" / "10_compared.policy").write_text(course.policy(capacity))
     content = {
         "interval": f"{INTERVAL:g}s",
         "state_directory": str(folder / "state"),
@@ -255,8 +249,8 @@ def _config(course: Course, capacity: float, lab: Lab, folder: Path) -> Path:
         "plugins": {
             "host": {"watch": "0s"},  # the simulator has no watch on its host
             "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder), "stats_period": "1s"},
-            "balloon": {},
-            "policy": {"directory": str(folder / "policy.d")},
+            "balloon": course.balloon(capacity),
+            "policy": {},
             "record": {"path": str(folder / "recording"), "reserve": "0"},
         },
     }

@@ -37,17 +37,14 @@ run_directory: {folder}/run
 plugins:
   host: {{}}
   libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s}}
-  balloon: {{}}
+  balloon: {{host_free: {target}MiB, law: {{return_above: {room}}}}}
   ksm: {{}}
   policy: {{directory: {folder}/policy.d}}
 guests:
   "momtest-idle*": {{guarantee: 160MiB}}
 """
 
-_PARAMETERS = """# Pressure begins half-way to what the ballast takes, and ends half-way back from there, whatever the size of this host.
-(defvar host_free_target_kib {target})
-(defvar host_room {room})
-(defvar ksm_start_least {start})
+_PARAMETERS = """(defvar ksm_start_least {start})
 (defvar ksm_start_least_share 1)
 """
 
@@ -140,10 +137,11 @@ def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
         not_here(f"only {available} MiB are available, of which this test takes {BALLAST_MIB}")
     target = available - BALLAST_MIB // 2
     (tmp_path / "policy.d").mkdir()
-    parameters = _PARAMETERS.format(target=target << 10, room=(available - BALLAST_MIB / 4) / target, start=target / 1024)
-    (tmp_path / "policy.d" / "10_parameters.policy").write_text(parameters)
+    (tmp_path / "policy.d" / "10_parameters.policy").write_text(_PARAMETERS.format(start=target / 1024))
     run = MomUnderPressure(tmp_path)
-    run.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
+    # Pressure begins half-way to what the ballast takes, and ends half-way back from there, whatever the size of this host.
+    room = (available - BALLAST_MIB / 4) / target
+    run.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder, target=target, room=room))
     yield run
     run.kill()
 
@@ -192,8 +190,8 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_k
 
 
 def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Squad, own_ksm: dict[str, str]) -> None:
-    with (mom.folder / "policy.d" / "10_parameters.policy").open("a") as parameters:
-        parameters.write("(defvar host_hard_kib host_free_target_kib)  # a host that is hard up gives no room back: guests stay small\n")
+    # A host below its hard watermark gives no room back: guests stay small.
+    mom.config.write_text(mom.config.read_text().replace("host_free: ", "host_hard: 1TiB, host_free: "))
     mom.start()
     with mom.pressure():
         eventually("they are smaller", lambda: all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare), 60)

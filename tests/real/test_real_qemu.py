@@ -202,9 +202,7 @@ def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycl
     guest.ask("balloon", value=shrunk << 20)
     eventually("it is smaller", lambda: guest.size_mib == shrunk)
     eventually("it tells what it has", lambda: guest.ask("qom-get", path=balloon, property="guest-stats")["last-update"])
-    (tmp_path / "policy.d").mkdir()
-    # Enough for the host, and no room to give anything back.
-    (tmp_path / "policy.d" / "10_parameters.policy").write_text(f"(defvar host_free_target_kib {int(available_mib() / 1.1) << 10})")
+    enough = f"{int(available_mib() / 1.1)}MiB"  # for the host, and no room to give anything back
     reports: list[Report] = []
     content = {
         "interval": "120s",
@@ -213,8 +211,8 @@ def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycl
         "plugins": {
             "host": {},
             "qemu": {"sockets": [f"{host.folder}/*.qmp"]},
-            "balloon": {},
-            "policy": {"directory": str(tmp_path / "policy.d")},
+            "balloon": {"host_free": enough},
+            "policy": {},
         },
     }
     with Engine(load_config(content), on_report=reports.append) as engine:

@@ -38,12 +38,10 @@ StartMom = Callable[[float], list[Report]]
 
 @pytest.fixture
 def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
-    """Starts mom with a policy that wants so many MiB of the host to be available, and gives its reports as they come."""
+    """Starts mom so that it wants so many MiB of the host to be available, and gives its reports as they come."""
     engines: list[Engine] = []
 
     def start(target_mib: float) -> list[Report]:
-        (tmp_path / "policy.d").mkdir()
-        (tmp_path / "policy.d" / "10_parameters.policy").write_text(f"(defvar host_free_target_kib {int(target_mib) << 10})")
         reports: list[Report] = []
         content = {
             "interval": f"{INTERVAL:g}s",
@@ -52,8 +50,8 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
             "plugins": {
                 "host": {"watch_available": f"{int(target_mib)}MiB"},
                 "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder)},
-                "balloon": {},
-                "policy": {"directory": str(tmp_path / "policy.d")},
+                "balloon": {"host_free": f"{int(target_mib)}MiB"},
+                "policy": {},
             },
         }
         engine = Engine(load_config(content), on_report=reports.append)

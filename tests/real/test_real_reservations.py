@@ -102,10 +102,6 @@ def steady(place: Place, tmp_path: Path, guests: list[RealGuest | PlainGuest]) -
 def mom(place: Place, tmp_path: Path, steady: float) -> Iterator[MomRun]:
     """mom with a host that keeps nearly all that is available for itself, as a full one does."""
     keeps = int(steady) - AT_ONCE_MIB
-    (tmp_path / "policy.d").mkdir()
-    (tmp_path / "policy.d/10_parameters.policy").write_text(
-        f"(defvar host_free_target_kib {(keeps + 40) << 10}) (defvar guest_margin_kib 20480) (defvar guest_margin_share 0.1)"
-    )
     (tmp_path / "mom.yaml").write_text(
         f"""interval: 2s
 state_directory: {tmp_path}/state
@@ -115,8 +111,10 @@ plugins:
   {place.plugin}
   balloon:
     reserve: 32MiB
-    reservations: {{host_keeps: {keeps}MiB, guest_margin: 20MiB, guest_margin_percent: 10, settle: 30s}}
-  policy: {{directory: {tmp_path}/policy.d}}
+    host_free: {keeps + 40}MiB
+    law: {{margin: 20MiB, margin_percent: 10}}
+    reservations: {{host_keeps: {keeps}MiB, settle: 30s}}
+  policy: {{}}
   http: {{}}
 """
     )

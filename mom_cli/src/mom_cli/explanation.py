@@ -192,11 +192,10 @@ class Explainers:
         """
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
-        about = About(report, guest, _wanted(report, guest, texts or {}, specs, reasons), declared, zone)
+        why = partial(self._reason, report, guest, reasons)
+        about = About(report, guest, _wanted(report, guest, texts or {}, specs, why), declared, zone)
         decided = {one.decision.control for one in about.wanted}
-        unchanged = next(
-            (text for one in self.main_controls if reasons is not None and one not in decided and (text := reasons(one))), ""
-        )  # before the lock: this may take a while
+        unchanged = next((text for one in self.main_controls if one not in decided and (text := why(one))), "")  # this may take a while
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
             parts = self._answers({name: partial(one.part, about) for name, one in self._explainers.items()})
@@ -230,6 +229,12 @@ class Explainers:
             figures={name: value for part in parts.values() for name, value in part.figures.items()},
             why_unchanged=unchanged,
         )
+
+    def _reason(self, report: Report, guest: Guest, reasons: Callable[[str], str] | None, control: str) -> str:
+        """Why that was decided about a control, or nothing: in the policies' words, or else in those of the law that suggested it."""
+        told = "" if reasons is None else reasons(control)
+        explainers = () if told else self._explainers.values()
+        return told or next((text for one in explainers if (text := one.reason(report, guest, control))), "")
 
     def _answers(self, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
         """What each gives, one after the other: of those that fail or do not end in time nothing, but that it is so."""
@@ -318,7 +323,7 @@ def find_guest(guests: Mapping[str, Guest], wanted: str) -> Guest:
 
 
 def _wanted(
-    report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], reasons: Callable[[str], str] | None
+    report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], reasons: Callable[[str], str]
 ) -> list[ExplainedDecision]:
     """What was decided about the guest, and what came of each."""
     found = []
@@ -336,7 +341,7 @@ def _wanted(
                 now = revision.after
         dropped = bool(followed) and followed[-1].after is None
         outcome = None if dropped else outcomes.get(decision.control)
-        why = "" if reasons is None or not decision.source.line else reasons(decision.control)
+        why = reasons(decision.control) if decision.source.line else ""
         found.append(ExplainedDecision(decision, _unit(specs, decision.control), _line(decision.source, texts), followed, outcome, why))
     return found
 

@@ -87,6 +87,7 @@ from .model import (
     Considered as Considered,
     ControlSpec as ControlSpec,
     Decision as Decision,
+    Derived as Derived,
     Entity as Entity,
     FieldSpec as FieldSpec,
     Finding as Finding,

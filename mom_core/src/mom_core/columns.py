@@ -83,6 +83,14 @@ class Columns(Mapping[str, Sequence[Value]]):
             types = self._types[name] = _types_of(self[name])
         return types
 
+    def with_columns(self, more: Columns) -> Columns:
+        """These columns and more of the same guests, which take the place of those of the same names."""
+        unknown = {name: places for name, places in self._unknown.items() if name not in more} | more._unknown
+        merged = Columns({}, unknown, {name: types for name, types in self._types.items() if name not in more} | more._types)
+        merged._columns = {**self._columns, **more._columns}
+        merged._packed = {**self._packed, **more._packed}
+        return merged
+
     def rows(self) -> Sequence[GuestRow]:
         """The same guest by guest."""
         count = max(map(len, self.values()), default=0)

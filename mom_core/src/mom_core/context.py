@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mom_core.columns import Columns
 from mom_core.engine_state import EngineState
-from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
+from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, Scope, Snapshot, Value
 from mom_core.settings import GuestSettings
 from mom_core.state_files import LARGEST_BYTES, MOST_VALUES, StateFile
 
@@ -29,7 +30,7 @@ class Declarations:
     `fields` is keyed by scope and name, as the host and guests may have fields of one name; `controls` by name;
     `control_owners` gives the plugin that applies each control; `policies` are the default policy texts by name, joined in name order;
     `field_owners` gives the first plugin in the YAML order that declares each field; `explainers` makes, by plugin, what says its part of
-    explanations.
+    explanations; `derivations` are the plugins' `mom_derive`.
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
@@ -38,6 +39,18 @@ class Declarations:
     policies: Mapping[str, str] = field(default_factory=dict)
     field_owners: Mapping[tuple[Scope, str], str] = field(default_factory=dict)
     explainers: Mapping[str, Callable[[], object]] = field(default_factory=dict)
+    derivations: Sequence[Callable[[Snapshot], Derived]] = ()
+
+    def derived(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot that was made by hand, with what plugins derive from it; what it says itself stands."""
+        for derive in self.derivations:
+            found = derive(snapshot)
+            rows: Sequence[Mapping[str, Value]]
+            rows = found.guests.rows() if isinstance(found.guests, Columns) else [found.guests.get(one, {}) for one in snapshot.guests]
+            told = zip(snapshot.guests.items(), rows, strict=False)  # there are no rows where there are no columns
+            guests = {identity: replace(guest, fields={**row, **guest.fields}) for (identity, guest), row in told} or snapshot.guests
+            snapshot = replace(snapshot, host=replace(snapshot.host, fields={**found.host, **snapshot.host.fields}), guests=guests)
+        return snapshot
 
 
 def _no_guest_settings(guest: Guest) -> GuestSettings:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Considered,
         ControlSpec,
         Decision,
+        Derived,
         FieldSpec,
         Finding,
         Guest,
@@ -141,6 +142,17 @@ def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mappi
 
     Leave out a guest that has vanished, and any field that is not known. For thousands of guests, `Columns` take a part of the time: by
     field name, a value for each of `guests`, in their order; None where it is not known.
+    """
+
+
+@hookspec
+def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # type: ignore[empty-body]  # a specification has no body
+    """Fields that follow from what all plugins have collected, such as what a control law suggests. Called after collecting and before
+    evaluating, and in a replay, too: they take the place of recorded ones.
+
+    All plugins are given the same snapshot, without what the others derive. The fields are declared as all others are.
+
+    :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
     """
 
 

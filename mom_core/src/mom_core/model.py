@@ -183,6 +183,13 @@ class GuestTable(Mapping[str, Guest]):
         return GuestTable(self.listed, self._places, self.columns.packed())
 
 
+class Derived(NamedTuple):
+    """Fields that follow from a snapshot: of the host by name; of guests by guest id and name, or as columns in the snapshot's order."""
+
+    host: Mapping[str, Value] = MappingProxyType({})
+    guests: Mapping[str, Mapping[str, Value]] | Columns = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that was known at one moment.

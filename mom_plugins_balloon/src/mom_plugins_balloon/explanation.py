@@ -12,7 +12,9 @@ from types import MappingProxyType
 from typing import Final
 
 from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
+from mom_plugins_balloon.names import REASON, SUGGESTED
 from mom_plugins_balloon.promises import guaranteed_kib
+from mom_plugins_balloon.reasons import sentence
 from mom_plugins_balloon.spare_memory import CONTROL, OBSTACLE, RESTS, TARGET
 from mom_toolkit import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace, stale_seconds
 
@@ -111,6 +113,14 @@ class BalloonExplainer(Explainer):
                 if outcome.status is Status.APPLIED:
                     trace.asked, trace.asked_at, trace.asked_from = outcome, now, trace.size
         self._traces = kept
+
+    def reason(self, report: Report, guest: Guest, control: str) -> str:
+        """Why the balloon law suggests the size that was decided, or suggests none."""
+        code = guest.text(REASON)
+        if control != CONTROL or code is None:
+            return ""
+        wanted = next((one.value for one in report.decisions if one.control == CONTROL and one.entity.id == guest.id), None)
+        return sentence(code, guest, report.snapshot.host) if wanted == guest.number(SUGGESTED) else ""
 
     def part(self, about: About) -> ExplanationPart:
         """Why the guest has its size."""

@@ -37,8 +37,10 @@ from mom_core import (
 )
 from mom_plugins_balloon.cold_memory import returning_kib
 from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.names import SUGGESTED
+from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_of
+from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
 from mom_toolkit import Admissions, Reservation, ReservationRefused, ReservationState, Room, boot_id, stale_seconds
 
@@ -76,12 +78,12 @@ class Keeping(NamedTuple):
 
     :param host_keeps_kib: what the host keeps available beside all that is reserved; None: half of the least that a host of its
         size keeps, below which the default policy has guests give what they may miss
-    :param margin: what guests keep above their needs, by the policy in force
+    :param law: the parameters of the law, by which guests give
     :param settle_seconds: how long memory is kept still for a guest that has come
     """
 
     host_keeps_kib: float | None
-    margin: Margin
+    law: LawParameters
     settle_seconds: float
 
 
@@ -311,7 +313,7 @@ class HostReservations:
     def _room(self, sight: Sight) -> tuple[Room, Spare]:
         host, guests = sight.snapshot.host, sight.snapshot.guests.values()
         why = self._why_none_gives()
-        spare = Spare(0.0, 0.0, 0) if why else spare_of(sight.snapshot, sight.history, self._keeping.margin, sight.limits)
+        spare = Spare(0.0, 0.0, 0) if why else spare_of(sight.snapshot, sight.history, self._keeping.law, sight.limits)
         guaranteed = sum(guaranteed_kib(guest.fields) or 0.0 for guest in guests)
         room = Room(
             available_kib=int(host.number("mem_really_available") or 0),
@@ -340,7 +342,7 @@ class HostReservations:
         if missing <= 0:
             return 0.0
         free = self._free(sight)
-        return seconds_to_free(max(missing, reserved - free), spare, self._context.interval)
+        return seconds_to_free(max(missing, reserved - free), spare, self._context.interval, self._keeping.law)
 
     def _outstanding(self) -> dict[str, int]:
         """What is kept for each reservation still, by its id."""
@@ -537,5 +539,5 @@ def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Roo
 
 
 def policies_reserve(texts: Mapping[str, Value]) -> bool:
-    """Whether any of these policies goes by what is reserved."""
-    return any(isinstance(text, str) and RESERVED in text for text in texts.values())
+    """Whether any of these policies goes by what is reserved, or takes the law's suggestions, which do."""
+    return any(isinstance(text, str) and (RESERVED in text or SUGGESTED in text) for text in texts.values())

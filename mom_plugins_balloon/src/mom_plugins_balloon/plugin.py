@@ -19,6 +19,7 @@ from mom_core import (
     Columns,
     ControlSpec,
     Decision,
+    Derived,
     Duration,
     FieldSpec,
     Finding,
@@ -56,11 +57,14 @@ from mom_plugins_balloon.guarantees import Guarantees, PromisesKept
 from mom_plugins_balloon.host_reservations import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import MINIMUM_KIB, KnownMemory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
+from mom_plugins_balloon.names import REASON, SUGGESTED
+from mom_plugins_balloon.observed import suggestions
+from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.promises import HOLDS, PROMISED, HeldPromises
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.sizes import RecentSizes
-from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
-from mom_plugins_balloon.states import MemoryState, Reserve, StateGoal, reserve_of
+from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET
+from mom_plugins_balloon.states import HostWanted, MemoryState, Reserve, StateGoal
 from mom_plugins_balloon.told import memory_of_all
 from mom_plugins_balloon.told import told as _told
 from mom_toolkit import PolicyTexts, Promises, Reservations, stale_seconds
@@ -100,17 +104,12 @@ class ReservationSettings(BaseModel):
     host_keeps: Size | None = None
     """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host
     of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss."""
-    guest_margin: Annotated[Size, Field(ge=0)] = 80 << 20
-    """What a guest keeps above its need when it gives, by the policy in force: only the rest is promised. The default policy's value."""
-    guest_margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
-    """The same as a percentage of the need; both count together."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
 
-    def keeping(self) -> Keeping:
-        """The same in KiB and ratios."""
-        margin = Margin(self.guest_margin / 1024, self.guest_margin_percent / 100)
-        return Keeping(None if self.host_keeps is None else self.host_keeps / 1024, margin, self.settle)
+    def keeping(self, law: LawParameters) -> Keeping:
+        """The same in KiB, with what guests keep."""
+        return Keeping(None if self.host_keeps is None else self.host_keeps / 1024, law, self.settle)
 
 
 class BalloonPlugin:
@@ -118,6 +117,17 @@ class BalloonPlugin:
 
     class Settings(PluginSettings):
         """How careful to be with guests, whatever a policy decides."""
+
+        law: LawParameters = LawParameters()
+        """The balloon law's parameters: what guests keep, when they suffer, how memory moves."""
+
+        host_free: Size | None = None
+        """What the host is to have available: with less, guests give memory. Unset: worked out from the host's size, and from what guests
+        were seen to take at once."""
+
+        host_hard: Size | None = None
+        """The hard watermark: with less available, guests give what they may miss, too, and get no room for bursts back. Unset: half of the
+        least that a host of its size keeps."""
 
         goal: StateGoal = StateGoal.BALANCED
         """What matters most: `density` (the host keeps what guests were seen to take at once), `safe` (it keeps all that they could), or
@@ -158,13 +168,14 @@ class BalloonPlugin:
         self._requests = Requests(self._dead_band)
         self._cooperation = Cooperation(self._dead_band)
         self._learning = Learning(settings.remember_bursts)
+        self._wanted = HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard))
         self._reserve: Reserve | None = None
         self._state = MemoryState.HIGH
         self._snapshot = Snapshot()
         self._told: Mapping[str, Sequence[float | None]] = {}
         """What that tells, as `memory_of_all` gives it; nothing where it was not needed yet."""
         self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
-        self._reservations = HostReservations(settings.reservations.keeping(), context, self._why_none_gives)
+        self._reservations = HostReservations(settings.reservations.keeping(settings.law), context, self._why_none_gives)
         self._observes: tuple[object, bool] = (None, False)
         self._held_back: tuple[Sequence[Guest], bool] = ((), False)
 
@@ -224,6 +235,8 @@ class BalloonPlugin:
             ),
             FieldSpec("balloon_goal", Unit.TEXT, Scope.HOST, "density, balanced or safe: the plugin's setting goal", MOM),
             FieldSpec("mem_growth_peak", Unit.KIB, Scope.HOST, "the most that guests together took from the host within 3 s lately", MOM),
+            FieldSpec(SUGGESTED, Unit.KIB, Scope.GUEST, "what the balloon law suggests; unknown where the guest keeps its size", MOM),
+            FieldSpec(REASON, Unit.TEXT, Scope.GUEST, "the code of the law's reason, such as sweep or runs-out", MOM),
             FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", MOM),
             FieldSpec(OBSTACLE, Unit.TEXT, Scope.GUEST, "why the guest cannot be counted on to give memory; unknown if it can", MOM),
             FieldSpec(
@@ -238,10 +251,9 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_policies(self) -> Mapping[str, str]:
-        """The default law, and what hands it the forecasts that a hypervisor plugin may have."""
+        """Guests have the sizes that the law suggests."""
         folder = files("mom_plugins_balloon")
-        names = {"40_forecast": "forecast.policy", "50_balloon": "balloon.policy"}
-        return {name: folder.joinpath(file).read_text(encoding="utf-8") for name, file in names.items()}
+        return {"50_balloon": folder.joinpath("balloon.policy").read_text(encoding="utf-8")}
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
@@ -267,6 +279,15 @@ class BalloonPlugin:
         if not policies_reserve({name: policy.text for name, policy in policies.state().texts.items()}):
             return f"no policy in force reads Host.{RESERVED}"
         return ""
+
+    # --- suggest ---------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_derive(self, snapshot: Snapshot) -> Derived:
+        """The sizes that the law suggests."""
+        found = suggestions(snapshot, self._settings.law, self._wanted, interval=self._context.interval)
+        sizes = [None if one.target is None else int(one.target) for one in found]
+        return Derived(guests=Columns({SUGGESTED: sizes, REASON: [one.code.value for one in found]}))
 
     # --- collect and review ----------------------------------------------------------------------------------------------------
 
@@ -374,7 +395,7 @@ class BalloonPlugin:
         total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
         if total is None or available is None:
             return
-        self._reserve = reserve_of(total, self._settings.goal, self._learning.growth_kib, self._learning.room_kib)
+        self._reserve = self._wanted.reserve(total, self._learning.growth_kib, self._learning.room_kib)
         self._state = self._reserve.state(available, self._state)
         if self._state in {MemoryState.HARD, MemoryState.LOW}:
             low = self._state is MemoryState.LOW
@@ -643,6 +664,10 @@ class BalloonPlugin:
         able = len(guests) - len(blocked)
         findings.append(Finding(Severity.OK, subject, f"{able} of {len(guests)} guests can be resized"))
         return findings
+
+
+def _kib(size: int | None) -> float | None:
+    return None if size is None else size / 1024
 
 
 def _resizing(hypervisor: Hypervisor) -> BalloonControl:

@@ -1,7 +1,6 @@
 """How much memory the host can get from its guests, and how soon, without any of them falling below what it needs or is promised.
 
-Careful on purpose: what is promised to a launch by this must really come. The constants are those of the default policy; a test
-compares them.
+Careful on purpose: what is promised to a launch by this must really come. The parameters are those of the law.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Final, NamedTuple
 from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit
 from mom_plugins_balloon.cold_memory import PACE_SHARE, counted_kib, gained_kib
 from mom_plugins_balloon.limits import MINIMUM_KIB, ShrinkLimits, floor_kib, need_kib, why_not_shrink
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.told import told
 
@@ -33,27 +33,11 @@ TARGET: Final = ControlSpec(
     gradual=MOVED_KIB,
 )
 
-SHRINK_SHARE: Final = 0.5
-"""What a guest gives in one cycle at most, of what it can spare."""
-
-SHRINK_MOST_KIB_PER_SECOND: Final = 900_000.0
-"""What a virtio balloon moves."""
-
-LEFT_KIB: Final = 2 * 16384.0
-"""A guest that can spare less is not asked for it: half of it is less than the smallest step, 16 MiB."""
-
 CLOCK_SLACK_SECONDS: Final = 1.0
 """The time of a guest's statistics is known to the second."""
 
 _MOST_STEPS: Final = 64
 """Halving what is left for so many times leaves nothing."""
-
-
-class Margin(NamedTuple):
-    """What a guest keeps above its need when it gives for the host: so many KiB, and this share of its need."""
-
-    kib: float
-    share: float
 
 
 class Spare(NamedTuple):
@@ -67,18 +51,19 @@ class Spare(NamedTuple):
     cold_pace: float = 0.0
 
 
-def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, limits: ShrinkLimits) -> Spare:
+def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], law: LawParameters, limits: ShrinkLimits) -> Spare:
     """What the host gains when all its guests give what they can spare.
 
     :param history: older snapshots, oldest first: a guest that is being shrunk needs more than its newest numbers say
     """
     total = sure = cold = holders = 0.0
+    not_asked = law.step / 1024 / law.shrink_share  # who can spare less is not asked: its share is less than the smallest step
     donors = 0
     for guest in snapshot.guests.values():
-        gives = spare_kib(guest, _largest(guest, snapshot, history), margin, limits)
+        gives = spare_kib(guest, _largest(guest, snapshot, history), law, limits)
         if gives > 0:
             total += gives
-            sure += max(0.0, gives - LEFT_KIB)
+            sure += max(0.0, gives - not_asked)
             donors += 1
         beyond = counted_kib(guest) - gives  # what the balloon would take of the same counts once
         if beyond > 0:
@@ -87,7 +72,7 @@ def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, li
     return Spare(total, sure, donors, gained_kib(cold, snapshot.host), PACE_SHARE * holders)
 
 
-def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: ShrinkLimits) -> float:
+def spare_kib(guest: Guest, largest: float | None, law: LawParameters, limits: ShrinkLimits) -> float:
     """What the host gains when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on.
 
     Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
@@ -101,7 +86,7 @@ def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: Shrin
     need, floor = need_kib(memory), floor_kib(memory, limits)
     if need is None or floor is None or why_not_shrink(memory, limits):
         return 0.0
-    keeps = max(floor, need + margin.kib + margin.share * need, guaranteed_kib(guest.fields) or 0.0)
+    keeps = max(floor, need + law.margin_kib(need), guaranteed_kib(guest.fields) or 0.0)
     held = guest.number("rss")
     return max(0.0, (size if held is None else min(size, held)) - keeps)
 
@@ -126,7 +111,7 @@ def _size_in(guests: Mapping[str, Guest], guest: Guest) -> float | None:
     return None if then is None or then.incarnation != guest.incarnation else then.number("balloon_cur")
 
 
-def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float) -> float | None:
+def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
     """How long guests take to give so much. None when they do not have it.
 
     In each cycle all give the same share of what they can spare still, so that nearly all of it takes longer than half of it.
@@ -138,16 +123,16 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float) -> fl
     if rest > spare.cold:
         return None
     cold_seconds = rest / spare.cold_pace + cycle_seconds if rest else 0.0
-    return max(cold_seconds, _seconds_of_balloons(by_balloons, spare, cycle_seconds))
+    return max(cold_seconds, _seconds_of_balloons(by_balloons, spare, cycle_seconds, law))
 
 
-def _seconds_of_balloons(wanted_kib: float, spare: Spare, cycle_seconds: float) -> float:
+def _seconds_of_balloons(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float:
     if wanted_kib <= 0:
         return 0.0
     left, steps = wanted_kib, 0
     can_give = spare.total
     while left > 0 and steps < _MOST_STEPS:
-        gives = min(left, SHRINK_SHARE * can_give, SHRINK_MOST_KIB_PER_SECOND * cycle_seconds * spare.guests)
+        gives = min(left, law.shrink_share * can_give, BALLOON_KIB_PER_SECOND * cycle_seconds * spare.guests)
         left -= gives
         can_give -= gives
         steps += 1

@@ -80,13 +80,21 @@ def hard_kib(total: float) -> float:
     return HARD_SHARE * least_kib(total)
 
 
-def reserve_of(total: float, goal: StateGoal, growth: float = 0.0, room: float = 0.0) -> Reserve:
-    """What a host is to have. KiB.
+class HostWanted(NamedTuple):
+    """What the operator wants of the host: what matters most, and the high and the hard watermark, in KiB; None: worked out."""
 
-    :param growth: what guests were seen to take together within the time of a reaction
-    :param room: what they could take, as they have the room for it
-    """
-    least = least_kib(total)
-    unseen = min(UNSEEN_SHARE[goal] * total, UNSEEN_MOST_KIB)
-    wanted = least + max(GROWTH_FACTOR[goal] * growth, ROOM_SHARE[goal] * room, unseen)
-    return Reserve(wanted, hard_kib(total), LOW_SHARE * least)
+    goal: StateGoal = StateGoal.BALANCED
+    high: float | None = None
+    hard: float | None = None
+
+    def reserve(self, total: float, growth: float = 0.0, room: float = 0.0) -> Reserve:
+        """What a host of so much memory is to have. KiB.
+
+        :param growth: what guests were seen to take together within the time of a reaction
+        :param room: what they could take, as they have the room for it
+        """
+        least = least_kib(total)
+        unseen = min(UNSEEN_SHARE[self.goal] * total, UNSEEN_MOST_KIB)
+        high = least + max(GROWTH_FACTOR[self.goal] * growth, ROOM_SHARE[self.goal] * room, unseen) if self.high is None else self.high
+        hard = HARD_SHARE * least if self.hard is None else self.hard
+        return Reserve(high, min(high, hard), min(high, hard, LOW_SHARE * least))

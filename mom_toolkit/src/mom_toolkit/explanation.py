@@ -113,3 +113,7 @@ class Explainer:
     def part(self, about: About) -> ExplanationPart:
         """What this plugin has to say of a guest."""
         return ExplanationPart()
+
+    def reason(self, report: Report, guest: Guest, control: str) -> str:
+        """Why its own law suggests what was decided about one of its controls, or suggests nothing; empty: it has none, or did not."""
+        return ""

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
+from mom_core.model import HOST_ID, Derived, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
 from mom_core.plugins.invoker import call_together, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
@@ -76,6 +76,30 @@ class Collector:
         guests = GuestTable(listed, self._places, _joined(told, problems))
         return Snapshot(host, guests, time, monotonic, number), problems
 
+    def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
+        """The snapshot with what follows from it, as plugins see it."""
+        hook = "mom_derive"
+        having = self._plugins.having(hook)
+        if not having:
+            return snapshot
+        fields: Fields = {}
+        told, listed = [], snapshot.listed
+        for plugin, value in _ask(having, hook, problems, snapshot=snapshot, history=history):
+            if not isinstance(value, Derived) or not isinstance(value.host, Mapping):
+                problems.append(_rubbish(plugin, hook, value, "a Derived"))
+                continue
+            _join(fields, _accepted(value.host, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
+            columns = self._columns(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
+            if columns is not None:
+                told.append(_CollectedColumns(plugin, self._declared_by(plugin, Scope.GUEST), columns))
+        host = replace(snapshot.host, fields={**snapshot.host.fields, **fields})
+        places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
+        guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(told, problems)))
+        return replace(snapshot, host=host, guests=guests)
+
+    def _declared_by(self, plugin: Plugin, scope: Scope) -> _Declared:
+        return self._declared.get((plugin.name, scope), _NOTHING_DECLARED)
+
     def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:
         owner = self._plugins.hypervisor_owner
         if owner is None:
@@ -119,8 +143,7 @@ class Collector:
             if not isinstance(value, Mapping):
                 problems.append(_rubbish(plugin, "mom_collect_host", value, "a mapping"))
                 continue
-            declared = self._declared.get((plugin.name, Scope.HOST), _NOTHING_DECLARED)
-            _join(joined, _accepted(value, declared, plugin, Scope.HOST, problems))
+            _join(joined, _accepted(value, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
         return joined
 
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_CollectedColumns]:
@@ -129,31 +152,31 @@ class Collector:
         told = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
         for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
-            columns = self._columns(plugin, value, guests, self._places.keys(), problems)
+            columns = self._columns(plugin, "mom_collect_guests", value, guests, self._places.keys(), problems)
             if columns is not None:
-                told.append(_CollectedColumns(plugin, self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED), columns))
+                told.append(_CollectedColumns(plugin, self._declared_by(plugin, Scope.GUEST), columns))
         return told
 
     @staticmethod
     def _columns(
-        plugin: Plugin, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
+        plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
     ) -> Columns | None:
         """What a plugin tells of these guests, by field; None if it is rubbish."""
         if isinstance(value, Columns):
             if all(len(column) == len(guests) for column in value.values()):
                 return value
-            what = f"mom_collect_guests gave columns that do not have a value for each of the {len(guests)} guests"
+            what = f"{hook} gave columns that do not have a value for each of the {len(guests)} guests"
             problems.append(Problem(Source(plugin.name), what))
             return None
         if not isinstance(value, Mapping):
-            problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
+            problems.append(_rubbish(plugin, hook, value, "a mapping"))
             return None
         for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
-            what = f"mom_collect_guests names an unknown guest {printable(str(stranger))}"
+            what = f"{hook} names an unknown guest {printable(str(stranger))}"
             problems.append(Problem(Source(plugin.name), what))
         rows: list[object] = [value.get(guest.id, _NO_FIELDS) for guest in guests]
         wrong = (fields for fields in rows if not isinstance(fields, Mapping))
-        problems.extend(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest") for fields in wrong)
+        problems.extend(_rubbish(plugin, hook, fields, "a mapping for each guest") for fields in wrong)
         return Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
 
 

@@ -58,6 +58,9 @@ class CycleSteps:
         snapshot, problems = (
             (known, []) if known is not None else self.collector.snapshot(number, self.clock.wall(), began, self.host_properties)
         )
+        if not self.stopping.is_set():
+            snapshot = self.collector.derived(snapshot, self.history.samples(), problems)
+            self.on_progress()
         self._end_entries_of_the_gone(snapshot, problems)
         decisions: list[Decision] = []
         revisions: list[Revision] = []

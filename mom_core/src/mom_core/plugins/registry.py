@@ -21,7 +21,7 @@ from mom_core.context import Declarations, InForce, PluginContext
 from mom_core.engine_state import EngineState
 from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, FieldSpec, Guest, Metric, Scope
+from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, Metric, Scope, Snapshot
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import Hiding
@@ -445,7 +445,13 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
                 owner.error(f"no plugin declares the {control.scope} field {control.field}, which holds the present value of {name}", cure)
             )
     explainers = explainers_of(plugin.configured.loaded for plugin in plugins)
-    return Declarations(fields, controls, owners, policies, field_owners, explainers)
+    derivations = [partial(_derived, plugin) for plugin in plugins if "mom_derive" in plugin.hooks]
+    return Declarations(fields, controls, owners, policies, field_owners, explainers, derivations)
+
+
+def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
+    found = plugin.work("mom_derive", snapshot=snapshot, history=())()
+    return found if isinstance(found, Derived) else Derived()
 
 
 def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:

@@ -228,13 +228,13 @@ def given_snapshot(path: Path | None, config_path: str | None, declarations: Dec
     if path is None:
         from mom_plugins_policy.tools.example import EXAMPLE
 
-        return made_snapshot(EXAMPLE, "example")
+        return declarations.derived(made_snapshot(EXAMPLE, "example"))
     taken = read_snapshot(path)
     for whose, name, hint in undeclared(taken, declarations.fields, SCOPES):
         advice = f" ({hint})" if hint else ""
         field = f"the field {name} of {brief(whose, 80)}"
         print_prose(f"mom: warning: {brief(str(path), 200)}: no plugin declares {field}{advice}", 2, err=True)
-    return taken
+    return declarations.derived(taken)
 
 
 def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:

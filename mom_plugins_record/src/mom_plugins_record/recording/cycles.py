@@ -288,6 +288,7 @@ def _read_record(body: bytes, key: Key, stored: int) -> CycleRecord:
         columns, absent = dict(key.columns), dict(key.absent)
         for name in content.get("gone", ()):
             del columns[name]
+            absent.pop(name, None)
     for name, column in content["fields"].items():
         _check(list, column)
         if len(column) != len(guests):

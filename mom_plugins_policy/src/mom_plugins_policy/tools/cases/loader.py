@@ -284,6 +284,7 @@ class _Reader:
         taken = checked_snapshot(_without_sizes(merged, self.declarations), check)
         if taken is None:
             return None, {}
+        taken = self.declarations.derived(taken)
         return taken, self._notes(remembered, taken, check, ("remembered",))
 
     def _snapshot_file(self, name: str, check: Check) -> dict[str, Any]:

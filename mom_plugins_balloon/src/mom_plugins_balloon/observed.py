@@ -1,0 +1,53 @@
+"""What a snapshot says, as the numbers that the law takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from mom_core import Snapshot
+from mom_plugins_balloon.law import LawGuest, LawHost, ReasonCode, SizeSuggestion, decide
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.states import HostWanted, StateGoal
+from mom_plugins_balloon.told import numbers_of
+
+_FIELDS: Final = (
+    "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "mem_hidden",
+    "mem_used_peak", "mem_used_before", "mem_usable_hurts", "mem_cache_share", "rss", "rss_before", "rss_beside", "host_swap",
+    "balloon_target", "balloon_target_age", "swap_in", "major_fault", "reclaim_cost",
+)  # fmt: skip
+"""Of guests, in the order of `LawGuest`."""
+
+
+def suggestions(snapshot: Snapshot, law: LawParameters, wanted: HostWanted, *, interval: float) -> Sequence[SizeSuggestion]:
+    """What the law suggests of all guests, in their order.
+
+    :param wanted: what the operator wants of the host
+    :param interval: seconds between cycles
+    """
+    host = host_memory(snapshot, wanted, interval)
+    if host is None:
+        return [SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(snapshot.guests)
+    return decide(host, guest_memories(snapshot), law)
+
+
+def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost | None:
+    """What is known of the host; None where the least that the law needs is not."""
+    host = snapshot.host
+    total, available = host.number("mem_available"), host.number("mem_really_available")
+    high, hard, low = (host.number(name) for name in ("mem_free_wanted", "mem_free_hard", "mem_free_low"))
+    if total is not None and (high is None or hard is None or low is None):  # in the first cycle, before guests were seen
+        high, hard, low = wanted.reserve(total)
+    if available is None or high is None or hard is None or low is None:
+        return None
+    reserved, cold = host.number("mem_reserved") or 0.0, host.number("offload_net") or 0.0
+    hard, low = min(high, hard), min(high, hard, low)
+    return LawHost(available, high, hard, low, reserved, cold, interval, wanted.goal is StateGoal.SAFE)
+
+
+def guest_memories(snapshot: Snapshot) -> Sequence[LawGuest]:
+    """What is known of all guests, in their order."""
+    promises = [numbers_of(snapshot, name) for name in ("balloon_min", "guest_guarantee")]
+    guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
+    columns = [numbers_of(snapshot, name) for name in _FIELDS]
+    return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), strict=True)))

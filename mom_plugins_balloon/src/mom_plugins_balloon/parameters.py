@@ -1,0 +1,96 @@
+"""The balloon law's parameters: settings of the plugin, each with its unit and its reason. Everything that needs one reads it here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mom_core import Duration, Size
+
+Ratio = Annotated[float, Field(ge=0, le=100)]
+
+BALLOON_KIB_PER_SECOND: Final = 900_000.0
+"""KiB/s. What a virtio balloon moves; a step is no larger than what it moves in a cycle, so that it is done when the next one begins."""
+
+SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
+"""KiB/s. What a slow one moves: for so long a guest is waited for."""
+
+
+class LawParameters(BaseModel):
+    """What guests keep, when they suffer, and how memory moves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    def margin_kib(self, need_kib: float) -> float:
+        """The margin of a guest with this need."""
+        return self.margin / 1024 + self.margin_percent / 100 * need_kib
+
+    # --- the host
+
+    return_above: Annotated[float, Field(ge=1, le=100)] = 1.5
+    """Times the high watermark: with more available, guests get back what was taken. What they do with it must not lead straight to a
+    shortage."""
+    tight_below: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Times the high watermark: with less available, guests give of their margins."""
+    bursts_above: Annotated[float, Field(ge=1, le=100)] = 1.25
+    """Times the hard watermark: with more available, guests get their room for bursts again."""
+    slack: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Times the high watermark: a smaller shortage is not worth taking page cache or margins."""
+
+    # --- what a guest keeps
+
+    margin: Size = 80 << 20
+    """What a guest keeps above its need when it gives. Guests of 1 GiB with bursts of 450 MiB have been run with 40 MiB and 10 %, and their
+    kernels killed programs; with 80 MiB and 25 % they did not."""
+    margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
+    """The same as a percentage of the need; both count together."""
+    comfort: Ratio = 2.0
+    """Times the margin: what is usable in a guest in comfort."""
+    lean: Ratio = 0.6
+    """Times the margin: what a guest has beyond its burst when it gets its room back."""
+    least: Ratio = 0.25
+    """Times the margin: what a guest keeps in any case."""
+    runs_out: Ratio = 0.2
+    """Times the margin: with less usable, a guest runs out of memory."""
+    grows_to: Ratio = 1.5
+    """Times the margin: a guest that runs out grows to this at least, so that it need not ask again at once."""
+    exhausted: Ratio = 0.1
+    """Times the margin: with less usable, a guest wants more than its past tells."""
+    grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Ratio of what was taken from a guest: it grows by this at least when it wants more than its past tells, as how much is unknown."""
+
+    # --- when a guest suffers
+
+    swap_in: Size = 1 << 20
+    """Read from the guest's own swap, for each second: with more it suffers. 256 pages a second are about 5 % of the time of a program that
+    waits for an SSD. A guest that suffers gives nothing."""
+    major_faults: Annotated[float, Field(ge=0)] = 200.0
+    """Page faults per second that needed a read: with more its page cache has become too small."""
+    fills: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Ratio of what is usable: a guest with more page cache fills what it is given with more of it, so room is not free for it."""
+
+    # --- how memory moves
+
+    shrink_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Ratio of what a guest can spare: it gives no more in a cycle. Even by statistics from before its last step, which promise too much by
+    that step, it gives no more than it can spare."""
+    step: Annotated[Size, Field(ge=1 << 20)] = 16 << 20
+    """A smaller step is not worth a command, and a smaller shortage no step."""
+    sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
+    """A guest is swept for this much at least, as a sweep costs it two changes of its balloon."""
+    sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
+    """The same as a ratio of its size, whichever is more."""
+    sweep_keeps: Size = 32 << 20
+    """What a sweep leaves a guest above its need and its page cache, for the second until it has its room back."""
+    sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
+    """For so long a sweep may take, besides the time that a slow balloon needs, before the guest gets its room back anyway."""
+    sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
+    """For so long a guest is left in peace after its size has changed, unless the host is below its hard watermark."""
+    return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
+    """Ratio of a guest's maximum: it gets back no more in a cycle, slower than it can be taken: what was touched costs another
+    shrink."""
+    untouched_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Ratio of what guests have got back and not used yet: so much of it counts as used when guests that suffer are to grow."""
+    statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None
+    """Older statistics are not acted upon. Unset: 1.6 cycles, and 2 s at least, as their age is known in whole seconds."""
