@@ -17,7 +17,7 @@ from test_record_recording import simulated
 from mom_core import ControlSpec, Decision, Host, Scope, Snapshot, Source, Unit, hookimpl, load_config
 from mom_core.testing import snapshot
 from mom_plugins_record.recording.contents import contents_of
-from mom_plugins_record.recording.reader import Recorded, Recording, session_content
+from mom_plugins_record.recording.reader import Recording, session_content
 from mom_plugins_record.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
 from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import compare
@@ -25,7 +25,7 @@ from mom_plugins_record.replay.estimate import estimate
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.scenario.recorded import scene_of_recording
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import Complaint, Complaints, SimulationSetup, need_of
+from mom_toolkit import Complaint, Complaints, PastCycle, SimulationSetup, need_of
 
 COUNTS = """
 (Host.Remember "n" (+ 1 (Host.Recall "n" 0)))
@@ -327,9 +327,9 @@ def test_an_estimate_begins_at_the_hour_that_the_recorded_host_had(recording: Pa
     class Past:
         where = "here"
 
-        def cycles(self, since: float, until: float) -> Iterator[Recorded]:
+        def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
             for one in Recording(recording).cycles():
                 host = Host("h", {**one.report.snapshot.host.fields, **hours})
-                yield replace(one, report=replace(one.report, snapshot=replace(one.report.snapshot, host=host)))
+                yield PastCycle(replace(one.report, snapshot=replace(one.report.snapshot, host=host)), {})
 
     assert scene_of_recording(Past(), float("-inf"), float("inf")).begins == datetime(2026, 3, 4, 21, 5, 6, tzinfo=UTC).timestamp()

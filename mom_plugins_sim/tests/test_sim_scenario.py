@@ -376,4 +376,4 @@ def test_classes_of_a_scenario_are_those_of_its_guests_in_a_daemon_too(tmp_path:
     sla = {"classes": {"cheap": {"guarantee": "10%"}}}
     found = run_plugins(tmp_path, {"sim": {"scenario": str(tmp_path / "scenario.yaml")}, "sla": sla}, cycles=2)
     classes = {name: guest.last.fields["sla_class"] for name, guest in found.guests.items()}
-    assert sorted(classes.values()) == ["cheap"] * 4 + ["gold"] * 3
+    assert sorted(map(str, classes.values())) == ["cheap"] * 4 + ["gold"] * 3
