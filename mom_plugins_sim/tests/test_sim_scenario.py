@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from sim_guests import fields_of
 
-from mom_core import ConfigError, HypervisorError, MomError
+from mom_core import ConfigError, HypervisorError, MomError, PluginContext
 from mom_devkit import run_plugins
 from mom_guests import WatchedMemory, why_wake
 from mom_plugins_record.recording.reader import Recording
+from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
@@ -377,3 +378,11 @@ def test_classes_of_a_scenario_are_those_of_its_guests_in_a_daemon_too(tmp_path:
     found = run_plugins(tmp_path, {"sim": {"scenario": str(tmp_path / "scenario.yaml")}, "sla": sla}, cycles=2)
     classes = {name: guest.last.fields["sla_class"] for name, guest in found.guests.items()}
     assert sorted(map(str, classes.values())) == ["cheap"] * 4 + ["gold"] * 3
+
+
+def test_the_doctor_says_that_no_plugin_knows_the_classes_of_a_scenario(tmp_path: Path) -> None:
+    path = write(tmp_path, SOLD)
+    plugin = SimPlugin(SimPlugin.Settings(scenario=str(path)), PluginContext())
+    assert [finding.message for finding in plugin.mom_doctor()][1:] == [
+        "guests are sold as cheap, gold, and no plugin knows classes: nothing is promised to them"
+    ]

@@ -18,17 +18,19 @@ from mom_core import (
     MomError,
     PluginContext,
     PluginSettings,
+    Scope,
     Severity,
     Size,
     Value,
     hookimpl,
+    printable,
 )
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import Scene, ScenePlan
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.workload import HostLoad
-from mom_plugins_sim.world import World
+from mom_plugins_sim.world import CLASS, World
 
 if TYPE_CHECKING:
     pass
@@ -173,10 +175,14 @@ class SimPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """That none of this is real."""
+        """That none of this is real, and that classes which a scenario names are none without the plugin that knows them."""
         what = self._settings.scenario or f"{self._settings.guests} guests"
         message = f"a simulated host with simulated guests ({what}): nothing real is managed"
-        return [Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")]
+        yield Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")
+        sold = {guest.sold_as for guest in self.hypervisor.world.scene.guests if guest.sold_as is not None}
+        if sold and (Scope.GUEST, CLASS) not in self._context.declarations.fields:
+            message = f"guests are sold as {', '.join(sorted(sold))}, and no plugin knows classes: nothing is promised to them"
+            yield Finding(Severity.WARNING, "simulation", printable(message, 200), "enable the plugin sla")
 
 
 def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
