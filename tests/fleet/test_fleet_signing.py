@@ -122,6 +122,31 @@ def test_what_is_about_to_be_signed_is_shown_as_a_difference_and_in_whole_where_
     assert "+ address: qemu://h2/system" in said
 
 
+class Terminal(io.StringIO):
+    """At which a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_at_a_terminal_is_asked_about_what_was_not_seen_before_and_nothing_is_signed_after_a_no(
+    fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Signer(new_seed(USER))
+    put(fleet, GROUPS, "g4", other.signed(GROUPS, "g4", Group(parameters={"theirs": 1.0}), next_revision(0)))
+    before = read(fleet, GROUPS, "g4")
+    for command in (("--operator", other.public, "parameter", "g4", "mine", "1"), ("adopt", other.public)):
+        monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+        code, said = tried(fleet, *command)
+        assert code == 1
+        assert "+ parameters.theirs: 1.0" in said
+        assert "nothing was signed" in said
+        assert read(fleet, GROUPS, "g4") == before
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert tried(fleet, "adopt", other.public)[0] == 0
+    assert opened(Group, GROUPS, "g4", read(fleet, GROUPS, "g4"), {fleet.operator})
+
+
 def test_what_an_earlier_mom_has_signed_with_the_key_that_connects_is_followed_only_when_an_operator_adopts_it(fleet: FleetWorld) -> None:
     pair = nkeys.from_seed(bytearray(new_seed(USER).encode()))
     by, record = pair.public_key.decode(), Group(parameters={"earlier": 1.0}).packed()

@@ -52,8 +52,10 @@ async def change(where: Where, store: Store, bucket: str, kind: type[Kind], key:
         before = opened_by(where, bucket, kind, key, kept.data)
         after = wanted(None if before is None else before.record)
         followed.save()  # before it is built on
-        known = None if before is None or followed.is_new(bucket, key) else before.record
-        confirm(f"{bucket} {key}", known, after, surely=before is None)
+        is_new = followed.is_new(bucket, key)
+        show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
+        if before is not None and is_new:
+            ask_a_person("It was not seen here so before. Sign it?")
         revision = next_revision(followed.newest(bucket, key, trusted))
         data = signer.signed(bucket, key, after, revision)
         try:
@@ -101,15 +103,15 @@ def who() -> str:
     return f"{getpass.getuser()} on {socket.gethostname()}"
 
 
-def confirm(what: str, before: FleetRecord | None, after: FleetRecord, *, surely: bool) -> None:
-    """Show what is about to be signed: what is changed of a record that was seen here, or all of it. A person at a terminal is asked about
-    that before, as another one, or a server, has said what it is. Raises `MomError`.
-
-    :param surely: nothing stood there before
-    """
+def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
+    """What is about to be signed: what is changed of a record that was seen here, else all of it."""
     lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
     click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
-    if before is None and not surely and sys.stdin.isatty() and not click.confirm("It was not seen here so before. Sign it?", err=True):
+
+
+def ask_a_person(question: str) -> None:
+    """At a terminal, as another one, or a server, has said what is to be signed. Raises `MomError`."""
+    if sys.stdin.isatty() and not click.confirm(question, err=True):
         raise MomError("nothing was signed")
 
 

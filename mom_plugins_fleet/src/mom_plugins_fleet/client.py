@@ -99,7 +99,7 @@ class _Transport(TcpTransport):
         if clear is not None and self._io_writer is clear:  # else the library asks for what is there
             reader = asyncio.StreamReader()  # a new one: what came in the clear after the first line is no part of this
             protocol, name = _TlsProtocol(reader), uri if isinstance(uri, str) else uri.hostname
-            begun = loop.start_tls(clear.transport, protocol, ssl_context, server_hostname=name)
+            begun = loop.start_tls(clear.transport, protocol, self._tls or ssl_context, server_hostname=name)
             transport = await asyncio.wait_for(begun, connect_timeout)
             if transport is None:
                 raise ConnectionResetError("the server has gone")

@@ -133,5 +133,5 @@ class Followed:
     def save(self) -> None:
         """Have on disk what was noted. Raises `StateError`."""
         if self._file is not None and not self._is_saved:
-            self._file.write(asdict(FollowedContent(self._newest, self._moves)))
+            self._file.write({"newest": self._newest, "moves": [asdict(one) for one in self._moves]})  # as `FollowedContent` is
         self._is_saved = True

@@ -22,7 +22,7 @@ from mom_core import (
     printable_lines,
 )
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
-from mom_plugins_fleet.changes import change, change_group, checked, confirm, named, standing, who
+from mom_plugins_fleet.changes import ask_a_person, change, change_group, checked, named, show, standing, who
 from mom_plugins_fleet.followed import AHEAD_SECONDS
 from mom_plugins_fleet.group_verbs import classes_group, parameter_command, policy_group
 from mom_plugins_fleet.link import Store
@@ -335,22 +335,22 @@ def adopt_command(where: Where, key: str) -> None:
     checked_key(key)
 
     async def signed(store: Store) -> int:
-        signer, count, trusted = where.signer(), 0, where.operators() - {key}
+        signer, trusted, found = where.signer(), where.operators() | {key}, []
         for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (APPOINTMENTS, Appointments)):
             for name, kept in (await store.load(bucket)).items():
-                try:
-                    found = None if kept.data is None else opened(kind, bucket, name, kept.data, {key}, earlier=True)
-                except MomError:
-                    continue  # it is another operator's
-                if found is not None:
-                    confirm(f"{bucket} {name}", None, found.record, surely=False)
-                    known = where.followed.newest(bucket, name, trusted | {key})
-                    before = found.revision if found.revision < next_revision(0) + AHEAD_SECONDS else 0
-                    data = signer.signed(bucket, name, found.record, next_revision(max(known, before)))
-                    await store.put(bucket, name, data, kept.revision)
-                    where.followed.open(kind, bucket, name, data, {signer.public})
-                    count += 1
-        return count
+                with suppress(MomError):  # it is another operator's
+                    found.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key}, earlier=True)))
+        for bucket, _, name, _, one in found:
+            show(f"{bucket} {name}", None, one.record)
+        if found:
+            ask_a_person(f"Sign these {len(found)} records?")
+        for bucket, kind, name, stored, one in found:
+            before = one.revision if one.revision < next_revision(0) + AHEAD_SECONDS else 0
+            revision = next_revision(max(before, where.followed.newest(bucket, name, trusted)))
+            data = signer.signed(bucket, name, one.record, revision)
+            await store.put(bucket, name, data, stored)
+            where.followed.open(kind, bucket, name, data, {signer.public})
+        return len(found)
 
     print_prose(f"{where.ask(signed)} records are signed with your key now.", 2)
 
