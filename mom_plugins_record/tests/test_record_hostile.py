@@ -243,6 +243,11 @@ def test_many_cycles_that_say_nothing_but_as_it_was_are_read_no_further_than_a_r
     assert time.process_time() - began < 15
     assert 5 < read < 600
     assert "its cycles hold more than those of a recording: the rest is not read" in recording.damage.places[-1]
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number:06d}-20260101T000000Z.momrec").write_bytes(path.read_bytes())
+    assert sum(1 for _ in Recording(folder).records()) < 2 * read, "many files are allowed no more than one"
 
 
 def test_a_few_false_headers_hide_nothing_that_is_sound(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ MOST_REMEMBERED = 16 << 20
 BUILT = 32 << 20
 BUILT_A_BYTE = 256
 GUEST = 48
-"""Fields of guests in all cycles of a file that are built, and more for each byte of it; a guest is as dear as so many of them. A recording
+"""Fields of guests in all cycles that are built, and more for each byte of them; a guest is as dear as so many of them. A recording
 comes to 2 a byte, and to 50 where nothing but the ages of statistics changes; a forged one could repeat 30,000 guests in 200 bytes."""
 
 USUAL_INTERVAL = 5.0
@@ -203,6 +203,8 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage = Damage()
+        self._built = 0
+        """What the files before have built beyond what their bytes allow."""
         try:
             self.files = files_of(path) if path.is_dir() else [path]
             self.minutes = files_of(path / MINUTES) if (path / MINUTES).is_dir() else []
@@ -252,11 +254,11 @@ class Recording:
                         yield session
 
     def _read(self, read: Read[Kind], since: float, until: float) -> Iterator[_Found[Kind]]:
-        self.damage = Damage()
+        self.damage, self._built = Damage(), 0
         if self.minutes:
             # Strictly before the first that has each cycle; read before the damage of its file would be counted twice.
             begins = math.nextafter(self._begins(), -math.inf)
-            self.damage = Damage()
+            self.damage, self._built = Damage(), 0
             if since <= begins:
                 for path in self.minutes:
                     yield from self._of_file(path, read, since, min(until, begins))
@@ -286,7 +288,7 @@ class Recording:
                 raise MomError(f"cannot read {path}: {error.strerror}") from error
             sessions = _Sessions(path, losses)
             key: tuple[int, Key] | None = None
-            lost = built = 0
+            lost, built, at = 0, self._built, 0
             waiting: _Found[Kind] | None = None  # what policies remember after a cycle stands after it
             try:
                 for frame in _from(since, read_frames(source, str(path), losses)):
@@ -308,9 +310,10 @@ class Recording:
                         lost += 1
                         continue
                     what, new = found
+                    at = frame.at
                     built += len(new.guests) * (GUEST + len(new.columns))
-                    if built > BUILT + BUILT_A_BYTE * frame.at:
-                        losses.note(frame.at, "its cycles hold more than those of a recording: the rest is not read")
+                    if built > BUILT + BUILT_A_BYTE * at:
+                        losses.note(at, "its cycles hold more than those of a recording: the rest is not read")
                         lost += 1
                         break
                     key = (frame.number, new) if frame.kind is FrameKind.KEY else key
@@ -326,6 +329,7 @@ class Recording:
             except OSError as error:
                 raise MomError(f"cannot read {path}: {error.strerror}") from error
             finally:
+                self._built = max(0, built - BUILT_A_BYTE * at)
                 self.damage.add(path, losses, lost)
 
 
