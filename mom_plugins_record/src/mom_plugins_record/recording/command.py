@@ -43,7 +43,7 @@ def show_command(recording: Path, as_json: bool) -> None:
     multiple=True,
     required=True,
     metavar="FORMAT|TIME",
-    help=f"{', '.join(FORMATS)}; given once more with a time, end there.",
+    help=f"{', '.join(FORMATS)}; parquet needs pyarrow. Given once more with a time, end there.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.  [default: mom-export]")
 @click.option("--guest", "guests", multiple=True, metavar="PATTERN", help="These guests only, such as 'db-*'; may be repeated.")
