@@ -1,5 +1,11 @@
 // Elements of the document. Texts become text nodes: a name can hold anything and stays a name.
 
+const UNSEEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu; // what turns the direction of what follows, or looks like nothing
+const READ = ["title", "aria-label", "placeholder"]; // attributes that people read
+
+/** A text as it is drawn: what cannot be seen in it is shown, as on a terminal, so that no name can pose as another one. @param {unknown} text */
+export const seen = (text) => String(text).replace(UNSEEN, (one) => `\\u{${(one.codePointAt(0) ?? 0).toString(16)}}`);
+
 /** @typedef {Node | string | number | null | undefined | false} Child */
 /** @typedef {Record<string, string | number | boolean | null | undefined | ((event: any) => void)>} Attributes */
 
@@ -16,7 +22,7 @@ export function h(tag, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (typeof value === "function") made.addEventListener(name.slice(2), value);
     else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, String(value));
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, READ.includes(name) ? seen(value) : String(value));
   }
   made.append(...present(children));
   return made;
@@ -32,14 +38,14 @@ export function h(tag, attributes, ...children) {
 export function drawn(tag, attributes, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes ?? {})) made.setAttribute(name, String(value));
-  made.append(...children);
+  made.append(...present(children));
   return made;
 }
 
 /** @param {any[]} children @returns {(Node | string)[]} */
 function present(children) {
   return children.flat().filter((child) => child !== null && child !== undefined && child !== false)
-    .map((child) => (child instanceof Node ? child : String(child)));
+    .map((child) => (child instanceof Node ? child : seen(child)));
 }
 
 /** @param {string} id @returns {HTMLElement} */
@@ -51,7 +57,8 @@ export function byId(id) {
 
 /** @param {Element} element @param {string | number} text */
 export function write(element, text) {
-  if (element.textContent !== String(text)) element.textContent = String(text);
+  const now = seen(text);
+  if (element.textContent !== now) element.textContent = now;
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { Refused, get, said } from "./api.js";
 import { Chart } from "./charts.js";
-import { h, heads, renew, scrolled, write } from "./elements.js";
+import { h, heads, renew, scrolled, seen, write } from "./elements.js";
 import { amount, coded, kibPerSecond } from "./figures.js";
 import { PARTS, memoryParts } from "./guest_memory.js";
 import { TONE, happened } from "./happenings.js";
@@ -76,7 +76,7 @@ export class GuestView {
   show(guest, explanation, done, fields) {
     write(this.name, guest.name);
     this.title = guest.name;
-    document.title = `${guest.name} – mom`;
+    document.title = seen(`${guest.name} – mom`);
     let topic = "";
     renew(this.told, explanation.sentences.flatMap((sentence) => {
       const label = sentence.topic === topic ? "" : TOPICS[sentence.topic] ?? sentence.topic;

@@ -1,7 +1,7 @@
 // Memory for guests that are to be launched: what could be had, what is reserved, and whether more guests fit.
 
 import { Refused, ask, get, said } from "./api.js";
-import { h, heads, renew, scrolled, tile, write } from "./elements.js";
+import { h, heads, renew, scrolled, seen, tile, write } from "./elements.js";
 import { coded, kib, moment, span } from "./figures.js";
 
 /** @import { Mom } from "./known.js" */
@@ -110,7 +110,7 @@ export class LaunchesView {
 
   /** @param {Api.Reservation} one */
   async release(one) {
-    if (!confirm(`Give up the ${kib(one.memory_kib)} that are reserved for ${one.name || one.id}?`)) return;
+    if (!confirm(`Give up the ${kib(one.memory_kib)} that are reserved for ${seen(one.name || one.id)}?`)) return;
     await this.change(async () => {
       await ask("DELETE", `v1/reservations/${coded(one.id)}`);
       return `What was reserved for ${one.name || one.id} is given up.`;

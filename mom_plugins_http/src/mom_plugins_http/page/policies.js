@@ -1,7 +1,7 @@
 // Policies: read, checked while they are typed, saved only over what was seen, and taken back.
 
 import { Refused, ask, get, said } from "./api.js";
-import { h, write } from "./elements.js";
+import { h, seen, write } from "./elements.js";
 import { coded, moment } from "./figures.js";
 import { Trial } from "./trial.js";
 
@@ -112,8 +112,8 @@ export class PoliciesView {
     const draft = drafts.get(this.name);
     this.pane.hidden = !stands && !draft;
     if (this.pane.hidden) return;
-    this.heading.textContent = this.name;
-    this.origin.textContent = stands ? `from ${stands.origin}` : "new: not in force yet";
+    write(this.heading, this.name);
+    write(this.origin, stands ? `from ${stands.origin}` : "new: not in force yet");
     if (!draft) this.seenTag = this.tag;
     else this.seenTag = draft.tag;
     const text = draft?.text ?? stands?.text ?? "";
@@ -134,7 +134,7 @@ export class PoliciesView {
     this.buttons();
     this.list();
     this.number();
-    this.verdict.textContent = "…";
+    write(this.verdict, "…");
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => this.check(), CHECK_MS);
   }
@@ -146,7 +146,7 @@ export class PoliciesView {
       if (number !== this.checking) return; // something was typed since
       this.mark(content.problems, content.warnings);
     } catch (error) {
-      if (number === this.checking) this.verdict.textContent = `It could not be checked: ${said(error)}`;
+      if (number === this.checking) write(this.verdict, `It could not be checked: ${said(error)}`);
     }
   }
 
@@ -157,7 +157,7 @@ export class PoliciesView {
     const counted = (several, what) => `${several.length} ${what}${several.length > 1 ? "s" : ""}`;
     const hardly = warnings.length ? `; ${counted(warnings, "warning")}` : "";
     this.verdict.className = problems.length ? "bad" : warnings.length ? "warn" : "good";
-    this.verdict.textContent = problems.length ? `✗ ${counted(problems, "problem")}: it cannot be saved so${hardly}` : `✓ it can be saved, and fits the others${hardly}`;
+    write(this.verdict, problems.length ? `✗ ${counted(problems, "problem")}: it cannot be saved so${hardly}` : `✓ it can be saved, and fits the others${hardly}`);
     this.found.replaceChildren(...this.problems.slice(0, 50).map((one) => h("li", null,
       one.name === this.name && one.line ? h("button", { type: "button", onclick: () => this.go(one.line, one.column) }, `${one.line}:${one.column}`) : `${one.name}:${one.line}:${one.column}`,
       h("span", { class: one.tone }, one.tone === "warn" ? " warning: " : " "), `${one.kind}: ${one.message}`, one.hint && h("span", { class: "faint" }, ` (${one.hint})`))));
@@ -227,7 +227,7 @@ export class PoliciesView {
   remove() {
     const { name } = this;
     if (!this.items.some((one) => one.name === name)) { this.discard(); return; }
-    if (!confirm(`Remove the policy ${name} from the running mom?`)) return;
+    if (!confirm(`Remove the policy ${seen(name)} from the running mom?`)) return;
     this.change(() => ask("DELETE", `v1/policies/${coded(name)}`, { seen: this.tag }), () => drafts.delete(name));
   }
 
@@ -246,7 +246,7 @@ export class PoliciesView {
   say(text) {
     this.message.className = "notice";
     this.message.hidden = false;
-    this.message.textContent = text;
+    write(this.message, text);
   }
 
   /** @param {unknown} error */
