@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ import pytest
 
 from mom_plugins_http.routes.page_keys import KEY_SECONDS, MOST, SESSION_SECONDS, PageKeys
 from mom_plugins_http.server.access import Peer, Right
+from mom_plugins_http.server.problems import ProblemError
 
 if TYPE_CHECKING:
     from conftest import Serve
@@ -46,6 +50,47 @@ def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends() -> None
         assert keys.session(wrong) is None
     clock.now += SESSION_SECONDS + 1
     assert keys.session(f"Bearer {token}") is None
+
+
+def test_a_session_ends_with_the_process_that_asked_for_its_key_whoever_gets_its_number() -> None:
+    keys = PageKeys("/run/mom/mom-page.sock", Clock())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        peer = Peer("user root, process 2", Right.CHANGE, local=True, process=process.pid)
+        token, unused = keys.session_for(keys.key_for(peer, tied=True)), keys.key_for(peer, tied=True)
+        assert keys.session(f"Bearer {token}") is not None
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert keys.session(f"Bearer {token}") is None, "it has ended, though nobody has asked how"
+    assert keys.session_for(unused) is None
+    with pytest.raises(ProblemError, match="does not see the process"):
+        keys.key_for(peer, tied=True)
+
+
+def test_a_process_with_the_number_of_one_that_has_ended_is_another_one(tmp_path: Path) -> None:
+    keys = PageKeys("/run/mom/mom-page.sock", Clock(), str(tmp_path))
+    (tmp_path / "7").mkdir()
+    stat = Path("/proc/self/stat").read_text()
+    (tmp_path / "7/stat").write_text(stat)
+    token = keys.session_for(keys.key_for(Peer("user root, process 7", Right.CHANGE, local=True, process=7), tied=True))
+    assert keys.session(f"Bearer {token}") is not None
+    head, _, fields = stat.rpartition(")")
+    later = fields.split()
+    later[19] = str(int(later[19]) + 1)
+    (tmp_path / "7/stat").write_text(f"{head}) {' '.join(later)}\n")
+    assert keys.session(f"Bearer {token}") is None
+
+
+def test_who_may_only_read_ends_no_session_of_those_who_may_change() -> None:
+    keys = PageKeys("/run/mom/mom-page.sock", Clock())
+    roots = [keys.session_for(keys.key_for(PEER)) for _ in range(2)]
+    other = keys.session_for(keys.key_for(Peer("user other, process 5", Right.READ, local=True)))
+    for number in range(MOST + 5):
+        newest = keys.session_for(keys.key_for(Peer(f"user reader, process {number}", Right.READ, local=True)))
+    assert all(keys.session(f"Bearer {token}") for token in (*roots, other, newest))
+    for _ in range(MOST):
+        keys.key_for(PEER)
+    with pytest.raises(ProblemError, match="others have all pages"):
+        keys.key_for(Peer("user reader, process 1", Right.READ, local=True))
 
 
 def test_what_is_kept_is_bounded_and_the_oldest_goes() -> None:

@@ -93,6 +93,8 @@ class Tunnel:
                 each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        if self._listener.fileno() < 0:
+            return
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for each in self._open:

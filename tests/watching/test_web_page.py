@@ -963,3 +963,31 @@ def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_
     )
     other.page.get_by_role("button", name="Sign in").click()
     expect(other.page.locator("footer")).to_contain_text("live")
+
+
+KEPT = "sessionStorage.getItem('mom-token')"
+
+
+def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost(
+    daemon: Start, tunnel: Dig, visit: Callable[..., Opened]
+) -> None:
+    """ssh may have ended, and another user of the workstation have the port by now."""
+    mom = daemon()
+    dug = tunnel(mom.socket.with_name("mom-page.sock"))
+    command = [str(MOM), "page", "--port", str(dug.port), "-c", str(mom.config)]
+    for lost in (False, True):
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            page = visit(process.stdout.readline().strip()).page
+            expect(page.locator("footer")).to_contain_text("live")
+            page.reload()
+            expect(page.locator("footer")).to_contain_text("live")
+            assert page.evaluate(KEPT)
+            if lost:
+                page.wait_for_timeout(6000)  # it was loaded anew, which loses connections, too
+                dug.close()
+                page.wait_for_function(f"{KEPT} === null")
+            process.communicate()
+        if not lost:
+            page.reload()
+            expect(page.locator("#login-problem")).to_contain_text("no session of the page came with the request")

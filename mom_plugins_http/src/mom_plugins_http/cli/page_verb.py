@@ -16,7 +16,7 @@ from mom_plugins_http.routes.page_keys import KEYS
 
 @click.command("page", short_help="Open the web page to one browser, through ssh.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="The port that ssh forwards.")
-@click.option("--once", is_flag=True, help="Print the address and end; do not wait until ssh ends.")
+@click.option("--once", is_flag=True, help="Print the address and end; the page stays in its rights for 12 hours.")
 @common_options
 def page_command(port: int, once: bool, as_json: bool, config_path: str | None) -> None:
     """Print an address that opens the web page in one browser, and wait, so that ssh keeps the port forwarded.
@@ -24,10 +24,10 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
     For the workstation: ssh -o ExitOnForwardFailure=yes -L 8132:/run/mom/mom-page.sock root@HOST mom page
 
     Without the address, no client gets anything at that port: other accounts of the workstation, who can connect to it, too, are asked for
-    a key. The key in the address works once, within two minutes; the browser then has what this user may do for 12 hours, or until mom
-    ends.
+    a key. The key in the address works once, within two minutes; the browser then has what this user may do until this ends, or mom does,
+    and for 12 hours at most.
     """
-    found, _ = Client.configured(config_path).ask("POST", KEYS)
+    found, _ = Client.configured(config_path).ask("POST", KEYS if once or as_json else f"{KEYS}?tied=1")
     address = f"http://localhost:{port}/#key={found['key']}"
     if as_json:
         click.echo(json.dumps({"url": address, **found}))
@@ -37,9 +37,7 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
         return
     forward = f"ssh -o ExitOnForwardFailure=yes -L {port}:{found['socket']} USER@{socket.gethostname()} mom page"
     click.echo(f"It works once, within {found['seconds']:.0f} s, at a workstation that ran: {forward}", err=True)
-    click.echo(
-        "^C, or the end of input, ends this; a page that is open stays in its rights for 12 h, but loses the port with ssh.", err=True
-    )
+    click.echo("^C, or the end of input, ends this, and the session of the page that was opened with it.", err=True)
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
         while sys.stdin.buffer.read(4096):

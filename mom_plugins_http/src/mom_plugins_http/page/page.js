@@ -1,9 +1,9 @@
 // The page: which view is seen, how mom is heard, who the operator is, and what keys do.
 
 import { Refused, ask, get, said } from "./api.js";
-import { keepToken, token } from "./connection.js";
+import { forgetIfLost, keepToken, token } from "./connection.js";
 import { DecisionsView } from "./decisions.js";
-import { byId, h, renew, write } from "./elements.js";
+import { byId, h, renew, seen, write } from "./elements.js";
 import { clock, moment } from "./figures.js";
 import { GuestView } from "./guest.js";
 import { GuestsView } from "./guests.js";
@@ -28,7 +28,7 @@ const THEME = "mom-theme";
  */
 
 const mom = new Mom();
-const connection = { trouble: "", since: 0 };
+const connection = { trouble: "", since: 0, lost: false };
 
 // --- which view ---
 
@@ -61,7 +61,7 @@ function show() {
   view?.close?.();
   view = name === "guest" ? new GuestView(mom, detail) : (VIEWS.find(([one]) => one === name) ?? VIEWS[0])[2](detail);
   byId("main").replaceChildren(view.element);
-  document.title = `${view.title} – mom`;
+  document.title = seen(`${view.title} – mom`);
   for (const link of byId("views").children) {
     if (link.getAttribute("data-view") === (name === "guest" ? "guests" : name)) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -75,6 +75,7 @@ function refresh() {
 
 /** @param {unknown} error */
 function complain(error) {
+  if (forgetIfLost(error)) connection.lost = true;
   if (error instanceof Refused) trouble(error);
   else if (!(error instanceof TypeError) || !connection.trouble) console.error(error);
 }
@@ -135,6 +136,7 @@ function lost(error) {
 
 /** @param {unknown} error */
 function trouble(error) {
+  if (forgetIfLost(error)) connection.lost = true;
   if (!connection.trouble) connection.since = Date.now() / 1000;
   connection.trouble = said(error);
   banner();
@@ -177,7 +179,9 @@ const tokenField = /** @type {HTMLInputElement} */ (byId("token"));
 function signIn(error, key = "") {
   const had = token();
   keepToken(null);
-  write(byId("login-problem"), key ? `${error.message}: ${error.hint}.` : had ? `${error.message}. Is it the right one, with nothing missing?` : "");
+  write(byId("login-problem"), key ? `${error.message}: ${error.hint}.` : had ? `${error.message}. Is it the right one, with nothing missing?`
+    : connection.lost ? "The connection was lost, and another user may have its port: the session was forgotten. Get another key on the host: mom page" : "");
+  connection.lost = false;
   tokenField.value = "";
   if (!login.open) login.showModal();
   tokenField.focus();
@@ -210,7 +214,7 @@ async function begin(key = "") {
     }
     trouble(error);
     if (!mom.me) byId("main").replaceChildren(h("p", null, "mom does not tell."));
-    setTimeout(begin, AGAIN_MS, key);
+    setTimeout(begin, AGAIN_MS, error instanceof TypeError && location.protocol === "http:" ? "" : key); // whoever answers next may be another
     return;
   }
   listen({ fields: () => mom.listFields(), hear, tell, lost, back });

@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, read_body
-from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import Seconds, described, json_text
+from mom_toolkit import Seconds, described, json_text, parse_process_stat, read_kernel_file
 
 KEY_SECONDS: Final = 120.0
 """A key is for the browser that is opened with it, now."""
@@ -29,10 +30,12 @@ SESSION_SECONDS: Final = 12 * 3600.0
 """A working day; and no session outlives this mom."""
 
 MOST: Final = 64
-"""Keys, and sessions, that are kept at once: the oldest goes for one more."""
+"""Keys, and sessions, that are kept at once: for one more, one goes that is worth no more."""
 
 PREFIX: Final = "key-"
 """Tells keys from tokens, for the page."""
+
+_TIED: Final = Parameter("tied", "1: the session ends with the process that asks, which has to be there until then.", "integer", 0, 1, 0)
 
 KEYS: Final = "/v1/page-keys"
 SESSIONS: Final = "/v1/page-sessions"
@@ -68,11 +71,20 @@ class PageSessionModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """What a key or session is good for, whom it was given to, and until when, in monotonic seconds."""
+    """What a key or session is good for, whom it was given to, and until when, in monotonic seconds.
+
+    :param process: the number of the process that it ends with, and when that was started; None for none
+    """
 
     right: Right
     who: str
     until: float
+    process: tuple[int, int] | None
+
+    @property
+    def user(self) -> str:
+        """Whom it was given to, whichever process asked."""
+        return self.who.partition(",")[0]
 
 
 class PageKeys:
@@ -81,7 +93,8 @@ class PageKeys:
     :param socket: the path of the page's socket; empty where there is none
     """
 
-    def __init__(self, socket: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, socket: str, clock: Callable[[], float] = time.monotonic, proc: str = "/proc") -> None:
+        self._proc = proc
         self._socket = socket
         self._clock = clock
         self._keys: dict[bytes, _Granted] = {}
@@ -92,7 +105,7 @@ class PageKeys:
         body = {JSON: KeyModel}
         give, begin = "Give a key for the web page, which works once.", "Begin a session of the web page, for a key."
         return [
-            Route("POST", KEYS, "givePageKey", give, self.give, PageKeyModel, status=201),
+            Route("POST", KEYS, "givePageKey", give, self.give, PageKeyModel, status=201, parameters=(_TIED,)),
             Route("POST", SESSIONS, "beginPageSession", begin, self.begin, PageSessionModel, Right.NOTHING, body=body, status=201),
         ]
 
@@ -102,7 +115,7 @@ class PageKeys:
             raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
         if not self._socket:
             raise ProblemError(409, "this mom has no socket for the page", "mom's log says why")
-        key = self.key_for(call.peer)
+        key = self.key_for(call.peer, tied=bool(call.query.get("tied")))
         made: PageKeyModel = {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
         return _json(made)
 
@@ -115,31 +128,55 @@ class PageKeys:
         made: PageSessionModel = {"token": token, "seconds": SESSION_SECONDS}
         return _json(made)
 
-    def key_for(self, peer: Peer) -> str:
-        """A key with the right of this peer."""
+    def key_for(self, peer: Peer, *, tied: bool = False) -> str:
+        """A key with the right of this peer. Raises `ProblemError`.
+
+        :param tied: whether key and session end with the peer's process
+        """
+        started = self._started(peer.process) if tied else None
+        if tied and started is None:
+            raise ProblemError(409, "mom does not see the process that asks, and with which the session is to end", "mom page --once")
         key = PREFIX + secrets.token_urlsafe(24)
-        self._keep(self._keys, key, _Granted(peer.right, peer.name, self._clock() + KEY_SECONDS))
+        process = None if started is None else (peer.process, started)
+        self._keep(self._keys, key, _Granted(peer.right, peer.name, self._clock() + KEY_SECONDS, process))
         return key
 
     def session_for(self, key: str) -> str | None:
-        """The token of a new session, for a key that works no more from now on; None where it does not work."""
+        """The token of a new session, for a key that works no more from now on; None where it does not work. Raises `ProblemError`."""
         granted = self._keys.pop(_digest(key), None)
-        if granted is None or granted.until < self._clock():
+        if granted is None or not self._lasts(granted):
             return None
         token = secrets.token_urlsafe(32)
-        self._keep(self._sessions, token, _Granted(granted.right, granted.who, self._clock() + SESSION_SECONDS))
+        self._keep(self._sessions, token, replace(granted, until=self._clock() + SESSION_SECONDS))
         return token
 
     def session(self, authorization: str) -> tuple[Right, str] | None:
         """The right of a session and whom its key was given to, by the header `Authorization`; None where there is no such session."""
         kind, _, token = authorization.partition(" ")
         granted = self._sessions.get(_digest(token.strip())) if kind.lower() == "bearer" else None
-        return None if granted is None or granted.until < self._clock() else (granted.right, granted.who)
+        return None if granted is None or not self._lasts(granted) else (granted.right, granted.who)
+
+    def _lasts(self, granted: _Granted) -> bool:
+        if granted.until < self._clock():
+            return False
+        return granted.process is None or self._started(granted.process[0]) == granted.process[1]
+
+    def _started(self, process: int) -> int | None:
+        """When a process was started: another one that gets its number later was started later."""
+        found = parse_process_stat(read_kernel_file(f"{self._proc}/{process}/stat")) if process > 0 else None
+        return None if found is None or found.state in {"Z", "X"} else found.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        now = self._clock()
-        for digest in [digest for digest, one in kept.items() if one.until < now] or list(kept)[: max(0, len(kept) - MOST + 1)]:
-            del kept[digest]
+        """One more. Of too many, the oldest goes of whoever has the most among those who may do least, but none that may do more."""
+        if len(kept) >= MOST:
+            for digest in [digest for digest, one in kept.items() if not self._lasts(one)]:
+                del kept[digest]
+        if len(kept) >= MOST:
+            having = Counter(one.user for one in kept.values())
+            gone = min(kept, key=lambda digest: (kept[digest].right, -having[kept[digest].user]))
+            if kept[gone].right > granted.right:
+                raise ProblemError(503, "others have all pages that mom keeps", "end one of them: ^C at its mom page")
+            del kept[gone]
         kept[_digest(secret)] = granted
 
 

@@ -51,12 +51,13 @@ class Credentials(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Who sent a request: how the log names it, and what it may do. `local` says that it came through a unix socket; `keyed`, that this is
-    the page's, where whom the kernel knows is only the ssh connection."""
+    the page's, where whom the kernel knows is only the ssh connection; `process` is at the other end of a unix socket, 0 for none."""
 
     name: str
     right: Right
     local: bool
     keyed: bool = False
+    process: int = 0
 
 
 def credentials(sock: socket.socket | TransportSocket) -> Credentials:
@@ -83,7 +84,7 @@ class LocalAccess:
             right = Right.CHANGE
         else:
             right = Right.READ if found.groups & self.read else Right.NOTHING
-        return Peer(f"user {_user_name(found.user)}, process {found.process}", right, local=True)
+        return Peer(f"user {_user_name(found.user)}, process {found.process}", right, local=True, process=found.process)
 
 
 def group_id(name: str) -> int:
