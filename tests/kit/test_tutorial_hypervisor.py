@@ -86,14 +86,14 @@ def test_a_field_that_the_law_cannot_do_without_is_a_problem_for_as_long_as_it_i
     del microvm.FIELDS["mem_usable"]
     plugins = {"host": HostPlugin, "microvm": microvm.MicrovmPlugin, "policy": PolicyPlugin, "balloon": BalloonPlugin}
     config = config_of(tmp_path, plugins, {"host": {"watch": "0s"}}, root=tmp_path / "root")
-    said = "the default policy 50_balloon is left out, and nothing is decided by it: no plugin declares guest.mem_usable"
+    said = "the law suggests no sizes: no plugin declares guest.mem_usable"
     checked = check_plugins(config)
     assert checked.errors == []
     ((name, finding),) = checked.findings
-    assert (name, finding.severity, finding.message) == ("policy", Severity.WARNING, said)
-    assert "by the hypervisor's plugin, which is to declare and collect them" in finding.cure
+    assert (name, finding.severity, finding.message) == ("balloon", Severity.WARNING, said)
+    assert "the hypervisor's, which is to declare and collect them" in finding.cure
     with Engine(config) as engine:
         for _ in range(3):
-            assert problems_of(engine.cycle(), "policy") == [said]
-        (standing,) = [one for one in engine.problems() if one.problem.source.name == "policy"]
+            assert problems_of(engine.cycle(), "balloon") == [said]
+        (standing,) = [one for one in engine.problems() if one.problem.source.name == "balloon"]
         assert standing.cycles == 3

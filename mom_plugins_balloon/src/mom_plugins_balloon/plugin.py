@@ -86,6 +86,14 @@ PINNED = "pinned"
 SEEN_CYCLES = 6
 """Older snapshots that reservations look at, for the largest size of a guest since its statistics were taken."""
 
+NEEDED = (
+    (Scope.HOST, "mem_really_available"),
+    *((Scope.GUEST, name) for name in ("balloon_cur", "balloon_max", "mem_usable", "stats_age")),
+)
+"""The fields without which the law suggests nothing."""
+
+_DECLARE = "enable plugins that collect them: host, and the hypervisor's, which is to declare and collect them of guests"
+
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
 
 _FULL = "the host is full: move guests away, start no more, or stop what else runs on it"
@@ -280,6 +288,17 @@ class BalloonPlugin:
             return f"no policy in force reads Host.{RESERVED}"
         return ""
 
+    @hookimpl
+    def mom_check(self) -> Iterable[Finding]:
+        """Whether all is declared that the law cannot do without."""
+        lacks = self._lacks()
+        return [Finding(Severity.WARNING, "balloon law", lacks, _DECLARE)] if lacks else []
+
+    def _lacks(self) -> str:
+        """Why the law suggests nothing, whatever is collected; empty when it may."""
+        missing = [f"{scope}.{name}" for scope, name in NEEDED if (scope, name) not in self._context.declarations.fields]
+        return f"the law suggests no sizes: no plugin declares {', '.join(missing)}" if missing else ""
+
     # --- suggest ---------------------------------------------------------------------------------------------------------------
 
     @hookimpl
@@ -371,6 +390,8 @@ class BalloonPlugin:
         decided follows from the snapshots alone.
         """
         self._requests.follow(snapshot)
+        if self._context.declarations.fields and (lacks := self._lacks()):
+            yield Problem(Source(self._context.name), lacks, severity=Severity.WARNING, hint=_DECLARE)
         yield from self._learn(snapshot)
         self._cooperation.watch(snapshot, self._requests.all(), CONTROL)
         limits = self._limits()
