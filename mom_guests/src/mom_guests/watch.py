@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
 from mom_guests.statistics import Reading, Record, convert
+from mom_toolkit import MAJOR_FAULTS, SWAP_IN_KIB
 
 BALLOON_CONTROL = "balloon_target"
 
@@ -33,10 +34,6 @@ should. A sweep takes half a second for 0.5 GiB; a smaller one can wait for the 
 
 STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
 """The host has what it should have in this state, as far as a plugin tells; otherwise what guests free is of interest."""
-
-SWAP_IN_KIB = 1024
-MAJOR_FAULTS = 200
-"""KiB/s and 1/s: with more, a guest suffers from having too little memory, for the default balloon policy too."""
 
 TAKEN_KIB = 8 << 10
 """With less taken from it, a guest is not watched: nothing worth a command could be given back."""

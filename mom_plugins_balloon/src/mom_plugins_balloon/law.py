@@ -30,6 +30,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, SLOW_BALLOON_KIB_PER_SECOND, LawParameters
+from mom_toolkit import MAJOR_FAULTS, SWAP_IN_KIB
 
 BYTES: Final = 1024
 """In a KiB: settings are in bytes."""
@@ -110,6 +111,7 @@ class LawGuest(NamedTuple):
     target: float | None = None
     target_age: float | None = None
     swap_in: float | None = None
+    swap_out: float | None = None
     major_faults: float | None = None
     cost: float | None = None
     guarantee: float | None = None
@@ -237,7 +239,7 @@ class GuestLook:
         if seen.usable < p.runs_out * seen.margin or size < promised:
             return self._runs_out(seen, usable, maximum - size, promised - size)
         code, eases, fills, back, untouched = None, 0.0, 0.0, 0.0, 0.0
-        swaps, waits = (guest.swap_in or 0.0) > p.swap_in / BYTES, (guest.major_faults or 0.0) > p.major_faults
+        swaps, waits = (guest.swap_in or 0.0) > SWAP_IN_KIB, (guest.major_faults or 0.0) > MAJOR_FAULTS
         if maximum > size:
             if swaps or waits or seen.usable < seen.stall_floor:
                 code, eases = self._suffers(seen, maximum - size, swaps=swaps, waits=waits)
@@ -245,7 +247,7 @@ class GuestLook:
                 code, fills = ReasonCode.FILLS, max(0.0, seen.room - size)
             back = min(maximum - size, p.return_share * maximum) if self._plenty else 0.0
             untouched = p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
-        if self._easy or swaps or guest.obstacle is not None or size <= promised:
+        if self._easy or swaps or (guest.swap_out or 0.0) > SWAP_IN_KIB or guest.obstacle is not None or size <= promised:
             return GuestAsk(code, 0.0, 0.0, eases, fills, back, untouched=untouched)
         spare = size - promised
         worth = max(p.sweep_step, p.sweep_step_share * size * BYTES) / BYTES

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, SizeRequest
 from mom_plugins_balloon.told import numbers_of
+from mom_toolkit import SWAP_IN_KIB
 
 PROCESS_KIB = 64 * 1024.0
 """KiB. What QEMU holds beside a guest's memory, until that is known: 48 MiB with KVM, more without. Too little costs one vain sweep."""
@@ -25,9 +26,6 @@ QEMU holds more beside the guest than was thought. No guest is swept for less th
 
 STRAY_KIB = 16 * 1024.0
 """KiB. By so much a process goes up and down from one look to the next."""
-
-PAIN_KIB_PER_SECOND = 256.0
-"""KiB/s. A guest that reads so much from its swap waits: 64 pages a second are more than strays."""
 
 PAIN_FAULTS = 50.0
 """Page faults a second. A guest that waits for so many pages from a disk of 100 us loses half a percent of its time: the first that can be
@@ -349,7 +347,7 @@ def _pained(usable: float, unused: float | None, swap_in: float | None, faults: 
     if unused is not None and unused > FREE_SHARE * usable:
         return False
     return (
-        (swap_in is not None and swap_in > PAIN_KIB_PER_SECOND)
+        (swap_in is not None and swap_in > SWAP_IN_KIB)
         or (faults is not None and faults > PAIN_FAULTS)
         or (stalled is not None and stalled > PAIN_PERCENT)
     )

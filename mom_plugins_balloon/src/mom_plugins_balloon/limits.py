@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mom_core import Value, format_kib
+from mom_toolkit import SWAP_IN_KIB
 
 MINIMUM_KIB = 1024
 """KiB. No guest lives in 1 MiB: a target this small is a mistake in a policy, never a wish."""
-
-SWAP_NOISE_KIB_PER_SECOND = 64
-"""KiB/s. Below 16 pages a second a guest reads back strays that were swapped out long ago; above it, it lacks memory now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def why_not_shrink(memory: KnownMemory, limits: ShrinkLimits) -> str:
         return "the age of the guest's statistics is unknown"
     if memory.statistics_age > limits.stale_after:
         return f"the guest's statistics are {memory.statistics_age:.0f} s old"
-    if memory.swapping > SWAP_NOISE_KIB_PER_SECOND:
+    if memory.swapping > SWAP_IN_KIB:
         return f"the guest swaps {format_kib(memory.swapping)}/s: it lacks memory"
     return ""
 

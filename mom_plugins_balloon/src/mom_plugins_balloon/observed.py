@@ -14,7 +14,7 @@ from mom_plugins_balloon.told import numbers_of
 _FIELDS: Final = (
     "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "mem_hidden",
     "mem_used_peak", "mem_used_before", "mem_usable_hurts", "mem_cache_share", "rss", "rss_before", "rss_beside", "host_swap",
-    "balloon_target", "balloon_target_age", "swap_in", "major_fault", "reclaim_cost",
+    "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost",
 )  # fmt: skip
 """Of guests, in the order of `LawGuest`."""
 

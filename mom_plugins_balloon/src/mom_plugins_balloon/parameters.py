@@ -60,13 +60,6 @@ class LawParameters(BaseModel):
     grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Ratio of what was taken from a guest: it grows by this at least when it wants more than its past tells, as how much is unknown."""
 
-    # --- when a guest suffers
-
-    swap_in: Size = 1 << 20
-    """Read from the guest's own swap, for each second: with more it suffers. 256 pages a second are about 5 % of the time of a program that
-    waits for an SSD. A guest that suffers gives nothing."""
-    major_faults: Annotated[float, Field(ge=0)] = 200.0
-    """Page faults per second that needed a read: with more its page cache has become too small."""
     fills: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Ratio of what is usable: a guest with more page cache fills what it is given with more of it, so room is not free for it."""
 

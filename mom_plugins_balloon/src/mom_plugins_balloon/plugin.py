@@ -219,6 +219,7 @@ class BalloonPlugin:
             # What hypervisors' plugins know, and the law does without: declared here, so that it is unknown where they have none.
             FieldSpec("mem_unused", Unit.KIB, Scope.GUEST, "memory that the guest uses for nothing; unknown counts as usable memory"),
             FieldSpec("swap_in", Unit.KIB_PER_SECOND, Scope.GUEST, "read back from the guest's swap; unknown counts as nothing"),
+            FieldSpec("swap_out", Unit.KIB_PER_SECOND, Scope.GUEST, "written to the guest's swap; unknown counts as nothing"),
             FieldSpec("major_fault", Unit.PER_SECOND, Scope.GUEST, "page faults in the guest that needed I/O; unknown counts as none"),
             FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if no plugin forecasts it"),
             FieldSpec(

@@ -7,17 +7,11 @@ from typing import Final
 
 from mom_core import Guest, format_kib
 from mom_plugins_offload.law import PAGE_KIB
-from mom_toolkit import StoreKind, SwapStore
+from mom_toolkit import PRESSURE_PERCENT, SWAP_IN_KIB, StoreKind, SwapStore
 
 _PAGE_IN_SECONDS: Final = {StoreKind.ZRAM: 25e-6, StoreKind.ZSWAP: 25e-6, StoreKind.DISK: 200e-6, StoreKind.ROTATING: 10e-3}
 """What a vCPU waits for a page: 5 us for the fault, and 5 to 20 of decompression, or a read of an SSD. `mom doctor` measures it: 17 us in
 all with lzo-rle."""
-
-_SWAP_IN_KIB: Final = 1024.0
-"""KiB per second that a guest reads back from its own swap: with more it lacks memory, and waits for its disk as it is."""
-
-_PRESSURE_PERCENT: Final = 10.0
-"""Of the time in which a guest's tasks wait for memory, by its own kernel's account."""
 
 _SWEPT_KIB: Final = 48 << 10
 _SWEPT_SHARE: Final = 0.03
@@ -37,10 +31,10 @@ def stall_of(guest: Guest, returns_kib: float, stores: Sequence[SwapStore]) -> f
 def own_signs(guest: Guest) -> str:
     """What a guest that tells something suffers from; empty: nothing, or it does not tell."""
     swap_in = guest.number("swap_in") or 0.0
-    if swap_in > _SWAP_IN_KIB:
+    if swap_in > SWAP_IN_KIB:
         return f"it lacks memory itself: it reads {swap_in:.0f} KiB/s back from its own swap"
     pressure = guest.number("guest_psi_memory_some_avg10") or 0.0
-    if pressure > _PRESSURE_PERCENT:
+    if pressure > PRESSURE_PERCENT:
         return f"it lacks memory itself: its tasks wait for it {pressure:.0f} % of the time"
     return ""
 

@@ -54,8 +54,10 @@ from .freshness import (
 from .health import (
     BROKEN_KIB as BROKEN_KIB,
     GUARANTEE as GUARANTEE,
+    MAJOR_FAULTS as MAJOR_FAULTS,
     NOTICEABLE_KIB as NOTICEABLE_KIB,
     PRESSURE_PERCENT as PRESSURE_PERCENT,
+    SWAP_IN_KIB as SWAP_IN_KIB,
     UNKNOWN_NUMBER as UNKNOWN_NUMBER,
     ailment as ailment,
     field_number as field_number,

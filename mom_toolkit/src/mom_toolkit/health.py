@@ -31,11 +31,13 @@ SHORT_KIB: Final = 32 * 1024
 SHORT_SHARE: Final = 0.025
 """The same as a share of its size; the larger of the two counts."""
 
-SWAP_IN_KIB: Final = 1024.0
-"""KiB/s from its own swap from which on a guest suffers: what the default policy takes for that."""
+SWAP_IN_KIB: Final = 256.0
+"""KiB/s from its own swap from which on a guest lacks memory: 64 pages a second are more than strays, and about 1 % of the time of a program
+that waits for an SSD. Such a guest gives nothing, whoever decides; it grows as far as the host has memory; and mom looks again at once when
+that begins."""
 
 MAJOR_FAULTS: Final = 200.0
-"""Faults a second that wait for its disks, by the same policy."""
+"""Faults a second that wait for its disks, from which on its page cache is too small: it grows, too."""
 
 PRESSURE_PERCENT: Final = 10.0
 """Of time that some tasks wait for memory: systemd-oomd begins to act at 60 % of all tasks, senpai keeps guests below 0.1 %."""
