@@ -112,6 +112,17 @@ def test_why_a_policy_decides_so_is_told_in_its_words() -> None:
     assert topics.index("wanted") < topics.index("why") < topics.index("done")
 
 
+def test_the_law_says_why_where_its_suggestion_was_taken() -> None:
+    derived: dict[str, Value] = {"balloon_suggested": 800 * MIB, "balloon_reason": "runs-out"}
+    one = report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB), **derived)
+    found = balloon().explain(one, one.snapshot.guests["web"], reasons=lambda control: "its suggestion is known")
+    assert said(found, "why").startswith("It runs out of memory, as only 600 MiB are usable in it")
+    bent = report(2, 1000 * MIB, asked(900 * MIB, 1000 * MIB), **derived)
+    assert said(balloon().explain(bent, bent.snapshot.guests["web"], reasons=lambda control: "it is capped"), "why") == "It is capped."
+    kept = report(2, 1000 * MIB, balloon_reason="others-give")
+    assert "others give before this guest does" in said(balloon().explain(kept, kept.snapshot.guests["web"]), "why")
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

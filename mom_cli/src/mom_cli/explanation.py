@@ -231,10 +231,9 @@ class Explainers:
         )
 
     def _reason(self, report: Report, guest: Guest, reasons: Callable[[str], str] | None, control: str) -> str:
-        """Why that was decided about a control, or nothing: in the policies' words, or else in those of the law that suggested it."""
-        told = "" if reasons is None else reasons(control)
-        explainers = () if told else self._explainers.values()
-        return told or next((text for one in explainers if (text := one.reason(report, guest, control))), "")
+        """Why that was decided about a control, or nothing: in the words of the law that suggested it, or else of the policies."""
+        suggested = next((text for one in self._explainers.values() if (text := one.reason(report, guest, control))), "")
+        return suggested or ("" if reasons is None else reasons(control))
 
     def _answers(self, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
         """What each gives, one after the other: of those that fail or do not end in time nothing, but that it is so."""

@@ -32,9 +32,9 @@ SHORT_SHARE: Final = 0.025
 """The same as a share of its size; the larger of the two counts."""
 
 SWAP_IN_KIB: Final = 256.0
-"""KiB/s from its own swap from which on a guest lacks memory: 64 pages a second are more than strays, and about 1 % of the time of a program
-that waits for an SSD. Such a guest gives nothing, whoever decides; it grows as far as the host has memory; and mom looks again at once when
-that begins."""
+"""KiB/s from its own swap from which on a guest lacks memory: 64 pages a second are more than strays, and about 1 % of the time of a
+program that waits for an SSD. Such a guest gives nothing, whoever decides; it grows as far as the host has memory; and mom looks again at
+once when that begins."""
 
 MAJOR_FAULTS: Final = 200.0
 """Faults a second that wait for its disks, from which on its page cache is too small: it grows, too."""
