@@ -149,6 +149,13 @@ def test_a_misspelt_plugin_that_is_not_installed_gets_the_name_and_the_distribut
     assert only_error("baloon").hint.startswith("did you mean 'balloon'? It comes with mom-plugins-balloon: ")
 
 
+def test_for_many_unknown_plugins_the_metadata_of_mom_core_are_read_once(monkeypatch):
+    reads = []
+    monkeypatch.setattr(discovery, "requires", lambda name: reads.append(name) or [])
+    _, errors = load_plugins([f"p{number}" for number in range(500)])
+    assert (len(errors), len(reads)) == (500, 1)
+
+
 def test_an_unknown_plugin_says_where_plugins_are_found():
     error = only_error("quux")
     assert error.message == "plugin 'quux' is not installed"

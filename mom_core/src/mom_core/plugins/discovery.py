@@ -38,6 +38,9 @@ GROUP: Final = "mom.plugins"
 IMPORT_SECONDS: Final = 20.0
 """How long the import of one plugin may take. A cold import from a slow disk takes seconds; more means that it waits for something."""
 
+MOST_SUGGESTED: Final = 50
+"""For how many unknown names a known one is looked for: a file with more is no file with misspellings."""
+
 _NEEDED: Final = ("mom-toolkit", "mom-daemon", "mom-cli", "mom-guests")
 """Distributions of this project's own that others of its own require."""
 
@@ -151,12 +154,15 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
     found = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
     wanted: dict[str, Entry] = {}
+    missing = [name for name in names if name not in found.entries]
+    own = _own_plugins() if missing else {}  # once for all: the metadata of mom-core are long
+    results.update((name, _missing(name, found, own, suggest=number < MOST_SUGGESTED)) for number, name in enumerate(missing))
     for name in names:
         entries = found.entries.get(name, [])
         if len(entries) == 1:
             wanted[name] = entries[0]
-        else:
-            results[name] = _provided_twice(name, [entry.available for entry in entries]) if entries else _missing(name, found)
+        elif entries:
+            results[name] = _provided_twice(name, [entry.available for entry in entries])
     results |= load_entries(wanted)
     loaded = {name: result for name in names if isinstance(result := results[name], LoadedPlugin)}
     return loaded, [result for name in names if isinstance(result := results[name], PluginError)]
@@ -385,14 +391,17 @@ def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginE
     return _error(available, f"cannot be imported: {module} raised {describe(error)}", hint, error)
 
 
-def _missing(name: str, found: Installed) -> PluginError:
-    # A distribution of plugins is called mom-KIND-NAME, and most have the name of their first plugin.
-    own = {parts[2]: one for one in own_distributions() if len(parts := one.split("-")) > 2}
+def _own_plugins() -> dict[str, str]:
+    """This project's own distributions by plugin: they are called mom-KIND-NAME, and most have the name of their first plugin."""
+    return {parts[2]: one for one in own_distributions() if len(parts := one.split("-")) > 2}
+
+
+def _missing(name: str, found: Installed, own: Mapping[str, str], *, suggest: bool) -> PluginError:
     if name in own:
         hint = f"it comes with {own[name]}: {how_to_install(own[name])}"
-    elif meant := suggestion(name, found.entries):
+    elif suggest and (meant := suggestion(name, found.entries)):
         hint = f"did you mean {meant!r}?"
-    elif meant := suggestion(name, own):
+    elif suggest and (meant := suggestion(name, own)):
         hint = f"did you mean {meant!r}? It comes with {own[meant]}: {how_to_install(own[meant])}"
     else:
         hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list --available` shows what there is"
