@@ -1097,6 +1097,15 @@ def test_a_reload_keeps_the_old_plugins_when_the_new_ones_are_wrong(tmp_path: Pa
         assert "size" in engine.plugins.declarations.controls
 
 
+def test_a_reload_says_the_mode_and_what_it_was(tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    plugins = {"machine": machine_plugin(machine)}
+    with caplog.at_level("INFO"), Engine(config_of(tmp_path, plugins, mode="observe")) as engine:
+        engine.reload(config_of(tmp_path, plugins, mode="observe"))
+        engine.reload(config_of(tmp_path, plugins))
+    said = [record.getMessage() for record in caplog.records if "is in force" in record.getMessage()]
+    assert said == [f"the new configuration is in force: mode {mode}, plugins machine" for mode in ("observe", "enforce (it was observe)")]
+
+
 def test_a_reload_keeps_unchanged_plugins_and_puts_back_what_leaves(tmp_path: Path, machine: Machine) -> None:
     made: list[object] = []
     torn: list[object] = []

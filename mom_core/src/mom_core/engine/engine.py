@@ -357,12 +357,13 @@ class Engine:
         for name in fixed:
             if getattr(config, name) != getattr(self.config, name):
                 raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
+        mode = config.mode if config.mode == self.config.mode else f"{config.mode} (it was {self.config.mode})"
         rebuilt = self._build(config, old.plugins)
         self._put_back_what_leaves(old.plugins, rebuilt, observe=config.mode == "observe")
         self._use(config, rebuilt)
         for name in close_plugins(rebuilt.left_over, 1.0):
             LOG.warning("plugin %s did not end; it is left behind", name)
-        LOG.info("the new configuration is in force: %s", ", ".join(config.plugins) or "no plugins")
+        LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _put_back_what_leaves(self, old: PluginSet, rebuilt: Rebuilt, *, observe: bool) -> None:
         """Controls that no plugin applies from now on go back to what they were; in observe mode, all of them."""
