@@ -105,7 +105,9 @@ def test_check_for_programs(mom, acme, file):
     code, out, _ = mom("config", "check", "-c", file, "--json")
     assert code == 0
     plugins = [{"name": "acme", "distribution": "acme-acme", "version": "1.0"}]
-    assert json.loads(out) == {"fine": True, "problems": [], "warnings": [], "plugins": plugins}
+    said = json.loads(out)
+    assert [warning["plugin"] for warning in said.pop("warnings")] == ["core", "core"]  # it has no hypervisor, and no evaluator
+    assert said == {"fine": True, "problems": [], "plugins": plugins}
 
 
 CHECKS = """
@@ -125,7 +127,7 @@ def test_what_a_plugin_warns_of_is_told_beside_what_is_fine(mom, acme, file):
     assert "is fine" in out
     assert out.endswith("warning: acme: gears do not fit\n  take others\n")
     code, out, _ = mom("config", "check", "-c", file, "--json")
-    assert json.loads(out)["warnings"] == [{"plugin": "acme", "message": "gears do not fit", "hint": "take others"}]
+    assert json.loads(out)["warnings"][2:] == [{"plugin": "acme", "message": "gears do not fit", "hint": "take others"}]
 
 
 def test_what_a_plugin_finds_wrong_with_its_configuration_refuses_it(mom, acme, file):
@@ -357,12 +359,12 @@ def test_init_leaves_out_what_does_not_fit_with_the_reason(mom, acme, file):
     acme('return Suggestion("here", {"stp": 1})', name="wrong")
     code, out, _ = mom("config", "init", "-o", file)
     assert code == 0
-    assert "without absent: does not fit this host" in out
+    assert "installed too, for those who want them: absent" in out
     assert "SystemExit: 4" in out
     assert "mom_suggest gave a int that is no Suggestion" in out
     assert "mom_suggest gave settings that it refuses" in out
     assert list(load_config(file).plugins) == ["acme"]
-    assert "# absent: {}" in file.read_text()
+    assert "# installed too: absent" in file.read_text()
 
 
 def test_init_leaves_out_what_lacks_another_plugin(mom, acme, file):
@@ -489,3 +491,53 @@ def test_two_plugins_that_import_one_kind_are_remarked_upon(mom, only_shelf, tmp
     code, _, err = mom("config", "import", "--from", "acme", tmp_path / "old")
     assert code == 0
     assert "acme-other imports 'acme', which acme-acme does already" in err
+
+
+def test_init_keeps_the_mode_of_the_file_that_it_replaces_and_observes_where_there_is_none(mom, acme, file):
+    acme()
+    mom("config", "init", "-o", file)
+    assert load_config(file).mode == "observe"
+    mom("config", "init", "--force", "--enforce", "-o", file)
+    assert load_config(file).mode == "enforce"
+    mom("config", "init", "--force", "-o", file)
+    assert load_config(file).mode == "enforce"
+    mom("config", "init", "--force", "--observe", "-o", file)
+    mom("config", "init", "--force", "-o", file)
+    assert load_config(file).mode == "observe"
+
+
+def test_add_takes_what_fits_by_now_into_the_file_and_keeps_all_that_stands_there(mom, acme, file):
+    acme("return Suggestion('here')", name="acme")
+    acme("return Suggestion('found by now')", name="early")
+    acme("return None", name="unasked")
+    own = "# mine\ninterval: 7s  # so\nplugins:\n    # why it is here\n    zinc: {}\n\n# guests are mine\n"
+    acme("return None", name="zinc")
+    file.write_text(own)
+    code, out, err = mom("config", "add", "-c", file)
+    assert (code, err) == (0, "")
+    assert "added early: found by now" in out
+    text = file.read_text()
+    assert set(own.splitlines()) <= set(text.splitlines())
+    assert list(load_config(file).plugins) == ["zinc", "acme", "early"]
+    assert "has all that fits" in mom("config", "add", "-c", file)[1]
+    assert mom("config", "add", "-c", file, "unasked")[0] == 0
+    assert "unasked" in load_config(file).plugins
+    assert mom("config", "add", "-c", file, "unasked")[0] == 1
+
+
+def test_add_says_the_lines_where_the_plugins_stand_on_one_line(mom, acme, file):
+    acme("return Suggestion('here')")
+    acme("return None", name="zinc")
+    file.write_text(before := "plugins: {zinc: {}}\n")
+    code, _, err = mom("config", "add", "-c", file)
+    assert code == 1
+    assert "add by hand, below `plugins`" in err
+    assert file.read_text() == before
+
+
+def test_check_says_that_a_configuration_without_hypervisor_and_evaluator_decides_nothing(mom, acme, file):
+    acme()
+    file.write_text("plugins: {acme: {}}")
+    out = mom("config", "check", "-c", file)[1]
+    assert "no enabled plugin provides a hypervisor: no guest is seen" in out
+    assert "no enabled plugin evaluates policies: nothing is decided" in out

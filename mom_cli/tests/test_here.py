@@ -140,3 +140,7 @@ def test_mom_alone_says_what_mom_here_says_without_a_plugin_being_imported() -> 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert not [name for name in done.stderr.split() if name.startswith("mom_plugins_")]
     assert "pydantic" not in done.stderr.split(), "it is most of a second on a slow host"
+
+
+def test_where_the_configuration_has_no_hypervisor_the_verb_that_adds_one_comes_first():
+    assert commands(HostSight(configured=True, blind="libvirt", pid=4))[0] == "mom config add"

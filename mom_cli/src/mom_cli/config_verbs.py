@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ from mom_core import (
     replace_file,
 )
 from mom_core.cli.prose import terminal_columns
+from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     """The configuration, if it and its plugins are right, and what plugins warn of."""
+    from mom_cli.additions import lacks
     from mom_cli.contenders import contenders
     from mom_cli.declared import check_plugins
     from mom_cli.needed_files import missing_files
@@ -100,7 +103,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
         raised = [ConfigProblem(file, *place, *said) for place, (_, *said) in zip(places, wrong, strict=True)]
         raise ConfigError(sorted([*missing, *raised]))
     contest = contenders(plugin.loaded for plugin in config.plugins.values())
-    warnings = [("core", contest)] if contest else []
+    warnings = [("core", finding) for finding in (*lacks(config), *([contest] if contest else []))]
     return config, warnings + [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
 
 
@@ -201,9 +204,14 @@ NO_PLUGIN_FITS: Final = "no installed plugin fits this host, so there is nothing
     "-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="Where to write; - is standard output."
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--observe", is_flag=True, help="With mode: observe, by which mom decides and reports, but touches nothing.")
+@click.option(
+    "--observe/--enforce",
+    "observe",
+    default=None,
+    help="The mode: in observe, mom decides and reports, but touches nothing. By default that of the file that is replaced, else observe.",
+)
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
-def init_command(output: str, force: bool, observe: bool, root: str) -> None:
+def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
     """Write a commented configuration for what is found on this host. An existing file is not touched without --force."""
     from mom_cli.draft import draft_config
     from mom_core.plugins.discovery import how_to_install
@@ -211,6 +219,8 @@ def init_command(output: str, force: bool, observe: bool, root: str) -> None:
     path = Path(output)
     if output != "-" and not force and os.path.lexists(path):
         raise _exists(path)
+    if observe is None:
+        observe = output == "-" or _mode(path) != "enforce"
     draft = draft_config(Path(root).absolute(), observe=observe)
     if not draft.enabled:
         for name, reason in draft.left_out.items():
@@ -225,6 +235,56 @@ def init_command(output: str, force: bool, observe: bool, root: str) -> None:
     except OSError as error:
         raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="-o names another file") from error
     _tell_what_next(path, draft, observe=observe)
+
+
+# --- add ----------------------------------------------------------------------------------------------------------------------
+
+
+@config_command.command("add")
+@click.argument("names", metavar="[PLUGIN]...", nargs=-1)
+@click.option("-c", "--config", "config_path", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="The configuration.")
+def add_command(names: tuple[str, ...], config_path: str) -> None:
+    """Add plugins to the configuration, and keep all that stands there; without PLUGIN, those that fit this host by now.
+
+    Each gets the settings that `mom config init` would write. The order is that of `mom config init`, too.
+    """
+    from mom_cli.additions import with_plugins
+    from mom_cli.draft import additions
+    from mom_core import load_config
+
+    config = load_config(config_path)
+    for name in names:
+        if name in config.plugins:
+            raise MomError(f"{name} stands in {config_path} already", hint="mom config show has its settings")
+    fitting = additions(config, names)
+    for name in names:
+        if name not in fitting:
+            raise MomError(f"{name} cannot be added", hint=_why_not(config, name))
+    wanted = {name: one for name, one in fitting.items() if not names or name in names}
+    if not wanted:
+        print_prose(f"{config_path} has all that fits this host", 2)
+        return
+    path = Path(config_path)
+    text = with_plugins(path.read_text(encoding="utf-8"), config_path, wanted)
+    try:
+        _write(path, text, replace=True)
+    except OSError as error:
+        raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="this needs root, as a rule") from error
+    for name, one in wanted.items():
+        print_prose(f"added {name}: {one.reason}", 2)
+    option = "" if path == DEFAULT_CONFIG else f" -c {path}"
+    print_prose(f"next: mom config check{option}; a running mom takes it over by: systemctl reload mom", 2)
+
+
+def _why_not(config: Config, name: str) -> str:
+    """Why a plugin cannot be added: what the file would be refused for."""
+    from mom_core import load_config
+
+    try:
+        load_config({"plugins": {name: {}}})
+    except ConfigError as error:
+        return error.problems[0].message + (f" ({error.problems[0].hint})" if error.problems[0].hint else "")
+    return f"it does not go together with {', '.join(config.plugins)}"
 
 
 # --- import --------------------------------------------------------------------------------------------------------------------
@@ -283,6 +343,16 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
     print_prose(f"next: mom config check -c {output}", 2)
 
 
+def _mode(path: Path) -> object:
+    """The mode that a file says; None where there is none, or it cannot be read."""
+    from mom_core.config.document import read_document
+
+    with suppress(ConfigError):
+        said = read_document(path).value
+        return said.get("mode", CoreSettings().mode) if isinstance(said, Mapping) else None
+    return None
+
+
 # --- files ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -312,6 +382,8 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
         print_prose(f"  {name:<{width}}  {reason}", 4)
     for name, reason in draft.left_out.items():
         print_prose(f"without {name}: {reason}", 2)
+    if draft.unasked:
+        print_prose(f"installed too, for those who want them: {', '.join(draft.unasked)}", 2)
     if draft.missing:
         print_prose(f"to have all of the usual set: {how_to_install(*draft.missing)}", 2)
     option = "" if path == DEFAULT_CONFIG else f" -c {path}"

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import click
 
-from mom_cli.class_hooks import having
+from mom_cli.additions import lacks
 from mom_cli.contenders import contenders
-from mom_cli.draft import draft_config
+from mom_cli.draft import additions, draft_config
 from mom_cli.fixes import PUT_BACK, WRITE_CONFIGURATION, fixes, offer_fixes
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
 from mom_core import (
     Config,
     Finding,
+    Fix,
     MomError,
     PluginError,
     PluginErrors,
@@ -84,7 +85,7 @@ def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config
         if config.mode == "observe":
             cure = f"when `mom status` shows what you want: mode: enforce in line {config.places['mode',].line}, and systemctl reload mom"
             findings.append(("core", Finding(Severity.OK, "mode", f"{config.file} has mom observe: it decides, and touches nothing", cure)))
-    findings.extend(("core", finding) for finding in _core(config))
+    findings.extend(("core", finding) for finding in (*_core(config), *_to_add(config)))
     contest = contenders(plugin.loaded for plugin in config.plugins.values())
     if contest is not None:
         findings.append(("core", contest))
@@ -96,6 +97,22 @@ def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config
         finally:
             plugins.close(2.0)
     return findings, config
+
+
+def _to_add(config: Config) -> Iterable[Finding]:
+    """What no enabled plugin does, and the installed plugins that fit this host and are not enabled."""
+    missing = {finding.subject: finding for finding in lacks(config)}
+    if config.file is not None:
+        fitting = additions(config)
+        option = "" if config.file == str(DEFAULT_CONFIG) else f" -c {config.file}"
+        for name in [name for name, one in fitting.items() if one.is_hypervisor]:
+            text = f"{missing.pop('hypervisor').message}; {name} would fit: {fitting.pop(name).reason}"
+            fix = Fix((("mom", "config", "add", name),), f"adds {name} to {config.file}; all else there stays") if not option else None
+            yield Finding(Severity.WARNING, "hypervisor", text, f"mom config add{option} {name}, and systemctl reload mom", fix)
+        if fitting:
+            cure = f"mom config add{option} {' '.join(fitting)}, where they are wanted"
+            yield Finding(Severity.OK, "plugins", f"fit this host, and are not enabled: {', '.join(fitting)}", cure)
+    yield from missing.values()
 
 
 def _usable(findings: list[tuple[str, Finding]]) -> list[str]:
@@ -208,10 +225,7 @@ def _build(config: Config, findings: list[tuple[str, Finding]]) -> PluginSet | N
 def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
     owner = plugins.hypervisor_owner
     hypervisor = None
-    if owner is None:
-        cure = f"enable one that does: {', '.join(having('mom_hypervisor')) or 'none is installed'}"
-        findings.append(("core", Finding(Severity.WARNING, "hypervisor", "no enabled plugin provides a hypervisor", cure)))
-    else:
+    if owner is not None:
         try:
             owner.worker.call("guests", plugins.hypervisor.guests)
             hypervisor = plugins.hypervisor

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import BaseModel
@@ -36,6 +37,18 @@ class Draft:
     settings: Mapping[str, Mapping[str, object]]
     left_out: Mapping[str, str]
     missing: Sequence[str]
+    unasked: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A plugin that a configuration could have: why, what it is told, its lines below `plugins`, and the plugins to stand before."""
+
+    reason: str
+    settings: Mapping[str, object]
+    lines: Sequence[str]
+    later: Sequence[str]
+    is_hypervisor: bool
 
 
 @dataclass(slots=True)
@@ -45,13 +58,14 @@ class _InstalledPlugins:
     plugins: dict[str, LoadedPlugin] = field(default_factory=dict)
     suggestions: dict[str, Suggestion] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    unasked: list[str] = field(default_factory=list)
 
     def in_order(self) -> list[str]:
         """The plugins that fit, in the order of precedence."""
         return sorted(self.suggestions, key=lambda name: (self.suggestions[name].order, name))
 
 
-def draft_config(root: Path, *, observe: bool = False) -> Draft:
+def draft_config(root: Path, *, observe: bool = True) -> Draft:
     """Ask all installed plugins what fits the host whose /proc and /sys are below `root`, and write a configuration of that.
 
     :param observe: whether mom is to touch nothing by it, until the operator says otherwise
@@ -75,7 +89,37 @@ def draft_config(root: Path, *, observe: bool = False) -> Draft:
         *_guest_lines(found),
     ]
     settings = {name: found.suggestions[name].settings for name in found.in_order()}
-    return Draft("\n".join(lines).rstrip() + "\n", enabled, settings, found.left_out, missing)
+    return Draft("\n".join(lines).rstrip() + "\n", enabled, settings, found.left_out, missing, found.unasked)
+
+
+def additions(config: Config, names: Iterable[str] = ()) -> dict[str, Addition]:
+    """The plugins that fit the host of a configuration which does not enable them, in order.
+
+    :param names: other installed plugins that are wanted, too
+    """
+    found = _ask(config.root)
+    order = {name: suggestion.order for name, suggestion in found.suggestions.items()}
+    for name in names:
+        if name in found.plugins and name not in found.suggestions:
+            found.suggestions[name] = Suggestion("added by hand", {}, max(order.values(), default=0) + 1)
+    for name in config.plugins:
+        found.suggestions.pop(name, None)
+    if any(hasattr(plugin.loaded.plugin_class, "mom_hypervisor") for plugin in config.plugins.values()):
+        for name in [name for name in found.suggestions if hasattr(found.plugins[name].plugin_class, "mom_hypervisor")]:
+            del found.suggestions[name]
+    _keep_one_hypervisor(found)
+    _drop_what_does_not_go_together(found, config.root, config.plugins)
+    return {
+        name: Addition(
+            suggestion.reason,
+            suggestion.settings,
+            list(_plugin_lines(found, name)),
+            [other for other in config.plugins if (order.get(other, -1), other) > (suggestion.order, name)],
+            hasattr(found.plugins[name].plugin_class, "mom_hypervisor"),
+        )
+        for name in found.in_order()
+        for suggestion in [found.suggestions[name]]
+    }
 
 
 def _ask(root: Path) -> _InstalledPlugins:
@@ -89,7 +133,7 @@ def _ask(root: Path) -> _InstalledPlugins:
             found.left_out[name] = str(error)
             continue
         if suggestion is None:
-            found.left_out[name] = "does not fit this host, or needs to be told more"
+            found.unasked.append(name)
         else:
             found.suggestions[name] = suggestion
     return found
@@ -116,15 +160,17 @@ def _keep_one_hypervisor(found: _InstalledPlugins) -> None:
         found.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
 
 
-def _drop_what_does_not_go_together(found: _InstalledPlugins, root: Path) -> None:
+def _drop_what_does_not_go_together(
+    found: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyType({})
+) -> None:
     """Leave out what the others lack something for (a balloon needs a hypervisor): what is written must pass `mom config check`."""
     while found.suggestions:
         plugins = {
             name: ConfiguredPlugin(name, found.plugins[name], validated(found.plugins[name].settings_class, suggestion.settings))
             for name, suggestion in found.suggestions.items()
         }
-        errors = check_plugins(Config(root=root, plugins=plugins)).errors
-        if not errors:
+        errors = check_plugins(Config(root=root, plugins={**enabled, **plugins})).errors
+        if not any(error.plugin in found.suggestions for error in errors):
             return
         for error in errors:
             found.suggestions.pop(error.plugin, None)
@@ -189,9 +235,10 @@ def _other_lines(found: _InstalledPlugins, missing: Sequence[str]) -> Iterator[s
     others = {name: reason for name, reason in found.left_out.items() if name in found.plugins}
     for name, reason in others.items():
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
+    yield from _comment(f"installed too: {', '.join(found.unasked)}" if found.unasked else "", "  ")
     if missing:
         yield f"  # of the usual set, not installed: {', '.join(missing)}"
-    if others or missing:
+    if others or missing or found.unasked:
         yield ""
 
 

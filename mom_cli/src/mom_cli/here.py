@@ -1,7 +1,7 @@
 """`mom` without arguments: what is seen of this host at a glance, and what to type next.
 
-It reads files of the kernel and looks which sockets are there. No plugin is imported and no daemon is asked, so it is quick, and what is
-wrong on the host cannot make it fail: what cannot be read is not shown.
+It reads files of the kernel and looks which sockets are there. No daemon is asked, and what is wrong on the host cannot make it fail: what
+cannot be read is not shown. Plugins are imported only where guests are managed here, to see whether one of those enabled knows them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class HostSight:
     `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes, which hold `guests_kib`.
     `ksm` is what the kernel's `run` says, `saved_kib` what merged pages save. `observes` is the line of the configuration by which mom
     touches nothing. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
+    `blind` is what manages guests here where the configuration enables no hypervisor.
     """
 
     kvm: bool = False
@@ -55,6 +56,7 @@ class HostSight:
     unit: bool = False
     pid: int = 0
     left: int | None = None
+    blind: str = ""
 
 
 @click.command("here")
@@ -101,9 +103,10 @@ def look(root: Path) -> HostSight:
     config = root / DEFAULT_CONFIG.relative_to("/")
     said = _said(config)
     state, run = (_directory(said, f"{kind}_directory", usual) for kind, usual in (("state", "var/lib/mom"), ("run", "run/mom")))
+    managed = tuple((name, f"/{path}") for name, path in found if path is not None)
     return HostSight(
         kvm=_exists(root / "dev/kvm"),
-        managed=tuple((name, f"/{path}") for name, path in found if path is not None),
+        managed=managed,
         guests=guests,
         guests_kib=guests_kib,
         total_kib=memory.get("MemTotal"),
@@ -115,7 +118,20 @@ def look(root: Path) -> HostSight:
         unit=_has_unit(root),
         pid=_holder(root / run),
         left=_left(root / state),
+        blind=managed[0][0] if managed and _is_blind(config) else "",
     )
+
+
+def _is_blind(config: Path) -> bool:
+    """Whether the configuration enables no hypervisor, though something manages guests here."""
+    if not _exists(config):
+        return False
+    from mom_core import load_config
+    from mom_core.config.lacking import lacking
+
+    with suppress(MomError, OSError):
+        return any(lack.hook == "mom_hypervisor" for lack in lacking(load_config(config)))
+    return False
 
 
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
@@ -126,6 +142,8 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     """
     sudo = "" if root else "sudo "
     acts = f"when line {sight.observes} of {DEFAULT_CONFIG} says `mode: enforce`: it has mom observe, and touch nothing"
+    if sight.blind:
+        yield f"{sudo}mom config add", f"adds what fits this host by now to {DEFAULT_CONFIG}: {sight.blind} is here, and mom sees no guest"
     if sight.pid:
         yield from ((f"{sudo}{command}", what) for command, what in WATCH)
         if sight.observes:

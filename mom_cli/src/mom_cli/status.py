@@ -35,6 +35,7 @@ from mom_core import (
     print_prose,
     printable,
 )
+from mom_core.config.lacking import lacking
 from mom_toolkit import REMARKS, GuestColumn, StatusPart, amount
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
         f"on {printable(content['hypervisor'])}",
         2,
     )
+    for lack in lacking(config):
+        print_prose(f"warning: {lack.message}; mom doctor says what fits this host", 2)
     woken = f", woken by {printable(cycle['woken_by'], 160)}" if cycle["woken_by"] else ""
     left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"

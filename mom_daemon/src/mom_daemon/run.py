@@ -20,6 +20,7 @@ from typing import Final
 import click
 
 from mom_core import Config, Engine, MomError, Report, Status, config_argument, load_config
+from mom_core.config.lacking import lacking
 from mom_core.engine.problems import described
 from mom_daemon.logs import Log
 from mom_daemon.status import StatusFile
@@ -70,6 +71,8 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     def learn() -> Config:
         config = load()
         log.use(config)
+        for lack in lacking(config):
+            LOG.warning("%s; `mom doctor` says what fits this host", lack.message)
         return config
 
     share_one_heap()

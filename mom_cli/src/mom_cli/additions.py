@@ -1,0 +1,82 @@
+"""`mom config add`: plugins that fit this host by now go into a configuration that the operator has written, and keeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mom_cli.class_hooks import having
+from mom_cli.draft import Addition
+from mom_core import Config, Finding, MomError, Severity
+from mom_core.config.document import parse_document
+from mom_core.config.lacking import lacking
+
+
+def lacks(config: Config) -> list[Finding]:
+    """What no enabled plugin does, with the plugins that would."""
+    return [
+        Finding(Severity.WARNING, subject, message, f"enable one that does: {', '.join(having(hook)) or 'none is installed'}")
+        for subject, message, hook in lacking(config)
+    ]
+
+
+def with_plugins(text: str, file: str, additions: Mapping[str, Addition]) -> str:
+    """The text of a configuration with more plugins in it, each before those that come after it by their order; all else stays.
+
+    :raises MomError: the plugins do not stand one below the other there, so that lines cannot be put between them
+    """
+    given = _read(text, file)
+    expected = {**given, "plugins": {**given["plugins"], **{name: dict(one.settings) for name, one in additions.items()}}}
+    for name, addition in additions.items():
+        text = _with_plugin(text, file, name, addition)
+    if _read(text, file) != expected:
+        raise _by_hand(file, additions)
+    return text
+
+
+def _read(text: str, file: str) -> dict[str, Any]:
+    """What the text says; a plugin without settings is one with none."""
+    document = parse_document(text, file)
+    given = dict(document.value) if isinstance(document.value, Mapping) and not document.problems else {}
+    section = given.get("plugins")
+    given["plugins"] = {name: value or {} for name, value in section.items()} if isinstance(section, Mapping) else {}
+    return given
+
+
+def _with_plugin(text: str, file: str, name: str, addition: Addition) -> str:
+    places = {str(path[1]): place for path, place in parse_document(text, file).keys.items() if len(path) == 2 and path[0] == "plugins"}
+    if not places:
+        raise _by_hand(file, {name: addition})
+    indent = next(iter(places.values())).column - 1
+    lines = [line for line in text.splitlines() if not re.match(rf"\s*# {re.escape(name)}: {{}}\s+# installed", line)]
+    numbers = {
+        key: number
+        for number, line in enumerate(lines)
+        for key in places
+        if re.match(rf"{' ' * indent}['\"]?{re.escape(key)}['\"]?\s*:", line)
+    }
+    if not numbers:
+        raise _by_hand(file, {name: addition})
+    later = [numbers[key] for key in addition.later if key in numbers]
+    if later:
+        at = min(later)
+        while at and re.match(rf"{' ' * indent}#", lines[at - 1]):
+            at -= 1  # the comment above a plugin stays with it
+    else:
+        at = max(numbers.values()) + 1
+        while at < len(lines) and re.match(rf"{' ' * indent}\s+\S", lines[at]):
+            at += 1
+    added = _indented(addition.lines, indent)
+    if at == len(lines) or not lines[at].strip():
+        added = added[:-1]  # one empty line is enough
+    return "\n".join([*lines[:at], *added, *lines[at:]]) + "\n"
+
+
+def _indented(lines: Sequence[str], indent: int) -> list[str]:
+    return [" " * indent + line[2:] if line else line for line in lines]
+
+
+def _by_hand(file: str, additions: Mapping[str, Addition]) -> MomError:
+    lines = "\n".join(line for one in additions.values() for line in one.lines if line and not line.lstrip().startswith("#"))
+    return MomError(f"{file} is not written so that lines can be added below its `plugins`", hint=f"add by hand, below `plugins`:\n{lines}")

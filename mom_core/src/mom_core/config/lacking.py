@@ -1,0 +1,29 @@
+"""What a configuration lacks for mom to be of use, though each part of it is right: it is said wherever a configuration is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mom_core.config.configuration import Config
+
+
+class Lack(NamedTuple):
+    """A hook that no enabled plugin has, and what follows from that."""
+
+    subject: str
+    message: str
+    hook: str
+
+
+_NEEDED = (
+    Lack("hypervisor", "no enabled plugin provides a hypervisor: no guest is seen", "mom_hypervisor"),
+    Lack("evaluators", "no enabled plugin evaluates policies: nothing is decided", "mom_evaluate"),
+)
+
+
+def lacking(config: Config) -> Iterator[Lack]:
+    """What no plugin of this configuration does."""
+    for lack in _NEEDED:
+        if not any(hasattr(plugin.loaded.plugin_class, lack.hook) for plugin in config.plugins.values()):
+            yield lack
