@@ -14,13 +14,12 @@ import click
 from mom_cli.additions import lacks
 from mom_cli.contenders import contenders
 from mom_cli.draft import additions, draft_config
-from mom_cli.fixes import PUT_BACK, WRITE_CONFIGURATION, fixes, offer_fixes
+from mom_cli.fixes import ADD_WHAT_FITS, PUT_BACK, WRITE_CONFIGURATION, fixes, offer_fixes
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
 from mom_core import (
     Config,
     Finding,
-    Fix,
     MomError,
     PluginError,
     PluginErrors,
@@ -105,9 +104,10 @@ def _to_add(config: Config) -> Iterable[Finding]:
     if config.file is not None:
         fitting = additions(config)
         option = "" if config.file == str(DEFAULT_CONFIG) else f" -c {config.file}"
+        added = f"adds {', '.join(fitting)} to {config.file}, where all else stays"
         for name in [name for name, one in fitting.items() if one.is_hypervisor]:
             text = f"{missing.pop('hypervisor').message}; {name} would fit: {fitting.pop(name).reason}"
-            fix = Fix((("mom", "config", "add", name),), f"adds {name} to {config.file}; all else there stays") if not option else None
+            fix = None if option else dataclasses.replace(ADD_WHAT_FITS, effect=added)
             yield Finding(Severity.WARNING, "hypervisor", text, f"mom config add{option} {name}, and systemctl reload mom", fix)
         if fitting:
             cure = f"mom config add{option} {' '.join(fitting)}, where they are wanted"

@@ -21,6 +21,7 @@ from mom_core import Config, Finding, Fix, print_prose, printable_lines
 from mom_core.plugins.discovery import own_distributions
 
 WRITE_CONFIGURATION: Final = Fix((("mom", "config", "init"),), "writes /etc/mom/mom.yaml; nothing is overwritten", harmless=True)
+ADD_WHAT_FITS: Final = Fix((("mom", "config", "add"),), "adds the plugins that fit this host to /etc/mom/mom.yaml, where all else stays")
 PUT_BACK: Final = Fix((("mom", "restore"),), "puts back what an earlier mom has changed: guests and KSM are then as they were before it")
 
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
