@@ -19,6 +19,7 @@ import pytest
 
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.route import MOST_ARRIVING
+from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_toolkit import Address, HeldBytes, listen
 from mom_toolkit.bounded_server import accepted
@@ -211,7 +212,7 @@ def test_a_huge_body_is_refused_without_being_kept(serve: Serve) -> None:
     assert told(connect(served.path, head)).startswith(b"HTTP/1.1 413")
 
 
-def test_a_body_in_pieces_is_counted_too(serve: Serve) -> None:
+def test_a_tool_that_sends_a_body_in_pieces_is_told_to_send_its_length(serve: Serve) -> None:
     served = serve(largest="1KiB")
 
     def pieces():
@@ -219,7 +220,8 @@ def test_a_body_in_pieces_is_counted_too(serve: Serve) -> None:
             yield b"x" * 100
 
     answer = served.client.put("/v1/policies/x", content=pieces(), headers={"if-match": "*", "content-type": "text/plain"})
-    assert answer.status_code == 413
+    assert answer.status_code == 411
+    assert "Content-Length" in answer.json()["hint"]
 
 
 def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
@@ -276,3 +278,29 @@ def test_a_client_that_comes_just_when_the_server_ends_is_let_go(tmp_path: Path,
         asyncio.run(end_after(steps))
         gc.collect()
     assert [str(each.message) for each in warned] == []
+
+
+def test_a_body_in_chunks_is_refused_by_its_head(serve: Serve) -> None:
+    """Chunks of one byte would keep the loop, and all other clients, for seconds."""
+    served = serve()
+    head = b"POST /v1/policy-check HTTP/1.1\r\nhost: mom\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n"
+    began = time.process_time()
+    answer = told(connect(served.path, head + b"1\r\nx\r\n" * 10_000))
+    assert answer.startswith(b"HTTP/1.1 411") or answer == b"", "or the connection has ended before it was read"
+    assert time.process_time() - began < 0.3
+    answer = told(connect(served.path, head))
+    assert answer.startswith(b"HTTP/1.1 411")
+    assert b"Content-Length" in answer
+    assert still_answers(served)
+
+
+def test_half_requests_of_those_who_may_nothing_end_no_connection_of_those_who_may(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve(clients=8)
+    with connect(served.path, b"GET /v1/status HTTP/1.1\r\nhost: mom\r\n") as root, contextlib.ExitStack() as strangers:
+        time.sleep(0.3)
+        monkeypatch.setattr(LocalAccess, "peer", lambda self, found: Peer("user nobody, process 1", Right.NOTHING, local=True))
+        for _ in range(50):
+            strangers.enter_context(connect(served.path, b"GET /v1/sta"))
+        time.sleep(0.3)
+        root.sendall(b"connection: close\r\n\r\n")
+        assert root.recv(100).startswith(b"HTTP/1.1 200")

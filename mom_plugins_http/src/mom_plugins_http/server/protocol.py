@@ -44,6 +44,20 @@ class ClientLimits:
     clients: int = 256
 
 
+class _Parser(h11.Connection):
+    """Reads no body in chunks: of one byte each, they would keep the loop, and so all other clients, for seconds."""
+
+    chunked = False
+
+    def next_event(self) -> Any:
+        """As h11 does. Raises `h11.RemoteProtocolError`."""
+        event = super().next_event()
+        if isinstance(event, h11.Request) and any(name == b"transfer-encoding" for name, _ in event.headers):
+            self.chunked = True
+            raise h11.RemoteProtocolError("a body in chunks", error_status_hint=411)
+        return event
+
+
 class HttpConnection(H11Protocol):
     """A connection to one client.
 
@@ -55,6 +69,9 @@ class HttpConnection(H11Protocol):
         super().__init__(config, state, {})
         self.logger = _QUIET
         self.access_log = False
+        self.conn = _Parser(h11.SERVER, LONGEST_HEAD)
+        self.rank = Right.NOTHING
+        """What the kernel's word for the peer entitles to, at whichever socket."""
         self._access = access
         self._keyed = keyed
         self.silent_since: float | None = self.loop.time()
@@ -75,6 +92,7 @@ class HttpConnection(H11Protocol):
         sock = transport.get_extra_info("socket")
         try:
             peer = self._access.peer(credentials(sock)) if sock is not None and sock.family == socket.AF_UNIX else UNKNOWN_PEER
+            self.rank = peer.right
             return replace(peer, name=f"a browser through {peer.name}", right=Right.NOTHING, keyed=True) if self._keyed else peer
         except OSError:  # it has gone already
             return UNKNOWN_PEER
@@ -102,9 +120,12 @@ class HttpConnection(H11Protocol):
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return
-        body = problem_body(400, "this is no HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes")
+        status, what, hint = 400, "this is no HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes"
+        if isinstance(self.conn, _Parser) and self.conn.chunked:
+            status, what, hint = 411, "a body in chunks is not read", "send its length: `Content-Length`"
+        body = problem_body(status, what, hint)
         headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
-        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 

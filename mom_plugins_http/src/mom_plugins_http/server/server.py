@@ -96,10 +96,10 @@ class Server(BoundedServer[Door]):
         return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
     def drop_silent(self) -> bool:
-        """End the connection that has been silent for longest, if any is."""
+        """End the connection that has been silent for longest, if any is: of those that may do least, so that no stranger ends others'."""
         silent = [each for each in self._connections() if each.silent_since is not None and not each.transport.is_closing()]
         if silent:
-            longest = min(silent, key=lambda each: each.silent_since or 0.0)
+            longest = min(silent, key=lambda each: (each.rank, each.silent_since or 0.0))
             self._state.connections.discard(longest)
             longest.transport.abort()
         return bool(silent)
