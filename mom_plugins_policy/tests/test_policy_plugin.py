@@ -355,3 +355,11 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
     for wrong in ("policy.d/60_a.policy", "shadow/90_d.policy"):
         (tmp_path / wrong).unlink()
     assert list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check()) == []
+
+
+def test_a_folder_of_policies_that_is_not_there_is_found_by_a_check(tmp_path: Path) -> None:
+    settings = PolicyPlugin.Settings(directory=tmp_path / "polcy.d")
+    plugin = PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path))
+    assert [one.message for one in plugin.mom_check()] == [f"{tmp_path}/polcy.d is not there: no policy of yours is read"]
+    (tmp_path / "polcy.d").mkdir()
+    assert list(plugin.mom_check()) == []

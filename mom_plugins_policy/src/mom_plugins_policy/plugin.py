@@ -54,6 +54,9 @@ _DEFAULT = PolicyLimits()
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """What a fault says of an operand that is an attribute, such as a guest's field."""
 
+USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
+"""What `mom config init` writes, also where there is no policy yet."""
+
 _REMARKS = 30  # of the checks, that are logged when policies are loaded
 
 
@@ -166,7 +169,7 @@ class PolicyPlugin:
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
         """Fits every host: without an evaluator nothing is decided."""
-        return Suggestion("it decides, by the plugins' default policies and your own", {"directory": "/etc/mom/policy.d"}, order=60)
+        return Suggestion("it decides, by the plugins' default policies and your own", {"directory": str(USUAL_FOLDER)}, order=60)
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -257,6 +260,10 @@ class PolicyPlugin:
                 check()
             except ConfigError as error:
                 wrong.extend(Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems)
+        folder = self._settings.directory
+        if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
+            text = f"{folder} is {'no folder' if folder.exists() else 'not there'}: no policy of yours is read"
+            wrong.append(Finding(Severity.WARNING, "policies", text, "make it, or write another `directory`"))
         return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._left_out)]
 
     @property
