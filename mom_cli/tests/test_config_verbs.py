@@ -541,3 +541,22 @@ def test_check_says_that_a_configuration_without_hypervisor_and_evaluator_decide
     out = mom("config", "check", "-c", file)[1]
     assert "no enabled plugin provides a hypervisor: no guest is seen" in out
     assert "no enabled plugin evaluates policies: nothing is decided" in out
+
+
+def test_check_refuses_a_state_directory_below_what_is_no_folder(mom, acme, file, tmp_path):
+    acme()
+    (tmp_path / "plain").write_text("")
+    file.write_text(f"plugins: {{acme: {{}}}}\nstate_directory: {tmp_path}/plain/state\n")
+    code, _, err = mom("config", "check", "-c", file)
+    assert code == 2
+    assert f"{file}:2:1: state_directory: {tmp_path}/plain is no folder" in err
+
+
+def test_check_warns_of_several_hypervisors(mom, acme, file):
+    hypervisor = "@hookimpl\ndef mom_hypervisor(self): ...\n"
+    acme(body=hypervisor)
+    acme(name="other", body=hypervisor)
+    file.write_text("plugins: {acme: {}, other: {}}")
+    code, out, _ = mom("config", "check", "-c", file)
+    assert code == 0
+    assert "several plugins provide a hypervisor: acme, other; only the first" in out
