@@ -53,7 +53,7 @@ MOST_KIB: Final = 1 << 40
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
-"""A reservation is for a launch. Memory that a host is to have for longer belongs in its policy, as `host_free_target_kib`."""
+"""A reservation is for a launch. Memory that a host is to have for longer belongs in its policy, as `host_free` of the plugin balloon."""
 
 MOST_RESERVATIONS: Final = 256
 """At once: a management system that asks for more has lost count."""
