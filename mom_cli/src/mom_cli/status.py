@@ -13,7 +13,6 @@ import click
 from mom_cli.alike import common_problems
 from mom_cli.class_hooks import offered_list
 from mom_cli.here import how_to_start
-from mom_cli.live import look
 from mom_cli.marks import mark
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, problems_of, reported
@@ -98,6 +97,8 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
             row["last"] = None if last is None else {**last, "unit": units.get(last["control"], "")}
             row["remarks"] = notes.get(row["id"], [])
     else:
+        from mom_cli.live import look  # a running mom that answers needs no engine here
+
         snapshot, problems, guaranteed = look(config)
         for unread in problems:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
