@@ -26,6 +26,7 @@ from mom_core import (
     ControlSpec,
     Decision,
     Declarations,
+    Derived,
     Engine,
     FieldSpec,
     Guest,
@@ -836,6 +837,61 @@ def test_what_is_told_by_field_is_checked_and_joined_as_what_is_told_by_guest(tm
     assert len(wrong) == 3
     assert "field two should be a number and is str 'x'" in wrong[0]
     assert all("'four' that it did not declare" in message for message in wrong[1:])
+
+
+def deriving(derive: Callable[..., object]) -> type:
+    """A plugin that derives the fields `half` of guests and `all` of the host."""
+
+    class Deriving(Base):
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec("half", Unit.KIB, Scope.GUEST, ""), FieldSpec("all", Unit.KIB, Scope.HOST, "")]
+
+        @hookimpl
+        def mom_derive(self, snapshot: Snapshot) -> object:
+            return derive(snapshot)
+
+    return Deriving
+
+
+def test_what_follows_from_all_that_was_collected_is_there_when_evaluators_look(tmp_path: Path, machine: Machine) -> None:
+    def derive(snapshot: Snapshot) -> Derived:
+        sizes = [size for size in snapshot.column("size") if isinstance(size, int)]
+        return Derived({"all": sum(sizes)}, Columns({"half": [size // 2 for size in sizes], "stray": sizes}))
+
+    seen: list[tuple[Value, Value]] = []
+
+    class Evaluates(Base):
+        @hookimpl
+        def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision]:
+            seen.append((snapshot.host.fields["all"], snapshot.guests["b"].fields["half"]))
+            return ()
+
+    with engine_with(tmp_path, machine, derives=deriving(derive), evaluates=Evaluates) as engine:
+        report = engine.cycle()
+        assert seen == [(300, 100)]
+        assert dict(report.snapshot.guests["a"].fields) == {"size": 100, "half": 50}
+        assert all("'stray' that it did not declare" in problem.message for problem in report.problems)
+        assert report.problems
+        again = engine.cycle(
+            snapshot=replace(report.snapshot, guests={"a": replace(report.snapshot.guests["a"], fields={"size": 8, "half": 77})})
+        )
+    assert dict(again.snapshot.guests["a"].fields) == {"size": 8, "half": 4}, "a recorded one is derived anew"
+
+
+@pytest.mark.parametrize("wrong", [None, {"half": 1}, Derived(guests=Columns({"half": [1]})), Derived({"half": 1})])
+def test_what_makes_no_sense_is_not_derived_and_harms_nobody(tmp_path: Path, machine: Machine, wrong: object) -> None:
+    def fails(snapshot: Snapshot) -> object:
+        raise ValueError("no law")
+
+    plugins = {"wrong": deriving(lambda snapshot: wrong), "fails": deriving(fails)}
+    with engine_with(tmp_path, machine, **plugins) as engine:
+        report = engine.cycle()
+    assert dict(report.snapshot.guests["a"].fields) == {"size": 100}
+    assert report.snapshot.host.fields == {"free": 1000}
+    sources = [problem.source.name for problem in report.problems]
+    assert sources.count("fails") == 1
+    assert sources.count("wrong") == 1
 
 
 def test_columns_that_do_not_have_a_value_for_each_guest_are_refused(tmp_path: Path, machine: Machine) -> None:
