@@ -186,6 +186,31 @@ def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it()
     assert guest.has(whole, used=600 * MIB)["mem_used_peak"] == 600 * MIB
 
 
+def test_statistics_from_before_a_sweep_do_not_make_a_guest_one_that_counts_all(guest: Watched) -> None:
+    whole, swept = TOTAL + HIDDEN, HIDDEN + 300 * MIB
+    for _ in range(2):
+        guest.says(600 * MIB)
+    guest.says(100 * MIB)
+    guest.requests["a"] = SizeRequest(swept, whole, guest.now, "1", arrived=True)
+    for _ in range(2):
+        known = guest.says(100 * MIB, after=0.8, balloon_cur=swept)  # the guest's kernel had all when it said that
+    assert known["mem_used_peak"] == 600 * MIB
+    follows = {"mem_available": swept - HIDDEN, "mem_usable": 200 * MIB, "mem_unused": 200 * MIB}
+    assert guest.says(0, after=0.8, balloon_cur=swept, **follows)["mem_used_peak"] == 600 * MIB
+
+
+def test_a_guest_whose_total_follows_its_balloon_counts_all_no_longer() -> None:
+    guest, swept = CountsAll(), HIDDEN + 300 * MIB
+    guest.has(TOTAL + HIDDEN)
+    for _ in range(3):
+        guest.has(swept)
+    for inside in (290 * MIB, 300 * MIB):
+        usable = inside - 100 * MIB
+        told: dict[str, Value] = {"mem_available": inside, "mem_usable": usable, "mem_unused": usable}
+        known = guest.says(0, balloon_cur=HIDDEN + inside, **told)
+    assert known["mem_used_peak"] <= 300 * MIB
+
+
 def test_a_burst_in_a_guest_that_counts_all_is_learnt_whatever_its_balloon_has() -> None:
     guest, trimmed = CountsAll(), HIDDEN + 700 * MIB
     guest.has(TOTAL + HIDDEN)

@@ -45,6 +45,10 @@ FREE_SHARE = 0.5
 """Ratio. Where more of what is usable holds nothing at all, the page cache could grow and has not: what is read is read for the first time,
 or after memory was given back."""
 
+LATE_SECONDS = 3.0
+"""s. Statistics of a guest may be so much older than they say: they come once in 2 s, and hypervisors tell their time late by a second. A
+total from before a sweep says nothing of what the kernel counts."""
+
 _TOLD = ("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault",
          "host_swap", "guest_psi_memory_some_avg10")  # fmt: skip
 """The fields that are learnt from; the last two are of few guests."""
@@ -335,8 +339,10 @@ def _had(known: _Learnt, total: float, size: float | None, stays: bool) -> float
     if size is None or known.size is None:
         return None if known.counts_all else total
     least, most = min(size, known.size), max(size, known.size)
-    if total > most and stays and least == most:
+    if total > most and stays and least == most and known.said > known.asked + LATE_SECONDS:
         known.counts_all = True
+    elif total != known.total_told and total <= least:
+        known.counts_all = False  # the total follows the balloon
     if known.counts_all:
         return min(total, least - (known.hidden or 0.0))
     return None if total > most or (stays and least < most) else total
