@@ -392,3 +392,14 @@ def test_no_expression_ends_in_a_traceback(text: str) -> None:
     done = mom_policy("eval", "--expression", text)
     assert done.code in {0, 1, 2}
     assert "\x1b" not in done.out + done.err
+
+
+def test_forms_are_read_from_the_standard_input() -> None:
+    done = mom_policy("eval", "-", given="(defvar y 4)\n(+ y\n  3)\n")
+    assert (done.code, done.out.splitlines()[0]) == (0, "7")
+
+
+def test_the_standard_input_is_not_both_policies_and_snapshot() -> None:
+    done = mom_policy("eval", "-", "--snapshot", "-", given="{}")
+    assert done.code == 2
+    assert "cannot both come from the standard input" in done.err

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from mom_cli import declarations_of
 from mom_core.cli.frame import run
+from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.cli.inputs import with_fields_of
 from mom_plugins_policy.cli.values import written_value
-from mom_plugins_policy.language.errors import KINDS
+from mom_plugins_policy.language.errors import KINDS, Fault
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.tools.cases import cases_of, run_case
 from mom_plugins_policy.tools.example import EXAMPLE
-from mom_plugins_policy.tools.session import ReplSession
 from mom_plugins_policy.tools.snapshots import made_snapshot
 
 DECLARED = declarations_of()
@@ -50,9 +50,35 @@ def name(block: Block) -> str:
     return f"{block.page}:{block.line}"
 
 
-def session() -> ReplSession:
-    taken = made_snapshot(EXAMPLE, "example")
-    return ReplSession(taken, with_fields_of(taken, DECLARED))
+class Answer(NamedTuple):
+    """The values of an input, and the errors that are new with it."""
+
+    values: list[Any]
+    errors: list[Fault]
+
+
+class Session:
+    """An example's forms, evaluated one after the other: what those before have defined stays, but for those that end an evaluation."""
+
+    def __init__(self) -> None:
+        self.taken = made_snapshot(EXAMPLE, "example")
+        self.declared = with_fields_of(self.taken, DECLARED)
+        self.inputs: dict[str, str] = {}
+        self.faults: set[object] = set()
+
+    def add(self, text: str) -> Answer:
+        name = f"~{len(self.inputs):06}"
+        try:
+            policy = Policy.compile({**self.inputs, name: text}, self.declared)
+        except PolicyError as error:
+            return Answer([], list(error.faults))
+        result = policy.evaluate(self.taken)
+        values = [value for form, value in zip(policy.program.forms, result.values, strict=False) if form.text.name == name]
+        errors = [fault for fault in result.errors if (fault.kind, fault.source, fault.guest) not in self.faults]
+        if not result.stopped:
+            self.inputs[name] = text
+            self.faults = {(fault.kind, fault.source, fault.guest) for fault in result.errors}
+        return Answer(values, errors)
 
 
 def inputs(text: str) -> Iterator[tuple[str, str, str]]:
@@ -80,7 +106,7 @@ def complete(text: str) -> bool:
 
 @pytest.mark.parametrize("block", [b for b in blocks("lisp") if not b.kind], ids=name)
 def test_an_example_comes_to_what_is_shown(block: Block) -> None:
-    talk = session()
+    talk = Session()
     for text, value, kind in inputs(block.text):
         answer = talk.add(text)
         kinds = {fault.kind for fault in answer.errors}

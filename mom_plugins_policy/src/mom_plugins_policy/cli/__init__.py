@@ -14,7 +14,6 @@ VERBS: Final[Mapping[str, Verb]] = {
     "eval": Verb("mom_plugins_policy.cli.evaluate:eval_command", "Evaluate policies or expressions on a snapshot."),
     "explain": Verb("mom_plugins_policy.cli.explain:explain_command", "Say why a policy decides what it decides, or decides nothing."),
     "test": Verb("mom_plugins_policy.cli.test:test_command", "Run tests of policies: given fields, expected decisions."),
-    "repl": Verb("mom_plugins_policy.cli.repl:repl_command", "Try the language line by line."),
     "fmt": Verb("mom_plugins_policy.cli.fmt:fmt_command", "Lay policies out, comments kept."),
     "defaults": Verb("mom_plugins_policy.cli.defaults:defaults_command", "Print the default policies that installed plugins bring."),
     "snapshot": Verb("mom_plugins_policy.cli.snapshot:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),

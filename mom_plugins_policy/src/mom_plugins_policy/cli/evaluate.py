@@ -44,10 +44,17 @@ def eval_command(
 ) -> None:  # fmt: skip
     """Evaluate policies on a snapshot, and print values, decisions and errors. Nothing is changed on the host.
 
+    A FILE of `-` reads forms from the standard input; they are evaluated like those of -e.
+
     Without FILE and -e: the policies that a running mom would use; with --live those that it uses, if it runs and enables the plugin
     http. Exit code 1 when the evaluation has errors, 2 when the
     policies or the snapshot cannot be read.
     """
+    if Path("-") in paths:
+        if snapshot_path == Path("-"):
+            raise click.UsageError("policies and the snapshot cannot both come from the standard input: give one of them as a file")
+        expressions = (*expressions, sys.stdin.read())
+        paths = tuple(path for path in paths if path != Path("-"))
     given = given_policies(paths, config_path, defaults=with_default_policies, needed=not expressions, live=live)
     if expressions:
         given.texts = {**given.texts, EXPRESSION: "\n".join(expressions)}

@@ -9,7 +9,7 @@ what may do otherwise is a form (`forms.py`). What follows from the record:
   value for any number in that range. `fails` says when an error must be reckoned with; nil is one wherever the function is `strict`.
 - units, in the checks, and in the words for people: `unit`.
 - the words in which a condition is told: `told`.
-- the tables of the reference, what `help` says in `mom policy repl`, and the editors' grammars (`docs/generate.py` writes these).
+- the tables of the reference, and the editors' grammars (`docs/generate.py` writes these).
 """
 
 from __future__ import annotations
