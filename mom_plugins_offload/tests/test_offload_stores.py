@@ -9,7 +9,7 @@ from offload_hosts import SWAPS, ZRAM, ZRAM_SWAPS
 
 from mom_devkit import host_of
 from mom_plugins_offload import OffloadPlugin
-from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
+from mom_plugins_offload.stores import StoreRoom, net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.writes import WriteBudget
 from mom_toolkit import StoreKind, SwapStore
 
@@ -113,3 +113,9 @@ def test_a_file_of_the_kernel_that_says_nonsense_is_no_store(tmp_path: Path) -> 
     (store,) = stores_of(host_of(tmp_path, odd))
     assert store.held_kib is None
     assert ratio_of([store]) is None
+
+
+def test_what_is_left_of_a_days_writes_is_said_though_the_disk_has_room() -> None:
+    disk = SwapStore("/dev/sda2", StoreKind.DISK, 8 * GIB, 7 * GIB)
+    assert room_of([disk], 100).why == "what may be written to disks in a day has been written"
+    assert room_of([disk], GIB) == StoreRoom(GIB, "", disk=True)

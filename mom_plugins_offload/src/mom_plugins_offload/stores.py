@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mom_plugins_offload.law import LEAST_KIB
 from mom_toolkit import StoreKind, SwapStore, parse_meminfo, read_kernel_file
 
 KEPT_SHARE: Final = 0.05
@@ -147,7 +148,7 @@ def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
         why = _why_not(store)
         if not why and store.kind is StoreKind.DISK:
             free = min(free, max(0, int(writable_kib)))
-            why = "" if free else "what may be written to disks in a day has been written"
+            why = "" if free >= LEAST_KIB else "what may be written to disks in a day has been written"
         if why:
             return StoreRoom(kib, why, disk=bool(disk))
         disk = store.kind is StoreKind.DISK if disk is None else disk

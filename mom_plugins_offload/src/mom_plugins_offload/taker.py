@@ -21,6 +21,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ STEP_KIB = 2 << 10
 
 NICE = 10
 """The guests' own threads come first: this process gets a tenth of what one of them gets where both want the same CPU."""
+
+OOM_SCORE = 900
+"""Where memory runs out, the kernel ends this process before any guest."""
 
 MADV_WILLNEED, MADV_PAGEOUT = 3, 21
 _SYS_PROCESS_MADVISE = 440
@@ -181,13 +185,20 @@ def _swapped_kib(pid: int) -> int:
     return 0
 
 
-def _steps(order: MoveOrder) -> list[tuple[int, int]]:
-    """The areas in steps, from where the last order ended."""
-    steps = [(at, min(STEP_KIB << 10, last - at)) for first, last in _areas(order.pid) for at in range(first, last, STEP_KIB << 10)]
-    if not steps:
+def _steps(order: MoveOrder) -> Iterator[tuple[int, int]]:
+    """The areas in steps, from where the last order ended. They are made one by one: a process may reserve terabytes of addresses."""
+    areas = _areas(order.pid)
+    ranges = [range(first, last, STEP_KIB << 10) for first, last in areas]
+    count = sum(map(len, ranges))
+    if not count:
         raise OrderRefused("its process has no large memory")
-    start = order.at % len(steps)
-    return steps[start:] + steps[:start]
+    start = order.at % count
+    for begin, end in ((start, count), (0, start)):
+        passed = 0
+        for steps, (_, last) in zip(ranges, areas, strict=True):
+            for at in steps[max(0, begin - passed) : max(0, end - passed)]:
+                yield at, min(STEP_KIB << 10, last - at)
+            passed += len(steps)
 
 
 def _take_process(order: MoveOrder, until: float) -> int:
@@ -262,6 +273,8 @@ def main() -> None:
     os.nice(NICE)
     with contextlib.suppress(OSError):  # where each session is a group for the scheduler, what counts is the group's
         Path("/proc/self/autogroup").write_text(str(NICE))
+    with contextlib.suppress(OSError):  # mom's own is low, so that the kernel spares it; this process can be started again
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # mom may end while a batch is followed: there is nobody to tell what came of it
     for ignored in (signal.SIGINT, signal.SIGHUP):  # the terminal's; mom ends this process by closing its standard input
