@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mom_guests import convert
+from mom_plugins_qemu import visits
 from mom_plugins_qemu.command_line import Identity, named_in
 from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
 from mom_plugins_qemu.wire import MOST_BYTES, Conversation, Question, Refusal, WireError, request
+from mom_toolkit import peer_credentials
 
 UUID = "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
@@ -120,3 +127,23 @@ def test_a_command_line_says_where_agents_channels_are() -> None:
 @given(st.binary(max_size=80).map(lambda b: b"qemu\0-name\0" + b + b"\0-smbios\0type=1," + b))
 def test_no_command_line_raises(command: bytes) -> None:
     named_in(command)
+
+
+@pytest.mark.parametrize("handles", [True, False], ids=["by a handle", "by owner and age"])
+def test_who_listens_is_known_and_another_process_of_that_number_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
+) -> None:
+    path = tmp_path / "monitor"
+    if not handles:
+        monkeypatch.setattr(visits, "_SO_PEERPIDFD", 10_000)
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as sock:
+        listening.bind(str(path))
+        listening.listen()
+        sock.connect(str(path))
+        peer = peer_credentials(sock)
+        assert visits._is_the_peer(sock, peer, str(path))
+        with subprocess.Popen(["sleep", "60"]) as other:
+            another = peer._replace(process=other.pid)
+            os.utime(path, (time.time() - 60,) * 2)  # the socket is older than that process
+            assert not visits._is_the_peer(sock, another, str(path))
+            other.kill()

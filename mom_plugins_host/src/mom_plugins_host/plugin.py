@@ -58,8 +58,8 @@ class HostPlugin:
         watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
         """How often to look whether the host comes short of memory, which wakes mom for a cycle at once. `0s`: never."""
         watch_available: Size | None = None
-        """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available (`mem_free_wanted`), or without
-        it a fifth of the host's memory, at most 32 GiB."""
+        """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available (`mem_free_wanted`), or
+        without it a fifth of the host's memory, at most 32 GiB."""
         watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
         """Wake when tasks have waited so long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
         programs lose a twentieth of their time."""

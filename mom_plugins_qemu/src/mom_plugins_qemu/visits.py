@@ -9,16 +9,19 @@ and comes back for the rest.
 from __future__ import annotations
 
 import errno
+import os
+import re
 import select
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
-from mom_toolkit import peer_credentials
+from mom_toolkit import PeerCredentials, parse_process_stat, peer_credentials
 
 GREETING_SECONDS: Final = 0.25
 """How long to stand in line for a monitor that another client holds, or whose QEMU hangs."""
@@ -198,14 +201,48 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
         visit.fail(Failure.FOREIGN, f"it belongs to user {peer.user}")
         sock.close()
         return None
-    visit.process = peer.process
-    if visit.expected and visit.process != visit.expected:
+    visit.process = peer.process if _is_the_peer(sock, peer, visit.path) else 0
+    if not visit.process or (visit.expected and visit.process != visit.expected):
         visit.fail(Failure.STRANGER)
         sock.close()
         return None
     visit.failure = None
     return sock
 
+
+_SO_PEERPIDFD: Final = 77
+"""Linux 6.5; a handle of the peer's process, which the socket module does not name yet."""
+
+
+def _is_the_peer(sock: socket.socket, peer: PeerCredentials, path: str) -> bool:
+    """Whether the process of that number is still the one that called listen(): another one may have the number by now.
+
+    Without handles of peers (before Linux 6.5), it must be of the same user, or one that root has become, and older than the socket's file.
+    """
+    try:
+        handle = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError as error:
+        if error.errno not in {errno.ENOPROTOOPT, errno.EINVAL}:
+            return False  # the process has ended
+    else:
+        try:
+            told = Path(f"/proc/self/fdinfo/{handle}").read_bytes()
+        finally:
+            os.close(handle)
+        return f"\nPid:\t{peer.process}\n".encode() in told
+    try:
+        users = re.search(rb"^Uid:\t\d+\t(\d+)", Path(f"/proc/{peer.process}/status").read_bytes(), re.MULTILINE)
+        stat = parse_process_stat(Path(f"/proc/{peer.process}/stat").read_bytes())
+        listened = time.time() - Path(path).stat().st_mtime
+    except OSError:
+        return False
+    if users is None or stat is None or peer.user not in {0, int(users[1])}:
+        return False
+    return listened <= time.clock_gettime(time.CLOCK_BOOTTIME) - stat.started / os.sysconf("SC_CLK_TCK") + _SLACK_SECONDS
+
+
+_SLACK_SECONDS: Final = 2.0
+"""A process's start is known in hundredths of a second, and clocks are set by less than this while nobody notices."""
 
 _CONNECTING: Final = {errno.EAGAIN: Failure.OCCUPIED, errno.EACCES: Failure.DENIED, errno.EPERM: Failure.DENIED}
 
