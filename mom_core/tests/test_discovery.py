@@ -151,7 +151,12 @@ def test_a_misspelt_plugin_that_is_not_installed_gets_the_name_and_the_distribut
 
 def test_for_many_unknown_plugins_the_metadata_of_mom_core_are_read_once(monkeypatch):
     reads = []
-    monkeypatch.setattr(discovery, "requires", lambda name: reads.append(name) or [])
+
+    def requires(name):
+        reads.append(name)
+        return []
+
+    monkeypatch.setattr(discovery, "requires", requires)
     _, errors = load_plugins([f"p{number}" for number in range(500)])
     assert (len(errors), len(reads)) == (500, 1)
 

@@ -884,8 +884,7 @@ def test_what_makes_no_sense_is_not_derived_and_harms_nobody(tmp_path: Path, mac
     def fails(snapshot: Snapshot) -> object:
         raise ValueError("no law")
 
-    plugins = {"wrong": deriving(lambda snapshot: wrong), "fails": deriving(fails)}
-    with engine_with(tmp_path, machine, **plugins) as engine:
+    with engine_with(tmp_path, machine, wrong=deriving(lambda snapshot: wrong), fails=deriving(fails)) as engine:
         report = engine.cycle()
     assert dict(report.snapshot.guests["a"].fields) == {"size": 100}
     assert report.snapshot.host.fields == {"free": 1000}

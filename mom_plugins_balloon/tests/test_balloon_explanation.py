@@ -113,7 +113,7 @@ def test_why_a_policy_decides_so_is_told_in_its_words() -> None:
 
 
 def test_the_law_says_why_where_its_suggestion_was_taken() -> None:
-    derived: dict[str, Value] = {"balloon_suggested": 800 * MIB, "balloon_reason": "runs-out"}
+    derived: Any = {"balloon_suggested": 800 * MIB, "balloon_reason": "runs-out"}
     one = report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB), **derived)
     found = balloon().explain(one, one.snapshot.guests["web"], reasons=lambda control: "its suggestion is known")
     assert said(found, "why").startswith("It runs out of memory, as only 600 MiB are usable in it")
