@@ -70,13 +70,15 @@ export class Mom {
     const report = await get("v1/report?fields=");
     const last = this.newest?.started_at === report.started_at ? this.samples.at(-1)?.cycle ?? 0 : 0;
     const missed = Math.min(KEPT_SAMPLES, report.cycle.number - last + 1);
-    const [host, sparks, done, news] = await Promise.all([get(`v1/host/history?limit=${missed}`), get(`v1/guest-histories?limit=${SPARK_CYCLES}`),
-      get(`v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`), pastNews()]);
+    const [host, sparks, news] = await Promise.all([get(`v1/host/history?limit=${missed}`), get(`v1/guest-histories?limit=${SPARK_CYCLES}`), pastNews()]);
+    const done = await get(`v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`);
     this.newest ??= report;
     const first = host.items.at(-1)?.cycle ?? 0;
     this.samples = [...this.samples.filter((one) => last && one.cycle < first), ...host.items.reverse()].slice(-KEPT_SAMPLES);
     this.sparks = new Map(Object.entries(sparks.guests));
-    this.happenings = [...done.items, ...news].sort((one, other) => other.time - one.time).slice(0, KEPT_HAPPENINGS);
+    const until = this.samples.at(-1)?.time ?? Infinity; // a cycle that ends between these answers is heard of by itself
+    const before = done.items.filter((/** @type {Done} */ one) => one.time <= until);
+    this.happenings = [...before, ...news].sort((one, other) => other.time - one.time).slice(0, KEPT_HAPPENINGS);
   }
 
   /** A cycle has ended. @param {Api.ReportDocument} report */
