@@ -129,6 +129,7 @@ def test_no_command_line_raises(command: bytes) -> None:
     named_in(command)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("handles", [True, False], ids=["by a handle", "by owner and age"])
 def test_who_listens_is_known_and_another_process_of_that_number_is_not_taken_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
