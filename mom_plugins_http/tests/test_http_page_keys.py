@@ -52,6 +52,7 @@ def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends() -> None
     assert keys.session(f"Bearer {token}") is None
 
 
+@pytest.mark.processes
 def test_a_session_ends_with_the_process_that_asked_for_its_key_whoever_gets_its_number() -> None:
     keys = PageKeys("/run/mom/mom-page.sock", Clock())
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
