@@ -139,6 +139,24 @@ def test_a_key_from_the_control_socket_makes_a_session_on_the_pages(serve: Serve
         assert page.post("/v1/page-sessions", json=key).status_code == 401
 
 
+@pytest.mark.processes
+def test_a_stream_of_events_ends_with_the_session_it_was_opened_in(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_http.routes.events.BEAT_SECONDS", 0.1)
+    served = serve()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process, browser(served.path) as page:
+        keys: PageKeys = served.plugin._service._api._page_keys  # type: ignore[union-attr]  # it has been set up
+        peer = Peer("user root, process 2", Right.CHANGE, local=True, process=process.pid)
+        page.headers["authorization"] = f"Bearer {keys.session_for(keys.key_for(peer, tied=True))}"
+        with page.stream("GET", "/v1/events") as stream:
+            lines = stream.iter_lines()
+            assert any(line == ": still here" for line in lines), "it goes on while the process is there"
+            process.kill()
+            process.wait()
+            served.engine.cycle()
+            assert not any(line.startswith("event: cycle") for line in lines), "nothing is told any more, and the stream ends"
+        assert page.get("/v1/status").status_code == 401
+
+
 def test_a_path_that_is_too_long_for_another_socket_costs_only_that(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / ("s" * (107 - len(str(tmp_path)) - 1))
     assert len(str(path)) == 107

@@ -138,3 +138,18 @@ def test_a_renewed_token_counts_from_then_on(serve: Serve, tmp_path: Path, free_
     assert over_tcp(free_port, cert[0]).status_code == 200
     served.engine.reload(served.engine.config)
     assert over_tcp(free_port, cert[0]).status_code == 401
+
+
+def test_a_stream_of_events_ends_when_its_token_is_replaced(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    cert = certificate(tmp_path)
+    served = serve(tcp=tcp(tmp_path, free_port, cert))
+    headers = {"authorization": "Bearer " + "read" * 8}
+    context = ssl.create_default_context(cafile=str(cert[0]))
+    url = f"https://localhost:{free_port}/v1/events"
+    with httpx.Client(verify=context, headers=headers, timeout=60) as client, client.stream("GET", url) as stream:
+        lines = stream.iter_lines()
+        assert any(line == "event: report" for line in lines)
+        (tmp_path / "token").write_text("other" * 8)
+        served.engine.reload(served.engine.config)
+        served.engine.cycle()
+        assert not any(line.startswith("event: cycle") for line in lines)

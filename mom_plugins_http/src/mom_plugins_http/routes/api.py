@@ -77,7 +77,8 @@ class Api:
         try:
             peer = self._admit(request, route)
             query = route.query(request.url.query)
-            call = ApiCall(request, peer, query, self._limits.body, self._limits.patience, self._arriving)
+            limits, arriving = self._limits, self._arriving
+            call = ApiCall(request, peer, query, limits.body, limits.patience, arriving, lambda: self._right(request, peer) >= route.right)
             try:
                 return self._in_pieces(await route.run(call), request)
             finally:
@@ -147,6 +148,16 @@ class Api:
             raise ProblemError(401, "no session of the page came with the request", hint, headers={"www-authenticate": "Bearer"})
         right, who = session
         return replace(peer, name=f"the page of {who}", right=right)
+
+    def _right(self, request: Request, peer: Peer) -> Right:
+        """By now: a session ends, and tokens are replaced, while a stream of events goes on."""
+        given = request.headers.get("authorization", "")
+        if peer.keyed:
+            session = self._page_keys.session(given)
+            return Right.NOTHING if session is None else session[0]
+        if not peer.local:
+            return Right.NOTHING if self.tokens is None else self.tokens.right(given)
+        return peer.right
 
     def _needed(self, right: Right, *, local: bool) -> str:
         if not local:

@@ -110,9 +110,9 @@ class Events:
         if len(self._lists() | {fields}) > MOST_LISTS:
             hint = "listen to the fields that others listen to, to all, or to none"
             raise ProblemError(503, f"clients listen to {MOST_LISTS} different lists of fields already", hint, headers=later)
-        return StreamingResponse(self._stream(fields), headers=headers, media_type=MEDIA_TYPE)
+        return StreamingResponse(self._stream(fields, call), headers=headers, media_type=MEDIA_TYPE)
 
-    async def _stream(self, fields: Fields) -> AsyncIterator[bytes]:
+    async def _stream(self, fields: Fields, call: ApiCall) -> AsyncIterator[bytes]:
         subscriber = Subscriber(fields)
         view = self._published.view
         if view is not None:
@@ -124,6 +124,8 @@ class Events:
             yield b"retry: 2000\n\n"
             while not subscriber.behind:
                 event = await subscriber.next(BEAT_SECONDS) or b": still here\n\n"
+                if not call.still_allowed():
+                    break
                 for at in range(0, len(event), PIECE):  # as fast as the client reads
                     yield event[at : at + PIECE]
         finally:

@@ -76,6 +76,7 @@ class ApiCall:
     """A request that may be answered: who sent it, and what it asks, checked against the route.
 
     `held` counts its body, from the first byte until it is answered, together with those of all other requests.
+    `still_allowed` tells a long answer whether the token or session that came with the request is still good.
     """
 
     request: Request
@@ -84,6 +85,7 @@ class ApiCall:
     largest: int
     patience: float
     held: HeldBytes
+    still_allowed: Callable[[], bool]
     arriving: Arriving = field(default_factory=Arriving)
 
     @property
