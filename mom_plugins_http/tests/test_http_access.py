@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import ssl
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mom_core import MomError, PluginError
+from mom_core import MomError, PluginError, Severity
 from mom_plugins_http.server.access import Credentials, LocalAccess, Right, read_token
 from mom_plugins_http.server.sites import Called, name_of, parse_host, same_site, same_site_locally
 from mom_plugins_http.service import socket_permissions
@@ -63,7 +64,7 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.usefixtures("groups")
-def test_groups_may_read_and_change_and_nobody_else_may(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_group_may_read_and_another_may_change(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     path = serve(read_group="readers", change_group="changers").path
     assert ask(path, [READERS])[0] == 200
     assert ask(path, [CHANGERS])[0] == 200
@@ -71,8 +72,6 @@ def test_groups_may_read_and_change_and_nobody_else_may(serve: Serve, caplog: py
     status, text = ask(path, [READERS], "PUT", "/v1/policies/60_mine")
     assert status == 403
     assert "`change_group` of the plugin http" in text
-    status, text = ask(path, [])
-    assert (status, "read_group or change_group" in text) == (403, True)
     assert "refused to user nobody" in caplog.text
 
 
@@ -86,10 +85,53 @@ def test_without_groups_only_root_can_connect(serve: Serve) -> None:
     assert "PermissionError" in caught.value.stderr
 
 
-def test_a_file_has_one_group_so_with_two_everybody_may_connect_and_be_told() -> None:
-    assert socket_permissions(frozenset()) == (0o600, None)
-    assert socket_permissions(frozenset({5})) == (0o660, 5)
-    assert socket_permissions(frozenset({5, 6})) == (0o666, None)
+def test_a_file_has_one_group_and_readers_are_in_its_access_control_list() -> None:
+    for read, change, expected in ((None, None, (0o600, None, None)), (5, None, (0o660, 5, None)), (None, 6, (0o660, 6, None))):
+        assert tuple(socket_permissions(read, change).values()) == expected
+    assert tuple(socket_permissions(5, 5).values()) == (0o660, 5, None)
+    assert tuple(socket_permissions(5, 6).values()) == (0o660, 6, 5)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.usefixtures("groups")
+def test_with_two_groups_a_stranger_cannot_even_connect(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    served = serve(read_group="readers", change_group="changers")
+    for path in (served.path, served.path.with_name("mom-page.sock")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            ask(path, [])
+        assert "PermissionError" in caught.value.stderr
+        assert {ask(path, [group])[0] for group in (READERS, CHANGERS)} == {200 if path == served.path else 401}
+    assert "every user may connect" not in caplog.text
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.usefixtures("groups")
+def test_without_access_control_lists_mom_refuses_strangers_itself_and_says_so(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> bytes:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", unsupported)
+    monkeypatch.setattr(os, "getxattr", unsupported)
+    served = serve(read_group="readers", change_group="changers")
+    assert stat.S_IMODE(served.path.stat().st_mode) == 0o666
+    assert ask(served.path, [READERS])[0] == ask(served.path, [CHANGERS])[0] == 200
+    status, text = ask(served.path, [])
+    assert (status, "read_group or change_group" in text) == (403, True)
+    assert "every user may connect" in caplog.text
+
+
+def test_doctor_says_where_every_user_may_connect(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_http.server.access.group_id", lambda _: 0)
+    monkeypatch.setattr("mom_plugins_http.service.group_id", {"readers": os.getgid(), "changers": os.getgid()}.__getitem__)
+    plugin = serve(read_group="readers", change_group="changers").plugin
+    for supported, severity in ((True, Severity.OK), (False, Severity.WARNING)):
+        monkeypatch.setattr("mom_plugins_http.plugin.has_access_lists", lambda _, supported=supported: supported)
+        assert [finding.severity for finding in plugin.mom_doctor()] == [severity]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ssl
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from mom_core import MomError, PluginContext, Report, read_secret
 from mom_plugins_http.page import WebPage
@@ -36,14 +37,23 @@ from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id,
 from mom_plugins_http.server.protocol import ClientLimits
 from mom_plugins_http.server.server import Door, Server, Worker
 from mom_plugins_http.server.sites import own_names
+from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX
 from mom_plugins_http.spans import CycleSpans
-from mom_toolkit import NO_PROMISES, Address, PolicyState, PolicyTexts, Promises, listen
+from mom_toolkit import NO_PROMISES, Address, Listener, PolicyState, PolicyTexts, Promises, listen
 
 if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
 """What ending may take: the teardown of all plugins has 0.4 s."""
+
+
+class SocketPermissions(TypedDict):
+    """What `listen` takes for a socket's file."""
+
+    mode: int
+    group: int | None
+    second_group: int | None
 
 
 class Service:
@@ -101,14 +111,20 @@ class Service:
         settings, path = self._settings, self._path
         read = frozenset() if settings.read_group is None else frozenset({group_id(settings.read_group)})
         change = frozenset() if settings.change_group is None else frozenset({group_id(settings.change_group)})
-        mode, group = socket_permissions(read | change)
-        doors = [Door(lambda: listen(Address(str(path)), mode=mode, group=group), LocalAccess(read, change))]
+        permissions = socket_permissions(next(iter(read), None), next(iter(change), None))
+        doors = [Door(lambda: self._listen(path, permissions), LocalAccess(read, change))]
         if (page := self._page_path()) is not None:
-            doors.append(Door(lambda: listen(Address(str(page)), mode=mode, group=group), LocalAccess(read, change), keyed=True))
+            doors.append(Door(lambda: self._listen(page, permissions), LocalAccess(read, change), keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
             doors.append(Door(lambda: listen(address, ours=self._replaces), tls=self._tls))
         return doors
+
+    def _listen(self, path: Path, permissions: SocketPermissions) -> Listener:
+        listener = listen(Address(str(path)), **permissions)
+        if permissions["second_group"] is not None and path.stat().st_mode & stat.S_IWOTH:
+            self._context.log.warning("control socket %s: %s; %s", path, OPEN_TO_ALL, OPEN_TO_ALL_FIX)
+        return listener
 
     def _page_path(self) -> Path | None:
         """The page's own socket, beside the control socket; None where its path would be too long for one."""
@@ -172,12 +188,10 @@ class Service:
             ending.join(max(0.0, until - time.monotonic()))
 
 
-def socket_permissions(groups: frozenset[int]) -> tuple[int, int | None]:
-    """Mode and group of the socket's file. A file has one group: where two may use the socket, every user may connect, and is asked who it
-    is."""
-    if not groups:
-        return 0o600, None
-    return (0o660, next(iter(groups))) if len(groups) == 1 else (0o666, None)
+def socket_permissions(read: int | None, change: int | None) -> SocketPermissions:
+    """Of the socket's file. It has one group, that of those who may change things; readers get in by its access control list."""
+    group = read if change is None else change
+    return {"mode": 0o600 if group is None else 0o660, "group": group, "second_group": None if read == group else read}
 
 
 def _tls(tcp: TcpSettings) -> ssl.SSLContext:

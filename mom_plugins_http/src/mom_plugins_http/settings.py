@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -49,6 +49,10 @@ class TcpSettings(BaseModel):
     """A file with the token of those who may also change policies."""
     hosts: list[Annotated[str, AfterValidator(_a_name)]] = Field(default_factory=list)
     """Further names and addresses, without a port, by which clients may call this server: beside the host's own, and where it listens."""
+
+
+OPEN_TO_ALL: Final = "every user may connect, for its file system has no access control lists for two groups; mom refuses strangers itself"
+OPEN_TO_ALL_FIX: Final = "set `socket` of the plugin http to a path on tmpfs, or only one of `read_group` and `change_group`"
 
 
 class HttpSettings(PluginSettings):

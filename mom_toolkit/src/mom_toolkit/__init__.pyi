@@ -239,6 +239,7 @@ from .sockets import (
     Listener as Listener,
     OccupiedByOurselvesError as OccupiedByOurselvesError,
     PeerCredentials as PeerCredentials,
+    has_access_lists as has_access_lists,
     listen as listen,
     peer_credentials as peer_credentials,
 )

@@ -27,6 +27,15 @@ BACKLOG: Final = 1024
 LONGEST_PATH: Final = 107
 """Bytes of a unix socket's path: `sun_path` has 108 with the closing zero."""
 
+_ACL: Final = "system.posix_acl_access"
+_ACL_HEAD: Final = struct.Struct("<I")
+_ACL_ENTRY: Final = struct.Struct("<HHI")
+"""linux/posix_acl_xattr.h: a version, then a tag, permissions and an id for each entry, in the order of their tags."""
+
+_ACL_VERSION: Final = 2
+_OWNER, _OWNING_GROUP, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x08, 0x10, 0x20
+_NO_ID: Final = 0xFFFFFFFF
+
 _CREDENTIALS: Final = struct.Struct("3i")
 """The kernel's `struct ucred`: process, user, group."""
 
@@ -108,19 +117,22 @@ def peer_credentials(sock: socket.socket | TransportSocket) -> PeerCredentials:
     return PeerCredentials(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
-def listen(address: Address, *, mode: int = 0o600, group: int | None = None, ours: bool = False) -> Listener:
+def listen(
+    address: Address, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False
+) -> Listener:
     """Listen at a path or a port. The socket does not block.
 
     :param mode: permissions of a unix socket's file; connecting takes the permission to write
     :param group: to which the file belongs; None: as new files do
+    :param second_group: which may do what the file's group may, by an access control list; where the file system has none, every user may
     :param ours: whether a plugin of this process may be what serves the port already, until a reload has ended it
     :raises MomError: another program serves there, something else is in the way, the folder is missing, this host has no such address, …
     :raises OccupiedByOurselvesError: wait until it does not any more
     """
-    return _listen_at_path(Path(address.path), mode, group) if address.path else _listen_at_port(address, ours=ours)
+    return _listen_at_path(Path(address.path), mode, group, second_group) if address.path else _listen_at_port(address, ours=ours)
 
 
-def _listen_at_path(path: Path, mode: int, group: int | None) -> Listener:
+def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int | None) -> Listener:
     _free(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -130,6 +142,8 @@ def _listen_at_path(path: Path, mode: int, group: int | None) -> Listener:
         if group is not None:
             os.chown(path, -1, group)
         path.chmod(mode)
+        if second_group is not None:
+            _let_in(path, mode, second_group)
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
@@ -138,6 +152,30 @@ def _listen_at_path(path: Path, mode: int, group: int | None) -> Listener:
         sock.close()
         raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
     return Listener(sock, path)
+
+
+def has_access_lists(folder: Path) -> bool:
+    """Whether files in this folder may have access control lists. Raises `OSError`."""
+    try:
+        os.getxattr(folder, _ACL)
+    except OSError as error:
+        if error.errno not in {errno.ENODATA, errno.EOPNOTSUPP}:
+            raise
+        return error.errno == errno.ENODATA
+    return True
+
+
+def _let_in(path: Path, mode: int, group: int) -> None:
+    """Give a second group what the file's group has; every user where the file system has no access control lists. Raises `OSError`."""
+    owner, shared, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
+    entries = [(_OWNER, owner, _NO_ID), (_OWNING_GROUP, shared, _NO_ID), (_GROUP, shared, group), (_MASK, shared, _NO_ID)]
+    packed = (_ACL_ENTRY.pack(*entry) for entry in (*entries, (_OTHERS, others, _NO_ID)))
+    try:
+        os.setxattr(path, _ACL, _ACL_HEAD.pack(_ACL_VERSION) + b"".join(packed))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        path.chmod(mode | shared)
 
 
 def _listen_at_port(address: Address, *, ours: bool) -> Listener:
