@@ -147,6 +147,26 @@ def test_a_guest_without_a_balloon_is_blocked(libvirtd: FakeLibvirtd, hypervisor
     assert PERIOD not in hypervisor.fields([found])[guest.uuid]
 
 
+@pytest.mark.parametrize(
+    ("balloon", "fields"),
+    [
+        ("virtio' autodeflate='on' freePageReporting='on", (1, 1)),
+        ("virtio-non-transitional' autodeflate='off' freePageReporting='on", (1, 0)),
+        ("virtio' autodeflate='on", (0, 1)),
+        ("virtio", (0, 0)),
+        ("none", (None, None)),
+        ("xen", (None, None)),
+    ],
+)
+def test_what_a_balloon_does_by_itself_is_known_by_the_description(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, balloon: str, fields: tuple[int | None, int | None]
+) -> None:
+    guest = libvirtd.add("web")
+    guest.model = balloon
+    found = hypervisor.fields(hypervisor.guests())[guest.uuid]
+    assert (found.get("balloon_reporting"), found.get("balloon_autodeflate")) == fields
+
+
 def test_a_driver_that_never_answers_blocks_the_balloon_after_a_while(
     libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
 ) -> None:

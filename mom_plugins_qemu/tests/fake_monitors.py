@@ -41,6 +41,8 @@ class FakeGuest:
     size: int = 1024 * MIB
     balloon: bool = True
     period: int = 1
+    switches: dict[str, Any] = field(default_factory=lambda: {"free-page-reporting": False, "deflate-on-oom": False})
+    """Properties of its balloon device that are fixed at its start; one that is missing is not known to its QEMU."""
     status: str = "running"
     migration: str = ""
     devices: list[dict[str, Any]] = field(default_factory=list)
@@ -71,8 +73,9 @@ class FakeGuest:
 
     def answer(self, command: str, arguments: dict[str, Any]) -> Any:
         """What a command returns, or a text with the class of an error."""
-        self.asked[command] += 1
         path, name = arguments.get("path"), arguments.get("property")
+        self.asked[command] += 1
+        self.asked[f"{command} {name}"] += 1
         if command == "qom-set" and name == "requested-size":
             device = next(one["data"] for one in self.memory_devices if path == f"/machine/peripheral/{one['data']['id']}")
             if arguments["value"] % device["block-size"]:
@@ -115,6 +118,8 @@ class FakeGuest:
         if command == "qom-set":
             self.period = value
             return {}
+        if name in {"free-page-reporting", "deflate-on-oom"}:
+            return self.switches.get(name, "GenericError")
         return {"stats": self.statistics, "last-update": self.updated} if name == "guest-stats" else self.period
 
 

@@ -54,6 +54,24 @@ def test_guests_are_listed_with_what_they_say(host: FakeHost, hypervisor: QemuHy
     assert isinstance(found["rss"], int)
 
 
+def test_what_a_balloon_does_by_itself_is_asked_once_for_each_start(host: FakeHost, clock: HandClock) -> None:
+    settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"])
+    hypervisor = QemuHypervisor(settings, logging.getLogger("test"), clock.wall, clock)
+    both = {"free-page-reporting": True, "deflate-on-oom": True}
+    on, off, old = host.add("on", switches=both), host.add("off"), host.add("old", switches={"deflate-on-oom": False})
+    host.add("bare", balloon=False)
+    for _ in range(3):
+        found = fields(hypervisor)
+        assert [found["on"]["balloon_reporting"], found["on"]["balloon_autodeflate"]] == [1, 1]
+        assert [found["off"]["balloon_reporting"], found["off"]["balloon_autodeflate"]] == [0, 0]
+        assert (found["old"].get("balloon_reporting"), found["old"]["balloon_autodeflate"]) == (None, 0), "QEMU before 5.1 does not know it"
+        assert not {"balloon_reporting", "balloon_autodeflate"} & found["bare"].keys()
+        clock.now += 400.0  # long enough to be described again
+    assert [guest.asked["qom-get free-page-reporting"] for guest in (on, off, old)] == [1, 1, 1]
+    assert [guest.asked["qom-get deflate-on-oom"] for guest in (on, off, old)] == [1, 1, 1]
+    assert (on.asked["qom-get guest-stats"], on.asked["query-name"]) == (3, 3)
+
+
 def test_one_round_is_enough_for_guests_that_are_known(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     guests = [host.add(f"guest-{number}") for number in range(20)]
     assert len(hypervisor.guests()) == 20

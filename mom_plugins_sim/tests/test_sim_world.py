@@ -86,6 +86,10 @@ def test_a_balloon_follows_within_its_rate_and_can_be_read_back(hypervisor, cloc
 
 def test_what_cannot_be_is_refused(clock):
     hypervisor = SimHypervisor(World(ScenePlan(4, 8 * GIB, rigid=0.25).scene(), clock()), clock)
+    switches = [
+        (one.get("balloon_reporting"), one.get("balloon_autodeflate")) for one in fields_of(hypervisor, hypervisor.guests()).values()
+    ]
+    assert sorted(switches, key=str) == [(0, 0), (0, 0), (0, 0), (None, None)]
     rigid = [guest for guest in hypervisor.guests() if guest.blocked]
     assert len(rigid) == 1
     with pytest.raises(NotSupported):

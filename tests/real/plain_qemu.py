@@ -94,12 +94,21 @@ class PlainHost:
         self._guests: list[PlainGuest] = []
 
     def start(
-        self, name: str, mib: int = 256, arguments: str = "", options: Sequence[str] = (), vmid: str = "", *, balloon: bool = True
+        self,
+        name: str,
+        mib: int = 256,
+        arguments: str = "",
+        options: Sequence[str] = (),
+        vmid: str = "",
+        *,
+        balloon: bool = True,
+        balloon_options: str = "",
     ) -> PlainGuest:
         """Start a guest.
 
         :param arguments: more for its kernel's command line
         :param options: more of QEMU's
+        :param balloon_options: more of the balloon device's, each after a comma
         :param vmid: start it as Proxmox VE starts the guest with this number
         """
         identity = str(uuid.uuid4())
@@ -110,7 +119,8 @@ class PlainHost:
         command = [
             "qemu-system-x86_64", "-name", f"{name},debug-threads=on", *who, *monitor, "-display", "none", "-nodefaults",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", f"console=ttyS0 quiet {arguments}",
-            "-serial", f"file:{self.folder}/{name}.log", *(("-device", "virtio-balloon-pci,id=balloon0") if balloon else ()),
+            "-serial", f"file:{self.folder}/{name}.log",
+            *(("-device", f"virtio-balloon-pci,id=balloon0{balloon_options}") if balloon else ()),
             "-qmp", f"unix:{self.folder}/{name}.second,server=on,wait=off",
             "-pidfile", f"{self.folder}/{name}.pid",
             *(options or ("-m", str(mib))),

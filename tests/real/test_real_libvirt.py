@@ -388,6 +388,13 @@ def test_the_doctor_finds_what_guests_lack(make_mom: MakeMom, lab: Lab) -> None:
     assert "will switch them on" in findings["guest statistics", Severity.OK].message
 
 
+def test_what_a_balloon_does_by_itself_is_known(mom: Mom, lab: Lab) -> None:
+    switched = {"plain": ("", 0, 0), "reports": ("freePageReporting='on'", 1, 0), "deflates": ("autodeflate='on'", 0, 1)}
+    for name, (options, reporting, autodeflate) in switched.items():
+        fields = mom.fields(lab.start(name, mib=64, balloon_options=options))
+        assert (fields["balloon_reporting"], fields["balloon_autodeflate"]) == (reporting, autodeflate)
+
+
 def test_a_read_only_connection_reads_and_changes_nothing(make_mom: MakeMom, lab: Lab) -> None:
     mom = make_mom(readonly=True)
     guest = lab.start("watched")

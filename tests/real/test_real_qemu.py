@@ -224,6 +224,26 @@ def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycl
     assert "oom-kill" not in guest.printed
 
 
+def test_what_a_balloon_does_by_itself_is_known_of_each_start(host: PlainHost) -> None:
+    switched = {"plain": "", "reports": ",free-page-reporting=on", "deflates": ",deflate-on-oom=on"}
+    guests = {name: host.start(name, mib=64, balloon_options=options) for name, options in switched.items()}
+    host.start("bare", mib=64, balloon=False)
+    hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+
+    def found() -> dict[str, tuple[Value, Value]]:
+        listed = hypervisor.guests()
+        fields = hypervisor.fields(listed)
+        names = ("balloon_reporting", "balloon_autodeflate")
+        return {guest.name: (fields[guest.id].get(names[0]), fields[guest.id].get(names[1])) for guest in listed}
+
+    for _ in range(2):
+        assert found() == {"plain": (0, 0), "reports": (1, 0), "deflates": (0, 1), "bare": (None, None)}
+    guests["plain"].process.kill()
+    guests["plain"].process.wait()
+    host.start("plain", mib=64, balloon_options=",free-page-reporting=on,deflate-on-oom=on")
+    eventually("its next start is known", lambda: found().get("plain") == (1, 1))
+
+
 def test_virtio_mem_is_a_second_way_to_size_a_guest(host: PlainHost) -> None:
     options = ["-m", "256,maxmem=2G", "-object", "memory-backend-ram,id=vmem0,size=512M"]
     guest = host.start("web", options=[*options, "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,requested-size=256M"])

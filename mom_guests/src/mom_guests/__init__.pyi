@@ -1,3 +1,8 @@
+from .balloon_switches import (
+    could_have as could_have,
+    count_of as count_of,
+    names_of as names_of,
+)
 from .columns import (
     COLUMNS as COLUMNS,
 )
@@ -6,7 +11,9 @@ from .disk_limits import (
     wanted_limits as wanted_limits,
 )
 from .fields import (
+    AUTODEFLATE as AUTODEFLATE,
     PERIOD as PERIOD,
+    REPORTING as REPORTING,
     guest_fields as guest_fields,
     host_fields as host_fields,
 )

@@ -8,6 +8,8 @@ from typing import Final
 from mom_core import FieldSpec, Scope, Unit
 
 PERIOD: Final = "balloon_stats_period"
+REPORTING: Final = "balloon_reporting"
+AUTODEFLATE: Final = "balloon_autodeflate"
 
 _PROCESS = "/proc/PID/{} of the guest's QEMU process"
 _GROUP = "{} of the guest's cgroup"
@@ -27,6 +29,13 @@ _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
     ("balloon_rate", Unit.KIB_PER_SECOND, "how fast the guest grows; negative: shrinks", "balloon.current"),
+    (
+        REPORTING,
+        Unit.FLAG,
+        "1: free page reporting is on: the guest's kernel (Linux 5.7 or later) gives back what it has freed; 0: it is off",
+        REPORTING,
+    ),
+    (AUTODEFLATE, Unit.FLAG, "1: the balloon gives memory back by itself when the guest runs out; 0: it does not", AUTODEFLATE),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     ("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
     ("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "balloon.unused"),

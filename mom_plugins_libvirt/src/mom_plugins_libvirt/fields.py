@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_guests import PERIOD, guest_fields, host_fields
+from mom_guests import AUTODEFLATE, PERIOD, REPORTING, guest_fields, host_fields
 
-_DESCRIBED: Final = {PERIOD: "the domain XML", "balloon.maximum": "balloon.maximum less unplugged virtio-mem"}
+_DESCRIBED: Final = {
+    **dict.fromkeys((PERIOD, REPORTING, AUTODEFLATE), "the domain XML"),
+    "balloon.maximum": "balloon.maximum less unplugged virtio-mem",
+}
 
 
 def _source(record: str) -> str:

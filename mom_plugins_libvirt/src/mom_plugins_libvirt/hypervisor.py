@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_guests import HostSide, convert, distrusted, possible_maximum, why_silent
+from mom_guests import AUTODEFLATE, REPORTING, HostSide, convert, distrusted, possible_maximum, why_silent
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
@@ -139,7 +139,7 @@ class LibvirtHypervisor(TunableGuests):
         with self._lock:
             found = {guest.id: known for guest in guests if (known := self._known.get(guest.id)) is not None}
             seen = {} if self._host_side is None else self._host_side.fields(found)
-            return {uuid: {**known.fields, **_period(known), **seen.get(uuid, {})} for uuid, known in found.items()}
+            return {uuid: {**known.fields, **_described(known), **seen.get(uuid, {})} for uuid, known in found.items()}
 
     def descriptions(self) -> Mapping[str, DomainDescription]:
         """What is known of the guests' balloon devices and statistics periods, by guest id, as of the last call of `guests`."""
@@ -478,8 +478,15 @@ def _without_cpus(known: KnownDomain) -> str:
     return "none of the guest's CPUs is online" if known.fields.get("vcpu_count") == 0 else ""
 
 
-def _period(known: KnownDomain) -> dict[str, Value]:
-    return {PERIOD_CONTROL: known.description.stats_period} if known.description and known.description.balloon else {}
+def _described(known: KnownDomain) -> dict[str, Value]:
+    """The fields that the guest's description gives."""
+    description = known.description
+    if description is None or not description.balloon:
+        return {}
+    fields: dict[str, Value] = {PERIOD_CONTROL: description.stats_period}
+    if description.balloon.startswith("virtio"):
+        fields |= {REPORTING: int(description.reports_free_pages), AUTODEFLATE: int(description.autodeflate)}
+    return fields
 
 
 def _whole(record: Record, key: str) -> int:

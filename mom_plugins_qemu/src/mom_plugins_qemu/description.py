@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from mom_guests import Record
+from mom_core import Value
+from mom_guests import AUTODEFLATE, REPORTING, Record
 from mom_plugins_qemu.command_line import canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
@@ -32,6 +33,9 @@ DESCRIBING: Final = (
 
 GUEST_STATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
+
+_SWITCHES: Final = {REPORTING: "free-page-reporting", AUTODEFLATE: "deflate-on-oom"}
+"""What a balloon device does by itself: the fields, and its properties, which are fixed when the guest is started."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
 """Devices that reach the guest's memory by themselves: QEMU discards nothing while there is one."""
@@ -84,9 +88,14 @@ class Description:
         """Whether the host gets what a balloon takes."""
         return bool(self.balloon) and not self.pinned
 
-    def looking(self) -> tuple[Question, ...]:
-        """What is asked of this guest in each cycle."""
-        return (Question("query-status"), Question("query-migrate"), *self.size_questions())
+    def looking(self, *, switches: bool = False) -> tuple[Question, ...]:
+        """What is asked of this guest in each cycle.
+
+        :param switches: ask what its balloon device does by itself, too
+        """
+        once = _SWITCHES.values() if switches and self.balloon else ()
+        asked = (Question("qom-get", {"path": self.balloon, "property": name}) for name in once)
+        return (Question("query-status"), Question("query-migrate"), *self.size_questions(), *asked)
 
     def size_questions(self) -> tuple[Question, ...]:
         """What is asked about its size, and what its balloon driver says."""
@@ -107,7 +116,8 @@ class Description:
 class Look(NamedTuple):
     """How a guest is now: QEMU's words for its state and its migration, its record, and its statistics period in seconds (None: unknown).
 
-    `again` says that its devices are others than it was described with.
+    `again` says that its devices are others than it was described with. `switches` are the fields of what its balloon device does by
+    itself, without those that this QEMU does not know; None where it was not asked.
     """
 
     status: str
@@ -116,6 +126,7 @@ class Look(NamedTuple):
     period: int | None
     virtio_mem: tuple[VirtioMem, ...] = ()
     again: bool = False
+    switches: Mapping[str, Value] | None = None
 
 
 def described(answers: Sequence[Answer]) -> Description:
@@ -185,8 +196,11 @@ def looked(description: Description, answers: Sequence[Answer]) -> Look:
     if description.virtio_mem:
         _, virtio_mem = _memory_devices(rest.pop(0))
         again = [device.path for device in virtio_mem] != [device.path for device in description.virtio_mem]
-    record, period, unknown = balloon_record(description, rest, virtio_mem)
-    return Look(word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or unknown)
+    count = len(description.balloon_questions())
+    record, period, unknown = balloon_record(description, rest[:count], virtio_mem)
+    said = zip(_SWITCHES, rest[count:], strict=True) if rest[count:] else None
+    switches = None if said is None else {name: int(on) for name, on in said if isinstance(on, bool)}
+    return Look(word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or unknown, switches)
 
 
 def size_record(description: Description, answers: Sequence[Answer]) -> Record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
-from mom_guests import PERIOD, guest_fields, host_fields
+from mom_guests import AUTODEFLATE, PERIOD, REPORTING, guest_fields, host_fields
 
 PLUGGED: Final = "plugged_cur"
 PLUGGED_REQUESTED: Final = "plugged_requested"
@@ -27,6 +27,8 @@ _SOURCES: Final = {
     "balloon.last-update": "last-update",
     "balloon.*": "guest-stats",
     PERIOD: "guest-stats-polling-interval",
+    REPORTING: "free-page-reporting",
+    AUTODEFLATE: "deflate-on-oom",
     "vcpu.current": "query-cpus-fast",
     "cpu.time": "/proc/PID/stat of the guest's QEMU process",
 }

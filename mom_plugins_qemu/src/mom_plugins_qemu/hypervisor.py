@@ -98,6 +98,8 @@ class KnownGuest:
     migration: str = ""
     period: int | None = None
     virtio_mem: tuple[VirtioMem, ...] = ()
+    switches: Mapping[str, Value] | None = None
+    """The fields of what its balloon device does by itself; None: not asked yet."""
     reading: Reading | None = None
     fresh: bool = False
     fields: dict[str, Value] = field(default_factory=dict)
@@ -336,9 +338,11 @@ class QemuHypervisor:
             raise WireError(f"it says that it is {printable(description.uuid) or 'without a UUID'}, and was started otherwise")
         known.id = description.uuid or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{known.path}"))
         known.name = description.name or known.identity.name or Path(known.path).stem
-        known.description = description
+        before, known.description = known.description, description
         known.virtio_mem = description.virtio_mem
-        known.looking = prepared(description.looking())
+        if before is None or before.balloon != description.balloon:
+            known.switches = None
+        known.looking = prepared(description.looking(switches=known.switches is None))
         spread = 1 + zlib.crc32(known.path.encode(errors="replace")) % 100 / 100
         known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * spread
 
@@ -354,6 +358,8 @@ class QemuHypervisor:
         known.status, known.migration, known.period, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
         known.failure, known.retry_after = "", _FIRST_RETRY_SECONDS
         self._convert(known, _with_what_was_sold(known, look.record))
+        if look.switches is not None:
+            known.switches, known.looking = look.switches, prepared(description.looking())
         if look.again:
             known.description = None
 
@@ -469,7 +475,7 @@ class QemuHypervisor:
             return {identity: self._fields(known, seen.get(identity, {})) for identity, known in found.items()}
 
     def _fields(self, known: KnownGuest, seen: Mapping[str, Value]) -> dict[str, Value]:
-        fields = {**known.fields, **seen}
+        fields = {**known.fields, **(known.switches or {}), **seen}
         if known.period is not None and not known.failure:
             fields[PERIOD] = known.period
         if len(known.virtio_mem) == 1 and not known.failure:

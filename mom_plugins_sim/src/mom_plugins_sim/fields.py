@@ -64,6 +64,8 @@ _GUEST = (
     ("minor_fault", Unit.PER_SECOND, "page faults that did not wait"),
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics"),
     ("balloon_stats_period", Unit.SECONDS, "time between two statistics"),
+    ("balloon_reporting", Unit.FLAG, "1: free page reporting is on; 0: it is off, as of all simulated guests"),
+    ("balloon_autodeflate", Unit.FLAG, "1: the balloon gives memory back by itself when the guest runs out; 0: as of all simulated guests"),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest"),
     ("rss", Unit.KIB, "memory of the host that the guest's process holds"),
     ("host_swap", Unit.KIB, "memory of the guest that is in the host's swap"),
@@ -145,8 +147,9 @@ class HostSampler:
             fields["swap_in_rate"], fields["swap_out_rate"] = pages_in / seconds, pages_out / seconds
 
 
-_LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_cur", "balloon_max", "vcpu_count", "rss", "host_swap", "sim_need",
-              "sim_squeezed", "sim_lost", "sim_killed", "host_minor_faults", "host_major_faults")  # fmt: skip
+_LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon_autodeflate", "balloon_cur", "balloon_max",
+              "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost", "sim_killed",
+              "host_minor_faults", "host_major_faults")  # fmt: skip
 """What the host sees of a guest besides what that tells."""
 
 
@@ -172,6 +175,7 @@ def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
         *told,
         age,
         None if sent.silent else sent.period,
+        *((None, None) if guest.rigid else (0, 0)),  # no simulated balloon does anything by itself
         int(memory.size),
         int(memory.maximum),
         VCPUS,
