@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mom_core import HypervisorError
 from mom_plugins_qemu.monitors import monitors, trusted_users
-from mom_plugins_qemu.wire import MOST_BYTES, WireError, message, request
+from mom_plugins_qemu.wire import WireError, message, request
 from mom_toolkit import peer_credentials
 
 _SEARCH_SECONDS: Final = 1.0
@@ -23,7 +23,16 @@ _SEARCH_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 10.0
 """How long a monitor that failed is left in peace."""
 
-_READ_BYTES: Final = 64 << 10
+_READ_BYTES: Final = 4 << 10
+"""At once, so that one read holds no more than a thousand messages."""
+
+_LONGEST_BYTES: Final = 64 << 10
+"""A line that is longer is no event."""
+
+_MOST_COST: Final = 250
+_READ_COST: Final = 5
+"""In a second, a monitor's messages and, for `_READ_COST` each, reads may cost so much, which takes less than 1 % of a CPU; the rest is
+left unread for the next one. QEMU tells of most things once a second at most."""
 
 _JOIN_SECONDS: Final = 0.15
 """A plugin has 0.4 s to end."""
@@ -44,6 +53,10 @@ class _Line:
     process: int
     held: bytes = b""
     greeted: bool = False
+    since: float = 0.0
+    """When the second began in which this was spent."""
+    spent: int = 0
+    floods: bool = False
 
 
 @dataclass(slots=True)
@@ -125,7 +138,8 @@ class EventMonitors:
             sock.close()
 
     def _listen(self, bell: socket.socket, seconds: float) -> None:
-        by_number = {line.sock.fileno(): (path, line) for path, line in self._lines.items()}
+        now = self.monotonic()
+        by_number = {line.sock.fileno(): (path, line) for path, line in self._lines.items() if self._may_speak(path, line, now)}
         with select.epoll() as poll:
             for number in (*by_number, bell.fileno()):
                 poll.register(number, select.EPOLLIN)
@@ -135,11 +149,20 @@ class EventMonitors:
                 path, line = by_number[number]
                 self._read(path, line)
 
+    def _may_speak(self, path: str, line: _Line, now: float) -> bool:
+        if now >= line.since + 1:
+            line.since, line.spent = now, 0
+        elif line.spent > _MOST_COST and not line.floods:
+            line.floods = True
+            self.log.warning("%s: its QEMU tells of more events than can be of use; some are read late from now on", path)
+        return line.spent <= _MOST_COST
+
     def _read(self, path: str, line: _Line) -> None:
         try:
             data = line.sock.recv(_READ_BYTES)
             *lines, line.held = (line.held + data).split(b"\n")
-            if len(line.held) > MOST_BYTES:
+            line.spent += _READ_COST + len(lines)
+            if len(line.held) > _LONGEST_BYTES:
                 raise WireError("a line without end came")
             for text in lines:
                 if text.strip():

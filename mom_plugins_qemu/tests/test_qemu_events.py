@@ -1,0 +1,84 @@
+"""A monitor of mom's own whose QEMU tells of more than anybody can want to know."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mom_plugins_qemu.events import EventMonitors, EventReceivers
+
+SECONDS = 3.0
+STOPPED = b'{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}\r\n'
+FLOODS = {"events": STOPPED * 500, "small messages": b"{}\n" * 10_000, "a line without end": b"x" * 30_000}
+
+
+class Flood:
+    """A QEMU that sends the same again and again to each that connects, until the end."""
+
+    def __init__(self, path: Path, text: bytes) -> None:
+        self.sent = 0
+        self._text = text
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen()
+        self._server.settimeout(0.05)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            try:
+                client, _ = self._server.accept()
+            except TimeoutError:
+                continue
+            with client:
+                client.settimeout(0.05)
+                self._send(client, b'{"QMP": {}}\r\n')
+                while not self._ended.is_set() and self._send(client, self._text):
+                    pass
+
+    def _send(self, client: socket.socket, text: bytes) -> bool:
+        while text and not self._ended.is_set():
+            try:
+                count = client.send(text)
+            except TimeoutError:
+                continue
+            except OSError:
+                return False
+            self.sent += count
+            text = text[count:]
+        return True
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._server.close()
+
+
+@pytest.fixture(params=FLOODS)
+def flood(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flood]:
+    one = Flood(tmp_path / "one.events", FLOODS[request.param])
+    yield one
+    one.end()
+
+
+def test_a_flood_of_events_is_read_slowly_and_said_once(flood: Flood, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    receivers = EventReceivers(lambda _process, text: told.append(text), lambda _process, _size: None)
+    listening = EventMonitors(Path("/"), [f"{tmp_path}/*.events"], receivers, logging.getLogger("test"))
+    listening.start()
+    try:
+        time.sleep(SECONDS)
+    finally:
+        listening.stop()
+    assert flood.sent > 4096, "it was read at all"
+    assert flood.sent < (512 << 10) + SECONDS * (250 << 10), "a socket's buffer, and 50 reads a second"
+    assert len(told) < 2 + SECONDS * 400
+    assert len(caplog.messages) <= 1
