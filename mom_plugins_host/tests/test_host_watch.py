@@ -279,6 +279,14 @@ class TestTheKernelsTrigger:
         finally:
             watch.stop()
 
+    @pytest.mark.parametrize(("plenty", "rest"), [(-1.0, 0.2), (0.0, 0.2), (0.5, 0.2), (2.0, 0.5), (100.0, 1.0)])
+    def test_a_host_is_looked_at_before_all_cpus_could_take_what_it_has_to_spare(
+        self, root: Path, woken: Woken, monkeypatch: pytest.MonkeyPatch, plenty: float, rest: float
+    ) -> None:
+        monkeypatch.setattr("mom_plugins_host.watch.os.cpu_count", lambda: 2)  # of 2 GiB a second each
+        put(root, available=int((8 + plenty) * GIB))  # falls count below 8 GiB
+        assert HostWatch(WatchSettings(), root, woken, logging.getLogger("test")).look() == rest
+
     def test_this_kernel_takes_one_or_says_why_not(self) -> None:
         why = ""
         try:
