@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -35,9 +35,6 @@ from mom_plugins_record.recording.minutes import MinutesWriter
 from mom_plugins_record.recording.reader import RecordedSession, session_content
 from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, sizes_of
-from mom_plugins_record.report.accounts_file import NAME, AccountsFile
-from mom_plugins_record.report.fields import FIELDS, values_of
-from mom_plugins_record.report.keeper import AccountsKeeper
 from mom_toolkit import (
     AccountSums,
     HostAccounts,
@@ -48,6 +45,9 @@ from mom_toolkit import (
     RecordedPoint,
     RecordedPoints,
 )
+
+if TYPE_CHECKING:
+    from mom_plugins_record.report.keeper import AccountsKeeper
 
 FOLDER = "recording"
 """Where it is recorded unless the settings say otherwise, in mom's state directory."""
@@ -107,12 +107,18 @@ class RecordPlugin:
         self._writer = MinutesWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve), settings.full)
         self._writer.open()
         if self._context.serves:
+            # Loaded here, as verbs that only ask a mom that runs are to be fast.
+            from mom_plugins_record.report.accounts_file import NAME, AccountsFile
+            from mom_plugins_record.report.keeper import AccountsKeeper
+
             file = AccountsFile(self.folder / NAME, keep=settings.accounts_keep, largest=settings.accounts_size)
             self._accounts = AccountsKeeper(file, self._context.log)
 
     @hookimpl
     def mom_fields(self) -> Iterable[FieldSpec]:
         """What the accounts say now, and of today."""
+        from mom_plugins_record.report.fields import FIELDS
+
         return FIELDS
 
     @hookimpl
@@ -134,7 +140,11 @@ class RecordPlugin:
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         """By the last cycle."""
-        return {} if self._accounts is None else values_of(self._accounts.given_back(), self._accounts.today())
+        if self._accounts is None:
+            return {}
+        from mom_plugins_record.report.fields import values_of
+
+        return values_of(self._accounts.given_back(), self._accounts.today())
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
@@ -184,6 +194,8 @@ class RecordPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """How much is recorded, and where."""
+        from mom_plugins_record.report.accounts_file import NAME
+
         settings = self._settings
         try:
             sizes = [size for _, size in sizes_of(self.folder)]
