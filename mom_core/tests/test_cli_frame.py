@@ -200,3 +200,15 @@ def test_a_terminal_that_knows_only_ascii_shows_what_it_can(tmp_path):
     assert done.returncode == 2
     assert "mode: must be enforce or observe" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.processes
+def test_what_verbs_import_is_not_searched_for_garbage_again_and_again():
+    program = """
+import gc, sys
+from mom_core.cli import main
+gc.callbacks.append(lambda phase, _: phase == "start" and print("searched"))
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program, "config", "schema"], check=True, capture_output=True, text=True)
+    assert done.stdout.count("searched") < 15

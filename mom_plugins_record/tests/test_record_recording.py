@@ -395,3 +395,10 @@ def test_a_recording_can_be_looked_at_again_from_further_back(tmp_path: Path, re
     past = PastOf(tmp_path / "r")
     assert [cycle.report.number for cycle in past.cycles(reports[15].time, float("inf"))] == [16, 17, 18, 19, 20]
     assert [cycle.report.number for cycle in past.cycles(float("-inf"), reports[4].time)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.processes
+def test_verbs_that_only_ask_a_mom_that_runs_do_not_load_the_accounts() -> None:
+    program = "import sys, mom_plugins_record; mom_plugins_record.RecordPlugin.Settings(); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert not [name for name in done.stdout.splitlines() if name.startswith("mom_plugins_record.report.")]

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+from typing import Final
+
+_OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
+"""What a verb imports stays until its end. By Python's own 700 or 2,000, a verb with a configuration looked through it 130 times in vain:
+a fifteenth of its time."""
+
 
 def main() -> int:
     """The entry point of `mom`: run what the command line says, and return the exit code. Never raises."""
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     from mom_core.cli.frame import run
 
     return run()
