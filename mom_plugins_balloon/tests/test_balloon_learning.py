@@ -17,7 +17,7 @@ class Watched:
     """One guest that tells something each time, and what is learnt of it."""
 
     def __init__(self) -> None:
-        self.learning = Learning(900)
+        self.learning = Learning(900, 320 * 1024)
         self.now = 0.0
         self.requests: dict[str, SizeRequest] = {}
 

@@ -86,11 +86,12 @@ def targets(
     goal: str = "balanced",
     cold: float | None = None,
     host_free: float | None = None,
+    reaction: float | None = None,
     **guests: Fields,
 ) -> dict[str, int]:
     """The sizes that the law suggests, by guest, on a host with so much available, of which so much is reserved, and to which cold
     memory gave so much in the last cycle."""
-    return targets_of(available, guests, parameters, reserved, goal, cold, host_free)
+    return targets_of(available, guests, parameters, reserved, goal, cold, host_free, reaction)
 
 
 def targets_of(
@@ -101,6 +102,7 @@ def targets_of(
     goal: str = "balanced",
     cold: float | None = None,
     host_free: float | None = None,
+    reaction: float | None = None,
 ) -> dict[str, int]:
     """The same, of guests in a mapping."""
     host: dict[str, Value] = {
@@ -110,6 +112,7 @@ def targets_of(
         "mem_free_low": LOW,
         "mem_reserved": int(reserved),
         "offload_net": cold,
+        "balloon_reaction": reaction,
     }
     seen = snapshot(host=host, guests=guests, properties={"host": {"interval": 5.0}})
     found = suggestions(seen, parameters, HostWanted(StateGoal(goal)), interval=5.0)
@@ -321,11 +324,42 @@ class TestSweeps:
     def test_a_guest_that_has_used_and_freed_memory_gives_that_and_no_more(self) -> None:
         assert targets(TARGET - 300 * MIB, a=self.idle()) == {"a": 2 * GIB - 400 * MIB}
 
-    def test_it_is_left_with_its_need_and_a_little_more(self) -> None:
-        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB)) == {"a": self.need + 32 * MIB}
+    def test_it_is_left_with_its_need_and_a_little_more_if_it_never_grows(self) -> None:
+        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB, mem_growth_rate=0)) == {"a": self.need + 32 * MIB}
 
     def test_its_page_cache_is_left_alone(self) -> None:
-        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB, cache=200 * MIB)) == {"a": self.need + 232 * MIB}
+        one = self.idle(1600 * MIB, cache=200 * MIB, mem_growth_rate=0)
+        assert targets(TARGET - 2 * GIB, a=one) == {"a": self.need + 232 * MIB}
+
+    @pytest.mark.parametrize(
+        ("told", "keeps"),
+        [
+            ({}, 1.3 * 320 * MIB),  # conservative, until it is known
+            ({"mem_growth_rate": 100 * MIB}, 130 * MIB),
+            ({"mem_growth_rate": 100 * MIB, "balloon_autodeflate": 1}, 32 * MIB),
+        ],
+    )
+    def test_it_is_left_with_what_it_takes_until_it_can_have_its_room_back(self, told: Fields, keeps: float) -> None:
+        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB) | dict(told)) == {"a": self.need + keeps}
+        assert targets(HARD - 1, a=self.idle(1600 * MIB) | dict(told)) == {"a": self.need + 32 * MIB}, "below the hard watermark"
+
+    def test_the_reaction_is_that_which_was_measured(self) -> None:
+        one = self.idle(1600 * MIB, mem_growth_rate=200 * MIB)
+        assert targets(TARGET - 2 * GIB, reaction=0.5, a=one) == {"a": self.need + 100 * MIB}
+
+    def test_a_burst_that_is_asked_for_in_one_piece_fits_as_long_as_the_host_is_not_tight(self) -> None:
+        peak = self.need + 900 * MIB
+        one = a_known_guest(2 * GIB, self.need, peak=peak, idle=1600 * MIB, mem_growth_rate=0)
+        decided = targets(0.75 * TARGET, a=one)
+        assert decided["a"] - HIDDEN >= 900 * MIB, "or its kernel refuses it"
+        assert targets(0.65 * TARGET, a=one)["a"] < decided["a"]
+
+    def test_by_statistics_of_more_than_a_second_ago_nothing_is_swept(self) -> None:
+        assert targets(TARGET - GIB, a=self.idle(stats_age=1.01)) == {}
+        assert targets(HARD - GIB, a=self.idle(stats_age=1.01, mem_usable=0)) == {}
+
+    def test_one_that_rests_after_a_sweep_is_not_swept(self) -> None:
+        assert targets(TARGET - GIB, a=self.idle(sweep_rest=2.0)) == {}
 
     def test_the_host_must_lack_something_and_the_guest_must_have_it(self) -> None:
         assert targets(TARGET, a=self.idle()) == {}
@@ -360,7 +394,7 @@ class TestSweeps:
         assert targets(TARGET - GIB, a=self.idle() | {unknown: None}) == {}
 
     def test_a_guarantee_is_the_bottom(self) -> None:
-        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB, balloon_min=900 * MIB)) == {"a": 900 * MIB}
+        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB, balloon_min=1000 * MIB)) == {"a": 1000 * MIB}
 
     def test_page_cache_is_taken_only_when_that_does_not_suffice(self) -> None:
         filler = a_known_guest(need=256 * MIB, peak=256 * MIB, cache=1750 * MIB)
@@ -627,7 +661,7 @@ def test_pressure_is_relieved_and_memory_returned(loop: Loop) -> None:
     assert of_host(before, "mem_really_available") > of_host(before, "mem_free_wanted")
     under = loop.until(300)
     assert of_host(under, "swap_usage") == 0
-    assert of_host(under, "mem_really_available") > 0.9 * of_host(under, "mem_free_wanted"), "without mom nothing would be left of it"
+    assert of_host(under, "mem_really_available") > 0.7 * of_host(under, "mem_free_wanted"), "without mom nothing would be left of it"
     assert taken(under) > GIB
     after = loop.until(600)
     assert taken(after) == 0, "all of it comes back"

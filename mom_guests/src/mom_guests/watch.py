@@ -244,8 +244,8 @@ class GuestWatch:
                 if known is None or known.incarnation != guest.incarnation:
                     known = _Watched(guest.name, guest.incarnation)
                 known.seen, known.expected, known.asked = seen, _expected(seen, asked.get(guest.id)), False
-                target = as_number(asked.get(guest.id))
-                if target is not None:
+                target = as_number(asked.get(guest.id, guest.fields.get(BALLOON_CONTROL)))
+                if target is not None:  # a sweep may have ended since it was asked for: then the guest owes nothing any more
                     known.owes = target if target < seen.size - TAKEN_KIB else None
                 self._watched[guest.id] = known
             if self._watched:

@@ -29,7 +29,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, SLOW_BALLOON_KIB_PER_SECOND, LawParameters
+from mom_plugins_balloon.parameters import (
+    BALLOON_KIB_PER_SECOND,
+    SLOW_BALLOON_KIB_PER_SECOND,
+    UNKNOWN_REACTION_SECONDS,
+    LawParameters,
+)
 from mom_toolkit import MAJOR_FAULTS, SWAP_IN_KIB
 
 BYTES: Final = 1024
@@ -71,7 +76,8 @@ class ReasonCode(StrEnum):
 
 class LawHost(NamedTuple):
     """What is known of the host: what is available, its watermarks, what is reserved for launches, what cold memory gave in the last cycle,
-    and seconds between cycles. `backs_bursts`: room for bursts must be there on the host (goal `safe`)."""
+    and seconds between cycles. `backs_bursts`: room for bursts must be there on the host (goal `safe`). `reaction`: seconds until a guest
+    that grows while it is swept has been noticed and gets its room back."""
 
     available: float
     high: float
@@ -81,6 +87,7 @@ class LawHost(NamedTuple):
     cold: float = 0.0
     interval: float = 5.0
     backs_bursts: bool = False
+    reaction: float = UNKNOWN_REACTION_SECONDS
 
 
 class LawGuest(NamedTuple):
@@ -90,6 +97,8 @@ class LawGuest(NamedTuple):
     and `used_before` are what was used at most lately, and by the statistics before. With less than `stall_floor` usable it was seen to
     wait. `rss` is what its process holds, of which `overhead` is QEMU's. `target` is what was asked for, `target_age` seconds ago. `soon`
     is what will be usable before long. `guarantee` is the largest of its promises that hold. `cost`: what it costs to take from it.
+    `growth` is what it may take in a second. With `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept
+    for `sweep_rest` seconds.
     """
 
     size: float | None = None
@@ -116,6 +125,9 @@ class LawGuest(NamedTuple):
     cost: float | None = None
     guarantee: float | None = None
     obstacle: object = None
+    growth: float | None = None
+    autodeflate: float | None = None
+    sweep_rest: float | None = None
 
 
 class GuestAsk(NamedTuple):
@@ -207,6 +219,7 @@ class GuestLook:
         self._p = parameters
         self._easy = easy
         self._hard = min(host.high, host.hard)
+        self._tight = tight_below(host, parameters)
         self._step = parameters.step / BYTES
         self._margin = parameters.margin / BYTES
         self._margin_share = parameters.margin_percent / 100
@@ -345,10 +358,18 @@ class GuestLook:
     def _sweep(self, guest: LawGuest, seen: GuestNeed, size: float, worth: float, spare: float) -> float:
         """What can be swept: memory that the guest had used and freed, if it was left in peace for a while."""
         # A host below its hard watermark takes a little of all in each cycle, and none would ever be swept.
-        rest = 0.0 if self._host.available < self._hard else self._p.sweep_rest
-        if seen.growing or (guest.target_age is not None and guest.target_age < rest):
+        p, short = self._p, self._host.available < self._hard
+        if seen.growing or guest.sweep_rest or guest.age is None or guest.age > p.sweep_statistics_age:
             return 0.0
-        keeps = (seen.need if seen.need > seen.held else seen.held) + self._p.sweep_keeps / BYTES
+        if guest.target_age is not None and guest.target_age < (0.0 if short else p.sweep_rest):
+            return 0.0
+        keeps = max(seen.need, seen.held) + p.sweep_keeps / BYTES
+        if not short and not guest.autodeflate:
+            growth = p.growth_rate / BYTES if guest.growth is None else guest.growth
+            keeps = max(keeps, max(seen.need, seen.held) + growth * self._host.reaction)
+            if self._host.available >= self._tight:
+                # Linux refuses a program that asks for more in one piece than there is and swap: a burst may come like that.
+                keeps = max(keeps, seen.burst + (guest.kernel_reserved or 0.0))
         sweep = min(spare, seen.idle, self._moves, size - keeps)
         return sweep if sweep >= worth else 0.0
 
@@ -492,6 +513,12 @@ def _ratio(there: float, wanted: float) -> float:
     return min(1.0, max(0.0, there) / wanted) if wanted > 0 else 0.0
 
 
+def tight_below(host: LawHost, p: LawParameters) -> float:
+    """With less than this available, guests give of their margins. A reservation is made before anybody else may want it: margins are taken
+    for it at once."""
+    return host.high if host.reserved > 0 else max(min(host.high, host.hard), p.tight_below * host.high)
+
+
 def _means(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, lacks: float, grows: float, eases: float) -> ReclaimMeans:
     """Which means are used, and how far.
 
@@ -504,8 +531,7 @@ def _means(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, lacks: flo
     empty, backed, cache = sum(one.empty for one in able), sum(one.backed for one in able), sum(one.cache for one in able)
     lean, most, sweep = sum(one.lean for one in able), sum(one.most for one in able), sum(one.sweep for one in asks)
     costless = backed + sweep
-    # A reservation is made before anybody else may want it: margins are taken for it at once.
-    tight = high if host.reserved > 0 else max(hard, p.tight_below * high)
+    tight = tight_below(host, p)
     free = host.available - host.reserved
     lacks_much = tight + grows + eases - (free + costless + (cache - empty) + host.cold)
     lacks_all = hard + grows - (host.available + costless + host.cold + (lean - empty))

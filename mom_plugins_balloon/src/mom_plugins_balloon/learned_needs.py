@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, SizeRequest
+from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome
 from mom_plugins_balloon.told import numbers_of
 from mom_toolkit import SWAP_IN_KIB
 
@@ -49,6 +50,10 @@ LATE_SECONDS = 3.0
 """s. Statistics of a guest may be so much older than they say: they come once in 2 s, and hypervisors tell their time late by a second. A
 total from before a sweep says nothing of what the kernel counts."""
 
+GROWTH_FACTOR = 2.0
+"""Ratio. How much faster a guest may have grown for a moment than between two statistics, which are two seconds apart: a burst of 700 MiB
+takes them."""
+
 _TOLD = ("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault",
          "host_swap", "guest_psi_memory_some_avg10")  # fmt: skip
 """The fields that are learnt from; the last two are of few guests."""
@@ -65,7 +70,8 @@ class _Learnt:
     moment of the request that told so; `asked` that of the last request, and `rss_asked` what the process held then. `size_told` is what
     size was seen with the last statistics, `total_told` the total that they told. `size` is that of the snapshot before. `total` is what
     the guest had in all by the last statistics, None where it is unknown: the kernels of some (Windows; Linux with autodeflate) count what
-    their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was."""
+    their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was. `held` is what it held by its last statistics;
+    `growth` what it took within a second at most, as a mean between two statistics, and `met_at` when it was first seen."""
 
     incarnation: str
     said: float
@@ -86,6 +92,9 @@ class _Learnt:
     cache_share: float = 0.0
     size: float | None = None
     total: float | None = None
+    held: float | None = None
+    growth: float = 0.0
+    met_at: float = math.inf
     counts_all: bool = False
     ballooned: float = 0.0
 
@@ -97,10 +106,12 @@ class Learning:
     to disk. What to do with what was learnt is the policy's.
 
     :param memory_seconds: for how long a burst counts in full, and after that until a third of it is left
+    :param growth_rate: KiB/s that a guest may grow by that was not seen for so long
     """
 
-    def __init__(self, memory_seconds: float) -> None:
+    def __init__(self, memory_seconds: float, growth_rate: float) -> None:
         self._seconds = memory_seconds
+        self._unseen = growth_rate
         self._learnt: dict[str, _Learnt] = {}
         self._in_order: tuple[Sequence[Guest], list[_Learnt | None]] = ((), [])
         """Guests, and what was learnt of each: as long as they are the very same, nothing is looked up by their ids."""
@@ -165,7 +176,11 @@ class Learning:
         passed = said - known.said
         if passed > SAME_STATISTICS_SECONDS:
             known.said = said
-            known.used = total - usable if total > usable else 0.0
+            before, known.used = known.used, total - usable if total > usable else 0.0
+            if (rate := (known.used - before) / passed) > known.growth:
+                known.growth = rate
+            elif known.growth:
+                known.growth = max(0.0, rate) + (known.growth - max(0.0, rate)) * math.exp(-passed / self._seconds)
             stays = total == known.total == known.total_told and size == known.size == known.size_told
             if stays and size is not None and size - total == known.hidden:
                 had: float | None = total  # as of nearly all guests
@@ -185,7 +200,7 @@ class Learning:
                 if pained or known.pained or known.hurts:
                     self._remember_pain(known, passed, usable, pained)
         if unused is not None and size is not None and rss is not None and known.hidden is not None:
-            held = known.hidden + (total if known.total is None else known.total) - unused
+            known.held = held = known.hidden + (total if known.total is None else known.total) - unused
             backed = rss + (swapped or 0.0)  # what is in the host's swap is backed, too
             beside = backed - held if backed > held else 0.0
             if beside < known.process:
@@ -220,6 +235,15 @@ class Learning:
         elif known.hurts and known.said - known.hurts_at > self._seconds:
             known.hurts *= math.exp(-passed / self._seconds)
 
+    def swept(self, outcome: SweepOutcome) -> None:
+        """Learn what a guest's process holds beside what the guest holds: where the host got nothing more, and less than was wanted, it
+        holds what is left."""
+        known = self._learnt.get(outcome.guest.id)
+        if known is None or known.incarnation != outcome.incarnation or outcome.resident is None or known.held is None:
+            return
+        if outcome.end is SweepEnd.NOTHING_MORE or (outcome.end is SweepEnd.ARRIVED and outcome.gave < VAIN_SHARE * outcome.wanted):
+            known.process = max(0.0, outcome.resident - known.held)
+
     def _note_growth(self, now: float, grown: float) -> None:
         """How much all guests together took from the host within the time that it takes to react: the most that was seen lately."""
         passed, self._seen = now - self._seen, now
@@ -246,7 +270,9 @@ class Learning:
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
         """What was learnt of these guests, by field; None of a guest where that is nothing."""
         rows = [
-            _NOTHING if known is None or known.incarnation != guest.incarnation else _row(known)
+            _NOTHING
+            if known is None or known.incarnation != guest.incarnation
+            else _row(known, self._unseen if self._seen - known.met_at < self._seconds else 0.0)
             for guest, known in zip(guests, self._of(guests), strict=True)
         ]
         return dict(zip(_FIELDS, zip(*rows, strict=True), strict=False))
@@ -259,12 +285,16 @@ class Learning:
         return self._in_order[1]
 
 
-_FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "mem_hidden", "rss_before", "rss_beside", "mem_usable_hurts")
+_FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "mem_hidden", "rss_before", "rss_beside", "mem_usable_hurts",
+           "mem_growth_rate")  # fmt: skip
 _NOTHING: Sequence[Value] = (None,) * len(_FIELDS)
 
 
-def _row(known: _Learnt) -> Sequence[Value]:
-    """What was learnt of a guest, in the order of `_FIELDS`."""
+def _row(known: _Learnt, unknown: float) -> Sequence[Value]:
+    """What was learnt of a guest, in the order of `_FIELDS`.
+
+    :param unknown: KiB/s that it may grow by as far as is known, as it was not seen for long
+    """
     return (
         int(known.peak + known.ballooned),  # as the guest counts: what is used is compared with it
         int(known.used),
@@ -273,6 +303,7 @@ def _row(known: _Learnt) -> Sequence[Value]:
         None if known.rss is None else int(known.rss),
         None if known.rss is None else int(known.process),
         int(known.hurts) if known.hurts > 0 else None,
+        int(max(unknown, GROWTH_FACTOR * known.growth)),
     )
 
 
@@ -292,7 +323,7 @@ def _met(incarnation: str, now: float, numbers: Sequence[float | None]) -> _Lear
     # It may tell of a sweep by the mom before this one; the next statistics tell what its kernel hides from what was away.
     share = _cache_share(usable, unused, caches, max(0.0, (size or 0.0) - total))
     said = now - age
-    return _Learnt(incarnation, said, told, peak, said, size, total, cache_share=share, ballooned=ballooned)
+    return _Learnt(incarnation, said, told, peak, said, size, total, cache_share=share, ballooned=ballooned, met_at=said)
 
 
 def _weigh(known: _Learnt, held: float, request: SizeRequest, size: float, rss: float, backed: float) -> None:

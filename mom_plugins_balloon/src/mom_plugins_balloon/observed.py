@@ -7,7 +7,7 @@ from typing import Final
 
 from mom_core import Snapshot
 from mom_plugins_balloon.law import LawGuest, LawHost, ReasonCode, SizeSuggestion, decide
-from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
 from mom_plugins_balloon.told import numbers_of
 
@@ -42,7 +42,9 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawH
         return None
     reserved, cold = host.number("mem_reserved") or 0.0, host.number("offload_net") or 0.0
     hard, low = min(high, hard), min(high, hard, low)
-    return LawHost(available, high, hard, low, reserved, cold, interval, wanted.goal is StateGoal.SAFE)
+    reaction = host.number("balloon_reaction")
+    reaction = UNKNOWN_REACTION_SECONDS if reaction is None else reaction
+    return LawHost(available, high, hard, low, reserved, cold, interval, wanted.goal is StateGoal.SAFE, reaction)
 
 
 def guest_memories(snapshot: Snapshot) -> Sequence[LawGuest]:
@@ -50,4 +52,5 @@ def guest_memories(snapshot: Snapshot) -> Sequence[LawGuest]:
     promises = [numbers_of(snapshot, name) for name in ("balloon_min", "guest_guarantee")]
     guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
     columns = [numbers_of(snapshot, name) for name in _FIELDS]
-    return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), strict=True)))
+    swept = [numbers_of(snapshot, name) for name in ("mem_growth_rate", "balloon_autodeflate", "sweep_rest")]
+    return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), *swept, strict=True)))

@@ -16,6 +16,10 @@ BALLOON_KIB_PER_SECOND: Final = 900_000.0
 SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """KiB/s. What a slow one moves: for so long a guest is waited for."""
 
+UNKNOWN_REACTION_SECONDS: Final = 1.3
+"""s. How long it takes to notice that a guest that is swept grows, and to give its room back, until that was measured on this host: what it
+took where it was left to the next cycle."""
+
 
 class LawParameters(BaseModel):
     """What guests keep, when they suffer, and how memory moves."""
@@ -75,7 +79,13 @@ class LawParameters(BaseModel):
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
     """The same as a ratio of its size, whichever is more."""
     sweep_keeps: Size = 32 << 20
-    """What a sweep leaves a guest above its need and its page cache, for the second until it has its room back."""
+    """What a sweep leaves a guest at least above its need and its page cache, until it has its room back."""
+    growth_rate: Size = 320 << 20
+    """What a guest may take in a second, until it was known for `remember_bursts`: one program that fills memory takes so much. A sweep
+    leaves a guest what it takes until mom has noticed and has given its room back, unless its balloon deflates by itself (autodeflate) or
+    the host is below its hard watermark."""
+    sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 1.0
+    """A guest is not swept by older statistics: a program may have begun to take what they call unused."""
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
     """For so long a sweep may take, besides the time that a slow balloon needs, before the guest gets its room back anyway."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0

@@ -65,6 +65,7 @@ from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET
 from mom_plugins_balloon.states import HostWanted, MemoryState, Reserve, StateGoal
+from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST, SweptGuests
 from mom_plugins_balloon.told import memory_of_all
 from mom_plugins_balloon.told import told as _told
 from mom_toolkit import PolicyTexts, Promises, Reservations, stale_seconds
@@ -174,8 +175,9 @@ class BalloonPlugin:
         self._dead_band = settings.dead_band / 1024
         self._sizes = RecentSizes()
         self._requests = Requests(self._dead_band)
+        self._sweeps = SweptGuests(context, settings.law)
         self._cooperation = Cooperation(self._dead_band)
-        self._learning = Learning(settings.remember_bursts)
+        self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._wanted = HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard))
         self._reserve: Reserve | None = None
         self._state = MemoryState.HIGH
@@ -246,6 +248,14 @@ class BalloonPlugin:
             FieldSpec("mem_growth_peak", Unit.KIB, Scope.HOST, "the most that guests together took from the host within 3 s lately", MOM),
             FieldSpec(SUGGESTED, Unit.KIB, Scope.GUEST, "what the balloon law suggests; unknown where the guest keeps its size", MOM),
             FieldSpec(REASON, Unit.TEXT, Scope.GUEST, "the code of the law's reason, such as sweep or runs-out", MOM),
+            FieldSpec(
+                "mem_growth_rate", Unit.KIB, Scope.GUEST, "what the guest may take from the host in a second, as far as is known", MOM
+            ),
+            FieldSpec(GAVE, Unit.KIB, Scope.GUEST, "what the host got by the guest's last sweep, for a minute", MOM),
+            FieldSpec(LASTED, Unit.SECONDS, Scope.GUEST, "for how long that left the guest without its room", MOM),
+            FieldSpec(ENDED, Unit.TEXT, Scope.GUEST, "why that ended: arrived, grew, nothing-more, at-work, late, …", MOM),
+            FieldSpec(REST, Unit.SECONDS, Scope.GUEST, "in how long the guest may be swept again; unknown if it may", MOM),
+            FieldSpec(REACTION, Unit.SECONDS, Scope.HOST, "until a guest that grows while it is swept has its room again", MOM),
             FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", MOM),
             FieldSpec(OBSTACLE, Unit.TEXT, Scope.GUEST, "why the guest cannot be counted on to give memory; unknown if it can", MOM),
             FieldSpec(
@@ -315,7 +325,11 @@ class BalloonPlugin:
     def mom_collect_host(self) -> Mapping[str, Value]:
         """What is reserved for launches; what is promised, what can be, and how the host is off, as the last cycle saw it."""
         standing = self._guarantees.standing
-        known: dict[str, Value] = {RESERVED: self._reservations.reserved_kib(), "balloon_goal": str(self._settings.goal)}
+        known: dict[str, Value] = {
+            RESERVED: self._reservations.reserved_kib(),
+            "balloon_goal": str(self._settings.goal),
+            REACTION: round(self._sweeps.reaction, 2),
+        }
         if standing.room is not None:
             known |= {PROMISED: math.ceil(standing.total), "mem_promisable": int(standing.room)}
         if self._reserve is not None:
@@ -326,10 +340,13 @@ class BalloonPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
         """What is guaranteed to each guest, what was learnt of it, and what was asked of it."""
+        for outcome in self._sweeps.follow(self._requests):
+            self._learning.swept(outcome)
         promises = self._guarantees.own(guests, self._context.guest_settings)
         requests, aside, now = self._requests.all(), self._cooperation.aside(), self._context.monotonic()
         few = {*promises, *self._guarantees.standing.holds, *aside}
         columns = self._learning.columns(guests)
+        columns.update(self._sweeps.columns(guests, now))
         if requests:
             asked = [None if (one := requests.get(guest.id)) is None or one.incarnation != guest.incarnation else one for guest in guests]
             columns[CONTROL] = [None if one is None else one.target for one in asked]
@@ -401,6 +418,7 @@ class BalloonPlugin:
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
+        yield from self._sweeps.ends_of_cut_off(snapshot, source)
         aside, holds = self._cooperation.aside(), standing.holds
         for guest in self._not_where_asked(snapshot, holds):
             end = self._end_of_shrinking(guest, history, limits, holds.get(guest.id, 0))
@@ -429,7 +447,7 @@ class BalloonPlugin:
     def _not_where_asked(self, snapshot: Snapshot, holds: Mapping[str, int]) -> Iterator[Guest]:
         """Guests that were asked for a size and may have to be set to another one: nearly none of those that were asked."""
         for guest, target, size in zip(snapshot.listed, snapshot.column(CONTROL), snapshot.column("balloon_cur"), strict=True):
-            if target is None or (guest.blocked and is_blocked(guest, CONTROL)):
+            if target is None or (guest.blocked and is_blocked(guest, CONTROL)) or self._sweeps.is_under_way(guest.id):
                 continue
             least = holds.get(guest.id, 0) if holds else 0
             follows = isinstance(target, int) and isinstance(size, int) and size - target < self._dead_band and target >= least
@@ -534,7 +552,7 @@ class BalloonPlugin:
     def _as_asked(self, identity: str, size: int) -> int | OnItsWay:
         request = self._requests.get(identity)
         if request is None or request.arrived:
-            return size
+            return OnItsWay(size) if request is None and self._sweeps.was_swept_at(identity, size) else size
         began, target, tolerance = request.began_at, request.target, self._tolerance()
         low, high = (began, target) if began < target else (target, began)
         return OnItsWay(size) if low - tolerance <= size <= high + tolerance else size
@@ -579,7 +597,12 @@ class BalloonPlugin:
         reason = self._requests.why_not_send(entity.id, target, size, maximum, now, holds.get(entity.id, 0))
         if reason:
             raise Unneeded(reason)
-        hypervisor.set_balloon(entity, target)
+        if target < size and self._sweeps.is_sweep(guest, target):
+            waited = max(0.0, self._context.monotonic() - now)
+            self._sweeps.begin(hypervisor, guest, target, int(size), None if age is None else age + waited)
+        else:
+            self._sweeps.take_over(entity.id)
+            hypervisor.set_balloon(entity, target)
         self._requests.sent(entity.id, target, size, now, guest.incarnation, None if age is None else now - age)
         return ""
 
@@ -601,6 +624,7 @@ class BalloonPlugin:
                 self._requests.forget(identity)
                 raise Unneeded(f"{uses}, and keeps what it has")
             target, note = floor, f"{uses}: asked for {format_kib(floor)}"
+        self._sweeps.take_over(identity)
         hypervisor.set_balloon(change.entity, target)
         self._requests.forget(identity)
         return note

@@ -180,6 +180,13 @@ class SimHypervisor:
                 size, usable, at, told = there.seen
                 there.seen = (target_kib, max(0.0, usable + target_kib - size), at, told)
 
+    def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
+        """Take what the guest has used and freed, down to that size, and leave it the size that it has; KiB that the host got. Raises
+        `GuestGone`."""
+        with self._answering():
+            self._there(guest)
+            return int(self.world.sweep(guest.id, bottom_kib))
+
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """What the guests have now, KiB by guest id."""
         with self._answering():

@@ -288,6 +288,21 @@ class World:
         memory = self.guests[identity].memory
         memory.target = min(float(target_kib), memory.maximum)
 
+    def sweep(self, identity: str, bottom_kib: float) -> float:
+        """Take what a guest has used and freed, and give its room back; KiB that the host got. KeyError when there is no such guest.
+
+        On real hosts, a sweep takes slices of 128 MiB, and ends at once when the guest begins to grow: one that is about to gives nothing.
+        """
+        guest = self.guests[identity]
+        memory = guest.memory
+        grows = memory.workload.demand.wanted(self.time + TICK) - memory.anon - memory.swapped
+        if guest.hangs or guest.paused or memory.stuck or grows > guest_model.MIB:
+            return 0.0
+        used = memory.size - memory.free
+        gave = max(0.0, min(memory.touched - used, memory.size - bottom_kib, memory.balloon_rate * TICK))
+        memory.touched -= gave
+        return gave
+
     def offload(self, identity: str, kib: float, seconds: float) -> float:
         """Move so much of a guest to the host's swap, the coldest first; KiB that went. KeyError when there is no such guest."""
         swap = self.host.swap

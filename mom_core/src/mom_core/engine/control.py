@@ -128,12 +128,19 @@ def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) ->
     stood there before mom.
     """
     entry = noted.next(value)
+    if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):
+        # It moved to `applied` and has come back by itself since, as a guest does after a sweep.
+        entry = entry._replace(earlier=noted.earlier)
     if not spec.key or spec.absent is not None:
         return entry
     mine = {name for one in (noted.applied, noted.earlier, *noted.attempted) for name in items(spec, one)}
     new = [item for name, item in items(spec, spoken_of(spec, value, stands)).items() if name not in mine]
     before = joined(spec, noted.before, new) if new and can_be_kept(new) else noted.before
     return entry._replace(before=before, earlier=joined(spec, noted.earlier, entry.earlier))
+
+
+def _is_near(spec: ControlSpec, one: Value, other: Value) -> bool:
+    return isinstance(one, int | float) and isinstance(other, int | float) and abs(one - other) <= spec.tolerance
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:

@@ -1,0 +1,205 @@
+"""Sweeps that meet bursts: real guests whose bursts begin on purpose from before a sweep's first command until after its end.
+
+    python benchmarks/sweeps/bench_collisions.py [--guests 3] [--sweeps 500] [--seed 1]
+
+Each guest of 1.5 GiB has no swap and no autodeflate, and fills 700 MiB at 320 MiB/s every few seconds. When its bursts begin is seen from
+its CPU time, so that a sweep can be begun any time before that: in steps of 100 ms, from 1.5 s before until 0.2 s after. A sweep is what
+`mom_plugins_balloon.sweeps` does, with the depth that the balloon law gives it. One burst in seven is left alone, to compare with. Prints
+a line for each distance, and the worst of all. Real guests need what tests/real needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+
+from guest_image import build
+from plain_qemu import BALLOON, PlainGuest, PlainHost, ask
+
+from mom_core import Entity, Scope
+from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
+from mom_plugins_balloon.sweeps import QemuProcess, Sweep, SweepOutcome, described
+
+PERIOD_SECONDS, DUTY_PERCENT, BASE_MIB, BURST_MIB, GROWTH_MIB = 10, 50, 80, 700, 320
+STEP_SECONDS, BEFORE_STEPS, AFTER_STEPS = 0.1, 15, 2
+LEFT_ALONE = 6
+KIB = 1024
+PROCESS_KIB = 80 * KIB
+"""What QEMU holds beside the guest here."""
+
+
+class Met(NamedTuple):
+    """One burst: how long before it the sweep began (s; None: it was left alone), how long it took to fill, and the sweep."""
+
+    before: float | None
+    filled: float
+    outcome: SweepOutcome | None
+
+
+class Squeezed:
+    """One guest, its bursts and its sweeps."""
+
+    def __init__(self, guest: PlainGuest, place: int) -> None:
+        self.guest = guest
+        self.place = place
+        self.process = QemuProcess(guest.pid, Path("/proc"))
+        self.entity = Entity(Scope.GUEST, guest.uuid, guest.name)
+        self.met: list[Met] = []
+        self.reactions: list[float] = []
+        self.cheapest = math.inf
+
+    def told(self) -> dict[str, float]:
+        """The last line of its workload."""
+        lines = [line for line in self.guest.printed.splitlines() if line.startswith("DEMAND ") and "took=" in line]
+        return {
+            name: float(value) for name, _, value in (word.partition("=") for word in lines[-1].split() if "=" in word) if name != "took"
+        }
+
+    def burst_begins(self) -> float:
+        """Wait for a burst; when it began (monotonic seconds)."""
+        busy, idle = 0, 0
+        while True:
+            used, began = self.process.cpu_seconds(), time.monotonic()
+            time.sleep(0.01)
+            spent = self.process.cpu_seconds()
+            if used is None or spent is None:
+                raise SystemExit(f"{self.guest.name} has ended")
+            works = spent - used > 0.6 * (time.monotonic() - began)
+            busy = busy + 1 if works else 0
+            idle = idle if works else idle + 1
+            if busy == 4 and idle > 100:
+                return time.monotonic() - 0.04
+            idle = 0 if busy == 4 else idle
+
+    def bottom(self, size: int) -> int:
+        """As low as the law would sweep it."""
+        stats: dict[str, Any] = self.guest.ask("qom-get", path=BALLOON, property="guest-stats")["stats"]
+        law, reaction = LawParameters(), max(self.reactions[-20:], default=UNKNOWN_REACTION_SECONDS)
+        keeps = max(law.sweep_keeps / KIB, law.growth_rate / KIB * reaction)
+        held = size - stats["stat-free-memory"] / KIB
+        reserved = size - stats["stat-total-memory"] / KIB
+        idle = (self.process.resident_kib() or 0.0) - PROCESS_KIB - held
+        return min(size, int(max(held + keeps, BURST_MIB * KIB + reserved, size - max(0.0, idle))))
+
+    def sweep(self, at: float, size: int) -> SweepOutcome:
+        """Sweep it at that time."""
+        time.sleep(max(0.0, at - 0.1 - time.monotonic()))
+        bottom = self.bottom(size)
+        time.sleep(max(0.0, at - time.monotonic()))
+        sweep = Sweep(self.entity, "1", size, bottom, self.resize, self.process, LawParameters().sweep_wait, self.cheapest)
+        outcome = sweep.perform()
+        if outcome.lowest < outcome.back:
+            self.reactions.append(outcome.reaction)
+        self.cheapest = outcome.cheapest
+        return outcome
+
+    def resize(self, kib: int) -> None:
+        """Ask it for a size."""
+        ask(self.guest.second, "balloon", value=kib * KIB)
+
+    def run(self, sweeps: int, order: random.Random) -> None:
+        """So many bursts that are met by sweeps, and some that are not."""
+        size = self.guest.size_mib * KIB
+        self.guest.ask("qom-set", path=BALLOON, property="guest-stats-polling-interval", value=1)
+        steps = list(range(-AFTER_STEPS, BEFORE_STEPS + 1))
+        begins = self.burst_begins()
+        for number in range(sweeps + sweeps // LEFT_ALONE):
+            bursts, begins = self.told()["bursts"], begins + PERIOD_SECONDS
+            before = None if number % (LEFT_ALONE + 1) == 0 else order.choice(steps) * STEP_SECONDS
+            outcome = None if before is None else self.sweep(begins - before, size)
+            time.sleep(max(0.0, begins + PERIOD_SECONDS - 2.2 - time.monotonic()))
+            told = self.told()
+            filled = told["filled"] if told["bursts"] > bursts else float("inf")
+            self.met.append(Met(before, filled, outcome))
+            if filled > 3:
+                print(before, filled, outcome and described(outcome), outcome and outcome.lowest // KIB, flush=True)
+
+
+def main() -> None:
+    """Run them all, and print what became of the bursts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guests", type=int, default=3)
+    parser.add_argument("--sweeps", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mom-sweeps-") as folder:
+        host = PlainHost(Path(folder), build())
+        try:
+            squeezed = []
+            for place in range(asked.guests):
+                phase = place * PERIOD_SECONDS // asked.guests
+                demand = f"{int(time.time())},{BASE_MIB},{BURST_MIB},{PERIOD_SECONDS},{DUTY_PERCENT},{phase},0,0,{GROWTH_MIB},1000"
+                squeezed.append(Squeezed(host.start(f"guest{place}", 1536, f"momtest.demand={demand}"), place))
+            for one in squeezed:
+                one.guest.wait_until_up()
+            time.sleep(2 * PERIOD_SECONDS)
+            each = -(-asked.sweeps // asked.guests)
+            orders = [random.Random(asked.seed + one.place) for one in squeezed]  # noqa: S311  # an order of moments, no secrets
+            threads = [threading.Thread(target=one.run, args=(each, order)) for one, order in zip(squeezed, orders, strict=True)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            show(squeezed)
+        finally:
+            host.destroy_all()
+
+
+def show(squeezed: list[Squeezed]) -> None:
+    """Print what became of them."""
+    met = [one for guest in squeezed for one in guest.met]
+    alone = [one.filled for one in met if one.before is None]
+    usual = statistics.median(alone)
+    by_distance: dict[float, list[Met]] = defaultdict(list)
+    for one in met:
+        if one.before is not None:
+            by_distance[one.before].append(one)
+    print(f"bursts left alone: {len(alone)}, filled in {usual:.2f} s (median), {max(alone):.2f} s (worst)")
+    print("before  sweeps  begun  gave MiB  lasted s  filled s (median, worst)  ends")
+    for before in sorted(by_distance):
+        some = by_distance[before]
+        begun = [one.outcome for one in some if one.outcome is not None and one.outcome.lowest < one.outcome.back]
+        gave = statistics.mean(one.gave / KIB for one in begun) if begun else 0.0
+        lasted = max((one.seconds for one in begun), default=0.0)
+        filled = [one.filled for one in some]
+        ends: dict[str, int] = defaultdict(int)
+        for one in some:
+            ends[str(one.outcome.end) if one.outcome else ""] += 1
+        print(
+            f"{before:6.1f}  {len(some):6}  {len(begun):5}  {gave:8.0f}  {lasted:8.2f}  "
+            f"{statistics.median(filled):6.2f}  {max(filled):6.2f}  {dict(ends)}"
+        )
+    outcomes = [one.outcome for one in met if one.outcome is not None]
+    begun = [one for one in outcomes if one.lowest < one.back]
+    swept = [one.filled for one in met if one.before is not None]
+    print(
+        json.dumps(
+            {
+                "sweeps": len(outcomes),
+                "begun": len(begun),
+                "killed": sum(int(one.told()["kills"]) for one in squeezed),
+                "worst_burst_s": max(swept),
+                "unsqueezed_worst_s": max(alone),
+                "unsqueezed_median_s": usual,
+                "longest_s": max((one.seconds for one in begun), default=None),
+                "largest_gave_mib": round(max((one.gave for one in begun), default=0) / KIB),
+                "slowest_reaction_s": max((one.reaction for one in begun), default=None),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,424 @@
+"""Sweeps: what a guest has used and freed is taken with its balloon, and its room given back at once. One short operation for each guest.
+
+A sweep ends when it has arrived, when the guest begins to use memory, when the balloon gets nothing more for the host, or when its time is
+over; whatever the cycle does meanwhile. It does not rely on the guest's own statistics, which come once in two seconds, but looks at the
+guest's process: its CPU time and its resident size, which the kernel tells in microseconds. A balloon that moves has a CPU of the guest
+busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices it can be seen whether the
+guest has anything else to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from mom_core import Entity, GuestGone, HypervisorError, Refused, StateError, Unneeded, format_kib
+from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
+from mom_toolkit import parse_process_stat, read_kernel_file
+
+SLICE_KIB: Final = 128 * 1024.0
+"""KiB. The balloon takes so much before the guest is looked at again: 0.15 s at 0.86 GiB/s. Larger slices are noticed later; smaller ones
+cost more looks and commands."""
+
+POLL_SECONDS: Final = 0.01
+"""s. Between two looks at the CPU time of a guest whose balloon moves: what each slice takes longer than its balloon at most."""
+
+QUIET_SECONDS: Final = 0.2
+"""s. For so long a guest is to be idle before it is swept, which costs it nothing: a program that fills memory in slots of 100 ms pauses
+for half of each."""
+
+PAUSE_SECONDS: Final = 0.02
+"""s. For so long a guest is to be idle after each slice."""
+
+AT_WORK: Final = 0.25
+"""Ratio of one CPU. A guest that does more is at work: one that only keeps its services up needs 0.02, with tasks of 3 ms ten times a
+second 0.15 in the 20 ms in which one falls, and a program that fills memory a whole CPU."""
+
+GROWN_KIB: Final = 4 * 1024.0
+"""KiB. A process whose resident size has risen by more while nothing was given to the guest: its programs take memory."""
+
+MORE_WORK: Final = 1.4
+"""Ratio. A slice that cost the guest so much more CPU time than its cheapest one: something besides the balloon is at work."""
+
+WORK_SECONDS: Final = 0.015
+"""s of CPU time that a slice may cost more in any case: a timer, a service that wakes up."""
+
+USUAL_SHARE: Final = 0.75
+"""Ratio of a slice. By a slice of which the host gets more, the CPU time of the next ones is judged: it went as it should."""
+
+VAIN_SHARE: Final = 0.25
+VAIN_SLICES: Final = 2
+"""Ratio of a slice, and slices. When the host gets less of so many in a row, they were the last: what the balloon takes now was never
+touched, or the kernel of the guest reads it back from its own swap."""
+
+SLICE_WAIT_SECONDS: Final = 1.0
+"""s. A slice that takes longer is given up: the balloon is stuck, or the host has no CPU for the guest."""
+
+BACK_AGAIN_SECONDS: Final = (0.1, 0.3, 1.0, 2.0)
+"""s. When to try again to give room back after the hypervisor has failed to. After these, the next cycle finds it as it is."""
+
+RELEASE_SECONDS: Final = 0.1
+"""s. From the command that gives room back until a guest has the first of it: a balloon gives back 2 GiB/s, and begins at once."""
+
+TAKEN_OVER_SECONDS: Final = 5.0
+"""s. For so long another change of the guest waits for a command of its sweep that hangs."""
+
+
+class SweepEnd(StrEnum):
+    """Why a sweep has ended."""
+
+    ARRIVED = "arrived"  #: it took all that it was to take
+    NOTHING_MORE = "nothing-more"  #: the host got nothing more for what the balloon took
+    GREW = "grew"  #: the guest began to use memory
+    AT_WORK = "at-work"  #: it was not begun, as the guest was at work
+    LATE = "late"  #: its time was over
+    TAKEN_OVER = "taken-over"  #: the guest was to have another size
+    UNSEEN = "unseen"  #: its process could not be looked at
+    FAILED = "failed"  #: the hypervisor did not do as it was told
+    GONE = "gone"  #: the guest has gone
+
+
+REST_SECONDS: Final = {
+    SweepEnd.AT_WORK: 2.0,
+    SweepEnd.GREW: 10.0,
+    SweepEnd.LATE: 60.0,
+    SweepEnd.UNSEEN: 600.0,
+    SweepEnd.FAILED: 60.0,
+    SweepEnd.NOTHING_MORE: 10.0,
+}
+"""s. For so long a guest is not swept again after one that has ended so: a burst lasts seconds, a balloon that is stuck much longer."""
+
+
+class GuestProcess(Protocol):
+    """What is looked at while a guest is swept."""
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time of all its threads, as exact as the kernel has it; None when it has gone."""
+        ...
+
+    def resident_kib(self) -> float | None:
+        """What it holds of the host's memory; None when it has gone."""
+        ...
+
+
+class QemuProcess:
+    """The process of a guest, by its number.
+
+    :param proc: where /proc is found
+    """
+
+    def __init__(self, pid: int, proc: Path) -> None:
+        self._stat = proc / str(pid) / "stat"
+        self._started = None if (stat := parse_process_stat(read_kernel_file(self._stat))) is None else stat.started
+        # The clock of another process's CPU time, as clock_getcpuclockid(3) makes it. It is that of this system, wherever `proc` is.
+        self._clock = (~pid << 3) | 2 if proc == Path("/proc") else None
+
+    def cpu_seconds(self) -> float | None:
+        """As `GuestProcess`: to the nanosecond on this system."""
+        if self._clock is not None:
+            with suppress(OSError):
+                return time.clock_gettime(self._clock)
+        stat = parse_process_stat(read_kernel_file(self._stat))
+        return None if stat is None or stat.started != self._started else stat.cpu_seconds
+
+    def resident_kib(self) -> float | None:
+        """As `GuestProcess`."""
+        stat = parse_process_stat(read_kernel_file(self._stat))
+        return None if stat is None or stat.started != self._started or stat.resident_kib is None else float(stat.resident_kib)
+
+
+class SweepOutcome(NamedTuple):
+    """What became of a sweep of one guest.
+
+    `wanted` is what it was to take, `lowest` the smallest size that was asked for, `back` the size that it has again, and `gave` what the
+    host got: KiB. `seconds` is how long the guest was without its room, `reaction` how long it took at most to notice that the guest
+    grows and to give room back. `ended` is in monotonic seconds. `cheapest` is the least CPU time in seconds that its balloon needed for
+    a KiB; `resident` what its process held at the end (None: unknown).
+    """
+
+    guest: Entity
+    incarnation: str
+    wanted: float
+    lowest: float
+    back: float
+    gave: float
+    seconds: float
+    reaction: float
+    ended: float
+    end: SweepEnd
+    cheapest: float = math.inf
+    resident: float | None = None
+    error: str = ""
+
+
+class Sweep:
+    """One sweep, carried out by `perform` in a thread of its own.
+
+    :param size: what the guest has, and gets back
+    :param bottom: the least that it is to have meanwhile
+    :param command: asks the guest for a size; raises `HypervisorError`
+    :param wait: s that the sweep may take besides what a slow balloon needs
+    :param cheapest: CPU seconds that the balloon of this guest needed for a KiB in the sweeps before
+    """
+
+    def __init__(
+        self,
+        guest: Entity,
+        incarnation: str,
+        size: int,
+        bottom: int,
+        command: Callable[[int], None],
+        process: GuestProcess,
+        wait: float,
+        cheapest: float = math.inf,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] | None = None,
+    ) -> None:
+        self.guest = guest
+        self.incarnation = incarnation
+        self.back = size
+        self.bottom = bottom
+        self._command = command
+        self._process = process
+        self._longest = wait + (size - bottom) / SLOW_BALLOON_KIB_PER_SECOND
+        self._monotonic = monotonic
+        self._stopped = threading.Event()
+        self._pause = pause or self._stopped.wait
+        self._lock = threading.Lock()
+        self._over = False
+        self._lowest = size
+        self._slowest = 0.0
+        """Seconds of the slowest slice."""
+        self._cheapest = cheapest
+        self._resident: float | None = None
+
+    def take_over(self) -> None:
+        """End it without giving anything back: the guest is about to get another size. Nothing is commanded after this returns."""
+        self._stopped.set()
+        taken = self._lock.acquire(timeout=TAKEN_OVER_SECONDS)
+        self._over = True
+        if taken:
+            self._lock.release()
+
+    def perform(self) -> SweepOutcome:
+        """Take what there is, and give the room back."""
+        began, error = self._monotonic(), ""
+        first = self._process.resident_kib()
+        try:
+            end = SweepEnd.UNSEEN if first is None else self._taken(began, first)
+        except GuestGone:
+            end = SweepEnd.GONE
+        except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its room back
+            end, error = SweepEnd.FAILED, str(failure) or type(failure).__name__
+        commanded = self._monotonic()
+        if self._lowest < self.back and end is not SweepEnd.GONE:
+            error = self._give_back() or error
+        now = self._monotonic()
+        reaction = self._slowest + PAUSE_SECONDS + (now - commanded) + RELEASE_SECONDS
+        gave = 0.0 if first is None or self._resident is None else max(0.0, first - self._resident)
+        end = SweepEnd.TAKEN_OVER if self._over and end is not SweepEnd.GONE else end
+        seconds = now - began if self._lowest < self.back else 0.0
+        wanted = float(self.back - self.bottom)
+        told = (self.guest, self.incarnation, wanted, self._lowest, self.back, gave, seconds, reaction, now, end)
+        return SweepOutcome(*told, self._cheapest, self._resident, error)
+
+    def _taken(self, began: float, resident: float) -> SweepEnd:
+        """Take slice after slice. Raises `HypervisorError`.
+
+        :param resident: what the process holds now
+        """
+        self._resident = resident
+        if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
+            return end
+        vain = 0
+        for size in self._sizes():
+            if self._monotonic() - began > self._longest:
+                return SweepEnd.LATE
+            before = self._resident
+            used = self._process.cpu_seconds()
+            if not self._ask(size):
+                return SweepEnd.TAKEN_OVER
+            taken, self._lowest = self._lowest - size, size
+            if used is None:
+                return SweepEnd.GONE
+            budget = taken * min(MORE_WORK * self._cheapest, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
+            end = self._arrived(used, budget) or self._at_rest(PAUSE_SECONDS, SweepEnd.GREW)
+            if end is not None:
+                return end
+            spent = self._process.cpu_seconds()
+            if spent is None:
+                return SweepEnd.GONE
+            if spent - used > budget:
+                return SweepEnd.GREW
+            if before - self._resident > USUAL_SHARE * taken:
+                self._cheapest = min(self._cheapest, (spent - used) / taken)
+            vain = vain + 1 if before - self._resident < VAIN_SHARE * taken else 0
+            if vain >= VAIN_SLICES:
+                return SweepEnd.NOTHING_MORE
+        return SweepEnd.ARRIVED
+
+    def _sizes(self) -> Iterator[int]:
+        """What the guest is asked for, one after the other."""
+        size = self.back
+        while size > self.bottom:
+            size = max(self.bottom, int(size - SLICE_KIB))
+            yield size
+
+    def _ask(self, size: int) -> bool:
+        """Ask for a size, unless the guest is another's to change by now. Raises `HypervisorError`."""
+        with self._lock:
+            if self._over or self._stopped.is_set():
+                return False
+            self._command(size)
+            return True
+
+    def _arrived(self, used: float, budget: float) -> SweepEnd | None:
+        """Wait until the balloon stands still, which leaves the guest idle; why the sweep ends if it does not.
+
+        :param used: CPU seconds of the guest before the slice
+        :param budget: CPU seconds that the slice may take
+        """
+        began = self._monotonic()
+        while True:
+            busy, spent = self._busy(POLL_SECONDS), self._process.cpu_seconds()
+            passed = self._monotonic() - began
+            self._slowest = max(self._slowest, passed)
+            if busy is None or spent is None:
+                return SweepEnd.GONE
+            if self._stopped.is_set():
+                return SweepEnd.TAKEN_OVER
+            if busy < AT_WORK:
+                return None
+            if spent - used > budget:
+                return SweepEnd.GREW
+            if passed > SLICE_WAIT_SECONDS:
+                return SweepEnd.LATE
+
+    def _at_rest(self, seconds: float, otherwise: SweepEnd) -> SweepEnd | None:
+        """Whether the guest does nothing for so long: why the sweep ends if it does something."""
+        busy = self._busy(seconds)
+        now = self._process.resident_kib()
+        if busy is None or now is None or self._resident is None:
+            return SweepEnd.GONE
+        grown = now - self._resident
+        self._resident = now
+        if self._stopped.is_set():
+            return SweepEnd.TAKEN_OVER
+        return otherwise if busy >= AT_WORK or grown > GROWN_KIB else None
+
+    def _busy(self, seconds: float) -> float | None:
+        """How much of a CPU the guest uses for so long; None when it has gone."""
+        used, began = self._process.cpu_seconds(), self._monotonic()
+        self._pause(seconds)
+        spent, passed = self._process.cpu_seconds(), self._monotonic() - began
+        if used is None or spent is None:
+            return None
+        return (spent - used) / passed if passed > 0 else 0.0
+
+    def _give_back(self) -> str:
+        """Let the guest have its room again; why it has not, or an empty text."""
+        error = ""
+        for seconds in (0.0, *BACK_AGAIN_SECONDS):
+            if seconds:
+                time.sleep(seconds)
+            with self._lock:
+                if self._over:
+                    return ""
+                try:
+                    self._command(self.back)
+                except GuestGone:
+                    return ""
+                except HypervisorError as failure:
+                    error = f"its room could not be given back: {failure}"
+                else:
+                    return ""
+        return error
+
+
+class Sweeper:
+    """The sweeps that are under way. Its methods may be called in any thread.
+
+    :param note: told what is under way, as guest id, incarnation, least and former size, before the first command and after the last
+    :param ended: called when none is left under way, in the thread of the last one
+    """
+
+    def __init__(self, log: logging.Logger, note: Callable[[dict[str, tuple[str, int, int]]], None], ended: Callable[[str], None]) -> None:
+        self._log = log
+        self._note = note
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Sweep] = {}
+        self._outcomes: list[SweepOutcome] = []
+        self._most = max(4, os.cpu_count() or 1)
+        """A balloon that moves takes a CPU of its guest: more at a time would take it from each other."""
+
+    def begin(self, sweep: Sweep) -> None:
+        """Carry it out in a thread of its own. Raises `Unneeded` and `Refused` where it has to wait."""
+        identity = sweep.guest.id
+        with self._lock:
+            if identity in self._under_way:
+                raise Unneeded("it is swept now")
+            if len(self._under_way) >= self._most:
+                raise Unneeded(f"{self._most} guests are swept now: this one will be later")
+            self._under_way[identity] = sweep
+            try:
+                self._note(self._noted())
+            except StateError as error:
+                del self._under_way[identity]
+                raise Refused(f"what is swept cannot be noted for a mom that is started after a crash: {error.message}") from error
+        threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True).start()
+
+    def take_over(self, identity: str) -> None:
+        """The guest is about to get another size: its sweep ends, if it has one, and commands nothing after this."""
+        with self._lock:
+            sweep = self._under_way.get(identity)
+        if sweep is not None:
+            sweep.take_over()
+
+    def is_under_way(self, identity: str) -> bool:
+        """Whether the guest is swept now."""
+        with self._lock:
+            return identity in self._under_way
+
+    def outcomes(self) -> list[SweepOutcome]:
+        """What has ended since this was asked last."""
+        with self._lock:
+            outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def _noted(self) -> dict[str, tuple[str, int, int]]:
+        return {identity: (one.incarnation, one.bottom, one.back) for identity, one in self._under_way.items()}
+
+    def _perform(self, sweep: Sweep) -> None:
+        outcome = None
+        try:
+            outcome = sweep.perform()
+        except Exception:  # noqa: BLE001  # containment: what one sweep meets must not leave the others unnoted
+            self._log.exception("sweeping %s failed", sweep.guest)
+        with self._lock:
+            self._under_way.pop(sweep.guest.id, None)
+            if outcome is not None:
+                self._outcomes.append(outcome)
+            last = not self._under_way
+            try:
+                self._note(self._noted())
+            except StateError as error:
+                self._log.warning("what is swept cannot be noted: %s", error.message)
+        if outcome is not None:
+            self._log.debug("sweep of %s: %s", sweep.guest, described(outcome))
+        if last and outcome is not None and outcome.gave > SLICE_KIB:
+            self._ended("guests were swept")
+
+
+def described(outcome: SweepOutcome) -> str:
+    """What became of a sweep, in words."""
+    gave = f"gave {format_kib(outcome.gave)} of {format_kib(outcome.wanted)} in {outcome.seconds:.2f} s"
+    return f"{gave}, {outcome.end}{': ' if outcome.error else ''}{outcome.error}"

@@ -1,0 +1,126 @@
+"""The plugin and its sweeps: which decision is one, what the hypervisor is asked, and what a crash leaves."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mom_core import Change, Decision, InForce, OnItsWay, PluginContext, Snapshot, Source, Target, Unneeded
+from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_balloon.sweeps import SLICE_KIB, SweepEnd
+
+MIB = 1024
+SIZE = 2 * 1024 * MIB
+BOTTOM = 1200 * MIB
+STAT = "{pid} (qemu) S 1 1 1 0 -1 0 50 0 0 0 20 10 0 0 20 0 4 0 1000 0 {pages} 18446744073709551615 " + "0 " * 13 + "3 0 0 0 0 0"
+DECIDED = Source("policy")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> PluginContext:
+    process = tmp_path / "root/proc/4711"
+    process.mkdir(parents=True)
+    (process / "stat").write_text(STAT.format(pid=4711, pages=400_000))
+    return PluginContext(name="balloon", root=tmp_path / "root", state_directory=tmp_path / "state", in_force=InForce(interval=5.0))
+
+
+@pytest.fixture
+def plugin(context):
+    return BalloonPlugin(BalloonPlugin.Settings(), context)
+
+
+def seen_at(hypervisor, seen_by, context, pid: int | None = 4711, **fields) -> Snapshot:
+    """Guest a is suggested to be swept."""
+    law = {"balloon_suggested": BOTTOM, "balloon_reason": "sweep", "stats_age": 0.3, "mem_usable": SIZE - 600 * MIB}
+    found = seen_by(hypervisor, context.monotonic(), a=law | fields)
+    properties = {} if pid is None else {"pid": pid}
+    return replace(found, guests={name: replace(guest, properties=properties) for name, guest in found.guests.items()})
+
+
+def write(plugin, hypervisor, snapshot, value=BOTTOM):
+    """What the engine does of a decision about guest a; what the plugin says of it."""
+    guest = snapshot.guests["a"]
+    decision = Decision(guest.entity, "balloon_target", value, "", DECIDED)
+    [*revisions] = plugin.mom_review(snapshot, [decision])
+    assert not revisions
+    said = plugin.mom_write(hypervisor, [Change(Target(guest.entity, "balloon_target"), value, SIZE)])
+    return next(iter(said.values()), None)
+
+
+def swept(plugin, hypervisor, snapshot):
+    """Wait until no sweep is under way; the columns of all guests then."""
+    until = time.monotonic() + 10
+    while plugin._sweeps.is_under_way("a"):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return plugin.mom_collect_guests(list(snapshot.guests.values()))
+
+
+def test_what_the_law_suggests_as_a_sweep_is_one_operation(plugin, hypervisor, seen_by, context) -> None:
+    snapshot = seen_at(hypervisor, seen_by, context)
+    assert write(plugin, hypervisor, snapshot) is None
+    assert isinstance(plugin.mom_read(hypervisor, [Target(snapshot.guests["a"].entity, "balloon_target")]).popitem()[1], int | OnItsWay)
+    columns = swept(plugin, hypervisor, snapshot)
+    slices = [int(SIZE - SLICE_KIB), int(SIZE - 2 * SLICE_KIB)]
+    assert hypervisor.commands == [("a", slices[0]), ("a", slices[1]), ("a", SIZE)], "its process holds what it did: there is no more"
+    assert columns["sweep_end"][0] == SweepEnd.NOTHING_MORE.value
+    assert columns["sweep_gave"][0] == 0
+    assert columns["sweep_rest"][0] > 5
+    assert columns["balloon_target"][0] == SIZE, "it was asked for its room again"
+    assert 0 < plugin.mom_collect_host()["balloon_reaction"] < 1
+
+
+def test_another_size_is_set_as_it_is(plugin, hypervisor, seen_by, context) -> None:
+    snapshot = seen_at(hypervisor, seen_by, context)
+    assert write(plugin, hypervisor, snapshot, BOTTOM + MIB) is None
+    assert hypervisor.commands == [("a", BOTTOM + MIB)]
+    assert not plugin._sweeps.is_under_way("a")
+
+
+def test_a_guest_without_a_known_process_is_not_swept_and_not_for_long(plugin, hypervisor, seen_by, context) -> None:
+    snapshot = seen_at(hypervisor, seen_by, context, pid=None)
+    assert "its process is not known" in str(write(plugin, hypervisor, snapshot))
+    assert hypervisor.commands == []
+    assert plugin.mom_collect_guests(list(snapshot.guests.values()))["sweep_rest"][0] > 500
+
+
+def test_statistics_that_have_become_too_old_meanwhile_are_not_swept_by(plugin, hypervisor, seen_by, context) -> None:
+    said = write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, stats_age=1.1))
+    assert isinstance(said, Unneeded)
+    assert hypervisor.commands == []
+
+
+def test_another_size_ends_the_sweep(plugin, hypervisor, seen_by, context) -> None:
+    snapshot = seen_at(hypervisor, seen_by, context)
+    write(plugin, hypervisor, snapshot)
+    grows = seen_at(hypervisor, seen_by, context, balloon_reason="room-growing", balloon_suggested=SIZE, balloon_cur=1800 * MIB)
+    write(plugin, hypervisor, grows, SIZE)
+    count = len(hypervisor.commands)
+    columns = swept(plugin, hypervisor, snapshot)
+    assert hypervisor.commands[count - 1] == ("a", SIZE)
+    assert len(hypervisor.commands) == count, "nothing is asked after that"
+    assert columns["balloon_target"][0] == SIZE
+
+
+@pytest.mark.parametrize("size", [SIZE - int(SLICE_KIB), SIZE - 3 * int(SLICE_KIB)])
+def test_what_a_crash_cut_off_is_known_and_given_back(plugin, hypervisor, seen_by, context, size: int) -> None:
+    snapshot = seen_at(hypervisor, seen_by, context)
+    plugin._sweeps._note({"a": ("", BOTTOM, SIZE)})
+    after = BalloonPlugin(BalloonPlugin.Settings(), context)
+    hypervisor.sizes["a"] = size
+    target = Target(snapshot.guests["a"].entity, "balloon_target")
+    assert after.mom_read(hypervisor, [target]) == {target: OnItsWay(size)}, "mom's own doing, so that it is put back"
+    acts = list(after.mom_act(seen_at(hypervisor, seen_by, context), []))
+    [back] = [act for act in acts if isinstance(act, Decision)]
+    assert (back.entity.id, back.value) == ("a", SIZE)
+    assert not [act for act in after.mom_act(seen_at(hypervisor, seen_by, context), []) if isinstance(act, Decision)]
+
+
+def test_a_size_that_no_sweep_explains_is_somebody_elses(plugin, hypervisor, seen_by, context) -> None:
+    snapshot = seen_at(hypervisor, seen_by, context)
+    plugin._sweeps._note({"a": ("", BOTTOM, SIZE)})
+    after = BalloonPlugin(BalloonPlugin.Settings(), context)
+    hypervisor.sizes["a"] = BOTTOM - 100 * MIB
+    target = Target(snapshot.guests["a"].entity, "balloon_target")
+    assert after.mom_read(hypervisor, [target]) == {target: BOTTOM - 100 * MIB}

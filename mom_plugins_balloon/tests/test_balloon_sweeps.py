@@ -1,0 +1,272 @@
+"""Sweeps: a balloon takes slice by slice what a guest has used and freed, watched by its process, and gives the room back at once."""
+
+import logging
+import math
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mom_core import Entity, GuestGone, HypervisorError, Scope, StateError, Unneeded
+from mom_plugins_balloon.sweeps import SLICE_KIB, QemuProcess, Sweep, Sweeper, SweepEnd, described
+
+MIB = 1024
+SIZE = 1024 * MIB
+BALLOON = 900 * MIB
+"""KiB/s, with a whole CPU of the guest."""
+BACK = 2000 * MIB
+HELD = 150 * MIB
+"""What the guest uses when it is idle."""
+GUEST = Entity(Scope.GUEST, "a", "one")
+
+
+class Guest:
+    """A guest in simulated time, whose process is looked at.
+
+    It has used and freed all that it does not hold. From `grows_at` on, its program takes 320 MiB/s until it holds `most`, and is short
+    while it gets nothing.
+    """
+
+    def __init__(self, grows_at: float = math.inf, most: float = 850 * MIB, idle: float = math.inf, balloon: float = BALLOON) -> None:
+        self.now = 0.0
+        self.size = self.target = float(SIZE)
+        self.held = float(HELD)
+        self.resident = SIZE if idle == math.inf else HELD + idle
+        self.cpu = 0.0
+        self.grows_at, self.most, self.balloon = grows_at, most, balloon
+        self.short = 0.0
+        self.commands: list[int] = []
+        self.errors: list[Exception] = []
+        self.gone = False
+
+    def cpu_seconds(self) -> float | None:
+        return None if self.gone else self.cpu
+
+    def resident_kib(self) -> float | None:
+        return None if self.gone else self.resident
+
+    def command(self, kib: int) -> None:
+        self.commands.append(kib)
+        if self.errors:
+            raise self.errors.pop(0)
+        self.target = float(kib)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        steps = max(1, round(seconds / 0.001))
+        for _ in range(steps):
+            self._step(seconds / steps)
+
+    def _step(self, dt: float) -> None:
+        self.now += dt
+        wants = min(320 * MIB * dt, self.most - self.held) if self.now >= self.grows_at else 0.0
+        share = 0.5 if wants and self.target != self.size else 1.0
+        if self.target < self.size:
+            taken = min(self.balloon * dt * share, self.size - self.target, max(0.0, self.size - self.held))
+            idle = max(0.0, self.resident - self.held)
+            self.size -= taken
+            self.resident -= min(taken, idle)
+            self.cpu += taken / BALLOON
+        elif self.target > self.size:
+            self.size = min(self.target, self.size + BACK * dt * share)
+            self.cpu += dt * share
+        if wants:
+            got = min(wants, self.size - self.held)
+            self.held += got
+            self.resident = max(self.resident, self.held)
+            self.cpu += dt * 0.7
+            self.short += dt if got < wants / 2 else 0.0
+
+
+def sweep_of(guest: Guest, bottom: int = HELD + 100 * MIB, wait: float = 3.0, cheapest: float = math.inf) -> Sweep:
+    return Sweep(GUEST, "1", SIZE, bottom, guest.command, guest, wait, cheapest, guest.monotonic, guest.pause)
+
+
+def test_an_idle_guest_gives_all_that_it_had_freed_and_has_its_room_again() -> None:
+    guest = Guest()
+    outcome = sweep_of(guest).perform()
+    assert outcome.end is SweepEnd.ARRIVED
+    assert outcome.gave == pytest.approx(SIZE - HELD - 100 * MIB, rel=0.01)
+    assert guest.commands[-1] == SIZE
+    assert guest.commands[:-1] == sorted(guest.commands[:-1], reverse=True)
+    assert outcome.seconds < outcome.wanted / BALLOON + 0.2 + 0.2, "what the balloon needs, what the guest is watched for before it, and 0.2 s"
+
+
+@pytest.mark.parametrize("grows_at", [step / 20 for step in range(40)])
+def test_a_guest_that_begins_to_use_memory_has_its_room_back_before_it_lacks_any(grows_at: float) -> None:
+    """At 320 MiB/s, from before the first command until after the last."""
+    usual = sweep_of(Guest()).perform()
+    guest = Guest(grows_at)
+    outcome = sweep_of(guest, cheapest=usual.cheapest).perform()
+    guest.pause(4.0)
+    assert guest.commands == [] or guest.commands[-1] == SIZE
+    assert guest.held == guest.most, "the burst has come"
+    assert guest.short < 0.05, described(outcome)
+    if outcome.end is SweepEnd.GREW:
+        assert outcome.ended - max(grows_at, 0.2) < 0.5
+
+
+def test_a_guest_at_work_is_not_swept() -> None:
+    guest = Guest(grows_at=0.0)
+    outcome = sweep_of(guest).perform()
+    assert (outcome.end, guest.commands, outcome.seconds) == (SweepEnd.AT_WORK, [], 0.0)
+
+
+def test_it_ends_when_the_host_gets_nothing_more() -> None:
+    guest = Guest(idle=200 * MIB)
+    outcome = sweep_of(guest).perform()
+    assert outcome.end is SweepEnd.NOTHING_MORE
+    assert outcome.gave == pytest.approx(200 * MIB)
+    assert outcome.lowest >= SIZE - 200 * MIB - 3 * SLICE_KIB
+    assert guest.target == SIZE
+
+
+def test_a_guest_whose_balloon_is_stuck_is_let_alone_soon() -> None:
+    guest = Guest(balloon=10 * MIB)
+    outcome = sweep_of(guest).perform()
+    assert outcome.end is SweepEnd.NOTHING_MORE
+    assert guest.target == SIZE
+    assert outcome.seconds < 1
+
+
+def test_a_host_without_cpu_for_the_guest_ends_it_in_time() -> None:
+    guest = Guest()
+    cpu_seconds = guest.cpu_seconds
+    guest.balloon = 60 * MIB
+    guest.cpu_seconds = lambda: None if guest.gone else 0.3 * guest.now if guest.commands else cpu_seconds()
+    outcome = sweep_of(guest).perform()
+    assert outcome.end in {SweepEnd.LATE, SweepEnd.GREW}
+    assert guest.target == SIZE
+    assert outcome.seconds < 2
+
+
+def test_the_room_is_given_back_again_and_again_where_the_hypervisor_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Guest()
+    monkeypatch.setattr("mom_plugins_balloon.sweeps.time.sleep", guest.pause)
+    guest.errors = [ValueError("what nobody expects")]
+    first = sweep_of(guest)
+    assert first.perform().end is SweepEnd.FAILED
+    assert guest.commands[-1] == SIZE - SLICE_KIB, "nothing was taken, as far as is known"
+
+    failing = Guest()
+    failing.errors = []
+    monkeypatch.setattr("mom_plugins_balloon.sweeps.time.sleep", failing.pause)
+    sweep = sweep_of(failing)
+    command, failures = failing.command, [HypervisorError("it does not answer")] * 3
+
+    def fails(kib: int) -> None:
+        if kib == SIZE and failures:
+            failing.errors = [failures.pop()]
+        command(kib)
+
+    sweep._command = fails
+    outcome = sweep.perform()
+    assert failing.commands.count(SIZE) == 4
+    assert (failing.target, outcome.error) == (SIZE, "")
+
+
+def test_a_guest_that_goes_is_let_go() -> None:
+    guest = Guest()
+    guest.errors = [GuestGone("it is gone")]
+    assert sweep_of(guest).perform().end is SweepEnd.GONE
+    guest = Guest()
+    guest.gone = True
+    assert sweep_of(guest).perform().end is SweepEnd.UNSEEN
+
+
+def test_nothing_is_commanded_after_another_change_has_taken_over() -> None:
+    guest = Guest()
+    sweep = sweep_of(guest)
+    commands = guest.command
+
+    def then_taken_over(kib: int) -> None:
+        commands(kib)
+        if len(guest.commands) == 2:
+            taker = threading.Thread(target=sweep.take_over)
+            taker.start()
+
+    sweep._command = then_taken_over
+    outcome = sweep.perform()
+    assert outcome.end is SweepEnd.TAKEN_OVER
+    assert len(guest.commands) in {2, 3}, "the one that was under way may end"
+    assert SIZE not in guest.commands
+
+
+class Noted:
+    """A sweeper in real time, and what it notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[dict[str, tuple[str, int, int]]] = []
+        self.woken: list[str] = []
+        self.error: StateError | None = None
+        self.ended = threading.Event()
+        self.sweeper = Sweeper(logging.getLogger("test"), self.note, self.wake)
+
+    def note(self, under_way: dict[str, tuple[str, int, int]]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.notes.append(dict(under_way))
+        if not under_way:
+            self.ended.set()
+
+    def wake(self, reason: str) -> None:
+        self.woken.append(reason)
+
+
+def test_what_is_under_way_is_noted_before_the_first_command_and_until_the_last() -> None:
+    noted, guest = Noted(), Guest()
+    seen: list[int] = []
+    sweep = sweep_of(guest)
+    command = sweep._command
+    sweep._command = lambda kib: (seen.append(len(noted.notes)), command(kib))[1]
+    noted.sweeper.begin(sweep)
+    assert noted.ended.wait(10)
+    assert noted.notes == [{"a": ("1", HELD + 100 * MIB, SIZE)}, {}]
+    assert set(seen) == {1}
+    outcomes = noted.sweeper.outcomes()
+    assert [one.end for one in outcomes] == [SweepEnd.ARRIVED]
+    assert noted.sweeper.outcomes() == []
+
+
+def test_what_cannot_be_noted_is_not_begun() -> None:
+    noted, guest = Noted(), Guest()
+    noted.error = StateError("the disk is full")
+    with pytest.raises(HypervisorError, match="the disk is full"):
+        noted.sweeper.begin(sweep_of(guest))
+    assert guest.commands == []
+    assert not noted.sweeper.is_under_way("a")
+
+
+def test_a_guest_is_swept_once_at_a_time() -> None:
+    noted, guest, go = Noted(), Guest(), threading.Event()
+    pause = guest.pause
+    guest.pause = lambda seconds: (go.wait(10), pause(seconds))[1]
+    noted.sweeper.begin(sweep_of(guest))
+    with pytest.raises(Unneeded, match="is swept now"):
+        noted.sweeper.begin(sweep_of(guest))
+    go.set()
+    assert noted.ended.wait(10)
+
+
+@pytest.mark.processes
+def test_a_process_is_looked_at_to_the_nanosecond_and_not_after_it_has_ended() -> None:
+    program = "import time\nprint(flush=True)\nwhile True: time.sleep(0.001)"
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        with child.stdout:
+            child.stdout.readline()
+        process = QemuProcess(child.pid, Path("/proc"))
+        first = process.cpu_seconds()
+        assert first is not None
+        assert first >= 0
+        assert (process.resident_kib() or 0) > 1000
+    finally:
+        child.kill()
+        child.wait()
+    assert process.cpu_seconds() is None
+    assert process.resident_kib() is None
