@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import Entity, GuestGone, HypervisorError, Scope, StateError, Unneeded
-from mom_plugins_balloon.sweeps import SLICE_KIB, QemuProcess, Sweep, Sweeper, SweepEnd, described
+from mom_plugins_balloon.sweeps import SLICE_KIB, QemuProcess, Sweep, SweepEnd, Sweeper, described
 
 MIB = 1024
 SIZE = 1024 * MIB
@@ -93,7 +93,9 @@ def test_an_idle_guest_gives_all_that_it_had_freed_and_has_its_room_again() -> N
     assert outcome.gave == pytest.approx(SIZE - HELD - 100 * MIB, rel=0.01)
     assert guest.commands[-1] == SIZE
     assert guest.commands[:-1] == sorted(guest.commands[:-1], reverse=True)
-    assert outcome.seconds < outcome.wanted / BALLOON + 0.2 + 0.2, "what the balloon needs, what the guest is watched for before it, and 0.2 s"
+    assert outcome.seconds < outcome.wanted / BALLOON + 0.2 + 0.2, (
+        "what the balloon needs, what the guest is watched for before it, and 0.2 s"
+    )
 
 
 @pytest.mark.parametrize("grows_at", [step / 20 for step in range(40)])

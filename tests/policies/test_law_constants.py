@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from mom_cli import declarations_of
-from mom_plugins_balloon import learned_needs, states
+from mom_plugins_balloon import learned_needs, states, sweeps
 from mom_plugins_balloon.parameters import LawParameters
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def form(code: str, begin: int) -> str:
 
 def constants(module: ModuleType) -> Mapping[str, list[float]]:
     """The constants of a module, each as all its numbers in order. Units have none: they are no choice."""
-    names = re.findall(r"^([A-Z][A-Z_]*) = ", Path(str(module.__file__)).read_text(), re.M)
+    names = re.findall(r"^([A-Z][A-Z_]*)(?:: Final)? = ", Path(str(module.__file__)).read_text(), re.M)
     return {name: list(flat(getattr(module, name))) for name in names if name != "GIB"}
 
 
@@ -94,7 +94,7 @@ def chosen(values: list[float]) -> list[float]:
     return [value for value in values if value not in PLAIN]
 
 
-@pytest.mark.parametrize("module", [learned_needs, states], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("module", [learned_needs, states, sweeps], ids=lambda module: module.__name__.rpartition(".")[2])
 def test_the_balloon_law_explains_every_constant_of_what_the_plugin_learns_and_wants(module: ModuleType) -> None:
     found = constants(module)
     table = part(f"constants of {module.__name__.rpartition('.')[2]}")

@@ -46,7 +46,13 @@ GROWN_KIB: Final = 4 * 1024.0
 """KiB. A process whose resident size has risen by more while nothing was given to the guest: its programs take memory."""
 
 MORE_WORK: Final = 1.4
-"""Ratio. A slice that cost the guest so much more CPU time than its cheapest one: something besides the balloon is at work."""
+FAR_MORE_WORK: Final = 2.0
+"""Ratios. A slice that cost the guest so much more CPU time than its cheapest one: something besides the balloon may be at work, or is.
+What
+the balloon needs itself differs by half where the host's CPUs are busy."""
+
+DOUBT_SECONDS: Final = 0.1
+"""s. For so long a guest is looked at when something may be at work: no program that fills memory pauses for so long."""
 
 WORK_SECONDS: Final = 0.015
 """s of CPU time that a slice may cost more in any case: a timer, a service that wakes up."""
@@ -249,15 +255,15 @@ class Sweep:
             taken, self._lowest = self._lowest - size, size
             if used is None:
                 return SweepEnd.GONE
-            budget = taken * min(MORE_WORK * self._cheapest, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
-            end = self._arrived(used, budget) or self._at_rest(PAUSE_SECONDS, SweepEnd.GREW)
+            usual = taken * min(self._cheapest, 1 / SLOW_BALLOON_KIB_PER_SECOND)
+            end = self._arrived(used, FAR_MORE_WORK * usual + WORK_SECONDS) or self._at_rest(PAUSE_SECONDS, SweepEnd.GREW)
             if end is not None:
                 return end
             spent = self._process.cpu_seconds()
             if spent is None:
                 return SweepEnd.GONE
-            if spent - used > budget:
-                return SweepEnd.GREW
+            if spent - used > MORE_WORK * usual + WORK_SECONDS and (end := self._at_rest(DOUBT_SECONDS, SweepEnd.GREW)) is not None:
+                return end
             if before - self._resident > USUAL_SHARE * taken:
                 self._cheapest = min(self._cheapest, (spent - used) / taken)
             vain = vain + 1 if before - self._resident < VAIN_SHARE * taken else 0
