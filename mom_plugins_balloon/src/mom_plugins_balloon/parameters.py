@@ -16,9 +16,9 @@ BALLOON_KIB_PER_SECOND: Final = 900_000.0
 SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """KiB/s. What a slow one moves: for so long a guest is waited for."""
 
-UNKNOWN_REACTION_SECONDS: Final = 1.3
-"""s. How long it takes to notice that a guest that is swept grows, and to give its room back, until that was measured on this host: what it
-took where it was left to the next cycle."""
+UNKNOWN_REACTION_SECONDS: Final = 0.5
+"""s. How long it takes to notice that a guest that is swept grows, and to give its room back, until that was measured on this host: at most
+0.45 s for guests without KVM on a host with work for all CPUs (benchmarks/sweeps/bench_collisions.py). With KVM, less."""
 
 
 class LawParameters(BaseModel):
