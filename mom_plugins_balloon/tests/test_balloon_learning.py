@@ -281,3 +281,23 @@ def test_what_is_remembered_is_between_what_is_used_and_the_most_that_ever_was(u
         peak = guest.says(used, after=passed)["mem_used_peak"]
         assert isinstance(peak, int)
         assert used - 1 <= peak <= most
+
+
+def test_only_what_bursts_again_is_a_burst_that_will_come(guest: Watched) -> None:
+    for used in (100, 100, 400, 700, 700, 100, 100, 100, 100):
+        known = guest.says(used * MIB, after=2)
+        assert "mem_burst" not in known, "it came once"
+    known = guest.says(650 * MIB, after=2)
+    assert known["mem_burst"] == 550 * MIB
+    assert guest.says(700 * MIB, after=2)["mem_burst"] == 600 * MIB
+    for _ in range(100):
+        known = guest.says(100 * MIB, after=10)
+    assert "mem_burst" not in known, "it has not come for long"
+
+
+def test_how_fast_a_guest_grows_is_taken_as_unknown_until_it_was_seen_for_long(guest: Watched) -> None:
+    assert guest.says(100 * MIB, after=2)["mem_growth_rate"] == 320 * MIB
+    assert guest.says(1500 * MIB, after=2)["mem_growth_rate"] == 1400 * MIB, "twice the mean of two seconds"
+    for _ in range(500):
+        known = guest.says(100 * MIB, after=10)
+    assert known["mem_growth_rate"] < 20 * MIB

@@ -349,7 +349,7 @@ class TestSweeps:
 
     def test_a_burst_that_is_asked_for_in_one_piece_fits_as_long_as_the_host_is_not_tight(self) -> None:
         peak = self.need + 900 * MIB
-        one = a_known_guest(2 * GIB, self.need, peak=peak, idle=1600 * MIB, mem_growth_rate=0)
+        one = a_known_guest(2 * GIB, self.need, peak=peak, idle=1600 * MIB, mem_growth_rate=0, mem_burst=900 * MIB)
         decided = targets(0.75 * TARGET, a=one)
         assert decided["a"] - HIDDEN >= 900 * MIB, "or its kernel refuses it"
         assert targets(0.65 * TARGET, a=one)["a"] < decided["a"]

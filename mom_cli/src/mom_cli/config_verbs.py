@@ -156,7 +156,7 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     answer = ask(config, lambda running: running.configuration())
     if answer is None:
         why = "mom does not run, or not with this configuration" if running_mom(config) else "no enabled plugin lets a running mom be asked"
-        raise MomError(why, hint="mom config show, without --running, shows what it would go by")
+        raise MomError(why, hint="`mom config show`, without --running, shows what it would go by")
     found, where = answer
     if as_json:
         click.echo(json.dumps({"from": where, "settings": found}, indent=2))
@@ -261,7 +261,7 @@ def add_command(names: tuple[str, ...], config_path: str) -> None:
     config = load_config(config_path)
     for name in names:
         if name in config.plugins:
-            raise MomError(f"{name} stands in {config_path} already", hint="mom config show has its settings")
+            raise MomError(f"{name} stands in {config_path} already", hint="`mom config show` has its settings")
     fitting = additions(config, names)
     for name in names:
         if name not in fitting:

@@ -73,7 +73,7 @@ def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config
     """What is found, each with the plugin that says it, or `core`; and the configuration by which it was looked for."""
     findings: list[tuple[str, Finding]] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
-        advice = "mom config init writes one; until then this looks with what it would write"
+        advice = "`mom config init` writes one; until then this looks with what it would write"
         findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice, WRITE_CONFIGURATION)))
         usable = _usable(findings)
         fitting = {name: settings for name, settings in draft_config(Path("/")).settings.items() if name in usable}
@@ -103,14 +103,13 @@ def _to_add(config: Config) -> Iterable[Finding]:
     missing = {finding.subject: finding for finding in lacks(config)}
     if config.file is not None:
         fitting = additions(config)
-        option = "" if config.file == str(DEFAULT_CONFIG) else f" -c {config.file}"
         added = f"adds {', '.join(fitting)} to {config.file}, where all else stays"
         for name in [name for name, one in fitting.items() if one.is_hypervisor]:
             text = f"{missing.pop('hypervisor').message}; {name} would fit: {fitting.pop(name).reason}"
-            fix = None if option else dataclasses.replace(ADD_WHAT_FITS, effect=added)
-            yield Finding(Severity.WARNING, "hypervisor", text, f"mom config add{option} {name}, and systemctl reload mom", fix)
+            fix = None if config.file != str(DEFAULT_CONFIG) else dataclasses.replace(ADD_WHAT_FITS, effect=added)
+            yield Finding(Severity.WARNING, "hypervisor", text, f"`mom config add {name}`, and systemctl reload mom", fix)
         if fitting:
-            cure = f"mom config add{option} {' '.join(fitting)}, where they are wanted"
+            cure = f"`mom config add {' '.join(fitting)}`, where they are wanted"
             yield Finding(Severity.OK, "plugins", f"fit this host, and are not enabled: {', '.join(fitting)}", cure)
     yield from missing.values()
 
@@ -149,7 +148,9 @@ def _core(config: Config) -> Iterable[Finding]:
         else:
             if status is not None and status.late:
                 text = f"mom runs as process {pid} and finished its last cycle {status.age:.0f} s ago"
-                yield Finding(Severity.ERROR, "daemon", text, f"look at its log; kill -9 {pid}, then mom restore, if it does not come back")
+                yield Finding(
+                    Severity.ERROR, "daemon", text, f"look at its log; kill -9 {pid}, then `mom restore`, if it does not come back"
+                )
             else:
                 yield Finding(Severity.OK, "daemon", f"mom runs as process {pid}")
                 for alert in () if status is None else status.verdict.alerts:
@@ -193,7 +194,7 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
         yield Finding(Severity.ERROR, "ledger", ledger.damage, "look at it for what mom had changed, and put that back by hand")
     if ledger.entries and not running:
         text = f"{len(ledger.entries)} changes of an earlier run were not put back"
-        yield Finding(Severity.WARNING, "ledger", text, "mom restore", PUT_BACK if config.file in {None, str(DEFAULT_CONFIG)} else None)
+        yield Finding(Severity.WARNING, "ledger", text, "`mom restore`", PUT_BACK if config.file in {None, str(DEFAULT_CONFIG)} else None)
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[tuple[str, Finding]]:

@@ -21,6 +21,7 @@ from mom_cli.moments import EXAMPLES, moment
 from mom_cli.sources import any_of, ask_or_remark, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
 from mom_core import Config, MomError, attempt, config_option, json_option, lasting, load_config, printable
+from mom_core.cli.hints import with_config
 from mom_core.cli.prose import terminal_columns, wrapped
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
@@ -49,12 +50,14 @@ _LABELS: Final = {"trial": "On trial"}
 
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
-    """An explanation as JSON, where it is from, and what must be said of that; and how old it is, in seconds."""
+    """An explanation as JSON, where it is from, and what must be said of that; how old it is, in seconds; and whether what decided can be
+    followed step by step (`mom policy explain --live`), which reads the guests once more: a simulation would begin anew."""
 
     content: Mapping[str, Any]
     where: str
     remarks: Sequence[str]
     age: float | None
+    steps: bool = False
 
 
 @click.command("explain")
@@ -93,7 +96,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     if answer is not None:
         content, where = answer
         age = max(0.0, time.time() - float(content["time"]))
-        return _FoundExplanation(content, where, _late(age, content["interval_seconds"]), age)
+        return _FoundExplanation(content, where, _late(age, content["interval_seconds"]), age, "sim" not in config.plugins)
     status = read_status(config.run_directory)
     if status is None:
         hint = f"start it with {how_to_start(config_path)}; with --at, a recording is looked at"
@@ -104,9 +107,9 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     way = any_of("mom_running")
     missing = f"Only the last cycle is known: with {way} below `plugins`, mom also says since when and why, and shows the policy's line."
     if any(hasattr(plugin.loaded.plugin_class, "mom_recording") for plugin in config.plugins.values()):
-        missing += f" The recording tells that, too: mom explain {shlex.quote(printable(guest))} --at '1s ago'."
+        missing += f" The recording tells that, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
     remarks = [*_late(status.age, status.content["interval_seconds"]), missing]
-    return _FoundExplanation(content, str(config.run_directory / "status.json"), remarks, status.age)
+    return _FoundExplanation(content, str(config.run_directory / "status.json"), remarks, status.age, "sim" not in config.plugins)
 
 
 def _late(age: float, interval: float | None) -> list[str]:
@@ -215,7 +218,7 @@ def _lines(found: _FoundExplanation) -> Iterator[str]:
     when = f"{lasting(found.age)} ago" if found.age is not None else _shown(content["time"])
     yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {found.where}", width)
     for remark in found.remarks:
-        yield from wrapped(click.style(remark, fg="yellow"), width)
+        yield from wrapped(click.style(with_config(remark), fg="yellow"), width)
     column = max(len(_label(one["topic"])) for one in content["sentences"]) + 2
     before = ""
     for sentence in content["sentences"]:
@@ -225,8 +228,9 @@ def _lines(found: _FoundExplanation) -> Iterator[str]:
         colour = {"problems": "red", "unknown": "yellow"}.get(topic)
         head = click.style(label.ljust(column), bold=True, fg=colour)
         yield from wrapped(head + sentence["text"], width, column)
-    if found.age is not None and any(one["source"]["line"] for one in content["decisions"]):
-        yield from wrapped(f"Each step of the policy: mom policy explain --live --guest {shlex.quote(name)}", width)
+    # A file of another language has a name with an end, which no policy has: `mom policy` knows nothing of it.
+    if found.steps and any(one["source"]["line"] and "." not in one["source"]["name"] for one in content["decisions"]):
+        yield from wrapped(with_config(f"Each step of the policy: `mom policy explain --live --guest {shlex.quote(name)}`"), width)
 
 
 def _label(topic: str) -> str:

@@ -55,10 +55,13 @@ def status_command(config_path: str | None, as_json: bool) -> None:
     config = load_config(config_path)
     found = told(config)
     if found is None:
+        left = _left_changed(config)
         if as_json:
-            click.echo(json.dumps({"running": False}))
+            click.echo(json.dumps({"running": False, "to_put_back": left}))
         else:
             print_prose(f"mom does not run on this host. Start it with: {how_to_start(config_path)}", 2)
+            if left:
+                print_prose(f"{left} changes of an earlier mom stand: the next one takes them over, or `mom restore` puts them back", 2)
         sys.exit(1)
     status = found.status
     if as_json:
@@ -115,7 +118,17 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         print_prose(origin, 2)
 
 
-_MODES: Final = {"observe": "observe (nothing is touched; mom doctor says how to have it act)"}
+def _left_changed(config: Config) -> int | None:
+    """How many changes a mom that is gone has left; None where its ledger cannot be read, as by a user who may not."""
+    from mom_core.ledger import Ledger
+
+    try:
+        return len(Ledger.open(config.state_directory, look=True).entries)
+    except (MomError, OSError):
+        return None
+
+
+_MODES: Final = {"observe": "observe (nothing is touched; `mom doctor` says how to have it act)"}
 
 
 def _show(config: Config, status: RunningStatus, where: str) -> None:
@@ -131,7 +144,7 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
         2,
     )
     for lack in lacking(config):
-        print_prose(f"warning: {lack.message}; mom doctor says what fits this host", 2)
+        print_prose(f"warning: {lack.message}; `mom doctor` says what fits this host", 2)
     woken = f", woken by {printable(cycle['woken_by'], 160)}" if cycle["woken_by"] else ""
     left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"

@@ -115,7 +115,7 @@ class RunningStatus:
         if not self.late:
             return said
         message = f"mom hangs: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
-        cure = f"see its log; if it does not come back: kill -9 {self.pid}, then mom restore"
+        cure = f"see its log; if it does not come back: kill -9 {self.pid}, then `mom restore`"
         hangs = StandingAlert("late", Severity.ERROR, message, "", cure, ("core",), time.time() - self.age, self.age)
         return Verdict((hangs, *said.alerts))
 

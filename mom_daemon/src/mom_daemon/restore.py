@@ -40,7 +40,7 @@ NOTHING: Final = "Nothing to put back."
 
 @click.command("restore")
 @config_argument
-@click.option("--dry-run", is_flag=True, help="Only show what would be put back.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be put back, also while mom runs.")
 @click.option("--timeout", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.option("--if-unclean", is_flag=True, help="Only if no mom runs, and none is to take over.")
 @click.option(
@@ -67,12 +67,18 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
     if reason:
         print_prose(reason, 2)
         return
+    if dry_run:
+        ledger = Ledger.open(config.state_directory, look=True)
+        if ledger.damage:
+            print_prose(f"mom: {ledger.damage}", 2, err=True)
+        _show_entries(list(ledger.entries.values()), as_json)
+        sys.exit(1 if ledger.damage else 0)
     with RunLock(config.run_directory, RESTORE_SECONDS):
-        ledger = Ledger.open(config.state_directory, look=dry_run)
+        ledger = Ledger.open(config.state_directory)
         if ledger.damage:
             print_prose(f"mom: {ledger.damage}", 2, err=True)
         entries = list(ledger.entries.values())
-        if not entries or dry_run:
+        if not entries:
             _show_entries(entries, as_json)
             sys.exit(1 if ledger.damage else 0)
         changes = EngineState(to_put_back=len(entries), changes=entries)

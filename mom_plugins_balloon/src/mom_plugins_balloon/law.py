@@ -98,7 +98,7 @@ class LawGuest(NamedTuple):
     wait. `rss` is what its process holds, of which `overhead` is QEMU's. `target` is what was asked for, `target_age` seconds ago. `soon`
     is what will be usable before long. `guarantee` is the largest of its promises that hold. `cost`: what it costs to take from it.
     `growth` is what it may take in a second. With `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept
-    for `sweep_rest` seconds.
+    for `sweep_rest` seconds. `burst` is what its use has risen by more than once lately.
     """
 
     size: float | None = None
@@ -128,6 +128,7 @@ class LawGuest(NamedTuple):
     growth: float | None = None
     autodeflate: float | None = None
     sweep_rest: float | None = None
+    burst: float | None = None
 
 
 class GuestAsk(NamedTuple):
@@ -369,7 +370,7 @@ class GuestLook:
             keeps = max(keeps, max(seen.need, seen.held) + growth * self._host.reaction)
             if self._host.available >= self._tight:
                 # Linux refuses a program that asks for more in one piece than there is and swap: a burst may come like that.
-                keeps = max(keeps, seen.burst + (guest.kernel_reserved or 0.0))
+                keeps = max(keeps, (guest.burst or 0.0) + (guest.kernel_reserved or 0.0))
         sweep = min(spare, seen.idle, self._moves, size - keeps)
         return sweep if sweep >= worth else 0.0
 

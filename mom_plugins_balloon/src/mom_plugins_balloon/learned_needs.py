@@ -50,6 +50,13 @@ LATE_SECONDS = 3.0
 """s. Statistics of a guest may be so much older than they say: they come once in 2 s, and hypervisors tell their time late by a second. A
 total from before a sweep says nothing of what the kernel counts."""
 
+CALM_SHARE = 0.6
+BURST_SHARE = 0.8
+"""Ratios of a guest's peak. A burst has come again when its use was less than the first and is more than the second."""
+
+BETWEEN_BURSTS_SECONDS = 5.0
+"""s. A use that was as large so long ago was another burst."""
+
 GROWTH_FACTOR = 2.0
 """Ratio. How much faster a guest may have grown for a moment than between two statistics, which are two seconds apart: a burst of 700 MiB
 takes them."""
@@ -71,7 +78,8 @@ class _Learnt:
     size was seen with the last statistics, `total_told` the total that they told. `size` is that of the snapshot before. `total` is what
     the guest had in all by the last statistics, None where it is unknown: the kernels of some (Windows; Linux with autodeflate) count what
     their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was. `held` is what it held by its last statistics;
-    `growth` what it took within a second at most, as a mean between two statistics, and `met_at` when it was first seen."""
+    `growth` what it took within a second at most, as a mean between two statistics, and `met_at` when it was first seen. `calm` is the
+    least that it used between bursts, and `burst` what its use has risen by from there to near its peak, again, at `burst_at`."""
 
     incarnation: str
     said: float
@@ -95,6 +103,10 @@ class _Learnt:
     held: float | None = None
     growth: float = 0.0
     met_at: float = math.inf
+    calm: float = math.inf
+    burst: float = 0.0
+    burst_at: float = -math.inf
+    rises: bool = False
     counts_all: bool = False
     ballooned: float = 0.0
 
@@ -193,6 +205,7 @@ class Learning:
                 if share < known.cache_share:  # the most that was seen lately
                     share = known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds)
                 known.cache_share = share
+                self._see_burst(known, used)
                 if used >= known.peak or said - known.peak_at > self._seconds:
                     self._remember_peak(known, passed, used)
                 # Nearly no guest waits: that one which does is looked at more closely.
@@ -208,6 +221,20 @@ class Learning:
                     known.process = beside  # else pages that it held then went with the balloon
             elif request is not None and request.asked > known.swept and request.arrived:  # few guests were asked for what tells more
                 _weigh(known, held, request, size, rss, backed)
+
+    def _see_burst(self, known: _Learnt, used: float) -> None:
+        """How much a guest's use has risen by to near its peak, more than once.
+
+        :param used: by its last statistics, which the peak does not count yet
+        """
+        if known.burst and known.said - known.burst_at > self._seconds:
+            known.burst = 0.0
+        if used <= CALM_SHARE * known.peak:
+            known.calm, known.rises = min(used, known.calm), False
+            return
+        again = known.rises or known.said - known.peak_at > BETWEEN_BURSTS_SECONDS
+        if again and used >= BURST_SHARE * known.peak and known.calm < math.inf:
+            known.burst, known.burst_at, known.rises = max(known.burst, used - known.calm), known.said, True
 
     def _remember_peak(self, known: _Learnt, passed: float, used: float) -> None:
         """The most that was seen lately of what the guest used.
@@ -286,7 +313,7 @@ class Learning:
 
 
 _FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "mem_hidden", "rss_before", "rss_beside", "mem_usable_hurts",
-           "mem_growth_rate")  # fmt: skip
+           "mem_growth_rate", "mem_burst")  # fmt: skip
 _NOTHING: Sequence[Value] = (None,) * len(_FIELDS)
 
 
@@ -304,6 +331,7 @@ def _row(known: _Learnt, unknown: float) -> Sequence[Value]:
         None if known.rss is None else int(known.process),
         int(known.hurts) if known.hurts > 0 else None,
         int(max(unknown, GROWTH_FACTOR * known.growth)),
+        int(known.burst) if known.burst else None,
     )
 
 

@@ -52,5 +52,5 @@ def guest_memories(snapshot: Snapshot) -> Sequence[LawGuest]:
     promises = [numbers_of(snapshot, name) for name in ("balloon_min", "guest_guarantee")]
     guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
     columns = [numbers_of(snapshot, name) for name in _FIELDS]
-    swept = [numbers_of(snapshot, name) for name in ("mem_growth_rate", "balloon_autodeflate", "sweep_rest")]
+    swept = [numbers_of(snapshot, name) for name in ("mem_growth_rate", "balloon_autodeflate", "sweep_rest", "mem_burst")]
     return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), *swept, strict=True)))

@@ -251,6 +251,7 @@ class BalloonPlugin:
             FieldSpec(
                 "mem_growth_rate", Unit.KIB, Scope.GUEST, "what the guest may take from the host in a second, as far as is known", MOM
             ),
+            FieldSpec("mem_burst", Unit.KIB, Scope.GUEST, "what its use rose by to near its peak, more than once lately", MOM),
             FieldSpec(GAVE, Unit.KIB, Scope.GUEST, "what the host got by the guest's last sweep, for a minute", MOM),
             FieldSpec(LASTED, Unit.SECONDS, Scope.GUEST, "for how long that left the guest without its room", MOM),
             FieldSpec(ENDED, Unit.TEXT, Scope.GUEST, "why that ended: arrived, grew, nothing-more, at-work, late, …", MOM),
