@@ -14,11 +14,18 @@ from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed, guarded, joined, raise_all
 
 
-def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]]:
-    """What each plugin of a configuration declares: fields and controls. Raises `PluginError`; `PluginErrors` for several."""
-    errors: list[PluginError] = []
+def declared_by(
+    config: Config, left_out: list[PluginError] | None = None
+) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]]:
+    """What each plugin of a configuration declares: fields and controls.
+
+    :param left_out: takes in why plugins cannot be used, which are left out then
+    :raises PluginError: one cannot be used, where nothing takes that in; `PluginErrors` for several
+    """
+    errors: list[PluginError] = [] if left_out is None else left_out
     with constructed(config, errors) as plugins:
-        raise_all(errors)
+        if left_out is None:
+            raise_all(errors)
         return {plugin.name: (plugin.field_specs, tuple(plugin.controls.values())) for plugin in plugins}
 
 

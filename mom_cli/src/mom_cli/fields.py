@@ -10,7 +10,7 @@ import click
 
 from mom_cli.declared import declared_by, everything_installed
 from mom_cli.sources import ask_or_remark
-from mom_core import Config, ControlSpec, FieldSpec, Scope, Unit, config_argument, json_option, load_config, print_prose
+from mom_core import Config, ControlSpec, FieldSpec, PluginError, Scope, Unit, config_argument, json_option, load_config, print_prose
 from mom_core.files import DEFAULT_CONFIG
 
 
@@ -36,9 +36,12 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
         return
     fields: list[tuple[str, FieldSpec]] = []
     controls: list[tuple[str, ControlSpec]] = []
-    for name, (specs, control_specs) in declared_by(config).items():
+    unusable: list[PluginError] | None = [] if everything else None
+    for name, (specs, control_specs) in declared_by(config, unusable).items():
         fields.extend((name, spec) for spec in specs)
         controls.extend((name, spec) for spec in control_specs)
+    for broken in unusable or ():
+        print_prose(f"mom: without {broken.plugin}: {broken}", 2, err=True)
     _tell(fields, controls, as_json=as_json)
 
 

@@ -25,6 +25,7 @@ from mom_core import (
     Severity,
     Source,
     Status,
+    Unit,
     Verdict,
     brief,
     config_argument,
@@ -113,7 +114,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
-    _show_guests(rows, _columns(config))
+    _show_guests(rows, _columns(config, rows))
     if rows:
         print_prose(origin, 2)
 
@@ -193,9 +194,21 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
     return {heading: printable(", ".join(texts) or "nothing is known of it", 1000) for heading, texts in lines.items()}
 
 
-def _columns(config: Config) -> Sequence[GuestColumn]:
-    """The columns of the enabled plugins, in their order; of those with one heading the first, and all with remarks."""
-    found: dict[object, GuestColumn] = {}
+USUAL: Final = {
+    "balloon_cur": GuestColumn.of_field("has", "balloon_cur", Unit.KIB, 20),
+    "balloon_max": GuestColumn.of_field("of", "balloon_max", Unit.KIB, 21),
+    "mem_usable": GuestColumn.of_field("usable", "mem_usable", Unit.KIB, 40),
+    "swap_in": GuestColumn.of_field("swapping in", "swap_in", Unit.KIB_PER_SECOND, 41, 2),
+    "stats_age": GuestColumn.of_field("statistics", "stats_age", Unit.SECONDS, 42, 3, "{} old"),
+}
+"""The columns of fields that hypervisors' plugins have, whichever it is, by field."""
+
+
+def _columns(config: Config, rows: Sequence[Mapping[str, Any]]) -> Sequence[GuestColumn]:
+    """The usual columns of fields that there are, and those of the enabled plugins in their order; of those with one heading the first, and
+    all with remarks."""
+    collected = {name for row in rows for name in row}
+    found: dict[object, GuestColumn] = {column.heading: column for name, column in USUAL.items() if name in collected}
     for column in _all_offered(config, "mom_guest_columns", GuestColumn):
         found.setdefault(column if column.heading == REMARKS else column.heading, column)
     return sorted(found.values(), key=lambda column: column.place)

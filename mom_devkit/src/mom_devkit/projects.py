@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
 from typing import Final
 
@@ -101,6 +101,14 @@ def project_above(path: Path) -> Project | None:
                 return read_project(folder)
             except MomError:
                 return None
+    return None
+
+
+def installed_project(names: Callable[[str], bool]) -> Project | None:
+    """The installed distribution that has a plugin of mom's whose target these are the names of, such as `mom_acme:AcmePlugin`."""
+    for entry in entry_points(group=GROUP):
+        if entry.dist is not None and names(entry.value):
+            return _of_distribution(entry.dist, Path(str(entry.dist.locate_file(""))))
     return None
 
 

@@ -3,9 +3,6 @@ from .balloon_switches import (
     count_of as count_of,
     names_of as names_of,
 )
-from .columns import (
-    COLUMNS as COLUMNS,
-)
 from .disk_limits import (
     DISK_LIMITS as DISK_LIMITS,
     wanted_limits as wanted_limits,

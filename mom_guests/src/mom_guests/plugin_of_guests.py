@@ -37,7 +37,6 @@ from mom_guests.fields import PERIOD
 
 if TYPE_CHECKING:
     from mom_guests.watch import GuestWatch
-    from mom_toolkit import GuestColumn
 
 LONGEST_PERIOD_SECONDS: Final = 3600
 
@@ -205,16 +204,6 @@ class PluginOfGuests:
         """What the cycle saw of the guests, and asked of them, is what the watch compares with."""
         if self._watch is not None:
             self._watch.follow(report)
-
-    # --- surface -----------------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    @hookimpl
-    def mom_guest_columns() -> Iterable[GuestColumn]:
-        """What guests have of their memory."""
-        from mom_guests.columns import COLUMNS
-
-        return COLUMNS
 
     def _own(self, hypervisor: Hypervisor) -> ReportingGuests | None:
         """This plugin's hypervisor, if it is the one in use."""

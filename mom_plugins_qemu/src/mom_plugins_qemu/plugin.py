@@ -185,11 +185,10 @@ class QemuPlugin(PluginOfGuests):
     @staticmethod
     @hookimpl
     def mom_guest_columns() -> Iterable[GuestColumn]:
-        """What guests have of their memory, and which of two ways sizes them."""
-        from mom_guests import COLUMNS
+        """Which of two ways sizes guests."""
         from mom_plugins_qemu.explanation import COLUMN
 
-        return (*COLUMNS, COLUMN)
+        return (COLUMN,)
 
     @staticmethod
     @hookimpl

@@ -1,20 +1,11 @@
-"""What `mom status` and `mom guests` say of the simulated host and its guests: the same as of real ones."""
+"""What `mom status` says of the simulated host: the same as of real ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from mom_core import Report, Unit
-from mom_toolkit import GuestColumn, StatusPart
-
-COLUMNS: Final = (
-    GuestColumn.of_field("has", "balloon_cur", Unit.KIB, 20),
-    GuestColumn.of_field("of", "balloon_max", Unit.KIB, 21),
-    GuestColumn.of_field("usable", "mem_usable", Unit.KIB, 40),
-    GuestColumn.of_field("swapping in", "swap_in", Unit.KIB_PER_SECOND, 41, 2),
-    GuestColumn.of_field("statistics", "stats_age", Unit.SECONDS, 42, 3, "{} old"),
-)
+from mom_toolkit import StatusPart
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     pass
 
     from mom_core import Report
-    from mom_toolkit import GuestColumn, StatusPart
+    from mom_toolkit import StatusPart
 
 
 class SimPlugin:
@@ -156,14 +156,6 @@ class SimPlugin:
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
         """The simulated guests."""
         return self.hypervisor.guest_columns(guests)
-
-    @staticmethod
-    @hookimpl
-    def mom_guest_columns() -> Iterable[GuestColumn]:
-        """What guests have of their memory."""
-        from mom_plugins_sim.overview import COLUMNS
-
-        return COLUMNS
 
     @staticmethod
     @hookimpl

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
-    from mom_toolkit import GuestColumn
 
 _TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
 """What is there where vdsm is installed."""
@@ -213,14 +212,6 @@ class VdsmPlugin:
         from mom_plugins_vdsm.momd.importer import MOMD
 
         return [MOMD]
-
-    @staticmethod
-    @hookimpl
-    def mom_guest_columns() -> Iterable[GuestColumn]:
-        """What guests have of their memory."""
-        from mom_plugins_vdsm.overview import COLUMNS
-
-        return COLUMNS
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

@@ -8,7 +8,8 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from pathlib import Path
 from typing import Final
@@ -17,13 +18,14 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_toolkit
-from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit
+from mom_cli.declared import declared_by, everything_installed
+from mom_core import Config, ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Scope, Unit
 from mom_core.config.complaints import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import GROUP
 from mom_core.plugins.registry import check_hooks
 from mom_devkit.conformance.subject import ExaminedPlugin
-from mom_devkit.projects import Project, project_above
+from mom_devkit.projects import Project, installed_project, project_above
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 """What is easily written in YAML and on a command line."""
@@ -43,7 +45,7 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Its distribution names it, says what it is, and needs mom-core; its code imports only what is public."""
     module = subject.plugin_class.__module__
     file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
-    project = subject.project or project_above(file)
+    project = subject.project or project_above(file) or installed_project(lambda target: _names(target, subject.plugin_class))
     if not PLUGIN_NAME.fullmatch(subject.name):
         yield subject.fault(
             f"its name {subject.name!r:.60} is not easily written in YAML", "lower case letters and digits, joined by _ or -"
@@ -219,6 +221,12 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield from _named(subject, "field", field)
         if not field.source.strip():
             yield subject.remark(f"the field {field.name} does not say where it comes from", "give `source`, such as /proc/meminfo MemFree")
+        other = _declared_by_others(subject.plugin_class.__module__.partition(".")[0]).get((field.scope, field.name))
+        if other is not None and other.unit is not field.unit:
+            yield subject.fault(
+                f"it declares the {field.scope} field {field.name} in {field.unit}, which others have in {other.unit}: {other.description}",
+                "take that unit, or another name: what reads it cannot tell which of the two it gets",
+            )
     own = {(spec.scope, spec.name): spec for spec in fields}
     for control in controls:
         yield from _named(subject, "control", control)
@@ -229,6 +237,15 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
                 f"the control {control.name} is in {control.unit}, its field {control.field} in {shown.unit}",
                 "what is put back is the field's value: both need one unit",
             )
+
+
+@cache
+def _declared_by_others(package: str) -> Mapping[tuple[Scope, str], FieldSpec]:
+    """The fields of all installed plugins that are not of this package."""
+    config = everything_installed()[0]
+    others = {name: one for name, one in config.plugins.items() if one.loaded.plugin_class.__module__.partition(".")[0] != package}
+    specs = (spec for fields, _ in declared_by(Config(plugins=others), []).values() for spec in fields)
+    return {(spec.scope, spec.name): spec for spec in specs}
 
 
 def _named(subject: ExaminedPlugin, kind: str, spec: FieldSpec | ControlSpec) -> Iterator[Finding]:
