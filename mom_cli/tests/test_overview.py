@@ -81,11 +81,20 @@ def test_parts_of_plugins_are_joined_by_heading_in_their_order_and_a_broken_plug
     report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
     assert _parts(config, report) == {"host": "early, late", "more": "of early, of late"}
     assert "mom_status failed: SystemExit: 3" in capsys.readouterr().err
-    assert [(column.heading, column.text({})) for column in _columns(config)] == [
+    assert [(column.heading, column.text({})) for column in _columns(config, [])] == [
         ("remarks", "late"),
         ("remarks", "early"),
         ("has", "late"),
     ]
+
+
+def test_usual_fields_have_their_columns_whichever_plugin_has_them(only_shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    only_shelf.add_plugin("quiet")
+    rows = [{"name": "a", "blocked": {}, "balloon_cur": 524288, "balloon_max": 1048576, "mem_usable": 102400, "stats_age": 1.0}]
+    _show_guests(rows, _columns(load_config({"plugins": {"quiet": {}}}), rows))
+    heading, guest, *_ = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["guest", "has", "of", "usable", "statistics", "remarks"], "and nothing of what nobody collects"
+    assert guest.split() == ["a", "512", "MiB", "1.00", "GiB", "100", "MiB", "1", "s", "old"]
 
 
 def test_what_several_plugins_say_of_the_host_stands_there_once(only_shelf) -> None:

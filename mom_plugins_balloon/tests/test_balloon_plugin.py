@@ -284,7 +284,7 @@ def test_a_host_that_is_hard_up_is_told_of_in_the_same_words_as_long_as_it_is(pl
 
     assert problems(600 * MIB, 0) == []
     hard = problems(300 * MIB, 5)
-    assert hard == ["the host has less than 328 MiB available: guests give memory that they may miss"]
+    assert hard == ["the host has less than 328 MiB available, its hard watermark"]
     assert problems(290 * MIB, 10) == hard, "what changes with every cycle would be news in every cycle"
-    assert problems(150 * MIB, 15) == ["the host has less than 164 MiB available: no guest grows any more"]
+    assert problems(150 * MIB, 15) == ["the host has less than 164 MiB available, its low watermark"]
     assert problems(600 * MIB, 20) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from mom_core.testing import snapshot
 from mom_devkit import apply_decisions, put_back
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.sysfs import SysfsKsm
+from mom_toolkit import PolicyTexts
 
 HOST = Entity(Scope.HOST, "host", "host")
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 0\n"
@@ -357,7 +359,11 @@ def test_the_doctor_says_when_ksmd_is_out_of_sight(root: Path) -> None:
 
 def test_the_doctor_says_when_nobody_collects_what_the_policy_reads(root: Path) -> None:
     spec = FieldSpec("mem_available", Unit.KIB, Scope.HOST, "")
-    (finding,) = (f for f in plugin(root, Declarations({(Scope.HOST, spec.name): spec})).mom_doctor(None) if f.severity is Severity.ERROR)
+    declared = Declarations({(Scope.HOST, spec.name): spec})
+    looked = plugin(root, declared)
+    assert not [f for f in looked.mom_doctor(None) if f.severity is Severity.ERROR], "nobody evaluates it"
+    looked._context.in_force = replace(looked._context.in_force, services={PolicyTexts: [object()]})
+    (finding,) = (f for f in looked.mom_doctor(None) if f.severity is Severity.ERROR)
     assert "mem_really_available" in finding.message
     assert "host" in finding.cure
 

@@ -104,7 +104,7 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
     assert "60_mine" not in mom("policy", "list").stdout
     text.write_text("(+ 1 2)\n")
     assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "10m").returncode == 0
-    assert "set 60_mine is tried on 20 guests: `mom policy canary`" in mom("policy", "list").stdout
+    assert "set 60_mine is tried on 20 guests: `mom policy canary -c " in mom("policy", "list").stdout
     assert mom("policy", "remove", "50_balloon").returncode == 1
     assert mom("policy", "canary", "--abort").returncode == 0
     assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "5s").returncode == 0

@@ -254,7 +254,7 @@ class BalloonPlugin:
             FieldSpec("mem_burst", Unit.KIB, Scope.GUEST, "what its use rose by to near its peak, more than once lately", MOM),
             FieldSpec(GAVE, Unit.KIB, Scope.GUEST, "what the host got by the guest's last sweep, for a minute", MOM),
             FieldSpec(LASTED, Unit.SECONDS, Scope.GUEST, "for how long that left the guest without its room", MOM),
-            FieldSpec(ENDED, Unit.TEXT, Scope.GUEST, "why that ended: arrived, grew, nothing-more, at-work, late, …", MOM),
+            FieldSpec(ENDED, Unit.TEXT, Scope.GUEST, "why that ended: arrived, grew, nothing-more, at-work, late or another", MOM),
             FieldSpec(REST, Unit.SECONDS, Scope.GUEST, "in how long the guest may be swept again; unknown if it may", MOM),
             FieldSpec(REACTION, Unit.SECONDS, Scope.HOST, "until a guest that grows while it is swept has its room again", MOM),
             FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", MOM),
@@ -441,8 +441,8 @@ class BalloonPlugin:
         if self._state in {MemoryState.HARD, MemoryState.LOW}:
             low = self._state is MemoryState.LOW
             # The bound, and not what is available now: a text that changes with every cycle would be news in every cycle.
-            message = f"the host has less than {format_kib(self._reserve.low if low else self._reserve.hard)} available: "
-            message += "no guest grows any more" if low else "guests give memory that they may miss"
+            least = format_kib(self._reserve.low if low else self._reserve.hard)
+            message = f"the host has less than {least} available, its {'low' if low else 'hard'} watermark"
             yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_FULL)
 
     def _not_where_asked(self, snapshot: Snapshot, holds: Mapping[str, int]) -> Iterator[Guest]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Protocol, runtime_checkable
+from typing import Annotated, Final, Protocol, runtime_checkable
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from mom_core import (
     BalloonControl,
@@ -45,7 +45,8 @@ REACTION_SECONDS: Final = 0.35
 RESIZE_SLACK_KIB: Final = 16 * 1024
 """KiB. As libvirt and QEMU tell sizes in steps of their own."""
 
-_FORM: Final = TypeAdapter(dict[str, tuple[str, int, int]])
+_Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
+_FORM: Final = TypeAdapter(dict[str, tuple[str, _Kib, _Kib]])
 
 
 @runtime_checkable
@@ -187,7 +188,7 @@ class SweptGuests:
         if self._cut_off is None:
             self._cut_off = {}
             with suppress(StateError):
-                self._cut_off = self._file.look() or {}
+                self._cut_off = (self._file.read() if self._context.serves else self._file.look()) or {}
         return self._cut_off
 
     def _note(self, under_way: Mapping[str, tuple[str, int, int]]) -> None:

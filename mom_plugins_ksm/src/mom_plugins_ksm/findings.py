@@ -87,12 +87,13 @@ def numa_findings(found: Mapping[str, Value], nodes: Path) -> Iterator[Finding]:
         yield Finding(Severity.OK, "KSM and NUMA", message, cure)
 
 
-def policy_findings(policy: str, declarations: Declarations) -> Iterator[Finding]:
+def policy_findings(policy: str, declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
     """Whether the default policy finds the fields that it reads.
 
     :param policy: its name
+    :param evaluated: an enabled plugin evaluates it
     """
     missing = [name for name in _POLICY_READS if (Scope.HOST, name) not in declarations.fields]
-    if declarations.fields and missing:
+    if declarations.fields and missing and evaluated:
         message = f"the default KSM policy reads {', '.join(missing)}, which no enabled plugin collects"
         yield Finding(Severity.ERROR, "KSM policy", message, f"enable the plugin host, or write a policy {policy} of your own")

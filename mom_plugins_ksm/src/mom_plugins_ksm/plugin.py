@@ -36,6 +36,7 @@ from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
+from mom_toolkit import PolicyTexts
 
 if TYPE_CHECKING:
     from mom_cli import Importer
@@ -156,7 +157,10 @@ class KsmPlugin:
             findings += scanner_findings(found, self._context.root / "proc")
             findings += numa_findings(found, self._context.root / "sys/devices/system/node/online")
             findings += yield_findings(found, self._page_size)
-        return [*findings, *policy_findings(_POLICY_NAME, self._context.declarations)]
+        return [
+            *findings,
+            *policy_findings(_POLICY_NAME, self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None),
+        ]
 
     def _ksm_with(self, hypervisor: object) -> _KsmInUse:
         if hypervisor is not self._in_use.hypervisor:  # what an object can do is asked once: that takes as long as to read a knob

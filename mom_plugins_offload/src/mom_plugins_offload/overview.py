@@ -15,6 +15,6 @@ def _cold(fields: Mapping[str, Value]) -> str:
     return "?" if cold is None or age is None else f"{format_kib(cold)}, {lasting(age)} ago"
 
 
-_LEGEND: Final = "cold: not touched, in the host's memory or in its swap; learnt so long ago"
+_LEGEND: Final = "not touched, in the host's memory or in its swap; learnt so long ago"
 
 COLUMNS: Final = (GuestColumn("cold", _cold, place=45, rank=3, legend=_LEGEND),)

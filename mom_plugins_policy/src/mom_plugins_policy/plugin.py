@@ -253,18 +253,30 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Policies with which mom would not start, and the default policies that are left out."""
+        """Policies with which mom would not start, what the checks find in those with which it would, and the default policies that are
+        left out."""
         wrong: list[Finding] = []
-        for check in (self._policies.check_files, *(() if self._shadow is None else (self._shadow.prepare,))):
+        checks: tuple[Callable[[], object], ...] = (self._checked_files, *(() if self._shadow is None else (self._shadow.prepare,)))
+        for check in checks:
             try:
-                check()
+                found = check()
             except ConfigError as error:
                 wrong.extend(Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems)
+            else:
+                wrong.extend(found if isinstance(found, list) else ())
         folder = self._settings.directory
         if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
             text = f"{folder} is {'no folder' if folder.exists() else 'not there'}: no policy of yours is read"
             wrong.append(Finding(Severity.WARNING, "policies", text, "make it, or write another `directory`"))
         return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._left_out)]
+
+    def _checked_files(self) -> list[Finding]:
+        """What the checks find in the files. Raises `ConfigError`."""
+        policy = self._policies.check_files()
+        return [
+            Finding(remark.severity, "policies", f"{printable(str(remark.source), 400)}: {remark.message} [{remark.rule}]", remark.hint)
+            for remark in (self._policies.checked(policy) if self._context.declarations.fields else ())
+        ]
 
     @property
     def _wants_defaults(self) -> bool:
@@ -321,7 +333,8 @@ class PolicyPlugin:
             self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
         else:
             self._context.log.warning("there are no policies, so nothing is decided%s", self._where_none_is())
-        self._log_remarks(policy, state)
+        if self._context.serves:  # others, such as mom doctor, say it themselves
+            self._log_remarks(policy, state)
 
     def _where_none_is(self) -> str:
         folder = self._settings.directory

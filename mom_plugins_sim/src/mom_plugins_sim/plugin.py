@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mom_core import (
     Columns,
@@ -15,7 +15,6 @@ from mom_core import (
     Finding,
     Guest,
     Hypervisor,
-    MomError,
     PluginContext,
     PluginSettings,
     Scope,
@@ -116,6 +115,12 @@ class SimPlugin:
         load_growth: Annotated[Size, Field(gt=0)] = 150 << 20
         """How much more it takes in each second, until it has all."""
 
+        @model_validator(mode="after")
+        def _guests_can_move(self) -> Self:
+            if self.shelf is not None and (self.scenario is not None or self.recording is not None):
+                raise ValueError("shelf: guests of a scenario or a recording cannot be moved; leave out shelf, or scenario and recording")
+            return self
+
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
@@ -129,8 +134,6 @@ class SimPlugin:
             settings, shelf = self._settings, None
             if settings.shelf is None:
                 scene = scene_of_settings(settings)
-            elif settings.recording is not None or settings.scenario is not None:
-                raise MomError("guests of a scenario or a recording cannot be moved", hint="leave out shelf, or scenario and recording")
             else:
                 shelf = Shelf(settings.shelf, settings.host)
                 scene = shelf.stocked(plan_of(settings))

@@ -55,6 +55,17 @@ class SlaPlugin:
         self._fairness = Fairness()
         self._admissions = HostAdmissions(self._classes, settings.default, context)
 
+    @hookimpl
+    def mom_check(self) -> Iterable[Finding]:
+        """Classes that the section `guests` names and that there are not."""
+        guests = self._context.configuration().get("guests")
+        for pattern, said in guests.items() if isinstance(guests, Mapping) else ():
+            name = said.get("class") if isinstance(said, Mapping) else None
+            if isinstance(name, str) and name not in self._classes:
+                text = f"guests: {printable(str(pattern), 60)} is to be of the class {printable(name, 60)}, which there is not"
+                severity = Severity.ERROR if self._shared is None else Severity.WARNING  # a shared file may bring it any time
+                yield Finding(severity, "service classes", text, self._cure())
+
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
@@ -208,6 +219,12 @@ class SlaPlugin:
         ]
         names = [one.name for one in assigned.values()]
         counted = [f"{names.count(name)} {name}" for name in self._classes if name in names]
+        matching = {self._written().pattern_of(guest.name) for guest in guests}
+        findings += [
+            Finding(Severity.WARNING, subject, f"guests: {printable(pattern, 60)} matches no guest here", "correct it, if some are meant")
+            for pattern in self._written().patterns
+            if pattern not in matching and guests
+        ]
         without = len(guests) - len(names)
         counted += [f"{without} of no class"] if without or not counted else []
         return [*findings, Finding(Severity.OK, subject, f"guests: {', '.join(counted)}")]

@@ -293,7 +293,7 @@ def _new(
         root=config.root,
         state_directory=config.state_directory,
         run_directory=config.run_directory,
-        in_force=InForce(interval=config.interval, guest_settings=config.guest_settings(configured.name)),
+        in_force=InForce(interval=config.interval, guest_settings=config.guest_settings(configured.name), configuration=config.in_force),
         serves=serves,
         engine_state=engine_state,
         wake=wake,

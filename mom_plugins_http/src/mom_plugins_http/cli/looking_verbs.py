@@ -29,6 +29,12 @@ SILENCE_SECONDS: Final = 60.0
 _OF_HOST: Final = ("mem_available", "mem_really_available", "swap_usage", "psi_memory_some_avg10", "ksm_pages_sharing", "ksmd_cpu_usage")
 """What is shown of the host's many fields; --json has all."""
 
+_OF_GUEST: Final = (
+    "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",
+    "balloon_reason", "sweep_end", "stats_age",
+)  # fmt: skip
+"""What comes first of a guest's; the others follow by name, as far as the terminal has room."""
+
 _SHOWN_PAST: Final = 20
 
 
@@ -45,8 +51,9 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
         click.echo(json.dumps(found))
         return
     units = {field["name"]: field["unit"] for field in _all(client, "/v1/fields") if (field["scope"] == HOST_ID) is (whose == HOST_ID)}
-    known = {name for one in found for name in one["fields"]}
-    columns = [name for name in (_OF_HOST if whose == HOST_ID else sorted(known)) if name in known]
+    known = {name for one in found for name, value in one["fields"].items() if value is not None}
+    first = _OF_HOST if whose == HOST_ID else _OF_GUEST
+    columns = [name for name in (first if whose == HOST_ID else dict.fromkeys((*first, *sorted(known)))) if name in known]
     rows = [[_time(one["time"]), *(_amount(one["fields"].get(name), units.get(name, "")) for name in columns)] for one in found]
     print_table(("time", *(TableColumn(name, rank) for rank, name in enumerate(columns))), rows)
     print_prose(f"from {client.path}")

@@ -119,9 +119,9 @@ class ChangingPolicies:
             if not self._goes_on_with(policy, overlay):
                 self._put(policy, overlay, "mom", "read at the start")
 
-    def check_files(self) -> None:
+    def check_files(self) -> Policy:
         """Read and compile what mom would start with, and put nothing in force. Raises `ConfigError` for what is wrong with files."""
-        self._compiled(self._read(), Overlay())
+        return self._compiled(self._read(), Overlay())
 
     def prepare(self) -> Callable[[], None]:
         """Read and compile the files again; the function that is returned puts them in force. Raises `ConfigError`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import Report, print_prose
+from mom_core import Report, lasting, print_prose
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.command import DEFAULTS, NO_OFFLOAD, NOTHING
@@ -71,7 +71,7 @@ def perform(name: str, wishes: Wishes) -> None:
                 summary.add(report)
             summaries.append(summary)
             if not wishes.as_json:
-                click.echo(f"{setup.name}: {lasts / 3600:.3g} hours simulated in {time.monotonic() - began:.1f} s", err=True)
+                click.echo(f"{setup.name}: {lasting(lasts)} simulated in {time.monotonic() - began:.1f} s", err=True)
             if wishes.plot is not None and record is not None:
                 click.echo(_plot(record, wishes.plot, setup, alone=len(setups) == 1), err=wishes.as_json)
     if wishes.as_json:
@@ -113,7 +113,7 @@ def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool
 
 
 def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:
-    click.echo(f"{scenario.title}, {lasts / 3600:.3g} hours")
+    click.echo(f"{scenario.title}, {lasting(lasts)}")
     columns = [dict(summary.rows()) for summary in summaries]
     labels = list(columns[0])
     width = max(len(label) for label in labels)
