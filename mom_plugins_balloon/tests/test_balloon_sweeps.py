@@ -135,11 +135,11 @@ def test_a_guest_whose_balloon_is_stuck_is_let_alone_soon() -> None:
     assert outcome.seconds < 1
 
 
-def test_a_host_without_cpu_for_the_guest_ends_it_in_time() -> None:
+def test_a_host_without_cpu_for_the_guest_ends_it_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest()
     cpu_seconds = guest.cpu_seconds
     guest.balloon = 60 * MIB
-    guest.cpu_seconds = lambda: None if guest.gone else 0.3 * guest.now if guest.commands else cpu_seconds()
+    monkeypatch.setattr(guest, "cpu_seconds", lambda: 0.3 * guest.now if guest.commands else cpu_seconds())
     outcome = sweep_of(guest).perform()
     assert outcome.end in {SweepEnd.LATE, SweepEnd.GREW}
     assert guest.target == SIZE
@@ -223,7 +223,12 @@ def test_what_is_under_way_is_noted_before_the_first_command_and_until_the_last(
     seen: list[int] = []
     sweep = sweep_of(guest)
     command = sweep._command
-    sweep._command = lambda kib: (seen.append(len(noted.notes)), command(kib))[1]
+
+    def see(kib: int) -> None:
+        seen.append(len(noted.notes))
+        command(kib)
+
+    sweep._command = see
     noted.sweeper.begin(sweep)
     assert noted.ended.wait(10)
     assert noted.notes == [{"a": ("1", HELD + 100 * MIB, SIZE)}, {}]
@@ -244,9 +249,14 @@ def test_what_cannot_be_noted_is_not_begun() -> None:
 
 def test_a_guest_is_swept_once_at_a_time() -> None:
     noted, guest, go = Noted(), Guest(), threading.Event()
-    pause = guest.pause
-    guest.pause = lambda seconds: (go.wait(10), pause(seconds))[1]
-    noted.sweeper.begin(sweep_of(guest))
+    first = sweep_of(guest)
+
+    def pause(seconds: float) -> None:
+        go.wait(10)
+        guest.pause(seconds)
+
+    first._pause = pause
+    noted.sweeper.begin(first)
     with pytest.raises(Unneeded, match="is swept now"):
         noted.sweeper.begin(sweep_of(guest))
     go.set()
