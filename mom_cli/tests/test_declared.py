@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mom_cli import declarations_of
+from mom_cli.declared import declared_by
 from mom_core import ControlSpec, FieldSpec, PluginError, Scope, Unit, hookimpl
 from mom_devkit import config_of
 
@@ -70,3 +71,17 @@ def test_a_plugin_of_the_configuration_that_cannot_be_constructed_is_an_error(tm
 def test_declarations_that_do_not_fit_together_are_an_error(tmp_path):
     with pytest.raises(PluginError, match="no plugin declares the guest field size"):
         declarations_of(config_of(tmp_path, {"controls": Controls}))
+
+
+def test_a_plugin_that_cannot_be_used_is_left_out_where_that_is_said(tmp_path):
+    class Misspelt(Sizes):
+        @hookimpl
+        def mom_colect_host(self):
+            return {}
+
+    left_out: list[PluginError] = []
+    config = config_of(tmp_path, {"misspelt": Misspelt, "controls": Controls})
+    assert declared_by(config, left_out).keys() == {"controls"}
+    assert [(one.plugin, "mom_colect_host" in one.message) for one in left_out] == [("misspelt", True)]
+    with pytest.raises(PluginError, match="mom_colect_host"):
+        declared_by(config)

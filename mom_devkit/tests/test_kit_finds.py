@@ -185,6 +185,24 @@ def test_nonsense_in_declarations_is_found(changes: dict[str, object], message: 
     assert message in said(type("Odd", (Knob,), changes), "declarations")
 
 
+def test_a_field_that_others_have_in_another_unit_is_found() -> None:
+    class OtherUnit(Knob):
+        @hookimpl
+        def mom_fields(self):
+            return [*super().mom_fields(), FieldSpec("mem_free", Unit.BYTES, Scope.HOST, "What is free", "/proc/meminfo")]
+
+    assert "the host field mem_free in B, which others have in KiB" in said(OtherUnit, "declarations")
+
+
+def test_an_installed_plugin_is_known_by_its_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a wheel, above whose modules there is no pyproject.toml."""
+    from mom_devkit.conformance import shape
+    from mom_plugins_sim import SimPlugin
+
+    monkeypatch.setattr(shape, "project_above", lambda file: None)
+    assert [f.message for f in check_plugin(SimPlugin, name="sim", checks=["packaging"]) if "not found" in f.message] == []
+
+
 @pytest.mark.parametrize("name", [5, None, "", "two words", "class"])
 def test_a_field_with_an_impossible_name_is_found(name) -> None:
     class Named(Knob):

@@ -357,6 +357,17 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
     assert list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check()) == []
 
 
+def test_a_check_says_what_the_log_would_say_of_policies_that_can_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "60_mine.policy").write_text("(with Guests g {\n  (if g.nosuch 1 2)\n})\n")
+    known = {(Scope.GUEST, "balloon_cur"): FieldSpec("balloon_cur", Unit.KIB, Scope.GUEST, "size")}
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=Declarations(fields=known)))
+    settings = PolicyPlugin.Settings(directory=tmp_path, defaults=False)
+    (finding,) = PolicyPlugin(settings, context).mom_check()
+    assert finding.severity is Severity.ERROR
+    assert "60_mine:2:" in finding.message
+    assert "no plugin declares the guest field nosuch" in finding.message
+
+
 def test_a_folder_of_policies_that_is_not_there_is_found_by_a_check(tmp_path: Path) -> None:
     settings = PolicyPlugin.Settings(directory=tmp_path / "polcy.d")
     plugin = PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path))

@@ -57,6 +57,20 @@ def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_th
     assert entries(mom) == []
 
 
+def test_what_would_be_put_back_is_listed_while_mom_runs_and_counted_when_it_was_killed(mom: Mom) -> None:
+    process = start(mom)
+    listed = mom("restore", "--dry-run")
+    assert (listed.returncode, listed.stdout.count("\n")) == (0, 1), listed.stderr
+    assert "would go back to 0" in listed.stdout
+    process.kill()
+    process.wait()
+    said = mom("status")
+    assert said.returncode == 1
+    assert "1 changes of an earlier mom stand" in said.stdout
+    assert "`mom restore -c /" in said.stdout
+    assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": 1}
+
+
 def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(mom: Mom) -> None:
     killed(mom)
     mom(*IF_UNCLEAN)
