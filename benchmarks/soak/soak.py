@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPException
 from itertools import count
@@ -34,6 +35,8 @@ READS = (
     "/v1/policies", "/v1/policy-history", "/v1/problems", "/v1/fields", "/v1/configuration", "/v1/openapi.json", "/metrics", "/", "/v1/no",
     "/v1/recorded", "/v1/recent-outcomes", "/v1/trial", "/v1/whoami",
 )  # fmt: skip
+ANSWERED: Counter[str] = Counter()
+"""How often each request was answered so."""
 _WAIT_SECONDS = 60.0
 _RELOAD_SECONDS = 20.0
 
@@ -91,6 +94,7 @@ def ask(path: Path, method: str, url: str, body: str | None = None, **headers: s
     try:
         connection.request(method, url, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
+        ANSWERED[f"{method} {re.sub(r'(?<=/guests/)[^/?]+', 'NAME', url).partition('?')[0]} {answer.status}"] += 1
         return answer.read(), answer.getheader("ETag") or ""
     finally:
         connection.close()
@@ -110,7 +114,7 @@ def acts(path: Path) -> Iterator[None]:
             yield
         text = f'(def twice_{number} (x) (* x 2))\n(with Guests guest (guest.SetVar "soak" (twice_{number} {number})))'
         _, version = ask(path, "GET", "/v1/policies")
-        ask(path, "POST", "/v1/policy-check", f'{{"policies": {{"soak": "(unknown_{number})"}}}}', Content_Type="application/json")
+        ask(path, "POST", "/v1/policy-check", f'{{"changes": {{"soak": "(unknown_{number})"}}}}', Content_Type="application/json")
         ask(path, "PUT", "/v1/policies/soak", text, Content_Type="text/plain", If_Match=version)
         yield
         _, version = ask(path, "GET", "/v1/policies")
@@ -182,6 +186,8 @@ def run(folder: Path, told: argparse.Namespace) -> None:
     finally:
         daemon.terminate()
         daemon.wait(20)
+        for request, times in sorted(ANSWERED.items()):
+            print("#", times, request)
         print("#", requests, "steps; the log's end:", *(folder / "log").read_text().splitlines()[-3:], sep="\n# ")
     if told.plot:
         draw([[int(word) for word in line.split()] for line in lines if line[0].isdigit()], told.plot)
