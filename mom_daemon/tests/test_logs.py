@@ -288,6 +288,18 @@ def test_the_counts_are_said_at_the_end() -> None:
     assert sink.lines == ["the same", "the same … again 4 times in the last 1 min"]
 
 
+def test_what_was_held_back_can_be_said_before_what_is_logged_next() -> None:
+    sink = Slow()
+    sink.free.set()
+    writer = Writer(sink)
+    for _ in range(3):
+        writer.handle(record("the same"))
+    writer.tell_repeats()
+    writer.handle(record("ended"))
+    writer.close()
+    assert sink.lines == ["the same", "the same … again 2 times in the last 1 min", "ended"]
+
+
 def test_a_traceback_that_is_said_again_is_counted_by_its_last_line() -> None:
     sink = Slow()
     sink.free.set()

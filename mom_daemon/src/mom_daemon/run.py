@@ -129,6 +129,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         if engine.started_at:
             status.remove()
             supervision.ended(engine)
+    log.tell_repeats()
     left = engine.ledger_entries
     if left:
         LOG.info("ended; %d changes stand: the next mom takes them over, or %s puts them back", left, with_config("`mom restore`"))

@@ -67,13 +67,17 @@ class Writer(logging.Handler):
         """Whether the thread did not end with `close`: whatever it writes to does not take it."""
         return self._ended is not None and self._ended.is_alive()
 
+    def tell_repeats(self) -> None:
+        """Say now what was said again and held back: what comes after this was logged later."""
+        for again in self._over(all_of_them=True):
+            self._queue.put(_said_again(again))
+
     def close(self) -> None:
         """Write what waits, for `CLOSE_SECONDS` at the most, and end the thread."""
         thread, self._thread = self._thread, None
         if thread is not None and self._pid == os.getpid():
             self._ended = thread
-            for again in self._over(all_of_them=True):
-                self._queue.put(_said_again(again))
+            self.tell_repeats()
             self._queue.put(None)
             thread.join(CLOSE_SECONDS)
             self._pid = 0
