@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, Snapshot, Value
+from mom_core import Entity, Guest, Scope, Snapshot, Value
 from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning
 from mom_plugins_balloon.requests import SizeRequest
+from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome
 
 MIB = 1024
 TOTAL = 1000 * MIB
@@ -301,3 +302,20 @@ def test_how_fast_a_guest_grows_is_taken_as_unknown_until_it_was_seen_for_long(g
     for _ in range(500):
         known = guest.says(100 * MIB, after=10)
     assert known["mem_growth_rate"] < 20 * MIB
+
+
+@pytest.mark.parametrize(("lowest", "learns"), [(300, True), (800, False)], ids=["all that seemed idle", "a part of it"])
+def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_took_all(guest: Watched, lowest: int, learns: bool) -> None:
+    for _ in range(3):
+        known = guest.says(100 * MIB, rss=1000 * MIB)
+    held = HIDDEN + 100 * MIB
+    back = TOTAL + HIDDEN
+    idle = 1000 * MIB - PROCESS_KIB - held
+    bottom = back - idle if learns else back - lowest * MIB // 8
+    outcome = SweepOutcome(
+        Entity(Scope.GUEST, "a", "a"), "1", idle, bottom, back, 0.0, 1.0, 0.3, guest.now, SweepEnd.NOTHING_MORE, resident=1000 * MIB
+    )
+    guest.learning.swept(outcome)
+    after = guest.says(100 * MIB, rss=1000 * MIB)
+    assert (after["rss_beside"] == 1000 * MIB - held) is learns
+    assert known["rss_beside"] == PROCESS_KIB

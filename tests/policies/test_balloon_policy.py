@@ -341,7 +341,7 @@ class TestSweeps:
     )
     def test_it_is_left_with_what_it_takes_until_it_can_have_its_room_back(self, told: Fields, keeps: float) -> None:
         assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB) | dict(told)) == {"a": self.need + keeps}
-        assert targets(HARD - 1, a=self.idle(1600 * MIB) | dict(told)) == {"a": self.need + 32 * MIB}, "below the hard watermark"
+        assert targets(LOW - 1, a=self.idle(1600 * MIB) | dict(told)) == {"a": self.need + 32 * MIB}, "below the low watermark"
 
     def test_the_reaction_is_that_which_was_measured(self) -> None:
         one = self.idle(1600 * MIB, mem_growth_rate=200 * MIB)

@@ -359,18 +359,19 @@ class GuestLook:
     def _sweep(self, guest: LawGuest, seen: GuestNeed, size: float, worth: float, spare: float) -> float:
         """What can be swept: memory that the guest had used and freed, if it was left in peace for a while."""
         # A host below its hard watermark takes a little of all in each cycle, and none would ever be swept.
-        p, short = self._p, self._host.available < self._hard
+        p, host = self._p, self._host
+        short = host.available < self._hard
         if seen.growing or guest.sweep_rest or guest.age is None or guest.age > p.sweep_statistics_age:
             return 0.0
         if guest.target_age is not None and guest.target_age < (0.0 if short else p.sweep_rest):
             return 0.0
         keeps = max(seen.need, seen.held) + p.sweep_keeps / BYTES
-        if not short and not guest.autodeflate:
+        if host.available >= min(self._hard, host.low) and not guest.autodeflate:
             growth = p.growth_rate / BYTES if guest.growth is None else guest.growth
-            keeps = max(keeps, max(seen.need, seen.held) + growth * self._host.reaction)
-            if self._host.available >= self._tight:
+            keeps = max(keeps, max(seen.need, seen.held) + growth * host.reaction)
+            if host.available >= self._tight and guest.maximum is not None:
                 # Linux refuses a program that asks for more in one piece than there is and swap: a burst may come like that.
-                keeps = max(keeps, (guest.burst or 0.0) + (guest.kernel_reserved or 0.0))
+                keeps = max(keeps, min((guest.burst or 0.0) + (guest.kernel_reserved or 0.0), p.sweep_least * guest.maximum))
         sweep = min(spare, seen.idle, self._moves, size - keeps)
         return sweep if sweep >= worth else 0.0
 

@@ -263,12 +263,14 @@ class Learning:
             known.hurts *= math.exp(-passed / self._seconds)
 
     def swept(self, outcome: SweepOutcome) -> None:
-        """Learn what a guest's process holds beside what the guest holds: where the host got nothing more, and less than was wanted, it
-        holds what is left."""
+        """Learn what a guest's process holds beside what the guest holds: where the guest has given all that seemed idle, and the host got
+        next to nothing. What is less than all may have been memory that the guest never used."""
         known = self._learnt.get(outcome.guest.id)
         if known is None or known.incarnation != outcome.incarnation or outcome.resident is None or known.held is None:
             return
-        if outcome.end is SweepEnd.NOTHING_MORE or (outcome.end is SweepEnd.ARRIVED and outcome.gave < VAIN_SHARE * outcome.wanted):
+        idle, given = outcome.resident + outcome.gave - known.process - known.held, outcome.back - outcome.lowest
+        whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and VAIN_KIB <= idle <= given + STRAY_KIB
+        if whole and outcome.gave < VAIN_SHARE * idle:
             known.process = max(0.0, outcome.resident - known.held)
 
     def _note_growth(self, now: float, grown: float) -> None:

@@ -83,7 +83,10 @@ class LawParameters(BaseModel):
     growth_rate: Size = 320 << 20
     """What a guest may take in a second, until it was known for `remember_bursts`: one program that fills memory takes so much. A sweep
     leaves a guest what it takes until mom has noticed and has given its room back, unless its balloon deflates by itself (autodeflate) or
-    the host is below its hard watermark."""
+    the host is below its low watermark."""
+    sweep_least: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Ratio of a guest's maximum: a sweep leaves a guest that bursts again and again room for such a burst in one piece, up to this, as
+    long as the host is not tight. Linux refuses a program that asks for more than there is; one that asks for more than half is rare."""
     sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 1.0
     """A guest is not swept by older statistics: a program may have begun to take what they call unused."""
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
