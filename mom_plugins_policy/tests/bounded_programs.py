@@ -1,4 +1,4 @@
-"""Random programs that ask for controls, often within bounds: what proofs are tried on."""
+"""Random programs that ask for controls, often within bounds: what terms are compared on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declarations as the usual plugins make them, without these plugins: for checks and proofs."""
+"""Declarations as the usual plugins make them, without these plugins: for the checks."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import click
 from mom_core import Verb, VerbGroup
 
 VERBS: Final[Mapping[str, Verb]] = {
-    "check": Verb("mom_plugins_policy.cli.check:check_command", "Find mistakes in policies, and prove that they keep bounds."),
+    "check": Verb("mom_plugins_policy.cli.check:check_command", "Find mistakes in policies before they go live."),
     "eval": Verb("mom_plugins_policy.cli.evaluate:eval_command", "Evaluate policies or expressions on a snapshot."),
     "explain": Verb("mom_plugins_policy.cli.explain:explain_command", "Say why a policy decides what it decides, or decides nothing."),
     "test": Verb("mom_plugins_policy.cli.test:test_command", "Run tests of policies: given fields, expected decisions."),

@@ -5,8 +5,8 @@ what may do otherwise is a form (`forms.py`). What follows from the record:
 
 - the code: a call of `compute`, which is given values of the language, and takes no longer on large ones. It raises `TypeError` for the
   error `type`, `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- on symbols, a term whose `op` is the name, with types and a range from `result`. A proof that knows nothing else of a function takes its
-  value for any number in that range. `fails` says when an error must be reckoned with; nil is one wherever the function is `strict`.
+- in the checks, a term whose `op` is the name, with types and a range from `result`, which must hold for every value that it can have.
+  nil is an error wherever the function is `strict`.
 - units, in the checks, and in the words for people: `unit`.
 - the words in which a condition is told: `told`.
 - the tables of the reference, and the editors' grammars (`docs/generate.py` writes these).

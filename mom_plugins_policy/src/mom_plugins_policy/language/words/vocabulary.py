@@ -1,4 +1,4 @@
-"""What is known about a field before it is read: its type, unit and range. Both the checks and the proofs go by it."""
+"""The type, unit and range of a field, as they are known to the checks before it is read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,0 @@
-"""Whether a policy can set a control outside of bounds."""
