@@ -223,10 +223,10 @@ class Watcher(SymbolicEvaluator):
         except PathFails:
             del self.path[start:]
 
-    def _other_steps(self, name: str, body: Form, element: Callable[[], Term], contained: int = 1) -> list[Any]:
+    def _other_steps(self, name: str, body: Form, element: Callable[[], Term]) -> list[Any]:
         """Other guests do what the one that is looked at does: once is enough for remarks. Elements of lists are looked at here."""
         if element != self._other_guest:
-            return super()._other_steps(name, body, element, contained)
+            return super()._other_steps(name, body, element)
         effects = self.effects_of(body)
         self._forget_variables(effects)
         for kind in effects.kinds:

@@ -4,9 +4,8 @@ What is computed is a superset of what evaluations do. One guest is looked at (`
 other guests, in which everything that such steps assign takes unknown values; the step of the guest that is looked at; and other guests
 again. Loops over lists are unknown steps only. So what is known afterwards holds for every guest of every snapshot.
 
-Only what counts is followed: an error in a step of the guest that is looked at means that none of that guest's decisions is applied. An
-error outside of all loops over `Guests` ends the evaluation, and what was decided for guests by then is applied; so wherever there may be
-such an error, what is asked for by then is kept in `endings`. Where an error is certain, the path ends (`PathFails`).
+An error in a step of the guest that is looked at means that none of that guest's decisions is applied. Where an error is certain, the path
+ends (`PathFails`).
 """
 
 from __future__ import annotations
@@ -83,10 +82,8 @@ class _Steps(NamedTuple):
 
 
 class SymbolicEvaluator:
-    """One run of a program on symbols. `run` does it; `controls` and `requests` say what came of it.
+    """One run of a program on symbols. `run` does it; `requested` says what came of it.
 
-    :param tracked: look at one guest apart from all others; without it, all guests are any guests
-    :param watched: the control of which the endings are kept
     :param closed: nothing was requested or noted before, and no other policies come; otherwise such values are unknown
     """
 
@@ -95,20 +92,15 @@ class SymbolicEvaluator:
         program: Program,
         vocabulary: Vocabulary,
         *,
-        tracked: bool = True,
-        watched: str = "",
         closed: bool = True,
         steps: int = _STEPS,
     ) -> None:
         self.program = program
         self.words = program.words
         self.vocabulary = vocabulary
-        self.tracked = tracked
-        self.watched = watched
         self.closed = closed
         self.terms = Terms(vocabulary, functions=program.callables)
         self.requests: list[SymbolicRequest] = []
-        self.endings: list[tuple[Term, _Path]] = []
         self.path: _Path = []
         self.facts: dict[Term, bool] = {}
         self.not_nil: set[Term] = set()
@@ -122,7 +114,6 @@ class SymbolicEvaluator:
         self._steps_left = steps
         self._active: dict[int, int] = {}
         self._guests = 0
-        self._contained = 0
         self._ended = False
         self._others: list[_Steps] = []
         self._effects: dict[int, Effects] = {}
@@ -145,33 +136,7 @@ class SymbolicEvaluator:
 
     def requested(self, entity: Term, control: str) -> Term:
         """What may be asked for in the end: a term whose leaves are requests, or nil."""
-        found = self.terms.nil if self._ended else self._get(("control", entity, control))
-        if control == self.watched and entity is self.terms.guest(0):
-            for value, path in self.endings:
-                ending = self.terms.ite(self.terms.flag("an error ends the evaluation"), self.terms.both(path), self.terms.false)
-                found = self.terms.ite(ending, value, found)
-        return found
-
-    def may_end(self) -> None:
-        """The evaluation may end here, with an error outside of all steps of guests."""
-        if self._contained or not self.watched:
-            return
-        value = self._get(("control", self.terms.guest(0), self.watched))
-        if value is self.terms.nil:
-            return
-        path = list(self.path)
-        if not any(one is value and path[: len(earlier)] == earlier for one, earlier in self.endings):
-            self.endings.append((value, path))
-
-    def about(self, form: Form, name: str | None) -> Term:
-        """The value of an expression behind the program, in which a name stands for the guest that is looked at.
-
-        It is the value where the expression can be computed; `PathFails` if it never can.
-        """
-        with self._scoped() as scope:
-            if name is not None:
-                self._bind(scope, name, self.terms.guest(0))
-            return self.evaluate(form)
+        return self.terms.nil if self._ended else self._get(("control", entity, control))
 
     def spend(self, steps: int) -> None:
         """Count work, in forms evaluated: when too much is done, the program is not followed to its end."""
@@ -181,7 +146,6 @@ class SymbolicEvaluator:
 
     def wrong(self, form: Form, kind: str, message: str) -> PathFails:
         """A form fails for certain, here."""
-        self.may_end()
         return PathFails()
 
     def on_operation(self, form: Form, word: FunctionWord, args: Sequence[Term], forms: Sequence[Form]) -> None:
@@ -386,7 +350,6 @@ class SymbolicEvaluator:
             return
         if known is not None or not self.assume(condition, truth):
             raise self.wrong(form, kind, message)
-        self.may_end()
         self.path.append((condition, truth))
 
     # --- forms ---------------------------------------------------------------------------------------------------------------------
@@ -438,7 +401,6 @@ class SymbolicEvaluator:
             return self.terms.field(value, name)
         if not value.types & (ENTITY | OTHER):
             raise self.wrong(form, "undefined-symbol", f"this value has no {name}")
-        self.may_end()
         return self.terms.fresh(f"the attribute {name}")
 
     def _list(self, form: Form) -> Term:
@@ -508,8 +470,6 @@ class SymbolicEvaluator:
             result = self.terms.operation(word.name, args)
         except CertainlyWrong as error:
             raise self.wrong(form, error.kind, error.message) from None
-        if word.fails(args):
-            self.may_end()
         if word.strict is not None and len(args) >= word.strict:
             for arg in args:
                 self.exists(arg)
@@ -631,16 +591,13 @@ class SymbolicEvaluator:
         over = self._name(items, items.name)
         if over is self.terms.guests:
             written = self._other_steps(name.name, body, self._other_guest)
-            if self.tracked:
-                self._tracked_step(name.name, body)
-                self._after_others(self.effects_of(body), written)
+            self._tracked_step(name.name, body)
+            self._after_others(self.effects_of(body), written)
         elif not over.types & (LIST | STRING | OTHER):
             raise self.wrong(form, "type", "`with` goes over Guests, a list or a string")
         else:
             types = STRING if not over.types & ~STRING else None
-            if over.types & ~(LIST | STRING):
-                self.may_end()
-            self._other_steps(name.name, body, lambda: self.terms.fresh("an element", types), contained=0)
+            self._other_steps(name.name, body, lambda: self.terms.fresh("an element", types))
         return self.terms.fresh("a list", LIST)
 
     def _other_guest(self) -> Term:
@@ -651,21 +608,14 @@ class SymbolicEvaluator:
         """The step of the guest that is looked at."""
         with self._scoped() as scope:
             self._bind(scope, name, self.terms.guest(0))
-            self._contained += 1
-            try:
-                self.evaluate(body)
-            finally:
-                self._contained -= 1
+            self.evaluate(body)
 
-    def _other_steps(
-        self, name: str, body: Form, element: Callable[[], Term], contained: int = 1
-    ) -> list[tuple[_Key, Term, Term]]:  # fmt: skip
+    def _other_steps(self, name: str, body: Form, element: Callable[[], Term]) -> list[tuple[_Key, Term, Term]]:
         """Any number of steps of others, of which any may fail at any place. What they may write to the entities that are looked at."""
         effects = self.effects_of(body)
         steps = _Steps(len(self.path), [])
         self._begin()
         self._others.append(steps)
-        self._contained += contained
         try:
             self._forget_variables(effects)
             self._forget_owned(effects)
@@ -675,7 +625,6 @@ class SymbolicEvaluator:
         except PathFails:
             pass
         finally:
-            self._contained -= contained
             self._others.pop()
             del self.path[steps.start :]
             self._end()
@@ -819,7 +768,6 @@ class SymbolicEvaluator:
             raise self.wrong(form, "not-callable", f"{name} is no method")
         values = [self.evaluate(argument) for argument in arguments]
         if rest[0] in DISK_METHODS:
-            self.may_end()
             return self.terms.nil
         return self._method(form, None, rest[0], values, arguments)
 
@@ -840,7 +788,6 @@ class SymbolicEvaluator:
     def _method(self, form: Form, entity: Term | None, method: str, values: Sequence[Term], forms: Sequence[Form]) -> Term:
         self._arity(form, form.items[0].name, ENTITY_METHODS[method], len(values))
         self.on_method(form, entity, method, values, forms)
-        self.may_end()  # an unknown field or property, a value that cannot be asked for
         return self._CALLED[method](self, form, entity, values)
 
     def _control(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:

@@ -33,8 +33,6 @@ class FunctionWord(Word):
 
     compute: Callable[..., Any]
     """Its value, by Python's values; of values that are as large as they may be, the code may compute it otherwise."""
-    fails: Callable[[Sequence[Operand]], bool]
-    """Whether it may fail on such arguments. Sizes aside: a limit is not expected to be reached."""
     unit: Callable[[Sequence[Measured]], Dimension]
     """What its value counts."""
     result: Callable[[Sequence[Operand]], Ranged] | None = None
@@ -110,91 +108,91 @@ def _last(*values: Any) -> Any:
 _FUNCTIONS = (
     FunctionWord(
         name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists", compute=operator.add,
-        result=ranges.arithmetic("add"), fails=ranges.on_size, unit=units.same, mixing="are added",
+        result=ranges.arithmetic("add"), unit=units.same, mixing="are added",
     ),
     FunctionWord(
         name="sub", operator="-", least=2, most=2, meaning="difference", compute=operator.sub,
-        result=ranges.arithmetic("sub"), fails=ranges.on_size, unit=units.same, mixing="are subtracted",
+        result=ranges.arithmetic("sub"), unit=units.same, mixing="are subtracted",
     ),
     FunctionWord(
         name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list", compute=_product,
-        result=ranges.arithmetic("mul"), fails=ranges.on_size, unit=units.product,
+        result=ranges.arithmetic("mul"), unit=units.product,
     ),
     FunctionWord(
         name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
-        result=ranges.arithmetic("div"), fails=ranges.on_zero, unit=units.quotient,
+        result=ranges.arithmetic("div"), unit=units.quotient,
     ),
     FunctionWord(
-        name="lt", operator="<", least=2, most=2, meaning="less than", compute=operator.lt, result=ranges.order, fails=ranges.on_types,
+        name="lt", operator="<", least=2, most=2, meaning="less than", compute=operator.lt, result=ranges.order,
         unit=units.unknown, mixing="are compared", mirrored="gt", told=("{} is less than {}", "{} is not less than {}"),
     ),
     FunctionWord(
-        name="gt", operator=">", least=2, most=2, meaning="greater than", compute=operator.gt, fails=ranges.on_types,
+        name="gt", operator=">", least=2, most=2, meaning="greater than", compute=operator.gt,
         unit=units.unknown, mixing="are compared", mirrored="lt", told=("{} is more than {}", "{} is not more than {}"),
     ),
     FunctionWord(
         name="lte", operator="<=", least=2, most=2, meaning="less than or equal", compute=operator.le, result=ranges.order,
-        fails=ranges.on_types, unit=units.unknown, mixing="are compared", mirrored="gte", told=("{} is at most {}", "{} is not at most {}"),
+        unit=units.unknown, mixing="are compared", mirrored="gte", told=("{} is at most {}", "{} is not at most {}"),
     ),
     FunctionWord(
-        name="gte", operator=">=", least=2, most=2, meaning="greater than or equal", compute=operator.ge, fails=ranges.on_types,
+        name="gte", operator=">=", least=2, most=2, meaning="greater than or equal", compute=operator.ge,
         unit=units.unknown, mixing="are compared", mirrored="lte", told=("{} is at least {}", "{} is not at least {}"),
     ),
     FunctionWord(
-        name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None, fails=ranges.never,
+        name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
         unit=units.unknown, mixing="are compared", told=("{} is equal to {}", "{} is not equal to {}"),
     ),
     FunctionWord(
         name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
-        fails=ranges.never, unit=units.unknown, mixing="are compared", told=("{} is other than {}", "{} is not other than {}"),
+        unit=units.unknown, mixing="are compared", told=("{} is other than {}", "{} is not other than {}"),
     ),
     FunctionWord(
         name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, result=ranges.shift,
-        fails=ranges.always, unit=units.unknown,
+        unit=units.unknown,
     ),
     FunctionWord(
         name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right, result=ranges.shift,
-        fails=ranges.always, unit=units.unknown,
+        unit=units.unknown,
     ),
     FunctionWord(
         name="and", least=1, most=None, meaning="the first false argument, else the last; all are evaluated", compute=_first(False),
-        strict=None, fails=ranges.never, unit=units.same, selects=True,
+        strict=None, unit=units.same, selects=True,
     ),
     FunctionWord(
         name="or", least=1, most=None, meaning="the first true argument, else the last; all are evaluated", compute=_first(True),
-        strict=None, fails=ranges.never, unit=units.same, selects=True,
+        strict=None, unit=units.same, selects=True,
     ),
     FunctionWord(
-        name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None, fails=ranges.never,
+        name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
         unit=units.unknown,
     ),
     FunctionWord(
         name="min", least=1, most=None, meaning="the first smallest argument", compute=_smallest, strict=2,
-        fails=ranges.on_types_of_several, unit=units.same, mixing="are compared", selects=True,
+        unit=units.same, mixing="are compared", selects=True,
     ),
     FunctionWord(
         name="max", least=1, most=None, meaning="the first largest argument", compute=_largest, strict=2,
-        fails=ranges.on_types_of_several, unit=units.same, mixing="are compared", selects=True,
+        unit=units.same, mixing="are compared", selects=True,
     ),
     FunctionWord(
         name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
-        fails=ranges.never, unit=units.unknown, told=("{} is unknown", "{} is known"),
+        unit=units.unknown, told=("{} is unknown", "{} is known"),
     ),
     FunctionWord(
         name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
-        fails=ranges.never, unit=units.unknown, told=("{} is known", "{} is unknown"),
+        unit=units.unknown, told=("{} is known", "{} is unknown"),
     ),
     FunctionWord(
         name="sqrt", extension=True, least=1, most=1, meaning="square root, a float; of a negative number it is an error",
-        compute=math.sqrt, type="float", result=ranges.root, fails=ranges.on_negative, unit=units.root,
+        compute=math.sqrt, type="float", result=ranges.root, unit=units.root,
     ),
     FunctionWord(
         name="abs", variable=True, least=1, most=1, meaning="absolute value; an integer stays one", compute=abs, type="number",
-        result=ranges.magnitude, fails=ranges.on_types, unit=units.same,
+        result=ranges.magnitude, unit=units.same,
     ),
     FunctionWord(
         name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; the last of them", compute=_last,
-        strict=None, fails=ranges.never, unit=units.unknown,
+        strict=None, unit=units.unknown,
     ),
 )  # fmt: skip
 
