@@ -11,6 +11,7 @@ import pytest
 
 from mom_core import PluginContext, Problem, Severity
 from mom_core.testing import snapshot
+from mom_devkit import FakeHypervisor
 from mom_plugins_host import HostPlugin
 
 MEMINFO = """\
@@ -111,20 +112,20 @@ def test_a_file_that_cannot_be_used_costs_only_its_own_fields(root: Path, file: 
 
 
 def test_the_doctor_finds_a_healthy_host_healthy(root: Path) -> None:
-    assert {finding.severity for finding in plugin(root).mom_doctor()} == {Severity.OK}
+    assert {finding.severity for finding in plugin(root).mom_doctor(None)} == {Severity.OK}
 
 
 def test_the_doctor_names_the_kernel_parameter_when_there_is_no_pressure_information(root: Path) -> None:
     for resource in ("memory", "cpu", "io"):
         (root / "proc/pressure" / resource).unlink()
-    (finding,) = (f for f in plugin(root).mom_doctor() if f.severity is not Severity.OK)
+    (finding,) = (f for f in plugin(root).mom_doctor(None) if f.severity is not Severity.OK)
     assert finding.severity is Severity.WARNING
     assert "psi=1" in finding.cure
 
 
 def test_the_doctor_says_when_memory_cannot_be_read(root: Path) -> None:
     (root / "proc/meminfo").unlink()
-    memory = next(iter(plugin(root).mom_doctor()))
+    memory = next(iter(plugin(root).mom_doctor(None)))
     assert memory.severity is Severity.ERROR
     assert "mem_available" in memory.message
     assert "/proc/meminfo" in memory.cure
@@ -133,7 +134,7 @@ def test_the_doctor_says_when_memory_cannot_be_read(root: Path) -> None:
 def test_the_doctor_warns_of_a_kernel_without_memavailable(root: Path) -> None:
     path = root / "proc/meminfo"
     path.write_text(path.read_text().replace("MemAvailable", "MemSomething"))
-    memory = next(iter(plugin(root).mom_doctor()))
+    memory = next(iter(plugin(root).mom_doctor(None)))
     assert memory.severity is Severity.ERROR
     assert "3.14" in memory.cure
 
@@ -141,7 +142,15 @@ def test_the_doctor_warns_of_a_kernel_without_memavailable(root: Path) -> None:
 def test_the_doctor_warns_of_a_host_without_swap(root: Path) -> None:
     path = root / "proc/meminfo"
     path.write_text(path.read_text().replace("SwapTotal: 50", "SwapTotal: 0").replace("SwapFree: 40", "SwapFree: 0"))
-    assert [f.subject for f in plugin(root).mom_doctor() if f.severity is Severity.WARNING] == ["host swap"]
+    assert [f.subject for f in plugin(root).mom_doctor(None) if f.severity is Severity.WARNING] == ["host swap"]
+
+
+def test_the_doctor_says_nothing_of_this_hosts_swap_where_the_hypervisor_has_its_own(root: Path) -> None:
+    class WithSwap(FakeHypervisor):
+        swap_stores = offload_memory = recall_memory = lambda *_: ()
+
+    assert "host swap" in {finding.subject for finding in plugin(root).mom_doctor(FakeHypervisor([]))}
+    assert "host swap" not in {finding.subject for finding in plugin(root).mom_doctor(WithSwap([]))}
 
 
 def test_what_policies_have_to_do_without_is_stated_every_cycle(root: Path) -> None:

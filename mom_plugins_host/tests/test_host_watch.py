@@ -192,7 +192,7 @@ class TestTheThread:
         before = (root / "proc/pressure/memory").read_text()
         plugin = make(root)
         assert (root / "proc/pressure/memory").read_text() == before
-        found = {finding.subject: finding.message for finding in plugin.mom_doctor()}["host pressure watch"]
+        found = {finding.subject: finding.message for finding in plugin.mom_doctor(None)}["host pressure watch"]
         assert found == "the host is watched every 10ms; without a trigger of the kernel, as it is no file of the kernel's"
 
     def test_a_host_that_another_plugin_simulates_is_not_mixed_up_with_this_one(self, root: Path, make: MakePlugin, woken: Woken) -> None:
@@ -226,7 +226,7 @@ class TestTheThread:
         cycle(plugin)
         put(root, available=GIB)
         assert not woken.event.wait(0.05)
-        assert "the host is watched not at all" in [finding.message for finding in plugin.mom_doctor()]
+        assert "the host is watched not at all" in [finding.message for finding in plugin.mom_doctor(None)]
 
     def test_the_end_leaves_no_thread_and_no_open_file(self, root: Path, make: MakePlugin) -> None:
         before = set(Path("/proc/self/fd").iterdir())

@@ -14,6 +14,7 @@ from mom_core import (
     Duration,
     FieldSpec,
     Finding,
+    Hypervisor,
     PluginContext,
     PluginSettings,
     Problem,
@@ -32,7 +33,7 @@ from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressur
 from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
 from mom_plugins_host.watch import HostWatch, WatchSettings
-from mom_toolkit import StatusPart, parse_meminfo, parse_pressure, read_kernel_file
+from mom_toolkit import ColdMemoryControl, StatusPart, parse_meminfo, parse_pressure, read_kernel_file
 
 _MEMINFO = "proc/meminfo"
 
@@ -153,10 +154,12 @@ class HostPlugin:
         return host_parts(report)
 
     @hookimpl
-    def mom_doctor(self) -> Iterable[Finding]:
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Whether memory, pressure and swap can be read, and how pressure is watched."""
         fields = self.mom_collect_host()
         lists, settings = self._watch.lists, self._watch.settings
         kept = cpu_lists_finding(lists.kept(), lists.why_not(), wanted=settings.take_back and settings.every > 0)
-        rest = [pressure_finding(fields), watch_finding(self._watch.how), swap_finding(fields)]
+        rest = [pressure_finding(fields), watch_finding(self._watch.how)]
+        if not isinstance(hypervisor, ColdMemoryControl):  # whose guests use the swap of this host
+            rest.append(swap_finding(fields))
         return [memory_finding(fields), *([] if kept is None else [kept]), *rest]
