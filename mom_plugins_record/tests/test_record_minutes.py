@@ -224,3 +224,10 @@ def test_the_plugin_thins_unless_each_cycle_is_to_be_kept(tmp_path: Path, settin
     plugin.mom_setup()
     plugin.mom_teardown()
     assert (tmp_path / "recording" / MINUTES).is_dir() == apart_after
+
+
+def test_the_doctor_says_in_digits_that_a_person_reads_how_much_is_recorded(tmp_path: Path) -> None:
+    plugin = RecordPlugin(RecordPlugin.Settings(path=str(tmp_path)), PluginContext(state_directory=tmp_path, serves=False))
+    (tmp_path / "000001-20260101T000000Z.momrec").write_bytes(bytes(496_950))
+    (found,) = plugin.mom_doctor(None)
+    assert found.message.startswith("485 KiB in 1 files in ")

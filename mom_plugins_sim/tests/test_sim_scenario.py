@@ -307,7 +307,9 @@ def test_own_policies_are_used(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
-    assert "quiet-night" in run("--list").output
+    listed = run("--list").output
+    assert "quiet-night" in listed
+    assert "12 guests, 20 min\n" in listed, "and not a third of an hour"
     assert run().exit_code == 2
     assert "there is no scenario rain" in str(run("rain").exception)
     assert "there is no file" in str(run(tmp_path / "away.yaml").exception)

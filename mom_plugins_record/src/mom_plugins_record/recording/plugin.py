@@ -202,7 +202,7 @@ class RecordPlugin:
         except OSError as error:
             return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", "`mom run` makes it")]
         limits = f"{format_size(settings.size)} and {format_duration(settings.keep)}"
-        text = f"{format_size(sum(sizes))} in {len(sizes)} files in {self.folder}, of {limits}"
+        text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}, of {limits}"
         found = [Finding(Severity.OK, "recording", text)]
         accounts = self.folder / NAME
         if accounts.with_name(f"{NAME}.damaged-1").exists():

@@ -45,7 +45,7 @@ def list_scenarios(*, as_json: bool) -> None:
         return
     for name, one in found.items():
         guests = sum(group.count for group in one.guests.values())
-        print_prose(f"{name:<16} {one.title}: {guests} guests, {one.lasts / 3600:.3g} h", 17)
+        print_prose(f"{name:<16} {one.title}: {guests} guests, {lasting(one.lasts)}", 17)
         print_prose(f"{'':<16} {one.about.strip()}", 17)
 
 
