@@ -129,6 +129,11 @@ def test_what_is_reserved_is_not_counted() -> None:
     assert why.startswith("the host has 3.00 GiB available beyond what is reserved, less than the 4.00 GiB that it is to have; guests give")
 
 
+def test_what_is_reserved_and_not_there_is_no_negative_amount() -> None:
+    why = told(GIB, a_guest(mem_hidden=None), reserved=1.25 * GIB)[1]
+    assert why.startswith("256 MiB of what is reserved are not available on the host, which is to have 4.00 GiB more; guests give")
+
+
 def test_who_has_nothing_to_give_and_who_gives_later_are_told() -> None:
     short = "the host has 3.00 GiB available, less than the 4.00 GiB that it is to have"
     assert told(3 * GIB, a_guest()) == (None, f"{short}, but this guest has nothing now that could be taken for it")

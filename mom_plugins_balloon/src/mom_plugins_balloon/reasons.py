@@ -49,7 +49,9 @@ class _Figures:
     def short(self) -> str:
         """That the host lacks memory."""
         high = self._host.number("mem_free_wanted") or 0.0
-        if self.free < high:
+        if self.free < 0:
+            text = f"{self.has}, which is to have {format_kib(high)} more"
+        elif self.free < high:
             text = f"{self.has}, less than the {format_kib(high)} that it is to have"
         else:
             text = f"guests lack memory, and {self.has}, of which it is to keep {format_kib(high)}"
