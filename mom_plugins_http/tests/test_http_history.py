@@ -1,0 +1,31 @@
+"""The columns of `mom history`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mom_plugins_http.cli import looking_verbs
+from mom_plugins_http.cli.looking_verbs import history_command
+
+
+class Answers:
+    """Stands for the client of a mom that keeps one cycle of a guest."""
+
+    path = Path("/run/mom/mom.sock")
+
+    def get(self, path: str) -> tuple[Any, None]:
+        if path.startswith("/v1/fields"):
+            return {"items": [], "next": None}, None
+        fields = {"aardvark": 1, "host_ksm_merged": None, "rss": 2, "swap_in": 3, "balloon_cur": 4}
+        return {"items": [{"time": 0.0, "fields": fields}, {"time": 5.0, "fields": {**fields, "swap_in": None}}]}, None
+
+
+def test_the_most_important_fields_come_first_and_what_is_never_known_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking_verbs.Client, "configured", lambda *_: Answers())
+    run = CliRunner().invoke(history_command, ["web"])
+    assert run.exit_code == 0, run.output
+    assert run.output.splitlines()[0].split() == ["time", "balloon_cur", "rss", "swap_in", "aardvark"]
