@@ -38,6 +38,7 @@ SMALL = {
     "service/bench_service.py": "--runs 5",
     "simulate/bench_simulate.py": "--scenario squeeze --hours 0.05",
     "sla/bench_fair_share.py": "--guests 10 --rounds 2",
+    "soak/soak.py": "--minutes 0.1 --every 2 --guests 3",
     "squeeze/bench_laws.py": "squeeze --hours 0.02",
     "squeeze/draw_law.py": "{folder}/law.svg",
     "squeeze/squeeze.py": "report --results {folder}",
@@ -50,7 +51,7 @@ SMALL = {
 """What runs anywhere, with the options that make it small."""
 
 ON_GUESTS = ("ksm/compare_laws.py", "reaction/bench_reaction.py", "reporting/measure_reporting.py", "simulator/compare_real.py",
-             "simulator/measure_guests.py")  # fmt: skip
+             "simulator/measure_guests.py", "sweeps/bench_collisions.py")  # fmt: skip
 """What needs real guests and minutes: their parts are tried beside this (test_parts_of_benchmarks.py)."""
 
 BY_ANOTHER = ("qemu/stand_in.py", "squeeze/peer_loop.py")

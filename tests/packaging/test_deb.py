@@ -190,7 +190,7 @@ def test_the_systems_libvirt_is_found_and_nothing_else_of_the_system(installed: 
         "import mom_system_libvirt as ours; ours.FOLDERS[:] = [sys.argv[1]]; import importlib.util as util;"
         "print(util.find_spec('libvirt').origin, util.find_spec('libvirtmod').origin, util.find_spec('other'))"
     )
-    command = (sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, sys.argv[2]); {program}", tmp_path, installed / PACKAGES)
+    command = (sys.executable, "-S", "-B", "-c", f"import sys; sys.path.insert(0, sys.argv[2]); {program}", tmp_path, installed / PACKAGES)
     assert run(*command).split() == [str(tmp_path / "libvirt.py"), str(tmp_path / "libvirtmod.py"), "None"]
 
 
