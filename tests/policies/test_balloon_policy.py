@@ -355,8 +355,8 @@ class TestSweeps:
         assert targets(0.65 * TARGET, a=one)["a"] < decided["a"]
 
     def test_by_statistics_of_more_than_a_second_ago_nothing_is_swept(self) -> None:
-        assert targets(TARGET - GIB, a=self.idle(stats_age=1.01)) == {}
-        assert targets(HARD - GIB, a=self.idle(stats_age=1.01, mem_usable=0)) == {}
+        assert targets(TARGET - GIB, a=self.idle(stats_age=2.01)) == {}
+        assert targets(HARD - GIB, a=self.idle(stats_age=2.01, mem_usable=0)) == {}
 
     def test_one_that_rests_after_a_sweep_is_not_swept(self) -> None:
         assert targets(TARGET - GIB, a=self.idle(sweep_rest=2.0)) == {}

@@ -366,7 +366,8 @@ class GuestLook:
         if guest.target_age is not None and guest.target_age < (0.0 if short else p.sweep_rest):
             return 0.0
         keeps = max(seen.need, seen.held) + p.sweep_keeps / BYTES
-        if host.available >= min(self._hard, host.low) and not guest.autodeflate:
+        # A reservation counts on all that guests do not use: for it, as below the low watermark, a sweep relies on being ended in time.
+        if host.reserved <= 0 and host.available >= min(self._hard, host.low) and not guest.autodeflate:
             growth = p.growth_rate / BYTES if guest.growth is None else guest.growth
             keeps = max(keeps, max(seen.need, seen.held) + growth * host.reaction)
             if host.available >= self._tight and guest.maximum is not None:
