@@ -397,7 +397,7 @@ def test_moms_older_daemon_is_understood_over_tcp(servers: Servers, closes: bool
         if not closes:
             await silent(reader, writer)
 
-    way = GuestdWay(AgentAddress(AgentKind.GUESTD_TCP, servers.tcp(speak)), VisitLimits(2.5))
+    way = GuestdWay(AgentAddress(AgentKind.GUESTD_TCP, servers.tcp(speak)), VisitLimits(10))
     for facts in (True, False, False):
         said = visit(way, facts=facts)
         assert said.figures == {"mem_available": "1000", "mem_unused": "300"}, "nothing says since when it counts"
