@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from mom_cli.status_file import read_status
 from mom_core import (
     Config,
     Finding,
+    Guest,
     MomError,
     PluginError,
     PluginErrors,
@@ -31,6 +33,7 @@ from mom_core import (
     lasting,
     load_config,
     print_prose,
+    printable,
 )
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
@@ -41,6 +44,9 @@ from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
+
+PATTERNS_SHOWN = 10
+"""Doctor names so many patterns that match no guest, and counts the rest."""
 
 
 @click.command("doctor")
@@ -92,7 +98,7 @@ def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config
     if plugins is not None:
         try:
             findings.extend(_files_of_state(plugins))
-            _ask(plugins, findings)
+            _ask(plugins, config, findings)
         finally:
             plugins.close(2.0)
     return findings, config
@@ -223,13 +229,15 @@ def _build(config: Config, findings: list[tuple[str, Finding]]) -> PluginSet | N
             return None
 
 
-def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
+def _ask(plugins: PluginSet, config: Config, findings: list[tuple[str, Finding]]) -> None:
     owner = plugins.hypervisor_owner
     hypervisor = None
     if owner is not None:
         try:
-            owner.worker.call("guests", plugins.hypervisor.guests)
+            guests = owner.worker.call("guests", plugins.hypervisor.guests)
             hypervisor = plugins.hypervisor
+            names = [guest.name for guest in guests if isinstance(guest, Guest)] if isinstance(guests, Iterable) else []
+            findings.extend(("core", finding) for finding in _without_guests(config, names))
         except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is what doctor is there to show
             if "mom_doctor" not in owner.hooks:  # otherwise it says so itself, and knows the cure
                 text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
@@ -250,6 +258,17 @@ def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
             continue
         items = answer if isinstance(answer, Iterable) else ()
         findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
+
+
+def _without_guests(config: Config, names: Sequence[str]) -> Iterable[Finding]:
+    """Patterns and names of the section `guests` that match none of these names; none where there is no guest at all."""
+    unmatched = [rule.pattern for rule in config.guests if not fnmatch.filter(names, rule.pattern)] if names else []
+    for pattern in unmatched[:PATTERNS_SHOWN]:
+        place = config.places.get(("guests", pattern))
+        line = f"line {place.line}: " if place is not None else ""
+        yield Finding(Severity.WARNING, "guests", f"{line}{printable(pattern, 60)} matches no guest here", "correct it, if some are meant")
+    if len(unmatched) > PATTERNS_SHOWN:
+        yield Finding(Severity.WARNING, "guests", f"{len(unmatched) - PATTERNS_SHOWN} more patterns match no guest here")
 
 
 def _show(findings: list[tuple[str, Finding]], as_json: bool) -> None:

@@ -114,11 +114,6 @@ class WrittenClasses:
         ]
         self._known: dict[str, str] = {}
 
-    @property
-    def patterns(self) -> Sequence[str]:
-        """All patterns and names under which a class stands."""
-        return list(self._names)
-
     def pattern_of(self, guest: str) -> str:
         """The pattern, or name, under which the class of the guest of that name stands; empty: nowhere."""
         if guest not in self._known:

@@ -219,12 +219,6 @@ class SlaPlugin:
         ]
         names = [one.name for one in assigned.values()]
         counted = [f"{names.count(name)} {name}" for name in self._classes if name in names]
-        matching = {self._written().pattern_of(guest.name) for guest in guests}
-        findings += [
-            Finding(Severity.WARNING, subject, f"guests: {printable(pattern, 60)} matches no guest here", "correct it, if some are meant")
-            for pattern in self._written().patterns
-            if pattern not in matching and guests
-        ]
         without = len(guests) - len(names)
         counted += [f"{without} of no class"] if without or not counted else []
         return [*findings, Finding(Severity.OK, subject, f"guests: {', '.join(counted)}")]

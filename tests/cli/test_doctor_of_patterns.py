@@ -1,0 +1,21 @@
+"""Doctor says which patterns and names of the section `guests` match no guest: those that were mistyped look like all others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from mom_cli.doctor import doctor_command
+
+
+def test_patterns_that_match_no_guest_are_named_with_their_lines(tmp_path: Path) -> None:
+    config = tmp_path / "mom.yaml"
+    directories = f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
+    missing = "".join(f'  "no-{number}": {{guarantee: 1GiB}}\n' for number in range(12))
+    config.write_text(f'{directories}plugins:\n  sim: {{}}\n  balloon: {{}}\nguests:\n  "*": {{guarantee: 10MiB}}\n{missing}')
+    result = CliRunner().invoke(doctor_command, ["-c", str(config), "--json"])
+    said = [one["message"] for one in json.loads(result.stdout) if (one["plugin"], one["subject"]) == ("core", "guests")]
+    lines = [f"line {8 + number}: no-{number} matches no guest here" for number in range(10)]
+    assert said == [*lines, "2 more patterns match no guest here"]
