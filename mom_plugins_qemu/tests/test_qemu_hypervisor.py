@@ -27,6 +27,10 @@ def listed(hypervisor: QemuHypervisor) -> dict[str, Guest]:
     return {guest.name: guest for guest in hypervisor.guests()}
 
 
+PATIENCE_SECONDS = 30.0
+"""For so long a test lists guests again that had no time to answer."""
+
+
 def fields(hypervisor: QemuHypervisor) -> dict[str, dict[str, Value]]:
     guests = hypervisor.guests()
     found = hypervisor.fields(guests)
@@ -83,7 +87,10 @@ def test_one_round_is_enough_for_guests_that_are_known(host: FakeHost, hyperviso
 def test_a_slow_guest_is_asked_bit_by_bit_so_that_others_get_in_between(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     guest = host.add("web", slow=0.012)
     guest.reports(usable=700 * MIB)
-    assert fields(hypervisor)["web"]["mem_usable"] == 700 * MIB
+    found, until = fields(hypervisor), time.monotonic() + PATIENCE_SECONDS
+    while "mem_usable" not in found.get("web", {}) and time.monotonic() < until:  # on a busy machine a visit may come to nothing
+        found = fields(hypervisor)
+    assert found["web"]["mem_usable"] == 700 * MIB
     assert guest.clients > 2, "one visit tells what it is, one how it is, and each takes longer than mom may stay"
     assert 0.0 < hypervisor.longest_stay() < 0.4
     assert hypervisor.longest_stay() == 0.0, "since it was asked last"
