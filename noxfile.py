@@ -47,9 +47,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start mom a thousand ti
 
 CORES = os.cpu_count() or 1
 
-ALL_CORES = ("-n", str(2 * CORES + 1), "--dist", "worksteal")
-"""Two workers a core and one more, as tests of daemons and servers wait for half of their time; with three a core they only wait for each
-other. A worker that is done takes what others have not begun: some tests take a minute, and most a blink."""
+ALL_CORES = ("-n", str(2 * CORES), "--dist", "worksteal")
+"""Two workers a core, as tests of daemons and servers wait for half of their time; with more, those that run beside them in one process,
+and whose servers answer within tenths of a second, come too late. A worker that is done takes what others have not begun: some
+tests take a minute, and most a blink."""
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
