@@ -5,13 +5,10 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nox
@@ -47,10 +44,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start mom a thousand ti
 
 CORES = os.cpu_count() or 1
 
+FEW_WORKERS = ("-n", str(CORES + 1), "--dist", "worksteal")
+"""One worker more than cores, as some tests in one process wait. A worker that is done takes what others have not begun: some tests take
+a minute, and most a blink."""
+
 ALL_CORES = ("-n", str(2 * CORES), "--dist", "worksteal")
-"""Two workers a core, as tests of daemons and servers wait for half of their time; with more, those that run beside them in one process,
-and whose servers answer within tenths of a second, come too late. A worker that is done takes what others have not begun: some
-tests take a minute, and most a blink."""
+"""Two workers a core, as tests of daemons and servers wait for half of their time."""
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
@@ -68,14 +67,14 @@ QUICK = f"{IN_ONE_PROCESS} and not long"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those of a release. First what starts processes, on all cores, and then real ones, which wait for guests.
+    """All tests but those of a release, one kind after the other: in one process, of processes, with real guests, and what is to be alone.
 
-    What stays in one process has meanwhile the cores as far as those leave them. At last what is to be alone.
+    Not side by side: a server of a test that gets no core for a second is late, and a guest without hardware virtualization takes all.
     """
-    processes = f"{WITHOUT_GUESTS} and processes"
-    with _beside(session, str(BIN / "pytest"), "-n", str(CORES), "--dist", "worksteal", "-m", IN_ONE_PROCESS, *session.posargs):
-        session.run(BIN / "pytest", *ALL_CORES, "-m", processes, *session.posargs, env=_in_memory(), success_codes=_codes(session))
-        _real(session, REAL)
+    one_process, processes = (*FEW_WORKERS, "-m", IN_ONE_PROCESS), (*ALL_CORES, "-m", f"{WITHOUT_GUESTS} and processes")
+    for options in (one_process, processes):
+        session.run(BIN / "pytest", *options, *session.posargs, env=_in_memory(), success_codes=_codes(session))
+    _real(session, REAL)
     _real(session, ALONE)
 
 
@@ -83,10 +82,9 @@ def tests(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """What a developer runs after each change: what stays in one process and takes a blink. One distribution: `pytest mom_plugins_ksm`.
 
-    One worker more than cores, as some tests wait. Where a test does not say how many examples it tries, they are 25 here, and else 100.
+    Where a test does not say how many examples it tries, they are 25 here, and else 100.
     """
-    workers = ("-n", str(CORES + 1), "--dist", "worksteal")
-    session.run(BIN / "pytest", *workers, "--hypothesis-profile=unit", "-m", QUICK, *session.posargs, env=_in_memory())
+    session.run(BIN / "pytest", *FEW_WORKERS, "--hypothesis-profile=unit", "-m", QUICK, *session.posargs, env=_in_memory())
 
 
 @nox.session
@@ -120,29 +118,6 @@ def _in_memory() -> dict[str, str]:
     if room < LEAST_MIB_IN_MEMORY << 20 or "PYTEST_DEBUG_TEMPROOT" in os.environ:
         return {}
     return {"PYTEST_DEBUG_TEMPROOT": str(MEMORY)}
-
-
-@contextmanager
-def _beside(session: nox.Session, *command: str) -> Iterator[None]:
-    """Run this where what is done meanwhile leaves the cores, and show at the end what it said."""
-    with tempfile.TemporaryFile("w+") as output:
-        environment = {**os.environ, **_in_memory()}
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
-        try:
-            os.setpriority(os.PRIO_PGRP, process.pid, 19)
-            with suppress(OSError):  # where each session is a group for the scheduler, what counts is the group's
-                Path(f"/proc/{process.pid}/autogroup").write_text("19")
-            yield
-            process.wait()
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
-            output.seek(0)
-            sys.stdout.write(output.read())
-            sys.stdout.flush()
-    if process.returncode not in _codes(session):
-        session.error(f"{' '.join(command)} ended with {process.returncode}")
 
 
 def _real(session: nox.Session, options: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, tmp_path:
         assert found["since"]["before_kib"] == found["memory"]["maximum_kib"]
         told = mom.verb("explain", guest.name).stdout
         assert "It has 240 MiB of 320 MiB: 80 MiB are taken from it for the host." in told
-        assert "mom gave it this size, by 60_less:4:9. It had 320 MiB before." in told
+        assert "mom gave it this size, by 60_less:4:9. It had 320 MiB before." in told, told
         # Somebody else resizes it.
         guest.domain.setMemoryFlags(200 * MIB, 1)
         found = eventually("mom has seen that", lambda: _set_by(mom, guest, "somebody-else", 200), 60)
