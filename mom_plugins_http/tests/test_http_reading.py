@@ -23,6 +23,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
+from mom_plugins_http.routes.openapi import _generated
 
 if TYPE_CHECKING:
     from conftest import Serve
@@ -201,6 +202,13 @@ def test_fields_and_controls_have_units(serve: Serve) -> None:
     assert controls["balloon_target"]["plugin"] == "balloon"
     schemas = served.get("/v1/openapi.json")["components"]["schemas"]
     assert schemas["Guest"]["properties"]["fields"]["properties"]["balloon_cur"]["x-unit"] == "KiB"
+
+
+def test_the_schemas_of_answers_are_made_once_however_often_mom_reloads(serve: Serve) -> None:
+    first = serve().get("/v1/openapi.json")["components"]["schemas"]
+    made = _generated.cache_info().misses
+    assert serve().get("/v1/openapi.json")["components"]["schemas"] == first
+    assert _generated.cache_info().misses == made, "each time leaves something in Python's caches of types: mom would grow with each reload"
 
 
 def test_answers_do_not_wait_for_a_cycle_that_takes_long(serve: Serve) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import (
     Any,
     Final,
@@ -94,14 +95,19 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
     return operation
 
 
+@cache
+def _generated(models: tuple[Any, ...]) -> tuple[Sequence[Schema], Schema]:
+    """What pydantic gives for each of these models, and what they share: once in a process, as models stay the same, and each time leaves
+    something in caches of Python's `typing`."""
+    adapters: list[tuple[int, Any, TypeAdapter[Any]]] = [(number, "validation", TypeAdapter(model)) for number, model in enumerate(models)]
+    made, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}")
+    return [made[number, "validation"] for number in range(len(models))], shared.get("$defs", {})
+
+
 def _schemas(models: Sequence[Any], declarations: Declarations) -> tuple[Callable[[object], Schema], Schema]:
     """What gives the schema of one of these models, and the components that schemas refer to."""
-    different = list(dict.fromkeys(models))
-    adapters: list[tuple[int, Any, TypeAdapter[Any]]] = [
-        (number, "validation", TypeAdapter(model)) for number, model in enumerate(different)
-    ]
-    made, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}")
-    kinds: Schema = shared.get("$defs", {})
+    different = tuple(dict.fromkeys(models))
+    made, kinds = _generated(different)
     choices = {_REFERENCE + name: kind for name, kind in kinds.items() if "enum" in kind}
     fields = {
         "host": _fields(declarations, Scope.HOST),
@@ -123,7 +129,7 @@ def _schemas(models: Sequence[Any], declarations: Declarations) -> tuple[Callabl
         return {**kept, "type": "object", "properties": fields[value["x-fields"]]} if "x-fields" in value else kept
 
     components = {_name(name): tidy(kind) for name, kind in kinds.items() if _REFERENCE + name not in choices}
-    return lambda model: tidy(made[different.index(model), "validation"]), components
+    return lambda model: tidy(made[different.index(model)]), components
 
 
 def _name(name: str) -> str:
