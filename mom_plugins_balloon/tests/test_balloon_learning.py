@@ -319,3 +319,13 @@ def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_t
     after = guest.says(100 * MIB, rss=1000 * MIB)
     assert (after["rss_beside"] == 1000 * MIB - held) is learns
     assert known["rss_beside"] == PROCESS_KIB
+
+
+def test_when_a_guest_has_freed_memory_or_its_process_has_given_some_back_is_remembered_for_a_minute(guest: Watched) -> None:
+    assert guest.says(600 * MIB, rss=900 * MIB)["mem_freed_age"] == 0, "a new guest may just have done so"
+    assert guest.says(600 * MIB, rss=905 * MIB)["mem_freed_age"] == 2
+    assert guest.says(500 * MIB, rss=905 * MIB)["mem_freed_age"] == 0
+    assert guest.says(500 * MIB, rss=800 * MIB)["mem_freed_age"] == 0
+    assert guest.says(500 * MIB, rss=790 * MIB)["mem_freed_age"] == 2, "so little comes and goes"
+    assert guest.says(600 * MIB, rss=790 * MIB, after=50)["mem_freed_age"] == 52
+    assert "mem_freed_age" not in guest.says(600 * MIB, rss=790 * MIB, after=10)

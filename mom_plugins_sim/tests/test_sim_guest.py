@@ -155,6 +155,34 @@ def test_programs_that_find_nothing_left_are_killed_at_once_and_start_again():
     assert guest.lost_seconds == pytest.approx(RESTART_SECONDS, abs=1)
 
 
+@pytest.mark.parametrize(("small", "left"), [(0.07, 30), (1.0, 450)], ids=["as measured", "freed in small pieces"])
+def test_a_guest_with_free_page_reporting_hands_back_what_it_frees_in_large_pieces(small, left):
+    plain, reporting = (a_guest(base=50 * MIB, burst=450 * MIB, period=100, duty=0.3) for _ in range(2))
+    reporting.reporting, reporting.small_share = True, small
+    for guest in (plain, reporting):
+        run(guest, 30)
+        assert guest.touched == plain.touched, "what is in use is not handed back"
+        run(guest, 15, start=30)
+    held = reporting.kernel + reporting.anon + reporting.cache
+    assert (reporting.touched - held) / MIB == pytest.approx(left, abs=5)
+    assert (plain.touched - held) / MIB == pytest.approx(450, abs=5)
+    assert reporting.usable == plain.usable
+
+
+def test_a_balloon_with_autodeflate_gives_back_what_programs_need_and_nobody_is_killed():
+    guest = a_guest(base=100 * MIB, burst=600 * MIB, period=100, duty=0.5, phase=50)
+    guest.autodeflate = True
+    guest.size = guest.target = 400 * MIB
+    run(guest, 20)
+    assert guest.size == 400 * MIB, "as long as there is room"
+    run(guest, 30, start=50)
+    assert guest.killed == 0
+    assert guest.anon == 700 * MIB
+    assert guest.size == pytest.approx(700 * MIB + guest.kernel + guest.low * MIN_SHARE)
+    run(guest, 20, start=80)
+    assert guest.size > 700 * MIB, "it is not taken again by itself"
+
+
 def test_programs_grow_up_to_the_last_watermark_and_no_further():
     guest = a_guest(base=100 * MIB, burst=100 * MIB, period=60, duty=0.9)
     guest.size = guest.target = guest.kernel + 200 * MIB + guest.low * MIN_SHARE

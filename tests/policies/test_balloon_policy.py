@@ -354,6 +354,18 @@ class TestSweeps:
         assert decided["a"] - HIDDEN >= 900 * MIB, "or its kernel refuses it"
         assert targets(0.65 * TARGET, a=one)["a"] < decided["a"]
 
+    @pytest.mark.parametrize(("freed_age", "given"), [(0.0, 0), (4.9, 0), (5.0, 400 * MIB), (None, 400 * MIB)])
+    def test_one_that_reports_free_pages_is_swept_for_what_is_left_when_it_has_settled(self, freed_age: float | None, given: int) -> None:
+        one = self.idle(balloon_reporting=1, mem_freed_age=freed_age)
+        assert targets(TARGET - 300 * MIB, a=one) == ({"a": 2 * GIB - given} if given else {})
+        assert targets(TARGET - 300 * MIB, a=one | {"balloon_reporting": 0}) == {"a": 2 * GIB - 400 * MIB}
+
+    @pytest.mark.parametrize(("burst", "given"), [(150 * MIB, 250 * MIB), (360 * MIB, 0), (900 * MIB, 0)])
+    def test_what_it_takes_again_in_bursts_is_left_to_it_while_the_host_has_room(self, burst: int, given: int) -> None:
+        one = self.idle(balloon_reporting=1, mem_burst=burst)
+        assert targets(TARGET - 300 * MIB, a=one) == ({"a": 2 * GIB - given} if given else {})
+        assert targets(HARD - 300 * MIB, a=one)["a"] <= 2 * GIB - 400 * MIB
+
     def test_by_statistics_of_more_than_a_second_ago_nothing_is_swept(self) -> None:
         assert targets(TARGET - GIB, a=self.idle(stats_age=2.01)) == {}
         assert targets(HARD - GIB, a=self.idle(stats_age=2.01, mem_usable=0)) == {}

@@ -20,6 +20,9 @@ What keeps it from oscillating: there are gaps between the watermarks; trimming 
 waits for what was taken gets it back and keeps it; a guest is swept only when it has freed memory since; and none both gives and grows at
 the same amount of usable memory.
 
+A guest with free page reporting hands back by itself what it frees in large pieces, within seconds: it is swept for the rest only, small
+pieces and page cache, when what its process holds has settled.
+
 All sizes are KiB, and all times seconds.
 """
 
@@ -98,7 +101,8 @@ class LawGuest(NamedTuple):
     wait. `rss` is what its process holds, of which `overhead` is QEMU's. `target` is what was asked for, `target_age` seconds ago. `soon`
     is what will be usable before long. `guarantee` is the largest of its promises that hold. `cost`: what it costs to take from it.
     `growth` is what it may take in a second. With `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept
-    for `sweep_rest` seconds. `burst` is what its use has risen by more than once lately.
+    for `sweep_rest` seconds. `burst` is what its use has risen by more than once lately. With `reporting`, its kernel hands free pages back
+    by itself; `freed_age` seconds ago it was last seen to free memory, None: not lately.
     """
 
     size: float | None = None
@@ -129,6 +133,8 @@ class LawGuest(NamedTuple):
     autodeflate: float | None = None
     sweep_rest: float | None = None
     burst: float | None = None
+    reporting: float | None = None
+    freed_age: float | None = None
 
 
 class GuestAsk(NamedTuple):
@@ -373,8 +379,16 @@ class GuestLook:
             if host.available >= self._tight and guest.maximum is not None:
                 # Linux refuses a program that asks for more in one piece than there is and swap: a burst may come like that.
                 keeps = max(keeps, min((guest.burst or 0.0) + (guest.kernel_reserved or 0.0), p.sweep_least * guest.maximum))
-        sweep = min(spare, seen.idle, self._moves, size - keeps)
+        idle = self._not_reported(guest, seen.idle) if guest.reporting else seen.idle
+        sweep = min(spare, idle, self._moves, size - keeps)
         return sweep if sweep >= worth else 0.0
+
+    def _not_reported(self, guest: LawGuest, idle: float) -> float:
+        """What a guest with free page reporting does not hand back by itself of what it had used and freed: nothing is known of that until
+        it has settled. What a burst like its last ones takes again is left to it while the host has room, as filling it anew costs time."""
+        if guest.freed_age is not None and guest.freed_age < self._p.reporting_settles:
+            return 0.0
+        return idle - (guest.burst or 0.0) if self._host.available >= self._hard else idle
 
     def _trims(self, seen: GuestNeed, worth: float, calm: float, spare: float) -> tuple[float, float, float, float]:
         """What can be trimmed: what holds nothing, that and page cache, that and margins, and all but the least that the guest keeps.

@@ -28,6 +28,9 @@ QEMU holds more beside the guest than was thought. No guest is swept for less th
 STRAY_KIB = 16 * 1024.0
 """KiB. By so much a process goes up and down from one look to the next."""
 
+FREED_SECONDS = 60.0
+"""s. What a guest has freed longer ago is of no interest: free pages have been reported by then."""
+
 PAIN_FAULTS = 50.0
 """Page faults a second. A guest that waits for so many pages from a disk of 100 us loses half a percent of its time: the first that can be
 told from the few that every program causes."""
@@ -79,7 +82,8 @@ class _Learnt:
     the guest had in all by the last statistics, None where it is unknown: the kernels of some (Windows; Linux with autodeflate) count what
     their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was. `held` is what it held by its last statistics;
     `growth` what it took within a second at most, as a mean between two statistics, and `met_at` when it was first seen. `calm` is the
-    least that it used between bursts, and `burst` what its use has risen by from there to near its peak, again, at `burst_at`."""
+    least that it used between bursts, and `burst` what its use has risen by from there to near its peak, again, at `burst_at`.
+    `freed_at` is when it was last seen to use less, or its process to hold less; a guest that is new may just have done so."""
 
     incarnation: str
     said: float
@@ -107,6 +111,7 @@ class _Learnt:
     burst: float = 0.0
     burst_at: float = -math.inf
     rises: bool = False
+    freed_at: float = -math.inf
     counts_all: bool = False
     ballooned: float = 0.0
 
@@ -161,8 +166,11 @@ class Learning:
                     continue
             else:
                 before, request = known.rss, requests.get(guest.id) if requests else None
-                if rss is not None and before is not None and rss > before:
-                    grown += rss - before
+                if rss is not None and before is not None:
+                    if rss > before:
+                        grown += rss - before
+                    elif before - rss > STRAY_KIB:
+                        known.freed_at = now
                 if request is not None and request.asked > known.asked:
                     known.asked, known.rss_asked = request.asked, before
                 self._hear(known, now, numbers, request)
@@ -189,6 +197,8 @@ class Learning:
         if passed > SAME_STATISTICS_SECONDS:
             known.said = said
             before, known.used = known.used, total - usable if total > usable else 0.0
+            if before - known.used > STRAY_KIB:
+                known.freed_at = now
             if (rate := (known.used - before) / passed) > known.growth:
                 known.growth = rate
             elif known.growth:
@@ -301,7 +311,7 @@ class Learning:
         rows = [
             _NOTHING
             if known is None or known.incarnation != guest.incarnation
-            else _row(known, self._unseen if self._seen - known.met_at < self._seconds else 0.0)
+            else _row(known, self._unseen if self._seen - known.met_at < self._seconds else 0.0, self._seen - known.freed_at)
             for guest, known in zip(guests, self._of(guests), strict=True)
         ]
         return dict(zip(_FIELDS, zip(*rows, strict=True), strict=False))
@@ -315,14 +325,15 @@ class Learning:
 
 
 _FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "mem_hidden", "rss_before", "rss_beside", "mem_usable_hurts",
-           "mem_growth_rate", "mem_burst")  # fmt: skip
+           "mem_growth_rate", "mem_burst", "mem_freed_age")  # fmt: skip
 _NOTHING: Sequence[Value] = (None,) * len(_FIELDS)
 
 
-def _row(known: _Learnt, unknown: float) -> Sequence[Value]:
+def _row(known: _Learnt, unknown: float, freed_age: float) -> Sequence[Value]:
     """What was learnt of a guest, in the order of `_FIELDS`.
 
     :param unknown: KiB/s that it may grow by as far as is known, as it was not seen for long
+    :param freed_age: s since it was last seen to free memory
     """
     return (
         int(known.peak + known.ballooned),  # as the guest counts: what is used is compared with it
@@ -334,6 +345,7 @@ def _row(known: _Learnt, unknown: float) -> Sequence[Value]:
         int(known.hurts) if known.hurts > 0 else None,
         int(max(unknown, GROWTH_FACTOR * known.growth)),
         int(known.burst) if known.burst else None,
+        round(freed_age, 1) if freed_age < FREED_SECONDS else None,
     )
 
 
@@ -353,7 +365,7 @@ def _met(incarnation: str, now: float, numbers: Sequence[float | None]) -> _Lear
     # It may tell of a sweep by the mom before this one; the next statistics tell what its kernel hides from what was away.
     share = _cache_share(usable, unused, caches, max(0.0, (size or 0.0) - total))
     said = now - age
-    return _Learnt(incarnation, said, told, peak, said, size, total, cache_share=share, ballooned=ballooned, met_at=said)
+    return _Learnt(incarnation, said, told, peak, said, size, total, cache_share=share, ballooned=ballooned, met_at=said, freed_at=now)
 
 
 def _weigh(known: _Learnt, held: float, request: SizeRequest, size: float, rss: float, backed: float) -> None:

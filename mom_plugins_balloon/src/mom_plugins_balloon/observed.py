@@ -16,7 +16,10 @@ _FIELDS: Final = (
     "mem_used_peak", "mem_used_before", "mem_usable_hurts", "mem_cache_share", "rss", "rss_before", "rss_beside", "host_swap",
     "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost",
 )  # fmt: skip
-"""Of guests, in the order of `LawGuest`."""
+"""Of guests, in the order of `LawGuest`, up to what is worked out of several of them."""
+
+_FIELDS_BESIDE: Final = ("mem_growth_rate", "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age")
+"""Those after that."""
 
 
 def suggestions(snapshot: Snapshot, law: LawParameters, wanted: HostWanted, *, interval: float) -> Sequence[SizeSuggestion]:
@@ -52,5 +55,5 @@ def guest_memories(snapshot: Snapshot) -> Sequence[LawGuest]:
     promises = [numbers_of(snapshot, name) for name in ("balloon_min", "guest_guarantee")]
     guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
     columns = [numbers_of(snapshot, name) for name in _FIELDS]
-    swept = [numbers_of(snapshot, name) for name in ("mem_growth_rate", "balloon_autodeflate", "sweep_rest", "mem_burst")]
-    return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), *swept, strict=True)))
+    others = [numbers_of(snapshot, name) for name in _FIELDS_BESIDE]
+    return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), *others, strict=True)))

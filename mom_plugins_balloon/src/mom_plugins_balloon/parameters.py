@@ -94,6 +94,9 @@ class LawParameters(BaseModel):
     """For so long a sweep may take, besides the time that a slow balloon needs, before the guest gets its room back anyway."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
     """For so long a guest is left in peace after its size has changed, unless the host is below its hard watermark."""
+    reporting_settles: Annotated[Duration, Field(ge=0, le=600)] = 5.0
+    """For so long a guest with free page reporting must not have freed memory, nor its process have handed any back, before it is swept for
+    the rest. Linux reports in rounds of two seconds, a sixteenth of its free pieces in each: in two rounds without any, it is done."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
     """Ratio of a guest's maximum: it gets back no more in a cycle, slower than it can be taken: what was touched costs another
     shrink."""

@@ -249,7 +249,14 @@ class BalloonPlugin:
             FieldSpec(SUGGESTED, Unit.KIB, Scope.GUEST, "what the balloon law suggests; unknown where the guest keeps its size", MOM),
             FieldSpec(REASON, Unit.TEXT, Scope.GUEST, "the code of the law's reason, such as sweep or runs-out", MOM),
             FieldSpec(
-                "mem_growth_rate", Unit.KIB, Scope.GUEST, "what the guest may take from the host in a second, as far as is known", MOM
+                "mem_growth_rate",
+                Unit.KIB_PER_SECOND,
+                Scope.GUEST,
+                "what the guest may take from the host in a second, as far as is known",
+                MOM,
+            ),
+            FieldSpec(
+                "mem_freed_age", Unit.SECONDS, Scope.GUEST, "how long ago the guest was last seen to free memory; unknown: not lately", MOM
             ),
             FieldSpec("mem_burst", Unit.KIB, Scope.GUEST, "what its use rose by to near its peak, more than once lately", MOM),
             FieldSpec(GAVE, Unit.KIB, Scope.GUEST, "what the host got by the guest's last sweep, for a minute", MOM),

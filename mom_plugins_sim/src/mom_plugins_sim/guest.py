@@ -43,6 +43,14 @@ DMA32_ENDS = 3 * 1024 * MIB
 MIN_SHARE, HIGH_SHARE = 1 / 1.25, 1.5 / 1.25
 """The watermarks below and above the low one, as ratios of it."""
 
+REPORTED_RATE = 64 * MIB
+REPORTED_SHARE = 1 / 32
+"""KiB/s, and a ratio a second: what a guest with free page reporting hands back of the large pieces that are free, whichever is more. Linux
+does so every 2 s, 32 pieces of 4 MiB, or a sixteenth of them (mm/page_reporting.c, page_reporting_cycle)."""
+
+SMALL_PIECES = 0.07
+"""A ratio. Of 450 MiB that a program had freed, so much was not handed back (docs/reporting.md)."""
+
 SUPERVISION = 48 * MIB
 """What the QEMU process holds beside the guest's memory, with KVM. Software emulation keeps the code that it has translated, too:
 scenarios can set it."""
@@ -57,7 +65,9 @@ class GuestMemory:
     the kernel's own watermark, below which it reclaims. A `stuck` balloon does not move, others at `balloon_rate` (KiB/s); `beside` is what
     the guest's process holds beside its memory. The counters count since the start: `killed` how
     often the kernel had to kill the programs, which run again at `runs_again`; `lost_seconds` the work that they could
-    not do; `starved` for how long they have waited for memory that does not come.
+    not do; `starved` for how long they have waited for memory that does not come. With `reporting`, its kernel hands free memory back by
+    itself, but for that in pieces that are too small: `small_share` of what is freed, now `in_small` of it. With `autodeflate` its balloon
+    gives memory back before the kernel kills programs.
     """
 
     workload: Workload
@@ -85,6 +95,10 @@ class GuestMemory:
     stuck: bool = False
     balloon_rate: float = BALLOON_RATE
     beside: float = SUPERVISION
+    reporting: bool = False
+    autodeflate: bool = False
+    small_share: float = SMALL_PIECES
+    in_small: float = 0.0
 
     @property
     def free(self) -> float:
@@ -167,6 +181,7 @@ def step(guest: GuestMemory, time: float, dt: float) -> None:
     major_faults = guest.major_faults
     if growth < 0:
         kept = wanted / held
+        guest.in_small += guest.small_share * guest.anon * (1 - kept)
         guest.anon *= kept
         guest.swapped *= kept
         growth = 0.0
@@ -192,6 +207,8 @@ def step(guest: GuestMemory, time: float, dt: float) -> None:
         guest.major_faults += reading * missing / workload.hot_cache / PAGE
     used = guest.kernel + guest.anon + guest.cache
     guest.touched = max(guest.touched, used)
+    if guest.reporting:
+        _report(guest, guest.touched - used, dt)
     if guest.squeezed or guest.major_faults > major_faults:
         waited = min(dt, (guest.major_faults - major_faults) * FAULT_SECONDS)
         denied = max(0.0, wanted - guest.anon - guest.swapped) if guest.squeezed else 0.0
@@ -233,6 +250,8 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
         less = min(over, taken)
         taken -= less
         over -= less
+    if over > 0 and guest.autodeflate and not out:
+        over -= _deflate(guest, over)
     if over > 0 and growth > 0:
         if not out:
             guest.starved += dt * over / growth  # it went well for the rest of the step
@@ -267,6 +286,25 @@ def _kill(guest: GuestMemory, time: float) -> None:
     guest.killed += 1
     guest.runs_again = time + RESTART_SECONDS
     guest.anon = guest.swapped = guest.squeezed = guest.starved = 0.0
+
+
+def _deflate(guest: GuestMemory, wanted: float) -> float:
+    """The balloon gives back what programs want now, and does not take it again before it is asked for another size
+    (drivers/virtio/virtio_balloon.c, virtio_balloon_oom_notify); KiB."""
+    given = min(wanted, guest.maximum - guest.size)
+    guest.size += given
+    guest.target = guest.size
+    return given
+
+
+def _report(guest: GuestMemory, free: float, dt: float) -> None:
+    """What the guest has used and freed goes back to the host, as far as it lies in large pieces.
+
+    :param free: KiB that it has used and freed, and the host still holds
+    """
+    guest.in_small = min(guest.in_small, free)
+    whole = free - guest.in_small
+    guest.touched -= min(whole, max(REPORTED_RATE, REPORTED_SHARE * whole) * dt)
 
 
 def _give_to_host(guest: GuestMemory, taken: float) -> None:

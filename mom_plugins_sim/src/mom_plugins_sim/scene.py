@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mom_plugins_sim.guest import BALLOON_RATE, MIB, SUPERVISION
+from mom_plugins_sim.guest import BALLOON_RATE, MIB, SMALL_PIECES, SUPERVISION
 from mom_plugins_sim.workload import HostLoad, HostLoads, Workload, draw_workload
 from mom_toolkit import SIMULATION_BEGINS
 
@@ -29,6 +29,8 @@ class GuestScene:
     never from a `silent` one. `size` is what it has when it comes, in KiB; None: all of its memory. A `rigid` guest has no balloon
     device; a `refusing` one gives nothing, whatever it is asked for; others move `balloon_rate` KiB/s. `beside` is what the guest's
     process holds beside its memory. `sold_as` is the service class that its metadata says.
+    With `reporting`, its kernel hands free memory back, but for the ratio `small_pieces` of what is freed; with `autodeflate`, its balloon
+    gives back before the guest runs out.
     """
 
     identity: str
@@ -49,6 +51,9 @@ class GuestScene:
     balloon_rate: float = BALLOON_RATE
     beside: float = SUPERVISION
     sold_as: str | None = None
+    reporting: bool = False
+    autodeflate: bool = False
+    small_pieces: float = SMALL_PIECES
 
 
 class FaultKind(StrEnum):

@@ -270,6 +270,7 @@ class World:
         """A guest is here from now on."""
         memory = new_guest(scene.workload, scene.memory, scene.swap, cached=scene.cached, size=scene.size)
         memory.balloon_rate, memory.beside = scene.balloon_rate, scene.beside
+        memory.reporting, memory.autodeflate, memory.small_share = scene.reporting, scene.autodeflate, scene.small_pieces
         # It is the balloon's driver that sends statistics.
         statistics = SentStatistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}

@@ -89,6 +89,9 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
             balloon_rate=group.balloon.rate / KIB,
             beside=group.process / KIB,
             sold_as=group.sold_as,
+            reporting=group.balloon.reporting,
+            autodeflate=group.balloon.autodeflate,
+            small_pieces=group.small_pieces,
         )
 
 

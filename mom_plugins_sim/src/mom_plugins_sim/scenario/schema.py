@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from mom_core import Duration, Size
-from mom_plugins_sim.guest import BALLOON_RATE, SUPERVISION
+from mom_plugins_sim.guest import BALLOON_RATE, SMALL_PIECES, SUPERVISION
 from mom_plugins_sim.scene import FaultKind
 from mom_plugins_sim.workload import TOUCH_RATE
 
@@ -150,6 +150,10 @@ class BalloonPart(ScenarioPart):
     """The part of the guests that give nothing, whatever is asked."""
     rate: Annotated[Size, Field(gt=0)] = BALLOON_RATE_BYTES
     """How much a balloon moves in a second."""
+    reporting: bool = False
+    """Free page reporting: guests hand back by themselves what they free."""
+    autodeflate: bool = False
+    """The balloon gives memory back when the guest runs out, before a program is killed."""
 
 
 class GroupPart(ScenarioPart):
@@ -181,6 +185,8 @@ class GroupPart(ScenarioPart):
     """When they begin to use that like all the rest; unset: never."""
     touches: Annotated[Size, Field(gt=0)] = TOUCH_BYTES
     """How much of the rest they look at in a second, page by page."""
+    small_pieces: Share = SMALL_PIECES
+    """Of what its programs free, what lies in pieces too small to be reported to the host."""
     statistics: StatisticsPart = StatisticsPart()
     """What it tells."""
     balloon: BalloonPart = BalloonPart()
