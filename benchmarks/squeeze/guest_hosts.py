@@ -40,6 +40,17 @@ class Disk:
     reads_per_second: int = 0
 
 
+@dataclass(frozen=True)
+class Balloon:
+    """A guest's balloon device, and what it does by itself."""
+
+    reporting: bool = False
+    autodeflate: bool = False
+
+
+PLAIN: Final = Balloon()
+
+
 class StartedGuest(Protocol):
     """A guest: its name for mom, and the file with what it prints."""
 
@@ -65,7 +76,7 @@ class GuestHost(Protocol):
     def plugin(self) -> Mapping[str, object]:
         """The plugin of mom that finds these guests, with its settings, as in mom's YAML file."""
 
-    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: bool = True) -> StartedGuest:
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> StartedGuest:
         """Start a guest with these arguments for its kernel, and with a balloon or without."""
 
     def records(self) -> dict[str, Record]:
@@ -100,10 +111,16 @@ class LibvirtHost:
         """See `GuestHost`."""
         return {"libvirt": {"uri": self.uri, "pid_directory": str(self.pid_folder)}}
 
-    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: bool = True) -> RealGuest:
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> RealGuest:
         """See `GuestHost`."""
-        model = "virtio" if balloon else "none"
-        return self._lab.start(name, mib=mib, period=PERIOD_SECONDS, balloon=model, devices=self._disk(name, disk), arguments=arguments)
+        model, options = "none", ""
+        if balloon is not None:
+            model, switches = "virtio", {"freePageReporting": balloon.reporting, "autodeflate": balloon.autodeflate}
+            options = " ".join(f"{name}='on'" for name, on in switches.items() if on)
+        devices = self._disk(name, disk)
+        return self._lab.start(
+            name, mib=mib, period=PERIOD_SECONDS, balloon=model, balloon_options=options, devices=devices, arguments=arguments
+        )
 
     def _disk(self, name: str, wanted: Disk | None) -> str:
         return "" if wanted is None else disk(self._lab, name, wanted.mib, reads_per_second=wanted.reads_per_second)
@@ -199,12 +216,19 @@ class QemuHost:
         """See `GuestHost`."""
         return {"qemu": {"sockets": [f"{self.pid_folder}/*.qmp"]}}
 
-    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: bool = True) -> PlainGuest:
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> PlainGuest:
         """See `GuestHost`."""
         # As libvirt starts them: what a process needs beside its guest's memory is part of what is measured.
         options = ["-machine", "pc,usb=off,dump-guest-core=off,memory-backend=pc.ram", "-accel", "tcg", "-cpu", "qemu64", "-m", str(mib)]
         options += ["-object", f"memory-backend-ram,id=pc.ram,size={mib}M", "-no-user-config", "-rtc", "base=utc", "-boot", "strict=on"]
-        guest = self._host.start(name, arguments=arguments, options=[*options, *self._drive(name, disk)], balloon=balloon)
+        switches = {} if balloon is None else {"free-page-reporting": balloon.reporting, "deflate-on-oom": balloon.autodeflate}
+        guest = self._host.start(
+            name,
+            arguments=arguments,
+            options=[*options, *self._drive(name, disk)],
+            balloon=balloon is not None,
+            balloon_options="".join(f",{switch}=on" for switch, on in switches.items() if on),
+        )
         self._guests[name] = guest
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(ANSWER_SECONDS * 20)

@@ -44,6 +44,9 @@ class Group(Part):
     cold: NonNegativeInt = 0
     alike: bool = False
     balloon: bool = True
+    reporting: bool = False
+    autodeflate: bool = False
+    sliced: bool = False
     zram: NonNegativeInt = 0
 
 
@@ -85,6 +88,14 @@ class Mix(Part):
         """The same on a host with so many MiB of compressed swap, down to where a kernel swaps by itself; 0: without any."""
         return self._with(zram=zram, floor=SWAPPING_FLOOR if zram else UNSWAPPED_FLOOR)
 
+    def with_switches(self, *, reporting: bool, autodeflate: bool) -> Mix:
+        """The same with guests whose balloons do these by themselves, besides what the mix says."""
+        guests = {
+            name: one.model_copy(update={"reporting": reporting or one.reporting, "autodeflate": autodeflate or one.autodeflate})
+            for name, one in self.guests.items()
+        }
+        return self.model_copy(update={"guests": guests})
+
     def _with(self, **changes: int) -> Mix:
         return self.model_copy(update={"protocol": self.protocol.model_copy(update=changes)})
 
@@ -113,7 +124,9 @@ class Member:
         """
         one = self.group
         told = (begin, one.base, one.burst, one.period, one.duty, self.phase, one.files, one.reads)
-        cold = (one.cold, round(warms), 0 if one.alike else zlib.crc32(self.name.encode())) if one.cold else ()
+        cold: tuple[int, ...] = (one.cold, round(warms), 0 if one.alike else zlib.crc32(self.name.encode())) if one.cold else ()
+        if one.sliced:
+            cold = (*(cold or (0, 0, 0)), 1)
         return ",".join(map(str, (*told, one.growth, TOUCHES, one.leak, one.leaks, *cold)))
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guest_hosts import REAL, Disk, GuestHost, StartedGuest
+from guest_hosts import PLAIN, REAL, Balloon, Disk, GuestHost, StartedGuest
 from guests_told import Listener, Work, work
 from host_swap import HostSwap, compressed_swap, descendants, system_seconds, thread_seconds
 from managers import REFUSED, Manager, Running, Where, at_work
@@ -89,13 +89,13 @@ class Squeeze:
             one = member.group
             disk = Disk(one.files, one.disk) if one.files else None
             arguments = f"momtest.demand={member.demand(begin, warms)}" + (f" momtest.zram={one.zram}" if one.zram else "")
-            self.add(member.name, one.memory, arguments, disk, balloon=one.balloon)
+            self.add(member.name, one.memory, arguments, disk, balloon=Balloon(one.reporting, one.autodeflate) if one.balloon else None)
             time.sleep(BOOT_SECONDS)
         for name, listener in self.listeners.items():
             eventually(f"{name} works", partial(_heard, listener), 120)
         self.wait(max(0.0, begin - time.time()))
 
-    def add(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: bool = True) -> StartedGuest:
+    def add(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> StartedGuest:
         """Start one guest."""
         guest = self.host.start(name, mib, arguments, disk, balloon=balloon)
         favour(guest.pid)

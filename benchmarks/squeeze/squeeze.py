@@ -42,6 +42,9 @@ sys.path.insert(0, str(REAL))
 
 from guest_image import build  # as above
 
+SWITCHES = ("fpr", "autodeflate")
+"""What balloons do by themselves, for all guests of a run."""
+
 RESULTS = Path(__file__).resolve().parent / "results"
 PAUSE_SECONDS = 8.0
 """Between two runs: others who wait for the lock take turns."""
@@ -85,13 +88,20 @@ def locked(path: Path | None) -> Iterator[None]:
         yield
 
 
-def done(runs: Sequence[Mapping[str, Any]], wished: tuple[str, str, bool, int | None, str, int | None], label: str) -> int:
-    """How many runs there are of that mix, manager, deafness, floor, host and compressed swap; without a label, whatever their labels."""
+def done(runs: Sequence[Mapping[str, Any]], wished: Sequence[object], label: str) -> int:
+    """How many runs there are of that mix, manager, deafness, floor, host, compressed swap, and switches of balloons; without a label,
+    whatever their labels."""
 
-    def what(one: Mapping[str, Any]) -> tuple[str, str, bool, int | None, str, int | None]:
-        return one["mix"], one["manager"], one["deaf"], one.get("floor"), one.get("on", "libvirt"), one.get("zram")
+    def what(one: Mapping[str, Any]) -> Sequence[object]:
+        apart = one.get("floor"), one.get("on", "libvirt"), one.get("zram"), *switched(one)
+        return one["mix"], one["manager"], one["deaf"], *apart
 
     return sum(what(one) == wished and label in {"", one["label"]} for one in runs)
+
+
+def switched(run: Mapping[str, Any]) -> tuple[bool, ...]:
+    """Which of the switches are on in a run."""
+    return tuple(bool(run.get(name)) for name in SWITCHES)
 
 
 def compared(mix: Mix) -> list[str]:
@@ -107,6 +117,7 @@ def run_all(options: argparse.Namespace) -> None:
         one_run.favour(os.getpid())
     image = build()
     chosen = {name: mixes[name] if options.zram is None else mixes[name].with_zram(options.zram) for name in options.mixes or mixes}
+    chosen = {name: mix.with_switches(reporting=options.fpr, autodeflate=options.autodeflate) for name, mix in chosen.items()}
     wished = (
         (name, number, manager)
         for name, mix in chosen.items()
@@ -115,7 +126,8 @@ def run_all(options: argparse.Namespace) -> None:
         if options.on == "libvirt" or not MANAGERS[manager].by_libvirt
     )
     for name, number, manager in wished:
-        if done(kept(options.results), (name, manager, options.deaf, options.floor, options.on, options.zram), options.label) > number:
+        apart_by = options.floor, options.on, options.zram, *switched(vars(options))
+        if done(kept(options.results), (name, manager, options.deaf, *apart_by), options.label) > number:
             continue
         mix = chosen[name] if options.floor is None else chosen[name].with_floor(options.floor)
         with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
@@ -130,6 +142,7 @@ def run_all(options: argparse.Namespace) -> None:
             apart = {} if options.floor is None else {"floor": options.floor}
             apart |= {} if options.on == "libvirt" else {"on": options.on}
             apart |= {} if options.zram is None else {"zram": options.zram}
+            apart |= {name: True for name in SWITCHES if getattr(options, name)}
             keep(options.results, {**result, **apart, "label": options.label}, trace)
         told(
             f"{name}, {manager}: {result['ended']} at {result['seconds']} s, taken {result['taken']} MiB, work {result['work']:.3f}, "
@@ -182,14 +195,16 @@ def simulate(options: argparse.Namespace) -> None:
 
     from mom_toolkit import quiet
 
-    mixes = squeezed()
+    mixes = {name: mix.with_switches(reporting=options.fpr, autodeflate=options.autodeflate) for name, mix in squeezed().items()}
     names = options.mixes or list(mixes)
     path = options.results / "simulated.jsonl"
-    found = [one for one in squeeze_report.results_in(path) if one["mix"] not in names]
+    here = switched(vars(options))
+    found = [one for one in squeeze_report.results_in(path) if one["mix"] not in names or switched(one) != here]
     for name in names:
         for manager in compared(mixes[name]):
             with quiet(logging.CRITICAL):
                 result = {"mix": name, **on_simulator.simulated(mixes[name], manager)}
+            result |= {switch: True for switch in SWITCHES if getattr(options, switch)}
             print(f"{name:<10} {manager:<14} {result['taken']:>7,} MiB  {result['ended']} at {result['seconds']} s", flush=True)
             found.append(result)
     replace(path, found)
@@ -197,7 +212,9 @@ def simulate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Tables and pictures."""
-    everything = kept(options.results)
+    all_of_them = kept(options.results)
+    everything = [run for run in all_of_them if not any(switched(run))]
+    simulated = [run for run in squeeze_report.results_in(options.results / "simulated.jsonl") if not any(switched(run))]
     mixes, swapping = ({name: mix for name, mix in squeezed().items() if bool(mix.protocol.zram) is swaps} for swaps in (False, True))
     runs = [run for run in everything if not run.keys() & {"floor", "on", "zram"}]
     chosen = [run for run in runs if run["mix"] in mixes and (options.label in {"", run["label"]} or run["manager"] != "mom")]
@@ -211,7 +228,8 @@ def report(options: argparse.Namespace) -> None:
         "warming": squeeze_report.warming_text(runs),
         "hosts": squeeze_report.hosts_table([run for run in everything if not run.keys() & {"floor", "zram"}], mixes),
         "refusal": squeeze_report.refusal_text([run for run in everything if "floor" in run]),
-        "order": squeeze_report.order_table(runs, list(squeeze_report.results_in(options.results / "simulated.jsonl")), squeezed()),
+        "order": squeeze_report.order_table(runs, simulated, squeezed()),
+        "switches": squeeze_report.switches_table([run for run in all_of_them if any(switched(run)) or run["mix"] == "fragmented"]),
         "still": squeeze_report.still_text(list(squeeze_report.results_in(options.results / "still.jsonl"))),
         "faults": squeeze_report.faults_table(list(squeeze_report.results_in(options.results / "faults.jsonl"))),
     }
@@ -241,6 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--keep", type=Path, help="a folder for what guests and managers say")
     on_model = verbs.add_parser("simulate", help="on the simulated host")
     on_model.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
+    for verb in (run, on_model):
+        verb.add_argument("--fpr", action="store_true", help="guests report their free pages by themselves; told apart")
+        verb.add_argument("--autodeflate", action="store_true", help="balloons give back before guests run out; told apart")
     broken = verbs.add_parser("faults", help="what goes wrong during a squeeze, and how long mom takes to be itself again")
     broken.add_argument("--lock", type=Path, help="a file that is locked meanwhile")
     calm = verbs.add_parser(

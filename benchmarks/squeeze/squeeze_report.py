@@ -388,6 +388,20 @@ def refusal_text(runs: Sequence[Run]) -> str:
     return "\n".join(f"- {line}" for line in lines) or nothing
 
 
+def switches_table(runs: Sequence[Run]) -> str:
+    """Guests whose balloons do something by themselves: free page reporting, autodeflate."""
+    rows = []
+    for run in runs:
+        on = ", ".join(text for name, text in (("fpr", "free page reporting"), ("autodeflate", "autodeflate")) if run.get(name))
+        grown = f"{run['burst_worst'] or 0:.1f}"
+        rows.append(
+            [f"`{run['mix']}`", MANAGERS[run["manager"]].title, on or "as the mix says", f"{run['taken']:,}", str(run["kills"]), grown]
+        )
+    if not rows:
+        return "Nothing has been measured yet."
+    return table(["mix", "manager", "balloons", "taken, MiB", "killed", "worst burst, s"], rows)
+
+
 def _said(states: Mapping[str, float]) -> str:
     # Before the squeeze, the program that takes memory makes up for what others take less: less than nothing is taken then.
     when = {state: f"first with {taken:,.0f} MiB taken" if taken > 0 else "before any was taken" for state, taken in states.items()}

@@ -1,5 +1,5 @@
 /* What runs in a guest that is compared with a simulated one, and in those of the squeeze:
- *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED]]]
+ *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED]]]]
  *
  * Holds BASE_MIB, and BURST_MIB more during the first DUTY_PERCENT of every PERIOD_S, counted from BEGIN (seconds since the epoch) less
  * PHASE_S; a burst is filled as fast as it goes. Reads random blocks of the first FILES_MIB of /dev/vda, all of it at the start and
@@ -9,7 +9,7 @@
  * random then, which a compressed swap feels; TOUCHES pages are touched in a slot; and LEAK_KIB_S are filled and forgotten, up to LEAK_MIB.
  * COLD_MIB are filled at the start; 20 random pages of them are touched in a slot besides, and from WARM_S on (unless 0) they are touched
  * like all the rest. What is cold is the same in all guests with the same SEED (0 where none is given), as in guests of one image, whose
- * host can merge it.
+ * host can merge it. SLICED, a burst's memory lies in pieces of 1 MiB between those that are held: it is filled so at the start, and freed.
  * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost since the start, the last burst's seconds to fill, kills;
  * and since the start: the seconds that it has run, slots in time, bursts filled, KiB of swap in use now, processes that the kernel has
  * killed, and of how many slots the touching took up to how many ms.
@@ -105,7 +105,16 @@ static void serve(int count, char **arguments, struct Told *told) {
     if (disk >= 0) posix_fadvise(disk, 0, 0, POSIX_FADV_RANDOM); /* no more than what is asked for is read */
     for (size_t at = 0; disk >= 0 && at < blocks; at++)
         if (pread(disk, buffer, BLOCK, at * BLOCK) < 0) break;
-    fill(held, base);
+    if (count > 16 && atoi(arguments[16])) {
+        char *between = take(burst);
+        madvise(held, base, MADV_NOHUGEPAGE); /* a huge page would hold two neighbours of one kind */
+        madvise(between, burst, MADV_NOHUGEPAGE);
+        for (size_t at = 0; at < base || at < burst; at += MIB) {
+            if (at < base) fill(held + at, MIB);
+            if (at < burst) fill(between + at, MIB);
+        }
+        munmap(between, burst);
+    } else fill(held, base);
     if (count > 15) state ^= strtoull(arguments[15], NULL, 10);
     fill(rarely, cold);
     for (double slot = clock_of(CLOCK_MONOTONIC);; slot += SLOT) {
@@ -158,9 +167,9 @@ static void serve(int count, char **arguments, struct Told *told) {
 }
 
 int main(int count, char **arguments) {
-    if (count < 9 || count > 16) {
+    if (count < 9 || count > 17) {
         fprintf(stderr, "demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S"
-                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED]]]\n");
+                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED]]]]\n");
         return 2;
     }
     struct Told *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
