@@ -28,6 +28,7 @@ from pathlib import Path
 
 from mom_core import Snapshot, Value
 from mom_core.testing import snapshot
+from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.names import SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
@@ -60,6 +61,8 @@ HOSTILE = {
     "loops in loops": "(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 10 + "(with l a (with l b (with l c (with l d 1))))",
 }
 """Texts that are written to exhaust the host."""
+LIMITS = ShrinkLimits(32 * 1024, 0.05, 15.0)
+"""As a plugin without settings has them, in cycles of 5 s."""
 
 
 def crowded_host(guests: int, *, classes: bool = False, available: int = 1 << 22) -> Snapshot:
@@ -126,7 +129,7 @@ def evaluations(counts: list[int], rounds: int) -> list[dict[str, float]]:
     rows = []
     for guests, classes in [(guests, classes) for guests in counts for classes in (False, True)]:
         bare = crowded_host(guests, classes=classes)
-        suggest = partial(suggestions, bare, law, HostWanted(), interval=5.0)
+        suggest = partial(suggestions, bare, law, HostWanted(), LIMITS, interval=5.0)
         sizes = {one.id: {**one.fields, SUGGESTED: found.target} for one, found in zip(bare.guests.values(), suggest(), strict=True)}
         snap = snapshot(host=bare.host.fields, guests=sizes, properties={"host": {"name": "host", "interval": 5.0}})
         asked = decided(policy, snap)

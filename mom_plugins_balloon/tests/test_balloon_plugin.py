@@ -100,6 +100,16 @@ class TestControl:
         plugin.mom_review(snapshot, decisions)
         return outcomes_by_guest(apply_decisions(plugin, decisions, hypervisor, snapshot))
 
+    @pytest.mark.parametrize(
+        ("size", "why"), [(600 * MIB, "the guest needs 632 MiB with its reserve"), (3 * GIB, "above the guest's maximum of 2.00 GiB")]
+    )
+    def test_what_another_plugin_made_of_a_decision_after_the_review_passes_the_same_gate(self, plugin, hypervisor, seen_by, size, why):
+        seen = seen_by(hypervisor)
+        assert list(plugin.mom_review(seen, [wants("a", GIB)])) == []
+        (outcome,) = apply_decisions(plugin, [wants("a", size)], hypervisor, seen)
+        assert (outcome.status, outcome.error) == (Status.REFUSED, why)
+        assert hypervisor.sizes["a"] == 2 * GIB
+
     def test_guests_are_asked_and_read_back_in_one_call(self, plugin, hypervisor, seen_by):
         outcomes = self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB), wants("b", GIB))
         assert hypervisor.commands == [("a", GIB), ("b", GIB)]

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from mom_core import Value
 from mom_core.testing import snapshot
+from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
 MIB: Final = 1024
 GIB: Final = 1024 * MIB
+LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
+"""As a plugin without settings has them, in cycles of 5 s."""
 STEP: Final = 16 * MIB
 """A smaller step is not made: one that is made instead of it may be larger than the share by so much."""
 
@@ -94,7 +97,7 @@ crowds = st.lists(guests(), min_size=1, max_size=6)
 def targets(host: Fields, crowd: list[dict[str, Value]]) -> dict[str, float]:
     named: dict[str, Fields] = {f"g{number}": fields for number, fields in enumerate(crowd)}
     taken = snapshot(host={**host, "balloon_goal": None}, guests=named)
-    found = suggestions(taken, LawParameters(), HostWanted(StateGoal(str(host["balloon_goal"]))), interval=5.0)
+    found = suggestions(taken, LawParameters(), HostWanted(StateGoal(str(host["balloon_goal"]))), LIMITS, interval=5.0)
     return {guest.name: one.target for guest, one in zip(taken.listed, found, strict=True) if one.target is not None}
 
 

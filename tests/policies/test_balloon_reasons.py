@@ -8,6 +8,7 @@ import pytest
 
 from mom_core import Value
 from mom_core.testing import snapshot
+from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.names import REASON, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
@@ -16,6 +17,8 @@ from mom_plugins_balloon.states import HostWanted
 
 MIB: Final = 1024
 GIB: Final = 1024 * MIB
+LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
+"""As a plugin without settings has them, in cycles of 5 s."""
 
 HOST: Final[Mapping[str, Value]] = {
     "mem_really_available": 5 * GIB, "mem_free_wanted": 4 * GIB, "mem_free_hard": 512 * MIB, "mem_free_low": 256 * MIB, "mem_reserved": 0,
@@ -54,7 +57,7 @@ def a_guest(**more: Value) -> dict[str, Value]:
 def said(host: Mapping[str, Value], guests: Mapping[str, Mapping[str, Value]]) -> dict[str, tuple[float | None, str]]:
     """What is suggested of each guest (None: nothing), and why."""
     taken = snapshot(host={**HOST, **host}, guests=guests, properties={"host": {"interval": 5.0}})
-    found = suggestions(taken, LawParameters(), HostWanted(), interval=5.0)
+    found = suggestions(taken, LawParameters(), HostWanted(), LIMITS, interval=5.0)
     answers = {}
     for guest, one in zip(taken.guests.values(), found, strict=True):
         derived = replace(guest, fields={**guest.fields, SUGGESTED: one.target, REASON: one.code.value})

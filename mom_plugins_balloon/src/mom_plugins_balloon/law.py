@@ -32,6 +32,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, gate
 from mom_plugins_balloon.parameters import (
     BALLOON_KIB_PER_SECOND,
     SLOW_BALLOON_KIB_PER_SECOND,
@@ -172,7 +173,7 @@ class SizeSuggestion(NamedTuple):
 NOTHING: Final = GuestAsk()
 
 
-def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters) -> list[SizeSuggestion]:
+def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
     """The sizes that these guests should have, in their order."""
     step = parameters.step / BYTES
     free = host.available - host.reserved
@@ -183,7 +184,7 @@ def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters)
     easy = host.high + taken < free + step
     look = GuestLook(host, parameters, easy=easy)
     asks = [look.at(guest) for guest in guests]
-    return share(host, guests, asks, parameters)
+    return share(host, guests, asks, parameters, limits)
 
 
 # --- one guest -------------------------------------------------------------------------------------------------------------------------
@@ -456,8 +457,10 @@ class ReclaimMeans(NamedTuple):
         return given
 
 
-def share(host: LawHost, guests: Sequence[LawGuest], asks: Sequence[GuestAsk], parameters: LawParameters) -> list[SizeSuggestion]:
-    """Weigh what guests ask for and can give: what each is to have."""
+def share(
+    host: LawHost, guests: Sequence[LawGuest], asks: Sequence[GuestAsk], parameters: LawParameters, limits: ShrinkLimits
+) -> list[SizeSuggestion]:
+    """Weigh what guests ask for and can give: what each is to have, as far as that passes the gate."""
     p, step = parameters, parameters.step / BYTES
     available, high = host.available, host.high
     hard, low = min(high, host.hard), min(high, host.hard, host.low)
@@ -517,12 +520,16 @@ def share(host: LawHost, guests: Sequence[LawGuest], asks: Sequence[GuestAsk], p
         if not change:
             found.append(SizeSuggestion(None, code))
             continue
-        # Whatever all that came to: no more than all, and nothing of what is promised or in use.
-        least = min(guest.size, max(guest.guarantee or 0.0, guest.size - (guest.usable or 0.0)))
-        target = min(guest.maximum, max(least, guest.size + min(change, growth_left)))
-        growth_left = max(0.0, growth_left - max(0.0, target - guest.size))
-        found.append(SizeSuggestion(target, code))
+        passed = gate(int(guest.size + min(change, growth_left)), _known(guest, guest.size), limits).size
+        growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - guest.size))
+        found.append(SizeSuggestion(passed, code))
     return found
+
+
+def _known(guest: LawGuest, size: float) -> KnownMemory:
+    """What the gate goes by."""
+    swapping = max(guest.swap_in or 0.0, guest.swap_out or 0.0)
+    return KnownMemory(size, guest.maximum, guest.guarantee, guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
 
 
 def _ratio(there: float, wanted: float) -> float:

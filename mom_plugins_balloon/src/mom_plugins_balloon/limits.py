@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple
 
 from mom_core import Value, format_kib
@@ -77,44 +78,95 @@ def floor_kib(memory: KnownMemory, limits: ShrinkLimits) -> int | None:
     return None if need is None else math.ceil(need + max(limits.reserve_kib, limits.reserve_share * need))
 
 
-def why_not_shrink(memory: KnownMemory, limits: ShrinkLimits) -> str:
-    """Why this guest must not be shrunk at all now; empty when it may be."""
+class Limit(Enum):
+    """Why a guest may not have the size that is wanted."""
+
+    MAXIMUM = auto()
+    MAXIMUM_UNKNOWN = auto()
+    GUARANTEE = auto()
+    NEED = auto()
+    NOTHING_TO_SPARE = auto()
+    # It must not be shrunk at all now.
+    HELD = auto()
+    USABLE_UNKNOWN = auto()
+    AGE_UNKNOWN = auto()
+    STALE = auto()
+    SWAPS = auto()
+
+
+def never_shrunk(memory: KnownMemory, limits: ShrinkLimits) -> Limit | None:
+    """Why this guest must not be shrunk at all now; None when it may be."""
     if memory.obstacle:
-        return memory.obstacle
+        return Limit.HELD
     if memory.usable is None:
-        return "what the guest could spare is unknown"
+        return Limit.USABLE_UNKNOWN
     if memory.statistics_age is None:
-        return "the age of the guest's statistics is unknown"
+        return Limit.AGE_UNKNOWN
     if memory.statistics_age > limits.stale_after:
-        return f"the guest's statistics are {memory.statistics_age:.0f} s old"
-    if memory.swapping > SWAP_IN_KIB:
-        return f"the guest swaps {format_kib(memory.swapping)}/s: it lacks memory"
-    return ""
+        return Limit.STALE
+    return Limit.SWAPS if memory.swapping > SWAP_IN_KIB else None
+
+
+def why_not_shrink(memory: KnownMemory, limits: ShrinkLimits) -> str:
+    """The same in words; empty when it may be."""
+    limit = never_shrunk(memory, limits)
+    return "" if limit is None else _in_words(Passed(None, limit), memory, limits)
 
 
 def permitted(target: Value, memory: KnownMemory, limits: ShrinkLimits) -> SafeSize:
-    """The size that this guest may be set to when `target` KiB are wanted.
+    """The size that this guest may be set to when `target` KiB are wanted, as `gate` says, and why in words."""
+    if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
+        return SafeSize(None, f"{target!r:.40} is no size")
+    if target <= MINIMUM_KIB:
+        return SafeSize(None, f"{target:g} KiB is no size for a guest")
+    passed = gate(int(target), memory, limits)
+    return SafeSize(passed.size, _in_words(passed, memory, limits))
+
+
+class Passed(NamedTuple):
+    """The size in KiB that passes the gate (None: leave the guest alone), what was in the way of the wanted one (None: nothing), and
+    whether a shrink that is under way is stopped by it."""
+
+    size: int | None
+    limit: Limit | None = None
+    stops: bool = False
+
+
+def gate(wanted: int, memory: KnownMemory, limits: ShrinkLimits) -> Passed:
+    """The size that may be asked of a guest when `wanted` KiB are: the one function that everything passes which resizes a guest.
 
     Growing is allowed up to the maximum. Shrinking ends at the guarantee and at the floor, and needs statistics to believe in. Where it
     is not allowed while an earlier shrink is still under way, the guest is kept at the size that it has now, as doing nothing would let
     that shrink go on.
     """
-    if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
-        return SafeSize(None, f"{target!r:.40} is no size")
-    if target <= MINIMUM_KIB:
-        return SafeSize(None, f"{target:g} KiB is no size for a guest")
-    value, reason = int(target), ""
     guarantee = _guaranteed(memory)
-    if memory.maximum is not None:
-        if value > memory.maximum:
-            value, reason = int(memory.maximum), f"above the guest's maximum of {format_kib(memory.maximum)}"
-    elif value > max(memory.current, guarantee):
-        return SafeSize(None, "the guest's maximum is unknown")
-    if value < guarantee:
-        value, reason = guarantee, f"below the guarantee of {format_kib(guarantee)}"
-    if value >= memory.current:
-        return SafeSize(value, reason)
-    return _shrunk(value, reason, memory, limits)
+    current, maximum = memory.current, memory.maximum
+    size, limit = wanted, None
+    if maximum is None and wanted > current and wanted > guarantee:
+        return Passed(None, Limit.MAXIMUM_UNKNOWN)
+    if maximum is not None and wanted > maximum:
+        size, limit = math.floor(maximum), Limit.MAXIMUM
+    if size < guarantee:
+        size, limit = guarantee, Limit.GUARANTEE
+    if size >= current:
+        return Passed(size, limit)
+    floor, never = floor_kib(memory, limits), never_shrunk(memory, limits)
+    if never is None and floor is not None:
+        if size >= floor:
+            return Passed(size, limit)
+        if floor < current:
+            return Passed(floor, Limit.NEED)
+        never = Limit.NOTHING_TO_SPARE
+    limit = never
+    if memory.pending is not None and memory.pending < current:
+        return Passed(max(math.ceil(current), guarantee), limit, stops=True)
+    return Passed(None, limit)
+
+
+def least_kib(memory: KnownMemory, limits: ShrinkLimits) -> int | None:
+    """The smallest size in KiB that this guest may be shrunk to now; None where it must not be."""
+    passed = gate(MINIMUM_KIB + 1, memory, limits)
+    return None if passed.stops or passed.size is None or passed.size >= memory.current else passed.size
 
 
 def _guaranteed(memory: KnownMemory) -> int:
@@ -124,16 +176,21 @@ def _guaranteed(memory: KnownMemory) -> int:
     return math.ceil(guarantee)
 
 
-def _shrunk(value: int, reason: str, memory: KnownMemory, limits: ShrinkLimits) -> SafeSize:
-    """The verdict on a size below the present one."""
-    obstacle = why_not_shrink(memory, limits)
+def _in_words(passed: Passed, memory: KnownMemory, limits: ShrinkLimits) -> str:
+    if passed.limit is None:
+        return ""
     floor = floor_kib(memory, limits)
-    if not obstacle and floor is not None:
-        if value >= floor:
-            return SafeSize(value, reason)
-        if floor < memory.current:
-            return SafeSize(floor, f"the guest needs {format_kib(floor)} with its reserve")
-        obstacle = f"the guest has nothing to spare: it needs {format_kib(floor)} with its reserve"
-    if memory.pending is not None and memory.pending < memory.current:
-        return SafeSize(max(math.ceil(memory.current), _guaranteed(memory)), f"{obstacle}; the shrink under way is stopped")
-    return SafeSize(None, obstacle)
+    needs = "" if floor is None else f"needs {format_kib(floor)} with its reserve"
+    why = {
+        Limit.MAXIMUM: f"above the guest's maximum of {format_kib(memory.maximum or 0.0)}",
+        Limit.MAXIMUM_UNKNOWN: "the guest's maximum is unknown",
+        Limit.GUARANTEE: f"below the guarantee of {format_kib(_guaranteed(memory))}",
+        Limit.NEED: f"the guest {needs}",
+        Limit.NOTHING_TO_SPARE: f"the guest has nothing to spare: it {needs}",
+        Limit.HELD: memory.obstacle,
+        Limit.USABLE_UNKNOWN: "what the guest could spare is unknown",
+        Limit.AGE_UNKNOWN: "the age of the guest's statistics is unknown",
+        Limit.STALE: f"the guest's statistics are {memory.statistics_age or 0.0:.0f} s old",
+        Limit.SWAPS: f"the guest swaps {format_kib(memory.swapping)}/s: it lacks memory",
+    }[passed.limit]
+    return f"{why}; the shrink under way is stopped" if passed.stops else why

@@ -7,6 +7,7 @@ from typing import Final
 
 from mom_core import Snapshot
 from mom_plugins_balloon.law import LawGuest, LawHost, ReasonCode, SizeSuggestion, decide
+from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
 from mom_plugins_balloon.told import numbers_of
@@ -22,16 +23,19 @@ _FIELDS_BESIDE: Final = ("mem_growth_rate", "balloon_autodeflate", "sweep_rest",
 """Those after that."""
 
 
-def suggestions(snapshot: Snapshot, law: LawParameters, wanted: HostWanted, *, interval: float) -> Sequence[SizeSuggestion]:
+def suggestions(
+    snapshot: Snapshot, law: LawParameters, wanted: HostWanted, limits: ShrinkLimits, *, interval: float
+) -> Sequence[SizeSuggestion]:
     """What the law suggests of all guests, in their order.
 
     :param wanted: what the operator wants of the host
+    :param limits: what the operator allows
     :param interval: seconds between cycles
     """
     host = host_memory(snapshot, wanted, interval)
     if host is None:
         return [SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(snapshot.guests)
-    return decide(host, guest_memories(snapshot), law)
+    return decide(host, guest_memories(snapshot), law, limits)
 
 
 def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost | None:

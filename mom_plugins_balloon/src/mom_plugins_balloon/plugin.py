@@ -56,7 +56,7 @@ from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, PromisesKept
 from mom_plugins_balloon.host_reservations import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
-from mom_plugins_balloon.limits import MINIMUM_KIB, KnownMemory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
+from mom_plugins_balloon.limits import KnownMemory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.names import REASON, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
@@ -66,8 +66,7 @@ from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET
 from mom_plugins_balloon.states import HostWanted, MemoryState, Reserve, StateGoal
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST, SweptGuests
-from mom_plugins_balloon.told import memory_of_all
-from mom_plugins_balloon.told import told as _told
+from mom_plugins_balloon.told import known_memory, memory_of, memory_of_all
 from mom_toolkit import PolicyTexts, Promises, Reservations, stale_seconds
 
 if TYPE_CHECKING:
@@ -323,7 +322,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
         """The sizes that the law suggests."""
-        found = suggestions(snapshot, self._settings.law, self._wanted, interval=self._context.interval)
+        found = suggestions(snapshot, self._settings.law, self._wanted, self._limits(), interval=self._context.interval)
         sizes = [None if one.target is None else int(one.target) for one in found]
         return Derived(guests=Columns({SUGGESTED: sizes, REASON: [one.code.value for one in found]}))
 
@@ -478,7 +477,8 @@ class BalloonPlugin:
             return SafeSize(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         if size - target < self._dead_band:
             return None
-        reason = why_not_shrink(_told(guest, size, guest.text(OBSTACLE) or ""), limits)
+        memory = memory_of(guest, guest.text(OBSTACLE) or "")
+        reason = "" if memory is None else why_not_shrink(memory, limits)
         if not reason or has_arrived(guest.id, target, history, self._dead_band):
             return None
         return SafeSize(math.ceil(size), f"{reason}; the shrink under way is stopped")
@@ -531,22 +531,14 @@ class BalloonPlugin:
         :param holds: what holds of all promises in this snapshot
         """
         identity = guest.id
-        current, maximum, usable, age, swap_in, swap_out, total = told
-        if current is None:
+        memory = known_memory(told, _obstacle(guest, self._cooperation.why_aside(identity)), holds.get(identity))
+        if memory is None:
             return None
-        moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
-        return KnownMemory(
-            current,
-            maximum,
-            holds.get(identity),
-            usable,
-            age,
-            max(swap_in or 0.0, swap_out or 0.0) if swap_in or swap_out else 0.0,
-            total,
-            self._sizes.overhead(identity, total, moment),
-            self._sizes.largest_since(identity, moment),
-            self._requests.pending(identity),
-            _obstacle(guest, self._cooperation.why_aside(identity)),
+        moment = snapshot.monotonic - (memory.statistics_age or 0.0) - CLOCK_SLACK_SECONDS
+        return memory._replace(
+            overhead=self._sizes.overhead(identity, memory.total, moment),
+            largest=self._sizes.largest_since(identity, moment),
+            pending=self._requests.pending(identity),
         )
 
     # --- control ---------------------------------------------------------------------------------------------------------------
@@ -589,7 +581,7 @@ class BalloonPlugin:
         return said
 
     def _ask(self, hypervisor: BalloonControl, change: Change, holds: Mapping[str, int], told: Mapping[str, Sequence[float | None]]) -> str:
-        """Ask for what was decided. Raises `HypervisorError`.
+        """Ask for what was decided, if it passes the gate: another plugin may have revised it after this one. Raises `HypervisorError`.
 
         :param holds: what holds of all promises in the last snapshot
         :param told: what that snapshot tells, as `memory_of_all` gives it
@@ -599,8 +591,12 @@ class BalloonPlugin:
         size, maximum, _, age, *_ = told.get(entity.id, _NOTHING_TOLD)
         if guest is None or size is None:
             raise Refused("the guest's present size is unknown")
-        if not isinstance(target, int) or target <= MINIMUM_KIB:
+        memory = self._memory(self._snapshot, guest, told[entity.id], holds)
+        if not isinstance(target, int) or memory is None:
             raise Refused(f"{target!r:.40} is no size for a guest")
+        verdict = permitted(target, memory, self._limits())
+        if verdict.target != target:
+            raise Refused(verdict.reason)
         now = self._snapshot.monotonic
         reason = self._requests.why_not_send(entity.id, target, size, maximum, now, holds.get(entity.id, 0))
         if reason:

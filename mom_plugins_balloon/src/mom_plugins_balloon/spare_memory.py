@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit
 from mom_plugins_balloon.cold_memory import PACE_SHARE, counted_kib, gained_kib
-from mom_plugins_balloon.limits import MINIMUM_KIB, ShrinkLimits, floor_kib, need_kib, why_not_shrink
+from mom_plugins_balloon.limits import MINIMUM_KIB, ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.told import told
+from mom_plugins_balloon.told import memory_of
 
 CONTROL: Final = "balloon_target"
 OBSTACLE: Final = "balloon_obstacle"
@@ -79,14 +79,14 @@ def spare_kib(guest: Guest, largest: float | None, law: LawParameters, limits: S
 
     :param largest: the largest size that it has had since its statistics were taken; None: the present one
     """
-    size = guest.number("balloon_cur")
-    if size is None or CONTROL in guest.blocked or "*" in guest.blocked:
+    memory = memory_of(guest, guest.text(OBSTACLE) or "", guaranteed_kib(guest.fields))
+    if memory is None or CONTROL in guest.blocked or "*" in guest.blocked:
         return 0.0
-    memory = told(guest, size, guest.text(OBSTACLE) or "")._replace(largest=largest)
-    need, floor = need_kib(memory), floor_kib(memory, limits)
-    if need is None or floor is None or why_not_shrink(memory, limits):
+    memory = memory._replace(largest=largest)
+    size, need, least = memory.current, need_kib(memory), least_kib(memory, limits)
+    if need is None or least is None:
         return 0.0
-    keeps = max(floor, need + law.margin_kib(need), guaranteed_kib(guest.fields) or 0.0)
+    keeps = max(least, need + law.margin_kib(need))
     held = guest.number("rss")
     return max(0.0, (size if held is None else min(size, held)) - keeps)
 

@@ -24,12 +24,20 @@ def memory_of_all(snapshot: Snapshot) -> Mapping[str, Sequence[float | None]]:
     return dict(zip(snapshot.guests, zip(*[numbers_of(snapshot, name) for name in _OF_MEMORY], strict=True), strict=True))
 
 
-def told(guest: Guest, current: float, obstacle: str) -> KnownMemory:
-    """What the guest's present fields say.
+def known_memory(numbers: Sequence[float | None], obstacle: str = "", guarantee: float | None = None) -> KnownMemory | None:
+    """What these numbers say; None when not even the guest's size is known.
 
-    :param current: its size in KiB
+    :param numbers: as of one guest in `memory_of_all`
     :param obstacle: why it is not to be shrunk; empty when it is
+    :param guarantee: KiB that it is promised
     """
-    usable, age, swap_in, swap_out, total = map(guest.number, _OF_MEMORY[2:])
-    swapping = max(swap_in or 0.0, swap_out or 0.0)
-    return KnownMemory(current, usable=usable, statistics_age=age, swapping=swapping, total=total, obstacle=obstacle)
+    current, maximum, usable, age, swap_in, swap_out, total = numbers
+    if current is None:
+        return None
+    swapping = max(swap_in or 0.0, swap_out or 0.0) if swap_in or swap_out else 0.0
+    return KnownMemory(current, maximum, guarantee, usable, age, swapping, total, obstacle=obstacle)
+
+
+def memory_of(guest: Guest, obstacle: str, guarantee: float | None = None) -> KnownMemory | None:
+    """What the guest's present fields say; as `known_memory`."""
+    return known_memory([guest.number(name) for name in _OF_MEMORY], obstacle, guarantee)

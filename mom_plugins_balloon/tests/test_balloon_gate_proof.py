@@ -1,0 +1,185 @@
+"""Proof that nothing passes the gate which takes a guest below what it needs or is promised: z3 on the function itself, on all its paths.
+
+The gate is run with numbers that are unknowns. Where it compares them, it is run once for each answer that is possible, and what was
+answered is known from there on. At the end of each path z3 looks for numbers that take this path and break the contract; there are none.
+Numbers are reals here, and any size; what floats round is left to hypothesis (test_balloon_limits.py).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+import z3  # type: ignore[import-untyped]  # it has no types
+
+from mom_plugins_balloon import limits
+from mom_plugins_balloon.limits import KnownMemory, Passed, ShrinkLimits, gate
+
+OPTIONAL = ("maximum", "guarantee", "usable", "statistics_age", "total", "overhead", "largest", "pending")
+MOST_PATHS = 5000
+"""Of one choice of what is known: there are less than a hundred."""
+
+
+class Paths:
+    """Runs a function again and again, each time on another path."""
+
+    def __init__(self) -> None:
+        self.known = z3.Solver()
+        self._answers: list[bool] = []
+        self._left: list[list[bool]] = []
+        self._at = 0
+
+    def all_of(self, run: Callable[[], None], *given: Any) -> int:
+        """Run it on each path, and say how many there were."""
+        self._left, count = [[]], 0
+        while self._left:
+            self._answers, self._at = self._left.pop(), 0
+            self.known.push()
+            self.known.add(*given)
+            run()
+            self.known.pop()
+            count += 1
+            assert count < MOST_PATHS
+        return count
+
+    def answer(self, asked: Any) -> bool:
+        """What is answered here on this path; the other answer, if it is possible, is for another run."""
+        if self._at == len(self._answers):
+            yes, no = (self.known.check(one) == z3.sat for one in (asked, z3.Not(asked)))
+            assert yes or no, "nothing can come here"
+            if yes and no:
+                self._left.append([*self._answers, False])
+            self._answers.append(yes)
+        taken = self._answers[self._at]
+        self._at += 1
+        self.known.add(asked if taken else z3.Not(asked))
+        return taken
+
+
+class Unknown:
+    """A number of which nothing is known but what was answered."""
+
+    def __init__(self, paths: Paths, value: Any) -> None:
+        self.paths, self.value = paths, value
+
+    def _compared(self, other: object, by: Callable[[Any, Any], Any]) -> bool:
+        return self.paths.answer(z3.simplify(by(self.value, raw(other))) if isinstance(other, Unknown) else by(self.value, other))
+
+    def __lt__(self, other: object) -> bool:
+        return self._compared(other, operator.lt)
+
+    def __le__(self, other: object) -> bool:
+        return self._compared(other, operator.le)
+
+    def __gt__(self, other: object) -> bool:
+        return self._compared(other, operator.gt)
+
+    def __ge__(self, other: object) -> bool:
+        return self._compared(other, operator.ge)
+
+    def __add__(self, other: object) -> Unknown:
+        return Unknown(self.paths, self.value + raw(other))
+
+    def __sub__(self, other: object) -> Unknown:
+        return Unknown(self.paths, self.value - raw(other))
+
+    def __mul__(self, other: object) -> Unknown:
+        return Unknown(self.paths, self.value * raw(other))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __floor__(self) -> Unknown:
+        return Unknown(self.paths, z3.ToReal(z3.ToInt(self.value)))
+
+    def __ceil__(self) -> Unknown:
+        return Unknown(self.paths, -z3.ToReal(z3.ToInt(-self.value)))
+
+
+def raw(value: object) -> Any:
+    return value.value if isinstance(value, Unknown) else value
+
+
+def numbers(paths: Paths, *names: str) -> Iterator[Unknown]:
+    for name in names:
+        yield Unknown(paths, z3.Real(name))
+
+
+def contract(size: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Any:
+    """What holds of a size that has passed."""
+    current = raw(memory.current)
+    if memory.guarantee is not None:
+        promised = raw(memory.guarantee)
+        if memory.maximum is not None:
+            promised = z3.If(raw(memory.maximum) < promised, raw(memory.maximum), promised)
+        kept = size >= promised
+    else:
+        kept = z3.BoolVal(True)
+    grows = size >= current
+    if memory.maximum is not None:  # but for rounding, only what the guest has already may be above its maximum
+        kept = z3.And(kept, z3.Or(size < raw(memory.maximum) + 1, size < current + 1))
+    if memory.obstacle or memory.usable is None or memory.statistics_age is None:
+        return z3.And(kept, grows)
+    believed = z3.And(raw(memory.statistics_age) <= raw(allowed.stale_after), raw(memory.swapping) <= limits.SWAP_IN_KIB)
+    # The guest's size when its statistics were made is one of these, or less; what was not usable of it, it needs.
+    then = current
+    if memory.largest is not None:
+        then = z3.If(raw(memory.largest) > then, raw(memory.largest), then)
+    if memory.total is not None and memory.overhead is not None:
+        counted = raw(memory.total) + raw(memory.overhead)
+        then = z3.If(counted < then, counted, then)
+    need = z3.If(then > raw(memory.usable), then - raw(memory.usable), 0)
+    least, share = raw(allowed.reserve_kib), raw(allowed.reserve_share) * need
+    reserve = z3.If(least > share, least, share)
+    return z3.And(kept, z3.Or(grows, z3.And(believed, size >= need + reserve)))
+
+
+def proven(judge: Callable[[Any, KnownMemory, ShrinkLimits], Passed], present: dict[str, bool], obstacle: str, share: float = 0.05) -> int:
+    """On how many paths the contract holds; fails with numbers that break it."""
+    paths = Paths()
+    wanted, current, swapping, reserve, stale = numbers(paths, "wanted", "current", "swapping", "reserve", "stale")
+    some = {name: next(numbers(paths, name)) if there else None for name, there in present.items()}
+    memory: Any = KnownMemory(current=current, swapping=swapping, obstacle=obstacle, **some)  # type: ignore[arg-type]  # unknowns
+    allowed: Any = ShrinkLimits(reserve, share, stale)  # type: ignore[arg-type]  # as above
+
+    def run() -> None:
+        passed = judge(wanted, memory, allowed)
+        if passed.size is not None:
+            broken = paths.known.check(z3.Not(contract(raw(passed.size), memory, allowed)))
+            assert broken == z3.unsat, paths.known.model() if broken == z3.sat else "z3 cannot tell"
+
+    whole = [z3.IsInt(raw(wanted))]
+    positive = [raw(one) >= 0 for one in (reserve, swapping, *some.values()) if one is not None]
+    return paths.all_of(run, raw(wanted) > limits.MINIMUM_KIB, raw(current) > 0, *whole, *positive)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("obstacle", ["", "its memory is pinned"], ids=["free", "held"])
+def test_nothing_passes_that_takes_a_guest_below_its_need_or_its_guarantee_whatever_is_known_of_it(obstacle: str) -> None:
+    for there in product((False, True), repeat=len(OPTIONAL)):
+        assert proven(gate, dict(zip(OPTIONAL, there, strict=True)), obstacle) >= 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
+def test_nothing_passes_of_a_guest_of_which_all_is_known(share: float) -> None:
+    assert proven(gate, dict.fromkeys(OPTIONAL, True), "", share) > 20
+
+
+def no_guarantee(wanted: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Passed:
+    return gate(wanted, memory._replace(guarantee=None), allowed)
+
+
+def no_largest(wanted: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Passed:
+    return gate(wanted, memory._replace(largest=None), allowed)
+
+
+def no_age(wanted: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Passed:
+    return gate(wanted, memory._replace(statistics_age=0), allowed)
+
+
+@pytest.mark.parametrize("wrong", [no_guarantee, no_largest, no_age])
+def test_a_gate_that_forgets_something_is_found_out(wrong: Callable[[Any, KnownMemory, ShrinkLimits], Passed]) -> None:
+    with pytest.raises(AssertionError, match="current"):
+        proven(wrong, dict.fromkeys(OPTIONAL, True), "")
