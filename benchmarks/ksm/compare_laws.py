@@ -65,14 +65,14 @@ run_directory: {folder}/run
 plugins:
   host: {{}}
   libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 2s}}
-  ksm: {{}}
-  policy: {{directory: {folder}/policy.d}}
+  ksm: {{law: {law}}}
+  policy: {{}}
 """
 
-SHORT = "(defvar ksm_start_least 1024) (defvar ksm_start_least_share 1)\n"
+SHORT = "{start_least: 1TiB, start_least_share: 1.0}"
 """Less than 1024 GiB, or all of it, is available: memory counts as short on this host."""
 
-SOLD = "(defvar ksm_sold_share 0.01)\n"
+SOLD = "{sold_share: 0.01}"
 """More than a hundredth of the memory is sold: as on a host that counts as oversold."""
 
 
@@ -206,12 +206,11 @@ def full() -> Iterator[Callable[[float, bool], None]]:
 
 @contextmanager
 def mom(libvirtd: PrivateLibvirtd, parameters: str) -> Iterator[Callable[[float, bool], None]]:
-    """`mom run`, as an operator has it, with these parameters for its default policy."""
+    """`mom run`, as an operator has it, with these parameters of its law."""
     with tempfile.TemporaryDirectory(prefix="mom-ksm-") as name:
         folder = Path(name)
-        (folder / "policy.d").mkdir()
-        (folder / "policy.d" / "10_bench.policy").write_text(parameters)
-        (folder / "mom.yaml").write_text(CONFIG.format(folder=folder, uri=libvirtd.uri, pids=libvirtd.pid_folder))
+        text = CONFIG.format(folder=folder, uri=libvirtd.uri, pids=libvirtd.pid_folder, law=parameters)
+        (folder / "mom.yaml").write_text(text)
         with (folder / "log").open("ab") as log:
             command = [str(Path(sys.executable).parent / "mom"), "run", "-c", str(folder / "mom.yaml")]
             process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -68,7 +68,8 @@ def folder(root: Path) -> Path:
 
 
 def plugin(root: Path, declarations: Declarations | None = None, clock: Callable[[], float] = time.monotonic) -> KsmPlugin:
-    context = PluginContext(name="ksm", root=root, monotonic=clock, in_force=InForce(declarations=declarations or Declarations()))
+    in_force = InForce(declarations=declarations or Declarations())
+    context = PluginContext(name="ksm", root=root, monotonic=clock, in_force=in_force, state_directory=root / "state")
     return KsmPlugin(KsmPlugin.Settings(), context)
 
 
@@ -377,3 +378,21 @@ def test_the_default_policy_is_part_of_the_package(root: Path) -> None:
     policies = plugin(root).mom_policies()
     assert list(policies) == ["40_ksm"]
     assert "ksm_run" in policies["40_ksm"]
+
+
+def test_what_the_law_remembers_outlives_a_restart_and_a_snapshot_is_one_cycle_however_often_it_is_looked_at(root: Path) -> None:
+    host: dict[str, Value] = {
+        "mem_available": 24 << 20, "mem_really_available": 4 << 20, "cpu_count": 4, "ksm_run": 1, "ksm_pages_to_scan": 6666,
+        "ksm_sleep_millisecs": 20, "ksm_full_scans": 7, "ksm_clock": 1000.0, "ksm_yield": 0.0, "ksm_saved": 0,
+    }  # fmt: skip
+
+    def reasons(looked: KsmPlugin, scans: int, cycle: float) -> list[Value]:
+        taken = replace(snapshot(host={**host, "ksm_full_scans": scans}), monotonic=cycle)
+        found = [looked.mom_derive(taken).host["ksm_reason"] for _ in range(2)]
+        list(looked.mom_problems(taken))
+        return found
+
+    first = plugin(root)
+    assert reasons(first, 7, 1.0) == ["look", "look"]
+    assert reasons(first, 10, 2.0) == ["rest", "rest"], "three scans later"
+    assert reasons(plugin(root), 10, 3.0) == ["rest", "rest"], "after a restart"

@@ -12,12 +12,21 @@ def problems(error: ConfigError) -> list[tuple[int, str]]:
     return [(one.line, one.message) for one in error.problems]
 
 
-def test_ksmtuneds_values_become_a_policy_and_the_interval() -> None:
+def test_ksmtuneds_values_become_parameters_of_the_law_and_the_interval() -> None:
     text = "# comment\nKSM_MONITOR_INTERVAL=30\nKSM_NPAGES_MAX='2000'  # more\nexport KSM_THRES_COEF=\"25\"\n\nDEBUG=1\nFOO=2\nif true\n"
     imported = import_ksmtuned(text, "k.conf")
     assert imported.settings()["interval"] == "30s"
-    assert "(defvar ksm_pages_most 2000)" in imported.files["/etc/mom/policy.d/30_ksmtuned.policy"]
-    assert "(defvar ksm_start_share 0.25)" in imported.files["/etc/mom/policy.d/30_ksmtuned.policy"]
+    plugins = imported.settings()["plugins"]
+    assert isinstance(plugins, dict)
+    assert plugins["ksm"]["law"] == {
+        "start_share": 0.25,
+        "start_large_share": 0.25,
+        "start_least": "2048MiB",
+        "start_least_share": 1.0,
+        "pages_least": 64,
+        "pages_most": 2000,
+        "sleep_ms": 10,
+    }
     told = "\n".join(imported.notes)
     for part in ("DEBUG=1: set log_level", "line 7: ksmtuned has no FOO", "line 8: if true is no assignment"):
         assert part in told

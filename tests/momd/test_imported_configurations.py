@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from mom_cli import Imported, declarations_of
+from mom_cli import Imported
 from mom_cli.declared import check_plugins
 from mom_core import load_config
 from mom_core.testing import snapshot
 from mom_plugins_ksm.ksmtuned import import_ksmtuned
-from mom_plugins_policy import Policy
+from mom_plugins_ksm.law import KsmMemory, KsmParameters, decide
+from mom_plugins_ksm.suggested import seen_in
 from mom_plugins_qemu.proxmox_import import import_proxmox
 from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
 
@@ -68,10 +69,8 @@ GIB = 1 << 20
 
 
 def decided(text: str, *, total: float, available: float, run: int = 0, pages: int = 64, sleep: int = 20) -> dict[str, Any]:
-    """What the default KSM policy with ksmtuned's values asks for. Sizes in GiB."""
-    declared = declarations_of()
-    imported = import_ksmtuned(text, "ksmtuned.conf")
-    texts = {"40_ksm": declared.policies["40_ksm"], "30_ksmtuned": imported.files["/etc/mom/policy.d/30_ksmtuned.policy"]}
+    """What the KSM law with ksmtuned's values suggests. Sizes in GiB."""
+    plugins: Any = import_ksmtuned(text, "ksmtuned.conf").settings()["plugins"]
     host: dict[str, Any] = {
         "mem_available": round(total * GIB),
         "mem_really_available": round(available * GIB),
@@ -86,9 +85,11 @@ def decided(text: str, *, total: float, available: float, run: int = 0, pages: i
         "ksm_full_scans": 0,
         "cpu_count": 8,
     }
-    result = Policy.compile(texts, declared).evaluate(snapshot(host=host))
-    assert result.errors == ()
-    return {decision.control: decision.value for decision in result.decisions}
+    seen = seen_in(snapshot(host=host))
+    assert seen is not None
+    wanted, _ = decide(seen, KsmMemory(), KsmParameters.model_validate(plugins["ksm"]["law"]))
+    knobs = {"ksm_run": wanted.run, "ksm_pages_to_scan": wanted.pages, "ksm_sleep_millisecs": wanted.sleep_ms}
+    return {name: value for name, value in knobs.items() if value is not None}
 
 
 def test_ksmtuneds_thresholds_decide() -> None:
@@ -103,10 +104,10 @@ def test_ksmtuneds_bounds_decide() -> None:
     assert decided("", total=64, available=5, run=1)["ksm_pages_to_scan"] == 1250
     assert decided("KSM_NPAGES_MAX=2000\n", total=64, available=5, run=1)["ksm_pages_to_scan"] == 2000
     assert decided("KSM_NPAGES_MIN=500\nKSM_SLEEP_MSEC=1\n", total=64, available=5, run=1)["ksm_pages_to_scan"] == 1250
-    assert decided("", total=4, available=0.5, run=1)["ksm_sleep_millisecs"] == 40
+    assert decided("KSM_SLEEP_MSEC=40\n", total=4, available=0.5, run=1)["ksm_sleep_millisecs"] == 40
     assert decided("", total=64, available=5, run=1)["ksm_sleep_millisecs"] == 10
 
 
 def test_what_has_no_counterpart_is_said() -> None:
     imported = import_ksmtuned("KSM_NPAGES_BOOST=100\n", "ksmtuned.conf")
-    assert any("KSM_NPAGES_BOOST=100" in note and "ksm_worth" in note for note in imported.notes)
+    assert any("KSM_NPAGES_BOOST=100" in note and "law.worth" in note for note in imported.notes)

@@ -1,15 +1,14 @@
-"""The KSM plugin and its default policy on what different kernels offer in /sys/kernel/mm/ksm, as folders of files that answer."""
+"""The KSM plugin and its law on what different kernels offer in /sys/kernel/mm/ksm, as folders of files that answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mom_core import HOST_ID, Decision, PluginContext, Severity, Status, Value
+from mom_core import Decision, PluginContext, Severity, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import apply_decisions
 from mom_plugins_ksm import KsmPlugin
@@ -69,7 +68,6 @@ class Machine:
     cpu: float = 0.0
     scanned: float = 0.0
     since: float = 0.0
-    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -78,12 +76,10 @@ class Machine:
         for name, text in self.kernel.items():
             self.write(name, text)
         (self.root / "proc/37").mkdir(parents=True)
-        self.plugin = KsmPlugin(KsmPlugin.Settings(), PluginContext(name="ksm", root=self.root, monotonic=lambda: self.seconds))
+        context = PluginContext(name="ksm", root=self.root, monotonic=lambda: self.seconds, state_directory=self.root / "state")
+        self.plugin = KsmPlugin(KsmPlugin.Settings(), context)
         self.policy = Policy.compile(self.plugin.mom_policies())
-
-    def of(self, identity: str) -> Mapping[str, Any]:
-        """Notes of the policy."""
-        return self.notes.get(identity, {})
+        self.reason: Value = None
 
     def write(self, name: str, value: object) -> None:
         (self.folder / name).write_text(f"{value}\n")
@@ -100,10 +96,11 @@ class Machine:
             absent: dict[str, Value] = {spec.name: None for spec in self.plugin.mom_fields() if spec.scope == "host"}
             host = {**absent, **collected, "mem_available": 8192 * MIB, "mem_really_available": 1000 * MIB, "mem_free": 0, "cpu_count": 4}
             guests: dict[str, dict[str, Value]] = {"g": {"rss": (self.equal + self.own) * MIB, "balloon_max": None, "balloon_cur": None}}
-            result = self.policy.evaluate(snapshot(host=host, guests=guests), notes=self.notes)
+            taken = replace(snapshot(host=host, guests=guests), monotonic=self.seconds)
+            derived = self.plugin.mom_derive(taken).host
+            self.reason = derived["ksm_reason"]
+            result = self.policy.evaluate(snapshot(host={**host, **derived}, guests=guests))
             assert list(result.errors) == []
-            for identity, notes in result.notes.items():
-                self.notes.setdefault(identity, {}).update(notes)
             whole = [Decision(one.entity, one.control, int(one.value)) for one in result.decisions]  # type: ignore[arg-type]  # numbers
             for outcome in apply_decisions(self.plugin, whole):
                 assert outcome.status is Status.APPLIED, outcome
@@ -155,7 +152,7 @@ def test_on_every_kernel_ksm_is_given_up_where_nothing_is_equal(tmp_path: Path, 
     machine = Machine(tmp_path, KERNELS[kernel], equal=0, own=2000, shows_ksmd=shows_ksmd)
     machine.cycles(40)
     assert machine.number("run") == 2
-    assert machine.of(HOST_ID)["ksm_mode"] == "rest"
+    assert machine.reason == "books"
     machine.equal = 400
     machine.cycles(20)
     assert machine.number("pages_sharing") > 0, "guests grew by 400 MiB"

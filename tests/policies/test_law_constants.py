@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from mom_cli import declarations_of
 from mom_plugins_balloon import learned_needs, states, sweeps
 from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_ksm import law as ksm_law
+from mom_plugins_ksm.law import KsmParameters
 
 ROOT = Path(__file__).parents[2]
 LAW = (ROOT / "docs/balloon-law.md").read_text()
@@ -22,9 +23,6 @@ README = (ROOT / "mom_plugins_balloon/README.md").read_text()
 
 NUMBER = re.compile(r"(?<![\w.])(?P<number>\d+(?:\.\d+)?)(?P<gib> GiB)?(?![\w.]*\w)")
 GIB = 1 << 20
-NO_CHOICE = frozenset({"ksm_gib", "ksm_available"})
-"""Variables of the KSM policy that are a unit, and what is there."""
-
 PLAIN = frozenset({0.0, 1.0})
 """Numbers that forms and sentences are full of, whatever a value is."""
 
@@ -58,26 +56,10 @@ def numbers(text: str) -> list[float]:
     return [float(match["number"]) * (GIB if match["gib"] else 1) for match in found]
 
 
-def variables(policy: str) -> Mapping[str, str]:
-    """The variables that a policy defines for others to change, each with what it is."""
-    code = re.sub(r"#.*", "", declarations_of().policies[policy])
-    return {match[1]: form(code, match.end()) for match in re.finditer(r"^\(defvar (\w+)", code, re.M)}
-
-
-def form(code: str, begin: int) -> str:
-    """What stands from there to the end of the list that has begun before."""
-    depth = 1
-    for end in range(begin, len(code)):
-        depth += {"(": 1, ")": -1}.get(code[end], 0)
-        if depth == 0:
-            return code[begin:end].strip()
-    raise AssertionError("a list has no end")
-
-
 def constants(module: ModuleType) -> Mapping[str, list[float]]:
     """The constants of a module, each as all its numbers in order. Units have none: they are no choice."""
     names = re.findall(r"^([A-Z][A-Z_]*)(?:: Final)? = ", Path(str(module.__file__)).read_text(), re.M)
-    return {name: list(flat(getattr(module, name))) for name in names if name != "GIB"}
+    return {name: list(flat(getattr(module, name))) for name in names if name not in {"GIB", "BYTES"}}
 
 
 def flat(value: object) -> Iterator[float]:
@@ -88,10 +70,6 @@ def flat(value: object) -> Iterator[float]:
         assert isinstance(value, tuple | dict)
         for one in value.values() if isinstance(value, dict) else value:
             yield from flat(one)
-
-
-def chosen(values: list[float]) -> list[float]:
-    return [value for value in values if value not in PLAIN]
 
 
 @pytest.mark.parametrize("module", [learned_needs, states, sweeps], ids=lambda module: module.__name__.rpartition(".")[2])
@@ -113,10 +91,16 @@ def test_every_parameter_of_the_balloon_law_has_a_unit_or_a_reference_and_a_reas
         assert is_amount or re.match(r"Times the|Ratio of|Page faults per second|Read from|A |What|For so long", field.description), name
 
 
-def test_the_ksm_law_explains_every_variable_of_its_policy_with_its_value() -> None:
-    values = {name: value for name, value in variables("40_ksm").items() if name not in NO_CHOICE}
-    table = rows(KSM.partition("| constant | default |")[2].partition("\n\n")[0])
-    assert sorted(name for row in table for name in row.names) == sorted(values)
+def test_every_parameter_of_the_ksm_law_says_what_it_is_and_why() -> None:
+    for name, field in KsmParameters.model_fields.items():
+        assert field.description, name
+        assert len(field.description) > 25, name
+
+
+def test_the_ksm_law_explains_every_constant_with_its_value() -> None:
+    found = constants(ksm_law)
+    table = rows(KSM.partition("| constant | value |")[2].partition("\n\n")[0])
+    assert sorted(name for row in table for name in row.names) == sorted(found)
     for row in table:
-        assert numbers(row.cells[0]) == [number for name in row.names for number in numbers(values[name])], row.names
+        assert numbers(row.cells[0]) == [number for name in row.names for number in found[name]], row.names
         assert all(row.cells)

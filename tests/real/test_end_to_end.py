@@ -38,14 +38,10 @@ plugins:
   host: {{}}
   libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s}}
   balloon: {{host_free: {target}MiB, law: {{return_above: {room}}}}}
-  ksm: {{}}
+  ksm: {{law: {{start_least: {target}MiB, start_least_share: 1.0}}}}
   policy: {{directory: {folder}/policy.d}}
 guests:
   "momtest-idle*": {{guarantee: 160MiB}}
-"""
-
-_PARAMETERS = """(defvar ksm_start_least {start})
-(defvar ksm_start_least_share 1)
 """
 
 
@@ -137,7 +133,6 @@ def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
         not_here(f"only {available} MiB are available, of which this test takes {BALLAST_MIB}")
     target = available - BALLAST_MIB // 2
     (tmp_path / "policy.d").mkdir()
-    (tmp_path / "policy.d" / "10_parameters.policy").write_text(_PARAMETERS.format(start=target / 1024))
     run = MomUnderPressure(tmp_path)
     # Pressure begins half-way to what the ballast takes, and ends half-way back from there, whatever the size of this host.
     room = (available - BALLAST_MIB / 4) / target

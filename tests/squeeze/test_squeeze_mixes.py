@@ -123,14 +123,16 @@ def test_the_mix_for_faults_is_not_squeezed_by_itself(capsys: pytest.CaptureFixt
 
 def test_a_run_that_was_done_is_not_repeated_unless_it_was_done_under_another_label() -> None:
     runs = [{"mix": "fast", "manager": "mom", "deaf": False, "label": "1.0"}, {"mix": "fast", "manager": "pve", "deaf": False, "label": ""}]
-    assert done(runs, ("fast", "mom", False, None, "libvirt", None), "") == 1
-    assert done(runs, ("fast", "mom", False, None, "libvirt", None), "1.0") == 1
-    assert done(runs, ("fast", "mom", False, None, "libvirt", None), "1.1") == 0
-    assert done(runs, ("fast", "mom", True, None, "libvirt", None), "1.0") == 0
-    assert done(runs, ("fast", "mom", False, 150, "libvirt", None), "") == 0, "with another floor it is another thing"
-    assert done(runs, ("fast", "mom", False, None, "qemu", None), "") == 0, "without libvirt, too"
-    assert done([{**runs[0], "on": "qemu"}], ("fast", "mom", False, None, "qemu", None), "") == 1
-    assert done(runs, ("fast", "mom", False, None, "libvirt", 0), "") == 0, "with another swap, too"
+    assert done(runs, ("fast", "mom", False, None, "libvirt", None, False, False), "") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt", None, False, False), "1.0") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt", None, False, False), "1.1") == 0
+    assert done(runs, ("fast", "mom", True, None, "libvirt", None, False, False), "1.0") == 0
+    assert done(runs, ("fast", "mom", False, 150, "libvirt", None, False, False), "") == 0, "with another floor it is another thing"
+    assert done(runs, ("fast", "mom", False, None, "qemu", None, False, False), "") == 0, "without libvirt, too"
+    assert done([{**runs[0], "on": "qemu"}], ("fast", "mom", False, None, "qemu", None, False, False), "") == 1
+    assert done(runs, ("fast", "mom", False, None, "libvirt", 0, False, False), "") == 0, "with another swap, too"
+    assert done(runs, ("fast", "mom", False, None, "libvirt", None, True, False), "") == 0, "with free page reporting, too"
+    assert done([{**runs[0], "fpr": True}], ("fast", "mom", False, None, "libvirt", None, True, False), "") == 1
 
 
 def test_runs_without_libvirt_stand_beside_those_of_the_same_version_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ def files(folder: Path) -> Mapping[str, StateFile[Any]]:
     plugins = {
         "sim": {"guests": 1},
         "balloon": {},
+        "ksm": {},
         "numa": {"placement": True},
         "sla": {},
         "eviction": {},

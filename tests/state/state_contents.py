@@ -38,6 +38,10 @@ CONTENTS: Final[Mapping[str, Any]] = {
         {"identity": GUEST, "name": "vm", "mover": "cluster", "destination": "host://h2", "id": "aa", "seconds": 600.0, "reference": "task",
          "lost": "it tells nothing", "time": 1e9},
     ],
+    "ksm/law.json": {
+        "short": True, "looks": False, "begun": 3, "until": 6, "since": 90.0, "base": 4096.0, "held": 1e6, "rest": 600.0, "wait": 600.0,
+        "paid": True, "alone": None, "seen": [GUEST],
+    },
     "numa/homes.json": {
         GUEST: {"incarnation": "1", "node": 0, "pins": "0-3", "nodeset": None, "since": 0.0, "moving": False, "taken": True, "leaving": ""},
     },

@@ -13,7 +13,7 @@ from mom_core import ConfigError, ConfigProblem
 
 _WIDTH: Final = 110
 
-Setting: TypeAlias = "str | int | float | bool | list[str] | None"
+Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | int | float] | None"
 
 
 @dataclass(slots=True)

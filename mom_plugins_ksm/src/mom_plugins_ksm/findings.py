@@ -11,8 +11,8 @@ from mom_plugins_ksm.fields import saved_kib, tracked_kib
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 from mom_toolkit import pid_of
 
-_POLICY_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
-"""Host fields of other plugins that the default policy reads."""
+_LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
+"""Host fields of other plugins that the law reads."""
 
 _END_KSMTUNED = Fix((("systemctl", "disable", "--now", "ksmtuned"),), "ksmtuned ends, and is not started with the host any more")
 
@@ -87,13 +87,12 @@ def numa_findings(found: Mapping[str, Value], nodes: Path) -> Iterator[Finding]:
         yield Finding(Severity.OK, "KSM and NUMA", message, cure)
 
 
-def policy_findings(policy: str, declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
-    """Whether the default policy finds the fields that it reads.
+def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
+    """Whether the law finds the fields that it reads.
 
-    :param policy: its name
-    :param evaluated: an enabled plugin evaluates it
+    :param evaluated: an enabled plugin evaluates the policy that takes what it suggests
     """
-    missing = [name for name in _POLICY_READS if (Scope.HOST, name) not in declarations.fields]
+    missing = [name for name in _LAW_READS if (Scope.HOST, name) not in declarations.fields]
     if declarations.fields and missing and evaluated:
-        message = f"the default KSM policy reads {', '.join(missing)}, which no enabled plugin collects"
-        yield Finding(Severity.ERROR, "KSM policy", message, f"enable the plugin host, or write a policy {policy} of your own")
+        message = f"the KSM law reads {', '.join(missing)}, which no enabled plugin collects: it suggests nothing"
+        yield Finding(Severity.ERROR, "KSM law", message, "enable the plugin host")

@@ -1,4 +1,4 @@
-"""ksmtuned.conf: its variables as values of mom's default KSM policy, which begins by the same rule and goes on by what merging yields."""
+"""ksmtuned.conf: its variables as parameters of mom's KSM law, which begins by the same rule and goes on by what merging yields."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from typing import Final
 
 from mom_cli import Imported, Importer
 from mom_core import ConfigError, ConfigProblem, printable
-
-FOLDER: Final = "/etc/mom/policy.d"
-POLICY: Final = "30_ksmtuned"
-"""Sorts before 40_ksm, the default policy whose values it sets."""
 
 DEFAULTS: Final = {
     "KSM_MONITOR_INTERVAL": 60,
@@ -55,14 +51,18 @@ def import_ksmtuned(text: str, file: str) -> Imported:
     seconds = values["KSM_MONITOR_INTERVAL"]
     imported.top.set("interval", f"{seconds}s", "KSM_MONITOR_INTERVAL: so often the speed is looked at")
     imported.plugin("host", "what memory is available")
-    imported.plugin("ksm", "what ksmtuned did")
-    imported.plugin("policy", f"the default policy 40_ksm, with the values in {POLICY}.policy").set("directory", FOLDER)
-    imported.files[f"{FOLDER}/{POLICY}.policy"] = _policy(values, file)
+    imported.plugin("ksm", "what ksmtuned did").set(
+        "law", _law(values), "KSM_THRES_COEF, KSM_THRES_CONST, KSM_NPAGES_MIN and _MAX, KSM_SLEEP_MSEC"
+    )
+    imported.plugin("policy", "it takes what the law suggests")
+    imported.notes.append(
+        f"KSM_SLEEP_MSEC={values['KSM_SLEEP_MSEC']} is for a host of 16 GiB, and ksmtuned pauses less on larger ones; mom does not"
+    )
     imported.notes.append("ksmtuned counts the memory of all QEMU processes; mom looks at what the kernel says is available")
     boost, decay = values["KSM_NPAGES_BOOST"], values["KSM_NPAGES_DECAY"]
     imported.notes.append(
         f"KSM_NPAGES_BOOST={boost} and KSM_NPAGES_DECAY={decay} have no counterpart: mom sets the speed by what merging yields for "
-        "ksmd's CPU time, below a share of the host's: ksm_worth, ksm_cpu_share and ksm_cpu_ceiling of 40_ksm"
+        "ksmd's CPU time, below a share of the host's: law.worth, law.cpu_share and law.cpu_ceiling of the plugin ksm"
     )
     return imported
 
@@ -92,27 +92,18 @@ def _values(text: str, file: str, imported: Imported) -> tuple[dict[str, int], l
     return values, problems
 
 
-def _policy(values: dict[str, int], file: str) -> str:
+def _law(values: dict[str, int]) -> dict[str, str | int | float]:
+    """The law's parameters: memory is short below the larger of a share and an amount, also on large hosts and on tiny ones."""
     share = values["KSM_THRES_COEF"] / 100
-    return f"""# Values of {printable(file, 200)} for the default policy 40_ksm.
-
-# Memory is short below the larger of a share and an amount:
-# KSM_THRES_COEF={values["KSM_THRES_COEF"]}, KSM_THRES_CONST={values["KSM_THRES_CONST"]}.
-(defvar ksm_start_share {share:g})        # of all memory
-(defvar ksm_start_large_share {share:g})  # also on large hosts
-(defvar ksm_start_least (/ {values["KSM_THRES_CONST"]} 1024))  # GiB
-(defvar ksm_start_least_share 1)        # also on tiny hosts
-
-# Pages that are looked at before each pause.
-(defvar ksm_pages_least {values["KSM_NPAGES_MIN"]})  # KSM_NPAGES_MIN
-(defvar ksm_pages_most {values["KSM_NPAGES_MAX"]})  # KSM_NPAGES_MAX
-
-# The pause: KSM_SLEEP_MSEC={values["KSM_SLEEP_MSEC"]} is for a host of 16 GiB; larger ones pause less, but 10 ms at least.
-(defvar ksm_sleep_short
-    (if (valid Host.mem_available)
-        (max 10 (/ (* {values["KSM_SLEEP_MSEC"]} 16777216) Host.mem_available))
-        {values["KSM_SLEEP_MSEC"]}))
-"""
+    return {
+        "start_share": share,
+        "start_large_share": share,
+        "start_least": f"{values['KSM_THRES_CONST']}MiB",
+        "start_least_share": 1.0,
+        "pages_least": values["KSM_NPAGES_MIN"],
+        "pages_most": values["KSM_NPAGES_MAX"],
+        "sleep_ms": min(1000, max(10, values["KSM_SLEEP_MSEC"])),
+    }
 
 
 def _convert(texts: Mapping[str, str]) -> Imported:

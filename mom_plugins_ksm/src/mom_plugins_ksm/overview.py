@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from mom_core import Report
+from mom_plugins_ksm.law import KsmReason
 from mom_toolkit import StatusPart
+
+REASONS: Final[Mapping[str, str]] = {
+    KsmReason.AWAY: "all guests are gone at once",
+    KsmReason.AMPLE: "the host has enough",
+    KsmReason.LOOK: "it looks for what is new",
+    KsmReason.WORK: "the last scan was worth its CPU time",
+    KsmReason.REST: "it rests, as the last scan was worth little",
+    KsmReason.BOOKS: "its books needed more than it saved",
+}
 
 
 def ksm_parts(report: Report) -> Iterator[StatusPart]:
-    """Whether it runs, and how many pages are saved."""
+    """Whether it runs, how many pages are saved, and why it does what it does."""
     fields = report.snapshot.host.fields
     run, shared = fields.get("ksm_run"), fields.get("ksm_pages_sharing")
     if run is not None:
         pages = f", {shared:,} pages shared" if isinstance(shared, int | float) else ""
-        yield StatusPart("host", f"KSM {'on' if run == 1 else 'off'}{pages}", 60)
+        reason = REASONS.get(str(fields.get("ksm_reason")), "")
+        yield StatusPart("host", f"KSM {'on' if run == 1 else 'off'}{pages}{': ' * bool(reason)}{reason}", 60)

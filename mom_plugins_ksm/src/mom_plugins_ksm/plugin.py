@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mom_core import (
     Change,
     ControlSpec,
+    Derived,
     FieldSpec,
     Finding,
     Hypervisor,
@@ -30,10 +31,12 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_ksm.control import CONTROLS, KsmKnobs
-from mom_plugins_ksm.fields import FIELDS, POLICY_FIELDS, is_count, ksm_fields
-from mom_plugins_ksm.findings import knobs_finding, numa_findings, policy_findings, scanner_findings, yield_findings
+from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
+from mom_plugins_ksm.findings import knobs_finding, law_findings, numa_findings, scanner_findings, yield_findings
 from mom_plugins_ksm.ksmd import CpuUsage
+from mom_plugins_ksm.law import KsmParameters
 from mom_plugins_ksm.processes import QemuProcesses
+from mom_plugins_ksm.suggested import FORM, KsmSuggestions
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
 from mom_toolkit import PolicyTexts
@@ -58,7 +61,10 @@ class KsmPlugin:
     """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
 
     class Settings(PluginSettings):
-        """There is nothing to set: what KSM should do is the policy's business."""
+        """When KSM runs, and what its CPU time is worth."""
+
+        law: KsmParameters = KsmParameters()
+        """The KSM law's parameters: when memory is short, what ksmd's CPU time is worth, how fast it scans, when it rests."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
@@ -67,6 +73,8 @@ class KsmPlugin:
         self._qemu = QemuProcesses(context.root, self._page_size)
         self._usage = CpuUsage()
         self._yield = Yield()
+        file = context.state_file("law.json", "what the KSM law remembers", FORM, loss="KSM looks anew for what can be merged")
+        self._suggested = KsmSuggestions(settings.law, file)
         self._in_use = _KsmInUse(None, self._sysfs)
 
     @staticmethod
@@ -80,7 +88,7 @@ class KsmPlugin:
     @hookimpl
     def mom_fields(self) -> Iterable[FieldSpec]:
         """All fields of KSM; which of them have a value depends on the kernel."""
-        return (*FIELDS, *POLICY_FIELDS)
+        return (*FIELDS, *LAW_FIELDS)
 
     @hookimpl
     def mom_controls(self) -> Iterable[ControlSpec]:
@@ -109,8 +117,14 @@ class KsmPlugin:
         return collected
 
     @hookimpl
+    def mom_derive(self, snapshot: Snapshot) -> Derived:
+        """What the law suggests."""
+        return Derived(host=self._suggested.of(snapshot))
+
+    @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so."""
+        """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so; and keeps what the law remembers."""
+        self._suggested.keep()
         if self._in_use.is_own:
             return ()
         writes = self._in_use.ksm is self._sysfs
@@ -159,7 +173,7 @@ class KsmPlugin:
             findings += yield_findings(found, self._page_size)
         return [
             *findings,
-            *policy_findings(_POLICY_NAME, self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None),
+            *law_findings(self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None),
         ]
 
     def _ksm_with(self, hypervisor: object) -> _KsmInUse:

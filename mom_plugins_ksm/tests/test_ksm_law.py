@@ -1,28 +1,26 @@
-"""The default KSM policy, evaluated over hand-made hosts and over hosts that answer to it."""
+"""The KSM law, over hand-made hosts and over hosts that answer to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.resources import files
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mom_core import HOST_ID, Value
+from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_ksm.fields import ksm_fields
 from mom_plugins_ksm.ksmd import CpuUsage
+from mom_plugins_ksm.law import KsmMemory, KsmParameters
+from mom_plugins_ksm.law import decide as law
+from mom_plugins_ksm.suggested import seen_in
 from mom_plugins_ksm.yields import Yield
-from mom_plugins_policy import Policy
 from mom_plugins_sim.ksm import Ksm
 
 GIB, MIB = 1 << 20, 1 << 10  # KiB
 PAGE = 4096
-TEXT = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
-POLICY = Policy.compile({"40_ksm": TEXT})
 
 AMPLE: dict[str, Value] = {
     "mem_available": 24 * GIB,
@@ -44,56 +42,35 @@ SHORT: dict[str, Value] = {**AMPLE, "mem_really_available": 4 * GIB}  # start is
 BETWEEN: dict[str, Value] = {**AMPLE, "mem_really_available": 6 * GIB}
 AT_THE_LIMIT = 6666
 """Pages a batch for 50 % of a CPU: 20 ms of 3 us each."""
-RESTING: dict[str, Any] = {
-    "ksm_mode": "rest",
-    "ksm_until": 10,
-    "ksm_since": 900.0,
-    "ksm_base": 0,
-    "ksm_held": 0,
-    "ksm_wait": 600,
-    "ksm_paid": 1,
-    "ksm_short": 1,
-}
-LOOKING: dict[str, Any] = {**RESTING, "ksm_mode": "look"}
+RESTING = KsmMemory(short=True, looks=False, until=10, since=900.0, wait=600)
+LOOKING = replace(RESTING, looks=True)
 RUNS: dict[str, Value] = {"ksm_run": 1, "ksm_pages_to_scan": 1000, "ksmd_cpu_usage": 50.0}
 RESTS: dict[str, Value] = {"ksm_run": 1, "ksm_pages_to_scan": 64, "ksm_sleep_millisecs": 200, "ksmd_cpu_usage": 0.1}
 
 
 @dataclass
 class Memory:
-    """What the policy remembers."""
+    """What the law remembers."""
 
-    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def of(self, identity: str) -> Mapping[str, Any]:
-        return self.notes.get(identity, {})
-
-    @property
-    def host(self) -> Mapping[str, Any]:
-        return self.of(HOST_ID)
+    kept: KsmMemory = field(default_factory=KsmMemory)
 
 
 def decide(
     host: Mapping[str, Value],
-    memory: Memory | Mapping[str, Any] | None = None,
+    memory: Memory | KsmMemory | None = None,
     guests: Mapping[str, Mapping[str, Value]] | None = None,
-    policy: Policy = POLICY,
+    parameters: KsmParameters | None = None,
     /,
     **changes: Value,
 ) -> dict[str, int]:
-    """The decisions, cut to whole numbers as the core does."""
-    kept = memory if isinstance(memory, Memory) else Memory({HOST_ID: dict(memory or {})})
-    whole = {name: {"balloon_max": None, "balloon_cur": None, "rss": None, **fields} for name, fields in (guests or {}).items()}
-    result = policy.evaluate(snapshot(host={**host, **changes}, guests=whole), notes=kept.notes)
-    assert list(result.errors) == []
-    for identity, notes in result.notes.items():
-        kept.notes.setdefault(identity, {}).update(notes)
-    decided: dict[str, int] = {}
-    for decision in result.decisions:
-        assert isinstance(decision.value, int | float)
-        assert decision.control not in decided
-        decided[decision.control] = int(decision.value)
-    return decided
+    """What the knobs should be."""
+    kept = memory if isinstance(memory, Memory) else Memory(memory or KsmMemory())
+    seen = seen_in(snapshot(host={**host, **changes}, guests=guests or {}))
+    if seen is None:
+        return {}
+    wanted, kept.kept = law(seen, kept.kept, parameters or KsmParameters())
+    knobs = {"ksm_run": wanted.run, "ksm_pages_to_scan": wanted.pages, "ksm_sleep_millisecs": wanted.sleep_ms}
+    return {name: value for name, value in knobs.items() if value is not None}
 
 
 # --- when ----------------------------------------------------------------------------------------------------------------------------
@@ -113,8 +90,8 @@ def test_ksm_that_was_unmerged_is_switched_on_like_one_that_was_stopped() -> Non
 
 def test_between_start_and_stop_short_memory_stays_short_and_ample_memory_ample() -> None:
     assert decide(BETWEEN) == {}
-    assert "ksm_run" not in decide(BETWEEN, {**LOOKING, "ksm_until": 12}, **RUNS)
-    assert decide(BETWEEN, {**LOOKING, "ksm_short": 0}, **RUNS) == {"ksm_run": 0}
+    assert "ksm_run" not in decide(BETWEEN, replace(LOOKING, until=12), **RUNS)
+    assert decide(BETWEEN, replace(LOOKING, short=False), **RUNS) == {"ksm_run": 0}
 
 
 def test_ample_memory_switches_ksm_off_and_what_is_merged_stays_merged() -> None:
@@ -144,7 +121,7 @@ def test_start_makes_sense_from_small_to_large_hosts(total: int, start: float) -
 
 # --- how fast ------------------------------------------------------------------------------------------------------------------------
 
-SCANNING = {**LOOKING, "ksm_until": 12}
+SCANNING = replace(LOOKING, until=12)
 
 
 @pytest.mark.parametrize(("cpus", "pages"), [(1, 952), (2, 2222), (4, AT_THE_LIMIT), (64, 15555), (None, 2222)])
@@ -167,10 +144,9 @@ def test_an_idle_ksmd_gets_twice_what_was_expected_at_most() -> None:
     assert decide(SHORT, SCANNING, **{**RUNS, "ksmd_cpu_usage": 0.0, "ksm_pages_to_scan": 10_000})["ksm_pages_to_scan"] == 13333
 
 
-def test_constants_can_be_changed_by_a_policy_of_an_earlier_name() -> None:
-    site = "(defvar ksm_start_least 20) (defvar ksm_start_least_share 1) (defvar ksm_cpu_ceiling 10)"
-    policy = Policy.compile({"10_site": site, "40_ksm": TEXT})
-    assert decide(AMPLE, None, None, policy) == {"ksm_run": 1, "ksm_pages_to_scan": 740}
+def test_settings_change_the_parameters() -> None:
+    parameters = KsmParameters.model_validate({"start_least": "20GiB", "start_least_share": 1.0, "cpu_ceiling": 10.0})
+    assert decide(AMPLE, None, None, parameters) == {"ksm_run": 1, "ksm_pages_to_scan": 740}
 
 
 # --- worth ---------------------------------------------------------------------------------------------------------------------------
@@ -187,15 +163,15 @@ def test_the_speed_falls_with_the_yield() -> None:
 
 @pytest.mark.parametrize("poor", [100.0, 0.0, -5000.0])
 def test_a_scan_that_was_worth_little_is_the_last_one(poor: float) -> None:
-    memory = Memory({HOST_ID: dict(LOOKING)})
+    memory = Memory(LOOKING)
     assert decide(SHORT, memory, **RUNS, ksm_yield=poor) == {"ksm_sleep_millisecs": 200, "ksm_pages_to_scan": 64}
-    assert memory.host["ksm_mode"] == "rest"
+    assert memory.kept.looks is False
 
 
 def test_memory_that_is_not_short_must_be_cheaper() -> None:
     guests: dict[str, dict[str, Value]] = {"g": {"balloon_max": 30 * GIB}}
-    known = {HOST_ID: {**LOOKING, "ksm_short": 0}, "g": {"ksm_seen": 1}}
-    assert decide(AMPLE, Memory(known), guests, **RUNS, ksm_yield=600.0) == {"ksm_sleep_millisecs": 200, "ksm_pages_to_scan": 64}
+    known = replace(LOOKING, short=False, seen=frozenset("g"))
+    assert decide(AMPLE, known, guests, **RUNS, ksm_yield=600.0) == {"ksm_sleep_millisecs": 200, "ksm_pages_to_scan": 64}
 
 
 def test_a_look_goes_on_to_its_end_though_nothing_is_found_yet() -> None:
@@ -208,18 +184,18 @@ def test_small_books_are_kept() -> None:
 
 
 def test_guests_that_grow_lengthen_a_look_but_not_for_ever() -> None:
-    memory = Memory({HOST_ID: {**SCANNING, "ksm_from": 9}, "g": {"ksm_seen": 1}})
+    memory = Memory(replace(SCANNING, begun=9, seen=frozenset("g")))
     until = []
     for scan in range(10, 22):
         decide({**SHORT, **RUNS}, memory, {"g": {"rss": (scan - 9) * 100 * MIB}}, ksm_full_scans=scan, ksm_yield=-10.0)
-        until.append(memory.host["ksm_until"])
+        until.append(memory.kept.until)
     assert until[:6] == [13, 14, 15, 16, 17, 18]
     assert until[-1] == 18
-    assert memory.host["ksm_mode"] == "rest"
+    assert memory.kept.looks is False
 
 
 def test_a_ksm_whose_books_need_more_than_it_saves_is_stopped_and_its_books_freed() -> None:
-    memory = Memory({HOST_ID: dict(LOOKING)})
+    memory = Memory(LOOKING)
     assert decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=-20_000) == {"ksm_run": 2}
     stopped = {**RUNS, "ksm_run": 2, "ksm_full_scans": 0}
     assert decide(SHORT, memory, **stopped) == {}
@@ -233,26 +209,26 @@ def test_at_rest_nothing_is_decided() -> None:
     assert decide(SHORT, RESTING, **RESTS) == {}
 
 
-def looks(memory: Mapping[str, Any], guests: Mapping[str, Mapping[str, Value]] | None = None, **changes: Value) -> bool:
-    known = Memory({HOST_ID: dict(memory), **{name: {"ksm_seen": 1} for name in guests or {} if name != "new"}})
+def looks(memory: KsmMemory, guests: Mapping[str, Mapping[str, Value]] | None = None, **changes: Value) -> bool:
+    known = replace(memory, seen=frozenset(guests or {}) - {"new"})
     return "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, known, guests, **changes)
 
 
 def test_a_new_guest_ends_the_rest_at_once_even_when_looking_was_in_vain() -> None:
-    assert looks({**RESTING, "ksm_paid": 0, "ksm_since": 999.0}, {"new": {"rss": 10 * MIB}})
-    assert not looks({**RESTING, "ksm_paid": 0, "ksm_since": 999.0}, {"old": {"rss": 10 * MIB}})
+    assert looks(replace(RESTING, paid=False, since=999.0), {"new": {"rss": 10 * MIB}})
+    assert not looks(replace(RESTING, paid=False, since=999.0), {"old": {"rss": 10 * MIB}})
 
 
 def test_guests_that_grow_end_the_rest_and_after_vain_looks_a_little_later() -> None:
     assert looks(RESTING, {"g": {"rss": 70 * MIB}})
     assert not looks(RESTING, {"g": {"rss": 60 * MIB}})
-    assert not looks({**RESTING, "ksm_held": 4 * GIB}, {"g": {"rss": 4 * GIB + 70 * MIB}}), "below 2 % of all"
-    assert not looks({**RESTING, "ksm_paid": 0, "ksm_since": 860.0}, {"g": {"rss": 70 * MIB}})
-    assert looks({**RESTING, "ksm_paid": 0, "ksm_since": 840.0}, {"g": {"rss": 70 * MIB}})
+    assert not looks(replace(RESTING, held=4 * GIB), {"g": {"rss": 4 * GIB + 70 * MIB}}), "below 2 % of all"
+    assert not looks(replace(RESTING, paid=False, since=860.0), {"g": {"rss": 70 * MIB}})
+    assert looks(replace(RESTING, paid=False, since=840.0), {"g": {"rss": 70 * MIB}})
 
 
 def test_what_a_guest_gave_back_and_takes_again_is_new() -> None:
-    memory = Memory({HOST_ID: {**RESTING, "ksm_held": GIB}, "g": {"ksm_seen": 1}})
+    memory = Memory(replace(RESTING, held=GIB, seen=frozenset("g")))
     assert decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB // 2}}) == {}
     assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB // 2 + 70 * MIB}})
 
@@ -260,24 +236,24 @@ def test_what_a_guest_gave_back_and_takes_again_is_new() -> None:
 @pytest.mark.parametrize(("host", "short"), [(SHORT, 1), (AMPLE, 0)], ids=["short", "sold"])
 def test_a_hypervisor_that_is_away_for_a_moment_ends_no_rest_and_guests_that_are_gone_do(host: dict[str, Value], short: int) -> None:
     guests = {f"g{n}": {"balloon_max": 2 * GIB, "rss": GIB} for n in range(12)}
-    notes = {HOST_ID: {**RESTING, "ksm_short": short, "ksm_held": 12 * GIB}, **{name: {"ksm_seen": 1} for name in guests}}
-    memory = Memory(notes)
+    resting = replace(RESTING, short=bool(short), held=12 * GIB, seen=frozenset(guests))
+    memory = Memory(resting)
     for seconds in (0.0, 5.0, 55.0):
         assert decide({**host, **RESTS}, memory, {}, ksm_clock=1000.0 + seconds) == {}
     assert decide({**host, **RESTS}, memory, guests, ksm_clock=1060.0) == {}
-    assert memory.host["ksm_mode"] == "rest"
+    assert memory.kept.looks is False
     for seconds in (0.0, 60.0):
         decided = decide({**host, **RESTS}, memory, {}, ksm_clock=1100.0 + seconds)
-    assert (memory.host["ksm_held"] == 0) if short else decided == {"ksm_run": 0}
-    memory = Memory({**notes, HOST_ID: {**notes[HOST_ID], "ksm_alone": 9e9}})
+    assert (memory.kept.held == 0) if short else decided == {"ksm_run": 0}
+    memory = Memory(replace(resting, alone=9e9))
     for seconds in (0.0, 60.0):
         decided = decide({**host, **RESTS}, memory, {}, ksm_clock=1100.0 + seconds)
-    assert (memory.host["ksm_held"] == 0) if short else decided == {"ksm_run": 0}, "the clock began anew"
+    assert (memory.kept.held == 0) if short else decided == {"ksm_run": 0}, "the clock began anew"
 
 
 def test_merged_memory_that_is_lost_ends_the_rest() -> None:
-    assert looks({**RESTING, "ksm_base": GIB}, ksm_saved=GIB * 8 // 10)
-    assert not looks({**RESTING, "ksm_base": GIB}, ksm_saved=GIB * 95 // 100)
+    assert looks(replace(RESTING, base=GIB), ksm_saved=GIB * 8 // 10)
+    assert not looks(replace(RESTING, base=GIB), ksm_saved=GIB * 95 // 100)
 
 
 def test_time_ends_the_rest_and_so_does_a_clock_that_began_anew() -> None:
@@ -287,27 +263,27 @@ def test_time_ends_the_rest_and_so_does_a_clock_that_began_anew() -> None:
 
 
 def test_rests_get_longer_while_looking_is_in_vain_and_are_short_again_when_it_pays() -> None:
-    memory = Memory({HOST_ID: dict(LOOKING)})
+    memory = Memory(LOOKING)
     waits = []
     for _ in range(6):
-        memory.notes[HOST_ID].update(ksm_mode="look", ksm_since=1000.0, ksm_base=0)
+        memory.kept = replace(memory.kept, looks=True, since=1000.0, base=0)
         decide(SHORT, memory, **RUNS, ksm_yield=0.0)
-        waits.append(memory.host["ksm_wait"])
+        waits.append(memory.kept.wait)
     assert waits == [600, 1200, 2400, 4800, 7200, 7200]
-    memory.notes[HOST_ID].update(ksm_mode="look", ksm_base=0)
+    memory.kept = replace(memory.kept, looks=True, base=0)
     decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=100 * MIB)
-    assert memory.host["ksm_wait"] == 600
+    assert memory.kept.wait == 600
 
 
 def test_looking_takes_a_tenth_of_the_time_at_most() -> None:
-    memory = Memory({HOST_ID: {**LOOKING, "ksm_since": 0.0}})
+    memory = Memory(replace(LOOKING, since=0.0))
     decide(SHORT, memory, **RUNS, ksm_yield=0.0)
-    assert memory.host["ksm_wait"] == 9000
+    assert memory.kept.wait == 9000
 
 
 def test_memory_that_gets_short_ends_the_rest() -> None:
     guests: dict[str, dict[str, Value]] = {"g": {"balloon_max": 30 * GIB}}
-    memory = Memory({HOST_ID: {**RESTING, "ksm_short": 0}, "g": {"ksm_seen": 1}})
+    memory = Memory(replace(RESTING, short=False, seen=frozenset("g")))
     assert decide({**AMPLE, **RESTS}, memory, guests) == {}
     assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, memory, guests)
 
@@ -317,9 +293,9 @@ def test_a_ksm_that_somebody_stopped_is_started_again() -> None:
 
 
 def test_scans_that_are_counted_anew_do_not_make_a_look_endless() -> None:
-    memory = Memory({HOST_ID: {**LOOKING, "ksm_until": 500}})
+    memory = Memory(replace(LOOKING, until=500))
     decide(SHORT, memory, **RUNS, ksm_full_scans=1)
-    assert memory.host["ksm_until"] == 4
+    assert memory.kept.until == 4
 
 
 # --- what may be missing -------------------------------------------------------------------------------------------------------------
@@ -396,7 +372,7 @@ def test_every_course_of_hosts_gets_values_within_the_controls_bounds(
 
 @dataclass
 class Answering:
-    """A host with guests, and a simulated KSM that does what the policy asks for. Sizes in MiB."""
+    """A host with guests, and a simulated KSM that does what the law asks for. Sizes in MiB."""
 
     equal: int = 128
     own: int = 60
@@ -437,7 +413,7 @@ def test_what_can_be_merged_is_merged_within_a_minute_and_then_ksm_rests() -> No
     host.cycles(12)
     assert host.ksm.saved_kib > 0.95 * 8 * 128 * MIB * 0.8
     host.cycles(40)
-    assert host.memory.host["ksm_mode"] == "rest"
+    assert host.memory.kept.looks is False
     host.decisions.clear()
     assert host.cycles(60) < 1, "CPU seconds in five minutes"
     assert not any(host.decisions)
@@ -446,7 +422,7 @@ def test_what_can_be_merged_is_merged_within_a_minute_and_then_ksm_rests() -> No
 def test_cycles_that_follow_each_other_faster_than_usage_can_be_measured_do_not_make_the_speed_swing() -> None:
     host = Answering(equal=20_000, own=20_000, available=1024, interval=0.3, price=2.5)
     host.cycles(60)
-    assert host.memory.host["ksm_mode"] == "look"
+    assert host.memory.kept.looks is True
     host.decisions.clear()
     host.cycles(60)
     assert {pages for decided in host.decisions if (pages := decided.get("ksm_pages_to_scan"))} == set()
@@ -479,9 +455,9 @@ def test_whatever_the_guests_hold_ksm_comes_to_rest(equal: int, own: int, guests
     host = Answering(equal, own, guests, available)
     for _ in range(480):
         host.cycles(1)
-        if host.memory.host.get("ksm_mode") != "look":
+        if not host.memory.kept.looks:
             break
-    assert host.memory.host.get("ksm_mode") != "look", "after forty minutes"
+    assert not host.memory.kept.looks, "after forty minutes"
     host.decisions.clear()
     assert host.cycles(100) < 1
     assert not any(host.decisions)

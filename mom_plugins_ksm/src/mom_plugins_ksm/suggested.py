@@ -1,0 +1,86 @@
+"""What the KSM law suggests from cycle to cycle, and what it remembers, also across restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from mom_core import Snapshot, StateError, StateFile, Value, as_number
+from mom_plugins_ksm.law import KsmMemory, KsmParameters, KsmReason, KsmSeen, KsmWanted, decide
+
+RUN, PAGES, SLEEP, REASON = "ksm_suggested_run", "ksm_suggested_pages", "ksm_suggested_sleep", "ksm_reason"
+
+FORM: Final = TypeAdapter(KsmMemory)
+
+
+class KsmSuggestions:
+    """Follows the law. However often a snapshot is looked at, it is one cycle.
+
+    :param file: for what is to be remembered
+    """
+
+    def __init__(self, parameters: KsmParameters, file: StateFile[KsmMemory]) -> None:
+        self._parameters = parameters
+        self._file = file
+        self._before: KsmMemory | None = None
+        """What was remembered before the snapshot that was looked at last; None: it was not read yet."""
+        self._after = self._written = KsmMemory()
+        self._at: float | None = None
+
+    def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
+        """What the knobs should be; no knob where it should stay as it is."""
+        if self._before is None:
+            self._before = self._after = self._written = self._file.read() or KsmMemory()
+        if snapshot.monotonic != self._at:
+            self._at, self._before = snapshot.monotonic, self._after
+        seen = seen_in(snapshot)
+        wanted, self._after = (KsmWanted(KsmReason.UNKNOWN), self._before) if seen is None else decide(seen, self._before, self._parameters)
+        knobs = {RUN: wanted.run, PAGES: wanted.pages, SLEEP: wanted.sleep_ms}
+        return {REASON: wanted.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
+
+    def keep(self) -> None:
+        """Write what is to be remembered, if it has changed."""
+        if self._after != self._written:
+            with suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
+                self._file.write(FORM.dump_python(self._after, mode="json"), durable=False)
+                self._written = self._after
+
+
+def seen_in(snapshot: Snapshot) -> KsmSeen | None:
+    """What a snapshot tells; None where the least that the law needs is unknown."""
+    number = snapshot.host.number
+    run, total = number("ksm_run"), number("mem_available")
+    # MemAvailable knows what cannot be dropped; where it is unknown, free memory with caches is the next best.
+    available = number("mem_really_available")
+    available = number("mem_free") if available is None else available
+    if run is None or total is None or available is None:
+        return None
+    scans, advisor = number("ksm_full_scans"), snapshot.host.fields.get("ksm_advisor_mode")
+    sizes = [snapshot.column(name) for name in ("rss", "balloon_cur")]
+    held = (rss if as_number(rss) is not None else size for rss, size in zip(*sizes, strict=True))
+    return KsmSeen(
+        int(run),
+        total,
+        available,
+        number("ksm_saved"),
+        number("ksm_pages_to_scan"),
+        number("ksm_sleep_millisecs"),
+        None if scans is None else int(scans),
+        number("ksm_clock"),
+        number("ksm_yield"),
+        advisor not in {None, "none"},
+        number("ksmd_cpu_usage"),
+        number("ksmd_cpu_pages"),
+        number("cpu_count"),
+        _sum(snapshot.column("balloon_max")),
+        _sum(held),
+        frozenset(snapshot.guests),
+    )
+
+
+def _sum(values: Iterable[Value]) -> float:
+    """Of those that are known."""
+    return sum(number for number in map(as_number, values) if number is not None)
