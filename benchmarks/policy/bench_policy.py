@@ -92,6 +92,7 @@ def crowded_host(guests: int, *, classes: bool = False, available: int = 1 << 22
         "balloon_goal": "balanced", "mem_free": total // 10, "cpu_count": 16, "ksm_run": 1,
         "ksm_pages_to_scan": 500, "ksm_sleep_millisecs": 100, "ksm_full_scans": 7, "ksm_clock": 1000.0,
         "ksm_saved": 1 << 20, "ksm_yield": 2048.0, "ksmd_cpu_usage": 12.5, "ksm_advisor_mode": "none",
+        "ksm_suggested_run": 1, "ksm_suggested_pages": 700, "ksm_suggested_sleep": 20,
     }  # fmt: skip
     return snapshot(host=host, guests=made, properties={"host": {"name": "host", "interval": 5.0}})
 

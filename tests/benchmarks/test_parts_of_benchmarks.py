@@ -19,6 +19,7 @@ import measure_reporting
 import pytest
 from compared import Course, simulated
 
+from mom_cli.declared import check_plugins
 from mom_core import load_config
 
 LIBVIRTD: Any = SimpleNamespace(uri="test:///default", pid_folder=Path("/run/none"))
@@ -40,8 +41,10 @@ def test_reactions_and_costs_are_told_in_lines() -> None:
 
 def test_what_the_comparison_of_ksm_laws_configures_can_be_loaded(tmp_path: Path) -> None:
     path = tmp_path / "mom.yaml"
-    path.write_text(compare_laws.CONFIG.format(folder=tmp_path, uri=LIBVIRTD.uri, pids=LIBVIRTD.pid_folder), encoding="utf-8")
-    assert "ksm" in load_config(str(path)).plugins
+    for law in (compare_laws.SHORT, compare_laws.SOLD):
+        text = compare_laws.CONFIG.format(folder=tmp_path, uri=LIBVIRTD.uri, pids=LIBVIRTD.pid_folder, law=law)
+        path.write_text(text, encoding="utf-8")
+        assert check_plugins(load_config(str(path))).errors == []
 
 
 def test_kept_courses_of_ksm_laws_are_shown_put_into_a_page_and_drawn(tmp_path: Path) -> None:
