@@ -14,8 +14,6 @@ import pytest
 from mom_core import HOST_ID, Clock, Engine, Guest, MomError, Report, Scope, UnitError, load_config
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.rollout.canary import ChosenGuests, rank
-from mom_plugins_policy.rollout.trials import TriedPolicies
-from mom_plugins_policy.tools.trace import DatedRun
 from mom_toolkit import Canary, CanaryPolicies, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts, ReasonedPolicies
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
@@ -161,7 +159,7 @@ class TestWhileItRuns:
             managed.texts.change({"60_x": "(+ 1 2)"}, who="you", expected_version=seen)
 
     def test_why_a_guest_got_its_size_is_said_by_the_policies_that_decided_about_it(self, managed: Managed) -> None:
-        words = '(with Guests g { (g.SetVar "why balloon_target" "it is tried at {balloon_max KiB}") (g.Control "balloon_target" 20000) })'
+        words = '(with Guests g (if (> g.balloon_max 1) (g.Control "balloon_target" 20000) 0))'
         managed.begin(words, share=0.2, seconds=600)
         report = managed.cycles()
         texts: object = managed.texts
@@ -169,7 +167,7 @@ class TestWhileItRuns:
         on = {entity.id for entity in managed.canary.on}
         assert on
         for guest in report.snapshot.guests:
-            assert ("it is tried at " in texts.reason(report.number, guest, "balloon_target")) is (guest in on)
+            assert ("its balloon_max (" in texts.reason(report.number, guest, "balloon_target")) is (guest in on)
             assert texts.reason(report.number + 1, guest, "balloon_target") == "", "of a cycle that has not been"
         assert texts.reason(report.number, "nobody", "balloon_target") == ""
         managed.cycles()
@@ -177,17 +175,6 @@ class TestWhileItRuns:
         assert texts.reason(report.number, some, "balloon_target"), "who reads of a cycle while the next is under way is still told"
         managed.cycles()
         assert texts.reason(report.number, some, "balloon_target") == "", "older ones are forgotten"
-
-    def test_the_next_evaluation_is_one_to_be_told_of_as_long_as_it_is_asked_why(self, managed: Managed) -> None:
-        policies: object = managed.texts
-        assert isinstance(policies, TriedPolicies)
-        report = managed.cycles()
-        assert not isinstance(policies.evaluated[0].result.run, DatedRun)
-        policies.reason(report.number, next(iter(report.snapshot.guests)), "balloon_target")
-        managed.cycles()
-        assert isinstance(policies.evaluated[0].result.run, DatedRun)
-        managed.cycles()
-        assert not isinstance(policies.evaluated[0].result.run, DatedRun), "a cycle does not pay for what nothing asks for"
 
     def test_a_reload_keeps_it_with_the_files_as_they_are_now(self, managed: Managed) -> None:
         managed.begin(MINE.format(kib=20000), seconds=600)

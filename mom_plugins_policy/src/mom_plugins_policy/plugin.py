@@ -215,7 +215,7 @@ class PolicyPlugin:
         if trial is not None:
             trial.prepare()
         self._notes.forget_gone(snapshot)
-        result = policy.evaluate(snapshot, history, self._notes.now(), self._policies.kind_of_run(policy))
+        result = policy.evaluate(snapshot, history, self._notes.now())
         self._notes.keep(result.notes, snapshot)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions

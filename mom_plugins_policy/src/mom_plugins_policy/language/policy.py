@@ -81,10 +81,6 @@ class Result:
         """What counted as declared; None: whatever occurs."""
         return self._policy.declarations
 
-    def notes_of(self, name: str) -> Mapping[str, Any]:
-        """The notes of this evaluation (`SetVar`) of one name, by entity id."""
-        return self.run.variables.get(name, {})
-
     @property
     def undeclared(self) -> frozenset[tuple[Scope, str]]:
         """The fields that could not be read."""
@@ -216,13 +212,11 @@ class Policy:
         snapshot: Snapshot,
         history: Sequence[Snapshot] | None = None,
         notes: Notes | None = None,
-        kind: Callable[..., Evaluation] = Evaluation,
     ) -> Result:
         """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
 
         :param history: older snapshots, oldest first; the snapshot's own `history` if None
         :param notes: what was remembered earlier; nothing if None
-        :param kind: what runs it, with the same answers
         """
         older = snapshot.history if history is None else history
         known: dict[tuple[Scope, str], bool] = {}
@@ -243,7 +237,7 @@ class Policy:
             undeclared = frozenset(field for field in compiled.fields if not declares(*field))
             if undeclared:
                 compiled = self.code.without(undeclared)
-        run = kind(snapshot, older, self.limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
+        run = Evaluation(snapshot, older, self.limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
         values: list[Any] = []
         stopped = False
         try:

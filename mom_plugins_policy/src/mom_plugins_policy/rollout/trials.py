@@ -14,7 +14,6 @@ from pydantic import Field, TypeAdapter
 from mom_core import Guest, MomError, Snapshot, StateError, StateFile, UnitError, format_duration, printable
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.language.runtime import Evaluation
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.rollout.canary import CanaryPlan, CanaryRun, ChosenGuests
 from mom_plugins_policy.rollout.in_force import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
@@ -98,7 +97,6 @@ class TriedPolicies(ChangingPolicies):
         """The newest snapshot, of which the guests for a trial are chosen."""
         self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
         """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
-        self._asked_why: int | None = None
         """The cycle of which reasons were asked for last."""
         self._trying = trying
         self._overlay_tried = Overlay()
@@ -141,21 +139,11 @@ class TriedPolicies(ChangingPolicies):
             return ""
         from mom_plugins_policy.tools.reasons import said  # a cycle does not need it
 
-        self._asked_why = cycle
-
         try:
-            return said(evaluated.of(found), evaluated.snapshot, found, control)
+            return said(evaluated.of(found), found, control)
         except Exception:  # noqa: BLE001  # a mistake in words is no reason not to tell the rest
             self._log.exception("why %s has its %s could not be said", printable(found.name), control)
             return ""
-
-    def kind_of_run(self, policy: Policy) -> Callable[..., Evaluation]:
-        """What runs the next evaluation: who asked why of the last one, as `mom top` does in each cycle, will ask of the next one."""
-        if not self.evaluated or self.evaluated[0].snapshot.number != self._asked_why:
-            return Evaluation
-        from mom_plugins_policy.tools.reasons import kept_to_be_told
-
-        return kept_to_be_told(policy.program)
 
     # --- EvaluatedPolicies ----------------------------------------------------------------------------------------------------------
 

@@ -1,36 +1,26 @@
-"""Why a guest got what it got, in words: what the policy itself says of it, and otherwise the conditions around the request.
+"""Why a guest got what it got, in words: the conditions that were decided on the way to the request, with the values that they had then.
 
-A policy says why with a note: `(guest.SetVar "why balloon_target" "only {mem_usable KiB} are usable in it")`. The words are filled in when
-a verb asks, so that they cost a cycle nothing but the note; notes that they name are told as they were when that was noted. A text may name
-another one that stands in the policy; what a guest or the host says of itself is shown as it is, whatever braces are in it. Without a note,
-the conditions that were decided on the way to the request are told, with the values that they had then. For both, the evaluation is
-repeated once, on the same snapshot and notes, and only what is told is traced (`NotesThen`, `Paths`).
+The evaluation is repeated once, on the same snapshot and notes, and only what is told is traced (`Paths`).
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from mom_core import HOST_ID, Guest, Scope, Snapshot, Unit, format_kib, printable
+from mom_core import Guest, Scope, Unit, format_kib, printable
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
 from mom_plugins_policy.language.words.forms import Role
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPERATORS
 from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, Measured, dimension_of_unit, written
-from mom_plugins_policy.tools.trace import Choice, DatedRun, NotesThen, Paths, notes_then
-
-WHY: Final = "why "
-"""What the name of a note begins with that says why; the control's name follows."""
+from mom_plugins_policy.tools.trace import Choice, Paths
 
 _LONGEST: Final = 600  # characters of what is said
-_NESTED: Final = 4  # texts in texts: a text may name a note that is a text with names again
-_MOST_NAMES: Final = 200  # that are filled in: as many as a text of this length can have, and some
 _CONDITIONS: Final = 4  # around a request, from the inside out: those farther out are hardly about this guest
 _CONDITIONS_TOLD: Final = 20  # of one `and` or `or`
 _DEEPEST: Final = 40  # forms in forms that are looked at
@@ -40,15 +30,8 @@ _LARGEST_BITS: Final = 512  # of an integer: a product of two such is still fast
 _SHOWN: Final = 60  # characters of a form
 _SHOWN_ITEMS: Final = 20  # of a list
 
-_PLACE: Final = re.compile(r"\{([A-Za-z_][\w. -]{0,80}?)(?: (KiB/s|KiB|s|%))?\}")
 _TOLD_UNITS: Final = frozenset({Unit.KIB.value, Unit.KIB_PER_SECOND.value, Unit.SECONDS.value, Unit.PERCENT.value})
 
-
-_Piece: TypeAlias = "tuple[str, str, str, str]"
-"""Of a text: what stands before a name in braces, the name, its unit, and all of that as it is written. The last one has no name."""
-
-_known_notes: Final[WeakKeyDictionary[Result, dict[bool, NotesThen | None]]] = WeakKeyDictionary()
-"""The notes of evaluations that are still told of: those that the program's texts name, or all."""
 
 _known_paths: Final[WeakKeyDictionary[Result, Mapping[tuple[str, int], Sequence[Choice]]]] = WeakKeyDictionary()
 """What was traced of evaluations that are still told of: each guest is asked about by itself."""
@@ -62,124 +45,13 @@ def _taken(result: Result) -> Mapping[tuple[str, int], Sequence[Choice]]:
     return found
 
 
-def _notes_then(result: Result, *, every: bool) -> NotesThen | None:
-    """The notes of an evaluation as they were at any time; None if that is too much to tell.
+def said(result: Result, guest: Guest, control: str) -> str:
+    """Why a guest got this control, in words; empty where nothing is known of it.
 
-    :param every: also those that no text in the program names
+    :param result: the evaluation that it got it by
     """
-    known = _known_notes.setdefault(result, {})
-    if every not in known:
-        known[every] = notes_then(result, None if every else _survey(result.program).named)
-    return known[every]
-
-
-def kept_to_be_told(program: Program) -> Callable[..., DatedRun]:
-    """What runs an evaluation of which it will be asked why: it need not be repeated for the notes that texts name."""
-    return partial(DatedRun, _survey(program).named)
-
-
-def said(result: Result, snapshot: Snapshot, guest: Guest, control: str) -> str:
-    """Why a guest got this control, or did not, in words; empty where nothing is known of it.
-
-    :param result: the evaluation of this snapshot
-    """
-    if result.stopped or guest.id in result.failed:
-        return ""
-    notes = result.notes_of(WHY + control)
-    requested = result.request_of(control, guest.id)
-    text = notes.get(guest.id)
-    if text is None and requested is None:
-        text = notes.get(HOST_ID)
-    if isinstance(text, str) and text:
-        filling = _Filling(result, snapshot, guest)
-        return printable(filling.filled(text, WHY + control, HOST_ID if guest.id not in notes else guest.id), _LONGEST)
-    if requested is None:
-        return ""
-    return printable("; ".join(_Conditions(result, guest, requested).conditions()), _LONGEST)
-
-
-# --- what a policy says --------------------------------------------------------------------------------------------------------
-
-
-class _TooMuch(Exception):
-    """The notes of the evaluation are too many to be told as they were."""
-
-
-class _Filling:
-    """Fills the names in a text with values, and those in the texts that it names, until enough is said."""
-
-    def __init__(self, result: Result, snapshot: Snapshot, guest: Guest) -> None:
-        self._result = result
-        self._snapshot = snapshot
-        self._guest = guest
-        self._texts = _survey(result.program).texts
-        self._left = _LONGEST + 1
-        self._names = _MOST_NAMES
-        self._then: NotesThen | None = None
-        self._date = 0
-
-    def filled(self, text: str, name: str, whose: str) -> str:
-        """The text of that note with its names replaced by values: first a note of that name, as it was then; then a field."""
-        self._noted = (whose, name)
-        self._every = text not in self._texts
-        pieces: list[str] = []
-        try:
-            self._fill(text, whose, pieces, ((whose, name),))
-        except _TooMuch:
-            return ""
-        return "".join(pieces)
-
-    def _fill(self, text: str, whose: str, pieces: list[str], around: tuple[tuple[str, str], ...]) -> None:
-        for before, name, unit, whole in _pieces_of(text[:_LONGEST]):
-            if before:
-                self._add(before, pieces)
-            if not name or self._left <= 0:
-                return
-            self._names -= 1
-            if self._names < 0:
-                self._add("…", pieces)
-                self._left = 0
-                return
-            self._fill_in(name, unit, whole, whose, pieces, around)
-
-    def _fill_in(self, name: str, unit: str, whole: str, whose: str, pieces: list[str], around: tuple[tuple[str, str], ...]) -> None:
-        owner = HOST_ID if name.startswith("Host.") or whose == HOST_ID else self._guest.id
-        name = name.removeprefix("Host.")
-        found = self._note(owner, name) if owner in self._result.notes_of(name) else None
-        if found is None:
-            found = (self._snapshot.host.fields if owner == HOST_ID else self._guest.fields).get(name)
-        elif isinstance(found, str) and found in self._texts:
-            if (owner, name) in around or len(around) > _NESTED:
-                self._add(whole, pieces)  # a text within itself: as it stands
-            else:
-                self._fill(found, owner, pieces, (*around, (owner, name)))
-            return
-        self._add(_amount(found, unit), pieces)
-
-    def _note(self, owner: str, name: str) -> object:
-        """A note when it was noted why."""
-        if self._then is None:
-            self._then = _notes_then(self._result, every=self._every)
-            if self._then is None:
-                raise _TooMuch
-            self._date = self._then.date_of(*self._noted)
-        return self._then.note(owner, name, self._date)
-
-    def _add(self, piece: str, pieces: list[str]) -> None:
-        if self._left > 0:
-            pieces.append(piece[: self._left])
-            self._left -= len(piece)
-
-
-@lru_cache(maxsize=256)
-def _pieces_of(text: str) -> Sequence[_Piece]:
-    """A text, taken apart at the names in it."""
-    found: list[_Piece] = []
-    end = 0
-    for match in _PLACE.finditer(text):
-        found.append((text[end : match.start()], match[1], match[2] or "", match[0]))
-        end = match.end()
-    return (*found, (text[end:], "", "", ""))
+    requested = None if result.stopped or guest.id in result.failed else result.request_of(control, guest.id)
+    return "" if requested is None else printable("; ".join(_Conditions(result, guest, requested).conditions()), _LONGEST)
 
 
 def _amount(value: object, unit: str) -> str:
@@ -209,20 +81,11 @@ class _Outline:
         self.calls: dict[str, list[Form]] = {}
         self.defined: dict[str, list[Form]] = {}
         """By name: what it is bound to."""
-        self.texts: set[str] = set()
-        """The texts that stand in the program."""
-        self.named: set[str] = set()
-        """The names of notes that these name, and those of notes that say why."""
         self.bodies: dict[int, Definition] = {id(one.body): one for one in program.functions()}
         requests: list[Form] = []
         todo = list(program.forms)
         while todo:
             form = todo.pop()
-            if form.kind is FormKind.LITERAL and isinstance(form.value, str):
-                self.texts.add(form.value)
-                self.named.update(name.removeprefix("Host.") for _, name, _, _ in _pieces_of(form.value))
-                if form.value.startswith(WHY):
-                    self.named.add(form.value)
             for item in form.items:
                 self.around[id(item)] = form
             todo.extend(form.items)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -217,80 +216,6 @@ class _PathRun(_QuietRun, _TracedRun):
         """`Control`, where it is not known before what it is called on."""
         super().do_control(entity, name, value, site)
         self.traced_request(site, entity)
-
-
-# --- what notes were, and when -------------------------------------------------------------------------------------------------------
-
-
-MOST_NOTED = 300_000
-"""Notes of an evaluation that are kept: thirty for each of 10,000 guests."""
-
-
-class NotesThen:
-    """The notes of an evaluation as they were at any time; what counts as time is the notes that were made."""
-
-    def __init__(self, dated: Mapping[Hashable, Mapping[str, Sequence[tuple[int, Any]]]]) -> None:
-        self._dated = dated
-
-    def date_of(self, owner: str, name: str) -> int:
-        """When the note of that name on an entity was made that holds in the end; 0 if it never was."""
-        made = self._dated.get(name, {}).get(owner)
-        return made[-1][0] if made else 0
-
-    def note(self, owner: str, name: str, date: int) -> Any:
-        """The note of that name on an entity at that time; None if there was none yet."""
-        return next((value for made, value in reversed(self._dated.get(name, {}).get(owner, ())) if made <= date), None)
-
-
-def notes_then(result: Result, names: Container[Hashable] | None) -> NotesThen | None:
-    """The notes of these names, all if None. It is the same evaluation once more, unless that was one that keeps them.
-
-    :return: None if there is too much to tell
-    """
-    run = result.run if isinstance(result.run, DatedRun) and names is not None else result.once_more(partial(_DatedAgain, names))
-    return None if run.made > MOST_NOTED or (run is not result.run and run.is_late()) else NotesThen(run.dated)
-
-
-class _DatedNotes(dict[str, Any]):
-    """The notes of one name; what is written is also kept with its date."""
-
-    __slots__ = ("_dated", "_run")
-
-    def __init__(self, run: DatedRun, dated: dict[str, list[tuple[int, Any]]]) -> None:
-        super().__init__()
-        self._run = run
-        self._dated = dated
-
-    def __setitem__(self, identity: str, value: Any) -> None:
-        run = self._run
-        run.made = made = run.made + 1
-        if made <= MOST_NOTED:
-            self._dated.setdefault(identity, []).append((made, value))
-        super().__setitem__(identity, value)
-
-
-class DatedRun(Evaluation):
-    """A run of which the notes of some names are kept with their dates.
-
-    :param names: None: all
-    """
-
-    def __init__(self, names: Container[Hashable] | None, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.made = 0
-        self._names = names
-        self.dated: dict[Hashable, dict[str, list[tuple[int, Any]]]] = {}
-
-    def variable(self, name: Hashable) -> dict[str, Any]:
-        """The notes of one name, by entity id."""
-        notes = super().variable(name)
-        if notes.__class__ is dict and (self._names is None or name in self._names):
-            notes = self.variables[name] = _DatedNotes(self, self.dated.setdefault(name, {}))
-        return notes
-
-
-class _DatedAgain(_QuietRun, DatedRun):
-    """Such a run that repeats one."""
 
 
 def _too_large() -> PolicyError:
