@@ -104,6 +104,11 @@ def switched(run: Mapping[str, Any]) -> tuple[bool, ...]:
     return tuple(bool(run.get(name)) for name in SWITCHES)
 
 
+def switches_on(options: argparse.Namespace) -> Mapping[str, Any]:
+    """What a result says of the switches: nothing of those that are off, as earlier results."""
+    return {name: True for name in SWITCHES if getattr(options, name)}
+
+
 def compared(mix: Mix) -> list[str]:
     """The managers that are compared when none are named: offloading needs a swap, and one that asks is for what comes after."""
     return [name for name in MANAGERS if name != "mom-asked" and (mix.protocol.zram or name != "mom-offload")]
@@ -142,7 +147,7 @@ def run_all(options: argparse.Namespace) -> None:
             apart = {} if options.floor is None else {"floor": options.floor}
             apart |= {} if options.on == "libvirt" else {"on": options.on}
             apart |= {} if options.zram is None else {"zram": options.zram}
-            apart |= {name: True for name in SWITCHES if getattr(options, name)}
+            apart |= switches_on(options)
             keep(options.results, {**result, **apart, "label": options.label}, trace)
         told(
             f"{name}, {manager}: {result['ended']} at {result['seconds']} s, taken {result['taken']} MiB, work {result['work']:.3f}, "
@@ -204,7 +209,7 @@ def simulate(options: argparse.Namespace) -> None:
         for manager in compared(mixes[name]):
             with quiet(logging.CRITICAL):
                 result = {"mix": name, **on_simulator.simulated(mixes[name], manager)}
-            result |= {switch: True for switch in SWITCHES if getattr(options, switch)}
+            result |= switches_on(options)
             print(f"{name:<10} {manager:<14} {result['taken']:>7,} MiB  {result['ended']} at {result['seconds']} s", flush=True)
             found.append(result)
     replace(path, found)

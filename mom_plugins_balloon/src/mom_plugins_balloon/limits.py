@@ -110,7 +110,7 @@ def never_shrunk(memory: KnownMemory, limits: ShrinkLimits) -> Limit | None:
 def why_not_shrink(memory: KnownMemory, limits: ShrinkLimits) -> str:
     """The same in words; empty when it may be."""
     limit = never_shrunk(memory, limits)
-    return "" if limit is None else _in_words(Passed(None, limit), memory, limits)
+    return "" if limit is None else _limit_in_words(limit, memory, limits)
 
 
 def permitted(target: Value, memory: KnownMemory, limits: ShrinkLimits) -> SafeSize:
@@ -179,18 +179,29 @@ def _guaranteed(memory: KnownMemory) -> int:
 def _in_words(passed: Passed, memory: KnownMemory, limits: ShrinkLimits) -> str:
     if passed.limit is None:
         return ""
-    floor = floor_kib(memory, limits)
-    needs = "" if floor is None else f"needs {format_kib(floor)} with its reserve"
-    why = {
-        Limit.MAXIMUM: f"above the guest's maximum of {format_kib(memory.maximum or 0.0)}",
-        Limit.MAXIMUM_UNKNOWN: "the guest's maximum is unknown",
-        Limit.GUARANTEE: f"below the guarantee of {format_kib(_guaranteed(memory))}",
-        Limit.NEED: f"the guest {needs}",
-        Limit.NOTHING_TO_SPARE: f"the guest has nothing to spare: it {needs}",
-        Limit.HELD: memory.obstacle,
-        Limit.USABLE_UNKNOWN: "what the guest could spare is unknown",
-        Limit.AGE_UNKNOWN: "the age of the guest's statistics is unknown",
-        Limit.STALE: f"the guest's statistics are {memory.statistics_age or 0.0:.0f} s old",
-        Limit.SWAPS: f"the guest swaps {format_kib(memory.swapping)}/s: it lacks memory",
-    }[passed.limit]
+    why = _limit_in_words(passed.limit, memory, limits)
     return f"{why}; the shrink under way is stopped" if passed.stops else why
+
+
+def _limit_in_words(limit: Limit, memory: KnownMemory, limits: ShrinkLimits) -> str:
+    match limit:
+        case Limit.MAXIMUM:
+            return f"above the guest's maximum of {format_kib(memory.maximum or 0.0)}"
+        case Limit.MAXIMUM_UNKNOWN:
+            return "the guest's maximum is unknown"
+        case Limit.GUARANTEE:
+            return f"below the guarantee of {format_kib(_guaranteed(memory))}"
+        case Limit.NEED:
+            return f"the guest needs {format_kib(floor_kib(memory, limits) or 0)} with its reserve"
+        case Limit.NOTHING_TO_SPARE:
+            return f"the guest has nothing to spare: it needs {format_kib(floor_kib(memory, limits) or 0)} with its reserve"
+        case Limit.HELD:
+            return memory.obstacle
+        case Limit.USABLE_UNKNOWN:
+            return "what the guest could spare is unknown"
+        case Limit.AGE_UNKNOWN:
+            return "the age of the guest's statistics is unknown"
+        case Limit.STALE:
+            return f"the guest's statistics are {memory.statistics_age or 0.0:.0f} s old"
+        case Limit.SWAPS:
+            return f"the guest swaps {format_kib(memory.swapping)}/s: it lacks memory"

@@ -77,7 +77,6 @@ MOM = "mom"
 """The source of what no other plugin knows."""
 
 _NOTHING: Mapping[str, Value] = {}
-_NOTHING_TOLD: Sequence[float | None] = (None,) * 4
 
 
 PINNED = "pinned"
@@ -588,17 +587,16 @@ class BalloonPlugin:
         """
         entity, target = change.entity, change.value
         guest = self._snapshot.listed_as(entity.id)
-        size, maximum, _, age, *_ = told.get(entity.id, _NOTHING_TOLD)
-        if guest is None or size is None:
+        memory = None if guest is None else self._memory(self._snapshot, guest, told[guest.id], holds)
+        if guest is None or memory is None:
             raise Refused("the guest's present size is unknown")
-        memory = self._memory(self._snapshot, guest, told[entity.id], holds)
-        if not isinstance(target, int) or memory is None:
+        if not isinstance(target, int):
             raise Refused(f"{target!r:.40} is no size for a guest")
         verdict = permitted(target, memory, self._limits())
         if verdict.target != target:
             raise Refused(verdict.reason)
-        now = self._snapshot.monotonic
-        reason = self._requests.why_not_send(entity.id, target, size, maximum, now, holds.get(entity.id, 0))
+        now, size, age = self._snapshot.monotonic, memory.current, memory.statistics_age
+        reason = self._requests.why_not_send(entity.id, target, size, memory.maximum, now, holds.get(entity.id, 0))
         if reason:
             raise Unneeded(reason)
         if target < size and self._sweeps.is_sweep(guest, target):

@@ -55,8 +55,6 @@ def said(result: Result, guest: Guest, control: str) -> str:
 
 
 def _amount(value: object, unit: str) -> str:
-    if value is None:
-        return "an unknown amount" if unit else "unknown"
     if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

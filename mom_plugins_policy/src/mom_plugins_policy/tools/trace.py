@@ -188,21 +188,17 @@ class _Asked:
         self.identity = identity
 
 
-class _QuietRun(Evaluation):
-    """A run that repeats one: it writes nothing to the log."""
-
-    @staticmethod
-    def debug(*values: Any) -> Any:
-        """Nothing is written a second time."""
-        return values[-1]
-
-
-class _PathRun(_QuietRun, _TracedRun):
+class _PathRun(_TracedRun):
     """A run of which the events on the way to requests are kept; it writes nothing to the log."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.begin_trace()
+
+    @staticmethod
+    def debug(*values: Any) -> Any:
+        """Nothing is written a second time."""
+        return values[-1]
 
     def traced_request(self, site: int, entity: Host | Guest) -> None:
         """Called by generated code: a control was asked for."""
