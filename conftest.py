@@ -146,7 +146,7 @@ _started: list[str] = []
 
 
 def _note_start(event: str, arguments: tuple[object, ...]) -> None:
-    if event in _STARTS:
+    if event in _STARTS and arguments[:1] != ("fc-list",):  # matplotlib lists the fonts once on each machine
         _started.append(f"{event}: {arguments[0] if arguments else ''}"[:200])
 
 

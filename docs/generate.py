@@ -253,7 +253,7 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
     parts = (
         "Prometheus needs the setting `tcp` of the plugin `http`; `curl --unix-socket /run/mom/mom.sock http://mom/metrics` shows the same "
         "text. `packaging/prometheus` has scrape settings and alert rules with tests, `packaging/grafana` a dashboard. What is not known "
-        "has no sample: a metric that is missing is unknown, never 0. [Earlier names](metrics-renamed.md) have become others.",
+        "has no sample: a metric that is missing is unknown, never 0.",
         "## Of mom, and of all guests together\n\n" + _table(("metric", "type", "labels", "what it says"), _own_metrics()),
         "`mom_guests_guaranteed_bytes` is the sum of `mom_guest_guaranteed_bytes` over all guests, those without metrics of their own too. "
         "`mom_guests_promised_bytes` is more than that only where the host cannot keep all that guests are promised.",

@@ -29,7 +29,7 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, linked
-from mom_plugins_fleet.records import MOST_TOLD, Group, GuestState, HostState, Member
+from mom_plugins_fleet.records import MOST_TOLD, Group, HostedGuest, HostState, Member
 from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
@@ -45,7 +45,7 @@ class Host:
     def __init__(self, name: str, guests: int, changing: float, seed: int) -> None:
         self.name, self.changing = name, changing
         self.random = random.Random(seed)  # noqa: S311  # numbers of a benchmark
-        self.guests = [GuestState(id=f"{seed:08d}-0000-4000-8000-{n:012d}", name=f"vm-{seed}-{n}", size=GUEST_KIB) for n in range(guests)]
+        self.guests = [HostedGuest(id=f"{seed:08d}-0000-4000-8000-{n:012d}", name=f"vm-{seed}-{n}", size=GUEST_KIB) for n in range(guests)]
         self.adopted: dict[int, float] = {}
 
     def adopt(self, group: str, found: Opened[Group], data: bytes | None) -> None:

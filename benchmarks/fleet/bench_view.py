@@ -35,7 +35,7 @@ from bench_fleet import cpu_seconds, free_port, new_operator
 
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, Store, linked
-from mom_plugins_fleet.records import Group, GuestState, HostState, Member
+from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, direct, subject
@@ -120,7 +120,7 @@ class Fleet:
     def _state(guests: int, variant: int) -> bytes:
         chance = random.Random(variant)  # noqa: S311  # numbers of a benchmark
         told = tuple(
-            GuestState(
+            HostedGuest(
                 id=f"hostname-0000-4000-8000-{number:012d}",
                 name=f"vm-hostname-{number}",
                 size=chance.randrange(1, 256) << 14,

@@ -78,17 +78,17 @@ def crowded_host(guests: int, *, classes: bool = False, available: int = 1 << 22
         made[f"guest{number:05}"] = {
             "balloon_cur": size, "balloon_max": most, "balloon_min": most // 4, "mem_usable": int(size * choose.uniform(0.02, 0.8)),
             "mem_available": size - 65536, "mem_unused": size // choose.choice((2, 5, 10)), "stats_age": choose.choice((0, 1, 2)),
-            "rss": size, "rss_before": size, "rss_beside": 65536, "mem_hidden": 65536, "guest_guarantee": None, "host_swap": None,
+            "rss": size, "rss_before": size, "qemu_overhead": 65536, "kernel_reserved": 65536, "guest_guarantee": None, "host_swap": None,
             "mem_cache_share": choose.choice((0.1, 0.5)), "mem_used_peak": choose.choice((None, size // 2)), "mem_used_before": size,
-            "mem_usable_hurts": choose.choice((None, None, size // 8)), "balloon_obstacle": None,
+            "mem_stall_floor": choose.choice((None, None, size // 8)), "balloon_obstacle": None,
             "balloon_target": choose.choice((None, size // 2, size)), "balloon_target_age": choose.choice((None, 0.5, 8.0)),
             "reclaim_cost": choose.choice((None, 0.5, 1.0, 2.0, 4.0, 8.0)) if classes else None,
             "swap_in": choose.choice((0, 0, 0, 5000)), "swap_out": 0, "major_fault": choose.choice((0, 3, 900)), "minor_fault": 1000,
         }  # fmt: skip
     total = 3 * guests << 20
     host: dict[str, Value] = {
-        "mem_available": total, "mem_really_available": min(total // 10, available), "mem_free_wanted": 3 << 20, "mem_free_hard": 1 << 20,
-        "mem_free_low": 1 << 19, "mem_reserved": 0, "offload_net": None,
+        "mem_available": total, "mem_really_available": min(total // 10, available),
+        "mem_watermark_high": 3 << 20, "mem_watermark_hard": 1 << 20, "mem_watermark_low": 1 << 19, "mem_reserved": 0, "offload_net": None,
         "balloon_goal": "balanced", "mem_free": total // 10, "cpu_count": 16, "ksm_run": 1,
         "ksm_pages_to_scan": 500, "ksm_sleep_millisecs": 100, "ksm_full_scans": 7, "ksm_clock": 1000.0,
         "ksm_saved": 1 << 20, "ksm_yield": 2048.0, "ksmd_cpu_usage": 12.5, "ksm_advisor_mode": "none",

@@ -56,7 +56,7 @@ def main(target: Path) -> None:
             times.append(report.snapshot.monotonic - SINCE)
             for series, value in (
                 (available, host["mem_really_available"]),
-                (wanted, host["mem_free_wanted"]),
+                (wanted, host["mem_watermark_high"]),
                 (sizes, guest.fields["balloon_cur"]),
                 (held, guest.fields["rss"]),
                 (needs, guest.fields["sim_need"]),

@@ -22,7 +22,6 @@ from mom_core import (
     Clock,
     Columns,
     Config,
-    Considered,
     ControlSpec,
     Decision,
     Declarations,
@@ -41,6 +40,7 @@ from mom_core import (
     Report,
     Revision,
     Scope,
+    ShadowDecisions,
     Snapshot,
     Source,
     Status,
@@ -259,7 +259,7 @@ def test_a_plugin_that_declares_a_field_otherwise_than_it_is_known_is_refused(tm
 
 def test_what_is_decided_on_trial_is_reported_and_nothing_else(tmp_path: Path, machine: Machine) -> None:
     def decide(snapshot: Snapshot) -> list[object]:
-        return [*want(50, "a")(snapshot), Considered([*want(40)(snapshot)])]
+        return [*want(50, "a")(snapshot), ShadowDecisions([*want(40)(snapshot)])]
 
     with engine_with(tmp_path, machine, evaluator(decide)) as engine:
         report = engine.cycle()
@@ -283,7 +283,7 @@ def test_without_a_trial_nothing_is_said_of_one(tmp_path: Path, machine: Machine
 def test_a_decision_without_a_source_is_its_plugins_and_explained_with_its_reason(tmp_path: Path, machine: Machine) -> None:
     def decide(snapshot: Snapshot) -> list[object]:
         wanted = Decision(snapshot.guests["a"].entity, "size", 5, "nobody needs more")
-        return [wanted, Considered([replace(wanted, value=70)])]
+        return [wanted, ShadowDecisions([replace(wanted, value=70)])]
 
     with engine_with(tmp_path, machine, evaluator(decide)) as engine:
         report = engine.cycle()

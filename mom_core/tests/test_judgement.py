@@ -15,9 +15,9 @@ from mom_core import (
     Entity,
     GuestGone,
     HypervisorError,
+    InTransition,
     LedgerEntry,
     NotSupported,
-    OnItsWay,
     Refused,
     Scope,
     Status,
@@ -58,7 +58,7 @@ def test_a_guest_that_stands_still_away_from_both_sizes_is_never_moms(before: in
 
 
 def test_a_guest_that_is_on_its_way_is_moms_wherever_it_is() -> None:
-    assert judged(SIZE, entry(SIZE, 2 * GIB, GIB), OnItsWay(1536 * MIB)).value == 2 * GIB
+    assert judged(SIZE, entry(SIZE, 2 * GIB, GIB), InTransition(1536 * MIB)).value == 2 * GIB
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
 
 
 def test_what_a_guest_needs_is_by_the_size_that_it_had_when_it_said_so() -> None:
-    said_then: dict[str, Value] = {"mem_available": 950 * MIB, "mem_hidden": 50 * MIB, "stats_age": 4.0}
+    said_then: dict[str, Value] = {"mem_available": 950 * MIB, "kernel_reserved": 50 * MIB, "stats_age": 4.0}
     taken = snapshot(host=HOST, guests={"web": {**FULL, "balloon_cur": 500 * MIB, **said_then}}, properties={"host": {"interval": 5.0}})
     found = explained([Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.01)])
     assert figures(found, "memory")["used_kib"] == 400 * MIB

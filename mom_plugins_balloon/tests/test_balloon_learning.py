@@ -65,26 +65,26 @@ def test_what_the_host_has_backed_at_first_sight_was_used_once(guest: Watched) -
 
 
 def test_what_the_kernel_hides_shows_when_the_balloon_is_at_rest(guest: Watched) -> None:
-    assert "mem_hidden" not in guest.says(100 * MIB)
-    assert guest.says(100 * MIB)["mem_hidden"] == HIDDEN
-    assert guest.says(100 * MIB, balloon_cur=500 * MIB)["mem_hidden"] == HIDDEN, "it moves: nothing is learnt"
+    assert "kernel_reserved" not in guest.says(100 * MIB)
+    assert guest.says(100 * MIB)["kernel_reserved"] == HIDDEN
+    assert guest.says(100 * MIB, balloon_cur=500 * MIB)["kernel_reserved"] == HIDDEN, "it moves: nothing is learnt"
 
 
 def test_what_is_in_the_hosts_swap_does_not_make_the_process_seem_smaller(guest: Watched) -> None:
     for _ in range(2):
         known = guest.says(600 * MIB, rss=100 * MIB, host_swap=900 * MIB)
-    assert known["rss_beside"] == PROCESS_KIB
-    assert guest.says(600 * MIB, rss=100 * MIB)["rss_beside"] == 0, "without any in swap, it holds no more than the guest uses"
+    assert known["qemu_overhead"] == PROCESS_KIB
+    assert guest.says(600 * MIB, rss=100 * MIB)["qemu_overhead"] == 0, "without any in swap, it holds no more than the guest uses"
 
 
 def test_what_is_left_after_a_sweep_is_the_processs_own(guest: Watched) -> None:
     for _ in range(2):
         known = guest.says(100 * MIB, rss=900 * MIB)
-    assert known["rss_beside"] == PROCESS_KIB
+    assert known["qemu_overhead"] == PROCESS_KIB
     size = HIDDEN + 100 * MIB + 64 * MIB
     guest.requests["a"] = SizeRequest(size, TOTAL + HIDDEN, guest.now, "1", arrived=True)
     known = guest.says(100 * MIB, rss=HIDDEN + 230 * MIB, balloon_cur=size, mem_available=size - HIDDEN, mem_unused=64 * MIB)
-    assert known["rss_beside"] == 130 * MIB
+    assert known["qemu_overhead"] == 130 * MIB
 
 
 def swept_for(guest: Watched, idle: int, freed: int, given: int = 0) -> dict[str, float]:
@@ -98,37 +98,37 @@ def swept_for(guest: Watched, idle: int, freed: int, given: int = 0) -> dict[str
 
 
 def test_a_sweep_in_vain_tells_what_the_process_holds(guest: Watched) -> None:
-    assert swept_for(guest, 60 * MIB, 4 * MIB)["rss_beside"] == PROCESS_KIB + 56 * MIB
+    assert swept_for(guest, 60 * MIB, 4 * MIB)["qemu_overhead"] == PROCESS_KIB + 56 * MIB
     guest.requests["a"] = SizeRequest(TOTAL + HIDDEN, TOTAL, guest.now, "1")
     for _ in range(2):
         known = guest.says(100 * MIB, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + 20 * MIB))
-    assert known["rss_beside"] == PROCESS_KIB + 20 * MIB, "if it holds less one day, that was not all its own"
+    assert known["qemu_overhead"] == PROCESS_KIB + 20 * MIB, "if it holds less one day, that was not all its own"
 
 
 @pytest.mark.parametrize(
     ("idle", "freed"), [(400, 390), (60, 40), (60, -200), (30, 0)], ids=["all", "most", "it grew", "too little to tell"]
 )
 def test_a_sweep_that_was_not_in_vain_tells_nothing_of_that(guest: Watched, idle: int, freed: int) -> None:
-    assert swept_for(guest, idle * MIB, freed * MIB)["rss_beside"] == PROCESS_KIB
+    assert swept_for(guest, idle * MIB, freed * MIB)["qemu_overhead"] == PROCESS_KIB
 
 
 def test_a_part_of_what_is_idle_may_be_memory_that_the_guest_never_used(guest: Watched) -> None:
-    assert swept_for(guest, 300 * MIB, 9 * MIB, given=37 * MIB)["rss_beside"] == PROCESS_KIB
+    assert swept_for(guest, 300 * MIB, 9 * MIB, given=37 * MIB)["qemu_overhead"] == PROCESS_KIB
 
 
 def test_a_guest_that_waits_is_to_have_more_than_that(guest: Watched) -> None:
     guest.says(600 * MIB)
     guest.says(600 * MIB, major_fault=90, mem_unused=10 * MIB)
     known = guest.says(600 * MIB, major_fault=90, mem_unused=10 * MIB)
-    assert known["mem_usable_hurts"] == 500 * MIB
-    assert guest.says(600 * MIB)["mem_usable_hurts"] == 500 * MIB, "and not forgotten when it has more"
-    assert "mem_usable_hurts" not in Watched().says(600 * MIB, major_fault=90), "it reads into free memory"
+    assert known["mem_stall_floor"] == 500 * MIB
+    assert guest.says(600 * MIB)["mem_stall_floor"] == 500 * MIB, "and not forgotten when it has more"
+    assert "mem_stall_floor" not in Watched().says(600 * MIB, major_fault=90), "it reads into free memory"
 
 
 def test_a_program_that_starts_does_not_make_a_guest_one_that_lacks_memory(guest: Watched) -> None:
     guest.says(600 * MIB)
     for faults in (90, 0, 90, 0):
-        assert "mem_usable_hurts" not in guest.says(600 * MIB, major_fault=faults, mem_unused=10 * MIB)
+        assert "mem_stall_floor" not in guest.says(600 * MIB, major_fault=faults, mem_unused=10 * MIB)
 
 
 def test_a_guest_that_keeps_page_cache_is_known_by_it(guest: Watched) -> None:
@@ -183,7 +183,7 @@ def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it()
         known = guest.has(whole)
     assert known["mem_used_peak"] == before["mem_used_peak"]
     assert known["mem_cache_share"] == before["mem_cache_share"]
-    assert known["rss_beside"] == 50 * MIB, "or it would be swept in vain again and again"
+    assert known["qemu_overhead"] == 50 * MIB, "or it would be swept in vain again and again"
     assert guest.has(whole, used=600 * MIB)["mem_used_peak"] == 600 * MIB
 
 
@@ -244,11 +244,11 @@ def test_what_was_learnt_outlives_a_hypervisor_that_is_away_for_a_while(guest: W
     guest.says(600 * MIB, rss=700 * MIB)
     for _ in range(2):
         before = guest.says(600 * MIB, rss=700 * MIB, mem_unused=10 * MIB, mem_disk_caches=390 * MIB, major_fault=90)
-    assert before["mem_hidden"] == HIDDEN
+    assert before["kernel_reserved"] == HIDDEN
     guest.away(10)
     guest.says(200 * MIB, rss=900 * MIB)
     after = guest.says(200 * MIB, rss=900 * MIB)
-    for name in ("mem_used_peak", "mem_hidden", "mem_usable_hurts"):
+    for name in ("mem_used_peak", "kernel_reserved", "mem_stall_floor"):
         assert after[name] == before[name]
     assert after["mem_cache_share"] > 0.9
     assert guest.learning.growth_kib == 0, "nobody knows how fast it grew meanwhile"
@@ -317,8 +317,8 @@ def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_t
     )
     guest.learning.swept(outcome)
     after = guest.says(100 * MIB, rss=1000 * MIB)
-    assert (after["rss_beside"] == 1000 * MIB - held) is learns
-    assert known["rss_beside"] == PROCESS_KIB
+    assert (after["qemu_overhead"] == 1000 * MIB - held) is learns
+    assert known["qemu_overhead"] == PROCESS_KIB
 
 
 def test_when_a_guest_has_freed_memory_or_its_process_has_given_some_back_is_remembered_for_a_minute(guest: Watched) -> None:

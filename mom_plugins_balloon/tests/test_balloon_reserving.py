@@ -30,7 +30,7 @@ from mom_core import (
     as_number,
     load_config,
 )
-from mom_plugins_balloon.host_reservations import HostReservations, Sight, policies_reserve
+from mom_plugins_balloon.host_reservations import CycleInputs, HostReservations, policies_reserve
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin, ReservationSettings
@@ -51,9 +51,9 @@ def a_guest(identity: str, size: int = 4 * GIB, need: int = GIB, incarnation: st
     return Guest(identity, identity, {**fields, **more}, incarnation=incarnation)
 
 
-def seen(now: float, available: float, *guests: Guest) -> Sight:
+def seen(now: float, available: float, *guests: Guest) -> CycleInputs:
     host = Host(fields={"mem_available": TOTAL, "mem_really_available": int(available)})
-    return Sight(Snapshot(host, {guest.id: guest for guest in guests}, monotonic=now), (), LIMITS)
+    return CycleInputs(Snapshot(host, {guest.id: guest for guest in guests}, monotonic=now), (), LIMITS)
 
 
 class KeptReservation:
@@ -193,13 +193,13 @@ class TestWhatCanBeHad:
         host.now += 60
         with pytest.raises(MomError, match="mom has not looked at the host for 60 s"):
             host.kept.reserve(GIB, 60)
-        host.kept.follow(Sight(Snapshot(Host(fields={"mem_available": TOTAL}), monotonic=host.now), (), LIMITS))
+        host.kept.follow(CycleInputs(Snapshot(Host(fields={"mem_available": TOTAL}), monotonic=host.now), (), LIMITS))
         with pytest.raises(MomError, match="what is available on the host is not known"):
             host.kept.room()
 
     def test_a_host_of_which_nobody_knows_how_large_it_is_does_not_give_away_what_it_keeps(self, host: KeptReservation) -> None:
         kept = HostReservations(host.settings.keeping(LawParameters()), host.context, lambda: "")
-        kept.follow(Sight(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now), (), LIMITS))
+        kept.follow(CycleInputs(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now), (), LIMITS))
         with pytest.raises(MomError, match="how much memory the host has is not known"):
             kept.reserve(8 * GIB, 60)
 

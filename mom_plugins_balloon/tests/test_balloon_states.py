@@ -13,12 +13,12 @@ def test_the_least_grows_with_the_host_but_not_as_fast(gib: float, least: float)
 
 
 def test_what_guests_were_seen_to_take_at_once_is_there() -> None:
-    assert HostWanted(StateGoal.BALANCED).reserve(32 * GIB, growth=4 * GIB).wanted == least_kib(32 * GIB) + 6 * GIB
-    assert HostWanted(StateGoal.DENSITY).reserve(32 * GIB, growth=4 * GIB).wanted == least_kib(32 * GIB) + 4 * GIB
+    assert HostWanted(StateGoal.BALANCED).reserve(32 * GIB, growth=4 * GIB).high == least_kib(32 * GIB) + 6 * GIB
+    assert HostWanted(StateGoal.DENSITY).reserve(32 * GIB, growth=4 * GIB).high == least_kib(32 * GIB) + 4 * GIB
 
 
 def test_with_safety_as_the_goal_all_room_is_there() -> None:
-    assert HostWanted(StateGoal.SAFE).reserve(32 * GIB, growth=GIB, room=9 * GIB).wanted == least_kib(32 * GIB) + 9 * GIB
+    assert HostWanted(StateGoal.SAFE).reserve(32 * GIB, growth=GIB, room=9 * GIB).high == least_kib(32 * GIB) + 9 * GIB
 
 
 def test_a_state_is_left_later_than_it_is_entered() -> None:
@@ -38,12 +38,12 @@ def test_a_state_is_left_later_than_it_is_entered() -> None:
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10), goal=st.sampled_from(StateGoal))
 def test_states_follow_upon_each_other_on_every_host(total: float, growth: float, room: float, goal: StateGoal) -> None:
     reserve = HostWanted(goal).reserve(total, growth, room)
-    assert 0 < reserve.low < reserve.hard == hard_kib(total) < reserve.wanted
+    assert 0 < reserve.low < reserve.hard == hard_kib(total) < reserve.high
 
 
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10))
 def test_safety_never_wants_less_than_density(total: float, growth: float, room: float) -> None:
     density, balanced, safe = (
-        HostWanted(goal).reserve(total, growth, room).wanted for goal in (StateGoal.DENSITY, StateGoal.BALANCED, StateGoal.SAFE)
+        HostWanted(goal).reserve(total, growth, room).high for goal in (StateGoal.DENSITY, StateGoal.BALANCED, StateGoal.SAFE)
     )
     assert density <= balanced <= safe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Change, Decision, InForce, OnItsWay, PluginContext, Snapshot, Source, Target, Unneeded
+from mom_core import Change, Decision, InForce, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.sweeps import SLICE_KIB, SweepEnd
 
@@ -60,7 +60,7 @@ def swept(plugin, hypervisor, snapshot):
 def test_what_the_law_suggests_as_a_sweep_is_one_operation(plugin, hypervisor, seen_by, context) -> None:
     snapshot = seen_at(hypervisor, seen_by, context)
     assert write(plugin, hypervisor, snapshot) is None
-    assert isinstance(plugin.mom_read(hypervisor, [Target(snapshot.guests["a"].entity, "balloon_target")]).popitem()[1], int | OnItsWay)
+    assert isinstance(plugin.mom_read(hypervisor, [Target(snapshot.guests["a"].entity, "balloon_target")]).popitem()[1], int | InTransition)
     columns = swept(plugin, hypervisor, snapshot)
     slices = [int(SIZE - SLICE_KIB), int(SIZE - 2 * SLICE_KIB)]
     assert hypervisor.commands == [("a", slices[0]), ("a", slices[1]), ("a", SIZE)], "its process holds what it did: there is no more"
@@ -87,7 +87,7 @@ def test_a_guest_without_a_known_process_is_not_swept_and_not_for_long(plugin, h
 
 def test_statistics_that_have_become_too_old_meanwhile_are_not_swept_by(plugin, hypervisor, seen_by, context) -> None:
     said = write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, stats_age=2.1))
-    assert isinstance(said, Unneeded)
+    assert isinstance(said, NoChangeNeeded)
     assert hypervisor.commands == []
 
 
@@ -110,7 +110,7 @@ def test_what_a_crash_cut_off_is_known_and_given_back(plugin, hypervisor, seen_b
     after = BalloonPlugin(BalloonPlugin.Settings(), context)
     hypervisor.sizes["a"] = size
     target = Target(snapshot.guests["a"].entity, "balloon_target")
-    assert after.mom_read(hypervisor, [target]) == {target: OnItsWay(size)}, "mom's own doing, so that it is put back"
+    assert after.mom_read(hypervisor, [target]) == {target: InTransition(size)}, "mom's own doing, so that it is put back"
     acts = list(after.mom_act(seen_at(hypervisor, seen_by, context), []))
     [back] = [act for act in acts if isinstance(act, Decision)]
     assert (back.entity.id, back.value) == ("a", SIZE)

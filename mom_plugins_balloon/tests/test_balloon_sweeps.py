@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Entity, GuestGone, HypervisorError, Scope, StateError, Unneeded
+from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Scope, StateError
 from mom_plugins_balloon.sweeps import SLICE_KIB, QemuProcess, Sweep, SweepEnd, Sweeper, described
 
 MIB = 1024
@@ -257,7 +257,7 @@ def test_a_guest_is_swept_once_at_a_time() -> None:
 
     first._pause = pause
     noted.sweeper.begin(first)
-    with pytest.raises(Unneeded, match="is swept now"):
+    with pytest.raises(NoChangeNeeded, match="is swept now"):
         noted.sweeper.begin(sweep_of(guest))
     go.set()
     assert noted.ended.wait(10)

@@ -41,7 +41,7 @@ from mom_plugins_eviction.requests import ResumeRequests
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import Step
 from mom_plugins_eviction.verbs import eviction
-from mom_toolkit import Destination, HostDrain, Standing
+from mom_toolkit import Destination, GuestState, HostDrain
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
 ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}
@@ -514,7 +514,7 @@ def test_a_paused_guest_goes_on_at_moms_end_and_only_if_it_is_moms_pause(tmp_pat
     bench.start()  # another process restores: it has read the file
     outcomes = [*bench.plugin.mom_restore(bench.hypervisor, [entry(bench, "vm1"), entry(bench, "vm2"), entry(bench, "vm3")])]
     assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.LEFT_ALONE, Status.UNCHANGED]
-    assert bench.hypervisor.stands[bench.identity("vm1")] is Standing.RUNNING
+    assert bench.hypervisor.stands[bench.identity("vm1")] is GuestState.RUNNING
     assert bench.remembered == []
 
 
@@ -652,7 +652,7 @@ def test_a_request_is_done_by_the_mom_that_runs_and_answered(tmp_path: Path) -> 
     assert (folder / f"{identity}.answer").read_text() == ""
     assert "has not stopped" in (folder / "0-somebody-else.answer").read_text()
     assert bench.remembered == []
-    assert bench.hypervisor.stands[identity] is Standing.RUNNING
+    assert bench.hypervisor.stands[identity] is GuestState.RUNNING
 
 
 def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:

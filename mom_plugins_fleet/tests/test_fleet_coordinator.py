@@ -27,7 +27,7 @@ from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     Appointments,
     Group,
-    GuestState,
+    HostedGuest,
     HostState,
     Lease,
     Member,
@@ -366,7 +366,7 @@ def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_othe
                 reached = Destination.parse(f"qemu+tls://{host}/system")
                 member = Member(group="g", address=reached, balance=lets or host == "h2")
                 store._set(ROSTER, host, OPERATOR.signed(ROSTER, host, member, 1), None)
-                told = tuple(GuestState(id=f"{host}-{n}", name=f"{host}-{n}", maximum=10, held=10, working=9) for n in range(guests))
+                told = tuple(HostedGuest(id=f"{host}-{n}", name=f"{host}-{n}", maximum=10, held=10, working=9) for n in range(guests))
                 mover = MoverState(name="m", live=True)
                 state = HostState(host=host, mom="0", mode="enforce", total=64, available=64 - 10 * guests, guests=told, mover=mover)
                 store._set(STATES, host, state.packed(), None)

@@ -15,7 +15,7 @@ from mom_core import MomError
 from mom_plugins_fleet.placement import BALANCE_BAND, BALANCE_FULL, Evening, Leaver, TargetHost, choose, evened
 from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, leaver_of, nearest_to_balance, next_orders, places
 from mom_plugins_fleet.plan_verb import FleetPlan, planned, print_plan
-from mom_plugins_fleet.records import Arrival, GuestState, HostState, Member, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import ANYWHERE, Destination
 
@@ -24,8 +24,8 @@ GIB = 1 << 20
 
 def guest(
     name: str, gib: int = 2, *, held: int | None = None, working: int | None = None, guarantee: int = 0, stays: str = ""
-) -> GuestState:
-    return GuestState(
+) -> HostedGuest:
+    return HostedGuest(
         id=f"id-{name}",
         name=name,
         size=gib * GIB,
@@ -46,7 +46,7 @@ class Fleet(FleetView):
     def host(
         self,
         name: str,
-        guests: Iterable[GuestState] = (),
+        guests: Iterable[HostedGuest] = (),
         *,
         available: int = 32,
         total: int = 64,
@@ -106,7 +106,7 @@ def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_so
 def test_what_is_not_known_of_a_guest_is_as_large_as_it_was_sold() -> None:
     assert leaver_of(guest("x", 70)) == Leaver("id-x", 70 * GIB)
     assert leaver_of(guest("x", 70, held=3, working=9)) == Leaver("id-x", 9 * GIB)
-    assert leaver_of(GuestState(id="x", name="x")) is None
+    assert leaver_of(HostedGuest(id="x", name="x")) is None
 
 
 def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_less() -> None:
@@ -394,8 +394,8 @@ def test_the_plan_says_what_balance_asks_for_and_why_that_is_not_done(capsys: py
 
 def test_what_hosts_tell_prints_nothing_but_text(capsys: pytest.CaptureFixture[str]) -> None:
     fleet = Fleet()
-    evil = GuestState(id="x", name="\x1b[2Jevil", size=GIB, maximum=GIB)
-    fleet.host("a", [evil, GuestState(id="y", name="y", size=GIB, maximum=GIB, stays="\x1b]0;x\x07")], draining=True)
+    evil = HostedGuest(id="x", name="\x1b[2Jevil", size=GIB, maximum=GIB)
+    fleet.host("a", [evil, HostedGuest(id="y", name="y", size=GIB, maximum=GIB, stays="\x1b]0;x\x07")], draining=True)
     fleet.host("b", mover=MoverState(name="\x1b[31m"))
     print_plan(planned(fleet))
     assert "\x1b" not in capsys.readouterr().out

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
 from mom_plugins_fleet.plan_verb import SeenView, planned
-from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders
+from mom_plugins_fleet.records import HostedGuest, HostState, Member, Move, MoveState, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 from mom_toolkit import Destination
 
@@ -71,11 +71,11 @@ def test_the_foremost_places_are_enough_to_choose_from(drawn: dict[str, TargetHo
     assert promises == sorted(set(promises)), "no two of them where one will do"
 
 
-def _guest(name: str, gib: int = 2, stays: str = "") -> GuestState:
-    return GuestState(id=f"id-{name}", name=name, size=gib * GIB, maximum=gib * GIB, stays=stays)
+def _guest(name: str, gib: int = 2, stays: str = "") -> HostedGuest:
+    return HostedGuest(id=f"id-{name}", name=name, size=gib * GIB, maximum=gib * GIB, stays=stays)
 
 
-def _view(hosts: dict[str, Iterable[GuestState]], *, draining: Iterable[str] = (), silent: Iterable[str] = ()) -> FleetView:
+def _view(hosts: dict[str, Iterable[HostedGuest]], *, draining: Iterable[str] = (), silent: Iterable[str] = ()) -> FleetView:
     view = FleetView()
     for name, guests in hosts.items():
         member = Member(group="g", address=Destination.parse(f"qemu://{name}/system"), draining=name in draining, cordoned=name in draining)

@@ -13,7 +13,7 @@ from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.plan import next_orders, places
-from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, GuestState, HostState, Member
+from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostedGuest, HostState, Member
 from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, SMALLEST, ToldGuests
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination, Promises
@@ -55,8 +55,8 @@ def state_of(guests: Mapping[str, Guest], *, draining: bool = False) -> HostStat
     return state
 
 
-def named(guest: Guest) -> GuestState:
-    return GuestState(id=guest.id, name=guest.name)
+def named(guest: Guest) -> HostedGuest:
+    return HostedGuest(id=guest.id, name=guest.name)
 
 
 def test_a_host_with_ten_thousand_guests_fits_into_a_message_with_all_that_is_promised() -> None:

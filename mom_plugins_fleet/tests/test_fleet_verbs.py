@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError
-from mom_plugins_fleet.records import Group, GuestState, HostState, Lease, Member, Move, Orders
+from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders
 from mom_plugins_fleet.status_verb import _holder, host_row, print_hosts
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
@@ -67,7 +67,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFi
     nasty = "\x1b]0;title\x07\n\x9b2J"
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
-    guest = GuestState(id="1", name=nasty, stays=nasty)
+    guest = HostedGuest(id="1", name=nasty, stays=nasty)
     state = HostState(host="h1", mom="1", mode=nasty, memory_state=nasty, refused=nasty, classes_unused=nasty, guests=(guest,))
     view.states.records["h1"] = (1, state)
     move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, error=nasty)

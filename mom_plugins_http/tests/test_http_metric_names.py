@@ -135,13 +135,5 @@ def test_the_document_has_each_metric_with_its_type() -> None:
     assert dict(re.findall(r"^\| `(mom_\w+)` \| (gauge|counter) \|", (ROOT / "docs/metrics.md").read_text(), re.M)) == families()
 
 
-def test_the_document_says_what_has_become_of_each_old_name() -> None:
-    gone = dict(re.findall(r"^\| `(\w+)` \| (?:`(mom_\w+)`[^|]*|[^`|]*) \|$", (ROOT / "docs/metrics-renamed.md").read_text(), re.M))
-    known = families()
-    assert len(gone) > 80
-    assert not set(gone) & set(known)
-    assert {name for name in gone.values() if name} <= set(known)
-
-
 def test_guests_have_one_label_each() -> None:
     assert len({metric.name for metric in GUEST_METRICS}) == len(GUEST_METRICS)

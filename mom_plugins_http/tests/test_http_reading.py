@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mom_core import (
-    Considered,
     Decision,
     Outcome,
     PluginReport,
@@ -18,6 +17,7 @@ from mom_core import (
     Problem,
     Report,
     Revision,
+    ShadowDecisions,
     Source,
     Status,
     Value,
@@ -48,7 +48,7 @@ def busy_report(number: int = 7) -> Report:
         [Problem(Source("sim"), "it broke", vm1, hint="mend it")],
         [plugin],
         0.5,
-        considered=Considered([Decision(vm1, "balloon_target", 80)]).decisions,
+        considered=ShadowDecisions([Decision(vm1, "balloon_target", 80)]).decisions,
     )
 
 

@@ -9,7 +9,7 @@ from fake_libvirt import FakeGuest, FakeLibvirtd
 
 from mom_core import Entity, GuestBusy, GuestGone, NotSupported, PermissionDenied, Scope
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_toolkit import Destination, Standing
+from mom_toolkit import Destination, GuestState
 
 LONG_SECONDS = 20.0
 """Longer than any call here takes."""
@@ -27,25 +27,25 @@ def entity(guest: FakeGuest) -> Entity:
 
 def test_a_guest_is_paused_and_goes_on(hypervisor: LibvirtHypervisor, entity: Entity) -> None:
     hypervisor.pause(entity)
-    assert hypervisor.standings([entity]) == {entity.id: Standing.PAUSED}
+    assert hypervisor.standings([entity]) == {entity.id: GuestState.PAUSED}
     hypervisor.resume(entity)
-    assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
+    assert hypervisor.standings([entity]) == {entity.id: GuestState.RUNNING}
 
 
 def test_a_guest_that_is_saved_goes_on_when_it_is_started(hypervisor: LibvirtHypervisor, entity: Entity) -> None:
     hypervisor.save(entity, LONG_SECONDS)
-    assert hypervisor.standings([entity]) == {entity.id: Standing.SAVED}
+    assert hypervisor.standings([entity]) == {entity.id: GuestState.SAVED}
     hypervisor.start(entity, LONG_SECONDS)
-    assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
+    assert hypervisor.standings([entity]) == {entity.id: GuestState.RUNNING}
 
 
 def test_a_guest_that_obeys_is_off_then(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:
     guest.obeys = False
     hypervisor.shut_down(entity)
-    assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
+    assert hypervisor.standings([entity]) == {entity.id: GuestState.RUNNING}
     guest.obeys = True
     hypervisor.shut_down(entity)
-    assert hypervisor.standings([entity]) == {entity.id: Standing.OFF}
+    assert hypervisor.standings([entity]) == {entity.id: GuestState.OFF}
 
 
 def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:
@@ -94,7 +94,7 @@ def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(
     guest.job_goes_on = threading.Event()
     with pytest.raises(GuestBusy, match="was given up"):
         hypervisor.save(entity, 0.05) if saved else hypervisor.migrate(entity, Destination.parse("qemu://h2/system"), 0.05)
-    assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
+    assert hypervisor.standings([entity]) == {entity.id: GuestState.RUNNING}
 
 
 def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(

@@ -17,8 +17,8 @@ from mom_plugins_offload.law import (
     MADVISE_SHARE,
     MOST_SHARE,
     RECENT_SECONDS,
-    GuestMood,
     ObservedGuest,
+    ReclaimState,
     cold_kib,
     next_offer,
 )
@@ -28,7 +28,7 @@ QUIET = ObservedGuest(GIB, 0, 0.0, 0.0)
 LIMIT = 0.02
 
 
-def steps(seen: ObservedGuest, mood: GuestMood, count: int, begin: float = 0.0) -> tuple[list[int], GuestMood]:
+def steps(seen: ObservedGuest, mood: ReclaimState, count: int, begin: float = 0.0) -> tuple[list[int], ReclaimState]:
     """The paces of so many steps in which nothing comes back, a second apart; all that is offered is taken."""
     paces, taken = [], 0.0
     for number in range(count):
@@ -40,18 +40,18 @@ def steps(seen: ObservedGuest, mood: GuestMood, count: int, begin: float = 0.0) 
 
 
 def test_the_pace_doubles_while_nothing_comes_back_up_to_one_percent_a_second() -> None:
-    paces, _ = steps(QUIET, GuestMood(), 6)
+    paces, _ = steps(QUIET, ReclaimState(), 6)
     assert paces[1] == pytest.approx(2 * paces[0], rel=0.01)
     assert paces[-1] == pytest.approx(MOST_SHARE * GIB, rel=0.01)
 
 
 def test_where_hot_pages_go_with_cold_ones_the_pace_stays_a_quarter_of_that() -> None:
-    paces, _ = steps(replace(QUIET, most_share=MADVISE_SHARE), GuestMood(), 6)
+    paces, _ = steps(replace(QUIET, most_share=MADVISE_SHARE), ReclaimState(), 6)
     assert max(paces) == pytest.approx(MADVISE_SHARE * GIB, rel=0.01)
 
 
 def test_a_tenth_of_a_guest_stays_however_long_it_is_idle() -> None:
-    seen, mood, taken = QUIET, GuestMood(), 0.0
+    seen, mood, taken = QUIET, ReclaimState(), 0.0
     for now in range(600):
         offer = next_offer(seen, mood, taken, LIMIT, float(now))
         taken, mood = float(offer.pace_kib), offer.mood
@@ -61,7 +61,7 @@ def test_a_tenth_of_a_guest_stays_however_long_it_is_idle() -> None:
 
 @pytest.mark.parametrize("seen", [replace(QUIET, resident_kib=None), replace(QUIET, away_kib=None), replace(QUIET, returns_kib=None)])
 def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: ObservedGuest) -> None:
-    offer = next_offer(seen, GuestMood(), 0.0, LIMIT, 0.0)
+    offer = next_offer(seen, ReclaimState(), 0.0, LIMIT, 0.0)
     assert offer.pace_kib == 0
     assert "unknown" in offer.reason
 
@@ -74,7 +74,7 @@ def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: Observe
     ],
 )
 def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back(seen: ObservedGuest, words: str) -> None:
-    offer = next_offer(seen, GuestMood(), 0.0, LIMIT, 100.0)
+    offer = next_offer(seen, ReclaimState(), 0.0, LIMIT, 100.0)
     assert offer.pace_kib == 0
     assert words in offer.reason
     assert offer.mood.wants_back
@@ -89,12 +89,12 @@ def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back
 @pytest.mark.parametrize(("returns", "stall"), [(GIB / 2 / 40, 0.0), (0.0, 0.04)])
 def test_a_guest_may_feel_more_while_it_would_be_hurt_otherwise(returns: float, stall: float) -> None:
     seen = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, returns_kib=returns, stall=stall)
-    resting = next_offer(seen, GuestMood(), 0.0, LIMIT, 0.0)
+    resting = next_offer(seen, ReclaimState(), 0.0, LIMIT, 0.0)
     assert resting.pace_kib == 0
-    assert next_offer(seen, GuestMood(), 0.0, LIMIT, 0.0, urgency=4.0).pace_kib > 0
+    assert next_offer(seen, ReclaimState(), 0.0, LIMIT, 0.0, urgency=4.0).pace_kib > 0
     assert next_offer(seen, resting.mood, 0.0, LIMIT, 1.0, urgency=4.0).pace_kib > 0, "it rests no longer"
     harmed = replace(seen, returns_kib=8 * returns, stall=8 * stall)
-    hurt = next_offer(harmed, GuestMood(), 0.0, LIMIT, 0.0, urgency=4.0)
+    hurt = next_offer(harmed, ReclaimState(), 0.0, LIMIT, 0.0, urgency=4.0)
     assert hurt.pace_kib == 0
     assert next_offer(harmed, hurt.mood, 0.0, LIMIT, 1.0, urgency=4.0).pace_kib == 0
 
@@ -102,13 +102,13 @@ def test_a_guest_may_feel_more_while_it_would_be_hurt_otherwise(returns: float, 
 @pytest.mark.parametrize(("returns", "stall"), [(20_000.0, 0.0), (0.0, 0.1)])
 def test_what_comes_back_within_a_second_of_a_step_is_no_harm(returns: float, stall: float) -> None:
     half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
-    _, mood = steps(half, GuestMood(), 6)
+    _, mood = steps(half, ReclaimState(), 6)
     offer = next_offer(replace(half, returns_kib=returns, stall=stall), mood, 0.0, LIMIT, 6.0)
     assert not offer.mood.wants_back
     assert offer.pace_kib > 0
 
 
-def harmed_for(seconds: int, seen: ObservedGuest, mood: GuestMood, begin: int = 0) -> tuple[int, GuestMood]:
+def harmed_for(seconds: int, seen: ObservedGuest, mood: ReclaimState, begin: int = 0) -> tuple[int, ReclaimState]:
     """The second at which harm is found to last, and what is remembered then."""
     for now in range(begin, begin + seconds):
         before, mood = mood, next_offer(seen, mood, 0.0, LIMIT, float(now)).mood
@@ -125,7 +125,7 @@ def harmed_for(seconds: int, seen: ObservedGuest, mood: GuestMood, begin: int = 
     ],
 )
 def test_a_guest_that_works_on_what_was_taken_for_long_is_left_alone_for_longer(seen: ObservedGuest) -> None:
-    found, mood = harmed_for(int(HARM_SECONDS), seen, GuestMood())
+    found, mood = harmed_for(int(HARM_SECONDS), seen, ReclaimState())
     assert mood.wants_back
     assert mood.pause == 2 * FIRST_PAUSE_SECONDS
     assert found >= FIRST_PAUSE_SECONDS
@@ -136,7 +136,7 @@ def test_a_burst_that_reads_back_what_it_writes_over_is_no_harm_that_lasts(retur
     """For six seconds of every two minutes: taking goes on between bursts, however many there are, after the same short pause."""
     half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
     burst = replace(half, returns_kib=returns, stall=stall)
-    mood, taking = GuestMood(), 0
+    mood, taking = ReclaimState(), 0
     for now in range(1200):
         offer = next_offer(burst if now % 120 < 6 else half, mood, 0.0, LIMIT, float(now))
         mood = offer.mood
@@ -148,7 +148,7 @@ def test_a_burst_that_reads_back_what_it_writes_over_is_no_harm_that_lasts(retur
 
 def test_each_harm_that_lasts_doubles_the_pause_up_to_its_longest() -> None:
     harmed = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.5)
-    mood, now, pauses = GuestMood(), 0, []
+    mood, now, pauses = ReclaimState(), 0, []
     for _ in range(9):
         now, mood = harmed_for(int(HARM_SECONDS), harmed, mood, now)
         pauses.append(mood.until - now)
@@ -158,7 +158,7 @@ def test_each_harm_that_lasts_doubles_the_pause_up_to_its_longest() -> None:
 
 
 def test_when_half_of_what_is_taken_comes_back_the_pace_is_halved_and_the_working_set_learnt() -> None:
-    _, mood = steps(QUIET, GuestMood(), 6)
+    _, mood = steps(QUIET, ReclaimState(), 6)
     seen = ObservedGuest(0.7 * GIB, 0.3 * GIB, 2200.0, 0.005)
     offer = next_offer(seen, mood, 4000.0, LIMIT, 6.0)
     assert offer.mood.share == mood.share / 2
@@ -169,21 +169,21 @@ def test_when_half_of_what_is_taken_comes_back_the_pace_is_halved_and_the_workin
 def test_what_stays_away_for_two_minutes_is_cold_and_what_does_not_ends_the_taking() -> None:
     away = GIB / 2
     cold = ObservedGuest(GIB / 2, away, away / (1.5 * COLD_SECONDS), 0.0)
-    assert next_offer(cold, GuestMood(), 0.0, LIMIT, 0.0).pace_kib > 0
-    lukewarm = next_offer(replace(cold, returns_kib=away / (0.75 * COLD_SECONDS)), GuestMood(), 0.0, LIMIT, 0.0)
+    assert next_offer(cold, ReclaimState(), 0.0, LIMIT, 0.0).pace_kib > 0
+    lukewarm = next_offer(replace(cold, returns_kib=away / (0.75 * COLD_SECONDS)), ReclaimState(), 0.0, LIMIT, 0.0)
     assert lukewarm.pace_kib == 0
     assert lukewarm.mood.until == 0.0  # it is looked at again at once
 
 
 def test_the_dearer_guest_and_the_one_whose_memory_comes_back_are_taken_from_later() -> None:
     away = replace(QUIET, resident_kib=GIB / 2, away_kib=GIB / 2)
-    cheap = next_offer(away, GuestMood(), 0.0, LIMIT, 0.0).price
-    assert next_offer(replace(away, cost=4.0), GuestMood(), 0.0, LIMIT, 0.0).price == 4 * cheap
-    assert next_offer(replace(away, returns_kib=GIB / 2 / 300), GuestMood(), 0.0, LIMIT, 0.0).price > cheap
+    cheap = next_offer(away, ReclaimState(), 0.0, LIMIT, 0.0).price
+    assert next_offer(replace(away, cost=4.0), ReclaimState(), 0.0, LIMIT, 0.0).price == 4 * cheap
+    assert next_offer(replace(away, returns_kib=GIB / 2 / 300), ReclaimState(), 0.0, LIMIT, 0.0).price > cheap
 
 
 def test_what_is_merged_with_other_guests_is_not_taken() -> None:
-    assert next_offer(replace(QUIET, merged_kib=GIB), GuestMood(), 0.0, LIMIT, 0.0).pace_kib == 0
+    assert next_offer(replace(QUIET, merged_kib=GIB), ReclaimState(), 0.0, LIMIT, 0.0).pace_kib == 0
 
 
 @given(
@@ -198,7 +198,7 @@ def test_what_is_merged_with_other_guests_is_not_taken() -> None:
 def test_no_step_takes_more_than_a_guest_can_spare(
     resident: float, away: float, returns: float, stall: float, merged: float, taken: float, share: float
 ) -> None:
-    offer = next_offer(ObservedGuest(resident, away, returns, stall, merged), GuestMood(share=share), taken, LIMIT, 10.0)
+    offer = next_offer(ObservedGuest(resident, away, returns, stall, merged), ReclaimState(share=share), taken, LIMIT, 10.0)
     assert 0 <= offer.pace_kib <= max(0.0, resident - merged)
     assert offer.pace_kib <= MOST_SHARE * (resident + away)
     assert bool(offer.pace_kib) != bool(offer.reason)

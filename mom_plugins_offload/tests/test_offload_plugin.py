@@ -28,12 +28,12 @@ from mom_devkit import FakeGuest
 from mom_plugins_offload import OffloadPlugin
 from mom_plugins_offload.explanation import ColdExplainer
 from mom_plugins_offload.host_need import chosen, need_of
-from mom_plugins_offload.law import ColdOffer, GuestMood
+from mom_plugins_offload.law import ColdOffer, ReclaimState
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_toolkit import About, StoreKind, SwapStore
 
 GIB = 1 << 20
-SHORT: dict[str, Value] = {"mem_available": 16 * GIB, "mem_really_available": GIB, "mem_free_wanted": 2 * GIB}
+SHORT: dict[str, Value] = {"mem_available": 16 * GIB, "mem_really_available": GIB, "mem_watermark_high": 2 * GIB}
 PLENTY: dict[str, Value] = {**SHORT, "mem_really_available": 8 * GIB}
 COLD: dict[str, Value] = {"rss": GIB, "host_swap": 0, "host_major_faults": 0}
 
@@ -154,7 +154,7 @@ def test_nothing_goes_beyond_what_swap_takes() -> None:
 
 
 FREED: dict[str, Value] = {
-    **COLD, "rss_beside": 0, "mem_hidden": 0, "mem_available": GIB, "mem_unused": GIB // 4, "balloon_cur": GIB
+    **COLD, "qemu_overhead": 0, "kernel_reserved": 0, "mem_available": GIB, "mem_unused": GIB // 4, "balloon_cur": GIB
 }  # fmt: skip
 """Of a guest that has freed a quarter of what it had used."""
 
@@ -270,9 +270,9 @@ def test_the_less_there_is_the_more_guests_may_feel(share: float, urgency: float
 
 def test_the_cheapest_give_first_and_no_more_than_is_lacking() -> None:
     offers = {
-        "dear": ColdOffer(1000, 8.0, GuestMood()),
-        "cheap": ColdOffer(1000, 1.0, GuestMood()),
-        "other": ColdOffer(1000, 2.0, GuestMood()),
+        "dear": ColdOffer(1000, 8.0, ReclaimState()),
+        "cheap": ColdOffer(1000, 1.0, ReclaimState()),
+        "other": ColdOffer(1000, 2.0, ReclaimState()),
     }
     assert chosen(offers, 3000, 2.0) == {"cheap": 1000, "other": 500}
 

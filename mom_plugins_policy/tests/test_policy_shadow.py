@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, Considered, ControlSpec, Decision, Declarations, FieldSpec, InForce, PluginContext, Problem, Scope, Unit
+from mom_core import (
+    ConfigError,
+    ControlSpec,
+    Decision,
+    Declarations,
+    FieldSpec,
+    InForce,
+    PluginContext,
+    Problem,
+    Scope,
+    ShadowDecisions,
+    Unit,
+)
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_toolkit import PolicyTexts
@@ -34,7 +46,7 @@ def plugin(tmp_path: Path, **shadow: str) -> PolicyPlugin:
 
 def split(it: PolicyPlugin) -> tuple[list[object], list[object] | None, list[Problem]]:
     items = list(it.mom_evaluate(SNAPSHOT, ()))
-    trials = [item for item in items if isinstance(item, Considered)]
+    trials = [item for item in items if isinstance(item, ShadowDecisions)]
     considered: list[object] | None = [decision.value for trial in trials for decision in trial.decisions] if trials else None
     return (
         [item.value for item in items if isinstance(item, Decision)],

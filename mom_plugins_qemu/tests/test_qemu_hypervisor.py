@@ -20,7 +20,7 @@ from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
 from mom_plugins_qemu.monitors import listener_of, trusted_users
-from mom_toolkit import AgentAccess, LifecycleControl, Standing
+from mom_toolkit import AgentAccess, GuestState, LifecycleControl
 
 
 def listed(hypervisor: QemuHypervisor) -> dict[str, Guest]:
@@ -172,9 +172,9 @@ def test_a_guest_is_paused_goes_on_and_is_asked_to_shut_down(host: FakeHost, hyp
     assert isinstance(hypervisor, LifecycleControl)
     hypervisor.pause(entity)
     assert guest.status == "paused"
-    assert hypervisor.standings([entity]) == {entity.id: Standing.PAUSED}
+    assert hypervisor.standings([entity]) == {entity.id: GuestState.PAUSED}
     hypervisor.resume(entity)
-    assert (guest.status, hypervisor.standings([entity])[entity.id]) == ("running", Standing.RUNNING)
+    assert (guest.status, hypervisor.standings([entity])[entity.id]) == ("running", GuestState.RUNNING)
     hypervisor.shut_down(entity)
     assert guest.asked["system_powerdown"] == 1
     with pytest.raises(NotSupported):

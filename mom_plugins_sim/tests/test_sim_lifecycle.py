@@ -10,7 +10,7 @@ from mom_core import GuestGone
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import ScenePlan
 from mom_plugins_sim.world import World
-from mom_toolkit import Standing
+from mom_toolkit import GuestState
 
 if TYPE_CHECKING:
     from conftest import Clock
@@ -29,7 +29,7 @@ def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimH
     clock.now = 30
     assert host.guests()[0].blocked["*"] == "the guest is paused"
     assert (memory.lost_seconds - before, memory.anon) == (30, anon)
-    assert host.standings([guest]) == {guest.id: Standing.PAUSED}
+    assert host.standings([guest]) == {guest.id: GuestState.PAUSED}
     host.resume(guest)
     assert "*" not in host.guests()[0].blocked
 
@@ -44,7 +44,7 @@ def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: 
     clock.now = 10
     assert guest.id not in {one.id for one in host.guests()}
     assert host.world.host.guests < held
-    assert host.standings([guest]) == {guest.id: Standing.SAVED}
+    assert host.standings([guest]) == {guest.id: GuestState.SAVED}
     with pytest.raises(GuestGone):
         host.pause(guest)
     host.start(guest, 1.0)
@@ -56,7 +56,7 @@ def test_a_guest_that_was_shut_down_boots(host: SimHypervisor, clock: Clock) -> 
     guest = host.guests()[0].entity
     before = host.world.guests[guest.id].memory
     host.shut_down(guest)
-    assert host.standings([guest]) == {guest.id: Standing.OFF}
+    assert host.standings([guest]) == {guest.id: GuestState.OFF}
     lost = host.world.lost_seconds
     clock.now = 10
     host.guests()

@@ -31,7 +31,7 @@ from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.followed import FILE, FORM, LOSS, WHAT, Followed
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
-from mom_plugins_fleet.records import Group, GuestState, HostState, Member, Move, MoverState, MoveState
+from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, MoverState, MoveState
 from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
@@ -143,7 +143,7 @@ class SimulatedMom:
 
     def _state(self) -> HostState:
         there = self._guests.on(self.name)
-        told = tuple(GuestState(id=one, name=one, size=GUEST_KIB, maximum=GUEST_KIB, working=GUEST_KIB) for one in there)
+        told = tuple(HostedGuest(id=one, name=one, size=GUEST_KIB, maximum=GUEST_KIB, working=GUEST_KIB) for one in there)
         available, mover = HOST_KIB - GUEST_KIB * len(there), MoverState(name="simulated", live=True)
         return HostState(host=self.name, mom="0", mode="enforce", total=HOST_KIB, available=available, guests=told, mover=mover)
 

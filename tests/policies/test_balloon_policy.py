@@ -25,9 +25,9 @@ TIGHT, ROOM = 0.7 * TARGET, 1.5 * TARGET
 """Below the first guests give of their margins; above the second there is room to give memory back."""
 
 KNOWN = (
-    "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "mem_hidden", "mem_used_peak", "mem_used_before", "mem_usable_hurts",
-    "mem_cache_share", "rss", "rss_before", "rss_beside", "balloon_target", "balloon_target_age", "balloon_obstacle", "reclaim_cost",
-    "host_swap",
+    "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "kernel_reserved", "mem_used_peak", "mem_used_before",
+    "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "balloon_target", "balloon_target_age",
+    "balloon_obstacle", "reclaim_cost", "host_swap",
 )  # fmt: skip
 
 Fields = Mapping[str, Value]
@@ -59,13 +59,13 @@ def a_known_guest(
     fields: dict[str, Value] = {
         "mem_available": int(size - HIDDEN),
         "mem_unused": int(unused),
-        "mem_hidden": HIDDEN,
+        "kernel_reserved": HIDDEN,
         "mem_used_peak": int(peak - HIDDEN),
         "mem_used_before": int(need - HIDDEN),
         "mem_cache_share": cache / usable if usable else 0.0,
         "rss": int(BESIDE + need + cache + idle),
         "rss_before": int(BESIDE + need + cache + idle),
-        "rss_beside": BESIDE,
+        "qemu_overhead": BESIDE,
     }
     return a_guest(size, need) | fields | more
 
@@ -110,9 +110,9 @@ def targets_of(
     """The same, of guests in a mapping."""
     host: dict[str, Value] = {
         "mem_really_available": None if available is None else int(available),
-        "mem_free_wanted": TARGET if host_free is None else host_free,
-        "mem_free_hard": HARD,
-        "mem_free_low": LOW,
+        "mem_watermark_high": TARGET if host_free is None else host_free,
+        "mem_watermark_hard": HARD,
+        "mem_watermark_low": LOW,
         "mem_reserved": int(reserved),
         "offload_net": cold,
         "balloon_reaction": reaction,
@@ -404,7 +404,7 @@ class TestSweeps:
         assert targets(HARD - GIB, a=self.idle(balloon_target_age=3.0)) == targets(HARD - GIB, a=self.idle())
         assert targets(HARD - GIB, a=self.idle(balloon_target_age=3.0, stats_age=3.5)) == {}
 
-    @pytest.mark.parametrize("unknown", ["rss_beside", "rss"])
+    @pytest.mark.parametrize("unknown", ["qemu_overhead", "rss"])
     def test_one_of_which_the_host_knows_nothing_is_not_swept(self, unknown: str) -> None:
         assert targets(TARGET - GIB, a=self.idle() | {unknown: None}) == {}
 
@@ -537,7 +537,7 @@ class TestWhenAGuestSuffers:
         assert targets(HARD, a=self.suffering(1.2, sign)) == {}
 
     def test_it_grows_to_what_it_was_seen_to_wait_with(self, sign: Fields) -> None:
-        waits = a_guest(size=self.need + 400 * MIB, need=self.need, mem_usable_hurts=500 * MIB, **sign)
+        waits = a_guest(size=self.need + 400 * MIB, need=self.need, mem_stall_floor=500 * MIB, **sign)
         assert targets(TARGET + GIB, a=waits) == {"a": self.need + 500 * MIB}
 
     def test_no_size_both_gives_and_grows(self, sign: Fields) -> None:
@@ -673,10 +673,10 @@ def loop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loop]:
 def test_pressure_is_relieved_and_memory_returned(loop: Loop) -> None:
     before = loop.until(60)
     assert taken(before) == 0, "nothing is taken while nothing is wrong"
-    assert of_host(before, "mem_really_available") > of_host(before, "mem_free_wanted")
+    assert of_host(before, "mem_really_available") > of_host(before, "mem_watermark_high")
     under = loop.until(300)
     assert of_host(under, "swap_usage") == 0
-    assert of_host(under, "mem_really_available") > 0.7 * of_host(under, "mem_free_wanted"), "without mom nothing would be left of it"
+    assert of_host(under, "mem_really_available") > 0.7 * of_host(under, "mem_watermark_high"), "without mom nothing would be left of it"
     assert taken(under) > GIB
     after = loop.until(600)
     assert taken(after) == 0, "all of it comes back"

@@ -57,14 +57,14 @@ def guests(draw: st.DrawFn, *, shrunk: bool = True, steady: bool = False) -> dic
         "mem_unused": unused,
         "mem_available": inside,
         "stats_age": draw(st.sampled_from([0, 1, 2, 4])),
-        "mem_hidden": hidden if known else None,
+        "kernel_reserved": hidden if known else None,
         "mem_used_peak": draw(st.none() | kib(used, inside)),
         "mem_used_before": draw(st.sampled_from([used, used // 2])),
-        "mem_usable_hurts": None if steady else draw(st.none() | kib(0, size // 4)),
+        "mem_stall_floor": None if steady else draw(st.none() | kib(0, size // 4)),
         "mem_cache_share": draw(st.sampled_from([None, 0.0, 0.2, 0.5, 1.0])),
         "rss": rss if known else None,
         "rss_before": rss if known else None,
-        "rss_beside": beside if known else None,
+        "qemu_overhead": beside if known else None,
         "balloon_target": None if steady else draw(st.none() | maybe),
         "balloon_target_age": None if steady else draw(st.sampled_from([None, 0.5, 3.0, 60.0])),
         "balloon_obstacle": None,
@@ -82,9 +82,9 @@ def hosts(draw: st.DrawFn) -> dict[str, Value]:
     wanted = draw(kib(512 * MIB, 8 * GIB))
     return {
         "mem_really_available": draw(kib(0, 2 * wanted)),
-        "mem_free_wanted": wanted,
-        "mem_free_hard": wanted // 4,
-        "mem_free_low": wanted // 8,
+        "mem_watermark_high": wanted,
+        "mem_watermark_hard": wanted // 4,
+        "mem_watermark_low": wanted // 8,
         "mem_reserved": draw(st.sampled_from([0, 0, GIB])),
         "balloon_goal": draw(st.sampled_from(["density", "balanced", "safe"])),
         "offload_net": draw(st.sampled_from([None, 0, 0, 64 * MIB])),
@@ -132,7 +132,7 @@ def test_a_guest_whose_statistics_are_missing_or_old_keeps_its_size(
 @given(host=hosts(), crowd=st.lists(guests(shrunk=False, steady=True), min_size=1, max_size=6))
 @settings(max_examples=200, deadline=None)
 def test_with_enough_available_and_nothing_taken_nothing_is_done(host: dict[str, Value], crowd: list[dict[str, Value]]) -> None:
-    assert targets(host | {"mem_really_available": number(host["mem_free_wanted"]) + number(host["mem_reserved"])}, crowd) == {}
+    assert targets(host | {"mem_really_available": number(host["mem_watermark_high"]) + number(host["mem_reserved"])}, crowd) == {}
 
 
 @pytest.mark.long
@@ -144,9 +144,9 @@ def test_no_guest_gets_less_because_more_is_available(
     # All are swept or all are trimmed: a guest of which both can be done may be trimmed by more than it is swept by when less is there.
     if swept:
         host["balloon_goal"] = "balanced"
-        host["mem_really_available"] = max(number(host["mem_really_available"]), number(host["mem_free_hard"]))
+        host["mem_really_available"] = max(number(host["mem_really_available"]), number(host["mem_watermark_hard"]))
     for fields in crowd:
-        fields.update({"mem_cache_share": 0.0} if swept else {"rss_beside": None})
+        fields.update({"mem_cache_share": 0.0} if swept else {"qemu_overhead": None})
     scarce = targets(host, crowd)
     ample = targets(host | {"mem_really_available": int(number(host["mem_really_available"])) + more}, crowd)
     for name in scarce.keys() | ample.keys():

@@ -21,8 +21,8 @@ LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
 """As a plugin without settings has them, in cycles of 5 s."""
 
 HOST: Final[Mapping[str, Value]] = {
-    "mem_really_available": 5 * GIB, "mem_free_wanted": 4 * GIB, "mem_free_hard": 512 * MIB, "mem_free_low": 256 * MIB, "mem_reserved": 0,
-    "balloon_goal": "balanced", "offload_net": None,
+    "mem_really_available": 5 * GIB, "mem_watermark_high": 4 * GIB, "mem_watermark_hard": 512 * MIB, "mem_watermark_low": 256 * MIB,
+    "mem_reserved": 0, "balloon_goal": "balanced", "offload_net": None,
 }  # fmt: skip
 NEED: Final = 512 * MIB
 
@@ -42,14 +42,14 @@ def a_guest(**more: Value) -> dict[str, Value]:
         "guest_guarantee": 0,
         "mem_available": 2 * GIB - 50 * MIB,
         "mem_unused": 2 * GIB - NEED,
-        "mem_hidden": 50 * MIB,
+        "kernel_reserved": 50 * MIB,
         "mem_used_peak": GIB,
         "mem_used_before": NEED - 50 * MIB,
-        "mem_usable_hurts": 0,
+        "mem_stall_floor": 0,
         "mem_cache_share": 0.0,
         "rss": NEED + 60 * MIB,
         "rss_before": NEED + 60 * MIB,
-        "rss_beside": 60 * MIB,
+        "qemu_overhead": 60 * MIB,
         **more,
     }
 
@@ -111,7 +111,7 @@ def test_after_a_sweep_it_says_why_the_room_comes_back() -> None:
 
 
 def test_a_trim_says_what_kind_of_memory_is_taken_and_how_much_there_is_of_it() -> None:
-    by, why = told(3.9 * GIB, a_guest(mem_hidden=None))
+    by, why = told(3.9 * GIB, a_guest(kernel_reserved=None))
     assert by is not None
     assert by < 0
     assert why.startswith(
@@ -119,21 +119,21 @@ def test_a_trim_says_what_kind_of_memory_is_taken_and_how_much_there_is_of_it() 
     )
     assert (
         "; guests give page cache, too, beyond what they were seen to need"
-        in told(3 * GIB, a_guest(mem_hidden=None, mem_unused=40 * MIB))[1]
+        in told(3 * GIB, a_guest(kernel_reserved=None, mem_unused=40 * MIB))[1]
     )
-    assert "; guests give of their margins, too, as far as no guest" in told(GIB, a_guest(mem_hidden=None, mem_unused=40 * MIB))[1]
+    assert "; guests give of their margins, too, as far as no guest" in told(GIB, a_guest(kernel_reserved=None, mem_unused=40 * MIB))[1]
     lean = {"balloon_cur": 720 * MIB, "mem_usable": 208 * MIB, "mem_unused": 40 * MIB, "mem_available": None}
-    assert "; guests give of their room for bursts, too" in told(100 * MIB, a_guest(mem_hidden=None, **lean))[1]
+    assert "; guests give of their room for bursts, too" in told(100 * MIB, a_guest(kernel_reserved=None, **lean))[1]
 
 
 def test_what_is_reserved_is_not_counted() -> None:
-    by, why = told(5 * GIB, a_guest(mem_hidden=None), reserved=2 * GIB)
+    by, why = told(5 * GIB, a_guest(kernel_reserved=None), reserved=2 * GIB)
     assert by is not None
     assert why.startswith("the host has 3.00 GiB available beyond what is reserved, less than the 4.00 GiB that it is to have; guests give")
 
 
 def test_what_is_reserved_and_not_there_is_no_negative_amount() -> None:
-    why = told(GIB, a_guest(mem_hidden=None), reserved=1.25 * GIB)[1]
+    why = told(GIB, a_guest(kernel_reserved=None), reserved=1.25 * GIB)[1]
     assert why.startswith("256 MiB of what is reserved are not available on the host, which is to have 4.00 GiB more; guests give")
 
 
@@ -174,7 +174,7 @@ def test_a_promise_that_is_not_kept_is_named() -> None:
         ({"swap_in": 2000}, "it reads 2,000 KiB/s back from its swap: it grows, as far as"),
         ({"major_fault": 300}, "it waits for its disk, with 300 page faults a second: it grows, as far as"),
         (
-            {"mem_usable_hurts": 300 * MIB},
+            {"mem_stall_floor": 300 * MIB},
             "only 200 MiB are usable in it, with which it was seen to wait for its disk: it grows, as far as",
         ),
     ],
@@ -220,7 +220,7 @@ def test_a_host_of_which_nothing_is_known_is_said() -> None:
 def test_of_every_guest_something_is_said() -> None:
     guests = {
         "a": a_guest(), "b": small(20 * MIB), "c": small(200 * MIB, swap_in=5000), "d": a_guest(stats_age=99.0),
-        "e": a_guest(mem_usable=None), "f": a_guest(mem_hidden=None), "g": small(700 * MIB, mem_cache_share=1.0),
+        "e": a_guest(mem_usable=None), "f": a_guest(kernel_reserved=None), "g": small(700 * MIB, mem_cache_share=1.0),
         "h": a_guest(rss=2 * GIB, rss_before=2 * GIB),
     }  # fmt: skip
     for available in (100 * MIB, 400 * MIB, GIB, 3 * GIB, 5 * GIB, 20 * GIB):

@@ -18,6 +18,8 @@ from ballast import available_mib
 from mom_run import MomRun
 from real_guests import Lab, RealGuest, eventually, not_here
 
+from mom_core.ledger import Ledger
+
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 KSM = Path("/sys/kernel/mm/ksm")
@@ -196,8 +198,9 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
 
         gone, resized = squad.idle
         gone.destroy()
-        resized.domain.setMemoryFlags(250 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)  # far from all that mom asks for
-        eventually("somebody else has resized it", lambda: size_mib(resized) == 250)
+        elsewhere = _not_moms(mom.folder / "state", resized)
+        resized.domain.setMemoryFlags(elsewhere << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        eventually("somebody else has resized it", lambda: size_mib(resized) == elsewhere)
 
         assert mom.verb("status").returncode == 1, "it does not run"
         would = mom.verb("restore", "--dry-run")
@@ -208,7 +211,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
         lines = done.stdout.splitlines()
         assert any(gone.name in line and "gone" in line for line in lines), done.stdout
         assert any(resized.name in line and "left alone" in line for line in lines), done.stdout
-        assert size_mib(resized) == 250
+        assert size_mib(resized) == elsewhere
         rest = Squad([], squad.without_statistics, squad.busy)
         _check_that_all_is_as_before(rest, own_ksm)
     assert mom.verb("restore").stdout == "Nothing to put back.\n"
@@ -247,6 +250,12 @@ def _look(guest: RealGuest) -> float:
     """Its size in MiB, half a second from now."""
     time.sleep(0.5)
     return size_mib(guest)
+
+
+def _not_moms(state: Path, guest: RealGuest) -> int:
+    """A size in MiB to which mom cannot have brought it, by what the killed mom has left in its ledger."""
+    entry = next(one for one in Ledger.open(state).entries.values() if one.entity.name == guest.name and one.control == "balloon_target")
+    return next(mib for mib in range(250, GUEST_MIB - 20, 10) if not entry.explains(mib << 10, tolerance=32 << 10))
 
 
 def _has_all(guest: RealGuest) -> Callable[[], bool]:

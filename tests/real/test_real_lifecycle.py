@@ -15,7 +15,7 @@ from real_guests import Lab, RealGuest, eventually
 from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
-from mom_toolkit import Standing
+from mom_toolkit import GuestState
 
 pytestmark = pytest.mark.real
 
@@ -38,7 +38,7 @@ def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[LibvirtHypervisor]:
         yield made
 
 
-def _standing(hypervisor: LibvirtHypervisor, guest: RealGuest) -> Standing | None:
+def _standing(hypervisor: LibvirtHypervisor, guest: RealGuest) -> GuestState | None:
     return hypervisor.standings([guest.entity]).get(guest.uuid)
 
 
@@ -50,9 +50,9 @@ def _works_on(guest: RealGuest) -> None:
 def test_a_guest_that_is_paused_stands_still_and_goes_on(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
     guest = lab.start("pauses", workload=(10, 5, 0, 0))
     guest.wait_until_it_works()
-    assert _standing(hypervisor, guest) is Standing.RUNNING
+    assert _standing(hypervisor, guest) is GuestState.RUNNING
     hypervisor.pause(guest.entity)
-    assert _standing(hypervisor, guest) is Standing.PAUSED
+    assert _standing(hypervisor, guest) is GuestState.PAUSED
     seen = len(guest.beats)
     time.sleep(2.5)
     assert len(guest.beats) <= seen + 1
@@ -64,11 +64,11 @@ def test_a_guest_that_is_saved_gives_its_memory_back_and_goes_on_where_it_was(hy
     guest = lab.start("saves", workload=(10, 5, 0, 0), persistent=True)
     guest.wait_until_it_works()
     hypervisor.save(guest.entity, 60.0)
-    assert _standing(hypervisor, guest) is Standing.SAVED
+    assert _standing(hypervisor, guest) is GuestState.SAVED
     assert guest.uuid not in {one.id for one in hypervisor.guests()}
     age = guest.beats[-1].seconds
     hypervisor.start(guest.entity, 60.0)
-    assert _standing(hypervisor, guest) is Standing.RUNNING
+    assert _standing(hypervisor, guest) is GuestState.RUNNING
     eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
     assert guest.printed.count("GUEST up") <= 1
 
@@ -85,9 +85,9 @@ def test_a_guest_shuts_down_when_it_is_asked_and_boots_again(hypervisor: Libvirt
     guest = lab.start("off", workload=(10, 5, 0, 0), persistent=True)
     guest.wait_until_it_works()
     hypervisor.shut_down(guest.entity)
-    eventually("it is off", lambda: _standing(hypervisor, guest) is Standing.OFF, 60)
+    eventually("it is off", lambda: _standing(hypervisor, guest) is GuestState.OFF, 60)
     hypervisor.start(guest.entity, 60.0)
-    eventually("it runs", lambda: _standing(hypervisor, guest) is Standing.RUNNING, 60)
+    eventually("it runs", lambda: _standing(hypervisor, guest) is GuestState.RUNNING, 60)
 
 
 def test_a_guest_moves_to_another_libvirt_and_works_on_there(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
@@ -101,7 +101,7 @@ def test_a_guest_moves_to_another_libvirt_and_works_on_there(hypervisor: Libvirt
             hypervisor.migrate(guest.entity, other.destination, 60.0)
             assert guest.uuid not in {one.id for one in hypervisor.guests()}
             assert _standing(hypervisor, guest) is None
-            assert _standing(there, guest) is Standing.RUNNING
+            assert _standing(there, guest) is GuestState.RUNNING
             # The QEMU over there has begun its log anew.
             eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
             with pytest.raises(GuestGone):

@@ -18,7 +18,7 @@ from mom_run import MomRun
 from real_guests import Lab, RealGuest, eventually, not_here
 from zram_swap import NoZram, zram_swap
 
-from mom_plugins_offload.orders import MoveOrder, Taker, waited
+from mom_plugins_offload.orders import MoveOrder, ReclaimWorker, waited
 
 pytestmark = pytest.mark.real
 
@@ -70,8 +70,8 @@ def mom(tmp_path: Path) -> Iterator[MomRun]:
 
 
 @pytest.fixture
-def taker() -> Iterator[Taker]:
-    one = Taker()
+def taker() -> Iterator[ReclaimWorker]:
+    one = ReclaimWorker()
     yield one
     one.close()
 
@@ -165,7 +165,7 @@ def takers_of(mom: MomRun) -> list[int]:
     return found
 
 
-def test_a_taker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(grouped: Lab, taker: Taker) -> None:
+def test_a_taker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(grouped: Lab, taker: ReclaimWorker) -> None:
     guest = started(grouped, "instant", balloon="none")
     before = limits(guest)
     for number in range(12):
@@ -181,7 +181,7 @@ def test_a_taker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(groupe
     assert batch.done[0].kib >= 4 << 10, "a new taker goes on"
 
 
-def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, taker: Taker) -> None:
+def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, taker: ReclaimWorker) -> None:
     guest = started(grouped, "recalled")
     eventually("some of it is in swap", lambda: ordered(taker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, 60)
     held = int((guest.group("memory") / "memory.usage_in_bytes").read_text())
@@ -189,7 +189,7 @@ def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, taker: Taker) -> N
     assert int((guest.group("memory") / "memory.usage_in_bytes").read_text()) >= held + (16 << 20)
 
 
-def ordered(taker: Taker, order: MoveOrder) -> int:
+def ordered(taker: ReclaimWorker, order: MoveOrder) -> int:
     """What came of one order, in KiB."""
     taker.order([order], 3.0, 3.0)
     batch = waited(taker, 20)
@@ -197,7 +197,7 @@ def ordered(taker: Taker, order: MoveOrder) -> int:
     return batch.done[0].kib
 
 
-def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, taker: Taker) -> None:
+def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, taker: ReclaimWorker) -> None:
     guest = started(grouped, "grouped")
     assert ordered(taker, order_of(guest, "process", 16)) >= 8 << 10
     assert in_swap_mib(guest) >= 8

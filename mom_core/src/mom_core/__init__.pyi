@@ -60,7 +60,7 @@ from .errors import (
     Refused as Refused,
     StateError as StateError,
     UnitError as UnitError,
-    Unneeded as Unneeded,
+    NoChangeNeeded as NoChangeNeeded,
 )
 from .files import (
     replace_file as replace_file,
@@ -84,7 +84,7 @@ from .hypervisor import (
 from .model import (
     Alert as Alert,
     Change as Change,
-    Considered as Considered,
+    ShadowDecisions as ShadowDecisions,
     ControlSpec as ControlSpec,
     Decision as Decision,
     Derived as Derived,
@@ -97,7 +97,7 @@ from .model import (
     Host as Host,
     LedgerEntry as LedgerEntry,
     Metric as Metric,
-    OnItsWay as OnItsWay,
+    InTransition as InTransition,
     Outcome as Outcome,
     PluginReport as PluginReport,
     PluginState as PluginState,

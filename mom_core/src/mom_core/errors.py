@@ -106,7 +106,7 @@ class Refused(HypervisorError):
     """It must not be done as things stand, and nothing was sent."""
 
 
-class Unneeded(HypervisorError):
+class NoChangeNeeded(HypervisorError):
     """Nothing had to be sent, for this reason: it stands so already as far as it matters, or is on its way."""
 
 

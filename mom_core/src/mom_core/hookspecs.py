@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from mom_core.model import (
         Alert,
         Change,
-        Considered,
         ControlSpec,
         Decision,
         Derived,
         FieldSpec,
         Finding,
         Guest,
+        InTransition,
         LedgerEntry,
-        OnItsWay,
         Outcome,
         Problem,
         Report,
         Revision,
+        ShadowDecisions,
         Snapshot,
         Suggestion,
         Target,
@@ -160,7 +160,7 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
 
 
 @hookspec
-def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Considered | Problem]:  # type: ignore[empty-body]  # a specification has no body
+def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:  # type: ignore[empty-body]  # a specification has no body
     """What should be done, what would be done on trial, and what could not be decided and why.
 
     A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read: what
@@ -202,7 +202,7 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 
 @hookspec
-def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | OnItsWay | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
+def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
     """What these controls stand at now, all of them this plugin's own. One call for all entities; touch nothing.
 
     Called before anything is written, after it, and when things are put back: then a process may call it that has collected nothing yet.
@@ -219,9 +219,9 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
 
     What stood there is on disk already, and what stands then is read by `mom_read`: the engine judges what came of it. A `Refused` (or
     `NotSupported`) says that nothing was sent, and why; a `GuestGone`, that the guest is not there any more; any other `HypervisorError`,
-    that it did not succeed, or may not have: a lost answer is no refusal. Raised, it is said of all changes. An `Unneeded` says why nothing
-    had to be sent, or, when it was to be put back, why what stands stays. A text is something to say of a change that was made. Not called
-    when mom only observes.
+    that it did not succeed, or may not have: a lost answer is no refusal. Raised, it is said of all changes. A `NoChangeNeeded` says why
+    nothing had to be sent, or, when it was to be put back, why what stands stays. A text is something to say of a change that was made.
+    Not called when mom only observes.
     """
 
 

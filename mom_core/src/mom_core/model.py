@@ -339,7 +339,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Considered:
+class ShadowDecisions:
     """What an evaluator would decide otherwise, such as by policies on trial: reported, and neither reviewed nor applied."""
 
     decisions: Sequence[Decision]
@@ -404,7 +404,7 @@ class Target(NamedTuple):
     control: str
 
 
-class OnItsWay(NamedTuple):
+class InTransition(NamedTuple):
     """What a gradual control was read at that still moves to what this process set last: mom's own doing, whatever it is."""
 
     value: Value

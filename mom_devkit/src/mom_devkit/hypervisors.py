@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, NetTune, NotSupported, Value
-from mom_toolkit import Destination, NodeTune, Standing
+from mom_toolkit import Destination, GuestState, NodeTune
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class FakeHypervisor:
         self.known = {guest.name: guest for guest in made}
         self.answers: Callable[[Entity, str], str] | None = None
         """What guest agents answer to a command; None: there are no agents."""
-        self.stands: dict[str, Standing] = {}
+        self.stands: dict[str, GuestState] = {}
         """How guests are that something was done to, by guest id."""
         self.stopped: dict[str, FakeGuest] = {}
         """Those that do not run, by guest id."""
@@ -189,26 +189,26 @@ class FakeHypervisor:
 
     # LifecycleControl and MigrationControl
 
-    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these are: what was done to them last."""
         ids = {one.id for one in self.known.values()} | {one.id for one in self.stopped.values()}
-        return {guest.id: self.stands.get(guest.id, Standing.RUNNING) for guest in guests if guest.id in ids}
+        return {guest.id: self.stands.get(guest.id, GuestState.RUNNING) for guest in guests if guest.id in ids}
 
     def pause(self, guest: Entity) -> None:
         """It is listed, and paused."""
-        self.stands[self.guest(guest).id] = Standing.PAUSED
+        self.stands[self.guest(guest).id] = GuestState.PAUSED
 
     def resume(self, guest: Entity) -> None:
         """It runs again."""
-        self.stands[self.guest(guest).id] = Standing.RUNNING
+        self.stands[self.guest(guest).id] = GuestState.RUNNING
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """It is not listed any more."""
-        self._stop(guest, Standing.SAVED)
+        self._stop(guest, GuestState.SAVED)
 
     def shut_down(self, guest: Entity) -> None:
         """It follows at once."""
-        self._stop(guest, Standing.OFF)
+        self._stop(guest, GuestState.OFF)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """It is listed again."""
@@ -216,9 +216,9 @@ class FakeHypervisor:
         if stopped is None:
             raise GuestGone(f"there is no guest {guest.name}")
         self.known[stopped.name] = stopped
-        self.stands[guest.id] = Standing.RUNNING
+        self.stands[guest.id] = GuestState.RUNNING
 
-    def _stop(self, guest: Entity, standing: Standing) -> None:
+    def _stop(self, guest: Entity, standing: GuestState) -> None:
         stopped = self.guest(guest)
         del self.known[stopped.name]
         self.stopped[stopped.id] = stopped

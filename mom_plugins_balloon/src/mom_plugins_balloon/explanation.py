@@ -223,7 +223,7 @@ def _memory(guest: Guest, wanted: ExplainedDecision | None) -> ShownMemory:
 def _size_then(known: Mapping[str, float | None], size: float) -> float:
     """The guest's size at the time of its statistics, from what it said that it has and what its kernel hides; as it is now where that
     is not known."""
-    total, hidden = known["mem_available"], known["mem_hidden"]
+    total, hidden = known["mem_available"], known["kernel_reserved"]
     return size if total is None or hidden is None else total + hidden
 
 
@@ -241,7 +241,7 @@ def _whose(guest: Guest, guarantee: float, declared: Declarations) -> str:
 
 
 _FIELDS: Final = (
-    SIZE, CONTROL, "balloon_max", "mem_available", "mem_hidden", "mem_usable", "mem_unused", "swap_in", "swap_out", "major_fault",
+    SIZE, CONTROL, "balloon_max", "mem_available", "kernel_reserved", "mem_usable", "mem_unused", "swap_in", "swap_out", "major_fault",
     "stats_age",
 )  # fmt: skip
 

@@ -73,7 +73,7 @@ _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 """Seconds since the epoch, or since the host was started: no clock shows more."""
 
 
-class Keeping(NamedTuple):
+class ReservePolicy(NamedTuple):
     """How promises are made.
 
     :param host_keeps_kib: what the host keeps available beside all that is reserved; None: half of the least that a host of its
@@ -133,7 +133,7 @@ class _Announced:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class CycleInputs:
     """What the last cycle saw."""
 
     snapshot: Snapshot
@@ -147,7 +147,7 @@ class HostReservations:
     :param why_none_gives: why no guest is shrunk at all now, such as that mom only observes; empty when they are
     """
 
-    def __init__(self, keeping: Keeping, context: PluginContext, why_none_gives: Callable[[], str]) -> None:
+    def __init__(self, keeping: ReservePolicy, context: PluginContext, why_none_gives: Callable[[], str]) -> None:
         self._keeping = keeping
         self._context = context
         self._file = context.state_file(
@@ -162,7 +162,7 @@ class HostReservations:
         self._numbered: Sequence[Guest] | None = None
         self._count = 0
         self._told: dict[str, _Announced] = {}
-        self._sight: Sight | None = None
+        self._sight: CycleInputs | None = None
 
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class HostReservations:
             self._end_what_is_over()
             return sum(self._outstanding().values())
 
-    def follow(self, sight: Sight) -> Sequence[tuple[Reservation, str]]:
+    def follow(self, sight: CycleInputs) -> Sequence[tuple[Reservation, str]]:
         """See who has come, and what is there now.
 
         :return: reservations for which not all can be had any more, and why
@@ -296,7 +296,7 @@ class HostReservations:
 
     # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
 
-    def _current(self) -> Sight:
+    def _current(self) -> CycleInputs:
         sight = self._sight
         age = 0.0 if sight is None else self._context.monotonic() - sight.snapshot.monotonic
         if sight is None:
@@ -310,7 +310,7 @@ class HostReservations:
             raise MomError("how much memory the host has is not known, so neither is what it keeps", hint="set reservations.host_keeps")
         return sight
 
-    def _room(self, sight: Sight) -> tuple[Room, Spare]:
+    def _room(self, sight: CycleInputs) -> tuple[Room, Spare]:
         host, guests = sight.snapshot.host, sight.snapshot.guests.values()
         why = self._why_none_gives()
         spare = Spare(0.0, 0.0, 0) if why else spare_of(sight.snapshot, sight.history, self._keeping.law, sight.limits)
@@ -332,12 +332,12 @@ class HostReservations:
             return math.ceil(self._keeping.host_keeps_kib)
         return math.ceil(hard_kib(snapshot.host.number("mem_available") or 0.0))  # known: `_current` has looked
 
-    def _free(self, sight: Sight) -> float:
+    def _free(self, sight: CycleInputs) -> float:
         """What is available and neither the host's own nor kept for what may come back from its swap; what is reserved included."""
         available = sight.snapshot.host.number("mem_really_available") or 0.0
         return available - self._host_keeps(sight.snapshot) - returning_kib(sight.snapshot)
 
-    def _expected(self, missing: float, reserved: float, sight: Sight, spare: Spare) -> float | None:
+    def _expected(self, missing: float, reserved: float, sight: CycleInputs, spare: Spare) -> float | None:
         """Seconds until what is missing of one reservation is there, when guests give for so much in all."""
         if missing <= 0:
             return 0.0

@@ -324,7 +324,7 @@ class Learning:
         return self._in_order[1]
 
 
-_FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "mem_hidden", "rss_before", "rss_beside", "mem_usable_hurts",
+_FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "kernel_reserved", "rss_before", "qemu_overhead", "mem_stall_floor",
            "mem_growth_rate", "mem_burst", "mem_freed_age")  # fmt: skip
 _NOTHING: Sequence[Value] = (None,) * len(_FIELDS)
 

@@ -13,8 +13,8 @@ from mom_plugins_balloon.states import HostWanted, StateGoal
 from mom_plugins_balloon.told import numbers_of
 
 _FIELDS: Final = (
-    "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "mem_hidden",
-    "mem_used_peak", "mem_used_before", "mem_usable_hurts", "mem_cache_share", "rss", "rss_before", "rss_beside", "host_swap",
+    "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "kernel_reserved",
+    "mem_used_peak", "mem_used_before", "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "host_swap",
     "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost",
 )  # fmt: skip
 """Of guests, in the order of `LawGuest`, up to what is worked out of several of them."""
@@ -42,7 +42,7 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawH
     """What is known of the host; None where the least that the law needs is not."""
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
-    high, hard, low = (host.number(name) for name in ("mem_free_wanted", "mem_free_hard", "mem_free_low"))
+    high, hard, low = (host.number(name) for name in ("mem_watermark_high", "mem_watermark_hard", "mem_watermark_low"))
     if total is not None and (high is None or hard is None or low is None):  # in the first cycle, before guests were seen
         high, hard, low = wanted.reserve(total)
     if available is None or high is None or hard is None or low is None:

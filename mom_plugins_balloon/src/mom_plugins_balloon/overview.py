@@ -14,7 +14,7 @@ from mom_toolkit import GuestColumn, StatusPart
 def host_parts(report: Report) -> Iterator[StatusPart]:
     """What the host should have available, how it is off, and what is kept for launches."""
     host = report.snapshot.host
-    wanted, state, reserved = host.number("mem_free_wanted"), host.text("host_memory_state"), host.number("mem_reserved")
+    wanted, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
     if wanted is not None:
         yield StatusPart("host", f"wanted {format_kib(wanted)}" + ("" if state is None else f" (state {state})"), 20)
     if reserved:

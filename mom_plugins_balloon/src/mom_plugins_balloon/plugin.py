@@ -27,8 +27,9 @@ from mom_core import (
     GuestGone,
     Hypervisor,
     HypervisorError,
+    InTransition,
+    NoChangeNeeded,
     NotSupported,
-    OnItsWay,
     PluginContext,
     PluginSettings,
     Portion,
@@ -44,7 +45,6 @@ from mom_core import (
     Suggestion,
     Target,
     Unit,
-    Unneeded,
     Value,
     as_number,
     format_kib,
@@ -54,7 +54,7 @@ from mom_core import (
 from mom_plugins_balloon.alerts import alerts
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, PromisesKept
-from mom_plugins_balloon.host_reservations import RESERVED, HostReservations, Keeping, Sight, policies_reserve
+from mom_plugins_balloon.host_reservations import RESERVED, CycleInputs, HostReservations, ReservePolicy, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import KnownMemory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.names import REASON, SUGGESTED
@@ -114,9 +114,9 @@ class ReservationSettings(BaseModel):
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
 
-    def keeping(self, law: LawParameters) -> Keeping:
+    def keeping(self, law: LawParameters) -> ReservePolicy:
         """The same in KiB, with what guests keep."""
-        return Keeping(None if self.host_keeps is None else self.host_keeps / 1024, law, self.settle)
+        return ReservePolicy(None if self.host_keeps is None else self.host_keeps / 1024, law, self.settle)
 
 
 class BalloonPlugin:
@@ -230,15 +230,15 @@ class BalloonPlugin:
             FieldSpec("offload_net", Unit.KIB, Scope.HOST, "what cold memory gave the host in the last cycle; unknown counts as nothing"),
             FieldSpec("mem_used_peak", Unit.KIB, Scope.GUEST, "the most that the guest's kernel and programs have used lately", MOM),
             FieldSpec("mem_used_before", Unit.KIB, Scope.GUEST, "what they used by the statistics before", MOM),
-            FieldSpec("mem_hidden", Unit.KIB, Scope.GUEST, "what the guest's kernel does not count as memory that it has", MOM),
-            FieldSpec("mem_usable_hurts", Unit.KIB, Scope.GUEST, "what is to be usable: with less the guest was seen to wait", MOM),
+            FieldSpec("kernel_reserved", Unit.KIB, Scope.GUEST, "what the guest's kernel does not count as memory that it has", MOM),
+            FieldSpec("mem_stall_floor", Unit.KIB, Scope.GUEST, "what is to be usable: with less the guest was seen to wait", MOM),
             FieldSpec("mem_cache_share", Unit.RATIO, Scope.GUEST, "how much of what is usable in the guest was page cache lately", MOM),
             FieldSpec("rss_before", Unit.KIB, Scope.GUEST, "memory of the host that the guest's process held in the cycle before", MOM),
-            FieldSpec("rss_beside", Unit.KIB, Scope.GUEST, "what the guest's process holds besides what the guest uses", MOM),
+            FieldSpec("qemu_overhead", Unit.KIB, Scope.GUEST, "what the guest's process holds besides what the guest uses", MOM),
             FieldSpec("balloon_target_age", Unit.SECONDS, Scope.GUEST, "how long ago mom asked the guest for a size", MOM),
-            FieldSpec("mem_free_wanted", Unit.KIB, Scope.HOST, "what should be available: with less, guests give memory", MOM),
-            FieldSpec("mem_free_hard", Unit.KIB, Scope.HOST, "with less available than this, guests give what they may miss", MOM),
-            FieldSpec("mem_free_low", Unit.KIB, Scope.HOST, "with less available than this, no guest grows", MOM),
+            FieldSpec("mem_watermark_high", Unit.KIB, Scope.HOST, "what should be available: with less, guests give memory", MOM),
+            FieldSpec("mem_watermark_hard", Unit.KIB, Scope.HOST, "with less available than this, guests give what they may miss", MOM),
+            FieldSpec("mem_watermark_low", Unit.KIB, Scope.HOST, "with less available than this, no guest grows", MOM),
             FieldSpec(
                 "host_memory_state", Unit.TEXT, Scope.HOST, "high, soft, hard or low, by what was available in the cycle before", MOM
             ),
@@ -339,7 +339,7 @@ class BalloonPlugin:
         if standing.room is not None:
             known |= {PROMISED: math.ceil(standing.total), "mem_promisable": int(standing.room)}
         if self._reserve is not None:
-            known |= {f"mem_free_{name}": int(kib) for name, kib in self._reserve._asdict().items()}
+            known |= {f"mem_watermark_{name}": int(kib) for name, kib in self._reserve._asdict().items()}
             known |= {"host_memory_state": str(self._state), "mem_growth_peak": int(self._learning.growth_kib)}
         return known
 
@@ -420,7 +420,7 @@ class BalloonPlugin:
         self._cooperation.watch(snapshot, self._requests.all(), CONTROL)
         limits = self._limits()
         source = Source(self._context.name)
-        for reservation, trouble in self._reservations.follow(Sight(snapshot, history[-SEEN_CYCLES:], limits)):
+        for reservation, trouble in self._reservations.follow(CycleInputs(snapshot, history[-SEEN_CYCLES:], limits)):
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
@@ -543,18 +543,18 @@ class BalloonPlugin:
     # --- control ---------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | OnItsWay | HypervisorError]:
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
         """What the guests have. Every size on the way to what this process has asked for is its own doing, until the guest arrives."""
         sizes = _resizing(hypervisor).balloon_sizes([target.entity for target in targets])
         return {target: self._as_asked(target.entity.id, size) for target in targets if (size := sizes.get(target.entity.id)) is not None}
 
-    def _as_asked(self, identity: str, size: int) -> int | OnItsWay:
+    def _as_asked(self, identity: str, size: int) -> int | InTransition:
         request = self._requests.get(identity)
         if request is None or request.arrived:
-            return OnItsWay(size) if request is None and self._sweeps.was_swept_at(identity, size) else size
+            return InTransition(size) if request is None and self._sweeps.was_swept_at(identity, size) else size
         began, target, tolerance = request.began_at, request.target, self._tolerance()
         low, high = (began, target) if began < target else (target, began)
-        return OnItsWay(size) if low - tolerance <= size <= high + tolerance else size
+        return InTransition(size) if low - tolerance <= size <= high + tolerance else size
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
@@ -598,7 +598,7 @@ class BalloonPlugin:
         now, size, age = self._snapshot.monotonic, memory.current, memory.statistics_age
         reason = self._requests.why_not_send(entity.id, target, size, memory.maximum, now, holds.get(entity.id, 0))
         if reason:
-            raise Unneeded(reason)
+            raise NoChangeNeeded(reason)
         if target < size and self._sweeps.is_sweep(guest, target):
             waited = max(0.0, self._context.monotonic() - now)
             self._sweeps.begin(hypervisor, guest, target, int(size), None if age is None else age + waited)
@@ -624,7 +624,7 @@ class BalloonPlugin:
             uses = f"the guest uses more now than the {format_kib(target)} that it had before mom"
             if size is not None and size <= floor:
                 self._requests.forget(identity)
-                raise Unneeded(f"{uses}, and keeps what it has")
+                raise NoChangeNeeded(f"{uses}, and keeps what it has")
             target, note = floor, f"{uses}: asked for {format_kib(floor)}"
         self._sweeps.take_over(identity)
         hypervisor.set_balloon(change.entity, target)

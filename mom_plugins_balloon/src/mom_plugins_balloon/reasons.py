@@ -48,7 +48,7 @@ class _Figures:
     @property
     def short(self) -> str:
         """That the host lacks memory."""
-        high = self._host.number("mem_free_wanted") or 0.0
+        high = self._host.number("mem_watermark_high") or 0.0
         if self.free < 0:
             text = f"{self.has}, which is to have {format_kib(high)} more"
         elif self.free < high:
@@ -61,11 +61,11 @@ class _Figures:
     @property
     def return_above(self) -> str:
         """Above what memory goes back to guests."""
-        return format_kib(_P.return_above * (self._host.number("mem_free_wanted") or 0.0))
+        return format_kib(_P.return_above * (self._host.number("mem_watermark_high") or 0.0))
 
     @property
     def grows(self) -> str:
-        low, available = self._host.number("mem_free_low"), self._host.number("mem_really_available")
+        low, available = self._host.number("mem_watermark_low"), self._host.number("mem_really_available")
         if low is not None and available is not None and available < low:
             return f", but {self.has}, and with less than {format_kib(low)} no guest grows"
         return ": it grows at once, and others give for it if they must"
@@ -80,11 +80,11 @@ class _Figures:
     def fills(self) -> str:
         if self.change > 0:
             return "it gets it back, as far as the host has more than it is to have"
-        return f"it should get it back, but {self.has}, and is to have {self.of_host('mem_free_wanted')}"
+        return f"it should get it back, but {self.has}, and is to have {self.of_host('mem_watermark_high')}"
 
     @property
     def after(self) -> str:
-        hard, available = self._host.number("mem_free_hard"), self._host.number("mem_really_available")
+        hard, available = self._host.number("mem_watermark_hard"), self._host.number("mem_really_available")
         if hard is not None and available is not None and available < _P.bursts_above * hard:
             return "it gets its room back when the host has more than its hard watermark again"
         return "it gets its room back in a moment"
@@ -124,11 +124,11 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Figures], str]]] = {
         f"its size was changed {told.seconds('balloon_target_age')} ago, and its statistics are from before that: mom waits for newer ones"
     ),
     ReasonCode.ENOUGH: lambda told: (
-        f"{told.has}, and is to have {told.of_host('mem_free_wanted')}: nothing has to be taken, and memory that was taken goes back only "
-        f"above {told.return_above}"
+        f"{told.has}, and is to have {told.of_host('mem_watermark_high')}: nothing has to be taken, and memory that was taken goes back "
+        f"only above {told.return_above}"
     ),
     ReasonCode.PLENTY: lambda told: (
-        f"{told.has}, more than the {told.of_host('mem_free_wanted')} that it is to have: nothing has to be taken"
+        f"{told.has}, more than the {told.of_host('mem_watermark_high')} that it is to have: nothing has to be taken"
     ),
     ReasonCode.NOTHING_TO_GIVE: lambda told: f"{told.short}, but this guest has nothing now that could be taken for it",
     ReasonCode.OTHERS_GIVE: lambda told: f"{told.short}, but others give before this guest does",

@@ -54,13 +54,13 @@ class MemoryState(StrEnum):
 class Reserve(NamedTuple):
     """What the host is to have available, and below what it is in which state. KiB."""
 
-    wanted: float
+    high: float
     hard: float
     low: float
 
     def state(self, available: float, before: MemoryState) -> MemoryState:
         """The state with so much available, after that state."""
-        for state, ends in ((MemoryState.LOW, self.low), (MemoryState.HARD, self.hard), (MemoryState.SOFT, self.wanted)):
+        for state, ends in ((MemoryState.LOW, self.low), (MemoryState.HARD, self.hard), (MemoryState.SOFT, self.high)):
             if available < (GAP * ends if list(MemoryState).index(before) >= list(MemoryState).index(state) else ends):
                 return state
         return MemoryState.HIGH

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from mom_core import Entity, GuestGone, HypervisorError, Refused, StateError, Unneeded, format_kib
+from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Refused, StateError, format_kib
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 from mom_toolkit import parse_process_stat, read_kernel_file
 
@@ -367,13 +367,13 @@ class Sweeper:
         """A balloon that moves takes a CPU of its guest: more at a time would take it from each other."""
 
     def begin(self, sweep: Sweep) -> None:
-        """Carry it out in a thread of its own. Raises `Unneeded` and `Refused` where it has to wait."""
+        """Carry it out in a thread of its own. Raises `NoChangeNeeded` and `Refused` where it has to wait."""
         identity = sweep.guest.id
         with self._lock:
             if identity in self._under_way:
-                raise Unneeded("it is swept now")
+                raise NoChangeNeeded("it is swept now")
             if len(self._under_way) >= self._most:
-                raise Unneeded(f"{self._most} guests are swept now: this one will be later")
+                raise NoChangeNeeded(f"{self._most} guests are swept now: this one will be later")
             self._under_way[identity] = sweep
             try:
                 self._note(self._noted())

@@ -14,12 +14,12 @@ from mom_core import (
     Decision,
     Entity,
     Guest,
+    NoChangeNeeded,
     PluginContext,
     Refused,
     Snapshot,
     Source,
     StateError,
-    Unneeded,
     Value,
     as_whole,
 )
@@ -96,7 +96,7 @@ class SweptGuests:
             )
             return
         if age is None or age > self._law.sweep_statistics_age:
-            raise Unneeded("its statistics are too old by now to sweep it")
+            raise NoChangeNeeded("its statistics are too old by now to sweep it")
         pid = as_whole(guest.properties.get("pid"))
         if not pid:
             self._rests[guest.id] = self._context.monotonic() + REST_SECONDS[SweepEnd.UNSEEN]

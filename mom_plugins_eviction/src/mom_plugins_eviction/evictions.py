@@ -13,9 +13,9 @@ from mom_plugins_eviction.move_jobs import KeptMove, MoveJobs
 from mom_plugins_eviction.remembered import Remembered
 from mom_plugins_eviction.steps import Step
 from mom_plugins_eviction.under_way import UnderWay
-from mom_toolkit import Destination, LifecycleControl, Mover, Standing
+from mom_toolkit import Destination, GuestState, LifecycleControl, Mover
 
-STANDS: Final[Mapping[Step, Standing]] = {Step.PAUSE: Standing.PAUSED, Step.SAVE: Standing.SAVED, Step.SHUT_DOWN: Standing.OFF}
+STANDS: Final[Mapping[Step, GuestState]] = {Step.PAUSE: GuestState.PAUSED, Step.SAVE: GuestState.SAVED, Step.SHUT_DOWN: GuestState.OFF}
 """How a guest stands to which that was done."""
 
 _LOOK_SECONDS: Final = 0.5
@@ -111,7 +111,7 @@ class Evictions:
         self._asked[guest.id] = self._context.monotonic()
         ends = time.monotonic() + self._timeout
         while time.monotonic() < ends:
-            if hypervisor.standings([guest]).get(guest.id) in (Standing.OFF, None):
+            if hypervisor.standings([guest]).get(guest.id) in (GuestState.OFF, None):
                 return
             time.sleep(_LOOK_SECONDS)
         raise HypervisorError(f"it was asked, and did not shut down within {format_duration(self._timeout)}")
@@ -202,7 +202,7 @@ class Evictions:
         for one in stopped:
             self._look_at(one, standings.get(one.identity))
 
-    def _look_at(self, one: Stopped, found: Standing | None) -> None:
+    def _look_at(self, one: Stopped, found: GuestState | None) -> None:
         if found is STANDS[one.step]:
             self._missing.pop(one.identity, None)
             asked = one.identity in self._asked
@@ -218,7 +218,7 @@ class Evictions:
         if self._may_still(one) and not (found is None and one.identity in self._asked):
             return
         how = "gone" if found is None else found
-        if one.identity in self._asked and found is Standing.RUNNING:  # that it has failed was told when its time was over
+        if one.identity in self._asked and found is GuestState.RUNNING:  # that it has failed was told when its time was over
             self._context.log.info("guest %s has not shut down: it is not waited for any longer", printable(one.name))
             self.forget(one.identity)
             return

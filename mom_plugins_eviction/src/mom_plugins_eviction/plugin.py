@@ -67,11 +67,11 @@ from mom_toolkit import (
     DestinationError,
     EvictionField,
     GuestMoves,
+    GuestState,
     HostDrain,
     LifecycleControl,
     MigrationControl,
     Mover,
-    Standing,
     trusted_certificates,
     webhook_secret,
 )
@@ -502,9 +502,9 @@ class EvictionPlugin:
         entity = decision.entity
         found = hypervisor.standings([entity]).get(entity.id)
         mine = self._evictions.remembered.get(entity.id)
-        if found is Standing.RUNNING:
+        if found is GuestState.RUNNING:
             return Outcome(decision, 0, 0, Status.UNCHANGED)
-        if found is not Standing.PAUSED:
+        if found is not GuestState.PAUSED:
             return Outcome(decision, None, None, Status.GONE)
         if mine is None or mine.step is not Step.PAUSE:  # mom's own pause was over, and the operator has paused it since
             return Outcome(decision, 1, 1, Status.LEFT_ALONE)

@@ -14,7 +14,7 @@ AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class EvictionJob:
     """What is being done to a guest, as a person would say it; `error` once it has failed. `step` is None for one that goes on again."""
 
     what: str
@@ -28,7 +28,7 @@ class UnderWay:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._deeds: dict[str, Deed] = {}
+        self._deeds: dict[str, EvictionJob] = {}
         self._closed = False
 
     def begin(self, identity: str, what: str, step: Step | None, work: Callable[[], None], ended: Callable[[str], None]) -> None:
@@ -44,7 +44,7 @@ class UnderWay:
                 raise MomError(f"the guest is {deed.what} already")
             if sum(one.running for one in self._deeds.values()) >= AT_ONCE:
                 raise MomError(f"{AT_ONCE} guests are being stopped or moved already")
-            self._deeds[identity] = Deed(what, step)
+            self._deeds[identity] = EvictionJob(what, step)
         try:
             threading.Thread(target=self._do, args=(identity, what, step, work, ended), name="mom eviction", daemon=True).start()
         except RuntimeError as error:  # the system lets mom have no more threads
@@ -64,9 +64,9 @@ class UnderWay:
             ended(error)  # before it counts as over: a guest must not be seen otherwise than is remembered
         finally:
             with self._lock:
-                self._deeds[identity] = Deed(what, step, error, running=False)
+                self._deeds[identity] = EvictionJob(what, step, error, running=False)
 
-    def of(self, identity: str) -> Deed | None:
+    def of(self, identity: str) -> EvictionJob | None:
         """What is being done, or was done last, to a guest."""
         with self._lock:
             return self._deeds.get(identity)

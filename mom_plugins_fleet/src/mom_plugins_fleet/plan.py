@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from mom_plugins_fleet.placement import Evening, Leaver, TargetHost, choose, evened, foremost
-from mom_plugins_fleet.records import MOST_TOLD, Arrival, GuestState, HostState, Member, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.told_guests import leaving_order
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import ANYWHERE
@@ -96,7 +96,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
     return found
 
 
-def leaver_of(guest: GuestState) -> Leaver | None:
+def leaver_of(guest: HostedGuest) -> Leaver | None:
     """What must be there for a guest, by what its host holds of it and what it works on; where that is not known, by what it was sold.
     None: nothing of that is known."""
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
@@ -191,7 +191,7 @@ def _move(
     view: FleetView,
     host: str,
     member: Member,
-    guest: GuestState,
+    guest: HostedGuest,
     earlier: Move | None,
     free: Mapping[str, TargetHost],
     best: Mapping[str, TargetHost],
@@ -209,7 +209,7 @@ def _move(
     return _made(view, guest, leaver, place.name, _mover(view, host), 1 if earlier is None else earlier.number + 1)
 
 
-def _made(view: FleetView, guest: GuestState, leaver: Leaver, to: str, mover: MoverState | None, number: int) -> Move | str:
+def _made(view: FleetView, guest: HostedGuest, leaver: Leaver, to: str, mover: MoverState | None, number: int) -> Move | str:
     target = view.members.get(to)
     if target is None or target.address is None:
         return f"where {to} is reached is not known any more"

@@ -44,7 +44,7 @@ from mom_plugins_fleet.records import (
     AccountsState,
     Group,
     GroupName,
-    GuestState,
+    HostedGuest,
     HostState,
     Move,
     MoverState,
@@ -450,10 +450,10 @@ def _is_moving(guest: Guest, mover: GuestMoves | None) -> bool:
     return found is not None and found.moving
 
 
-def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None) -> GuestState:
+def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None) -> HostedGuest:
     fields = guest.fields
     size, usable = _kib(fields.get("balloon_cur"), GRAIN_KIB), _kib(fields.get("mem_usable"), GRAIN_KIB)
-    return GuestState(
+    return HostedGuest(
         id=guest.id,
         name=printable(guest.name, 200),
         size=size,

@@ -127,7 +127,7 @@ class Group(FleetRecord):
         return found
 
 
-class GuestState(FleetRecord):
+class HostedGuest(FleetRecord):
     """One guest, as its host sees it."""
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -194,7 +194,7 @@ class HostState(FleetRecord):
     available: Kib | None = None
     memory_state: str = ""
     problems: int = 0
-    guests: Annotated[tuple[GuestState, ...], Field(max_length=MOST_TOLD)] = ()
+    guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD)] = ()
     """Those that the fleet has to know one by one: all, those that came last, or those that are to leave next."""
     others: Annotated[int, Field(ge=0)] = 0
     """How many more guests there are."""

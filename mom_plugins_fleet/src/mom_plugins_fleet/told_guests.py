@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from mom_core import Guest
-from mom_plugins_fleet.records import MOST_TOLD, GuestState
+from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
 
 SMALLEST: Final = 100
 """So many of those that are told of one by one are the smallest that can leave: where no host has room for the largest, they go first, and
@@ -35,7 +35,7 @@ class ToldGuests:
         self._arrived = {one: at for one, at in self._arrived.items() if one in here and now - at < ARRIVED_SECONDS}
         self._known = here
 
-    def choose(self, guests: Mapping[str, Guest], told: Callable[[Guest], GuestState], *, draining: bool) -> tuple[GuestState, ...]:
+    def choose(self, guests: Mapping[str, Guest], told: Callable[[Guest], HostedGuest], *, draining: bool) -> tuple[HostedGuest, ...]:
         """Those to tell of, in the order in which a drained host is left.
 
         :param told: makes of a guest what is told
@@ -50,6 +50,6 @@ class ToldGuests:
         return tuple(told(guests[one]) for one, _ in newest if one in guests)
 
 
-def leaving_order(guest: GuestState) -> tuple[bool, int, str]:
+def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
     """The large ones first, which fit in the fewest places; those that cannot leave last."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

@@ -14,7 +14,7 @@ from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     Appointments,
     FleetRecord,
-    GuestState,
+    HostedGuest,
     HostState,
     Member,
     Move,
@@ -267,7 +267,7 @@ class FleetView:
         newest = max((*self.states.set_at.values(), lease.at))
         return {key: newest - at for key, at in self.states.set_at.items()}
 
-    def guests(self, host: str) -> Mapping[str, GuestState]:
+    def guests(self, host: str) -> Mapping[str, HostedGuest]:
         """The guests that a host tells about, by id."""
         state = self.states.get(host)
         return {} if state is None else {guest.id: guest for guest in state.guests}

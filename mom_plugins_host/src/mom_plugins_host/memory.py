@@ -37,7 +37,7 @@ FIELDS = (
         "/proc/meminfo MemFree + Buffers + Cached",
     ),
     FieldSpec(
-        "mem_kept_by_cpus",
+        "mem_pcp_free",
         Unit.KIB,
         Scope.HOST,
         "free memory that CPUs keep in lists of their own: counted in none of the fields of free and available memory",

@@ -37,7 +37,7 @@ from mom_toolkit import ColdMemoryControl, StatusPart, parse_meminfo, parse_pres
 
 _MEMINFO = "proc/meminfo"
 
-WANTED = "mem_free_wanted"
+WANTED = "mem_watermark_high"
 """The field in which a plugin that manages the host's memory says what should be available."""
 
 _SHORTEST_WATCH_SECONDS = 0.01
@@ -60,7 +60,7 @@ class HostPlugin:
         """How often to look whether the host comes short of memory, which wakes mom for a cycle at once. `0s`: never. With
         plenty available, less often, down to once a second: before all CPUs together could take it."""
         watch_available: Size | None = None
-        """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available (`mem_free_wanted`), or
+        """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available (`mem_watermark_high`), or
         without it a fifth of the host's memory, at most 32 GiB."""
         watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
         """Wake when tasks have waited so long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
@@ -113,7 +113,7 @@ class HostPlugin:
         fields.update(memory.memory_fields(meminfo))
         fields.update(swap.swap_space_fields(meminfo))
         if (kept := self._watch.lists.kept()) is not None:
-            fields["mem_kept_by_cpus"] = kept.total
+            fields["mem_pcp_free"] = kept.total
         if (text := read_text(self._vmstat)) is not None:
             fields.update(self._swap_activity.fields(swap.parse_swap_counters(text), self._context.monotonic()))
         if (text := read_text(self._loadavg)) is not None:

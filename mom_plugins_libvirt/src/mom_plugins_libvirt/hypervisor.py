@@ -26,7 +26,7 @@ from mom_plugins_libvirt.qemu_process import pid_of
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_plugins_libvirt.tunes import TunableGuests
 from mom_plugins_libvirt.uri import is_local
-from mom_toolkit import Destination, Standing, boot_id, stale_seconds
+from mom_toolkit import Destination, GuestState, boot_id, stale_seconds
 
 T = TypeVar("T")
 
@@ -398,7 +398,7 @@ class LibvirtHypervisor(TunableGuests):
 
     # --- stopping, going on, leaving ------------------------------------------------------------------------------------------------
 
-    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these guests are; a call for each: it is meant for the few that were stopped."""
         return self._lifecycle.standings(guests)
 

@@ -18,7 +18,7 @@ from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.states import PAUSED
-from mom_toolkit import Callers, Destination, Standing, came_back
+from mom_toolkit import Callers, Destination, GuestState, came_back
 
 _MOST_AT_ONCE = 4
 """Saving and moving are bound by the disk and the network: more at once make each slower."""
@@ -46,9 +46,9 @@ class Lifecycle:
         self._open: set[Connection] = set()
         self._callers = Callers("libvirt-destination")
 
-    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these guests are; those that do not run are asked for one by one."""
-        found: dict[str, Standing] = {}
+        found: dict[str, GuestState] = {}
         for guest in guests:
             with suppress(GuestGone):
                 found[guest.id] = self._main.call(f"looking at {guest}", guest.id, _standing)
@@ -166,10 +166,10 @@ def _without_questions(destination: Destination) -> Destination:
     return replace(destination, parameters=tuple(sorted({**dict(destination.parameters), "no_tty": "1"}.items())))
 
 
-def _standing(domain: Domain) -> Standing:
+def _standing(domain: Domain) -> GuestState:
     if domain.isActive():
-        return Standing.PAUSED if domain.state()[0] == PAUSED else Standing.RUNNING
-    return Standing.SAVED if domain.hasManagedSaveImage() else Standing.OFF
+        return GuestState.PAUSED if domain.state()[0] == PAUSED else GuestState.RUNNING
+    return GuestState.SAVED if domain.hasManagedSaveImage() else GuestState.OFF
 
 
 def _only_persistent(domain: Domain, doing: str) -> Domain:

@@ -11,7 +11,7 @@ from mom_plugins_offload.law import ColdOffer
 
 _SHARE: Final = 0.10
 _MOST_KIB: Final = 32 << 20
-"""What a host is to have available where no plugin says it (`mem_free_wanted`): a tenth of its memory, and no more than 32 GiB."""
+"""What a host is to have available where no plugin says it (`mem_watermark_high`): a tenth of its memory, and no more than 32 GiB."""
 
 _ENOUGH: Final = 1.1
 """Times that: when so much is available, taking ends. It begins below that itself, where sweeps do: what costs more begins further down."""
@@ -47,7 +47,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     :param working: whether memory was taken in the last cycle: it goes on until there is a little more than begins it
     """
     available, total = host.number("mem_really_available"), host.number("mem_available")
-    target = host.number("mem_free_wanted")
+    target = host.number("mem_watermark_high")
     if target is None and total is not None:
         target = min(_SHARE * total, _MOST_KIB)
     if available is None or target is None:

@@ -110,7 +110,7 @@ class Felt:
 
 
 @dataclass(frozen=True, slots=True)
-class GuestMood:
+class ReclaimState:
     """What is remembered of a guest from step to step. Times are monotonic seconds.
 
     Nothing is taken before `until`, because of `reason`; the pause after the next harm that lasts is `pause` seconds; `calm` counts steps
@@ -138,11 +138,11 @@ class ColdOffer:
 
     pace_kib: int
     price: float
-    mood: GuestMood
+    mood: ReclaimState
     reason: str = ""
 
 
-def next_offer(seen: ObservedGuest, mood: GuestMood, taken_kib: float, limit: float, now: float, urgency: float = 1.0) -> ColdOffer:
+def next_offer(seen: ObservedGuest, mood: ReclaimState, taken_kib: float, limit: float, now: float, urgency: float = 1.0) -> ColdOffer:
     """The next step.
 
     :param taken_kib: what was taken since the last look, in KiB per second
@@ -162,7 +162,7 @@ def next_offer(seen: ObservedGuest, mood: GuestMood, taken_kib: float, limit: fl
     harm = "" if rests else _harm(seen.away_kib, size, mood.lasting, limit, warm_seconds)
     if harm:
         pause = min(2 * mood.pause, LONGEST_PAUSE_SECONDS)
-        mood = GuestMood(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, mood.recent, seen=now, wants_back=True)
+        mood = ReclaimState(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, mood.recent, seen=now, wants_back=True)
         return _nothing(mood, harm)
     if seen.hold or seen.suffers:
         return _nothing(mood, seen.hold or seen.suffers)
@@ -190,14 +190,14 @@ def next_offer(seen: ObservedGuest, mood: GuestMood, taken_kib: float, limit: fl
     return ColdOffer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), mood)
 
 
-def cold_kib(seen: ObservedGuest, mood: GuestMood) -> float | None:
+def cold_kib(seen: ObservedGuest, mood: ReclaimState) -> float | None:
     """What the guest has beyond its working set, in KiB, in the host's memory or in swap; None while that is unknown."""
     if mood.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
     return max(0.0, seen.resident_kib + seen.away_kib - mood.working_set)
 
 
-def _nothing(mood: GuestMood, reason: str) -> ColdOffer:
+def _nothing(mood: ReclaimState, reason: str) -> ColdOffer:
     return ColdOffer(0, 0.0, mood, reason)
 
 
@@ -206,7 +206,7 @@ def _time_away(away_kib: float, returns_kib: float, size_kib: float) -> float:
     return away_kib / returns_kib if tells else float("inf")
 
 
-def _averaged(mood: GuestMood, felt: Felt, now: float) -> GuestMood:
+def _averaged(mood: ReclaimState, felt: Felt, now: float) -> ReclaimState:
     """With what was observed since the last step. Before the first step it was as it is then, which has not harmed it for long."""
     if mood.seen is None:
         return replace(mood, recent=felt, seen=now)

@@ -56,7 +56,7 @@ class TakenBatch:
     done: Sequence[TakenMemory]
 
 
-class Taker:
+class ReclaimWorker:
     """The process and the pipes to it. Not to be used by two threads at a time; no call waits for the kernel."""
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ def _batch(line: bytes) -> TakenBatch:
     return TakenBatch(float(told["cpu"]), [TakenMemory(**one) for one in told["done"]])
 
 
-def waited(taker: Taker, seconds: float) -> TakenBatch | None:
+def waited(taker: ReclaimWorker, seconds: float) -> TakenBatch | None:
     """The next answer, waited for; None when none came in time. For tests and `mom doctor`, which have no cycles."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -34,7 +34,7 @@ from mom_plugins_offload import law
 from mom_plugins_offload.fields import CONTROLS, FIELDS
 from mom_plugins_offload.findings import findings
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
-from mom_plugins_offload.law import ColdOffer, GuestMood, ObservedGuest, next_offer
+from mom_plugins_offload.law import ColdOffer, ObservedGuest, ReclaimState, next_offer
 from mom_plugins_offload.names import (
     ALL_COLD,
     COLD,
@@ -50,7 +50,7 @@ from mom_plugins_offload.names import (
     WORKING_SET_AGE,
     WRITTEN,
 )
-from mom_plugins_offload.orders import MoveOrder, Taker
+from mom_plugins_offload.orders import MoveOrder, ReclaimWorker
 from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.signs import own_signs, stall_of, swept_first
@@ -96,7 +96,7 @@ class _Followed:
     incarnation: str
     way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="it has not been looked at yet"))
     looked: float = -_LOOK_SECONDS
-    mood: GuestMood = field(default_factory=GuestMood)
+    mood: ReclaimState = field(default_factory=ReclaimState)
     faults: tuple[float, int] | None = None
     returns: float | None = None
     unswept_seconds: float = 0.0
@@ -129,7 +129,7 @@ class OffloadPlugin:
         self._context = context
         self._source = Source(context.name)
         self._hierarchies = Hierarchies(context.root)
-        self._taker = Taker()
+        self._taker = ReclaimWorker()
         self._followed: dict[str, _Followed] = {}
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())

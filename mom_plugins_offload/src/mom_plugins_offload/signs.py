@@ -41,7 +41,7 @@ def own_signs(guest: Guest) -> str:
 
 def swept_first(guest: Guest, away_kib: float) -> str:
     """Why a guest is to be swept before its memory is swapped: it holds what it had used and freed. Empty: no such thing, or unknown."""
-    names = ("rss", "rss_beside", "mem_hidden", "mem_available", "mem_unused", "balloon_cur")
+    names = ("rss", "qemu_overhead", "kernel_reserved", "mem_available", "mem_unused", "balloon_cur")
     numbers = [guest.number(name) for name in names]
     if guest.fields.get("balloon_obstacle") is not None or any(number is None for number in numbers):
         return ""

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mom_core import (
     ConfigError,
-    Considered,
     Decision,
     ExistingFile,
     Finding,
@@ -23,6 +22,7 @@ from mom_core import (
     Problem,
     Scope,
     Severity,
+    ShadowDecisions,
     Snapshot,
     Source,
     Suggestion,
@@ -36,7 +36,7 @@ from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
 from mom_plugins_policy.rollout.canary import SHARE_OF_TIME, CanaryRun, Decided
 from mom_plugins_policy.rollout.in_force import DEFAULT, ChangeFiles, Read, where_from
 from mom_plugins_policy.rollout.shadow import Shadow
-from mom_plugins_policy.rollout.trials import NOTED, EvaluatedSnapshot, TriedPolicies, Trying
+from mom_plugins_policy.rollout.trials import NOTED, CanaryDeps, EvaluatedSnapshot, TriedPolicies
 from mom_plugins_policy.rollout.versions import KEPT_VERSIONS, OVERLAY
 from mom_plugins_policy.sources import read_policies
 from mom_toolkit import (
@@ -144,7 +144,7 @@ class PolicyPlugin:
         notes = file("notes.json", "the file of the policies' notes", NOTES, change=notes_after, mode=0o600, loss=BEGIN_ANEW)
         self._notes = NoteStore(notes)
         cut_off = file("canary.json", "the file of the trial that was cut off", NOTED, mode=0o600)
-        trying = Trying(
+        trying = CanaryDeps(
             self._compile_for_trial,
             self._why_no_trial,
             context.monotonic,
@@ -204,7 +204,7 @@ class PolicyPlugin:
         return commit
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Considered | Problem]:
+    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
         """What the policies ask for, and what went wrong in them."""
         self._policies.take_memory()
         self._policies.seen = snapshot
@@ -222,7 +222,7 @@ class PolicyPlugin:
         earlier = self._policies.evaluated[:1]
         self._policies.evaluated = (EvaluatedSnapshot(snapshot, result), *earlier)
         on_trial, problems = self._tried(trial, snapshot, history, Decided(decisions, result.errors))
-        found: list[Decision | Considered | Problem] = [*on_trial, *_problems(result, snapshot), *problems, *self._left_out]
+        found: list[Decision | ShadowDecisions | Problem] = [*on_trial, *_problems(result, snapshot), *problems, *self._left_out]
         if self._shadow is not None:
             found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         return found

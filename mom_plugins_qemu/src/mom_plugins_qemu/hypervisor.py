@@ -46,7 +46,7 @@ from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.way import ByVirtioMem, by_virtio_mem
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
-from mom_toolkit import Standing, boot_id, stale_seconds
+from mom_toolkit import GuestState, boot_id, stale_seconds
 
 BALLOON: Final = "balloon_target"
 
@@ -686,12 +686,12 @@ class QemuHypervisor:
 
     # --- standing still ----------------------------------------------------------------------------------------------------------
 
-    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these guests were when they were seen last, by guest id. QEMU knows of none that do not run."""
         self._sample_first()
         with self._lock:
             there = [known for guest in guests if (known := self._by_id.get(guest.id)) is not None]
-            return {known.id: Standing.PAUSED if known.status == _PAUSED else Standing.RUNNING for known in there}
+            return {known.id: GuestState.PAUSED if known.status == _PAUSED else GuestState.RUNNING for known in there}
 
     def pause(self, guest: Entity) -> None:
         """Let its CPUs stand still. Raises as `set_balloon` does."""

@@ -14,7 +14,7 @@ from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
-from mom_toolkit import AvailableGauge, Destination, NodeTune, Offloaded, Standing, StoreKind, SwapStore, usual_low
+from mom_toolkit import AvailableGauge, Destination, GuestState, NodeTune, Offloaded, StoreKind, SwapStore, usual_low
 
 EVERY_CPU = frozenset(range(CPUS))
 
@@ -63,17 +63,17 @@ class SimHypervisor:
             for guest in shelf.guests(sorted(here - self.world.guests.keys())):
                 self.world.join(guest)
 
-    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these guests are, by guest id."""
         with self._answering():
             world = self.world
-            found: dict[str, Standing] = {}
+            found: dict[str, GuestState] = {}
             for guest in guests:
                 there, stopped = world.guests.get(guest.id), world.stopped.get(guest.id)
                 if there is not None:
-                    found[guest.id] = Standing.PAUSED if there.paused else Standing.RUNNING
+                    found[guest.id] = GuestState.PAUSED if there.paused else GuestState.RUNNING
                 elif stopped is not None:
-                    found[guest.id] = Standing.OFF if stopped.saved is None else Standing.SAVED
+                    found[guest.id] = GuestState.OFF if stopped.saved is None else GuestState.SAVED
             return found
 
     def pause(self, guest: Entity) -> None:

@@ -34,7 +34,7 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
     total, available = host.number("mem_available"), host.number("mem_really_available")
     if total is None or available is None:
         return Fairness()
-    keeps = host.number("mem_free_hard") if host_keeps is None else host_keeps.kib_of(total)
+    keeps = host.number("mem_watermark_hard") if host_keeps is None else host_keeps.kib_of(total)
     lack = (KEEPS_SHARE * total if keeps is None else keeps) - available
     claims: dict[str, Claim] = {}
     together = 0.0

@@ -29,8 +29,8 @@ class SlaSettings(PluginSettings):
     """The class of all other guests. Unset: they have none, and nothing is promised to them."""
 
     host_keeps: SizeOrShare | None = None
-    """With less available than this, the host is short, for `fair_share`. Unset: less than `mem_free_hard` of the plugin balloon, where its
-    policy begins to take what guests may miss; where no plugin says that, 5 % of the host's memory."""
+    """With less available than this, the host is short, for `fair_share`. Unset: less than `mem_watermark_hard` of the plugin balloon,
+    where its policy begins to take what guests may miss; where no plugin says that, 5 % of the host's memory."""
 
     idle_tax: float = Field(default=0.75, ge=0, lt=1)
     """How much dearer idle memory is than memory in use, for `fair_share`: with 0.75 a guest gets a quarter of the idle memory that it

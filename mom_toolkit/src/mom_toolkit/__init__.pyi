@@ -18,7 +18,7 @@ from .capabilities import (
     NodeTune as NodeTune,
     NodeTuneControl as NodeTuneControl,
     Offloaded as Offloaded,
-    Standing as Standing,
+    GuestState as GuestState,
     StoreKind as StoreKind,
     SwapStore as SwapStore,
 )

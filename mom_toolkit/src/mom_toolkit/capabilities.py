@@ -70,7 +70,7 @@ class NodeTuneControl(Protocol):
         ...
 
 
-class Standing(StrEnum):
+class GuestState(StrEnum):
     """Whether a guest runs, and what there is of it if it does not."""
 
     RUNNING = "running"
@@ -83,7 +83,7 @@ class Standing(StrEnum):
 class LifecycleControl(Protocol):
     """Can stop guests, and let them go on. What takes long is bounded by what the caller gives, and blocks for as long."""
 
-    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these guests are, by guest id, also those that do not run. One that the hypervisor does not know is absent."""
         ...
 

@@ -17,8 +17,8 @@ from mom_core.model import (
     ControlSpec,
     Decision,
     Entity,
+    InTransition,
     LedgerEntry,
-    OnItsWay,
     Outcome,
     Problem,
     Scope,
@@ -37,7 +37,7 @@ NOT_KEPT: Final = "its present value or the new one is none that the ledger can 
 _HOST: Final = Scope.HOST
 """Python takes as long to look a member of an enumeration up as for half of what is asked with it."""
 
-_UNREAD: Final = OnItsWay(None)
+_UNREAD: Final = InTransition(None)
 """What no plugin was asked for: a gradual control stands at what the snapshot says."""
 
 

@@ -16,7 +16,7 @@ from mom_core.engine.review import Proposal, apply_revisions, review, signed
 from mom_core.engine.schedule import Tick
 from mom_core.engine.verdict import CORE, HeldAlerts, accepted, own_alerts
 from mom_core.ledger import Ledger
-from mom_core.model import Alert, Considered, Decision, Outcome, Problem, Report, Revision, Severity, Snapshot, Source, Value
+from mom_core.model import Alert, Decision, Outcome, Problem, Report, Revision, Severity, ShadowDecisions, Snapshot, Source, Value
 from mom_core.plugins.invoker import call_together
 from mom_core.plugins.registry import PluginSet
 
@@ -66,7 +66,7 @@ class CycleSteps:
         revisions: list[Revision] = []
         outcomes: list[Outcome] = []
         wanted: Sequence[Decision] = ()
-        considered: list[Considered] = []
+        considered: list[ShadowDecisions] = []
         if not self.stopping.is_set():
             wanted, decisions, revisions = self._decide(snapshot, problems, considered)
         if self.stopping.is_set():
@@ -121,7 +121,7 @@ class CycleSteps:
         return next((p.message for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), "")
 
     def _decide(
-        self, snapshot: Snapshot, problems: list[Problem], considered: list[Considered]
+        self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions]
     ) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
         """What evaluators want, what reviewers leave of it, and what they changed. What is only considered is added to that list."""
         plugins = self.plugins
@@ -131,9 +131,9 @@ class CycleSteps:
             for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in plugins.having(hook)], hook, problems):
                 if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
                     items = [item if type(item) is Decision and item.source.name else signed(item, plugin.name) for item in answer]
-                    on_trial = [item for item in items if isinstance(item, Considered)]
+                    on_trial = [item for item in items if isinstance(item, ShadowDecisions)]
                     considered.extend(on_trial)
-                    rest = [item for item in items if not isinstance(item, Considered)] if on_trial else items
+                    rest = [item for item in items if not isinstance(item, ShadowDecisions)] if on_trial else items
                     proposals.append(Proposal(plugin.name, rest, acts=hook == "mom_act"))
                 elif answer is not None:
                     problems.append(Problem(Source(plugin.name), f"{hook} must return decisions, not {type(answer).__name__}"))

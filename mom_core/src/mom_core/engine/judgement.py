@@ -11,13 +11,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from mom_core.errors import GuestGone, HypervisorError, NotSupported, Refused, Unneeded
+from mom_core.errors import GuestGone, HypervisorError, NoChangeNeeded, NotSupported, Refused
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import Change, ControlSpec, Decision, LedgerEntry, OnItsWay, Outcome, Scope, Source, Status, Target, Value, printable
+from mom_core.model import (
+    Change,
+    ControlSpec,
+    Decision,
+    InTransition,
+    LedgerEntry,
+    Outcome,
+    Scope,
+    Source,
+    Status,
+    Target,
+    Value,
+    printable,
+)
 from mom_core.plugins.registry import Plugin
 from mom_core.units import Unit, format_kib
 
-Found: TypeAlias = "Value | OnItsWay | HypervisorError"
+Found: TypeAlias = "Value | InTransition | HypervisorError"
 Said: TypeAlias = "HypervisorError | str | None"
 Items: TypeAlias = "dict[str, Mapping[str, Value]]"
 
@@ -181,7 +194,7 @@ class Controller:
             now, least = later[target], self.specs[target.control].gradual
             asked = [value for value in (entry.applied, *entry.attempted) if isinstance(value, int | float)]
             if isinstance(now, int | float) and any(abs(first - value) - abs(now - value) >= least for value in asked):
-                later[target] = OnItsWay(now)
+                later[target] = InTransition(now)
         return later
 
     def _arrived(self, changes: Sequence[Change], found: Mapping[Target, Found]) -> dict[Target, Found]:
@@ -221,9 +234,9 @@ class Controller:
             if not isinstance(answer, Mapping | None):
                 raise TypeError(f"mom_write must return a mapping or None, not {type(answer).__name__}")
             said = {target: text for target, text in (answer or {}).items() if isinstance(text, HypervisorError | str)}
-        if not any(isinstance(text, Unneeded) for text in said.values()):
+        if not any(isinstance(text, NoChangeNeeded) for text in said.values()):
             return said, self._each(tuple(change.target for change in changes))
-        read = self.read(change.target for change in changes if not isinstance(said.get(change.target), Unneeded))
+        read = self.read(change.target for change in changes if not isinstance(said.get(change.target), NoChangeNeeded))
         return said, [read.get(change.target, change.found) for change in changes]
 
 
@@ -239,7 +252,7 @@ def back(entry: LedgerEntry) -> Decision:
 
 def known(found: Found) -> Value:
     """What stands there; None where that is unknown."""
-    if isinstance(found, OnItsWay):
+    if isinstance(found, InTransition):
         return found.value
     return None if isinstance(found, HypervisorError) else found
 
@@ -266,7 +279,7 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
             return None
         reason = f"its present value ({spec.field}) is unknown, so it could not be put back"
         return Outcome(decision, None, None, Status.REFUSED, reason)
-    if isinstance(found, OnItsWay) or spec.gradual:
+    if isinstance(found, InTransition) or spec.gradual:
         return None
     if not spec.renewed and (same(spec, decision.value, found) or _rounded_to(spec, decision, found, entry)):
         return Outcome(decision, found, found, Status.UNCHANGED)
@@ -283,7 +296,7 @@ def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: Ledg
 def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
     """What a change came to: status, what stands now (None: unknown), and what there is to say."""
     stands = known(after)
-    if isinstance(said, Unneeded):
+    if isinstance(said, NoChangeNeeded):
         return Status.UNCHANGED, change.found, str(said)
     if isinstance(said, GuestGone) or isinstance(after, GuestGone):
         return Status.GONE, None, str(said or after)
@@ -336,7 +349,7 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
         return Judgement(Status.FAILED, "the ledger does not say what stood there before")
     if found is None:
         return Judgement(Status.FAILED, f"what {entry.control} stands at is unknown")
-    if isinstance(found, OnItsWay):
+    if isinstance(found, InTransition):
         return Judgement(None, value=entry.before)
     if isinstance(found, int | float) and not isinstance(entry.before, int | float):
         return Judgement(Status.FAILED, f"{entry.before!r:.40} is nothing that {entry.control} can have stood at")
@@ -396,7 +409,7 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
 def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
     """As `came_of_it`; what was not put back has failed, whatever the reason, and stays in the ledger."""
     stands = known(after)
-    if isinstance(said, Unneeded):
+    if isinstance(said, NoChangeNeeded):
         return Status.LEFT_ALONE, stands, str(said)
     stood = not spec.gradual and change.found is not None and same(spec, change.value, change.found)
     if stood and stands is not None and same(spec, change.value, stands):

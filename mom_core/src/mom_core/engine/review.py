@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from mom_core.context import Declarations
 from mom_core.engine.claims import Claims
-from mom_core.model import Considered, ControlSpec, Decision, Entity, Problem, Revision, Scope, Snapshot, Source, Value, printable
+from mom_core.model import ControlSpec, Decision, Entity, Problem, Revision, Scope, ShadowDecisions, Snapshot, Source, Value, printable
 from mom_core.units import Unit
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ def review(
 
 def signed(item: object, plugin: str) -> object:
     """What an evaluator gave, with the plugin's name as source where a decision has none: reports, reviews and explanations name it."""
-    if isinstance(item, Considered):
+    if isinstance(item, ShadowDecisions):
         return replace(item, decisions=tuple(_signed(decision, plugin) for decision in item.decisions))
     return _signed(item, plugin)
 

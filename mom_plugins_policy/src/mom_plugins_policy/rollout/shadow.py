@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from mom_core import ConfigError, Considered, PluginContext, Problem, Severity, Snapshot, Source, printable
+from mom_core import ConfigError, PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
@@ -55,7 +55,7 @@ class Shadow:
 
         return commit
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[Considered | Problem]:
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[ShadowDecisions | Problem]:
         """What would be decided with the shadow's policies. Never raises for them."""
         if self._beside != in_force.version:
             self._compile(in_force)
@@ -64,7 +64,7 @@ class Shadow:
         self._notes.forget_gone(snapshot)
         result = self._policy.evaluate(snapshot, history, self._notes.now())
         self._notes.keep(result.notes, snapshot)
-        found: list[Considered | Problem] = [Considered(result.decisions)]
+        found: list[ShadowDecisions | Problem] = [ShadowDecisions(result.decisions)]
         for fault in result.errors[:_SHOWN]:
             text = f"{fault.kind}: {fault.message}"
             found.append(Problem(Source(f"shadow {fault.name}", fault.line, fault.column), text, fault.entity, Severity.WARNING))

@@ -41,7 +41,7 @@ NOTED: Final = TypeAdapter(Noted)
 
 
 @dataclass(frozen=True, slots=True)
-class Trying:
+class CanaryDeps:
     """What trials of policies on some guests need.
 
     :param compile_texts: compiles what is tried
@@ -86,7 +86,7 @@ class TriedPolicies(ChangingPolicies):
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
         notes: NoteStore,
-        trying: Trying,
+        trying: CanaryDeps,
         *,
         refuse_failing: bool = False,
     ) -> None:

@@ -318,13 +318,13 @@ class Accounts:
             row.used_most_kib = max(row.used_most_kib, used)
             number = bin_of(used)
             row.used_spread[number] = row.used_spread.get(number, 0.0) + elapsed
-            wanted = _number(known, "mem_free_wanted")
+            wanted = _number(known, "mem_watermark_high")
             if wanted is not None:
                 row.wanted_kib = wanted
                 row.limits_known_seconds += elapsed
                 row.below_wanted_seconds += elapsed * (available < wanted)
-                row.below_hard_seconds += elapsed * (available < (_number(known, "mem_free_hard") or 0.0))
-                row.below_low_seconds += elapsed * (available < (_number(known, "mem_free_low") or 0.0))
+                row.below_hard_seconds += elapsed * (available < (_number(known, "mem_watermark_hard") or 0.0))
+                row.below_low_seconds += elapsed * (available < (_number(known, "mem_watermark_low") or 0.0))
         self._ksm = _number(known, "ksm_saved")
         if self._ksm is not None:
             # Empty pages that KSM has replaced are in no process' memory any more: they count as what guests do not hold.
