@@ -59,6 +59,16 @@ def test_what_a_plugin_changes_afterwards_changes_nothing() -> None:
     assert list(columns["rss"]) == [1, 2]
 
 
+def test_a_column_of_numbers_has_none_for_what_is_none_whatever_holds_the_guests() -> None:
+    """Text, true and what is unknown are no numbers; whole ones and fractions stay what they are."""
+    rows: list[dict[str, Value]] = [{"rss": 5, "age": 1.5}, {"rss": "much", "age": None}, {"rss": True}]
+    guests = table(rows)
+    for snapshot in (Snapshot(guests=guests), Snapshot(guests=dict(guests.items()))):
+        assert list(snapshot.numbers("rss")) == [5, None, None]
+        assert list(snapshot.numbers("age")) == [1.5, None, None]
+        assert list(snapshot.numbers("no plugin tells")) == [None] * 3
+
+
 def test_columns_of_different_lengths_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="different lengths"):
         Columns({"rss": [1, 2], "age": [1]})

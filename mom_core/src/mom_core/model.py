@@ -15,10 +15,13 @@ from typing import Any, Final, NamedTuple
 
 from mom_core.columns import Columns, GuestRow
 from mom_core.units import Unit
-from mom_core.values import Readable
+from mom_core.values import Readable, as_number
 from mom_core.values import Value as Value  # noqa: PLC0414  # it is part of the model, too
 
 NO_VALUES: Mapping[str, Value] = MappingProxyType({})
+
+
+_NUMBERS: Final = frozenset({int, float, type(None)})
 
 
 def _nothing() -> Mapping[str, Value]:
@@ -245,6 +248,13 @@ class Snapshot:
         if isinstance(guests, GuestTable) and name in guests.columns:
             return guests.columns.types(name)
         return frozenset(map(type, self.column(name)))
+
+    def numbers(self, name: str) -> Sequence[float | None]:
+        """One field of all guests, in their order, each as `as_number` gives it: None where it is unknown or no number."""
+        values, guests = self.column(name), self.guests
+        # The types of all are looked at together: nearly always all are numbers.
+        types = guests.columns.types(name) if isinstance(guests, GuestTable) and name in guests.columns else set(map(type, values))
+        return values if types <= _NUMBERS else [*map(as_number, values)]  # type: ignore[return-value]  # numbers, or None
 
 
 class Metric(StrEnum):

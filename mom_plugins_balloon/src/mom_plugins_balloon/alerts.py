@@ -8,7 +8,6 @@ from typing import Final
 from mom_core import Alert, Severity, Snapshot, format_kib
 from mom_plugins_balloon.guarantees import PromisesKept
 from mom_plugins_balloon.states import MemoryState
-from mom_plugins_balloon.told import numbers_of
 
 MEMORY: Final = "memory"
 PROMISES: Final = "promises"
@@ -38,7 +37,7 @@ def alerts(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -> It
 
 def _held(snapshot: Snapshot) -> str:
     """What the guests hold of the host's memory."""
-    held, sizes = ([kib for kib in numbers_of(snapshot, name) if kib is not None] for name in ("rss", "balloon_cur"))
+    held, sizes = ([kib for kib in snapshot.numbers(name) if kib is not None] for name in ("rss", "balloon_cur"))
     if held:
         return f"the processes of guests hold {format_kib(sum(held))}"
     return f"{len(sizes)} guests have {format_kib(sum(sizes))} together" if sizes else "no guest holds it: something else on the host does"

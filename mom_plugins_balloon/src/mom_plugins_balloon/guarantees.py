@@ -9,7 +9,6 @@ from operator import is_
 from typing import NamedTuple
 
 from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, as_number, format_kib, parse_portion, printable
-from mom_plugins_balloon.told import numbers_of
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -152,7 +151,7 @@ class Guarantees:
         if self._of is not None and self._of[0] is snapshot and self._of[1] is settings_of:
             return self.standing
         self._of = snapshot, settings_of
-        maxima, sizes = self._maxima, numbers_of(snapshot, "balloon_max")
+        maxima, sizes = self._maxima, snapshot.numbers("balloon_max")
         if self._maxima_of[0] is not snapshot.listed or self._maxima_of[1] != sizes:
             self._maxima_of = snapshot.listed, sizes
             maxima.update((identity, size) for identity, size in zip(snapshot.guests, sizes, strict=True) if size is not None)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, SizeRequest
 from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome
-from mom_plugins_balloon.told import numbers_of
 from mom_toolkit import SWAP_IN_KIB
 
 PROCESS_KIB = 64 * 1024.0
@@ -153,7 +152,7 @@ class Learning:
                 one.rss = None
             self._note_growth(now, 0.0)
             return
-        told = zip(*[numbers_of(snapshot, name) for name in _TOLD], strict=True)
+        told = zip(*[snapshot.numbers(name) for name in _TOLD], strict=True)
         guests = snapshot.listed
         in_order = self._of(guests)
         for place, (guest, numbers) in enumerate(zip(guests, told, strict=True)):

@@ -10,7 +10,6 @@ from mom_plugins_balloon.law import LawGuest, LawHost, ReasonCode, SizeSuggestio
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
-from mom_plugins_balloon.told import numbers_of
 
 _FIELDS: Final = (
     "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "kernel_reserved",
@@ -56,8 +55,8 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawH
 
 def guest_memories(snapshot: Snapshot) -> Sequence[LawGuest]:
     """What is known of all guests, in their order."""
-    promises = [numbers_of(snapshot, name) for name in ("balloon_min", "guest_guarantee")]
+    promises = [snapshot.numbers(name) for name in ("balloon_min", "guest_guarantee")]
     guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
-    columns = [numbers_of(snapshot, name) for name in _FIELDS]
-    others = [numbers_of(snapshot, name) for name in _FIELDS_BESIDE]
+    columns = [snapshot.numbers(name) for name in _FIELDS]
+    others = [snapshot.numbers(name) for name in _FIELDS_BESIDE]
     return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), *others, strict=True)))

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mom_core import Guest, Snapshot
-from mom_plugins_balloon.told import numbers_of
 
 PATIENCE_SECONDS = 30.0
 """After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
@@ -72,7 +71,7 @@ class Requests:
             return
         self._followed = snapshot
         moving = [(identity, request) for identity, request in self._requests.items() if not request.arrived]
-        sizes = dict(zip(snapshot.guests, numbers_of(snapshot, "balloon_cur"), strict=True)) if moving else {}
+        sizes = dict(zip(snapshot.guests, snapshot.numbers("balloon_cur"), strict=True)) if moving else {}
         for identity, request in moving:
             size = sizes.get(identity)
             request.arrived = size is not None and abs(size - request.target) < self._dead_band

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import Guest, Snapshot, as_number
+from mom_core import Guest, Snapshot
 from mom_plugins_balloon.limits import KnownMemory
-
-_KNOWN_TYPES = frozenset({int, float, type(None)})
-
-
-def numbers_of(snapshot: Snapshot, name: str) -> Sequence[float | None]:
-    """One field of all guests in their order, each as `as_number` gives it: their types are looked at together."""
-    values, types = snapshot.column(name), snapshot.column_types(name)
-    return values if _KNOWN_TYPES.issuperset(types) else [*map(as_number, values)]  # type: ignore[return-value]  # numbers, or None
-
 
 _OF_MEMORY = ("balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
 
 
 def memory_of_all(snapshot: Snapshot) -> Mapping[str, Sequence[float | None]]:
     """By guest id what a `KnownMemory` is made of: size, maximum, usable memory, the age of the statistics, swapping in and out, total."""
-    return dict(zip(snapshot.guests, zip(*[numbers_of(snapshot, name) for name in _OF_MEMORY], strict=True), strict=True))
+    return dict(zip(snapshot.guests, zip(*[snapshot.numbers(name) for name in _OF_MEMORY], strict=True), strict=True))
 
 
 def known_memory(numbers: Sequence[float | None], obstacle: str = "", guarantee: float | None = None) -> KnownMemory | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from mom_core import Snapshot, StateError, StateFile, Value, as_number
+from mom_core import Snapshot, StateError, StateFile, Value
 from mom_plugins_ksm.law import KsmMemory, KsmParameters, KsmReason, KsmSeen, KsmWanted, decide
 
 RUN, PAGES, SLEEP, REASON = "ksm_suggested_run", "ksm_suggested_pages", "ksm_suggested_sleep", "ksm_reason"
@@ -59,8 +59,8 @@ def seen_in(snapshot: Snapshot) -> KsmSeen | None:
     if run is None or total is None or available is None:
         return None
     scans, advisor = number("ksm_full_scans"), snapshot.host.fields.get("ksm_advisor_mode")
-    sizes = [snapshot.column(name) for name in ("rss", "balloon_cur")]
-    held = (rss if as_number(rss) is not None else size for rss, size in zip(*sizes, strict=True))
+    sizes = [snapshot.numbers(name) for name in ("rss", "balloon_cur")]
+    held = (size if rss is None else rss for rss, size in zip(*sizes, strict=True))
     return KsmSeen(
         int(run),
         total,
@@ -75,12 +75,12 @@ def seen_in(snapshot: Snapshot) -> KsmSeen | None:
         number("ksmd_cpu_usage"),
         number("ksmd_cpu_pages"),
         number("cpu_count"),
-        _sum(snapshot.column("balloon_max")),
+        _sum(snapshot.numbers("balloon_max")),
         _sum(held),
         frozenset(snapshot.guests),
     )
 
 
-def _sum(values: Iterable[Value]) -> float:
+def _sum(numbers: Iterable[float | None]) -> float:
     """Of those that are known."""
-    return sum(number for number in map(as_number, values) if number is not None)
+    return sum(number for number in numbers if number is not None)
