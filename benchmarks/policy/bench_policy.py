@@ -21,12 +21,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 from mom_core import Snapshot, Value
+from mom_core.model import GuestTable
 from mom_core.testing import snapshot
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.names import SUGGESTED
@@ -97,6 +98,12 @@ def crowded_host(guests: int, *, classes: bool = False, available: int = 1 << 22
     return snapshot(host=host, guests=made, properties={"host": {"name": "host", "interval": 5.0}})
 
 
+def as_the_engine_has_it(made: Snapshot) -> Snapshot:
+    """The same snapshot with guests' fields in columns, as each cycle collects them."""
+    listed = [replace(guest, fields={}) for guest in made.guests.values()]
+    return replace(made, guests=GuestTable(listed, {one.id: place for place, one in enumerate(listed)}, made.columns))
+
+
 def default_policies() -> dict[str, str]:
     """The texts that the plugins ship."""
     return {
@@ -130,7 +137,7 @@ def evaluations(counts: list[int], rounds: int) -> list[dict[str, float]]:
     rows = []
     for guests, classes in [(guests, classes) for guests in counts for classes in (False, True)]:
         bare = crowded_host(guests, classes=classes)
-        suggest = partial(suggestions, bare, law, HostWanted(), LIMITS, interval=5.0)
+        suggest = partial(suggestions, as_the_engine_has_it(bare), law, HostWanted(), LIMITS, interval=5.0)
         sizes = {one.id: {**one.fields, SUGGESTED: found.target} for one, found in zip(bare.guests.values(), suggest(), strict=True)}
         snap = snapshot(host=bare.host.fields, guests=sizes, properties={"host": {"name": "host", "interval": 5.0}})
         asked = decided(policy, snap)

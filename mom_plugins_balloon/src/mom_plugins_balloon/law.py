@@ -8,7 +8,7 @@ mom looks again, and room for a burst like its largest lately. Room costs the ho
 takes, and what the balloon gives back is not there before the guest touches it. What costs is what a guest has used and freed. So there
 are two ways to reclaim memory:
 
-  a trim:   the guest gets smaller, and stays so, by what it keeps beyond its comfort;
+  a trim:   the guest gets smaller, and stays so, by what it has beyond its target headroom;
   a sweep:  its balloon takes all that it does not use, for a second, and gives the room back: what it had used and freed is the host's
             then, and the guest can burst as before.
 
@@ -28,6 +28,7 @@ All sizes are KiB, and all times seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -93,6 +94,12 @@ class LawHost(NamedTuple):
     backs_bursts: bool = False
     reaction: float = UNKNOWN_REACTION_SECONDS
 
+    @property
+    def watermarks(self) -> tuple[float, float, float]:
+        """The high, the hard and the low one, none above those before it."""
+        hard = min(self.high, self.hard)
+        return self.high, hard, min(hard, self.low)
+
 
 class LawGuest(NamedTuple):
     """What is known of one guest; None: unknown.
@@ -141,26 +148,28 @@ class LawGuest(NamedTuple):
 class GuestAsk(NamedTuple):
     """What one guest asks for, or can give; KiB, and 0 where it is nothing.
 
-    `room`: the size that it gets at once, as it costs nothing. `grows` is wanted at once, `eases` as far as the host has it, `fills` as far
-    as it has more than it should, `back` is what it may get back. `sweep` can be swept. `empty`, `cache`, `lean` and `most` can be trimmed:
-    what holds nothing, that and page cache, that and margins that no guest is known to want, and all but the least that it keeps; `backed`
-    is the part of `empty` that the host gains. `untouched` is what it has and does not use.
+    `full`: the size that it gets at once, as it costs nothing. `grows` is wanted at once, `eases` as far as the host has it, `fills` as far
+    as it has more than it should, `returns` is what it may get back. `sweep` can be swept. `empty`, `cache`, `tight` and `most` can be
+    trimmed: what holds nothing, that and page cache, that and margins that no guest is known to want, and all but the least that it keeps;
+    `backed` is the part of `empty` that the host gains. `untouched` is what it has and does not use. `keeps`: it keeps its size, whatever
+    the host has.
     """
 
     code: ReasonCode | None = None
-    room: float = 0.0
+    keeps: bool = False
+    full: float = 0.0
     grows: float = 0.0
     eases: float = 0.0
     fills: float = 0.0
-    back: float = 0.0
+    returns: float = 0.0
+    untouched: float = 0.0
     sweep: float = 0.0
     empty: float = 0.0
     backed: float = 0.0
     cache: float = 0.0
-    lean: float = 0.0
+    tight: float = 0.0
     most: float = 0.0
     cost: float = 1.0
-    untouched: float = 0.0
 
 
 class SizeSuggestion(NamedTuple):
@@ -170,7 +179,10 @@ class SizeSuggestion(NamedTuple):
     code: ReasonCode
 
 
-NOTHING: Final = GuestAsk()
+NOTHING: Final = GuestAsk(None, True)
+SILENT, UNKNOWN, STALE = GuestAsk(ReasonCode.SILENT, True), GuestAsk(ReasonCode.UNKNOWN, True), GuestAsk(ReasonCode.STALE, True)
+IN_TRANSITION, UNSETTLED = GuestAsk(ReasonCode.IN_TRANSITION, True), GuestAsk(ReasonCode.UNSETTLED, True)
+"""Of guests that keep their size."""
 
 
 def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
@@ -191,157 +203,146 @@ def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters,
 
 
 class GuestNeed(NamedTuple):
-    """What one guest uses and should have.
+    """What one guest needs and should have.
 
-    `need` is what it holds and could not give up without swapping; `usable` what it has above that, or will have before long. `comfort` and
-    `lean` are what should be usable: in any case, and at least with room for a burst. `held` is what it uses of what it has, page cache
-    included, and `idle` what the host has backed besides: what the guest had used and freed. `room` is the size that it gets at no cost to
-    the host, where it is `roomy`: it leaves what it does not need empty.
+    `need` is what it holds and could not give up without swapping; `usable` what it has above that, or will have before long. `tight` is
+    what should be usable at least, with memory for a `burst` like its largest; with less than `stall_floor` it was seen to wait. `used` is
+    what its kernel and programs use, and `inside` its size when its statistics were made, as far as it is `told`. `full` is the size that
+    it gets at no cost to the host, where it is `sparse`: it leaves empty what it does not need.
     """
 
     need: float
     usable: float
     margin: float
     burst: float
-    comfort: float
-    lean: float
+    tight: float
     stall_floor: float
-    unused: float
-    held: float
-    idle: float
-    room: float
-    roomy: bool
+    used: float
+    inside: float
+    told: bool
+    full: float
+    sparse: bool
     growing: bool
-    settled: bool
-    is_new: bool
 
 
 class GuestLook:
     """Looks at guests of one host: what is the same for all of them is worked out once.
 
+    Some of it is written out instead of calling `min` and `max`, which take half of the time that a guest takes otherwise.
+
     :param easy: no guest has to give anything, whatever guests want
     """
 
     def __init__(self, host: LawHost, parameters: LawParameters, *, easy: bool) -> None:
-        self._host = host
-        self._p = parameters
-        self._easy = easy
-        self._hard = min(host.high, host.hard)
+        p = parameters
+        self._host, self._p, self._easy = host, parameters, easy
+        _, self._hard, low = host.watermarks
         self._tight = tight_below(host, parameters)
-        self._step = parameters.step / BYTES
-        self._margin = parameters.margin / BYTES
-        self._margin_share = parameters.margin_percent / 100
+        self._step = p.step / BYTES
+        self._margin, self._margin_share = p.margin / BYTES, p.margin_percent / 100
         self._moves = BALLOON_KIB_PER_SECOND * host.interval
-        self._oldest = parameters.statistics_age or max(2.0, 1.6 * host.interval)
-        self._plenty = host.available - host.reserved > parameters.return_above * host.high
+        self._oldest = p.statistics_age or max(2.0, 1.6 * host.interval)
+        self._plenty = host.available - host.reserved > p.return_above * host.high
+        self._deflates = host.available >= p.bursts_above * self._hard
+        # Below the low watermark a sweep relies on being ended in time.
+        self._careful = host.available >= low
+        self._tight_share, self._runs_out_at = p.tight_margin, p.runs_out
+        self._fills = -1.0 if host.backs_bursts else p.fills
+        self._worth, self._worth_share, self._sweep_keeps = p.sweep_step / BYTES, p.sweep_step_share, p.sweep_keeps / BYTES
+        self._growth, self._part, self._least = p.growth_rate / BYTES, p.shrink_share, p.least
+        self._below_hard, self._reserves = host.available < self._hard, host.reserved > 0
 
     def at(self, guest: LawGuest) -> GuestAsk:
         """What this guest asks for, or can give."""
         size, maximum, usable, age = guest[:4]
         if usable is None:
-            return GuestAsk(ReasonCode.SILENT)
+            return SILENT
         if size is None or maximum is None or age is None:
-            return GuestAsk(ReasonCode.UNKNOWN)
+            return UNKNOWN
         if age > self._oldest:
-            return GuestAsk(ReasonCode.STALE)
-        target, target_age = guest.target, guest.target_age
-        if self._easy and size >= maximum and (target is None or target >= size) and (target_age is None or age <= target_age):
+            return STALE
+        target, target_age, step = guest.target, guest.target_age, self._step
+        settled = target_age is None or age <= target_age
+        if self._easy and settled and size >= maximum and (target is None or target >= size):
             return NOTHING
-        seen = self.need(guest, size, maximum, usable, age)
-        # What it was asked to give and has not given yet; whether it has, or will have, less than its room.
+        seen = self.need(guest, size, maximum, usable, settled)
+        # What it was asked to give and has not given yet; whether it has, or will have, less than it could have.
         owes = 0.0 if target is None or target >= size else size - target
-        lacks_room = seen.room - (size - owes) >= self._step
-        if lacks_room and (ask := self._waits_for_balloon(guest, seen, owes)) is not None:
-            return ask
-        if not seen.settled:
-            return GuestAsk(ReasonCode.UNSETTLED)
-        p, promised = self._p, guest.guarantee or 0.0
-        promised = min(promised, maximum)
-        if seen.usable < p.runs_out * seen.margin or size < promised:
-            return self._runs_out(seen, usable, maximum - size, promised - size)
-        code, eases, fills, back, untouched = None, 0.0, 0.0, 0.0, 0.0
+        lacks = seen.full - (size - owes) >= step
+        if lacks:
+            slowest = self._p.sweep_wait + owes / SLOW_BALLOON_KIB_PER_SECOND
+            if seen.told and owes >= step and target_age is not None and target_age < slowest and not seen.growing:
+                return IN_TRANSITION
+            if seen.sparse and self._deflates:
+                return GuestAsk(ReasonCode.ROOM_GROWING if seen.growing else ReasonCode.ROOM_BACK, False, seen.full)
+        if not settled:
+            return UNSETTLED
+        promised = min(guest.guarantee or 0.0, maximum)
+        if seen.usable < self._runs_out_at * seen.margin or size < promised:
+            return self._runs_out(guest, seen, maximum - size, promised - size)
         swaps, waits = (guest.swap_in or 0.0) > SWAP_IN_KIB, (guest.major_faults or 0.0) > MAJOR_FAULTS
+        code, eases, fills, returns, untouched = None, 0.0, 0.0, 0.0, 0.0
         if maximum > size:
             if swaps or waits or seen.usable < seen.stall_floor:
-                code, eases = self._suffers(seen, maximum - size, swaps=swaps, waits=waits)
-            elif lacks_room and not seen.roomy:
-                code, fills = ReasonCode.FILLS, max(0.0, seen.room - size)
-            back = min(maximum - size, p.return_share * maximum) if self._plenty else 0.0
-            untouched = p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
+                code, eases = self._stalls(seen, maximum - size, swaps=swaps, waits=waits)
+            elif lacks and not seen.sparse:
+                code, fills = ReasonCode.FILLS, max(0.0, seen.full - size)
+            returns = min(maximum - size, self._p.return_share * maximum) if self._plenty else 0.0
+            untouched = self._p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
         if self._easy or swaps or (guest.swap_out or 0.0) > SWAP_IN_KIB or guest.obstacle is not None or size <= promised:
-            return GuestAsk(code, 0.0, 0.0, eases, fills, back, untouched=untouched)
-        spare = size - promised
-        worth = max(p.sweep_step, p.sweep_step_share * size * BYTES) / BYTES
-        sweep = self._sweep(guest, seen, size, worth, 0.0 if waits else spare)
-        empty, cache, lean, most = self._trims(seen, worth, 0.0 if waits else spare, spare)
-        if sweep or most:
-            code = ReasonCode.OTHERS_GIVE
+            return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched)
+        means = self._means(guest, seen, size, size - promised, waits=waits)
+        if means is None:
+            return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched)
         cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
-        backed = empty if guest.kernel_reserved is None or guest.total is None or empty < seen.idle else seen.idle
-        return GuestAsk(code, 0.0, 0.0, eases, fills, back, sweep, empty, backed, cache, lean, most, cost, untouched)
+        return GuestAsk(ReasonCode.OTHERS_GIVE, False, 0.0, 0.0, eases, fills, returns, untouched, *means, cost)
 
-    def need(self, guest: LawGuest, size: float, maximum: float, reported: float, age: float) -> GuestNeed:
+    def need(self, guest: LawGuest, size: float, maximum: float, reported: float, settled: bool) -> GuestNeed:
         """What the guest uses, and should have.
 
-        :param reported: what was usable by its statistics, made `age` seconds ago
+        :param reported: what was usable by its statistics
+        :param settled: these are from after its last change
         """
-        (_, _, _, _, total, unused, soon, reserved, peak, used_before, floor, cache_share, rss, rss_before, overhead, swapped, *_) = guest
-        p, step = self._p, self._step
+        total, _, soon, reserved, peak, used_before, floor, cache_share, rss, rss_before = guest[4:14]
+        step = self._step
         # What a burst like its largest would still take. A forecast is not taken for going on beyond that.
         used = to_peak = 0.0
         if peak is not None and total is not None:
             used = total - reported
             to_peak = peak - used if peak > used else 0.0
-        usable = reported
+        usable, burst = reported, to_peak
         if soon is not None:
             usable = min(reported, max(soon, reported - to_peak) if to_peak > step else soon)
-        burst = max(0.0, to_peak - (reported - usable))
+            burst = max(0.0, to_peak - (reported - usable))
         # Its size when its statistics were made is known where what its kernel reserves is.
-        inside, told = size, False
+        told, inside = False, size
         if reserved is not None and total is not None:
-            inside, told = reserved + total, True
-        settled = guest.target_age is None or age <= guest.target_age
+            told, inside = True, reserved + total
         need = (size if settled else inside) - usable
         if need < 0:
             need = 0.0
         margin = self._margin + self._margin_share * need
-        burst_margin = margin + self._margin_share * burst  # of what it needs in its burst
-        floor = floor or 0.0
-        comfort = max(p.comfort * margin, burst + burst_margin, floor)
-        lean = max(margin if peak is None or total is None else burst + p.lean * burst_margin, floor)
-        # Room that stays empty costs nothing: a guest that leaves it so may have all.
-        roomy = told and cache_share is not None and cache_share <= p.fills and not self._host.backs_bursts
-        room = maximum if roomy else min(maximum, need + lean)
+        tight = margin if peak is None or total is None else burst + self._tight_share * (margin + self._margin_share * burst)
+        if floor is None:
+            floor = 0.0
+        elif tight < floor:
+            tight = floor
+        # What stays empty costs nothing: a guest that leaves it so may have all.
+        sparse = told and cache_share is not None and cache_share <= self._fills
+        full = maximum if sparse or need + tight > maximum else need + tight
         growing = (
             usable + step < reported
             or (used_before is not None and used > used_before + step)
             or (rss is not None and rss_before is not None and rss > rss_before + step)
         )
-        if unused is None:
-            unused = usable
-        held, idle = (inside - unused, 0.0) if told else (size, 0.0)
-        if told and rss is not None and overhead is not None:
-            # What is in the host's swap went there as cold: it counts as in use, as what was freed lately is not there, and a sweep of what
-            # is would read it back.
-            idle = max(0.0, rss - overhead - max(0.0, held - (swapped or 0.0)))
-        # What its past does not tell is unknown.
-        is_new = peak is None or total is None or used > peak + step or usable < p.exhausted * margin
-        return GuestNeed(need, usable, margin, burst, comfort, lean, floor, unused, held, idle, room, roomy, growing, settled, is_new)
+        return GuestNeed(need, usable, margin, burst, tight, floor, used, inside, told, full, sparse, growing)
 
-    def _waits_for_balloon(self, guest: LawGuest, seen: GuestNeed, owes: float) -> GuestAsk | None:
-        """A guest that has less than its room, as while it is swept: it is waited for, or gets its room back; None if it is neither.
+    def _target_headroom(self, seen: GuestNeed) -> float:
+        """What should be usable in a guest."""
+        burst_margin = seen.margin + self._margin_share * seen.burst  # of what it needs in its burst
+        return max(self._p.target_headroom * seen.margin, seen.burst + burst_margin, seen.stall_floor)
 
-        :param owes: what it was asked to give and has not given yet
-        """
-        told = guest.kernel_reserved is not None and guest.total is not None
-        slowest = self._p.sweep_wait + owes / SLOW_BALLOON_KIB_PER_SECOND
-        if told and owes >= self._step and guest.target_age is not None and guest.target_age < slowest and not seen.growing:
-            return GuestAsk(ReasonCode.IN_TRANSITION)
-        if seen.roomy and self._host.available >= self._p.bursts_above * self._hard:
-            return GuestAsk(ReasonCode.ROOM_GROWING if seen.growing else ReasonCode.ROOM_BACK, room=seen.room)
-        return None
-
-    def _runs_out(self, seen: GuestNeed, reported: float, taken: float, promised: float) -> GuestAsk:
+    def _runs_out(self, guest: LawGuest, seen: GuestNeed, taken: float, promised: float) -> GuestAsk:
         """A guest that runs out of memory, or has less than it is promised: it grows at once, to more than it needs now.
 
         :param taken: what it could grow by
@@ -349,70 +350,103 @@ class GuestLook:
         """
         if taken <= 0:
             return NOTHING
-        p, margin = self._p, seen.margin
-        unforeseen = p.grows_share * taken if seen.is_new else 0.0
-        wanted = max(p.grows_to * margin - seen.usable, seen.burst + margin - seen.usable, unforeseen, promised)
-        code = ReasonCode.PROMISED if promised > 0 else ReasonCode.FORECAST if seen.usable < reported else ReasonCode.RUNS_OUT
+        p, margin, usable, peak = self._p, seen.margin, seen.usable, guest.peak
+        # How much a guest wants is unknown where its past does not tell.
+        is_new = peak is None or guest.total is None or seen.used > peak + self._step or usable < p.exhausted * margin
+        wanted = max(p.grows_to * margin - usable, seen.burst + margin - usable, p.grows_share * taken if is_new else 0.0, promised)
+        code = ReasonCode.PROMISED if promised > 0 else ReasonCode.FORECAST if usable < (guest.usable or 0.0) else ReasonCode.RUNS_OUT
         return GuestAsk(code, grows=min(wanted, taken))
 
-    def _suffers(self, seen: GuestNeed, taken: float, *, swaps: bool, waits: bool) -> tuple[ReasonCode | None, float]:
+    def _stalls(self, seen: GuestNeed, taken: float, *, swaps: bool, waits: bool) -> tuple[ReasonCode | None, float]:
         """A guest that waits for its swap or its disk, or has as little as when it was seen to wait: what it wants, and why."""
-        target = seen.stall_floor if seen.usable < seen.stall_floor else seen.comfort
+        target = seen.stall_floor if seen.usable < seen.stall_floor else self._target_headroom(seen)
         wanted = min(taken, target - seen.usable)
         if wanted < self._step:
             return None, 0.0
         return (ReasonCode.SWAPS if swaps else ReasonCode.WAITS_FOR_DISK if waits else ReasonCode.STALL_FLOOR), wanted
 
-    def _sweep(self, guest: LawGuest, seen: GuestNeed, size: float, worth: float, spare: float) -> float:
-        """What can be swept: memory that the guest had used and freed, if it was left in peace for a while."""
+    def held(self, guest: LawGuest, seen: GuestNeed) -> tuple[float, float, float]:
+        """What a guest has and uses for nothing; what it holds, page cache included; and what the host has backed besides, as the guest had
+        used and freed it."""
+        unused = seen.usable if guest.unused is None else guest.unused
+        if not seen.told:
+            return unused, seen.inside, 0.0
+        held = seen.inside - unused
+        if guest.rss is None or guest.overhead is None:
+            return unused, held, 0.0
+        # What is in the host's swap went there as cold: it counts as in use, as what was freed lately is not there, and a sweep of what is
+        # would read it back.
+        return unused, held, max(0.0, guest.rss - guest.overhead - max(0.0, held - (guest.host_swap or 0.0)))
+
+    def _means(
+        self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, *, waits: bool
+    ) -> tuple[float, float, float, float, float, float] | None:
+        """What the guest can give, as in `GuestAsk` from `sweep` to `most`; None if that is nothing.
+
+        :param spare: what it has above its guarantee
+        :param waits: it waits for its disk, and gives only what is taken below the hard watermark
+        """
+        unused, held, idle = self.held(guest, seen)
+        worth, calm = max(self._worth, self._worth_share * size), 0.0 if waits else spare
+        sweep = self._sweep(guest, seen, idle, min(calm, size - self.swept_keeps(guest, seen, held))) if idle >= worth else 0.0
+        sweep = sweep if sweep >= worth else 0.0
+        if seen.sparse and not self._below_hard:  # it has all of it: that is taken only below the hard watermark
+            return (sweep, 0.0, 0.0, 0.0, 0.0, 0.0) if sweep else None
+        empty, cache, tight, most = self._trims(seen, unused, worth, calm, spare)
+        backed = idle if seen.told and idle < empty else empty
+        return (sweep, empty, backed, cache, tight, most) if sweep or most else None
+
+    def _sweep(self, guest: LawGuest, seen: GuestNeed, idle: float, above: float) -> float:
+        """What can be swept: memory that the guest had used and freed, if it was left in peace for a while.
+
+        :param idle: that memory
+        :param above: what it has above what a sweep leaves it, and may give
+        """
         # A host below its hard watermark takes a little of all in each cycle, and none would ever be swept.
-        p, host = self._p, self._host
-        short = host.available < self._hard
+        p = self._p
         if seen.growing or guest.sweep_rest or guest.age is None or guest.age > p.sweep_statistics_age:
             return 0.0
-        if guest.target_age is not None and guest.target_age < (0.0 if short else p.sweep_rest):
+        if guest.target_age is not None and guest.target_age < (0.0 if self._below_hard else p.sweep_rest):
             return 0.0
-        keeps = max(seen.need, seen.held) + p.sweep_keeps / BYTES
-        # A reservation counts on all that guests do not use: for it, as below the low watermark, a sweep relies on being ended in time.
-        if host.reserved <= 0 and host.available >= min(self._hard, host.low) and not guest.autodeflate:
-            growth = p.growth_rate / BYTES if guest.growth is None else guest.growth
-            keeps = max(keeps, max(seen.need, seen.held) + growth * host.reaction)
-            if host.available >= self._tight and guest.maximum is not None:
+        return min(self._not_reported(guest, idle) if guest.reporting else idle, self._moves, above)
+
+    def swept_keeps(self, guest: LawGuest, seen: GuestNeed, held: float) -> float:
+        """The size that a sweep leaves a guest which holds so much."""
+        uses = max(seen.need, held)
+        keeps = uses + self._sweep_keeps
+        if self._careful and not guest.autodeflate:
+            keeps = max(keeps, uses + (self._growth if guest.growth is None else guest.growth) * self._host.reaction)
+            if self._host.available >= self._tight and guest.maximum is not None:
                 # Linux refuses a program that asks for more in one piece than there is and swap: a burst may come like that.
-                keeps = max(keeps, min((guest.burst or 0.0) + (guest.kernel_reserved or 0.0), p.sweep_least * guest.maximum))
-        idle = self._not_reported(guest, seen.idle) if guest.reporting else seen.idle
-        sweep = min(spare, idle, self._moves, size - keeps)
-        return sweep if sweep >= worth else 0.0
+                keeps = max(keeps, min((guest.burst or 0.0) + (guest.kernel_reserved or 0.0), self._p.sweep_least * guest.maximum))
+        return keeps
 
     def _not_reported(self, guest: LawGuest, idle: float) -> float:
         """What a guest with free page reporting does not hand back by itself of what it had used and freed: nothing is known of that until
         it has settled. What a burst like its last ones takes again is left to it while the host has room, as filling it anew costs time."""
         if guest.freed_age is not None and guest.freed_age < self._p.reporting_settles:
             return 0.0
-        return idle - (guest.burst or 0.0) if self._host.available >= self._hard else idle
+        return idle if self._below_hard else idle - (guest.burst or 0.0)
 
-    def _trims(self, seen: GuestNeed, worth: float, calm: float, spare: float) -> tuple[float, float, float, float]:
+    def _trims(self, seen: GuestNeed, unused: float, worth: float, calm: float, spare: float) -> tuple[float, float, float, float]:
         """What can be trimmed: what holds nothing, that and page cache, that and margins, and all but the least that the guest keeps.
 
         :param calm: what it may give at all; nothing where it waits for its disk
         :param spare: what it may give below the hard watermark
         """
-        p, host = self._p, self._host
-        if seen.roomy and host.available >= self._hard:  # its room is taken only below the hard watermark
-            return 0.0, 0.0, 0.0, 0.0
-        beyond = min(calm, seen.usable - seen.comfort)
-        empty = min(self._moves, beyond, seen.unused - p.sweep_keeps / BYTES)
-        if empty < worth:
-            empty = 0.0
-        cache = max(empty, self._part_of(beyond, worth))
-        kept = min(seen.lean, seen.margin) if host.reserved > 0 else seen.lean
-        lean = max(cache, self._part_of(min(calm, seen.usable - kept), worth))
-        most = max(lean, min(self._moves, p.shrink_share * max(0.0, min(spare, seen.usable - p.least * seen.margin))))
-        return (empty, cache, lean, most) if most >= self._step else (0.0, 0.0, 0.0, 0.0)
-
-    def _part_of(self, spare: float, worth: float) -> float:
-        """What is taken in one cycle of what a guest can spare: a part, or nothing if it is not worth a step."""
-        return min(self._moves, self._p.shrink_share * spare) if spare >= worth else 0.0
+        moves, part, usable, empty, cache, tight = self._moves, self._part, seen.usable, 0.0, 0.0, 0.0
+        # In one cycle a part of what it can spare is taken, or nothing if that is not worth a step.
+        if calm >= worth:
+            beyond = min(calm, usable - self._target_headroom(seen))
+            if beyond >= worth:
+                empty = min(moves, beyond, unused - self._sweep_keeps)
+                empty = empty if empty >= worth else 0.0
+                cache = max(empty, min(moves, part * beyond))
+            kept = min(seen.tight, seen.margin) if self._reserves else seen.tight
+            above = min(calm, usable - kept)
+            tight = max(cache, min(moves, part * above)) if above >= worth else cache
+        most = max(tight, min(moves, part * min(spare, usable - self._least * seen.margin)))
+        return (empty, cache, tight, most) if most >= self._step else (0.0, 0.0, 0.0, 0.0)
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------------------------
@@ -424,7 +458,7 @@ class ReclaimMeans(NamedTuple):
 
     empty: float
     cache: float
-    lean: float
+    tight: float
     most: float
     level: float = 0.0
 
@@ -434,7 +468,7 @@ class ReclaimMeans(NamedTuple):
             ReasonCode.TRIM_BURST
             if self.most
             else ReasonCode.TRIM_MARGIN
-            if self.lean
+            if self.tight
             else ReasonCode.TRIM_CACHE
             if self.cache
             else ReasonCode.TRIM_EMPTY
@@ -442,17 +476,17 @@ class ReclaimMeans(NamedTuple):
 
     def can(self, ask: GuestAsk) -> float:
         """What a guest can give of all means that are used."""
-        return ask.most if self.most else ask.lean if self.lean else ask.cache if self.cache else ask.empty
+        return ask.most if self.most else ask.tight if self.tight else ask.cache if self.cache else ask.empty
 
     def before(self, ask: GuestAsk) -> float:
         """What it can give of those before the last."""
-        return ask.lean if self.most else ask.cache if self.lean else ask.empty
+        return ask.tight if self.most else ask.cache if self.tight else ask.empty
 
     def of(self, ask: GuestAsk) -> float:
         """What a guest gives."""
-        given = self.empty * ask.empty + (self.cache if self.lean or self.most else 0.0) * (ask.cache - ask.empty)
-        given += (self.lean if self.most else 0.0) * (ask.lean - ask.cache)
-        if self.cache or self.lean or self.most:
+        given = self.empty * ask.empty + (self.cache if self.tight or self.most else 0.0) * (ask.cache - ask.empty)
+        given += (self.tight if self.most else 0.0) * (ask.tight - ask.cache)
+        if self.cache or self.tight or self.most:
             given += (self.can(ask) - self.before(ask)) * min(1.0, self.level / ask.cost)
         return given
 
@@ -461,42 +495,39 @@ def share(
     host: LawHost, guests: Sequence[LawGuest], asks: Sequence[GuestAsk], parameters: LawParameters, limits: ShrinkLimits
 ) -> list[SizeSuggestion]:
     """Weigh what guests ask for and can give: what each is to have, as far as that passes the gate."""
-    p, step = parameters, parameters.step / BYTES
-    available, high = host.available, host.high
-    hard, low = min(high, host.hard), min(high, host.hard, host.low)
+    p, step, available = parameters, parameters.step / BYTES, host.available
+    high, hard, low = host.watermarks
     free = available - host.reserved
-    grows, eases, fills = (sum(kib) for kib in ((one.grows for one in asks), (one.eases for one in asks), (one.fills for one in asks)))
-    back, untouched = sum(one.back for one in asks), sum(one.untouched for one in asks)
+    donors = [one for one in asks if one.most]
+    grows, eases = sum([one.grows for one in asks]), sum([one.eases for one in asks])
+    fills, returns = sum([one.fills for one in asks]), sum([one.returns for one in asks])
     wanted = grows + eases
     # What there is for guests that want some; all together grow by no more than the host has.
     grow_ratio = _ratio(available - low, grows)
-    ease_ratio = _ratio(free - (untouched + grows + hard), eases)
+    ease_ratio = _ratio(free - (sum([one.untouched for one in asks]) + grows + hard), eases) if eases else 0.0
     for_filling = max(0.0, free - (wanted + high))
     fill_ratio = _ratio(for_filling, fills)
-    back_ratio = _ratio(free - (wanted + min(for_filling, fills) + p.return_above * high), back)
+    return_ratio = _ratio(free - (wanted + min(for_filling, fills) + p.return_above * high), returns)
     growth_left = max(0.0, available)
 
     lacks = high + wanted - free
-    means = _means(host, asks, p, lacks, grows, eases)
-    swept = _swept(asks, lacks - sum(one.backed for one in asks), step, growing=ease_ratio > 0)
-    left = sum(means.of(one) for one in asks if one.most)
-    average = _average(asks, means)
-    trim = means.code()
+    means = _means(host, donors, sum([one.sweep for one in asks]), p, lacks, grows, eases)
+    swept = _swept(guests, asks, lacks - sum([one.backed for one in donors]), step, growing=ease_ratio > 0) if lacks >= step else set()
+    left = sum([means.of(one) for one in donors])
+    average, trim = _average(donors, means), means.code()
 
-    easy = ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
-    generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else easy
-    found = []
+    generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
+    suggestions = []
     for place, (guest, ask) in enumerate(zip(guests, asks, strict=True)):
-        code = ask.code or generic
+        code, size, change = ask.code or generic, guest.size, 0.0
         if code is ReasonCode.OTHERS_GIVE and lacks < step:
             code = generic
-        if ask is NOTHING or guest.size is None or guest.maximum is None:
-            found.append(SizeSuggestion(None, code))
+        if ask.keeps or size is None or guest.maximum is None:
+            suggestions.append(SizeSuggestion(None, code))
             continue
-        if ask.room:
-            found.append(SizeSuggestion(min(ask.room, guest.maximum), code))
+        if ask.full:
+            suggestions.append(SizeSuggestion(ask.full, code))
             continue
-        change = 0.0
         if ask.grows:
             change = grow_ratio * ask.grows
         elif ask.eases and ease_ratio > 0:
@@ -513,17 +544,16 @@ def share(
                 left -= given
         elif fill_ratio * ask.fills >= step:
             change = fill_ratio * ask.fills
-        elif ask.back and back_ratio > 0:
-            given = back_ratio * ask.back
-            if given >= step or guest.size + given >= guest.maximum:
+        elif ask.returns and return_ratio > 0:
+            given = return_ratio * ask.returns
+            if given >= step or size + given >= guest.maximum:
                 change, code = given, ReasonCode.GIVEN_BACK
-        if not change:
-            found.append(SizeSuggestion(None, code))
-            continue
-        passed = gate(int(guest.size + min(change, growth_left)), _known(guest, guest.size), limits).size
-        growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - guest.size))
-        found.append(SizeSuggestion(passed, code))
-    return found
+        passed = None
+        if change:
+            passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
+            growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
+        suggestions.append(SizeSuggestion(passed, code))
+    return suggestions
 
 
 def _known(guest: LawGuest, size: float) -> KnownMemory:
@@ -543,22 +573,22 @@ def tight_below(host: LawHost, p: LawParameters) -> float:
     return host.high if host.reserved > 0 else max(min(host.high, host.hard), p.tight_below * host.high)
 
 
-def _means(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, lacks: float, grows: float, eases: float) -> ReclaimMeans:
+def _means(
+    host: LawHost, donors: Sequence[GuestAsk], sweep: float, p: LawParameters, lacks: float, grows: float, eases: float
+) -> ReclaimMeans:
     """Which means are used, and how far.
 
+    :param sweep: what can be swept of all guests
     :param lacks: what the host lacks of its high watermark and of what guests want
     """
-    high, hard, low = host.high, min(host.high, host.hard), min(host.high, host.hard, host.low)
+    high, hard, low = host.watermarks
     step = p.step / BYTES
     slack, danger = max(step, p.slack * high), host.available < low
-    able = [one for one in asks if one.most]
-    empty, backed, cache = sum(one.empty for one in able), sum(one.backed for one in able), sum(one.cache for one in able)
-    lean, most, sweep = sum(one.lean for one in able), sum(one.most for one in able), sum(one.sweep for one in asks)
-    costless = backed + sweep
-    tight = tight_below(host, p)
+    empty, costless = sum(one.empty for one in donors), sum(one.backed for one in donors) + sweep
+    cache, tight, most = sum(one.cache for one in donors), sum(one.tight for one in donors), sum(one.most for one in donors)
     free = host.available - host.reserved
-    lacks_much = tight + grows + eases - (free + costless + (cache - empty) + host.cold)
-    lacks_all = hard + grows - (host.available + costless + host.cold + (lean - empty))
+    lacks_much = tight_below(host, p) + grows + eases - (free + costless + (cache - empty) + host.cold)
+    lacks_all = hard + grows - (host.available + costless + host.cold + (tight - empty))
 
     def used(lack: float, there: float) -> float:
         """The share of a means: all of it in danger, and nothing for a shortage that is not worth it."""
@@ -567,13 +597,13 @@ def _means(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, lacks: flo
     means = ReclaimMeans(
         _ratio(lacks, empty) if lacks >= step else 0.0,
         used(lacks - costless, cache - empty),
-        used(lacks_much, lean - cache),
-        used(lacks_all, most - lean),
+        used(lacks_much, tight - cache),
+        used(lacks_all, most - tight),
     )
-    if not (means.cache or means.lean or means.most):
+    if not (means.cache or means.tight or means.most):
         return means
-    ratio = means.most or means.lean or means.cache
-    parts = [(one.cost, means.can(one) - means.before(one)) for one in able]
+    ratio = means.most or means.tight or means.cache
+    parts = [(one.cost, means.can(one) - means.before(one)) for one in donors]
     return means._replace(level=level_of(parts, ratio * sum(part for _, part in parts)))
 
 
@@ -592,17 +622,22 @@ def level_of(parts: Sequence[tuple[float, float]], wanted: float) -> float:
     return (wanted - whole) / shared if shared > 1e-9 * max(1.0, wanted) else max((cost for cost, _ in parts), default=0.0)
 
 
-def _swept(asks: Sequence[GuestAsk], wanted: float, step: float, *, growing: bool) -> set[int]:
-    """The places of guests that are swept: no more than it takes, the cheap first, and of those that have most.
+def _swept(guests: Sequence[LawGuest], asks: Sequence[GuestAsk], wanted: float, step: float, *, growing: bool) -> set[int]:
+    """The places of guests that are swept: no more than it takes, the cheap first, of these those that have freed memory last, as they are
+    the least likely to want it at once, and none that has less than half of what another has.
 
     :param growing: guests that wait for memory get some, and are not swept then
     """
     if wanted < step:
         return set()
     worth = 0.5 * max((one.sweep for one in asks), default=0.0)
-    able = [(one.cost, place) for place, one in enumerate(asks) if one.sweep and one.sweep >= worth and not (growing and one.eases)]
+    able = [
+        (one.cost, math.inf if (age := guests[place].freed_age) is None else age, place)
+        for place, one in enumerate(asks)
+        if one.sweep and one.sweep >= worth and not (growing and one.eases)
+    ]
     found: set[int] = set()
-    for _, place in sorted(able):
+    for _, _, place in sorted(able):
         if wanted < step:
             break
         found.add(place)
@@ -610,7 +645,7 @@ def _swept(asks: Sequence[GuestAsk], wanted: float, step: float, *, growing: boo
     return found
 
 
-def _average(asks: Sequence[GuestAsk], means: ReclaimMeans) -> float:
-    """What the average of those that can be trimmed can give, by its cost where that counts; less a hair's breadth for rounding."""
-    able = [means.can(one) / one.cost if means.level else means.can(one) for one in asks if one.most]
+def _average(donors: Sequence[GuestAsk], means: ReclaimMeans) -> float:
+    """What the average donor can give, by its cost where that counts; less a hair's breadth for rounding."""
+    able = [means.can(one) / one.cost if means.level else means.can(one) for one in donors]
     return 0.99 * sum(able) / len(able) if able else 0.0

@@ -49,10 +49,10 @@ class LawParameters(BaseModel):
     kernels killed programs; with 80 MiB and 25 % they did not."""
     margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
     """The same as a percentage of the need; both count together."""
-    comfort: Ratio = 2.0
-    """Times the margin: what is usable in a guest in comfort."""
-    lean: Ratio = 0.6
-    """Times the margin: what a guest has beyond its burst when it gets its room back."""
+    target_headroom: Ratio = 2.0
+    """Times the margin: what should be usable in a guest."""
+    tight_margin: Ratio = 0.6
+    """Times the margin: what a guest has beyond its burst at least, unless the host is below its hard watermark."""
     least: Ratio = 0.25
     """Times the margin: what a guest keeps in any case."""
     runs_out: Ratio = 0.2
