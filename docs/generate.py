@@ -156,7 +156,7 @@ def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
     found: dict[tuple[Scope, str], tuple[FieldSpec, list[str]]] = {}
     for name, plugin in _constructed(plugins):
         specs: Iterable[FieldSpec] = getattr(plugin, "mom_fields", tuple)()
-        for spec in specs:
+        for spec in [one for one in specs if one.collected]:
             found.setdefault((spec.scope, spec.name), (spec, []))[1].append(name)
     parts = []
     for scope, title in ((Scope.HOST, "Host"), (Scope.GUEST, "Guests")):
@@ -243,7 +243,7 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
     specs: dict[str, FieldSpec] = {}
     for _, plugin in _constructed(plugins):
         for spec in getattr(plugin, "mom_fields", tuple)():
-            if spec.scope is Scope.HOST:
+            if spec.scope is Scope.HOST and spec.collected:
                 specs.setdefault(spec.name, spec)
     host = sorted((f"`{one.name}`", one.kind.value, f"`{one.field}`", one.help.rstrip(".")) for one in host_metrics(specs.values()))
     guest = [

@@ -257,6 +257,38 @@ def test_a_plugin_that_declares_a_field_otherwise_than_it_is_known_is_refused(tm
     assert refused.value.plugin == "machine"
 
 
+@pytest.mark.parametrize("reader_first", [True, False])
+def test_a_field_that_a_plugin_only_reads_is_of_the_plugin_that_collects_it(tmp_path: Path, machine: Machine, reader_first: bool) -> None:
+    class Reader(Base):
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec.reads("free", Unit.KIB, Scope.HOST), FieldSpec.reads("warmth", Unit.COUNT, Scope.GUEST)]
+
+        @hookimpl
+        def mom_collect_host(self) -> Mapping[str, Value]:
+            return {"free": 1}
+
+    order = {"reader": Reader, "machine": machine_plugin(machine)}
+    with Engine(config_of(tmp_path, order if reader_first else dict(reversed(order.items())))) as engine:
+        declared = engine.plugins.declarations
+        assert declared.fields[Scope.HOST, "free"].collected
+        assert declared.field_owners[Scope.HOST, "free"] == "machine"
+        assert not declared.fields[Scope.GUEST, "warmth"].collected, "nobody collects it, and policies may name it"
+        assert (Scope.GUEST, "warmth") not in declared.field_owners
+        assert any("did not declare" in problem.message for problem in engine.cycle().problems), "it reads, and collects nothing"
+
+
+def test_a_field_is_read_in_the_unit_in_which_it_is_collected(tmp_path: Path, machine: Machine) -> None:
+    class Reader(Base):
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec.reads("free", Unit.BYTES, Scope.HOST)]
+
+    with pytest.raises(PluginError) as refused:
+        Engine(config_of(tmp_path, {"machine": machine_plugin(machine), "reader": Reader})).open()
+    assert refused.value.plugin == "reader"
+
+
 def test_what_is_decided_on_trial_is_reported_and_nothing_else(tmp_path: Path, machine: Machine) -> None:
     def decide(snapshot: Snapshot) -> list[object]:
         return [*want(50, "a")(snapshot), ShadowDecisions([*want(40)(snapshot)])]

@@ -38,7 +38,7 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
     controls: list[tuple[str, ControlSpec]] = []
     unusable: list[PluginError] | None = [] if everything else None
     for name, (specs, control_specs) in declared_by(config, unusable).items():
-        fields.extend((name, spec) for spec in specs)
+        fields.extend((name, spec) for spec in specs if spec.collected)
         controls.extend((name, spec) for spec in control_specs)
     for broken in unusable or ():
         print_prose(f"mom: without {broken.plugin}: {broken}", 2, err=True)

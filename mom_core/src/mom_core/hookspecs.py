@@ -58,7 +58,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def mom_fields() -> Iterable[FieldSpec]:  # type: ignore[empty-body]  # a specification has no body
-    """The fields that this plugin may collect.
+    """The fields that this plugin may collect, and by `FieldSpec.reads` those of others that it can do without.
 
     Two plugins may declare one field, with the same unit: the first in the YAML order that has a value wins.
     """

@@ -272,7 +272,7 @@ class Metric(StrEnum):
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
     """The declaration of a field. `source` says where the number comes from, such as `/proc/meminfo MemFree`; `metric`, how monitoring has
-    to take it."""
+    to take it. A plugin that only reads a field of others declares it by `reads`."""
 
     name: str
     unit: Unit
@@ -280,6 +280,13 @@ class FieldSpec:
     description: str
     source: str = ""
     metric: Metric = Metric.GAUGE
+    collected: bool = True
+
+    @classmethod
+    def reads(cls, name: str, unit: Unit, scope: Scope) -> FieldSpec:
+        """A field that this plugin reads, or its policies do, if any plugin collects it: that one must declare it in the same unit. Where
+        none does, it is unknown, and policies may name it all the same."""
+        return cls(name, unit, scope, "what another plugin collects, if one is enabled that does", collected=False)
 
 
 @dataclass(frozen=True, slots=True)

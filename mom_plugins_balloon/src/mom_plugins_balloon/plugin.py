@@ -91,6 +91,14 @@ NEEDED = (
 )
 """The fields without which the law suggests nothing."""
 
+READ_OF_GUESTS = (
+    *((name, Unit.KIB) for name in ("mem_unused", "mem_usable_soon", "rss", "host_swap")),
+    *((name, Unit.KIB_PER_SECOND) for name in ("swap_in", "swap_out")),
+    ("major_fault", Unit.PER_SECOND),
+    ("reclaim_cost", Unit.RATIO),
+)
+"""Fields of guests that the law reads where they are known."""
+
 _DECLARE = "enable plugins that collect them: host, and the hypervisor's, which is to declare and collect them of guests"
 
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
@@ -216,18 +224,8 @@ class BalloonPlugin:
             FieldSpec(PROMISED, Unit.KIB, Scope.GUEST, "the largest promise to the guest; by the last cycle", all_promises),
             FieldSpec(PROMISED, Unit.KIB, Scope.HOST, "all that guests are promised; by the last cycle", all_promises),
             FieldSpec("mem_promisable", Unit.KIB, Scope.HOST, "what the host can promise to guests", "its memory less host_reserve"),
-            # What hypervisors' plugins know, and the law does without: declared here, so that it is unknown where they have none.
-            FieldSpec("mem_unused", Unit.KIB, Scope.GUEST, "memory that the guest uses for nothing; unknown counts as usable memory"),
-            FieldSpec("swap_in", Unit.KIB_PER_SECOND, Scope.GUEST, "read back from the guest's swap; unknown counts as nothing"),
-            FieldSpec("swap_out", Unit.KIB_PER_SECOND, Scope.GUEST, "written to the guest's swap; unknown counts as nothing"),
-            FieldSpec("major_fault", Unit.PER_SECOND, Scope.GUEST, "page faults in the guest that needed I/O; unknown counts as none"),
-            FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if no plugin forecasts it"),
-            FieldSpec(
-                "reclaim_cost", Unit.RATIO, Scope.GUEST, "what it costs to take memory from the guest; unknown, if no plugin says, is 1"
-            ),
-            FieldSpec("rss", Unit.KIB, Scope.GUEST, "memory of the host that the guest's process holds; unknown if no plugin collects it"),
-            FieldSpec("host_swap", Unit.KIB, Scope.GUEST, "memory of the guest that is in the host's swap; unknown counts as none"),
-            FieldSpec("offload_net", Unit.KIB, Scope.HOST, "what cold memory gave the host in the last cycle; unknown counts as nothing"),
+            *(FieldSpec.reads(name, unit, Scope.GUEST) for name, unit in READ_OF_GUESTS),
+            FieldSpec.reads("offload_net", Unit.KIB, Scope.HOST),
             FieldSpec("mem_used_peak", Unit.KIB, Scope.GUEST, "the most that the guest's kernel and programs have used lately", MOM),
             FieldSpec("mem_used_before", Unit.KIB, Scope.GUEST, "what they used by the statistics before", MOM),
             FieldSpec("kernel_reserved", Unit.KIB, Scope.GUEST, "what the guest's kernel does not count as memory that it has", MOM),

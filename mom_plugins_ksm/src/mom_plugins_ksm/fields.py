@@ -87,16 +87,9 @@ LAW_FIELDS = (
     FieldSpec("ksm_suggested_pages", Unit.PAGES, Scope.HOST, "the same for ksm_pages_to_scan", "mom"),
     FieldSpec("ksm_suggested_sleep", Unit.MILLISECONDS, Scope.HOST, "the same for ksm_sleep_millisecs", "mom"),
     FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "the code of the KSM law's reason, such as look or rest", "mom"),
-    *(
-        FieldSpec(name, Unit.KIB, Scope.GUEST, description, "the hypervisor")
-        for name, description in (
-            ("balloon_max", "the guest's memory with an empty balloon; unknown if no plugin collects it"),
-            ("balloon_cur", "the guest's memory with its balloon as it is now; unknown if no plugin collects it"),
-            ("rss", "host memory that the guest's process holds; unknown if no plugin collects it"),
-        )
-    ),
+    *(FieldSpec.reads(name, Unit.KIB, Scope.GUEST) for name in ("balloon_max", "balloon_cur", "rss")),
 )
-"""What the law suggests, and what it reads of guests where it is known, declared so that it can ask under every hypervisor."""
+"""What the law suggests, and what it reads of guests where it is known."""
 
 
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:

@@ -40,9 +40,8 @@ FIELDS = (
         "for each network interface `name`, `inbound` and `outbound`: `average` and `peak` in KiB/s, `burst` in KiB; empty: no limit",
         "the hypervisor's bandwidth limits",
     ),
-    # Declared by the plugins that know them. Here too, so that the default policies may name them where none does.
-    _spec(VCPUS, Unit.COUNT, "virtual CPUs of the guest", "the hypervisor's plugin"),
-    FieldSpec(HOST_CPUS, Unit.COUNT, Scope.HOST, "CPUs that are online", "the plugin host"),
+    FieldSpec.reads(VCPUS, Unit.COUNT, Scope.GUEST),
+    FieldSpec.reads(HOST_CPUS, Unit.COUNT, Scope.HOST),
 )
 
 

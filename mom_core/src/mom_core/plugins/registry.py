@@ -343,7 +343,7 @@ def _construct(plugin: Plugin) -> None:
 def _declare(plugin: Plugin) -> None:
     specs = _declared(plugin, "mom_fields", FieldSpec)
     plugin.field_specs = tuple(specs)
-    plugin.fields = {scope: {spec.name: spec.unit for spec in specs if spec.scope is scope} for scope in Scope}
+    plugin.fields = {scope: {spec.name: spec.unit for spec in specs if spec.scope is scope and spec.collected} for scope in Scope}
     controls = _declared(plugin, "mom_controls", ControlSpec)
     plugin.controls = {spec.name: spec for spec in controls}
     if len(plugin.controls) < len(controls):
@@ -424,10 +424,13 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
     field_owners: dict[tuple[Scope, str], str] = {}
     for plugin in plugins:
         for spec in plugin.field_specs:
-            other = fields.setdefault((spec.scope, spec.name), spec)
-            field_owners.setdefault((spec.scope, spec.name), plugin.name)
+            key = (spec.scope, spec.name)
+            other = fields.setdefault(key, spec)
             if other.unit is not spec.unit:
                 errors.append(plugin.error(f"it declares the field {spec.name} in {spec.unit}, another plugin in {other.unit}"))
+            elif spec.collected:
+                field_owners.setdefault(key, plugin.name)
+                fields[key] = other if other.collected else spec
         for name, control in plugin.controls.items():
             if name in owners:
                 both = f"the control {name} is declared by the plugins {owners[name]} and {plugin.name}"

@@ -244,7 +244,7 @@ def _declared_by_others(package: str) -> Mapping[tuple[Scope, str], FieldSpec]:
     """The fields of all installed plugins that are not of this package."""
     config = everything_installed()[0]
     others = {name: one for name, one in config.plugins.items() if one.loaded.plugin_class.__module__.partition(".")[0] != package}
-    specs = (spec for fields, _ in declared_by(Config(plugins=others), []).values() for spec in fields)
+    specs = (spec for fields, _ in declared_by(Config(plugins=others), []).values() for spec in fields if spec.collected)
     return {(spec.scope, spec.name): spec for spec in specs}
 
 
