@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mom_cli import common_problems
-from mom_core import Entity, Problem, Scope, Severity, Source, StandingProblem
+from mom_core import Entity, Problem, Scope, Severity, Source
 
 NO_STATISTICS = "it tells no statistics"
 
 
-def of(name: str | None, message: str = NO_STATISTICS, hint: str = "", since: float = 100.0, cycles: int = 5) -> StandingProblem:
+def of(name: str | None, message: str = NO_STATISTICS, hint: str = "", since: float = 100.0, cycles: int = 5) -> Problem:
     entity = None if name is None else Entity(Scope.GUEST, f"id-{name}", name)
-    return StandingProblem(Problem(Source("libvirt"), message, entity, Severity.WARNING, hint), since, cycles)
+    return Problem(Source("libvirt"), message, entity, Severity.WARNING, hint, since=since, cycles=cycles)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_a_problem_about_nobody_names_nobody() -> None:
 
 
 def test_what_differs_in_more_than_the_guest_is_told_apart_in_its_order() -> None:
-    host = StandingProblem(Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.HOST, "host", "h"), Severity.WARNING), 1.0, 1)
-    error = StandingProblem(Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.ERROR), 1.0, 1)
-    other = StandingProblem(Problem(Source("50_balloon", 3, 4), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.WARNING), 1.0, 1)
+    host = Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.HOST, "host", "h"), Severity.WARNING, since=1.0, cycles=1)
+    error = Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.ERROR, since=1.0, cycles=1)
+    other = Problem(Source("50_balloon", 3, 4), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.WARNING, since=1.0, cycles=1)
     found = common_problems([of("a"), host, of("b", "it hangs"), of(None), error, other, of("c")])
     assert [one.who for one in found] == ["2 guests (a and c)", "h", "b", "", "x", "x"]
 

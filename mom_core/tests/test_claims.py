@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from mom_cli.contenders import contenders
-from mom_core import ControlSpec, Decision, Declarations, Guest, Problem, Revision, Scope, Snapshot, Unit
+from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Unit
 from mom_core.engine.claims import Claims
 from mom_core.engine.review import Proposal, review
 
@@ -93,9 +93,6 @@ class Decides:
 
 class OnlyActs:
     def mom_act(self) -> list[Decision]:
-        return []
-
-    def mom_problems(self) -> list[Problem]:
         return []
 
 

@@ -156,15 +156,11 @@ def evaluator(decide: Callable[[Snapshot], Iterable[object]]) -> type:
     return Evaluator
 
 
-def actor(act: Callable[[Snapshot], Iterable[object]], wrong: object = ()) -> type:
+def actor(act: Callable[[Snapshot], Iterable[object]]) -> type:
     class Actor(Base):
         @hookimpl
         def mom_act(self, snapshot: Snapshot) -> Iterable[object]:
             return act(snapshot)
-
-        @hookimpl
-        def mom_problems(self) -> object:
-            return wrong
 
     return Actor
 
@@ -352,12 +348,12 @@ def test_an_act_of_a_plugin_that_comes_first_wins_in_its_cycle_only(tmp_path: Pa
 
 def test_problems_of_plugins_that_decide_nothing_are_reported_and_rubbish_is_told(tmp_path: Path, machine: Machine) -> None:
     wrong = [Problem(Source("mine"), "it squeaks"), 7]
-    with engine_with(tmp_path, machine, actor(lambda snapshot: "nonsense", wrong)) as engine:
+    with engine_with(tmp_path, machine, actor(lambda snapshot: "nonsense"), actor(lambda snapshot: wrong)) as engine:
         report = engine.cycle()
     assert [problem.message for problem in report.problems] == [
         "mom_act must return decisions, not str",
         "it squeaks",
-        "mom_problems returned a int where a Problem belongs",
+        "mom_act returned a int where a Decision belongs",
     ]
 
 
@@ -621,9 +617,9 @@ def test_a_ledger_that_was_damaged_is_an_alert_that_says_where_it_is_now(tmp_pat
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
         verdict = engine.cycle().verdict
     assert verdict is not None
-    (alert,) = (one for one in verdict.alerts if one.name == "ledger")
-    assert str(tmp_path / "state/ledger.json.damaged-1") in alert.message
-    assert "look into the damaged file" in alert.cure
+    (condition,) = (one for one in verdict.conditions if one.name == "ledger")
+    assert str(tmp_path / "state/ledger.json.damaged-1") in condition.message
+    assert "look into the damaged file" in condition.cure
 
 
 def test_observe_mode_touches_nothing(tmp_path: Path, machine: Machine) -> None:
@@ -1365,7 +1361,7 @@ def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, 
         for _ in range(5):
             engine.cycle()
         assert [record.message for record in caplog.records if "odd" in record.message] == ["p:3:4: guest is odd"]
-        assert [(standing.cycles, standing.problem.message) for standing in engine.problems()] == [(5, "guest is odd")]
+        assert [(standing.cycles, standing.message) for standing in engine.problems()] == [(5, "guest is odd")]
 
 
 # --- services -----------------------------------------------------------------------------------------------------------------------

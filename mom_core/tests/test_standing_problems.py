@@ -26,7 +26,7 @@ def test_a_control_that_cannot_be_set_is_logged_once_with_the_reason_and_again_w
     for cycle in range(5, 5 + FORGOTTEN_AFTER_CYCLES):
         log.note((), [outcome(1, Status.APPLIED)], cycle, 0.0)
     (over,) = log.over
-    assert (over.cycles, described(over.problem)) == (5, "50_main_:3:1: vm1: vcpu_quota is not set: a quota of 0 is impossible")
+    assert (over.cycles, described(over)) == (5, "50_main_:3:1: vm1: vcpu_quota is not set: a quota of 0 is impossible")
     log.note((), [outcome(1, Status.APPLIED)], 5 + FORGOTTEN_AFTER_CYCLES, 0.0)
     assert log.over == []
     assert len(caplog.messages) == 1

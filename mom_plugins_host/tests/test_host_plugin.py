@@ -157,7 +157,7 @@ def test_what_policies_have_to_do_without_is_stated_every_cycle(root: Path) -> N
     for resource in ("memory", "cpu", "io"):
         (root / "proc/pressure" / resource).unlink()
     host = plugin(root)
-    (problem,) = host.mom_problems(snapshot(host=host.mom_collect_host()))
+    (problem,) = host.mom_act(snapshot(host=host.mom_collect_host()))
     assert isinstance(problem, Problem)
     assert problem.severity is Severity.WARNING
     assert "psi=1" in problem.hint
@@ -165,7 +165,7 @@ def test_what_policies_have_to_do_without_is_stated_every_cycle(root: Path) -> N
 
 def test_a_host_that_tells_everything_is_not_mentioned(root: Path) -> None:
     host = plugin(root)
-    assert list(host.mom_problems(snapshot(host=host.mom_collect_host()))) == []
+    assert list(host.mom_act(snapshot(host=host.mom_collect_host()))) == []
 
 
 def test_it_is_suggested_for_linux_hosts_only(root: Path, tmp_path: Path) -> None:

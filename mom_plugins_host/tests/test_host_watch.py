@@ -156,7 +156,7 @@ def make(woken: Woken, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePlugin]:
 
 def cycle(plugin: HostPlugin, **others: int) -> None:
     """What a cycle does with the plugin; `others` are fields that another plugin had a value for first."""
-    list(plugin.mom_problems(snapshot(host={**plugin.mom_collect_host(), **others})))
+    list(plugin.mom_act(snapshot(host={**plugin.mom_collect_host(), **others})))
 
 
 def _until(look: Callable[[], object]) -> None:

@@ -335,7 +335,7 @@ FULL = {
 @pytest.mark.parametrize("size", [(80, 24), (40, 10), (200, 50)])
 def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tuple[int, int]) -> None:
     rows = [Row(f"id{n}", f"vm{n}") for n in range(100)]
-    shown = picture(*rows, verdict={"severity": "error", "alerts": [FULL]})
+    shown = picture(*rows, verdict={"severity": "error", "conditions": [FULL]})
     lines = text_of(Looking(), shown, size)
     assert len(lines) == size[1]
     assert cell_len(lines[0]) <= size[0]
@@ -352,11 +352,11 @@ def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tupl
 
 
 def test_a_host_that_is_well_has_no_line_on_that() -> None:
-    assert text_of(Looking(), picture(verdict={"severity": "ok", "alerts": []}))[0].startswith("mom 1 on host")
+    assert text_of(Looking(), picture(verdict={"severity": "ok", "conditions": []}))[0].startswith("mom 1 on host")
 
 
 def test_pages_of_guests_end_above_the_foot_though_there_is_a_verdict() -> None:
-    well, full = picture(), picture(verdict={"severity": "error", "alerts": [FULL]})
+    well, full = picture(), picture(verdict={"severity": "error", "conditions": [FULL]})
     assert body_lines((80, 24), well) == 18
     assert body_lines((80, 24), well) - body_lines((80, 24), full) == len(verdict_lines(full, 80, 5))
 

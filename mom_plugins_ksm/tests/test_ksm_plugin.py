@@ -230,7 +230,7 @@ def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> No
 def test_a_missing_ksm_is_stated_every_cycle(tmp_path: Path) -> None:
     ksm = plugin(tmp_path)
     ksm.mom_collect_host(None)
-    (problem,) = ksm.mom_problems(snapshot())
+    (problem,) = ksm.mom_act(snapshot())
     assert isinstance(problem, Problem)
     assert problem.severity is Severity.WARNING
     assert "merges no pages" in problem.message
@@ -240,9 +240,9 @@ def test_a_missing_ksm_is_stated_every_cycle(tmp_path: Path) -> None:
 def test_a_ksm_that_works_is_not_mentioned(root: Path) -> None:
     ksm = plugin(root)
     ksm.mom_collect_host(None)
-    assert tuple(ksm.mom_problems(snapshot(host={"ksm_run": 1}))) == ()
+    assert tuple(ksm.mom_act(snapshot(host={"ksm_run": 1}))) == ()
     ksm.mom_collect_host(OwnKsm())
-    assert tuple(ksm.mom_problems(snapshot())) == ()
+    assert tuple(ksm.mom_act(snapshot())) == ()
 
 
 def read_only(path: Path, flags: int, *rest: int) -> int:
@@ -279,7 +279,7 @@ def test_the_kernels_files_need_not_be_writable_where_the_hypervisor_writes(
     ksm.mom_collect_host(helper)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert {finding.severity for finding in ksm.mom_doctor(helper)} == {Severity.OK}
-    assert not ksm.mom_problems(snapshot(host={"ksm_run": 1}))
+    assert not ksm.mom_act(snapshot(host={"ksm_run": 1}))
 
 
 def test_unmerging_through_the_hypervisor_needs_this_hosts_memory(root: Path, folder: Path) -> None:
@@ -301,7 +301,7 @@ def test_the_doctor_and_every_cycle_say_that_the_knobs_are_not_writable(root: Pa
     ksm.mom_collect_host(None)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert any(f.severity is Severity.ERROR and "not writable" in f.message and "root" in f.cure for f in ksm.mom_doctor(None))
-    (problem,) = ksm.mom_problems(snapshot(host={"ksm_run": 1}))
+    (problem,) = ksm.mom_act(snapshot(host={"ksm_run": 1}))
     assert isinstance(problem, Problem)
     assert "not writable" in problem.message
 
@@ -389,7 +389,7 @@ def test_what_the_law_remembers_outlives_a_restart_and_a_snapshot_is_one_cycle_h
     def reasons(looked: KsmPlugin, scans: int, cycle: float) -> list[Value]:
         taken = replace(snapshot(host={**host, "ksm_full_scans": scans}), monotonic=cycle)
         found = [looked.mom_derive(taken).host["ksm_reason"] for _ in range(2)]
-        list(looked.mom_problems(taken))
+        list(looked.mom_act(taken))
         return found
 
     first = plugin(root)

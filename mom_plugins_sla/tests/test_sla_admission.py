@@ -111,7 +111,7 @@ def asked(
     plugin = SlaPlugin(SlaSettings(default=default), context)
     host = Host(fields={"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB})
     snapshot = Snapshot(host, {guest.id: guest for guest in guests}, monotonic=99.0)
-    list(plugin.mom_problems(snapshot))
+    list(plugin.mom_act(snapshot))
     return plugin.mom_services()[Admissions].admission(int(memory * GIB), name, count)
 
 
@@ -207,7 +207,7 @@ def test_what_makes_no_sense_is_said(arguments: tuple[int, str, int], message: s
 )
 def test_nothing_is_said_by_what_is_not_known_or_old(host: dict[str, int], seen: float) -> None:
     plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla", monotonic=lambda: 100.0))
-    list(plugin.mom_problems(Snapshot(Host(fields=host), monotonic=seen)))
+    list(plugin.mom_act(Snapshot(Host(fields=host), monotonic=seen)))
     with pytest.raises(MomError):
         plugin.mom_services()[Admissions].admission(GIB)
 

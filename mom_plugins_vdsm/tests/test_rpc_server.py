@@ -132,14 +132,14 @@ def test_a_policy_that_is_too_large_is_refused_as_others_are_logged_and_the_conn
     with client(serving.socket) as mom:
         assert mom.setPolicy("#" * 5_000_000) is False
         assert mom.setNamedPolicy("01-parameters", "#" * 5_000_000) is False
-        (problem,) = serving.plugin.mom_problems()
+        (problem,) = serving.plugin.mom_act()
         assert isinstance(problem, Problem)
         assert re.search(r"are refused: a request of 5,000,\d+ bytes is more than is read, and nothing changes", problem.message)
         with pytest.raises(Fault, match=r"a request of 5,000,\d+ bytes is more than is read, and nothing changes; the setting `largest`"):
             mom.system.methodHelp("#" * 5_000_000)
         assert mom.ping() is True
         assert mom.setNamedPolicy("01-parameters", "# nothing") is True
-        assert list(serving.plugin.mom_problems()) == []
+        assert list(serving.plugin.mom_act()) == []
     assert re.search(r"mom\.sock: a request of 5,000,\d+ bytes .* by process \d+ of user \d+", caplog.text)
     with connected(serving.socket) as sock:
         sock.sendall(post(b"x" * 5_000_000) + post(PING, more=CLOSE))

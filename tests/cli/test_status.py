@@ -36,7 +36,7 @@ def test_a_host_that_is_full_is_said_first_in_words_and_by_the_exit_code(mom: Mo
     told = json.loads(mom("status", "--json").stdout)
     written = json.loads((mom.directory / "run/status.json").read_text())
     for verdict in (told["verdict"], written["verdict"]):
-        (alert,) = verdict["alerts"]
+        (alert,) = verdict["conditions"]
         assert (verdict["severity"], alert["severity"], sorted(alert["plugins"])) == ("error", "error", ["balloon", "host"])
     doctor = mom("doctor")
     assert "WRONG  core: verdict: " in doctor.stdout

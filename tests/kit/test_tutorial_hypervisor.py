@@ -95,5 +95,5 @@ def test_a_field_that_the_law_cannot_do_without_is_a_problem_for_as_long_as_it_i
     with Engine(config) as engine:
         for _ in range(3):
             assert problems_of(engine.cycle(), "balloon") == [said]
-        (standing,) = [one for one in engine.problems() if one.problem.source.name == "balloon"]
+        (standing,) = [one for one in engine.problems() if one.source.name == "balloon"]
         assert standing.cycles == 3

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
-from mom_core import Engine, Report, Severity, StandingAlert, Value, Verdict, load_config
+from mom_core import Condition, Engine, Report, Severity, Value, Verdict, load_config
 from mom_core.testing import snapshot
 from mom_plugins_http import HttpPlugin
 
@@ -840,8 +840,8 @@ def test_a_hostile_page_cannot_use_the_operators_tunnel(daemon: Start, tunnel: D
 
 FULL = Verdict(
     (
-        StandingAlert("memory", Severity.ERROR, "the host is full", "too much is promised", f"move {EVIL}", ("balloon",), 1.7e9, 190.0),
-        StandingAlert("promises", Severity.WARNING, EVIL, "", "", ("balloon",), 1.7e9, 190.0),
+        Condition("memory", "the host is full", "too much is promised", f"move {EVIL}", plugins=("balloon",), since=1.7e9, lasted=190.0),
+        Condition("promises", EVIL, severity=Severity.WARNING, plugins=("balloon",), since=1.7e9, lasted=190.0),
     )
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import Entity, Scope, Severity, Source, StandingProblem, lasting, printable
+from mom_core import Entity, Problem, Scope, Severity, Source, lasting, printable
 
 NAMED: Final = 3
 """Guests that are named of those that have a problem: enough to see what they have in common."""
@@ -53,21 +53,20 @@ class CommonProblem:
         return f"for {lasting(max(0.0, now - self.since))}, in {self.cycles} {'cycle' if self.cycles == 1 else 'cycles'}"
 
 
-def common_problems(problems: Iterable[StandingProblem]) -> list[CommonProblem]:
+def common_problems(problems: Iterable[Problem]) -> list[CommonProblem]:
     """Each problem once, in the order in which they were given."""
-    alike: dict[tuple[Severity, Source, str, Scope | None], list[StandingProblem]] = {}
-    for standing in problems:
-        problem = standing.problem
+    alike: dict[tuple[Severity, Source, str, Scope | None], list[Problem]] = {}
+    for problem in problems:
         scope = None if problem.entity is None else problem.entity.scope
-        alike.setdefault((problem.severity, problem.source, problem.message, scope), []).append(standing)
+        alike.setdefault((problem.severity, problem.source, problem.message, scope), []).append(problem)
     return [_common(several) for several in alike.values()]
 
 
-def _common(several: Sequence[StandingProblem]) -> CommonProblem:
-    first = several[0].problem
+def _common(several: Sequence[Problem]) -> CommonProblem:
+    first = several[0]
     hint = printable(first.hint, LONGEST_HINT) if first.hint else ""
-    if hint and first.entity is not None and any(one.problem.hint != first.hint for one in several):
+    if hint and first.entity is not None and any(one.hint != first.hint for one in several):
         hint = f"such as {printable(first.entity.name, 60)}: {hint}"
-    about = tuple(one.problem.entity for one in several if one.problem.entity is not None)
+    about = tuple(one.entity for one in several if one.entity is not None)
     since, cycles = min(one.since for one in several), max(one.cycles for one in several)
     return CommonProblem(first.severity, first.source, printable(first.message, 1000), hint, about, since, cycles)

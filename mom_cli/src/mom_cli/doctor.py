@@ -159,9 +159,11 @@ def _core(config: Config) -> Iterable[Finding]:
                 )
             else:
                 yield Finding(Severity.OK, "daemon", f"mom runs as process {pid}")
-                for alert in () if status is None else status.verdict.alerts:
-                    why = f" ({alert.why})" if alert.why else ""
-                    yield Finding(alert.severity, "verdict", f"{alert.message}, for {lasting(alert.lasted)}{why}", alert.cure)
+                for condition in () if status is None else status.verdict.conditions:
+                    why = f" ({condition.why})" if condition.why else ""
+                    yield Finding(
+                        condition.severity, "verdict", f"{condition.message}, for {lasting(condition.lasted)}{why}", condition.cure
+                    )
         if not _is_watched(pid):
             text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"
             yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")

@@ -175,14 +175,14 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
 
 def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
     """How the host is as a whole; what is said of single guests and plugins is not part of it, and follows."""
-    if not verdict.alerts:
+    if not verdict.conditions:
         yield f"{mark(Severity.OK)}  nothing is wrong with the host" + (", but see the problems below" if problems else "")
-    for alert in verdict.alerts:
-        yield f"{mark(alert.severity)}  {alert.message}, for {lasting(alert.lasted)}"
-        if alert.why:
-            yield f"       why: {alert.why}"
-        if alert.cure:
-            yield f"       → {alert.cure}"
+    for condition in verdict.conditions:
+        yield f"{mark(condition.severity)}  {condition.message}, for {lasting(condition.lasted)}"
+        if condition.why:
+            yield f"       why: {condition.why}"
+        if condition.cure:
+            yield f"       → {condition.cure}"
 
 
 def _parts(config: Config, report: Report) -> Mapping[str, str]:

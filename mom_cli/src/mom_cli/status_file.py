@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import (
+    Condition,
     Decision,
     Entity,
     Guest,
@@ -22,8 +23,6 @@ from mom_core import (
     Severity,
     Snapshot,
     Source,
-    StandingAlert,
-    StandingProblem,
     Status,
     Value,
     Verdict,
@@ -68,17 +67,15 @@ def reported(content: ReportDocument) -> Report:
     return Report(cycle["number"], cycle["time"], content["mode"], snapshot, decisions, revisions, outcomes, (), (), *lasted)
 
 
-def problems_of(content: ReportDocument) -> list[StandingProblem]:
+def problems_of(content: ReportDocument) -> list[Problem]:
     """The problems that stand according to a document."""
     return [
-        StandingProblem(
-            Problem(
-                Source(**one["source"]),
-                one["message"],
-                None if one["entity"] is None else _entity(one["entity"]),
-                Severity(one["severity"]),
-                one["hint"],
-            ),
+        Problem(
+            Source(**one["source"]),
+            one["message"],
+            None if one["entity"] is None else _entity(one["entity"]),
+            Severity(one["severity"]),
+            one["hint"],
             float(one["since"]),
             int(one["cycles"]),
         )
@@ -116,8 +113,8 @@ class RunningStatus:
             return said
         message = f"mom hangs: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
         cure = f"see its log; if it does not come back: kill -9 {self.pid}, then `mom restore`"
-        hangs = StandingAlert("late", Severity.ERROR, message, "", cure, ("core",), time.time() - self.age, self.age)
-        return Verdict((hangs, *said.alerts))
+        hangs = Condition("late", message, cure=cure, plugins=("core",), since=time.time() - self.age, lasted=self.age)
+        return Verdict((hangs, *said.conditions))
 
 
 def read_status(directory: Path) -> RunningStatus | None:

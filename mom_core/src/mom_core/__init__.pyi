@@ -41,7 +41,6 @@ from .engine import (
 )
 from .engine_state import (
     EngineState as EngineState,
-    StandingProblem as StandingProblem,
 )
 from .errors import (
     AlreadyRunning as AlreadyRunning,
@@ -82,8 +81,8 @@ from .hypervisor import (
     NetTuneControl as NetTuneControl,
 )
 from .model import (
-    Alert as Alert,
     Change as Change,
+    Condition as Condition,
     ShadowDecisions as ShadowDecisions,
     ControlSpec as ControlSpec,
     Decision as Decision,
@@ -108,7 +107,6 @@ from .model import (
     Severity as Severity,
     Snapshot as Snapshot,
     Source as Source,
-    StandingAlert as StandingAlert,
     Status as Status,
     Suggestion as Suggestion,
     Target as Target,

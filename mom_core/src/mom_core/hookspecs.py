@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mom_core.errors import HypervisorError
     from mom_core.hypervisor import Hypervisor
     from mom_core.model import (
-        Alert,
         Change,
+        Condition,
         ControlSpec,
         Decision,
         Derived,
@@ -164,27 +164,24 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
     """What should be done, what would be done on trial, and what could not be decided and why.
 
     A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read: what
-    others decide about it is dropped, also while the first is silent. A plugin that only acts now and then has `mom_act` instead, one that
-    only reports what is wrong `mom_problems`.
+    others decide about it is dropped, also while the first is silent. A plugin that only acts now and then, or only says what is wrong, has
+    `mom_act` instead.
 
     :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
     """
 
 
 @hookspec
-def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:  # type: ignore[empty-body]  # a specification has no body
-    """What has to be done now, whatever evaluators decide: an act (moving a guest away) or the end of one, giving a guest back what it is
-    promised, or a value of the configuration that policies are only to start from.
+def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem | Condition]:  # type: ignore[empty-body]  # a specification has no body
+    """What this plugin has to do now, whatever evaluators decide, and what it knows to be wrong.
 
-    Such a decision claims nothing and is kept away by no claim; only by what another plugin that comes before decides in the same cycle.
-    Called after all evaluators, with the same arguments.
-    """
+    A decision is an act (moving a guest away) or the end of one, giving a guest back what it is promised, or a value of the configuration
+    that policies are only to start from. It claims nothing and is kept away by no claim; only by what another plugin that comes before
+    decides in the same cycle: that is why it is no part of `mom_evaluate`. A `Problem` is about single guests, or this plugin's part of the
+    host; a `Condition` about the host as a whole: the verdict of `mom status`, the API and the page. Say both in each cycle for as long as
+    they are so; the core holds since when. While a plugin does not answer, its conditions stand.
 
-
-@hookspec
-def mom_problems(snapshot: Snapshot) -> Iterable[Problem]:  # type: ignore[empty-body]  # a specification has no body
-    """What is wrong with single guests, or with this plugin's part of the host, for as long as it is so. Called in each cycle, after
-    `mom_act`; evaluators may give their problems with their decisions.
+    Called after all evaluators, with the same arguments, all plugins at once.
     """
 
 
@@ -238,18 +235,6 @@ def mom_restore(hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Itera
     """The end of what `mom_control` began: one outcome for each entry, whose decision holds the entry's entity, control and `before`.
 
     `GONE`, `LEFT_ALONE`, `APPLIED` and `UNCHANGED` end the entry; `FAILED` keeps it for the next attempt.
-    """
-
-
-# --- judge ---------------------------------------------------------------------------------------------------------------------
-
-
-@hookspec
-def mom_alerts(snapshot: Snapshot) -> Iterable[Alert]:  # type: ignore[empty-body]  # a specification has no body
-    """What is wrong with the host as a whole, as far as this plugin knows: the verdict of `mom status`, the API and the page.
-
-    Called after the controls were applied, all plugins at once. Say an alert in each cycle for as long as it is so; the core holds since
-    when. While a plugin does not answer, what it said last stands. A line that is about single guests is a `Problem` of `mom_problems`.
     """
 
 

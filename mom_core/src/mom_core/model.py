@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as _field
 from enum import StrEnum
 from types import MappingProxyType
@@ -354,12 +354,20 @@ class Decision:
     reason: str = ""
     source: Source = Source("")
 
+    def signed(self, plugin: str) -> Decision:
+        """With the plugin's name as source where there is none: reports, reviews and explanations name it."""
+        return self if self.source.name else replace(self, source=Source(plugin))
+
 
 @dataclass(frozen=True, slots=True)
 class ShadowDecisions:
     """What an evaluator would decide otherwise, such as by policies on trial: reported, and neither reviewed nor applied."""
 
     decisions: Sequence[Decision]
+
+    def signed(self, plugin: str) -> ShadowDecisions:
+        """Each as by `Decision.signed`."""
+        return ShadowDecisions(tuple(decision.signed(plugin) for decision in self.decisions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,13 +390,18 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that went wrong without ending the cycle: where (plugin or policy position), about whom, what, and what to do."""
+    """Something that went wrong without ending the cycle: where (plugin or policy position), about whom, what, and what to do.
+
+    Of one that the engine says still stands, `since` is when it was seen first, in seconds since the epoch, `cycles` in how many.
+    """
 
     source: Source
     message: str
     entity: Entity | None = None
     severity: Severity = Severity.ERROR
     hint: str = ""
+    since: float = 0.0
+    cycles: int = 0
 
 
 class Status(StrEnum):
@@ -587,13 +600,16 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
-    """What a plugin says is wrong with the host as a whole, in one line: said anew in each cycle for as long as it is so.
+class Condition:
+    """Something that is wrong with the host as a whole, in one line. A plugin says it anew in each cycle for as long as it is so.
 
     `name` stays the same while the words change, such as `memory`: the core goes by it to say since when. What several plugins say
-    under one name is one alert. `message` tells what is so now, `why` where it comes from, `cure` what the operator can do.
+    under one name is one condition. `message` tells what is so now, `why` where it comes from, `cure` what the operator can do.
     `severity` is WARNING or ERROR; with ERROR the verdict is bad, and `mom status` ends with 1. In its first `after` seconds an
     ERROR counts as a WARNING: for what mom itself may still put right.
+
+    The rest is the core's, in a verdict: `plugins` say it, `lasted` is for how many seconds, by a clock that never jumps; `since` the same
+    as seconds since the epoch. What is text is safe to be printed there.
     """
 
     name: str
@@ -602,35 +618,21 @@ class Alert:
     cure: str = ""
     severity: Severity = Severity.ERROR
     after: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class StandingAlert:
-    """An alert as the core holds it over time, joined from all plugins that say it; what is text is safe to be printed.
-
-    `lasted` is for how many seconds it has been said, by a clock that never jumps; `since` the same as seconds since the epoch.
-    """
-
-    name: str
-    severity: Severity
-    message: str
-    why: str
-    cure: str
-    plugins: Sequence[str]
-    since: float
-    lasted: float
+    plugins: Sequence[str] = ()
+    since: float = 0.0
+    lasted: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How the host is as a whole: the alerts that stand, the worst first. Without any, nothing is wrong with it."""
+    """How the host is as a whole: the conditions that stand, the worst first. Without any, nothing is wrong with it."""
 
-    alerts: Sequence[StandingAlert] = ()
+    conditions: Sequence[Condition] = ()
 
     @property
     def severity(self) -> Severity:
-        """Of the worst alert; OK without any."""
-        return self.alerts[0].severity if self.alerts else Severity.OK
+        """Of the worst condition; OK without any."""
+        return self.conditions[0].severity if self.conditions else Severity.OK
 
     @property
     def is_bad(self) -> bool:
@@ -639,37 +641,35 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """As the status file and the API show it; `from_json` reads it."""
-        alerts = [
+        conditions = [
             {
-                "name": alert.name,
-                "severity": alert.severity,
-                "message": alert.message,
-                "why": alert.why,
-                "cure": alert.cure,
-                "plugins": list(alert.plugins),
-                "since": alert.since,
-                "lasted_seconds": alert.lasted,
+                "name": one.name,
+                "severity": one.severity,
+                "message": one.message,
+                "why": one.why,
+                "cure": one.cure,
+                "plugins": list(one.plugins),
+                "since": one.since,
+                "lasted_seconds": one.lasted,
             }
-            for alert in self.alerts
+            for one in self.conditions
         ]
-        return {"severity": self.severity, "alerts": alerts}
+        return {"severity": self.severity, "conditions": conditions}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Verdict:
         """What `as_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        texts = ("name", "message", "why", "cure")
         return cls(
             tuple(
-                StandingAlert(
-                    name=str(one["name"]),
+                Condition(
+                    *(str(one[name]) for name in texts),
                     severity=Severity(one["severity"]),
-                    message=str(one["message"]),
-                    why=str(one["why"]),
-                    cure=str(one["cure"]),
                     plugins=tuple(map(str, one["plugins"])),
                     since=float(one["since"]),
                     lasted=float(one["lasted_seconds"]),
                 )
-                for one in content["alerts"]
+                for one in content["conditions"]
             )
         )
 

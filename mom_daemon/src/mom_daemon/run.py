@@ -179,7 +179,7 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
     acted = any(outcome.status not in {Status.UNCHANGED, Status.OBSERVED} for outcome in report.outcomes)
     level = logging.INFO if acted or over else logging.DEBUG
     if LOG.isEnabledFor(level):
-        ended = "".join(f"; over, after {one.cycles} cycles: {described(one.problem)}" for one in over[:MOST_NAMED])
+        ended = "".join(f"; over, after {one.cycles} cycles: {described(one)}" for one in over[:MOST_NAMED])
         more = f"; and {len(over) - MOST_NAMED} other problems" if len(over) > MOST_NAMED else ""
         counts = Counter(str(outcome.status) for outcome in report.outcomes)
         fields = {"guests": len(report.snapshot.guests), "duration_ms": round(report.duration * 1e3), **counts}
@@ -190,7 +190,7 @@ def _summary(report: Report) -> str:
     """A cycle on one line."""
     counts = Counter(outcome.status for outcome in report.outcomes)
     done = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
-    wrong = f"; {report.verdict.alerts[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
+    wrong = f"; {report.verdict.conditions[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
     return f"{len(report.snapshot.guests)} guests, {done or 'nothing done'}, {report.duration * 1e3:.0f} ms{wrong}"
 
 

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import mom_core
 from mom_core import (
-    Alert,
     BalloonControl,
     Change,
     Columns,
+    Condition,
     ControlSpec,
     Decision,
     Derived,
@@ -51,7 +51,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_balloon.alerts import alerts
+from mom_plugins_balloon.conditions import conditions
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, PromisesKept
 from mom_plugins_balloon.host_reservations import RESERVED, CycleInputs, HostReservations, ReservePolicy, policies_reserve
@@ -405,7 +405,7 @@ class BalloonPlugin:
         return self._guarantees.look(snapshot, self._context.guest_settings)
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem | Condition]:
         """See who gives what was asked; end shrinking where it must not go on, and undo it where it is of no use or broke a promise.
 
         A guest goes on shrinking towards what it was asked for until it is asked for something else, however long ago that was. What is
@@ -422,6 +422,7 @@ class BalloonPlugin:
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
+        yield from conditions(snapshot, self._state, standing)
         yield from self._sweeps.ends_of_cut_off(snapshot, source)
         aside, holds = self._cooperation.aside(), standing.holds
         for guest in self._not_where_asked(snapshot, holds):
@@ -647,11 +648,6 @@ class BalloonPlugin:
         return 2 * self._dead_band
 
     # --- judge -----------------------------------------------------------------------------------------------------------------
-
-    @hookimpl
-    def mom_alerts(self, snapshot: Snapshot) -> Iterable[Alert]:
-        """That the host is full, or that it has promised more than it has."""
-        return alerts(snapshot, self._state, self._standing(snapshot))
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
 

@@ -156,7 +156,7 @@ class GuestAgentPlugin:
         return self._collector.fields([guest.id for guest in guests])
 
     @hookimpl
-    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Decides nothing, but says whose figures were not believed, for as long as that is so."""
         if self._collector is None:
             return

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import (
-    Alert,
+    Condition,
     Duration,
     FieldSpec,
     Finding,
@@ -28,7 +28,7 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
-from mom_plugins_host import alerts, clock, load, memory, pressure, swap
+from mom_plugins_host import clock, conditions, load, memory, pressure, swap
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
 from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
@@ -126,24 +126,18 @@ class HostPlugin:
         return fields
 
     @hookimpl
-    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Decides nothing, but says each cycle what policies have to do without, and tells the watch what they go by."""
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
+        """Say what policies have to do without, and that processes do little but wait for memory; tell the watch what policies go by."""
         known = snapshot.host.fields
         total, available, wanted = (
             value if isinstance(value := known.get(name), int) else None for name in ("mem_available", "mem_really_available", WANTED)
         )
         self._watch.saw(available, total, wanted)
         findings = (memory_finding(snapshot.host.fields), pressure_finding(snapshot.host.fields))
-        return [
-            Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure)
-            for finding in findings
-            if finding.severity is not Severity.OK
-        ]
-
-    @hookimpl
-    def mom_alerts(self, snapshot: Snapshot) -> Iterable[Alert]:
-        """That processes do little but wait for memory."""
-        return alerts.alerts(snapshot.host.fields)
+        for finding in findings:
+            if finding.severity is not Severity.OK:
+                yield Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure)
+        yield from conditions.conditions(snapshot.host.fields)
 
     @staticmethod
     @hookimpl

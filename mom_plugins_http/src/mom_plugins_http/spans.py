@@ -19,12 +19,10 @@ PHASES: Final[Sequence[frozenset[str]]] = (
     frozenset({"mom_collect_host", "mom_collect_guests"}),
     frozenset({"mom_evaluate"}),
     frozenset({"mom_act"}),
-    frozenset({"mom_problems"}),
     frozenset({"mom_review"}),
     frozenset({"mom_read"}),
     frozenset({"mom_write"}),
     frozenset({"mom_control"}),
-    frozenset({"mom_alerts"}),
 )
 """Hooks in the order in which the engine calls them; those of a phase run at the same time, reviewers after each other."""
 

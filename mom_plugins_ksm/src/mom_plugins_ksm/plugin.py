@@ -122,7 +122,7 @@ class KsmPlugin:
         return Derived(host=self._suggested.of(snapshot))
 
     @hookimpl
-    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so; and keeps what the law remembers."""
         self._suggested.keep()
         if self._in_use.is_own:

@@ -146,7 +146,7 @@ class SlaPlugin:
         return fields
 
     @hookimpl
-    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Say which guests are of no class that there is; nothing is decided here."""
         self._maxima = {
             identity: maximum

@@ -109,7 +109,7 @@ class XmlRpcPlugin:
         return listen(self._address, mode=int(self._settings.mode, 8))
 
     @hookimpl
-    def mom_problems(self) -> Iterable[Problem]:
+    def mom_act(self) -> Iterable[Problem]:
         """Decides nothing, but says for as long as it is so that a client's policy is not in force: vdsm tells its engine that it is."""
         for wrong, still in self._verbs.refused():
             yield Problem(Source(self._context.name), wrong, severity=Severity.WARNING, hint=still)

@@ -109,7 +109,7 @@ from .overview import (
     StatusPart as StatusPart,
 )
 from .report_models import (
-    AlertModel as AlertModel,
+    ConditionModel as ConditionModel,
     AnyValue as AnyValue,
     CycleModel as CycleModel,
     CycleProblemModel as CycleProblemModel,

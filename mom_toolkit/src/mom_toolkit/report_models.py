@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, cast
 
 from pydantic import ConfigDict, Field, with_config
@@ -28,7 +29,6 @@ from mom_core import (
     Scope,
     Severity,
     Source,
-    StandingProblem,
     Status,
     Value,
     __version__,
@@ -92,7 +92,7 @@ class CycleModel(TypedDict):
 
 
 @described
-class AlertModel(TypedDict):
+class ConditionModel(TypedDict):
     """One thing that is wrong with the host as a whole."""
 
     name: str
@@ -115,8 +115,8 @@ class VerdictModel(TypedDict):
     """How the host is as a whole."""
 
     severity: Severity
-    """Of the worst alert; ok without any. error: the operator must look."""
-    alerts: list[AlertModel]
+    """Of the worst condition; ok without any. error: the operator must look."""
+    conditions: list[ConditionModel]
     """The worst first."""
 
 
@@ -327,13 +327,13 @@ def report_document(
     }
 
 
-def standing_problems(report: Report, state: EngineState) -> Sequence[StandingProblem]:
+def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
     """The problems that stand, the report's too where the engine did not note them."""
     if not report.problems:
         return state.problems
-    known = {(one.problem.source, one.problem.entity, one.problem.message) for one in state.problems}
+    known = {(one.source, one.entity, one.message) for one in state.problems}
     new = [one for one in report.problems if (one.source, one.entity, one.message) not in known]
-    return [*state.problems, *(StandingProblem(one, report.time, 1) for one in new)]
+    return [*state.problems, *(replace(one, since=report.time, cycles=1) for one in new)]
 
 
 def _trial(report: Report) -> TrialModel | None:
@@ -405,9 +405,9 @@ def problem_model(problem: Problem) -> CycleProblemModel:
     }
 
 
-def standing_model(one: StandingProblem) -> StandingProblemModel:
+def standing_model(one: Problem) -> StandingProblemModel:
     """What is wrong, and since when."""
-    return {**problem_model(one.problem), "since": one.since, "cycles": one.cycles}
+    return {**problem_model(one), "since": one.since, "cycles": one.cycles}
 
 
 def decision_model(decision: Decision) -> DecisionModel:

@@ -12,11 +12,11 @@ from mom_core.engine.clock import Clock
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
 from mom_core.engine.history import History
 from mom_core.engine.restore import forget_gone
-from mom_core.engine.review import Proposal, apply_revisions, review, signed
+from mom_core.engine.review import Proposal, apply_revisions, review
 from mom_core.engine.schedule import Tick
-from mom_core.engine.verdict import CORE, HeldAlerts, accepted, own_alerts
+from mom_core.engine.verdict import CORE, HeldConditions, accepted, own_conditions
 from mom_core.ledger import Ledger
-from mom_core.model import Alert, Decision, Outcome, Problem, Report, Revision, Severity, ShadowDecisions, Snapshot, Source, Value
+from mom_core.model import Condition, Decision, Outcome, Problem, Report, Revision, Severity, ShadowDecisions, Snapshot, Source, Value
 from mom_core.plugins.invoker import call_together
 from mom_core.plugins.registry import PluginSet
 
@@ -26,7 +26,7 @@ class CycleSteps:
     """The way of the data, with one set of plugins. Run from one thread only.
 
     :param history: filled by this
-    :param alerts: what plugins say is wrong, held from cycle to cycle
+    :param conditions: what plugins say is wrong, held from cycle to cycle
     :param on_report: called before the plugins have the report
     :param on_progress: called after each call of plugins
     """
@@ -39,7 +39,7 @@ class CycleSteps:
     stopping: threading.Event
     host_properties: Mapping[str, Value]
     collector: Collector
-    alerts: HeldAlerts
+    conditions: HeldConditions
     on_report: Callable[[Report], None]
     on_progress: Callable[[], None]
     missing: dict[str, int] = field(default_factory=dict)
@@ -67,8 +67,9 @@ class CycleSteps:
         outcomes: list[Outcome] = []
         wanted: Sequence[Decision] = ()
         considered: list[ShadowDecisions] = []
+        said: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_act")}
         if not self.stopping.is_set():
-            wanted, decisions, revisions = self._decide(snapshot, problems, considered)
+            wanted, decisions, revisions = self._decide(snapshot, problems, considered, said)
         if self.stopping.is_set():
             pass
         elif self.enforce:
@@ -77,13 +78,11 @@ class CycleSteps:
             self.on_progress()
         else:
             outcomes = control.observe(snapshot, decisions, self.plugins)
-        of_ledger = self._ledger_alerts()
+        of_ledger = self._ledger_conditions()
         problems.extend(Problem(Source(CORE), one.message, hint=one.cure) for one in of_ledger)
         problems.extend(self._troubles_with_state())
-        said = self._alerts(snapshot, problems)
-        self.on_progress()
         plugins = tuple(plugin.worker.report() for plugin in self.plugins.plugins)
-        said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), of_ledger)
+        said[CORE] = own_conditions(plugins, self._why_guests_unknown(problems), of_ledger)
         self.history.add(snapshot)
         report = Report(
             number=number,
@@ -100,7 +99,7 @@ class CycleSteps:
             skipped=skipped,
             woken_by=tick.woken_by,
             considered=tuple(decision for trial in considered for decision in trial.decisions) if considered else None,
-            verdict=self.alerts.take(said, self.clock.monotonic(), self.clock.wall()),
+            verdict=self.conditions.take(said, self.clock.monotonic(), self.clock.wall()),
         )
         self.on_report(report)
         reporters = [(plugin.worker, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
@@ -121,26 +120,42 @@ class CycleSteps:
         return next((p.message for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), "")
 
     def _decide(
-        self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions]
+        self,
+        snapshot: Snapshot,
+        problems: list[Problem],
+        considered: list[ShadowDecisions],
+        said: dict[str, Sequence[Condition] | None],
     ) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
-        """What evaluators want, what reviewers leave of it, and what they changed. What is only considered is added to that list."""
+        """What plugins want, what reviewers leave of it, and what they changed.
+
+        :param considered: takes in what is decided on trial
+        :param said: takes in the conditions that plugins say
+        """
         plugins = self.plugins
         arguments: dict[str, object] = {"snapshot": snapshot, "history": self.history.samples()}
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in plugins.having(hook)], hook, problems):
                 if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
-                    items = [item if type(item) is Decision and item.source.name else signed(item, plugin.name) for item in answer]
-                    on_trial = [item for item in items if isinstance(item, ShadowDecisions)]
-                    considered.extend(on_trial)
-                    rest = [item for item in items if not isinstance(item, ShadowDecisions)] if on_trial else items
-                    proposals.append(Proposal(plugin.name, rest, acts=hook == "mom_act"))
+                    items: list[object] = []
+                    conditions: list[Condition] = []
+                    for item in answer:
+                        if isinstance(item, ShadowDecisions):
+                            considered.append(item.signed(plugin.name))
+                        elif isinstance(item, Condition) and hook == "mom_act":
+                            conditions.append(item)
+                        else:
+                            items.append(item.signed(plugin.name) if isinstance(item, Decision) else item)
+                    proposals.append(Proposal(plugin.name, items, acts=hook == "mom_act"))
+                    if hook == "mom_act":
+                        said[plugin.name] = accepted(plugin.name, conditions, problems)
                 elif answer is not None:
                     problems.append(Problem(Source(plugin.name), f"{hook} must return decisions, not {type(answer).__name__}"))
+                elif hook == "mom_act":
+                    said[plugin.name] = ()
             self.on_progress()
         rank = {plugin.name: rank for rank, plugin in enumerate(plugins.plugins)}
         proposals.sort(key=lambda proposal: rank[proposal.plugin])
-        problems.extend(self._said_to_be_wrong(snapshot, problems))
         wanted = tuple(item for proposal in proposals for item in proposal.items if isinstance(item, Decision))
         decisions, revisions, more = review(snapshot, proposals, plugins.declarations, self.claims)
         problems.extend(more)
@@ -156,37 +171,18 @@ class CycleSteps:
                 decisions = [decision for decision in decisions if decision.control not in plugin.controls]
             for _, answer in answers:
                 given = answer if isinstance(answer, Iterable) else () if answer is None else (answer,)
-                decisions, accepted, more = apply_revisions(decisions, given, plugin.name, snapshot, plugins.declarations)
-                revisions.extend(accepted)
+                decisions, changed, more = apply_revisions(decisions, given, plugin.name, snapshot, plugins.declarations)
+                revisions.extend(changed)
                 problems.extend(more)
         return wanted, decisions, revisions
 
-    def _said_to_be_wrong(self, snapshot: Snapshot, problems: list[Problem]) -> Iterable[Problem]:
-        """What plugins that decide nothing know to be wrong. Those that fail to say it are added to `problems`."""
-        works = [(one, one.work("mom_problems", snapshot=snapshot)) for one in self.plugins.having("mom_problems")]
-        found: list[Problem] = []
-        for plugin, answer in ask(works, "mom_problems", problems):
-            for item in answer if isinstance(answer, Iterable) else () if answer is None else (answer,):
-                wrong = f"mom_problems returned a {type(item).__name__} where a Problem belongs"
-                found.append(item if isinstance(item, Problem) else Problem(Source(plugin.name), wrong))
-        return found
-
-    def _alerts(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Alert] | None]:
-        """What plugins say is wrong with the host as a whole, by their names; None of one that does not answer."""
-        having = self.plugins.having("mom_alerts")
-        said: dict[str, Sequence[Alert] | None] = {plugin.name: None for plugin in having}
-        if not self.stopping.is_set():
-            for plugin, answer in ask([(one, one.work("mom_alerts", snapshot=snapshot)) for one in having], "mom_alerts", problems):
-                said[plugin.name] = accepted(plugin.name, answer, problems)
-        return said
-
-    def _ledger_alerts(self) -> list[Alert]:
+    def _ledger_conditions(self) -> list[Condition]:
         """What is wrong with the core's own memory of what it has changed, for as long as it is."""
         found = (
             (self.ledger.damage, "look into the damaged file for what stood there before, and put it back by hand"),
             (self.ledger.write_error, "see that its folder can be written and has room; mom doctor says more"),
         )
-        return [Alert("ledger", text, cure=cure) for text, cure in found if text]
+        return [Condition("ledger", text, cure=cure) for text, cure in found if text]
 
     def _troubles_with_state(self) -> Iterable[Problem]:
         """What is wrong with plugins' files of state, for as long as it is."""

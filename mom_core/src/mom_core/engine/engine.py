@@ -20,13 +20,13 @@ from mom_core.engine.history import History
 from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Schedule, Tick
-from mom_core.engine.verdict import HeldAlerts
-from mom_core.engine_state import EngineState, StandingProblem
+from mom_core.engine.verdict import HeldConditions
+from mom_core.engine_state import EngineState
 from mom_core.errors import AlreadyRunning, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
-from mom_core.model import Outcome, Report, Snapshot, Status
+from mom_core.model import Outcome, Problem, Report, Snapshot, Status
 from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins
 
 LOG = logging.getLogger("mom.engine")
@@ -84,7 +84,7 @@ class Engine:
         self._schedule = Schedule(config.interval)
         self._lock = RunLock(config.run_directory, RESTORE_SECONDS)
         self._problems = ProblemLog()
-        self._alerts = HeldAlerts()
+        self._conditions = HeldConditions()
         self._history = History(config.history)
         self._cycle: CycleSteps | None = None
         self._ledger: Ledger | None = None
@@ -278,12 +278,12 @@ class Engine:
         """Seconds between two calls of `on_progress` at the most, even if plugins hang until their deadlines."""
         return max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
 
-    def problems(self) -> list[StandingProblem]:
+    def problems(self) -> list[Problem]:
         """The problems that stand now, with how often and since when."""
         return self._problems.standing()
 
     @property
-    def problems_over(self) -> list[StandingProblem]:
+    def problems_over(self) -> list[Problem]:
         """The problems that were over with the last cycle."""
         return self._problems.over
 
@@ -330,7 +330,7 @@ class Engine:
             stopping=self._stopping,
             host_properties=host_properties(config.interval),
             collector=Collector(rebuilt.plugins, self._on_progress),
-            alerts=self._alerts,
+            conditions=self._conditions,
             on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
             on_progress=self._on_progress,
         )

@@ -7,8 +7,8 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
-from mom_core.engine_state import StandingProblem
 from mom_core.model import Outcome, Problem, Scope, Severity, Status
 
 LOG = logging.getLogger("mom.engine")
@@ -33,11 +33,11 @@ class ProblemLog:
     """The problems that stand now."""
 
     def __init__(self) -> None:
-        self._standing: dict[tuple[str, str, str], StandingProblem] = {}
+        self._standing: dict[tuple[str, str, str], Problem] = {}
         self._seen: dict[tuple[str, str, str], int] = {}
         """In which cycle each of them was seen last."""
         self._begun: list[Problem] = []
-        self.over: list[StandingProblem] = []
+        self.over: list[Problem] = []
         """Those that were over with the last cycle."""
 
     def note(self, problems: Iterable[Problem], outcomes: Iterable[Outcome], cycle: int, time: float) -> None:
@@ -76,13 +76,13 @@ class ProblemLog:
         if there is None:
             if len(self._standing) >= REMEMBERED:
                 return
-            there = StandingProblem(problem, time, 0)
+            there = replace(problem, since=time)
             self._begun.append(problem)
         if self._seen.get(key) != cycle:
-            self._standing[key] = StandingProblem(there.problem, there.since, there.cycles + 1)
+            self._standing[key] = replace(there, cycles=there.cycles + 1)
             self._seen[key] = cycle
 
-    def standing(self) -> list[StandingProblem]:
+    def standing(self) -> list[Problem]:
         """The problems that are not over, oldest first."""
         return list(self._standing.values())
 

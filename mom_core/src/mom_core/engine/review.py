@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from mom_core.context import Declarations
 from mom_core.engine.claims import Claims
-from mom_core.model import ControlSpec, Decision, Entity, Problem, Revision, Scope, ShadowDecisions, Snapshot, Source, Value, printable
+from mom_core.model import ControlSpec, Decision, Entity, Problem, Revision, Scope, Snapshot, Source, Value, printable
 from mom_core.units import Unit
-
-T = TypeVar("T")
 
 _HOST, _TEXT, _LIST = Scope.HOST, Unit.TEXT, Unit.LIST
 """Python looks a member of an enumeration up in 80 ns, three times for each decision: a tenth of what it takes to check one."""
@@ -62,7 +60,7 @@ def review(
             if not isinstance(item, Decision) or not isinstance(item.entity, Entity):
                 problems.append(Problem(Source(plugin), f"{proposal.hook} returned a {type(item).__name__} where a Decision belongs"))
                 continue
-            decision = item if item.source.name else replace(item, source=Source(plugin))
+            decision = item.signed(plugin)
             checked = check(snapshot, decision, declarations)
             if checked is not decision:
                 revisions.append(checked if isinstance(checked, Revision) else Revision(decision, checked, "", REVIEWER))
@@ -89,17 +87,6 @@ def review(
                 revisions.append(Revision(decision, None, f"the plugin {first.plugin} comes before {plugin} and decided it too", REVIEWER))
     problems.extend(claims.problems(snapshot))
     return [decision for _, decision in kept.values()], revisions, problems
-
-
-def signed(item: object, plugin: str) -> object:
-    """What an evaluator gave, with the plugin's name as source where a decision has none: reports, reviews and explanations name it."""
-    if isinstance(item, ShadowDecisions):
-        return replace(item, decisions=tuple(_signed(decision, plugin) for decision in item.decisions))
-    return _signed(item, plugin)
-
-
-def _signed(item: T, plugin: str) -> T:
-    return replace(item, source=Source(plugin)) if isinstance(item, Decision) and not item.source.name else item
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core.model import Alert, PluginReport, PluginState, Problem, Severity, Source, StandingAlert, Verdict, printable
+from mom_core.model import Condition, PluginReport, PluginState, Problem, Severity, Source, Verdict, printable
 
 LOG = logging.getLogger("mom.engine")
 
@@ -15,12 +15,12 @@ CORE: Final = "core"
 """The source of what the core itself says."""
 
 GAP_SECONDS: Final = 60.0
-"""An alert that was away for no longer than this is the one that it was before: what is measured goes up and down around a bound."""
+"""A condition that was away for no longer than this is the one that it was before: what is measured goes up and down around a bound."""
 
 PATIENCE_SECONDS: Final = 30.0
 """A hypervisor that restarts, or a call that takes its time, is back within this; after it, the operator has to look."""
 
-MOST_ALERTS: Final = 20
+MOST_CONDITIONS: Final = 20
 """Of one plugin. The verdict is read by a person."""
 
 LONGEST: Final = 400
@@ -28,36 +28,36 @@ LONGEST: Final = 400
 
 
 class Said(NamedTuple):
-    """An alert, the plugin that says it, and since when (seconds of the monotonic clock)."""
+    """A condition, the plugin that says it, and since when (seconds of the monotonic clock)."""
 
     plugin: str
-    alert: Alert
+    condition: Condition
     begun: float
 
 
 def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
-    """The verdict by what is said now: alerts of one name together, the worst first, and of equals the one that stands the longest.
+    """The verdict by what is said now: conditions of one name together, the worst first, and of equals the one that stands the longest.
 
-    :param now: seconds of the clock by which alerts began
+    :param now: seconds of the clock by which conditions began
     :param time: the same moment in seconds since the epoch
     """
     alike: dict[str, list[Said]] = {}
     for one in said:
-        alike.setdefault(one.alert.name, []).append(one)
-    alerts = [_joined(name, several, now, time) for name, several in alike.items()]
-    return Verdict(tuple(sorted(alerts, key=lambda alert: (alert.severity is not Severity.ERROR, -alert.lasted))))
+        alike.setdefault(one.condition.name, []).append(one)
+    conditions = [_joined(name, several, now, time) for name, several in alike.items()]
+    return Verdict(tuple(sorted(conditions, key=lambda condition: (condition.severity is not Severity.ERROR, -condition.lasted))))
 
 
-def _joined(name: str, several: Sequence[Said], now: float, time: float) -> StandingAlert:
-    worst_first = sorted(several, key=lambda one: one.alert.severity is not Severity.ERROR)
-    bad = any(one.alert.severity is Severity.ERROR and now - one.begun >= one.alert.after for one in several)
+def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Condition:
+    worst_first = sorted(several, key=lambda one: one.condition.severity is not Severity.ERROR)
+    bad = any(one.condition.severity is Severity.ERROR and now - one.begun >= one.condition.after for one in several)
     lasted = max(0.0, now - min(one.begun for one in several))
-    return StandingAlert(
+    return Condition(
         name=printable(name),
         severity=Severity.ERROR if bad else Severity.WARNING,
-        message=_together(one.alert.message for one in worst_first),
-        why=_together(one.alert.why for one in worst_first),
-        cure=_together(one.alert.cure for one in worst_first),
+        message=_together(one.condition.message for one in worst_first),
+        why=_together(one.condition.why for one in worst_first),
+        cure=_together(one.condition.cure for one in worst_first),
         plugins=tuple(one.plugin for one in worst_first),
         since=time - lasted,
         lasted=lasted,
@@ -69,12 +69,12 @@ def _together(texts: Iterable[str]) -> str:
 
 
 class _Held(NamedTuple):
-    alert: Alert
+    condition: Condition
     begun: float
     last: float
 
 
-class HeldAlerts:
+class HeldConditions:
     """What is said to be wrong, from cycle to cycle: the one place that knows since when."""
 
     def __init__(self) -> None:
@@ -82,23 +82,23 @@ class HeldAlerts:
         self._taken = -math.inf
         self._was_bad = False
 
-    def take(self, said: Mapping[str, Sequence[Alert] | None], now: float, time: float) -> Verdict:
+    def take(self, said: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
         """The verdict after a cycle.
 
-        :param said: what each plugin says is wrong now; None of one that did not answer, whose alerts go on
+        :param said: what each plugin says is wrong now; None of one that did not answer, whose conditions go on
         :param now: seconds of a clock that never jumps
         :param time: seconds since the epoch
         """
         for (plugin, name), held in list(self._held.items()):
             if said.get(plugin, ()) is None and held.last == self._taken:
                 self._held[plugin, name] = held._replace(last=now)
-        for plugin, alerts in said.items():
-            for alert in alerts or ():
-                there = self._held.get((plugin, alert.name))
-                self._held[plugin, alert.name] = _Held(alert, now if there is None else there.begun, now)
+        for plugin, conditions in said.items():
+            for condition in conditions or ():
+                there = self._held.get((plugin, condition.name))
+                self._held[plugin, condition.name] = _Held(condition, now if there is None else there.begun, now)
         self._held = {key: held for key, held in self._held.items() if now - held.last <= GAP_SECONDS}
         self._taken = now
-        standing = [Said(plugin, held.alert, held.begun) for (plugin, _), held in self._held.items() if held.last == now]
+        standing = [Said(plugin, held.condition, held.begun) for (plugin, _), held in self._held.items() if held.last == now]
         verdict = judged(standing, now, time)
         self._log(verdict)
         return verdict
@@ -106,7 +106,7 @@ class HeldAlerts:
     def _log(self, verdict: Verdict) -> None:
         """Once when it turns bad, and once when that is over."""
         if verdict.is_bad and not self._was_bad:
-            worst = verdict.alerts[0]
+            worst = verdict.conditions[0]
             why, cure = worst.why and f", because {worst.why}", worst.cure and f" ({worst.cure})"
             LOG.error("verdict: %s%s%s", worst.message, why, cure)
         elif self._was_bad and not verdict.is_bad:
@@ -114,53 +114,50 @@ class HeldAlerts:
         self._was_bad = verdict.is_bad
 
 
-def accepted(plugin: str, answer: object, problems: list[Problem]) -> list[Alert]:
-    """The alerts in what a plugin's `mom_alerts` returned; what is none becomes a problem."""
-    if not isinstance(answer, Iterable) or isinstance(answer, Mapping | str):
-        if answer is not None:
-            problems.append(Problem(Source(plugin), f"mom_alerts must return alerts, not {type(answer).__name__}"))
-        return []
-    alerts: list[Alert] = []
-    for item in answer:
-        fault = _fault(item)
-        if not fault and isinstance(item, Alert):
-            alerts.append(item)
+def accepted(plugin: str, said: Iterable[Condition], problems: list[Problem]) -> list[Condition]:
+    """The conditions of a plugin's `mom_act` that can be worked with; what is wrong with the others becomes a problem."""
+    conditions: list[Condition] = []
+    for item in said:
+        if fault := _fault(item):
+            problems.append(Problem(Source(plugin), f"mom_act: {fault}"))
         else:
-            problems.append(Problem(Source(plugin), f"mom_alerts: {fault}"))
-    if len(alerts) > MOST_ALERTS:
-        message = f"mom_alerts: it says {len(alerts)} alerts; more than {MOST_ALERTS} are left out"
-        hint = "an alert is about the whole, not about each guest"
+            conditions.append(item)
+    if len(conditions) > MOST_CONDITIONS:
+        message = f"mom_act: it says {len(conditions)} conditions; more than {MOST_CONDITIONS} are left out"
+        hint = "a condition is about the whole, not about each guest"
         problems.append(Problem(Source(plugin), message, severity=Severity.WARNING, hint=hint))
-    return alerts[:MOST_ALERTS]
+    return conditions[:MOST_CONDITIONS]
 
 
-def _fault(item: object) -> str:
-    """What about an alert cannot be worked with; empty if nothing is."""
-    if not isinstance(item, Alert):
-        return f"it gave a {type(item).__name__}, not an Alert"
+def _fault(item: Condition) -> str:
+    """What about a condition cannot be worked with; empty if nothing is."""
     texts: tuple[object, ...] = (item.name, item.message, item.why, item.cure)
     if not all(isinstance(text, str) for text in texts) or not item.name or not item.message:
-        return "an alert needs a name and a message, and nothing but texts in them"
+        return "a condition needs a name and a message, and nothing but texts in them"
     if item.severity not in {Severity.WARNING, Severity.ERROR}:
-        return f"the alert {printable(item.name)} is neither a warning nor an error"
+        return f"the condition {printable(item.name)} is neither a warning nor an error"
     after: object = item.after
     if not isinstance(after, int | float) or isinstance(after, bool) or not 0 <= after < math.inf:
-        return f"the alert {printable(item.name)} needs seconds from 0 on as `after`"
+        return f"the condition {printable(item.name)} needs seconds from 0 on as `after`"
     return ""
 
 
-def own_alerts(plugins: Iterable[PluginReport], guests_unknown: str, ledger: Sequence[Alert]) -> list[Alert]:
+def own_conditions(plugins: Iterable[PluginReport], guests_unknown: str, ledger: Sequence[Condition]) -> list[Condition]:
     """What the core itself sees: plugins that do not work, guests that are not listed, changes that cannot be remembered."""
-    alerts = [*ledger]
+    conditions = [*ledger]
     if guests_unknown:
-        alerts.append(Alert("guests", guests_unknown, cure="see that the hypervisor runs; mom doctor says more", after=PATIENCE_SECONDS))
+        conditions.append(
+            Condition("guests", guests_unknown, cure="see that the hypervisor runs; mom doctor says more", after=PATIENCE_SECONDS)
+        )
     for plugin in plugins:
         # What a plugin raises may differ from time to time, and is in the table of plugins.
         if plugin.state is PluginState.SET_ASIDE:
             message = f"the plugin {plugin.name} keeps failing and is set aside, until it is tried again"
-            alerts.append(Alert(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), "mom doctor says more"))
+            conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), "mom doctor says more"))
         elif plugin.state is PluginState.HUNG:
             message = f"the plugin {plugin.name} hangs: a call has not come back"
             cure = "see what it waits for; a restart of mom ends the call"
-            alerts.append(Alert(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), cure, after=PATIENCE_SECONDS))
-    return alerts
+            conditions.append(
+                Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), cure, after=PATIENCE_SECONDS)
+            )
+    return conditions

@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from mom_core import (
+    Condition,
     Decision,
     Finding,
     Guest,
@@ -98,6 +99,12 @@ def _decided(subject: ExaminedPlugin, life: Life, snapshot: Snapshot) -> Iterato
         for item in answer if isinstance(answer, Iterable) else [answer]:
             if isinstance(item, Problem):
                 continue
+            if isinstance(item, Condition) and hook == "mom_act":
+                said: list[Problem] = []
+                accepted(plugin.name, [item], said)
+                for problem in said:
+                    yield subject.fault(problem.message, "each has a name that stays and a message")
+                continue
             if not isinstance(item, Decision):
                 yield subject.fault(f"{hook} gave a {type(item).__name__}", "yield Decision or Problem objects")
                 continue
@@ -110,16 +117,6 @@ def _decided(subject: ExaminedPlugin, life: Life, snapshot: Snapshot) -> Iterato
                 )
             if not item.reason:
                 yield subject.remark(f"a decision on {item.control} has no reason", "operators ask why: give `reason`")
-    if "mom_problems" in plugin.hooks:
-        answer = plugin.worker.call("mom_problems", plugin.work("mom_problems", snapshot=snapshot))
-        for item in answer if isinstance(answer, Iterable) else [answer]:
-            if not isinstance(item, Problem):
-                yield subject.fault(f"mom_problems gave a {type(item).__name__}", "yield Problem objects")
-    if "mom_alerts" in plugin.hooks:
-        said: list[Problem] = []
-        accepted(plugin.name, plugin.worker.call("mom_alerts", plugin.work("mom_alerts", snapshot=snapshot)), said)
-        for problem in said:
-            yield subject.fault(problem.message, "yield Alert objects, each with a name that stays and a message")
     if "mom_review" in plugin.hooks:
         given = tuple(decisions)
         answer = plugin.worker.call("mom_review", plugin.work("mom_review", snapshot=snapshot, decisions=given))

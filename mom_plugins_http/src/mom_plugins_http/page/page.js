@@ -144,10 +144,10 @@ function trouble(error) {
 
 /** What is wrong with the host as a whole, above all views: since when, why, and what to do. @param {Api.ReportDocument} report */
 function verdict(report) {
-  const alerts = report.verdict?.alerts ?? [];
+  const conditions = report.verdict?.conditions ?? [];
   const section = byId("host-verdict");
-  section.hidden = !alerts.length;
-  renew(section, alerts.map((one) => h("div", { "data-key": one.name, class: one.severity === "error" ? "notice bad" : "notice" },
+  section.hidden = !conditions.length;
+  renew(section, conditions.map((one) => h("div", { "data-key": one.name, class: one.severity === "error" ? "notice bad" : "notice" },
     h("p", null, h("strong", null, `${one.severity === "error" ? "✗" : "!"} ${one.message}`), ` since ${moment(one.since)}`),
     one.why && h("p", null, `Why: ${one.why}.`), one.cure && h("p", null, `What to do: ${one.cure}.`))));
 }

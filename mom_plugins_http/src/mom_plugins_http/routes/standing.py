@@ -8,7 +8,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_cli import CommonProblem, common_problems
-from mom_core import Severity, StandingProblem
+from mom_core import Problem, Severity
 from mom_plugins_http.routes.answers import CycleAnswers, Page, about
 from mom_plugins_http.routes.published import ReportView
 from mom_plugins_http.routes.route import AFTER, GUEST, LIMIT, ApiCall, Route
@@ -72,8 +72,8 @@ class ProblemRoutes:
         return self._answers.paged(call, "common problems", lambda view: common_problems(_about(call, view)), common_model)
 
 
-def _about(call: ApiCall, view: ReportView) -> list[StandingProblem]:
-    return list(about(call, view, standing_problems(view.report, view.state), lambda one: one.problem.entity))
+def _about(call: ApiCall, view: ReportView) -> list[Problem]:
+    return list(about(call, view, standing_problems(view.report, view.state), lambda one: one.entity))
 
 
 def common_model(problem: CommonProblem) -> CommonProblemModel:

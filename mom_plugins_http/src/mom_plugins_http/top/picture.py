@@ -12,7 +12,7 @@ from mom_core import Status, Unit, as_number, format_kib, printable
 
 if TYPE_CHECKING:
     from mom_cli import CommonProblem
-    from mom_toolkit import AlertModel, CycleModel, OutcomeModel, ReportDocument
+    from mom_toolkit import ConditionModel, CycleModel, OutcomeModel, ReportDocument
 
 Json = Mapping[str, Any]
 
@@ -92,10 +92,10 @@ class Picture:
         return self.report["host"]["fields"]
 
     @property
-    def alerts(self) -> Sequence[AlertModel]:
+    def conditions(self) -> Sequence[ConditionModel]:
         """What is wrong with the host as a whole, the worst first."""
         verdict = self.report["verdict"]
-        return () if verdict is None else verdict["alerts"]
+        return () if verdict is None else verdict["conditions"]
 
     @property
     def changes(self) -> int:

@@ -70,13 +70,15 @@ def verdict_lines(picture: Picture, width: int, most: int | None = None) -> list
     :param most: lines at most; None: as many as it takes
     """
     lines: list[Line] = []
-    for alert in picture.alerts:
-        style = _SEVERE.get(alert["severity"], "")
+    for condition in picture.conditions:
+        style = _SEVERE.get(condition["severity"], "")
         lines += _wrapped(
-            printable(f"{_MARKS.get(alert['severity'], '')}{alert['message']}, for {age(alert['lasted_seconds'])}", 400), width, style
+            printable(f"{_MARKS.get(condition['severity'], '')}{condition['message']}, for {age(condition['lasted_seconds'])}", 400),
+            width,
+            style,
         )
-        lines += _wrapped(printable(f"  why: {alert['why']}", 400), width) if alert["why"] else []
-        lines += _wrapped(printable(f"  → {alert['cure']}", 400), width, "bold") if alert["cure"] else []
+        lines += _wrapped(printable(f"  why: {condition['why']}", 400), width) if condition["why"] else []
+        lines += _wrapped(printable(f"  → {condition['cure']}", 400), width, "bold") if condition["cure"] else []
     if most is None or len(lines) <= most:
         return lines
     last, style = lines[most - 1][0]

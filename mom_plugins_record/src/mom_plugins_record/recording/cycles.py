@@ -438,7 +438,7 @@ def _read_verdict(content: Any) -> Verdict | None:
     if content is None:
         return None
     verdict = Verdict.from_json(content)
-    if not all(abs(alert.since) <= FARTHEST and 0 <= alert.lasted <= FARTHEST for alert in verdict.alerts):
+    if not all(abs(condition.since) <= FARTHEST and 0 <= condition.lasted <= FARTHEST for condition in verdict.conditions):
         raise Corrupt("there is something else where times belong")
     return verdict
 

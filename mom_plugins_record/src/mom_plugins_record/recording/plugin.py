@@ -147,7 +147,7 @@ class RecordPlugin:
         return values_of(self._accounts.given_back(), self._accounts.today())
 
     @hookimpl
-    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
         """What is wrong with the accounts."""
         accounts = self._accounts
         wrong = () if accounts is None else (accounts.damage, accounts.write_error)

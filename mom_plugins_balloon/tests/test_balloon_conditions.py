@@ -6,7 +6,7 @@ import pytest
 
 from mom_core import Guest, Host, Severity, Snapshot
 from mom_core.testing import snapshot
-from mom_plugins_balloon.alerts import alerts
+from mom_plugins_balloon.conditions import conditions
 from mom_plugins_balloon.guarantees import PromisesKept, Shrunk
 from mom_plugins_balloon.states import GIB, MemoryState
 
@@ -18,34 +18,34 @@ OVERSOLD = PromisesKept(room=60 * GIB, promised={"a": 70 * GIB}, shrunk=[Shrunk(
 
 
 def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
-    (alert,) = alerts(FULL, MemoryState.LOW, OVERSOLD)
-    assert alert.message == "the host is full: 0 KiB of 62.00 GiB available"
-    assert alert.why == "guests are promised 70.00 GiB together, and this host can promise 60.00 GiB"
-    assert "lower their guarantees" in alert.cure
-    assert alert.severity is Severity.ERROR
+    (condition,) = conditions(FULL, MemoryState.LOW, OVERSOLD)
+    assert condition.message == "the host is full: 0 KiB of 62.00 GiB available"
+    assert condition.why == "guests are promised 70.00 GiB together, and this host can promise 60.00 GiB"
+    assert "lower their guarantees" in condition.cure
+    assert condition.severity is Severity.ERROR
 
 
 def test_mom_has_the_time_to_put_it_right_before_it_is_an_error() -> None:
-    (alert,) = alerts(FULL, MemoryState.LOW, PromisesKept())
-    assert 0 < alert.after < 60
+    (condition,) = conditions(FULL, MemoryState.LOW, PromisesKept())
+    assert 0 < condition.after < 60
 
 
 def test_without_promises_it_is_said_what_guests_hold() -> None:
-    (alert,) = alerts(FULL, MemoryState.LOW, PromisesKept())
-    assert alert.why == "the processes of guests hold 40.00 GiB"
-    (alert,) = alerts(Snapshot(Host(fields=FULL.host.fields)), MemoryState.LOW, PromisesKept())
-    assert "something else" in alert.why
+    (condition,) = conditions(FULL, MemoryState.LOW, PromisesKept())
+    assert condition.why == "the processes of guests hold 40.00 GiB"
+    (condition,) = conditions(Snapshot(Host(fields=FULL.host.fields)), MemoryState.LOW, PromisesKept())
+    assert "something else" in condition.why
 
 
 def test_more_is_promised_than_there_is_though_there_is_room_yet() -> None:
-    (alert,) = alerts(FULL, MemoryState.HIGH, OVERSOLD)
-    assert (alert.name, alert.severity) == ("promises", Severity.WARNING)
+    (condition,) = conditions(FULL, MemoryState.HIGH, OVERSOLD)
+    assert (condition.name, condition.severity) == ("promises", Severity.WARNING)
 
 
 @pytest.mark.parametrize("state", [MemoryState.HIGH, MemoryState.SOFT, MemoryState.HARD])
 def test_a_host_where_guests_give_is_at_work_and_not_full(state: MemoryState) -> None:
-    assert not list(alerts(FULL, state, PromisesKept()))
+    assert not list(conditions(FULL, state, PromisesKept()))
 
 
 def test_what_is_unknown_is_not_said_to_be_full() -> None:
-    assert not list(alerts(snapshot(host={"mem_available": 62 * GIB, "mem_really_available": None}), MemoryState.LOW, OVERSOLD))
+    assert not list(conditions(snapshot(host={"mem_available": 62 * GIB, "mem_really_available": None}), MemoryState.LOW, OVERSOLD))

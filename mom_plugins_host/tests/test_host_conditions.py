@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mom_core import Severity, Value
-from mom_plugins_host.alerts import alerts
+from mom_plugins_host.conditions import conditions
 
 GIB = 1 << 20
 
@@ -15,23 +15,23 @@ def fields(stalled: Value, available: Value) -> dict[str, Value]:
 
 
 def test_waiting_on_a_full_host_is_an_error() -> None:
-    (alert,) = alerts(fields(99.6, 0))
-    assert (alert.name, alert.severity) == ("memory", Severity.ERROR)
-    assert alert.message == "processes wait for memory 100 % of the time"
+    (condition,) = conditions(fields(99.6, 0))
+    assert (condition.name, condition.severity) == ("memory", Severity.ERROR)
+    assert condition.message == "processes wait for memory 100 % of the time"
 
 
 def test_waiting_on_a_host_with_plenty_is_a_control_group_at_its_limit() -> None:
-    (alert,) = alerts(fields(80.0, 30 * GIB))
-    assert (alert.name, alert.severity) == ("pressure", Severity.WARNING)
-    assert "memory.max" in alert.why
-    assert "30.00 GiB" in alert.why
+    (condition,) = conditions(fields(80.0, 30 * GIB))
+    assert (condition.name, condition.severity) == ("pressure", Severity.WARNING)
+    assert "memory.max" in condition.why
+    assert "30.00 GiB" in condition.why
 
 
 @pytest.mark.parametrize("stalled", [0.0, 59.9, None])
 def test_a_burst_or_nothing_known_is_none(stalled: Value) -> None:
-    assert not list(alerts(fields(stalled, 0)))
+    assert not list(conditions(fields(stalled, 0)))
 
 
 def test_a_host_that_does_not_tell_what_is_available_still_suffers() -> None:
-    (alert,) = alerts(fields(80.0, None))
-    assert alert.severity is Severity.ERROR
+    (condition,) = conditions(fields(80.0, None))
+    assert condition.severity is Severity.ERROR

@@ -1,11 +1,11 @@
-"""What is wrong with a host whose memory runs out, for the verdict: numbers in, alerts out."""
+"""What is wrong with a host whose memory runs out, for the verdict: numbers in, conditions out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
-from mom_core import Alert, Severity, Snapshot, format_kib
+from mom_core import Condition, Severity, Snapshot, format_kib
 from mom_plugins_balloon.guarantees import PromisesKept
 from mom_plugins_balloon.states import MemoryState
 
@@ -19,7 +19,7 @@ _OVERSOLD: Final = "move guests away, lower their guarantees, or give the host m
 _FULL: Final = "move guests away or shut some down, start no more, or stop what else runs on the host"
 
 
-def alerts(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -> Iterable[Alert]:
+def conditions(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -> Iterable[Condition]:
     """What an operator has to know of the host's memory as a whole; nothing where its size is unknown."""
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
@@ -30,9 +30,9 @@ def alerts(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -> It
     if state is MemoryState.LOW:
         cure = f"{_OVERSOLD}; start no more" if oversold else _FULL
         message = f"the host is full: {format_kib(available)} of {format_kib(total)} available"
-        yield Alert(MEMORY, message, oversold or _held(snapshot), cure, after=RECLAIM_SECONDS)
+        yield Condition(MEMORY, message, oversold or _held(snapshot), cure, after=RECLAIM_SECONDS)
     elif oversold:
-        yield Alert(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
+        yield Condition(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
 
 
 def _held(snapshot: Snapshot) -> str:
