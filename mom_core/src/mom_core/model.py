@@ -659,11 +659,13 @@ class Verdict:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Verdict:
         """What `as_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        texts = ("name", "message", "why", "cure")
         return cls(
             tuple(
                 Condition(
-                    *(str(one[name]) for name in texts),
+                    name=str(one["name"]),
+                    message=str(one["message"]),
+                    why=str(one["why"]),
+                    cure=str(one["cure"]),
                     severity=Severity(one["severity"]),
                     plugins=tuple(map(str, one["plugins"])),
                     since=float(one["since"]),
