@@ -155,10 +155,7 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
     mom: Mom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = discovery.distributions
-    without = {"mom-bugreport", "mom-devkit"}
-    monkeypatch.setattr(discovery, "distributions", lambda: [one for one in real() if one.name not in without])
-    assert f": {how_to_install('mom-bugreport')}" in mom("bugreport")[2]
-    assert "the command 'bugreport' comes with mom-bugreport, which is not installed" in mom("bugreport")[2]
+    monkeypatch.setattr(discovery, "distributions", lambda: [one for one in real() if one.name != "mom-devkit"])
     for verb in ("new", "check"):
         code, out, err = mom("plugin", verb, "x")
         assert (code, out) == (2, "")
@@ -166,7 +163,7 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
         assert "pip install mom-devkit" not in err, "on an index, the name may be another's"
     assert mom("plugin", "zzz")[0] == 2
     monkeypatch.setattr(discovery, "distributions", list)
-    for verb in ("status", "guests", "explain", "doctor", "fields", "config", "plugin"):
+    for verb in ("status", "guests", "explain", "doctor", "fields", "config", "plugin", "bugreport"):
         code, out, err = mom(verb)
         assert (code, out) == (2, "")
         assert f"the command '{verb}' comes with mom-cli, which is not installed: {how_to_install('mom-cli')}" in err

@@ -40,6 +40,8 @@ def test_it_holds_what_helps_and_says_what_that_is(mom: Mom) -> None:
     for name in found.keys() - {"README.txt"}:
         assert name in found["README.txt"]
         assert name in done.stdout
+    printed = mom("bugreport", "-o", "-").stdout
+    assert all(f"===== {name}\n" in printed for name in found)
     again = mom("bugreport", "-o", str(report))
     assert again.returncode == 1
     assert "exists already" in again.stderr

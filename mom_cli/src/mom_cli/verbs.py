@@ -15,3 +15,4 @@ FIELDS: Final = Verb("mom_cli.fields:fields_command", "List what policies can re
 CONFIG: Final = Verb("mom_cli.config_verbs:config_command", "Write, check and show the configuration.")
 PLUGIN: Final = Verb("mom_cli.plugin_verbs:plugin_command", "List the installed plugins, and look at one.")
 COMPLETION: Final = Verb("mom_cli.completion:completion_command", "Print the script that makes a shell complete mom's verbs and options.")
+BUGREPORT: Final = Verb("mom_cli.bugreport:bugreport_command", "Collect what a support engineer asks for, without secrets.")

@@ -29,8 +29,7 @@ Used = TypeVar("Used")
 
 COMES_WITH: Final[Mapping[str, str]] = {
     **dict.fromkeys(("run", "restore"), "mom-daemon"),
-    **dict.fromkeys(("here", "status", "guests", "explain", "doctor", "fields", "config", "plugin", "completion"), "mom-cli"),
-    "bugreport": "mom-bugreport",
+    **dict.fromkeys(("here", "status", "guests", "explain", "doctor", "fields", "config", "plugin", "bugreport", "completion"), "mom-cli"),
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
 }

@@ -14,16 +14,17 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from mom_bugreport.redaction import Redaction
+from mom_cli.redaction import Redaction
+from mom_cli.sources import newest, recording
 from mom_core import Config, MomError, Report, __version__, attempt, config_argument, load_config, print_prose, printable
 
 VERB_SECONDS: Final = 45.0
@@ -66,44 +67,40 @@ Part = Callable[[], str]
 
 @click.command("bugreport")
 @config_argument
-@click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where to write.  [default: mom-bugreport-TIME.tar.gz]"
-)
+@click.option("-o", "--output", metavar="FILE", help="Where to write; - prints all as one text.  [default: mom-bugreport-TIME.tar.gz]")
 @click.option("--anonymous", is_flag=True, help="Write guest-1, guest-2 … instead of guests' names, and numbers instead of UUIDs.")
-def bugreport_command(config_path: str | None, output: Path | None, anonymous: bool) -> None:
+def bugreport_command(config_path: str | None, output: str | None, anonymous: bool) -> None:
     """Collect what a support engineer asks for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
     the log, and facts about the kernel. Secrets are masked. Nothing on the host is changed, and nothing is sent anywhere.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = output or Path(f"mom-bugreport-{stamp}.tar.gz")
-    if os.path.lexists(path):
-        raise MomError(f"{path} exists already, and stays as it is", hint="-o names another file")
+    path = Path(output or f"mom-bugreport-{stamp}.tar.gz")
+    if output != "-" and os.path.lexists(path):
+        raise _exists(path)
     try:
         config, trouble = load_config(config_path), ""
     except MomError as error:
         config, trouble = Config(), str(error)
     redact = Redaction(plugin.settings for plugin in config.plugins.values())
-    parts = _parts(config, config_path, trouble)
+    options = [] if config_path is None else ["-c", config_path]
+    parts = _parts(config, options, trouble)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         texts = dict(zip(parts, pool.map(_made, (part for part, _ in parts.values())), strict=True))
     if anonymous:
-        options = [] if config_path is None else ["-c", config_path]
-        redact.replace_names(_words_for_names(config, {**texts, _GUESTS: _verb("guests", "--json", *options)}))
+        redact.replace_names(_words_for_names(config, texts, _verb("guests", "--json", *options)))
     redacted = {name: redact(text) for name, text in texts.items()}
-    described = {name: words for name, (_, words) in parts.items()}
-    redacted["README.txt"] = _readme(described, redacted, redact.masked, anonymous=anonymous)
+    redacted["README.txt"] = _readme({name: words for name, (_, words) in parts.items()}, redacted, redact.masked, anonymous=anonymous)
+    if output == "-":
+        for name in ("README.txt", *parts):
+            click.echo(f"===== {name}\n{redacted[name]}")
+        return
     size = _write(path, f"mom-bugreport-{stamp}", redacted)
-    print_prose(f"wrote {path} ({size / 1024:.0f} KiB, for your eyes only: mode 0600), with", 4)
-    for name, words in described.items():
-        print_prose(f"  {name:<18} {words}{'' if redacted[name].strip() else ' (empty)'}", 4)
-    names = "Names of guests were replaced." if anonymous else "It names your guests; --anonymous does not."
-    print_prose(f"{redact.masked} secrets were masked. {names}\nLook through it before you pass it on.")
+    print_prose(f"wrote {path} ({size / 1024:.0f} KiB, mode 0600)\n{redacted['README.txt']}Look through it before you pass it on.", 4)
 
 
-def _parts(config: Config, config_path: str | None, trouble: str) -> Mapping[str, tuple[Part, str]]:
+def _parts(config: Config, options: Sequence[str], trouble: str) -> Mapping[str, tuple[Part, str]]:
     """Each part's file, how it is made, and what it is."""
     state, run = config.state_directory, config.run_directory
-    options = [] if config_path is None else ["-c", config_path]
     return {
         "versions.txt": (_versions, "mom, its plugins, the libraries, the kernel"),
         "config.txt": (lambda: trouble or _verb("config", "show", *options), "the settings in force, and where each comes from"),
@@ -201,8 +198,6 @@ def _service() -> str:
 
 def _cycles(config: Config) -> str:
     """The newest recorded cycles, a line of JSON for each."""
-    from mom_cli import newest, recording
-
     try:
         found = newest(recording(config, None), CYCLES, within=LATELY_SECONDS)
     except MomError as error:
@@ -228,9 +223,6 @@ def _of(report: Report) -> dict[str, object]:
     }
 
 
-_GUESTS: Final = "guests"
-"""Not a part of the report: the guests that are there now, also when mom does not run."""
-
 _IN_LEDGER: Final = re.compile(r'"scope":\s*"guest",\s*"id":\s*"[^"]*",\s*"name":\s*("(?:[^"\\\n]|\\.)*")')
 """A guest's name in a ledger, also in one that is damaged and no JSON any more."""
 
@@ -238,56 +230,35 @@ _COLUMN: Final = 30
 """Characters of a name that tables have room for."""
 
 
-def _words_for_names(config: Config, texts: Mapping[str, str]) -> dict[str, str]:
-    """What is written for each guest's name and id, for the patterns of names in the configuration, and for the host's name.
+def _words_for_names(config: Config, texts: Mapping[str, str], guests: str) -> dict[str, str]:
+    """What is written for each guest's name, for the patterns of names in the configuration, and for the host's name.
 
     Names stand in the report as they are, as JSON spells them, and as much of them as verbs print.
+
+    :param guests: what `mom guests --json` says, also when mom does not run
     """
-    names = dict.fromkeys(str(name) for part, text in texts.items() for name in _names_in(part, text))
-    found = {rule.pattern: f"pattern-{number}" for number, rule in enumerate(config.guests, 1)}
+    names: dict[str, None] = {}
+    with suppress(ValueError, TypeError, KeyError):
+        names.update((str(row["name"]), None) for row in json.loads(guests.partition("\n--- ")[0]))
+    for spelled in _IN_LEDGER.findall(texts["ledger.json"]):
+        with suppress(ValueError):
+            names[str(json.loads(spelled))] = None
+    for line in texts["cycles.jsonl"].splitlines():
+        with suppress(ValueError, TypeError, KeyError):
+            names.update(dict.fromkeys(json.loads(line)["guests"]))
+    words = {rule.pattern: f"pattern-{number}" for number, rule in enumerate(config.guests, 1)}
     for number, name in enumerate(names, 1):
         for spelled in (name, json.dumps(name)[1:-1], printable(name), printable(name, _COLUMN)):
-            found[spelled] = f"guest-{number}"
-    return {**found, socket.gethostname(): "this-host", platform.node(): "this-host"}
-
-
-def _names_in(part: str, text: str) -> Iterator[object]:
-    """Guests' names in one part; none where it holds something else than it should."""
-    try:
-        if part == "ledger.json":
-            for spelled in _IN_LEDGER.findall(text):
-                with suppress(*_NO_NAMES):
-                    yield json.loads(spelled)
-        elif part == "cycles.jsonl":
-            for line in text.splitlines():
-                with suppress(*_NO_NAMES):
-                    yield from json.loads(line)["guests"]
-        elif part == "status.json":
-            yield from [row[1] for row in _said(text)["guests"]["rows"]]
-        elif part == _GUESTS:
-            yield from [row["name"] for row in _said(text)]
-    except _NO_NAMES:
-        return
-
-
-_NO_NAMES: Final = (ValueError, TypeError, KeyError, IndexError, RecursionError)
-"""What comes of looking for names in something else."""
-
-
-def _said(text: str) -> Any:
-    """What a verb has printed as JSON, before whatever it said besides."""
-    return json.loads(text.partition("\n--- ")[0])
+            words[spelled] = f"guest-{number}"
+    return {**words, socket.gethostname(): "this-host", platform.node(): "this-host"}
 
 
 def _readme(described: Mapping[str, str], texts: Mapping[str, str], masked: int, *, anonymous: bool) -> str:
     lines = [
         f"A report about mom {__version__}, made by `mom bugreport` on {time.strftime('%Y-%m-%d %H:%M:%S %z')}.",
-        "",
-        *(f"{name:<18} {words}, {len(texts[name])} characters" for name, words in described.items()),
-        "",
-        f"Masked: {masked} secrets: settings that are secret, what stands in the files of tokens and keys, passwords in URIs,",
-        "private keys, and whatever follows a word such as password or token. Neither the configuration file nor the environment is here.",
-        "Names of guests, UUIDs and the host's name were replaced." if anonymous else "Names of guests and of the host stand as they are.",
+        *(f"  {name:<18} {words}{'' if texts[name].strip() else ' (empty)'}" for name, words in described.items()),
+        f"{masked} secrets were masked. Neither the configuration file nor the environment is here.",
+        "Names of guests, UUIDs and the host's name were replaced." if anonymous else "It names your guests; --anonymous does not.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -304,9 +275,12 @@ def _write(path: Path, folder: str, texts: Mapping[str, str]) -> int:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(made.getvalue())
+            return file.write(made.getvalue())
     except FileExistsError:
-        raise MomError(f"{path} exists already, and stays as it is", hint="-o names another file") from None
+        raise _exists(path) from None
     except OSError as error:
         raise MomError(f"{printable(str(path))} cannot be written: {error.strerror}", hint="-o names another file") from error
-    return len(made.getvalue())
+
+
+def _exists(path: Path) -> MomError:
+    return MomError(f"{path} exists already, and stays as it is", hint="-o names another file")

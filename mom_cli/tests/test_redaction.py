@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mom_bugreport.redaction import Redaction
+from mom_cli.redaction import Redaction
 from mom_core import MASK
 
 

@@ -1,0 +1,83 @@
+"""Takes out of texts what must not be passed on: secrets always, names of guests and of this host where that is asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from mom_core import MASK, MASKED_NAMES, Hiding, names_secret, without_secrets
+
+LONGEST_SECRET: Final = 16_384
+"""Bytes of a file that a setting names as a key or token; a private key has two or three thousand."""
+
+_HARMLESS: Final = r"(?!null\b|none\b|default\b|\"\"|''|[\"']?/(?:etc|run|var|usr|home|root|opt|srv|tmp|dev|proc|sys)/|[\"']?\*{4}|\{|\[)"
+_A_VALUE: Final = r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;}]+)"
+
+_NAMED: Final = re.compile(rf"({MASKED_NAMES}[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]{{2,}})){_HARMLESS}{_A_VALUE}", re.I)
+"""name: value, name = value, "name": "value", and in columns. A path is no secret: what is in its file is."""
+
+_UUID: Final = r"\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b"
+
+
+class Redaction:
+    """A function from text to text.
+
+    :param settings: of the plugins: what they hold as a secret is masked, and what stands in the files that they name as one
+    """
+
+    def __init__(self, settings: Iterable[BaseModel] = ()) -> None:
+        self.masked = 0
+        settings = list(settings)
+        self._hide = Hiding([*settings, *({"secret": text} for one in settings for text in _secrets_elsewhere(one))])
+        self._names: dict[str, str] = {}
+        self._pattern: re.Pattern[str] | None = None
+        self._uuids: dict[str, str] = {}
+
+    def replace_names(self, names: Mapping[str, str]) -> None:
+        """Write these words instead of those, wherever they stand by themselves; and a number for each UUID.
+
+        A name without letters and digits, such as the pattern `*`, tells nothing, and stands for something else elsewhere.
+        """
+        self._names = {name: word for name, word in names.items() if any(map(str.isalnum, name))}
+        words = "".join(rf"(?<!\w){re.escape(name)}(?!\w)|" for name in sorted(self._names, key=len, reverse=True))
+        self._pattern = re.compile(words + _UUID)
+
+    def __call__(self, text: str) -> str:
+        """The text without what is to be taken out."""
+        before = text.count(MASK)
+        text = _NAMED.sub(rf"\1{MASK}", without_secrets(self._hide(text)))
+        self.masked += max(0, text.count(MASK) - before)
+        return text if self._pattern is None else self._pattern.sub(self._word, text)
+
+    def _word(self, match: re.Match[str]) -> str:
+        return self._names.get(match[0]) or self._uuids.setdefault(match[0].lower(), f"uuid-{len(self._uuids) + 1}")
+
+
+def _secrets_elsewhere(value: object, name: str = "") -> Iterator[str]:
+    """What stands in the files that settings name as a secret, and passwords in URIs."""
+    if isinstance(value, BaseModel):
+        value = {inner: getattr(value, inner) for inner in type(value).model_fields}
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _secrets_elsewhere(inner, str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _secrets_elsewhere(inner, name)
+    elif isinstance(value, Path | str) and names_secret(name, "x"):
+        yield from _texts(Path(value))
+    elif isinstance(value, str):
+        yield from re.findall(r"://[^\s/@:]*:([^\s/@]+)@", value)
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """What a secret's file holds; of a key, its lines."""
+    with suppress(OSError, ValueError):
+        if path.is_file():
+            with path.open("rb") as file:
+                content = file.read(LONGEST_SECRET).decode("utf-8", "replace")
+            yield from (line.strip() for line in content.splitlines() if not line.startswith("-----"))
