@@ -450,7 +450,7 @@ def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mo
     only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
     code, _, err = mom("config", "import", tmp_path / "old")
     assert code == 1
-    assert "say what it is, with --from KIND (the installed plugins import: acme (acme-acme); `mom plugin list --available` says" in err
+    assert "say what it is, with --from KIND (the installed plugins import: acme (acme-acme); `mom plugin list` says" in err
     only_shelf.add_plugin(
         "usual", IMPORTER.replace('"acme"', '"usual"').format(folder=tmp_path, more=", assumed=True"), before=IMPORT_NAMES
     )
@@ -460,10 +460,7 @@ def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mo
 def test_a_kind_that_no_plugin_has_gets_those_that_there_are_and_no_name_to_install_blindly(mom, only_shelf, tmp_path):
     code, _, err = mom("config", "import", "--from", "other", tmp_path / "old")
     assert code == 1
-    assert (
-        "no installed plugin imports 'other' (the installed plugins import: none; `mom plugin list --available` says how to have more)"
-        in err
-    )
+    assert "no installed plugin imports 'other' (the installed plugins import: none; `mom plugin list` says how to have more)" in err
 
 
 @pytest.mark.parametrize(

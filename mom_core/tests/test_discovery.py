@@ -165,7 +165,7 @@ def test_an_unknown_plugin_says_where_plugins_are_found():
     error = only_error("quux")
     assert error.message == "plugin 'quux' is not installed"
     assert error.hint == (
-        f"no distribution in {sys.prefix} has it in its entry points 'mom.plugins'; `mom plugin list --available` shows what there is"
+        f"no distribution in {sys.prefix} has it in its entry points 'mom.plugins'; `mom plugin list` shows what there is"
     )
 
 

@@ -35,7 +35,6 @@ VERBS = (
     ["config", "show"],
     ["config", "check"],
     ["plugin", "list"],
-    ["plugin", "list", "--available"],
     ["plugin", "info", "balloon"],
     ["restore", "--dry-run"],
     ["policy", "eval", "--live"],

@@ -54,7 +54,7 @@ def importer_of(kind: str | None) -> Importer:
     if meant:
         raise MomError(what, hint=f"did you mean {meant!r}?")
     known = ", ".join(f"{name} ({brought.distribution})" for name, brought in found.items()) or "none"
-    raise MomError(what, hint=f"the installed plugins import: {known}; `mom plugin list --available` says how to have more")
+    raise MomError(what, hint=f"the installed plugins import: {known}; `mom plugin list` says how to have more")
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:

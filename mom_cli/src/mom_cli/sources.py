@@ -85,7 +85,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
         opened = offered(one, "mom_recording", path, None, Path())
         if opened is not None:
             return opened
-    raise MomError(f"no installed plugin reads {path}", hint="`mom plugin list --available` says how to have more of them")
+    raise MomError(f"no installed plugin reads {path}", hint="`mom plugin list` says how to have more of them")
 
 
 def any_of(hook: str) -> str:

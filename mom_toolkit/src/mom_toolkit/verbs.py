@@ -20,4 +20,4 @@ def run_verb(name: str, *arguments: str) -> str:
         with redirect_stdout(said):
             entry.load().main(list(arguments), prog_name=f"mom {name}", standalone_mode=False)
         return said.getvalue()
-    raise MomError(f"this needs `mom {name}`, which is not installed here", hint="`mom plugin list --available` says how to install it")
+    raise MomError(f"this needs `mom {name}`, which is not installed here", hint="`mom plugin list` says how to install it")

@@ -404,7 +404,7 @@ def _missing(name: str, found: Installed, own: Mapping[str, str], *, suggest: bo
     elif suggest and (meant := suggestion(name, own)):
         hint = f"did you mean {meant!r}? It comes with {own[meant]}: {how_to_install(own[meant])}"
     else:
-        hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list --available` shows what there is"
+        hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list` shows what there is"
     broken = ", ".join(found.unreadable)
     if broken:
         hint += f"; the plugins of {broken} are not known, as the metadata cannot be read: install {broken} again"
