@@ -570,7 +570,7 @@ def _errors() -> str:
 
 
 def _conformance() -> str:
-    from mom_devkit import FakeHypervisor, check_plugin
+    from mom_devkit import ConformanceTests, FakeHypervisor, check_plugin
     from mom_devkit.conformance import CHECKS
 
     rows = [(f"`{name}`", (inspect.getdoc(check) or "").split("\n")[0]) for name, check in CHECKS.items()]
@@ -585,6 +585,7 @@ def _conformance() -> str:
             "plugin's own is only watched, unless `may_touch` says that its guests are a test's.",
             "## Checks\n\n" + _table(("check", "what must be so"), rows),
             "What is an error must be put right. Warnings are to be thought about, or say that something could not be checked, and why.",
+            f"## `ConformanceTests`\n\n{_prose(inspect.getdoc(ConformanceTests) or '')}",
             f"## `check_plugin`\n\n{_prose(inspect.getdoc(check_plugin) or '')}",
             f"## `FakeHypervisor`\n\n{_prose(inspect.getdoc(FakeHypervisor) or '')}",
             "## Fixtures\n\nWherever mom-devkit is installed, pytest has `mom_host` (an empty folder in the place of `/`) and "

@@ -62,14 +62,14 @@ def found(folder: Path) -> dict[str, str]:
     code, out, err = check(folder, "--json")
     (result,) = json.loads(out)
     assert (code == 0) == result["passed"], err
-    return {f"{finding['severity']} {finding['check']}": finding["message"] for finding in result["findings"]}
+    return {f"{finding['severity']} {finding['subject']}": finding["message"] for finding in result["findings"]}
 
 
 def test_a_plugin_without_faults_passes(project) -> None:
     code, out, err = check(project())
     assert (code, err) == (0, "")
-    assert out.startswith("acme (mom-acme 1.0 in ")
-    assert out.endswith(": 16 checks, passed\n")
+    assert out.startswith("acme (mom-acme 1.0): ")
+    assert out.endswith(": 10 checks, passed\n")
 
 
 def test_a_fault_has_its_cure_and_exit_code_1(project) -> None:
@@ -97,7 +97,7 @@ def test_threads_and_changes_of_the_process_at_import_are_found(project) -> None
 def test_what_it_prints_is_not_the_answer(project) -> None:
     code, out, _ = check(project("print('{}')"), "--json")
     assert code == 0
-    assert json.loads(out)[0]["checks"] == 16
+    assert json.loads(out)[0]["checks"] == 10
 
 
 def test_a_private_import_is_found_with_its_place(project) -> None:
@@ -142,7 +142,7 @@ def test_settings_are_taken_as_yaml_is() -> None:
 def test_wrong_settings_are_said_once_with_their_place_and_the_fix() -> None:
     code, out, _ = check("policy", "--settings", "{directry: /srv/policies, deadline: 3}")
     assert code == 1
-    assert "1 check, 2 errors" in out
+    assert "1 checks, errors: 2" in out
     assert "--settings:1:2: directry: there is no such setting (did you mean 'directory'?)" in out
     assert "--settings:1:37: deadline: 3 has no unit (write it like 5s" in out
 

@@ -104,13 +104,9 @@ def test_a_name_that_an_installed_plugin_or_package_has_is_refused(new, tmp_path
     (about / "entry_points.txt").write_text("[mom.plugins]\npage_cache = acme:Plugin\n")
     (site / "mom_zcache").mkdir()
     (site / "mom_zcache/__init__.py").write_text("")
-    other = site / "mom_other-1.0.dist-info"
-    other.mkdir()
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-other\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(str(site))
     assert "a plugin of acme-tools" in new("page-cache", "--kind", "collector")[1]
     assert "a package mom_zcache already" in new("zcache", "--kind", "collector")[1]
-    assert "a distribution mom-other 1.0 already" in new("other", "--kind", "collector")[1]
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 

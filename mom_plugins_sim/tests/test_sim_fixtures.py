@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from mom_core import Decision, PluginContext, PluginSettings, Snapshot, hookimpl
+from mom_core import Decision, PluginContext, PluginSettings, Snapshot, Status, hookimpl
 from mom_devkit import PluginRun
 
 HOST = {
@@ -37,17 +37,17 @@ class Halver:
 def test_a_policy_on_a_simulated_host(mom_run: Callable[..., PluginRun]) -> None:
     run = mom_run(cycles=80, plugins={"sim": HOST, "balloon": {}, "policy": {}})
     assert run.applied("balloon_target")
-    assert max(value for value in run.guests and run.decided("balloon_target") if isinstance(value, int)) <= 16 << 20
-    run.assert_settled(cycles=5)
+    assert max(value for value in run.decided("balloon_target") if isinstance(value, int)) <= 16 << 20
+    assert not [outcome for report in run.reports[-5:] for outcome in report.outcomes if outcome.status is Status.APPLIED]
 
 
 def test_a_policy_of_ones_own(mom_run: Callable[..., PluginRun]) -> None:
     policies = {"50_balloon": '(with Guests g (g.Control "balloon_target" (* 0.75 g.balloon_max)))'}
     run = mom_run(cycles=3, plugins={"sim": HOST, "balloon": {}}, policies=policies)
-    for guest in run.guests.values():
-        most = guest.last.fields["balloon_max"]
+    for guest in run.reports[-1].snapshot.guests.values():
+        most = guest.fields["balloon_max"]
         assert isinstance(most, int)
-        assert guest.values("balloon_cur")[-1] == int(0.75 * most)
+        assert run.values(guest.name, "balloon_cur")[-1] == int(0.75 * most)
     run.assert_never_below("balloon_cur", 64 << 10)
 
 
@@ -61,10 +61,6 @@ def test_what_an_assertion_says_when_it_does_not_hold(mom_run: Callable[..., Plu
     run = mom_run(cycles=3, plugins={"sim": HOST, "balloon": {}, "halver": Halver})
     with pytest.raises(AssertionError, match=r"cycle \d: guest .* has balloon_cur \d+, less than balloon_max"):
         run.assert_never_below("balloon_cur", "balloon_max")
-    with pytest.raises(AssertionError, match="there was no guest nobody"):
-        run.guest("nobody")
-    with pytest.raises(AssertionError, match="balloon_target of"):
-        run.assert_settled(cycles=3)
 
 
 def test_the_world_can_be_changed_between_cycles(mom_run: Callable[..., PluginRun]) -> None:
@@ -72,4 +68,4 @@ def test_the_world_can_be_changed_between_cycles(mom_run: Callable[..., PluginRu
     run = mom_run(cycles=3, plugins={"sim": HOST}, between=numbers.append)
     assert numbers == [1, 2, 3]
     assert [report.number for report in run.reports] == numbers
-    run.assert_no_problems()
+    assert run.problems == []

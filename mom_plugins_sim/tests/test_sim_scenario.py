@@ -378,8 +378,8 @@ def test_classes_of_a_scenario_are_those_of_its_guests_in_a_daemon_too(tmp_path:
     (tmp_path / "scenario.yaml").write_text(SOLD)
     sla = {"classes": {"cheap": {"guarantee": "10%"}}}
     found = run_plugins(tmp_path, {"sim": {"scenario": str(tmp_path / "scenario.yaml")}, "sla": sla}, cycles=2)
-    classes = {name: guest.last.fields["sla_class"] for name, guest in found.guests.items()}
-    assert sorted(map(str, classes.values())) == ["cheap"] * 4 + ["gold"] * 3
+    classes = [guest.fields["sla_class"] for guest in found.reports[-1].snapshot.guests.values()]
+    assert sorted(map(str, classes)) == ["cheap"] * 4 + ["gold"] * 3
 
 
 def test_the_doctor_says_that_no_plugin_knows_the_classes_of_a_scenario(tmp_path: Path) -> None:

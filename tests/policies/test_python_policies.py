@@ -104,7 +104,7 @@ def simulated(tmp_path: Path, cycles: int, *, first: str = "pypolicy", policies:
 
 def test_a_first_policy_in_python_brings_a_host_that_is_short_out_of_it(tmp_path: Path) -> None:
     run = simulated(tmp_path, 40)
-    run.assert_no_problems()
+    assert run.problems == []
     first, last = (run.reports[number].snapshot.host for number in (0, -1))
     assert (first.number("mem_really_available") or 0) < 0.2 * (first.number("mem_available") or 0)
     assert (last.number("mem_really_available") or 0) > 1.1 * (first.number("mem_really_available") or 0)

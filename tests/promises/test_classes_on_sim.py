@@ -32,8 +32,8 @@ def run(folder: Path, **sla: object) -> PluginRun:
 def kept(found: PluginRun) -> Mapping[str, float]:
     """The least that each class's guests have kept of what they can have, at the end."""
     shares: dict[str, float] = {}
-    for guest in found.guests.values():
-        fields = guest.last.fields
+    for guest in found.reports[-1].snapshot.guests.values():
+        fields = guest.fields
         size, maximum, name = fields["balloon_cur"], fields["balloon_max"], fields["sla_class"]
         assert isinstance(size, int)
         assert isinstance(maximum, int)
@@ -55,7 +55,7 @@ def test_classes_keep_what_they_are_promised_while_others_pay(tmp_path: Path, fa
 
 def test_fair_shares_are_fields_and_the_dearer_has_more(tmp_path: Path) -> None:
     found = run(tmp_path)
-    last = [guest.last.fields for guest in found.guests.values()]
+    last = [guest.fields for guest in found.reports[-1].snapshot.guests.values()]
     for fields in last:
         share, maximum = fields["fair_share"], fields["balloon_max"]
         assert isinstance(share, int)

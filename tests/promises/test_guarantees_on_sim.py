@@ -268,9 +268,7 @@ def test_mom_asks_no_guest_to_go_below_its_guarantee_or_its_need(stage: Stage, h
 def test_no_guest_is_ever_smaller_than_its_guarantee_when_nobody_else_resizes_it(stage: Stage) -> None:
     run = stage.run(12)
     for name, one in stage.promised.items():
-        for guest in run.guest(name).seen:
-            assert guest is not None
-            size, maximum = guest.fields["balloon_cur"], guest.fields["balloon_max"]
+        for size, maximum in zip(run.values(name, "balloon_cur"), run.values(name, "balloon_max"), strict=True):
             assert isinstance(size, int)
             assert isinstance(maximum, int)
             assert size >= one.of(maximum) - SLACK
@@ -304,7 +302,7 @@ def test_a_guest_gets_back_what_it_is_promised_now_though_nobody_decides_it() ->
     guest = GuestScene("00000000-0000-4000-8000-000000000001", "vm", kind, 2 * GIB, workload, statistics_period=1.0)
     stage = Stage(Scene(float(16 * GIB), [guest]), {"vm": Promised()}, wishes=[0.6])
     run = stage.run(8, {4: [("nobody-decides", 0, 0), ("promised-more", 0, 0.8)]})
-    sizes = run.guest("vm").values("balloon_cur")
+    sizes = run.values("vm", "balloon_cur")
     assert isinstance(sizes[3], int)
     assert isinstance(sizes[-1], int)
     assert sizes[3] < 0.7 * 2 * GIB

@@ -23,7 +23,6 @@ from .promises import (
     FakePromises as FakePromises,
 )
 from .runs import (
-    GuestRun as GuestRun,
     PluginRun as PluginRun,
     run_plugins as run_plugins,
 )

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, NetTune, NotSupported, Value
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, NetTune, NotSupported, Unit, Value
 from mom_toolkit import Destination, GuestState, NodeTune
+
+USUAL_UNITS: Final[Mapping[str, Unit]] = {
+    **dict.fromkeys(("balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "mem_usable"), Unit.KIB),
+    **dict.fromkeys(("swap_in", "swap_out"), Unit.PAGES_PER_SECOND),
+    "stats_age": Unit.SECONDS,
+}
+"""The fields that the test host has for its guests, unless the plugin under test collects them itself."""
 
 
 @dataclass(slots=True)
@@ -35,18 +43,8 @@ class FakeGuest:
     def collected(self) -> dict[str, Value]:
         """The usual fields of a guest, as a hypervisor's plugin would collect them now."""
         free = self.balloon_kib // 2
-        usual: dict[str, Value] = {
-            "balloon_cur": self.balloon_kib,
-            "balloon_max": self.maximum_kib,
-            "balloon_min": 0,
-            "mem_available": self.balloon_kib,
-            "mem_unused": free,
-            "mem_usable": free,
-            "swap_in": 0,
-            "swap_out": 0,
-            "stats_age": 0.0,
-        }
-        return usual | self.fields
+        sizes = (self.balloon_kib, self.maximum_kib, 0, self.balloon_kib, free, free, 0, 0, 0.0)
+        return {**dict(zip(USUAL_UNITS, sizes, strict=True)), **self.fields}
 
 
 class FakeHypervisor:
@@ -61,6 +59,8 @@ class FakeHypervisor:
     def __init__(self, guests: Sequence[FakeGuest] | None = None) -> None:
         made = [FakeGuest(f"vm{number}") for number in (1, 2, 3)] if guests is None else guests
         self.known = {guest.name: guest for guest in made}
+        self.ended: list[FakeGuest] = []
+        """Guests that are still listed, and end before anything is asked about them."""
         self.answers: Callable[[Entity, str], str] | None = None
         """What guest agents answer to a command; None: there are no agents."""
         self.stands: dict[str, GuestState] = {}
@@ -81,7 +81,7 @@ class FakeHypervisor:
                 blocked=dict(one.blocked),
                 incarnation=one.incarnation,
             )
-            for one in self.known.values()
+            for one in (*self.known.values(), *self.ended)
         ]
 
     def guest(self, entity: Entity) -> FakeGuest:

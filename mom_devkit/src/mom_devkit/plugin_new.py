@@ -5,13 +5,10 @@ from __future__ import annotations
 import keyword
 import os
 import re
-import shutil
 import sys
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -19,6 +16,7 @@ from typing import Final
 import click
 
 from mom_core import MomError, print_prose
+from mom_devkit.hosts import host_of
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "collector": ("plugin", "vmstat"),
@@ -87,34 +85,16 @@ def _refuse_taken_name(name: str) -> None:
     for installed, plugins in available_plugins().items():
         if installed.replace("-", "_") == spelled:
             raise click.BadParameter(f"{name!r} is a plugin of {plugins[0].distribution}: take another", param_hint="NAME")
-    project, package = f"mom-{spelled.replace('_', '-')}", _package(name)
-    try:
-        found = distribution(project).version
-    except PackageNotFoundError:
-        found = ""
-    if found:
-        raise click.BadParameter(f"there is a distribution {project} {found} already: take another name", param_hint="NAME")
-    if find_spec(package) is not None:
-        raise click.BadParameter(f"there is a package {package} already: take another name", param_hint="NAME")
+    if find_spec(_package(name)) is not None:
+        raise click.BadParameter(f"there is a package {_package(name)} already: take another name", param_hint="NAME")
 
 
 def write_project(name: str, kind: str, target: Path) -> None:
-    """Write the distribution, all of it or nothing. Raises `MomError` when something stands there."""
+    """Write the distribution. Raises `MomError` when something stands there."""
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
         raise MomError(f"{target} exists already, and stays as it is", hint="--directory names another folder")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            for path, text in files_of(name, kind).items():
-                file = made / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
-            made.chmod(0o755)
-            made.rename(target)  # onto an empty folder, or nothing; anything else is refused by the kernel
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
+        host_of(target, files_of(name, kind))
     except OSError as error:
         raise MomError(f"{target} cannot be written: {error.strerror}", hint="--directory names another folder") from error
 
@@ -142,12 +122,10 @@ def files_of(name: str, kind: str) -> dict[str, str]:
             text = text.replace(f"@{word}@", value.strip("\n") + "\n" if "\n" in value else value)
         return text
 
+    common = {".gitignore": "gitignore", ".github/workflows/checks.yml": "ci.yml"}
+    common |= {name: name for name in ("pyproject.toml", "README.md", "LICENSE")}
     files = {
-        "pyproject.toml": filled("common", "pyproject.toml.template"),
-        "README.md": filled("common", "README.md.template"),
-        "LICENSE": filled("common", "LICENSE.template"),
-        ".gitignore": filled("common", "gitignore.template"),
-        ".github/workflows/checks.yml": filled("common", "ci.yml.template"),
+        **{path: filled("common", f"{template}.template") for path, template in common.items()},
         f"src/{package}/__init__.py": (
             f'"""{about["summary"]}."""\n\nfrom __future__ import annotations\n\n'
             f'from {package}.plugin import {class_name}\n\n__all__ = ["{class_name}"]\n'

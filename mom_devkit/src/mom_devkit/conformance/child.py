@@ -1,102 +1,59 @@
 """Checks one plugin in a process of its own, so that a plugin that ends, blocks or changes its process does not harm who asked.
 
-`python -m mom_devkit.conformance.child DESCRIPTOR` reads one JSON request from standard input, and writes a JSON line to the
-descriptor for each step: `{"check": …}` when one begins, `{"findings": […]}` when it is done.
+`python -m mom_devkit.conformance.child DESCRIPTOR` reads a request as JSON from standard input: the name of an installed plugin,
+`settings` as YAML, and the rest as `check_plugin` takes it. It writes a line of JSON when a check begins, and one with its findings.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Any, Final
 
-from mom_core import ConfigError, Finding, MomError, PluginError, Severity, parse_document
+from mom_core import ConfigError, Finding, MomError, Severity, parse_document
 from mom_core.config.loader import plugin_settings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
-from mom_devkit.conformance import CHECKS, run_check, subject_of
-from mom_devkit.conformance.process_state import ProcessState
-from mom_devkit.projects import Project, load_project, projects_in
+from mom_devkit.conformance import CHECKS, examined, run_check
+from mom_devkit.conformance.behaviour import changes_since, process_state
 
 LOADING: Final = "loading"
-"""The name of the first step, which is no check of the kit: there, the class is given."""
+"""The name of the first step, which is no check of the kit: there, the class is imported, and its settings are read."""
 
 SLOW_IMPORT_SECONDS: Final = 10.0
 """An import that takes longer does something that belongs into mom_setup: a cold one on a busy machine takes seconds."""
 
 
-class ChildRequest(TypedDict):
-    """What is to be checked: an installed plugin by name, or one in a folder; the settings are YAML, the rest is as
-    `check_plugin` takes it."""
-
-    name: str
-    folder: str | None
-    settings: str
-    host: str | None
-    may_touch: bool
-
-
-class ChildStep(TypedDict, total=False):
-    """One line of the answer."""
-
-    check: str
-    findings: Sequence[Mapping[str, str]]
-
-
-def main() -> None:
-    """Do what standard input asks for."""
-    request: ChildRequest = json.load(sys.stdin)
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answer:
-        os.dup2(2, 1)  # what a plugin prints is not the answer
-        for step in steps(request):
-            answer.write(json.dumps(step) + "\n")
-            answer.flush()
+def steps(name: str, settings: str, host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
+    """The name of each check before it is begun, with None, and after it is done, with its findings."""
+    yield LOADING, None
+    plugin, findings = _loaded(name)
+    document = parse_document(settings, "--settings")
+    if plugin is not None:
+        try:
+            plugin_settings(document, plugin.name, plugin.settings_class)
+        except ConfigError as error:
+            findings += [Finding(Severity.ERROR, LOADING, str(problem)) for problem in error.problems]
+            plugin = None
+    yield LOADING, findings
+    if plugin is not None:
+        said = document.value if isinstance(document.value, Mapping) else {}
+        given: dict[str, Any] = {"name": name, "settings": said, "host": Path(host) if host else None, "may_touch": may_touch}
+        with examined(plugin.plugin_class, **given) as subject:
+            for check in CHECKS:
+                yield check, None
+                yield check, run_check(subject, check)
 
 
-def steps(request: ChildRequest) -> Iterator[ChildStep]:
-    """All steps, each before it is begun and after it is done."""
-    yield {"check": LOADING}
-    project = None
-    if request["folder"]:
-        project = next(p for p in projects_in(Path(request["folder"])) if any(e.name == request["name"] for e in p.entries))
-    plugin, findings = _loaded(request["name"], project)
-    yield {"findings": _plain(findings)}
-    if plugin is None:
-        return
-    document = parse_document(request["settings"], "--settings")
-    try:
-        plugin_settings(document, plugin.name, plugin.settings_class)
-    except ConfigError as error:
-        yield {"findings": _plain([Finding(Severity.ERROR, "settings", str(problem)) for problem in error.problems])}
-        return
-    settings = document.value if isinstance(document.value, Mapping) else {}
-    with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
-        host = Path(request["host"]) if request["host"] else None
-        subject = subject_of(
-            plugin.plugin_class, Path(folder), plugin.name, settings, host, may_touch=request["may_touch"], project=project
-        )
-        for check in CHECKS:
-            yield {"check": check}
-            yield {"findings": _plain(run_check(subject, check))}
-
-
-def _loaded(name: str, project: Project | None) -> tuple[LoadedPlugin | None, list[Finding]]:
+def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
     """The plugin's class, and what its import did that it should not do."""
-    state, threads, began = ProcessState.now(), set(threading.enumerate()), time.monotonic()
-    loaded: Mapping[str, LoadedPlugin] = {}
-    errors: list[PluginError] = []
-    try:
-        if project is None:
-            loaded, errors = load_plugins([name])
-        else:
-            loaded = {name: load_project(project, name)}
-    except PluginError as error:
-        errors = [error]
+    state, threads, began = process_state(), set(threading.enumerate()), time.monotonic()
+    loaded, errors = load_plugins([name])
     seconds = time.monotonic() - began
     findings = [Finding(Severity.ERROR, LOADING, error.message, error.hint) for error in errors]
     if seconds > SLOW_IMPORT_SECONDS and not errors:
@@ -105,15 +62,20 @@ def _loaded(name: str, project: Project | None) -> tuple[LoadedPlugin | None, li
     if started:
         text = f"its import starts threads: {', '.join(started)}"
         findings.append(Finding(Severity.ERROR, LOADING, text, "start them in mom_setup, and join them in mom_teardown"))
-    findings += [
-        Finding(Severity.ERROR, LOADING, f"its import changes {what}", "these belong to the whole process: leave them alone")
-        for what in state.put_back()
-    ]
+    cure = "these belong to the whole process: leave them alone"
+    findings += [Finding(Severity.ERROR, LOADING, f"its import changes {what}", cure) for what in changes_since(state)]
     return loaded.get(name), findings
 
 
-def _plain(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    return [{"severity": f.severity, "check": f.subject, "message": f.message, "cure": f.cure} for f in findings]
+def main() -> None:
+    """Do what standard input asks for."""
+    request: dict[str, Any] = json.load(sys.stdin)
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answer:
+        os.dup2(2, 1)  # what a plugin prints is not the answer
+        for check, findings in steps(**request):
+            said = {} if findings is None else {"findings": [dataclasses.asdict(finding) for finding in findings]}
+            answer.write(json.dumps({"check": check, **said}) + "\n")
+            answer.flush()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from mom_cli.declared import declared_by
 from mom_core import (
@@ -17,15 +17,12 @@ from mom_core import (
     Engine,
     FieldSpec,
     Finding,
-    Guest,
     Hypervisor,
-    Outcome,
     PluginContext,
     PluginSettings,
     Report,
     Scope,
     Severity,
-    Unit,
     Value,
     hookimpl,
 )
@@ -34,21 +31,7 @@ from mom_core.config.loader import plugin_settings
 from mom_core.plugins.registry import Plugin
 from mom_devkit.engines import config_of
 from mom_devkit.hosts import copy_host
-from mom_devkit.hypervisors import FakeHypervisor
-from mom_devkit.projects import Project
-
-USUAL_UNITS: Mapping[str, Unit] = {
-    "balloon_cur": Unit.KIB,
-    "balloon_max": Unit.KIB,
-    "balloon_min": Unit.KIB,
-    "mem_available": Unit.KIB,
-    "mem_unused": Unit.KIB,
-    "mem_usable": Unit.KIB,
-    "swap_in": Unit.PAGES_PER_SECOND,
-    "swap_out": Unit.PAGES_PER_SECOND,
-    "stats_age": Unit.SECONDS,
-}
-"""The fields that the test host has for its guests, unless the plugin under test collects them itself."""
+from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +39,7 @@ class ExaminedPlugin:
     """A plugin class under test.
 
     `root` is a host of files, copied before each use; `values` are values that make sense for its controls, where bounds do not tell.
-    `may_touch` allows setting its controls where the plugin brings a hypervisor of its own. `project` is its source tree or distribution.
+    `may_touch` allows setting its controls where the plugin brings a hypervisor of its own.
     """
 
     plugin_class: type
@@ -67,7 +50,6 @@ class ExaminedPlugin:
     values: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     hypervisor: Callable[[], Hypervisor] | None = None
     may_touch: bool = False
-    project: Project | None = None
 
     @property
     def settings_class(self) -> type[PluginSettings]:
@@ -174,79 +156,54 @@ def configured(
 ) -> Config:
     """A configuration of the plugin between its companions: first who decides what a check wants, last who has all that is missing."""
     fields, controls = subject.declared()
+    declared = {(spec.scope, spec.name) for spec in fields}
+    needed = [FieldSpec(name, unit, Scope.GUEST, "of the test host") for name, unit in USUAL_UNITS.items()]
+    needed += [FieldSpec(spec.field, spec.unit, spec.scope, "of the test host") for spec in controls]
+    missing = {(spec.scope, spec.name): spec for spec in needed if (spec.scope, spec.name) not in declared}
     plugins = {
-        DECIDER: _decider(wanted),
+        DECIDER: type("Decider", (_Decider,), {"wanted": wanted}),
         subject.name: subject.plugin_class,
-        TEST_HOST: _test_host(hypervisor, _missing_fields(fields, controls)),
+        TEST_HOST: type("TestHost", (_TestHost,), {"hypervisor": hypervisor, "fields": tuple(missing.values())}),
     }
     said = {subject.name: subject.settings if settings is None else settings}
-    config = config_of(folder, plugins, said, mode=mode, root=root)
-    return dataclasses.replace(config, stop_timeout=10.0)
+    return config_of(folder, plugins, said, mode=mode, root=root, stop_timeout=10.0)
 
 
-def _missing_fields(fields: Sequence[FieldSpec], controls: Sequence[ControlSpec]) -> tuple[FieldSpec, ...]:
-    declared = {(spec.scope, spec.name) for spec in fields}
-    usual = [FieldSpec(name, unit, Scope.GUEST, "of the test host") for name, unit in USUAL_UNITS.items()]
-    needed = [FieldSpec(spec.field, spec.unit, spec.scope, "of the test host") for spec in controls]
-    made: dict[tuple[Scope, str], FieldSpec] = {}
-    for spec in (*usual, *needed):
-        if (spec.scope, spec.name) not in declared:
-            made.setdefault((spec.scope, spec.name), spec)
-    return tuple(made.values())
+class _Companion:
+    def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+        pass
 
 
-def _decider(wanted: list[Decision]) -> type:
-    class Decider:
-        """Decides what a check wants."""
+class _Decider(_Companion):
+    """Decides what a check wants."""
 
-        def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-            pass
+    wanted: ClassVar[Sequence[Decision]]
 
-        @hookimpl
-        def mom_evaluate(self) -> Sequence[Decision]:
-            """What is wanted in this cycle."""
-            return tuple(wanted)
-
-    return Decider
+    @hookimpl
+    def mom_evaluate(self) -> Sequence[Decision]:
+        """What is wanted in this cycle."""
+        return tuple(self.wanted)
 
 
-def _test_host(hypervisor: Hypervisor, fields: Sequence[FieldSpec]) -> type:
-    names = {spec.name for spec in fields if spec.scope is Scope.GUEST}
+class _TestHost(_Companion):
+    """The hypervisor where the plugin has none, and the usual fields of its guests."""
 
-    class TestHost:
-        """The hypervisor where the plugin has none, and the usual fields of its guests."""
+    hypervisor: ClassVar[Hypervisor]
+    fields: ClassVar[Sequence[FieldSpec]]
 
-        def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-            pass
+    @hookimpl
+    def mom_hypervisor(self) -> Hypervisor:
+        """The stand-in."""
+        return self.hypervisor
 
-        @hookimpl
-        def mom_hypervisor(self) -> Hypervisor:
-            """The stand-in."""
-            return hypervisor
+    @hookimpl
+    def mom_fields(self) -> Sequence[FieldSpec]:
+        """What the plugin under test does not declare itself."""
+        return self.fields
 
-        @hookimpl
-        def mom_fields(self) -> Sequence[FieldSpec]:
-            """What the plugin under test does not declare itself."""
-            return fields
-
-        @hookimpl
-        def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-            """The usual fields, of guests that are the stand-in's."""
-            if not isinstance(hypervisor, FakeHypervisor):
-                return {}
-            known = {one.id: one for one in hypervisor.known.values()}
-            return {
-                guest.id: {name: value for name, value in known[guest.id].collected().items() if name in names}
-                for guest in guests
-                if guest.id in known
-            }
-
-    return TestHost
-
-
-def outcome_of(outcomes: Sequence[Outcome], decision: Decision) -> Outcome | None:
-    """What came of a decision, or of putting back what it changed."""
-    for outcome in outcomes:
-        if (outcome.decision.entity.id, outcome.decision.control) == (decision.entity.id, decision.control):
-            return outcome
-    return None
+    @hookimpl
+    def mom_collect_guests(self) -> Mapping[str, Mapping[str, Value]]:
+        """The usual fields, of guests that are the stand-in's."""
+        names = {spec.name for spec in self.fields if spec.scope is Scope.GUEST}
+        guests = self.hypervisor.known.values() if isinstance(self.hypervisor, FakeHypervisor) else ()
+        return {one.id: {name: value for name, value in one.collected().items() if name in names} for one in guests}

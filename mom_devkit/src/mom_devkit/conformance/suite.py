@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from mom_core import Hypervisor, Severity, Value
-from mom_devkit.conformance import CHECKS, run_check, subject_of
+from mom_devkit.conformance import CHECKS, examined, run_check
 from mom_devkit.hypervisors import FakeHypervisor
 
 
@@ -22,7 +22,11 @@ class ConformanceTests:
             plugin = SwappinessPlugin
             host = {"proc/sys/vm/swappiness": "60\\n"}
 
-    What can be set is what `mom_devkit.check_plugin` takes; `skipped` maps checks that make no sense for this plugin to the reason.
+    `plugin_name` is its name in YAML, otherwise that of its entry point; `settings`, what YAML would say, and checked as YAML is; `host`,
+    the host's files by path, or a folder with them, which is copied: without it, a copy of this host's usual files of /proc and /sys;
+    `values`, values to try on its controls, by control, where bounds and present value do not tell what makes sense; `may_touch`, that its
+    own hypervisor's guests are a test's, and may be changed, and that it may listen where its settings say. `skipped` maps checks that make
+    no sense for this plugin to the reason.
     """
 
     plugin: ClassVar[type]
@@ -38,21 +42,19 @@ class ConformanceTests:
         return FakeHypervisor()
 
     @pytest.mark.parametrize("check", CHECKS)
-    def test_it_conforms(self, check: str, tmp_path: Path, mom_usual_host: Path) -> None:
+    def test_it_conforms(self, check: str, mom_usual_host: Path) -> None:
         """One check of the kit."""
         if check in self.skipped:
             pytest.skip(self.skipped[check])
-        subject = subject_of(
-            self.plugin,
-            tmp_path,
-            self.plugin_name,
-            self.settings,
-            mom_usual_host if self.host is None else self.host,
-            self.hypervisor,
-            self.values,
-            may_touch=self.may_touch,
-        )
-        findings = run_check(subject, check)
+        host = mom_usual_host if self.host is None else self.host
+        given: dict[str, Any] = {
+            "settings": self.settings,
+            "values": self.values,
+            "may_touch": self.may_touch,
+            "hypervisor": self.hypervisor,
+        }
+        with examined(self.plugin, name=self.plugin_name, host=host, **given) as subject:
+            findings = run_check(subject, check)
         for finding in findings:
             print(f"{finding.severity}: {finding.message} ({finding.cure})")  # noqa: T201  # pytest shows it with a failure, or with -rP
         wrong = [finding for finding in findings if finding.severity is Severity.ERROR]

@@ -1,0 +1,196 @@
+"""Checks of what a plugin states: packaging, hooks, settings, fields, controls, default policies."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+import sys
+import time
+from collections.abc import Generator, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+import mom_core
+import mom_toolkit
+from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit, attempt
+from mom_core.config.complaints import is_secret
+from mom_core.plugins.bounded import describe
+from mom_core.plugins.discovery import GROUP, on_core
+from mom_core.plugins.registry import check_hooks
+from mom_devkit.conformance.subject import ExaminedPlugin
+
+PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
+"""What is easily written in YAML and on a command line."""
+
+FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+"""A word of the policy language, as all others are written."""
+
+POLICY_NAME: Final = re.compile(r"[1-9]0_[a-z0-9_]+")
+
+SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
+
+CONSTRUCTION_SECONDS: Final = 2.0
+"""A constructor only keeps what it is given; two seconds are for a machine that swaps."""
+
+DECLARATION_SECONDS: Final = 10.0
+"""How long a constructor is waited for at all, as the daemon does."""
+
+
+# --- packaging -----------------------------------------------------------------------------------------------------------------
+
+
+def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
+    """Its distribution names it, says what it is, and needs mom-core; its code imports only what is public."""
+    if not PLUGIN_NAME.fullmatch(subject.name):
+        yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "lower case words joined by _ or -")
+    entry = entry_of(subject.plugin_class)
+    if entry is None or entry.dist is None:
+        yield subject.remark("no installed distribution names it, so its metadata was not looked at", "`pip install -e .` in its project")
+    else:
+        if not entry.dist.metadata["Summary"]:
+            yield subject.fault("its distribution has no description", "`mom plugin list` shows it: add `description` in pyproject.toml")
+        if not on_core(entry.dist.requires or ()):
+            yield subject.fault("its distribution does not require mom-core", 'add "mom-core" to `dependencies`')
+    package = sys.modules[subject.plugin_class.__module__.partition(".")[0]]
+    for folder in map(Path, getattr(package, "__path__", ())):
+        if not (folder / "py.typed").exists():
+            yield subject.remark("its package has no py.typed, so type checkers do not read its types", "add an empty py.typed")
+        for path in sorted(folder.rglob("*.py")):
+            for line, name, cure in _private_imports(path.read_text(encoding="utf-8")):
+                yield subject.fault(f"{path.relative_to(folder.parent)}:{line} imports {name}", cure)
+
+
+def entry_of(plugin_class: type) -> EntryPoint | None:
+    """The installed entry point that names a class."""
+    for entry in entry_points(group=GROUP):
+        module, _, name = entry.value.partition(":")
+        if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:
+            return entry
+    return None
+
+
+def entry_name(plugin_class: type) -> str:
+    """The name under which a class's distribution lists it; a guess from the class's name where none does."""
+    entry = entry_of(plugin_class)
+    words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", plugin_class.__name__.removesuffix("Plugin"))
+    return entry.name if entry else "_".join(words).lower() or "plugin"
+
+
+def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
+    """Imports that a plugin must do without: the line, what is imported, and the cure."""
+    public = {"mom_core": {*dir(mom_core), "testing"}, "mom_toolkit": {*dir(mom_toolkit)}}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [(node.module or "", alias.name) for alias in node.names]
+        else:
+            continue
+        for module, name in names:
+            library = module.partition(".")[0]
+            if library == "mom_devkit":
+                yield node.lineno, "mom_devkit, which is not installed where mom runs", "import it in tests only"
+            elif library in public and module != "mom_core.testing" and (module != library or (name and name not in public[library])):
+                private = module if module != library else f"{module}.{name}"
+                cure = "import from mom_core, mom_core.testing or mom_toolkit"
+                yield node.lineno, f"{private}, which is private and may change at any time", cure
+
+
+# --- what it declares ----------------------------------------------------------------------------------------------------------
+
+
+def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
+    """It is constructed without a host; hooks, settings, fields, controls and default policies are what mom and its users can read."""
+    wrong = list(_settings(subject))
+    yield from wrong
+    instance = None if wrong else (yield from _constructed(subject))
+    if instance is None:
+        return
+    try:
+        hooks = check_hooks(subject.plugin_class, instance, subject.name)
+    except MomError as error:
+        yield subject.fault(error.message, error.hint)
+        return
+    if not hooks:
+        yield subject.fault("it implements no hook", "mark methods with @hookimpl; docs: hooks")
+    if not (subject.plugin_class.__doc__ or "").strip():
+        yield subject.fault("its class has no docstring", "`mom plugin info` shows it: say in one sentence what the plugin does")
+    for hook, needed in (("mom_write", "mom_controls"), ("mom_collect_host", "mom_fields"), ("mom_collect_guests", "mom_fields")):
+        if hook in hooks and needed not in hooks:
+            yield subject.fault(f"it implements {hook}, and not {needed}", "what is not declared is dropped")
+    for hook in ("mom_running", "mom_recording"):
+        if hook in hooks and not isinstance(vars(subject.plugin_class).get(hook), staticmethod):
+            yield subject.fault(f"{hook} is no static method", "put @staticmethod above @hookimpl: it is called on the class")
+    fields, controls = subject.declared()
+    units = {(spec.scope, spec.name): spec.unit for spec in fields}
+    for field in fields:
+        yield from _named(subject, "field", field)
+    for control in controls:
+        yield from _named(subject, "control", control)
+        yield from _bounds(subject, control)
+        if units.get((control.scope, control.field), control.unit) is not control.unit:
+            yield subject.fault(f"the control {control.name} has another unit than its field {control.field}", "both need one")
+    for name, text in instance.mom_policies().items() if hasattr(instance, "mom_policies") else ():
+        if not POLICY_NAME.fullmatch(name) or not text.strip():
+            yield subject.fault(
+                f"its default policy {name!r:.60} has no text, or no name that sorts", "10_… to 90_…, by which they are ordered"
+            )
+
+
+def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
+    """The plugin, constructed where there is no host; None where that fails."""
+    folder = subject.new_folder("empty")
+    context = PluginContext(name=subject.name, root=folder, state_directory=folder / "state", run_directory=folder / "run")
+    settings = subject.read_settings()
+    began = time.monotonic()
+    made = attempt(lambda: subject.plugin_class(settings, context), seconds=DECLARATION_SECONDS, what="its constructor")
+    seconds = time.monotonic() - began
+    if made.error is not None:
+        cure = "open things in mom_setup: plugins are also constructed to check a configuration, where there is no host"
+        yield subject.fault(f"it cannot be constructed on an empty host: {describe(made.error)}", cure)
+    elif seconds > CONSTRUCTION_SECONDS:
+        yield subject.fault(f"its constructor takes {seconds:.1f} s", "do what takes time in mom_setup")
+    if any(folder.rglob("*")):
+        yield subject.fault("its constructor writes files", "do that in mom_setup")
+    return made.value
+
+
+def _settings(subject: ExaminedPlugin) -> Iterator[Finding]:
+    models = (subject.settings_class, getattr(subject.plugin_class, "GuestSettings", PluginSettings))
+    for model in models:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            yield subject.fault("its inner Settings is no subclass of mom_core.PluginSettings", "derive it")
+            continue
+        for name, field in model.model_fields.items():
+            if not (field.description or "").strip():
+                yield subject.fault(f"the setting {name} is not described", "write a docstring below it: `mom plugin info` shows it")
+            if SECRET_NAMES.search(name) and field.annotation is str and not is_secret(field.annotation):
+                yield subject.fault(f"the setting {name} sounds like a secret and is plain text", "make it a pydantic.SecretStr")
+        try:
+            model.model_json_schema()
+        except Exception as error:  # noqa: BLE001  # pydantic says in many ways that a type has no schema, and a plugin's own types in more
+            yield subject.fault(f"{model.__name__} has no JSON Schema: {describe(error)}", "`mom config schema` needs one for each type")
+
+
+def _named(subject: ExaminedPlugin, kind: str, spec: FieldSpec | ControlSpec) -> Iterator[Finding]:
+    if not FIELD_NAME.fullmatch(spec.name) or keyword.iskeyword(spec.name):
+        yield subject.fault(f"the {kind} {spec.name!r:.60} is not named as a policy writes it", "lower case words joined by _")
+    if not spec.description.strip():
+        yield subject.fault(f"the {kind} {spec.name} is not described", "say what it is: `mom fields` shows it")
+
+
+def _bounds(subject: ExaminedPlugin, control: ControlSpec) -> Iterator[Finding]:
+    low, high = control.minimum, control.maximum
+    if control.unit in {Unit.TEXT, Unit.LIST}:
+        if low is not None or high is not None:
+            yield subject.fault(f"the control {control.name} is {control.unit} and has bounds", "bounds are for numbers")
+    elif low is None and high is None:
+        yield subject.remark(f"the control {control.name} takes any number", "give it the bounds that the kernel or hypervisor has")
+    elif control.unit is Unit.FLAG and (low, high) != (0, 1):
+        yield subject.fault(f"the control {control.name} is a flag from {low} to {high}", "a flag is 0 or 1; otherwise take Unit.COUNT")
+    elif low == high:
+        yield subject.fault(f"the control {control.name} can only be {low:g}", "widen its bounds")
