@@ -39,7 +39,7 @@ def mom(capsys, only_shelf, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("verb", ["status", "fields"])
+@pytest.mark.parametrize("verb", ["status", "guests"])
 def test_a_way_to_the_running_mom_that_is_broken_is_remarked_upon_and_the_verb_goes_on(mom, verb):
     _, out, err = mom(verb)
     assert "mom: plugin 'acme' of acme-acme 1.0: mom_running failed: KeyError: 'token'" in err

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import pytest
 
-from mom_cli.contenders import contenders
 from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Unit
 from mom_core.engine.claims import Claims
 from mom_core.engine.review import Proposal, review
@@ -89,19 +87,3 @@ def test_claims_on_guests_that_are_gone_are_forgotten(host: Host) -> None:
 class Decides:
     def mom_evaluate(self) -> list[Decision]:
         return []
-
-
-class OnlyActs:
-    def mom_act(self) -> list[Decision]:
-        return []
-
-
-def test_who_would_win_is_said_before_it_comes_to_that() -> None:
-    def loaded(name: str, plugin_class: type) -> SimpleNamespace:
-        return SimpleNamespace(name=name, plugin_class=plugin_class)
-
-    silent = [loaded("acts", OnlyActs), loaded("policy", Decides), loaded("none", object)]
-    assert contenders(silent) is None  # type: ignore[arg-type]  # as far as it is looked at
-    finding = contenders([*silent, loaded("mine", Decides)])  # type: ignore[list-item]  # the same
-    assert finding is not None
-    assert "policy, then mine" in finding.message

@@ -6,21 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mom_cli.class_hooks import having
-from mom_cli.contenders import hypervisors
 from mom_cli.draft import Addition
-from mom_core import Config, Finding, MomError, Severity
+from mom_core import MomError
 from mom_core.config.document import parse_document
-from mom_core.config.lacking import lacking
-
-
-def lacks(config: Config) -> list[Finding]:
-    """What no enabled plugin does, with the plugins that would; and that of several hypervisors, one is asked."""
-    several = hypervisors(plugin.loaded for plugin in config.plugins.values())
-    return ([several] if several else []) + [
-        Finding(Severity.WARNING, subject, message, f"enable one that does: {', '.join(having(hook)) or 'none is installed'}")
-        for subject, message, hook in lacking(config)
-    ]
 
 
 def with_plugins(text: str, file: str, additions: Mapping[str, Addition]) -> str:

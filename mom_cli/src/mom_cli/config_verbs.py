@@ -81,9 +81,8 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     """The configuration, if it and its plugins are right, and what plugins warn of."""
-    from mom_cli.additions import lacks
-    from mom_cli.contenders import contenders
     from mom_cli.declared import check_plugins
+    from mom_cli.enabled_plugins import about_enabled
     from mom_cli.needed_files import missing_files
     from mom_core import dotted, load_config
 
@@ -108,8 +107,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
         places = [config.places.get(("plugins", name), (0, 0)) for name, _, _ in wrong]
         raised = [ConfigProblem(file, *place, *said) for place, (_, *said) in zip(places, wrong, strict=True)]
         raise ConfigError(sorted([*missing, *raised]))
-    contest = contenders(plugin.loaded for plugin in config.plugins.values())
-    warnings = [("core", finding) for finding in (*lacks(config), *([contest] if contest else []))]
+    warnings = [("core", finding) for finding in about_enabled(config)]
     return config, warnings + [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
 
 

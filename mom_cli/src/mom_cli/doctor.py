@@ -9,12 +9,12 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import click
 
-from mom_cli.additions import lacks
-from mom_cli.contenders import contenders
 from mom_cli.draft import additions, draft_config
+from mom_cli.enabled_plugins import about_enabled
 from mom_cli.fixes import ADD_WHAT_FITS, PUT_BACK, WRITE_CONFIGURATION, fixes, offer_fixes
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
@@ -45,7 +45,9 @@ from mom_core.plugins.discovery import LoadedPlugin, available_plugins
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
 
-PATTERNS_SHOWN = 10
+Said: TypeAlias = "tuple[str, Finding]"
+
+PATTERNS_SHOWN: Final = 10
 """Doctor names so many patterns that match no guest, and counts the rest."""
 
 
@@ -75,9 +77,9 @@ def doctor_command(config_path: str | None, fix: bool, yes: bool, as_json: bool)
         sys.exit(1)
 
 
-def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config]:
+def _examine(config_path: str | None) -> tuple[list[Said], Config]:
     """What is found, each with the plugin that says it, or `core`; and the configuration by which it was looked for."""
-    findings: list[tuple[str, Finding]] = []
+    findings: list[Said] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
         advice = "`mom config init` writes one; until then this looks with what it would write"
         findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice, WRITE_CONFIGURATION)))
@@ -91,48 +93,44 @@ def _examine(config_path: str | None) -> tuple[list[tuple[str, Finding]], Config
             cure = f"when `mom status` shows what you want: mode: enforce in line {config.places['mode',].line}, and systemctl reload mom"
             findings.append(("core", Finding(Severity.OK, "mode", f"{config.file} has mom observe: it decides, and touches nothing", cure)))
     findings.extend(("core", finding) for finding in (*_core(config), *_to_add(config)))
-    contest = contenders(plugin.loaded for plugin in config.plugins.values())
-    if contest is not None:
-        findings.append(("core", contest))
     plugins = _build(config, findings)
     if plugins is not None:
         try:
             findings.extend(_files_of_state(plugins))
-            _ask(plugins, config, findings)
+            findings.extend(_of_plugins(plugins, config))
         finally:
             plugins.close(2.0)
     return findings, config
 
 
 def _to_add(config: Config) -> Iterable[Finding]:
-    """What no enabled plugin does, and the installed plugins that fit this host and are not enabled."""
-    missing = {finding.subject: finding for finding in lacks(config)}
+    """What no enabled plugin does, or several do; and the installed plugins that fit this host and are not enabled."""
+    about = {finding.subject: finding for finding in about_enabled(config)}
     if config.file is not None:
         fitting = additions(config)
         added = f"adds {', '.join(fitting)} to {config.file}, where all else stays"
         for name in [name for name, one in fitting.items() if one.is_hypervisor]:
-            text = f"{missing.pop('hypervisor').message}; {name} would fit: {fitting.pop(name).reason}"
+            text = f"{about.pop('hypervisor').message}; {name} would fit: {fitting.pop(name).reason}"
             fix = None if config.file != str(DEFAULT_CONFIG) else dataclasses.replace(ADD_WHAT_FITS, effect=added)
             yield Finding(Severity.WARNING, "hypervisor", text, f"`mom config add {name}`, and systemctl reload mom", fix)
         if fitting:
             cure = f"`mom config add {' '.join(fitting)}`, where they are wanted"
             yield Finding(Severity.OK, "plugins", f"fit this host, and are not enabled: {', '.join(fitting)}", cure)
-    yield from missing.values()
+    yield from about.values()
 
 
-def _usable(findings: list[tuple[str, Finding]]) -> list[str]:
+def _usable(findings: list[Said]) -> list[str]:
     usable: dict[str, LoadedPlugin] = {}
     for name in available_plugins():
         try:
             usable[name] = load_config({"plugins": {name: {}}}).plugins[name].loaded
         except MomError as error:
             findings.append((name, Finding(Severity.WARNING, "plugin", f"{name} cannot be used: {error.message}", error.hint)))
-    # A hypervisor that never suggests itself for a host, as a simulated one, would stand in for the real one.
-    return [name for name, plugin in usable.items() if not _has(plugin, "mom_hypervisor") or _has(plugin, "mom_suggest")]
 
+    def suits(plugin: LoadedPlugin) -> bool:  # a hypervisor that never suggests itself, as a simulated one, would stand in for the real one
+        return hasattr(plugin.plugin_class, "mom_suggest") or not hasattr(plugin.plugin_class, "mom_hypervisor")
 
-def _has(plugin: LoadedPlugin, hook: str) -> bool:
-    return hasattr(plugin.plugin_class, hook)
+    return [name for name, plugin in usable.items() if suits(plugin)]
 
 
 def _core(config: Config) -> Iterable[Finding]:
@@ -147,27 +145,24 @@ def _core(config: Config) -> Iterable[Finding]:
             yield Finding(Severity.ERROR, "files", f"{there} is not writable", cure)
     pid = holder(config.run_directory)
     if pid:
-        try:
-            status = read_status(config.run_directory)
-        except MomError as error:
-            yield Finding(Severity.WARNING, "daemon", error.message, error.hint)
-        else:
-            if status is not None and status.late:
-                text = f"mom runs as process {pid} and finished its last cycle {status.age:.0f} s ago"
-                yield Finding(
-                    Severity.ERROR, "daemon", text, f"look at its log; kill -9 {pid}, then `mom restore`, if it does not come back"
-                )
-            else:
-                yield Finding(Severity.OK, "daemon", f"mom runs as process {pid}")
-                for condition in () if status is None else status.verdict.conditions:
-                    why = f" ({condition.why})" if condition.why else ""
-                    yield Finding(
-                        condition.severity, "verdict", f"{condition.message}, for {lasting(condition.lasted)}{why}", condition.cure
-                    )
-        if not _is_watched(pid):
-            text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"
-            yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")
+        yield from _daemon(config, pid)
     yield from _ledger(config, running=bool(pid))
+
+
+def _daemon(config: Config, pid: int) -> Iterable[Finding]:
+    try:
+        status = read_status(config.run_directory)
+    except MomError as error:
+        yield Finding(Severity.WARNING, "daemon", error.message, error.hint)
+    else:
+        late = status is not None and status.late
+        yield Finding(Severity.ERROR if late else Severity.OK, "daemon", f"mom runs as process {pid}" + (", and hangs" if late else ""))
+        for one in () if status is None else status.verdict.conditions:
+            why = f" ({one.why})" if one.why else ""
+            yield Finding(one.severity, "verdict", f"{one.message}, for {lasting(one.lasted)}{why}", one.cure)
+    if not _is_watched(pid):
+        text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"
+        yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")
 
 
 def _is_watched(pid: int) -> bool:
@@ -205,7 +200,7 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
         yield Finding(Severity.WARNING, "ledger", text, "`mom restore`", PUT_BACK if config.file in {None, str(DEFAULT_CONFIG)} else None)
 
 
-def _files_of_state(plugins: PluginSet) -> Iterable[tuple[str, Finding]]:
+def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
     """What the next mom would find wrong with the plugins' files."""
     for plugin in plugins.plugins:
         for file in plugin.context.state_files:
@@ -216,7 +211,7 @@ def _files_of_state(plugins: PluginSet) -> Iterable[tuple[str, Finding]]:
                 yield plugin.name, Finding(Severity.WARNING, "state", error.message, f"{error.hint}; {cure}")
 
 
-def _build(config: Config, findings: list[tuple[str, Finding]]) -> PluginSet | None:
+def _build(config: Config, findings: list[Said]) -> PluginSet | None:
     """The plugins that can be set up; those that cannot become findings."""
     while True:
         try:
@@ -231,35 +226,29 @@ def _build(config: Config, findings: list[tuple[str, Finding]]) -> PluginSet | N
             return None
 
 
-def _ask(plugins: PluginSet, config: Config, findings: list[tuple[str, Finding]]) -> None:
-    owner = plugins.hypervisor_owner
-    hypervisor = None
+def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
+    """What plugins say of their configuration, and of the host; and names of guests in the configuration that there are not."""
+    owner, hypervisor = plugins.hypervisor_owner, None
     if owner is not None:
         try:
             guests = owner.worker.call("guests", plugins.hypervisor.guests)
-            hypervisor = plugins.hypervisor
-            names = [guest.name for guest in guests if isinstance(guest, Guest)] if isinstance(guests, Iterable) else []
-            findings.extend(("core", finding) for finding in _without_guests(config, names))
         except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is what doctor is there to show
             if "mom_doctor" not in owner.hooks:  # otherwise it says so itself, and knows the cure
                 text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
-                findings.append((owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))))
-    for plugin in plugins.having("mom_check"):
-        try:
-            answer = plugin.worker.call("mom_check", plugin.work("mom_check"), 30.0)
-        except BaseException as error:  # noqa: BLE001  # as above
-            findings.append((plugin.name, Finding(Severity.ERROR, "plugin", f"its check of the configuration failed: {describe(error)}")))
-            continue
-        items = answer if isinstance(answer, Iterable) else ()
-        findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
-    for plugin in plugins.having("mom_doctor"):
-        try:
-            answer = plugin.worker.call("mom_doctor", plugin.work("mom_doctor", hypervisor=hypervisor), 30.0)
-        except BaseException as error:  # noqa: BLE001  # as above
-            findings.append((plugin.name, Finding(Severity.ERROR, "plugin", f"its own check failed: {describe(error)}")))
-            continue
-        items = answer if isinstance(answer, Iterable) else ()
-        findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
+                yield owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))
+        else:
+            hypervisor = plugins.hypervisor
+            names = [guest.name for guest in guests if isinstance(guest, Guest)] if isinstance(guests, Iterable) else []
+            yield from (("core", finding) for finding in _without_guests(config, names))
+    for hook, arguments in (("mom_check", {}), ("mom_doctor", {"hypervisor": hypervisor})):
+        for plugin in plugins.having(hook):
+            try:
+                answer = plugin.worker.call(hook, plugin.work(hook, **arguments), 30.0)
+            except BaseException as error:  # noqa: BLE001  # as above
+                yield plugin.name, Finding(Severity.ERROR, "plugin", f"{hook} failed: {describe(error)}")
+            else:
+                items = answer if isinstance(answer, Iterable) else ()
+                yield from ((plugin.name, item) for item in items if isinstance(item, Finding))
 
 
 def _without_guests(config: Config, names: Sequence[str]) -> Iterable[Finding]:
@@ -273,7 +262,7 @@ def _without_guests(config: Config, names: Sequence[str]) -> Iterable[Finding]:
         yield Finding(Severity.WARNING, "guests", f"{len(unmatched) - PATTERNS_SHOWN} more patterns match no guest here")
 
 
-def _show(findings: list[tuple[str, Finding]], as_json: bool) -> None:
+def _show(findings: list[Said], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"plugin": plugin, **dataclasses.asdict(finding)} for plugin, finding in findings], indent=2))
         return

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from difflib import get_close_matches
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 from mom_core import (
     ControlSpec,
@@ -236,61 +235,26 @@ class Explainers:
         return suggested or ("" if reasons is None else reasons(control))
 
     def _answers(self, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
-        """What each gives, one after the other: of those that fail or do not end in time nothing, but that it is so."""
-        waiting = deque((name, call) for name, call in calls.items() if name not in self._asked)
+        """What each gives: of those that fail or do not end in time nothing, but that it is so."""
         answers: dict[str, Result] = {}
-        while waiting:
-            turn = _Turn(waiting, self._asked)
-            made = attempt(turn.run, seconds=EXPLAINER_SECONDS, what="what it says")
-            answers |= turn.end()
-            for name, error in (turn.failed | ({} if made.error is None else {turn.name: made.error})).items():
-                if name not in self._broken:
-                    LOG.error("the plugin %s cannot say its part of explanations: %s", name, describe(error), exc_info=error)
-                self._broken[name] = describe(error)
+        for name, call in calls.items():
+            if name in self._asked:
+                continue  # its thread is not back yet
+            self._asked.add(name)
+            made = attempt(partial(self._answer, name, call), seconds=EXPLAINER_SECONDS, what="what it says")
+            if made.error is None:
+                answers[name] = made.value  # type: ignore[assignment]  # without an error there is a value
+                continue
+            if name not in self._broken:
+                LOG.error("the plugin %s cannot say its part of explanations: %s", name, describe(made.error), exc_info=made.error)
+            self._broken[name] = describe(made.error)
         return answers
 
-
-class _Turn(Generic[Result]):
-    """Calls that are made one after the other, in a thread that is left behind when one of them does not come back.
-
-    :param waiting: the calls by name, each taken out before it is made
-    :param asked: the name of one that is being made stands here, also after the turn has ended
-    """
-
-    def __init__(self, waiting: deque[tuple[str, Callable[[], Result]]], asked: set[str]) -> None:
-        self.name = ""
-        self.failed: dict[str, BaseException] = {}
-        self._waiting = waiting
-        self._asked = asked
-        self._answers: dict[str, Result] = {}
-        self._ended = False
-        self._lock = threading.Lock()
-
-    def run(self) -> None:
-        """Make the calls, as long as they are waited for."""
-        while (call := self._next()) is not None:
-            try:
-                answer = call()
-            except Exception as error:  # noqa: BLE001  # containment: one plugin's mistake must not silence the others
-                self.failed[self.name] = error
-            else:
-                self._answers[self.name] = answer
-            finally:
-                self._asked.discard(self.name)
-
-    def end(self) -> dict[str, Result]:
-        """No further call is made; what came of the others."""
-        with self._lock:
-            self._ended = True
-            return dict(self._answers)
-
-    def _next(self) -> Callable[[], Result] | None:
-        with self._lock:
-            if self._ended or not self._waiting:
-                return None
-            self.name, call = self._waiting.popleft()
-            self._asked.add(self.name)
-            return call
+    def _answer(self, name: str, call: Callable[[], Result]) -> Result:
+        try:
+            return call()
+        finally:
+            self._asked.discard(name)
 
 
 def _made(make: Callable[[], object]) -> Explainer:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 
@@ -22,6 +22,8 @@ from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_toolkit import parse_meminfo, process_ids, read_kernel_file
+
+Found = TypeVar("Found")
 
 SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "vdsm": ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm"),
@@ -94,16 +96,18 @@ def _has_unit(root: Path) -> bool:
 
 def look(root: Path) -> HostSight:
     """What is seen of the host whose files are below `root`."""
-    found = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
-    memory = _memory(root / "proc/meminfo")
-    guests, guests_kib = _qemu_processes(root / "proc")
+    signs = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
+    managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
+    memory = parse_meminfo(read_kernel_file(root / "proc/meminfo"))
+    guests, guests_kib = _known(lambda: _qemu_processes(root / "proc")) or (None, None)
     ksm = root / "sys/kernel/mm/ksm"
-    sharing = _number(ksm / "pages_sharing")
-    profit = _number(ksm / "general_profit")
+    profit, sharing = (_number(ksm / name) for name in ("general_profit", "pages_sharing"))
     config = root / DEFAULT_CONFIG.relative_to("/")
-    said = _said(config)
-    state, run = (_directory(said, f"{kind}_directory", usual) for kind, usual in (("state", "var/lib/mom"), ("run", "run/mom")))
-    managed = tuple((name, f"/{path}") for name, path in found if path is not None)
+    said = _known(lambda: read_document(config)) or Document(str(config))
+    top: Mapping[str, object] = said.value if isinstance(said.value, Mapping) else {}
+    state, run = (
+        root / str(top.get(f"{kind}_directory", usual)).lstrip("/") for kind, usual in (("state", "var/lib/mom"), ("run", "run/mom"))
+    )
     return HostSight(
         kvm=_exists(root / "dev/kvm"),
         managed=managed,
@@ -114,24 +118,20 @@ def look(root: Path) -> HostSight:
         ksm=_number(ksm / "run"),
         saved_kib=profit // 1024 if profit is not None else None if sharing is None else sharing * _PAGE_KIB,
         configured=_exists(config),
-        observes=said.place(("mode",)).line if _value(said, "mode") == "observe" else None,
+        observes=said.place(("mode",)).line if top.get("mode") == "observe" else None,
         unit=_has_unit(root),
-        pid=_holder(root / run),
-        left=_left(root / state),
-        blind=managed[0][0] if managed and _is_blind(config) else "",
+        pid=_known(lambda: holder(run)) or 0,
+        left=_known(lambda: _left(state)),
+        blind=managed[0][0] if managed and _exists(config) and _known(lambda: _is_blind(config)) else "",
     )
 
 
 def _is_blind(config: Path) -> bool:
-    """Whether the configuration enables no hypervisor, though something manages guests here."""
-    if not _exists(config):
-        return False
+    """Whether the configuration enables no hypervisor."""
     from mom_core import load_config
     from mom_core.config.lacking import lacking
 
-    with suppress(MomError, OSError):
-        return any(lack.hook == "mom_hypervisor" for lack in lacking(load_config(config)))
-    return False
+    return any(lack.hook == "mom_hypervisor" for lack in lacking(load_config(config)))
 
 
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
@@ -192,66 +192,35 @@ _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/sy
 _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def _qemu_processes(proc: Path) -> tuple[int | None, int | None]:
+def _known(read: Callable[[], Found]) -> Found | None:
+    """What is read; None where it cannot be, or is malformed."""
+    with suppress(MomError, OSError, ValueError):
+        return read()
+    return None
+
+
+def _number(path: Path) -> int | None:
+    return _known(lambda: int(read_kernel_file(path)))
+
+
+def _qemu_processes(proc: Path) -> tuple[int, int] | None:
     """How many processes are QEMU's by their name, and what memory they hold in KiB."""
     guests, pages = 0, 0
     pids = process_ids(proc)
-    if pids is None:
-        return None, None
-    for pid in pids:
-        with suppress(OSError, ValueError, IndexError):  # it has just ended
+    for pid in pids or ():
+        with suppress(ValueError, IndexError):  # it has just ended
             command = read_kernel_file(proc / str(pid) / "comm").strip()
             if command == b"kvm" or command.startswith((b"qemu-system", b"qemu-kvm")):
                 pages += int(read_kernel_file(proc / str(pid) / "statm").split()[1])
                 guests += 1
-    return guests, pages * _PAGE_KIB
-
-
-def _memory(path: Path) -> Mapping[str, int]:
-    with suppress(OSError, ValueError):
-        return parse_meminfo(read_kernel_file(path))
-    return {}
-
-
-def _number(path: Path) -> int | None:
-    with suppress(OSError, ValueError):
-        return int(read_kernel_file(path))
-    return None
-
-
-def _said(config: Path) -> Document:
-    """What the configuration says; of one that cannot be read, nothing."""
-    with suppress(MomError, OSError):
-        return read_document(config)
-    return Document(str(config))
-
-
-def _value(said: Document, name: str) -> object:
-    return said.value.get(name) if isinstance(said.value, Mapping) else None
-
-
-def _directory(said: Document, name: str, usual: str) -> str:
-    """A folder of mom's, relative to the root: the one that the configuration names, else the usual one."""
-    named = _value(said, name)
-    return (named if isinstance(named, str) else usual).lstrip("/")
-
-
-def _holder(run: Path) -> int:
-    with suppress(OSError, ValueError):  # a configuration may name what no folder can be called
-        return holder(run)
-    return 0
+    return None if pids is None else (guests, pages * _PAGE_KIB)
 
 
 def _left(state: Path) -> int | None:
-    with suppress(MomError, OSError, ValueError):
-        ledger = Ledger.open(state, look=True)
-        return None if ledger.damage else len(ledger.entries)
-    return None
+    ledger = Ledger.open(state, look=True)
+    return None if ledger.damage else len(ledger.entries)
 
 
 def _exists(path: Path) -> bool:
     """Whether it is there; of what is in a folder into which this user cannot look, it is taken not to be."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
+    return bool(_known(path.exists))

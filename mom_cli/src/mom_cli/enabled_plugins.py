@@ -1,0 +1,28 @@
+"""What the enabled plugins of a configuration lack together, and what several of them do that one is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mom_cli.class_hooks import having
+from mom_core import Config, Finding, Severity
+from mom_core.config.lacking import lacking
+
+
+def about_enabled(config: Config) -> Iterator[Finding]:
+    """Several hypervisors, of which one is asked; several evaluators, before they contest a control; what no enabled plugin does."""
+    hypervisors, evaluators = (
+        [name for name, plugin in config.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)]
+        for hook in ("mom_hypervisor", "mom_evaluate")
+    )
+    if len(hypervisors) > 1:
+        names, first = ", ".join(hypervisors), hypervisors[0]
+        text = f"several plugins provide a hypervisor: {names}; only the first that is there is asked: guests of others are not seen"
+        yield Finding(Severity.WARNING, "hypervisors", text, f"take out all but one; as it stands, {first} comes first")
+    for subject, message, hook in lacking(config):
+        yield Finding(Severity.WARNING, subject, message, f"enable one that does: {', '.join(having(hook)) or 'none is installed'}")
+    if len(evaluators) > 1:
+        order = ", then ".join(evaluators)
+        text = f"several plugins decide: {order}; a control that two of them decide belongs to the one that comes first, even a silent one"
+        cure = "take out what you do not need, or put the one that is to win first below `plugins`"
+        yield Finding(Severity.WARNING, "evaluators", text, cure)
