@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import array
 import io
 import json
 import logging
 import os
-import socket
-import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import SecretStr
 
 import mom_daemon.logs.writer as writer_module
@@ -25,7 +19,7 @@ from mom_core.config import Config
 from mom_core.plugins.secrets import Hiding
 from mom_daemon.logs import Log
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
-from mom_daemon.logs.journal import JournalHandler, encoded, leads_to_journal
+from mom_daemon.logs.log import leads_to_journal
 from mom_daemon.logs.repeats import ALIKE, WINDOW_SECONDS, Again, Repeats
 from mom_daemon.logs.writer import WAITING, Writer
 
@@ -39,33 +33,10 @@ def record(text: str, *arguments: object, level: int = logging.WARNING, name: st
     return made
 
 
-def journal_fields(datagram: bytes) -> dict[str, str]:
-    """The protocol, read as its description says."""
-    found = {}
-    while datagram:
-        line, _, rest = datagram.partition(b"\n")
-        if b"=" in line:
-            name, _, value = line.partition(b"=")
-        else:
-            name, (size,) = line, struct.unpack("<Q", rest[:8])
-            value, rest = rest[8 : 8 + size], rest[8 + size + 1 :]
-        found[name.decode()] = value.decode()
-        datagram = rest
-    return found
-
-
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits at the end is written, however busy the machine is."""
     monkeypatch.setattr(writer_module, "CLOSE_SECONDS", 60.0)
-
-
-@pytest.fixture
-def journald(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(str(tmp_path / "journal"))
-        receiver.settimeout(60)
-        yield receiver
 
 
 class Slow(logging.Handler):
@@ -94,8 +65,9 @@ class Full(logging.Handler):
 def test_text_has_level_logger_and_message_and_no_secret() -> None:
     hide = Hiding()
     hide.learn([{"password": SecretStr("hunter22")}])
-    assert TextFormatter(hide, stamped=False).format(record("no %s", "hunter22")) == "WARNING mom.plugin.ksm: no **********"
-    assert TextFormatter(hide, stamped=True).format(record("x"))[:4].isdigit()
+    line = TextFormatter(hide, for_journal=False).format(record("no %s", "hunter22"))
+    assert line[:4].isdigit()
+    assert line.endswith(" WARNING mom.plugin.ksm: no **********")
 
 
 FORGED = "x\n2026-01-01 00:00:00,000 ERROR mom.engine: all is lost\r\x1b[2K\x9b1A\u2028"
@@ -107,8 +79,8 @@ def test_no_message_looks_like_another_record_or_steers_a_terminal() -> None:
     except ValueError:
         made = record("%s", FORGED)
         made.exc_info = sys.exc_info()
-    first, *others = TextFormatter(Hiding(), stamped=False).format(made).split("\n")
-    assert first == "WARNING mom.plugin.ksm: x"
+    first, *others = TextFormatter(Hiding(), for_journal=False).format(made).split("\n")
+    assert first.endswith(" WARNING mom.plugin.ksm: x")
     assert others
     assert all(line.startswith("    ") and line.isprintable() for line in others)
     line = JsonFormatter(Hiding()).format(made)
@@ -132,51 +104,16 @@ def test_json_has_a_line_with_fields() -> None:
 
 
 def test_a_message_whose_parts_do_not_fit_is_said_all_the_same() -> None:
-    assert "arguments that do not fit" in TextFormatter(Hiding(), stamped=False).format(record("%d %d", "x"))
+    assert "arguments that do not fit" in TextFormatter(Hiding(), for_journal=False).format(record("%d %d", "x"))
 
 
 # --- the journal ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_journal_gets_fields(journald: socket.socket, tmp_path: Path) -> None:
-    handler = JournalHandler(Hiding(), tmp_path / "journal")
-    handler.emit(record("two\nlines", guest="web-1", cycle=3, control="balloon"))
-    fields = journal_fields(journald.recv(65536))
-    assert fields["MESSAGE"] == "two\nlines"
-    assert (fields["PRIORITY"], fields["SYSLOG_IDENTIFIER"], fields["CODE_LINE"]) == ("4", "mom", "7")
-    assert {name: value for name, value in fields.items() if name.startswith("MOM_")} == {
-        "MOM_PLUGIN": "ksm",
-        "MOM_GUEST": "web-1",
-        "MOM_CYCLE": "3",
-        "MOM_CONTROL": "balloon",
-    }
-    handler.close()
-
-
-def test_what_is_too_large_for_a_datagram_goes_as_a_sealed_file(journald: socket.socket, tmp_path: Path) -> None:
-    handler = JournalHandler(Hiding(), tmp_path / "journal")
-    handler.emit(record("x" * 1_000_000))
-    data, ancillary, _, _ = journald.recvmsg(10, 64)
-    assert data == b""
-    descriptors = array.array("i")
-    descriptors.frombytes(ancillary[0][2])
-    with os.fdopen(descriptors[0], "rb") as file:
-        file.seek(0)
-        assert len(journal_fields(file.read())["MESSAGE"]) == 1_000_000
-    handler.close()
-
-
-@given(
-    st.lists(
-        st.tuples(st.from_regex(r"[A-Z][A-Z0-9_]{0,20}", fullmatch=True), st.text(st.characters(codec="utf-8"))), unique_by=lambda f: f[0]
-    )
-)
-def test_whatever_a_value_holds_it_arrives_as_it_is(fields: list[tuple[str, str]]) -> None:
-    assert journal_fields(encoded(fields)) == dict(fields)
-
-
-def test_names_that_the_journal_would_not_take_are_made_such_that_it_does() -> None:
-    assert journal_fields(encoded([("_trusted", "a"), ("1-wert", "b"), ("", "c")])) == {"TRUSTED": "a", "WERT": "b"}
+def test_the_journal_gets_the_level_of_each_line_and_adds_the_time() -> None:
+    text = TextFormatter(Hiding(), for_journal=True)
+    assert text.format(record("two\nlines")) == "<4>WARNING mom.plugin.ksm: two\n<4>    lines"
+    assert [text.format(record("x", level=level))[:3] for level in (logging.DEBUG, logging.INFO, logging.ERROR)] == ["<7>", "<6>", "<3>"]
 
 
 def test_whether_standard_error_leads_to_the_journal_is_what_systemd_says(tmp_path: Path) -> None:
@@ -243,9 +180,9 @@ def test_a_disk_that_hangs_stops_nobody_and_what_is_lost_is_counted() -> None:
     assert writer.lost >= 499
     sink.free.set()
     until = time.monotonic() + 60
-    while not any("lines of the log were lost" in line for line in sink.lines) and time.monotonic() < until:
+    while not any("of the log's lines" in line for line in sink.lines) and time.monotonic() < until:
         time.sleep(0.01)
-    assert any("lines of the log were lost: they could not be written in time" in line for line in sink.lines)
+    assert any("of the log's lines" in line for line in sink.lines)
     writer.close()
 
 
@@ -275,7 +212,7 @@ def test_a_disk_that_has_room_again_is_told_how_many_lines_are_missing_in_all() 
     while not any("were lost" in line for line in room.lines) and time.monotonic() < until:
         time.sleep(0.01)
     writer.close()
-    assert [line for line in room.lines if "lost" in line] == ["10 lines of the log were lost: they could not be written in time"]
+    assert [line for line in room.lines if "lost" in line] == ["lost 10 of the log's lines, which could not be written in time"]
 
 
 def test_the_counts_are_said_at_the_end() -> None:

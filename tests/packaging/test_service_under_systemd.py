@@ -382,7 +382,7 @@ StandardOutput=null
 """
 
 
-def test_a_real_journal_has_the_fields(service: Service) -> None:
+def test_a_real_journal_has_the_levels(service: Service) -> None:
     units = service.systemd.units
     (units / "systemd-journald.service").write_text(JOURNALD)
     (units / "mom.service.d/journal.conf").write_text("[Service]\nStandardOutput=journal\nStandardError=journal\n")
@@ -395,14 +395,13 @@ def test_a_real_journal_has_the_fields(service: Service) -> None:
         done = service.systemd.run("journalctl", "-D", "/run/log/journal", "-o", "json", "--no-pager", *matches)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    eventually("a cycle is in the journal", lambda: any("1 applied" in one["MESSAGE"] for one in entries("SYSLOG_IDENTIFIER=mom")))
-    applied = next(one for one in entries("SYSLOG_IDENTIFIER=mom") if "1 applied" in one["MESSAGE"])
-    cycle = next(one for one in entries(f"MOM_CYCLE={applied['MOM_CYCLE']}") if "1 applied" in one["MESSAGE"])
-    assert (cycle["PRIORITY"], cycle["MOM_GUESTS"], cycle["MOM_APPLIED"]) == ("6", "0", "1")
-    assert cycle["_SYSTEMD_UNIT"] == "mom.service"
-    assert entries("MOM_PLUGIN=host"), "what the plugin host says"
+    def lines(text: str) -> list[dict[str, str]]:
+        return [one for one in entries("_SYSTEMD_UNIT=mom.service") if text in one["MESSAGE"]]
+
+    eventually("a cycle is in the journal", lambda: bool(lines("1 applied")))
+    assert lines("1 applied")[0]["PRIORITY"] == "6"
     service.systemd.systemctl("kill", "-s", "USR1", "mom")
-    eventually("it says more", lambda: len([one for one in entries("PRIORITY=7") if one["MESSAGE"].startswith("cycle")]) > 3)
+    eventually("it says more", lambda: len([one for one in lines(" mom: cycle ") if one["PRIORITY"] == "7"]) > 3)
     # A journal that is gone stops nobody.
     service.systemd.systemctl("kill", "-s", "KILL", "systemd-journald")
     (service.root / "sys/kernel/mm/ksm/run").write_text("0\n")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ import click
 from mom_core import (
     Config,
     EngineState,
+    Entity,
     LedgerEntry,
     MomError,
     Outcome,
@@ -133,21 +135,14 @@ def _only_what_is_needed(config: Config, entries: list[LedgerEntry]) -> Config:
     return dataclasses.replace(config, plugins=needed)
 
 
+def _print_json(rows: Iterable[tuple[Entity, dict[str, object]]]) -> None:
+    click.echo(json.dumps([{"entity": entity.name, "id": entity.id, **row} for entity, row in rows], indent=2))
+
+
 def _show_entries(entries: list[LedgerEntry], as_json: bool) -> None:
     if as_json:
-        rows = [
-            {
-                "entity": e.entity.name,
-                "id": e.entity.id,
-                "control": e.control,
-                "before": e.before,
-                "applied": e.applied,
-                "found": e.found,
-                "in_doubt": e.in_doubt,
-            }
-            for e in entries
-        ]
-        click.echo(json.dumps(rows, indent=2))
+        names = ("control", "before", "applied", "found", "in_doubt")
+        _print_json((entry.entity, {name: getattr(entry, name) for name in names}) for entry in entries)
         return
     if not entries:
         print_prose(NOTHING, 2)
@@ -158,22 +153,14 @@ def _show_entries(entries: list[LedgerEntry], as_json: bool) -> None:
         print_prose(f"{entry.entity}: {entry.control} is at {stands} by mom{asked}, and would go back to {amount(entry.before)}{doubt}", 2)
 
 
+def _row(one: Outcome) -> dict[str, object]:
+    decision, ended = one.decision, {"after": one.after, "status": one.status, "error": one.error}
+    return {"control": decision.control, "value": decision.value, "found": one.before, **ended}
+
+
 def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
     if as_json:
-        rows = [
-            {
-                "entity": o.decision.entity.name,
-                "id": o.decision.entity.id,
-                "control": o.decision.control,
-                "value": o.decision.value,
-                "found": o.before,
-                "after": o.after,
-                "status": o.status,
-                "error": o.error,
-            }
-            for o in outcomes
-        ]
-        click.echo(json.dumps(rows, indent=2))
+        _print_json((one.decision.entity, _row(one)) for one in outcomes)
         return
     words = {
         Status.APPLIED: "put back to",

@@ -100,17 +100,12 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         supervision.reloading()
         return learn()
 
-    def on_reload(number: int, frame: FrameType | None) -> None:
-        engine.request_reload(reload)
-
-    def on_more(number: int, frame: FrameType | None) -> None:
-        log.toggle_debug(engine.config)
-
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, on_stop)
-    signal.signal(signal.SIGHUP, on_reload)
-    signal.signal(signal.SIGUSR1, on_more)
-    _say_where_it_hangs()
+    signal.signal(signal.SIGHUP, lambda number, frame: engine.request_reload(reload))
+    signal.signal(signal.SIGUSR1, lambda number, frame: log.toggle_debug(engine.config))
+    with suppress(OSError, ValueError, AttributeError):  # standard error may be closed, or no file
+        faulthandler.enable()  # SIGABRT, which a watchdog sends, and faults write there where all threads are
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
     try:
         engine.open()
@@ -135,12 +130,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         LOG.info("ended; %d changes stand: the next mom takes them over, or %s puts them back", left, with_config("`mom restore`"))
     else:
         LOG.info("ended")
-
-
-def _say_where_it_hangs() -> None:
-    """Have SIGABRT, which a watchdog sends, and faults write on standard error where all threads are."""
-    with suppress(OSError, ValueError, AttributeError):  # standard error may be closed, or no file
-        faulthandler.enable()
 
 
 def spare_the_garbage_collector() -> None:
@@ -198,26 +187,19 @@ def _summary(report: Report) -> str:
 def daemon_log(handler: logging.Handler | None = None, level: str | None = None) -> Iterator[Log]:
     """The log of a daemon, for as long as it runs. The process ends with it, also when a plugin left a thread behind.
 
-    :param handler: where to log instead of standard error and the journal. A record is lost, and counted, where its `handleError` raises
+    :param handler: where to log instead of standard error. A record is lost, and counted, where its `handleError` raises
     :param level: instead of the configuration's
     """
     log = Log(handler, level)
-    with _ending(log):
-        yield log
-    _leave()
-
-
-@contextmanager
-def _ending(log: Log) -> Iterator[None]:
-    """Close the log at the end, and end the process at once if what it writes to takes nothing: it would not take the last words either."""
     try:
-        yield
+        yield log
     except BaseException:
-        if not log.close():
+        if not log.close():  # what it writes to takes nothing: it would not take the last words either
             os._exit(1)
         raise
     if not log.close():
         os._exit(0)
+    _leave()
 
 
 def _leave() -> None:

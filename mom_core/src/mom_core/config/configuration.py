@@ -61,7 +61,7 @@ class Config:
     state_directory: Path = Path("/var/lib/mom")
     run_directory: Path = Path("/run/mom")
     log_level: str = "info"
-    log_format: Literal["auto", "text", "json", "journal"] = "auto"
+    log_format: Literal["text", "json"] = "text"
     stop_timeout: float = 2.0
     on_stop: Literal["restore", "keep"] = "restore"
     plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)

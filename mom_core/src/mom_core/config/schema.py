@@ -48,8 +48,8 @@ class CoreSettings(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much mom says."""
 
-    log_format: Literal["auto", "text", "json", "journal"] = "auto"
-    """How: lines of text, JSON lines, or fields in systemd's journal; `auto` is the journal where standard error leads there, else text."""
+    log_format: Literal["text", "json"] = "text"
+    """How: lines of text, or a line of JSON for each record, with its fields."""
 
     stop_timeout: Annotated[Duration, Field(ge=0.5, le=600)] = 2.0
     """How long a stop may take, with putting everything back. What is not back by then is left to `mom restore`."""

@@ -11,7 +11,7 @@ from mom_core import without_secrets
 PLUGIN_LOGGER: Final = "mom.plugin."
 
 EXTRA: Final = "mom"
-"""`LOG.warning(…, extra={"mom": {"guest": name}})` gives a record fields; they are MOM_GUEST in the journal, `guest` in JSON lines."""
+"""`LOG.warning(…, extra={"mom": {"guest": name}})` gives a record fields; they stand in JSON lines."""
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:

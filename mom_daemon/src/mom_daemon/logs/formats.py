@@ -6,29 +6,34 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from mom_core import printable_lines
 from mom_daemon.logs.fields import fields_of, text_of
 
 Hide = Callable[[str], str]
 
+_PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+"""syslog(3)'s."""
+
 
 class TextFormatter(logging.Formatter):
     """A line of text.
 
-    :param stamped: with the time; a journal adds its own
+    :param for_journal: without the time, which systemd's journal adds, and with the level before each line, as it reads that (sd-daemon(3))
     """
 
-    def __init__(self, hide: Hide, *, stamped: bool) -> None:
+    def __init__(self, hide: Hide, *, for_journal: bool) -> None:
         super().__init__()
         self._hide = hide
-        self._stamped = stamped
+        self._for_journal = for_journal
 
     def format(self, record: logging.LogRecord) -> str:
         """The line; more of them, such as a traceback's, are indented: none can be taken for another record."""
-        stamp = f"{self.formatTime(record)} " if self._stamped else ""
-        text = printable_lines(text_of(record)).replace("\n", "\n    ")
-        return self._hide(f"{stamp}{record.levelname} {record.name}: {text}")
+        level = f"<{next(priority for level, priority in _PRIORITIES if record.levelno >= level)}>" if self._for_journal else ""
+        stamp = "" if self._for_journal else f"{self.formatTime(record)} "
+        text = printable_lines(text_of(record)).replace("\n", f"\n{level}    ")
+        return self._hide(f"{level}{stamp}{record.levelname} {record.name}: {text}")
 
 
 class JsonFormatter(logging.Formatter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +11,6 @@ from typing import Final
 from mom_core import Config, Hiding
 from mom_daemon.logs.fields import PLUGIN_LOGGER
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
-from mom_daemon.logs.journal import JournalHandler, leads_to_journal
 from mom_daemon.logs.writer import Writer
 
 LOG: Final = logging.getLogger("mom")
@@ -27,7 +27,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # of what
 class Log:
     """Takes all of Python's logging in, from when it is made.
 
-    :param handler: where to write instead of standard error and the journal, such as a file
+    :param handler: where to write instead of standard error, such as a file
     :param level: instead of the configuration's
     """
 
@@ -51,9 +51,7 @@ class Log:
                 logger.setLevel(logging.NOTSET)
         if config.log_format != self._format:
             self._format = config.log_format
-            old, self._writer.sink = self._writer.sink, self._sink(config.log_format)
-            if isinstance(old, JournalHandler):
-                old.close()
+            self._writer.sink = self._sink(config.log_format)
 
     def toggle_debug(self, config: Config) -> None:
         """Say more, or as much as before."""
@@ -80,9 +78,17 @@ class Log:
         return not self._writer.stuck
 
     def _sink(self, form: str) -> logging.Handler:
-        to_journal = self._given is None and leads_to_journal()
-        if form == "journal" or (form == "auto" and to_journal):
-            return JournalHandler(self.hide)
         sink = self._given or StandardError(sys.stderr)
-        sink.setFormatter(JsonFormatter(self.hide) if form == "json" else TextFormatter(self.hide, stamped=not to_journal))
+        text = TextFormatter(self.hide, for_journal=self._given is None and leads_to_journal())
+        sink.setFormatter(JsonFormatter(self.hide) if form == "json" else text)
         return sink
+
+
+def leads_to_journal(descriptor: int = 2, said: str | None = None) -> bool:
+    """Whether what is written there ends up in the journal, as JOURNAL_STREAM says (systemd.exec(5)): a device and an inode."""
+    said = os.environ.get("JOURNAL_STREAM", "") if said is None else said
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return said == f"{status.st_dev}:{status.st_ino}"

@@ -96,7 +96,7 @@ class Writer(logging.Handler):
                 if not self._hand_on(record):
                     self.lost += 1
             lost = self.lost - told
-            if lost and self._hand_on(_made(_lost_words(lost))):
+            if lost and self._hand_on(_made(f"lost {lost} of the log's lines, which could not be written in time")):
                 told += lost  # a disk that is still full has not taken that either: it is said again, with all of them
             for again in self._over():
                 if not self._hand_on(_said_again(again)):
@@ -114,14 +114,6 @@ class Writer(logging.Handler):
         except Exception:  # noqa: BLE001  # a full disk, a journal that is gone: mom goes on, and what was lost is counted
             return False
         return True
-
-
-def _lost_words(lost: int) -> str:
-    return (
-        f"{lost} lines of the log were lost: they could not be written in time"
-        if lost > 1
-        else "a line of the log was lost: it could not be written in time"
-    )
 
 
 def _said_again(again: Again) -> logging.LogRecord:
