@@ -82,8 +82,3 @@ def test_claims_on_guests_that_are_gone_are_forgotten(host: Host) -> None:
     host.cycle()
     assert host.cycle([], [wants("a", 9)]) == {}
     assert len(host.claims._owners) == 1
-
-
-class Decides:
-    def mom_evaluate(self) -> list[Decision]:
-        return []

@@ -213,7 +213,10 @@ def _declared(plugin: LoadedPlugin) -> dict[str, Any]:
         make = plugin.plugin_class
         made = attempt(lambda: sorted(make(settings, PluginContext(name=plugin.name)).mom_policies()), seconds=10, what="mom_policies")
         policies = made.value or []
-    specs = {"fields": [dataclasses.asdict(one) for one in fields], "controls": [dataclasses.asdict(one) for one in controls]}
+    specs = {
+        "fields": [dataclasses.asdict(one) for one in fields if one.collected],
+        "controls": [dataclasses.asdict(one) for one in controls],
+    }
     return {**specs, "policies": policies, "not_known": None}
 
 

@@ -126,7 +126,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         if hook in hooks and not isinstance(vars(subject.plugin_class).get(hook), staticmethod):
             yield subject.fault(f"{hook} is no static method", "put @staticmethod above @hookimpl: it is called on the class")
     fields, controls = subject.declared()
-    units = {(spec.scope, spec.name): spec.unit for spec in fields}
+    units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
     for field in fields:
         yield from _named(subject, "field", field)
     for control in controls:

@@ -156,7 +156,7 @@ def configured(
 ) -> Config:
     """A configuration of the plugin between its companions: first who decides what a check wants, last who has all that is missing."""
     fields, controls = subject.declared()
-    declared = {(spec.scope, spec.name) for spec in fields}
+    declared = {(spec.scope, spec.name) for spec in fields if spec.collected}
     needed = [FieldSpec(name, unit, Scope.GUEST, "of the test host") for name, unit in USUAL_UNITS.items()]
     needed += [FieldSpec(spec.field, spec.unit, spec.scope, "of the test host") for spec in controls]
     missing = {(spec.scope, spec.name): spec for spec in needed if (spec.scope, spec.name) not in declared}
