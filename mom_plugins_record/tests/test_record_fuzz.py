@@ -144,7 +144,8 @@ def test_every_changed_recording_is_answered(pieces: Sequence[Piece], tmp_path: 
     path = tmp_path / "changed.momrec"
     path.write_bytes(CHANGES[turn % len(CHANGES)](pieces, chosen))
     everybody_reads(path)
-    verbs = [(record, ["show", str(path)]), (replay, [str(path), "--json"]), (plot, [str(path), "--momplot", str(tmp_path / "plots")])]
+    export = ["export", str(path), "--to", "csv", "-o", str(tmp_path / "tables")]
+    verbs = [(record, ["show", str(path)]), (replay, [str(path), "--json"]), (record, export)]
     for verb, arguments in verbs:
         began = time.process_time()
         result = CliRunner().invoke(verb, arguments)

@@ -24,10 +24,10 @@ from test_record_recording import SESSION, written
 
 from mom_core import Decision, Guest, Host, MomError, Outcome, Problem, Report, Snapshot, Source, Status
 from mom_plugins_record.plot.command import plot
-from mom_plugins_record.plot.series import story_of
+from mom_plugins_record.plot.series import series_of
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.contents import contents_of
-from mom_plugins_record.recording.cycles import NO_KEY, read_cycle, write_cycle
+from mom_plugins_record.recording.cycles import NO_KEY, read_record, write_cycle
 from mom_plugins_record.recording.frames import HEADER, LARGEST_BODY, MARK, START, FrameKind, checksum, pack
 from mom_plugins_record.recording.json_text import Corrupt, checked_json
 from mom_plugins_record.recording.past import PastOf
@@ -61,7 +61,7 @@ def everybody_reads(path: Path) -> None:
     readers: list[Callable[[Recording], object]] = [
         lambda recording: contents_of(recording.path),
         compare,
-        lambda recording: story_of(recording, (), 10, *FOREVER),
+        lambda recording: series_of(recording, (), 10, *FOREVER),
         lambda recording: scene_of_recording(PastOf(recording.path), *FOREVER),
         why,
     ]
@@ -72,10 +72,9 @@ def everybody_reads(path: Path) -> None:
 
 def why(recording: Recording) -> None:
     """Why the last cycle's guests got what they got."""
-    past = PastOf(recording.path)
-    last = deque(past.cycles(*FOREVER), maxlen=1)
+    last = deque(PastOf(recording.path).cycles(*FOREVER), maxlen=1)
     for guest in last[0].report.snapshot.guests if last else ():
-        assert all(isinstance(text, str) for text in past.reasons(last[0], guest, ["balloon_target"]).values())
+        assert all(isinstance(text, str) for text in (last[0].reasons_of(guest) or {}).values())
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +314,6 @@ def test_half_a_surrogate_pair_comes_back_as_its_number(tmp_path: Path) -> None:
     (back,) = recorded.report.snapshot.guests.values()
     assert (back.name, back.fields["os"], back.properties["name"]) == (r"vm\ud800", r"\ud800", r"\ud800")
     everybody_reads(path)
-    assert CliRunner().invoke(plot, [str(path), "--momplot", str(tmp_path)], catch_exceptions=False).exit_code == 0
 
 
 def test_a_calm_host_with_many_like_guests_is_no_bomb(tmp_path: Path) -> None:
@@ -413,10 +411,10 @@ def cycles(draw: st.DrawFn) -> Report:
 @given(cycles(), cycles())
 def test_any_cycle_comes_back_alone_and_as_the_difference_from_another(one: Report, other: Report) -> None:
     body, key = write_cycle(one, NO_KEY)
-    back, key_back = read_cycle(body, NO_KEY)
-    assert back == one
+    back, key_back = read_record(body, NO_KEY)
+    assert back.report == one
     body, _ = write_cycle(other, key)
-    assert read_cycle(body, key_back)[0] == other
+    assert read_record(body, key_back)[0].report == other
 
 
 HOSTILE_NAMES = [
@@ -442,7 +440,7 @@ def test_whatever_a_guest_is_called_every_verb_takes_it_for_a_text(tmp_path: Pat
                       woken_by=name)  # fmt: skip
 
     folder = written(tmp_path / "r", [cycle(number) for number in range(1, 30)])
-    for arguments in (["record", "show"], ["replay"], ["plot", "-o", "p.svg"], ["plot", "-o", "p.html"], ["plot", "-o", "p.png"],
+    for arguments in (["record", "show"], ["replay"], ["plot", "-o", "p.svg"], ["plot", "-o", "p.png"],
                       ["report"], ["report", "--by", "guest"], ["report", "--html", "r.html"]):  # fmt: skip
         verb, *rest = arguments
         rest = [str(tmp_path / one) if "." in one else one for one in rest]
@@ -452,6 +450,6 @@ def test_whatever_a_guest_is_called_every_verb_takes_it_for_a_text(tmp_path: Pat
         assert done.exception is None or isinstance(done.exception, (MomError, SystemExit)), (arguments, done.exception)
         assert not STEERS & set(done.output), arguments
     ElementTree.parse(tmp_path / "p.svg")  # noqa: S314  # it is ours
-    assert "<script" not in (tmp_path / "p.html").read_text()
+    assert "<script" not in (tmp_path / "p.svg").read_text()
     page = tmp_path / "r.html"
     assert not page.exists() or "<script" not in page.read_text()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mom_core import Guest, Host, Report, Snapshot
-from mom_plugins_record.recording.cycles import NO_KEY, read_cycle, write_cycle
+from mom_plugins_record.recording.cycles import NO_KEY, read_record, write_cycle
 from mom_plugins_record.recording.json_text import Corrupt, checked_json, json_bytes
 
 ABSENT = object()
@@ -48,10 +48,11 @@ def back(values: Sequence[Any], base: Sequence[Any] | None) -> list[Any]:
     key, key_back = NO_KEY, NO_KEY
     if base is not None:
         body, key = write_cycle(cycle(base), NO_KEY)
-        _, key_back = read_cycle(body, NO_KEY)
+        _, key_back = read_record(body, NO_KEY)
     body, _ = write_cycle(cycle(values), key)
     json.loads(body, parse_constant=pytest.fail)  # NaN and Infinity are no JSON
-    report, _ = read_cycle(body, key_back)
+    record, _ = read_record(body, key_back)
+    report = record.report
     return [guest.fields.get("x", ABSENT) for guest in report.snapshot.guests.values()]
 
 
@@ -99,4 +100,4 @@ def test_what_is_cut_off_is_refused() -> None:
     content, _ = write_cycle(cycle([1, 2, 3000]), NO_KEY)
     for end in range(len(content) - 1):
         with pytest.raises(Corrupt):
-            read_cycle(content[:end], NO_KEY)
+            read_record(content[:end], NO_KEY)

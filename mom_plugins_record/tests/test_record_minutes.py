@@ -17,12 +17,12 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from test_record_reasons import CONTROL, FOREVER, Made, mine, recorded
+from test_record_reasons import CONTROL, FOREVER, Made, recorded
 from test_record_recording import LIMITS, SESSION
 
 from mom_cli.explain import explain_command
 from mom_core import MomError, PluginContext, Report
-from mom_plugins_record.plot.series import story_of
+from mom_plugins_record.plot.series import series_of
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.frames import START, FrameKind, pack
 from mom_plugins_record.recording.minutes import EVERY, MinutesWriter
@@ -52,17 +52,17 @@ def write(folder: Path, made: Made, numbers: range, full: float = LIMITS.keep / 
     """Those cycles, in a run of mom of their own."""
     writer = MinutesWriter(folder, LIMITS, full)
     writer.open()
-    for one, (line, session) in zip(Recording(made.folder).cycles(), Recording(made.folder).records(), strict=True):
+    for one in Recording(made.folder).cycles():
         if one.report.number in numbers:
-            writer.session(session_content(session))
-            writer.cycle(one.report, partial(made.memories.get, one.report.number), line.content["reasons"])
+            writer.session(session_content(one.session))
+            writer.cycle(one.report, partial(made.memories.get, one.report.number), one.record.reasons)
     writer.close()
 
 
 @pytest.fixture(scope="module")
 def thinned(tmp_path_factory: pytest.TempPathFactory) -> Thinned:
     base = tmp_path_factory.mktemp("thinned")
-    made = recorded(base, CYCLES, mine(base))
+    made = recorded(base, CYCLES)
     folder = base / "r"
     write(folder, made, range(1, OLD + 1))
     for path in files_of(folder):
@@ -192,10 +192,9 @@ def test_explain_says_why_of_a_time_of_which_one_cycle_a_minute_is_kept(thinned:
 
 
 def test_lines_of_a_plot_do_not_break_off_where_cycles_are_a_minute_apart(thinned: Thinned) -> None:
-    story = story_of(Recording(thinned.folder), [], None, *FOREVER)
-    assert story.cycles == len(thinned.kept)
-    assert len(story.host.times) == len(thinned.kept)
-    assert not any(math.isnan(value) for series in story.guests for value in series.size)
+    series = series_of(Recording(thinned.folder), [], None, *FOREVER)
+    assert series.cycles == len(series.host["time"]) == len(thinned.kept)
+    assert not any(math.isnan(value) for guest in series.guests for value in guest.lines["size"])
 
 
 def test_tables_and_what_a_recording_holds_reach_across_the_border(thinned: Thinned, tmp_path: Path) -> None:

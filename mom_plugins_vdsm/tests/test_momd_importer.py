@@ -124,7 +124,7 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
     imported = import_momd(text, "old.conf").imported
     told = "\n".join(imported.notes)
     for part in (
-        "plot-dir: /plots: enable the plugin record; `mom plot --momplot /plots RECORDING`",
+        "plot-dir: /plots: enable the plugin record; `mom plot RECORDING` draws what it records",
         "guest-manager-multi-thread: true",
         "main-loop-interval: 3",
         "controller Baloon (line 5): did you mean Balloon?",

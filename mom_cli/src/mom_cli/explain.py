@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,13 +19,12 @@ from mom_cli.here import how_to_start
 from mom_cli.moments import EXAMPLES, moment
 from mom_cli.sources import any_of, ask_or_remark, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
-from mom_core import Config, MomError, attempt, config_option, json_option, lasting, load_config, printable
+from mom_core import Config, MomError, config_option, json_option, lasting, load_config, printable
 from mom_core.cli.hints import with_config
 from mom_core.cli.prose import terminal_columns, wrapped
-from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_toolkit import PastCycle, PastCycles, ReasonedCycles
+from mom_toolkit import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
 """How far before the moment a recording is read, to find out since when a guest has its size: some seconds with 1,000 guests."""
@@ -37,9 +35,6 @@ LEAST_GAP_SECONDS: Final = 10.0
 
 WRITTEN_SECONDS: Final = 1e-6
 """The precision of a written moment. A clock is finer: an operator who writes down the time of a cycle and asks for it means that cycle."""
-
-REASON_SECONDS: Final = 30.0
-"""So long an operator waits for why the policies decided so; what is told without it is there at once."""
 
 WIDEST: Final = 100
 """Columns of a line of text, on a wide terminal: longer lines are hard to read."""
@@ -76,8 +71,7 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
     """Say why GUEST (a name or UUID) has the size that it has now: what it has, needs and is guaranteed, what the policy wanted and where,
     what review made of it, what the hypervisor did, and what comes next.
 
-    From the running mom; with --at or --recording from a recording, whose policies are evaluated again where it does not hold why they
-    decided so. Exit code 1 when there is no such guest, or no mom to ask.
+    From the running mom; with --at or --recording from a recording. Exit code 1 when there is no such guest, or no mom to ask.
     """
     found = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:
@@ -128,9 +122,11 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     report = chosen.report
     remarks = [] if then is None else _gap(chosen, then, following)
     wanted = find_guest(report.snapshot.guests, guest)
-    reasons, why_not = _reasons(recorded, chosen, wanted.id, explainers.main_controls)
-    told = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: reasons.get(control, ""))
-    return _FoundExplanation(told.as_json(), recorded.where, [*remarks, *why_not], None)
+    reasons = chosen.reasons_of(wanted.id)
+    if reasons is None and chosen.policies:
+        remarks.append("Why the policies decided so was not recorded in this cycle.")
+    told = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: (reasons or {}).get(control, ""))
+    return _FoundExplanation(told.as_json(), recorded.where, remarks, None)
 
 
 def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
@@ -138,22 +134,6 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
     if config is not None:
         return [plugin.loaded for plugin in config.plugins.values()]
     return load_plugins(list(available_plugins()))[0].values()
-
-
-def _reasons(recorded: PastCycles, cycle: PastCycle, guest: str, always: Sequence[str]) -> tuple[Mapping[str, str], Sequence[str]]:
-    """Why the policies decided so about a guest, by control; and what must be said where it is unknown.
-
-    In a thread, with a time limit: policies are evaluated there, and a recording may come from anywhere.
-    """
-    if not isinstance(recorded, ReasonedCycles) or not cycle.policies:
-        return {}, ()
-    decided = [one.control for one in cycle.report.decisions if one.entity.id == guest and one.source.line]
-    work = partial(recorded.reasons, cycle, guest, list(dict.fromkeys([*always, *decided])))
-    made = attempt(work, seconds=REASON_SECONDS, what="evaluating its policies again")
-    if made.error is None:
-        return made.value or {}, ()
-    error = made.error.message if isinstance(made.error, MomError) else describe(made.error)
-    return {}, [f"Why the policies decided so is not known: {printable(error, 300)}."]
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:

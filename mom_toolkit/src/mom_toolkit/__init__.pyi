@@ -222,7 +222,6 @@ from .services.running_mom import (
     NotRunning as NotRunning,
     PastCycle as PastCycle,
     PastCycles as PastCycles,
-    ReasonedCycles as ReasonedCycles,
     RunningMom as RunningMom,
 )
 from .simulation import (

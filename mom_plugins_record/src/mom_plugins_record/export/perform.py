@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import click
 
-from mom_core import MomError, Scope, Value, printable
-from mom_plugins_record.export.tables import (
-    DECISIONS,
-    HOST,
-    OUTCOMES,
-    Done,
-    FieldColumns,
-    GuestRows,
-    Row,
-    Schema,
-    SessionColumns,
-    cell,
-    host_columns,
-    host_row,
-    is_chosen,
-    plain,
-)
+from mom_core import MomError, Value, printable
+from mom_plugins_record.export.files import CsvFile, ParquetFile, TableFile
+from mom_plugins_record.export.tables import Tables
 from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
 
-PARQUET: Final = "parquet"
+FILES: Final[Mapping[str, type[ParquetFile | CsvFile]]] = {"parquet": ParquetFile, "csv": CsvFile}
 
 ROWS: Final = 200_000
 """Rows that are held until they are written: some 100 MiB with 60 fields."""
@@ -44,7 +27,7 @@ ROWS: Final = 200_000
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What was asked for: one of the formats, patterns of guests' names (none: all), seconds since the epoch."""
+    """What was asked for: one of `FILES`, patterns of guests' names (none: all), seconds since the epoch."""
 
     kind: str
     guests: Sequence[str] = ()
@@ -52,24 +35,12 @@ class ExportOptions:
     until: float = float("inf")
 
 
-class TableFile(Protocol):
-    """A table that is being written."""
-
-    def write(self, columns: Sequence[Sequence[Value]]) -> None:
-        """Rows more, column by column."""
-        ...
-
-    def close(self) -> None:
-        """That was all."""
-        ...
-
-
 def perform(path: Path, output: Path, options: ExportOptions) -> None:
     """Write the tables, and say how many rows they have. Raises `MomError`, and leaves nothing behind then."""
-    if options.kind == PARQUET and find_spec("pyarrow") is None:
+    if options.kind == "parquet" and find_spec("pyarrow") is None:
         raise MomError(
             "Parquet needs pyarrow, which is not installed",
-            hint=f"install it for the Python of mom: {sys.executable} -m pip install pyarrow; or write csv or jsonl, which need nothing",
+            hint=f"install it for the Python of mom: {sys.executable} -m pip install pyarrow; or write csv, which needs nothing",
         )
     recording = Recording(path)
     try:
@@ -92,128 +63,56 @@ def perform(path: Path, output: Path, options: ExportOptions) -> None:
     for name, rows in written.items():
         click.echo(f"{output / name}.{options.kind}: {rows} rows")
     if recording.damage:
-        click.echo(f"mom: {recording.damage.told()}", err=True)
+        click.echo(f"mom: {recording.damage.summary()}", err=True)
 
 
 def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[str, int]:
-    fields = {scope: FieldColumns() for scope in Scope}
+    """Rows by table."""
+    tables = Tables(options.guests)
     for session in recording.sessions():
-        for scope in Scope:
-            fields[scope].add(spec for spec in session.fields if spec.scope is scope)
-    maker = GuestRows(fields[Scope.GUEST], options.guests)
-    held: SessionColumns | None = None
-
-    def wanted(name: str) -> bool:
-        return not options.guests or is_chosen(name, options.guests)
-
+        tables.declare(session)
     cycles = 0
     with ExitStack() as stack:
-
-        def table(name: str, schema: Schema) -> _Table:
-            made = _Table(_opened(folder / f"{name}.{options.kind}", schema, options.kind))
-            stack.callback(made.file.close)
-            return made
-
-        tables = {
-            "host": table("host", {**HOST, **host_columns(fields[Scope.HOST])}),
-            "guests": table("guests", maker.schema),
-            "decisions": table("decisions", DECISIONS),
-            "outcomes": table("outcomes", OUTCOMES),
-        }
-        for record, session in recording.records(options.since, options.until):
-            if held is None or held.session is not session:
-                held = SessionColumns.of(session, fields)
+        files = {}
+        for name, schema in tables.schemas.items():
+            file = FILES[options.kind](folder / f"{name}.{options.kind}", schema)
+            stack.callback(file.close)
+            files[name] = _Table(file, [[] for _ in schema])
+        for recorded in recording.records(options.since, options.until):
             try:
-                done = Done(record, held, wanted)
-                rows = {"host": [host_row(record, held)], "decisions": [*done.decisions()], "outcomes": [*done.outcomes()]}
-                if maker.rows >= ROWS or not maker.is_next(record):
-                    tables["guests"].add_columns(maker.take())
-                maker.add(record, held)
+                columns = tables.columns_of(recorded.record, recorded.session)
             except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-                recording.damage.places.append(f"cycle at {record.time}: {printable(str(error), 200)}")
+                recording.damage.places.append(f"cycle at {recorded.record.time}: {printable(str(error), 200)}")
                 recording.damage.cycles += 1
                 continue
             cycles += 1
-            for name, made in rows.items():
-                tables[name].add(made)
-        tables["guests"].add_columns(maker.take())
-        for one in tables.values():
-            one.flush()
+            for name, table in files.items():
+                table.add(columns[name])
+        for table in files.values():
+            table.flush()
     if not cycles:
         raise nothing_in(recording)
-    return {name: one.rows for name, one in tables.items()}
+    return {name: table.rows for name, table in files.items()}
 
 
 @dataclass(slots=True)
 class _Table:
-    """Rows that wait to be written."""
+    """Rows that wait to be written, column by column."""
 
     file: TableFile
+    waiting: list[list[Value]]
     rows: int = 0
-    _waiting: list[Row] = field(default_factory=list)
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """More of them."""
-        self._waiting.extend(rows)
-        if len(self._waiting) >= ROWS // 10:
+    def add(self, columns: Sequence[Sequence[Value]]) -> None:
+        """More of them; no columns: none."""
+        for into, values in zip(self.waiting, columns, strict=False):
+            into.extend(values)
+        if len(self.waiting[0]) >= ROWS:
             self.flush()
-
-    def add_columns(self, columns: Sequence[Sequence[Value]]) -> None:
-        """Rows in columns."""
-        if columns[0]:
-            self.file.write(columns)
-            self.rows += len(columns[0])
 
     def flush(self) -> None:
         """Write them."""
-        if self._waiting:
-            self.add_columns([*zip(*self._waiting, strict=True)])
-            self._waiting = []
-
-
-def _opened(path: Path, schema: Schema, kind: str) -> TableFile:
-    if kind == PARQUET:
-        from mom_plugins_record.export.parquet import ParquetTable
-
-        return ParquetTable(path, schema)
-    return (_Csv if kind == "csv" else _JsonLines)(path, schema)
-
-
-class _Text:
-    """A table as lines of text."""
-
-    def __init__(self, path: Path, schema: Schema) -> None:
-        self.schema = schema
-        self.file = path.open("w", encoding="utf-8", newline="")
-
-    def rows(self, columns: Sequence[Sequence[Value]]) -> Iterator[tuple[int | float | str | None, ...]]:
-        """With values as they are written."""
-        return zip(*(plain(values, kind) for values, kind in zip(columns, self.schema.values(), strict=True)), strict=True)
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class _Csv(_Text):
-    """What is unknown is empty. A text that a spreadsheet would compute begins with an apostrophe."""
-
-    def __init__(self, path: Path, schema: Schema) -> None:
-        super().__init__(path, schema)
-        self._writer = csv.writer(self.file, lineterminator="\n")
-        self._writer.writerow(map(cell, schema))
-
-    def write(self, columns: Sequence[Sequence[Value]]) -> None:
-        self._writer.writerows(map(cell, row) for row in self.rows(columns))
-
-
-class _JsonLines(_Text):
-    """A line of JSON for each row, without what is unknown, or no number that JSON has."""
-
-    def write(self, columns: Sequence[Sequence[Value]]) -> None:
-        for row in self.rows(columns):
-            known = {name: value for name, value in zip(self.schema, row, strict=True) if _is_known(value)}
-            self.file.write(json.dumps(known, separators=(",", ":")) + "\n")
-
-
-def _is_known(value: object) -> bool:
-    return value is not None and (not isinstance(value, float) or math.isfinite(value))
+        if self.waiting[0]:
+            self.file.write(self.waiting)
+            self.rows += len(self.waiting[0])
+            self.waiting = [[] for _ in self.waiting]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -50,32 +48,30 @@ Row: TypeAlias = tuple[Value, ...]
 
 CYCLE: Final[Schema] = {"time": Kind.TIME, "cycle": Kind.WHOLE}
 GUEST: Final[Schema] = {"guest_id": Kind.TEXT, "guest_name": Kind.TEXT}
-DECISIONS: Final[Schema] = {
+HOST: Final[Schema] = {
+    **CYCLE,
+    **dict.fromkeys(("host", "mode", "woken_by"), Kind.TEXT),
+    **dict.fromkeys(("cycle_seconds", "guest_count"), Kind.NUMBER),
+}
+ABOUT: Final[Schema] = {
     **CYCLE,
     "decision": Kind.WHOLE,
     "scope": Kind.TEXT,
     **GUEST,
     "control": Kind.TEXT,
     "unit": Kind.TEXT,
+}
+DECISIONS: Final[Schema] = {
+    **ABOUT,
     "value": Kind.NUMBER,
-    "value_json": Kind.TEXT,
-    "reason": Kind.TEXT,
-    "why": Kind.TEXT,
-    "source": Kind.TEXT,
-    "source_line": Kind.WHOLE,
-    "source_column": Kind.WHOLE,
-    "stage": Kind.TEXT,
-    "dropped_because": Kind.TEXT,
+    **dict.fromkeys(("value_json", "reason", "why", "source"), Kind.TEXT),
+    **dict.fromkeys(("source_line", "source_column"), Kind.WHOLE),
+    **dict.fromkeys(("stage", "dropped_because"), Kind.TEXT),
 }
 """`why`: the policy's reason in words. `stage`: evaluation, review or trial. `value` is in `unit`; what is no number is in `value_json`. No
 name is a word of SQL that would have to be quoted."""
 OUTCOMES: Final[Schema] = {
-    **CYCLE,
-    "decision": Kind.WHOLE,
-    "scope": Kind.TEXT,
-    **GUEST,
-    "control": Kind.TEXT,
-    "unit": Kind.TEXT,
+    **ABOUT,
     "before": Kind.NUMBER,
     "before_json": Kind.TEXT,
     "after": Kind.NUMBER,
@@ -96,185 +92,111 @@ def kind_of(unit: Unit) -> Kind:
     return Kind.TEXT if unit in {Unit.TEXT, Unit.LIST} else Kind.FLAG if unit is Unit.FLAG else Kind.NUMBER
 
 
-def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | None]:
-    """Values of one column as the standard library writes them. What is of another kind than is declared is unknown."""
-    if kind is Kind.NUMBER:
-        return [_number(value) for value in values]
-    if kind is Kind.FLAG:
-        return [None if value is None or isinstance(value, str) else bool(value) for value in values]
-    if kind is Kind.TEXT:
-        return [value if value is None or isinstance(value, str) else _json(value) for value in values]
-    if kind is Kind.TIME:
-        return [(_EPOCH + timedelta(microseconds=value)).isoformat(timespec="microseconds") for value in values if isinstance(value, int)]
-    return [value for value in values if isinstance(value, int)]
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _number(value: Value) -> int | float | None:
-    """Whole numbers stay such, as far as 64 bits go."""
-    if not isinstance(value, int | float):
-        return None
-    if isinstance(value, float) or abs(value) < 1 << 63:
-        return +value  # a flag counts as a number, too
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def cell(value: object) -> object:
-    """A cell of CSV: a spreadsheet takes a text that begins so for a formula, and names of guests are their owners' to choose."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
-
-
-def _json(value: Value) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
-def _otherwise(value: Value) -> str | None:
-    """What is no number, as JSON."""
-    return None if value is None or (isinstance(value, int | float) and not isinstance(value, bool)) else _json(value)
+def is_chosen(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a guest's name matches a pattern; without any, all do."""
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @dataclass(slots=True)
-class FieldColumns:
-    """The columns of one scope: all fields that any session declares, in the order in which they come up."""
+class Tables:
+    """The columns of fields, those of all sessions, and the rows that a cycle makes.
 
-    columns: dict[str, Kind] = field(default_factory=dict)
-    names: dict[tuple[str, Unit], str] = field(default_factory=dict)
+    :param patterns: of names of guests (none: all)
+    """
 
-    def add(self, specs: Iterable[FieldSpec]) -> None:
+    patterns: Sequence[str] = ()
+    columns: dict[Scope, dict[str, Kind]] = field(default_factory=lambda: {scope: {} for scope in Scope})
+    _session: RecordedSession | None = None
+    _fields: dict[Scope, dict[str, str]] = field(default_factory=dict)
+    """The session's fields, by column."""
+    _units: dict[str, str] = field(default_factory=dict)
+    _guests: Sequence[Guest] = ()
+    _chosen: Sequence[int] = ()
+
+    def declare(self, session: RecordedSession) -> None:
         """Fields of one more session."""
-        for spec in specs:
-            name = column_name(spec)
-            if (spec.name, spec.unit) not in self.names:
-                self.names[(spec.name, spec.unit)] = name
-                self.columns.setdefault(name, kind_of(spec.unit))
-
-
-@dataclass(frozen=True, slots=True)
-class SessionColumns:
-    """Which fields of a session stand in the columns of the host (in their order; empty: none) and of guests (by column), and the units of
-    its controls."""
-
-    session: RecordedSession
-    host: Sequence[str]
-    guests: Mapping[str, str]
-    units: Mapping[str, str]
-
-    @classmethod
-    def of(cls, session: RecordedSession, fields: Mapping[Scope, FieldColumns]) -> SessionColumns:
-        """What this session has of these columns."""
-        held: dict[Scope, dict[str, str]] = {scope: {} for scope in Scope}
         for spec in session.fields:
-            held[spec.scope].setdefault(fields[spec.scope].names[spec.name, spec.unit], spec.name)
-        host = [held[Scope.HOST].get(name, "") for name in host_columns(fields[Scope.HOST])]
-        return cls(session, host, held[Scope.GUEST], {spec.name: str(spec.unit) for spec in session.controls})
-
-
-class GuestRows:
-    """Gathers cycles of the same guests, and makes rows of all of them at once: a column of 3,000 values takes as long as ten of 100."""
-
-    def __init__(self, fields: FieldColumns, patterns: Sequence[str]) -> None:
-        self._fields = {name: kind for name, kind in fields.columns.items() if name not in {**CYCLE, **GUEST}}
-        self.schema: Schema = {**CYCLE, **GUEST, **self._fields}
-        self._patterns = patterns
-        self._guests: Sequence[Guest] = ()
-        self._chosen: Sequence[int] = ()
-        self._times: list[int] = []
-        self._cycles: list[int] = []
-        self._lists: dict[str, list[Value]] = {}
-
-    def is_next(self, record: CycleRecord) -> bool:
-        """Whether a cycle has the guests of those before it: if not, these are to be taken first."""
-        return record.guests is self._guests
+            if column_name(spec) not in (HOST if spec.scope is Scope.HOST else {**CYCLE, **GUEST}):
+                self.columns[spec.scope].setdefault(column_name(spec), kind_of(spec.unit))
 
     @property
-    def rows(self) -> int:
-        """How many are gathered."""
-        return len(self._times) * len(self._chosen)
+    def schemas(self) -> Mapping[str, Schema]:
+        """By table."""
+        return {
+            "host": {**HOST, **self.columns[Scope.HOST]},
+            "guests": {**CYCLE, **GUEST, **self.columns[Scope.GUEST]},
+            "decisions": DECISIONS,
+            "outcomes": OUTCOMES,
+        }
 
-    def add(self, record: CycleRecord, session: SessionColumns) -> None:
-        """One more cycle. Raises `TypeError`, and has gathered nothing of it then."""
-        if not self.is_next(record):
+    def columns_of(self, record: CycleRecord, session: RecordedSession) -> Mapping[str, Sequence[Sequence[Value]]]:
+        """A cycle's rows of each table, column by column. Raises `TypeError` and its like for what no recorder has written."""
+        if session is not self._session:
+            self._session = session
+            self._fields = {scope: {} for scope in Scope}
+            for spec in session.fields:
+                self._fields[spec.scope].setdefault(column_name(spec), spec.name)
+            self._units = {spec.name: str(spec.unit) for spec in session.controls}
+        done = _Done(record, self._units, self.patterns)
+        return {
+            "host": [(value,) for value in self._host_row(record)],
+            "guests": self._guest_columns(record),
+            "decisions": [*zip(*done.decisions(), strict=True)],
+            "outcomes": [*zip(*done.outcomes(), strict=True)],
+        }
+
+    def _host_row(self, record: CycleRecord) -> Row:
+        content, host = record.content, record.content["host"]
+        said = (host["name"], content["mode"], content["woken_by"], content["duration"], len(record.guests))
+        names = self._fields[Scope.HOST]
+        return (*_when(record), *said, *(host["fields"].get(names.get(name, "")) for name in self.columns[Scope.HOST]))
+
+    def _guest_columns(self, record: CycleRecord) -> Sequence[Sequence[Value]]:
+        if record.guests is not self._guests:
             self._guests = record.guests
-            self._chosen = [p for p, guest in enumerate(record.guests) if not self._patterns or is_chosen(guest.name, self._patterns)]
-            self._lists = {name: [] for name in self._fields}
-        cycle = whole_number(record.content["cycle"])
+            self._chosen = [place for place, guest in enumerate(record.guests) if is_chosen(guest.name, self.patterns)]
+        guests = [self._guests[place] for place in self._chosen]
         unknown = [None] * len(self._guests)
-        everyone = len(self._chosen) == len(self._guests)
-        for name, gathered in self._lists.items():
-            values = record.columns.get(session.guests.get(name, ""), unknown)
-            gathered.extend(values if everyone else [values[place] for place in self._chosen])
-        self._times.append(round(record.time * 1e6))
-        self._cycles.append(cycle)
-
-    def take(self) -> Sequence[Sequence[Value]]:
-        """The columns of what was gathered, which is forgotten."""
-        cycles, count = len(self._times), len(self._chosen)
-        columns: list[Sequence[Value]] = [
-            [time for time in self._times for _ in range(count)],
-            [cycle for cycle in self._cycles for _ in range(count)],
-            [self._guests[place].id for place in self._chosen] * cycles,
-            [self._guests[place].name for place in self._chosen] * cycles,
-            *(self._lists.get(name, ()) for name in self._fields),
-        ]
-        self._times, self._cycles, self._lists = [], [], {name: [] for name in self._fields}
+        names = self._fields[Scope.GUEST]
+        time, cycle = _when(record)
+        columns: list[Sequence[Value]] = [[time] * len(guests), [cycle] * len(guests), [g.id for g in guests], [g.name for g in guests]]
+        for name in self.columns[Scope.GUEST]:
+            values = record.columns.get(names.get(name, ""), unknown)
+            columns.append(values if len(guests) == len(values) else [values[place] for place in self._chosen])
         return columns
 
 
-def is_chosen(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a guest's name matches a pattern."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-HOST: Final[Schema] = {
-    **CYCLE,
-    **dict.fromkeys(("host", "mode", "woken_by"), Kind.TEXT),
-    "cycle_seconds": Kind.NUMBER,
-    "guest_count": Kind.NUMBER,
-}
-
-
-def host_columns(fields: FieldColumns) -> Schema:
-    """The columns of the host's fields, which stand after `HOST`."""
-    return {name: kind for name, kind in fields.columns.items() if name not in HOST}
-
-
-def whole_number(value: Any) -> int:
+def _whole_number(value: Any) -> int:
     """A number that a column of integers takes. Raises `TypeError` for what is none."""
     if type(value) is not int or abs(value) >= 1 << 62:
         raise TypeError("there is something else where a whole number belongs")
     return value
 
 
-def when(record: CycleRecord) -> Row:
+def _when(record: CycleRecord) -> tuple[int, int]:
     """How a row of each table begins."""
-    return round(record.time * 1e6), whole_number(record.content["cycle"])
+    return round(record.time * 1e6), _whole_number(record.content["cycle"])
 
 
-def host_row(record: CycleRecord, session: SessionColumns) -> Row:
-    """The host in a cycle."""
-    content, host = record.content, record.content["host"]
-    said = (host["name"], content["mode"], content["woken_by"], content["duration"], len(record.guests))
-    return (*when(record), *said, *map(host["fields"].get, session.host))
+def _as_json(value: Value) -> str | None:
+    """What is no number, as JSON."""
+    number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return None if number else json.dumps(value, separators=(",", ":"))
 
 
-class Done:
+class _Done:
     """What was decided in a cycle, and what came of it, as rows."""
 
-    def __init__(self, record: CycleRecord, session: SessionColumns, wanted: Callable[[str], bool]) -> None:
-        self._when = when(record)
+    def __init__(self, record: CycleRecord, units: Mapping[str, str], patterns: Sequence[str]) -> None:
+        self._when = _when(record)
         self._content = record.content
-        self._units = session.units
+        self._units = units
+        self._patterns = patterns
         self._names = {guest.id: guest.name for guest in record.guests}
         self._places = {guest.id: place for place, guest in enumerate(record.guests)}
         self._reasons = self._content.get("reasons") or {}
-        self._wanted = wanted
-        listed = self._content.get("decisions")
-        self._whom = [] if listed is None else [self._entity(said) for said in listed["entity"]]
+        self._listed = self._content.get("decisions") or {}
+        self._whom = [self._entity(said) for said in self._listed.get("entity", ())]
 
     def _entity(self, said: Any) -> tuple[str, str | None, str | None]:
         if isinstance(said, str):
@@ -285,9 +207,9 @@ class Done:
     def _about(self, place: int, control: str) -> Row:
         return (*self._when, place, *self._whom[place], control, self._units.get(control))
 
-    def _is_wanted(self, place: int) -> bool:
-        _, identity, name = self._whom[place]
-        return identity is None or name is None or self._wanted(name)
+    def _is_chosen(self, place: int) -> bool:
+        name = self._whom[place][2]
+        return name is None or is_chosen(name, self._patterns)
 
     def _why(self, place: int, control: str) -> str | None:
         texts = self._reasons.get(control)
@@ -296,28 +218,27 @@ class Done:
 
     def decisions(self) -> Iterator[Row]:
         """A row for each decision."""
-        listed = self._content.get("decisions")
-        if listed is None:
+        if not self._listed:
             return
         tried = set(self._content.get("considered") or ())
         revised = self._content.get("revisions") or {"before": [], "after": [], "reason": []}
-        dropped = {b: why for b, a, why in zip(revised["before"], revised["after"], revised["reason"], strict=True) if a is None}
-        because = {a: why for a, why in zip(revised["after"], revised["reason"], strict=True) if a is not None}
-        for place, (control, value, reason, (source, line, column)) in enumerate(
-            zip(listed["control"], listed["value"], listed["reason"], listed["source"], strict=True)
-        ):
-            if not self._is_wanted(place):
+        revisions = [*zip(revised["before"], revised["after"], revised["reason"], strict=True)]
+        dropped = {before: why for before, after, why in revisions if after is None}
+        because = {after: why for _, after, why in revisions if after is not None}
+        parts = (self._listed[name] for name in ("control", "value", "reason", "source"))
+        for place, (control, value, reason, (source, line, column)) in enumerate(zip(*parts, strict=True)):
+            if not self._is_chosen(place):
                 continue
             stage = "evaluation" if place < self._content["decided"] else "trial" if place in tried else "review"
             yield (
                 *self._about(place, control),
                 value,
-                _otherwise(value),
+                _as_json(value),
                 because.get(place, reason) if stage == "review" else reason,
                 self._why(place, control) if stage == "evaluation" and line > 0 else None,
                 source,
-                whole_number(line),
-                whole_number(column),
+                _whole_number(line),
+                _whole_number(column),
                 stage,
                 dropped.get(place),
             )
@@ -327,10 +248,8 @@ class Done:
         listed = self._content.get("outcomes")
         if listed is None:
             return
-        controls = self._content["decisions"]["control"]
-        for place, before, after, status, error in zip(
-            listed["decision"], listed["before"], listed["after"], listed["status"], listed["error"], strict=True
-        ):
-            if self._is_wanted(place):
-                about = self._about(place, controls[place])
-                yield (*about, before, _otherwise(before), after, _otherwise(after), status, error or None)
+        parts = (listed[name] for name in ("decision", "before", "after", "status", "error"))
+        for place, before, after, status, error in zip(*parts, strict=True):
+            if self._is_chosen(place):
+                about = self._about(place, self._listed["control"][place])
+                yield (*about, before, _as_json(before), after, _as_json(after), status, error or None)

@@ -9,7 +9,7 @@ import click
 
 @click.command()
 @click.argument("recording", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="A *.png, *.svg or *.html.  [default: mom.png]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="A *.png or *.svg.  [default: mom.png]")
 @click.option(
     "--guest",
     "guests",
@@ -20,7 +20,6 @@ import click
 @click.option("--limit", type=click.IntRange(0, 60), help="How many guests are shown at most.  [default: 48; 24 of more]")
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
 @click.option("--to", "until", metavar="TIME", help="End there.")
-@click.option("--momplot", type=click.Path(path_type=Path), metavar="FOLDER", help="Write MOM's plot files below this folder, too.")
 def plot(
     recording: Path,
     output: Path | None,
@@ -28,14 +27,13 @@ def plot(
     limit: int | None,
     since: str | None,
     until: str | None,
-    momplot: Path | None,
 ) -> None:
     """Draw what a recording holds: the host's memory, its pressure, and the guests that fared worst, with the reasons of what was done.
 
-    RECORDING is the folder that the plugin `record` has written, or one file of it; or a scenario of mom simulate, which is run first.
+    RECORDING is the folder that the plugin `record` has written, or one file of it. `mom simulate --plot` draws a scenario.
     """
     from mom_plugins_record.plot.perform import PlotView, perform
     from mom_plugins_record.recording.times import moment_of
 
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
-    perform(recording, output, momplot, PlotView(guests, limit, begins, ends))
+    perform(recording, output or Path("mom.png"), PlotView(guests, limit, begins, ends))

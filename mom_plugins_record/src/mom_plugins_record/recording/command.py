@@ -8,7 +8,7 @@ import click
 
 from mom_core import json_option
 
-FORMATS = ("parquet", "csv", "jsonl")
+FORMATS = ("parquet", "csv")
 
 USUAL = "/var/lib/mom/recording"
 """Where the plugin records unless its settings, or mom's, say otherwise."""

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from mom_core import (
@@ -211,23 +212,16 @@ def _problem(problem: Problem) -> dict[str, object]:
 # --- and back -------------------------------------------------------------------------------------------------------------------
 
 
-def read_cycle(body: bytes, key: Key, stored: int | None = None) -> tuple[Report, Key]:
-    """What `write_cycle` wrote with the same key. Raises `Corrupt`.
+def read_record(body: bytes, key: Key, stored: int | None = None) -> tuple[CycleRecord, Key]:
+    """What `write_cycle` wrote with the same key, and the key that it is for others. Raises `Corrupt`.
 
     :param stored: in how many bytes of a file the cycle stands (None: as they are): no more is made of them than a cycle can hold
     """
     with _sense():
         record = _read_record(body, key, len(body) if stored is None else stored)
-        return _read_cycle(record), record.key(body)
-
-
-def read_record(body: bytes, key: Key, stored: int) -> tuple[CycleRecord, Key]:
-    """The same cycle with guests' fields in columns: for those who take thousands of cycles and make no objects of them."""
-    with _sense():
-        record = _read_record(body, key, stored)
         if not isinstance(record.content["time"], int | float) or abs(record.time) > FARTHEST:
             raise Corrupt("there is something else where times belong")
-        return record, record.key(body)
+        return record, Key(record.guests, record.columns, record.absent, Dictionary(body))
 
 
 @contextmanager
@@ -239,7 +233,7 @@ def _sense() -> Iterator[None]:
         raise Corrupt(f"a cycle does not make sense: {printable(str(error), 200)}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CycleRecord:
     """A cycle as it stands in JSON, with what it leaves to its key."""
 
@@ -253,24 +247,23 @@ class CycleRecord:
         """When the cycle began, in seconds since the epoch."""
         return float(self.content["time"])
 
-    def reasons(self, guest: str) -> Mapping[str, str] | None:
-        """Why policies decided so about the guest with this id, by control; a control that is missing: nothing is known of it. None: all
-        was not asked. Raises `Corrupt`.
-        """
+    @property
+    def reasons(self) -> Reasons | None:
+        """Why policies decided so, in words; None: it was not asked. Raises `Corrupt`."""
         with _sense():
-            listed = self.content.get("reasons")
-            place = next((place for place, one in enumerate(self.guests) if one.id == guest), None)
-            if listed is None or place is None:
-                return None
-            found = {control: texts[place] for control, texts in listed.items()}
-            if None in found.values():
-                return None
-            _check(str, *found.values())
-            return found
+            listed: Reasons | None = self.content.get("reasons")
+            for texts in (listed or {}).values():
+                _check(list, texts)
+                _check(str, *(text for text in texts if text is not None))
+                if len(texts) != len(self.guests):
+                    raise Corrupt("there is another number of reasons than there are guests")
+            return listed
 
-    def key(self, body: bytes) -> Key:
-        """The key that it is for others."""
-        return Key(self.guests, self.columns, self.absent, Dictionary(body))
+    @cached_property
+    def report(self) -> Report:
+        """The cycle that `write_cycle` was given. Raises `Corrupt`."""
+        with _sense():
+            return _report(self)
 
 
 def _read_record(body: bytes, key: Key, stored: int) -> CycleRecord:
@@ -319,7 +312,7 @@ def _guests(listed: Any) -> Sequence[Guest]:
     return guests
 
 
-def _read_cycle(record: CycleRecord) -> Report:
+def _report(record: CycleRecord) -> Report:
     content, columns = record.content, record.columns
     number, time, mode, duration, lag, skipped, woken_by = (
         content[name] for name in ("cycle", "time", "mode", "duration", "lag", "skipped", "woken_by")

@@ -6,15 +6,15 @@ import gc
 import math
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, BinaryIO
 
 from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration, printable
-from mom_plugins_record.recording.cycles import FARTHEST, NO_KEY, CycleRecord, Key, read_cycle, read_record
+from mom_plugins_record.recording.cycles import FARTHEST, NO_KEY, CycleRecord, Key, read_record
 from mom_plugins_record.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, FrameKind, Losses, NoRecording, read_frames
 from mom_plugins_record.recording.json_text import checked_json
 from mom_plugins_record.recording.writer import KEY_EVERY, MINUTES, SUFFIX, begun, files_of
@@ -42,10 +42,6 @@ comes to 2 a byte, and to 50 where nothing but the ages of statistics changes; a
 
 USUAL_INTERVAL = 5.0
 """Seconds."""
-
-USUAL_HISTORY = 10
-LONGEST_HISTORY = 1000
-"""Snapshots that evaluators see, the newest included: as mom's settings have it."""
 
 LONGEST_APART = 86_400.0
 """Seconds between cycles of which not each one was kept."""
@@ -100,25 +96,23 @@ def apart(session: RecordedSession) -> float:
     return max(session.every, interval_of(session))
 
 
-def history_of(session: RecordedSession) -> int:
-    """How many older snapshots evaluators are given; mom's default where the recording does not tell."""
-    history = session.configuration.get("history")
-    kept = history if isinstance(history, int) and 1 <= history <= LONGEST_HISTORY else USUAL_HISTORY
-    return max(1, kept - 1)  # as the engine does: beside the one that is evaluated
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recorded:
     """One cycle, and what was so then.
 
-    `gap` is how many cycles before it were lost. `memory` is what policies remembered after it: recorded once in a while, None
-    elsewhere.
+    `record` has guests' fields in columns. `gap` is how many cycles before it were lost. `memory` is what policies remembered after it:
+    recorded once in a while, None elsewhere.
     """
 
-    report: Report
+    record: CycleRecord
     session: RecordedSession
     gap: int = 0
     memory: Value = None
+
+    @property
+    def report(self) -> Report:
+        """The cycle as mom knew it. Raises `Corrupt`, but where `Recording.cycles` has given it."""
+        return self.record.report
 
 
 def follows(before: Recorded, recorded: Recorded) -> bool:
@@ -163,35 +157,12 @@ class Damage:
         room = MOST_PLACES - len(self.places)
         self.places.extend(f"{path}, byte {at}: {what}" for at, what in losses.places[:room])
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The damage in a line; empty when there is none."""
         if not self:
             return ""
         lost = f"{self.cycles} cycles are lost" if self.cycles else f"{self.rubbish} bytes are no part of a recording"
         return f"{lost}: the recording is damaged" + (f" ({printable(self.places[0], 300)})" if self.places else "")
-
-
-class Timed(Protocol):
-    """What was read of a cycle."""
-
-    @property
-    def time(self) -> float:
-        """When it began, in seconds since the epoch."""
-        ...
-
-
-Kind = TypeVar("Kind", bound=Timed)
-Read: TypeAlias = Callable[[bytes, Key, int], tuple[Kind, Key]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found(Generic[Kind]):
-    """A cycle, in what form it is wanted, with the rest of `Recorded`."""
-
-    what: Kind
-    session: RecordedSession
-    gap: int = 0
-    memory: Value = None
 
 
 class Recording:
@@ -218,13 +189,11 @@ class Recording:
 
         Raises `MomError` when there is no such file, when it is no recording, or when it is of a newer version.
         """
-        for found in self._read(read_cycle, since, until):
-            yield Recorded(found.what, found.session, found.gap, found.memory)
+        return self._read(since, until, reports=True)
 
-    def records(self, since: float = float("-inf"), until: float = float("inf")) -> Iterator[tuple[CycleRecord, RecordedSession]]:
-        """The same cycles with guests' fields in columns: in a fifth of the time, as no objects are made of them."""
-        for found in self._read(read_record, since, until):
-            yield found.what, found.session
+    def records(self, since: float = float("-inf"), until: float = float("inf")) -> Iterator[Recorded]:
+        """The same cycles, of which no reports are made: in a fifth of the time."""
+        return self._read(since, until, reports=False)
 
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRecord]:
         """At most so many cycles of that time, about as far apart as each other: of those that stand by themselves, so that no others are
@@ -241,7 +210,7 @@ class Recording:
                 place += 1
                 if place % step:
                     continue
-                found = _cycle(frame, None, Losses(), read_record)
+                found = _cycle(frame, None, Losses())
                 if found is not None and since <= found[0].time <= end:
                     yield found[0]
 
@@ -253,28 +222,28 @@ class Recording:
                     if frame.kind is FrameKind.SESSION and (session := _session(frame, str(path), Losses())) is not None:
                         yield session
 
-    def _read(self, read: Read[Kind], since: float, until: float) -> Iterator[_Found[Kind]]:
+    def _read(self, since: float, until: float, *, reports: bool) -> Iterator[Recorded]:
         self.damage, self._built = Damage(), 0
         if self.minutes:
             # Strictly before the first that has each cycle; read before the damage of its file would be counted twice.
             begins = math.nextafter(self._begins(), -math.inf)
             self.damage, self._built = Damage(), 0
             if since <= begins:
-                for path in self.minutes:
-                    yield from self._of_file(path, read, since, min(until, begins))
-        for path in self.files:
-            yield from self._of_file(path, read, since, until)
+                for path in ending_after(self.minutes, since):
+                    yield from self._of_file(path, since, min(until, begins), reports)
+        for path in ending_after(self.files, since):
+            yield from self._of_file(path, since, until, reports)
 
     def _begins(self) -> float:
         """When the first cycle was that stands in a file with each."""
         for path in self.files:
-            with closing(self._of_file(path, read_record, -math.inf, math.inf)) as found:
+            with closing(self._of_file(path, -math.inf, math.inf, False)) as found:
                 first = next(found, None)
             if first is not None:
-                return first.what.time
+                return first.record.time
         return math.inf
 
-    def _of_file(self, path: Path, read: Read[Kind], since: float, until: float) -> Generator[_Found[Kind], None, None]:
+    def _of_file(self, path: Path, since: float, until: float, reports: bool) -> Generator[Recorded, None, None]:
         losses = Losses()
         with ExitStack() as stack:
             try:
@@ -287,16 +256,17 @@ class Recording:
             except OSError as error:
                 raise MomError(f"cannot read {path}: {error.strerror}") from error
             sessions = _Sessions(path, losses)
+            wanted = (since, until) if reports else None
             key: tuple[int, Key] | None = None
             lost, built, at = 0, self._built, 0
-            waiting: _Found[Kind] | None = None  # what policies remember after a cycle stands after it
+            waiting: Recorded | None = None  # what policies remember after a cycle stands after it
             try:
                 for frame in _from(since, read_frames(source, str(path), losses)):
                     lost += losses.frames
                     losses.frames = 0
                     if frame.kind is FrameKind.MEMORY:
                         if waiting is not None and not lost:
-                            waiting = replace(waiting, memory=_memory(frame, losses))
+                            waiting.memory = _memory(frame, losses)
                         continue
                     if waiting is not None:
                         yield waiting
@@ -305,11 +275,11 @@ class Recording:
                         sessions.take(frame)
                         continue
                     session = sessions.of(frame)
-                    found = None if session is None else _cycle(frame, key, losses, read)
+                    found = None if session is None else _cycle(frame, key, losses, wanted)
                     if found is None or session is None:
                         lost += 1
                         continue
-                    what, new = found
+                    record, new = found
                     at = frame.at
                     built += len(new.guests) * (GUEST + len(new.columns))
                     if built > BUILT + BUILT_A_BYTE * at:
@@ -318,8 +288,8 @@ class Recording:
                         break
                     key = (frame.number, new) if frame.kind is FrameKind.KEY else key
                     self.damage.cycles += lost
-                    if since <= what.time <= until:
-                        waiting = _Found(what, session, lost)
+                    if since <= record.time <= until:
+                        waiting = Recorded(record, session, lost)
                     lost = 0
                 if waiting is not None:
                     yield waiting
@@ -376,7 +346,7 @@ def _from(since: float, frames: Iterator[Frame]) -> Iterator[Frame]:
     size = 0
     for frame in frames:
         if frame.kind is FrameKind.KEY:
-            found = _cycle(frame, None, Losses(), read_record) if since > float("-inf") else None
+            found = _cycle(frame, None, Losses()) if since > float("-inf") else None
             yet = found is not None and found[0].time < since
             yield from (one for one in held if not yet or one.kind is not FrameKind.CYCLE)
             held, early, size = [], yet, 0
@@ -425,8 +395,10 @@ class _Sessions:
         return None
 
 
-def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses, read: Read[Kind]) -> tuple[Kind, Key] | None:
-    """The cycle, or None when it, or the key that it builds on, is damaged."""
+def _cycle(
+    frame: Frame, key: tuple[int, Key] | None, losses: Losses, reports: tuple[float, float] | None = None
+) -> tuple[CycleRecord, Key] | None:
+    """The cycle, or None when it, or the key that it builds on, is damaged; of that time, reports must make sense, too."""
     if frame.kind is FrameKind.KEY:
         base = NO_KEY
     elif key is not None and key[0] == frame.key:
@@ -434,7 +406,10 @@ def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses, read: Read
     else:
         return None
     try:
-        return read(frame.unpack(base.dictionary), base, len(frame.packed))
+        record, new = read_record(frame.unpack(base.dictionary), base, len(frame.packed))
+        if reports is not None and reports[0] <= record.time <= reports[1]:
+            _ = record.report, record.reasons  # made here, where it is damage that they make no sense
+        return record, new
     except MomError as error:
         losses.note(frame.at, f"a cycle is lost: {error}")
         return None
@@ -506,5 +481,5 @@ class _Newer(MomError):
 def nothing_in(recording: Recording) -> MomError:
     """The error for a recording that was read and gave no cycle."""
     if recording.damage:
-        return MomError(f"nothing of {recording.path} can be read: {recording.damage.told()}")
+        return MomError(f"nothing of {recording.path} can be read: {recording.damage.summary()}")
     return MomError(f"{recording.path} has no cycle in that time", hint="`mom record show` says from when to when it reaches")

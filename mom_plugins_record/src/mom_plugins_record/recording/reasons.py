@@ -12,7 +12,7 @@ from mom_toolkit import ReasonedPolicies
 
 SHARE: Final = 0.01
 """Of one CPU that asking may take: 1,000 guests take 20 ms, so that each cycle of five seconds is asked. A policy of which that takes
-longer is asked in fewer cycles; the others are evaluated again where it is wanted."""
+longer is asked in fewer cycles."""
 
 LONGEST_SECONDS: Final = 0.2
 """Of CPU time in one cycle; who was not asked by then is not asked in this cycle."""

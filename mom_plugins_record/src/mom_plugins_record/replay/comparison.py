@@ -93,7 +93,7 @@ def compare(
     result = Comparison()
     for run in _runs(recording, since, until, result):
         _replay_run(run, policies, since, result)
-    result.lost, result.damage = recording.damage.cycles, recording.damage.told()
+    result.lost, result.damage = recording.damage.cycles, recording.damage.summary()
     if not result.evaluated and result.thinned:
         raise MomError(
             f"of that time, {recording.path} has only some cycles: what policies looked back at is not there",

@@ -26,12 +26,9 @@ from mom_core import (
 )
 from mom_plugins_record.recording.reader import RecordedSession
 from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
-from mom_toolkit import DECIDING, PolicyRefused, PolicyTexts, ReasonedPolicies
+from mom_toolkit import DECIDING, PolicyRefused, PolicyTexts
 
 WHO: Final = "replay"
-
-_TAKES_POLICIES: Final = ("mom_evaluate", "mom_services")
-"""The hooks without which no policies can be changed: what a plugin offers is known only of one that was made."""
 
 _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 
@@ -42,15 +39,13 @@ class RecordedEngine:
     Its plugins are those of the session that decide, and all fields and controls of the session are declared.
 
     :param policies: texts by name in place of the recorded ones
-    :param only_policies: whether those that decide without policies are left out
     Raises `MomError` when the session has no plugin that decides and is installed here, or when they refuse the policies.
 
     `left_out` says which of the session's plugins decide something and are not here, and why: what they decided is not compared.
     """
 
-    def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None, *, only_policies: bool = False) -> None:
+    def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None) -> None:
         self.left_out: dict[str, str] = {}
-        self._only_policies = only_policies
         self._session = session
         self._own_policies = policies
         self._snapshot = Snapshot()
@@ -94,11 +89,6 @@ class RecordedEngine:
         if decision.source.line > 0:  # of a policy
             return self._texts is not None
         return decision.source.name not in self.left_out
-
-    def reason(self, cycle: int, guest: str, control: str) -> str:
-        """Why the guest got this control, or did not, in the newest cycle; empty where no policy says it."""
-        reasoned = self._engine.service(ReasonedPolicies)
-        return "" if reasoned is None else reasoned.reason(cycle, guest, control)
 
     # --- making it -----------------------------------------------------------------------------------------------------------------
 
@@ -144,8 +134,6 @@ class RecordedEngine:
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
             elif _goes_by_what_it_did(one.plugin_class):
                 self.left_out[name] = "it goes by what it did to guests, and nothing is done in a replay"
-            elif self._only_policies and not all(hasattr(one.plugin_class, hook) for hook in _TAKES_POLICIES):
-                self.left_out[name] = "it takes no policies"
             else:
                 found[name] = one
         return found

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mom_plugins_record.export.tables import cell
+from mom_plugins_record.export.files import cell
 from mom_plugins_record.report.summary import GivenBackSums, Line, Percentiles, ReportSummary
 from mom_toolkit import HOURS_A_MONTH, KIB_SECONDS_PER_GIB_HOUR
 

@@ -64,5 +64,5 @@ def _of_recording(path: Path, last: float) -> Found:
     hours = [hour for hour in hours if hour[0].hour >= int(since // HOUR)]
     remarks = ["made from the recording's cycles: mom's CPU is unknown"]
     if recording.damage:
-        remarks.append(recording.damage.told())
+        remarks.append(recording.damage.summary())
     return Found([host for host, _ in hours], [row for _, rows in hours for row in rows], since, ends, remarks)

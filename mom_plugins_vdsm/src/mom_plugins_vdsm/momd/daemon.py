@@ -36,9 +36,7 @@ VDSM_RUN: Final = Path("/run/vdsm/mom")
 )
 @click.option("-r", "--rules-file", metavar="FILE", help="The policy; instead of `policy` and `policy-dir` in the configuration.")
 @click.option("-P", "--policy-dir", metavar="DIR", help="The folder of *.policy; instead of `policy-dir` and `policy`.")
-@click.option(
-    "-p", "--plot-dir", metavar="DIR", help="Accepted, without effect: `mom plot --momplot DIR` writes plot files, from a recording."
-)
+@click.option("-p", "--plot-dir", metavar="DIR", help="Accepted, without effect: `mom plot` draws a recording.")
 @click.option("-l", "--log", metavar="FILE", help="Where to log; stdio is standard error.")
 @click.option("-v", "--verbose", "verbosity", metavar="LEVEL", help="critical, error, warn, info, debug, or 1 to 5.")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")

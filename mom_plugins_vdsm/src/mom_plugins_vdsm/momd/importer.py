@@ -344,9 +344,7 @@ def _rpc(reader: _Reader, imported: Imported) -> None:
 def _what_no_longer_matters(reader: _Reader, imported: Imported) -> None:
     plots = reader.option("main", "plot-dir").text
     if plots:
-        imported.notes.append(
-            f"plot-dir: {plots}: enable the plugin record; `mom plot --momplot {plots} RECORDING` writes plot files of what it records"
-        )
+        imported.notes.append(f"plot-dir: {plots}: enable the plugin record; `mom plot RECORDING` draws what it records")
     threads = reader.option("main", "guest-manager-multi-thread")
     if threads.text.lower() not in _FLAGS:
         reader.ini.complain(threads, f"guest-manager-multi-thread: {printable(threads.text, 40)} is neither true nor false")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mom_core import MomError, Report
 
@@ -49,13 +49,24 @@ class RunningMom(Protocol):
 class PastCycle:
     """A recorded cycle: its report, the texts of the policies in force by name, and how many cycles before it were lost.
 
-    `every`: the recorded cycles are so many seconds apart, as not each one was kept; 0: each was.
+    `every`: the recorded cycles are so many seconds apart, as not each one was kept; 0: each was. `reasons`: why policies decided so, by
+    control a text for each guest in their order; None: not recorded.
     """
 
     report: Report
     policies: Mapping[str, str]
     lost: int = 0
     every: float = 0.0
+    reasons: Mapping[str, Sequence[str | None]] | None = None
+
+    def reasons_of(self, guest: str) -> Mapping[str, str] | None:
+        """Why the guest with this id got these controls, or did not: in words for a person, without a full stop. A control that is
+        missing: nothing is known of it. None: not recorded."""
+        if self.reasons is None or guest not in self.report.snapshot.guests:
+            return None
+        place = list(self.report.snapshot.guests).index(guest)
+        found = {control: text for control, texts in self.reasons.items() if (text := texts[place]) is not None}
+        return found if len(found) == len(self.reasons) else None
 
 
 class PastCycles(Protocol):
@@ -68,17 +79,4 @@ class PastCycles(Protocol):
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
         """All cycles of that time (seconds since the epoch), in the order in which they were recorded."""
-        ...
-
-
-@runtime_checkable
-class ReasonedCycles(Protocol):
-    """`PastCycles` that can find out why the policies decided as they did."""
-
-    def reasons(self, cycle: PastCycle, guest: str, controls: Sequence[str]) -> Mapping[str, str]:
-        """Why the guest with this id got these controls in one of the cycles that `cycles` gave, or did not: by control, in words for a
-        person, without a full stop; empty where nothing is known of it.
-
-        Raises `MomError`, with what is missing, where that cannot be found out.
-        """
         ...
