@@ -64,7 +64,7 @@ def test_a_distribution_adds_a_verb_beside_moms_own(mom: Mom, bring: Bring) -> N
     bring("brush", PAINT, paint="paint")
     assert mom("paint") == (0, "painted\n", "")
     text = mom("--help")[1]
-    assert text.index("  run ") < text.index("  config ") < text.index("  paint ")
+    assert text.index("  config ") < text.index("  run ") < text.index("  paint ")
     bring("roller", PAINT, status="paint")
     code, _, err = mom("--help")
     assert code == 0

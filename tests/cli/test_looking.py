@@ -37,13 +37,13 @@ def test_the_host_has_a_past_with_units(mom: Mom) -> None:
 
 def test_what_was_wanted_and_what_came_of_it_are_listed(mom: Mom) -> None:
     started(mom)
-    decisions = mom("decisions")
+    decisions = mom("events", "--decisions")
     assert decisions.returncode == 0, decisions.stderr
     assert "ksm_run" in decisions.stdout
-    outcome = json.loads(mom("outcomes", "--guest", "host", "--json").stdout)[0]
+    outcome = json.loads(mom("events", "--outcomes", "--guest", "host", "--json").stdout)[0]
     assert outcome["control"] == "ksm_run"
-    assert "ksm_run" in mom("outcomes").stdout
-    assert mom("outcomes", "--guest", "nobody").returncode == 1
+    assert "ksm_run" in mom("events", "--outcomes").stdout
+    assert mom("events", "--outcomes", "--guest", "nobody").returncode == 1
 
 
 def test_events_are_told_once_or_as_long_as_somebody_follows(mom: Mom) -> None:

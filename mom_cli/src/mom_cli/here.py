@@ -61,7 +61,7 @@ class HostSight:
     blind: str = ""
 
 
-@click.command("here")
+@click.command("here", hidden=True)
 @json_option
 def here_command(as_json: bool = False) -> None:
     """Say what is seen of this host, and what to type next; `mom` alone says the same. Nothing is asked or touched."""

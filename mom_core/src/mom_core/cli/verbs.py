@@ -36,11 +36,19 @@ COMES_WITH: Final[Mapping[str, str]] = {
 """What mom's own distributions bring that have verbs only, in the order in which help shows it: where a verb comes from that is missing."""
 
 
+HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
+"""What help lists mom's own verbs below, by what they are for, in this order; those of others follow."""
+
+OTHERS: Final = "Commands of other distributions"
+
+
 class Verb(NamedTuple):
-    """A verb: `module:attribute` of its command, and what the help of its group says of it without importing it."""
+    """A verb: `module:attribute` of its command, and what the help of its group says of it without importing it, and below which heading.
+    Without a word about it, help does not list it."""
 
     target: str
     summary: str
+    heading: str = ""
 
 
 class VerbGroup(click.Group):
@@ -86,38 +94,41 @@ class VerbGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of verbs: its own without importing them. One of another distribution that is broken is remarked upon, and left out."""
-        own, others = self._summaries(tell=True)
-        for title, rows in (("Commands", own), ("Commands of other distributions", others)):
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        """The lists of verbs: none is imported but those that are no `Verb`. One that is broken is remarked upon, and left out."""
+        listed = self._summaries(tell=True)
+        for heading in sorted(listed, key=lambda one: HEADINGS.index(one) if one in HEADINGS else len(HEADINGS) + (one == OTHERS)):
+            with formatter.section(heading):
+                formatter.write_dl(listed[heading])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """What a shell offers after Tab: as click does, but without importing each verb for its summary."""
-        verbs = [row for rows in self._summaries() for row in rows if row[0].startswith(incomplete)]
+        verbs = [row for rows in self._summaries().values() for row in rows if row[0].startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=summary) for name, summary in verbs), *options]
 
-    def _summaries(self, *, tell: bool = False) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        """The verbs with what help says of them: mom's, and those of other distributions."""
-        own = [(name, verb.summary) for name, verb in self.verbs.items()]
-        own += [(name, command.get_short_help_str(limit=200)) for name, command in sorted(self.commands.items())]
-        others: list[tuple[str, str]] = []
-        taken = {name for name, _ in own}
+    def _summaries(self, *, tell: bool = False) -> dict[str, list[tuple[str, str]]]:
+        """The verbs with what help says of them, by heading."""
+        said = [(name, _about(verb)) for name, verb in self.verbs.items()]
+        said += [(name, _about(command)) for name, command in sorted(self.commands.items())]
+        own = {name for name, _ in said}
         for name, entries in self._brought(tell=tell).items():
-            spare = entries if name in taken else entries[1:] if entries[0].point.name in COMES_WITH else []
+            spare = entries if name in own else entries[1:] if entries[0].point.name in COMES_WITH else []
             for entry in spare if tell else ():
                 click.echo(f"mom: warning: the command {_spelled(entries)!r} of {_owner(entry)} exists already", err=True)
-            if name in taken:
+            if name in own:
                 continue
-            rows = own if entries[0].point.name in COMES_WITH else others
             try:
-                rows.append((name, _load(entries, _summary)))
+                summary, heading = _load(entries, _about)
             except PluginError as error:
                 if tell:
                     click.echo(f"mom: warning: {error}", err=True)
-        return own, others
+            else:
+                said.append((name, (summary, heading or ("" if entries[0].point.name in COMES_WITH else OTHERS))))
+        listed: dict[str, list[tuple[str, str]]] = {}
+        for name, (summary, heading) in said:
+            if summary:
+                listed.setdefault(heading or HEADINGS[0], []).append((name, summary))
+        return listed
 
     def _brought(self, *, tell: bool = False) -> dict[str, list[Entry]]:
         found = brought_below(self.prefix(), tell=tell)
@@ -186,11 +197,12 @@ def _imported(verb: Verb | click.Command) -> click.Command:
     return command
 
 
-def _summary(verb: Verb | click.Command) -> str:
+def _about(verb: Verb | click.Command) -> tuple[str, str]:
+    """What help says of a verb, and below which heading."""
     if isinstance(verb, Verb):
-        return verb.summary
+        return verb.summary, verb.heading
     _summarize(verb)
-    return verb.get_short_help_str(limit=200)
+    return "" if verb.hidden else verb.get_short_help_str(limit=200), ""
 
 
 def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used]) -> Used:

@@ -1,4 +1,4 @@
-"""`mom history`, `mom decisions`, `mom outcomes` and `mom events`: what a running mom saw and did, from its control socket."""
+"""`mom history` and `mom events`: what a running mom saw and did, from its control socket."""
 
 from __future__ import annotations
 
@@ -59,23 +59,6 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     print_prose(f"from {client.path}")
 
 
-@click.command("decisions")
-@click.option("--guest", metavar="GUEST", help="Only what concerns this guest; `host` for the host.")
-@common_options
-def decisions_command(guest: str | None, as_json: bool, config_path: str | None) -> None:
-    """Show what the policies wanted in the last cycle."""
-    _of_the_cycle("/v1/decisions", guest, ("of", "control", "wanted", "by"), _decision, as_json=as_json, config_path=config_path)
-
-
-@click.command("outcomes")
-@click.option("--guest", metavar="GUEST", help="Only what concerns this guest; `host` for the host.")
-@common_options
-def outcomes_command(guest: str | None, as_json: bool, config_path: str | None) -> None:
-    """Show what came of the decisions of the last cycle."""
-    headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
-    _of_the_cycle("/v1/outcomes", guest, headings, _outcome, as_json=as_json, config_path=config_path)
-
-
 Describe = Callable[[Mapping[str, Any], str], Sequence[str]]
 
 
@@ -108,13 +91,27 @@ def _outcome(one: Mapping[str, Any], unit: str) -> Sequence[str]:
 
 
 @click.command("events")
+@click.option("--decisions", "of_cycle", flag_value="decisions", help="What the policies wanted in the last cycle.")
+@click.option("--outcomes", "of_cycle", flag_value="outcomes", help="What came of the decisions of the last cycle.")
+@click.option("--guest", metavar="GUEST", help="With --decisions or --outcomes: only what concerns this guest; `host` for the host.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each event that comes, until ^C.")
 @common_options
-def events_command(follow: bool, as_json: bool, config_path: str | None) -> None:
-    """Show the last cycle as one line; with --follow, each further cycle as it ends, and whatever else happens, such as policies changed.
+def events_command(of_cycle: str | None, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
+    """Show the last cycle as one line, or its decisions or outcomes; with --follow, each further cycle as it ends, and what else happens.
 
     Exit code 1 when mom ends, or lets a slow reader go.
     """
+    if of_cycle is None and guest is not None:
+        raise click.UsageError("--guest is for --decisions and --outcomes")
+    if of_cycle is not None and follow:
+        raise click.UsageError(f"--{of_cycle} is of the last cycle: leave --follow out")
+    if of_cycle == "decisions":
+        _of_the_cycle("/v1/decisions", guest, ("of", "control", "wanted", "by"), _decision, as_json=as_json, config_path=config_path)
+        return
+    if of_cycle == "outcomes":
+        headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
+        _of_the_cycle("/v1/outcomes", guest, headings, _outcome, as_json=as_json, config_path=config_path)
+        return
     client = Client.configured(config_path, READ_SECONDS)
     stream = EventStream(client, SILENCE_SECONDS, "fields=")
     report: Mapping[str, Any] = {}

@@ -25,5 +25,5 @@ VERBS: Final[Mapping[str, Verb]] = {
 def policy_command() -> None:
     """Check policies, try them on snapshots, have their decisions explained, test them, lay them out.
 
-    Nothing here changes anything on the host or needs a running mom, but the commands of other distributions.
+    `Commands` change nothing and need no running mom.
     """

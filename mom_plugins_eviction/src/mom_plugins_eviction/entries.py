@@ -1,0 +1,11 @@
+"""The verbs, for `mom --help`: each is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import Verb
+
+EVICTION: Final = Verb(
+    "mom_plugins_eviction.verbs:eviction", "Show the guests that mom has stopped or moves, and let them run again.", "Change"
+)

@@ -1,0 +1,9 @@
+"""The verbs, for `mom --help`: each is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import Verb
+
+FLEET: Final = Verb("mom_plugins_fleet.verbs:fleet", "Many hosts: policies, state, draining.", "Operate")

@@ -1,0 +1,11 @@
+"""The verbs, for `mom --help`: each is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import Verb
+
+GUESTD_SCRIPT: Final = Verb(
+    "mom_plugins_guestagent.script:guestd_script", "Print mom-guestd, the daemon that runs inside guests.", "Operate"
+)

@@ -1,0 +1,9 @@
+"""The verbs, for `mom --help`: each is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import Verb
+
+POLICY: Final = Verb("mom_plugins_policy.cli:policy_command", "Check, try, explain, test and change policies.", "Change")

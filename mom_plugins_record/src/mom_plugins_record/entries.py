@@ -1,0 +1,15 @@
+"""The verbs, for `mom --help`: each is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import Verb
+
+RECORD: Final = Verb("mom_plugins_record.recording.command:record", "Look at what was recorded, and export it.", "Account")
+REPORT: Final = Verb("mom_plugins_record.report.command:report", "Say what mom has brought and what it has cost.", "Account")
+ADVISE: Final = Verb(
+    "mom_plugins_record.advise.command:advise", "Say how many more guests of a class would fit on a recorded host.", "Account"
+)
+PLOT: Final = Verb("mom_plugins_record.plot.command:plot", "Draw what a recording holds.", "Account")
+REPLAY: Final = Verb("mom_plugins_record.replay.command:replay", "Evaluate a recording again, with the policies of then or others.", "Try")

@@ -1,0 +1,10 @@
+"""The verbs, for `mom --help`: each is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import Verb
+
+DEMO: Final = Verb("mom_plugins_sim.demo.command:demo", "Show mom at work on a simulated host.", "Try")
+SIMULATE: Final = Verb("mom_plugins_sim.simulate.command:simulate", "Run a scenario under the default policies or others.", "Try")
