@@ -25,7 +25,7 @@ def test_verbs_their_verbs_and_options_are_offered() -> None:
     assert {"status", "doctor", "config", "here"} <= set(offered("mom ", 1))
     assert offered("mom sta", 1) == ["status"]
     assert {"init", "check", "show"} <= set(offered("mom config ", 2))
-    assert offered("mom doctor --f", 2) == ["--fix"]
+    assert offered("mom doctor --j", 2) == ["--json"]
     assert offered("mom completion ", 2) == ["bash", "zsh", "fish"]
 
 

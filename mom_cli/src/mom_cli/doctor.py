@@ -15,7 +15,6 @@ import click
 
 from mom_cli.draft import additions, draft_config
 from mom_cli.enabled_plugins import about_enabled
-from mom_cli.fixes import ADD_WHAT_FITS, PUT_BACK, WRITE_CONFIGURATION, fixes, offer_fixes
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
 from mom_core import (
@@ -53,36 +52,21 @@ PATTERNS_SHOWN: Final = 10
 
 @click.command("doctor")
 @config_argument
-@click.option(
-    "--fix", "fix", is_flag=True, help="Show the commands that put right what is found, and ask before each fix whether to run it."
-)
-@click.option("--yes", "yes", is_flag=True, help="With --fix: run what is harmless without asking. All else is asked about.")
 @json_option
-def doctor_command(config_path: str | None, fix: bool, yes: bool, as_json: bool) -> None:
-    """Look at this host as mom would, and say what is wrong and what to do. Exit code 1 when something is wrong.
-
-    Changes nothing, but with --fix what you say yes to: it shows the commands, asks, runs them without a shell, and looks again.
-    """
-    if as_json and fix:
-        raise click.UsageError("--fix asks and answers in words: leave --json out")
-    if yes and not fix:
-        raise click.UsageError("--yes is about fixes: say --fix --yes")
-    findings, config = _examine(config_path)
+def doctor_command(config_path: str | None, as_json: bool) -> None:
+    """Look at this host as mom would, and say what is wrong and what to do. Exit code 1 when something is wrong. Changes nothing."""
+    findings = _examine(config_path)
     _show(findings, as_json)
-    if fix and offer_fixes(fixes(findings, config), yes=yes):
-        findings, config = _examine(config_path)
-        print_prose("\nHow it is now:")
-        _show(findings, as_json=False)
     if any(finding.severity is Severity.ERROR for _, finding in findings):
         sys.exit(1)
 
 
-def _examine(config_path: str | None) -> tuple[list[Said], Config]:
-    """What is found, each with the plugin that says it, or `core`; and the configuration by which it was looked for."""
+def _examine(config_path: str | None) -> list[Said]:
+    """What is found, each with the plugin that says it, or `core`."""
     findings: list[Said] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
         advice = "`mom config init` writes one; until then this looks with what it would write"
-        findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice, WRITE_CONFIGURATION)))
+        findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
         usable = _usable(findings)
         fitting = {name: settings for name, settings in draft_config(Path("/")).settings.items() if name in usable}
         config = load_config({"plugins": fitting or {name: {} for name in usable}})
@@ -100,7 +84,7 @@ def _examine(config_path: str | None) -> tuple[list[Said], Config]:
             findings.extend(_of_plugins(plugins, config))
         finally:
             plugins.close(2.0)
-    return findings, config
+    return findings
 
 
 def _to_add(config: Config) -> Iterable[Finding]:
@@ -108,11 +92,9 @@ def _to_add(config: Config) -> Iterable[Finding]:
     about = {finding.subject: finding for finding in about_enabled(config)}
     if config.file is not None:
         fitting = additions(config)
-        added = f"adds {', '.join(fitting)} to {config.file}, where all else stays"
         for name in [name for name, one in fitting.items() if one.is_hypervisor]:
             text = f"{about.pop('hypervisor').message}; {name} would fit: {fitting.pop(name).reason}"
-            fix = None if config.file != str(DEFAULT_CONFIG) else dataclasses.replace(ADD_WHAT_FITS, effect=added)
-            yield Finding(Severity.WARNING, "hypervisor", text, f"`mom config add {name}`, and systemctl reload mom", fix)
+            yield Finding(Severity.WARNING, "hypervisor", text, f"`mom config add {name}`, and systemctl reload mom")
         if fitting:
             cure = f"`mom config add {' '.join(fitting)}`, where they are wanted"
             yield Finding(Severity.OK, "plugins", f"fit this host, and are not enabled: {', '.join(fitting)}", cure)
@@ -197,7 +179,7 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
         yield Finding(Severity.ERROR, "ledger", ledger.damage, "look at it for what mom had changed, and put that back by hand")
     if ledger.entries and not running:
         text = f"{len(ledger.entries)} changes of an earlier run were not put back"
-        yield Finding(Severity.WARNING, "ledger", text, "`mom restore`", PUT_BACK if config.file in {None, str(DEFAULT_CONFIG)} else None)
+        yield Finding(Severity.WARNING, "ledger", text, "`mom restore`")
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[Said]:

@@ -156,7 +156,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         yield "mom demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
     if not sight.configured:
         yield f"{sudo}mom config init", f"writes a commented {DEFAULT_CONFIG} for what is found on this host"
-    yield f"{sudo}mom doctor", "what would keep mom from working here, each with the cure; --fix asks for each whether to run it"
+    yield f"{sudo}mom doctor", "what would keep mom from working here, each with the cure"
     yield f"{sudo}mom run --observe", "decides and reports, and touches nothing, until Ctrl-C"
     if sight.unit:
         how = f"starts mom, now and with the host; it manages the host {acts}" if sight.observes else "manages this host from now on"

@@ -90,7 +90,6 @@ from .model import (
     Entity as Entity,
     FieldSpec as FieldSpec,
     Finding as Finding,
-    Fix as Fix,
     Guest as Guest,
     HOST_ID as HOST_ID,
     Host as Host,

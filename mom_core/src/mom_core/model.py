@@ -575,28 +575,13 @@ def _others(values: Sequence[Value], *known: Value) -> tuple[Value, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Fix:
-    """Commands that put right what a finding says, for `mom doctor --fix`: each a program and its arguments, run without a shell, one after
-    the other, when the operator has said yes.
-
-    Every word stands in the plugin's code as it is: nothing that a guest, a policy or a configuration says is part of a command. `effect`
-    tells what the commands do to this host. Only a fix that is `harmless` is run by `--yes` without being asked about.
-    """
-
-    commands: tuple[tuple[str, ...], ...]
-    effect: str
-    harmless: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `mom doctor`: what was looked at, what was found, the cure in words, and in commands where there is one that fits all."""
+    """One line of `mom doctor`: what was looked at, what was found, and the cure."""
 
     severity: Severity
     subject: str
     message: str
     cure: str = ""
-    fix: Fix | None = None
 
 
 @dataclass(frozen=True, slots=True)

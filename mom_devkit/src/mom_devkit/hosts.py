@@ -9,31 +9,11 @@ from pathlib import Path
 from typing import Final
 
 USUAL: Final = (
-    "proc/meminfo",
-    "proc/vmstat",
-    "proc/stat",
-    "proc/loadavg",
-    "proc/uptime",
-    "proc/swaps",
-    "proc/zoneinfo",
-    "proc/buddyinfo",
-    "proc/cpuinfo",
-    "proc/mounts",
-    "proc/pressure/*",
-    "proc/sys/vm/*",
-    "proc/sys/kernel/numa_balancing",
-    "proc/sys/kernel/osrelease",
-    "sys/kernel/mm/ksm/*",
-    "sys/kernel/mm/transparent_hugepage/*",
-    "sys/kernel/mm/transparent_hugepage/khugepaged/*",
-    "sys/kernel/mm/lru_gen/*",
-    "sys/module/zswap/parameters/*",
-    "sys/block/zram*/mm_stat",
-    "sys/devices/system/node/*",
-    "sys/devices/system/node/node*/*",
-    "sys/devices/system/cpu/online",
-    "sys/devices/system/cpu/possible",
-    "sys/fs/cgroup/cgroup.controllers",
+    "proc/meminfo proc/vmstat proc/stat proc/loadavg proc/uptime proc/swaps proc/zoneinfo proc/buddyinfo proc/cpuinfo proc/mounts "
+    "proc/pressure/* proc/sys/vm/* proc/sys/kernel/numa_balancing proc/sys/kernel/osrelease "
+    "sys/kernel/mm/ksm/* sys/kernel/mm/transparent_hugepage/* sys/kernel/mm/transparent_hugepage/khugepaged/* sys/kernel/mm/lru_gen/* "
+    "sys/module/zswap/parameters/* sys/block/zram*/mm_stat sys/devices/system/node/* sys/devices/system/node/node*/* "
+    "sys/devices/system/cpu/online sys/devices/system/cpu/possible sys/fs/cgroup/cgroup.controllers"
 )
 """What plugins that manage memory read on a host. Whatever of it this host lacks is missing in the copy too."""
 
@@ -44,7 +24,7 @@ LONGEST_BYTES: Final = 1 << 20
 def mirror_host(folder: Path, source: Path = Path("/")) -> Path:
     """Copy the usual files of /proc and /sys of this host into a folder, all of them writable there; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in USUAL:
+    for pattern in USUAL.split():
         for path in sorted(source.glob(pattern)):
             with suppress(OSError):  # some can only be written, some only on other hardware
                 if path.is_file():

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mom_core import Finding, Fix, Guest, Hypervisor, HypervisorError, PluginContext, Severity, printable
+from mom_core import Finding, Guest, Hypervisor, HypervisorError, PluginContext, Severity, printable
 from mom_plugins_cgroup import knobs
 from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.groups import ControlGroup, GuestGroups, groups_of
@@ -17,7 +17,6 @@ from mom_plugins_cgroup.settings import CgroupSettings
 from mom_toolkit import UNIFIED, Hierarchies
 
 SUBJECT = "control groups"
-_MOUNT = Fix((("mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"),), "mounts the control groups, until the host is started anew")
 _MOST_NAMES = 5
 _NO_GROUP_CURE = (
     "run the guests under qemu:///system, with the controllers memory, cpu and blkio among cgroup_controllers in /etc/libvirt/qemu.conf"
@@ -56,7 +55,7 @@ def _about_mounts(hierarchies: Hierarchies) -> Finding:
     memory = hierarchies.mount_of("memory")
     mounts = [mount for mount in (unified, memory) if mount is not None]
     if not mounts:
-        return Finding(Severity.ERROR, SUBJECT, "no cgroup file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup", _MOUNT)
+        return Finding(Severity.ERROR, SUBJECT, "no cgroup file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup")
     if not mounts[-1].writable:
         cure = "mount it read-write, or run mom outside of the container"
         return Finding(Severity.ERROR, SUBJECT, f"{mounts[-1].folder} is mounted read-only: nothing can be set", cure)

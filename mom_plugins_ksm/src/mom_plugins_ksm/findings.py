@@ -6,15 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mom_core import Declarations, Finding, Fix, Scope, Severity, Value
+from mom_core import Declarations, Finding, Scope, Severity, Value
 from mom_plugins_ksm.fields import saved_kib, tracked_kib
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 from mom_toolkit import pid_of
 
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 """Host fields of other plugins that the law reads."""
-
-_END_KSMTUNED = Fix((("systemctl", "disable", "--now", "ksmtuned"),), "ksmtuned ends, and is not started with the host any more")
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool) -> Finding:
@@ -47,7 +45,7 @@ def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding
     pid = pid_of("ksmtuned", proc)
     if pid:
         message = f"ksmtuned runs (pid {pid}) and sets the same knobs as mom: they would undo each other's work"
-        yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned", _END_KSMTUNED)
+        yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")
     if "ksmd_cpu_seconds" not in found:
         message = "ksmd is not seen in /proc, so what KSM costs is unknown: policies cannot limit its CPU time"
         yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")

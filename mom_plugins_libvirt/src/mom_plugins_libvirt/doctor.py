@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-from mom_core import Finding, Fix, Guest, HypervisorError, PermissionDenied, Severity, format_duration
+from mom_core import Finding, Guest, HypervisorError, PermissionDenied, Severity, format_duration
 from mom_guests import could_have, count_of, names_of
 from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.failures import START_LIBVIRT
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 _REPORTING_FROM = 6_009_000
@@ -18,23 +16,12 @@ mom runs on."""
 SUBJECT = "libvirt"
 
 
-_UNITS: Mapping[str, Fix] = {
-    "libvirtd.service": Fix((("systemctl", "start", "libvirtd.service"),), "starts libvirt; guests that are to start with it start"),
-    "virtqemud.socket": Fix((("systemctl", "start", "virtqemud.socket"),), "starts libvirt; guests that are to start with it start"),
-}
-"""What starts libvirt: as one daemon, or where it is split up."""
-
-
-def unreachable(error: HypervisorError, read_only_works: bool, root: Path) -> Iterable[Finding]:
-    """Findings when there is no connection.
-
-    :param root: of the host, where its units stand
-    """
+def unreachable(error: HypervisorError, read_only_works: bool) -> Finding:
+    """What is wrong when there is no connection."""
     message = error.message
     if isinstance(error, PermissionDenied) and read_only_works:
         message += "; a read-only connection is allowed, with which mom can watch and change nothing"
-    fix = next((fix for unit, fix in _UNITS.items() if (root / "usr/lib/systemd/system" / unit).exists()), None)
-    yield Finding(Severity.ERROR, SUBJECT, message, error.hint, fix if error.hint == START_LIBVIRT else None)
+    return Finding(Severity.ERROR, SUBJECT, message, error.hint)
 
 
 def read_only_works(connection: Connection) -> bool:

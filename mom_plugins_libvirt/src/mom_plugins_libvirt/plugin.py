@@ -138,7 +138,7 @@ class LibvirtPlugin(PluginOfGuests):
         except HypervisorError as error:
             watching = Connection(self._connection_settings(readonly=True), self._context.log)
             readable = not self._settings.readonly and read_only_works(watching)
-            return list(unreachable(error, readable, self._context.root))
+            return [unreachable(error, readable)]
 
 
 def _nothing() -> None:
