@@ -1,4 +1,4 @@
-"""`mom history`, `decisions`, `outcomes` and `events` beside a running mom."""
+"""`mom history` and `mom events` beside a running mom."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_events_are_told_once_or_as_long_as_somebody_follows(mom: Mom) -> None:
 
 def test_nobody_there_is_said_at_once(mom: Mom) -> None:
     mom.configure("http: {}")
-    for verb in (["history", "host"], ["decisions"], ["outcomes"], ["events"]):
+    for verb in (["history", "host"], ["events", "--decisions"], ["events"]):
         began = time.monotonic()
         told = mom(*verb)
         assert told.returncode == 1
