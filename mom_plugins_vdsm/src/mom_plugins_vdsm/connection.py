@@ -1,22 +1,20 @@
 """One connection to vdsm that lasts: opened when it is needed, given up when it does not answer, opened again with back-off.
 
-One thread does all that touches the socket, as OpenSSL wants it; callers hand it their requests and wait, each only so long. stomp.py
-would do the framing, but neither tells a wrong certificate from a vdsm that is away, nor bounds what a frame may hold, nor comes back
-by itself.
+An event loop in a thread of its own does all that touches the socket; callers hand it their requests and wait, each only so long.
+stomp.py would do the framing, but neither tells a wrong certificate from a vdsm that is away, nor bounds what a frame may hold, nor
+connects again by itself.
 """
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import logging
 import os
-import selectors
 import socket
 import ssl
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -58,8 +56,7 @@ frame counts as so many bytes more: thousands of events when all guests of a hos
 sends them without an end would cost half a CPU and more."""
 
 _PIECE = 64 << 10
-_RECORD = 16 << 10
-"""Bytes that are read and written at once; a TLS record holds 16 KiB."""
+"""Bytes that are read at once."""
 
 REQUESTS = "jms.topic.vdsm_requests"
 EVENTS = "jms.queue.events"
@@ -92,7 +89,7 @@ class PendingCall:
     """One request: waiting to be sent, sent, or `done`. Belongs to the connection's lock until it is done."""
 
     id: str
-    frame: bytes
+    body: bytes
     done: threading.Event = field(default_factory=threading.Event)
     answer: JsonRpcAnswer | None = None
     error: HypervisorError | None = None
@@ -101,7 +98,7 @@ class PendingCall:
     late: bool = False
 
     def finish(self, answer: JsonRpcAnswer | None, error: HypervisorError | None) -> None:
-        """Hand over what came of it."""
+        """Hand over the answer, or why there is none."""
         self.answer, self.error = answer, error
         self.done.set()
 
@@ -115,17 +112,13 @@ class _Ended(Exception):  # an end is no error when mom itself wants it
         self.flooded = flooded
 
 
-class _Closing(Exception):  # the same
-    """mom itself ends."""
-
-
 class _Session:
-    """One open socket and what was read and is to be written on it. Used by the connection's thread only."""
+    """One open socket and what was read of it. Used in the connection's thread only."""
 
-    def __init__(self, sock: socket.socket, settings: VdsmConnectionSettings) -> None:
-        self.sock = sock
-        self.reader = FrameReader(settings.largest_answer)
-        self.out = bytearray()
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, largest_answer: int) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.frames = FrameReader(largest_answer)
         self.destination = f"mom-{uuid.uuid4()}"
         """Where vdsm sends answers. New for each connection: all who are subscribed to it get them."""
         self.welcomed = False
@@ -140,7 +133,7 @@ class _Session:
 
     def is_flooded(self) -> bool:
         """Whether more was sent without being asked for than may be, ends of lines included."""
-        skipped, self._skipped = self.reader.skipped - self._skipped, self.reader.skipped
+        skipped, self._skipped = self.frames.skipped - self._skipped, self.frames.skipped
         self._count(skipped)
         return self._unasked > _UNASKED_BYTES
 
@@ -155,7 +148,12 @@ class _Session:
 
     def send(self, frame: StompFrame) -> None:
         """Have the frame written when the socket takes it."""
-        self.out += frame.encode()
+        self.writer.write(frame.encode())
+
+    def give_up(self, error: HypervisorError) -> None:
+        """End the connection for this reason."""
+        self.given_up = error
+        self.writer.transport.abort()
 
 
 class VdsmConnection:
@@ -171,7 +169,7 @@ class VdsmConnection:
         """Told of vdsm's events, in the connection's thread, so it must not call vdsm. To be set before `start`."""
         self._log = log
         self._lock = threading.Lock()
-        self._waiting: deque[PendingCall] = deque()
+        self._waiting: dict[str, PendingCall] = {}
         self._sent: dict[str, PendingCall] = {}
         self._session: _Session | None = None
         self._refusal: HypervisorError | None = None
@@ -179,28 +177,27 @@ class VdsmConnection:
         self._retry_at = 0.0
         self._fruitless = 0
         self._closing = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._asked = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        for end in (self._wake_reader, self._wake_writer):
-            end.setblocking(False)
 
     # --- for callers -------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the thread. It connects when there is something to ask."""
-        self._thread = threading.Thread(target=self._work, name="vdsm-connection", daemon=True)
+        self._work = self._loop.create_task(self._connect_when_asked())
+        self._thread = threading.Thread(target=self._run, name="vdsm-connection", daemon=True)
         self._thread.start()
 
     def close(self, patience: float = 0.3) -> None:
         """End the connection and the thread, and fail what waits; waits `patience` seconds at most."""
         self._closing.set()
-        self._wake()
-        if self._thread is not None:
-            self._thread.join(patience)
-            if self._thread.is_alive():  # only the resolver of names can hold it up; it ends by itself after that
-                return
-        self._wake_reader.close()
-        self._wake_writer.close()
+        if self._work is None or self._thread is None:
+            self._loop.close()
+            return
+        self._in_thread(self._work.cancel)
+        self._thread.join(patience)  # only the resolver of names can hold it up for longer; it ends by itself after that
 
     def call(
         self,
@@ -220,45 +217,33 @@ class VdsmConnection:
         end = time.monotonic() + timeout
         pause = _QUEUE_FULL_PAUSE_SECONDS
         while True:
-            answer = self._asked(method, params, end, timeout, doing, late)
-            refusal = answer.refusal
+            message = request(method, params)
+            call = PendingCall(message.id, message.body)
+            if not self._answered(call, end, doing):
+                if late is not None and call.late:
+                    late(call)
+                raise GuestBusy(f"{doing}: {self.settings.peer} has not answered within {format_duration(timeout)}")
+            if call.answer is None:
+                error = call.error or HypervisorError("the connection is closed")
+                raise type(error)(f"{doing}: {error.message}", hint=error.hint)
+            refusal = call.answer.refusal
             if refusal is None:
-                return answer.result
+                return call.answer.result
             if refusal.code != QUEUE_FULL or time.monotonic() + 2 * pause > end or self._closing.wait(pause):
                 raise failure(refusal, doing)
             pause *= 2
 
-    def _asked(
-        self,
-        method: str,
-        params: Mapping[str, object],
-        end: float,
-        timeout: float,
-        doing: str,
-        late: Callable[[PendingCall], None] | None,
-    ) -> JsonRpcAnswer:
-        message = request(method, params)
-        call = PendingCall(message.id, message.body)
-        self._wait_for_the_next_attempt(end)
-        with self._lock:
-            self._refuse_at_once(doing)
-            self._waiting.append(call)
-        self._wake()
-        if not call.done.wait(max(0.0, end - time.monotonic())) and self._overdue(call):
-            if late is not None and call.late:
-                late(call)
-            raise GuestBusy(f"{doing}: {self.settings.peer} has not answered within {format_duration(timeout)}")
-        call.done.wait()
-        if call.answer is None:
-            error = call.error or HypervisorError("the connection is closed")
-            raise type(error)(f"{doing}: {error.message}", hint=error.hint)
-        return call.answer
-
-    def _wait_for_the_next_attempt(self, end: float) -> None:
+    def _answered(self, call: PendingCall, end: float, doing: str) -> bool:
+        """Send the request and wait for what comes of it; false when that takes too long."""
         with self._lock:
             pause = 0.0 if self._session is not None or self._refusal is None else self._retry_at - time.monotonic()
         if 0 < pause <= min(_WORTH_WAITING_SECONDS, end - time.monotonic()):
             self._closing.wait(pause)
+        with self._lock:
+            self._refuse_at_once(doing)
+            self._waiting[call.id] = call
+        self._in_thread(self._wake)
+        return call.done.wait(max(0.0, end - time.monotonic())) or not self._overdue(call)
 
     def _refuse_at_once(self, doing: str) -> None:
         """Raise the last refusal while it is not yet time to try again. The lock is held."""
@@ -276,55 +261,56 @@ class VdsmConnection:
         with self._lock:
             if call.done.is_set():
                 return False
-            with suppress(ValueError):
-                self._waiting.remove(call)  # not sent, so it never will be
-                return True
+            if self._waiting.pop(call.id, None) is not None:
+                return True  # not sent, so it never will be
             call.late = call.id in self._sent
             session = self._session
             if session is not None and call.late:
                 # Other answers came: vdsm lives, and is stuck with this call only. None: perhaps nothing arrives here any more.
                 lost = session.answers == call.answers_before
                 if lost or sum(sent.late for sent in self._sent.values()) > _MOST_LATE_CALLS:
-                    session.given_up = HypervisorError(f"{self.settings.peer} does not answer")
-        self._wake()
+                    self._in_thread(session.give_up, HypervisorError(f"{self.settings.peer} does not answer"))
         return True
 
-    def _wake(self) -> None:
-        with suppress(OSError):  # full: it is awake already; closed: no thread is there
-            self._wake_writer.send(b"w")
+    def _in_thread(self, call: Callable[..., object], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nothing waits there any more
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     # --- the thread --------------------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _run(self) -> None:
+        assert self._work is not None  # noqa: S101  # `start` has made it
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._work)
+        self._loop.close()
+
+    def _wake(self) -> None:
+        self._asked.set()
+        if self._session is not None and self._session.welcomed:
+            self._send_waiting(self._session)
+
+    async def _connect_when_asked(self) -> None:
         try:
             while True:
-                self._wait_for(None, 0, None, until_asked=True)
-                self._one_connection()
-        except _Closing:
-            pass
+                self._asked.clear()
+                if not self._waiting:
+                    await self._asked.wait()
+                else:
+                    await self._one_connection()
         finally:
             self._fail_all(HypervisorError(f"the connection to {self.settings.peer} is closed"))
 
-    def _one_connection(self) -> None:
+    async def _one_connection(self) -> None:
         """Open a connection and serve it to its end."""
-        sock: socket.socket | None = None
         tls = self.settings.tls
         files = tls.fingerprint() if tls else None
         try:
-            sock = self._opened_socket(time.monotonic() + _OPEN_SECONDS)
-            self._serve(_Session(sock, self.settings))
+            await self._serve()
         except _Ended as ended:
             self._ended(ended.error, files, flooded=ended.flooded)
-        except _Closing:
-            raise
         except Exception as error:  # noqa: BLE001  # containment: without this thread nothing works any more, so it must go on
             self._log.exception("the connection to %s is given up", self.settings.peer)
             self._ended(HypervisorError(f"{type(error).__name__}: {error}"), files)
-        finally:
-            with self._lock:
-                self._session = None
-            if sock is not None:
-                sock.close()
 
     def _ended(self, error: HypervisorError, files: Fingerprint | None, *, flooded: bool = False) -> None:
         with self._lock:
@@ -341,56 +327,42 @@ class VdsmConnection:
 
     def _fail_all(self, error: HypervisorError) -> None:
         with self._lock:
-            calls = [*self._waiting, *self._sent.values()]
+            calls = [*self._waiting.values(), *self._sent.values()]
             self._waiting.clear()
             self._sent.clear()
         for call in calls:
             call.finish(None, error)
 
-    def _wait_for(self, sock: socket.socket | None, events: int, until: float | None, *, until_asked: bool = False) -> bool:
-        """Wait until the socket is ready for `events`, another thread wakes it, or the time is up; whether the time is not up.
-
-        :param until_asked: wait until there is a call, with no socket
-        """
-        with selectors.PollSelector() as selector:
-            selector.register(self._wake_reader, selectors.EVENT_READ)
-            if sock is not None:
-                selector.register(sock, events)
-            while True:
-                if self._closing.is_set():
-                    raise _Closing
-                if until_asked and self._waiting:
-                    return True
-                ready = selector.select(None if until is None else max(0.0, until - time.monotonic()))
-                if any(key.fileobj is self._wake_reader for key, _ in ready):
-                    with suppress(BlockingIOError):
-                        self._wake_reader.recv(4096)
-                if self._closing.is_set():
-                    raise _Closing
-                if not until_asked:
-                    return bool(ready)
-
     # --- opening -----------------------------------------------------------------------------------------------------------------
 
-    def _opened_socket(self, until: float) -> socket.socket:
+    async def _serve(self) -> None:
+        """Open a connection and exchange frames until it ends, which is raised."""
         settings = self.settings
+        until = self._loop.time() + _OPEN_SECONDS
+        sock = await self._connected_socket(until)
         try:
-            context = None if settings.tls is None else client_context(settings.tls)
-        except HypervisorError as error:
-            raise _Ended(error) from error
-        sock = self._connected_socket(until)
-        if context is None or settings.tls is None:
-            return sock
-        secure = context.wrap_socket(sock, do_handshake_on_connect=False)
-        try:
-            self._shake_hands(secure, settings.tls, until)
+            reader, writer = await self._streams(sock, until)
         except BaseException:
-            secure.close()
+            sock.close()
             raise
-        self.peer_certificate_ends = _end_of(secure)
-        return secure
+        session = _Session(reader, writer, settings.largest_answer)
+        # vdsm takes exactly this version, and the command CONNECT only.
+        session.send(StompFrame("CONNECT", {"accept-version": "1.2", "heart-beat": f"0,{_HEART_BEAT_MS}"}))
+        session.send(StompFrame("SUBSCRIBE", {"destination": session.destination, "ack": "auto", "id": _ANSWERS_ID}))
+        if settings.events:
+            session.send(StompFrame("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": _EVENTS_ID}))
+        with self._lock:
+            self._session = session
+        try:
+            while True:
+                await self._read(session, until)
+        except asyncio.CancelledError:
+            await self._say_farewell(session)
+            raise
+        finally:
+            writer.transport.abort()
 
-    def _connected_socket(self, until: float) -> socket.socket:
+    async def _connected_socket(self, until: float) -> socket.socket:
         settings = self.settings
         try:
             addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
@@ -399,137 +371,94 @@ class VdsmConnection:
         reason = "no address"
         for family, kind, protocol, _, address in addresses:
             sock = socket.socket(family, kind, protocol)
+            sock.setblocking(False)
             try:
-                reason = self._connect(sock, address, until)
-            except BaseException:
+                async with asyncio.timeout_at(until):
+                    await self._loop.sock_connect(sock, address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except TimeoutError:
+                reason = "no answer"
+            except OSError as error:
+                reason = os.strerror(error.errno or 0).lower()
+            except asyncio.CancelledError:
                 sock.close()
                 raise
-            if not reason:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            else:
                 return sock
             sock.close()
         raise _Ended(HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint="is vdsm running? systemctl status vdsmd"))
 
-    def _connect(self, sock: socket.socket, address: object, until: float) -> str:
-        """Connect, and say why it failed; empty if it did not."""
-        sock.setblocking(False)
-        number = sock.connect_ex(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
-        while number in {errno.EINPROGRESS, errno.EALREADY}:
-            if not self._wait_for(sock, selectors.EVENT_WRITE, until):
-                return "no answer"
-            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if not number:
-                try:
-                    sock.getpeername()
-                except OSError:  # woken for something else, and not connected yet
-                    number = errno.EALREADY
-        return os.strerror(number).lower() if number else ""
-
-    def _shake_hands(self, sock: ssl.SSLSocket, files: TlsFiles, until: float) -> None:
-        while True:
-            try:
-                sock.do_handshake()
-            except ssl.SSLWantReadError:
-                events = selectors.EVENT_READ
-            except ssl.SSLWantWriteError:
-                events = selectors.EVENT_WRITE
-            except OSError as error:
-                raise _Ended(refused_handshake(error, files, self.settings.peer)) from error
-            else:
-                return
-            if not self._wait_for(sock, events, until):
-                raise _Ended(HypervisorError(f"{self.settings.peer} does not answer the TLS handshake"))
+    async def _streams(self, sock: socket.socket, until: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Both directions of this socket, after the handshake where there is TLS."""
+        tls, peer = self.settings.tls, self.settings.peer
+        if tls is None:
+            return await asyncio.open_connection(sock=sock)
+        try:
+            context = client_context(tls)
+            async with asyncio.timeout_at(until):
+                # Without a name: the certificate is for the host's name on the network, and mom connects to localhost.
+                reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname="")
+        except TimeoutError as error:
+            raise _Ended(HypervisorError(f"{peer} does not answer the TLS handshake")) from error
+        except OSError as error:
+            raise _Ended(refused_handshake(error, tls, peer)) from error
+        except HypervisorError as error:
+            raise _Ended(error) from error
+        ends = (writer.get_extra_info("peercert") or {}).get("notAfter")
+        self.peer_certificate_ends = ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None
+        return reader, writer
 
     # --- serving -----------------------------------------------------------------------------------------------------------------
 
-    def _serve(self, session: _Session) -> None:
-        """Exchange frames until the connection ends, which is raised."""
-        # vdsm takes exactly this version, and the command CONNECT only.
-        session.send(StompFrame("CONNECT", {"accept-version": "1.2", "heart-beat": f"0,{_HEART_BEAT_MS}"}))
-        session.send(StompFrame("SUBSCRIBE", {"destination": session.destination, "ack": "auto", "id": _ANSWERS_ID}))
-        if self.settings.events:
-            session.send(StompFrame("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": _EVENTS_ID}))
-        with self._lock:
-            self._session = session
-        open_until = time.monotonic() + _OPEN_SECONDS
-        try:
-            while True:
-                if session.welcomed:
-                    self._send_waiting(session)
-                self._write(session)
-                if not self._read(session):
-                    self._wait_on(session, open_until)
-                if session.given_up is not None:
-                    raise _Ended(session.given_up)
-        except _Closing:
-            self._say_farewell(session)
-            raise
-
-    def _wait_on(self, session: _Session, open_until: float) -> None:
-        until = open_until
-        if session.welcomed:
-            if session.silence_limit is None:
-                self._wait_for(session.sock, _events_of(session), None)
-                return
-            until = session.heard + session.silence_limit
-        self._wait_for(session.sock, _events_of(session), until)
-        if time.monotonic() >= until:
-            silence = "gives no sign of life" if session.welcomed else "has not answered CONNECT"
-            raise _Ended(HypervisorError(f"{self.settings.peer} {silence}"))
-
     def _send_waiting(self, session: _Session) -> None:
         with self._lock:
-            while self._waiting:
-                call = self._waiting.popleft()
+            calls = list(self._waiting.values())
+            self._waiting.clear()
+            for call in calls:
                 call.answers_before = session.answers
                 self._sent[call.id] = call
-                headers = {
-                    "destination": REQUESTS,
-                    "content-type": "application/json",
-                    "reply-to": session.destination,
-                    "content-length": str(len(call.frame)),
-                }
-                session.send(StompFrame("SEND", headers, call.frame))
+        for call in calls:
+            headers = {
+                "destination": REQUESTS,
+                "content-type": "application/json",
+                "reply-to": session.destination,
+                "content-length": str(len(call.body)),
+            }
+            session.send(StompFrame("SEND", headers, call.body))
 
-    def _write(self, session: _Session) -> None:
+    async def _read(self, session: _Session, open_until: float) -> None:
+        """Read one piece, and take the frames that are complete with it."""
+        until: float | None = open_until
+        if session.welcomed:
+            until = None if session.silence_limit is None else self._loop.time() + session.silence_limit
         try:
-            while session.out:
-                written = session.sock.send(bytes(session.out[:_RECORD]))
-                del session.out[:written]
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pass
-        except OSError as error:
-            raise self._lost(session, error) from error
-
-    def _read(self, session: _Session) -> bool:
-        """Read one piece, if there is one."""
-        try:
-            piece = session.sock.recv(_PIECE)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False
+            async with asyncio.timeout_at(until):
+                piece = await session.reader.read(_PIECE)
+        except TimeoutError as error:
+            silence = "gives no sign of life" if session.welcomed else "has not answered CONNECT"
+            raise _Ended(HypervisorError(f"{self.settings.peer} {silence}")) from error
         except OSError as error:
             raise self._lost(session, error) from error
         if not piece:
             raise self._lost(session, None)
         session.heard = time.monotonic()
         try:
-            for frame in session.reader.feed(piece):
+            for frame in session.frames.feed(piece):
                 self._take(session, frame)
                 self._refuse_flood(session)
             self._refuse_flood(session)
         except (FrameError, AnswerError) as error:
             raise _Ended(HypervisorError(f"{self.settings.peer} cannot be understood: {error}")) from error
-        if self._closing.is_set():
-            raise _Closing
-        return True
 
     def _refuse_flood(self, session: _Session) -> None:
         if session.is_flooded():
             raise _Ended(HypervisorError(f"{self.settings.peer} sends without an end what mom has not asked for"), flooded=True)
 
     def _lost(self, session: _Session, error: OSError | None) -> _Ended:
-        """What it means that the connection broke, or was closed by vdsm (None)."""
+        """Why the connection broke, or was closed by vdsm (None)."""
         settings, tls = self.settings, self.settings.tls
+        if session.given_up is not None:
+            return _Ended(session.given_up)
         if session.welcomed:
             return _Ended(HypervisorError(f"{settings.peer} has ended the connection" + (f": {error.strerror}" if error else "")))
         if tls is None:
@@ -562,6 +491,7 @@ class VdsmConnection:
             self.opened += 1
             self._refusal = None
         self._log.info("connected to %s%s", self.settings.peer, "" if self.settings.tls else " without TLS")
+        self._send_waiting(session)
 
     def _take_message(self, session: _Session, frame: StompFrame) -> None:
         message = parsed(frame.body)
@@ -577,26 +507,13 @@ class VdsmConnection:
         if call is not None:
             call.finish(message, None)
         else:
-            session.unasked(frame)
-        # An answer that no call waits for is another client's, or was given twice.
+            session.unasked(frame)  # an answer that no call waits for is another client's, or was given twice
 
-    def _say_farewell(self, session: _Session) -> None:
+    async def _say_farewell(self, session: _Session) -> None:
         """Tell vdsm, so that it need not find out. It confirms, and leaves closing to the client."""
-        until = time.monotonic() + _FAREWELL_SECONDS
         session.send(StompFrame("DISCONNECT", {"receipt": "end"}))
-        with suppress(OSError, FrameError):
-            session.sock.settimeout(_FAREWELL_SECONDS)
-            session.sock.sendall(session.out)
-            while time.monotonic() < until:
-                piece = session.sock.recv(_PIECE)
-                if not piece or any(frame.command == "RECEIPT" for frame in session.reader.feed(piece)):
-                    return
-
-
-def _events_of(session: _Session) -> int:
-    return selectors.EVENT_READ | (selectors.EVENT_WRITE if session.out else 0)
-
-
-def _end_of(sock: ssl.SSLSocket) -> float | None:
-    ends = (sock.getpeercert() or {}).get("notAfter")
-    return ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None
+        with suppress(OSError, FrameError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                while piece := await session.reader.read(_PIECE):
+                    if any(frame.command == "RECEIPT" for frame in session.frames.feed(piece)):
+                        return
