@@ -1,14 +1,12 @@
-"""What it costs to know where guests are on NUMA nodes, and to decide where they should be.
+"""What it costs to know where guests are on NUMA nodes.
 
     python benchmarks/numa/bench_numa.py [--guests 1000] [--gib 2] [--json]
 
 collect    the fields of all guests in a cycle: what was seen last, and what the hypervisor has set
-decide     placement weighs all guests on two nodes, none of which has a home yet
 review     a decision on each guest
-look       one look at a guest, on a host of files: threads, numa_maps of usual length, maps
+sample     one sample of a guest, on a host of files: threads, numa_maps of usual length
 kernel     numa_maps of a real process with so much memory, in pages of 4 KiB and, where the kernel has them, of 2 MiB: the walk through its
            page tables, for each GiB
-where      the same asked with move_pages(2), for each GiB of 4 KiB pages: what a move asks before it moves anything
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import argparse
 import ctypes
 import json
 import mmap
-import os
 import statistics
 import sys
 import tempfile
@@ -25,16 +22,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mom_core import Decision, PluginContext, StateFile, Value
+from mom_core import Decision, PluginContext, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, host_of
 from mom_plugins_numa import NumaPlugin
-from mom_plugins_numa.lookout import look_at
-from mom_plugins_numa.pages import KernelPages
-from mom_plugins_numa.placement import Rules
-from mom_plugins_numa.placement_decisions import FORM, Placing
 from mom_plugins_numa.process import Process
 from mom_plugins_numa.review import reviewed
+from mom_plugins_numa.sampler import take_sample
 from mom_toolkit import NO_PROMISES
 
 GIB = 1 << 20  # KiB
@@ -81,28 +75,26 @@ def measure_cycle(count: int, folder: Path) -> dict[str, float]:
     guests = [FakeGuest(f"g{number:04d}", id=f"g{number:04d}", pins=[every] * 4, properties={"pid": 1000}) for number in range(count)]
     hypervisor = FakeHypervisor(guests)
     plugin = NumaPlugin(NumaPlugin.Settings.model_validate({"look_share": 1.0}), PluginContext(root=root, state_directory=folder / "state"))
-    plugin.mom_setup()
+    plugin.mom_collect_host()
     listed = hypervisor.guests()
     try:
         end = time.monotonic() + 300
         while sum("numa_memory" in fields for fields in plugin.mom_collect_guests(hypervisor, listed).values()) < count:
             if time.monotonic() > end:
-                raise TimeoutError("not all guests were looked at")
+                raise TimeoutError("not all guests were sampled")
             time.sleep(0.2)
         collect = milliseconds(lambda: plugin.mom_collect_guests(hypervisor, listed))
         collected = plugin.mom_collect_guests(hypervisor, listed)
         host = plugin.mom_collect_host()
     finally:
         plugin.mom_teardown()
-    known: dict[str, Value] = {"balloon_cur": 4 * GIB, "vcpu_count": 4, "numa_vcpu_usage": 0.9, "numa_move_to": -1, "numa_nodeset": "0-1"}
+    known: dict[str, Value] = {"balloon_cur": 4 * GIB, "numa_nodeset": "0-1"}
     snap = snapshot(host=dict(host), guests={name: {**fields, **known} for name, fields in collected.items()})
-    placing = Placing("numa", Rules(least_gain=0.0), lambda guest: True, StateFile(folder / "homes.json", "homes", FORM), enabled=True)
-    decisions = [Decision(guest.entity, "numa_move_to", 1) for guest in snap.guests.values()]
+    decisions = [Decision(guest.entity, "numa_nodeset", "1") for guest in snap.guests.values()]
     return {
         "collect_ms": collect,
-        "decide_ms": milliseconds(lambda: list(placing.decide(snap))),
-        "review_ms": milliseconds(lambda: list(reviewed(snap, decisions, Rules(), NO_PROMISES))),
-        "look_ms": milliseconds(lambda: look_at(Process(root / "proc/1000"), {cpu: cpu // 16 for cpu in range(32)}, None, 0.0)),
+        "review_ms": milliseconds(lambda: list(reviewed(snap, decisions, NO_PROMISES))),
+        "sample_ms": milliseconds(lambda: take_sample(Process(root / "proc/1000"), {cpu: cpu // 16 for cpu in range(32)}, None, 0.0)),
     }
 
 
@@ -116,16 +108,7 @@ def measure_kernel(gib: float) -> dict[str, float]:
         first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         ctypes.memset(first, 1, size)
         process = Process(Path("/proc/self"))
-        found[f"kernel_{name}_ms_per_gib"] = milliseconds(process.areas, 5) / gib
-        if name == "4k" and not KernelPages().missing():
-            kernel = KernelPages()
-            pages = range(first, first + size, 4096)
-
-            def ask(kernel: KernelPages = kernel, pages: Sequence[int] = pages) -> None:
-                for at in range(0, len(pages), 4096):
-                    kernel.where(os.getpid(), pages[at : at + 4096])
-
-            found["where_ms_per_gib"] = milliseconds(ask, 3) / gib
+        found[f"kernel_{name}_ms_per_gib"] = milliseconds(process.memory, 5) / gib
         memory.madvise(mmap.MADV_DONTNEED)
     return found
 

@@ -1,20 +1,14 @@
-"""Hosts of files with NUMA nodes and QEMU processes, written as the kernel writes them, and a mover of pages that exist on paper only."""
+"""Hosts of files with NUMA nodes and QEMU processes, written as the kernel writes them."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from mom_devkit import host_of
-from mom_plugins_numa import NumaPlugin
-from mom_plugins_numa.pages import PageMover
 
 GIB = 1 << 20
 """KiB."""
-
-PAGE = 4096
 
 _MEMINFO = """Node {node} MemTotal:       {total} kB
 Node {node} MemFree:        {free} kB
@@ -45,7 +39,7 @@ def nodes_tree(
 ) -> dict[str, str]:
     """The files of so many nodes. Sizes in KiB; `cpus` on each."""
     files = {"sys/devices/system/node/online": f"0-{count - 1}\n", "proc/sys/kernel/numa_balancing": "0\n"}
-    files["proc/vmstat"] = "nr_free_pages 100\nnuma_hint_faults 50\nnuma_pages_migrated 70\n"
+    files["proc/vmstat"] = "nr_free_pages 100\nnuma_pages_migrated 70\n"
     for node in range(count):
         here = total // 2 if free is None else free[node]
         folder = f"sys/devices/system/node/node{node}"
@@ -74,15 +68,11 @@ def process_tree(
     """
     folder = f"proc/{pid}"
     pages = " ".join(f"N{node}={count}" for node, count in memory.items() if count)
-    end = start + sum(memory.values()) * PAGE
     files = {
         f"{folder}/stat": stat_line(pid, "qemu-system-x86", 0, 0, started),
         f"{folder}/numa_maps": "5651410b9000 default file=/usr/bin/qemu-system-x86_64\n"
         f"{start:x} default anon={sum(memory.values())} dirty=9 {pages} kernelpagesize_kB=4\n"
         "7ffd90000000 default stack anon=1 dirty=1 N1=1 kernelpagesize_kB=4\n",
-        f"{folder}/maps": "5651410b9000-5651410bb000 r-xp 00000000 fe:00 1234    /usr/bin/qemu-system-x86_64\n"
-        f"{start:x}-{end:x} rw-p 00000000 00:00 0 \n"
-        "7ffd90000000-7ffd90001000 rw-p 00000000 00:00 0    [stack]\n",
         f"{folder}/task/{pid}/comm": "qemu-system-x86\n",
         f"{folder}/task/{pid}/stat": stat_line(pid, "qemu-system-x86", 5, 0, started),
         f"{folder}/task/{pid}/status": "Name:\tqemu-system-x86\nCpus_allowed_list:\t0-7\n",
@@ -93,44 +83,6 @@ def process_tree(
         files[f"{task}/stat"] = stat_line(pid + 1 + vcpu, f"CPU {vcpu}/KVM", ticks, cpu, started)
         files[f"{task}/status"] = f"Name:\tCPU {vcpu}/KVM\nCpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\n"
     return files
-
-
-@dataclass
-class PaperPages:
-    """Pages by process and address, each on a node. What is asked of it is kept in `steps`: process id, how many pages, node."""
-
-    pages: dict[int, dict[int, int]] = field(default_factory=dict)
-    steps: list[tuple[int, int, int]] = field(default_factory=list)
-    held: set[int] = field(default_factory=set)
-    """Addresses that cannot be moved."""
-
-    def give(self, pid: int, memory: Mapping[int, int], start: int = 0x7F0000000000) -> None:
-        """As in `process_tree`."""
-        nodes = [node for node, count in memory.items() for _ in range(count)]
-        self.pages[pid] = {start + index * PAGE: node for index, node in enumerate(nodes)}
-
-    def where(self, pid: int, addresses: Sequence[int]) -> Sequence[int]:
-        """As the protocol says."""
-        if pid not in self.pages:
-            raise ProcessLookupError(errno.ESRCH, "No such process")
-        return [self.pages[pid].get(address, -errno.ENOENT) for address in addresses]
-
-    def move(self, pid: int, addresses: Sequence[int], node: int) -> Sequence[int]:
-        """As the protocol says."""
-        self.steps.append((pid, len(addresses), node))
-        there = self.pages[pid]
-        for address in addresses:
-            if address in there and address not in self.held:
-                there[address] = node
-        return [-errno.EBUSY if address in self.held else there.get(address, -errno.ENOENT) for address in addresses]
-
-
-class OnPaper(NumaPlugin):
-    """The plugin on a host of files, where moving pages is allowed."""
-
-    def make_pages(self) -> PageMover | str:
-        """Pages of processes that have none: there is nothing to move, and that succeeds."""
-        return PaperPages({pid: {} for pid in range(1, 5000)})
 
 
 def tree(folder: Path, *files: Mapping[str, str]) -> Path:

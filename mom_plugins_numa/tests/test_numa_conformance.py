@@ -1,6 +1,6 @@
 """The plugin against the conformance kit, on a host of files with two nodes."""
 
-from numa_trees import OnPaper, nodes_tree, process_tree
+from numa_trees import nodes_tree, process_tree
 
 from mom_core import Hypervisor
 from mom_devkit import ConformanceTests, FakeGuest, FakeHypervisor
@@ -11,17 +11,10 @@ from mom_toolkit import NodeTune
 class TestConformance(ConformanceTests):
     plugin = NumaPlugin
     host = {**nodes_tree(), **{name: text for pid in (1000, 2000) for name, text in process_tree(pid, {0: 50, 1: 50}).items()}}
-    values = {"vcpu_pins": ("0-3", "4-5;6-7"), "numa_nodeset": ("1", "0"), "numa_move_to": (1, 0)}
+    values = {"vcpu_pins": ("0-3", "4-5;6-7"), "numa_nodeset": ("1", "0")}
 
     def hypervisor(self) -> Hypervisor:
         """Guests that are processes of the host of files."""
         pins = [frozenset(range(8)), frozenset(range(8))]
         nodes = NodeTune("strict", frozenset({0, 1}))
         return FakeHypervisor([FakeGuest(f"vm{pid}", pins=list(pins), nodes=nodes, properties={"pid": pid}) for pid in (1000, 2000)])
-
-
-class TestConformanceWherePagesMove(TestConformance):
-    plugin = OnPaper
-    plugin_name = "numa"
-    settings = {"placement": True, "look_every": "1s"}
-    skipped = {"packaging": "the distribution names the class that this one is made of"}

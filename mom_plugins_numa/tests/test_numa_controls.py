@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from numa_trees import GIB, OnPaper, nodes_tree, process_tree, tree
+from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_core import Decision, Guest, LedgerEntry, Outcome, PluginContext, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
+from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.fields import parse_pins, pins_text
-from mom_plugins_numa.placement import Rules
 from mom_plugins_numa.review import reviewed
 from mom_toolkit import NodeTune
 
@@ -32,10 +32,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plugin(root: Path, hypervisor: FakeHypervisor, tmp_path: Path) -> Iterator[OnPaper]:
-    made = OnPaper(OnPaper.Settings(), PluginContext(name="numa", root=root, state_directory=tmp_path / "state"))
-    made.mom_setup()
-    made.mom_collect_guests(hypervisor, hypervisor.guests())
+def plugin(root: Path, hypervisor: FakeHypervisor, tmp_path: Path) -> Iterator[NumaPlugin]:
+    made = NumaPlugin(NumaPlugin.Settings(), PluginContext(name="numa", root=root, state_directory=tmp_path / "state"))
     yield made
     made.mom_teardown()
 
@@ -45,12 +43,12 @@ def decision(hypervisor: FakeHypervisor, control: str, value: Value) -> Decision
     return Decision(entity, control, value)
 
 
-def apply(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, value: Value) -> Outcome:
+def apply(plugin: NumaPlugin, hypervisor: FakeHypervisor, control: str, value: Value) -> Outcome:
     (outcome,) = apply_decisions(plugin, [decision(hypervisor, control, value)], hypervisor)
     return outcome
 
 
-def put_back(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, before: Value, applied: Value) -> Outcome:
+def put_back(plugin: NumaPlugin, hypervisor: FakeHypervisor, control: str, before: Value, applied: Value) -> Outcome:
     entry = LedgerEntry(decision(hypervisor, control, before).entity, control, before, applied, "numa", 0.0, "1")
     (outcome,) = put_entries_back(plugin, [entry], hypervisor)
     return outcome
@@ -72,12 +70,11 @@ def test_pins_are_one_list_for_all_vcpus_or_one_for_each() -> None:
         ("vcpu_pins", "0,1,2,3", "0-7", "0-3"),
         ("vcpu_pins", "0-1;4", "0-7", "0-1;4"),
         ("numa_nodeset", "1", "0-1", "1"),
-        ("numa_move_to", 1, -1, 1),
         ("numa_balancing", 1, 0, 1),
     ],
 )
 def test_what_is_set_is_read_back_set_only_once_and_put_back(
-    plugin: OnPaper, hypervisor: FakeHypervisor, control: str, value: Value, before: Value, after: Value
+    plugin: NumaPlugin, hypervisor: FakeHypervisor, control: str, value: Value, before: Value, after: Value
 ) -> None:
     outcome = apply(plugin, hypervisor, control, value)
     assert (outcome.before, outcome.after, outcome.status) == (before, after, Status.APPLIED)
@@ -87,38 +84,28 @@ def test_what_is_set_is_read_back_set_only_once_and_put_back(
     assert put_back(plugin, hypervisor, control, before, after).status in {Status.UNCHANGED, Status.APPLIED}
 
 
-def test_a_move_in_steps_is_shown_and_another_guests_goes_with_it(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
-    apply(plugin, hypervisor, "numa_move_to", 1)
-    fields = plugin.mom_collect_guests(hypervisor, hypervisor.guests())["vm"]
-    assert fields["numa_move_to"] == 1
-    assert fields["numa_move"] in {"waiting", "moving", "done"}
-    plugin.mom_collect_guests(hypervisor, [])
-    assert plugin.mom_collect_guests(hypervisor, hypervisor.guests())["vm"]["numa_move_to"] == -1
-
-
 @pytest.mark.parametrize(
     ("control", "value", "reason"),
     [
-        ("vcpu_pins", "nonsense", "no list of CPUs"),
+        ("vcpu_pins", "nonsense", "0 vCPUs, and the guest has 2"),
         ("vcpu_pins", "0;1;2", "3 vCPUs, and the guest has 2"),
         ("numa_nodeset", "", "no list of nodes"),
-        ("numa_move_to", 7, "no NUMA node"),
     ],
 )
-def test_nonsense_is_refused(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, value: Value, reason: str) -> None:
+def test_nonsense_is_refused(plugin: NumaPlugin, hypervisor: FakeHypervisor, control: str, value: Value, reason: str) -> None:
     outcome = apply(plugin, hypervisor, control, value)
     assert outcome.status is Status.REFUSED
     assert reason in outcome.error
 
 
-def test_a_mode_that_cannot_change_while_the_guest_runs_is_refused_with_the_reason(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
+def test_a_mode_that_cannot_change_while_the_guest_runs_is_refused_with_the_reason(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
     hypervisor.known["vm"].nodes = NodeTune("preferred", frozenset({0}))
     outcome = apply(plugin, hypervisor, "numa_nodeset", "1")
     assert outcome.status is Status.REFUSED
     assert "preferred" in outcome.error
 
 
-def test_a_guest_that_has_gone_is_gone(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
+def test_a_guest_that_has_gone_is_gone(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
     wanted = [decision(hypervisor, control, value) for control, value in (("vcpu_pins", "0"), ("numa_nodeset", "0"))]
     hypervisor.known.clear()
     assert {outcome.status for outcome in apply_decisions(plugin, wanted, hypervisor)} == {Status.GONE}
@@ -126,18 +113,11 @@ def test_a_guest_that_has_gone_is_gone(plugin: OnPaper, hypervisor: FakeHypervis
     assert {outcome.status for outcome in put_entries_back(plugin, entries, hypervisor)} == {Status.GONE}
 
 
-def test_somebody_elses_pins_are_left_alone(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
+def test_somebody_elses_pins_are_left_alone(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
     apply(plugin, hypervisor, "vcpu_pins", "0-3")
     hypervisor.known["vm"].pins = [frozenset({5}), frozenset({6})]
     outcome = put_back(plugin, hypervisor, "vcpu_pins", "0-7", "0-3")
     assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, "5;6")
-
-
-def test_a_host_of_files_never_moves_pages_of_this_kernel(root: Path) -> None:
-    from mom_plugins_numa import NumaPlugin
-
-    plugin = NumaPlugin(NumaPlugin.Settings(), PluginContext(name="numa", root=root))
-    assert plugin.make_pages() == "the host is a folder of files"
 
 
 # --- review --------------------------------------------------------------------------------------------------------------------
@@ -151,44 +131,29 @@ USUAL: dict[str, Value] = {
     "numa_memory": MEMORY,
     "balloon_cur": 8 * GIB,
     "numa_nodeset": "0-1",
-    "numa_move_to": -1,
     "vcpu_pins": "0-7",
 }
 
 
 def review(control: str, value: Value, host: dict[str, Value] | None = None, **fields: Value) -> str:
     """What is said of a decision; empty when it stands."""
-    guests = {"vm": {**USUAL, **fields}, "other": {"numa_move_to": 0, "numa_move": fields.get("others_move")}}
-    snap = snapshot(host={"numa_nodes": NODES} if host is None else host, guests=guests)
-    guest: Guest = next(guest for guest in snap.guests.values() if guest.name == "vm")
-    found = list(reviewed(snap, [Decision(guest.entity, control, value)], Rules(), FakePromises("guest_guarantee")))
+    snap = snapshot(host={"numa_nodes": NODES} if host is None else host, guests={"vm": {**USUAL, **fields}})
+    guest: Guest = snap.guests["vm"]
+    found = list(reviewed(snap, [Decision(guest.entity, control, value)], FakePromises("guest_guarantee")))
     return "" if not found else found[0].reason if found[0].after is None else f"now {found[0].after.value}"
 
 
-def test_a_guest_goes_only_where_its_memory_fits_beside_the_reserve() -> None:
-    assert review("numa_move_to", 1) == ""
-    assert review("numa_move_to", 0) == "", "6 GiB more, of 10 less 3.2"
-    assert "more than node 0 can give" in review("numa_move_to", 0, balloon_cur=10 * GIB)
-    assert "more than node 0 can give" in review("numa_move_to", 0, guest_guarantee=10 * GIB), "what was promised counts"
-    assert review("numa_move_to", 7) == "there is no NUMA node 7"
-    assert "not known" in review("numa_move_to", 1, host={})
-    assert "not known" in review("numa_move_to", 1, balloon_cur=None, numa_memory=None)
-    assert review("numa_move_to", -1) == ""
-
-
-def test_a_guest_goes_only_where_its_memory_may_be() -> None:
-    assert review("numa_move_to", 1, numa_nodeset="0") == "its memory may come from node 0 only: set numa_nodeset first"
-
-
-def test_one_guest_at_a_time_is_moved() -> None:
-    assert review("numa_move_to", 1, others_move="moving") == "other is being moved: one guest at a time"
-    assert review("numa_move_to", 1, others_move="done") == ""
-
-
-def test_the_choice_of_nodes_is_narrowed_only_to_where_there_is_room() -> None:
+def test_a_guest_is_bound_only_to_where_its_memory_fits_beside_the_reserve() -> None:
     assert review("numa_nodeset", "1") == ""
-    assert "more than node 0 can give" in review("numa_nodeset", "0", balloon_cur=20 * GIB)
+    assert review("numa_nodeset", "0") == "", "6 GiB more, of 10 less 3.2"
+    assert "more than node 0 can give" in review("numa_nodeset", "0", balloon_cur=10 * GIB)
+    assert "more than node 0 can give" in review("numa_nodeset", "0", guest_guarantee=10 * GIB), "what was promised counts"
     assert review("numa_nodeset", "0-1", numa_nodeset="0", balloon_cur=200 * GIB) == "", "wider is always allowed"
+    assert "not known" in review("numa_nodeset", "1", host={})
+    assert "not known" in review("numa_nodeset", "1", balloon_cur=None, numa_memory=None)
+
+
+def test_nodes_are_written_as_they_are_read_back() -> None:
     assert review("numa_nodeset", "0,1") == "now 0-1"
     assert review("numa_nodeset", "5") == "there is no NUMA node 5"
     assert "no list of nodes" in review("numa_nodeset", "x")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_devkit import mirror_host
-from mom_plugins_numa.lookout import look_at
-from mom_plugins_numa.nodes import Rates, counted, cpus_to_nodes, node_fields, read_balancing, read_migrations, read_nodes
+from mom_plugins_numa.nodes import Rates, counted, cpus_to_nodes, node_fields, read_nodes
 from mom_plugins_numa.numbers import format_list, parse_list, remote_share
-from mom_plugins_numa.process import Process, memory_by_node, parse_numa_maps
+from mom_plugins_numa.process import Process, parse_numa_maps
+from mom_plugins_numa.sampler import take_sample
 
 
 @given(st.sets(st.integers(0, 300)))
@@ -51,15 +51,13 @@ def test_nodes_are_read_with_memory_cpus_distances_and_counters(tmp_path: Path) 
         (0, 64 * GIB, 10 * GIB, 12 * GIB),
         (1, 64 * GIB, 30 * GIB, 32 * GIB),
     ]
-    assert nodes[1].distances == {0: 21, 1: 10}
+    assert nodes[1].distances == [21, 10]
     assert cpus_to_nodes(nodes) == {0: 0, 1: 0, 2: 0, 3: 0, 4: 1, 5: 1, 6: 1, 7: 1}
     fields = node_fields(nodes)
     assert fields["numa_node_count"] == 2
     assert fields["numa_imbalance"] == pytest.approx(100 * 20 / 64, abs=0.01)
     assert fields["numa_available_least"] == 12 * GIB
-    assert counted(nodes) == {"numa_hit_rate": 2000, "numa_miss_rate": 20, "numa_foreign_rate": 40, "numa_other_rate": 60}
-    assert read_migrations(root) == {"numa_pages_migrated": 70, "numa_hint_faults": 50}
-    assert read_balancing(root) == 0
+    assert counted(root, nodes) == {"numa_hit_rate": 2000, "numa_miss_rate": 20, "numa_migrated_rate": 70}
 
 
 def test_a_node_without_memory_has_cpus_and_counts_for_nothing_else(tmp_path: Path) -> None:
@@ -81,8 +79,7 @@ def test_a_node_that_cannot_be_read_is_left_out(tmp_path: Path, damaged: str) ->
 def test_a_kernel_without_numa_has_no_nodes(tmp_path: Path) -> None:
     assert read_nodes(tmp_path) == []
     assert node_fields([]) == {}
-    assert counted([]) == {}
-    assert read_balancing(tmp_path) is None
+    assert counted(tmp_path, []) == {}
 
 
 def test_rates_need_two_samples_and_do_not_go_backwards() -> None:
@@ -99,7 +96,7 @@ def test_this_hosts_own_nodes_make_sense(tmp_path: Path) -> None:
         pytest.skip("this kernel has no NUMA")
     assert all(0 <= node.free <= node.total for node in nodes)
     assert os.sched_getaffinity(0) <= cpus_to_nodes(nodes).keys()
-    assert all(node.distances.get(node.number) == 10 for node in nodes)
+    assert all(node.distances[index] == 10 for index, node in enumerate(nodes))
 
 
 MAPS = b"""5651410b9000 default file=/usr/bin/qemu mapped=2 N0=2 kernelpagesize_kB=4
@@ -112,15 +109,12 @@ garbage N0=1
 
 
 def test_memory_is_counted_by_node_in_pages_of_every_size() -> None:
-    areas = parse_numa_maps(MAPS)
-    assert [area.start for area in areas] == [0x5651410B9000, 0x7F0000000000, 0x7F1000000000]
-    assert memory_by_node(areas) == {0: 4 * 602, 1: 4 * 400 + 8 * 2048}
-    assert areas[1].elsewhere_kib(0) == 1600
+    assert parse_numa_maps(MAPS) == {0: 4 * 602, 1: 4 * 400 + 8 * 2048}
 
 
 @given(st.binary(max_size=400))
 def test_whatever_is_in_numa_maps_is_no_error(text: bytes) -> None:
-    memory_by_node(parse_numa_maps(text))
+    parse_numa_maps(text)
 
 
 def test_vcpus_are_found_by_their_threads_names(tmp_path: Path) -> None:
@@ -129,38 +123,36 @@ def test_vcpus_are_found_by_their_threads_names(tmp_path: Path) -> None:
     vcpus = process.vcpus()
     assert [(one.number, one.cpu, format_list(one.allowed), one.seconds) for one in vcpus] == [(0, 1, "0-3", 7.0), (1, 5, "4-7", 0.5)]
     assert process.started() == 4711
-    assert process.ends()[0x7F0000000000] == 0x7F0000000000 + 9 * 4096
 
 
-def test_a_look_tells_where_cpu_time_is_spent_since_the_one_before(tmp_path: Path) -> None:
+def test_a_sample_tells_where_cpu_time_is_spent_since_the_one_before(tmp_path: Path) -> None:
     nodes_of = {cpu: cpu // 4 for cpu in range(8)}
     root = tree(tmp_path, process_tree(1000, {0: 30, 1: 10}, [(0, "0-7", 100), (4, "0-7", 100)]))
     process = Process(root / "proc/1000")
-    first = look_at(process, nodes_of, None, 10.0)
+    first = take_sample(process, nodes_of, None, 10.0)
     assert first is not None
-    assert first.memory == {0: 120, 1: 44}
-    assert (first.cpus, first.usage) == ({0: 0.5, 1: 0.5}, None)
+    assert first.fields["numa_memory"] == [{"node": 0, "size": 120}, {"node": 1, "size": 44}]
+    assert first.cpus == {0: 0.5, 1: 0.5}
     tree(tmp_path, process_tree(1000, {0: 30, 1: 10}, [(0, "0-7", 1100), (4, "0-7", 100)]))
-    second = look_at(process, nodes_of, first, 20.0)
+    second = take_sample(process, nodes_of, first, 20.0)
     assert second is not None
-    assert second.usage == 100.0
     assert second.cpus == {0: 0.75, 1: 0.25}, "half of what was seen now, half of what was seen before"
 
 
 def test_another_process_of_the_same_number_begins_anew(tmp_path: Path) -> None:
+    nodes_of = {0: 0, 4: 1}
     root = tree(tmp_path, process_tree(1000, {0: 30}, [(0, "0-7", 5000)]))
-    first = look_at(Process(root / "proc/1000"), {0: 0}, None, 10.0)
-    tree(tmp_path, process_tree(1000, {0: 30}, [(0, "0-7", 9000)], started=9999))
-    second = look_at(Process(root / "proc/1000"), {0: 0}, first, 20.0)
+    first = take_sample(Process(root / "proc/1000"), nodes_of, None, 10.0)
+    tree(tmp_path, process_tree(1000, {0: 30}, [(4, "0-7", 9000)], started=9999))
+    second = take_sample(Process(root / "proc/1000"), nodes_of, first, 20.0)
     assert second is not None
-    assert second.usage is None
+    assert second.cpus == {1: 1.0}
 
 
-def test_a_process_that_is_gone_is_no_look_and_one_that_may_not_be_read_says_so(tmp_path: Path) -> None:
-    assert look_at(Process(tmp_path / "proc/1000"), {}, None, 1.0) is None
+def test_a_process_that_is_gone_is_no_sample_and_what_may_not_be_read_is_unknown(tmp_path: Path) -> None:
+    assert take_sample(Process(tmp_path / "proc/1000"), {}, None, 1.0) is None
     root = tree(tmp_path, process_tree(1000, {0: 30}))
     (root / "proc/1000/numa_maps").unlink()
-    look = look_at(Process(root / "proc/1000"), {}, None, 1.0)
-    assert look is not None
-    assert look.memory == {}
-    assert look.error == "No such file or directory"
+    sample = take_sample(Process(root / "proc/1000"), {}, None, 1.0)
+    assert sample is not None
+    assert not {"numa_memory", "numa_node", "numa_remote"} & sample.fields.keys()

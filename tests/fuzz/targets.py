@@ -367,7 +367,7 @@ def kept_files() -> Mapping[str, StateFile[Any]]:
 
 def keeping(folder: str) -> dict[str, object]:
     """A configuration with all plugins that keep something."""
-    own: dict[str, object] = {"sim": {"guests": 2}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "eviction": {}}
+    own: dict[str, object] = {"sim": {"guests": 2}, "balloon": {}, "sla": {}, "eviction": {}}
     return {"state_directory": folder, "run_directory": folder, "plugins": {**own, "policy": {"keep_changes": True, **PATIENT}}}
 
 
@@ -424,7 +424,6 @@ STATE_FILES: Final[Mapping[str, str]] = {
     "canary": "policy/canary.json",
     "stopped": "eviction/stopped.json",
     "moves": "eviction/moves.json",
-    "homes": "numa/homes.json",
     "guests": "vdsm/guests.json",
     "group": "fleet/group.json",
 }

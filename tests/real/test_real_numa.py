@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ from guest_image import CannotBuild, build, cache_folder
 from mom_run import MomRun
 from private_libvirtd import CannotStart, PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually, not_here, once
-
-from mom_plugins_numa.pages import KernelPages
-from mom_plugins_numa.process import Process, memory_by_node
 
 pytestmark = pytest.mark.real
 
@@ -34,7 +30,7 @@ run_directory: {folder}/run
 plugins:
   host: {{}}
   libvirt: {{uri: "{uri}", pid_directory: "{pids}"}}
-  numa: {{look_every: 1s, placement: true}}
+  numa: {{look_every: 1s}}
   policy: {{directory: {folder}/policy.d}}
 """
 
@@ -126,7 +122,7 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     guest.wait_until_up()
     configure(mom, placed)
     mom.start()
-    fields = eventually("its memory is seen", lambda: found if "numa_vcpu_usage" in (found := fields_of(mom, guest)) else {})
+    fields = eventually("its memory is seen", lambda: found if "numa_cpus" in (found := fields_of(mom, guest)) else {})
     resident = int(Path(f"/proc/{guest.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
     (there,) = items(fields["numa_memory"])
     assert there["node"] == 0
@@ -135,7 +131,7 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     (vcpu,) = items(fields["numa_vcpus"])
     assert (vcpu["vcpu"], vcpu["node"], vcpu["nodes"]) == (0, 0, "0")
     assert vcpu["cpu"] in EVERY
-    assert (fields["numa_nodeset"], fields["numa_move_to"]) == ("0", -1)
+    assert fields["numa_nodeset"] == "0"
     status = mom.status()
     assert status["problems"] == []
     assert [outcome for outcome in status["outcomes"] if outcome["control"].startswith(("numa", "vcpu"))] == []
@@ -181,31 +177,3 @@ def test_the_kernels_own_balancing_is_switched_and_put_back(mom: MomRun, placed:
     mom.process.send_signal(signal.SIGTERM)
     mom.process.wait(60)
     assert int(BALANCING.read_text()) == balancing
-
-
-def test_a_move_to_where_the_memory_is_finds_nothing_to_move(mom: MomRun, placed: Lab) -> None:
-    guest = placed.start("moved")
-    guest.wait_until_up()
-    configure(mom, placed, '(with Guests guest (guest.Control "numa_move_to" 0))')
-    mom.start()
-    fields = eventually("it is over", lambda: found if (found := fields_of(mom, guest)).get("numa_move") == "done" else {})
-    assert (fields["numa_moved"], fields["numa_move_kept"]) == (0, 0)
-    assert mom.stop() < 30
-
-
-def test_the_kernel_finds_and_moves_pages_of_a_real_guest(placed: Lab) -> None:
-    guest = placed.start("pages")
-    guest.wait_until_up()
-    process = Process(Path(f"/proc/{guest.pid}"))
-    area = max(process.areas(), key=lambda one: sum(memory_by_node([one]).values()))
-    page = area.page_kib << 10
-    addresses = list(range(area.start, process.ends()[area.start], page))
-    kernel = KernelPages()
-    assert kernel.missing() == ""
-    began = time.monotonic()
-    where = [node for first in range(0, len(addresses), 4096) for node in kernel.where(guest.pid, addresses[first : first + 4096])]
-    assert time.monotonic() - began < 60
-    assert abs(sum(node == 0 for node in where) - area.pages[0]) <= 0.05 * area.pages[0]
-    some = [address for address, node in zip(addresses, where, strict=True) if node == 0][:1000]
-    assert {node for node in kernel.move(guest.pid, some, 0) if node >= 0} == {0}
-    assert guest.domain.isActive()

@@ -46,7 +46,6 @@ def files(folder: Path) -> Mapping[str, StateFile[Any]]:
         "sim": {"guests": 1},
         "balloon": {},
         "ksm": {},
-        "numa": {"placement": True},
         "sla": {},
         "eviction": {},
         "policy": {"keep_changes": True},

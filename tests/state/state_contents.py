@@ -42,7 +42,4 @@ CONTENTS: Final[Mapping[str, Any]] = {
         "short": True, "looks": False, "begun": 3, "until": 6, "since": 90.0, "base": 4096.0, "held": 1e6, "rest": 600.0, "wait": 600.0,
         "paid": True, "alone": None, "seen": [GUEST],
     },
-    "numa/homes.json": {
-        GUEST: {"incarnation": "1", "node": 0, "pins": "0-3", "nodeset": None, "since": 0.0, "moving": False, "taken": True, "leaving": ""},
-    },
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""NUMA for mom: memory and CPUs of nodes and guests, placement."""
+"""NUMA for mom: memory and CPUs of nodes and guests."""
 
 from mom_plugins_numa.plugin import NumaPlugin
 

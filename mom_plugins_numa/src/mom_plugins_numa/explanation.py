@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from mom_core import Value, format_kib, printable
-from mom_plugins_numa.control import CONTROLS
-from mom_plugins_numa.fields import NODESET
+from mom_core import format_kib, printable
+from mom_plugins_numa.fields import CONTROLS, NODESET
+from mom_plugins_numa.numbers import by_node
 from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 
@@ -22,15 +22,9 @@ class NodesExplainer(Explainer):
 
 
 def _sentences(about: About) -> Iterator[str]:
-    parts = list(_parts(about.guest.fields.get("numa_memory")))
-    if parts:
+    sizes = by_node(about.guest.fields.get("numa_memory"), "size") or {}
+    if parts := [f"node {node} ({format_kib(size)})" for node, size in sizes.items() if size]:
         yield f"Its memory is on {', '.join(parts)}."
     nodes = about.guest.fields.get(NODESET)
     if isinstance(nodes, str) and nodes:
         yield f"It may have memory of the nodes {printable(nodes, 100)}."
-
-
-def _parts(memory: Value) -> Iterator[str]:
-    for part in memory if isinstance(memory, list | tuple) else ():
-        if isinstance(part, Mapping) and isinstance(size := part.get("size"), int | float) and size:
-            yield f"node {part.get('node')} ({format_kib(size)})"

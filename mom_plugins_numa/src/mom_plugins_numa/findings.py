@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mom_core import Finding, Hypervisor, HypervisorError, Severity, format_kib, printable
-from mom_plugins_numa.nodes import read_balancing, read_nodes, with_memory
+from mom_plugins_numa.fields import balancing_knob
+from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_plugins_numa.numbers import format_list, joined
 from mom_plugins_numa.process import Process
 from mom_toolkit import CpuPinControl, NodeTuneControl, pid_of
@@ -14,12 +15,8 @@ from mom_toolkit import CpuPinControl, NodeTuneControl, pid_of
 SUBJECT = "NUMA"
 
 
-def findings(hypervisor: Hypervisor | None, root: Path, unmovable: str, *, placement: bool) -> Iterable[Finding]:
-    """Nodes, what can be controlled, and who else moves memory.
-
-    :param unmovable: why memory cannot be moved; empty when it can
-    :param placement: whether mom places guests
-    """
+def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
+    """Nodes, what places guests on them, and what can be controlled and read."""
     nodes = with_memory(read_nodes(root))
     if not nodes:
         yield Finding(Severity.WARNING, SUBJECT, "the kernel shows no NUMA nodes (/sys/devices/system/node)")
@@ -29,9 +26,7 @@ def findings(hypervisor: Hypervisor | None, root: Path, unmovable: str, *, place
         for node in nodes:
             cpus, memory = format_list(node.cpus) or "none", f"{format_kib(node.available)} of {format_kib(node.total)} available"
             yield Finding(Severity.OK, SUBJECT, f"node {node.number}: CPUs {cpus}, {memory}")
-    yield from _others(root, len(nodes), placement=placement)
-    if unmovable:
-        yield Finding(Severity.WARNING, SUBJECT, f"memory cannot be moved: {unmovable}", "run mom as root on the guests' own host")
+        yield _placement(root)
     if hypervisor is None:
         yield Finding(Severity.WARNING, SUBJECT, "guests were not looked at: no hypervisor was reached")
         return
@@ -41,16 +36,18 @@ def findings(hypervisor: Hypervisor | None, root: Path, unmovable: str, *, place
     yield from _guests(hypervisor, root)
 
 
-def _others(root: Path, nodes: int, *, placement: bool) -> Iterable[Finding]:
-    if nodes < 2:
-        return
-    balancing = read_balancing(root)
+def _placement(root: Path) -> Finding:
+    """Who keeps guests together on a node: mom shows where they are, and leaves that to the kernel and to numad."""
+    if pid_of("numad", root / "proc"):
+        return Finding(Severity.OK, SUBJECT, "numad places guests: leave `vcpu_pins` and `numa_nodeset` to it")
+    try:
+        balancing = balancing_knob(root).read()
+    except HypervisorError:
+        balancing = None
     if balancing:
-        message = "the kernel's own NUMA balancing is on: it moves memory to where vCPUs run"
-        yield Finding(Severity.OK, SUBJECT, message + (", and helps mom with guests that are pinned" if placement else ""))
-    if placement and pid_of("numad", root / "proc"):
-        message = "numad runs and pins guests too, against mom"
-        yield Finding(Severity.WARNING, SUBJECT, message, "systemctl disable --now numad, or leave `placement` off")
+        return Finding(Severity.OK, SUBJECT, "the kernel's own NUMA balancing is on: it moves memory to where vCPUs run")
+    cure = "sysctl kernel.numa_balancing=1, or run numad"
+    return Finding(Severity.WARNING, SUBJECT, "nothing keeps guests' memory near their vCPUs: no numad, and NUMA balancing is off", cure)
 
 
 def _guests(hypervisor: Hypervisor, root: Path) -> Iterable[Finding]:
@@ -59,28 +56,22 @@ def _guests(hypervisor: Hypervisor, root: Path) -> Iterable[Finding]:
     except HypervisorError as error:
         yield Finding(Severity.ERROR, SUBJECT, f"the guests cannot be looked at: {error}", "see what the hypervisor plugin says above")
         return
-    without = [printable(guest.name) for guest in guests if not isinstance(guest.properties.get("pid"), int)]
-    unreadable, nameless = [], []
+    without, unreadable, nameless = [], [], []
     for guest in guests:
-        pid = guest.properties.get("pid")
+        pid, name = guest.properties.get("pid"), printable(guest.name)
         if not isinstance(pid, int):
+            without.append(name)
             continue
         process = Process(root / "proc" / str(pid))
         try:
-            with (process.folder / "numa_maps").open("rb") as file:
-                file.read(1)
+            (process.folder / "numa_maps").open("rb").close()
         except OSError:
-            unreadable.append(printable(guest.name))
+            unreadable.append(name)
         if not process.vcpus():
-            nameless.append(printable(guest.name))
-    if guests and len(without) == len(guests):
-        yield Finding(
-            Severity.WARNING, SUBJECT, "no guest is a process of this host: where they are is known only if the hypervisor tells it"
-        )
-    elif without:
-        yield Finding(
-            Severity.WARNING, SUBJECT, f"no process was found on this host for guests {joined(without)}: where they are is unknown"
-        )
+            nameless.append(name)
+    if without:
+        message = f"guests {joined(without)} have no process on this host: where they are is unknown"
+        yield Finding(Severity.WARNING, SUBJECT, message)
     if unreadable:
         message = f"/proc/PID/numa_maps cannot be read for guests {joined(unreadable)}"
         yield Finding(Severity.WARNING, SUBJECT, message, "run mom as root, or with CAP_SYS_PTRACE")

@@ -9,24 +9,15 @@ from pathlib import Path
 
 from mom_core import Value
 from mom_plugins_numa.numbers import format_list, parse_list
+from mom_toolkit import read_kernel_file
 
-FOLDER = "sys/devices/system/node"
 BALANCING = "proc/sys/kernel/numa_balancing"
 
+_FOLDER = "sys/devices/system/node"
 _MEMORY = re.compile(rb"^Node +[0-9]+ +([A-Za-z()_]+): +([0-9]{1,15})", re.MULTILINE)
 _COUNTER = re.compile(rb"^([a-z_]+) ([0-9]{1,20})$", re.MULTILINE)
+_MIGRATED = re.compile(rb"^numa_pages_migrated ([0-9]{1,20})$", re.MULTILINE)
 _NODE = re.compile(r"node([0-9]{1,4})")
-
-COUNTERS: Mapping[str, str] = {
-    "numa_hit": "numa_hit_rate",
-    "numa_miss": "numa_miss_rate",
-    "numa_foreign": "numa_foreign_rate",
-    "other_node": "numa_other_rate",
-}
-"""Of /sys/devices/system/node/node*/numastat: the file's name for it, and the field's."""
-
-MIGRATIONS: Mapping[str, str] = {"numa_pages_migrated": "numa_migrated_rate", "numa_hint_faults": "numa_hint_fault_rate"}
-"""The same of /proc/vmstat: what the kernel's own balancing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +29,7 @@ class NumaNode:
     free: int
     file_cache: int
     cpus: frozenset[int] = frozenset()
-    distances: Mapping[int, int] = field(default_factory=dict)
+    distances: Sequence[int] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -52,42 +43,26 @@ class NumaNode:
 
 def read_nodes(root: Path) -> list[NumaNode]:
     """All nodes that are online, by number; without those whose files cannot be read. Empty on a kernel without NUMA."""
-    folder = root / FOLDER
+    folder = root / _FOLDER
     try:
         numbers = sorted(int(match[1]) for path in folder.iterdir() if (match := _NODE.fullmatch(path.name)))
     except OSError:
         return []
-    found = []
-    for number in numbers:
-        node = _read_node(folder / f"node{number}", number, numbers)
-        if node is not None:
-            found.append(node)
-    return found
+    nodes = (_read_node(folder / f"node{number}", number, len(numbers)) for number in numbers)
+    return [node for node in nodes if node is not None]
 
 
-def _read_node(folder: Path, number: int, every: Sequence[int]) -> NumaNode | None:
-    sizes = {name: int(size) for name, size in _MEMORY.findall(_read(folder / "meminfo"))}
+def _read_node(folder: Path, number: int, count: int) -> NumaNode | None:
+    sizes = {name: int(size) for name, size in _MEMORY.findall(read_kernel_file(folder / "meminfo"))}
     total, free = sizes.get(b"MemTotal"), sizes.get(b"MemFree")
     if total is None or free is None:
         return None
     cache = sizes.get(b"Active(file)", 0) + sizes.get(b"Inactive(file)", 0)
-    cpus = parse_list(_read(folder / "cpulist").decode("ascii", "replace")) or frozenset()
-    words = _read(folder / "distance").split()
-    distances = dict(zip(every, map(int, words), strict=True)) if len(words) == len(every) and all(w.isdigit() for w in words) else {}
-    counters = {name.decode(): int(count) for name, count in _COUNTER.findall(_read(folder / "numastat"))}
+    cpus = parse_list(read_kernel_file(folder / "cpulist").decode("ascii", "replace")) or frozenset()
+    words = read_kernel_file(folder / "distance").split()
+    distances = [int(word) for word in words] if len(words) == count and all(word.isdigit() for word in words) else []
+    counters = {name.decode(): int(value) for name, value in _COUNTER.findall(read_kernel_file(folder / "numastat"))}
     return NumaNode(number, total, free, cache, cpus, distances, counters)
-
-
-def read_migrations(root: Path) -> dict[str, int]:
-    """What the kernel's own balancing has done since the start."""
-    text = _read(root / "proc/vmstat")
-    return {name: int(count) for raw, count in _COUNTER.findall(text) if (name := raw.decode()) in MIGRATIONS}
-
-
-def read_balancing(root: Path) -> int | None:
-    """Whether the kernel moves memory and tasks together by itself: 0 off, 1 on, 2 between tiers of memory, 3 both; None: it cannot."""
-    text = _read(root / BALANCING).strip()
-    return int(text) if text.isdigit() and len(text) < 4 else None
 
 
 def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
@@ -98,6 +73,21 @@ def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
 def with_memory(nodes: Sequence[NumaNode]) -> list[NumaNode]:
     """Those that have any: expanders and accelerators bring nodes without memory, or without CPUs."""
     return [node for node in nodes if node.total > 0]
+
+
+def counted(root: Path, nodes: Sequence[NumaNode]) -> dict[str, int]:
+    """The kernel's counts since the start, of all nodes together, by the field of their rate."""
+    counts = {
+        f"{counter}_rate": sum(node.counters[counter] for node in nodes)
+        for counter in ("numa_hit", "numa_miss")
+        if nodes and all(counter in node.counters for node in nodes)
+    }
+    try:
+        text = (root / "proc/vmstat").read_bytes()  # a list, of which one read gives a page
+    except OSError:
+        text = b""
+    migrated = _MIGRATED.search(text)
+    return counts | ({} if migrated is None else {"numa_migrated_rate": int(migrated[1])})
 
 
 class Rates:
@@ -112,7 +102,9 @@ class Rates:
         if before is None or now <= before[0]:
             return {}
         seconds = now - before[0]
-        return {name: (count - before[1][name]) / seconds for name, count in counts.items() if count >= before[1].get(name, count + 1)}
+        return {
+            name: round((count - before[1][name]) / seconds, 2) for name, count in counts.items() if count >= before[1].get(name, count + 1)
+        }
 
 
 def node_fields(nodes: Sequence[NumaNode]) -> dict[str, Value]:
@@ -128,7 +120,7 @@ def node_fields(nodes: Sequence[NumaNode]) -> dict[str, Value]:
             "free": node.free,
             "available": node.available,
             "cpus": format_list(node.cpus),
-            "distances": list(node.distances.values()),
+            "distances": list(node.distances),
         }
         for node in nodes
     ]
@@ -138,19 +130,3 @@ def node_fields(nodes: Sequence[NumaNode]) -> dict[str, Value]:
         "numa_imbalance": round(max(used) - min(used), 2),
         "numa_available_least": min(node.available for node in there),
     }
-
-
-def counted(nodes: Sequence[NumaNode]) -> dict[str, int]:
-    """What all nodes have counted together, by field."""
-    return {
-        name: sum(node.counters[counter] for node in nodes)
-        for counter, name in COUNTERS.items()
-        if nodes and all(counter in node.counters for node in nodes)
-    }
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,47 +12,24 @@ from mom_plugins_numa.numbers import parse_list
 from mom_toolkit import parse_process_stat, read_kernel_file
 
 MOST_MAPS = 64 << 20
-"""Bytes of numa_maps or maps that are read at most: 100 bytes for each of 65,530 areas (vm.max_map_count), tenfold."""
+"""Bytes of numa_maps that are read at most: 100 bytes for each of 65,530 areas (vm.max_map_count), tenfold."""
 
-_AREA = re.compile(rb"^([0-9a-f]{1,16}) .*?( N[0-9]+=[0-9].*)$", re.MULTILINE)
+_AREA = re.compile(rb"^[0-9a-f]{1,16} .*?( N[0-9]+=[0-9].*)$", re.MULTILINE)
 _ON_NODE = re.compile(rb" N([0-9]{1,4})=([0-9]{1,15})")
 _PAGE_SIZE = re.compile(rb" kernelpagesize_kB=([0-9]{1,8})")
-_RANGE = re.compile(rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ", re.MULTILINE)
 _VCPU = re.compile(rb"CPU ([0-9]{1,4})/(?:KVM|TCG|HVF|HAX)\s*")
 _ALLOWED = re.compile(rb"^Cpus_allowed_list:\s*([0-9,-]+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Area:
-    """A range of addresses with memory: where it begins, in pages of how many KiB, and how many pages are on each node."""
-
-    start: int
-    page_kib: int
-    pages: Mapping[int, int]
-
-    def elsewhere_kib(self, node: int) -> int:
-        """What is not on that node."""
-        return self.page_kib * sum(count for other, count in self.pages.items() if other != node)
-
-
-def parse_numa_maps(text: bytes) -> list[Area]:
-    """The areas that hold memory, from /proc/PID/numa_maps (numa(7)). Lines that are not understood are left out."""
-    areas = []
-    for start, rest in _AREA.findall(text):
-        size = _PAGE_SIZE.search(rest)
-        pages = {int(node): int(count) for node, count in _ON_NODE.findall(rest)}
-        if size is not None and pages:
-            areas.append(Area(int(start, 16), int(size[1]), pages))
-    return areas
-
-
-def memory_by_node(areas: list[Area]) -> dict[int, int]:
-    """KiB on each node."""
-    found: dict[int, int] = {}
-    for area in areas:
-        for node, count in area.pages.items():
-            found[node] = found.get(node, 0) + count * area.page_kib
-    return found
+def parse_numa_maps(text: bytes) -> dict[int, int]:
+    """KiB of a process on each node, from /proc/PID/numa_maps (numa(7)). Lines that are not understood are left out."""
+    sizes: dict[int, int] = {}
+    for area in _AREA.findall(text):
+        page = _PAGE_SIZE.search(area)
+        if page is not None:
+            for node, count in _ON_NODE.findall(area):
+                sizes[int(node)] = sizes.get(int(node), 0) + int(count) * int(page[1])
+    return sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +53,13 @@ class Process:
         stat = parse_process_stat(read_kernel_file(self.folder / "stat"))
         return None if stat is None else stat.started
 
-    def areas(self) -> list[Area]:
-        """Its memory. The kernel walks all of its page tables for that. Raises `OSError`."""
-        with (self.folder / "numa_maps").open("rb") as file:
-            return parse_numa_maps(file.read(MOST_MAPS))
-
-    def ends(self) -> dict[int, int]:
-        """Where each area ends, by where it begins. Raises `OSError`."""
-        with (self.folder / "maps").open("rb") as file:
-            return {int(start, 16): int(end, 16) for start, end in _RANGE.findall(file.read(MOST_MAPS))}
+    def memory(self) -> dict[int, int]:
+        """Its KiB on each node; nothing where that may not be read. The kernel walks all of its page tables for it."""
+        try:
+            with (self.folder / "numa_maps").open("rb") as file:
+                return parse_numa_maps(file.read(MOST_MAPS))
+        except OSError:
+            return {}
 
     def vcpus(self) -> list[Vcpu]:
         """The threads of its vCPUs, by number. libvirt has QEMU name its threads; without names, there are none here."""

@@ -1,0 +1,176 @@
+"""Reads where guests' processes are, one after the other, in a thread of its own: the kernel walks all page tables to say where memory is.
+
+A sample of a guest costs CPU time by its memory, so the thread is bounded: after each sample it rests until no more than the given share of
+one CPU was used. A sample stands until the guest's next turn, with its age.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mom_core import Value
+from mom_plugins_numa.numbers import format_list, remote_share, shares
+from mom_plugins_numa.process import Process, Vcpu
+
+_SMOOTHING = 0.5
+"""How much a new sample counts for where CPU time is spent: a vCPU is seen on one CPU at one moment, a few samples make an average."""
+
+_JOIN_SECONDS = 0.3
+"""How long the end waits for a sample that has begun. It ends by itself, and is of a daemon thread."""
+
+_LEAST_CPU_SECONDS = 0.02
+"""Less CPU time than this, two of the kernel's ticks, says nothing about where a guest works."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSample:
+    """Where a guest was `at` that time (monotonic seconds): the `fields` about it without their age, and what the next sample goes on from.
+
+    `cpus` is the share of the vCPUs' time by node.
+    """
+
+    at: float
+    started: int
+    vcpus: Sequence[Vcpu]
+    cpus: Mapping[int, float]
+    fields: Mapping[str, Value]
+
+
+def take_sample(process: Process, nodes_of: Mapping[int, int], before: GuestSample | None, now: float) -> GuestSample | None:
+    """Read one process; None when it is not there.
+
+    :param nodes_of: on which node each CPU is
+    :param before: the sample before this one
+    """
+    started = process.started()
+    if started is None:
+        return None
+    if before is not None and before.started != started:
+        before = None
+    vcpus = process.vcpus()
+    cpus = _cpu_shares(vcpus, nodes_of, before)
+    return GuestSample(now, started, vcpus, cpus, _sample_fields(vcpus, cpus, process.memory(), nodes_of))
+
+
+def _sample_fields(
+    vcpus: Sequence[Vcpu], cpus: Mapping[int, float], memory: Mapping[int, int], nodes_of: Mapping[int, int]
+) -> dict[str, Value]:
+    fields: dict[str, Value] = {}
+    if vcpus:
+        fields["numa_vcpus"] = [
+            {
+                "vcpu": vcpu.number,
+                "cpu": vcpu.cpu,
+                "node": nodes_of.get(vcpu.cpu),
+                "cpus": format_list(vcpu.allowed),
+                "nodes": format_list({nodes_of[cpu] for cpu in vcpu.allowed if cpu in nodes_of}),
+            }
+            for vcpu in vcpus
+        ]
+    if cpus:
+        fields["numa_cpus"] = [{"node": node, "share": round(share, 4)} for node, share in sorted(cpus.items())]
+    if memory:
+        fields["numa_memory"] = [{"node": node, "size": size} for node, size in sorted(memory.items())]
+        fields["numa_node"] = max(memory, key=lambda node: (memory[node], -node))
+        remote = remote_share(memory, cpus)
+        if remote is not None:
+            fields["numa_remote"] = round(remote, 4)
+    return fields
+
+
+def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: GuestSample | None) -> dict[int, float]:
+    """Where CPU time was spent since the sample before; each vCPU counts alike where there was hardly any."""
+    earlier = {vcpu.number: vcpu.seconds for vcpu in before.vcpus} if before is not None else {}
+    spent = {vcpu.number: max(0.0, vcpu.seconds - earlier[vcpu.number]) for vcpu in vcpus if vcpu.number in earlier}
+    says = sum(spent.values()) > _LEAST_CPU_SECONDS
+    by_node: dict[int, float] = {}
+    for vcpu in vcpus:
+        node = nodes_of.get(vcpu.cpu)
+        if node is not None:
+            by_node[node] = by_node.get(node, 0.0) + (spent.get(vcpu.number, 0.0) if says else 1.0)
+    now = shares(by_node)
+    if not now or before is None or not before.cpus:
+        return now
+    nodes = sorted(now.keys() | before.cpus.keys())
+    return {node: _SMOOTHING * now.get(node, 0.0) + (1 - _SMOOTHING) * before.cpus.get(node, 0.0) for node in nodes}
+
+
+class Sampler:
+    """Samples the guests that it was told of in turn, until it is ended.
+
+    :param root: where /proc is found
+    :param every: seconds from one sample of a guest to the next, at least
+    :param share: of one CPU, that this may use
+    :param nodes_of: gives on which node each CPU is
+    """
+
+    def __init__(self, root: Path, every: float, share: float, nodes_of: Callable[[], Mapping[int, int]]) -> None:
+        self._proc = root / "proc"
+        self._every = every
+        self._rest_for_each_second = 1 / share - 1
+        self._nodes_of = nodes_of
+        self._changed = threading.Condition()
+        self._pids: Mapping[str, int] = {}
+        self._samples: dict[str, GuestSample] = {}
+        self._tried: dict[str, float] = {}
+        self._thread: threading.Thread | None = None
+        self._ended = False
+        self.spent = 0.0
+        """Seconds of CPU time that all samples took."""
+
+    def follow(self, pids: Mapping[str, int]) -> Mapping[str, GuestSample]:
+        """These are the guests now, with their process ids; returns the last sample of each. Begins when there are any."""
+        with self._changed:
+            if pids != self._pids:
+                for gone in [guest for guest, pid in self._pids.items() if pids.get(guest) != pid]:
+                    self._samples.pop(gone, None)
+                    self._tried.pop(gone, None)
+                self._pids = dict(pids)
+                self._changed.notify()
+            if self._thread is None and pids and not self._ended:
+                self._thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
+                self._thread.start()
+            return dict(self._samples)
+
+    def end(self) -> None:
+        """Take no more samples."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(_JOIN_SECONDS)
+
+    def _run(self) -> None:
+        while (turn := self._next()) is not None:
+            guest, pid, before = turn
+            began = time.thread_time()
+            sample = take_sample(Process(self._proc / str(pid)), self._nodes_of(), before, time.monotonic())
+            took = time.thread_time() - began
+            with self._changed:
+                self.spent += took
+                self._tried[guest] = time.monotonic()
+                if self._pids.get(guest) == pid:
+                    if sample is None:
+                        self._samples.pop(guest, None)
+                    else:
+                        self._samples[guest] = sample
+                if not self._ended:
+                    self._changed.wait_for(lambda: self._ended, took * self._rest_for_each_second)
+
+    def _next(self) -> tuple[str, int, GuestSample | None] | None:
+        """The guest whose turn it is, when it has come; None at the end."""
+        with self._changed:
+            while not self._ended:
+                guest = min(self._pids, key=lambda one: self._tried.get(one, float("-inf")), default=None)
+                if guest is None:
+                    self._changed.wait()
+                    continue
+                wait = self._tried.get(guest, float("-inf")) + self._every - time.monotonic()
+                if wait <= 0:
+                    return guest, self._pids[guest], self._samples.get(guest)
+                self._changed.wait(wait)
+        return None

@@ -1,0 +1,73 @@
+"""Sampling where guests are: in turn, in a bounded thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from numa_trees import process_tree, tree
+
+from mom_plugins_numa.sampler import Sampler
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tree(tmp_path, process_tree(1000, {0: 3000, 1: 2000}), process_tree(2000, {0: 100, 1: 100}))
+
+
+@pytest.fixture
+def sampler(root: Path) -> Iterator[Sampler]:
+    made = Sampler(root, 1.0, 1.0, lambda: {0: 0})
+    yield made
+    made.end()
+
+
+def seen(sampler: Sampler, pids: dict[str, int]) -> Sequence[str]:
+    return sorted(sampler.follow(pids))
+
+
+def test_guests_are_sampled_in_turn_and_forgotten_when_they_are_gone(sampler: Sampler) -> None:
+    both = {"a": 1000, "b": 2000}
+    assert sampler.follow(both) == {}, "what is not known yet is unknown"
+    wait_for(lambda: seen(sampler, both) == ["a", "b"])
+    assert sampler.follow(both)["a"].fields["numa_memory"] == [{"node": 0, "size": 12_000}, {"node": 1, "size": 8004}]
+    assert seen(sampler, {"a": 1000}) == ["a"]
+    assert seen(sampler, {"a": 2000}) == [], "another process"
+    wait_for(lambda: seen(sampler, {"a": 2000}) == ["a"])
+
+
+def test_nothing_runs_while_there_are_no_guests(sampler: Sampler) -> None:
+    sampler.follow({})
+    assert sampler._thread is None
+
+
+def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
+    sampler = Sampler(root, 0.0, 0.05, lambda: {0: 0})
+    began = time.monotonic()
+    try:
+        sampler.follow({"a": 1000, "b": 2000})
+        looks: list[float] = []
+
+        def looked() -> bool:
+            looks.append(sampler.spent)
+            return len(set(looks)) > 5
+
+        wait_for(looked)
+        # What the newest sample took is still to be rested for.
+        assert looks[-2] <= 0.05 * (time.monotonic() - began)
+    finally:
+        sampler.end()
+
+
+def test_a_guest_without_a_process_keeps_no_other_from_being_sampled(sampler: Sampler) -> None:
+    pids = {"a": 4999, "b": 2000}
+    wait_for(lambda: seen(sampler, pids) == ["b"])
