@@ -197,23 +197,6 @@ def test_comparisons_that_always_come_to_the_same(text: str) -> None:
     assert rules(text) == ["constant-comparison"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "(if (< (/ Host.mem_free Host.mem_available) 20) 1 0)",
-        "(if (> 20 (/ Host.mem_free Host.mem_available)) 1 0)",
-        "(if (< (/ (Host.StatAvg 'mem_free') (Host.StatAvg 'mem_available')) 5) 1 0)",
-        "(if (< Host.mem_free (* 20 Host.mem_available)) 1 0)",
-        "(defvar threshold 20) (defvar free (/ Host.mem_free Host.mem_available)) (if (< free threshold) 1 0)",
-        in_loop('(if (valid guest.balloon_max) (guest.Control "balloon_target" (* 90 guest.balloon_max)) 0)'),
-    ],
-)
-def test_percentages_where_ratios_belong(text: str) -> None:
-    (found,) = remarks_on(text)
-    assert found.rule == "ratio"
-    assert "% is 0." in found.hint
-
-
 # --- names -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from policy_declared import DECLARED
 from mom_core import Declarations, InForce, PluginContext
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyLimits, PolicyPlugin
-from mom_plugins_policy.checks import check_policy, watcher
+from mom_plugins_policy.checks import check_policy, walk
 from mom_plugins_policy.language import policy as compiled_policies
 from mom_plugins_policy.language.policy import Policy
 
@@ -65,13 +65,13 @@ def test_what_is_declared_counts_for_texts_that_were_compiled_by_other_declarati
 
 def test_remarks_are_by_what_is_declared_and_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[object] = []
-    real = watcher.Watcher.watch
+    real = walk.Walk.walk
 
-    def watch(one: watcher.Watcher) -> None:
+    def walked(one: walk.Walk) -> None:
         runs.append(one)
         real(one)
 
-    monkeypatch.setattr(watcher.Watcher, "watch", watch)
+    monkeypatch.setattr(walk.Walk, "walk", walked)
     texts = {"51_mine": TEXTS["50_mine"]}
     assert check_policy(Policy.compile(texts, DECLARED)) == []
     assert check_policy(Policy.compile(texts, dataclasses.replace(DECLARED))) == []

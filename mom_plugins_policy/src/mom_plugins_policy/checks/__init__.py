@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from mom_core import Declarations, Severity
 from mom_plugins_policy.checks.names import Names, remarks_on_names, survey
 from mom_plugins_policy.checks.remarks import RULES, Remark, Rule, refused
-from mom_plugins_policy.checks.watcher import Watcher
+from mom_plugins_policy.checks.walk import Walk
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Code, Policy
@@ -60,11 +60,11 @@ def _looked_at(policy: Policy, beside: Mapping[str, str]) -> list[Remark]:
     program = policy.program
     names = survey(program.forms)
     elsewhere = _names_in(beside)
-    watcher = Watcher(program, policy.declarations, elsewhere.known, names.tested)
-    watcher.watch()
+    walk = Walk(program, policy.declarations, elsewhere.known, names.tested)
+    walk.walk()
     if names.notes_known and elsewhere.notes_known:
-        watcher.look_at_notes(names.noted | elsewhere.noted)
-    return sorted([*watcher.remarks.values(), *remarks_on_names(names, elsewhere)], key=_place)
+        walk.declared.unset_notes(names.noted | elsewhere.noted)
+    return sorted([*walk.remarks.values(), *remarks_on_names(names, elsewhere)], key=_place)
 
 
 def _names_in(texts: Mapping[str, str]) -> Names:

@@ -47,7 +47,6 @@ RULES: Mapping[str, Rule] = {
     "average-of-nothing": Rule(Severity.WARNING, "an average that is 0.0 where the field is unknown"),
     "no-short-circuit": Rule(Severity.WARNING, "and, or: a later argument relies on an earlier one, or has effects"),
     "constant-comparison": Rule(Severity.WARNING, "a comparison that is always true, or always false"),
-    "ratio": Rule(Severity.WARNING, "a percentage where a ratio belongs"),
     "unused-variable": Rule(Severity.WARNING, "a variable that nothing reads"),
     "unused-function": Rule(Severity.WARNING, "a function that nothing calls"),
     "duplicate-function": Rule(Severity.WARNING, "one policy defines a function twice"),

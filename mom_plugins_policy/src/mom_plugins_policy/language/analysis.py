@@ -76,7 +76,39 @@ class Program:
         for several in self.definitions.values():
             yield from several
 
-    def assigned_by_calling(self, names: Sequence[str]) -> set[str]:
+    def assigned_in(self, form: Form) -> set[str]:
+        """The names that evaluating a form may assign with `set`."""
+        found: set[str] = set()
+        called: list[str] = []
+        todo = [form] if self.assigned else []
+        while todo:
+            item = todo.pop()
+            if item.items:
+                roles = self.roles.get(item.index)
+                if roles is not None and roles.assigned:
+                    found.add(roles.assigned)
+                elif item.items[0].name in self.definitions:
+                    called.append(item.items[0].name)
+                todo.extend(item.items)
+        return found | self._assigned_by_calling(called)
+
+    def changes(self, form: Form) -> bool:
+        """Whether evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
+        todo, seen = [form], set[str]()
+        while todo:
+            item = todo.pop()
+            roles = self.roles.get(item.index)
+            head = item.items[0].name if item.items else ""
+            method = ENTITY_METHODS.get(head.rpartition(".")[2])
+            if (roles is not None and roles.assigned) or (method is not None and method.writes and method.store != "memory"):
+                return True
+            if head in self.definitions and head not in seen:
+                seen.add(head)
+                todo.extend(definition.body for definition in self.definitions[head])
+            todo.extend(item.items)
+        return False
+
+    def _assigned_by_calling(self, names: Sequence[str]) -> set[str]:
         """The names that these functions, and those that they call, assign."""
         found: set[str] = set()
         seen: set[str] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from mom_core import Entity, MomError, Source
 
@@ -84,3 +85,28 @@ class Trouble(Exception):
         self.message = message
         self.fatal = fatal
         self.of_call = of_call
+
+
+def kind_of(error: Exception) -> str:
+    """What an error is about that an evaluation raised."""
+    for kind, types in _KINDS_OF:
+        if isinstance(error, types):
+            return kind
+    return error.kind if isinstance(error, Trouble) else "internal"
+
+
+_KINDS_OF: tuple[tuple[str, tuple[type[Exception], ...]], ...] = (
+    ("type", (TypeError,)),
+    ("zero-division", (ZeroDivisionError,)),
+    ("range", (OverflowError, ValueError)),
+    ("recursion", (RecursionError,)),
+    ("limit", (MemoryError,)),
+)
+
+WHAT_HAPPENED: Final = {
+    "type": "operands of these types do not fit",
+    "zero-division": "division by zero",
+    "range": "a number is out of range",
+    "recursion": "nested too deep",
+    "limit": "out of memory",
+}

@@ -15,7 +15,7 @@ from types import CodeType, TracebackType
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
-from mom_plugins_policy.language.errors import Fault, Trouble
+from mom_plugins_policy.language.errors import WHAT_HAPPENED, Fault, Trouble, kind_of
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, abridged, written_number, written_string
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS, covers
@@ -290,7 +290,7 @@ class Evaluation:
 
     def _fault(self, error: Exception, place: int, entity: Entity | None) -> Fault:
         if place < 0:
-            return Fault(_kind_of(error), "", 0, 0, str(error) or type(error).__name__, entity)
+            return Fault(kind_of(error), "", 0, 0, str(error) or type(error).__name__, entity)
         site = self._sites[place]
         name, line, column = site.form.source
         if isinstance(error, Trouble):
@@ -298,8 +298,8 @@ class Evaluation:
         elif isinstance(error, KeyError):
             kind, message = "missing-property", f"there is no property {show(error.args[0])}"
         else:
-            kind = _kind_of(error)
-            message = _WHAT_HAPPENED.get(kind, type(error).__name__)
+            kind = kind_of(error)
+            message = WHAT_HAPPENED.get(kind, type(error).__name__)
             if kind == "internal":
                 _log.error("a mistake in the policy evaluator", exc_info=error)
         values = self._values(site, error.__traceback__)
@@ -681,27 +681,3 @@ def write_to_log(*values: Any_) -> Any_:
 def empty(value: Any_) -> bool:
     """Whether `null` finds nothing in a value."""
     return value is None or (isinstance(value, str | list | tuple | Guests) and not value)
-
-
-def _kind_of(error: Exception) -> str:
-    for kind, types in _KINDS_OF:
-        if isinstance(error, types):
-            return kind
-    return error.kind if isinstance(error, Trouble) else "internal"
-
-
-_KINDS_OF: tuple[tuple[str, tuple[type[Exception], ...]], ...] = (
-    ("type", (TypeError,)),
-    ("zero-division", (ZeroDivisionError,)),
-    ("range", (OverflowError, ValueError)),
-    ("recursion", (RecursionError,)),
-    ("limit", (MemoryError,)),
-)
-
-_WHAT_HAPPENED = {
-    "type": "operands of these types do not fit",
-    "zero-division": "division by zero",
-    "range": "a number is out of range",
-    "recursion": "nested too deep",
-    "limit": "out of memory",
-}

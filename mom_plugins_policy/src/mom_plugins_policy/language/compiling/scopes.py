@@ -127,27 +127,8 @@ class Scoping(Emitter):
             else:
                 self._learn(key, (one[0] and other[0], joined(one[1], other[1]), max(one[2], other[2])))
 
-    def _assigned_in(self, form: Form) -> set[str]:
-        """Names that evaluating a form may assign with `set`."""
-        if not self.program.assigned:
-            return set()
-        found: set[str] = set()
-        called: list[str] = []
-        todo = [form]
-        while todo:
-            item = todo.pop()
-            if item.items:
-                roles = self.program.roles.get(item.index)
-                head = item.items[0].name
-                if roles is not None and roles.assigned:
-                    found.add(roles.assigned)
-                elif head in self.program.definitions:
-                    called.append(head)
-                todo.extend(item.items)
-        return found | self.program.assigned_by_calling(called)
-
     def _forget_assigned(self, form: Form) -> None:
-        names = self._assigned_in(form)
+        names = self.program.assigned_in(form)
         if names:
             for key in list(self.facts):
                 if key.name in names:

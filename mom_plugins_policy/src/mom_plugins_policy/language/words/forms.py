@@ -3,7 +3,7 @@
 The record of a form says what each of its parts is to it (`Roles`). All that walks over programs goes by that: which names are bound and
 read where, what may be assigned, what was evaluated and why, how a policy is laid out. A form that others can express has an expansion,
 and is replaced by it before anything else looks at the program; any other form also needs a method in `compiling/forms.py` and one in
-`symbols/machine.py`, which fail at import without it.
+`checks/walk.py`, which fail at import without it.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ what may do otherwise is a form (`forms.py`). What follows from the record:
 
 - the code: a call of `compute`, which is given values of the language, and takes no longer on large ones. It raises `TypeError` for the
   error `type`, `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- in the checks, a term whose `op` is the name, with types and a range from `result`, which must hold for every value that it can have.
-  nil is an error wherever the function is `strict`.
+- in the checks, the types of its value: `types`, which must hold for every value that it can have. nil is an error wherever the function
+  is `strict`.
 - units, in the checks, and in the words for people: `unit`.
 - the words in which a condition is told: `told`.
 - the tables of the reference, and the editors' grammars (`docs/generate.py` writes these).
@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mom_plugins_policy.language.runtime import empty
-from mom_plugins_policy.language.words import ranges, units
-from mom_plugins_policy.language.words.ranges import Operand, Ranged
+from mom_plugins_policy.language.words import types, units
 from mom_plugins_policy.language.words.units import Dimension, Measured
 from mom_plugins_policy.language.words.word import Word
 
@@ -35,9 +34,8 @@ class FunctionWord(Word):
     """Its value, by Python's values; of values that are as large as they may be, the code may compute it otherwise."""
     unit: Callable[[Sequence[Measured]], Dimension]
     """What its value counts."""
-    result: Callable[[Sequence[Operand]], Ranged] | None = None
-    """The range and types of its value where it does not fail; no types, or `CertainlyWrong`, if it always does. None: it is another
-    function of its arguments, or its range depends on more (`symbols/terms.py`)."""
+    types: Callable[[Sequence[int]], int]
+    """The types of its value, by those of its arguments; none if it always fails."""
     type: str = "any"
     """The type of its value, as far as the compiler makes use of it (`compiling/code.py`); `number`: an argument's, if that is a number."""
     strict: int | None = 1
@@ -56,11 +54,12 @@ class FunctionWord(Word):
     """Whether it is the value of a predefined variable of this name, which may hold something else in a policy."""
 
 
+_LARGE_SHIFT = 1 << 13  # bits: more than any limit allows
 _LONGEST = 1 << 17  # characters, elements: more than the limits allow
 
 
 def _shifted_left(left: Any, right: Any) -> Any:
-    if isinstance(left, int) and isinstance(right, int) and right > 2 * ranges.LARGE:
+    if isinstance(left, int) and isinstance(right, int) and right > _LARGE_SHIFT:
         if left:
             raise OverflowError
         return 0
@@ -68,7 +67,7 @@ def _shifted_left(left: Any, right: Any) -> Any:
 
 
 def _shifted_right(left: Any, right: Any) -> Any:
-    return left >> (min(right, 2 * ranges.LARGE) if isinstance(right, int) else right)
+    return left >> (min(right, _LARGE_SHIFT) if isinstance(right, int) else right)
 
 
 def _product(left: Any, right: Any) -> Any:
@@ -108,91 +107,91 @@ def _last(*values: Any) -> Any:
 _FUNCTIONS = (
     FunctionWord(
         name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists", compute=operator.add,
-        result=ranges.arithmetic("add"), unit=units.same, mixing="are added",
+        types=types.total, unit=units.same, mixing="are added",
     ),
     FunctionWord(
         name="sub", operator="-", least=2, most=2, meaning="difference", compute=operator.sub,
-        result=ranges.arithmetic("sub"), unit=units.same, mixing="are subtracted",
+        types=types.number, unit=units.same, mixing="are subtracted",
     ),
     FunctionWord(
         name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list", compute=_product,
-        result=ranges.arithmetic("mul"), unit=units.product,
+        types=types.product, unit=units.product,
     ),
     FunctionWord(
         name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
-        result=ranges.arithmetic("div"), unit=units.quotient,
+        types=types.fraction, unit=units.quotient,
     ),
     FunctionWord(
-        name="lt", operator="<", least=2, most=2, meaning="less than", compute=operator.lt, result=ranges.order,
-        unit=units.unknown, mixing="are compared", mirrored="gt", told=("{} is less than {}", "{} is not less than {}"),
+        name="lt", operator="<", least=2, most=2, meaning="less than", compute=operator.lt,
+        types=types.order, unit=units.unknown, mixing="are compared", mirrored="gt", told=("{} is less than {}", "{} is not less than {}"),
     ),
     FunctionWord(
         name="gt", operator=">", least=2, most=2, meaning="greater than", compute=operator.gt,
-        unit=units.unknown, mixing="are compared", mirrored="lt", told=("{} is more than {}", "{} is not more than {}"),
+        types=types.order, unit=units.unknown, mixing="are compared", mirrored="lt", told=("{} is more than {}", "{} is not more than {}"),
     ),
     FunctionWord(
-        name="lte", operator="<=", least=2, most=2, meaning="less than or equal", compute=operator.le, result=ranges.order,
-        unit=units.unknown, mixing="are compared", mirrored="gte", told=("{} is at most {}", "{} is not at most {}"),
+        name="lte", operator="<=", least=2, most=2, meaning="less than or equal", compute=operator.le,
+        types=types.order, unit=units.unknown, mixing="are compared", mirrored="gte", told=("{} is at most {}", "{} is not at most {}"),
     ),
     FunctionWord(
         name="gte", operator=">=", least=2, most=2, meaning="greater than or equal", compute=operator.ge,
-        unit=units.unknown, mixing="are compared", mirrored="lte", told=("{} is at least {}", "{} is not at least {}"),
+        types=types.order, unit=units.unknown, mixing="are compared", mirrored="lte", told=("{} is at least {}", "{} is not at least {}"),
     ),
     FunctionWord(
         name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
-        unit=units.unknown, mixing="are compared", told=("{} is equal to {}", "{} is not equal to {}"),
+        types=types.truth, unit=units.unknown, mixing="are compared", told=("{} is equal to {}", "{} is not equal to {}"),
     ),
     FunctionWord(
         name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
-        unit=units.unknown, mixing="are compared", told=("{} is other than {}", "{} is not other than {}"),
+        types=types.truth, unit=units.unknown, mixing="are compared", told=("{} is other than {}", "{} is not other than {}"),
     ),
     FunctionWord(
-        name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, result=ranges.shift,
-        unit=units.unknown,
+        name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left,
+        types=types.integer, unit=units.unknown,
     ),
     FunctionWord(
-        name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right, result=ranges.shift,
-        unit=units.unknown,
+        name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right,
+        types=types.integer, unit=units.unknown,
     ),
     FunctionWord(
         name="and", least=1, most=None, meaning="the first false argument, else the last; all are evaluated", compute=_first(False),
-        strict=None, unit=units.same, selects=True,
+        strict=None, types=types.joined, unit=units.same, selects=True,
     ),
     FunctionWord(
         name="or", least=1, most=None, meaning="the first true argument, else the last; all are evaluated", compute=_first(True),
-        strict=None, unit=units.same, selects=True,
+        strict=None, types=types.joined, unit=units.same, selects=True,
     ),
     FunctionWord(
         name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
-        unit=units.unknown,
+        types=types.truth, unit=units.unknown,
     ),
     FunctionWord(
         name="min", least=1, most=None, meaning="the first smallest argument", compute=_smallest, strict=2,
-        unit=units.same, mixing="are compared", selects=True,
+        types=types.extreme, unit=units.same, mixing="are compared", selects=True,
     ),
     FunctionWord(
         name="max", least=1, most=None, meaning="the first largest argument", compute=_largest, strict=2,
-        unit=units.same, mixing="are compared", selects=True,
+        types=types.extreme, unit=units.same, mixing="are compared", selects=True,
     ),
     FunctionWord(
         name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
-        unit=units.unknown, told=("{} is unknown", "{} is known"),
+        types=types.truth, unit=units.unknown, told=("{} is unknown", "{} is known"),
     ),
     FunctionWord(
         name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
-        unit=units.unknown, told=("{} is known", "{} is unknown"),
+        types=types.truth, unit=units.unknown, told=("{} is known", "{} is unknown"),
     ),
     FunctionWord(
         name="sqrt", extension=True, least=1, most=1, meaning="square root, a float; of a negative number it is an error",
-        compute=math.sqrt, type="float", result=ranges.root, unit=units.root,
+        compute=math.sqrt, type="float", types=types.fraction, unit=units.root,
     ),
     FunctionWord(
         name="abs", variable=True, least=1, most=1, meaning="absolute value; an integer stays one", compute=abs, type="number",
-        result=ranges.magnitude, unit=units.same,
+        types=types.number, unit=units.same,
     ),
     FunctionWord(
         name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; the last of them", compute=_last,
-        strict=None, unit=units.unknown,
+        strict=None, types=types.joined, unit=units.unknown,
     ),
 )  # fmt: skip
 

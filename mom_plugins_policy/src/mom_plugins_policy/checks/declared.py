@@ -1,0 +1,184 @@
+"""What plugins declare, as the checks go by it: which fields, properties and controls there are, their units and bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, Protocol
+
+from mom_core import Declarations, Scope, Unit, printable
+from mom_plugins_policy.checks.values import EntityKey, FieldKey, Value
+from mom_plugins_policy.language.errors import Trouble
+from mom_plugins_policy.language.runtime import requested
+from mom_plugins_policy.language.syntax import Form
+from mom_plugins_policy.language.words.functions import FunctionWord
+from mom_plugins_policy.language.words.types import DATA, INT, LIST, NIL, NUMBER, STRING
+from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written
+
+_PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
+_WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
+_SIGNED: Final = frozenset({Unit.BYTES})  # a profit, such as KSM's, may be a loss
+
+
+class Say(Protocol):
+    """Takes a remark on a form."""
+
+    def __call__(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
+        """Take one."""
+
+
+class DeclaredNames:
+    """The declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good.
+
+    :param like: a hint for a kind of names and one that is not among those that are given
+    """
+
+    def __init__(
+        self, declarations: Declarations | None, say: Say, like: Callable[[str, str, Callable[[], Collection[str]]], str]
+    ) -> None:  # fmt: skip
+        self._declarations = declarations
+        self._say = say
+        self._like = like
+        self.notes_read: list[tuple[Form, str]] = []
+
+    def declares(self, scope: Scope, name: str) -> bool:
+        """Whether a field can be read."""
+        return self._declarations is None or (scope, name) in self._declarations.fields
+
+    def value_of(self, field: FieldKey) -> Value:
+        """What is known of a field's newest value."""
+        spec = None if self._declarations is None else self._declarations.fields.get((field.entity.scope, field.name))
+        unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
+        if spec is None:
+            types = DATA
+        elif spec.unit in (Unit.TEXT, Unit.LIST):
+            types = NIL | (STRING if spec.unit is Unit.TEXT else LIST)
+        else:
+            types = NIL | (INT if spec.unit in _WHOLE else NUMBER)
+        return Value(types, unit, field=field, doubt=field, key=field)
+
+    # --- names ---------------------------------------------------------------------------------------------------------------------
+
+    def field(self, form: Form, scope: Scope, name: str, *, attribute: bool) -> None:
+        """A field is read."""
+        if self._declarations is None or (scope, name) in self._declarations.fields:
+            return
+        other = Scope.HOST if scope is Scope.GUEST else Scope.GUEST
+        fields = self._declarations.fields
+        hint = self._like(scope, name, lambda: [field for owner, field in fields if owner is scope])
+        if (other, name) in fields:
+            hint = f"there is a {other} field of that name" + (f"; {hint}" if hint else "")
+        elif name in _PROPERTIES[scope] and attribute:
+            hint = f'it is a property: ({form.name.partition(".")[0]}.Prop "{name}")'
+        self._say("unknown-field", form, f"no plugin declares the {scope} field {printable(name, 60)}", hint)
+
+    def method(self, entity: EntityKey | None, method: str, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
+        """A method is called for a name."""
+        place = places[0]
+        if method == "GetVar":
+            self.notes_read.append((place, name))
+        elif method in ("Stat", "StatAvg"):
+            self._statistic(entity, name, place)
+        elif method == "Prop" and entity is not None:
+            self._property(entity.scope, name, place)
+        elif method in ("Control", "GetControl"):
+            self._control(entity, name, values, places)
+
+    def _statistic(self, entity: EntityKey | None, name: str, place: Form) -> None:
+        if entity is not None:
+            self.field(place, entity.scope, name, attribute=False)
+        elif self._declarations is not None and not any((scope, name) in self._declarations.fields for scope in Scope):
+            fields = self._declarations.fields
+            hint = self._like("field", name, lambda: [field for _, field in fields])
+            self._say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
+
+    def average(self, place: Form, name: str) -> None:
+        """The mean of a guest's field is taken that may be unknown."""
+        shown = printable(name, 60)
+        message = f"the average of {shown} is 0.0 for a guest of which it is unknown"
+        self._say("average-of-nothing", place, message, f"use it inside of (if (valid guest.{shown}) … …)", about=name)
+
+    def _property(self, scope: Scope, name: str, place: Form) -> None:
+        if name in _PROPERTIES[scope]:
+            return
+        if self._declarations is not None and (scope, name) in self._declarations.fields:
+            self._say("unknown-property", place, f"{name} is a field of the {scope}, not a property", "read it as an attribute")
+        elif hint := self._like("property", name, lambda: _PROPERTIES[scope]):
+            self._say("unknown-property", place, f"a {scope} has no property {printable(name, 60)}", hint)
+
+    def unset_notes(self, noted: Collection[str]) -> None:
+        """Remark on notes that are read, and not among those that are set anywhere."""
+        for place, name in self.notes_read:
+            if name not in noted:
+                hint = self._like("note", name, lambda: noted)
+                self._say("unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", hint)
+
+    # --- controls, and what is compared --------------------------------------------------------------------------------------------
+
+    def _control(self, entity: EntityKey | None, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
+        if len(values) > 1:
+            self._requested(values[1], places[1])
+        if self._declarations is None:
+            return
+        spec = self._declarations.controls.get(name)
+        if spec is None:
+            hint = self._like("control", name, self._declarations.controls.keys)
+            self._say("unknown-control", places[0], f"no plugin has the control {printable(name, 60)}", hint)
+            return
+        if entity is not None and entity.scope is not spec.scope:
+            whose = "each guest" if spec.scope is Scope.GUEST else "the host"
+            self._say("wrong-scope", places[0], f"{name} is a control of {whose}, not of the {entity.scope}: nothing comes of this")
+            return
+        if len(values) < 2:
+            return
+        value, place = values[1], places[1]
+        wanted = dimension_of_unit(spec.unit)
+        if differ(wanted, value.unit):
+            self._say("units", place, f"{name} is in {spec.unit}, this is {written(value.unit)}", conversion(wanted, value.unit))
+        number = value.constant[0] if value.constant is not None else None
+        if not isinstance(number, int | float) or spec.unit is Unit.TEXT:
+            return
+        if spec.choices and number not in spec.choices:
+            has = ", ".join(map(str, spec.choices))
+            self._say("control-bounds", place, f"{name} has the values {has}, and this is {number:g}: nothing comes of it")
+        elif spec.minimum is not None and number < spec.minimum:
+            self._say("control-bounds", place, f"{name} is never set below {spec.minimum:g}, and this is {number:g}")
+        elif spec.maximum is not None and number > spec.maximum:
+            self._say("control-bounds", place, f"{name} is never set above {spec.maximum:g}, and this is {number:g}")
+
+    def _requested(self, value: Value, place: Form) -> None:
+        try:
+            if value.constant is not None:
+                requested(value.constant[0])
+            elif not value.types & (NIL | NUMBER | STRING):
+                self._say("type", place, "a number is asked for, and this is none")
+        except Trouble as error:
+            self._say(error.kind, place, error.message.rstrip(","))
+
+    def units(self, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> None:
+        """Values are added or compared."""
+        first: Dimension | None = None
+        for arg, place in zip(args, places, strict=True):
+            if arg.unit in (ANY, UNKNOWN):
+                continue
+            if first is None:
+                first = arg.unit
+            elif arg.unit != first:
+                self._say("units", place, f"{written(first)} and {written(arg.unit)} {word.mixing}", conversion(first, arg.unit))
+                return
+
+    def comparison(self, form: Form, word: FunctionWord, args: Sequence[Value]) -> None:
+        """Two values are compared: a field, which is never negative, against a constant."""
+        one, other = args
+        for name, field, limit in ((word.name, one, other), (word.mirrored, other, one)):
+            number = limit.constant[0] if limit.constant is not None else None
+            if field.field is None or not isinstance(number, int | float) or number > 0 or self._declarations is None:
+                continue
+            entity, shown = field.field
+            spec = self._declarations.fields.get((entity.scope, shown))
+            if spec is None or spec.unit in _SIGNED or spec.unit in (Unit.TEXT, Unit.LIST):
+                continue
+            never = name == "lt" or (name == "lte" and number < 0)
+            if never or name == "gte" or (name == "gt" and number < 0):
+                outcome = "false" if never else "true"
+                owner = "Host" if entity.scope is Scope.HOST else "guest"
+                self._say("constant-comparison", form, f"this is always {outcome}: {owner}.{shown} is never negative")

@@ -1,0 +1,115 @@
+"""What is known at one point of a walk: what variables hold, which functions are defined, and which values are not nil."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from mom_plugins_policy.checks.values import NIL_VALUE, NOT_BOUND, Keys, Value, bound, either
+from mom_plugins_policy.language.words.types import NIL, UNBOUND
+
+Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
+"""What is held: a `variable` of a scope, a `function`, a `note` of an entity, or a value that is `not nil`."""
+
+
+class Knowledge:
+    """Changes as the walk goes on; what a branch changes is undone (`end`), and joined with the other one's changes.
+
+    :param unknown: a value of which nothing is known
+    :param elsewhere: names that policies beside these bind
+    """
+
+    def __init__(self, unknown: Value, elsewhere: Collection[str]) -> None:
+        self.chain = [0]
+        """The scopes, by their numbers, from the outside in."""
+        self.store: dict[Key, Any] = {}
+        self.frames: list[dict[Key, Any]] = []
+        self._unknown = unknown
+        self._elsewhere = elsewhere
+        self._scopes = 0
+
+    def put(self, key: Key, value: Any) -> None:
+        """Hold a value."""
+        if self.frames:
+            self.frames[-1].setdefault(key, self.store.get(key))
+        self.store[key] = value
+
+    def begin(self) -> None:
+        """Begin a branch."""
+        self.frames.append({})
+
+    def end(self) -> dict[Key, Any]:
+        """Undo everything since `_begin`; what had changed."""
+        changed = {}
+        for key, before in self.frames.pop().items():
+            changed[key] = self.store[key]
+            if before is None:
+                del self.store[key]
+            else:
+                self.store[key] = before
+        return changed
+
+    def know(self, keys: Keys) -> None:
+        """These values are not nil from here on."""
+        for key in keys:
+            if ("not nil", key) not in self.store:
+                self.put(("not nil", key), True)
+
+    def is_known(self, value: Value) -> bool:
+        """Whether a value is not nil here."""
+        return ("not nil", value.identity) in self.store
+
+    def join(self, one: Mapping[Key, Any], other: Mapping[Key, Any], if_true: Keys, if_false: Keys) -> None:
+        """What holds after either of two branches that changed this."""
+        for key in {**one, **other}:
+            now = self.store.get(key)
+            then, otherwise = one.get(key, now), other.get(key, now)
+            kind = key[0]
+            if kind == "not nil":
+                if then and otherwise:
+                    self.put(key, True)
+            elif kind == "function":
+                self.put(key, tuple(dict.fromkeys((*(then or ()), *(otherwise or ())))))
+            else:
+                missing = NOT_BOUND if kind == "variable" else NIL_VALUE
+                self.put(key, either(then or missing, otherwise or missing, if_true, if_false))
+
+    @contextlib.contextmanager
+    def scoped(self) -> Iterator[None]:
+        """A new scope."""
+        chain = self.chain
+        self._scopes += 1
+        self.chain = [*chain, self._scopes]
+        try:
+            yield
+        finally:
+            self.chain = chain
+
+    def bind(self, name: str, value: Value) -> Value:
+        """Bind a name in the innermost scope unless it is bound there; the value that it has then."""
+        key = ("variable", self.chain[-1], name)
+        before = self.store.get(key)
+        if before is None or before.types & UNBOUND:
+            value = value if before is None else either(bound(before), value)
+            self.put(key, value)
+            return value
+        return before  # type: ignore[no-any-return]  # of a variable it is a value
+
+    def lookup(self, name: str) -> Value | None:
+        """What a variable holds, if it may hold anything."""
+        result: Value | None = None
+        for scope in reversed(self.chain) if name != "nil" else ():
+            value = self.store.get(("variable", scope, name))
+            if value is not None:
+                result = bound(value) if result is None else either(result, bound(value))
+                if not value.types & UNBOUND:
+                    return result
+        return self._unknown if result is None and name in self._elsewhere else result
+
+    def narrowed(self, value: Value) -> Value:
+        """A value that is read, with what is known of it here."""
+        if value.types & NIL and value.types != NIL and self.is_known(value):
+            return replace(value, types=value.types & ~NIL, doubt=None, key=value.identity)
+        return value

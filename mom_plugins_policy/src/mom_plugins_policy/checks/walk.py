@@ -1,0 +1,534 @@
+"""Walks a program once, along both branches of every `if`, through every function where it is called, and through loops once: what is
+certain to fail, and what may be nil, is remarked on.
+
+It goes by types and by which values are known not to be nil, and by no more: what hangs on amounts, or on conditions that exclude each
+other, is taken to be possible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from mom_core import Declarations, Scope, Severity
+from mom_plugins_policy.checks.conditions import CONDITIONS
+from mom_plugins_policy.checks.declared import DeclaredNames
+from mom_plugins_policy.checks.known import Key, Knowledge
+from mom_plugins_policy.checks.remarks import Remark, remark
+from mom_plugins_policy.checks.suggestions import Suggestions
+from mom_plugins_policy.checks.values import NIL_VALUE, NO_KEYS, EntityKey, FieldKey, Keys, Value, constant, either
+from mom_plugins_policy.language.analysis import Definition, Program
+from mom_plugins_policy.language.errors import kind_of
+from mom_plugins_policy.language.syntax import Form, FormKind, abridged
+from mom_plugins_policy.language.words import forms, methods
+from mom_plugins_policy.language.words.forms import DEFINING, WORDS, FormWord
+from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
+from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND
+from mom_plugins_policy.language.words.units import Measured
+from mom_plugins_policy.language.words.word import Word
+
+_STEPS: Final = 12_000  # lists that are walked over: some tenths of a second
+_DEEPEST: Final = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
+_CALLS: Final = 2  # calls of one function inside each other
+_LARGEST_BITS: Final = 4096  # of an integer that is computed
+_LONGEST: Final = 4096  # characters of a string that is computed
+
+_OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "constant-comparison", "control-bounds", "not-callable"})
+"""What is not said of a branch that a constant switches off: it may do so because it does not fit."""
+
+_ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
+
+
+class _Fails(Exception):
+    """What was walked over fails for certain."""
+
+
+class _TooFar(Exception):
+    """The program is too long, too deep or too clever to be followed further."""
+
+
+@dataclass(slots=True)
+class _Together:
+    """An `and` or `or` that is being evaluated: what a test before would have kept from being nil, or compares with 0."""
+
+    form: Form
+    word: str
+    keys: Keys = NO_KEYS
+    zero: Keys = NO_KEYS
+
+
+class Walk:
+    """One walk over a program. `remarks` has what there is to say.
+
+    :param elsewhere: names that policies beside these bind or define
+    :param guarded: for each policy, the host fields that it tests for nil somewhere
+    """
+
+    def __init__(
+        self, program: Program, declarations: Declarations | None, elsewhere: Collection[str], guarded: Mapping[str, Collection[str]]
+    ) -> None:  # fmt: skip
+        self.program = program
+        self.remarks: dict[tuple[str, int, object], Remark] = {}
+        self._like = Suggestions().of
+        self.declared = DeclaredNames(declarations, self.say, self._like)
+        self.words = {name: word for name, word in program.words.items() if not word.extension or name not in elsewhere}
+        self._declarations = declarations
+        self._elsewhere = elsewhere
+        self._guarded = guarded
+        self._unknown = Value(ANY if program.callables else ANY & ~FUNCTION)
+        self._now = Knowledge(self._unknown, elsewhere)
+        self._steps = _STEPS
+        self._depth = self._loops = self._switched_off = 0
+        self._afterwards = False  # whether the program has ended, and what nothing called is looked at
+        self._active: dict[int, int] = {}
+        self._entered: set[int] = set()
+        self._together: list[_Together] = []
+        self._bound_in: dict[tuple[int, str], str] = {}
+        self._definition_of = {one.form.index: one for one in program.functions()}
+        self._now.bind("Host", Value(ENTITY, entity=EntityKey(Scope.HOST)))
+        self._now.bind("Guests", Value(OTHER, held="Guests"))
+        for name in CALLABLES:
+            self._now.bind(name, Value(FUNCTION, held=name))
+
+    def walk(self) -> None:
+        """Walk over the whole program, and then over the functions that nothing calls."""
+        try:
+            for form in self.program.forms:
+                self._survived(lambda form=form: self._value(form))  # type: ignore[misc]  # a default keeps the form
+            self._afterwards = True
+            for definition in self.program.functions():
+                if definition.number not in self._entered:
+                    given = [replace(self._unknown) for _ in definition.parameters]
+                    self._survived(lambda one=definition, given=given: self._body(one, given))  # type: ignore[misc]  # as above
+        except RecursionError:
+            pass  # it is nested so deep that what was seen has to do
+
+    def _survived(self, work: Callable[[], object]) -> None:
+        chain, depth, frames = self._now.chain, self._depth, len(self._now.frames)
+        try:
+            work()
+        except (_Fails, _TooFar):
+            self._now.chain, self._depth, self._together = chain, depth, []
+            del self._now.frames[frames:]
+
+    # --- remarks -------------------------------------------------------------------------------------------------------------------
+
+    def say(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
+        """Remark on a form, once; `about` tells remarks apart that are on one thing in several places."""
+        if self._switched_off and rule in _OF_VALUES:
+            return
+        key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
+        # What is switched off, or never called, may be so because the plugin with these fields is not enabled.
+        unused = rule == "unknown-field" and (self._switched_off or self._afterwards)
+        made = remark(rule, form, message, hint, severity=Severity.WARNING if unused else None)
+        before = self.remarks.get(key)
+        if before is None or (before.severity is not Severity.ERROR and made.severity is Severity.ERROR):
+            self.remarks[key] = made
+
+    def _wrong(self, form: Form, kind: str, message: str, where: Form | None = None, hint: str = "") -> _Fails:
+        """A form fails for certain, here."""
+        self.say(kind, where or form, message, hint)
+        return _Fails()
+
+    def _unbound(self, form: Form, name: str) -> _Fails:
+        hint = self._like("variable", name, lambda: self.program.bound | set(self._elsewhere))
+        return self._wrong(form, "undefined-symbol", f"there is no variable {name}", hint=hint or _ELSEWHERE)
+
+    # --- names ---------------------------------------------------------------------------------------------------------------------
+
+    def _name(self, form: Form) -> Value:
+        if form.name == "nil":
+            return NIL_VALUE
+        first, *rest = form.name.split(".")
+        value = self._now.lookup(first)
+        if value is None:
+            raise self._unbound(form, first)
+        for part in rest:
+            value = self._attribute(form, value, part)
+        return self._now.narrowed(value)
+
+    def _attribute(self, form: Form, value: Value, name: str) -> Value:
+        if value.entity is not None:
+            if name in ENTITY_METHODS:
+                return Value(FUNCTION, entity=value.entity, held=name)
+            self.declared.field(form, value.entity.scope, name, attribute=True)
+            return self.declared.value_of(FieldKey(value.entity, name))
+        if not value.types & (ENTITY | OTHER):
+            raise self._wrong(form, "undefined-symbol", f"this value has no {name}")
+        return replace(self._unknown)
+
+    # --- forms ---------------------------------------------------------------------------------------------------------------------
+
+    def _value(self, form: Form) -> Value:
+        if form.kind is FormKind.LITERAL:
+            return constant(form.value)
+        if form.kind is FormKind.NAME:
+            return self._name(form)
+        if form.kind is FormKind.OPERATOR:
+            message = f"the operator {form.name} is no value"
+            raise self._wrong(form, "malformed", message, hint="an operator stands first in its brackets")
+        self._steps -= 1
+        if self._steps < 0 or self._depth >= _DEEPEST:
+            raise _TooFar
+        self._depth += 1
+        value = self._in_order(form, form.items) if form.kind is FormKind.BLOCK else self._list(form)
+        self._depth -= 1
+        return value
+
+    def _in_order(self, form: Form, items: Sequence[Form]) -> Value:
+        if not items:
+            raise self._wrong(form, "empty-form", "there is nothing to evaluate")
+        return [self._value(item) for item in items][-1]
+
+    def _list(self, form: Form) -> Value:
+        if not form.items:
+            raise self._wrong(form, "empty-form", "there is nothing to evaluate")
+        head, arguments = form.items[0], form.items[1:]
+        if head.kind is FormKind.OPERATOR:
+            return self._builtin(form, BUILTINS[OPERATORS[head.name]], arguments)
+        if head.kind is not FormKind.NAME:
+            raise self._wrong(form, "not-callable", "a list begins with a name or an operator", head)
+        if "." in head.name:
+            return self._dotted_call(form, head, arguments)
+        value = self._now.lookup(head.name) if head.name in PREDEFINED or head.name in self.program.bound else None
+        if value is None:
+            return self._word(form, arguments)
+        if value.held and value.types == FUNCTION:
+            values = [self._value(argument) for argument in arguments]
+            if value.held in FUNCTIONS:
+                self._arity(form, value.held, FUNCTIONS[value.held], len(values))
+                return self._function(form, FUNCTIONS[value.held], values, arguments)
+            return self._method(form, value, value.held, values, arguments)
+        if value.types & FUNCTION:
+            raise _TooFar
+        if head.name not in self.words and not value.types & (NIL | UNBOUND):
+            hint = f"call the function otherwise, or the variable {head.name}" if head.name in self.program.definitions else ""
+            raise self._wrong(form, "not-callable", f"{head.name} is a variable here, and what it holds cannot be called", head, hint)
+        return self._word(form, arguments)  # what cannot be called does not hide a word
+
+    def _word(self, form: Form, arguments: Sequence[Form]) -> Value:
+        """A list whose head is no variable: special form, builtin or a function."""
+        name = form.items[0].name
+        word = self.words.get(name)
+        if isinstance(word, FormWord):
+            self._arity(form, name, word, len(arguments))
+            if word.roles(form) is None and not (name in DEFINING and arguments[0].name in self.words):
+                raise self._wrong(form, "malformed", word.shape)
+            return _FORMS[name](self, form, arguments)
+        if isinstance(word, FunctionWord):
+            return self._builtin(form, word, arguments)
+        return self._call(form, name, arguments)
+
+    def _arity(self, form: Form, name: str, word: Word, given: int) -> None:
+        if not word.takes(given):
+            raise self._wrong(form, "arity", f"{name} takes {word.arguments}, not {given}")
+
+    def _if(self, form: Form, arguments: Sequence[Form]) -> Value:
+        condition, then, otherwise = arguments
+        test = self._value(condition)
+        if test.constant is not None:  # a constant is a parameter: what it switches off now is looked at, too
+            taken, left_out = (then, otherwise) if test.constant[0] else (otherwise, then)
+            self._switched_off += 1
+            self._branch(left_out, NO_KEYS)
+            self._switched_off -= 1
+            return self._value(taken)
+        if_true, if_false = test.keys(True), test.keys(False)
+        one, other = self._branch(then, if_true), self._branch(otherwise, if_false)
+        if one is not None and other is not None:
+            self._now.join(one[1], other[1], if_true, if_false)
+            return either(one[0], other[0], if_true, if_false)
+        if one is None and other is None:
+            raise _Fails
+        value, changed = one or other or (NIL_VALUE, {})
+        for key, after in changed.items():
+            self._now.put(key, after)
+        return value
+
+    def _branch(self, form: Form, keys: Keys) -> tuple[Value, dict[Key, Any]] | None:
+        """What a form comes to where these values are not nil, and what it changes; nothing if it fails. Everything is undone."""
+        chain, depth, together = self._now.chain, self._depth, len(self._together)
+        self._now.begin()
+        self._now.know(keys)
+        value = None
+        try:
+            value = self._value(form)
+        except _Fails:
+            self._now.chain, self._depth = chain, depth
+            del self._together[together:]
+        finally:
+            changed = self._now.end()
+        return None if value is None else (value, changed)
+
+    def _let(self, form: Form, arguments: Sequence[Form]) -> Value:
+        with self._now.scoped():
+            for name, value in (pair.items for pair in arguments[0].items):
+                self._now.bind(name.name, self._value(value))
+            return self._in_order(form, arguments[1:])
+
+    def _defvar(self, form: Form, arguments: Sequence[Form]) -> Value:
+        name, given = arguments
+        if name.name == "nil" or "." in name.name:
+            raise self._wrong(form, "malformed", "`defvar` takes a name and a value")
+        value = self._value(given)
+        before = self._now.store.get(("variable", self._now.chain[-1], name.name))
+        key = (self._now.chain[-1], name.name)
+        if before is not None and not before.types & UNBOUND and self._bound_in.get(key) == form.text.name:
+            message = f"{name.name} is bound in this scope already and keeps its value: this defvar does nothing"
+            self.say("duplicate-variable", name, message, "use set to change it")
+        self._bound_in.setdefault(key, form.text.name)
+        return self._now.bind(name.name, value)
+
+    def _set(self, form: Form, arguments: Sequence[Form]) -> Value:
+        name, given = arguments
+        value = self._value(given)
+        held = False
+        for scope in reversed(self._now.chain):
+            key = ("variable", scope, name.name)
+            before = self._now.store.get(key)
+            if before is not None and name.name != "nil":
+                held = True
+                self._now.put(key, either(before, value) if before.types & UNBOUND else value)
+                if not before.types & UNBOUND:
+                    break
+        if not held and name.name not in self._elsewhere:
+            hint = self._like("variable", name.name, lambda: self.program.bound | set(self._elsewhere)) or _ELSEWHERE
+            raise self._wrong(form, "unknown-variable", f"there is no variable {name.name} to set", name, hint)
+        return value
+
+    def _def(self, form: Form, arguments: Sequence[Form]) -> Value:
+        definition = self._definition_of.get(form.index)
+        if definition is not None:
+            self._now.put(("function", definition.name), (definition,))
+        return constant(arguments[0].name)
+
+    def _with(self, form: Form, arguments: Sequence[Form]) -> Value:
+        items, name, body = arguments
+        over = self._name(items)
+        if not over.types & (LIST | STRING | OTHER):
+            raise self._wrong(form, "type", "`with` goes over Guests, a list or a string")
+        element = replace(self._unknown) if over.types & ~STRING else Value(STRING)
+        if over.held == "Guests":
+            element = Value(ENTITY, entity=EntityKey(Scope.GUEST, self._loops))
+        self._forget_assigned(body)
+        self._loops += 1
+        before = set(self._now.store)
+        self._now.begin()
+        with self._now.scoped():
+            self._now.bind(name.name, element)
+            with contextlib.suppress(_Fails):  # it is that guest's step alone that fails
+                self._value(body)
+        self._loops -= 1
+        changed = {key: value for key, value in self._now.end().items() if key in before or key[0] in ("function", "note")}
+        self._now.join(changed, {}, NO_KEYS, NO_KEYS)
+        return Value(LIST)
+
+    def _forget_assigned(self, form: Form) -> None:
+        """What evaluating a form may assign is unknown from here on."""
+        for name in self.program.assigned_in(form):
+            for scope in self._now.chain:
+                key = ("variable", scope, name)
+                if key in self._now.store:
+                    self._now.put(key, replace(self._unknown))
+
+    # --- functions -----------------------------------------------------------------------------------------------------------------
+
+    def _call(self, form: Form, name: str, arguments: Sequence[Form]) -> Value:
+        candidates: Sequence[Definition] = self._now.store.get(("function", name), ())
+        if self._afterwards:  # what nothing called so far may have been meant for before a later policy defined it anew
+            candidates = self.program.definitions.get(name, ())
+        if not candidates:
+            if name in self._elsewhere:
+                for argument in arguments:
+                    self._value(argument)
+                return replace(self._unknown)
+            later = "it is defined only later" if name in self.program.definitions else ""
+            hint = later or self._like("function", name, lambda: {*self.program.definitions, *self._elsewhere, *WORDS}) or _ELSEWHERE
+            raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
+        fitting = [one for one in candidates if len(one.parameters) == len(arguments)]
+        if not fitting:
+            wanted = len(candidates[-1].parameters)
+            s = "" if wanted == 1 else "s"
+            raise self._wrong(form, "arity", f"{name} takes {wanted} argument{s}, not {len(arguments)}")
+        return self._body(fitting[-1], [self._value(argument) for argument in arguments])
+
+    def _body(self, definition: Definition, values: Sequence[Value]) -> Value:
+        """The value of a function's body."""
+        calls = self._active.get(definition.number, 0)
+        if calls >= _CALLS:
+            self._forget_assigned(definition.body)
+            return replace(self._unknown)
+        self._entered.add(definition.number)
+        together, self._together = self._together, []
+        self._active[definition.number] = calls + 1
+        try:
+            with self._now.scoped():
+                for parameter, value in zip(definition.parameters, values, strict=True):
+                    self._now.bind(parameter, value)
+                return self._value(definition.body)
+        finally:
+            self._active[definition.number] = calls
+            self._together = together
+
+    def _builtin(self, form: Form, word: FunctionWord, arguments: Sequence[Form]) -> Value:
+        self._arity(form, form.items[0].name, word, len(arguments))
+        if word.name not in ("and", "or") or len(arguments) < 2:
+            return self._function(form, word, [self._value(argument) for argument in arguments], arguments)
+        around = _Together(form, word.name)
+        self._together.append(around)
+        values: list[Value] = []
+        for argument in arguments:
+            if values and self.program.changes(argument):
+                message = f"this is done whatever the arguments before it are: `{word.name}` evaluates all its arguments"
+                instead = "(if a b a)" if word.name == "and" else "(if a a b)"
+                self.say("no-short-circuit", argument, message, f"write {instead} where b depends on a")
+            value = self._value(argument)
+            values.append(value)
+            around.keys |= value.keys(word.name == "and")
+            around.zero |= value.zero
+        self._together.pop()
+        return self._function(form, word, values, arguments)
+
+    def _function(self, form: Form, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> Value:
+        """The value of a function, whose arguments are evaluated already."""
+        if word.strict is not None and len(args) >= word.strict:
+            for arg, place in zip(args, places, strict=True):
+                self._look_for_nil(form, arg, place)
+        if word.mixing and len(args) > 1:
+            self.declared.units(word, args, places)
+        if word.mirrored:
+            self.declared.comparison(form, word, args)
+        if word.name == "div" and args[1].constant is None:
+            for around in self._together:
+                if args[1].identity in around.zero:
+                    message = (
+                        f"`{around.word}` evaluates all its arguments, so an earlier one does not keep this from being a division by zero"
+                    )
+                    self.say("no-short-circuit", places[1], message, "put the division into an `if`")
+        value = self._computed(form, word, args)
+        if word.strict is not None and len(args) >= word.strict:
+            for arg in args:
+                self._now.know(arg.existing())
+        return value
+
+    def _computed(self, form: Form, word: FunctionWord, args: Sequence[Value]) -> Value:
+        types = word.types([arg.types for arg in args])
+        if word.name == "debug":
+            return args[-1]
+        if all(arg.constant is not None for arg in args):
+            try:
+                result = word.compute(*(arg.constant[0] for arg in args if arg.constant is not None))
+            except (TypeError, ArithmeticError, ValueError) as error:
+                kind = kind_of(error)
+                raise self._wrong(form, kind, _CERTAIN.get(kind, "a number is out of range").format(word.name)) from None
+            except MemoryError:
+                return Value(STRING)
+            large = isinstance(result, int) and result.bit_length() > _LARGEST_BITS
+            if not large and not (isinstance(result, str) and len(result) > _LONGEST):
+                return constant(result)
+        if not types:
+            raise self._wrong(form, "type", _CERTAIN["type"].format(word.name))
+        if word.name == "div" and args[1].constant is not None and args[1].constant[0] == 0:
+            raise self._wrong(form, "zero-division", _CERTAIN["zero-division"])
+        unit = word.unit([Measured(arg.unit, arg.constant[0] if arg.constant else None) for arg in args])
+        tell = CONDITIONS.get(word.name)
+        value = Value(types & ~NIL if word.strict is not None else types, unit)
+        return value if tell is None else tell(self._now, value, args)
+
+    def _look_for_nil(self, form: Form, arg: Value, place: Form) -> None:
+        if arg.doubt is None or arg.types == NIL or self._now.is_known(arg):
+            return
+        shown, head = abridged(place, 40), form.items[0].name
+        for around in self._together:
+            if arg.identity in around.keys:
+                message = (
+                    f"`{around.word}` evaluates all its arguments, so an earlier one does not keep nil from `{head}`: {shown} may be nil"
+                )
+                self.say("no-short-circuit", place, message, f"write (if {abridged(around.form.items[1], 30)} … …) around it")
+                return
+        if isinstance(arg.doubt, FieldKey):
+            (scope, _), name = arg.doubt
+            if scope is Scope.HOST and name not in self._guarded.get(form.text.name, ()):
+                return
+            if self._declarations is not None and (scope, name) not in self._declarations.fields:
+                return  # remarked on already
+            also = ", which this policy tests elsewhere," if scope is Scope.HOST else ""
+            message = f"the {scope}'s {name}{also} may be unknown here: `{head}` fails on nil"
+            tested = shown if place.kind is FormKind.NAME else f"{scope}.{name}"
+            self.say("possible-nil", place, message, f"use it inside of (if (valid {tested}) … …)", about=(scope, name))
+        else:
+            self.say("possible-nil", place, f"{shown} may be nil here, and `{head}` fails on nil", f"test it with (valid {shown}) before")
+
+    # --- methods -------------------------------------------------------------------------------------------------------------------
+
+    def _dotted_call(self, form: Form, head: Form, arguments: Sequence[Form]) -> Value:
+        first, *rest = head.name.split(".")
+        base = self._now.lookup(first)
+        if base is None:
+            return self._word(form, arguments)
+        method = len(rest) == 1 and (rest[0] in ENTITY_METHODS or rest[0] in DISK_METHODS)
+        if method and base.types & (ENTITY | OTHER) and not (base.entity is not None and rest[0] in DISK_METHODS):
+            values = [self._value(argument) for argument in arguments]
+            return NIL_VALUE if rest[0] in DISK_METHODS else self._method(form, base, rest[0], values, arguments)
+        if head.name in self.program.definitions:
+            return self._word(form, arguments)
+        if base.entity is None and base.types & (ENTITY | OTHER) and self.program.callables:
+            raise _TooFar
+        declared = base.entity is None or self.declared.declares(base.entity.scope, rest[0])
+        kind = "not-callable" if declared and base.types & (ENTITY | OTHER) else "unknown-function"
+        raise self._wrong(form, kind, f"{head.name} cannot be called", head)
+
+    def _method(self, form: Form, base: Value, method: str, values: Sequence[Value], places: Sequence[Form]) -> Value:
+        self._arity(form, form.items[0].name, ENTITY_METHODS[method], len(values))
+        name = values[0].constant[0] if values[0].constant is not None else None
+        if not isinstance(name, str):
+            return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
+        self.declared.method(base.entity, method, name, values, places)
+        if method == "StatAvg" and base.entity is not None:
+            key = FieldKey(base.entity, name)
+            if base.entity.scope is Scope.GUEST and ("not nil", key) not in self._now.store:
+                self.declared.average(places[0], name)
+            return Value(FLOAT, self.declared.value_of(key).unit, field=key)
+        return _METHODS[method](self, base.entity, name, values)
+
+    def _property(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
+        return replace(self._unknown)
+
+    def _stat(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
+        if entity is None:
+            return replace(self._unknown)
+        value = self._now.narrowed(self.declared.value_of(FieldKey(entity, name)))
+        return value if len(values) == 1 else replace(either(value, values[1]), doubt=None)
+
+    def _written(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
+        return NIL_VALUE
+
+    def _set_note(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
+        self._now.put(("note", entity, name), values[1])
+        return NIL_VALUE
+
+    def _note(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
+        stored: Value | None = None if entity is None else self._now.store.get(("note", entity, name))
+        return replace(self._unknown) if stored is None else replace(self._now.narrowed(stored), doubt=None, key=stored.identity)
+
+
+def _all(around: _Together) -> str:
+    return f"`{around.word}` evaluates all its arguments"
+
+
+_CERTAIN: Final = {"type": "the operands of {} can never fit", "zero-division": "division by zero"}
+
+_FORMS: Final[Mapping[str, Callable[[Walk, Form, Sequence[Form]], Value]]] = {
+    "eval": Walk._in_order, "if": Walk._if, "let": Walk._let, "def": Walk._def, "defun": Walk._def, "defvar": Walk._defvar,
+    "set": Walk._set, "setq": Walk._set, "with": Walk._with,
+}  # fmt: skip
+
+_METHODS: Final[Mapping[str, Callable[[Walk, EntityKey | None, str, Sequence[Value]], Value]]] = {
+    "Prop": Walk._property, "Stat": Walk._stat, "StatAvg": Walk._property, "Control": Walk._written, "GetControl": Walk._property,
+    "SetVar": Walk._set_note, "GetVar": Walk._note, "Remember": Walk._written, "Recall": Walk._property,
+}  # fmt: skip
+
+forms.covers("checks/walk.py", _FORMS)
+methods.covers("checks/walk.py", _METHODS)

@@ -1,0 +1,72 @@
+"""The types of values, as bits of a mask, and which types functions of them have: for the checks, before anything is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+
+NIL, INT, FLOAT, STRING, LIST, ENTITY, FUNCTION, OTHER, UNBOUND = (1 << bit for bit in range(9))
+"""INT is integers and booleans, OTHER disks, records and `Guests`; UNBOUND is a variable without a value."""
+
+NUMBER = INT | FLOAT
+DATA = NIL | NUMBER | STRING | LIST | OTHER
+"""What a plugin may put into a field or property."""
+ANY = DATA | ENTITY | FUNCTION
+
+# What a function gives for arguments of such types; nothing: it fails, whatever they are.
+
+
+def truth(args: Sequence[int]) -> int:
+    """A boolean."""
+    return INT
+
+
+def joined(args: Sequence[int]) -> int:
+    """One of the arguments."""
+    return reduce(or_, args, 0)
+
+
+def number(args: Sequence[int]) -> int:
+    """A sum, difference or absolute value of numbers: an integer if all are."""
+    if not all(arg & NUMBER for arg in args):
+        return 0
+    if any(arg & NUMBER == FLOAT for arg in args):
+        return FLOAT
+    return NUMBER if any(arg & FLOAT for arg in args) else INT
+
+
+def fraction(args: Sequence[int]) -> int:
+    """A quotient or root."""
+    return FLOAT if number(args) else 0
+
+
+def total(args: Sequence[int]) -> int:
+    """What `+` makes of numbers, strings or lists."""
+    return number(args) | args[0] & args[1] & (STRING | LIST)
+
+
+def product(args: Sequence[int]) -> int:
+    """What `*` makes of numbers, or of an integer and a string or list."""
+    left, right = args
+    repeated = (left if right & INT else 0) | (right if left & INT else 0)
+    return number(args) | repeated & (STRING | LIST)
+
+
+def integer(args: Sequence[int]) -> int:
+    """What is shifted."""
+    return INT if all(arg & INT for arg in args) else 0
+
+
+def order(args: Sequence[int]) -> int:
+    """A comparison: of numbers, strings or lists."""
+    return INT if _kinds_in_order(args) else 0
+
+
+def extreme(args: Sequence[int]) -> int:
+    """The smallest or largest of several."""
+    return args[0] if len(args) == 1 else _kinds_in_order(args) & joined(args)
+
+
+def _kinds_in_order(args: Sequence[int]) -> int:
+    return reduce(or_, (kind for kind in (NUMBER, STRING, LIST) if all(arg & kind for arg in args)), 0)
