@@ -24,7 +24,6 @@ def test_what_is_known_by_guest_is_the_same_by_field_and_back(rows: list[dict[st
     """What is absent stays absent, and what was collected and is unknown stays that."""
     guests = table(rows)
     assert [dict(guest.fields) for guest in guests.values()] == rows
-    assert [dict(guest.fields) for guest in guests.packed().values()] == rows
 
 
 def test_a_guest_reads_as_one_of_which_the_fields_are_a_mapping() -> None:

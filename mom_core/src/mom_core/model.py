@@ -6,7 +6,6 @@ Numbers are in the unit that their `FieldSpec` or `ControlSpec` declares. A fiel
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from dataclasses import field as _field
 from enum import StrEnum
@@ -49,9 +48,6 @@ class Entity(NamedTuple):
         return printable(self.name)
 
 
-_HOST, _GUEST = Scope.HOST, Scope.GUEST
-"""Python takes as long to look a member of an enumeration up as to make half of an entity, of which each decision has one."""
-
 HOST_ID = "host"
 """The id of the host's entity. No guest has it."""
 
@@ -70,7 +66,7 @@ class Host(Readable):
     @property
     def entity(self) -> Entity:
         """The host's identity."""
-        return Entity(_HOST, HOST_ID, self.name)
+        return Entity(Scope.HOST, HOST_ID, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +89,7 @@ class Guest(Readable):
     @property
     def entity(self) -> Entity:
         """The guest's identity."""
-        return Entity(_GUEST, self.id, self.name)
-
-
-class _NewGuest(Readable):
-    """A guest until it is frozen. Python writes the fields of a frozen class by a function that takes three times as long, and a guest is
-    made anew in each cycle."""
-
-    __slots__ = ("blocked", "fields", "id", "incarnation", "name", "properties")
-
-    def __init__(self, listed: Guest, fields: Mapping[str, Value]) -> None:
-        self.id = listed.id
-        self.name = listed.name
-        self.fields = fields
-        self.properties = listed.properties
-        self.blocked = listed.blocked
-        self.incarnation = listed.incarnation
-
-
-def with_fields(listed: Guest, fields: Mapping[str, Value]) -> Guest:
-    """A guest as the hypervisor lists it, with what was collected of it."""
-    guest: Any = _NewGuest(listed, fields)
-    guest.__class__ = Guest  # both have the same slots: Python refuses this where they do not
-    return guest  # type: ignore[no-any-return]  # it is one now
+        return Entity(Scope.GUEST, self.id, self.name)
 
 
 class GuestTable(Mapping[str, Guest]):
@@ -139,13 +113,8 @@ class GuestTable(Mapping[str, Guest]):
     def __getitem__(self, identity: str) -> Guest:
         guest = self._made.get(identity)
         if guest is None:
-            place = self._places[identity]
-            guest = self._made[identity] = with_fields(self.listed[place], GuestRow(self.columns, place))
+            guest = self._made[identity] = self._guest(self._places[identity])
         return guest
-
-    def get(self, identity: str, default: Any = None) -> Any:
-        """As of every mapping, in a third of the time: each decision is looked at several times, and its guest with it."""
-        return self._made.get(identity) or (self[identity] if identity in self._places else default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -166,24 +135,14 @@ class GuestTable(Mapping[str, Guest]):
 
     def _all(self) -> Mapping[str, Guest]:
         if not self._all_made:
-            made, columns = self._made, self.columns
-            self._made = {one.id: made.get(one.id) or with_fields(one, GuestRow(columns, place)) for place, one in enumerate(self.listed)}
+            made = self._made
+            self._made = {one.id: made.get(one.id) or self._guest(place) for place, one in enumerate(self.listed)}
             self._all_made = True
         return self._made
 
-    def listed_as(self, identity: str) -> Guest | None:
-        """A guest without its fields; None when it is not there."""
-        place = self._places.get(identity)
-        return None if place is None else self.listed[place]
-
-    def value_of(self, identity: str, name: str) -> Value:
-        """One field of one guest; None where it is unknown."""
-        place = self._places.get(identity)
-        return None if place is None or name not in self.columns else self.columns[name][place]
-
-    def packed(self) -> GuestTable:
-        """The same guests in a tenth of the memory, as long as their fields are not looked at."""
-        return GuestTable(self.listed, self._places, self.columns.packed())
+    def _guest(self, place: int) -> Guest:
+        one = self.listed[place]
+        return Guest(one.id, one.name, GuestRow(self.columns, place), one.properties, one.blocked, one.incarnation)
 
 
 class Derived(NamedTuple):
@@ -215,19 +174,6 @@ class Snapshot:
         them, and no guest has to be made."""
         return self.guests.listed if isinstance(self.guests, GuestTable) else tuple(self.guests.values())
 
-    def listed_as(self, identity: str) -> Guest | None:
-        """The guest of this id as it stands in `listed`; None when it is not there."""
-        guests = self.guests
-        return guests.listed_as(identity) if isinstance(guests, GuestTable) else guests.get(identity)
-
-    def value_of(self, identity: str, name: str) -> Value:
-        """One field of the guest of this id; None where it is unknown. Where there are columns, no guest has to be made."""
-        guests = self.guests
-        if isinstance(guests, GuestTable):
-            return guests.value_of(identity, name)
-        guest = guests.get(identity)
-        return None if guest is None else guest.fields.get(name)
-
     @property
     def columns(self) -> Columns:
         """The fields of all guests by field name, in the order of the guests."""
@@ -235,19 +181,11 @@ class Snapshot:
         return guests.columns if isinstance(guests, GuestTable) else Columns.of_rows([guest.fields for guest in guests.values()])
 
     def column(self, name: str) -> Sequence[Value]:
-        """One field of all guests, in their order; None where it is unknown. Of thousands of guests, this takes a tenth of the time that it
-        takes to read it of each."""
+        """One field of all guests, in their order; None where it is unknown."""
         guests = self.guests
         if not isinstance(guests, GuestTable):
             return [guest.fields.get(name) for guest in guests.values()]
         return guests.columns[name] if name in guests.columns else (None,) * len(guests)
-
-    def column_types(self, name: str) -> AbstractSet[type]:
-        """The types of what `column` gives. Where there are columns, all who ask share one look at the values."""
-        guests = self.guests
-        if isinstance(guests, GuestTable) and name in guests.columns:
-            return guests.columns.types(name)
-        return frozenset(map(type, self.column(name)))
 
     def numbers(self, name: str) -> Sequence[float | None]:
         """One field of all guests, in their order, each as `as_number` gives it: None where it is unknown or no number."""
@@ -492,30 +430,10 @@ class LedgerEntry(NamedTuple):
     found: Value = None
     in_doubt: bool = False
 
-    def _changed(self, applied: Value, earlier: Value, attempted: tuple[Value, ...], found: Value, *, in_doubt: bool) -> LedgerEntry:
-        """The entry with another state. Put together as the tuple that it is: each guest that is resized takes two, and `_replace` takes
-        six times as long."""
-        return tuple.__new__(
-            LedgerEntry,
-            (
-                self.entity,
-                self.control,
-                self.before,
-                applied,
-                self.plugin,
-                self.time,
-                self.incarnation,
-                earlier,
-                attempted,
-                found,
-                in_doubt,
-            ),
-        )
-
     def next(self, applied: Value) -> LedgerEntry:
         """The entry when mom is about to set another value: what stands applied becomes `earlier`, unless it may never have stood."""
         earlier = self.earlier if self.applied in self.attempted else self.applied
-        return self._changed(applied, earlier, _others(self.attempted, applied, earlier), self.found, in_doubt=True)
+        return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
         """The entry when `applied` could not be set.
@@ -524,7 +442,7 @@ class LedgerEntry(NamedTuple):
         """
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
         applied = self.applied if after is None else after
-        return self._changed(applied, self.earlier, _others(attempted, after), self.found, in_doubt=False)
+        return self._replace(applied=applied, attempted=_others(attempted, after), in_doubt=False)
 
     def succeeded(self, after: Value) -> LedgerEntry:
         """The entry when `applied` was set.
@@ -534,7 +452,7 @@ class LedgerEntry(NamedTuple):
         found = None if after == self.applied else after
         if self.applied not in self.attempted and found == self.found and not self.in_doubt:
             return self
-        return self._changed(self.applied, self.earlier, _others(self.attempted, self.applied), found, in_doubt=False)
+        return self._replace(attempted=_others(self.attempted, self.applied), found=found, in_doubt=False)
 
     def resolved(self, stands: Value) -> LedgerEntry:
         """The entry when it was in doubt, and `stands` is what stands now; None: nothing that could be compared."""

@@ -18,7 +18,6 @@ PLATFORMS_GUARANTEE = "balloon_min"
 """The field with what the management system has promised, in KiB; where it has none, what the YAML file and the metadata promise."""
 
 _NOTHING_COLLECTED = (None, None, None)
-_NO_VALUE = frozenset({type(None)})
 
 _NOT_LOOKED_UP = Portion(share=0.0)
 """Stands where what the YAML file says was not looked up yet."""
@@ -200,8 +199,6 @@ class Guarantees:
         """The guests that may be promised something, which are few, and what the YAML file says of each."""
         written = {guest.id: portion for guest, portion in self._with_promises(snapshot.listed, settings_of)}
         promises = (GUARANTEE, GUARANTEE_SHARE, PLATFORMS_GUARANTEE)
-        if all(_NO_VALUE.issuperset(snapshot.column_types(name)) for name in promises):  # no plugin has collected any
-            return [(snapshot.guests[identity], portion) for identity, portion in written.items()]
         collected = zip(*map(snapshot.column, promises), strict=True)
         return [
             (snapshot.guests[guest.id], written.get(guest.id))

@@ -105,7 +105,7 @@ class NoteStore:
         self._looked_at = snapshot.listed
         gone = []
         for identity, known in self._incarnations.items():
-            guest = snapshot.listed_as(identity)
+            guest = snapshot.guests.get(identity)
             if guest is not None and guest.incarnation == known:
                 if self._absent:
                     self._absent.pop(identity, None)

@@ -34,9 +34,6 @@ _OUTCOME: Final = frozenset({Outcome})
 
 NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
 
-_HOST: Final = Scope.HOST
-"""Python takes as long to look a member of an enumeration up as for half of what is asked with it."""
-
 _UNREAD: Final = InTransition(None)
 """What no plugin was asked for: a gradual control stands at what the snapshot says."""
 
@@ -74,7 +71,7 @@ def apply(
             outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
             continue
         target = Target(entity, control)
-        guest = snapshot.listed_as(entity.id)
+        guest = snapshot.guests.get(entity.id)
         before = found.get(target, _UNREAD)
         if before is _UNREAD:
             before = found[target] = _stands(snapshot, entity, spec)
@@ -234,6 +231,7 @@ def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSe
 
 
 def _stands(snapshot: Snapshot, entity: Entity, spec: ControlSpec) -> Value:
-    if entity.scope is _HOST:
+    if entity.scope is Scope.HOST:
         return snapshot.host.fields.get(spec.field)
-    return snapshot.value_of(entity.id, spec.field)
+    guest = snapshot.guests.get(entity.id)
+    return None if guest is None else guest.fields.get(spec.field)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,6 @@ from mom_core.engine import control
 from mom_core.engine.claims import Claims
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
-from mom_core.engine.history import History
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Proposal, apply_revisions, review
 from mom_core.engine.schedule import Tick
@@ -25,7 +25,7 @@ from mom_core.plugins.registry import PluginSet
 class CycleSteps:
     """The way of the data, with one set of plugins. Run from one thread only.
 
-    :param history: filled by this
+    :param history: the older snapshots, oldest first; filled by this
     :param conditions: what plugins say is wrong, held from cycle to cycle
     :param on_report: called before the plugins have the report
     :param on_progress: called after each call of plugins
@@ -33,7 +33,7 @@ class CycleSteps:
 
     plugins: PluginSet
     ledger: Ledger
-    history: History
+    history: deque[Snapshot]
     enforce: bool
     clock: Clock
     stopping: threading.Event
@@ -59,7 +59,7 @@ class CycleSteps:
             (known, []) if known is not None else self.collector.snapshot(number, self.clock.wall(), began, self.host_properties)
         )
         if not self.stopping.is_set():
-            snapshot = self.collector.derived(snapshot, self.history.samples(), problems)
+            snapshot = self.collector.derived(snapshot, tuple(self.history), problems)
             self.on_progress()
         self._end_entries_of_the_gone(snapshot, problems)
         decisions: list[Decision] = []
@@ -83,7 +83,7 @@ class CycleSteps:
         problems.extend(self._troubles_with_state())
         plugins = tuple(plugin.worker.report() for plugin in self.plugins.plugins)
         said[CORE] = own_conditions(plugins, self._why_guests_unknown(problems), of_ledger)
-        self.history.add(snapshot)
+        self.history.append(snapshot)
         report = Report(
             number=number,
             time=snapshot.time,
@@ -132,7 +132,7 @@ class CycleSteps:
         :param said: takes in the conditions that plugins say
         """
         plugins = self.plugins
-        arguments: dict[str, object] = {"snapshot": snapshot, "history": self.history.samples()}
+        arguments: dict[str, object] = {"snapshot": snapshot, "history": tuple(self.history)}
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in plugins.having(hook)], hook, problems):

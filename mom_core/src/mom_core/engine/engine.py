@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -16,7 +17,6 @@ from mom_core.context import Declarations, Service
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.cycle import CycleSteps
-from mom_core.engine.history import History
 from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Schedule, Tick
@@ -85,7 +85,7 @@ class Engine:
         self._lock = RunLock(config.run_directory, RESTORE_SECONDS)
         self._problems = ProblemLog()
         self._conditions = HeldConditions()
-        self._history = History(config.history)
+        self._history: deque[Snapshot] = deque()
         self._cycle: CycleSteps | None = None
         self._ledger: Ledger | None = None
         self._number = 0
@@ -320,7 +320,7 @@ class Engine:
             commit()
         self.config = config
         self._schedule.change(config.interval)
-        self._history.keep(max(1, config.history - 1))
+        self._history = deque(self._history, maxlen=max(1, config.history - 1))
         self._cycle = CycleSteps(
             plugins=rebuilt.plugins,
             ledger=self._ledger,

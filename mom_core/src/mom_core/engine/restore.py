@@ -99,7 +99,7 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> 
     absent = set()
     host = snapshot.host.entity.id
     for (identity, _), entry in ledger.entries.items():
-        guest = snapshot.listed_as(identity)
+        guest = snapshot.guests.get(identity)
         if guest is None:
             if identity != host:
                 absent.add(identity)
