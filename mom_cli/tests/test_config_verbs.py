@@ -371,7 +371,7 @@ def test_init_leaves_out_what_lacks_another_plugin(mom, acme, file):
     acme()
     control = (
         "@hookimpl\ndef mom_controls(self):\n    return [ControlSpec('knob', Unit.COUNT, Scope.HOST, 'A knob.', 'nobodys_field')]\n"
-        "@hookimpl\ndef mom_control(self): ...\n@hookimpl\ndef mom_restore(self): ...\n"
+        "@hookimpl\ndef mom_read(self): ...\n@hookimpl\ndef mom_write(self): ...\n"
     )
     acme(name="lonely", body=control)
     code, out, _ = mom("config", "init", "-o", file)

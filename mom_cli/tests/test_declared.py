@@ -48,12 +48,12 @@ class Controls(Sizes):
         return [ControlSpec("target", Unit.KIB, Scope.GUEST, "how large it is to be", "size")]
 
     @hookimpl
-    def mom_control(self, decisions):
-        return []
+    def mom_read(self, targets):
+        return {}
 
     @hookimpl
-    def mom_restore(self, entries):
-        return []
+    def mom_write(self, changes):
+        return None
 
 
 def test_fields_controls_and_policies_of_all_plugins_come_together(tmp_path):

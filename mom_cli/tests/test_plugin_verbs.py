@@ -29,12 +29,12 @@ def mom_controls(self):
     return [ControlSpec("acme_knob", Unit.COUNT, Scope.HOST, "What Acme turns.", "acme_field", 0, 9)]
 
 @hookimpl
-def mom_control(self, hypervisor, decisions):
-    return []
+def mom_read(self, hypervisor, targets):
+    return {}
 
 @hookimpl
-def mom_restore(self, hypervisor, entries):
-    return []
+def mom_write(self, hypervisor, changes):
+    return None
 
 @hookimpl
 def mom_policies(self):
@@ -121,7 +121,7 @@ def test_a_plugin_is_shown_with_all_that_it_declares(mom, shelf):
     assert "acme: A test." in out
     assert "acme-acme 1.0" in out
     assert "A plugin for tests." in out
-    assert "hooks: mom_control, mom_controls, mom_fields, mom_policies, mom_restore" in out
+    assert "hooks: mom_controls, mom_fields, mom_policies, mom_read, mom_write" in out
     assert "default policies: 50_acme" in out
     lines = [line.split() for line in out.splitlines()]
     assert ["step", "size", "64MiB", "How", "much", "at", "once."] in lines

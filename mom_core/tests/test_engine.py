@@ -19,6 +19,7 @@ from mom_cli import Explainers
 from mom_cli.status_file import reported
 from mom_core import (
     AlreadyRunning,
+    Change,
     Clock,
     Columns,
     Config,
@@ -30,9 +31,7 @@ from mom_core import (
     FieldSpec,
     Guest,
     HypervisorError,
-    LedgerEntry,
     MomError,
-    Outcome,
     PluginError,
     PluginSettings,
     PluginState,
@@ -44,6 +43,7 @@ from mom_core import (
     Snapshot,
     Source,
     Status,
+    Target,
     Unit,
     Value,
     differences,
@@ -75,6 +75,8 @@ class Machine:
         self.sizes = {"a": 100, "b": 200} if sizes is None else sizes
         self.listing: Callable[[], object] | None = None
         self.set_calls: list[tuple[str, int]] = []
+        self.hides = False
+        """Whether it does not tell any size."""
 
     uri = "test:///machine"
 
@@ -120,29 +122,16 @@ def control_plugin(machine: Machine, spec: ControlSpec = SIZE) -> type:
             return [spec]
 
         @hookimpl
-        def mom_control(self, decisions: Sequence[Decision]) -> list[Outcome]:
-            return [self._set(decision) for decision in decisions]
-
-        def _set(self, decision: Decision) -> Outcome:
-            before = machine.sizes[decision.entity.id]
-            assert isinstance(decision.value, int)
-            machine.sizes[decision.entity.id] = decision.value
-            machine.set_calls.append((decision.entity.id, decision.value))
-            return Outcome(decision, before, decision.value, Status.APPLIED)
+        def mom_read(self, targets: Sequence[Target]) -> dict[Target, Value]:
+            return {} if machine.hides else {target: machine.sizes.get(target.entity.id) for target in targets}
 
         @hookimpl
-        def mom_restore(self, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-            for entry in entries:
-                decision = Decision(entry.entity, entry.control, entry.before)
-                now = machine.sizes.get(entry.entity.id)
-                if now is None:
-                    yield Outcome(decision, None, None, Status.GONE)
-                elif now != entry.applied:
-                    yield Outcome(decision, now, now, Status.LEFT_ALONE)
-                else:
-                    assert isinstance(entry.before, int)
-                    machine.sizes[entry.entity.id] = entry.before
-                    yield Outcome(decision, now, entry.before, Status.APPLIED)
+        def mom_write(self, changes: Sequence[Change]) -> None:
+            for change in changes:
+                assert isinstance(change.value, int)
+                machine.sizes[change.entity.id] = change.value
+                if not change.back:
+                    machine.set_calls.append((change.entity.id, change.value))
 
     return SizePlugin
 
@@ -390,15 +379,14 @@ def test_the_ledger_is_on_disk_before_the_control_is_applied(tmp_path: Path, mac
 
     class Watching(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
         @hookimpl
-        def mom_control(self, decisions: Sequence[Decision]) -> list[Outcome]:
+        def mom_write(self, changes: Sequence[Change]) -> None:
             seen.append(json.loads((tmp_path / "state/ledger.json").read_text())["content"])
-            return []
 
     with engine_with(tmp_path, machine, evaluator(want(50, "a")), size=Watching) as engine:
         report = engine.cycle()
     assert [(e["name"], e["before"], e["applied"]) for e in seen[0]] == [("a", 100, 50)]
     assert report.outcomes[0].status is Status.FAILED
-    assert "did not say" in report.outcomes[0].error
+    assert "100 still stands" in report.outcomes[0].error
 
 
 def test_a_new_run_takes_over_what_a_killed_one_left(tmp_path: Path, machine: Machine) -> None:
@@ -415,30 +403,13 @@ def test_a_new_run_takes_over_what_a_killed_one_left(tmp_path: Path, machine: Ma
 def rounding_plugin(machine: Machine, on_set: Callable[[], None] = lambda: None) -> type:
     """A control that takes multiples of 8 only, as a kernel does that keeps whole pages."""
 
-    class RoundingPlugin(Base):
+    class RoundingPlugin(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
         @hookimpl
-        def mom_controls(self) -> list[ControlSpec]:
-            return [ControlSpec("size", Unit.KIB, Scope.GUEST, "size", field="size", minimum=10, maximum=1000)]
-
-        @hookimpl
-        def mom_control(self, decisions: Sequence[Decision]) -> list[Outcome]:
-            return [self._set(decision) for decision in decisions]
-
-        @hookimpl
-        def mom_restore(self, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-            for entry in entries:
-                decision, now = Decision(entry.entity, entry.control, entry.before), machine.sizes[entry.entity.id]
-                if entry.explains(now):
-                    yield self._set(decision)
-                else:
-                    yield Outcome(decision, now, now, Status.LEFT_ALONE, "another process has changed it")
-
-        def _set(self, decision: Decision) -> Outcome:
-            assert isinstance(decision.value, int)
-            before, after = machine.sizes[decision.entity.id], decision.value // 8 * 8
-            machine.sizes[decision.entity.id] = after
-            on_set()
-            return Outcome(decision, before, after, Status.APPLIED)
+        def mom_write(self, changes: Sequence[Change]) -> None:
+            for change in changes:
+                assert isinstance(change.value, int)
+                machine.sizes[change.entity.id] = change.value // 8 * 8
+                on_set()
 
     return RoundingPlugin
 
@@ -584,12 +555,8 @@ def test_what_was_kept_at_one_end_is_put_back_at_the_next_one_however_that_comes
 
 
 def test_a_control_whose_present_value_is_unknown_is_not_applied(tmp_path: Path, machine: Machine) -> None:
-    def no_sizes(self: object, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        return {"b": {"size": None}}
-
-    plugin = machine_plugin(machine)
-    plugin.mom_collect_guests = hookimpl(no_sizes)  # type: ignore[attr-defined]  # a class made by a function
-    with engine_with(tmp_path, machine, evaluator(want(50)), machine=plugin) as engine:
+    machine.hides = True
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
         report = engine.cycle()
     assert statuses(report) == {"a": Status.REFUSED, "b": Status.REFUSED}
     assert "could not be put back" in report.outcomes[0].error
@@ -1176,7 +1143,8 @@ def test_a_reload_keeps_the_old_plugins_when_the_new_ones_are_wrong(tmp_path: Pa
         plugins = {"machine": machine_plugin(machine), "bad": Broken}
         with pytest.raises(MomError, match="plugin bad of test-bad 0: mom_setup failed: RuntimeError: cannot open it"):
             engine.reload(config_of(tmp_path, plugins))
-        assert statuses(engine.cycle()) == {"a": Status.APPLIED, "b": Status.APPLIED}
+        machine.sizes["a"] = 60
+        assert statuses(engine.cycle()) == {"a": Status.APPLIED, "b": Status.UNCHANGED}
         assert "size" in engine.plugins.declarations.controls
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_eviction_plugin import MAY_ALL, ROOM, Bench, Telling, applied, mom_eviction, refusals
 
 from mom_core import Decision, HypervisorError, Source, Status
+from mom_devkit import apply_decisions
 from mom_plugins_eviction import move_jobs
 from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport, MoveStanding
 
@@ -73,7 +74,7 @@ class MovingBench(Bench):
         wanted = [Decision(self.entity(name), "guest_migrate", str(self.plugin._settings.destination), "", Source("fleet"))]
         if [*self.plugin.mom_review(seen, wanted)]:
             return []
-        return [one.status for one in self.plugin.mom_control(self.hypervisor, wanted)]
+        return [one.status for one in apply_decisions(self.plugin, wanted, self.hypervisor, seen)]
 
     def until(self, what: Callable[[], object]) -> None:
         ends = time.monotonic() + 20

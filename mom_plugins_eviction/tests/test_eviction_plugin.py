@@ -32,7 +32,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_devkit import FakeGuest, FakeHypervisor
+from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions, put_back
 from mom_plugins_eviction import EvictionPlugin
 from mom_plugins_eviction.hook import Webhook
 from mom_plugins_eviction.ladder import Stopped
@@ -127,7 +127,7 @@ class Bench:
         dropped = [revision.before for revision in revisions]
         left = [decision for decision in decisions if decision not in dropped]
         if self.mode == "enforce":
-            outcomes = [*plugin.mom_control(hypervisor, left)]
+            outcomes = apply_decisions(plugin, left, hypervisor, seen)
         else:
             outcomes = [Outcome(decision, 0, 0, Status.OBSERVED) for decision in left]
         report = Report(1, seen.time, self.mode, seen, decisions, revisions, outcomes, problems, (), 0.1)
@@ -357,7 +357,7 @@ def test_a_guest_that_may_shut_down_at_any_moment_can_be_moved_and_nothing_else(
     seen = bench.cycle().snapshot
     drain = Decision(seen.guests[bench.identity("vm1")].entity, "guest_migrate", "qemu+tls://h2/system", "", Source("fleet"))
     assert [*bench.plugin.mom_review(seen, [drain])] == []
-    assert [outcome.status for outcome in bench.plugin.mom_control(bench.hypervisor, [drain])] == [Status.APPLIED]
+    assert [outcome.status for outcome in apply_decisions(bench.plugin, [drain], bench.hypervisor, seen)] == [Status.APPLIED]
     bench.settle()
     assert bench.remembered == []
 
@@ -451,7 +451,7 @@ def test_whoever_decides_a_destination_that_runs_programs_gets_no_further(tmp_pa
     bench.ordinary = MAY_ALL
     revisions: list[Revision] = [*bench.plugin.mom_review(bench.cycle().snapshot, wanted)]
     assert [said in one.reason for one in revisions] == [True] * 4
-    outcomes = [*bench.plugin.mom_control(bench.hypervisor, wanted)]
+    outcomes = apply_decisions(bench.plugin, wanted, bench.hypervisor, seen)
     assert {one.status for one in outcomes} == {Status.FAILED}, "one that passed the review nevertheless is refused where it would be done"
     bench.settle()
     assert bench.hypervisor.migrated == {}
@@ -505,15 +505,16 @@ def test_a_guest_that_is_gone_for_one_look_is_not_forgotten(tmp_path: Path) -> N
 
 
 def entry(bench: Bench, name: str, control: str = "guest_pause") -> LedgerEntry:
-    return LedgerEntry(bench.entity(name), control, 0, 1, "eviction", 0.0)
+    incarnation = next(guest.incarnation for guest in bench.hypervisor.guests() if guest.id == bench.identity(name))
+    return LedgerEntry(bench.entity(name), control, 0, 1, "eviction", 0.0, incarnation)
 
 
 def test_a_paused_guest_goes_on_at_moms_end_and_only_if_it_is_moms_pause(tmp_path: Path) -> None:
     bench = paused(tmp_path)
     bench.hypervisor.pause(bench.entity("vm2"))  # by somebody else
     bench.start()  # another process restores: it has read the file
-    outcomes = [*bench.plugin.mom_restore(bench.hypervisor, [entry(bench, "vm1"), entry(bench, "vm2"), entry(bench, "vm3")])]
-    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.LEFT_ALONE, Status.UNCHANGED]
+    outcomes = put_back(bench.plugin, [entry(bench, "vm1"), entry(bench, "vm2"), entry(bench, "vm3")], bench.hypervisor)
+    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.LEFT_ALONE, Status.APPLIED]
     assert bench.hypervisor.stands[bench.identity("vm1")] is GuestState.RUNNING
     assert bench.remembered == []
 
@@ -524,7 +525,7 @@ def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path:
     bench.cycles(60, ("vm1", "guest_save", 1))
     assert bench.remembered == ["vm1: save"]
     vm1 = Entity(Scope.GUEST, bench.identity("vm1"), "vm1")
-    outcomes = [*bench.plugin.mom_restore(bench.hypervisor, [LedgerEntry(vm1, "guest_save", 0, 1, "eviction", 0.0)])]
+    outcomes = put_back(bench.plugin, [LedgerEntry(vm1, "guest_save", 0, 1, "eviction", 0.0)], bench.hypervisor)
     assert outcomes[0].status is Status.GONE
     assert bench.hypervisor.stopped, "it stays saved"
     bench.start()
@@ -552,13 +553,12 @@ def test_a_save_that_was_under_way_when_mom_was_killed_is_not_forgotten(tmp_path
 
 def test_a_guest_that_mom_has_paused_goes_on_though_the_file_is_damaged(tmp_path: Path) -> None:
     bench = paused(tmp_path)
-    vm1 = Entity(Scope.GUEST, bench.identity("vm1"), "vm1")
-    entry = LedgerEntry(vm1, "guest_pause", 0, 1, "eviction", 12.0)
+    paused_by_mom = entry(bench, "vm1")
     (tmp_path / "eviction" / "stopped.json").write_text("{")
-    bench.start(changes=[entry])
+    bench.start(changes=[paused_by_mom])
     assert bench.remembered == ["vm1: pause"]
     bench.cycle()
-    assert [outcome.status for outcome in bench.plugin.mom_restore(bench.hypervisor, [entry])] == [Status.APPLIED]
+    assert [outcome.status for outcome in put_back(bench.plugin, [paused_by_mom], bench.hypervisor)] == [Status.APPLIED]
     assert bench.remembered == []
 
 

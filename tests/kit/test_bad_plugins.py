@@ -39,15 +39,12 @@ class Plugin(Base):
     def mom_evaluate(self, snapshot):
         return [Decision(snapshot.host.entity, "knob", 10)]
     @hookimpl
-    def mom_control(self, decisions):
-        return [self.put(d) for d in decisions]
+    def mom_read(self, targets):
+        return {target: int(self.path().read_text()) for target in targets}
     @hookimpl
-    def mom_restore(self, entries):
-        return [self.put(Decision(e.entity, e.control, e.before)) for e in entries]
-    def put(self, decision):
-        before = int(self.path().read_text())
-        self.path().write_text(f"{decision.value}\\n")
-        return Outcome(decision, before, decision.value, Status.APPLIED)
+    def mom_write(self, changes):
+        for change in changes:
+            self.path().write_text(f"{change.value}\\n")
 """
 )
 

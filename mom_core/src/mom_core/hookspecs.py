@@ -33,8 +33,6 @@ if TYPE_CHECKING:
         Finding,
         Guest,
         InTransition,
-        LedgerEntry,
-        Outcome,
         Problem,
         Report,
         Revision,
@@ -219,22 +217,9 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
     that it did not succeed, or may not have: a lost answer is no refusal. Raised, it is said of all changes. A `NoChangeNeeded` says why
     nothing had to be sent, or, when it was to be put back, why what stands stays. A text is something to say of a change that was made.
     Not called when mom only observes.
-    """
 
-
-@hookspec
-def mom_control(hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
-    """For controls that are acts and no values (moving a guest away), in place of `mom_read` and `mom_write`: do what was decided.
-
-    What stood there before is on disk already. One outcome for each decision, whatever happens.
-    """
-
-
-@hookspec
-def mom_restore(hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
-    """The end of what `mom_control` began: one outcome for each entry, whose decision holds the entry's entity, control and `before`.
-
-    `GONE`, `LEFT_ALONE`, `APPLIED` and `UNCHANGED` end the entry; `FAILED` keeps it for the next attempt.
+    Where something is to be put back (`change.back`), it is the end of what mom began. Of an act that has no end, such as moving a guest
+    away, say so with a `NoChangeNeeded`.
     """
 
 

@@ -232,7 +232,7 @@ class ControlSpec:
     """The declaration of a control: something that mom can set.
 
     `field` names the field that holds the control's present value: the core writes that value to the ledger before the
-    control is first changed, and `mom_restore` puts it back. While the field is unknown the control is not applied, because it
+    control is first changed, and `mom_write` puts it back. While the field is unknown the control is not applied, because it
     could not be put back. `minimum` and `maximum` bound every value (None: unbounded on that side): what is beyond is moved to the bound.
     `choices` are for a control whose values are names rather than amounts (0 stop, 1 run, 2 unmerge): any other value is dropped, as the
     nearest one means something else. A flag has the choices 0 and 1 by itself; with choices, the bounds are the least and the greatest.
@@ -243,9 +243,9 @@ class ControlSpec:
     items of a list apart, such as `name`: then each item is judged and put back for itself. `absent` is what an item stands at that is not
     listed, and a list speaks of all items; without it, a list speaks of the items that are in it, and one that was not there before mom is
     none of mom's. `gradual` is of a control that only moves towards its value, such as a guest's size: by how much it has to come nearer to
-    count as moving (0: it changes at once). What stands there before a decision is then taken from the cycle's snapshot, and whether a
-    command is worth sending is the controller's to say. `renewed` is one whose decisions hold for one cycle: they are written in each, also
-    where the value stands.
+    count as moving (0: it changes at once); of an act that takes its time, such as moving a guest away, it is 1. What stands there before a
+    decision is then taken from the cycle's snapshot, and whether a command is worth sending is the controller's to say. `renewed` is one
+    whose decisions hold for one cycle: they are written in each, also where the value stands.
     """
 
     name: str
@@ -382,12 +382,14 @@ class Change(NamedTuple):
     """What a controller has to write: this value, where `found` stands now (None: unknown).
 
     `back` says that it stood so before mom, and is to stand so again: then a controller may do more for it than for a decision.
+    `source` is that of the decision.
     """
 
     target: Target
     value: Value
     found: Value
     back: bool = False
+    source: Source = Source("")
 
     @property
     def entity(self) -> Entity:

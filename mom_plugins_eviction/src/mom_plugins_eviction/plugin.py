@@ -10,19 +10,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import (
+    Change,
     ControlSpec,
     Decision,
     FieldSpec,
     Finding,
     Guest,
-    GuestGone,
     Hypervisor,
     HypervisorError,
-    LedgerEntry,
     MomError,
-    Outcome,
+    NoChangeNeeded,
     PluginContext,
     Problem,
+    Refused,
     Report,
     Revision,
     Scope,
@@ -31,6 +31,7 @@ from mom_core import (
     Source,
     StateError,
     Status,
+    Target,
     Value,
     format_duration,
     hookimpl,
@@ -432,37 +433,62 @@ class EvictionPlugin:
     # --- control ---------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
-        """Begin; how it goes is told by the field guest_eviction."""
-        for decision in decisions:
-            step = STEP_OF[decision.control]
-            before: Value = hypervisor.uri if step is Step.MIGRATE else 0
-            if decision.value == 0:
-                yield Outcome(decision, before, before, Status.UNCHANGED)
-                continue
-            try:
-                self._begin(hypervisor, decision, step)
-            except GuestGone as error:
-                yield Outcome(decision, before, None, Status.GONE, str(error))
-            except StateError as error:
-                yield Outcome(decision, before, before, Status.FAILED, f"it could not be noted, so it is not done: {error.message}")
-            except MomError as error:
-                yield Outcome(decision, before, before, Status.FAILED, str(error))
-            else:
-                yield Outcome(decision, before, decision.value, Status.APPLIED)
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """Where guests run, and which of them mom has paused. That one is saved or shut down is told by the field guest_eviction."""
+        paused = [target.entity for target in targets if target.control == Step.PAUSE.control]
+        states = hypervisor.standings(paused) if paused and isinstance(hypervisor, LifecycleControl) else {}
+        return {target: self._at(target, hypervisor.uri, states.get(target.entity.id)) for target in targets}
 
-    def _begin(self, hypervisor: Hypervisor, decision: Decision, step: Step) -> None:
-        entity = decision.entity
+    def _at(self, target: Target, uri: str, state: GuestState | None) -> Value | HypervisorError:
+        if target.control == Step.MIGRATE.control:
+            return uri
+        if target.control != Step.PAUSE.control or state is not GuestState.PAUSED:
+            return 0
+        mine = self._evictions.remembered.get(target.entity.id)
+        if mine is not None and mine.step is Step.PAUSE:
+            return 1
+        return Refused("mom's own pause is over, and the operator has paused it since")
+
+    @hookimpl
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Begin; how it goes is told by the field guest_eviction. At its end, mom lets guests that it has paused go on. Those that it saved
+        or shut down stay, as the host may be full: the next run lets them."""
+        said: dict[Target, HypervisorError] = {}
+        for change in changes:
+            try:
+                if change.back:
+                    self._undo(hypervisor, change)
+                elif change.value == 0:
+                    said[change.target] = NoChangeNeeded("")
+                else:
+                    self._begin(hypervisor, change)
+            except HypervisorError as error:
+                said[change.target] = error
+            except StateError as error:
+                said[change.target] = HypervisorError(f"it could not be noted, so it is not done: {error.message}")
+            except MomError as error:
+                said[change.target] = HypervisorError(error.message, hint=error.hint)
+        return said
+
+    def _undo(self, hypervisor: Hypervisor, change: Change) -> None:
+        if change.control != Step.PAUSE.control or not isinstance(hypervisor, LifecycleControl):
+            raise NoChangeNeeded("it is not undone at mom's end")
+        if hypervisor.standings([change.entity]).get(change.entity.id) is GuestState.PAUSED:
+            hypervisor.resume(change.entity)
+            self._evictions.forget(change.entity.id)
+
+    def _begin(self, hypervisor: Hypervisor, change: Change) -> None:
+        entity, step = change.entity, STEP_OF[change.control]
         guest = self._snapshot.guests.get(entity.id)
         if guest is None:
             raise MomError("the guest was not seen in this cycle")
         if step is Step.MIGRATE:
-            destination = Destination.parse(decision.value)
+            destination = Destination.parse(change.value)
             mover = self._mover_to(destination)
             if isinstance(mover, str):
                 raise MomError(mover)
             self._evictions.move(mover, entity, destination)
-            if not self._is_drained(decision):
+            if not self._is_drained(Decision(entity, change.control, change.value, source=change.source)):
                 self._moves.append(self._snapshot.monotonic)
             return
         needs, comes_back = needs_of(guest, step), guest.fields.get(EvictionField.COMES_BACK) != 0
@@ -482,35 +508,6 @@ class EvictionPlugin:
             entity, step = revision.before.entity, STEP_OF.get(revision.before.control)
             if step is not None and revision.after is None and (entity.id, step) == self._taking and revision.before.source == self._source:
                 self._happened("cancelled", entity.id, entity.name, step, error=revision.reason)
-
-    @hookimpl
-    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-        """Let guests that mom has paused go on. Those that it saved or shut down stay, as the host may be full: the next run lets them."""
-        for entry in entries:
-            decision = Decision(entry.entity, entry.control, entry.before)
-            if entry.control != Step.PAUSE.control or not isinstance(hypervisor, LifecycleControl):
-                yield Outcome(decision, None, None, Status.GONE)
-                continue
-            try:
-                yield self._resumed(hypervisor, decision)
-            except GuestGone:
-                yield Outcome(decision, None, None, Status.GONE)
-            except HypervisorError as error:
-                yield Outcome(decision, 1, 1, Status.FAILED, str(error))
-
-    def _resumed(self, hypervisor: LifecycleControl, decision: Decision) -> Outcome:
-        entity = decision.entity
-        found = hypervisor.standings([entity]).get(entity.id)
-        mine = self._evictions.remembered.get(entity.id)
-        if found is GuestState.RUNNING:
-            return Outcome(decision, 0, 0, Status.UNCHANGED)
-        if found is not GuestState.PAUSED:
-            return Outcome(decision, None, None, Status.GONE)
-        if mine is None or mine.step is not Step.PAUSE:  # mom's own pause was over, and the operator has paused it since
-            return Outcome(decision, 1, 1, Status.LEFT_ALONE)
-        hypervisor.resume(entity)
-        self._evictions.forget(entity.id)
-        return Outcome(decision, 1, 0, Status.APPLIED)
 
     # --- telling -----------------------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import is_
 from typing import Final
 
 from mom_core.engine.collect import ask
@@ -29,8 +28,6 @@ from mom_core.model import (
     Value,
 )
 from mom_core.plugins.registry import Plugin, PluginSet
-
-_OUTCOME: Final = frozenset({Outcome})
 
 NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
 
@@ -59,7 +56,7 @@ def apply(
     due: list[Decision] = []
     entries: list[LedgerEntry] = []
     owners = {name: owner for name in {decision.control for decision in decisions} if (owner := plugins.owner(name)) is not None}
-    controllers = {owner.name: Controller.of(owner, plugins.hypervisor) for owner in owners.values() if "mom_read" in owner.hooks}
+    controllers = {owner.name: Controller.of(owner, plugins.hypervisor) for owner in owners.values()}
     ways = {name: (owner.name, owner.controls[name]) for name, owner in owners.items()}
     foreign: set[Target] = set()
     found, silent = _read(decisions, owners, controllers, problems)
@@ -79,11 +76,10 @@ def apply(
         noted = noted_before.get((entity.id, control))
         if noted is not None and noted.incarnation != incarnation:
             noted = None
-        if noted is None or plugin in controllers:
-            outcome = without_writing(spec, decision, before, noted)
-            if outcome is not None:
-                outcomes.append(outcome)
-                continue
+        outcome = without_writing(spec, decision, before, noted)
+        if outcome is not None:
+            outcomes.append(outcome)
+            continue
         stands, value = known(before), decision.value
         if noted is None and stands == value:
             outcomes.append(Outcome(decision, value, value, Status.UNCHANGED))
@@ -105,9 +101,7 @@ def apply(
         return outcomes, problems
     if stopping.is_set():
         return outcomes, problems
-    controlled: list[Outcome] = []
-    for hook in ("mom_write", "mom_control"):
-        controlled += _written(hook, due, plugins, controllers, found, problems)
+    controlled = _written(due, owners, controllers, found, problems)
     # What another process has set, and still stands, does not become mom's because mom has failed to change it.
     failed = foreign and {target_of(one.decision) for one in controlled if one.status is Status.FAILED} & foreign
     if failed or any(spec.key for _, spec in ways.values()):
@@ -167,52 +161,27 @@ def _read(
 
 
 def _written(
-    hook: str,
     due: Sequence[Decision],
-    plugins: PluginSet,
+    owners: Mapping[str, Plugin],
     controllers: Mapping[str, Controller],
     found: Mapping[Target, Found],
     problems: list[Problem],
 ) -> list[Outcome]:
-    """Let the plugins with this hook apply their decisions, all at the same time; an outcome for each decision."""
-    works: list[tuple[Plugin, tuple[Decision, ...], Callable[[], object]]] = []
-    for plugin in plugins.having(hook):
-        share = tuple(decision for decision in due if decision.control in plugin.controls)
-        if share:
-            controller = controllers.get(plugin.name)
-            acts = plugin.work("mom_control", hypervisor=plugins.hypervisor, decisions=share) if controller is None else None
-            works.append((plugin, share, acts or partial(controllers[plugin.name].apply, share, found)))
-    answers = dict_by_name(ask([(plugin, work) for plugin, _, work in works], hook, problems))
-    return [outcome for plugin, share, _ in works for outcome in match_outcomes(share, answers.get(plugin.name), plugin, hook, problems)]
-
-
-def dict_by_name(answers: Iterable[tuple[Plugin, object]]) -> dict[str, object]:
-    """Answers by the plugin's name."""
-    return {plugin.name: answer for plugin, answer in answers}
-
-
-def match_outcomes(decisions: Sequence[Decision], answer: object, plugin: Plugin, hook: str, problems: list[Problem]) -> list[Outcome]:
-    """One outcome for each decision: the controller's, or that it gave none."""
-    if isinstance(answer, list) and _OUTCOME.issuperset(map(type, answer)) and len(answer) == len(decisions):
-        by_place = [outcome.decision for outcome in answer]
-        if all(map(is_, by_place, decisions)):
-            return answer  # one for each, in their order, as nearly always
-    given: dict[tuple[str, str], Outcome] = {}
-    if answer is not None and not isinstance(answer, Iterable):
-        problems.append(Problem(Source(plugin.name), f"{hook} must return outcomes, not {type(answer).__name__}"))
-    elif answer is not None:
-        for item in answer:
-            if isinstance(item, Outcome) and isinstance(item.decision, Decision):
-                given[item.decision.entity.id, item.decision.control] = item
-            else:
-                problems.append(Problem(Source(plugin.name), f"{hook} returned a {type(item).__name__} where an Outcome belongs"))
-    silent = _why_silent(plugin.name, problems if answer is None else ())
-    outcomes = []
-    for decision in decisions:
-        outcome = given.pop((decision.entity.id, decision.control), None)
-        outcomes.append(outcome or Outcome(decision, None, None, Status.FAILED, silent))
-    stray = f"{hook} reports on a decision that it was not given"
-    problems.extend(Problem(Source(plugin.name), stray, outcome.decision.entity) for outcome in given.values())
+    """Let the plugins apply their decisions, all at the same time; an outcome for each decision."""
+    shares: dict[str, list[Decision]] = {}
+    for decision in due:
+        shares.setdefault(owners[decision.control].name, []).append(decision)
+    by_name = {owner.name: owner for owner in owners.values()}
+    works = [(by_name[name], partial(controllers[name].apply, share, found)) for name, share in shares.items()]
+    answers: dict[str, object] = {plugin.name: answer for plugin, answer in ask(works, "mom_write", problems)}
+    outcomes: list[Outcome] = []
+    for name, share in shares.items():
+        answer = answers.get(name)
+        if isinstance(answer, list):
+            outcomes += answer
+        else:
+            silent = _why_silent(name, problems)
+            outcomes += [Outcome(decision, None, None, Status.FAILED, silent) for decision in share]
     return outcomes
 
 

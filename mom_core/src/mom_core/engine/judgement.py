@@ -106,7 +106,7 @@ class Controller:
 
         :param found: what stood there before
         """
-        changes = [Change(target := target_of(one), one.value, known(found.get(target))) for one in decisions]
+        changes = [Change(target := target_of(one), one.value, known(found.get(target)), source=one.source) for one in decisions]
         errors, after = self._write(changes)
         specs, outcomes = self.specs, []
         for decision, change, now in zip(decisions, changes, after, strict=True):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from mom_core.engine.control import match_outcomes
-from mom_core.engine.judgement import Controller, back
+from mom_core.engine.judgement import Controller, back, target_of
 from mom_core.errors import LedgerError
 from mom_core.ledger import Key, Ledger
-from mom_core.model import LedgerEntry, Outcome, Problem, Snapshot, Status, printable
+from mom_core.model import LedgerEntry, Outcome, Snapshot, Status, printable
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import Plugin, PluginSet
 
@@ -43,7 +42,7 @@ def restore(
     for name in dict.fromkeys(entry.plugin for entry in entries):
         share = tuple(entry for entry in entries if entry.plugin == name)
         plugin = next((plugin for plugin in plugins.plugins if plugin.name == name), None)
-        if plugin is None or not plugin.hooks.keys() & {"mom_write", "mom_restore"}:
+        if plugin is None or "mom_write" not in plugin.hooks:
             outcomes.extend(_failed(share, f"the plugin {name} is not enabled"))
         else:
             begun.append((plugin, share))
@@ -52,30 +51,22 @@ def restore(
         plugin.worker.reset_failures()
         # A call that mom gave up on may still be changing things; only when it is over can they be put back.
         free = plugin.worker.wait_until_free(until)
-        calls.append((plugin, share, plugin.worker.begin("mom_restore", _work(plugin, plugins, share, sleep)) if free else None))
-    problems: list[Problem] = []
+        # One whose control the plugin has not any more is left out, and so has failed.
+        controller = Controller.of(plugin, plugins.hypervisor, sleep)
+        work = partial(controller.put_back, [entry for entry in share if entry.control in plugin.controls])
+        calls.append((plugin, share, plugin.worker.begin("mom_write", work) if free else None))
     for plugin, share, call in calls:
         if call is None:
             outcomes.extend(_failed(share, f"the plugin {plugin.name} hangs"))
             continue
         answer = plugin.worker.finish(call, until=until)
         if answer.error is not None:
-            plugin.worker.log_failure("mom_restore", answer.error)
+            plugin.worker.log_failure("mom_write", answer.error)
             outcomes.extend(_failed(share, describe(answer.error)))
         else:
-            outcomes.extend(_matched(plugin, share, answer.value, problems))
-    for problem in problems:
-        LOG.warning("%s: %s", problem.source, problem.message)
+            outcomes.extend(_matched(plugin, share, answer.value))
     forget(ledger, [(outcome.decision.entity.id, outcome.decision.control) for outcome in outcomes if outcome.status in ENDED])
     return outcomes
-
-
-def _work(plugin: Plugin, plugins: PluginSet, entries: Sequence[LedgerEntry], sleep: Callable[[float], None]) -> Callable[[], object]:
-    """The call that puts these entries back. One whose control the plugin has not any more is left out, and so has failed."""
-    if "mom_write" not in plugin.hooks:
-        return plugin.work("mom_restore", hypervisor=plugins.hypervisor, entries=entries)
-    controller = Controller.of(plugin, plugins.hypervisor, sleep)
-    return partial(controller.put_back, [entry for entry in entries if entry.control in plugin.controls])
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
@@ -121,9 +112,15 @@ def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:
     return [Outcome(back(entry), None, None, Status.FAILED, reason) for entry in entries]
 
 
-def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object, problems: list[Problem]) -> list[Outcome]:
-    outcomes = match_outcomes([back(entry) for entry in entries], answer, plugin, "mom_restore", problems)
-    return [_told(entry, outcome) for entry, outcome in zip(entries, outcomes, strict=True)]
+def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object) -> Iterable[Outcome]:
+    """An outcome for each entry; of a control that the plugin has not any more, that it has failed."""
+    given = {target_of(one.decision): one for one in answer} if isinstance(answer, list) else {}
+    for entry in entries:
+        outcome = given.get(target_of(entry))
+        if outcome is None:
+            yield from _failed([entry], f"the plugin {plugin.name} has no control {entry.control} any more")
+        else:
+            yield _told(entry, outcome)
 
 
 def _told(entry: LedgerEntry, outcome: Outcome) -> Outcome:

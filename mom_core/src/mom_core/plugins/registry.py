@@ -348,8 +348,7 @@ def _declare(plugin: Plugin) -> None:
     plugin.controls = {spec.name: spec for spec in controls}
     if len(plugin.controls) < len(controls):
         raise plugin.error("mom_controls declares a control twice")
-    pairs = ({"mom_read", "mom_write"}, {"mom_control", "mom_restore"})
-    if controls and not any(pair <= plugin.hooks.keys() for pair in pairs):
+    if controls and not {"mom_read", "mom_write"} <= plugin.hooks.keys():
         raise plugin.error(
             "it declares controls but lacks mom_read or mom_write", "what mom changes must be read and put back: implement both"
         )
