@@ -194,7 +194,7 @@ def test_nothing_is_waited_for_at_the_end_while_the_simulated_clock_stands_still
     *_, last = run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 600.0)
     small = [one for one in last.snapshot.guests.values() if (one.number("balloon_cur") or 0) < (one.number("balloon_max") or 0)]
     assert small, "there is something to put back, which takes its time"
-    assert "mom_restore did not answer" not in caplog.text
+    assert "mom_write did not answer" not in caplog.text
 
 
 def test_a_guest_or_a_host_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: Path) -> None:

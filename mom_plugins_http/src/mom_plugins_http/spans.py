@@ -22,7 +22,6 @@ PHASES: Final[Sequence[frozenset[str]]] = (
     frozenset({"mom_review"}),
     frozenset({"mom_read"}),
     frozenset({"mom_write"}),
-    frozenset({"mom_control"}),
 )
 """Hooks in the order in which the engine calls them; those of a phase run at the same time, reviewers after each other."""
 
