@@ -48,7 +48,7 @@ class Collector:
         self._plugins = plugins
         self._on_progress = on_progress
         self._declared = {(plugin.name, scope): _Declared.of(units) for plugin in plugins.plugins for scope, units in plugin.fields.items()}
-        self._as_listed: Sequence[Guest] = ()
+        self._as_listed: Sequence[object] = ()
         self._in_order: Sequence[Guest] = ()
         self._listed: Sequence[Guest] = ()
         self._places: Mapping[str, int] = {}
@@ -107,12 +107,12 @@ class Collector:
             worker.log_failure(LISTING, answer.error)
             problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {describe_error(answer.error)}"))
             return []
-        listed = [*answer.value] if isinstance(answer.value, Iterable) else [answer.value]
-        if listed == self._as_listed:  # the same guests as in the last cycle, with which nothing was wrong
+        given = [*answer.value] if isinstance(answer.value, Iterable) else [answer.value]
+        if given == self._as_listed:  # the same guests as in the last cycle, with which nothing was wrong
             return self._in_order
         guests: dict[str, Guest] = {}
         wrong: list[Problem] = []
-        for guest in listed:
+        for guest in given:
             if not isinstance(guest, Guest):
                 wrong.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
             elif guest.id in guests:
@@ -124,7 +124,7 @@ class Collector:
         problems.extend(wrong)
         in_order = sorted(guests.values(), key=_IN_ORDER)
         if not wrong:
-            self._as_listed, self._in_order = listed, in_order
+            self._as_listed, self._in_order = given, in_order
         return in_order
 
     def _host_fields(self, problems: list[Problem]) -> Fields:
@@ -294,7 +294,7 @@ _PLAIN_OR_NONE = _PLAIN_TYPES | _NO_VALUE
 def _are_within_bounds(numbers: Iterable[Any]) -> bool:
     """Whether these integers and floats are within bounds, all together: nearly all fields of nearly all guests are."""
     try:
-        return sum(map(abs, numbers)) < NUMBER_LIMIT  # false for what is not a number, too
+        return float(sum(map(abs, numbers))) < NUMBER_LIMIT  # false for what is not a number, too
     except OverflowError:  # an integer beyond all floats
         return False
 
