@@ -258,7 +258,7 @@ def test_bytes_that_are_not_utf_8_have_a_place(problems):
         ('mode: "\\UFFFFFFFF"', "1:", "out of range"),
         ("a: 1\n---\nb: 2", "2:1", "second document"),
         ("mode: x\n  y: z", "2:4", "indentation"),
-        ("plugins: &a [*a]", "1:14", "inside of what it names"),
+        ("plugins: &a [*a]", "1:10", "nested deeper"),
         ("%YAML 1." + "9" * 5000 + "\n---\na: 1", "1:", "out of range"),
         ("mode: !x!y z", "1:7", "not valid YAML"),
         ("# old\n[main]\ncontrollers: Balloon\n", "3:1", "`mom config import"),

@@ -104,29 +104,12 @@ def test_a_missing_plugin_of_mom_names_its_distribution(monkeypatch):
 
 def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, monkeypatch):
     monkeypatch.setattr(discovery, "_origin", lambda name: "")
-    assert how_to_install("mom-plugins-ksm") == "install the distribution mom-plugins-ksm from where mom-core came from"
-    monkeypatch.setattr(discovery, "_origin", lambda name: "https://example.org/mom_core-0.1.0.whl")
-    assert how_to_install("mom-cli", "mom-plugins-ksm") == (
-        "install the distributions mom-cli and mom-plugins-ksm from where mom-core came from"
-    )
+    assert how_to_install("mom-cli", "mom-plugins-ksm") == "install mom-cli, mom-plugins-ksm from where mom-core came from"
     (tmp_path / "a clone/mom_plugins_ksm").mkdir(parents=True)
     (tmp_path / "a clone/mom_core").mkdir()
     monkeypatch.setattr(discovery, "_origin", lambda name: str(tmp_path / "a clone/mom_core"))
     assert how_to_install("mom-plugins-ksm") == f"`pip install '{tmp_path}/a clone/mom_plugins_ksm'`"
     assert "pip install" not in how_to_install("mom-plugins-ksm", "mom-nowhere")
-
-
-def test_a_system_package_does_not_claim_that_what_it_goes_without_came_with_it(monkeypatch):
-    monkeypatch.setattr(discovery, "_origin", lambda name: "")
-    monkeypatch.setattr(discovery, "_is_the_systems", lambda name: True)
-    assert how_to_install("mom-devkit").endswith("in a clone of mom, install mom-devkit into an environment of its own")
-
-
-def test_a_wheelhouse_is_all_that_is_asked_for_a_distribution_of_mom(tmp_path, monkeypatch):
-    wheel = tmp_path / "mom_core-0.1.0-py3-none-any.whl"
-    wheel.touch()
-    monkeypatch.setattr(discovery, "_origin", lambda name: str(wheel))
-    assert how_to_install("mom-cli", "mom-plugins-ksm") == f"`pip install --no-index --find-links {tmp_path} mom-cli mom-plugins-ksm`"
 
 
 def test_what_pip_has_noted_of_its_source_is_where_a_distribution_is_installed_from_again(shelf):

@@ -346,30 +346,6 @@ def test_a_file_that_is_too_large_is_not_read_nor_written(tmp_path: Path) -> Non
     assert "it is larger than 1000 bytes" in small.damage
 
 
-def test_a_file_with_more_values_than_its_owner_can_have_is_not_read_nor_written(tmp_path: Path) -> None:
-    names = [""] * 100
-    small = file(tmp_path, most_values=100)
-    with pytest.raises(StateError, match="it would hold more than 100 values"):
-        small.write({"highest": 1, "names": names})
-    assert not small.path.exists()
-    small.write({"highest": 1, "names": names[:80]})
-    assert small.read() is not None
-    file(tmp_path).write({"highest": 1, "names": names})
-    assert small.read() is None
-    assert "it holds more than 100 values" in small.damage
-
-
-def test_a_file_to_which_changes_are_added_never_gets_more_values_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_core.state_files.GROWS_FROM", 1)
-    monkeypatch.setattr("mom_core.state_files.GROWS_TIMES", 1000)
-    made, there = list_file(tmp_path, most_values=100), [0]
-    made.write(there)
-    for number in range(1, 90):
-        there.append(number)
-        made.write_change(number, lambda: there)
-        assert list_file(tmp_path, most_values=100).look() == there
-
-
 @pytest.mark.parametrize(
     "content", [float("nan"), [float("inf")], {1, 2}, b"bytes", 10**5000], ids=["nan", "inf", "a set", "bytes", "huge"]
 )

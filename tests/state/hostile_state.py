@@ -30,12 +30,8 @@ BODIES: Final[Mapping[str, Callable[[], str]]] = {
     "more than a float holds": lambda: "1e999",
     "no number": lambda: "NaN",
     "half a character": lambda: '"\\ud800"',
-    "many numbers": lambda: f"[{'0,' * 2_000_000}0]",
-    "many lists": lambda: f"[{'[],' * 2_000_000}0]",
-    "many mappings": lambda: f"[{'{},' * 2_000_000}0]",
-    "many entries": lambda: _entries(1_000_000),
-    "as many mappings as are read": lambda: f"[{'{},' * 99_000}0]",
-    "as many entries as are read": lambda: _entries(99_000),
+    "many mappings": lambda: f"[{'{},' * 99_000}0]",
+    "many entries": lambda: _entries(99_000),
     "many versions": lambda: f'{{"count":1,"texts":{{}},"versions":[{"{}," * 90_000}{{}}]}}',
 }
 
@@ -64,7 +60,7 @@ def main(folder: Path) -> None:
     for name, file in kept.items():
         if name not in CONTENTS:
             continue
-        forger = StateFile(folder / name, "", lambda found: found, most_values=1 << 40)
+        forger = StateFile(folder / name, "", lambda found: found)
         for what, body in BODIES.items():
             data = forger._framed(body()).encode()
             began = time.process_time()

@@ -13,7 +13,7 @@ from mom_core.columns import Columns
 from mom_core.engine_state import EngineState
 from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, Scope, Snapshot, Value
 from mom_core.settings import GuestSettings
-from mom_core.state_files import LARGEST_BYTES, MOST_VALUES, StateFile
+from mom_core.state_files import LARGEST_BYTES, StateFile
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -163,7 +163,6 @@ class PluginContext:
         loss: str = "",
         version: int = 1,
         largest: int = LARGEST_BYTES,
-        most_values: int = MOST_VALUES,
         mode: int = 0o640,
     ) -> StateFile[Content]:
         """A file of state of this plugin, in its folder below `state_directory`. What is wrong with it is reported by mom itself: as a
@@ -180,7 +179,6 @@ class PluginContext:
             loss=loss,
             version=version,
             largest=largest,
-            most_values=most_values,
             mode=mode,
             sets_aside=self.serves,
             log=self.log,

@@ -18,9 +18,6 @@ LOG = logging.getLogger("mom.ledger")
 FILE: Final = "ledger.json"
 """In the state directory."""
 
-_MOST_VALUES: Final = 2_000_000
-"""Of 10,000 guests with ten changes each there are 1.4 million."""
-
 Key = tuple[str, str]
 """An entity's id and a control."""
 
@@ -34,7 +31,7 @@ class Ledger:
         """What was wrong with the ledger that was found, until the next start; empty if nothing was."""
         self.write_error = ""
         loss = "what it held is not put back by itself"
-        self._file = StateFile(path, "the ledger", _from_json, change=_changed, loss=loss, most_values=_MOST_VALUES, log=LOG)
+        self._file = StateFile(path, "the ledger", _from_json, change=_changed, loss=loss, log=LOG)
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}

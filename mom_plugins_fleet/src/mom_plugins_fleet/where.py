@@ -27,9 +27,6 @@ _LOG: Final = logging.getLogger("mom.fleet")
 
 WHAT: Final = "the file of what was seen of the fleet with this key"
 
-MOST_VALUES: Final = 2_000_000
-"""In that file: of each of 10,000 hosts the entry and the orders are ten, and some more for each key that has signed them."""
-
 
 class Where:
     """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration."""
@@ -102,9 +99,7 @@ class Where:
         if self._key is None:
             return Followed(at_once=False)
         path = Path(self._key)
-        found = Followed(
-            StateFile(path.with_name(f"{name}.{path.stem}.json"), WHAT, FORM, loss=LOSS, most_values=MOST_VALUES), at_once=False
-        )
+        found = Followed(StateFile(path.with_name(f"{name}.{path.stem}.json"), WHAT, FORM, loss=LOSS), at_once=False)
         found.load()
         return found
 

@@ -185,46 +185,10 @@ def _read(path: Path) -> bytes:
 # --- the syntax ----------------------------------------------------------------------------------------------------------------
 
 
-class _LimitError(yaml.MarkedYAMLError):
-    """One of the limits above is exceeded."""
-
-
 class _Loader(yaml.SafeLoader):
-    """PyYAML's composer, with YAML 1.2's scalars and with limits that hold while it works."""
+    """PyYAML's composer, with YAML 1.2's scalars."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's own; filled below, and never again
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
-        self._nodes = 0
-        self._weights: dict[yaml.Node, int] = {}
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next node; its weight is the number of nodes that it stands for when aliases are expanded."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # so in PyYAML's stubs
-        if self.check_event(yaml.AliasEvent):
-            node = super().compose_node(parent, index)
-            weight = self._weights.get(node) if node is not None else None
-            if weight is None:
-                raise _LimitError(None, None, f"the alias *{event.anchor} stands inside of what it names", event.start_mark)
-            self._count(weight, event.start_mark)
-            return node
-        before = self._nodes
-        self._count(1, event.start_mark)
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise _LimitError(None, None, f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        if node is not None:
-            self._weights[node] = self._nodes - before
-        return node
-
-    def _count(self, nodes: int, mark: yaml.Mark) -> None:
-        self._nodes += nodes
-        if self._nodes > MAX_NODES:
-            raise _LimitError(None, None, f"more than {MAX_NODES:,} keys and values, aliases expanded", mark)
 
 
 _INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -279,9 +243,9 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         hint = next((advice for sign, advice in _ADVICE if sign in full), "")
         if _INI_SECTION.search(text):
             hint = f"it looks like an INI file: `mom config import {file}` makes mom's configuration of MOM's"
-        if not isinstance(error, _LimitError):
-            said = f"not valid YAML: {said}"
-        raise ConfigError([ConfigProblem(file, *place, said, hint)]) from None
+        raise ConfigError([ConfigProblem(file, *place, f"not valid YAML: {said}", hint)]) from None
+    except RecursionError:
+        raise ConfigError([ConfigProblem(file, *NOWHERE, f"nested deeper than {MAX_DEPTH} levels")]) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
@@ -333,8 +297,9 @@ class _Builder:
     def build(self, node: yaml.Node, path: KeyPath, depth: int) -> object:
         self.document.values[path] = _place(node)
         if depth > MAX_DEPTH:
-            self.document.give_up(path, f"nested deeper than {MAX_DEPTH} levels, aliases expanded")
-            return None
+            raise self._refused(node, f"nested deeper than {MAX_DEPTH} levels, aliases expanded")
+        if len(self.document.keys) + len(self.document.values) > MAX_NODES:
+            raise self._refused(node, f"more than {MAX_NODES:,} keys and values, aliases expanded")
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
@@ -344,6 +309,9 @@ class _Builder:
         tag = printable(node.tag.replace(_TAG, "!!"))
         self.document.give_up(path, f"the tag {tag} is not allowed here", "remove it; mom reads text, numbers, flags, lists and mappings")
         return None
+
+    def _refused(self, node: yaml.Node, message: str) -> ConfigError:
+        return ConfigError([ConfigProblem(self.document.file, *_place(node), message)])
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
         text: str = node.value

@@ -41,9 +41,6 @@ IMPORT_SECONDS: Final = 20.0
 MOST_SUGGESTED: Final = 50
 """For how many unknown names a known one is looked for: a file with more is no file with misspellings."""
 
-_NEEDED: Final = ("mom-toolkit", "mom-daemon", "mom-cli", "mom-guests")
-"""Distributions of this project's own that others of its own require."""
-
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 """The folder of an installed distribution: its name, with `_` for `-`, and its version."""
 
@@ -112,27 +109,10 @@ def absent(extra: str = "all") -> list[str]:
 
 def how_to_install(*names: str) -> str:
     """What to do to get distributions of this project's own: from where mom-core came, as any user can register a name on an index."""
-    origin = _origin("mom-core")
-    place = Path(origin)
-    # Many of them need these: pip would look for them on an index.
-    names = (*(name for name in absent() if name in _NEEDED and name not in names), *names)
-    folders = [place.parent / name.replace("-", "_") for name in names]
-    if place.suffix == ".whl" and place.is_file():
-        return f"`pip install --no-index --find-links {shlex.quote(str(place.parent))} {' '.join(names)}`"
-    if place.is_dir() and place.is_absolute() and all(folder.is_dir() for folder in folders):
+    folders = [Path(_origin("mom-core")).parent / name.replace("-", "_") for name in names]
+    if all(folder.is_absolute() and folder.is_dir() for folder in folders):
         return f"`pip install {' '.join(shlex.quote(str(folder)) for folder in folders)}`"
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    if not origin and _is_the_systems("mom-core"):
-        return f"this mom is the system's package, which goes without: in a clone of mom, install {listed} into an environment of its own"
-    return f"install the distribution{'s' * (len(names) > 1)} {listed} from where mom-core came from"
-
-
-def _is_the_systems(name: str) -> bool:
-    """Whether a package of the system has brought it: pip and its like say in the metadata that they did."""
-    try:
-        return distribution(name).read_text("INSTALLER") is None
-    except PackageNotFoundError:
-        return False
+    return f"install {', '.join(names)} from where mom-core came from"
 
 
 def _origin(name: str) -> str:

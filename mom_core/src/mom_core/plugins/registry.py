@@ -231,7 +231,7 @@ def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Ca
     """
     specs = pluggy.PluginManager(hookspecs.PROJECT)
     known = [attribute for attribute in vars(hookspecs) if attribute.startswith("mom_")]
-    specs.add_hookspecs(_HooksOnly(hookspecs))  # type: ignore[arg-type]  # it takes whatever has attributes
+    specs.add_hookspecs(hookspecs)
     for attribute in dir(plugin_class):
         if not attribute.startswith("mom_"):
             continue
@@ -241,7 +241,7 @@ def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Ca
         if not hasattr(getattr(plugin_class, attribute), "mom_impl"):
             raise MomError(f"{attribute} is not marked as a hook", hint="put @hookimpl above it")
     try:
-        specs.register(_HooksOnly(instance), name)
+        specs.register(instance, name)
     except pluggy.PluginValidationError as error:
         raise MomError(" ".join(str(error).split()), hint="compare its arguments with mom_core.hookspecs") from error
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
@@ -251,16 +251,6 @@ def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Ca
                 raise MomError(f"{hook} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")
             hooks[hook] = _adapted(implementation.function, tuple(implementation.argnames))
     return hooks
-
-
-class _HooksOnly:
-    """An object's hooks without all else: pluggy looks long at each attribute of what it is given."""
-
-    def __init__(self, whole: object) -> None:
-        vars(self).update({name: getattr(whole, name) for name in dir(whole) if name.startswith("mom_")})
-
-    def __dir__(self) -> list[str]:
-        return list(vars(self))
 
 
 def _adapted(function: Callable[..., object], names: tuple[str, ...]) -> Callable[[Mapping[str, object]], object]:
