@@ -138,7 +138,7 @@ def test_a_plugin_that_fails_is_set_aside_by_the_clock_of_the_recording_as_under
     monkeypatch.setattr(kind, "mom_evaluate", fails)
     result = compare(Recording(recording))
     assert called[:7] == [1, 2, 3, 4, 5, 7, 11], "for 5 s after the third time, then for twice as long, in cycles of 10 s"
-    assert result.now.decisions < result.then.decisions / 10, "nothing is left but what the balloon plugin itself stops"
+    assert result.now.decisions == 0 < result.then.decisions
     assert any(message.startswith("mom_evaluate: RuntimeError: not today") for message in result.problems)
     assert any(message.startswith("mom_evaluate is not called: it failed 5 times in a row") for message in result.problems)
 

@@ -494,7 +494,7 @@ class BalloonPlugin:
         self._told = told = memory_of_all(snapshot)
         revisions = []
         for decision in wanted:
-            guest = snapshot.guests.get(decision.entity.id)
+            guest = snapshot.listed_as(decision.entity.id)
             memory = None if guest is None else self._memory(snapshot, guest, told[guest.id], holds)
             revision = None if guest is None else self._reviewed(snapshot, guest, decision, limits, memory)
             if revision is not None:
@@ -585,7 +585,7 @@ class BalloonPlugin:
         :param told: what that snapshot tells, as `memory_of_all` gives it
         """
         entity, target = change.entity, change.value
-        guest = self._snapshot.guests.get(entity.id)
+        guest = self._snapshot.listed_as(entity.id)
         memory = None if guest is None else self._memory(self._snapshot, guest, told[guest.id], holds)
         if guest is None or memory is None:
             raise Refused("the guest's present size is unknown")
