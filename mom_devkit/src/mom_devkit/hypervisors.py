@@ -12,7 +12,7 @@ from mom_toolkit import Destination, GuestState, NodeTune
 
 USUAL_UNITS: Final[Mapping[str, Unit]] = {
     **dict.fromkeys(("balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "mem_usable"), Unit.KIB),
-    **dict.fromkeys(("swap_in", "swap_out"), Unit.PAGES_PER_SECOND),
+    **dict.fromkeys(("swap_in", "swap_out"), Unit.KIB_PER_SECOND),
     "stats_age": Unit.SECONDS,
 }
 """The fields that the test host has for its guests, unless the plugin under test collects them itself."""
