@@ -35,7 +35,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12)
     arguments = parser.parse_args()
     logging.disable(logging.ERROR)
-    from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
+    from mom_plugins_qemu.hypervisor import QemuHypervisor
+    from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         command = [sys.executable, str(STAND_IN), folder, str(arguments.guests), str(arguments.hanging)]

@@ -104,7 +104,8 @@ def because_of_mom(wait: Wait, stays: Sequence[tuple[float, float]]) -> float:
 
 def measure(paths: Sequence[str], options: argparse.Namespace) -> bool:
     """Measure, print, and say whether the target was met."""
-    from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
+    from mom_plugins_qemu.hypervisor import QemuHypervisor
+    from mom_plugins_qemu.sampler import QemuHypervisorSettings
     from mom_plugins_qemu.visits import Visit
 
     stays: dict[str, list[tuple[float, float]]] = {path: [] for path in paths}

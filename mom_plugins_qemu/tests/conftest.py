@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 
 from fake_monitors import FakeHost, HandClock  # only found from here on
 
-from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
+from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from fake_monitors import MIB, FakeHost
 
 from mom_core import GuestBusy, HypervisorError
 from mom_plugins_qemu.doctor import examined
-from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
+from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from fake_monitors import MIB, FakeHost, HandClock
 from mom_core import BalloonControl, Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
-from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
+from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.monitors import listener_of, trusted_users
+from mom_plugins_qemu.sampler import QemuHypervisorSettings
 from mom_toolkit import AgentAccess, GuestState, LifecycleControl
 
 
@@ -189,7 +190,7 @@ def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_progra
     assert isinstance(hypervisor, AgentAccess)
     assert hypervisor.agent_channels([entity]) == {}, "by the command line of this test, which is no QEMU"
     channels = (("org.qemu.guest_agent.0", "/run/100.qga"), ("org.mom.guestd.0", "/run/mom/100"))
-    (known,) = hypervisor._known.values()
+    (known,) = hypervisor._sampler.by_id.values()
     known.identity = Identity("web", channels=channels)
     assert hypervisor.agent_channels([entity]) == {entity.id: {"org.mom.guestd.0": "/run/mom/100"}}
     with pytest.raises(NotSupported, match="passes no commands on"):
@@ -401,8 +402,8 @@ def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_carried_ou
 def test_a_monitor_whose_guest_becomes_another_one_is_not_asked_for_the_first(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web")
     old = listed(hypervisor)["web"]
-    with hypervisor._lock:
-        hypervisor._by_id[old.id].process = 1  # another process listened then
+    with hypervisor._sampler.lock:
+        hypervisor._sampler.by_id[old.id].process = 1  # another process listened then
     guest = host.guests["web"]
     with pytest.raises(GuestGone):
         hypervisor.set_balloon(old.entity, 500 * MIB)

@@ -19,7 +19,8 @@ from plain_qemu import PlainHost, ask
 from real_guests import eventually, not_here
 
 from mom_core import Engine, Report, Value, load_config
-from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
+from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 pytestmark = pytest.mark.real
 

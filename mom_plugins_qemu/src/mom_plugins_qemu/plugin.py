@@ -102,7 +102,8 @@ class QemuPlugin(PluginOfGuests):
         # Loaded here, as commands that only list plugins are to be fast.
         from mom_guests import GuestWatch
         from mom_plugins_qemu.events import EventMonitors, EventReceivers
-        from mom_plugins_qemu.hypervisor import QemuHypervisor, QemuHypervisorSettings
+        from mom_plugins_qemu.hypervisor import QemuHypervisor
+        from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
         settings, context = self._settings, self._context
         users = trusted_users(settings.users)

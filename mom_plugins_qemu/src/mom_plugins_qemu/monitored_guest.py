@@ -1,0 +1,119 @@
+"""One guest of QEMU as its monitor shows it: who it is, how it was when it was seen last, and what follows from that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from mom_core import Value, printable
+from mom_guests import PERIOD, Reading, Record, convert, why_silent
+from mom_plugins_qemu.command_line import Identity
+from mom_plugins_qemu.description import Description, VirtioMem
+from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED, SIZED_BY, VIRTIO_MEM
+from mom_plugins_qemu.guest_files import Defined
+from mom_plugins_qemu.proxmox import GuestDefinition
+from mom_plugins_qemu.states import why_left_alone
+from mom_plugins_qemu.way import ByVirtioMem, by_virtio_mem
+from mom_toolkit import stale_seconds
+
+FIRST_RETRY_SECONDS: Final = 0.5
+LAST_RETRY_SECONDS: Final = 10.0
+"""How long a monitor that did not answer is left in peace: doubled from the first to the last. A backup holds one for minutes."""
+
+
+PAUSED: Final = "paused"
+"""QEMU's word for a guest whose CPUs stand still."""
+
+
+@dataclass(slots=True)
+class MonitoredGuest:
+    """The guest behind one monitor, since its QEMU was started. Belongs to the sampler's lock."""
+
+    path: str
+    process: int
+    started: int
+    identity: Identity
+    since: float
+    """Monotonic seconds since when statistics could have come."""
+    id: str = ""
+    name: str = ""
+    description: Description | None = None
+    describe_at: float = 0.0
+    looking: tuple[bytes, int] = (b"", 0)
+    status: str = ""
+    migration: str = ""
+    period: int | None = None
+    virtio_mem: tuple[VirtioMem, ...] = ()
+    switches: Mapping[str, Value] | None = None
+    """The fields of what its balloon device does by itself; None: not asked yet."""
+    reading: Reading | None = None
+    fresh: bool = False
+    fields: dict[str, Value] = field(default_factory=dict)
+    number: str = ""
+    """Its VMID, where it is Proxmox VE's."""
+    definition: GuestDefinition | None = None
+    defined: Defined | None = None
+    """What the operator has defined."""
+    failure: str = ""
+    """Why its monitor gave no answer to the last visit; empty where it did."""
+    retry_at: float = 0.0
+    retry_after: float = FIRST_RETRY_SECONDS
+
+    @property
+    def way(self) -> ByVirtioMem | None:
+        """How virtio-mem sizes it; None: it does not."""
+        return by_virtio_mem(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
+
+    def update(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
+        """Take its newest statistics; an empty record: nothing new is known, and what it said last grows older."""
+        limit = stale_seconds(self.period or 0, stale_after)
+        self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
+        age = self.reading.age(monotonic)
+        self.fresh = age is not None and age <= limit
+
+    def with_maximum(self, record: Record) -> Record:
+        """This record, with the size that virtio-mem may bring the guest to as its maximum."""
+        way, size = self.way, record.get("balloon.current")
+        if way is None or not isinstance(size, int):
+            return record
+        return {**record, "balloon.maximum": max(way.sold_kib, size)}
+
+    def obstacle(self, *, while_paused: bool = False) -> str:
+        """Why nothing can be changed of it now; empty where something can.
+
+        :param while_paused: that it is paused is in the way of nothing
+        """
+        if self.defined is not None and self.defined.wrong:
+            return f"the guest's definition is wrong, so what it is promised is not known: {self.defined.wrong}"
+        if self.definition is not None and self.definition.lock:
+            return f"Proxmox VE has locked the guest: {printable(self.definition.lock)[:40]}"
+        if self.number and self.definition is None:
+            return "the guest's definition cannot be read, so what it is promised is not known"
+        return self.failure or why_left_alone("running" if while_paused and self.status == PAUSED else self.status, self.migration)
+
+    def silence(self, monotonic: float, stale_after: float | None) -> str:
+        """In what way its statistics have not come for long; empty where they come, or need not."""
+        if self.reading is None or self.fresh or not self.period or self.failure or why_left_alone(self.status, self.migration):
+            return ""
+        return why_silent(self.reading, self.since, monotonic, stale_seconds(self.period, stale_after))
+
+    def is_smaller(self) -> bool:
+        """Whether there is something to be given back to it."""
+        size, maximum = self.fields.get("balloon_cur"), self.fields.get("balloon_max")
+        return isinstance(size, int) and isinstance(maximum, int) and size < maximum
+
+    def all_fields(self) -> dict[str, Value]:
+        """What its monitor and its definition say of it."""
+        fields = {**self.fields, **(self.switches or {})}
+        if self.period is not None and not self.failure:
+            fields[PERIOD] = self.period
+        if len(self.virtio_mem) == 1 and not self.failure:
+            (device,) = self.virtio_mem
+            fields |= {PLUGGED: device.size_kib, PLUGGED_REQUESTED: device.requested_kib, PLUGGED_MAXIMUM: device.maximum_kib}
+            works = self.description is not None and self.description.balloon_works
+            if self.way is not None or works:
+                fields[SIZED_BY] = VIRTIO_MEM if self.way is not None else "balloon"
+        if self.definition is not None and self.definition.reclaim_cost is not None:
+            fields["reclaim_cost"] = self.definition.reclaim_cost
+        return fields

@@ -1,0 +1,353 @@
+"""Who answers at QEMU's monitors, and how its guests are: rounds of visits to all monitors at once, and single commands."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid as uuids
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
+from mom_guests import HostSide, Record, Resizes, times_of
+from mom_plugins_qemu.command_line import identity_of
+from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
+from mom_plugins_qemu.guest_files import Defined, GuestFiles
+from mom_plugins_qemu.monitored_guest import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, MonitoredGuest
+from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
+from mom_plugins_qemu.proxmox import Definitions
+from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
+from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
+
+_DESCRIBE_AGAIN_SECONDS: Final = 150.0
+"""A guest is described again after this to twice this, spread over the guests: devices may be plugged in and taken out."""
+
+_ASKED_AGAIN: Final = 3
+"""Rounds of visits in one cycle: what a guest is, how it is, and once more where another client was just there."""
+
+_DESCRIBING: Final = prepared(DESCRIBING)
+
+
+@dataclass(frozen=True, slots=True)
+class QemuHypervisorSettings:
+    """Where monitors are, as patterns below `root`; `stale_after` in seconds (None: by each guest's own period)."""
+
+    root: Path = Path("/")
+    sockets: Sequence[str] = ()
+    stale_after: float | None = None
+    readonly: bool = False
+    users: Set[int] = field(default_factory=lambda: trusted_users(()))
+    """The ids of the users whose monitors are believed."""
+    definitions: Path | None = None
+    """Proxmox VE's folder with the definitions of this node's guests."""
+    guest_files: Path | None = None
+    """A folder with a file for each guest that the operator defines."""
+    observing: Callable[[], bool] = lambda: False
+    """Whether mom only observes now: then what another daemon resizes is no reason not to say what mom would do."""
+
+
+class Sampler:
+    """The monitors that are found by patterns, and the guests behind them.
+
+    Safe to be used from several threads; one of them at a time visits monitors. A sample's visits take a second at most, whatever hangs.
+    """
+
+    def __init__(
+        self, settings: QemuHypervisorSettings, log: logging.Logger, wall: Callable[[], float], monotonic: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._wall = wall
+        self._monotonic = monotonic
+        self._sampling = threading.Lock()
+        self._visiting = threading.Lock()
+        self._guests: dict[str, MonitoredGuest] = {}
+        self._ask_again_at = 0.0
+        self._longest_stay = 0.0
+        self._looked_at: dict[str, float] = {}
+        """Until when, in monotonic seconds, it is not looked again for what listens at a monitor that takes no connection."""
+        self._denied = ""
+        """A monitor that this user may not visit, in the sample that is being taken."""
+        self._proc = settings.root / "proc"
+        self._definitions = None if settings.definitions is None else Definitions(settings.root, settings.definitions)
+        self._files = None if settings.guest_files is None else GuestFiles(settings.root, settings.guest_files)
+        self._defined: Mapping[str, Defined] = {}
+        """What the operator has defined, by the monitors' paths."""
+        self.lock = threading.Lock()
+        """Held while what follows is read or written."""
+        self.by_id: dict[str, MonitoredGuest] = {}
+        """The guests, by their ids."""
+        self.doubles: dict[str, str] = {}
+        """Monitors whose guest says that it is another one that is there already, by path: which."""
+        self.foreign: dict[str, str] = {}
+        """Monitors at which another user's process listens, in the last sample: whose."""
+        self.proxmox_resizes = False
+        """Whether Proxmox VE's own daemon runs."""
+        self.resizes = Resizes(monotonic)
+        self.host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
+
+    def sample(self) -> None:
+        """Find the monitors that are there now, and ask all of them at once. Raises `PermissionDenied` where one must not be asked."""
+        with self._sampling:
+            now = self._monotonic()
+            self._denied = ""
+            self.foreign = {}
+            defined = {} if self._files is None else self._files.read()
+            paths = monitors(self._settings.root, self._settings.sockets, self._settings.users, defined)
+            with self.lock:
+                self._defined = defined
+                due = self._begin(paths, now)
+            self._rounds(due, 0)
+            if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
+                raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint="run mom as root, or as QEMU's own user")
+            with self.lock:
+                self._define()
+                self._index()
+
+    def _rounds(self, due: list[tuple[Visit, MonitoredGuest | None]], first: int) -> None:
+        """Make these visits, and those that follow from them. Sampling is locked."""
+        for attempt in range(first, _ASKED_AGAIN):
+            if due:
+                self.visit([visit for visit, _ in due])
+                with self.lock:
+                    due = self._take(due, attempt)
+
+    def ask_again(self) -> None:
+        """Visit the monitors that did not answer once more, all at once, before their time: what was held by another client may be free
+        now, and what is to be put back at the end has no next cycle to wait for."""
+        with self._sampling:
+            now = self._monotonic()
+            if now < self._ask_again_at:
+                return
+            with self.lock:
+                due: list[tuple[Visit, MonitoredGuest | None]] = [
+                    (self._due(known, now), known) for known in self._guests.values() if known.failure
+                ]
+            self._rounds(due, 1)
+            with self.lock:
+                self._index()
+            self._ask_again_at = self._monotonic() + FIRST_RETRY_SECONDS
+
+    def _begin(self, paths: Sequence[str], now: float) -> list[tuple[Visit, MonitoredGuest | None]]:
+        """The visits of this cycle, those that are likely to be answered first. The lock is held."""
+        there = set(paths)
+        for one in self._guests.values():
+            one.defined = self._defined.get(one.path)
+        for gone in [known for path, known in self._guests.items() if path not in there]:
+            self._lost(gone, Failure.ABSENT)
+        prompt: list[tuple[Visit, MonitoredGuest | None]] = []
+        others: list[tuple[Visit, MonitoredGuest | None]] = []
+        for path in paths:
+            known = self._guests.get(path)
+            if known is None:
+                others.append((Visit(path, _DESCRIBING), None))
+            elif not known.failure:
+                prompt.append((self._due(known, now), known))
+            elif now >= known.retry_at:
+                others.append((self._due(known, now), known))
+            else:
+                self._update(known, {})
+        return [*prompt, *others]
+
+    def _due(self, known: MonitoredGuest, now: float) -> Visit:
+        if known.description is None or now >= known.describe_at:
+            return Visit(known.path, _DESCRIBING, known.process)
+        return Visit(known.path, known.looking, known.process)
+
+    def _take(self, visits: Iterable[tuple[Visit, MonitoredGuest | None]], attempt: int) -> list[tuple[Visit, MonitoredGuest | None]]:
+        """Take note of what came of visits; those that have to follow. The lock is held."""
+        following: list[tuple[Visit, MonitoredGuest | None]] = []
+        last = attempt == _ASKED_AGAIN - 1
+        for visit, before in visits:
+            known = self._recognized(visit, before)
+            if known is None:
+                continue
+            try:
+                if visit.answers is None:
+                    again = not last and self._worth_another_attempt(known, visit, attempt)
+                    if not again:
+                        self._failed(known, visit)
+                elif visit.bytes is _DESCRIBING[0]:
+                    self._learn(known, described(visit.answers))
+                    again = True
+                else:
+                    self._look(known, visit.answers)
+                    again = known.description is None
+            except WireError as error:
+                visit.fail(Failure.GARBLED, str(error))
+                self._failed(known, visit)
+                again = False
+            if again and not last:
+                following.append((self._due(known, self._monotonic()), known))
+        return following
+
+    def _recognized(self, visit: Visit, before: MonitoredGuest | None) -> MonitoredGuest | None:
+        """Whose monitor was visited: the guest that is known there, or another one that was started since; None: nothing is there."""
+        process = visit.process
+        if before is not None and process in {0, before.process} and (visit.answers is not None or not process or self._is_alive(before)):
+            return before
+        if not process:
+            if visit.failure is Failure.DENIED:
+                self._denied = visit.path
+            if visit.failure is Failure.FOREIGN:
+                self.foreign[visit.path] = visit.why
+            if visit.failure is Failure.OCCUPIED:
+                process = self._listener(visit.path)
+            elif visit.failure is not Failure.ABSENT:
+                self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
+        if not process:
+            return None
+        known = MonitoredGuest(
+            visit.path, process, self._started(process), identity_of(self._proc, process), self._monotonic(), failure=Failure.LEFT
+        )
+        known.id = known.identity.uuid
+        known.name = known.identity.name
+        known.defined = self._defined.get(visit.path)
+        self._guests[visit.path] = known
+        return known
+
+    def _listener(self, path: str) -> int:
+        """The process behind a monitor at which as many clients stand in line as may: whose guest it is must be known, so that it is not
+        taken for one that has ended."""
+        now = self._monotonic()
+        if now < self._looked_at.get(path, 0.0):
+            return 0
+        self._looked_at = {one: until for one, until in self._looked_at.items() if now < until}
+        self._looked_at[path] = now + LAST_RETRY_SECONDS
+        return listener_of(self._proc, path)
+
+    def _worth_another_attempt(self, known: MonitoredGuest, visit: Visit, attempt: int) -> bool:
+        """Whether a visit that brought nothing is made again at once: another process listens now, or another client was just there."""
+        return visit.failure is Failure.STRANGER or (
+            visit.failure is Failure.OCCUPIED and attempt == 0 and not known.failure and known.description is not None
+        )
+
+    def _failed(self, known: MonitoredGuest, visit: Visit) -> None:
+        """The lock is held."""
+        failure = visit.failure or Failure.GARBLED
+        self._log.debug("%s: %s: %s", visit.path, failure, visit.why)
+        if failure is Failure.ABSENT:
+            self._lost(known, failure)
+            return
+        known.failure = failure
+        if failure is not Failure.LEFT:
+            known.retry_at = self._monotonic() + known.retry_after
+            known.retry_after = min(2 * known.retry_after, LAST_RETRY_SECONDS)
+        self._update(known, {})
+
+    def _lost(self, known: MonitoredGuest, failure: Failure) -> None:
+        """Its socket is not there any more: it has ended, unless its process lives on without. The lock is held."""
+        if known.started and self._is_alive(known):
+            known.failure = failure
+            known.retry_at = 0.0
+            self._update(known, {})
+        else:
+            self._guests.pop(known.path, None)
+
+    def _learn(self, known: MonitoredGuest, description: Description) -> None:
+        """The lock is held."""
+        if known.identity.uuid and description.uuid != known.identity.uuid:
+            raise WireError(f"it says that it is {printable(description.uuid) or 'without a UUID'}, and was started otherwise")
+        known.id = description.uuid or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{known.path}"))
+        known.name = description.name or known.identity.name or Path(known.path).stem
+        before, known.description = known.description, description
+        known.virtio_mem = description.virtio_mem
+        if before is None or before.balloon != description.balloon:
+            known.switches = None
+        known.looking = prepared(description.looking(switches=known.switches is None))
+        spread = 1 + zlib.crc32(known.path.encode(errors="replace")) % 100 / 100
+        known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * spread
+
+    def _look(self, known: MonitoredGuest, answers: Sequence[Answer]) -> None:
+        """The lock is held."""
+        description = known.description
+        if description is None:
+            return
+        look = looked(description, answers)
+        monotonic = self._monotonic()
+        if known.status not in {"", look.status} or not known.period:
+            known.since = monotonic
+        known.status, known.migration, known.period, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
+        known.failure, known.retry_after = "", FIRST_RETRY_SECONDS
+        self._update(known, known.with_maximum(look.record))
+        if look.switches is not None:
+            known.switches, known.looking = look.switches, prepared(description.looking())
+        if look.again:
+            known.description = None
+
+    def _index(self) -> None:
+        """Guests by their ids; of two monitors that say they are of one guest, the one known first stays."""
+        found: dict[str, MonitoredGuest] = {}
+        self.doubles = {}
+        for known in self._guests.values():
+            if not known.id:
+                continue
+            first = found.setdefault(known.id, known)
+            if first is not known and first.process != known.process:
+                self.doubles[known.path] = f"it says that it is guest {printable(first.name)}, which {first.path} is"
+        self.by_id = found
+        self.resizes.keep(found)
+        self.host_side.follow((known.id, known.name, (known.process, known.started)) for known in found.values())
+
+    def _define(self) -> None:
+        """Read what Proxmox VE says of its guests. The lock is held."""
+        definitions = self._definitions
+        if definitions is None:
+            return
+        for known in self._guests.values():
+            known.number = definitions.number(known.path)
+            known.definition = definitions.of(known.number) if known.number else None
+        definitions.forget_others({known.number for known in self._guests.values()})
+        self.proxmox_resizes = definitions.daemon_runs()
+
+    def command(self, known: MonitoredGuest, doing: str, question: Question) -> Answer:
+        """QEMU's answer to one command. Raises `HypervisorError` of the kind that says what became of it.
+
+        :param doing: what is being done, for error messages
+        """
+        visit = Visit(known.path, prepared([question]), known.process)
+        self.visit([visit])
+        if visit.answers is None:
+            if visit.failure in {Failure.ABSENT, Failure.STRANGER} and not self._is_alive(known):
+                raise GuestGone(f"{doing}: the guest is not there any more")
+            if visit.failure is Failure.DENIED:
+                raise PermissionDenied(f"{doing}: {visit.failure}", hint="run mom as root, or as QEMU's own user")
+            raise GuestBusy(f"{doing}: {visit.failure}")
+        (answer,) = visit.answers
+        if isinstance(answer, Refusal):
+            text = f"{doing}: QEMU says: {printable(answer.text)}"
+            raise NotSupported(text) if answer.kind in {"DeviceNotActive", "KVMMissingCap", "CommandNotFound"} else HypervisorError(text)
+        return answer
+
+    def visit(self, visits: Sequence[Visit]) -> None:
+        """One thread at a time: two connections of mom's would only stand in each other's way."""
+        if visits:
+            with self._visiting:
+                visit_all(visits, self._monotonic, self._settings.users)
+                longest = max((left - came for visit in visits for came, left in visit.stays), default=0.0)
+                self._longest_stay = max(self._longest_stay, longest)
+
+    def longest_stay(self) -> float:
+        """The longest that a monitor was kept from other clients since this was asked last, in seconds."""
+        with self._visiting:
+            longest, self._longest_stay = self._longest_stay, 0.0
+        return longest
+
+    def _started(self, process: int) -> int:
+        times = times_of(f"{self._proc}/{process}")
+        return times.started if times is not None else 0
+
+    def _is_alive(self, known: MonitoredGuest) -> bool:
+        """Whether the process is the one that it was; where that cannot be read, by its number alone."""
+        return not known.started or self._started(known.process) == known.started
+
+    def _update(self, known: MonitoredGuest, record: Record) -> None:
+        """The lock is held."""
+        known.update(record, self._wall(), self._monotonic(), self._settings.stale_after)
+
+    def _process_of(self, name: str, uuid: str) -> int | None:
+        known = self.by_id.get(uuid)
+        return known.process or None if known is not None else None
