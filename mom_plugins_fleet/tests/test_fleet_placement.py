@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mom_core import MomError
-from mom_plugins_fleet.placement import BALANCE_BAND, BALANCE_FULL, Evening, Leaver, TargetHost, choose, evened
-from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, leaver_of, nearest_to_balance, next_orders, places
+from mom_plugins_fleet.placement import Leaver
+from mom_plugins_fleet.plan import BOOKS_SECONDS, leaver_of, next_orders, places
 from mom_plugins_fleet.plan_verb import FleetPlan, planned, print_plan
-from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.records import HostedGuest, HostState, Member, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import ANYWHERE, Destination
 
@@ -52,13 +50,12 @@ class Fleet(FleetView):
         total: int = 64,
         memory: int | None = None,
         draining: bool = False,
-        balance: bool = False,
         mover: MoverState | None = None,
         address: str = "",
     ) -> None:
         said = None if memory is None else memory * GIB
         reached = Destination.parse(address or f"qemu://{name}/system")
-        member = Member(group="g", address=reached, draining=draining, cordoned=draining, memory=said, balance=balance)
+        member = Member(group="g", address=reached, draining=draining, cordoned=draining, memory=said)
         self.members.records[name] = (1, member)
         state = HostState(
             host=name, mom="0", mode="enforce", total=total * GIB, available=available * GIB, guests=tuple(guests), mover=mover
@@ -200,136 +197,6 @@ def test_a_mover_that_chooses_is_told_anywhere_and_only_where_one_host_could_kee
     assert fleet.moves("a") == [], "it has come, though elsewhere"
 
 
-# --- balance ---------------------------------------------------------------------------------------------------------------------------
-
-
-def place(name: str, works: int | None, *, available: int = 32, total: int = 64) -> TargetHost:
-    return TargetHost(name, "g", total * GIB, available * GIB, works=None if works is None else works * GIB)
-
-
-def balance(*hosts: TargetHost, guests: Mapping[str, tuple[int, int]] | None = None, of: str = "a") -> Evening | str:
-    """:param guests: what each needs and works on, in GiB"""
-    movable = {of: [(Leaver(name, takes * GIB), works * GIB) for name, (takes, works) in (guests or {}).items()]}
-    return evened(hosts, lambda host: movable.get(host, []), "g")
-
-
-@pytest.mark.parametrize(
-    ("hosts", "said"),
-    [
-        ((place("a", 60),), "fewer than two hosts"),
-        ((place("a", None), place("b", 5)), "fewer than two hosts"),
-        ((place("a", 30), place("b", 0)), "all have room"),
-        ((place("a", 60), place("b", 52)), "near balance: guests work on 94% of the memory of a, and on 81% of b"),
-        ((place("a", 60), place("b", 10)), "no guest of a fits elsewhere"),
-    ],
-)
-def test_it_is_said_why_no_guest_is_moved_for_balance(hosts: tuple[TargetHost, ...], said: str) -> None:
-    found = balance(*hosts)
-    assert isinstance(found, str)
-    assert said in found
-
-
-def test_the_guest_is_moved_that_leaves_the_fuller_of_both_the_least_full_and_never_turns_them_round() -> None:
-    found = balance(place("a", 60), place("b", 10, available=50), guests={"small": (4, 2), "middle": (30, 25), "large": (40, 55)})
-    assert isinstance(found, Evening)
-    assert (found.guest, found.origin, found.to) == ("middle", "a", "b")
-    assert isinstance(balance(place("a", 60), place("b", 10), guests={"all": (10, 58)}), str)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 64), st.integers(0, 64)), min_size=2, max_size=5),
-    st.dictionaries(st.sampled_from("xyz"), st.tuples(st.integers(1, 40), st.integers(0, 40))),
-)
-def test_a_move_for_balance_breaks_no_promise_and_brings_the_fullest_down(
-    hosts: list[tuple[int, int]], guests: dict[str, tuple[int, int]]
-) -> None:
-    known = [place(f"h{number}", works, available=available) for number, (works, available) in enumerate(hosts)]
-    fullest = max(known, key=lambda one: ((one.works or 0), known.index(one)))
-    found = balance(*known, guests=guests, of=fullest.name)
-    if isinstance(found, str):
-        assert found
-        return
-    assert found.before[0] >= BALANCE_FULL
-    assert max(found.after) < found.before[0]
-    assert found.before[0] - min((one.works or 0) / one.has for one in known) >= BALANCE_BAND
-    there = next(one for one in known if one.name == found.to)
-    assert not isinstance(choose(Leaver("x", guests[found.guest][0] * GIB), {there.name: there}, "g"), str)
-
-
-def uneven(*, balance: bool = True) -> Fleet:
-    """Guests of `a` work on 54 GiB of 64, those of `b` on 4."""
-    fleet = Fleet()
-    live = MoverState(name="qemu:///system", live=True)
-    fleet.host("a", [guest(f"g{n}", 10, held=10, working=9) for n in range(6)], available=4, mover=live, balance=balance)
-    fleet.host("b", [guest("other", 10, held=10, working=4)], available=50, mover=live)
-    return fleet
-
-
-def wanted(fleet: Fleet, *tried: str) -> Evening:
-    found = nearest_to_balance(fleet, places(fleet), "g", tried)
-    assert isinstance(found, Evening)
-    return found
-
-
-def test_a_guest_is_moved_for_balance_only_where_the_operator_lets_it() -> None:
-    fleet = uneven()
-    move = for_balance(fleet, wanted(fleet), "g")
-    assert isinstance(move, Move)
-    assert (move.guest, move.to, move.takes) == ("id-g0", "b", 10 * GIB)
-    without = uneven(balance=False)
-    assert for_balance(without, wanted(without), "g") == "the operator has not said so: `mom fleet balance a` does"
-
-
-@pytest.mark.parametrize(
-    ("mover", "why"),
-    [
-        (None, "not known to move guests while they run"),
-        (MoverState(name="m"), "not known to move guests while they run"),
-        (MoverState(name="m", live=False), "not known to move guests while they run"),
-        (MoverState(name="engine", live=True, chooses=True), "engine chooses by itself"),
-    ],
-)
-def test_no_guest_is_stopped_for_balance_nor_sent_to_a_host_that_is_not_known(mover: MoverState | None, why: str) -> None:
-    fleet = uneven()
-    fleet.host("a", fleet.guests("a").values(), available=4, mover=mover, balance=True)
-    found = for_balance(fleet, wanted(fleet), "g")
-    assert isinstance(found, str)
-    assert why in found
-
-
-def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way() -> None:
-    fleet = uneven()
-    fleet.host("c", draining=True)
-    assert for_balance(fleet, wanted(fleet), "g") == "c is drained"
-    fleet.host("c")
-    order = Move(guest="x", name="x", to="b", destination=Destination.parse("qemu://b/system"), takes=GIB, number=1)
-    for state in (MoveState.ORDERED, MoveState.ACCEPTED, MoveState.DONE):
-        fleet.orders.records["c"] = (1, Orders(moves=(order.model_copy(update={"state": state}),)))
-        assert for_balance(fleet, wanted(fleet), "g") == "guests of c are on their way"
-
-
-def test_a_guest_is_moved_for_balance_once_in_a_day_whatever_came_of_it() -> None:
-    fleet = uneven()
-    assert wanted(fleet).guest == "id-g0"
-    assert wanted(fleet, "id-g0").guest == "id-g1"
-    lately = Arrival(guest="id-g0", to="a", takes=GIB, at=time.time() - 3600)
-    earlier = Arrival(guest="id-g1", to="a", takes=GIB, at=time.time() - BOOKS_SECONDS - 60)
-    fleet.orders.records["b"] = (1, Orders(arrivals=(lately, earlier)))
-    assert wanted(fleet).guest == "id-g1"
-
-
-def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_no_more() -> None:
-    fleet = uneven()
-    move = for_balance(fleet, wanted(fleet), "g")
-    assert isinstance(move, Move)
-    fleet.orders.records["a"] = (1, Orders(moves=(move,)))
-    fleet.decide("a")
-    assert fleet.moves("a") == [("g0", "b")]
-    fleet.host("a", fleet.guests("a").values())
-    fleet.decide("a")
-    assert fleet.moves("a") == []
-
-
 # --- mom fleet plan ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -380,16 +247,8 @@ def test_the_plan_is_said_in_words_and_as_json(capsys: pytest.CaptureFixture[str
         "a takes no guests: it is drained",
     ):
         assert part in said
-    assert "Group g: no guest is moved for balance: all have room: on c" in said
     assert "No guest would be moved: no host is drained." in shown(planned(three_hosts()), capsys)
     assert json.loads(json.dumps(asdict(planned(three_hosts(), ["a"]))))["moves"][0]["host"] == "a"
-
-
-def test_the_plan_says_what_balance_asks_for_and_why_that_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
-    said = shown(planned(uneven(balance=False)), capsys)
-    assert "Group g: g0 on b instead of a would be nearer to balance: guests would work on 70% and 20% of their memory" in said
-    assert "It is not done: the operator has not said so: `mom fleet balance a` does." in said
-    assert "It is done within 10 minutes" in shown(planned(uneven()), capsys)
 
 
 def test_what_hosts_tell_prints_nothing_but_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
@@ -15,12 +14,12 @@ from hypothesis import strategies as st
 from mom_core import MomError, PluginContext, StateFile
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import Access
-from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, MOST_TOLD, AccountsState, Group, HostState, Member, Move, Orders, read
+from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, MOST_TOLD, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import AccountSums, Destination
+from mom_toolkit import Destination
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -141,12 +140,3 @@ def test_the_last_policies_are_remembered_and_a_damaged_file_is_nothing_and_is_s
         assert path.with_name(f"group.json.damaged-{number}").exists()
     assert plugin.remembered() is None
     assert not context.state_files[0].damage
-
-
-def test_a_host_tells_of_its_accounts_and_what_cannot_be_is_not_believed() -> None:
-    sums = AccountSums(0.0, 3600.0, 3600.0, None, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, -5.0, None, None, 0.0, 0.0)
-    state = HostState(host="h1", mom="1", mode="enforce", accounts=AccountsState.model_validate(asdict(sums)))
-    assert read(HostState, state.packed()) == state
-    wrong = state.packed().replace(b'"sold_kib_seconds":1.0', b'"sold_kib_seconds":-1.0')
-    with pytest.raises(MomError, match="sold_kib_seconds"):
-        read(HostState, wrong)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
@@ -45,11 +44,10 @@ def test_what_a_trusted_key_has_signed_is_read_and_what_another_has_is_not() -> 
 def test_what_a_server_has_signed_to_let_a_client_in_is_no_signature_of_a_record() -> None:
     pair = nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)))
     by, record = pair.public_key.decode(), Group().packed()
-    nonce = json.dumps(["mom fleet", GROUPS, "g", 7]) + "\n" + record.decode()  # the form of earlier moms, and of a text at all
+    nonce = json.dumps(["mom fleet", GROUPS, "g", 7]) + "\n" + record.decode()  # the form of a text
     header = {"by": by, "revision": 7, "signature": base64.b64encode(pair.sign(nonce.encode())).decode()}
     with pytest.raises(MomError, match="its signature is not of"):
         opened(Group, GROUPS, "g", json.dumps(header).encode() + b"\n" + record, {by})
-    assert opened(Group, GROUPS, "g", json.dumps(header).encode() + b"\n" + record, {by}, earlier=True).by == by, "an operator may adopt it"
 
 
 @pytest.mark.parametrize(("bucket", "key"), [(ORDERS, "h2"), (ROSTER, "h1")])
@@ -154,13 +152,6 @@ def test_of_one_revision_only_one_record_is_taken(tmp_path: Path) -> None:
             with pytest.raises(MomError, match="another record of its revision 7"):
                 later.open(Member, ROSTER, "h1", signer.signed(ROSTER, "h1", Member(group="second"), 7), trusted)
             assert later.open(Member, ROSTER, "h1", signer.signed(ROSTER, "h1", Member(group="first"), 7), trusted)
-
-
-def test_what_an_earlier_mom_has_kept_of_moves_is_known_still(tmp_path: Path) -> None:
-    file = followed(tmp_path)._file
-    assert file is not None
-    file.write({"revisions": {"mom-roster h1": 7}, "moves": [asdict(OrderProgress("g", 7, MoveState.DONE))]})
-    assert followed(tmp_path).moves == {"g": OrderProgress("g", 7, MoveState.DONE)}
 
 
 def test_a_revision_that_was_never_signed_is_not_noted(tmp_path: Path) -> None:

@@ -13,19 +13,12 @@ from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.plan import next_orders, places
-from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostedGuest, HostState, Member
-from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, SMALLEST, ToldGuests
+from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member
+from mom_plugins_fleet.told_guests import SMALLEST
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination, Promises
 
 GIB = 1 << 20
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Drained(FleetAgent):
@@ -53,10 +46,6 @@ def state_of(guests: Mapping[str, Guest], *, draining: bool = False) -> HostStat
     state = plugin._state()
     assert state is not None
     return state
-
-
-def named(guest: Guest) -> HostedGuest:
-    return HostedGuest(id=guest.id, name=guest.name)
 
 
 def test_a_host_with_ten_thousand_guests_fits_into_a_message_with_all_that_is_promised() -> None:
@@ -103,25 +92,6 @@ def test_the_small_ones_of_many_guests_leave_also_where_no_host_has_room_for_the
         assert orders.moves, "the drain stands still"
         left += [move.name for move in orders.moves]
     assert sorted(left) == [f"small-{number}" for number in range(5)]
-
-
-def test_guests_that_arrive_among_many_are_told_for_a_while() -> None:
-    clock = Clock()
-    guests = dict(many(MOST_TOLD + 3))
-    late, later = list(guests)[:2]
-    told = ToldGuests(clock)
-    told.see(guests.keys() - {late, later})
-    assert told.choose(guests, named, draining=False) == ()
-    clock.now = 100.0
-    told.see(guests.keys() - {later})
-    clock.now = 200.0
-    told.see(guests)
-    assert [one.id for one in told.choose(guests, named, draining=False)] == [later, late]
-    clock.now = 100.0 + ARRIVED_SECONDS
-    told.see(guests)
-    assert [one.id for one in told.choose(guests, named, draining=False)] == [later]
-    told.see(guests.keys() - {later})
-    assert told.choose(guests, named, draining=False) == ()
 
 
 def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_might_come() -> None:

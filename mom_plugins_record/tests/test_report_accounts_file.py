@@ -198,20 +198,6 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
     assert today.killed is None
 
 
-def test_a_fleet_is_told_the_sums_of_all_hours_which_are_those_of_their_guests(path: Path) -> None:
-    file_at(path).write([hour(), hour(1_000_001)])
-    keeper = AccountsKeeper(file_at(path, run=2), LOG)
-    keeper.open(EPOCH + 2 * 3600)
-    assert keeper.sums is not None
-    assert (keeper.sums.since, keeper.sums.until, keeper.sums.seen_seconds) == (EPOCH, EPOCH + 7200, 7200)
-    assert keeper.sums.sold_kib_seconds == 4 * 1.5
-    assert keeper.sums.killed is None
-    keeper.add(cycle(2 * 3600, {"a": KNOWN}), None)
-    keeper.add(cycle(2 * 3600 + 10, {"a": KNOWN}), None)
-    keeper.write()
-    assert keeper.sums.sold_kib_seconds == 4 * 1.5 + 10 * 4 * GIB
-
-
 def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path: Path, tmp_path: Path) -> None:
     written = [hour(1_000_000 + number, guests=12) for number in range(8)]
     file_at(path).write(written)

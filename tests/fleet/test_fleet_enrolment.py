@@ -87,7 +87,7 @@ def test_servers_that_have_lost_all_accounts_are_given_them_again(fleet: FleetWo
     fleet.kill("server")
     shutil.rmtree(fleet.folder / "accounts")
     fleet.start_server()
-    assert "the accounts of 2 hosts" in fleet.fleet("accounts")
+    assert "the accounts of 2 hosts" in fleet.fleet("init")
     fleet.until(lambda: "connected to the fleet's servers again" in fleet.log("h2"), "it is let in again")
 
 

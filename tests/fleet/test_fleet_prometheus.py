@@ -1,4 +1,4 @@
-"""A real Prometheus asks a coordinator for the hosts, and scrapes them."""
+"""A real Prometheus reads the list of hosts that `mom fleet targets` prints, and scrapes them."""
 
 from __future__ import annotations
 
@@ -36,41 +36,34 @@ def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
 
 
 class Monitoring:
-    """A Prometheus that knows a coordinator, and no host."""
+    """A Prometheus that reads the hosts from a file."""
 
     def __init__(self, fleet: FleetWorld) -> None:
         self.fleet = fleet
         self.token = fleet.folder / "token"
         self.token.touch(0o600)
         self.token.write_text(TOKEN)
-        self._places = [free_port() for _ in range(3)]
-        self.coordinator, self.host, self.own = map(port_of, self._places)
+        self._places = [free_port() for _ in range(2)]
+        self.host, self.own = map(port_of, self._places)
+        self._targets = fleet.folder / "mom-fleet.json"
         by = {"authorization": {"type": "Bearer", "credentials_file": str(self.token)}, "tls_config": {"ca_file": str(fleet.ca)}}
-        found = {"url": f"https://localhost:{self.coordinator}/v1/fleet/targets", "refresh_interval": "1s", **by}
-        jobs = [
-            {"job_name": "mom", "scrape_interval": "1s", "http_sd_configs": [found], **by},
-            {
-                "job_name": "fleet",
-                "scrape_interval": "1s",
-                "scheme": "https",
-                "static_configs": [{"targets": [f"localhost:{self.coordinator}"]}],
-                **by,
-            },
-        ]
+        found = [{"files": [str(self._targets)], "refresh_interval": "1s"}]
         self._config = fleet.folder / "prometheus.yml"
-        self._config.write_text(yaml.safe_dump({"scrape_configs": jobs}))
+        self._config.write_text(
+            yaml.safe_dump({"scrape_configs": [{"job_name": "mom", "scrape_interval": "1s", "file_sd_configs": found, **by}]})
+        )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.own}", timeout=60)
+
+    def write_targets(self) -> None:
+        new = self._targets.with_suffix(".new")
+        new.write_text(self.fleet.fleet("targets"))
+        new.replace(self._targets)
 
     def start(self) -> None:
         subprocess.run(["promtool", "check", "config", str(self._config)], check=True, capture_output=True, timeout=60)
         data = f"--storage.tsdb.path={self.fleet.folder}/data"
         command = ["prometheus", "--log.level=warn", f"--config.file={self._config}", data, f"--web.listen-address=127.0.0.1:{self.own}"]
         self.fleet.start_program("prometheus", command)
-
-    def start_coordinator(self) -> None:
-        folder = self.fleet.folder
-        served = ["--read-token", str(self.token), "--certificate", str(self.fleet.ca), "--certificate-key", str(folder / "server-key.pem")]
-        self.fleet.start_coordinator("c1", "--listen", f"0.0.0.0:{self.coordinator}", *served)
 
     def http_settings(self) -> dict[str, Any]:
         tcp = {"certificate": str(self.fleet.ca), "key": str(self.fleet.folder / "server-key.pem"), "read_token": str(self.token)}
@@ -98,7 +91,7 @@ class Monitoring:
             place.close()
 
 
-def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_and_hears_of_the_others(fleet: FleetWorld) -> None:
+def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fleet: FleetWorld) -> None:
     monitoring = Monitoring(fleet)
     try:
         fleet.enroll("h1", "g1", "--metrics-host", "localhost")
@@ -106,30 +99,20 @@ def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_and_hears_of_
         fleet.start_host("h1", 1, guests=1, http=monitoring.http_settings())
         fleet.start_host("h2", 2, guests=1)
         fleet.until(lambda: all(row["guests"] is not None for row in fleet.status()["hosts"]), "both are heard")
-        monitoring.start_coordinator()
+        monitoring.write_targets()
         monitoring.start()
         fleet.until(lambda: monitoring.ask('up{job="mom", host="h1", group="g1"} == 1'), "it scrapes the host that has metrics")
         fleet.until(lambda: monitoring.ask('mom_host_memory_total_bytes{host="h1"}'), "and has its metrics")
-        fleet.until(lambda: monitoring.ask('mom_fleet_host_without_metrics{host="h2", group="g2"} == 1'), "and hears of the other one")
         assert not monitoring.ask('up{host="h2"}')
         (one,) = monitoring.discovered()
         assert one["labels"]["__address__"] == f"localhost:{monitoring.host}"
         assert (one["labels"]["host"], one["labels"]["group"], one["labels"]["job"]) == ("h1", "g1", "mom")
         assert not {name for name in one["labels"] if name.startswith("__meta")}
-        targets = json.loads(fleet.fleet("targets"))
-        assert [group["targets"] for group in targets] == [[f"localhost:{monitoring.host}"], []]
-        # A coordinator that is away, or does not know the fleet yet, takes no host away.
-        fleet.kill("c1")
-        fleet.kill("server")
-        monitoring.start_coordinator()
-        fleet.until(lambda: monitoring.ask('up{job="fleet"} == 0'), "it is not there, or knows nothing")
-        assert monitoring.ask('up{job="mom", host="h1"} == 1')
-        fleet.start_server()
-        fleet.until(lambda: monitoring.ask("mom_fleet_view_current == 1"), "it is there again")
         # A host that has gone is missed; one that was taken out is not.
         fleet.kill("h1")
         fleet.until(lambda: monitoring.ask('up{job="mom", host="h1"} == 0'), "its silence is seen")
         fleet.fleet("remove", "h1")
+        monitoring.write_targets()
         fleet.until(lambda: not monitoring.ask('up{job="mom", host="h1"}'), "it is looked for no more")
         fleet.kill("prometheus", signal.SIGTERM)
     finally:

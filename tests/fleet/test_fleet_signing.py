@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 
-import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from fleet_world import FleetWorld, need_a_server
 
@@ -145,17 +142,6 @@ def test_a_person_at_a_terminal_is_asked_about_what_was_not_seen_before_and_noth
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     assert tried(fleet, "adopt", other.public)[0] == 0
     assert opened(Group, GROUPS, "g4", read(fleet, GROUPS, "g4"), {fleet.operator})
-
-
-def test_what_an_earlier_mom_has_signed_with_the_key_that_connects_is_followed_only_when_an_operator_adopts_it(fleet: FleetWorld) -> None:
-    pair = nkeys.from_seed(bytearray(new_seed(USER).encode()))
-    by, record = pair.public_key.decode(), Group(parameters={"earlier": 1.0}).packed()
-    text = json.dumps(["mom fleet", GROUPS, "g3", 7]).encode() + b"\n" + record
-    header = {"by": by, "revision": 7, "signature": base64.b64encode(pair.sign(text)).decode()}
-    put(fleet, GROUPS, "g3", json.dumps(header).encode() + b"\n" + record)
-    assert "its signature is not of" in tried(fleet, "--operator", by, "policy", "show", "g3")[1]
-    assert "+ parameters.earlier: 1.0" in tried(fleet, "adopt", by)[1]
-    assert opened(Group, GROUPS, "g3", read(fleet, GROUPS, "g3"), {fleet.operator}).record.parameters == {"earlier": 1.0}
 
 
 def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signed_it(fleet: FleetWorld) -> None:

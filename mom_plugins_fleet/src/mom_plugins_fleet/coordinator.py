@@ -1,5 +1,4 @@
-"""The coordinator: it says where guests of drained hosts go, and, where the operator lets it, those of hosts that are too full. One works
-at a time; no host needs it for its own safety.
+"""The coordinator: it says where guests of drained hosts go. One works at a time; no host needs it for its own safety.
 
 Who works is decided by a lease, which is a key that goes away by itself. A coordinator that was stopped for a while and does not know
 that it was replaced is kept out by the epoch in each host's orders: its successor raises it first of all, so that what the old one still
@@ -17,8 +16,8 @@ from typing import Final
 from mom_core import StateError, printable
 from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
-from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, nearest_to_balance, next_orders, places
-from mom_plugins_fleet.records import Lease, Move, MoveState, Orders, shown
+from mom_plugins_fleet.plan import next_orders, places
+from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, PROGRESS
@@ -30,9 +29,6 @@ SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
 
 LOOK_SECONDS: Final = 2.0
 """How often it is decided what comes next: a guest that moves takes at least so long."""
-
-BALANCE_SECONDS: Final = 600.0
-"""How often a guest of a group may be moved for balance: what it works on elsewhere is known some minutes after."""
 
 BLIND_SECONDS: Final = 2 * LEASE_SECONDS
 """For so long a coordinator that works may not know how the fleet is; then another one may try."""
@@ -54,12 +50,6 @@ class Coordinator:
         self.view = FleetView(frozenset(operators), followed or Followed(at_once=False))
         self.epoch = 0
         self.stuck: dict[str, Mapping[str, str]] = {}
-        self.unmoved: dict[str, str] = {}
-        """Why no guest was moved for balance when that was looked at last, by group."""
-        self._balanced: dict[str, float] = {}
-        """When balance was looked at last, by group, in the loop's seconds."""
-        self._tried: dict[str, float] = {}
-        """When guests were ordered to move for balance, by id, in the loop's seconds: once within a day, whatever comes of it."""
         self._given: dict[str, tuple[int, Orders]] = {}
         """The orders of members as this one has written them last, with the revision: servers that are set back to a backup have others."""
         self._trouble = ""
@@ -129,7 +119,6 @@ class Coordinator:
                     knew = loop.time()
                     self.view.trust()
                     await self._decide(store)
-                    await self._balance(store)
                     self._keep()
                 elif loop.time() - knew > BLIND_SECONDS:
                     self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
@@ -241,31 +230,6 @@ class Coordinator:
                 for name, why in stuck.items():
                     self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
             self.stuck[host] = stuck
-
-    async def _balance(self, store: Store) -> None:
-        """Now and then, in groups with hosts that guests may leave for balance, order one move at the most."""
-        groups = {member.group for _, member in self.view.members.records.values() if member.balance}
-        now = asyncio.get_running_loop().time()
-        self._balanced = {group: self._balanced.get(group, now) for group in groups}
-        due = sorted(group for group, at in self._balanced.items() if now - at >= BALANCE_SECONDS)
-        known = places(self.view) if due else {}
-        self._tried = {guest: at for guest, at in self._tried.items() if now - at < BOOKS_SECONDS}
-        for group in due:
-            self._balanced[group] = now
-            wanted = nearest_to_balance(self.view, known, group, self._tried)
-            move = wanted if isinstance(wanted, str) else for_balance(self.view, wanted, group)
-            if isinstance(wanted, str) or isinstance(move, str):
-                if move != self.unmoved.get(group):
-                    self._log.info("group %s: no guest is moved for balance: %s", group, printable(str(move), 400))
-                self.unmoved[group] = str(move)
-                continue
-            self.unmoved.pop(group, None)
-            self._tried[move.guest] = now
-
-            def added(before: Orders, move: Move = move) -> Orders:
-                return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
-
-            await self._change(store, wanted.origin, added)
 
     def _has_moves(self, host: str) -> bool:
         orders = self.view.orders.get(host)

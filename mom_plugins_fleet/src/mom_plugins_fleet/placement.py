@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,6 @@ class TargetHost:
     :param within: the hosts between which its mover moves guests; empty: any
     :param said: what the operator says that it has; None: its own word counts
     :param arrived: what came to it in the last day by the fleet's own books
-    :param works: what its guests work on; None: not of all of them that is known
     """
 
     name: str
@@ -31,7 +30,6 @@ class TargetHost:
     within: str = ""
     said: int | None = None
     arrived: int = 0
-    works: int | None = None
 
     @property
     def has(self) -> int:
@@ -100,58 +98,3 @@ def choose(
         room = max(0, best.room)
         return f"it needs {leaver.needs} KiB there at once, and the most that a host of the group {group} has room for is {room} KiB"
     return best
-
-
-BALANCE_BAND: Final = 0.15
-"""Hosts whose guests work on shares of their memory that differ by less than that are near balance: to move a guest costs more than it
-brings, and what one move evens out the next load turns round."""
-
-BALANCE_FULL: Final = 0.70
-"""While guests work on less than this share of every host's memory, none of them would be better off elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evening:
-    """A move that would bring hosts of a group nearer to balance: the guest's id, from where, where to, and the shares before and after."""
-
-    guest: str
-    origin: str
-    to: str
-    before: tuple[float, float]
-    after: tuple[float, float]
-
-
-def evened(places: Iterable[TargetHost], movable: Callable[[str], Iterable[tuple[Leaver, int]]], group: str) -> Evening | str:
-    """The one move that would bring a group nearest to balance by what guests work on; or why none would.
-
-    :param movable: the guests of a host that may be moved and of which it is known what they work on (KiB)
-    """
-    known = sorted((one for one in places if one.group == group and one.works is not None and one.has > 0), key=_load)
-    if len(known) < 2:
-        return "what guests work on is known of fewer than two hosts that can take guests"
-    fullest, emptiest = known[-1], known[0]
-    high, low = _load(fullest), _load(emptiest)
-    if high < BALANCE_FULL:
-        return f"all have room: on {fullest.name}, the fullest, guests work on {high:.0%} of its memory, less than {BALANCE_FULL:.0%}"
-    if high - low < BALANCE_BAND:
-        return (
-            f"the hosts are near balance: guests work on {high:.0%} of the memory of {fullest.name}, and on {low:.0%} of {emptiest.name};"
-            f" below {BALANCE_BAND:.0%} of difference no move is worth it"
-        )
-    best: Evening | None = None
-    others = {one.name: one for one in known[:-1]}
-    for leaver, works in sorted(movable(fullest.name), key=lambda one: one[0].guest):
-        place = choose(leaver, others, group, within=fullest.within)
-        if isinstance(place, str):
-            continue
-        left, there = high - works / fullest.has, _load(place) + works / place.has
-        if max(left, there) < high and (best is None or max(left, there) < max(best.after)):
-            best = Evening(leaver.guest, fullest.name, place.name, (high, _load(place)), (left, there))
-    return best or (
-        f"no guest of {fullest.name} fits elsewhere with its promise, may be moved, was not within a day, and would leave both hosts"
-        " better off"
-    )
-
-
-def _load(place: TargetHost) -> float:
-    return (place.works or 0) / place.has

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from mom_plugins_fleet.placement import Evening, Leaver, TargetHost, choose, evened, foremost
+from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.told_guests import leaving_order
 from mom_plugins_fleet.view import FleetView
@@ -71,19 +71,12 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
         promised=state.others_promised + sum(guest.guarantee for guest in state.guests),
         within=within(state),
         said=member.memory,
-        works=_works(state),
     )
 
 
 def within(state: HostState | None) -> str:
     """Between which hosts a host's mover moves guests; empty: any."""
     return "" if state is None or state.mover is None else state.mover.within
-
-
-def _works(state: HostState) -> int | None:
-    """What all guests of a host work on; None when that is not known of one of them."""
-    known = [guest.working for guest in state.guests]
-    return None if state.others or None in known else sum(one for one in known if one is not None)
 
 
 def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
@@ -147,9 +140,8 @@ def next_orders(
             kept.append(move)
     arrivals = _booked(before, left)
     if member is None or not member.draining:
-        # What has been accepted may be under way already; what has not is taken back, unless it is for balance and that is still wanted.
-        wanted = member is not None and member.balance
-        return Orders(epoch=epoch, moves=tuple(m for m in kept if wanted or m.state is not MoveState.ORDERED), arrivals=arrivals), stuck
+        # What has been accepted may be under way already; what has not is taken back.
+        return Orders(epoch=epoch, moves=tuple(m for m in kept if m.state is not MoveState.ORDERED), arrivals=arrivals), stuck
     under_way = sum(move.state in OPEN for move in kept)
     arriving = _arriving(view)
     by_guest = {move.guest: move for move in kept}
@@ -221,41 +213,6 @@ def _made(view: FleetView, guest: HostedGuest, leaver: Leaver, to: str, mover: M
 def _mover(view: FleetView, host: str) -> MoverState | None:
     state = view.states.get(host)
     return None if state is None else state.mover
-
-
-def nearest_to_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tried: Iterable[str] = ()) -> Evening | str:
-    """The move that would bring the hosts of a group nearest to balance, with the guest's id; or why none would. A guest that was moved
-    within a day stays, and so do those that were tried."""
-    lately = {*tried} | {one.guest for _, orders in view.all_ordered() for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS}
-
-    def movable(host: str) -> Iterator[tuple[Leaver, int]]:
-        for guest in view.guests(host).values():
-            leaver = leaver_of(guest)
-            if leaver is not None and guest.working is not None and not guest.stays and guest.id not in lately:
-                yield leaver, guest.working
-
-    return evened(known.values(), movable, group)
-
-
-def for_balance(view: FleetView, wanted: Evening, group: str) -> Move | str:
-    """That move; or why it has to wait, or is not done at all."""
-    member, guest = view.members.get(wanted.origin), view.guests(wanted.origin).get(wanted.guest)
-    leaver, mover = (None if guest is None else leaver_of(guest)), _mover(view, wanted.origin)
-    if member is None or guest is None or leaver is None:
-        return "the guest is not there any more"
-    if not member.balance:
-        return f"the operator has not said so: `mom fleet balance {wanted.origin}` does"
-    if mover is None or not mover.live:
-        return "its mover is not known to move guests while they run"
-    if mover.chooses:
-        return f"{mover.name} chooses by itself where guests go"
-    for name, (_, one) in sorted(view.members.records.items()):
-        if one.group == group and one.draining:
-            return f"{name} is drained"
-        orders = view.ordered(name)
-        if one.group == group and orders is not None and any(move.state is not MoveState.FAILED for move in orders.moves):
-            return f"guests of {name} are on their way"
-    return _made(view, guest, leaver, wanted.to, mover, 1)
 
 
 def _arriving(view: FleetView) -> dict[str, int]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from mom_cli import TableColumn, print_table
 from mom_core import MomError, brief, format_kib, json_option, print_prose, printable
-from mom_plugins_fleet.placement import Evening
-from mom_plugins_fleet.plan import OPEN, for_balance, nearest_to_balance, next_orders, place_of, places
+from mom_plugins_fleet.plan import OPEN, next_orders, place_of, places
 from mom_plugins_fleet.records import MoveState, Orders
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
@@ -53,16 +52,13 @@ class PlannedMove:
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """All of it: moves; guests that stay, and why; which hosts take guests and how much (or why none); and what balance asks for."""
+    """All of it: moves; guests that stay, and why; which hosts take guests and how much (or why none)."""
 
     moves: list[PlannedMove]
     stay: list[tuple[str, str, str]]
     room_kib: dict[str, int]
     closed: dict[str, str]
     unbounded: list[str]
-    balance: dict[str, Evening | str]
-    waits: dict[str, str]
-    """Why what balance asks for is not done, by group; empty: it is, soon."""
 
 
 @click.command("plan")
@@ -72,8 +68,7 @@ class FleetPlan:
 def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
     """Show which guests the coordinator would move where, and why it would move no others. Nothing is done.
 
-    The hosts that are drained are looked at, and those that --drain names, as if they were. Of each group it says, too, whether a move
-    would bring its hosts nearer to balance, and why the coordinator does not do it: only where `mom fleet balance` lets it, it does.
+    The hosts that are drained are looked at, and those that --drain names, as if they were.
     """
 
     async def looked(store: Store) -> SeenView:
@@ -84,12 +79,7 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
     plan = planned(where.ask(looked), drained)
     if as_json:
-        found = asdict(plan)
-        waits = found.pop("waits")
-        found["balance"] = {
-            group: {"why": one} if isinstance(one, str) else {**asdict(one), "waits": waits[group]} for group, one in plan.balance.items()
-        }
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(asdict(plan), indent=2))
         return
     print_plan(plan)
 
@@ -106,14 +96,6 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> FleetPlan:
     closed = {name: why for name in hosts if isinstance(why := place_of(view, name), str)}
     room = {name: max(0, place.room) for name, place in sorted(known.items())}
     unbounded = [name for name, place in sorted(known.items()) if place.said is None]
-    balance: dict[str, Evening | str] = {}
-    waits: dict[str, str] = {}
-    for group in sorted({member.group for _, member in view.members.records.values()}):
-        wanted = balance[group] = nearest_to_balance(view, known, group)
-        if isinstance(wanted, Evening):
-            move = for_balance(view, wanted, group)
-            waits[group] = move if isinstance(move, str) else ""
-            balance[group] = replace(wanted, guest=view.guests(wanted.origin)[wanted.guest].name)
     moves: list[PlannedMove] = []
     stay: list[tuple[str, str, str]] = []
     for host in hosts:
@@ -139,7 +121,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> FleetPlan:
             if move.state in OPEN or move.state is MoveState.FAILED
         ]
         stay += [(host, name, why) for name, why in sorted(stuck.items())]
-    return FleetPlan(moves, stay, room, closed, unbounded, balance, waits)
+    return FleetPlan(moves, stay, room, closed, unbounded)
 
 
 def print_plan(plan: FleetPlan) -> None:
@@ -160,18 +142,3 @@ def print_plan(plan: FleetPlan) -> None:
         print_prose(f"{brief(name, 80)} has room for {format_kib(kib)}{own}.", 4)
     for name, why in plan.closed.items():
         print_prose(f"{brief(name, 80)} takes no guests: {brief(why, 200)}.", 4)
-    for group, found in plan.balance.items():
-        if isinstance(found, str):
-            print_prose(f"Group {brief(group, 80)}: no guest is moved for balance: {brief(found, 300)}.", 4)
-        else:
-            (high, low), (left, there) = found.before, found.after
-            guest, origin, to = brief(found.guest, 80), brief(found.origin, 80), brief(found.to, 80)
-            print_prose(
-                f"Group {brief(group, 80)}: {guest} on {to} instead of {origin} would be nearer to balance: guests would work on {left:.0%}"
-                f" and {there:.0%} of their memory, not on {high:.0%} and {low:.0%}. " + _done(plan.waits[group]),
-                4,
-            )
-
-
-def _done(waits: str) -> str:
-    return f"It is not done: {brief(waits, 200)}." if waits else "It is done within 10 minutes, unless that failed within a day."

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter
 
 import mom_core
 from mom_core import (
@@ -41,7 +41,6 @@ from mom_plugins_fleet.records import (
     FLEET_POLICY,
     LARGEST_KIB,
     NAME,
-    AccountsState,
     Group,
     GroupName,
     HostedGuest,
@@ -52,8 +51,8 @@ from mom_plugins_fleet.records import (
     PublicKey,
     shown,
 )
-from mom_plugins_fleet.told_guests import ToldGuests
-from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostAccounts, HostDrain, HostMetrics, PolicyTexts, Promises
+from mom_plugins_fleet.told_guests import listed
+from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
@@ -131,9 +130,6 @@ class FleetPlugin:
         self._report: Report | None = None
         self._tried: set[str] = set()
         """Guests whose move was decided, and is not over. One that failed may be ordered again before the next cycle, as another one."""
-        self._told = ToldGuests(context.monotonic)
-        self._accounts_told: tuple[int, AccountsState] | None = None
-        """The accounts as they are told, with the hour, since the epoch, that they are of."""
         self._empty = 0
         """For how many cycles in a row there have been no guests at all, and nothing wrong."""
         self._under_way: dict[str, int] = {}
@@ -225,8 +221,7 @@ class FleetPlugin:
                 self._under_way[identity] = snapshot.number  # an earlier run of mom has begun it
             elif identity not in self._tried and mover is not None:
                 self._tried.add(identity)
-                why = "the host is drained" if agent.draining else "hosts are nearer to balance then"
-                reason = f"{why}; {printable(move.to)} has room"
+                reason = f"the host is drained; {printable(move.to)} has room"
                 yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves | None) -> None:
@@ -248,7 +243,6 @@ class FleetPlugin:
     def mom_report(self, report: Report) -> None:
         """What came of the moves, and how the host is."""
         self._report = report
-        self._told.see(report.snapshot.guests)
         unsure = any(problem.severity is Severity.ERROR for problem in report.problems)
         self._empty = 0 if report.snapshot.guests or unsure else self._empty + 1
         agent, mover = self._agent, self._context.service(GuestMoves)
@@ -365,7 +359,7 @@ class FleetPlugin:
         host, all_guests = report.snapshot.host.fields, report.snapshot.guests
         promises, mover = self._context.service(Promises) or NO_PROMISES, self._context.service(GuestMoves)
         metrics = self._context.service(HostMetrics)
-        guests = self._told.choose(all_guests, lambda guest: _guest(guest, promises, mover), draining=agent.draining)
+        guests = listed(_guest(guest, promises, mover) for guest in all_guests.values())
         named = {guest.id for guest in guests}
         others = [guest for identity, guest in all_guests.items() if identity not in named]
         return HostState(
@@ -385,23 +379,7 @@ class FleetPlugin:
             classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
             mover=_mover(mover),
             metrics_port=None if metrics is None else metrics.metrics_port,
-            accounts=self._accounts(),
         )
-
-    def _accounts(self) -> AccountsState | None:
-        """Told anew when an hour is over: what changes all the time would have the host tell of itself all the time."""
-        keeper = self._context.service(HostAccounts)
-        sums = None if keeper is None else keeper.account_sums()
-        if sums is None:
-            return None
-        hour = int(sums.until // 3600)
-        if self._accounts_told is None or self._accounts_told[0] != hour:
-            try:
-                self._accounts_told = (hour, AccountsState.model_validate(asdict(sums)))
-            except ValidationError as error:
-                self._context.log.debug("the accounts are not told to the fleet: %s", error)
-                return None
-        return self._accounts_told[1]
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
 

@@ -98,8 +98,6 @@ class Member(FleetRecord):
     """Nothing is moved here."""
     draining: bool = False
     """All guests are to leave."""
-    balance: bool = False
-    """Guests may leave for hosts of the group that are less full."""
     memory: Kib | None = None
     """What the operator says that it has: guests come to it for no more than that, whatever it tells. None: its own word counts."""
     by: str = ""
@@ -144,32 +142,8 @@ class HostedGuest(FleetRecord):
     """Why it cannot be moved; empty: it can."""
 
 
-Sum = Annotated[float, Field(ge=0, le=1e30)]
 Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
 """Since the epoch; up to the year 4147, so that it can be written as a date."""
-
-
-class AccountsState(FleetRecord):
-    """The sums of a host's accounts over the last 30 days, as `mom_toolkit.AccountSums` has them."""
-
-    since: Seconds
-    until: Seconds
-    seen_seconds: Seconds
-    total_kib: Annotated[float, Field(ge=1, le=LARGEST_KIB)] | None = None
-    sold_kib_seconds: Sum
-    held_kib_seconds: Sum
-    unheld_kib_seconds: Sum
-    by_balloon_kib_seconds: Sum
-    by_sweeps_kib_seconds: Sum
-    by_cold_kib_seconds: Sum
-    by_ksm_kib_seconds: Annotated[float, Field(ge=-1e30, le=1e30)] | None = None
-    """Negative where its books take more than it saves."""
-    waited_for_mom_seconds: Sum | None = None
-    killed: Annotated[int, Field(ge=0, le=LARGEST_KIB)] | None = None
-    promise_kept_seconds: Sum
-    promise_broken_seconds: Sum
-    price: Sum | None = None
-    currency: Annotated[str, StringConstraints(max_length=10)] = ""
 
 
 class MoverState(FleetRecord):
@@ -211,8 +185,6 @@ class HostState(FleetRecord):
     """What moves its guests; None: nothing does."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """The TCP port at which it serves its metrics to other machines, by HTTPS; None: it does not."""
-    accounts: AccountsState | None = None
-    """What mom has brought here and what it cost; None: no plugin keeps accounts here, or it has only just begun."""
 
 
 class MoveState(StrEnum):

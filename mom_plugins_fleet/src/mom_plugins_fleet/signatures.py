@@ -67,11 +67,10 @@ def next_revision(before: int) -> int:
     return max(before + 1, int(time.time()))
 
 
-def opened(kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collection[str], *, earlier: bool = False) -> Opened[Read]:
+def opened(kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Read]:
     """The record that stands at a key. Raises `MomError` unless one of these keys has signed it, for just that key.
 
     :param trusted: public keys
-    :param earlier: also as earlier moms signed, which a server could have had signed as its nonce
     """
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
@@ -79,8 +78,7 @@ def opened(kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collec
     signature = read(Signature, header)
     if signature.by not in trusted:
         raise MomError(f"it is signed with the key {signature.by}, which is no trusted one", hint="see `operators` of the plugin fleet")
-    what = _what(bucket, key, signature.revision, record)
-    if not _fits(signature, what) and not (earlier and _fits(signature, what[1:])):
+    if not _fits(signature, _what(bucket, key, signature.revision, record)):
         raise MomError(f"its signature is not of {signature.by}, or not for {bucket} {key}")
     return Opened(read(kind, record), signature.revision, signature.by, hashlib.sha256(record).hexdigest()[:32])
 

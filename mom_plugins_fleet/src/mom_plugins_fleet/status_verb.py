@@ -68,7 +68,6 @@ def host_row(view: FleetView, name: str, revisions: Mapping[str, int], age: floa
         "group": "" if member is None else member.group,
         "cordoned": member is not None and member.cordoned,
         "draining": member is not None and member.draining,
-        "balance": member is not None and member.balance,
         "age_s": age,
         "mode": None if state is None else state.mode,
         "total_kib": None if state is None else state.total,
@@ -96,8 +95,8 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
     """Say it."""
     rows = []
     for row in hosts:
-        marks = ("draining" if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else "")
-        notes = [word for word in (*marks, row["memory_state"] or "") if word]
+        mark = "draining" if row["draining"] else "cordoned" if row["cordoned"] else ""
+        notes = [word for word in (mark, row["memory_state"] or "") if word]
         if row["mode"] not in (None, "enforce"):
             notes.append(str(row["mode"]))
         if row["problems"]:

@@ -65,35 +65,3 @@ def _target(name: str, member: Member, state: HostState | None, damage: str) -> 
 def discovery(found: Iterable[HostTarget]) -> str:
     """As JSON for Prometheus. A host without an address is a group without targets: it is named, and nothing is scraped."""
     return json.dumps([{"targets": [one.address] if one.address else [], "labels": one.labels()} for one in found])
-
-
-def metrics(view: FleetView, *, works: bool) -> str:
-    """What a coordinator knows of the fleet, for Prometheus.
-
-    :param works: whether this coordinator is the one that has the lease
-    """
-    found = list(host_targets(view))
-    lines = [
-        *_family("mom_fleet_coordinates", "Whether this coordinator is the one that works.", [({}, works)]),
-        *_family("mom_fleet_view_current", "Whether it hears of each change in the fleet.", [({}, view.current)]),
-        *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(found))]),
-        *_family(
-            "mom_fleet_host_heard",
-            "Whether the host has told how it is within the last 75 s.",
-            [({"host": one.host, "group": one.group}, view.is_fresh(one.host)) for one in found],
-        ),
-        *_family(
-            "mom_fleet_host_without_metrics",
-            "Hosts of which Prometheus can have no metrics, and why.",
-            [({"host": one.host, "group": one.group, "why": one.why}, 1) for one in found if one.why],
-        ),
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> Iterator[str]:
-    yield f"# HELP {name} {doc}"
-    yield f"# TYPE {name} gauge"
-    for labels, value in samples:
-        written = ",".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in labels.items())
-        yield f"{name}{{{written}}} {int(value)}" if written else f"{name} {int(value)}"

@@ -8,9 +8,9 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -28,7 +28,6 @@ from mom_plugins_fleet.group_verbs import classes_group, parameter_command, poli
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plan_verb import plan_command
 from mom_plugins_fleet.records import Appointments, FleetRecord, Group, Member
-from mom_plugins_fleet.report_verb import report_command
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import (
@@ -41,10 +40,7 @@ from mom_plugins_fleet.subjects import (
     STATES,
 )
 from mom_plugins_fleet.where import Where, checked_key
-from mom_toolkit import Address, Destination
-
-if TYPE_CHECKING:
-    from mom_plugins_fleet.fleet_server import GuardedAddress
+from mom_toolkit import Destination
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound=FleetRecord)
@@ -95,7 +91,6 @@ def fleet(
 
 
 fleet.add_command(plan_command)
-fleet.add_command(report_command)
 fleet.add_command(status_command)
 fleet.add_command(policy_group)
 fleet.add_command(classes_group)
@@ -109,9 +104,20 @@ fleet.add_command(parameter_command)
 @click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True, help="On how many servers everything is kept.")
 @click.pass_obj
 def init_command(where: Where, replicas: int) -> None:
-    """Make the fleet's buckets in the servers, where they are missing."""
-    where.ask(lambda store: store.make(replicas))
-    print_prose("The fleet's buckets are there.", 2)
+    """Make the fleet's buckets in the servers, where they are missing. With --root, also give them the accounts of all hosts, as to servers
+    that are new, which have none."""
+
+    async def made(store: Store) -> list[str]:
+        await store.make(replicas)
+        if not where.has_root:
+            return []
+        members = (await where.view(store)).members.records.items()
+        return [where.root().host_account(one.account, name, one.group, revision) for name, (revision, one) in members if one.account]
+
+    accounts = where.ask(made)
+    if where.has_root and accounts:
+        where.give(where.root().fleet_account(), *accounts)
+    print_prose("The fleet's buckets are there." + (f" The servers have the accounts of {len(accounts)} hosts." if accounts else ""), 2)
 
 
 @fleet.command("root")
@@ -226,41 +232,17 @@ def server_config_command(where: Where, accounts: str) -> None:
     click.echo(where.root().server_config(accounts), nl=False)
 
 
-@fleet.command("accounts")
-@click.pass_obj
-def accounts_command(where: Where) -> None:
-    """Give the accounts of all hosts to the servers, such as new ones, which have none."""
-    root = where.root()
-
-    async def looked(store: Store) -> list[str]:
-        members = (await where.view(store)).members.records.items()
-        return [root.host_account(one.account, name, one.group, revision) for name, (revision, one) in members if one.account]
-
-    accounts = where.ask(looked)
-    where.give(root.fleet_account(), *accounts)
-    print_prose(f"The servers have the accounts of {len(accounts)} hosts.", 2)
-
-
 @fleet.command("coordinator")
 @click.option("--name", default=socket.gethostname, help="Who this is, for `mom fleet status`.  [default: the host's name]")
-@click.option("--listen", metavar="HOST:PORT", help="Tell Prometheus there where all hosts' metrics are.")
-@click.option("--read-token", type=click.Path(path_type=Path), metavar="FILE", help="The token that Prometheus must show there.")
-@click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="The certificate with which that is served, as PEM.")
-@click.option("--certificate-key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key, as PEM.")
 @click.pass_obj
-def coordinator_command(
-    where: Where, name: str, listen: str | None, read_token: Path | None, certificate: Path | None, certificate_key: Path | None
-) -> None:
+def coordinator_command(where: Where, name: str) -> None:
     """Say where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
     from mom_plugins_fleet.coordinator import Coordinator
-    from mom_plugins_fleet.fleet_server import AnswerBody, serving
-    from mom_plugins_fleet.targets import discovery, host_targets, metrics
 
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     access, signer, operators = where.access(), where.signer(), where.operators()
-    place = _guarded_address(listen, read_token, certificate, certificate_key)
 
     async def work() -> None:
         task = asyncio.current_task()
@@ -268,33 +250,10 @@ def coordinator_command(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
         one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators, where.followed_as("fleet-coordinated"))
-        view = one.view
-        answers = {
-            "/v1/fleet/targets": lambda: AnswerBody(discovery(host_targets(view)) if view.known else None, "application/json"),
-            "/metrics": lambda: AnswerBody(metrics(view, works=one.works) if view.known else None),
-        }
-        async with nullcontext() if place is None else serving(place, answers, _LOG):
-            await one.run()
+        await one.run()
 
     with suppress(asyncio.CancelledError):
         asyncio.run(work())
-
-
-def _guarded_address(listen: str | None, token: Path | None, certificate: Path | None, key: Path | None) -> GuardedAddress | None:
-    """Where a coordinator listens; None: nowhere. Raises `MomError`."""
-    from mom_plugins_fleet.fleet_server import GuardedAddress
-
-    if listen is None:
-        if token or certificate or key:
-            raise MomError("it is not said where to listen", hint="add --listen HOST:PORT")
-        return None
-    try:
-        address = Address.parse(listen)
-    except ValueError as error:
-        raise MomError(f"--listen {printable(listen)}: {error}") from None
-    if token is None:
-        raise MomError("it is not said who may ask there", hint="add --read-token FILE; make one: openssl rand -hex 32 > FILE")
-    return GuardedAddress(address, token, certificate, key)
 
 
 @fleet.command("targets")
@@ -331,7 +290,7 @@ def appoint_command(where: Where, key: str, remove: bool) -> None:
 @click.pass_obj
 def adopt_command(where: Where, key: str) -> None:
     """Sign with your key what an operator with the public KEY has signed, before that key is revoked on the hosts. All of it is shown, and
-    at a terminal asked about: a thief of that key, or a server to which an earlier mom has connected with it, may have made it."""
+    at a terminal asked about: a thief of that key may have made it."""
     checked_key(key)
 
     async def signed(store: Store) -> int:
@@ -339,7 +298,7 @@ def adopt_command(where: Where, key: str) -> None:
         for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (APPOINTMENTS, Appointments)):
             for name, kept in (await store.load(bucket)).items():
                 with suppress(MomError):  # it is another operator's
-                    found.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key}, earlier=True)))
+                    found.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key})))
         for bucket, _, name, _, one in found:
             show(f"{bucket} {name}", None, one.record)
         if found:
@@ -387,15 +346,6 @@ _flag(
     cordoned=True,
     draining=True,
 )
-
-
-@fleet.command("balance")
-@click.argument("host")
-@click.option("--off", is_flag=True, help="They stay again.")
-@click.pass_obj
-def balance_command(where: Where, host: str, off: bool) -> None:
-    """Let guests leave HOST for hosts of its group that are less full: one of a group in ten minutes. `mom fleet plan` shows which."""
-    _mark(where, host, "keeps its guests." if off else "loses guests to hosts of its group that are less full.", balance=not off)
 
 
 class _Lines(logging.Formatter):

@@ -154,9 +154,7 @@ from .run_summary import (
     is_failure as is_failure,
 )
 from .services.accounts import (
-    AccountSums as AccountSums,
     HOURS_A_MONTH as HOURS_A_MONTH,
-    HostAccounts as HostAccounts,
     KIB_SECONDS_PER_GIB_HOUR as KIB_SECONDS_PER_GIB_HOUR,
 )
 from .services.admission import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,8 +35,6 @@ from mom_plugins_record.recording.reader import RecordedSession, session_content
 from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, sizes_of
 from mom_toolkit import (
-    AccountSums,
-    HostAccounts,
     PastCycles,
     PointsAsked,
     PolicyTexts,
@@ -123,19 +120,14 @@ class RecordPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """The accounts, for a fleet; points of past days, for those that draw them."""
-        return {HostAccounts: self, RecordedPoints: self}
+        """Points of past days, for those that draw them."""
+        return {RecordedPoints: self}
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
         """`RecordedPoints`: of this recording."""
         from mom_plugins_record.recording.points import points_of
 
         return points_of(self.folder, asked)
-
-    def account_sums(self) -> AccountSums | None:
-        """`HostAccounts`: those of the last 30 days."""
-        sums = None if self._accounts is None else self._accounts.sums
-        return None if sums is None else replace(sums, price=self._settings.price, currency=self._settings.currency)
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mom_core import Report
 from mom_plugins_record.report.accounts import Accounts, GivenBack, GuestHour
 from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, Hour, read_guests, read_hosts
-from mom_plugins_record.report.summary import sums_of
-from mom_toolkit import AccountSums
 
 WRITES_EVERY: Final = 300.0
 """Seconds: as much is unknown after a crash. 1,000 guests take 40 ms each time."""
@@ -26,9 +23,6 @@ MOST_UNWRITTEN: Final = 48
 
 TODAY_EVERY: Final = 60.0
 """Seconds between two sums of today's: it takes half a millisecond with 1,000 guests."""
-
-SUMS_OF: Final = 30 * 86_400.0
-"""Seconds."""
 
 DAY: Final = 86_400.0
 
@@ -94,8 +88,6 @@ class AccountsKeeper:
         self._today = Today()
         self._summed: float | None = None
         self._opened = False
-        self.sums: AccountSums | None = None
-        """Those of the last 30 days, as of the last write; None before one."""
         self.damage = ""
         """What was wrong with the file at the start; empty: nothing."""
         self.write_error = ""
@@ -115,11 +107,10 @@ class AccountsKeeper:
             guests: dict[int, list[GuestHour]] = {}
             for row in read_guests(self._file.path, midnight, now):
                 guests.setdefault(row.hour, []).append(row)
-            self.sums = sums_of(read_hosts(self._file.path, now - SUMS_OF, now))
             for host in read_hosts(self._file.path, midnight, now):
                 self._earlier.add((host, guests.pop(host.hour, [])))
         except AccountsDamaged as error:
-            self._accounts, self._earlier, self.sums = Accounts(), _DaySums(), None
+            self._accounts, self._earlier = Accounts(), _DaySums()
             try:
                 self.damage = self._file.set_aside(error.what)
             except AccountsError as worse:
@@ -157,7 +148,6 @@ class AccountsKeeper:
             self._not_written(error)
             return
         self._unwritten = []
-        self._sum_up()
         if self.write_error:
             self._log.info("the accounts are on disk again")
         self.write_error = ""
@@ -178,14 +168,6 @@ class AccountsKeeper:
             sums.add(current)
         self._today = sums.told()
         return self._today
-
-    def _sum_up(self) -> None:
-        """What a fleet is told: of the host's rows alone, which are few."""
-        current = self._accounts.current()
-        if current is not None:
-            now = current[0].ended
-            with suppress(AccountsError):  # what is wrong with the file, the next write says
-                self.sums = sums_of(read_hosts(self._file.path, now - SUMS_OF, now))
 
     def _not_written(self, error: AccountsError) -> None:
         if not self.write_error:

@@ -12,7 +12,6 @@ from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.growth import Growth, growth_of
 from mom_plugins_record.report.sizes import SizeAdvice, advise
 from mom_plugins_record.report.spread import percentile
-from mom_toolkit import AccountSums
 
 DAY_HOURS: Final = 24
 
@@ -266,33 +265,6 @@ def summary_of(
         [] if tenant else _spans(spans[DAY_HOURS]),
         [] if tenant else _spans(spans.get(1, {})),
         remarks,
-    )
-
-
-def sums_of(hosts: Iterable[HostHour]) -> AccountSums | None:
-    """What a fleet is told of these hours; None without any."""
-    hours = _by_hour(hosts)
-    if not hours:
-        return None
-    total = HostHour(0)
-    for hour in hours:
-        _add_host(total, hour)
-    return AccountSums(
-        hours[0].began,
-        hours[-1].ended,
-        total.seconds,
-        total.total_kib or None,
-        total.guests_sold_kib_seconds,
-        total.guests_held_kib_seconds,
-        total.guests_unheld_kib_seconds,
-        total.guests_by_balloon_kib_seconds,
-        total.guests_by_sweeps_kib_seconds,
-        total.guests_by_cold_kib_seconds,
-        total.ksm_kib_seconds if total.ksm_known_seconds else None,
-        total.guests_waited_for_mom_seconds if total.guests_waiting_known_seconds else None,
-        total.guests_killed if total.guests_killed_known_seconds else None,
-        total.guests_promise_kept_seconds,
-        total.guests_promise_broken_seconds,
     )
 
 
