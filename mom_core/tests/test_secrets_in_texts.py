@@ -58,7 +58,7 @@ def test_settings_in_force_show_neither_secrets_by_type_nor_by_shape_and_still_h
             "plugins": {
                 "host": {},
                 "fleet": {"host": "h1", "servers": ["nats://localhost:4222"]},
-                "eviction": {"webhook": {"url": "https://x.example/notify/abcdefghij?sig=zyxwvutsrq", "secret": "/etc/mom/hook"}},
+                "webhook_mover": {"server": {"url": "https://x.example/notify/abcdefghij?sig=zyxwvutsrq", "secret": "/etc/mom/hook"}},
             }
         }
     )

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Entity, LedgerEntry, Scope, StateError, StateFile, Value
+from mom_core import Entity, LedgerEntry, PluginContext, Scope, StateFile, Value
 from mom_core.testing import snapshot
-from mom_plugins_eviction.asked import Asked
-from mom_plugins_eviction.ladder import LONGEST_HOLD, Ladder, LadderPace, Stopped, climb
-from mom_plugins_eviction.remembered import FORM, LOSS, WHAT, Remembered
+from mom_plugins_eviction.jobs import FORM, LOSS, WHAT, Job, Jobs, JobState
+from mom_plugins_eviction.ladder import Announcements, Ladder, LadderPace, climb
 from mom_plugins_eviction.steps import (
     ALLOWED_BY,
     EvictionCandidate,
@@ -180,7 +179,7 @@ def test_the_next_step_waits_until_the_last_one_has_ended_and_had_an_effect() ->
 
 def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long() -> None:
     ladder = Ladder(pace=PACE)
-    both = [Stopped("a", "a", Step.SAVE, 1000, done=True), Stopped("b", "b", Step.SAVE, 1000, done=True)]
+    both = [Job("a", "a", Step.SAVE, needs=1000, state=JobState.DONE), Job("b", "b", Step.SAVE, needs=1000, state=JobState.DONE)]
     back = [(now, said.undo.name) for now in range(0, 1300, 10) if (said := climb(ladder, now, ROOM, [], both, 10)).undo]
     assert back[0] == (600, "b")
     assert back[1][0] >= 660
@@ -189,24 +188,13 @@ def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long
 def test_who_is_too_large_does_not_come_back_and_one_that_is_paused_needs_nothing() -> None:
     tight = HostPressure(0.0, TOTAL, 200_000)
     for one, comes in (
-        (Stopped("a", "a", Step.SAVE, 100_000, done=True), False),
-        (Stopped("a", "a", Step.PAUSE, 100_000, done=True), True),
-        (Stopped("a", "a", Step.PAUSE, 0, comes_back=False, done=True), False),
-        (Stopped("a", "a", Step.PAUSE, 0, done=False), False),
+        (Job("a", "a", Step.SAVE, needs=100_000, state=JobState.DONE), False),
+        (Job("a", "a", Step.PAUSE, needs=100_000, state=JobState.DONE), True),
+        (Job("a", "a", Step.PAUSE, needs=0, comes_back=False, state=JobState.DONE), False),
+        (Job("a", "a", Step.PAUSE, needs=0), False),
     ):
         ladder = Ladder(pace=PACE)
         assert any(climb(ladder, now, tight, [], [one], 10).undo for now in range(0, 1000, 10)) is comes
-
-
-def test_a_hold_puts_a_step_off_and_not_for_ever() -> None:
-    ladder, one = Ladder(pace=PACE), guest("vm", Step.SAVE)
-    for now in range(0, 66, 5):
-        climb(ladder, now, FULL, [one], [], 10)
-    for _ in range(50):
-        assert ladder.announced
-        ladder.announced = ladder.announced.put_off(1000.0)
-    taken = [now for now in range(70, 1000, 5) if climb(ladder, now, FULL, [one], [], 10).take]
-    assert taken[0] == 90 + LONGEST_HOLD
 
 
 numbers = st.one_of(st.none(), st.just(float("nan")), st.floats(0, TOTAL))
@@ -238,7 +226,7 @@ def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_t
     pace = replace(PACE, share=share)
     ladder, now = Ladder(pace=pace), 0.0
     running = {one.identity: one for one in crowd}
-    stopped: list[Stopped] = []
+    stopped: list[Job] = []
     done: set[str] = set()
     announced: dict[str, float] = {}
     steps: list[float] = []
@@ -263,18 +251,18 @@ def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_t
             if said.take.step is Step.MIGRATE:
                 moves += 1
             else:
-                stopped.append(Stopped(one.identity, one.name, said.take.step, one.frees, done=True))
+                stopped.append(Job(one.identity, one.name, said.take.step, needs=one.frees, state=JobState.DONE))
                 done.add(one.identity)
             assert len(stopped) <= most_stopped(guests - moves, share)
             assert moves <= most_stopped(guests, share)
         if said.undo:
-            assert said.undo.identity in done
+            assert said.undo.guest in done
             assert is_calm(pressure, FullHostLimits(), 0.0)
             assert not steps or now - steps[-1] >= pace.apart
             steps.append(now)
-            done.remove(said.undo.identity)
+            done.remove(said.undo.guest)
             stopped.remove(said.undo)
-            running[said.undo.identity] = next(one for one in crowd if one.identity == said.undo.identity)
+            running[said.undo.guest] = next(one for one in crowd if one.identity == said.undo.guest)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ALLOWED_BY.values())), st.sampled_from([0, 1, None, True, 2, "1", 1.0])))
@@ -284,70 +272,46 @@ def test_nothing_is_allowed_that_the_class_does_not_say(fields: dict[str, Value]
     assert allowed == {step for step, name in ALLOWED_BY.items() if fields.get(name) == 1}
 
 
-# --- what others ask for -------------------------------------------------------------------------------------------------------------
+# --- what policies ask for -----------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_policy_wants_waits_for_the_warning_and_is_forgotten_when_it_is_not_wanted() -> None:
-    asked = Asked()
-    first, new = asked.ask("a", "a", Step.SAVE, 100.0, 60.0)
-    assert new
+    announcements = Announcements()
+    first = announcements.ask("a", "a", Step.SAVE, 100.0, 60.0)
     assert first.due == 160
-    assert asked.ask("a", "a", Step.SAVE, 130.0, 60.0) == (first, False)
-    assert asked.put_off("a", 10.0)
-    assert not asked.put_off("b", 10.0)
-    assert asked.waiting[0].due == 170
-    assert asked.keep([("a", Step.SAVE)]) == []
-    assert [one.identity for one in asked.keep([])] == ["a"]
-    assert asked.waiting == ()
+    assert announcements.ask("a", "a", Step.SAVE, 130.0, 60.0) == first
+    assert announcements.keep([("a", Step.SAVE)]) == []
+    assert announcements.keep([]) == [first]
+    assert announcements.waiting == ()
 
 
 # --- what is remembered -----------------------------------------------------------------------------------------------------------------
 
 
-def test_who_was_stopped_survives_a_restart_in_its_order(tmp_path: Path) -> None:
-    path = tmp_path / "eviction" / "stopped.json"
-    before = Remembered(StateFile(path, WHAT, FORM))
-    before.load([])
-    for name in "cab":
-        before.add(Stopped(name, name, Step.SAVE, 5.0, time=7.0))
-    before.done("a")
-    before.remove("c")
-    after = Remembered(StateFile(path, WHAT, FORM))
-    after.load([])
-    assert [(one.name, one.done) for one in after.stopped] == [("a", True), ("b", False)]
-    assert after.stopped == before.stopped
-
-
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{", '{"format": 2, "stopped": []}', '{"format": 1}', '{"format": 1, "stopped": [{"identity": 5}]}', "[" * 5000, "\xff"],
+    ["", "[]", "{", '{"format": 2, "stopped": []}', '{"format": 1}', '{"format": 1, "stopped": [{"guest": 5}]}', "[" * 5000, "\xff"],
 )
 def test_of_a_file_that_makes_no_sense_nothing_is_guessed_and_pauses_are_in_the_ledger(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "stopped.json"
+    path = tmp_path / "eviction" / "jobs.json"
+    path.parent.mkdir()
     path.write_text(text, "latin-1")
-    file = StateFile(path, WHAT, FORM, loss=LOSS)
-    remembered = Remembered(file)
     controls = {"guest_pause": 1, "guest_save": 1, "balloon_target": 1}
-    remembered.load([LedgerEntry(Entity(Scope.GUEST, control, "vm"), control, 0, one, "any", 7.0) for control, one in controls.items()])
-    assert remembered.stopped == (Stopped("guest_pause", "vm", Step.PAUSE, 0.0, done=True, time=7.0),)
-    assert "start them by hand" in file.damage
-    assert path.with_name("stopped.json.damaged-1").read_bytes() == text.encode("latin-1")
-
-
-def test_what_cannot_be_written_is_not_remembered_as_stopped(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    remembered = Remembered(StateFile(tmp_path / "file" / "stopped.json", WHAT, FORM))
-    with pytest.raises(StateError, match="cannot be written"):
-        remembered.add(Stopped("a", "a", Step.SAVE, 5.0))
-    assert remembered.stopped == ()
+    entries = [LedgerEntry(Entity(Scope.GUEST, control, "vm"), control, 0, one, "any", 7.0) for control, one in controls.items()]
+    context = PluginContext(name="eviction", state_directory=tmp_path)
+    jobs = Jobs(context, 60.0, lambda guest, steps: None)
+    jobs.load(entries)
+    assert jobs.stopped == [Job("guest_pause", "vm", Step.PAUSE, JobState.DONE, 7.0)]
+    assert "start them by hand" in context.state_files[0].damage
+    assert path.with_name("jobs.json.damaged-1").read_bytes() == text.encode("latin-1")
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "stopped.json"
-    one = {"identity": "a", "name": "a", "step": "save", "comes_back": True, "done": True, "time": 0}
+    path = tmp_path / "jobs.json"
+    one = {"guest": "a", "name": "a", "step": "save", "comes_back": True, "state": "done", "time": 0}
     wrong: tuple[object, ...] = (True, "1", -1, 1 << 60, None, [])
     for number, needs in enumerate(wrong):
         StateFile(path, WHAT, FORM).write([{**one, "needs": needs}])
-        file = StateFile(path, WHAT, FORM)
-        Remembered(file).load([])
+        file = StateFile(path, WHAT, FORM, loss=LOSS)
+        assert file.read() is None
         assert "its content makes no sense" in file.damage, number

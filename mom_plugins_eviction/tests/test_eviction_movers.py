@@ -6,16 +6,16 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_eviction_plugin import MAY_ALL, ROOM, Bench, Telling, applied, mom_eviction, refusals
+from test_eviction_plugin import MAY_ALL, ROOM, Bench, applied, mom_eviction, refusals
 
 from mom_core import Decision, HypervisorError, Source, Status
 from mom_devkit import apply_decisions
-from mom_plugins_eviction import move_jobs
 from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport, MoveStanding
 
 RUNNING, DONE, UNKNOWN = MoveReport(MoveStanding.RUNNING), MoveReport(MoveStanding.DONE), MoveReport(MoveStanding.UNKNOWN)
@@ -28,7 +28,7 @@ class ClusterMover:
 
     def __init__(self, bench: Bench | None = None) -> None:
         self.bench = bench
-        self.abilities = MoverAbilities(live=True, progress=True, cancels=True)
+        self.abilities = MoverAbilities(live=True)
         self.jobs: list[MoveJob] = []
         self.looked: list[MoveJob] = []
         self.cancelled: list[MoveJob] = []
@@ -55,7 +55,7 @@ class MovingBench(Bench):
 
     def __init__(self, folder: Path, *, destination: str = "host://spare", enabled: bool = False) -> None:
         self.mover = ClusterMover(self)
-        super().__init__(folder, guests=8, destination=destination, enabled=enabled)
+        super().__init__(folder, guests=8, destination=destination, enabled=enabled, timeout="5s")
         self.ordinary, self.host = MAY_ALL, ROOM
 
     def services(self) -> dict[type, Sequence[object]]:
@@ -63,7 +63,7 @@ class MovingBench(Bench):
 
     def settle(self) -> None:
         """Let threads do what they can at once."""
-        time.sleep(0.03)
+        wait(self.plugin.jobs.calls, 0.05)
 
     def move(self, name: str, *, cycles: int = 8) -> list[object]:
         return [*self.cycles(5 * cycles, (name, "guest_migrate", str(self.plugin._settings.destination)))]
@@ -87,28 +87,21 @@ class MovingBench(Bench):
 
     def crash(self, destination: str = "host://spare") -> None:
         """This mom does nothing more, and tells nobody; the next one starts."""
-        self.plugin._evictions.moves.close()
-        self.start(destination=destination)
+        self.plugin.jobs.close()
+        self.start(destination=destination, timeout="5s")
 
     @property
     def kept(self) -> list[dict[str, object]]:
-        content = json.loads((self.folder / "eviction" / "moves.json").read_text())["content"]
+        content = json.loads((self.folder / "eviction" / "jobs.json").read_text())["content"]
         assert isinstance(content, list)
         return content
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MovingBench]:
-    monkeypatch.setattr(move_jobs, "CALL_SECONDS", 0.1)
-    monkeypatch.setattr(move_jobs, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(move_jobs, "GIVE_UP_SECONDS", 0.05)
+def bench(tmp_path: Path) -> Iterator[MovingBench]:
     bench = MovingBench(tmp_path)
     yield bench
     bench.plugin.mom_teardown()
-
-
-def impatient(bench: MovingBench) -> None:
-    bench.plugin._evictions._timeout = 0.1
 
 
 def test_the_mover_that_takes_the_destination_moves_the_guest_and_a_uri_is_for_moms_own(bench: MovingBench) -> None:
@@ -162,7 +155,6 @@ def test_a_move_that_mom_died_in_while_it_told_the_mover_to_begin_is_asked_for_t
 
 def test_a_mover_that_hangs_holds_up_no_cycle_and_no_other_guest_is_given_to_it_for_ever(bench: MovingBench) -> None:
     hang = threading.Event()
-    impatient(bench)
     bench.mover.begins = lambda job: str(hang.wait(30))
     bench.mover.says = UNKNOWN
     began = time.monotonic()
@@ -170,22 +162,17 @@ def test_a_mover_that_hangs_holds_up_no_cycle_and_no_other_guest_is_given_to_it_
         assert bench.drain(f"vm{number}") == [Status.APPLIED]
     assert time.monotonic() - began < 2
     bench.until(lambda: all(one["lost"] for one in bench.kept))
-    bench.until(lambda: bench.plugin._evictions.under_way.count == 0)  # what else is to be done has its turn
+    bench.until(lambda: bench.plugin.jobs.under_way == 0)  # what else is to be done has its turn
     assert bench.drain("vm5") == [Status.FAILED], "four calls have not come back"
     assert ("vm6", "guest_save") in applied(bench.cycles(60, ("vm6", "guest_save", 1)))
     hang.set()
 
 
 def test_a_move_whose_mover_tells_nothing_is_lost_and_the_guest_is_not_moved_again_until_the_operator_says_so(bench: MovingBench) -> None:
-    hook = Telling()
-    bench.tell(hook)
-    impatient(bench)
     bench.mover.says = UNKNOWN
     assert bench.drain("vm1") == [Status.APPLIED]
     bench.until(lambda: bench.kept[0]["lost"])
     assert bench.mover.cancelled, "it was told to give it up"
-    bench.until(lambda: hook.names)
-    assert hook.names == ["lost"]
     assert bench.moving("vm1") == "perhaps being moved to host://spare"
     assert bench.drain("vm1") == []
     bench.crash()
@@ -198,8 +185,7 @@ def test_a_move_whose_mover_tells_nothing_is_lost_and_the_guest_is_not_moved_aga
     assert bench.drain("vm1") == [Status.APPLIED]
 
 
-def test_a_lost_move_is_over_when_its_mover_says_so_or_the_guest_is_gone(bench: MovingBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    impatient(bench)
+def test_a_lost_move_is_over_when_its_mover_says_so_or_the_guest_is_gone(bench: MovingBench) -> None:
     bench.mover.says = UNKNOWN
     for name in ("vm1", "vm2"):
         bench.drain(name)
@@ -331,16 +317,13 @@ _EVENTS = st.one_of(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(_EVENTS, min_size=4, max_size=14))
 def test_no_guest_is_ever_moved_twice_at_once_whatever_fails_and_whenever_mom_dies(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, str]]
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, str]]
 ) -> None:
-    monkeypatch.setattr(move_jobs, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(move_jobs, "GIVE_UP_SECONDS", 0.01)
     bench, cluster = MovingBench(tmp_path_factory.mktemp("moms")), Cluster()
     bench.mover = cluster
     bench.crash()
     try:
         for event, what in events:
-            bench.plugin._evictions._timeout = 0.05
             if event == "move" and what in bench.hypervisor.known:
                 bench.drain(what)
             elif event in ("succeeds", "fails") and what in cluster.active:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -34,10 +34,7 @@ from mom_core import (
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions, put_back
 from mom_plugins_eviction import EvictionPlugin
-from mom_plugins_eviction.hook import Webhook
-from mom_plugins_eviction.ladder import Stopped
-from mom_plugins_eviction.remembered import FORM, WHAT
-from mom_plugins_eviction.requests import ResumeRequests
+from mom_plugins_eviction.jobs import FORM, WHAT, Job
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import Step
 from mom_plugins_eviction.verbs import eviction
@@ -80,7 +77,6 @@ class Bench:
         self.fields: dict[str, Mapping[str, Value]] = {}
         self.ordinary: Mapping[str, Value] = {}
         self.host: Mapping[str, Value] = FULL
-        self.told: list[tuple[str, str]] = []
         self.plugin = self.start((), **settings)
 
     def start(self, changes: Sequence[LedgerEntry] = (), **settings: object) -> EvictionPlugin:
@@ -98,9 +94,6 @@ class Bench:
 
     def services(self) -> dict[type, Sequence[object]]:
         return {HostDrain: (FleetDrain(),)}
-
-    def tell(self, bench_hook: Telling) -> None:
-        self.plugin._webhook = bench_hook
 
     def cycle(self, *wanted: tuple[str, str, Value]) -> Report:
         """:param wanted: what a policy decides: guest, control, value"""
@@ -136,11 +129,10 @@ class Bench:
         return report
 
     def settle(self) -> None:
-        """Until nothing is under way."""
-        ends = time.monotonic() + 60
-        while self.plugin._evictions.under_way.count:
-            assert time.monotonic() < ends
-            time.sleep(0.005)
+        """Until nothing is under way; the end of a call asks for a cycle, which begins by looking at that."""
+        if calls := self.plugin.jobs.calls:
+            wait(calls, 60)
+            self.plugin.jobs.see_stopped(self.hypervisor)
 
     def cycles(self, seconds: float, *wanted: tuple[str, str, Value]) -> list[Report]:
         return [self.cycle(*wanted) for _ in range(int(seconds / 5))]
@@ -153,24 +145,7 @@ class Bench:
 
     @property
     def remembered(self) -> list[str]:
-        return [f"{one.name}: {one.step}" for one in self.plugin._evictions.remembered.stopped]
-
-
-class Telling(Webhook):
-    """A webhook that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Mapping[str, object]] = []
-
-    def send(self, event: Mapping[str, object]) -> None:
-        self.events.append(event)
-
-    def close(self) -> None:
-        pass
-
-    @property
-    def names(self) -> list[object]:
-        return [event["event"] for event in self.events]
+        return [f"{one.name}: {one.step}" for one in self.plugin.jobs.stopped]
 
 
 def refusals(reports: Sequence[Report]) -> list[str]:
@@ -190,8 +165,7 @@ def applied(reports: Sequence[Report]) -> list[tuple[str, str]]:
 
 
 def test_a_guest_whose_class_allows_it_is_saved_and_comes_back_when_there_has_been_room(tmp_path: Path) -> None:
-    bench, hook = Bench(tmp_path, enabled=True), Telling()
-    bench.tell(hook)
+    bench = Bench(tmp_path, enabled=True)
     bench.fields = {"vm2": VAPOR}
     reports = bench.cycles(200)
     assert applied(reports) == [("vm2", "guest_save")]
@@ -200,16 +174,12 @@ def test_a_guest_whose_class_allows_it_is_saved_and_comes_back_when_there_has_be
     assert warned[0].entity is not None
     assert warned[0].entity.name == "vm2"
     assert len({problem.message for problem in warned}) == 1, "one problem is one text"
-    assert hook.names == ["announced", "done"]
-    assert hook.events[0]["in_seconds"] == 30.0
-    assert hook.events[0]["class"] == "vapor"
     bench.host = ROOM
     bench.cycles(590)
     assert bench.hypervisor.stopped
     bench.cycles(30)
     assert not bench.hypervisor.stopped
     assert bench.remembered == []
-    assert hook.names == ["announced", "done", "undone"]
 
 
 def test_without_a_word_of_the_operator_nobody_is_stopped(tmp_path: Path) -> None:
@@ -239,32 +209,27 @@ def test_guests_are_moved_to_the_destination_before_any_is_stopped(tmp_path: Pat
 
 
 def test_observing_touches_nobody_and_tells_nobody_but_shows_what_it_would_do(tmp_path: Path) -> None:
-    bench, hook = Bench(tmp_path, enabled=True, mode="observe"), Telling()
-    bench.tell(hook)
+    bench = Bench(tmp_path, enabled=True, mode="observe")
     bench.fields = {"vm2": VAPOR}
     reports = bench.cycles(200)
     assert any("would be announced" in problem.message for report in reports for problem in report.problems)
     assert [o.status for report in reports for o in report.outcomes][:1] == [Status.OBSERVED]
-    assert hook.events == []
     assert not bench.hypervisor.stopped
     assert bench.remembered == []
     assert not (tmp_path / "eviction").exists()
 
 
 def test_what_was_announced_is_called_off_when_mom_is_told_to_observe(tmp_path: Path) -> None:
-    bench, hook = Bench(tmp_path, enabled=True), Telling()
-    bench.tell(hook)
+    bench = Bench(tmp_path, enabled=True)
     bench.fields = {"vm2": VAPOR}
     bench.cycles(70)
     bench.mode = "observe"
     bench.cycles(100)
-    assert hook.names == ["announced", "cancelled"]
     assert bench.remembered == []
 
 
 def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
-    bench, hook = Bench(tmp_path, enabled=True), Telling()
-    bench.tell(hook)
+    bench = Bench(tmp_path, enabled=True)
     bench.fields = {"vm2": VAPOR}
     tried: list[str] = []
 
@@ -276,7 +241,6 @@ def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
     reports = bench.cycles(1000)
     assert tried == ["vm2"]
     assert bench.remembered == []
-    assert hook.names == ["announced", "failed"]
     assert reports[-1].snapshot.guests[bench.identity("vm2")].fields["guest_eviction_error"] == "the disk is full"
 
 
@@ -301,35 +265,30 @@ def test_one_that_cannot_come_back_does_not_keep_the_others_away(tmp_path: Path)
 # --- guests that shut down late -----------------------------------------------------------------------------------------------------------
 
 
-def asked(tmp_path: Path) -> tuple[Bench, Telling]:
+def asked(tmp_path: Path) -> Bench:
     """A guest that was asked to shut down, and has not when its time is over."""
-    bench, hook = Bench(tmp_path, guests=8), Telling()
-    bench.tell(hook)
+    bench = Bench(tmp_path, guests=8, timeout="5s")
     bench.fields, bench.host = {"vm1": MAY_ALL}, ROOM
     follows = bench.hypervisor.shut_down
     bench.hypervisor.shut_down = lambda guest: None  # type: ignore[method-assign]  # the guest does not follow
-    bench.plugin._evictions._timeout = 0.01
     bench.cycles(60, ("vm1", "guest_shutdown", 1))
     bench.hypervisor.shut_down = follows  # type: ignore[method-assign]  # as it was
-    assert hook.names == ["announced", "failed"]
     assert bench.cycle().snapshot.host.fields["guests_stopped"] == 0, "it runs"
-    return bench, hook
+    return bench
 
 
 def test_a_guest_that_shuts_down_after_its_time_comes_back_as_one_that_did_in_time(tmp_path: Path) -> None:
-    bench, hook = asked(tmp_path)
+    bench = asked(tmp_path)
     bench.cycles(1500)
     bench.hypervisor.shut_down(bench.entity("vm1"))
     assert bench.cycles(10)[-1].snapshot.host.fields["guests_stopped"] == 1
-    assert hook.names == ["announced", "failed", "done"]
     bench.cycles(600)
     assert not bench.hypervisor.stopped
-    assert hook.names == ["announced", "failed", "done", "undone"]
     assert bench.remembered == []
 
 
 def test_a_guest_that_shuts_down_after_its_time_and_after_a_crash_of_mom_comes_back_too(tmp_path: Path) -> None:
-    bench, _ = asked(tmp_path)
+    bench = asked(tmp_path)
     bench.start(timeout="5s")
     bench.cycles(1500)
     assert "asked to shut down" in mom_eviction(tmp_path)[1]
@@ -341,37 +300,27 @@ def test_a_guest_that_shuts_down_after_its_time_and_after_a_crash_of_mom_comes_b
 
 
 def test_a_guest_that_shuts_down_long_after_it_was_asked_does_so_for_a_reason_of_its_own(tmp_path: Path) -> None:
-    bench, hook = asked(tmp_path)
+    bench = asked(tmp_path)
     bench.cycles(1900)
     assert bench.remembered == []
     bench.hypervisor.shut_down(bench.entity("vm1"))
     bench.cycles(2000)
     assert bench.hypervisor.stopped
-    assert hook.names == ["announced", "failed"]
 
 
-def test_a_guest_that_may_shut_down_at_any_moment_can_be_moved_and_nothing_else(tmp_path: Path) -> None:
-    bench, _ = asked(tmp_path)
+def test_nothing_is_done_to_a_guest_that_may_shut_down_at_any_moment(tmp_path: Path) -> None:
+    bench = asked(tmp_path)
     reports = bench.cycles(60, ("vm1", "guest_pause", 1))
     assert refusals(reports) == ["the guest was asked to shut down, and may do so at any moment"]
-    seen = bench.cycle().snapshot
-    drain = Decision(seen.guests[bench.identity("vm1")].entity, "guest_migrate", "qemu+tls://h2/system", "", Source("fleet"))
-    assert [*bench.plugin.mom_review(seen, [drain])] == []
-    assert [outcome.status for outcome in apply_decisions(bench.plugin, [drain], bench.hypervisor, seen)] == [Status.APPLIED]
-    bench.settle()
-    assert bench.remembered == []
+    drain = Decision(bench.entity("vm1"), "guest_migrate", "qemu+tls://h2/system", "", Source("fleet"))
+    assert len([*bench.plugin.mom_review(bench.cycle().snapshot, [drain])]) == 1
 
 
 def test_one_that_was_asked_counts_as_about_to_stop_and_is_not_let_go_on_as_it_runs(tmp_path: Path) -> None:
-    bench, _ = asked(tmp_path)
+    bench = asked(tmp_path)
     bench.ordinary = MAY_ALL
     assert len(applied(bench.cycles(60, *every("guest_save")))) == 1, "two of eight may be stopped"
-    folder = tmp_path / "eviction" / "undo"
-    folder.mkdir()
-    identity = bench.identity("vm1")
-    (folder / identity).touch()
-    bench.cycle()
-    assert "still runs" in (folder / f"{identity}.answer").read_text()
+    assert "it was asked to shut down, and still runs" in mom_eviction(tmp_path, "undo", "vm1")[1]
     assert "vm1: shut down" in bench.remembered
 
 
@@ -413,12 +362,10 @@ def test_a_policy_cannot_do_what_the_class_forbids(tmp_path: Path) -> None:
 
 
 def test_what_a_policy_does_not_want_any_more_is_called_off(tmp_path: Path) -> None:
-    bench, hook = Bench(tmp_path), Telling()
-    bench.tell(hook)
+    bench = Bench(tmp_path)
     bench.ordinary = MAY_ALL
     bench.cycles(20, ("vm1", "guest_save", 1))
     bench.cycle()
-    assert hook.names == ["announced", "cancelled"]
     assert applied(bench.cycles(25, ("vm1", "guest_save", 1))) == [], "the warning begins anew"
 
 
@@ -536,9 +483,9 @@ def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path:
 
 def test_a_save_that_was_under_way_when_mom_was_killed_is_not_forgotten(tmp_path: Path) -> None:
     bench = paused(tmp_path)
-    path = tmp_path / "eviction" / "stopped.json"
+    path = tmp_path / "eviction" / "jobs.json"
     kept = json.loads(path.read_text())["content"]
-    kept[0] |= {"step": "save", "done": False}
+    kept[0] |= {"step": "save", "state": "begun"}
     StateFile(path, WHAT, FORM).write(kept)
     bench.hypervisor.resume(bench.entity("vm1"))
     bench.start()
@@ -554,7 +501,7 @@ def test_a_save_that_was_under_way_when_mom_was_killed_is_not_forgotten(tmp_path
 def test_a_guest_that_mom_has_paused_goes_on_though_the_file_is_damaged(tmp_path: Path) -> None:
     bench = paused(tmp_path)
     paused_by_mom = entry(bench, "vm1")
-    (tmp_path / "eviction" / "stopped.json").write_text("{")
+    (tmp_path / "eviction" / "jobs.json").write_text("{")
     bench.start(changes=[paused_by_mom])
     assert bench.remembered == ["vm1: pause"]
     bench.cycle()
@@ -576,8 +523,8 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
     bench = Bench(tmp_path)
     bench.ordinary = MAY_ALL
     for name in ("vm1", "vm2"):
-        bench.plugin._evictions.stop(bench.hypervisor, Stopped(bench.identity(name), name, Step.PAUSE, 1000.0, comes_back=False))
-    file = tmp_path / "eviction" / "stopped.json"
+        bench.plugin.jobs.stop(bench.hypervisor, Job(bench.identity(name), name, Step.PAUSE, needs=1000.0, comes_back=False))
+    file = tmp_path / "eviction" / "jobs.json"
     file.unlink()
     file.mkdir()  # a folder in its place cannot be replaced
     bench.hypervisor.resume(bench.entity("vm1"))
@@ -615,7 +562,7 @@ def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_w
     failed = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.FAILED]
     assert [outcome.error for outcome in failed] == ["it cannot be begun: can't start new thread"]
     assert bench.remembered == []
-    assert bench.plugin._evictions.under_way.count == 0
+    assert bench.plugin.jobs.under_way == 0
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------------------
@@ -641,16 +588,18 @@ def test_the_command_shows_who_is_stopped_and_says_whom_it_does_not_know(tmp_pat
     assert "has not stopped a guest vm7" in text
 
 
-def test_a_request_is_done_by_the_mom_that_runs_and_answered(tmp_path: Path) -> None:
+def test_a_request_is_done_by_the_mom_that_runs(tmp_path: Path) -> None:
     bench = paused(tmp_path)
-    folder = tmp_path / "eviction" / "undo"
+    folder, identity = tmp_path / "eviction" / "undo", bench.identity("vm1")
     folder.mkdir()
-    identity = bench.identity("vm1")
-    for name in (identity, "0-somebody-else", ".hidden"):
+    for name in ("0-somebody-else", ".hidden"):
         (folder / name).touch()
-    bench.cycle()
-    assert (folder / f"{identity}.answer").read_text() == ""
-    assert "has not stopped" in (folder / "0-somebody-else.answer").read_text()
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(mom_eviction, tmp_path, "undo", "vm1")
+        while not asked.done():
+            bench.cycle()
+        assert asked.result() == (0, "Guest vm1 goes on.\n")
+    assert [one.name for one in folder.iterdir()] == [".hidden"]
     assert bench.remembered == []
     assert bench.hypervisor.stands[identity] is GuestState.RUNNING
 
@@ -661,16 +610,3 @@ def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
     assert code != 0
     assert "no mom has taken the request" in text
     assert [*(tmp_path / "eviction" / "undo").iterdir()] == []
-
-
-def test_an_answer_that_is_being_written_is_taken_for_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests, taken, replace = ResumeRequests(tmp_path), list[str](), Path.replace
-
-    def look_and_replace(path: Path, target: Path) -> Path:
-        taken.extend(requests.take())
-        return replace(path, target)
-
-    monkeypatch.setattr(Path, "replace", look_and_replace)
-    requests.answer("vm1", "it cannot")
-    assert taken == []
-    assert (tmp_path / "vm1.answer").read_text() == "it cannot"

@@ -34,7 +34,7 @@ def test_vapor_guests_are_saved_while_the_host_is_full_and_brought_back(tmp_path
     assert 1 <= most <= 3
     assert stopped(found)[-1] == 0
     assert len(found.reports[-1].snapshot.guests) == 12, "everybody is there again"
-    assert json.loads((tmp_path / "state" / "eviction" / "stopped.json").read_text())["content"] == []
+    assert json.loads((tmp_path / "state" / "eviction" / "jobs.json").read_text())["content"] == []
 
 
 def test_observing_shows_the_ladder_and_touches_nobody(tmp_path: Path) -> None:

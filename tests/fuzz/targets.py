@@ -422,8 +422,7 @@ STATE_FILES: Final[Mapping[str, str]] = {
     "history": "policy/history.json",
     "notes": "policy/notes.json",
     "canary": "policy/canary.json",
-    "stopped": "eviction/stopped.json",
-    "moves": "eviction/moves.json",
+    "jobs": "eviction/jobs.json",
     "guests": "vdsm/guests.json",
     "group": "fleet/group.json",
 }

@@ -31,12 +31,10 @@ CONTENTS: Final[Mapping[str, Any]] = {
     "policy/history.json": {"count": 7, "texts": {"d": "(defvar mine 1)"}, "versions": [{**VERSION, "state": [["60_mine", "d", "x"]]}]},
     "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},
     "policy/canary.json": {"what": "set 60_x", "who": "me", "share": 0.1, "guests": "", "seconds": 600.0, "began": 1e9},
-    "eviction/stopped.json": [
-        {"identity": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "done": True, "time": 1e9},
-    ],
-    "eviction/moves.json": [
-        {"identity": GUEST, "name": "vm", "mover": "cluster", "destination": "host://h2", "id": "aa", "seconds": 600.0, "reference": "task",
-         "lost": "it tells nothing", "time": 1e9},
+    "eviction/jobs.json": [
+        {"guest": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "state": "done", "time": 1e9},
+        {"guest": "2", "name": "vm2", "step": "migrate", "state": "lost", "mover": "cluster", "destination": "host://h2", "move": "aa",
+         "seconds": 600.0, "reference": "task", "lost": "it tells nothing", "time": 1e9},
     ],
     "ksm/law.json": {
         "short": True, "looks": False, "begun": 3, "until": 6, "since": 90.0, "base": 4096.0, "held": 1e6, "rest": 600.0, "wait": 600.0,

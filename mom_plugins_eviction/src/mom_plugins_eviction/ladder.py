@@ -5,16 +5,11 @@ It knows no clock and no hypervisor: `climb` is given both as numbers, and says 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final
 
-from pydantic import Field
-
+from mom_plugins_eviction.jobs import Job, JobState
 from mom_plugins_eviction.steps import EvictionCandidate, FullHostLimits, HostPressure, Step, choose, is_calm, is_hard, most_stopped
-
-LONGEST_HOLD: Final = 300.0
-"""Seconds by which a management system can put off an announced step in all. Who needs longer must make the host calm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,37 +25,39 @@ class LadderPace:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A step that is to be taken at `due` (monotonic seconds), unless the host is well by then; `held` of that on request."""
+    """A step that is to be taken at `due` (monotonic seconds), unless the host is well by then."""
 
     identity: str
     name: str
     step: Step
-    since: float
     due: float
-    held: float = 0.0
-
-    def put_off(self, seconds: float) -> Announced:
-        """The same, later by as much of that as is allowed."""
-        given = min(seconds, LONGEST_HOLD - self.held)
-        return replace(self, due=self.due + given, held=self.held + given) if given > 0 else self
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """A guest that was stopped here and can come back.
+class Announcements:
+    """Steps that policies want, each announced before: it waits for its warning, and only for as long as it is wanted in every cycle."""
 
-    :param needs: what it needs then, in KiB
-    :param done: whether it is known that it has stopped: until then it is only tried
-    :param time: when that was, in seconds since the epoch, for people
-    """
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, Step], Announced] = {}
 
-    identity: str
-    name: str
-    step: Step
-    needs: Annotated[float, Field(ge=0, lt=1 << 50)]
-    comes_back: bool = True
-    done: bool = False
-    time: Annotated[float, Field(ge=0, lt=1 << 36)] = 0.0
+    @property
+    def waiting(self) -> Sequence[Announced]:
+        """First to last."""
+        return tuple(self._waiting.values())
+
+    def ask(self, identity: str, name: str, step: Step, now: float, warning: float) -> Announced:
+        """A policy wants it now."""
+        return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning))
+
+    def keep(self, wanted: Iterable[tuple[str, Step]]) -> list[Announced]:
+        """Forget what is not wanted any more, and return it."""
+        still = set(wanted)
+        ended = [announced for key, announced in self._waiting.items() if key not in still]
+        self._waiting = {key: announced for key, announced in self._waiting.items() if key in still}
+        return ended
+
+    def taken(self, identity: str, step: Step) -> None:
+        """It is done now."""
+        self._waiting.pop((identity, step), None)
 
 
 @dataclass(slots=True)
@@ -82,7 +79,7 @@ class Climbed:
     announce: Announced | None = None
     cancel: Announced | None = None
     take: Announced | None = None
-    undo: Stopped | None = None
+    undo: Job | None = None
     why: str = ""
 
 
@@ -91,7 +88,7 @@ def climb(
     now: float,
     pressure: HostPressure,
     candidates: Sequence[EvictionCandidate],
-    stopped: Sequence[Stopped],
+    stopped: Sequence[Job],
     guests: int,
     *,
     moved: int = 0,
@@ -149,12 +146,12 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
     if chosen is None:
         return Climbed()
     candidate, step = chosen
-    ladder.announced = Announced(candidate.identity, candidate.name, step, now, now + candidate.warning)
+    ladder.announced = Announced(candidate.identity, candidate.name, step, now + candidate.warning)
     return Climbed(announce=ladder.announced)
 
 
-def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Stopped]) -> Climbed:
-    returning = [one for one in stopped if one.comes_back and one.done]
+def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job]) -> Climbed:
+    returning = [one for one in stopped if one.comes_back and one.state is JobState.DONE]
     if not returning:
         ladder.calm_since = None
         return Climbed()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,18 +37,10 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_eviction.asked import Asked
-from mom_plugins_eviction.evictions import Evictions
 from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
-from mom_plugins_eviction.hook import Webhook
-from mom_plugins_eviction.hypervisor_mover import HypervisorMover
-from mom_plugins_eviction.ladder import Announced, Ladder, Stopped, climb
-from mom_plugins_eviction.move_jobs import FILE as MOVES_FILE
-from mom_plugins_eviction.move_jobs import FORM as MOVES_FORM
-from mom_plugins_eviction.move_jobs import LOSS as MOVES_LOSS
-from mom_plugins_eviction.move_jobs import WHAT as MOVES_WHAT
-from mom_plugins_eviction.moves import ControlledMoves
-from mom_plugins_eviction.remembered import FILE, FORM, LOSS, WHAT, Remembered
+from mom_plugins_eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState
+from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
+from mom_plugins_eviction.movers.hypervisor import HypervisorMover
 from mom_plugins_eviction.requests import ResumeRequests
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import (
@@ -62,7 +54,6 @@ from mom_plugins_eviction.steps import (
     needs_of,
     warning_of,
 )
-from mom_plugins_eviction.under_way import AT_ONCE
 from mom_toolkit import (
     Destination,
     DestinationError,
@@ -72,9 +63,8 @@ from mom_toolkit import (
     HostDrain,
     LifecycleControl,
     MigrationControl,
+    MoveProgress,
     Mover,
-    trusted_certificates,
-    webhook_secret,
 )
 
 if TYPE_CHECKING:
@@ -99,14 +89,10 @@ class EvictionPlugin:
         self._settings = settings
         self._context = context
         self._source = Source(context.name)
-        self._lock = threading.Lock()  # guards the ladder and what is asked: the webhook's thread puts things off
         self._ladder = Ladder(settings.limits, settings.pace)
-        self._asked = Asked()
-        file = context.state_file(FILE, WHAT, FORM, loss=LOSS)
-        moves = context.state_file(MOVES_FILE, MOVES_WHAT, MOVES_FORM, loss=MOVES_LOSS)
-        self._evictions = Evictions(context, Remembered(file), moves, settings.timeout, self._happened)
+        self._announcements = Announcements()
+        self.jobs = Jobs(context, settings.timeout, self._spare)
         self._requests = ResumeRequests(context.state_directory / context.name / REQUESTS)
-        self._webhook: Webhook | None = None
         self._hypervisor: Hypervisor | None = None
         self._own: HypervisorMover | None = None
         self._snapshot = Snapshot()
@@ -132,27 +118,19 @@ class EvictionPlugin:
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """How guests are moved, for a plugin that empties the host."""
-        return {GuestMoves: ControlledMoves(self._foremost_mover, self._why_stays)}
+        return {GuestMoves: self}
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Find out whom an earlier run has stopped, and begin to tell. Raises `MomError`."""
-        self._evictions.remembered.load(self._context.engine_state().changes)
-        self._evictions.moves.load()
-        hook = self._settings.webhook
-        if hook is not None and self._context.serves:
-            self._webhook = Webhook(hook.url, webhook_secret(hook.secret), self._context.log, self._hold, ca=hook.ca)
+        """Find out whom an earlier run has stopped."""
+        self.jobs.load(self._context.engine_state().changes)
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Begin nothing any more, and say so."""
-        self._evictions.under_way.close()
-        self._evictions.moves.close()
+        """Begin nothing any more."""
+        self.jobs.close()
         if self._own is not None:
             self._own.close()
-        self._call_off("mom ends")
-        if self._webhook is not None:
-            self._webhook.close()
 
     # --- collect ---------------------------------------------------------------------------------------------------------------
 
@@ -162,35 +140,34 @@ class EvictionPlugin:
         self._hypervisor = hypervisor
         self._see_mode(self._context.configuration().get("mode", "enforce") == "enforce")
         if self._context.serves:
-            self._evictions.reconcile(hypervisor)
-            self._answer_requests(hypervisor)
-        return {"guests_stopped": sum(not self._evictions.is_late(one) for one in self._evictions.remembered.stopped)}
+            self.jobs.see_stopped(hypervisor)
+            self._take_requests(hypervisor)
+        return {"guests_stopped": sum(not self.jobs.is_late(one) for one in self.jobs.stopped)}
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """How each guest is."""
-        evictions, here = self._evictions, {guest.id for guest in guests}
+        jobs = self.jobs
         if self._context.serves:
-            evictions.moves.see(here, self._movers())
-        evictions.under_way.forget(here)
-        with self._lock:
-            waiting = [*self._asked.waiting, *([self._ladder.announced] if self._ladder.announced else [])]
-        announced = {one.identity: f"announced: {one.step}" for one in waiting}
+            jobs.see_moves({guest.id for guest in guests}, self._movers())
+        announced = {one.identity: f"announced: {one.step}" for one in self._waiting()}
         found: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
-            deed, mine, move = evictions.under_way.of(guest.id), evictions.remembered.get(guest.id), evictions.moves.get(guest.id)
-            busy = deed is not None and deed.running
-            doing = deed.what if deed is not None and busy else f"perhaps {move.what}" if move is not None else announced.get(guest.id, "")
-            paused = guest.properties.get("state") == "paused" or (mine is not None and mine.step is Step.PAUSE)
+            job, doing = jobs.get(guest.id), jobs.doing(guest.id)
+            paused = guest.properties.get("state") == "paused" or (job is not None and job.step is Step.PAUSE)
             found[guest.id] = {
-                EVICTED: doing,
-                EVICTION_ERROR: "" if deed is None or busy else printable(deed.error, 300),
+                EVICTED: doing or (job.what if job is not None and job.lost else announced.get(guest.id, "")),
+                EVICTION_ERROR: "" if doing else printable(jobs.error(guest.id), 300),
                 "guest_runs_at": hypervisor.uri,
                 "guest_paused": int(paused),
                 "guest_saved": 0,
                 "guest_off": 0,
             }
         return found
+
+    def _waiting(self) -> list[Announced]:
+        """What is announced, by mom itself and for policies."""
+        return [*([self._ladder.announced] if self._ladder.announced else []), *self._announcements.waiting]
 
     def _see_mode(self, enforces: bool) -> None:
         """What was announced under another mode was not announced to the same people: begin anew."""
@@ -199,33 +176,23 @@ class EvictionPlugin:
             self._enforces = enforces
 
     def _call_off(self, why: str) -> None:
-        with self._lock:
-            waiting = [*self._asked.keep(()), *([self._ladder.announced] if self._ladder.announced else [])]
-            self._ladder.announced = None
-        for one in waiting:
+        for one in self._waiting():
             self._cancelled(one, why)
+        self._announcements.keep(())
+        self._ladder.announced = None
 
-    def _answer_requests(self, hypervisor: Hypervisor) -> None:
-        for identity in self._requests.take():
-            one, move = self._evictions.remembered.get(identity), self._evictions.moves.get(identity)
-            if one is None and move is not None and move.lost:
-                self._context.log.warning("guest %s: the operator says that it is not being moved any more", printable(move.name))
-                self._evictions.moves.forget(identity)
-                self._requests.answer(identity, "")
-            elif one is None and move is not None:
-                self._requests.answer(identity, f"it is {move.what}, and its time is not over")
-            elif one is None:
-                self._requests.answer(identity, "mom has not stopped this guest, or the operator has let it go on")
-            elif self._evictions.is_late(one):
-                self._requests.answer(identity, "it was asked to shut down, and still runs; should it shut down yet, ask again then")
-            elif not self._enforces:
-                self._requests.answer(identity, "mom only observes, and changes nothing")
+    def _take_requests(self, hypervisor: Hypervisor) -> None:
+        """`mom eviction undo` has looked whether they can be done."""
+        for guest in self._requests.take():
+            job = self.jobs.get(guest)
+            if job is not None and job.lost:
+                self._context.log.warning("guest %s: the operator says that it is not being moved any more", printable(job.name))
+                self.jobs.forget(guest)
+            elif job is not None and job.state is JobState.DONE and self._enforces:
+                self._spare(guest, Step)
+                self.jobs.resume(hypervisor, job, "the operator says so")
             else:
-                self._spare(identity, Step)
-                self._evictions.let_go_on(hypervisor, one, "the operator says so", self._answering(identity))
-
-    def _answering(self, identity: str) -> Callable[[str], None]:
-        return lambda error: self._requests.answer(identity, error)
+                self._context.log.warning("the request for the guest %s is not followed: mom has not stopped it, or only observes", guest)
 
     # --- evaluate and review -----------------------------------------------------------------------------------------------------
 
@@ -234,21 +201,17 @@ class EvictionPlugin:
         """Climb, or go down, one step at most."""
         now = snapshot.monotonic
         candidates = self._candidates(snapshot)
-        with self._lock:
-            said = climb(
-                self._ladder,
-                now,
-                _pressure(snapshot),
-                candidates,
-                self._evictions.can_return(),
-                self._guests(snapshot),
-                moved=self._moved(now),
-                busy=self._evictions.under_way.count > 0,
-            )
-            waiting = [self._ladder.announced] if self._ladder.announced else []
-            waiting += self._asked.waiting
-        if said.announce is not None:
-            self._announced(said.announce, now, "the host stays full")
+        said = climb(
+            self._ladder,
+            now,
+            _pressure(snapshot),
+            candidates,
+            [one for one in self.jobs.stopped if not self.jobs.doing(one.guest) or one.state is JobState.BEGUN],
+            self._guests(snapshot),
+            moved=self._moved(now),
+            busy=self.jobs.under_way > 0,
+        )
+        waiting = self._waiting()
         if said.cancel is not None:
             self._cancelled(said.cancel, said.why)
         self._moments = {one: at for one, at in self._moments.items() if one in waiting}
@@ -264,7 +227,7 @@ class EvictionPlugin:
             yield Decision(guest.entity, step.control, value, "the host stays full", self._source)
         if said.undo is not None:
             if self._enforces:
-                self._evictions.let_go_on(self._hypervisor, said.undo, "there is room again")
+                self.jobs.resume(self._hypervisor, said.undo, "there is room again")
             else:
                 self._context.log.info("guest %s would go on: there is room again", printable(said.undo.name))
 
@@ -272,11 +235,11 @@ class EvictionPlugin:
         """Which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
         if not self._settings.enabled:
             return []
-        evictions, destination = self._evictions, self._settings.destination
+        destination = self._settings.destination
         found = []
         for guest in snapshot.guests.values():
             one = candidate_of(guest, destination is not None and not self._why_not_there(guest, destination, drains=False))
-            if one is None or evictions.remembered.get(guest.id) is not None or evictions.is_busy_with(guest.id):
+            if one is None or self.jobs.get(guest.id) is not None:
                 continue
             allowed = frozenset(step for step in one.allowed if not self._is_spared(guest.id, step, snapshot.monotonic))
             if allowed:
@@ -289,7 +252,7 @@ class EvictionPlugin:
 
     def _guests(self, snapshot: Snapshot) -> int:
         """How many there are, those that are stopped included."""
-        return len(snapshot.guests) + sum(one.identity not in snapshot.guests for one in self._evictions.remembered.stopped)
+        return len(snapshot.guests) + sum(one.guest not in snapshot.guests for one in self.jobs.stopped)
 
     def _moved(self, now: float) -> int:
         while self._moves and now - self._moves[0] >= MOVES_SECONDS:
@@ -313,7 +276,7 @@ class EvictionPlugin:
         """For all evaluators: only what a guest's class allows, after the warning that it promises, and never too many."""
         self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
-        stopped, moved, begun = len(self._evictions.remembered.stopped), self._moved(now), self._evictions.under_way.count
+        stopped, moved, begun = len(self.jobs.stopped), self._moved(now), self.jobs.under_way
         most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
         wanted: list[tuple[str, Step]] = []
         revisions = []
@@ -336,24 +299,19 @@ class EvictionPlugin:
                     begun += not why and step is not Step.PAUSE
             if why:
                 revisions.append(Revision(decision, None, why))
-        with self._lock:
-            ended = self._asked.keep(wanted)
-        for one in ended:
+        for one in self._announcements.keep(wanted):
             self._cancelled(one, "it is not wanted any more, or must not be")
         return revisions
 
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
         """Why what a policy wants must wait; empty when its warning is over, and not too much is being done already."""
-        with self._lock:
-            announced, new = self._asked.ask(guest.id, guest.name, step, now, warning_of(guest))
-            if now >= announced.due:
-                if begun >= AT_ONCE:
-                    return f"announced; {AT_ONCE} guests are being stopped or moved at this moment, it is next"
-                self._asked.taken(guest.id, step)
-                return ""
-        if new:
-            self._announced(announced, now, f"{decision.source} wants it")
-        return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
+        announced = self._announcements.ask(guest.id, guest.name, step, now, warning_of(guest))
+        if now < announced.due:
+            return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
+        if begun >= AT_ONCE:
+            return f"announced; {AT_ONCE} guests are being stopped or moved at this moment, it is next"
+        self._announcements.taken(guest.id, step)
+        return ""
 
     def _is_drained(self, decision: Decision) -> bool:
         """Whether the operator empties the host by that move."""
@@ -371,17 +329,13 @@ class EvictionPlugin:
             return f"the guest has no class that allows it ({field})"
         if allowed is not None and allowed != 1:
             return f"the guest's class {printable(str(guest.fields.get(EvictionField.CLASS)), 40)} does not allow it ({field})"
-        mine = self._evictions.remembered.get(guest.id)
-        late = mine is not None and self._evictions.is_late(mine)
-        if late and step is not Step.MIGRATE:
+        job = self.jobs.get(guest.id)
+        if job is not None and self.jobs.is_late(job):
             return "the guest was asked to shut down, and may do so at any moment"
-        if mine is not None and not late:
-            return f"mom has done that to the guest already: {mine.step}"
-        deed, move = self._evictions.under_way.of(guest.id), self._evictions.moves.get(guest.id)
-        if deed is not None and deed.running:
-            return f"the guest is {deed.what}"
-        if move is not None:
-            return f"the guest is perhaps {move.what}: {move.lost}"
+        if job is not None and (doing := self.jobs.doing(guest.id) or (job.lost and f"{job.what}: {job.lost}")):
+            return f"the guest is {doing}"
+        if job is not None:
+            return f"mom has done that to the guest already: {job.step}"
         if step is Step.MIGRATE:
             return self._why_not_there(guest, decision.value, drains)
         return "" if needs_of(guest, step) is not None else "how much memory it needs when it comes back is unknown"
@@ -406,9 +360,6 @@ class EvictionPlugin:
             self._own.hypervisor = hypervisor
         return [*self._context.services(Mover), *([] if self._own is None else [self._own])]
 
-    def _foremost_mover(self) -> Mover | None:
-        return next(iter(self._movers()), None)
-
     def _mover_to(self, destination: Destination) -> Mover | str:
         """The first that moves guests there, or why none does."""
         movers, why = self._movers(), []
@@ -420,15 +371,31 @@ class EvictionPlugin:
             return "; ".join(why)
         return "nothing moves guests here" if self._hypervisor is None else f"{self._hypervisor.uri} cannot move guests"
 
-    def _why_stays(self, guest: Guest) -> str:
+    # --- GuestMoves --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def control(self) -> str:
+        """The control that moves a guest."""
+        return Step.MIGRATE.control
+
+    def mover(self) -> Mover | None:
+        """What moves guests here: the first of several."""
+        return next(iter(self._movers()), None)
+
+    def why_stays(self, guest: Guest) -> str:
         """Why the operator's drain would not move that guest, whatever the destination."""
-        allowed, mover = guest.fields.get(EvictionField.MAY_MIGRATE), self._foremost_mover()
-        blocked = guest.blocked.get(Step.MIGRATE.control, "") or guest.blocked.get("*", "")
+        allowed, mover = guest.fields.get(EvictionField.MAY_MIGRATE), self.mover()
+        blocked = guest.blocked.get(self.control, "") or guest.blocked.get("*", "")
         if blocked:
             return blocked
         if allowed != 1 and not (allowed is None and self._settings.move_unclassed):
             return f"its class does not allow it ({EvictionField.MAY_MIGRATE})" if allowed is not None else "it has no class that allows it"
         return "nothing on the host moves guests" if mover is None else _why_not_by(mover, guest)
+
+    def progress(self, guest: Guest) -> MoveProgress | None:
+        """By the guest's fields; None where they are not known."""
+        doing, error = guest.fields.get(EVICTED), guest.fields.get(EVICTION_ERROR)
+        return MoveProgress(MOVED in doing, error if isinstance(error, str) else "") if isinstance(doing, str) else None
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 
@@ -444,8 +411,8 @@ class EvictionPlugin:
             return uri
         if target.control != Step.PAUSE.control or state is not GuestState.PAUSED:
             return 0
-        mine = self._evictions.remembered.get(target.entity.id)
-        if mine is not None and mine.step is Step.PAUSE:
+        job = self.jobs.get(target.entity.id)
+        if job is not None and job.step is Step.PAUSE:
             return 1
         return Refused("mom's own pause is over, and the operator has paused it since")
 
@@ -475,7 +442,7 @@ class EvictionPlugin:
             raise NoChangeNeeded("it is not undone at mom's end")
         if hypervisor.standings([change.entity]).get(change.entity.id) is GuestState.PAUSED:
             hypervisor.resume(change.entity)
-            self._evictions.forget(change.entity.id)
+            self.jobs.forget(change.entity.id)
 
     def _begin(self, hypervisor: Hypervisor, change: Change) -> None:
         entity, step = change.entity, STEP_OF[change.control]
@@ -487,14 +454,16 @@ class EvictionPlugin:
             mover = self._mover_to(destination)
             if isinstance(mover, str):
                 raise MomError(mover)
-            self._evictions.move(mover, entity, destination)
+            moved = Job(entity.id, entity.name[:256], step, time=self._snapshot.time, destination=destination, mover=mover.name)
+            moved = replace(moved, move=secrets.token_hex(16), seconds=self._settings.timeout)
+            self.jobs.move(mover, moved)
             if not self._is_drained(Decision(entity, change.control, change.value, source=change.source)):
                 self._moves.append(self._snapshot.monotonic)
             return
         needs, comes_back = needs_of(guest, step), guest.fields.get(EvictionField.COMES_BACK) != 0
         if needs is None:
             raise MomError("how much memory it needs when it comes back is unknown")
-        self._evictions.stop(hypervisor, Stopped(entity.id, entity.name, step, needs, comes_back, time=self._snapshot.time))
+        self.jobs.stop(hypervisor, Job(entity.id, entity.name[:256], step, time=self._snapshot.time, needs=needs, comes_back=comes_back))
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
@@ -502,58 +471,20 @@ class EvictionPlugin:
         for outcome in report.outcomes:
             step = STEP_OF.get(outcome.decision.control)
             if step is not None and outcome.status in (Status.FAILED, Status.REFUSED):
-                entity = outcome.decision.entity
-                self._happened("failed", entity.id, entity.name, step, error=outcome.error)
+                self._spare(outcome.decision.entity.id, [step])
         for revision in report.revisions:
             entity, step = revision.before.entity, STEP_OF.get(revision.before.control)
             if step is not None and revision.after is None and (entity.id, step) == self._taking and revision.before.source == self._source:
-                self._happened("cancelled", entity.id, entity.name, step, error=revision.reason)
-
-    # --- telling -----------------------------------------------------------------------------------------------------------------
-
-    def _happened(self, event: str, identity: str, name: str, step: Step, *, error: str = "") -> None:
-        """In any thread: something was done, or was not."""
-        if event == "left alone":
-            self._spare(identity, Step)
-        elif event in ("failed", "cancelled", "lost"):
-            self._spare(identity, [step])
-        self._send(event, identity, name, step, error=error)
+                self._spare(entity.id, [step])
 
     def _spare(self, identity: str, steps: Iterable[Step]) -> None:
         """Do none of these to the guest for some time."""
         now = self._context.monotonic()
-        with self._lock:
-            still = {key: since for key, since in self._spared.items() if now - since < AGAIN_SECONDS}
-            self._spared = still | {(identity, step): now for step in steps}
-
-    def _announced(self, one: Announced, now: float, why: str) -> None:
-        """The log has it by the problem that it is."""
-        if self._enforces:
-            self._send("announced", one.identity, one.name, one.step, in_seconds=round(max(0.0, one.due - now), 1), error=why)
+        still = {key: since for key, since in self._spared.items() if now - since < AGAIN_SECONDS}
+        self._spared = still | {(identity, step): now for step in steps}
 
     def _cancelled(self, one: Announced, why: str) -> None:
         self._context.log.warning("guest %s: not done: %s: %s", printable(one.name), one.step, why)
-        if self._enforces:
-            self._send("cancelled", one.identity, one.name, one.step, error=why)
-
-    def _send(self, event: str, identity: str, name: str, step: Step, *, error: str = "", in_seconds: float | None = None) -> None:
-        if self._webhook is None:
-            return
-        host, guest = self._snapshot.host.name, self._snapshot.guests.get(identity)
-        told: dict[str, Value] = {"event": event, "host": host, "guest": name, "guest_id": identity, "step": str(step)}
-        sla_class = None if guest is None else guest.fields.get(EvictionField.CLASS)
-        more: dict[str, Value] = {"class": sla_class, "in_seconds": in_seconds, "reason": error or None}
-        self._webhook.send({**told, **{key: value for key, value in more.items() if value is not None}})
-
-    def _hold(self, identity: str, seconds: float) -> None:
-        """In the webhook's thread."""
-        with self._lock:
-            before = self._ladder.announced
-            if before is not None and before.identity == identity:
-                self._ladder.announced = before.put_off(seconds)
-            changed = self._asked.put_off(identity, seconds) or self._ladder.announced != before
-        if changed:
-            self._context.log.info("what was announced is put off, as the webhook asked (for %s)", format_duration(round(seconds)))
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
 
@@ -587,12 +518,6 @@ class EvictionPlugin:
             mover = self._mover_to(settings.destination)
             if isinstance(mover, str):
                 yield Finding(Severity.WARNING, subject, mover, "leave destination out, or enable what moves guests there")
-        if settings.webhook is not None:
-            try:
-                webhook_secret(settings.webhook.secret)
-                trusted_certificates(settings.webhook.ca)
-            except MomError as error:
-                yield Finding(Severity.ERROR, "webhook", error.message, error.hint)
 
 
 def _why_not_by(mover: Mover, guest: Guest) -> str:

@@ -9,13 +9,13 @@ from pydantic import Field
 from mom_core import Duration, PluginSettings
 from mom_plugins_eviction.ladder import LadderPace
 from mom_plugins_eviction.steps import FullHostLimits
-from mom_toolkit import Destination, WebhookSettings
+from mom_toolkit import Destination
 
 _PACE, _LIMITS = LadderPace(), FullHostLimits()
 
 
 class EvictionSettings(PluginSettings):
-    """When guests must go, how slowly, and who is told."""
+    """When guests must go, and how slowly."""
 
     enabled: bool = False
     """Whether mom itself stops or moves guests whose class allows that, when the host stays full. Without it, guests are moved only when
@@ -54,9 +54,6 @@ class EvictionSettings(PluginSettings):
 
     move_unclassed: bool = False
     """Whether guests without a class may be moved, too, when the operator of a fleet drains this host."""
-
-    webhook: WebhookSettings | None = None
-    """Who is told. Unset: the log, and mom's own reports."""
 
     @property
     def limits(self) -> FullHostLimits:

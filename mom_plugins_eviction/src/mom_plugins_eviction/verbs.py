@@ -1,4 +1,4 @@
-"""`mom eviction`: which guests mom has stopped, and letting one go on before there is room."""
+"""`mom eviction`: which guests mom has stopped or moves, and letting one go on before there is room."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, StateFile, format_kib, json_option, load_config, print_prose, printable
-from mom_plugins_eviction import move_jobs
-from mom_plugins_eviction.ladder import Stopped
-from mom_plugins_eviction.move_jobs import KeptMove
+from mom_core import Config, MomError, StateFile, format_kib, json_option, load_config, print_prose, printable
+from mom_plugins_eviction.jobs import FILE, FORM, LOSS, WHAT, Job, JobState
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
-from mom_plugins_eviction.remembered import FILE, FORM, LOSS, WHAT
 from mom_plugins_eviction.requests import ResumeRequests
 from mom_plugins_eviction.steps import Step
 
@@ -37,20 +34,17 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
     context.obj = config_path
     if context.invoked_subcommand is not None:
         return
-    folder = _folder(config_path)
-    stopped, moves = _stopped(folder), _moves(folder)
+    jobs = _jobs(_folder(load_config(config_path)))
     if as_json:
-        moving = [{"step": str(Step.MIGRATE), **asdict(one), "destination": str(one.destination)} for one in moves]
-        click.echo(json.dumps([*(asdict(one) for one in stopped), *moving], indent=2))
+        click.echo(json.dumps([{**asdict(one), "destination": one.destination and str(one.destination)} for one in jobs], indent=2))
         return
-    if not stopped:
-        print_prose("mom has stopped no guest.", 2)
-    for line in _table(stopped) if stopped else ():
+    stopped = [one for one in jobs if not one.is_move]
+    for line in _table(stopped) if stopped else ["mom has stopped no guest."]:
         print_prose(line, 2)
-    for one in moves:
-        since = _moment(one.time)
-        how = f"perhaps {one.what} since {since}: {printable(one.lost, 400)}" if one.lost else f"{one.what} since {since}"
-        print_prose(f"{printable(one.name, 40)} is {how}, by {printable(one.mover, 100)}.", 2)
+    for one in jobs:
+        if one.is_move:
+            lost = f": {printable(one.lost, 400)}" if one.lost else ""
+            print_prose(f"{printable(one.name, 40)} is {one.what} since {_moment(one)}{lost}, by {printable(one.mover, 100)}.", 2)
 
 
 @eviction.command("undo")
@@ -64,56 +58,52 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
 
     Exit code 1 when it does not go on.
     """
-    folder = _folder(config_path or above)
-    one = _named([*_stopped(folder), *(move for move in _moves(folder) if move.lost)], guest)
-    error = ResumeRequests(folder / REQUESTS).ask(one.identity, timeout)
-    if error:
-        raise MomError(f"guest {printable(one.name)} does not go on: {printable(error, 300)}")
-    print_prose(f"Guest {printable(one.name)} goes on.", 2)
+    config = load_config(config_path or above)
+    folder = _folder(config)
+    job = _named(_jobs(folder), guest)
+    name = printable(job.name)
+    if job.state is JobState.BEGUN:
+        what = f"it is {job.what}" if job.step is not Step.SHUT_DOWN else "it was asked to shut down, and still runs"
+        raise MomError(f"guest {name} does not go on: {what}", hint="ask again when that has ended")
+    if config.mode != "enforce" and not job.lost:
+        raise MomError(f"guest {name} does not go on: mom only observes", hint="set `mode: enforce`, or start it as you usually do")
+    ResumeRequests(folder / REQUESTS).ask(job.guest, lambda: all(one.guest != job.guest for one in _jobs(folder)), timeout)
+    print_prose(f"Guest {name} goes on.", 2)
 
 
-def _folder(config_path: str | None) -> Path:
-    config = load_config(config_path)
+def _folder(config: Config) -> Path:
     name = next((name for name, one in config.plugins.items() if isinstance(one.settings, EvictionPlugin.Settings)), None)
     if name is None:
         raise MomError("the configuration does not enable the plugin eviction", hint="add `eviction: {}` to `plugins`")
     return config.state_directory / name
 
 
-def _stopped(folder: Path) -> Sequence[Stopped]:
+def _jobs(folder: Path) -> Sequence[Job]:
     """Raises `MomError`."""
     return StateFile(folder / FILE, WHAT, FORM, loss=LOSS).look() or ()
 
 
-def _moves(folder: Path) -> Sequence[KeptMove]:
-    """Raises `MomError`."""
-    return StateFile(folder / move_jobs.FILE, move_jobs.WHAT, move_jobs.FORM, loss=move_jobs.LOSS).look() or ()
+def _moment(job: Job) -> str:
+    return datetime.fromtimestamp(job.time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _moment(time: float) -> str:
-    return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _named(stopped: Sequence[Stopped | KeptMove], guest: str) -> Stopped | KeptMove:
-    found = [one for one in stopped if guest == one.identity] or [one for one in stopped if guest == one.name]
+def _named(jobs: Sequence[Job], guest: str) -> Job:
+    found = [one for one in jobs if guest == one.guest] or [one for one in jobs if guest == one.name]
     if len(found) > 1:
-        raise MomError(f"{len(found)} guests of that name are stopped", hint=f"say which: {', '.join(one.identity for one in found)}")
+        raise MomError(f"{len(found)} guests of that name are stopped", hint=f"say which: {', '.join(one.guest for one in found)}")
     if not found:
-        names = ", ".join(printable(one.name) for one in stopped)
+        names = ", ".join(printable(one.name) for one in jobs)
         raise MomError(
             f"mom has not stopped a guest {printable(guest)}", hint=f"it has stopped: {names}" if names else "it has stopped none"
         )
     return found[0]
 
 
-def _table(stopped: Sequence[Stopped]) -> list[str]:
+def _table(stopped: Sequence[Job]) -> list[str]:
     rows = [("GUEST", "STATE", "SINCE", "NEEDS", "COMES BACK")]
     for one in stopped:
-        since = _moment(one.time)
-        state = _DONE.get(one.step, str(one.step)) if one.done else _BEGUN.get(one.step, str(one.step))
-        back = "when there is room" if one.comes_back else "by hand"
-        rows.append(
-            (printable(one.name, 40), state, since, "nothing more" if one.step is Step.PAUSE else format_kib(round(one.needs)), back)
-        )
+        state = (_DONE if one.state is JobState.DONE else _BEGUN).get(one.step, str(one.step))
+        needs = "nothing more" if one.step is Step.PAUSE else format_kib(round(one.needs))
+        rows.append((printable(one.name, 40), state, _moment(one), needs, "when there is room" if one.comes_back else "by hand"))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

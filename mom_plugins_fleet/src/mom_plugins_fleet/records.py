@@ -151,10 +151,7 @@ class MoverState(FleetRecord):
 
     name: Annotated[str, StringConstraints(max_length=100)]
     live: bool | None = None
-    shared_storage: bool | None = None
     chooses: bool = False
-    progress: bool = False
-    cancels: bool = False
     within: Annotated[str, StringConstraints(max_length=64)] = ""
 
 

@@ -17,21 +17,15 @@ from mom_toolkit.destination import Destination
 
 @dataclass(frozen=True, slots=True)
 class MoverAbilities:
-    """What a mover can do. None: that is not known, and not counted on.
+    """What a mover can do.
 
-    :param live: whether the guest works on while it is moved
-    :param shared_storage: whether the guest's disks must be reachable from both hosts
+    :param live: whether the guest works on while it is moved; None: that is not known, and not counted on
     :param chooses: whether it takes `ANYWHERE`, and chooses the host itself
-    :param progress: whether it says how a move goes: else a move is over when the guest is gone, and given up when its time is over
-    :param cancels: whether it can be told to give a move up, so that the guest stays
     :param within: between which hosts it moves guests: those whose movers say the same, such as a cluster's name. Empty: all
     """
 
     live: bool | None = None
-    shared_storage: bool | None = None
     chooses: bool = False
-    progress: bool = False
-    cancels: bool = False
     within: str = ""
 
 
@@ -46,11 +40,10 @@ class MoveStanding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MoveReport:
-    """How a move is, as its mover says: why it failed, and how much of it is done (0 to 100), where that is known."""
+    """How a move is, as its mover says, and why it failed."""
 
     standing: MoveStanding
     error: str = ""
-    percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +97,5 @@ class Mover(Protocol):
         ...
 
     def cancel(self, job: MoveJob) -> None:
-        """Give the move up, if `abilities` say so; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
+        """Give the move up, if that can be; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
         ...

@@ -19,8 +19,8 @@ from mom_core import (
     PluginSettings,
     printable,
 )
-from mom_plugins_movers.reported import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
+from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport, WebUrl
 
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -47,7 +47,7 @@ class ProxmoxMover:
 
     def __init__(self, name: str, api: ServerApi, node: str, *, local_disks: bool, within: str) -> None:
         self.name, self._api, self._node, self._local_disks = name, api, node, local_disks
-        self.abilities = MoverAbilities(live=True, shared_storage=not local_disks, progress=True, cancels=True, within=within)
+        self.abilities = MoverAbilities(live=True, within=within)
 
     def why_not(self, destination: Destination) -> str:
         """It knows nodes by name."""

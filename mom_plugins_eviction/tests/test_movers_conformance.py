@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from mom_devkit import ConformanceTests
-from mom_plugins_movers import CommandMoverPlugin, OvirtMoverPlugin, ProxmoxMoverPlugin, WebhookMoverPlugin
+from mom_plugins_eviction.movers.command import CommandMoverPlugin
+from mom_plugins_eviction.movers.ovirt import OvirtMoverPlugin
+from mom_plugins_eviction.movers.proxmox import ProxmoxMoverPlugin
+from mom_plugins_eviction.movers.webhook import WebhookMoverPlugin
 
 
 class WithSecret(ConformanceTests):

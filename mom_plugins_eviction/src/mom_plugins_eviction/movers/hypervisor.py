@@ -9,13 +9,11 @@ from contextlib import suppress
 from typing import Final
 
 from mom_core import HypervisorError, printable
-from mom_toolkit import Callers, Destination, MigrationControl, MoveJob, MoverAbilities, MoveReport, MoveStanding, came_back
+from mom_toolkit import Callers, Destination, MigrationControl, MoveJob, MoverAbilities, MoveReport, MoveStanding
 
 AFTER_SECONDS: Final = 60.0
 """A move that an earlier mom began ends with its connection. So long after its time, counted anew, a guest that is still here has not
 moved."""
-
-_FIRST_SECONDS: Final = 0.05
 
 
 class HypervisorMover:
@@ -24,7 +22,7 @@ class HypervisorMover:
     :param name: how people call it
     """
 
-    abilities = MoverAbilities(live=True, shared_storage=True, cancels=True, progress=True)
+    abilities = MoverAbilities(live=True)
 
     def __init__(self, hypervisor: MigrationControl, name: str, monotonic: Callable[[], float]) -> None:
         self.hypervisor, self.name, self._monotonic = hypervisor, name, monotonic
@@ -42,7 +40,6 @@ class HypervisorMover:
         with self._lock:
             call = self._callers.start(lambda: self.hypervisor.migrate(job.guest, job.destination, job.seconds))
             self._calls[job.id] = call
-        came_back(call, _FIRST_SECONDS)  # most refusals come at once
         return ""
 
     def look(self, job: MoveJob) -> MoveReport:

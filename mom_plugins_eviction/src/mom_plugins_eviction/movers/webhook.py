@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import StringConstraints
 
 from mom_core import Finding, HypervisorError, MomError, PluginContext, PluginSettings, Severity, hookimpl, printable
-from mom_plugins_movers.reported import DONE, RUNNING, UNKNOWN, failed
+from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 from mom_toolkit import (
     ANYWHERE,
     Destination,
@@ -17,7 +17,6 @@ from mom_toolkit import (
     Mover,
     MoverAbilities,
     MoveReport,
-    MoveStanding,
     WebAnswer,
     WebhookSettings,
     WebRequestError,
@@ -69,17 +68,13 @@ class WebhookMover:
 
     def look(self, job: MoveJob) -> MoveReport:
         """As the server says; what it does not say clearly is unknown."""
-        if not self.abilities.progress:
-            return UNKNOWN
         try:
             answer = self._ask("look", job)
         except WebRequestError:
             return UNKNOWN
         said = answer.json() if answer.is_good else {}
-        percent = said.get("percent")
-        known = percent if isinstance(percent, int | float) and not isinstance(percent, bool) and 0 <= percent <= 100 else None
         return {
-            "running": MoveReport(MoveStanding.RUNNING, percent=known) if known is not None else RUNNING,
+            "running": RUNNING,
             "done": DONE,
             "failed": failed(_text(said.get("error")) or f"{self.name} says that it has failed"),
         }.get(_text(said.get("state")), UNKNOWN)
@@ -140,25 +135,17 @@ class WebhookMoverPlugin:
         """Where the server is, and what it can do."""
 
         server: WebhookSettings | None = None
-        """Whom to tell, as for the webhook of the plugin eviction."""
+        """Whom to tell. Each request is a POST with a JSON body, signed with the secret."""
         chooses: bool = False
         """Whether it chooses the host by itself: the destination is `anywhere` then."""
-        progress: bool = True
-        """Whether it says how a move goes. Without, a move is over when the guest is gone."""
-        cancels: bool = True
-        """Whether it gives up a move when it is told to."""
         live: bool | None = None
         """Whether the guest works on while it is moved. Unset: unknown, and only guests that may also be saved are moved."""
-        shared_storage: bool | None = None
-        """Whether the guest's disks must be reachable from both hosts. Unset: unknown."""
         within: Annotated[str, StringConstraints(max_length=64)] = ""
         """Between which hosts of a fleet it moves guests: those whose movers have the same word here. Empty: all."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
-        abilities = MoverAbilities(
-            settings.live, settings.shared_storage, settings.chooses, settings.progress, settings.cancels, settings.within
-        )
+        abilities = MoverAbilities(settings.live, settings.chooses, settings.within)
         self._mover = None if settings.server is None else WebhookMover(context.name, settings.server, abilities)
 
     @hookimpl

@@ -19,8 +19,8 @@ from mom_core import (
     PluginSettings,
     printable,
 )
-from mom_plugins_movers.reported import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
+from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
 from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport, WebUrl
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -39,7 +39,7 @@ class OvirtMover:
 
     def __init__(self, name: str, api: ServerApi, *, chooses: bool, within: str) -> None:
         self.name, self._api = name, api
-        self.abilities = MoverAbilities(live=True, shared_storage=True, chooses=chooses, progress=True, cancels=True, within=within)
+        self.abilities = MoverAbilities(live=True, chooses=chooses, within=within)
 
     def why_not(self, destination: Destination) -> str:
         """It knows hosts by their names or ids."""

@@ -32,20 +32,14 @@ from mom_core import (
     printable,
     untrusted,
 )
-from mom_plugins_movers.reported import DONE, RUNNING, UNKNOWN, failed
+from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport, parse_process_stat
 
 KILL_SECONDS: Final = 20.0
 """How long a command that was told to end (SIGTERM) may take before it is killed."""
 
-LOOK_SECONDS: Final = 20.0
-"""How long the command may take that says how a move is."""
-
 KEPT_OUTPUT: Final = 2000
 """Bytes at the end of what a command says that are kept, for its error."""
-
-RUNS_STILL: Final = 2
-"""The exit code by which the command that is asked how a move is says that it goes on; 0: it is done, 1: it has failed."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
 """What a guest's name or id must look like to be an argument: no option, no path, nothing that is split or expanded."""
@@ -110,17 +104,14 @@ class CommandMover:
         self,
         name: str,
         command: Sequence[str],
-        status: Sequence[str],
         *,
         live: bool | None,
-        shared_storage: bool | None,
         within: str,
         root: Path = Path("/"),
     ) -> None:
-        self.name, self._command, self._status, self._proc = name, command, status, root / "proc"
+        self.name, self._command, self._proc = name, command, root / "proc"
         self._chooses = not _TO & set(command)
-        self._by_uri = "{uri}" in command
-        self.abilities = MoverAbilities(live, shared_storage, self._chooses, progress=True, cancels=True, within=within)
+        self.abilities = MoverAbilities(live, self._chooses, within)
         self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
 
@@ -153,16 +144,14 @@ class CommandMover:
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
-        """By its exit code; where an earlier mom started it, by the command that says how a move is."""
+        """By its exit code; where an earlier mom started it, only whether it runs still."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is not None:
-            return self._look_at(run, job)
-        if self._runs_still(job.reference):
-            return RUNNING
-        return self._asked(job)
+            return self._look_at(run)
+        return RUNNING if self._runs_still(job.reference) else UNKNOWN
 
-    def _look_at(self, run: _Run, job: MoveJob) -> MoveReport:
+    def _look_at(self, run: _Run) -> MoveReport:
         code = run.process.poll()
         if code is None:
             return RUNNING
@@ -170,34 +159,10 @@ class CommandMover:
         if code == 0:
             return DONE
         if run.was_killed:  # what it had begun elsewhere may go on without it
-            return self._asked(job)
+            return UNKNOWN
         said = (run.last_words.decode("utf-8", "replace").strip().splitlines() or [""])[-1][-300:]
         how = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
         return failed(f"{said} ({how})" if said else how)
-
-    def _asked(self, job: MoveJob) -> MoveReport:
-        """By the command that says how a move is."""
-        if not self._status:
-            return UNKNOWN
-        arguments = arguments_of(self._status, job)
-        _refuse_foreign(arguments[0])
-        try:
-            done = subprocess.run(  # a list from the host's own configuration, no shell
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=_environment(),
-                start_new_session=True,
-                timeout=LOOK_SECONDS,
-                check=False,
-            )
-        except (OSError, ValueError, subprocess.TimeoutExpired):
-            return UNKNOWN
-        return {0: DONE, 1: failed("the command that says how a move is says that it has failed"), RUNS_STILL: RUNNING}.get(
-            done.returncode, UNKNOWN
-        )
 
     def cancel(self, job: MoveJob) -> None:
         """Tell it to end, with what it has started; kill it when it does not."""
@@ -280,14 +245,10 @@ class CommandMoverPlugin:
         """The program by its absolute path, and its arguments, as a list. Whole arguments `{guest}` (name), `{id}`, `{host}` (the
         destination's host), `{uri}` (the whole destination) and `{move}` (of this move, never used again) stand for what is moved and where
         to. A secret belongs in a file that the program reads: arguments are seen by every user of the host. It ends with 0 when the guest
-        has moved, otherwise when it has not; told to end (SIGTERM), it gives the move up."""
-        status: Arguments = Field(default_factory=list)
-        """A program that says how a move is, with the same placeholders: 0 done, 1 failed, 2 under way, others unknown. It is asked after
-        a restart of mom. Unset: a move whose command has ended meanwhile is over when the guest is gone; else the operator must look."""
+        has moved, otherwise when it has not; told to end (SIGTERM), it gives the move up. A move that ended while mom was restarted
+        is over when the guest is gone; else the operator must look."""
         live: bool | None = None
         """Whether the guest works on while it is moved. Unset: unknown, and only guests that may also be saved are moved."""
-        shared_storage: bool | None = None
-        """Whether the guest's disks must be reachable from both hosts. Unset: unknown."""
         within: Annotated[str, StringConstraints(max_length=64)] = ""
         """Between which hosts of a fleet it moves guests: those whose movers have the same word here. Empty: all."""
 
@@ -296,9 +257,7 @@ class CommandMoverPlugin:
         self._mover = CommandMover(
             context.name,
             settings.command,
-            settings.status,
             live=settings.live,
-            shared_storage=settings.shared_storage,
             within=settings.within,
             root=context.root,
         )
@@ -316,12 +275,12 @@ class CommandMoverPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the programs can be run, and whether only root can change them."""
-        for arguments in filter(None, (self._settings.command, self._settings.status)):
-            try:
-                _refuse_foreign(arguments[0])
-                if not os.access(arguments[0], os.X_OK):
-                    raise MomError(f"{arguments[0]} is no program that can be run", hint="chmod +x it, or name another one")
-                yield Finding(Severity.OK, "command mover", f"guests are moved by {printable(arguments[0], 100)}")
-            except MomError as error:
-                yield Finding(Severity.ERROR, "command mover", error.message, error.hint)
+        """Whether the program can be run, and whether only root can change it."""
+        program = next(iter(self._settings.command), "")
+        try:
+            _refuse_foreign(program)
+            if not os.access(program, os.X_OK):
+                raise MomError(f"{program} is no program that can be run", hint="chmod +x it, or name another one")
+            yield Finding(Severity.OK, "command mover", f"guests are moved by {printable(program, 100)}")
+        except MomError as error:
+            yield Finding(Severity.ERROR, "command mover", error.message, error.hint)

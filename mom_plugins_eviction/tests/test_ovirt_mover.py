@@ -10,8 +10,7 @@ import pytest
 from movers_server import Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope, Severity
-from mom_plugins_movers import OvirtMoverPlugin
-from mom_plugins_movers.ovirt import OvirtMover
+from mom_plugins_eviction.movers.ovirt import OvirtMover, OvirtMoverPlugin
 from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoveStanding
 
 VM = "6f2c7c1e-0000-4000-8000-000000000001"

@@ -10,8 +10,7 @@ import pytest
 from movers_server import Request, Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope, Severity
-from mom_plugins_movers import ProxmoxMoverPlugin
-from mom_plugins_movers.proxmox import ProxmoxMover
+from mom_plugins_eviction.movers.proxmox import ProxmoxMover, ProxmoxMoverPlugin
 from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoveStanding
 
 UUID = "6f2c7c1e-0000-4000-8000-000000000001"

@@ -1,0 +1,444 @@
+"""What is done to guests, and what was: one record for each, on disk before it is begun, seen to until it is over, also after a restart.
+
+All is called from the plugin's thread. What takes long (saving, moving) is called in threads, and noted in a later cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import FailFast, Field, StringConstraints, TypeAdapter
+
+from mom_core import (
+    Entity,
+    Hypervisor,
+    HypervisorError,
+    LedgerEntry,
+    MomError,
+    PluginContext,
+    Scope,
+    StateError,
+    format_duration,
+    printable,
+)
+from mom_plugins_eviction.steps import Step
+from mom_toolkit import Callers, Destination, GuestState, LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
+
+AT_ONCE: Final = 4
+"""To so many guests something is done at once, and so many calls of one mover may not have come back: more would make each slower."""
+
+CALL_SECONDS: Final = 30.0
+"""How long one call of a mover may take. It is abandoned then, and counts as one that has told nothing."""
+
+GIVE_UP_SECONDS: Final = 60.0
+"""How long a mover may take to give up a move whose time is over."""
+
+LOST_LOOK_SECONDS: Final = 30.0
+"""How often it is asked for a move that is lost."""
+
+LATE_SECONDS: Final = 1800.0
+"""A guest that was asked to shut down, and does so only so long after its time was over, has still done it for mom: an update, say, that is
+installed at the end. One that ends later does so for a reason of its own."""
+
+GONE_CYCLES: Final = 3
+"""A guest that the hypervisor does not know in so many cycles in a row is gone. One that has just started may not know all of them yet."""
+
+FILE: Final = "jobs.json"
+WHAT: Final = "the file of guests that mom has stopped, or moves"
+LOSS: Final = "those that are saved or shut down stay so: start them by hand; and a guest whose move is under way may be moved once more"
+
+MOVED: Final = "being moved to"
+"""What is being done to a guest that is moved, in words, before the destination."""
+
+_STANDS: Final[Mapping[Step, GuestState]] = {Step.PAUSE: GuestState.PAUSED, Step.SAVE: GuestState.SAVED, Step.SHUT_DOWN: GuestState.OFF}
+_WORDS: Final = {Step.PAUSE: "being paused", Step.SAVE: "being saved", Step.SHUT_DOWN: "being shut down"}
+
+_Text = Annotated[str, StringConstraints(max_length=400)]
+
+
+class JobState(StrEnum):
+    """How far a job is."""
+
+    BEGUN = "begun"  #: it is under way, or was when mom ended
+    DONE = "done"  #: the guest has stopped, and can come back
+    LOST = "lost"  #: a move: its time is over, and its mover has not said how it ended
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is done to one guest. `time` is when that was begun, in seconds since the epoch.
+
+    :param needs: what the guest needs when it comes back, in KiB
+    :param mover: the name of what moves it
+    :param move: the id of the move, never used again
+    :param seconds: how long it may take
+    :param reference: what the mover's `begin` returned
+    :param lost: why it is not known how a move ended
+    """
+
+    guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    name: Annotated[str, StringConstraints(max_length=256)]
+    step: Step
+    state: JobState = JobState.BEGUN
+    time: Annotated[float, Field(ge=0, lt=1 << 36)] = 0.0
+    needs: Annotated[float, Field(ge=0, lt=1 << 50)] = 0.0
+    comes_back: bool = True
+    destination: Destination | None = None
+    mover: Annotated[str, StringConstraints(max_length=128)] = ""
+    move: Annotated[str, StringConstraints(max_length=64)] = ""
+    seconds: Annotated[float, Field(ge=0, lt=1e6)] = 0.0
+    reference: _Text = ""
+    lost: _Text = ""
+
+    @property
+    def entity(self) -> Entity:
+        """The guest."""
+        return Entity(Scope.GUEST, self.guest, self.name)
+
+    @property
+    def is_move(self) -> bool:
+        """Whether the guest is to leave the host, and does not come back."""
+        return self.step is Step.MIGRATE
+
+    @property
+    def what(self) -> str:
+        """What is being done to the guest, for people."""
+        if not self.is_move:
+            return _WORDS[self.step]
+        return f"{'perhaps ' if self.lost else ''}{MOVED} {printable('' if self.destination is None else self.destination.uri, 100)}"
+
+    def for_mover(self) -> MoveJob:
+        """A move as its mover knows it."""
+        if self.destination is None:
+            raise HypervisorError("the move has no destination")
+        return MoveJob(self.entity, self.destination, self.move, self.seconds, self.time, self.reference)
+
+
+FORM: Final = TypeAdapter(Annotated[tuple[Job, ...], FailFast()])
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that is under way: its kind (save, ask, resume, begin, look, cancel), and when it was made."""
+
+    kind: str
+    future: Future[Any]
+    at: float
+
+
+class Jobs:
+    """The jobs of this host's guests, one for each guest at the most.
+
+    :param seconds: how long saving, moving, starting or shutting down one guest may take
+    :param spare: told of a guest, and of what is not to be done to it for some time
+    """
+
+    def __init__(self, context: PluginContext, seconds: float, spare: Callable[[str, Iterable[Step]], None]) -> None:
+        self._context, self.seconds, self._spare = context, seconds, spare
+        self._file = context.state_file(FILE, WHAT, FORM, loss=LOSS)
+        self._callers = Callers("mom eviction")
+        self._jobs: dict[str, Job] = {}
+        self._since: dict[str, float] = {}
+        """When each was begun, or found by this run, in monotonic seconds."""
+        self._calls: dict[str, _Call] = {}
+        self._hung: dict[str, list[Future[Any]]] = {}
+        """Calls of each mover that were abandoned."""
+        self._errors: dict[str, str] = {}
+        self._absent: dict[str, int] = {}
+        self._looked: dict[str, float] = {}
+        self._given_up: set[str] = set()
+        self._returns_failed: dict[str, int] = {}
+        self._unwritten = False
+
+    def load(self, changes: Collection[LedgerEntry]) -> None:
+        """Read what an earlier run has left.
+
+        :param changes: what the ledger holds: where there is no file, or none that can be used, it still knows whom mom has paused
+        """
+        found = self._file.read()
+        if found is None:
+            paused = [one for one in changes if one.control == Step.PAUSE.control and one.applied == 1]
+            found = tuple(Job(one.entity.id, one.entity.name, Step.PAUSE, JobState.DONE, one.time) for one in paused)
+        self._jobs = {one.guest: one for one in found}
+        self._since = dict.fromkeys(self._jobs, self._context.monotonic())
+        for one in found:
+            if one.is_move and not one.lost:
+                self._context.log.warning("guest %s was %s when mom ended: mom asks on how that goes", printable(one.name), one.what)
+
+    def close(self) -> None:
+        """Begin nothing any more. What is under way ends as the hypervisor ends it, or is found again by the next mom."""
+        self._callers.close(0)
+
+    # --- how they are --------------------------------------------------------------------------------------------------------------
+
+    def get(self, guest: str) -> Job | None:
+        """The job of that guest."""
+        return self._jobs.get(guest)
+
+    @property
+    def stopped(self) -> Sequence[Job]:
+        """Guests that were stopped, or are about to be, first to last; what has failed to go on comes first, to be tried last."""
+        found = [one for one in self._jobs.values() if not one.is_move]
+        return sorted(found, key=lambda one: -self._returns_failed.get(one.guest, 0))
+
+    @property
+    def calls(self) -> Sequence[Future[Any]]:
+        """Calls that have not been taken note of."""
+        return [one.future for one in self._calls.values()]
+
+    @property
+    def under_way(self) -> int:
+        """To how many guests something is being done."""
+        return sum(bool(self.doing(one)) for one in self._jobs)
+
+    def doing(self, guest: str) -> str:
+        """What is being done to that guest; empty: nothing, as far as is known."""
+        job, call = self._jobs.get(guest), self._calls.get(guest)
+        if job is None:
+            return ""
+        if call is not None and call.kind == "resume":
+            return "going on"
+        return job.what if job.state is JobState.BEGUN and not self.is_late(job) else ""
+
+    def error(self, guest: str) -> str:
+        """Why what was tried last did not work."""
+        return self._errors.get(guest, "")
+
+    def is_late(self, job: Job) -> bool:
+        """Whether that guest was asked to shut down, has not within its time, and runs on: it may still do so."""
+        return job.step is Step.SHUT_DOWN and job.state is JobState.BEGUN and self._age(job) >= self.seconds
+
+    def _age(self, job: Job) -> float:
+        return self._context.monotonic() - self._since.get(job.guest, float("-inf"))
+
+    # --- what is begun -------------------------------------------------------------------------------------------------------------
+
+    def stop(self, hypervisor: Hypervisor, job: Job) -> None:
+        """Begin to stop a guest; a pause is done when this returns. Raises `MomError`: `StateError` when it cannot be noted."""
+        if not isinstance(hypervisor, LifecycleControl):
+            raise MomError(f"{hypervisor.uri} cannot stop guests")
+        control, guest = hypervisor, job.entity
+        # Noted before it is done: what is not remembered would never come back.
+        self._begin(job)
+        try:
+            if job.step is Step.PAUSE:
+                control.pause(guest)  # at once: what puts it back at mom's end must not come before it
+                self._done(job)
+            elif job.step is Step.SAVE:
+                self._call(job, "save", lambda: control.save(guest, self.seconds))
+            else:
+                self._call(job, "ask", lambda: control.shut_down(guest))
+        except MomError:
+            self.forget(job.guest)
+            raise
+
+    def move(self, mover: Mover, job: Job) -> None:
+        """Begin to move a guest. Raises as `stop` does."""
+        if len(self._abandoned(mover.name)) >= AT_ONCE:
+            raise MomError(f"the mover {mover.name} has not come back from {AT_ONCE} calls", hint="see to it, and reload mom")
+        self._begin(job)
+        try:
+            self._call(job, "begin", lambda: mover.begin(job.for_mover()))
+        except MomError:
+            self.forget(job.guest)
+            raise
+
+    def resume(self, hypervisor: Hypervisor | None, job: Job, why: str) -> None:
+        """Begin to let a guest go on."""
+        if hypervisor is None or not isinstance(hypervisor, LifecycleControl) or job.guest in self._calls:
+            return
+        control, guest = hypervisor, job.entity
+        self._context.log.warning("guest %s is to go on: %s", guest, why)
+        with suppress(MomError):  # it is tried again
+            if job.step is Step.PAUSE:
+                self._call(job, "resume", lambda: control.resume(guest))
+            else:
+                self._call(job, "resume", lambda: control.start(guest, self.seconds))
+
+    def _begin(self, job: Job) -> None:
+        doing = self.doing(job.guest) or ("" if job.guest not in self._jobs else "stopped or moved")
+        if doing:
+            raise MomError(f"the guest is {doing} already")
+        if self.under_way >= AT_ONCE:
+            raise MomError(f"{AT_ONCE} guests are being stopped or moved already")
+        self._write({**self._jobs, job.guest: job})
+        self._since[job.guest] = self._context.monotonic()
+
+    def _call(self, job: Job, kind: str, function: Callable[[], Any]) -> None:
+        try:
+            future = self._callers.start(function)
+        except RuntimeError as error:  # the system lets mom have no more threads
+            raise MomError(f"it cannot be begun: {error}") from None
+        self._calls[job.guest] = _Call(kind, future, self._context.monotonic())
+        if kind != "look":
+            future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
+
+    # --- each cycle ----------------------------------------------------------------------------------------------------------------
+
+    def see_stopped(self, hypervisor: Hypervisor) -> None:
+        """Take note of what has ended, and of what others did: the operator may have let a guest go on, or stopped it otherwise."""
+        if self._unwritten:
+            self._note(self._jobs)
+        for guest, call in list(self._calls.items()):
+            job = self._jobs.get(guest)
+            if job is None:
+                del self._calls[guest]
+            elif call.future.done():
+                del self._calls[guest]
+                self._take(job, call)
+            elif job.is_move and self._context.monotonic() - call.at >= CALL_SECONDS:
+                del self._calls[guest]
+                self._hung.setdefault(job.mover, []).append(call.future)
+        stopped = [one for one in self.stopped if one.guest not in self._calls]
+        if stopped and isinstance(hypervisor, LifecycleControl):
+            with suppress(HypervisorError):  # else another cycle will know
+                standings = hypervisor.standings([one.entity for one in stopped])
+                for one in stopped:
+                    self._see_standing(one, standings.get(one.guest))
+
+    def see_moves(self, here: Collection[str], movers: Sequence[Mover]) -> None:
+        """Ask for moves that are under way.
+
+        :param here: the ids of the guests that are listed
+        """
+        self._errors = {guest: error for guest, error in self._errors.items() if guest in here}
+        by_name = {mover.name: mover for mover in reversed(movers)}
+        for job in list(self._jobs.values()):
+            if job.is_move:
+                with suppress(MomError):  # there is no thread for it now
+                    self._see_move(job, job.guest in here, by_name.get(job.mover))
+
+    def _take(self, job: Job, call: _Call) -> None:
+        """Note what a call came to."""
+        error = call.future.exception()
+        said = (
+            ""
+            if error is None
+            else printable(str(error) if isinstance(error, HypervisorError) else f"{type(error).__name__}: {error}", 400)
+        )
+        if call.kind == "resume":
+            self._resumed(job, said)
+        elif call.kind == "look":
+            self._take_report(job, MoveReport(MoveStanding.UNKNOWN) if error else call.future.result())
+        elif call.kind == "begin" and not isinstance(error, HypervisorError):
+            if error:  # a mistake of the mover's: it may have begun, or not
+                self._context.log.error("the mover %s: %s", job.mover, said)
+            elif call.future.result():
+                self._note({**self._jobs, job.guest: replace(job, reference=printable(str(call.future.result()), 400))})
+        elif call.kind != "cancel" and error:
+            self._failed(job, said)
+        elif call.kind == "save":
+            self._done(job)
+
+    def _take_report(self, job: Job, report: MoveReport) -> None:
+        if report.standing is MoveStanding.DONE:
+            self._moved(job)
+        elif report.standing is MoveStanding.FAILED:
+            self._failed(job, report.error or f"the mover {job.mover} says that it has failed")
+
+    def _see_move(self, job: Job, is_here: bool, mover: Mover | None) -> None:
+        self._absent[job.guest] = 0 if is_here else self._absent.get(job.guest, 0) + 1
+        now, age = self._context.monotonic(), self._age(job)
+        if self._absent[job.guest] >= GONE_CYCLES:
+            self._moved(job)
+        elif job.guest in self._calls:
+            pass
+        elif not job.lost and mover is None:
+            self._lose(job, f"there is no mover {printable(job.mover)} any more")
+        elif not job.lost and age >= job.seconds + GIVE_UP_SECONDS:
+            within = format_duration(round(job.seconds))
+            self._lose(job, f"the mover {job.mover} has not said within {within} how it ended: the guest is left alone until it does")
+        elif mover is None or len(self._abandoned(mover.name)) >= AT_ONCE:
+            pass
+        elif not job.lost and age >= job.seconds and job.guest not in self._given_up:
+            self._given_up.add(job.guest)
+            self._call(job, "cancel", lambda: mover.cancel(job.for_mover()))
+        elif not job.lost or now - self._looked.get(job.guest, float("-inf")) >= LOST_LOOK_SECONDS:
+            self._looked[job.guest] = now
+            self._call(job, "look", lambda: mover.look(job.for_mover()))
+
+    def _abandoned(self, mover: str) -> Sequence[Future[Any]]:
+        self._hung[mover] = [one for one in self._hung.get(mover, ()) if not one.done()]
+        return self._hung[mover]
+
+    def _see_standing(self, job: Job, found: GuestState | None) -> None:
+        if found is _STANDS[job.step]:
+            self._absent.pop(job.guest, None)
+            if job.state is not JobState.DONE:
+                self._done(job)
+            return
+        if found is None:
+            self._absent[job.guest] = self._absent.get(job.guest, 0) + 1
+            if self._absent[job.guest] < GONE_CYCLES:
+                return
+        elif job.state is JobState.BEGUN and self._age(job) < self.seconds:
+            return
+        elif self.is_late(job) and found is GuestState.RUNNING:
+            if not self.error(job.guest):
+                self._fail(job, f"it was asked, and did not shut down within {format_duration(self.seconds)}")
+            if self._age(job) >= self.seconds + LATE_SECONDS:
+                self.forget(job.guest)
+            return
+        how = "gone" if found is None else found
+        self._context.log.warning("guest %s, which mom had stopped (%s), is %s now: it is left alone", printable(job.name), job.step, how)
+        self.forget(job.guest)
+        self._spare(job.guest, Step)
+
+    # --- how they end --------------------------------------------------------------------------------------------------------------
+
+    def _done(self, job: Job) -> None:
+        self._errors.pop(job.guest, None)
+        self._context.log.warning("guest %s, %s: done", job.entity, job.step)
+        self._note({**self._jobs, job.guest: replace(job, state=JobState.DONE)})
+
+    def _moved(self, job: Job) -> None:
+        self._context.log.warning("guest %s, %s: done", job.entity, job.step)
+        self.forget(job.guest)
+
+    def _failed(self, job: Job, error: str) -> None:
+        self._fail(job, error)
+        self.forget(job.guest)
+
+    def _fail(self, job: Job, error: str) -> None:
+        self._errors[job.guest] = error
+        self._context.log.error("guest %s, %s: %s", job.entity, job.step, printable(error, 300))
+        self._spare(job.guest, [job.step])
+
+    def _lose(self, job: Job, why: str) -> None:
+        lost = replace(job, state=JobState.LOST, lost=printable(why, 400))
+        self._note({**self._jobs, job.guest: lost})
+        self._fail(lost, why)
+
+    def _resumed(self, job: Job, error: str) -> None:
+        if error:
+            self._returns_failed[job.guest] = self._returns_failed.get(job.guest, 0) + 1
+            self._context.log.error("guest %s cannot go on: %s", job.entity, error)
+        else:
+            self._context.log.warning("guest %s goes on", job.entity)
+            self.forget(job.guest)
+
+    def forget(self, guest: str) -> None:
+        """It is not mom's any more."""
+        for by_guest in (self._since, self._absent, self._looked, self._returns_failed):
+            by_guest.pop(guest, None)
+        self._given_up.discard(guest)
+        if guest in self._jobs:
+            self._note({key: one for key, one in self._jobs.items() if key != guest})
+
+    def _note(self, jobs: Mapping[str, Job]) -> None:
+        """What has happened is known, also where the disk does not take it, until mom ends; mom says what is wrong with the file."""
+        try:
+            self._write(jobs)
+        except StateError:
+            self._jobs, self._unwritten = dict(jobs), True
+
+    def _write(self, jobs: Mapping[str, Job]) -> None:
+        """Raises `StateError`: then nothing is changed."""
+        written = [{**asdict(one), "destination": one.destination and str(one.destination)} for one in jobs.values()]
+        self._file.write(written)
+        self._jobs, self._unwritten = dict(jobs), False
