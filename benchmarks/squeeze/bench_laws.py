@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mom_core import Value
+from mom_core import Value, format_kib
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import RunSummary, SimulationSetup, gib
+from mom_toolkit import RunSummary, SimulationSetup
 
 SCENARIOS = ("boot-storm", "everything", "leak", "noisy-neighbour", "quiet-night", "squeeze")
 LAWS = Path(__file__).parent / "laws"
@@ -71,10 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print(f"{'scenario':<16} {'seed':>4} {'law':<10} {'killed':>6} {'work':>9} {'taken':>10} {'host swap':>10} {'changes/h':>10}")
     for scenario, seed, one in rows:
-        seconds = one.seconds or 1.0
+        taken = format_kib(one.reclaimed / (one.seconds or 1.0))
         print(
-            f"{scenario:<16} {seed:>4} {one.name:<10} {one.killed:>6} {100 * one.work_done:>7.2f} % {gib(one.reclaimed / seconds):>10} "
-            f"{gib(one.most_swapped):>10} {3600 * one.applied / seconds:>10.0f}"
+            f"{scenario:<16} {seed:>4} {one.name:<10} {one.killed:>6} {100 * one.work_done:>7.2f} % {taken:>10} "
+            f"{format_kib(one.most_swapped):>10} {3600 * one.applied / (one.seconds or 1.0):>10.0f}"
         )
 
 

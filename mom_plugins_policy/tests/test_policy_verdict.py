@@ -17,11 +17,13 @@ from mom_plugins_policy.rollout.verdict import (
     Outlook,
     Tally,
     WatchedCycle,
+    is_below_need,
     judge,
+    kills,
     too_short,
     worse,
 )
-from mom_toolkit import ailment, is_below_need, kills
+from mom_toolkit import ailment
 
 GIB = 1 << 20
 WELL: dict[str, Value] = {"balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0, "swap_in": 0, "major_fault": 0}

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from mom_core import Guest, Value
-from mom_toolkit import ailment, is_below_need, is_broken, kills, need_of, pages_kib, program_need, taken_from
+from mom_toolkit import ailment, is_broken, need_of, pages_kib, program_need, taken_from
 
 GIB = 1 << 20
 
@@ -35,8 +35,6 @@ def test_a_guest_needs_what_it_uses_or_is_guaranteed_and_no_more_than_it_has(fie
 
 
 def test_what_is_unknown_is_no_need_and_nothing_taken() -> None:
-    assert not is_below_need(a_guest(mem_usable=None), 0)
-    assert not is_below_need(a_guest(), None)
     assert math.isnan(program_need(a_guest(mem_usable=None)))
     assert taken_from(a_guest(balloon_max=None)) == 0.0
     assert taken_from(a_guest()) == 2 * GIB
@@ -61,12 +59,6 @@ def test_a_guest_that_does_not_tell_is_neither_well_nor_ill() -> None:
 @pytest.mark.parametrize(("size", "usable", "short"), [(GIB, 32 * 1024 - 1, True), (GIB, 32 * 1024, False), (4 * GIB, 100_000, True)])
 def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, usable: int, short: bool) -> None:
     assert (ailment(a_guest(balloon_cur=size, mem_usable=usable)) == "are short of memory") is short
-
-
-def test_programs_that_were_killed_before_a_reboot_are_not_counted() -> None:
-    assert kills(a_guest(guest_oom_kills=5), a_guest(guest_oom_kills=3)) == 2
-    assert kills(a_guest(guest_oom_kills=1), a_guest(guest_oom_kills=3)) == 0
-    assert kills(a_guest(guest_oom_kills=1), None) == 0
 
 
 def test_pages_count_by_the_hosts_own_size() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from mom_core import format_duration
 from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
-from mom_toolkit import FALL_BELOW, FALL_KIB, FALL_SHARE, AvailableGauge, usual_low
+from mom_toolkit import AvailableGauge, usual_low
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
@@ -213,15 +213,15 @@ class HostWatch:
             total, available = _number(_TOTAL, text), _number(_AVAILABLE, text)
             low = None if total is None else self._low(total)
             why = "" if low is None or available is None else self._available.why(available, low)
-        if self.settings.take_back and low is not None and available is not None and available < FALL_BELOW * low:
-            self.lists.take_back(max(FALL_KIB, FALL_SHARE * available))
+        if self.settings.take_back and low is not None and available is not None and available < AvailableGauge.FALL_BELOW * low:
+            self.lists.take_back(max(AvailableGauge.FALL_KIB, AvailableGauge.FALL_SHARE * available))
         if not why and self._trigger is None:
             stalled = _number(_STALLED, self._pressure.read())
             if stalled is not None:
                 self._judge(self._stalls.stalled(stalled, self._monotonic()))
         if why:
             self._wake(f"host memory pressure: {why}")
-        return self._rest(0.0 if low is None or available is None else available - FALL_BELOW * low)
+        return self._rest(0.0 if low is None or available is None else available - AvailableGauge.FALL_BELOW * low)
 
     def _rest(self, headroom: float) -> float:
         """Seconds that all CPUs need at least to take this much memory, in KiB."""

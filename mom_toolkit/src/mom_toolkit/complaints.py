@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from mom_core import ControlSpec, Decision, Guest, Snapshot, format_kib
-from mom_toolkit.health import UNKNOWN_NUMBER, field_number, need_of, value_number
+from mom_core import ControlSpec, Decision, Guest, Snapshot, as_number, format_kib
+from mom_toolkit.health import field_number, need_of
 
 BALLOON: Final = "balloon_target"
 
@@ -73,7 +73,8 @@ class Complaints:
             self.decisions += 1
             if not isinstance(decision.value, int | float):
                 continue
-            value = value_number(decision.value, math.inf if decision.value > 0 else -math.inf)
+            known = as_number(decision.value)
+            value = float(known) if known is not None else math.inf if decision.value > 0 else -math.inf
             guest = snapshot.guests.get(decision.entity.id)
             spec = self.controls.get(decision.control)
             if spec is not None:
@@ -100,7 +101,7 @@ class Complaints:
     def _check_bounds(self, snapshot: Snapshot, decision: Decision, spec: ControlSpec, value: float, guest: Guest | None) -> None:
         low, high = spec.minimum, spec.maximum
         if decision.control == BALLOON and guest is not None:
-            most = field_number(guest.fields, "balloon_max", UNKNOWN_NUMBER)
+            most = field_number(guest.fields, "balloon_max", math.nan)
             high = high if math.isnan(most) else most
         if not math.isfinite(value):
             self._note(Complaint.BOUNDS, snapshot, decision, math.inf, f"{value} is no number")

@@ -10,14 +10,8 @@ from typing import Final
 
 from mom_core import Guest, Value, as_number
 
-UNKNOWN_NUMBER: Final = math.nan
-"""In a line that is drawn: a gap."""
-
 GUARANTEE: Final = "guest_guarantee"
 """The field with what holds of all that a guest is promised."""
-
-NOTICEABLE_KIB: Final = 16 * 1024
-"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
 
 BROKEN_KIB: Final = 1024
 """KiB by which a size may be below a promise and still keep it: balloons move in pages, some guests' in 2 MiB."""
@@ -50,24 +44,19 @@ _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
     """A field as a number; `unknown` where it is none."""
-    return value_number(fields.get(name), unknown)
-
-
-def value_number(value: Value, unknown: float = 0.0) -> float:
-    """A value as a number; `unknown` where it is none."""
-    known = as_number(value)
+    known = as_number(fields.get(name))
     return unknown if known is None else float(known)
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
     """A field of the host that counts pages, in KiB; `unknown` where it, or the size of the host's pages, is none."""
-    found = field_number(fields, name, UNKNOWN_NUMBER) * field_number(fields, "page_size", UNKNOWN_NUMBER)
+    found = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(found) else found
 
 
 def taken_from(guest: Guest) -> float:
     """How much smaller the guest is than it was sold, in KiB; 0 where that is unknown."""
-    return max(0.0, field_number(guest.fields, "balloon_max", UNKNOWN_NUMBER) - field_number(guest.fields, "balloon_cur", UNKNOWN_NUMBER))
+    return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
@@ -76,8 +65,8 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
     A guest that is smaller than its need already is not harmed by staying so.
     """
     guaranteed = guest.number(GUARANTEE)
-    size = field_number(guest.fields, "balloon_cur", UNKNOWN_NUMBER)
-    used = size - field_number(guest.fields, "mem_usable", UNKNOWN_NUMBER)
+    size = field_number(guest.fields, "balloon_cur", math.nan)
+    used = size - field_number(guest.fields, "mem_usable", math.nan)
     best = guaranteed if guaranteed is None or math.isnan(size) else min(guaranteed, size)
     if not math.isnan(used) and (best is None or used > best):
         return used, "uses"
@@ -86,16 +75,9 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
 
 def program_need(guest: Guest) -> float:
     """What a guest's programs need, in KiB: a simulation knows; of others it is `need_of`. No number where it is unknown."""
-    told = field_number(guest.fields, "sim_need", UNKNOWN_NUMBER)
+    told = field_number(guest.fields, "sim_need", math.nan)
     found = need_of(guest)[0] if math.isnan(told) else told
-    return UNKNOWN_NUMBER if found is None else found
-
-
-def is_below_need(guest: Guest, wanted: Value) -> bool:
-    """Whether a size that was decided for a guest, in KiB, is less than it needs or is guaranteed. Review lets that happen to no guest; a
-    policy that asks for it is wrong all the same."""
-    target, need = as_number(wanted), need_of(guest)[0]
-    return target is not None and need is not None and target < need
+    return math.nan if found is None else found
 
 
 def is_broken(size_kib: float, promised_kib: float) -> bool:
@@ -122,11 +104,3 @@ def ailment(guest: Guest, since_seconds: float = math.inf) -> str | None:
     if is_broken(size, guest.number(GUARANTEE) or 0.0):
         return "have less than they are guaranteed"
     return ""
-
-
-def kills(guest: Guest, before: Guest | None) -> int:
-    """How many of a guest's programs its kernel has killed for want of memory since an earlier snapshot; 0 when that is not known."""
-    if before is None or before.incarnation != guest.incarnation:
-        return 0
-    now, then = guest.number("guest_oom_kills"), before.number("guest_oom_kills")
-    return 0 if now is None or then is None else max(0, int(now - then))

@@ -15,16 +15,6 @@ REARM_SHARE: Final = 0.01
 """So much above the level a cycle must have seen the host again before falling below it is news once more: what is available goes up and
 down by tens of MiB all the time."""
 
-FALL_SHARE: Final = 0.05
-"""What the last cycle decided is out of date when available memory has fallen by this share since, and by `FALL_KIB` at least. On the way
-from the level to a quarter of it, below which mom can do little, that is 28 cycles."""
-
-FALL_KIB: Final = 64 << 10
-"""The least fall that counts, in KiB."""
-
-FALL_BELOW: Final = 2.0
-"""Falls count below this multiple of the level only: a host with plenty of memory has no use for more cycles."""
-
 
 def usual_low(total_kib: float) -> float:
     """With less available, in KiB, a host of this size is low, where nothing else is said."""
@@ -33,6 +23,14 @@ def usual_low(total_kib: float) -> float:
 
 class AvailableGauge:
     """Whether the memory that is available now makes what the last cycle saw out of date. Numbers in KiB."""
+
+    FALL_SHARE: Final = 0.05
+    """What the last cycle decided is out of date when available memory has fallen by this share since, and by `FALL_KIB` at least. On the
+    way from the level to a quarter of it, below which mom can do little, that is 28 cycles."""
+    FALL_KIB: Final = 64 << 10
+    """The least fall that counts, in KiB."""
+    FALL_BELOW: Final = 2.0
+    """Falls count below this multiple of the level only: a host with plenty of memory has no use for more cycles."""
 
     def __init__(self) -> None:
         self._seen: float | None = None
@@ -54,7 +52,7 @@ class AvailableGauge:
         if self._armed and available < low:
             self._armed = False
             why = f"{format_kib(available)} available, less than {format_kib(low)}"
-        elif available < FALL_BELOW * low and seen - available >= max(FALL_KIB, FALL_SHARE * seen):
+        elif available < self.FALL_BELOW * low and seen - available >= max(self.FALL_KIB, self.FALL_SHARE * seen):
             why = f"{format_kib(available)} available, {format_kib(seen - available)} less than in the last cycle"
         self._asked = bool(why)
         return why

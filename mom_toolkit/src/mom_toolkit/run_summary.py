@@ -7,7 +7,10 @@ from typing import Final
 
 from mom_core import ControlSpec, Guest, Problem, Report, Severity, Status, Value, printable
 from mom_toolkit.complaints import Complaint, Complaints
-from mom_toolkit.health import NOTICEABLE_KIB, PRESSURE_PERCENT, field_number, is_broken, pages_kib, taken_from
+from mom_toolkit.health import PRESSURE_PERCENT, field_number, is_broken, pages_kib, taken_from
+
+NOTICEABLE_KIB: Final = 16 * 1024
+"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
 
 DECIDING: Final = ("mom_evaluate", "mom_act")
 """The hooks that give decisions."""
@@ -18,11 +21,6 @@ SHOWN_FAILURES: Final = 10
 def concerns_decisions(problem: Problem) -> bool:
     """Whether a problem is of policies, or of a plugin that could not decide; the others are about the host."""
     return problem.source.line > 0 or problem.message.startswith(DECIDING)
-
-
-def is_failure(problem: Problem) -> bool:
-    """Whether decisions are lost by it; that a guest is left out of which too little is known is none."""
-    return problem.severity is Severity.ERROR and concerns_decisions(problem)
 
 
 @dataclass(slots=True)
@@ -134,7 +132,8 @@ class RunSummary:
             self.applied += outcome.status is Status.APPLIED
             self.failed += outcome.status is Status.FAILED
         self.problems += len(report.problems)
-        for text in {f"{one.source}: {one.message}" for one in report.problems if is_failure(one)}:
+        lost = [one for one in report.problems if one.severity is Severity.ERROR and concerns_decisions(one)]
+        for text in {f"{one.source}: {one.message}" for one in lost}:
             if len(self.failures) < SHOWN_FAILURES or text in self.failures:
                 self.failures[text] = self.failures.get(text, 0) + 1
         self.verdict.add(snapshot, report.decisions)

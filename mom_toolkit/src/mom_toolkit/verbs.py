@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from mom_core import MomError
+from mom_core import MomError, Verb
 
 GROUP: Final = "mom.commands"
 """The entry-point group of verbs."""
@@ -18,6 +18,8 @@ def run_verb(name: str, *arguments: str) -> str:
     for entry in entry_points(group=GROUP, name=name):
         said = io.StringIO()
         with redirect_stdout(said):
-            entry.load().main(list(arguments), prog_name=f"mom {name}", standalone_mode=False)
+            verb = entry.load()
+            command = EntryPoint(name, verb.target, GROUP).load() if isinstance(verb, Verb) else verb
+            command.main(list(arguments), prog_name=f"mom {name}", standalone_mode=False)
         return said.getvalue()
     raise MomError(f"this needs `mom {name}`, which is not installed here", hint="`mom plugin list` says how to install it")

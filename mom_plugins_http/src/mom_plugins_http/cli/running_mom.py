@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mom_core import MomError
 from mom_plugins_http.cli.client import READ_SECONDS, ApiRefusedError, Client
-from mom_plugins_http.vocabulary import MOST_ITEMS
 from mom_toolkit import NoSuchGuest, PolicyText
 
 if TYPE_CHECKING:
     from mom_toolkit import ReportDocument
-
-Answer = TypeVar("Answer")
-
-_ATTEMPTS: Final = 5
-"""How often answers are asked for again because a cycle has ended in between."""
 
 
 class SocketMom:
@@ -42,10 +35,6 @@ class SocketMom:
             raise NoSuchGuest(error.message, hint=error.hint.partition("; GET ")[0]) from error
         return found
 
-    def declared(self) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
-        """Fields and controls. Raises `MomError`."""
-        return self._of_one_cycle(lambda number: (self._all("/v1/fields", number), self._all("/v1/controls", number)))
-
     def configuration(self) -> Mapping[str, Any]:
         """The settings in force. Raises `MomError`."""
         found: Mapping[str, Any] = self._get("/v1/configuration")
@@ -60,36 +49,5 @@ class SocketMom:
         found: ReportDocument = self._get("/v1/report")
         return found
 
-    def _of_one_cycle(self, read: Callable[[int], Answer]) -> Answer:
-        """What belongs together: all of it again if a cycle ends in between."""
-        for _ in range(_ATTEMPTS):
-            try:
-                return read(int(self._get("/v1/status")["cycle"]["number"]))
-            except _OtherCycleError:
-                continue
-            except ApiRefusedError as error:
-                if error.status != 410:
-                    raise
-        raise MomError(f"cycles end faster than {self.where} can be read", hint="ask again, or raise `interval`")
-
-    def _all(self, path: str, number: int) -> list[Mapping[str, Any]]:
-        """All pages of a list, of that cycle."""
-        return list(self._pages(path, number))
-
-    def _pages(self, path: str, number: int) -> Iterator[Mapping[str, Any]]:
-        after = ""
-        while True:
-            page = self._get(f"{path}?limit={MOST_ITEMS}" + (f"&after={quote(after)}" if after else ""))
-            if page["cycle"] != number:
-                raise _OtherCycleError
-            yield from page["items"]
-            after = page["next"]
-            if not after:
-                return
-
     def _get(self, path: str) -> Any:
         return self._client.get(path)[0]
-
-
-class _OtherCycleError(Exception):
-    """A cycle has ended between two answers."""

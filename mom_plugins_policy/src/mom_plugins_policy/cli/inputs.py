@@ -34,7 +34,7 @@ from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.sources import read_paths, read_policies, with_defaults
 from mom_plugins_policy.tools.excerpts import told
-from mom_toolkit import NotRunning, RunningPolicies
+from mom_toolkit import NotRunning
 
 if TYPE_CHECKING:
     from mom_core import Config
@@ -170,10 +170,9 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
 
     try:
         running = running_mom(config)
-        asked: object = running  # a way to ask may be able to do more than any must
-        if running is None or not isinstance(asked, RunningPolicies):
+        if running is None:
             return None
-        found = asked.policies()
+        found = running.policies()
     except NotRunning:
         return None
     except MomError as error:

@@ -24,10 +24,12 @@ from mom_plugins_policy.rollout.verdict import (
     Outlook,
     Tally,
     WatchedCycle,
+    is_below_need,
     judge,
+    kills,
     worse,
 )
-from mom_toolkit import Canary, CanaryState, ailment, is_below_need, kills
+from mom_toolkit import Canary, CanaryState, ailment
 
 SHARE_OF_TIME: Final = 0.5
 """Of the time that an evaluation may take, what the policies on trial may take: those in force wait for them."""

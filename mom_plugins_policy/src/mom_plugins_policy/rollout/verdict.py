@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from mom_core import Host, format_duration
-from mom_toolkit import PRESSURE_PERCENT, CanaryGroup
+from mom_core import Guest, Host, Value, as_number, format_duration
+from mom_toolkit import PRESSURE_PERCENT, CanaryGroup, need_of
 
 RECENT_CYCLES: Final = 6
 """What counts as now: half a minute at 5 s."""
@@ -237,3 +237,18 @@ def too_short(seconds: float, interval: float) -> str:
     if seconds >= least:
         return ""
     return f"{LEAST_CYCLES} cycles, one every {format_duration(interval)}, take {format_duration(least)}"
+
+
+def is_below_need(guest: Guest, wanted: Value) -> bool:
+    """Whether a size that was decided for a guest, in KiB, is less than it needs or is guaranteed. Review lets that happen to no guest; a
+    policy that asks for it is wrong all the same."""
+    target, need = as_number(wanted), need_of(guest)[0]
+    return target is not None and need is not None and target < need
+
+
+def kills(guest: Guest, before: Guest | None) -> int:
+    """How many of a guest's programs its kernel has killed for want of memory since an earlier snapshot; 0 when that is not known."""
+    if before is None or before.incarnation != guest.incarnation:
+        return 0
+    now, then = guest.number("guest_oom_kills"), before.number("guest_oom_kills")
+    return 0 if now is None or then is None else max(0, int(now - then))

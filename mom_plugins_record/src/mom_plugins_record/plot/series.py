@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Guest, MomError, Report, Status
+from mom_core import Guest, MomError, Report, Status, Value, as_number
 from mom_plugins_record.recording.reader import Recording, apart, nothing_in
-from mom_toolkit import GUARANTEE, UNKNOWN_NUMBER, ailment, field_number, pages_kib, program_need, taken_from, value_number
+from mom_toolkit import ailment, field_number, pages_kib, program_need, taken_from
 
 BALLOON: Final = "balloon_target"
 
@@ -63,7 +63,7 @@ class Lines:
         """Nothing is known in between: lines break off."""
         for time in (begins, ends):
             for name, line in self.values.items():
-                line.append(time if name == "time" else UNKNOWN_NUMBER)
+                line.append(time if name == "time" else math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class _Score:
     shrunk: float = 0.0
 
     def look(self, guest: Guest) -> None:
-        size, most = (field_number(guest.fields, name, UNKNOWN_NUMBER) for name in ("balloon_cur", "balloon_max"))
+        size, most = (field_number(guest.fields, name, math.nan) for name in ("balloon_cur", "balloon_max"))
         self.short += bool(ailment(guest) or size < program_need(guest))
         if most > size:
             self.shrunk = max(self.shrunk, (most - size) / most)
@@ -214,32 +214,37 @@ def _marks(time: float, report: Report) -> Iterator[tuple[str, Mark]]:
     for outcome in report.outcomes:
         decision = outcome.decision
         if decision.control == BALLOON and outcome.status in {Status.APPLIED, Status.OBSERVED}:
-            before, after = value_number(outcome.before, UNKNOWN_NUMBER), value_number(decision.value, UNKNOWN_NUMBER)
+            before, after = _number(outcome.before), _number(decision.value)
             yield decision.entity.id, Mark(time, str(decision.entity), before, after, decision.reason)
 
 
 def _host_point(report: Report) -> tuple[float, ...]:
     fields = report.snapshot.host.fields
-    total, free = field_number(fields, "mem_available", UNKNOWN_NUMBER), field_number(fields, "mem_really_available", UNKNOWN_NUMBER)
+    total, free = field_number(fields, "mem_available", math.nan), field_number(fields, "mem_really_available", math.nan)
     if math.isnan(free):
-        free = field_number(fields, "mem_free", UNKNOWN_NUMBER)
+        free = field_number(fields, "mem_free", math.nan)
     guests = sold = reclaimed = 0.0
     for guest in report.snapshot.guests.values():
-        size = field_number(guest.fields, "balloon_cur", UNKNOWN_NUMBER)
+        size = field_number(guest.fields, "balloon_cur", math.nan)
         guests += field_number(guest.fields, "rss", size)
         sold += field_number(guest.fields, "balloon_max")
         reclaimed += taken_from(guest)
-    shared = pages_kib(fields, "ksm_pages_sharing", UNKNOWN_NUMBER)
+    shared = pages_kib(fields, "ksm_pages_sharing", math.nan)
     used = total - free
     if not math.isnan(used):
         guests = min(max(0.0, guests - (0.0 if math.isnan(shared) else shared)), used)
     changes = sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
-    return (total, free, guests, used - guests, reclaimed, shared, field_number(fields, "swap_usage", UNKNOWN_NUMBER),
-            field_number(fields, "psi_memory_some_avg10", UNKNOWN_NUMBER), sold, float(changes))  # fmt: skip
+    return (total, free, guests, used - guests, reclaimed, shared, field_number(fields, "swap_usage", math.nan),
+            field_number(fields, "psi_memory_some_avg10", math.nan), sold, float(changes))  # fmt: skip
 
 
 def _guest_point(guest: Guest | None) -> tuple[float, ...]:
     if guest is None:
-        return (UNKNOWN_NUMBER,) * 4
-    size, most, guaranteed = (field_number(guest.fields, name, UNKNOWN_NUMBER) for name in ("balloon_cur", "balloon_max", GUARANTEE))
+        return (math.nan,) * 4
+    size, most, guaranteed = (field_number(guest.fields, name, math.nan) for name in ("balloon_cur", "balloon_max", "guest_guarantee"))
     return size, program_need(guest), most, guaranteed
+
+
+def _number(value: Value) -> float:
+    number = as_number(value)
+    return math.nan if number is None else float(number)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Decision, MomError, Value
+from mom_core import Decision, MomError, Severity, Value
 from mom_plugins_record.recording.reader import (
     Recorded,
     RecordedSession,
@@ -19,7 +19,7 @@ from mom_plugins_record.recording.reader import (
 )
 from mom_plugins_record.recording.writer import KEY_EVERY
 from mom_plugins_record.replay.engine import RecordedEngine, scope_of
-from mom_toolkit import Complaints, concerns_decisions, is_failure
+from mom_toolkit import Complaints, concerns_decisions
 
 SHOWN_PROBLEMS: Final = 10
 
@@ -172,8 +172,9 @@ def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, sin
             looked_back += 1
             if report.time < since:
                 continue
-            result.failures += any(map(is_failure, again.problems))
-            for problem in filter(concerns_decisions, again.problems):
+            of_decisions = [one for one in again.problems if concerns_decisions(one)]
+            result.failures += any(one.severity is Severity.ERROR for one in of_decisions)
+            for problem in of_decisions:
                 if len(result.problems) < SHOWN_PROBLEMS or problem.message in result.problems:
                     result.problems[problem.message] = result.problems.get(problem.message, 0) + 1
             if not exact:

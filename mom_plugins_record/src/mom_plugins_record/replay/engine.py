@@ -26,7 +26,7 @@ from mom_core import (
 )
 from mom_plugins_record.recording.reader import RecordedSession
 from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
-from mom_toolkit import DECIDING, PolicyRefused, PolicyTexts
+from mom_toolkit import PolicyRefused, PolicyTexts
 
 WHO: Final = "replay"
 
@@ -128,7 +128,7 @@ class RecordedEngine:
         self.left_out.update(left_out)
         found: dict[str, InstalledThen] = {}
         for name, one in installed.items():
-            if not any(hasattr(one.plugin_class, hook) for hook in DECIDING):
+            if not any(hasattr(one.plugin_class, hook) for hook in ("mom_evaluate", "mom_act")):
                 continue
             if hasattr(one.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"

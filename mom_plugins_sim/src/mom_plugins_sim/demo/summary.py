@@ -10,11 +10,14 @@ from pathlib import Path
 
 from mom_core import Guest, Outcome, Status, printable
 from mom_plugins_sim.demo.story import Moment
-from mom_toolkit import NOTICEABLE_KIB, field_number, pages_kib, program_need, taken_from
+from mom_toolkit import field_number, pages_kib, program_need, taken_from
 
 KNOWN_CYCLES = 3
 """Statistics are at most 8 s old when the policy acts on them: what a guest needs was known in one of the last three cycles."""
 
+
+NOTICEABLE_KIB = 16 * 1024
+"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
 
 BALLOON = "balloon_target"
 """The control by which guests give and get memory."""

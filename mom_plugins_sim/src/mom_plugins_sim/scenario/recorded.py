@@ -19,7 +19,7 @@ from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import HostLoads, Trace, Workload
 from mom_plugins_sim.world import CLASS
-from mom_toolkit import RECORDER, PastCycles, field_number, pages_kib
+from mom_toolkit import PastCycles, field_number, pages_kib
 
 UNTOLD_SHARE = 0.9
 """Of its size, what a guest is taken to use that never told: mom must not count on taking much from it."""
@@ -57,7 +57,7 @@ class _RecordedGuest:
 
 def recording_at(path: Path) -> PastCycles:
     """The recording, opened by the plugin that writes such. Raises `MomError` when there is none, or that plugin is not installed."""
-    recorder: Any = load_config({"plugins": {RECORDER: {}}}).plugins[RECORDER].loaded.plugin_class
+    recorder: Any = load_config({"plugins": {"record": {}}}).plugins["record"].loaded.plugin_class
     found: PastCycles = recorder.mom_recording(path, None, Path())
     return found
 

@@ -134,15 +134,6 @@ class PolicyTexts(Protocol):
 
 
 @runtime_checkable
-class RunningPolicies(Protocol):
-    """A `RunningMom` that tells its policies, too. Raises as its other calls do."""
-
-    def policies(self) -> Mapping[str, PolicyText]:
-        """The policies in force, by name."""
-        ...
-
-
-@runtime_checkable
 class CheckedPolicies(Protocol):
     """`PolicyTexts` whose evaluator finds more in texts than what it refuses. Any thread may call this."""
 

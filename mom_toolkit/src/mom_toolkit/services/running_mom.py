@@ -10,6 +10,7 @@ from mom_core import MomError, Report
 
 if TYPE_CHECKING:
     from mom_toolkit.report_models import ReportDocument
+    from mom_toolkit.services.policies import PolicyText
 
 
 class NoSuchGuest(MomError):
@@ -36,12 +37,12 @@ class RunningMom(Protocol):
         """Why the guest of this id or name is as it is, as `Explanation.as_json` gives it."""
         ...
 
-    def declared(self) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
-        """The declared fields and controls, as mappings with the names of `FieldSpec` and `ControlSpec`, and `plugin` of controls."""
-        ...
-
     def configuration(self) -> Mapping[str, Any]:
         """The settings in force, with secrets masked."""
+        ...
+
+    def policies(self) -> Mapping[str, PolicyText]:
+        """The policies in force, by name."""
         ...
 
 
