@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -234,10 +233,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
     if output == "-":
         click.echo(draft.text, nl=False)
         return
-    try:
-        _write(path, draft.text, replace=force)
-    except OSError as error:
-        raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="-o names another file") from error
+    _write(path, draft.text, replace=force)
     _tell_what_next(path, draft, observe=observe)
 
 
@@ -270,10 +266,7 @@ def add_command(names: tuple[str, ...], config_path: str) -> None:
         return
     path = Path(config_path)
     text = with_plugins(path.read_text(encoding="utf-8"), config_path, wanted)
-    try:
-        _write(path, text, replace=True)
-    except OSError as error:
-        raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="this needs root, as a rule") from error
+    _write(path, text, replace=True)
     for name, one in wanted.items():
         print_prose(f"added {name}: {one.reason}", 2)
     option = "" if path == DEFAULT_CONFIG else f" -c {path}"
@@ -301,12 +294,12 @@ class _ImportCommand(click.Command):
         """A list of the kinds, each with what it is and who brings it."""
         from mom_cli.importers import installed_importers
 
-        without = {True: ", also without --from", False: ""}
-        found = installed_importers().items()
+        rows = [
+            (kind, f"{one.what} ({distribution}{', also without --from' if one.assumed else ''})")
+            for kind, (one, distribution) in installed_importers().items()
+        ]
         with formatter.section("Kinds"):
-            formatter.write_dl(
-                [(kind, f"{one.what} ({distribution}{without[one.assumed]})") for kind, (one, distribution) in found] or [("none", "")]
-            )
+            formatter.write_dl(rows or [("none", "")])
 
 
 @config_command.command("import", cls=_ImportCommand)
@@ -337,10 +330,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
         if not force and os.path.lexists(path):
             raise _exists(path)
     for path, text in files.items():
-        try:
-            _write(path, text, replace=force)
-        except OSError as error:
-            raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="-o names another file") from error
+        _write(path, text, replace=force)
         print_prose(f"wrote {path}", 2)
     for note in imported.notes:
         print_prose(f"not taken over: {note}", 2)
@@ -365,16 +355,18 @@ def _exists(path: Path) -> MomError:
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
-    """The whole file or nothing, and only where nothing is unless it is to be replaced."""
+    """The whole file or nothing, and only where nothing is unless it is to be replaced. Raises `MomError`."""
     if replace and path.exists():
         path = path.resolve()  # what a link points at is replaced, not the link
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not path.is_file():
             raise MomError(f"{path} is no regular file, and stays as it is", hint="-o names another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text, durable=True, mode=0o644, replace=replace)
     except FileExistsError:
         raise _exists(path) from None
+    except OSError as error:
+        raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="-o names another file; /etc needs root") from error
 
 
 def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:

@@ -104,31 +104,18 @@ def source_json(source: Source) -> dict[str, Value]:
 
 def _wanted_json(wanted: ExplainedDecision) -> dict[str, Value]:
     decision, outcome = wanted.decision, wanted.outcome
+    revisions = [(one.reviewer, one.reason, one.after) for one in wanted.revisions]
+    came = None if outcome is None else {name: getattr(outcome, name) for name in ("status", "before", "after", "error")}
     return {
-        "control": decision.control,
+        **{name: getattr(decision, name) for name in ("control", "value", "reason")},
         "unit": wanted.unit,
-        "value": decision.value,
-        "reason": decision.reason,
         "why": wanted.why,
         "source": {**source_json(decision.source), "text": wanted.line},
         "revisions": [
-            {
-                "reviewer": one.reviewer,
-                "reason": one.reason,
-                "became": None if one.after is None else one.after.value,
-                "dropped": one.after is None,
-            }
-            for one in wanted.revisions
+            {"reviewer": who, "reason": why, "became": None if after is None else after.value, "dropped": after is None}
+            for who, why, after in revisions
         ],
-        "outcome": None
-        if outcome is None
-        else {
-            "status": outcome.status,
-            "value": outcome.decision.value,
-            "before": outcome.before,
-            "after": outcome.after,
-            "error": outcome.error,
-        },
+        "outcome": None if outcome is None or came is None else {"value": outcome.decision.value, **came},
     }
 
 
