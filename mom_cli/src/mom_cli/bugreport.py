@@ -41,21 +41,9 @@ LATELY_SECONDS: Final = 30 * 86_400.0
 AT_ONCE: Final = 3
 
 _HOST_FILES: Final = (
-    "/proc/version",
-    "/proc/meminfo",
-    "/proc/loadavg",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/pressure/*",
-    "/proc/sys/vm/overcommit_*",
-    "/proc/sys/vm/swappiness",
-    "/proc/sys/vm/min_free_kbytes",
-    "/sys/kernel/mm/ksm/*",
-    "/sys/kernel/mm/transparent_hugepage/*",
-    "/sys/devices/system/node/online",
-    "/sys/devices/system/node/node*/meminfo",
-    "/sys/fs/cgroup/cgroup.controllers",
-    "/etc/os-release",
+    "proc/version proc/meminfo proc/loadavg proc/swaps proc/uptime proc/pressure/* proc/sys/vm/overcommit_* proc/sys/vm/swappiness "
+    "proc/sys/vm/min_free_kbytes sys/kernel/mm/ksm/* sys/kernel/mm/transparent_hugepage/* sys/devices/system/node/online "
+    "sys/devices/system/node/node*/meminfo sys/fs/cgroup/cgroup.controllers etc/os-release"
 )
 
 _LIBRARIES: Final = ("libvirt-python", "pluggy", "pydantic", "PyYAML", "click", "rich", "stevedore", "starlette", "uvicorn")
@@ -178,7 +166,7 @@ def _files(paths: Sequence[Path]) -> str:
 
 
 def _host(root: Path) -> str:
-    paths = [path for pattern in _HOST_FILES for path in sorted(root.glob(pattern.lstrip("/")))]
+    paths = [path for pattern in _HOST_FILES.split() for path in sorted(root.glob(pattern))]
     return _files([path for path in paths if path.is_file()])
 
 
