@@ -35,7 +35,7 @@ _SOURCES: Final = {
 
 
 def _source(record: str) -> str:
-    source = _SOURCES[record]
+    source = _SOURCES.get(record) or f"stat-{record.removeprefix('balloon.').replace('_', '-')}"  # as guest-stats names most
     return source if source.startswith("/") else f"QMP {source}"
 
 
