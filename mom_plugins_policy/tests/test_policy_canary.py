@@ -14,7 +14,7 @@ import pytest
 from mom_core import HOST_ID, Clock, Engine, Guest, MomError, Report, Scope, UnitError, load_config
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.rollout.canary import ChosenGuests, rank
-from mom_toolkit import Canary, CanaryPolicies, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts, ReasonedPolicies
+from mom_toolkit import Canary, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
 """Makes guests smaller, whatever they need."""
@@ -52,9 +52,9 @@ class Managed:
         return texts
 
     @property
-    def trials(self) -> CanaryPolicies:
+    def trials(self) -> PolicyTexts:
         texts: object = self.texts
-        assert isinstance(texts, CanaryPolicies)
+        assert isinstance(texts, PolicyTexts)
         return texts
 
     @property
@@ -163,7 +163,7 @@ class TestWhileItRuns:
         managed.begin(words, share=0.2, seconds=600)
         report = managed.cycles()
         texts: object = managed.texts
-        assert isinstance(texts, ReasonedPolicies)
+        assert isinstance(texts, PolicyTexts)
         on = {entity.id for entity in managed.canary.on}
         assert on
         for guest in report.snapshot.guests:

@@ -25,7 +25,7 @@ from mom_core import (
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_policy.rollout import versions
-from mom_toolkit import CanaryPolicies, CheckedPolicies, PolicyConflict, PolicyRefused, PolicyTexts
+from mom_toolkit import PolicyConflict, PolicyRefused, PolicyTexts
 
 DECLARED = Declarations(
     {(Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free")},
@@ -92,7 +92,7 @@ def test_remarks_are_of_what_changes_and_of_what_that_causes_elsewhere(running: 
     (running.folder / "20_old.policy").write_text("(nosuch 1)")  # a file that was there at the start
     running = Running(running.folder.parent)
     running.policies.change({"10_words": "(def twice (x) (* 2 x))", "30_uses": "(twice 3)"}, who="a test")
-    assert isinstance(running.policies, CheckedPolicies)
+    assert isinstance(running.policies, PolicyTexts)
     assert running.policies.remarks({"60_new": "(+ 1 2)"}) == ()  # what 20_old fails with, it failed with before
     found = running.policies.remarks({"60_new": "(other 1)", "10_words": None})
     assert [(one.name, one.kind, one.severity) for one in found] == [
@@ -439,7 +439,7 @@ def test_a_kept_change_is_in_force_again_where_a_file_failed_already(tmp_path: P
 
 
 def test_a_trial_does_not_begin_with_what_is_certain_to_fail(running: Running) -> None:
-    assert isinstance(running.policies, CanaryPolicies)
+    assert isinstance(running.policies, PolicyTexts)
     with pytest.raises(PolicyRefused, match="there is no function nosuch"):
         running.policies.begin_canary({"60": "(nosuch)"}, who="a test", seconds=600, share=0.5)
 

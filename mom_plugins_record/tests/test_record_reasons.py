@@ -23,7 +23,7 @@ from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recorded, Recording, session_content
 from mom_plugins_record.recording.reasons import LONGEST_SECONDS, SHARE, ReasonsAsked
 from mom_plugins_record.recording.writer import KEY_EVERY, RecordingWriter, files_of
-from mom_toolkit import PastCycle, PolicyTexts, ReasonedPolicies
+from mom_toolkit import PastCycle, PolicyTexts
 
 CONTROL = "balloon_target"
 FOREVER = (float("-inf"), float("inf"))
@@ -59,7 +59,7 @@ def recorded(folder: Path, cycles: int) -> Made:
     }
     document = {"state_directory": str(folder / "state"), "run_directory": str(folder / "run"), "plugins": plugins}
     with Engine(load_config(document), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
-        reasoned = engine.service(ReasonedPolicies)
+        reasoned = engine.service(PolicyTexts)
         policies = engine.service(PolicyTexts)
         assert reasoned is not None
         assert policies is not None

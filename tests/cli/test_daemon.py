@@ -179,7 +179,7 @@ def test_a_status_file_that_is_too_old_means_that_it_hangs(mom: Mom) -> None:
     try:
         mom.wait_for(lambda: mom("status").returncode == 1)
         assert "HANGS" in mom("status").stdout
-        assert "finished its last cycle" in mom("doctor").stdout
+        assert ", and hangs" in mom("doctor").stdout
     finally:
         os.kill(process.pid, signal.SIGCONT)
 

@@ -174,7 +174,7 @@ class Explainers:
         :param texts: the policies in force by name, from which the lines are taken
         :param declarations: for units, and for where figures come from
         :param zone: in which times are written; None: this host's own
-        :param reasons: why the policies decided so in this cycle, by control, as `ReasonedPolicies` says it
+        :param reasons: why the policies decided so in this cycle, by control, as `PolicyTexts` says it
         """
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)

@@ -40,14 +40,10 @@ from mom_plugins_policy.rollout.trials import NOTED, CanaryDeps, EvaluatedSnapsh
 from mom_plugins_policy.rollout.versions import KEPT_VERSIONS, OVERLAY
 from mom_plugins_policy.sources import read_policies
 from mom_toolkit import (
-    CanaryPolicies,
     CanaryState,
-    CheckedPolicies,
-    EvaluatedPolicies,
     PolicyState,
     PolicyText,
     PolicyTexts,
-    ReasonedPolicies,
 )
 
 _DEFAULT = PolicyLimits()
@@ -187,7 +183,7 @@ class PolicyPlugin:
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """The policies in force, to be read, changed, checked, tried and asked by other plugins."""
-        return dict.fromkeys((PolicyTexts, CheckedPolicies, EvaluatedPolicies, ReasonedPolicies, CanaryPolicies), self._policies)
+        return {PolicyTexts: self._policies}
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from mom_core import MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
 from mom_plugins_vdsm.rpc_server import RpcPeer
-from mom_toolkit import EvaluatedPolicies, PolicyProblem, PolicyRefused, PolicyTexts
+from mom_toolkit import PolicyProblem, PolicyRefused, PolicyTexts
 
 MAIN_POLICY: Final = "50_main_"
 """The name under which MOM stores a policy that comes without one."""
@@ -202,7 +202,7 @@ class Verbs:
 
     def _works(self) -> bool:
         """What vdsm tells its engine as `momStatus`: of what is in force, whatever was refused."""
-        evaluated = self._context.service(EvaluatedPolicies)
+        evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 
     def _guests(self) -> list[str]:

@@ -88,6 +88,7 @@ from .knobs import (
     Knob as Knob,
     KnobPlugin as KnobPlugin,
     file_knob as file_knob,
+    write_file as write_file,
 )
 from .overview import (
     GuestColumn as GuestColumn,
@@ -166,10 +167,7 @@ from .services.movers import (
 from .services.policies import (
     Canary as Canary,
     CanaryGroup as CanaryGroup,
-    CanaryPolicies as CanaryPolicies,
     CanaryState as CanaryState,
-    CheckedPolicies as CheckedPolicies,
-    EvaluatedPolicies as EvaluatedPolicies,
     PolicyChange as PolicyChange,
     PolicyConflict as PolicyConflict,
     PolicyProblem as PolicyProblem,
@@ -177,7 +175,6 @@ from .services.policies import (
     PolicyState as PolicyState,
     PolicyText as PolicyText,
     PolicyTexts as PolicyTexts,
-    ReasonedPolicies as ReasonedPolicies,
 )
 from .services.promises import (
     NO_PROMISES as NO_PROMISES,

@@ -122,13 +122,13 @@ class CanaryRoutes:
 
     async def current(self, call: ApiCall) -> Response:
         """The trial that runs, or the last one."""
-        return _answer(self._policies.canaries().canary())
+        return _answer(self._policies.texts().canary())
 
     async def begin(self, call: ApiCall) -> Response:
         """Try changes on some guests."""
         expected = self._policies.expected(call)
         given = await read_body(call, BeginModel)
-        texts, who = self._policies.canaries(), call.peer.name
+        texts, who = self._policies.texts(), call.peer.name
 
         def begun() -> Canary:
             return texts.begin_canary(
@@ -147,7 +147,7 @@ class CanaryRoutes:
 
     async def _end(self, call: ApiCall, *, promote: bool) -> Response:
         expected = self._policies.expected(call)
-        texts, who = self._policies.canaries(), call.peer.name
+        texts, who = self._policies.texts(), call.peer.name
         return _answer(await self._policies.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
 
 

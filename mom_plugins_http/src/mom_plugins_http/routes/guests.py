@@ -33,8 +33,8 @@ from mom_toolkit import (
     Kib,
     Mode,
     OutcomeModel,
+    PolicyTexts,
     Promises,
-    ReasonedPolicies,
     RevisionModel,
     SourceModel,
     Time,
@@ -301,7 +301,7 @@ class GuestRoutes:
 
         def made(view: ReportView) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
-            reasoned = self._answers.context.service(ReasonedPolicies)
+            reasoned = self._answers.context.service(PolicyTexts)
 
             def reason(control: str) -> str:
                 return "" if reasoned is None else reasoned.reason(view.report.number, guest.id, control)

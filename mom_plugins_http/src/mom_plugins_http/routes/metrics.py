@@ -21,7 +21,7 @@ from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.host_metrics import host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.routes.route import ApiCall, Route
-from mom_toolkit import Canary, CanaryGroup, CanaryPolicies, CanaryState, Promises
+from mom_toolkit import Canary, CanaryGroup, CanaryState, PolicyTexts, Promises
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -91,7 +91,7 @@ class MetricsRoutes:
         view = self._answers.view()
 
         def made() -> bytes:
-            tried = self._answers.context.service(CanaryPolicies)
+            tried = self._answers.context.service(PolicyTexts)
             return exposition(view, self._selection, None if tried is None else tried.canary())
 
         return Response(view.answer("metrics", made), media_type=MEDIA_TYPE)

@@ -11,7 +11,7 @@ from mom_core import MomError, PluginContext
 from mom_plugins_http.routes.canary import canary_of
 from mom_plugins_http.routes.policies import PolicyChangeModel
 from mom_plugins_http.routes.reservations import ReservationModel, reservation_of
-from mom_toolkit import CanaryPolicies, CanaryState, PolicyTexts, Reservations, ReservationState
+from mom_toolkit import CanaryState, PolicyTexts, Reservations, ReservationState
 
 
 class NewReservationsModel(TypedDict):
@@ -79,7 +79,7 @@ class News:
         return [Item("policies", {"version": version, "items": changes})]
 
     def _canary(self) -> Sequence[Item]:
-        texts = self._context.service(CanaryPolicies)
+        texts = self._context.service(PolicyTexts)
         try:
             found = None if texts is None else texts.canary()
         except MomError:  # as above

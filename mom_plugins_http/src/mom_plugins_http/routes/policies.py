@@ -16,8 +16,6 @@ from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
 from mom_toolkit import (
-    CanaryPolicies,
-    CheckedPolicies,
     PolicyConflict,
     PolicyProblem,
     PolicyRefused,
@@ -189,14 +187,6 @@ class PolicyRoutes:
             raise ProblemError(409, "no enabled plugin has policies", "enable the plugin policy in the configuration")
         return texts
 
-    def canaries(self) -> CanaryPolicies:
-        """The evaluator's, to be tried on some guests. Raises `ProblemError` when it cannot do that."""
-        self.texts()  # where there are no policies at all, that is what to say
-        texts = self._context.service(CanaryPolicies)
-        if texts is None:
-            raise ProblemError(409, "the enabled evaluator cannot try policies on some guests", "set them for all, or use another one")
-        return texts
-
     async def run(self, job: Callable[[], Result], *, reads: bool = False) -> Result:
         """Have something done that takes its time, in its turn. Raises `ProblemError` for what it raises."""
         worker = self._reading if reads else self._worker
@@ -250,9 +240,7 @@ class PolicyRoutes:
     async def check(self, call: ApiCall) -> Response:
         """What is wrong with changes, without making them."""
         given = await read_body(call, ChangesModel)
-        checked = self._context.service(CheckedPolicies)  # an evaluator that looks for more than what it refuses
-        look = self.texts().check if checked is None else checked.remarks
-        found = await self.run(lambda: look(given.changes, replace_all=given.replace_all), reads=True)
+        found = await self.run(lambda: self.texts().remarks(given.changes, replace_all=given.replace_all), reads=True)
         problems, warnings = [[_problem(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
         made: CheckedModel = {"good": not problems, "problems": problems, "warnings": warnings}
         return _json(made)

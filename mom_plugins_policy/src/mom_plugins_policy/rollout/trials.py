@@ -75,8 +75,7 @@ class EvaluatedSnapshot:
 
 
 class TriedPolicies(ChangingPolicies):
-    """Policies that change at run time, say whether they work (`EvaluatedPolicies`) and why they decide (`ReasonedPolicies`), and can be
-    tried on some guests first (`CanaryPolicies`). For the parameters see there."""
+    """Policies that change at run time, say whether they work and why they decide, and can be tried on some guests first."""
 
     def __init__(
         self,
@@ -129,8 +128,6 @@ class TriedPolicies(ChangingPolicies):
 
         return commit
 
-    # --- ReasonedPolicies -----------------------------------------------------------------------------------------------------------
-
     def reason(self, cycle: int, guest: str, control: str) -> str:
         """Why the guest got this control, or did not."""
         evaluated = next((one for one in self.evaluated if one.snapshot.number == cycle), None)
@@ -145,14 +142,10 @@ class TriedPolicies(ChangingPolicies):
             self._log.exception("why %s has its %s could not be said", printable(found.name), control)
             return ""
 
-    # --- EvaluatedPolicies ----------------------------------------------------------------------------------------------------------
-
     def failure(self) -> str:
         """Why the newest evaluation ended before its end."""
         newest = self.evaluated[0].result if self.evaluated else None
         return printable(str(newest.errors[-1]), 400) if newest is not None and newest.stopped else ""
-
-    # --- CanaryPolicies -------------------------------------------------------------------------------------------------------------
 
     def begin_canary(
         self,

@@ -38,7 +38,6 @@ from mom_toolkit import (
     PastCycles,
     PointsAsked,
     PolicyTexts,
-    ReasonedPolicies,
     RecordedPoint,
     RecordedPoints,
 )
@@ -163,7 +162,7 @@ class RecordPlugin:
             writer.session(session_content(self._session(report, texts)))
             self._in_force = in_force
         controls = [name for name, spec in context.declarations.controls.items() if spec.scope is Scope.GUEST]
-        reasons = self._reasons.of(report, context.service(ReasonedPolicies), controls)
+        reasons = self._reasons.of(report, context.service(PolicyTexts), controls)
         try:
             writer.cycle(report, None if texts_in_force is None else texts_in_force.memory, reasons)
         except RecordingFull as error:

@@ -8,7 +8,7 @@ from typing import Final
 
 from mom_core import Report
 from mom_plugins_record.recording.cycles import Reasons
-from mom_toolkit import ReasonedPolicies
+from mom_toolkit import PolicyTexts
 
 SHARE: Final = 0.01
 """Of one CPU that asking may take: 1,000 guests take 20 ms, so that each cycle of five seconds is asked. A policy of which that takes
@@ -28,7 +28,7 @@ class ReasonsAsked:
         self._spent = spent
         self._not_before = float("-inf")
 
-    def of(self, report: Report, policies: ReasonedPolicies | None, controls: Sequence[str]) -> Reasons | None:
+    def of(self, report: Report, policies: PolicyTexts | None, controls: Sequence[str]) -> Reasons | None:
         """The reasons of a cycle that has just ended, those of decided guests first; None where they are not asked."""
         now = report.snapshot.monotonic
         if policies is None or now < self._not_before:

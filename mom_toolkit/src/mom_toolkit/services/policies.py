@@ -83,90 +83,6 @@ class PolicyChange:
     diff: str = ""
 
 
-@runtime_checkable
-class PolicyTexts(Protocol):
-    """The policies of an evaluator, to be read and changed while it works. Any thread may call this.
-
-    A change is checked as a whole before anything is replaced, and is in force from the next evaluation on, all of it; a refused one
-    changes nothing. What is set here comes before files and defaults of the same name, also after files were read again.
-
-    What changes raises `PolicyConflict` if the version is no longer `expected_version` (None: whatever it is), and `PolicyRefused`
-    with all that is wrong in the texts. `who` is for the log and the history, such as `xmlrpc, process 812 of user 36`.
-    """
-
-    def state(self) -> PolicyState:
-        """What is in force now."""
-        ...
-
-    def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Everything for which `change` would refuse the same; nothing if it would not."""
-        ...
-
-    def change(
-        self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
-    ) -> PolicyState:
-        """Set the policies of these names, and remove those whose text is None; removing one that does not exist is fine.
-
-        :param replace_all: remove all others, those from files and the defaults too, until `reset`
-        :return: what is in force then
-        """
-        ...
-
-    def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Forget all that was changed at run time, and read the files again."""
-        ...
-
-    def history(self) -> Sequence[PolicyChange]:
-        """The last changes, oldest first; the last one made what is in force."""
-        ...
-
-    def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Make the texts what they were in a version that the history has. Raises `MomError` if it does not have it."""
-        ...
-
-    def memory(self) -> Value:
-        """What the policies remember from one evaluation to the next, as JSON that only `set_memory` understands: for a recording."""
-        ...
-
-    def set_memory(self, memory: Value) -> None:
-        """Remember this and nothing else: for a replay. Raises `MomError` for what `memory` did not give."""
-        ...
-
-
-@runtime_checkable
-class CheckedPolicies(Protocol):
-    """`PolicyTexts` whose evaluator finds more in texts than what it refuses. Any thread may call this."""
-
-    def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Everything that speaks against changes: what `check` says; what fails for certain once it is evaluated, as errors too; and what
-        is hardly meant, as warnings. Of policies that are not changed, only what the changes cause in them. Nothing changes.
-        """
-        ...
-
-
-@runtime_checkable
-class EvaluatedPolicies(Protocol):
-    """`PolicyTexts` whose evaluator tells whether what is in force works. Any thread may call this."""
-
-    def failure(self) -> str:
-        """Why the newest evaluation ended before its end, so that not all was decided, with the place in the texts. Empty if it did not,
-        and before the first one.
-        """
-        ...
-
-
-@runtime_checkable
-class ReasonedPolicies(Protocol):
-    """`PolicyTexts` whose evaluator can say in words why it decided as it did. Any thread may call this."""
-
-    def reason(self, cycle: int, guest: str, control: str) -> str:
-        """Why the guest with this id got this control, or did not, in the newest cycle: words for a person, without a full stop.
-
-        Empty where that is not known, and for any other cycle.
-        """
-        ...
-
-
 class CanaryState(StrEnum):
     """How policies that are tried on some guests are."""
 
@@ -216,13 +132,76 @@ class Canary:
 
 
 @runtime_checkable
-class CanaryPolicies(Protocol):
-    """`PolicyTexts` that can be tried on some guests first. One trial at a time; until it ends, nothing else changes the policies.
+class PolicyTexts(Protocol):
+    """The policies of an evaluator, to be read and changed while it works. Any thread may call this.
 
-    The trial ends by itself: as soon as guests or the host fare worse than before and than the other guests, and at the end of its time,
-    when the policies go into force for all guests if enough is known that speaks for them, and for none if not. Each beginning and end is
-    in the history.
+    A change is checked as a whole before anything is replaced, and is in force from the next evaluation on, all of it; a refused one
+    changes nothing. What is set here comes before files and defaults of the same name, also after files were read again.
+
+    What changes raises `PolicyConflict` if the version is no longer `expected_version` (None: whatever it is), and `PolicyRefused`
+    with all that is wrong in the texts. `who` is for the log and the history, such as `xmlrpc, process 812 of user 36`.
+
+    Policies can be tried on some guests first: one trial at a time, in which nothing else changes the policies. It ends by itself: as soon
+    as guests or the host fare worse than before and than the other guests, and at the end of its time, when the policies go into force for
+    all guests if enough is known that speaks for them, and for none if not. Each beginning and end is in the history.
     """
+
+    def state(self) -> PolicyState:
+        """What is in force now."""
+        ...
+
+    def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
+        """Everything for which `change` would refuse the same; nothing if it would not."""
+        ...
+
+    def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
+        """Everything that speaks against changes: what `check` says; what fails for certain once it is evaluated, as errors too; and what
+        is hardly meant, as warnings. Of policies that are not changed, only what the changes cause in them. Nothing changes.
+        """
+        ...
+
+    def change(
+        self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
+    ) -> PolicyState:
+        """Set the policies of these names, and remove those whose text is None; removing one that does not exist is fine.
+
+        :param replace_all: remove all others, those from files and the defaults too, until `reset`
+        :return: what is in force then
+        """
+        ...
+
+    def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
+        """Forget all that was changed at run time, and read the files again."""
+        ...
+
+    def history(self) -> Sequence[PolicyChange]:
+        """The last changes, oldest first; the last one made what is in force."""
+        ...
+
+    def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
+        """Make the texts what they were in a version that the history has. Raises `MomError` if it does not have it."""
+        ...
+
+    def memory(self) -> Value:
+        """What the policies remember from one evaluation to the next, as JSON that only `set_memory` understands: for a recording."""
+        ...
+
+    def set_memory(self, memory: Value) -> None:
+        """Remember this and nothing else: for a replay. Raises `MomError` for what `memory` did not give."""
+        ...
+
+    def failure(self) -> str:
+        """Why the newest evaluation ended before its end, so that not all was decided, with the place in the texts. Empty if it did not,
+        and before the first one.
+        """
+        ...
+
+    def reason(self, cycle: int, guest: str, control: str) -> str:
+        """Why the guest with this id got this control, or did not, in the newest cycle: words for a person, without a full stop.
+
+        Empty where that is not known, and for any other cycle.
+        """
+        ...
 
     def begin_canary(
         self,
@@ -234,7 +213,7 @@ class CanaryPolicies(Protocol):
         guests: str = "",
         expected_version: str | None = None,
     ) -> Canary:
-        """Try changes, as `PolicyTexts.change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern.
+        """Try changes, as `change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern.
 
         Raises what `change` raises, and `MomError` when there is nothing to try, no guest to try it on, or a trial already.
         """
