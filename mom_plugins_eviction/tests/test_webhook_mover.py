@@ -11,8 +11,9 @@ import pytest
 from movers_server import Server
 
 from mom_core import Entity, HypervisorError, Scope
+from mom_plugins_eviction.movers.web_requests import WebhookSettings
 from mom_plugins_eviction.movers.webhook import WebhookMover
-from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveStanding, WebhookSettings
+from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveStanding
 
 JOB = MoveJob(Entity(Scope.GUEST, "6f2c", "web-1"), Destination.parse("host://pve2"), "ab12", 60.0)
 

@@ -136,10 +136,6 @@ from .run_summary import (
     RunSummary as RunSummary,
     concerns_decisions as concerns_decisions,
 )
-from .services.accounts import (
-    HOURS_A_MONTH as HOURS_A_MONTH,
-    KIB_SECONDS_PER_GIB_HOUR as KIB_SECONDS_PER_GIB_HOUR,
-)
 from .services.admission import (
     Admission as Admission,
     Admissions as Admissions,
@@ -217,18 +213,6 @@ from .sockets import (
 )
 from .verbs import (
     run_verb as run_verb,
-)
-from .web_requests import (
-    SIGNATURE as SIGNATURE,
-    WebAnswer as WebAnswer,
-    WebRequestError as WebRequestError,
-    WebUrl as WebUrl,
-    WebhookSettings as WebhookSettings,
-    sign as sign,
-    signed_headers as signed_headers,
-    trusted_certificates as trusted_certificates,
-    web_request as web_request,
-    webhook_secret as webhook_secret,
 )
 
 __version__: str

@@ -21,7 +21,8 @@ from mom_core import (
 )
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
-from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport, WebUrl
+from mom_plugins_eviction.movers.web_requests import WebUrl
+from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -21,7 +21,8 @@ from mom_core import (
 )
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
-from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport, WebUrl
+from mom_plugins_eviction.movers.web_requests import WebUrl
+from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 

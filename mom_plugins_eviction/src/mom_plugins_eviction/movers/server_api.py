@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mom_core import Finding, HypervisorError, MomError, Severity, hookimpl, printable, read_secret
-from mom_toolkit import Mover, WebRequestError, trusted_certificates, web_request
+from mom_plugins_eviction.movers.web_requests import WebRequestError, trusted_certificates, web_request
+from mom_toolkit import Mover
 
 ANSWER_SECONDS: Final = 15.0
 """For one request; a call of a mover makes two or three."""

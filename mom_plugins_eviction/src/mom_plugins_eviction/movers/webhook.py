@@ -10,13 +10,7 @@ from pydantic import StringConstraints
 
 from mom_core import Finding, HypervisorError, MomError, PluginContext, PluginSettings, Severity, hookimpl, printable
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_toolkit import (
-    ANYWHERE,
-    Destination,
-    MoveJob,
-    Mover,
-    MoverAbilities,
-    MoveReport,
+from mom_plugins_eviction.movers.web_requests import (
     WebAnswer,
     WebhookSettings,
     WebRequestError,
@@ -25,6 +19,7 @@ from mom_toolkit import (
     web_request,
     webhook_secret,
 )
+from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport
 
 ANSWER_SECONDS: Final = 20.0
 LARGEST_ANSWER: Final = 4096

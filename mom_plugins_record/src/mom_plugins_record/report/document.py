@@ -11,12 +11,17 @@ from typing import Any, Final
 
 from mom_plugins_record.export.files import cell
 from mom_plugins_record.report.summary import GivenBackSums, Line, Percentiles, ReportSummary
-from mom_toolkit import HOURS_A_MONTH, KIB_SECONDS_PER_GIB_HOUR
 
 KIB_PER_GIB: Final = float(1 << 20)
 
 FORMAT: Final = 1
 """The version of the JSON document."""
+
+KIB_SECONDS_PER_GIB_HOUR: Final = float(1 << 20) * 3600
+"""What is told in GiB hours is kept in KiB times seconds."""
+
+HOURS_A_MONTH: Final = 730.0
+"""A twelfth of a year."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from mom_core import MomError
-from mom_toolkit import (
+from mom_plugins_eviction.movers.web_requests import (
     SIGNATURE,
     WebAnswer,
     WebhookSettings,
