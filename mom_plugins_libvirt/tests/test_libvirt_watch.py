@@ -1,4 +1,4 @@
-"""The watch for guests that come short of memory: what wakes mom, on a libvirtd in memory."""
+"""The watch for guests that run low on memory: what wakes mom, on a libvirtd in memory."""
 
 from __future__ import annotations
 

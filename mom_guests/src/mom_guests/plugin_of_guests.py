@@ -99,7 +99,7 @@ class PluginOfGuests:
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
         """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
         watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
-        """How often to look at guests from which memory was taken: one that comes short wakes mom for a cycle at once. `0s`: never."""
+        """How often to look at guests from which memory was taken: one that runs low wakes mom for a cycle at once. `0s`: never."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._reporting = settings

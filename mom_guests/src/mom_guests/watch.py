@@ -1,4 +1,4 @@
-"""Sees between two cycles that a guest comes short of memory, and wakes the engine.
+"""Sees between two cycles that a guest runs low on memory, and wakes the engine.
 
 Hypervisors have no event for that, so they are asked, a few times a second, and only about guests that mom could help: those from which
 memory was taken. While nothing is taken from guests, none is asked.
@@ -185,7 +185,7 @@ class _Watched:
 
 
 class GuestWatch:
-    """A thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one comes short of memory.
+    """A thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one runs low on memory.
 
     :param balloons: gives the guests' balloon statistics, bounded in time; ended with the watch
     :param every: seconds between two looks

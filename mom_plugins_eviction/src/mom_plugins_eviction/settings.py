@@ -40,7 +40,7 @@ class EvictionSettings(PluginSettings):
     """For how long there must have been room before a guest comes back."""
 
     share: Annotated[float, Field(gt=0, le=0.9)] = _PACE.share
-    """At most this share of the guests is stopped at once, and moved away within an hour, by whatever decision: one of several always, and
+    """At most this share of the guests is stopped at once, and moved away within an hour, by whatever decision: at least one, but
     never all of them."""
 
     destination: Destination | None = None

@@ -186,5 +186,5 @@ def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[Evict
 
 
 def most_stopped(guests: int, share: float) -> int:
-    """How many of so many guests may be stopped at once: one of several always, and never all of them, whatever the share."""
+    """How many of so many guests may be stopped at once: at least one, but never all of them, whatever the share."""
     return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)

@@ -49,7 +49,7 @@ def cpu_lists_finding(kept: KeptByCpus | None, why_not: str, *, wanted: bool) ->
         return Finding(
             Severity.WARNING, subject, f"{much}, and are not asked for it: {why_not}", "they return it within minutes by themselves"
         )
-    return Finding(Severity.OK, subject, f"{much}; they are asked for it when the host comes short")
+    return Finding(Severity.OK, subject, f"{much}; they are asked for it when the host runs low")
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:

@@ -57,7 +57,7 @@ class HostPlugin:
         """How closely the host is watched between two cycles."""
 
         watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
-        """How often to look whether the host comes short of memory, which wakes mom for a cycle at once. `0s`: never. With
+        """How often to look whether the host runs low on memory, which wakes mom for a cycle at once. `0s`: never. With
         plenty available, less often, down to once a second: before all CPUs together could take it."""
         watch_available: Size | None = None
         """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available (`mem_watermark_high`), or

@@ -1,4 +1,4 @@
-"""Sees between two cycles that the host comes short of memory, and wakes the engine.
+"""Sees between two cycles that the host runs low on memory, and wakes the engine.
 
 Pressure stall information tells that tasks suffer already, which is late; what is available falls before that. So both are watched: the
 first by a trigger of the kernel where it takes one, the second by reading one small file a few times a second, or once while there is
@@ -133,7 +133,7 @@ class _KeptFile:
 
 
 class HostWatch:
-    """A thread that looks at the host from `start` to `stop`, and calls `wake(why)` when it comes short of memory.
+    """A thread that looks at the host from `start` to `stop`, and calls `wake(why)` when it runs low on memory.
 
     :param root: where /proc is found
     """

@@ -115,7 +115,7 @@ class SimHypervisor:
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Why a cycle is needed before the next one is due: the host, or a guest, comes short of memory. Empty when none is.
+        """Why a cycle is needed before the next one is due: the host, or a guest, runs low on memory. Empty when none is.
 
         As the watches on a real host see it: guests in what they have sent, and only those from which memory was taken.
         """

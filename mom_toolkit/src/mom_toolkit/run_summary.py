@@ -169,7 +169,7 @@ class RunSummary:
             ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
             ("changes that failed", str(self.failed)),
             ("controls that swing to and fro", str(len(swinging))),
-            ("cycles, and of these out of turn", f"{self.cycles}, {self.woken}"),
+            ("cycles, and of these started early", f"{self.cycles}, {self.woken}"),
         ]
 
     def failure_lines(self) -> list[str]:

@@ -20,7 +20,7 @@ SIMULATION_BEGINS: Final = 1_767_225_600.0
 """Seconds since the epoch. Every simulation begins at the same midnight, in UTC."""
 
 LOOK_SECONDS: Final = 1.0
-"""How often it is looked whether a guest needs a cycle out of turn: as often as guests send statistics at best."""
+"""How often it is looked whether a guest needs a cycle before the next is due: as often as guests send statistics at best."""
 
 SIMULATOR: Final = "sim"
 """The plugin whose hypervisor is a simulated host."""
@@ -40,7 +40,7 @@ class SimulatedHost(Protocol):
     """What a simulated hypervisor can do besides."""
 
     def news(self) -> str:
-        """Why a cycle is needed before the next one is due, such as a guest that comes short of memory; empty when none is."""
+        """Why a cycle is needed before the next one is due, such as a guest that runs low on memory; empty when none is."""
         ...
 
 

@@ -202,7 +202,7 @@ class Engine:
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
         """Do one cycle now and give its report. Not while `run` or `start` is at work.
 
-        :param woken_by: why it comes out of turn, for the report
+        :param woken_by: why it starts early, for the report
         :param snapshot: all that is known in this cycle, such as what was recorded; None: the hypervisor and the plugins are asked
         """
         self.open()

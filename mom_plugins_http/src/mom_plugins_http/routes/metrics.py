@@ -153,7 +153,7 @@ def _cycle(view: ReportView) -> Iterator[_Family]:
     )
     yield _counter("mom_cycles_total", "Cycles since the start.", totals.cycles)
     yield _counter("mom_cycles_skipped_total", "Scheduled cycles that an overlong one left out.", report.skipped)
-    yield _counter("mom_cycles_woken_total", "Cycles out of turn.", totals.woken)
+    yield _counter("mom_cycles_woken_total", "Cycles started early by an event.", totals.woken)
     yield _gauge("mom_cycle_timestamp_seconds", "When the last cycle's snapshot was taken, in seconds since the epoch.", report.time)
     yield _gauge("mom_cycle_lag_seconds", "How late the last cycle began.", report.lag)
     yield _gauge("mom_cycle_last_duration_seconds", "How long the last cycle took.", report.duration)
