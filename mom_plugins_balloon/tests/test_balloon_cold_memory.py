@@ -6,16 +6,22 @@ from types import MappingProxyType
 
 import pytest
 
-from mom_core import Guest, Host, Value
+from mom_core import Guest, Host, Snapshot, Value
 from mom_core.testing import snapshot
-from mom_plugins_balloon.cold_memory import counted_kib, gained_kib, returning_kib
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
+from mom_plugins_balloon.spare_memory import Spare, counted_kib, gained_kib, returning_kib, seconds_to_free, spare_of
 
 GIB = 1 << 20
 NO_MARGIN = LawParameters(margin=0, margin_percent=0)
 LIMITS = ShrinkLimits(64 << 10, 0.05, 15.0)
+
+
+def seen(taken: Snapshot) -> BalloonedGuests:
+    records = BalloonedGuests(8192.0)
+    records.see(taken)
+    return records
 
 
 def a_guest(**fields: Value) -> Guest:
@@ -59,16 +65,16 @@ def test_what_a_balloon_would_take_of_the_same_memory_counts_once() -> None:
     host = {"offload_room": 8 * GIB, "offload_ratio": 4.0, "mem_available": 32 * GIB}
     told = {"balloon_cur": 4 * GIB, "balloon_max": 4 * GIB, "mem_usable": 3 * GIB, "stats_age": 1.0, "swap_in": 0, "swap_out": 0}
     cold = {"rss": 4 * GIB, "working_set": GIB, "working_set_age": 60.0}
-    both = spare_of(snapshot(host, {"a": {**told, **cold}}), (), NO_MARGIN, LIMITS)
+    both = spare_of(seen(snapshot(host, {"a": {**told, **cold}})), NO_MARGIN, LIMITS)
     assert both.total > 1.5 * GIB
     assert both.cold == 0.0, "the balloon can give more than what counts as cold"
-    alone = spare_of(snapshot(host, {"a": cold}), (), NO_MARGIN, LIMITS)
+    alone = spare_of(seen(snapshot(host, {"a": cold})), NO_MARGIN, LIMITS)
     assert (alone.total, alone.cold) == (0.0, 0.75 * 1.5 * GIB)
 
 
 def test_cold_memory_comes_after_what_balloons_give_and_slower() -> None:
-    spare = Spare(1000.0, 1000.0, 3, cold=600.0, cold_pace=10.0)
-    assert seconds_to_free(900, spare, 5, NO_MARGIN) == seconds_to_free(900, Spare(1000.0, 1000.0, 3), 5, NO_MARGIN)
+    spare = Spare(1000.0, 1000.0, cold=600.0, cold_pace=10.0)
+    assert seconds_to_free(900, spare, 5, NO_MARGIN) == seconds_to_free(900, Spare(1000.0, 1000.0), 5, NO_MARGIN)
     assert seconds_to_free(1600, spare, 5, NO_MARGIN) == 65.0
     assert seconds_to_free(1601, spare, 5, NO_MARGIN) is None
-    assert seconds_to_free(100, Spare(0.0, 0.0, 0, cold=600.0, cold_pace=10.0), 5, NO_MARGIN) == 15.0
+    assert seconds_to_free(100, Spare(0.0, 0.0, cold=600.0, cold_pace=10.0), 5, NO_MARGIN) == 15.0

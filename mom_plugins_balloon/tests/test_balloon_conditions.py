@@ -6,8 +6,8 @@ import pytest
 
 from mom_core import Guest, Host, Severity, Snapshot
 from mom_core.testing import snapshot
-from mom_plugins_balloon.conditions import conditions
 from mom_plugins_balloon.guarantees import PromisesKept, Shrunk
+from mom_plugins_balloon.problems import conditions
 from mom_plugins_balloon.states import GIB, MemoryState
 
 FULL = snapshot(
@@ -49,3 +49,10 @@ def test_a_host_where_guests_give_is_at_work_and_not_full(state: MemoryState) ->
 
 def test_what_is_unknown_is_not_said_to_be_full() -> None:
     assert not list(conditions(snapshot(host={"mem_available": 62 * GIB, "mem_really_available": None}), MemoryState.LOW, OVERSOLD))
+
+
+def test_what_guests_may_take_at_once_and_the_host_has_not_is_said_before_they_do() -> None:
+    host = {"mem_available": 62 * GIB, "mem_really_available": 4 * GIB, "mem_growth_peak": 5 * GIB}
+    (condition,) = conditions(snapshot(host=host), MemoryState.SOFT, PromisesKept())
+    assert (condition.name, condition.severity) == ("growth", Severity.WARNING)
+    assert not list(conditions(snapshot(host={**host, "mem_growth_peak": 3 * GIB}), MemoryState.SOFT, PromisesKept()))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mom_core import Decision, Entity, Guest, Problem, Scope, Snapshot, Status
 from mom_devkit import apply_decisions
-from mom_plugins_balloon.cooperation import PATIENCE_SECONDS, PROGRESS_KIB, Cooperation
-from mom_plugins_balloon.requests import Requests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.cooperation import PATIENCE_SECONDS, PROGRESS_KIB, watch
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -227,18 +227,18 @@ def test_a_pinned_guest_that_mom_has_not_touched_stays_as_it_is(loop, hypervisor
 @given(st.lists(st.tuples(st.floats(0, 60), st.integers(-64 * MIB, 2 * MIB)), max_size=60), st.integers(100 * MIB, 2 * GIB))
 @example([(0.0, 1), (0.0, -MIB), (20.0, -1)], 100 * MIB)
 def test_whatever_a_guest_does_it_is_set_aside_only_when_it_stands_still(moves, target):
-    requests, cooperation = Requests(8 * MIB), Cooperation(8 * MIB)
-    size, now = 2 * GIB, 0.0
-    requests.sent("a", target, size, now, "")
+    records, size, now = BalloonedGuests(8 * MIB), 2 * GIB, 0.0
+    records.see(Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}))
+    records.asked(Guest("a", "a"), target, size, now)
     seen = [(now, size)]
     for seconds, move in moves:
         now += seconds
         size = max(target, size + move)
         seen.append((now, size))
         seen_now = Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}, monotonic=now)
-        requests.follow(seen_now)
-        cooperation.watch(seen_now, requests.all(), "balloon_target")
-        if cooperation.why_aside("a"):
+        records.see(seen_now)
+        watch(records)
+        if records.of("a").why_aside:
             nearest_before = min(size for when, size in seen if now - when >= PATIENCE_SECONDS)
             assert min(size for _, size in seen) > nearest_before - PROGRESS_KIB
             assert size > target

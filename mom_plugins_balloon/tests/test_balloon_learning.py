@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Entity, Guest, Scope, Snapshot, Value
-from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning
-from mom_plugins_balloon.requests import SizeRequest
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
+from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning, learn_from_sweep
 from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome
 
 MIB = 1024
@@ -19,8 +19,14 @@ class Watched:
 
     def __init__(self) -> None:
         self.learning = Learning(900, 320 * 1024)
+        self.records = BalloonedGuests(8 * MIB)
         self.now = 0.0
-        self.requests: dict[str, SizeRequest] = {}
+
+    def was_asked(self, target: float, began_at: float, *, arrived: bool = True) -> None:
+        """What mom asks of it now."""
+        memory = self.records.of("a")
+        assert memory is not None
+        memory.request = SizeRequest(int(target), began_at, self.now, arrived=arrived)
 
     def says(self, used: float, after: float = 2.0, incarnation: str = "1", age: float = 0.0, **more: Value) -> dict[str, float]:
         self.now += after
@@ -33,13 +39,16 @@ class Watched:
             "mem_disk_caches": 0,
         }
         guest = Guest("a", "a", fields | more, incarnation=incarnation)
-        self.learning.see(Snapshot(guests={"a": guest}, monotonic=self.now), self.requests)
-        return {name: value for name, (value,) in self.learning.columns([guest]).items() if isinstance(value, int | float)}
+        self.records.see(Snapshot(guests={"a": guest}, monotonic=self.now))
+        self.learning.see(self.records)
+        columns = self.learning.columns(self.records.of_all([guest]))
+        return {name: value for name, (value,) in columns.items() if isinstance(value, int | float)}
 
     def away(self, seconds: float) -> None:
         """The hypervisor does not answer."""
         self.now += seconds
-        self.learning.see(Snapshot(monotonic=self.now), self.requests)
+        self.records.see(Snapshot(monotonic=self.now))
+        self.learning.see(self.records)
 
 
 def number(value: Value) -> float:
@@ -77,45 +86,6 @@ def test_what_is_in_the_hosts_swap_does_not_make_the_process_seem_smaller(guest:
     assert guest.says(600 * MIB, rss=100 * MIB)["qemu_overhead"] == 0, "without any in swap, it holds no more than the guest uses"
 
 
-def test_what_is_left_after_a_sweep_is_the_processs_own(guest: Watched) -> None:
-    for _ in range(2):
-        known = guest.says(100 * MIB, rss=900 * MIB)
-    assert known["qemu_overhead"] == PROCESS_KIB
-    size = HIDDEN + 100 * MIB + 64 * MIB
-    guest.requests["a"] = SizeRequest(size, TOTAL + HIDDEN, guest.now, "1", arrived=True)
-    known = guest.says(100 * MIB, rss=HIDDEN + 230 * MIB, balloon_cur=size, mem_available=size - HIDDEN, mem_unused=64 * MIB)
-    assert known["qemu_overhead"] == 130 * MIB
-
-
-def swept_for(guest: Watched, idle: int, freed: int, given: int = 0) -> dict[str, float]:
-    """A guest that gave as much as seemed idle, or so much, and so much came back to the host."""
-    given = given or idle
-    for _ in range(2):
-        guest.says(100 * MIB, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + idle))
-    whole = TOTAL + HIDDEN
-    guest.requests["a"] = SizeRequest(whole - given, whole, guest.now, "1", arrived=True)
-    return guest.says(100 * MIB, after=1, age=1.0, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + idle - freed), balloon_cur=whole - given)
-
-
-def test_a_sweep_in_vain_tells_what_the_process_holds(guest: Watched) -> None:
-    assert swept_for(guest, 60 * MIB, 4 * MIB)["qemu_overhead"] == PROCESS_KIB + 56 * MIB
-    guest.requests["a"] = SizeRequest(TOTAL + HIDDEN, TOTAL, guest.now, "1")
-    for _ in range(2):
-        known = guest.says(100 * MIB, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + 20 * MIB))
-    assert known["qemu_overhead"] == PROCESS_KIB + 20 * MIB, "if it holds less one day, that was not all its own"
-
-
-@pytest.mark.parametrize(
-    ("idle", "freed"), [(400, 390), (60, 40), (60, -200), (30, 0)], ids=["all", "most", "it grew", "too little to tell"]
-)
-def test_a_sweep_that_was_not_in_vain_tells_nothing_of_that(guest: Watched, idle: int, freed: int) -> None:
-    assert swept_for(guest, idle * MIB, freed * MIB)["qemu_overhead"] == PROCESS_KIB
-
-
-def test_a_part_of_what_is_idle_may_be_memory_that_the_guest_never_used(guest: Watched) -> None:
-    assert swept_for(guest, 300 * MIB, 9 * MIB, given=37 * MIB)["qemu_overhead"] == PROCESS_KIB
-
-
 def test_a_guest_that_waits_is_to_have_more_than_that(guest: Watched) -> None:
     guest.says(600 * MIB)
     guest.says(600 * MIB, major_fault=90, mem_unused=10 * MIB)
@@ -144,8 +114,7 @@ def test_a_guest_with_little_page_cache_does_not_keep_more_of_it_for_being_swept
         guest.says(100 * MIB, mem_disk_caches=40 * MIB, mem_unused=860 * MIB)
     swept = HIDDEN + 100 * MIB + 72 * MIB
     whole = TOTAL + HIDDEN
-    request = SizeRequest(whole, swept, guest.now, "1") if returning else SizeRequest(swept, whole, guest.now, "1", arrived=True)
-    guest.requests["a"] = request
+    guest.was_asked(*((whole, swept) if returning else (swept, whole)), arrived=not returning)
     known = guest.says(100 * MIB, balloon_cur=swept, mem_available=swept - HIDDEN, mem_unused=32 * MIB, mem_disk_caches=40 * MIB)
     assert known["mem_cache_share"] < 0.05
 
@@ -154,7 +123,7 @@ def test_a_guest_that_was_trimmed_and_fills_what_it_has_goes_on_being_known_by_i
     for _ in range(2):
         guest.says(100 * MIB, mem_disk_caches=600 * MIB, mem_unused=300 * MIB)
     trimmed = HIDDEN + 500 * MIB
-    guest.requests["a"] = SizeRequest(trimmed, trimmed + 50 * MIB, guest.now, "1", arrived=True)
+    guest.was_asked(trimmed, trimmed + 50 * MIB)
     known = guest.says(100 * MIB, balloon_cur=trimmed, mem_available=500 * MIB, mem_unused=40 * MIB, mem_disk_caches=360 * MIB)
     assert known["mem_cache_share"] == 0.8
 
@@ -172,13 +141,13 @@ def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it()
     guest, whole, swept = CountsAll(), TOTAL + HIDDEN, HIDDEN + 200 * MIB
     for _ in range(2):
         before = guest.has(whole)
-    guest.requests["a"] = SizeRequest(swept, whole, guest.now, "1", arrived=True)
+    guest.was_asked(swept, whole)
     for _ in range(2):
         known = guest.has(swept)
     assert known["mem_used_before"] == TOTAL - (200 - 100) * MIB, "so much is used, as it counts"
     assert known["mem_used_peak"] - known["mem_used_before"] == before["mem_used_peak"] - before["mem_used_before"], "no burst was seen"
     assert known["mem_cache_share"] == before["mem_cache_share"]
-    guest.requests["a"] = SizeRequest(whole, swept, guest.now, "1", arrived=True)
+    guest.was_asked(whole, swept)
     for _ in range(2):
         known = guest.has(whole)
     assert known["mem_used_peak"] == before["mem_used_peak"]
@@ -192,7 +161,7 @@ def test_statistics_from_before_a_sweep_do_not_make_a_guest_one_that_counts_all(
     for _ in range(2):
         guest.says(600 * MIB)
     guest.says(100 * MIB)
-    guest.requests["a"] = SizeRequest(swept, whole, guest.now, "1", arrived=True)
+    guest.was_asked(swept, whole)
     for _ in range(2):
         known = guest.says(100 * MIB, after=0.8, balloon_cur=swept)  # the guest's kernel had all when it said that
     assert known["mem_used_peak"] == 600 * MIB
@@ -315,7 +284,10 @@ def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_t
     outcome = SweepOutcome(
         Entity(Scope.GUEST, "a", "a"), "1", idle, bottom, back, 0.0, 1.0, 0.3, guest.now, SweepEnd.NOTHING_MORE, resident=1000 * MIB
     )
-    guest.learning.swept(outcome)
+    memory = guest.records.of("a")
+    assert memory is not None
+    assert memory.learnt is not None
+    learn_from_sweep(memory.learnt, outcome)
     after = guest.says(100 * MIB, rss=1000 * MIB)
     assert (after["qemu_overhead"] == 1000 * MIB - held) is learns
     assert known["qemu_overhead"] == PROCESS_KIB

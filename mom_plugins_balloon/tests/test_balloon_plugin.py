@@ -22,7 +22,7 @@ from mom_core import (
 )
 from mom_devkit import apply_decisions
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.requests import PATIENCE_SECONDS
+from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -172,7 +172,7 @@ class TestControl:
     def test_a_guest_that_does_not_follow_is_asked_again_after_a_while(self, plugin, hypervisor, seen_by):
         hypervisor.speed = 0
         self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
-        self.control(plugin, hypervisor, seen_by(hypervisor, now=PATIENCE_SECONDS + 1), wants("a", GIB))
+        self.control(plugin, hypervisor, seen_by(hypervisor, now=ASKED_AGAIN_SECONDS + 1), wants("a", GIB))
         assert hypervisor.commands == [("a", GIB)] * 2
 
     def test_a_guest_that_somebody_resized_after_it_arrived_is_asked_again(self, plugin, hypervisor, seen_by):

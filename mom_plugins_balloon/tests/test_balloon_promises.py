@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from mom_core import Guest, Value
-from mom_plugins_balloon.promises import HeldPromises
+from mom_plugins_balloon.guarantees import HeldPromises
 from mom_toolkit import Promises
 
 

@@ -30,11 +30,12 @@ from mom_core import (
     as_number,
     load_config,
 )
-from mom_plugins_balloon.host_reservations import CycleInputs, HostReservations, policies_reserve
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin, ReservationSettings
-from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_kib
+from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
 from mom_toolkit import Admission, Admissions, PolicyState, PolicyText, Reservation, ReservationRefused, Reservations, ReservationState
 
 GIB = 1 << 20
@@ -51,9 +52,9 @@ def a_guest(identity: str, size: int = 4 * GIB, need: int = GIB, incarnation: st
     return Guest(identity, identity, {**fields, **more}, incarnation=incarnation)
 
 
-def seen(now: float, available: float, *guests: Guest) -> CycleInputs:
+def seen(now: float, available: float, *guests: Guest) -> Snapshot:
     host = Host(fields={"mem_available": TOTAL, "mem_really_available": int(available)})
-    return CycleInputs(Snapshot(host, {guest.id: guest for guest in guests}, monotonic=now), (), LIMITS)
+    return Snapshot(host, {guest.id: guest for guest in guests}, monotonic=now)
 
 
 class KeptReservation:
@@ -73,13 +74,19 @@ class KeptReservation:
 
     def begin(self) -> HostReservations:
         """As a start of mom does."""
-        self.kept = HostReservations(self.settings.keeping(LawParameters())._replace(host_keeps_kib=KEEPS), self.context, lambda: self.why)
+        keeping = self.settings.keeping(LawParameters())._replace(host_keeps_kib=KEEPS)
+        self.guests = BalloonedGuests(8 * MIB)
+        self.kept = HostReservations(keeping, self.context, self.guests, lambda: LIMITS, lambda: self.why)
         self.kept.load()
         return self.kept
 
     def see(self, available: float, *guests: Guest, after: float = 5.0) -> None:
         self.now += after
-        self.kept.follow(seen(self.now, available, *guests))
+        self.follow(seen(self.now, available, *guests))
+
+    def follow(self, snapshot: Snapshot) -> None:
+        self.guests.see(snapshot)
+        self.kept.follow()
 
     def one(self, identity: str = "") -> Reservation:
         return next(one for one in self.kept.reservations() if one.id == identity or not identity)
@@ -193,15 +200,26 @@ class TestWhatCanBeHad:
         host.now += 60
         with pytest.raises(MomError, match="mom has not looked at the host for 60 s"):
             host.kept.reserve(GIB, 60)
-        host.kept.follow(CycleInputs(Snapshot(Host(fields={"mem_available": TOTAL}), monotonic=host.now), (), LIMITS))
+        host.follow(Snapshot(Host(fields={"mem_available": TOTAL}), monotonic=host.now))
         with pytest.raises(MomError, match="what is available on the host is not known"):
             host.kept.room()
 
     def test_a_host_of_which_nobody_knows_how_large_it_is_does_not_give_away_what_it_keeps(self, host: KeptReservation) -> None:
-        kept = HostReservations(host.settings.keeping(LawParameters()), host.context, lambda: "")
-        kept.follow(CycleInputs(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now), (), LIMITS))
+        kept = HostReservations(host.settings.keeping(LawParameters()), host.context, host.guests, lambda: LIMITS, lambda: "")
+        host.guests.see(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now))
+        kept.follow()
         with pytest.raises(MomError, match="how much memory the host has is not known"):
             kept.reserve(8 * GIB, 60)
+
+    def test_what_guests_were_seen_to_take_at_once_is_not_promised_to_launches(self, host: KeptReservation) -> None:
+        kept = HostReservations(host.settings.keeping(LawParameters()), host.context, host.guests, lambda: LIMITS, lambda: "")
+        most = []
+        for growth in (None, 3 * GIB):
+            fields = {"mem_available": TOTAL, "mem_really_available": 8 * GIB, "mem_growth_peak": growth}
+            host.guests.see(Snapshot(Host(fields=fields), monotonic=host.now))
+            kept.follow()
+            most.append(kept.room().most_kib)
+        assert most[1] == 5 * GIB < most[0]
 
 
 class Promises:
@@ -235,8 +253,11 @@ class TestWhereSomebodyKnowsPromises:
 class TestWhatGuestsCanSpare:
     LAW = LawParameters()
 
-    def spare(self, guest: Guest, largest: float | None = None) -> float:
-        return spare_kib(guest, largest, self.LAW, LIMITS)
+    def spare(self, guest: Guest, before: Guest | None = None) -> float:
+        guests = BalloonedGuests(8 * MIB)
+        for now, one in enumerate([guest] if before is None else [before, guest]):
+            guests.see(seen(float(now), 8 * GIB, one))
+        return spare_of(guests, self.LAW, LIMITS).total
 
     def test_memory_that_was_never_touched_is_no_gain(self) -> None:
         assert self.spare(a_guest("a", rss=2 * GIB)) == 2 * GIB - GIB - 80 * MIB - GIB / 4
@@ -263,7 +284,7 @@ class TestWhatGuestsCanSpare:
 
     def test_a_guest_that_is_being_shrunk_needs_what_it_needed_at_its_former_size(self) -> None:
         shrinking = a_guest("a", size=3 * GIB, mem_usable=3 * GIB)  # by statistics from when it had 4 GiB
-        assert self.spare(shrinking) > self.spare(shrinking, largest=4 * GIB)
+        assert self.spare(shrinking) > self.spare(shrinking, before=a_guest("a"))
 
     def test_policies_that_take_the_laws_suggestions_make_room_for_launches(self) -> None:
         assert policies_reserve(BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon")).mom_policies())
@@ -271,13 +292,24 @@ class TestWhatGuestsCanSpare:
 
     def test_a_margin_that_an_operator_sets_is_kept_when_memory_is_promised(self) -> None:
         laws = [LawParameters.model_validate({"margin": margin}) for margin in ("80MiB", "160MiB")]
-        assert [ReservationSettings().keeping(law).law.margin_kib(0) for law in laws] == [80 * MIB, 160 * MIB]
+        gives = []
+        for law in laws:
+            guests = BalloonedGuests(8 * MIB)
+            guests.see(seen(0.0, 8 * GIB, a_guest("a")))
+            gives.append(spare_of(guests, law, LIMITS).total)
+        assert gives[0] - gives[1] == 80 * MIB
+
+    def test_a_guest_that_is_swept_keeps_what_it_may_take_until_that_is_noticed(self) -> None:
+        more: dict[str, Value] = {"mem_available": 4 * GIB - 64 * MIB, "kernel_reserved": 64 * MIB, "mem_cache_share": 0.0}
+        guest = a_guest("a", need=100 * MIB, **more, mem_growth_rate=GIB)
+        slow = a_guest("a", need=100 * MIB, **more, mem_growth_rate=0)
+        assert self.spare(slow) - self.spare(guest) == GIB / 2 - 80 * MIB - 25 * MIB
 
 
 class TestHowSoon:
-    @given(wanted=st.floats(1, 1e9), total=st.floats(1, 1e9), guests=st.integers(1, 1000), cycle=st.floats(0.5, 60))
-    def test_more_takes_longer_and_what_is_not_there_never_comes(self, wanted: float, total: float, guests: int, cycle: float) -> None:
-        spare = Spare(total, total, guests)
+    @given(wanted=st.floats(1, 1e9), total=st.floats(1, 1e9), cycle=st.floats(0.5, 60))
+    def test_more_takes_longer_and_what_is_not_there_never_comes(self, wanted: float, total: float, cycle: float) -> None:
+        spare = Spare(total, total)
         seconds = seconds_to_free(wanted, spare, cycle, LawParameters())
         if wanted > total:
             assert seconds is None
@@ -288,7 +320,7 @@ class TestHowSoon:
             assert 2 * cycle <= less <= seconds
 
     def test_half_comes_in_a_cycle_and_the_last_tenth_in_several(self) -> None:
-        spare = Spare(1000.0, 1000.0, 3)
+        spare = Spare(1000.0, 1000.0)
         assert seconds_to_free(500, spare, 5, LawParameters()) == 10
         assert seconds_to_free(900, spare, 5, LawParameters()) == 25
         assert seconds_to_free(0, spare, 5, LawParameters()) == 0
@@ -453,7 +485,7 @@ class TestAcrossRestarts:
         assert host.begin().reserved_kib() == 0
         assert "damaged" in caplog.text
 
-    @pytest.mark.parametrize("name", ["memory_kib", "deadline", "after", "created"])
+    @pytest.mark.parametrize("name", ["memory_kib", "deadline", "made", "created"])
     def test_damage_within_a_reservation_is_damage(self, host: KeptReservation, name: str, caplog: pytest.LogCaptureFixture) -> None:
         path = host.context.state_directory / "balloon/reservations.json"
         host.see(8 * GIB)

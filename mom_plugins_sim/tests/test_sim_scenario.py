@@ -261,10 +261,12 @@ def test_a_squeeze_kills_nothing_and_breaks_no_promise_where_the_host_alone_woul
     least: dict[str, float] = {}
     for report in run_scenario(scenario, path, SimulationSetup("mom", guests=promised), seed, scenario.lasts):
         mom.add(report)
-        for guest in report.snapshot.guests.values():
-            size = guest.fields["balloon_cur"]
-            assert isinstance(size, int | float)
-            least[guest.name] = min(size, least.get(guest.name, GIB))
+        for outcome in report.outcomes:  # a guest that is swept has its size again when the next cycle looks at it
+            if outcome.decision.control == "balloon_target":
+                size, name = outcome.decision.value, outcome.decision.entity.name
+                assert isinstance(size, int | float)
+                assert outcome.before == GIB
+                least[name] = min(size, least.get(name, GIB))
     assert nothing.least_available < 1 * MIB
     assert nothing.work_done < 0.7
     assert mom.killed == 0

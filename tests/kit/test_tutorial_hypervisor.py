@@ -16,7 +16,7 @@ from mom_cli.declared import check_plugins
 from mom_core import Engine, Report, Severity
 from mom_devkit import config_of, host_of
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS
+from mom_plugins_balloon.ballooned_guests import SAME_STATISTICS_SECONDS
 from mom_plugins_host import HostPlugin
 from mom_plugins_policy import PolicyPlugin
 

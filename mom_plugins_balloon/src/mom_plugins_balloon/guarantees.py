@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import is_
 from typing import NamedTuple
 
-from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, as_number, format_kib, parse_portion, printable
+from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, Value, as_number, format_kib, parse_portion, printable
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -17,10 +18,15 @@ GUARANTEE_SHARE = "mem_guarantee_share"
 PLATFORMS_GUARANTEE = "balloon_min"
 """The field with what the management system has promised, in KiB; where it has none, what the YAML file and the metadata promise."""
 
-_NOTHING_COLLECTED = (None, None, None)
+_NOTHING: tuple[Sequence[Portion], UnitError | None] = ((), None)
 
-_NOT_LOOKED_UP = Portion(share=0.0)
-"""Stands where what the YAML file says was not looked up yet."""
+HOLDS = "guest_guarantee"
+"""The field with what holds: the largest promise, as far as the host can keep it."""
+
+PROMISED = "mem_promised"
+"""The field with the largest promise."""
+
+_PROMISES = (PROMISED, GUARANTEE, PLATFORMS_GUARANTEE)
 
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
@@ -28,9 +34,6 @@ ORDINARY_PRIORITY = 50.0
 
 METADATA = "mem_guarantee"
 """The property of a guest with what its metadata promises, as it is written there."""
-
-ALL_OF_IT = Portion(share=1.0)
-"""What holds instead of a promise that cannot be understood: the guest is not shrunk, which is safe for it, and gets noticed."""
 
 NAMES_SHOWN = 5
 """Guests that are named where many are concerned; the rest is counted."""
@@ -107,18 +110,21 @@ class PromisesKept:
         """All promises together."""
         return sum(self.promised.values())
 
-    def oversold(self) -> str:
-        """That more is promised than the host has, and who pays for it; empty when it is not so."""
+    def oversold_by(self) -> str:
+        """That more is promised than the host has; empty when it is not so."""
         if not self.shrunk or self.room is None:
+            return ""
+        return f"guests are promised {format_kib(self.total)} together, and this host can promise {format_kib(self.room)}"
+
+    def oversold(self) -> str:
+        """The same, and who pays for it."""
+        if not (more_than := self.oversold_by()):
             return ""
         named = [
             f"{printable(one.guest.name, 30)} {format_kib(one.kept)} of {format_kib(one.promised)}" for one in self.shrunk[:NAMES_SHOWN]
         ]
         more = f" and {len(self.shrunk) - NAMES_SHOWN} more" if len(self.shrunk) > NAMES_SHOWN else ""
-        return (
-            f"guests are promised {format_kib(self.total)} together, and this host can promise {format_kib(self.room)}:"
-            f" guarantees shrink, those of the lowest priority first. What holds now: {', '.join(named)}{more}"
-        )
+        return f"{more_than}: guarantees shrink, those of the lowest priority first. What holds now: {', '.join(named)}{more}"
 
 
 class Guarantees:
@@ -133,49 +139,40 @@ class Guarantees:
     def __init__(self, own: Callable[[GuestSettings], Portion | None], host_reserve: Portion) -> None:
         self._own = own
         self._host_reserve = host_reserve
-        self._written: dict[tuple[str, str], Portion | None] = {}
-        self._written_from: object = None
-        self._written_for_last: tuple[list[str], list[str], list[Portion | None]] = ([], [], [])
-        self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Portion | None]]] = ((), None, ())
-        self._read: dict[str, Portion | UnitError] = {}
+        self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Portion], UnitError | None]]] = ((), None, ())
         self._maxima: dict[str, float] = {}
-        self._maxima_of: tuple[Sequence[Guest], Sequence[float | None]] = ((), ())
-        """Guests, and their maxima, as they were taken in last."""
-        self._of: tuple[Snapshot, object] | None = None
+        """As they were known last."""
         self.standing = PromisesKept()
         """As of the last snapshot that was looked at."""
 
     def look(self, snapshot: Snapshot, settings_of: Callable[[Guest], GuestSettings]) -> PromisesKept:
         """How all promises stand in this snapshot."""
-        if self._of is not None and self._of[0] is snapshot and self._of[1] is settings_of:
-            return self.standing
-        self._of = snapshot, settings_of
-        maxima, sizes = self._maxima, snapshot.numbers("balloon_max")
-        if self._maxima_of[0] is not snapshot.listed or self._maxima_of[1] != sizes:
-            self._maxima_of = snapshot.listed, sizes
-            maxima.update((identity, size) for identity, size in zip(snapshot.guests, sizes, strict=True) if size is not None)
+        guests, sizes, maxima = snapshot.listed, snapshot.numbers("balloon_max"), self._maxima
+        maxima.update((guest.id, size) for guest, size in zip(guests, sizes, strict=True) if size is not None)
+        own = {guest.id: (portions, error) for guest, portions, error in self._with_promises(guests, settings_of)}
+        collected = [snapshot.numbers(name) for name in (GUARANTEE, PLATFORMS_GUARANTEE, GUARANTEE_SHARE)]
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unclear: list[Unclear] = []
-        for guest, own in self._that_may_be_promised(snapshot, settings_of):
-            identity, fields, maximum, metadata = guest.id, guest.fields, guest.number("balloon_max"), self._metadata(guest)
-            others = as_number(fields.get(GUARANTEE)), as_number(fields.get(PLATFORMS_GUARANTEE))
-            share = as_number(fields.get(GUARANTEE_SHARE))
-            if isinstance(metadata, UnitError):
-                unclear.append(Unclear(guest, metadata))
-                metadata = ALL_OF_IT
+        for guest, maximum, by_class, by_platform, share in zip(guests, sizes, *collected, strict=True):
+            identity = guest.id
+            if by_class is None and by_platform is None and share is None and identity not in own:
+                continue  # as nearly all
+            portions, error = own.get(identity, _NOTHING)
+            if error is not None:
+                unclear.append(Unclear(guest, error))
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
-            whole = maximum if maximum is not None else maxima.get(identity, as_number(fields.get("balloon_cur")))
-            portions = [portion.kib_of(whole) for portion in (own, metadata) if portion is not None]
+            whole = maximum if maximum is not None else maxima.get(identity, as_number(snapshot.value_of(identity, "balloon_cur")))
+            known = [by_class, by_platform, *(portion.kib_of(whole) for portion in portions)]
             if share is not None and whole is not None:
-                portions.append(min(1.0, share) * whole)
-            promised = max((kib for kib in (*portions, *others) if kib is not None and math.isfinite(kib)), default=0.0)
+                known.append(min(1.0, share) * whole)
+            promised = max((kib for kib in known if kib is not None and math.isfinite(kib)), default=0.0)
             if promised <= 0:
                 continue
             if maximum is not None and promised > maximum:
                 excessive.append(Excess(guest, promised, maximum))
                 promised = maximum
-            priority = as_number(fields.get(PRIORITY))
+            priority = as_number(snapshot.value_of(identity, PRIORITY))
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
         if len(maxima) > len(snapshot.guests) > 0:  # without any guest the hypervisor is away
             for identity in maxima.keys() - snapshot.guests.keys():
@@ -193,47 +190,35 @@ class Guarantees:
         )
         return self.standing
 
-    def _that_may_be_promised(
-        self, snapshot: Snapshot, settings_of: Callable[[Guest], GuestSettings]
-    ) -> Iterable[tuple[Guest, Portion | None]]:
-        """The guests that may be promised something, which are few, and what the YAML file says of each."""
-        written = {guest.id: portion for guest, portion in self._with_promises(snapshot.listed, settings_of)}
-        promises = (GUARANTEE, GUARANTEE_SHARE, PLATFORMS_GUARANTEE)
-        collected = zip(*map(snapshot.column, promises), strict=True)
-        return [
-            (snapshot.guests[guest.id], written.get(guest.id))
-            for guest, told in zip(snapshot.listed, collected, strict=True)
-            if told != _NOTHING_COLLECTED or guest.id in written
-        ]
-
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:
         """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.
 
         A share is one of the maximum that was known last; a guest without a promise, or of which that is not known, has no place here.
         """
-        found: dict[str, float] = {}
-        for guest, written in self._with_promises(guests, settings_of):
-            metadata = self._metadata(guest)
-            if isinstance(metadata, UnitError):
-                metadata = ALL_OF_IT
-            maximum = self._maxima.get(guest.id)
-            portions = [portion.kib_of(maximum) for portion in (written, metadata) if portion is not None]
-            known = [kib for kib in portions if kib is not None]
+        promised: dict[str, float] = {}
+        for guest, portions, _ in self._with_promises(guests, settings_of):
+            known = [kib for portion in portions if (kib := portion.kib_of(self._maxima.get(guest.id))) is not None]
             if known:
-                found[guest.id] = max(known)
-        return found
+                promised[guest.id] = max(known)
+        return promised
 
     def _with_promises(
         self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]
-    ) -> Sequence[tuple[Guest, Portion | None]]:
-        """The guests to which the YAML file or the metadata promise something, which are few, and what the file says of each. They are
-        looked for when the guests are not the very same as before, or the configuration is not."""
-        before, settings_before, found = self._own_of
+    ) -> Sequence[tuple[Guest, Sequence[Portion], UnitError | None]]:
+        """The guests to which the YAML file or the metadata promise something, which are few, what they do, and what is wrong with the
+        metadata. They are looked for when the guests are not the very same as before, or the configuration is not."""
+        before, settings_before, promised = self._own_of
         if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):
-            pairs = zip(guests, self._written_for(guests, settings_of), strict=True)
-            found = [(guest, written) for guest, written in pairs if written is not None or METADATA in guest.properties]
-            self._own_of = guests, settings_of, found
-        return found
+            promised = []
+            for guest in guests:
+                text = guest.properties.get(METADATA)
+                metadata, error = _read(text) if isinstance(text, str) else (None, None)
+                written = self._own(settings_of(guest))
+                portions = [portion for portion in (written, metadata) if portion is not None]
+                if portions:
+                    promised.append((guest, portions, error))
+            self._own_of = guests, settings_of, promised
+        return promised
 
     def _room(self, host_kib: float | None) -> float | None:
         """What the host can promise, in KiB."""
@@ -241,34 +226,44 @@ class Guarantees:
             return None
         return max(0.0, host_kib - (self._host_reserve.kib_of(host_kib) or 0.0))
 
-    def _written_for(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Iterable[Portion | None]:
-        """What the YAML file says. It changes only with the configuration, so each guest is looked up once, the same guests together."""
-        ids, names = [guest.id for guest in guests], [guest.name for guest in guests]
-        ids_before, names_before, found = self._written_for_last
-        if self._written_from is settings_of and ids == ids_before and names == names_before:
-            return found
-        if self._written_from is not settings_of or len(self._written) > 2 * len(guests):
-            self._written, self._written_from = {}, settings_of
-        written, found = self._written, []
-        for key, guest in zip(zip(ids, names, strict=True), guests, strict=True):
-            portion = written.get(key, _NOT_LOOKED_UP)
-            if portion is _NOT_LOOKED_UP:
-                portion = written[key] = self._own(settings_of(guest))
-            found.append(portion)
-        self._written_for_last = ids, names, found
-        return found
 
-    def _metadata(self, guest: Guest) -> Portion | UnitError | None:
-        text = guest.properties.get(METADATA)
-        if not isinstance(text, str):
-            return None
-        found = self._read.get(text)
-        if found is None:
-            try:
-                found = parse_portion(text)
-            except UnitError as error:
-                found = error
-            if len(self._read) >= 1000:  # as many different texts as no host has; what is forgotten is read again
-                self._read.clear()
-            self._read[text] = found
-        return found
+@lru_cache(maxsize=1024)
+def _read(text: str) -> tuple[Portion, UnitError | None]:
+    """What a guest's metadata promise. A promise that cannot be understood is one of all: the guest is not shrunk, which is safe for it,
+    and gets noticed."""
+    try:
+        return parse_portion(text), None
+    except UnitError as error:
+        return Portion(share=1.0), error
+
+
+# --- by fields alone, for other plugins ---------------------------------------------------------------------------------------------
+
+
+def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
+    """What holds: see `Promises`. In the first cycle, before it is known what the host can keep, all that is promised does."""
+    holds = as_number(fields.get(HOLDS))
+    return promised_kib(fields) if holds is None else holds
+
+
+def promised_kib(fields: Mapping[str, Value]) -> float | None:
+    """The largest promise: see `Promises`."""
+    known = [kib for name in _PROMISES if (kib := as_number(fields.get(name))) is not None]
+    maximum, share = as_number(fields.get("balloon_max")), as_number(fields.get(GUARANTEE_SHARE))
+    if maximum is not None and share is not None:
+        known.append(min(1.0, share) * maximum)
+    if not known:
+        return None
+    return max(known) if maximum is None else min(max(known), maximum)
+
+
+class HeldPromises:
+    """Implements `Promises`."""
+
+    def guaranteed_kib(self, guest: Guest) -> float | None:
+        """What holds, in KiB."""
+        return guaranteed_kib(guest.fields)
+
+    def promised_kib(self, guest: Guest) -> float | None:
+        """All that is promised, in KiB."""
+        return promised_kib(guest.fields)

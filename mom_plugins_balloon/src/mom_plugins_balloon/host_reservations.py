@@ -35,17 +35,14 @@ from mom_core import (
     format_kib,
     printable,
 )
-from mom_plugins_balloon.cold_memory import returning_kib
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.names import SUGGESTED
+from mom_plugins_balloon.names import RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
+from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
 from mom_toolkit import Admissions, Reservation, ReservationRefused, ReservationState, Room, boot_id, stale_seconds
-
-RESERVED: Final = "mem_reserved"
-"""The host field that policies read."""
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
@@ -64,7 +61,6 @@ _ENDED: Final = 100
 TOUCHED_KIB: Final = 16384
 """When a guest has touched all but this of what was kept for it, it has taken it."""
 
-
 SHORT_SECONDS: Final = 30.0
 """Only when so long too little can be had, it is said: while guests shrink, what they can spare still is unknown."""
 
@@ -76,8 +72,8 @@ _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 class ReservePolicy(NamedTuple):
     """How promises are made.
 
-    :param host_keeps_kib: what the host keeps available beside all that is reserved; None: half of the least that a host of its
-        size keeps, below which the default policy has guests give what they may miss
+    :param host_keeps_kib: what the host keeps available beside all that is reserved; None: its hard watermark, below which guests give what
+        they may miss, or what guests were seen to take at once, whichever is more
     :param law: the parameters of the law, by which guests give
     :param settle_seconds: how long memory is kept still for a guest that has come
     """
@@ -89,80 +85,77 @@ class ReservePolicy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeptReservation:
-    """One reservation as it is kept, also on disk. `deadline` and `taken_at` are of the monotonic clock; `after` is the number of the
-    last guest that was known before it was made: a guest with a larger number is a launch."""
+    """One reservation as it is kept, also on disk. `made`, `deadline` and `taken_at` are of the monotonic clock."""
 
     id: str
     memory_kib: Annotated[int, Field(ge=LEAST_KIB, le=MOST_KIB)]
     name: str
     who: str
     created: _Moment
+    made: _Moment
     deadline: _Moment
-    after: int
     guest: str = ""
     guest_name: str = ""
     incarnation: str = ""
     taken_at: _Moment | None = None
 
 
-class _Known(NamedTuple):
-    """A guest that was seen: the how manieth, and as which incarnation."""
-
-    number: int
-    incarnation: str
-
-
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What is on disk: of which run of the host and when in it that was, how many launches were seen, which guests, and what is kept."""
+    """What is on disk: of which run of the host and when in it that was, which guests there were (their incarnations), and what is kept."""
 
     boot: str
     monotonic: _Moment
-    launches: int
-    guests: dict[str, _Known]
+    guests: dict[str, str]
     reservations: Annotated[tuple[KeptReservation, ...], Field(max_length=MOST_RESERVATIONS)]
+
+
+class _Met(NamedTuple):
+    """A guest that was seen: as which incarnation, and when first; those that were there before mom: never."""
+
+    incarnation: str
+    at: float = -math.inf
 
 
 @dataclass(slots=True)
 class _Announced:
-    """What was said of a reservation: when all was expected to be there (monotonic), how it was, and since when too little can be had."""
+    """What was said of a reservation: how it was, and since when too little can be had."""
 
-    expected_at: float = 0.0
     state: ReservationState = ReservationState.MAKING
     short_since: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CycleInputs:
-    """What the last cycle saw."""
-
-    snapshot: Snapshot
-    history: Sequence[Snapshot]
-    limits: ShrinkLimits
 
 
 class HostReservations:
     """The balloon plugin's `Reservations`.
 
+    :param guests: what was seen last, and of each guest
+    :param limits: gives what the operator allows
     :param why_none_gives: why no guest is shrunk at all now, such as that mom only observes; empty when they are
     """
 
-    def __init__(self, keeping: ReservePolicy, context: PluginContext, why_none_gives: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        keeping: ReservePolicy,
+        context: PluginContext,
+        guests: BalloonedGuests,
+        limits: Callable[[], ShrinkLimits],
+        why_none_gives: Callable[[], str],
+    ) -> None:
         self._keeping = keeping
         self._context = context
+        self._guests = guests
+        self._limits = limits
+        self._why_none_gives = why_none_gives
         self._file = context.state_file(
             "reservations.json", "the file of reservations", TypeAdapter(_Written), loss="the reservations of the last run have ended"
         )
-        self._why_none_gives = why_none_gives
         self._log = context.log
         self._lock = threading.RLock()
         self._kept: dict[str, KeptReservation] = {}
         self._ended: deque[Reservation] = deque(maxlen=_ENDED)
-        self._known: dict[str, _Known] | None = None
-        self._numbered: Sequence[Guest] | None = None
-        self._count = 0
-        self._told: dict[str, _Announced] = {}
-        self._sight: CycleInputs | None = None
+        self._met: dict[str, _Met] | None = None
+        self._announced: dict[str, _Announced] = {}
+        self._snapshot: Snapshot | None = None
 
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
 
@@ -177,28 +170,26 @@ class HostReservations:
         _sensible(memory_kib, seconds, name)
         with self._lock:
             self._end_what_is_over()
-            sight = self._current()
-            room, spare = self._room(sight)
+            room, spare = self._room(self._current())
             if memory_kib > room.most_kib:
                 raise _too_much(memory_kib, room)
             self._ask_for_admission(memory_kib, room)
             if len(self._kept) >= MOST_RESERVATIONS:
                 raise MomError(f"{MOST_RESERVATIONS} reservations are made already", hint="release some")
-            expected = self._expected(memory_kib - room.free_kib, sum(self._outstanding().values()) + memory_kib, sight, spare)
+            missing = max(memory_kib - room.free_kib, 0) and room.reserved_kib + memory_kib - self._free(room)
+            expected = seconds_to_free(missing, spare, self._context.interval, self._keeping.law)
             if expected is None or expected > seconds:
                 raise _too_slow(memory_kib, seconds, expected, room)
             now = self._context.monotonic()
-            kept = KeptReservation(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now + seconds, self._count)
-            self._kept[kept.id] = kept
+            one = KeptReservation(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now, now + seconds)
+            self._kept[one.id] = one
             self._write()
-            self._told[kept.id] = _Announced(now + expected)
-            made = self._described()[kept.id]
-            self._told[kept.id].state = made.state
+            made = self._described()[one.id]
+            self._announced[one.id] = _Announced(made.state)
         whom = f" (guest {printable(name)})" if name else ""
-        rest = f", the rest in some {expected:.0f} s" if expected else ""
         size, there, last = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
-        self._log.info("reservation %s of %s for %s by %s%s: %s of it is there%s", kept.id, size, last, kept.who, whom, there, rest)
-        self._context.wake(f"{format_kib(memory_kib)} were reserved")
+        self._log.info("reservation %s of %s for %s by %s%s: %s of it is there", one.id, size, last, one.who, whom, there)
+        self._context.wake(f"{size} were reserved")
         return made
 
     def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
@@ -206,16 +197,12 @@ class HostReservations:
 
         Raises `ReservationRefused`. What is not known there refuses nothing: the room was looked at.
         """
-        admissions = self._context.service(Admissions)
-        if admissions is None:
-            return
-        try:
-            found = admissions.admission(memory_kib)
-        except MomError:
-            return
-        if not found.admitted:
+        admissions, answer = self._context.service(Admissions), None
+        with contextlib.suppress(MomError):
+            answer = None if admissions is None else admissions.admission(memory_kib)
+        if answer is not None and not answer.admitted:
             message = f"no guest of {format_kib(memory_kib)} could be started: it would break a promise to others"
-            raise ReservationRefused(message, room=room, hint=found.reasons[0] if found.reasons else "see `mom admit`")
+            raise ReservationRefused(message, room=room, hint=answer.reasons[0] if answer.reasons else "see `mom admit`")
 
     def reservations(self) -> Sequence[Reservation]:
         """Those that last, and the last ones that have ended."""
@@ -229,17 +216,13 @@ class HostReservations:
             self._end_what_is_over()
             if identity not in self._kept:
                 ended = next((one for one in self._ended if one.id == identity), None)
-                known = ", ".join(self._kept) or "none"
-                said = (
-                    f"reservation {printable(identity)} has ended: it is {ended.state}"
-                    if ended
-                    else f"there is no reservation {printable(identity)}"
-                )
-                raise MomError(said, hint=f"there are: {known}")
-            found = self._end(identity, ReservationState.RELEASED, f"released by {printable(who, 200)}")
+                there_is_none = f"there is no reservation {printable(identity)}"
+                said = f"reservation {printable(identity)} has ended: it is {ended.state}" if ended else there_is_none
+                raise MomError(said, hint=f"there are: {', '.join(self._kept) or 'none'}")
+            released = self._end(identity, ReservationState.RELEASED, f"released by {printable(who, 200)}")
             self._write()
         self._context.wake("memory was released")
-        return found
+        return released
 
     # --- once in each cycle -------------------------------------------------------------------------------------------------------------
 
@@ -247,23 +230,24 @@ class HostReservations:
         """What is kept now and not touched by a guest yet."""
         with self._lock:
             self._end_what_is_over()
-            return sum(self._outstanding().values())
+            return sum(map(self._kept_kib, self._kept.values()))
 
-    def follow(self, sight: CycleInputs) -> Sequence[tuple[Reservation, str]]:
+    def follow(self) -> Sequence[tuple[Reservation, str]]:
         """See who has come, and what is there now.
 
         :return: reservations for which not all can be had any more, and why
         """
         with self._lock:
-            self._sight = sight
-            if self._see_guests(sight.snapshot):
+            snapshot = self._snapshot = self._guests.snapshot
+            self._meet(snapshot)
+            if self._take(snapshot):
                 self._write()
             self._end_what_is_over()
             described = self._described()
             for identity, one in described.items():
-                told = self._told_of(identity)
-                if told.state is not one.state:
-                    told.state = one.state
+                announced = self._announced.setdefault(identity, _Announced())
+                if announced.state is not one.state:
+                    announced.state = one.state
                     self._say(one)
             return [(one, one.note) for one in described.values() if one.note]
 
@@ -278,15 +262,15 @@ class HostReservations:
             if found.boot != boot_id(self._context.root / "proc") or found.monotonic > self._context.monotonic():
                 self._log.warning("%d reservations from before the host was started anew have ended", len(found.reservations))
                 return
-            self._kept, self._known, self._count = {one.id: one for one in found.reservations}, found.guests, found.launches
-            self._numbered = None
+            self._kept = {one.id: one for one in found.reservations}
+            self._met = {identity: _Met(incarnation) for identity, incarnation in found.guests.items()}
             self._end_what_is_over()
             if self._kept:
                 self._log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def _write(self) -> None:
-        boot = boot_id(self._context.root / "proc")
-        written = _Written(boot, self._context.monotonic(), self._count, self._known or {}, tuple(self._kept.values()))
+        guests = {identity: one.incarnation for identity, one in (self._met or {}).items()}
+        written = _Written(boot_id(self._context.root / "proc"), self._context.monotonic(), guests, tuple(self._kept.values()))
         # What cannot be written lasts until mom ends; mom says what is wrong with the file.
         with contextlib.suppress(StateError):
             if self._kept:
@@ -296,66 +280,48 @@ class HostReservations:
 
     # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
 
-    def _current(self) -> CycleInputs:
-        sight = self._sight
-        age = 0.0 if sight is None else self._context.monotonic() - sight.snapshot.monotonic
-        if sight is None:
+    def _current(self) -> Snapshot:
+        snapshot = self._snapshot
+        if snapshot is None:
             raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
+        age = self._context.monotonic() - snapshot.monotonic
         if age > stale_seconds(self._context.interval):
             raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be promised", hint="see `mom status`")
-        host = sight.snapshot.host
-        if host.number("mem_really_available") is None:
+        if snapshot.host.number("mem_really_available") is None:
             raise MomError("what is available on the host is not known", hint="enable a plugin that collects it, such as host")
-        if self._keeping.host_keeps_kib is None and host.number("mem_available") is None:
+        if self._keeping.host_keeps_kib is None and snapshot.host.number("mem_available") is None:
             raise MomError("how much memory the host has is not known, so neither is what it keeps", hint="set reservations.host_keeps")
-        return sight
+        return snapshot
 
-    def _room(self, sight: CycleInputs) -> tuple[Room, Spare]:
-        host, guests = sight.snapshot.host, sight.snapshot.guests.values()
-        why = self._why_none_gives()
-        spare = Spare(0.0, 0.0, 0) if why else spare_of(sight.snapshot, sight.history, self._keeping.law, sight.limits)
-        guaranteed = sum(guaranteed_kib(guest.fields) or 0.0 for guest in guests)
+    def _room(self, snapshot: Snapshot) -> tuple[Room, Spare]:
+        host, why = snapshot.host, self._why_none_gives()
+        spare = Spare(0.0, 0.0) if why else spare_of(self._guests, self._keeping.law, self._limits(), self._context.interval)
+        keeps = self._keeping.host_keeps_kib
+        if keeps is None:
+            keeps = max(hard_kib(host.number("mem_available") or 0.0), host.number("mem_growth_peak") or 0.0)
         room = Room(
             available_kib=int(host.number("mem_really_available") or 0),
-            host_keeps_kib=self._host_keeps(sight.snapshot),
-            reserved_kib=sum(self._outstanding().values()),
+            host_keeps_kib=math.ceil(keeps),
+            reserved_kib=sum(map(self._kept_kib, self._kept.values())),
             can_free_kib=int(spare.sure),
-            guaranteed_kib=int(guaranteed),
+            guaranteed_kib=int(sum(guaranteed_kib(guest.fields) or 0.0 for guest in snapshot.guests.values())),
             why=why,
             can_offload_kib=int(spare.cold),
-            returning_kib=math.ceil(returning_kib(sight.snapshot)),
+            returning_kib=math.ceil(returning_kib(snapshot)),
         )
         return room, spare
 
-    def _host_keeps(self, snapshot: Snapshot) -> int:
-        if self._keeping.host_keeps_kib is not None:
-            return math.ceil(self._keeping.host_keeps_kib)
-        return math.ceil(hard_kib(snapshot.host.number("mem_available") or 0.0))  # known: `_current` has looked
-
-    def _free(self, sight: CycleInputs) -> float:
+    @staticmethod
+    def _free(room: Room) -> int:
         """What is available and neither the host's own nor kept for what may come back from its swap; what is reserved included."""
-        available = sight.snapshot.host.number("mem_really_available") or 0.0
-        return available - self._host_keeps(sight.snapshot) - returning_kib(sight.snapshot)
-
-    def _expected(self, missing: float, reserved: float, sight: CycleInputs, spare: Spare) -> float | None:
-        """Seconds until what is missing of one reservation is there, when guests give for so much in all."""
-        if missing <= 0:
-            return 0.0
-        free = self._free(sight)
-        return seconds_to_free(max(missing, reserved - free), spare, self._context.interval, self._keeping.law)
-
-    def _outstanding(self) -> dict[str, int]:
-        """What is kept for each reservation still, by its id."""
-        return {identity: self._kept_kib(one) for identity, one in self._kept.items()}
+        return room.available_kib - room.host_keeps_kib - room.returning_kib
 
     def _kept_kib(self, one: KeptReservation) -> int:
-        if one.taken_at is None:
-            return one.memory_kib
-        guest = None if self._sight is None else self._sight.snapshot.guests.get(one.guest)
+        """What is kept for a reservation still."""
+        guest = None if one.taken_at is None or self._snapshot is None else self._snapshot.guests.get(one.guest)
         if guest is None:
             return one.memory_kib
-        most = guest.number("balloon_max")
-        wanted = one.memory_kib if most is None else min(one.memory_kib, int(most))
+        wanted = min(one.memory_kib, guest.whole("balloon_max") or one.memory_kib)
         return max(0, wanted - int(self._held_kib(guest)))
 
     def _held_kib(self, guest: Guest) -> float:
@@ -367,55 +333,37 @@ class HostReservations:
                 return pages * os.sysconf("SC_PAGE_SIZE") / 1024
         return guest.number("rss") or 0.0
 
-    def _see_guests(self, snapshot: Snapshot) -> bool:
-        """Note who has come and who has gone; whether that changed a reservation."""
-        self._number_guests(snapshot)
-        changed = False
-        for identity, one in list(self._kept.items()):
-            if one.taken_at is None or not snapshot.guests or self._is_there(one, snapshot):  # without any guest the hypervisor is away
+    def _meet(self, snapshot: Snapshot) -> None:
+        """Note when guests were first seen, or were started anew. Those that mom finds when it starts are no launches."""
+        before, at = self._met or {}, -math.inf if self._met is None else snapshot.monotonic
+        self._met = before
+        if snapshot.guests:  # else the hypervisor may be away
+            self._met = {
+                guest.id: met if (met := before.get(guest.id)) and met.incarnation == guest.incarnation else _Met(guest.incarnation, at)
+                for guest in snapshot.listed
+            }
+
+    def _take(self, snapshot: Snapshot) -> bool:
+        """See who has come for a reservation and who has gone; whether that changed one."""
+        before = dict(self._kept)
+        for identity, one in before.items():
+            guest = snapshot.listed_as(one.guest)
+            if one.taken_at is None or not snapshot.guests or (guest is not None and guest.incarnation == one.incarnation):
                 continue
             self._kept[identity] = replace(one, guest="", guest_name="", incarnation="", taken_at=None)
             self._log.warning("guest %s, which came for reservation %s, is gone: it is kept on", printable(one.guest_name), identity)
-            changed = True
         for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
             guest = next((guest for guest in snapshot.guests.values() if self._is_for(one, guest)), None)
-            if guest is not None:
-                self._kept[one.id] = replace(
-                    one, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=self._context.monotonic()
-                )
-                self._guests()[guest.id] = _Known(0, guest.incarnation)  # it has what it came for, and takes no other
+            if guest is not None and self._met is not None:
+                now = self._context.monotonic()
+                self._kept[one.id] = replace(one, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
+                self._met[guest.id] = _Met(guest.incarnation)  # it has what it came for, and takes no other
                 self._log.info("guest %s has come for reservation %s", printable(guest.name), one.id)
-                changed = True
-        return changed
-
-    def _guests(self) -> dict[str, _Known]:
-        if self._known is None:
-            self._known = {}
-        return self._known
-
-    def _number_guests(self, snapshot: Snapshot) -> None:
-        """Number the guests that were not there before, or were started anew. Those that mom finds when it starts are no launches."""
-        if snapshot.listed is self._numbered:
-            return  # the very same guests as in the last cycle
-        self._numbered = snapshot.listed
-        first = self._known is None
-        known = self._guests()
-        for guest in snapshot.listed:
-            before = known.get(guest.id)
-            if before is None or before.incarnation != guest.incarnation:
-                self._count += not first
-                known[guest.id] = _Known(0 if first else self._count, guest.incarnation)
-        if len(known) > 2 * len(snapshot.guests) + MOST_RESERVATIONS and snapshot.guests:
-            self._known = {identity: one for identity, one in known.items() if identity in snapshot.guests}
-
-    @staticmethod
-    def _is_there(one: KeptReservation, snapshot: Snapshot) -> bool:
-        guest = snapshot.guests.get(one.guest)
-        return guest is not None and guest.incarnation == one.incarnation
+        return self._kept != before
 
     def _is_for(self, one: KeptReservation, guest: Guest) -> bool:
         """Whether this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest."""
-        if self._guests()[guest.id].number <= one.after:
+        if self._met is None or self._met[guest.id].at <= one.made:
             return False
         if one.name:
             return fnmatch.fnmatchcase(guest.name, one.name) or fnmatch.fnmatchcase(guest.id, one.name)
@@ -438,9 +386,8 @@ class HostReservations:
             self._write()
 
     def _end(self, identity: str, state: ReservationState, note: str) -> Reservation:
-        described = self._describe(self._kept[identity], 0, 0, None, state, note)
-        del self._kept[identity]
-        self._told.pop(identity, None)
+        described = self._describe(self._kept.pop(identity), 0, 0, None, state, note)
+        self._announced.pop(identity, None)
         self._ended.append(described)
         self._log.info("reservation %s of %s is %s: %s", identity, format_kib(described.memory_kib), state, note)
         return described
@@ -450,46 +397,36 @@ class HostReservations:
         if not self._kept:
             return {}
         try:
-            sight = self._current()
-            _, spare = self._room(sight)
+            room, spare = self._room(self._current())
         except MomError as error:
             return {
                 identity: self._describe(one, self._kept_kib(one), 0, None, None, error.message) for identity, one in self._kept.items()
             }
-        free = self._free(sight)
+        now, free, reserved = self._context.monotonic(), self._free(room), 0
         described: dict[str, Reservation] = {}
-        reserved = 0
         for identity, one in self._kept.items():
             kept = self._kept_kib(one)
-            there = int(max(0.0, min(free - reserved, kept)))
+            there = max(0, min(free - reserved, kept))
             reserved += kept
-            expected = self._expected(kept - there, reserved, sight, spare)
-            told = self._told_of(identity)
-            note = ""
+            missing = reserved - free if there < kept else 0
+            expected = seconds_to_free(missing, spare, self._context.interval, self._keeping.law)
+            announced, note = self._announced.setdefault(identity, _Announced()), ""
             if expected is not None:
-                told.short_since = None
+                announced.short_since = None
             else:
-                now = self._context.monotonic()
-                told.short_since = now if told.short_since is None else told.short_since
-                expected = told.expected_at - now if told.expected_at > now else None
-                if now - told.short_since >= SHORT_SECONDS:
-                    note = self._note(reserved - free - spare.total - spare.cold)
+                announced.short_since = now if announced.short_since is None else announced.short_since
+                if now - announced.short_since >= SHORT_SECONDS:
+                    why = room.why or "guests have come to need what they could spare"
+                    note = f"{format_kib(missing - spare.total - spare.cold)} cannot be had any more: {why}"
             described[identity] = self._describe(one, kept, there, expected, None, note)
         return described
-
-    def _told_of(self, identity: str) -> _Announced:
-        return self._told.setdefault(identity, _Announced())
-
-    def _note(self, short: float) -> str:
-        why = self._why_none_gives() or "guests have come to need what they could spare"
-        return f"{format_kib(short)} cannot be had any more: {why}"
 
     def _describe(
         self, one: KeptReservation, kept: int, there: int, expected: float | None, state: ReservationState | None, note: str
     ) -> Reservation:
         if state is None:
-            state = ReservationState.READY if there >= kept else ReservationState.MAKING
-            state = state if one.taken_at is None else ReservationState.TAKEN
+            waits = ReservationState.READY if there >= kept else ReservationState.MAKING
+            state = waits if one.taken_at is None else ReservationState.TAKEN
         until = one.deadline if one.taken_at is None else one.taken_at + self._keeping.settle_seconds
         left = max(0.0, until - self._context.monotonic()) if state.lasts else 0.0
         guest = Entity(Scope.GUEST, one.guest, one.guest_name) if one.guest else None
@@ -509,9 +446,8 @@ def _particular(one: KeptReservation) -> tuple[bool, int]:
 
 def _sensible(memory_kib: int, seconds: float, name: str) -> None:
     if not LEAST_KIB <= memory_kib <= MOST_KIB:
-        raise UnitError(
-            f"{format_kib(memory_kib)} is no size for a reservation", hint=f"from {format_kib(LEAST_KIB)} to {format_kib(MOST_KIB)}"
-        )
+        hint = f"from {format_kib(LEAST_KIB)} to {format_kib(MOST_KIB)}"
+        raise UnitError(f"{format_kib(memory_kib)} is no size for a reservation", hint=hint)
     if not LEAST_SECONDS <= seconds <= LONGEST_SECONDS:
         bounds = f"from {format_duration(LEAST_SECONDS)} to {format_duration(LONGEST_SECONDS)}"
         raise UnitError(f"a reservation does not last {seconds:g} s", hint=f"{bounds}; what is longer belongs in the policy")

@@ -295,7 +295,7 @@ class GuestLook:
         if means is None:
             return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched)
         cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
-        return GuestAsk(ReasonCode.OTHERS_GIVE, False, 0.0, 0.0, eases, fills, returns, untouched, *means, cost)
+        return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched, *means, cost)
 
     def need(self, guest: LawGuest, size: float, maximum: float, reported: float, settled: bool) -> GuestNeed:
         """What the guest uses, and should have.
@@ -321,7 +321,7 @@ class GuestLook:
         need = (size if settled else inside) - usable
         if need < 0:
             need = 0.0
-        margin = self._margin + self._margin_share * need
+        margin = self._margin + self._margin_share * need  # as `margin_of`
         tight = margin if peak is None or total is None else burst + self._tight_share * (margin + self._margin_share * burst)
         if floor is None:
             floor = 0.0
@@ -336,6 +336,10 @@ class GuestLook:
             or (rss is not None and rss_before is not None and rss > rss_before + step)
         )
         return GuestNeed(need, usable, margin, burst, tight, floor, used, inside, told, full, sparse, growing)
+
+    def margin_of(self, need: float) -> float:
+        """What a guest with this need keeps above it."""
+        return self._margin + self._margin_share * need
 
     def _target_headroom(self, seen: GuestNeed) -> float:
         """What should be usable in a guest."""
@@ -359,7 +363,10 @@ class GuestLook:
 
     def _stalls(self, seen: GuestNeed, taken: float, *, swaps: bool, waits: bool) -> tuple[ReasonCode | None, float]:
         """A guest that waits for its swap or its disk, or has as little as when it was seen to wait: what it wants, and why."""
-        target = seen.stall_floor if seen.usable < seen.stall_floor else self._target_headroom(seen)
+        target = seen.stall_floor
+        if seen.usable >= target:
+            # Where margins are taken, one that waits for its disk does not get what would be taken again.
+            target = seen.tight if waits and not swaps and self._host.available < self._tight else self._target_headroom(seen)
         wanted = min(taken, target - seen.usable)
         if wanted < self._step:
             return None, 0.0
@@ -520,8 +527,6 @@ def share(
     suggestions = []
     for place, (guest, ask) in enumerate(zip(guests, asks, strict=True)):
         code, size, change = ask.code or generic, guest.size, 0.0
-        if code is ReasonCode.OTHERS_GIVE and lacks < step:
-            code = generic
         if ask.keeps or size is None or guest.maximum is None:
             suggestions.append(SizeSuggestion(None, code))
             continue
@@ -549,6 +554,8 @@ def share(
             if given >= step or size + given >= guest.maximum:
                 change, code = given, ReasonCode.GIVEN_BACK
         passed = None
+        if not change and lacks >= step and (ask.most or ask.sweep):
+            code = ReasonCode.OTHERS_GIVE
         if change:
             passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
             growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))

@@ -1,4 +1,4 @@
-"""The names of the law's fields and control."""
+"""The names of the law's fields."""
 
 from __future__ import annotations
 
@@ -9,3 +9,9 @@ SUGGESTED: Final = "balloon_suggested"
 
 REASON: Final = "balloon_reason"
 """The field with the code of the reason, as `law.ReasonCode`."""
+
+RESERVED: Final = "mem_reserved"
+"""The host field with what is kept for launches, that policies read."""
+
+OBSTACLE: Final = "balloon_obstacle"
+RESTS: Final = "balloon_rest"

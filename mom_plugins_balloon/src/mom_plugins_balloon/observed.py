@@ -31,13 +31,13 @@ def suggestions(
     :param limits: what the operator allows
     :param interval: seconds between cycles
     """
-    host = host_memory(snapshot, wanted, interval)
+    host = law_host(snapshot, wanted, interval)
     if host is None:
         return [SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(snapshot.guests)
-    return decide(host, guest_memories(snapshot), law, limits)
+    return decide(host, law_guests(snapshot), law, limits)
 
 
-def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost | None:
+def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost | None:
     """What is known of the host; None where the least that the law needs is not."""
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
@@ -53,7 +53,7 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawH
     return LawHost(available, high, hard, low, reserved, cold, interval, wanted.goal is StateGoal.SAFE, reaction)
 
 
-def guest_memories(snapshot: Snapshot) -> Sequence[LawGuest]:
+def law_guests(snapshot: Snapshot) -> Sequence[LawGuest]:
     """What is known of all guests, in their order."""
     promises = [snapshot.numbers(name) for name in ("balloon_min", "guest_guarantee")]
     guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mom_core import Report, Value, as_number, format_kib
-from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.spare_memory import OBSTACLE
+from mom_plugins_balloon.guarantees import guaranteed_kib
+from mom_plugins_balloon.names import OBSTACLE
 from mom_toolkit import GuestColumn, StatusPart
 
 

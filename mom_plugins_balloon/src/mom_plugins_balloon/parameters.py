@@ -26,10 +26,6 @@ class LawParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    def margin_kib(self, need_kib: float) -> float:
-        """The margin of a guest with this need."""
-        return self.margin / 1024 + self.margin_percent / 100 * need_kib
-
     # --- the host
 
     return_above: Annotated[float, Field(ge=1, le=100)] = 1.5

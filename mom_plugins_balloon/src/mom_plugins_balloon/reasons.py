@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from mom_core import Guest, Host, format_kib
+from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.law import ReasonCode
 from mom_plugins_balloon.names import SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.promises import guaranteed_kib
 
 _P: Final = LawParameters()
 

@@ -1,114 +1,105 @@
 """How much memory the host can get from its guests, and how soon, without any of them falling below what it needs or is promised.
 
-Careful on purpose: what is promised to a launch by this must really come. The parameters are those of the law.
+Careful on purpose: what is promised to a launch by this must really come. What a guest keeps is what the law leaves it and what passes the
+gate; what is in swap is never promised to anybody, and what is cold only in part.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit
-from mom_plugins_balloon.cold_memory import PACE_SHARE, counted_kib, gained_kib
-from mom_plugins_balloon.limits import MINIMUM_KIB, ShrinkLimits, least_kib, need_kib
-from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
-from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.told import memory_of
+from mom_core import Guest, Host, Snapshot
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests, why_blocked
+from mom_plugins_balloon.guarantees import guaranteed_kib
+from mom_plugins_balloon.law import GuestLook, LawGuest, LawHost
+from mom_plugins_balloon.limits import ShrinkLimits, least_kib, need_kib
+from mom_plugins_balloon.names import OBSTACLE
+from mom_plugins_balloon.observed import law_guests, law_host
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.states import HostWanted
 
-CONTROL: Final = "balloon_target"
-OBSTACLE: Final = "balloon_obstacle"
-RESTS: Final = "balloon_rest"
+COUNTED_SHARE: Final = 0.5
+"""Ratio of what a guest was seen to get along without: it may have begun to use some since."""
 
-MOVED_KIB: Final = 512
-"""A guest that came so much nearer to its target while it was watched is moving."""
+OLDEST_SECONDS: Final = 600.0
+"""s. What a guest got along with longer ago says nothing of now."""
 
-TARGET: Final = ControlSpec(
-    CONTROL,
-    Unit.KIB,
-    Scope.GUEST,
-    "the size that the guest's memory balloon leaves it",
-    field="balloon_cur",
-    minimum=MINIMUM_KIB,
-    gradual=MOVED_KIB,
-)
+RETURNING_SHARE: Final = 0.1
+"""Ratio of guests' memory in the host's swap: what is kept free for them, whatever is reserved, about what comes back in a minute of what
+stays away for ten."""
 
-CLOCK_SLACK_SECONDS: Final = 1.0
-"""The time of a guest's statistics is known to the second."""
-
-_MOST_STEPS: Final = 64
-"""Halving what is left for so many times leaves nothing."""
+PACE_SHARE: Final = 0.0025
+"""Ratio of what guests hold, in a second: a quarter of what is taken at most of a guest that does not feel it."""
 
 
 class Spare(NamedTuple):
-    """What guests can give: KiB in all, of which `sure` can be counted on, and by how many guests. `cold` is what the host gains besides
-    when what they hardly touch goes to its swap, at `cold_pace` KiB/s."""
+    """What guests can give: KiB in all, of which `sure` can be counted on. `cold` is what the host gains besides when what they hardly
+    touch goes to its swap, at `cold_pace` KiB/s."""
 
     total: float
     sure: float
-    guests: int
     cold: float = 0.0
     cold_pace: float = 0.0
 
 
-def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], law: LawParameters, limits: ShrinkLimits) -> Spare:
-    """What the host gains when all its guests give what they can spare.
-
-    :param history: older snapshots, oldest first: a guest that is being shrunk needs more than its newest numbers say
-    """
+def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
+    """What the host gains when all its guests give what they can spare."""
+    snapshot = records.snapshot
+    host = law_host(snapshot, HostWanted(), interval) or LawHost(0.0, 0.0, 0.0, 0.0)
+    look = GuestLook(host, law, easy=False)
     total = sure = cold = holders = 0.0
     not_asked = law.step / 1024 / law.shrink_share  # who can spare less is not asked: its share is less than the smallest step
-    donors = 0
-    for guest in snapshot.guests.values():
-        gives = spare_kib(guest, _largest(guest, snapshot, history), law, limits)
-        if gives > 0:
-            total += gives
-            sure += max(0.0, gives - not_asked)
-            donors += 1
+    for guest, numbers in zip(snapshot.guests.values(), law_guests(snapshot), strict=True):
+        gives = _spare_kib(guest, numbers, look, records, limits)
+        total += gives
+        sure += max(0.0, gives - not_asked)
         beyond = counted_kib(guest) - gives  # what the balloon would take of the same counts once
         if beyond > 0:
             cold += beyond
             holders += guest.number("rss") or 0.0
-    return Spare(total, sure, donors, gained_kib(cold, snapshot.host), PACE_SHARE * holders)
+    return Spare(total, sure, gained_kib(cold, snapshot.host), PACE_SHARE * holders)
 
 
-def spare_kib(guest: Guest, largest: float | None, law: LawParameters, limits: ShrinkLimits) -> float:
+def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: BalloonedGuests, limits: ShrinkLimits) -> float:
     """What the host gains when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on.
 
     Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
-
-    :param largest: the largest size that it has had since its statistics were taken; None: the present one
     """
-    memory = memory_of(guest, guest.text(OBSTACLE) or "", guaranteed_kib(guest.fields))
-    if memory is None or CONTROL in guest.blocked or "*" in guest.blocked:
+    memory = records.known(guest, guaranteed_kib(guest.fields))
+    if memory is None or memory.usable is None or why_blocked(guest) or guest.text(OBSTACLE):
         return 0.0
-    memory = memory._replace(largest=largest)
-    size, need, least = memory.current, need_kib(memory), least_kib(memory, limits)
+    need, least = need_kib(memory), least_kib(memory, limits)
     if need is None or least is None:
         return 0.0
-    keeps = max(least, need + law.margin_kib(need))
-    held = guest.number("rss")
-    return max(0.0, (size if held is None else min(size, held)) - keeps)
+    keeps = max(least, need + look.margin_of(need))
+    seen = look.need(numbers, memory.current, memory.maximum or memory.current, memory.usable, settled=True)
+    if seen.sparse:  # it is swept, and left what it grows by until that is noticed; others are trimmed
+        keeps = max(keeps, look.swept_keeps(numbers, seen, need))
+    holds = memory.current if numbers.rss is None else min(memory.current, numbers.rss)
+    return max(0.0, holds - keeps)
 
 
-def _largest(guest: Guest, snapshot: Snapshot, history: Sequence[Snapshot]) -> float | None:
-    age = guest.number("stats_age")
-    if age is None:
-        return None
-    since = snapshot.monotonic - age - CLOCK_SLACK_SECONDS
-    found: float | None = None
-    for older in reversed(history):
-        size = _size_in(older.guests, guest)
-        if size is not None and (found is None or size > found):
-            found = size
-        if older.monotonic < since:  # the one before it counts too: when between the two the size changed is unknown
-            break
-    return found
+def counted_kib(guest: Guest) -> float:
+    """What of a guest can be counted on to go to swap, in KiB: 0 where what it works on is unknown, or was learnt long ago."""
+    held, working_set, age = (guest.number(name) for name in ("rss", "working_set", "working_set_age"))
+    if held is None or working_set is None or age is None or age > OLDEST_SECONDS:
+        return 0.0
+    return COUNTED_SHARE * max(0.0, held - working_set)
 
 
-def _size_in(guests: Mapping[str, Guest], guest: Guest) -> float | None:
-    then = guests.get(guest.id)
-    return None if then is None or then.incarnation != guest.incarnation else then.number("balloon_cur")
+def gained_kib(kib: float, host: Host) -> float:
+    """What the host gains when so much goes to swap: no more than its swap takes, less what that takes compressed; 0 while one of the two
+    is unknown."""
+    room, ratio = host.number("offload_room"), host.number("offload_ratio")
+    if room is None or ratio is None or ratio <= 1:
+        return 0.0
+    return min(kib, room) * (1 - 1 / ratio)
+
+
+def returning_kib(snapshot: Snapshot) -> float:
+    """What is kept for guests that want back what is in the host's swap of them."""
+    return RETURNING_SHARE * sum(kib for kib in snapshot.numbers("host_swap") if kib is not None)
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
@@ -118,25 +109,14 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
     """
     if wanted_kib <= 0:
         return 0.0
-    by_balloons = min(wanted_kib, spare.total) if spare.guests else 0.0
-    rest = wanted_kib - by_balloons
-    if rest > spare.cold:
+    by_balloons = min(wanted_kib, spare.total)
+    cold = wanted_kib - by_balloons
+    if cold > spare.cold:
         return None
-    cold_seconds = rest / spare.cold_pace + cycle_seconds if rest else 0.0
-    return max(cold_seconds, _seconds_of_balloons(by_balloons, spare, cycle_seconds, law))
-
-
-def _seconds_of_balloons(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float:
-    if wanted_kib <= 0:
-        return 0.0
-    left, steps = wanted_kib, 0
-    can_give = spare.total
-    while left > 0 and steps < _MOST_STEPS:
-        gives = min(left, law.shrink_share * can_give, BALLOON_KIB_PER_SECOND * cycle_seconds * spare.guests)
-        left -= gives
-        can_give -= gives
-        steps += 1
-        if gives < 1.0:
-            break
-    # A cycle more: the last step must have moved before the host's figures show it.
-    return (steps + 1) * cycle_seconds if left < 1.0 else math.inf
+    seconds = cold / spare.cold_pace + cycle_seconds if cold else 0.0
+    if by_balloons > 0:
+        left = max(1.0, spare.total - by_balloons) / max(1.0, spare.total)
+        steps = math.ceil(math.log(left, 1 - law.shrink_share)) if law.shrink_share < 1 else 1
+        # A cycle more: the last step must have moved before the host's figures show it.
+        seconds = max(seconds, (max(1, steps) + 1) * cycle_seconds)
+    return seconds

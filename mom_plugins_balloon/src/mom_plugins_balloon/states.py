@@ -98,3 +98,20 @@ class HostWanted(NamedTuple):
         high = least + max(GROWTH_FACTOR[self.goal] * growth, ROOM_SHARE[self.goal] * room, unseen) if self.high is None else self.high
         hard = HARD_SHARE * least if self.hard is None else self.hard
         return Reserve(high, min(high, hard), min(high, hard, LOW_SHARE * least))
+
+
+class HostWatermarks:
+    """How the host is off from cycle to cycle.
+
+    :param wanted: what the operator wants of it
+    """
+
+    def __init__(self, wanted: HostWanted) -> None:
+        self.wanted = wanted
+        self.reserve: Reserve | None = None
+        self.state = MemoryState.HIGH
+
+    def see(self, total: float, available: float, growth: float, room: float) -> None:
+        """Take in what there is, and what guests were seen to take."""
+        self.reserve = self.wanted.reserve(total, growth, room)
+        self.state = self.reserve.state(available, self.state)

@@ -9,25 +9,12 @@ from typing import Annotated, Final, Protocol, runtime_checkable
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import (
-    BalloonControl,
-    Decision,
-    Entity,
-    Guest,
-    NoChangeNeeded,
-    PluginContext,
-    Refused,
-    Snapshot,
-    Source,
-    StateError,
-    Value,
-    as_whole,
-)
+from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, StateError, Value, as_whole
+from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
 from mom_plugins_balloon.law import ReasonCode
+from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.names import REASON, SUGGESTED
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.requests import Requests
-from mom_plugins_balloon.spare_memory import CONTROL
 from mom_plugins_balloon.sweeps import REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome
 
 GAVE, LASTED, ENDED, REST = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest"
@@ -58,48 +45,46 @@ class SweepControl(Protocol):
         ...
 
 
-class SweptGuests:
-    """Begins sweeps, and keeps what became of them."""
+def is_sweep(guest: Guest, target: int) -> bool:
+    """Whether this size is the law's suggestion of a sweep, and not a size that another wants it to keep."""
+    return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
 
-    def __init__(self, context: PluginContext, law: LawParameters) -> None:
+
+class SweptGuests:
+    """Begins sweeps, and notes in the records of guests what became of them."""
+
+    def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests) -> None:
         self._context = context
         self._law = law
+        self._records = records
         self._file = context.state_file("sweeps.json", "the file of sweeps under way", _FORM, loss="a guest may keep less than its room")
         self._cut_off: Mapping[str, tuple[str, int, int]] | None = None
         """Sweeps by the mom before this one, by guest id: incarnation, least and former size; None: not looked at yet."""
-        self._sweeper = Sweeper(context.log, self._note, context.wake)
-        self._last: dict[str, SweepOutcome] = {}
-        self._rests: dict[str, float] = {}
-        """Until when guests are not swept again (monotonic seconds)."""
+        self.sweeper = Sweeper(context.log, self._note, context.wake)
         self._reactions: list[float] = []
-        self._cheapest: dict[str, float] = {}
-        """CPU seconds that the balloon of each guest needed for a KiB at least."""
 
     # --- begin ---------------------------------------------------------------------------------------------------------------------
 
-    def is_sweep(self, guest: Guest, target: int) -> bool:
-        """Whether this size is the law's suggestion of a sweep, and not a size that somebody wants it to keep."""
-        return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
-
-    def begin(self, hypervisor: BalloonControl, guest: Guest, target: int, size: int, age: float | None) -> None:
+    def begin(self, hypervisor: BalloonControl, guest: Guest, target: int, size: int, age: float | None) -> SweepOutcome | None:
         """Sweep a guest of this size. Raises `HypervisorError`.
 
         :param age: seconds since its statistics were made
+        :return: what became of it where that is known already; None: it is under way
         """
+        memory = self._records.of(guest.id)
         if isinstance(hypervisor, SweepControl):
-            gave = hypervisor.sweep_balloon(guest.entity, target)
-            now = self._context.monotonic()
-            self._took(
-                SweepOutcome(
-                    guest.entity, guest.incarnation, size - target, target, size, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED
-                )
-            )
-            return
+            held, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
+            now, left = self._context.monotonic(), None if held is None else held - gave
+            told = (size - target, target, size, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED)
+            outcome = SweepOutcome(guest.entity, guest.incarnation, *told, resident=left)
+            self._took(memory, outcome)
+            return outcome
         if age is None or age > self._law.sweep_statistics_age:
             raise NoChangeNeeded("its statistics are too old by now to sweep it")
         pid = as_whole(guest.properties.get("pid"))
         if not pid:
-            self._rests[guest.id] = self._context.monotonic() + REST_SECONDS[SweepEnd.UNSEEN]
+            if memory is not None:
+                memory.rests_until = self._context.monotonic() + REST_SECONDS[SweepEnd.UNSEEN]
             raise Refused("its process is not known: whether it is at work while it is swept could not be seen")
 
         def command(kib: int) -> None:
@@ -107,59 +92,48 @@ class SweptGuests:
 
         process = QemuProcess(pid, self._context.root / "proc")
         self._cut_off_before()
-        cheapest = self._cheapest.get(guest.id, math.inf)
-        self._sweeper.begin(Sweep(guest.entity, guest.incarnation, size, target, command, process, self._law.sweep_wait, cheapest))
-
-    def take_over(self, identity: str) -> None:
-        """The guest gets another size: its sweep ends, and commands nothing any more."""
-        self._sweeper.take_over(identity)
-
-    def is_under_way(self, identity: str) -> bool:
-        """Whether the guest is swept now."""
-        return self._sweeper.is_under_way(identity)
+        cheapest = math.inf if memory is None else memory.cheapest_sweep
+        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, size, target, command, process, self._law.sweep_wait, cheapest))
+        return None
 
     # --- what became of them ---------------------------------------------------------------------------------------------------------
 
-    def follow(self, requests: Requests) -> Sequence[SweepOutcome]:
-        """Take in what has ended: the guest was asked for its room again, which the requests are told."""
-        outcomes = self._sweeper.outcomes()
-        for outcome in outcomes:
-            identity = outcome.guest.id
-            if outcome.end is SweepEnd.GONE:
-                requests.forget(identity)
-            elif outcome.end is not SweepEnd.TAKEN_OVER:
-                requests.sent(identity, int(outcome.back), outcome.lowest, outcome.ended, outcome.incarnation)
-            self._took(outcome)
-        return outcomes
+    def follow(self) -> None:
+        """Take in what has ended: the guest was asked for its room again."""
+        for outcome in self.sweeper.outcomes():
+            memory = self._records.of(outcome.guest.id)
+            if memory is not None and memory.incarnation == outcome.incarnation:
+                if outcome.end is SweepEnd.GONE:
+                    memory.request = None
+                elif outcome.end is not SweepEnd.TAKEN_OVER:
+                    memory.request = SizeRequest(int(outcome.back), outcome.lowest, outcome.ended)
+            self._took(memory, outcome)
 
-    def _took(self, outcome: SweepOutcome) -> None:
-        self._last[outcome.guest.id] = outcome
+    def _took(self, memory: BalloonedGuest | None, outcome: SweepOutcome) -> None:
         if outcome.reaction and outcome.lowest < outcome.back:
             self._reactions = [*self._reactions, outcome.reaction][-REACTIONS:]
-        self._cheapest[outcome.guest.id] = outcome.cheapest
-        if outcome.end in REST_SECONDS:
-            self._rests[outcome.guest.id] = outcome.ended + REST_SECONDS[outcome.end]
+        if memory is None or memory.incarnation != outcome.incarnation:
+            return
+        memory.sweep, memory.cheapest_sweep = outcome, outcome.cheapest
+        memory.rests_until = outcome.ended + REST_SECONDS.get(outcome.end, 0.0)
+        if memory.learnt is not None:
+            learn_from_sweep(memory.learnt, outcome)
 
     @property
     def reaction(self) -> float:
         """Seconds until a guest that grows while it is swept has its room again, by the slowest of the last sweeps."""
         return max(self._reactions, default=UNKNOWN_REACTION_SECONDS)
 
-    def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
-        """What became of these guests' last sweeps, and in how many seconds they may be swept again."""
-        self._last = {identity: one for identity, one in self._last.items() if now - one.ended < TOLD_SECONDS}
-        self._rests = {identity: until for identity, until in self._rests.items() if until > now}
-        if len(self._cheapest) > len(guests) > 0:
-            self._cheapest = {guest.id: self._cheapest[guest.id] for guest in guests if guest.id in self._cheapest}
+    def columns(self, records: Sequence[BalloonedGuest], now: float) -> dict[str, Sequence[Value]]:
+        """What became of guests' last sweeps, and in how many seconds they may be swept again."""
+        last = [one.sweep if one.sweep is not None and now - one.sweep.ended < TOLD_SECONDS else None for one in records]
         columns: dict[str, Sequence[Value]] = {}
-        if self._last:
-            last = [one if (one := self._last.get(guest.id)) and one.incarnation == guest.incarnation else None for guest in guests]
+        if any(last):
             columns[GAVE] = [None if one is None else int(one.gave) for one in last]
             columns[LASTED] = [None if one is None else round(one.seconds, 2) for one in last]
             columns[ENDED] = [None if one is None else one.end.value for one in last]
-        if self._rests:
-            columns[REST] = [None if (until := self._rests.get(guest.id)) is None else round(until - now, 1) for guest in guests]
-        return columns
+        rests = [round(one.rests_until - now, 1) if one.rests_until > now else None for one in records]
+        return columns | {REST: rests} if any(rests) else columns
 
     # --- what was cut off --------------------------------------------------------------------------------------------------------------
 
@@ -168,15 +142,15 @@ class SweptGuests:
         one = self._cut_off_before().get(identity)
         return one is not None and one[1] - RESIZE_SLACK_KIB <= size <= one[2] + RESIZE_SLACK_KIB
 
-    def ends_of_cut_off(self, snapshot: Snapshot, source: Source) -> Sequence[Decision]:
+    def ends_of_cut_off(self, source: Source) -> Sequence[Decision]:
         """What guests get back whose sweep was cut off; once, in the first cycle that sees guests."""
-        cut_off = self._cut_off_before()
-        if not cut_off or not snapshot.guests:
+        cut_off, guests = self._cut_off_before(), self._records.snapshot.guests
+        if not cut_off or not guests:
             return ()
         self._cut_off = {}
         ends = []
         for identity, (incarnation, bottom, back) in cut_off.items():
-            guest = snapshot.guests.get(identity)
+            guest = guests.get(identity)
             size = None if guest is None or guest.incarnation != incarnation else guest.number("balloon_cur")
             if guest is not None and size is not None and bottom - RESIZE_SLACK_KIB <= size < back:
                 ends.append(

@@ -1,0 +1,283 @@
+"""What is remembered of each guest, as long as this incarnation of it is there: the state of the plugin.
+
+Sizes are KiB, moments monotonic seconds; None: unknown, or there was nothing of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mom_core import Guest, Snapshot
+from mom_plugins_balloon.limits import KnownMemory
+from mom_plugins_balloon.sweeps import SweepOutcome
+
+CONTROL = "balloon_target"
+
+PINNED = "pinned"
+"""The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
+
+ASKED_AGAIN_SECONDS = 30.0
+"""s. After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
+
+SAME_STATISTICS_SECONDS = 0.5
+"""s. Statistics whose times are nearer than this are the same: they are made once a second at most, and their age is not known exactly."""
+
+SIZES_SECONDS = 120.0
+"""s. For so long sizes are remembered. Statistics that are older are not believed anyway."""
+
+CLOCK_SLACK_SECONDS = 1.0
+"""s. The time of a guest's statistics is known to the second."""
+
+
+@dataclass(slots=True)
+class SizeRequest:
+    """The last size that was asked of a guest: from which size, when, and whether it was seen to arrive. `said` is when the statistics were
+    made that this went by."""
+
+    target: int
+    began_at: float
+    asked: float
+    arrived: bool = False
+    said: float | None = None
+
+
+@dataclass(slots=True)
+class Trial:
+    """A guest that owes memory: its size when it was last seen to give some, when that was, and whether it ever was."""
+
+    size: float
+    since: float
+    gave: bool = False
+
+
+@dataclass(slots=True)
+class Aside:
+    """A guest that is set aside, or was: why, until when, and for how many seconds. Empty reason: it is tried again."""
+
+    reason: str
+    until: float
+    rest: float
+
+
+@dataclass(slots=True)
+class LearntNeeds:
+    """What a guest has taught.
+
+    `said` is when its statistics were last made, `peak_at` and `hurts_at` when the largest use and the largest pain were seen; `pained`:
+    its last statistics told of pain. `process` is what its process holds beside what it uses. `size_told` is what size was seen with the
+    last statistics, `total_told` the total that they told. `size` is that of the snapshot before. `total` is what the guest had in all by
+    the last statistics: the kernels of some (Windows; Linux with autodeflate) count what their balloon has taken, too, which `counts_all`
+    says; `ballooned` is how much that was. `held` is what it held by its last statistics; `growth` what it took within a second at most,
+    as a mean between two statistics, and `met_at` when it was first seen. `calm` is the least that it used between bursts, and `burst`
+    what its use has risen by from there to near its peak, again, at `burst_at`. `freed_at` is when it was last seen to use less, or its
+    process to hold less; a guest that is new may just have done so.
+    """
+
+    said: float
+    used: float
+    peak: float
+    peak_at: float
+    size_told: float | None
+    total_told: float
+    process: float
+    pained: bool = False
+    hurts: float = 0.0
+    hurts_at: float = 0.0
+    rss: float | None = None
+    hidden: float | None = None
+    cache_share: float = 0.0
+    size: float | None = None
+    total: float | None = None
+    held: float | None = None
+    growth: float = 0.0
+    met_at: float = math.inf
+    calm: float = math.inf
+    burst: float = 0.0
+    burst_at: float = -math.inf
+    rises: bool = False
+    freed_at: float = -math.inf
+    counts_all: bool = False
+    ballooned: float = 0.0
+
+
+@dataclass(slots=True)
+class BalloonedGuest:
+    """One incarnation of a guest: what was asked of it, the sizes that it had (with since when), what its kernel does not count as its own,
+    whether it gives, what it has taught, and its sweeps: the last one, until when there is no other, and the CPU seconds that its balloon
+    needed for a KiB at least."""
+
+    incarnation: str
+    request: SizeRequest | None = None
+    sizes: list[tuple[float, float]] = field(default_factory=list)
+    overhead: float | None = None
+    trial: Trial | None = None
+    aside: Aside | None = None
+    learnt: LearntNeeds | None = None
+    sweep: SweepOutcome | None = None
+    rests_until: float = -math.inf
+    cheapest_sweep: float = math.inf
+
+    # --- what was asked ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int | None:
+        """The size that the guest is still on its way to."""
+        return None if self.request is None or self.request.arrived else self.request.target
+
+    def gave_by(self, said: float) -> bool:
+        """Whether the guest was made smaller by the very statistics that were made at `said`: they promise too much by that."""
+        one = self.request
+        return one is not None and one.said is not None and one.target < one.began_at and abs(said - one.said) < SAME_STATISTICS_SECONDS
+
+    def why_not_send(self, target: int, memory: KnownMemory, now: float, dead_band: float) -> str:
+        """Why asking for `target` KiB is not worth a command; empty when it is.
+
+        A guest that has arrived is compared by its size, one that is on its way by where it is going. The very maximum is always worth
+        a command: a guest that gets back everything should have everything. So is every KiB below the guarantee.
+        """
+        request, size = self.request, memory.current
+        moving = request is not None and not request.arrived
+        if request is not None and moving:
+            heading: float = request.target
+            worth = abs(target - request.target) >= dead_band or now - request.asked > ASKED_AGAIN_SECONDS
+        else:
+            heading = size
+            worth = target != size and (target == memory.maximum or abs(target - size) >= dead_band)
+        if worth or heading < (memory.guarantee or 0.0) <= target:
+            return ""
+        return (
+            "the guest is on its way there"
+            if moving
+            else "the guest has this size"
+            if target == size
+            else "the change is smaller than the dead band"
+        )
+
+    # --- its sizes -----------------------------------------------------------------------------------------------------------------
+
+    def note_size(self, size: float, now: float) -> None:
+        """Remember its size. One that stays the same is kept once."""
+        sizes = self.sizes
+        if not sizes or sizes[-1][1] != size:
+            sizes.append((now, size))
+            while len(sizes) > 2 and sizes[1][0] < now - SIZES_SECONDS:
+                del sizes[0]
+
+    def largest_since(self, moment: float) -> float | None:
+        """The largest size that the guest has had since that moment. It had each until just before the next was seen."""
+        largest: float | None = None
+        for since, size in reversed(self.sizes):
+            largest = size if largest is None else max(largest, size)
+            if since <= moment:
+                break
+        return largest
+
+    def overhead_by(self, total: float | None, moment: float) -> float | None:
+        """What the guest's kernel does not count as its own, learnt from statistics of that moment: its size less its total while the size
+        does not change. The largest value stands: too much is safe."""
+        if self.sizes and total is not None and self.sizes[-1][0] <= moment:
+            self.overhead = max(self.overhead or 0.0, self.sizes[-1][1] - total)
+        return self.overhead
+
+    # --- whether it gives ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def why_aside(self) -> str:
+        """Why it is not counted on now; empty when it is."""
+        return "" if self.aside is None else self.aside.reason
+
+
+_NUMBERS = ("balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
+
+
+class BalloonedGuests:
+    """The records of all guests, and the snapshot that was seen last.
+
+    :param dead_band: KiB; a guest that has come so near to what was asked has arrived
+    """
+
+    def __init__(self, dead_band: float) -> None:
+        self.dead_band = dead_band
+        self.snapshot = Snapshot()
+        self._records: dict[str, BalloonedGuest] = {}
+        self._in_order: tuple[Sequence[Guest], list[BalloonedGuest]] = ((), [])
+        self._told: tuple[Snapshot, Mapping[str, Sequence[float | None]]] = (self.snapshot, {})
+
+    def __iter__(self) -> Iterator[BalloonedGuest]:
+        return iter(self._records.values())
+
+    def of(self, identity: str) -> BalloonedGuest | None:
+        """That of one guest."""
+        return self._records.get(identity)
+
+    def of_all(self, guests: Sequence[Guest]) -> Sequence[BalloonedGuest]:
+        """Those of all guests that there are, in their order: those that have gone or were started anew are forgotten. Without any guest
+        the hypervisor is away, and they are waited for."""
+        if not guests:
+            return []
+        if self._in_order[0] is not guests:
+            before, kept = self._records, []
+            for guest in guests:
+                memory = before.get(guest.id)
+                kept.append(memory if memory and memory.incarnation == guest.incarnation else BalloonedGuest(guest.incarnation))
+            self._records = {guest.id: memory for guest, memory in zip(guests, kept, strict=True)}
+            self._in_order = guests, kept
+        return self._in_order[1]
+
+    def see(self, snapshot: Snapshot) -> None:
+        """Take in a snapshot: the guests' sizes, and who has arrived. Seeing it again changes nothing."""
+        if snapshot is self.snapshot:
+            return
+        self.snapshot, now = snapshot, snapshot.monotonic
+        for memory, size in zip(self.of_all(snapshot.listed), snapshot.numbers("balloon_cur"), strict=True):
+            if size is not None:
+                memory.note_size(size, now)
+            request = memory.request
+            if request is not None and not request.arrived:
+                request.arrived = size is not None and abs(size - request.target) < self.dead_band
+
+    def asked(self, guest: Guest, target: int, size: float, now: float, said: float | None = None) -> None:
+        """Note that `target` KiB was asked of a guest of `size` KiB, by statistics that were made at `said`."""
+        memory = self._records.get(guest.id)
+        if memory is not None and memory.incarnation == guest.incarnation:
+            memory.request = SizeRequest(target, size, now, said=said)
+
+    def forget_request(self, identity: str) -> None:
+        """The guest is gone, or its size is no longer ours."""
+        memory = self._records.get(identity)
+        if memory is not None:
+            memory.request = None
+
+    def known(self, guest: Guest, guarantee: float | None) -> KnownMemory | None:
+        """What the last snapshot and the past tell about a guest; None when not even its size is known.
+
+        :param guarantee: KiB that hold of what it is promised
+        """
+        snapshot, memory = self.snapshot, self._records.get(guest.id)
+        if self._told[0] is not snapshot:  # of all guests at once, when it is first wanted of one; any thread may ask
+            numbers = zip(*[snapshot.numbers(name) for name in _NUMBERS], strict=True)
+            self._told = snapshot, dict(zip(snapshot.guests, numbers, strict=True))
+        told = self._told[1].get(guest.id)
+        if memory is None or told is None:
+            return None
+        current, maximum, usable, age, swap_in, swap_out, total = told
+        if current is None:
+            return None
+        moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
+        return KnownMemory(
+            current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
+            memory.overhead_by(total, moment), memory.largest_since(moment), memory.pending, why_not_counted_on(guest, memory),
+        )  # fmt: skip
+
+
+def why_not_counted_on(guest: Guest, memory: BalloonedGuest) -> str:
+    """Why a guest is not to be shrunk, though it may be resized; empty when it is."""
+    pinned = guest.properties.get(PINNED)
+    return pinned if isinstance(pinned, str) and pinned else memory.why_aside
+
+
+def why_blocked(guest: Guest) -> str:
+    """Why the guest cannot be resized; empty when it can."""
+    return guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "") if guest.blocked else ""

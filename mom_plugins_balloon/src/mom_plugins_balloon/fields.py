@@ -1,0 +1,77 @@
+"""The fields that the plugin declares, and the control that it sets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import ControlSpec, FieldSpec, Scope, Unit
+from mom_plugins_balloon.ballooned_guests import CONTROL
+from mom_plugins_balloon.guarantees import HOLDS, PROMISED
+from mom_plugins_balloon.limits import MINIMUM_KIB
+from mom_plugins_balloon.names import OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
+from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
+
+_H, _G = Scope.HOST, Scope.GUEST
+_KIB, _S, _RATE, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.KIB_PER_SECOND, Unit.TEXT, Unit.RATIO
+_OWN, _ALL = "guests: guarantee in the YAML file, or the guest's metadata", "all promises to the guest"
+_MOM = "mom"
+"""The source of what no other plugin knows."""
+
+_FIELDS: Final = (
+    (RESERVED, _KIB, _H, "what is reserved for guests that are to be launched, and not touched yet", _MOM),
+    ("balloon_min", _KIB, _G, "what the guest is promised by itself; MOM's name for it", _OWN),
+    (HOLDS, _KIB, _G, "what mom never shrinks the guest below: the largest promise that the host can keep; by the last cycle", _ALL),
+    (PROMISED, _KIB, _G, "the largest promise to the guest; by the last cycle", _ALL),
+    (PROMISED, _KIB, _H, "all that guests are promised; by the last cycle", _ALL),
+    ("mem_promisable", _KIB, _H, "what the host can promise to guests", "its memory less host_reserve"),
+    ("mem_used_peak", _KIB, _G, "the most that the guest's kernel and programs have used lately", _MOM),
+    ("mem_used_before", _KIB, _G, "what they used by the statistics before", _MOM),
+    ("kernel_reserved", _KIB, _G, "what the guest's kernel does not count as memory that it has", _MOM),
+    ("mem_stall_floor", _KIB, _G, "what is to be usable: with less the guest was seen to wait", _MOM),
+    ("mem_cache_share", _RATIO, _G, "how much of what is usable in the guest was page cache lately", _MOM),
+    ("rss_before", _KIB, _G, "memory of the host that the guest's process held in the cycle before", _MOM),
+    ("qemu_overhead", _KIB, _G, "what the guest's process holds besides what the guest uses", _MOM),
+    ("balloon_target_age", _S, _G, "how long ago mom asked the guest for a size", _MOM),
+    ("mem_watermark_high", _KIB, _H, "what should be available: with less, guests give memory", _MOM),
+    ("mem_watermark_hard", _KIB, _H, "with less available than this, guests give what they may miss", _MOM),
+    ("mem_watermark_low", _KIB, _H, "with less available than this, no guest grows", _MOM),
+    ("host_memory_state", _TEXT, _H, "high, soft, hard or low, by what was available in the cycle before", _MOM),
+    ("balloon_goal", _TEXT, _H, "density, balanced or safe: the plugin's setting goal", _MOM),
+    ("mem_growth_peak", _KIB, _H, "the most that guests together took from the host within 3 s lately", _MOM),
+    (SUGGESTED, _KIB, _G, "what the balloon law suggests; unknown where the guest keeps its size", _MOM),
+    (REASON, _TEXT, _G, "the code of the law's reason, such as sweep or runs-out", _MOM),
+    ("mem_growth_rate", _RATE, _G, "what the guest may take from the host in a second, as far as is known", _MOM),
+    ("mem_freed_age", _S, _G, "how long ago the guest was last seen to free memory; unknown: not lately", _MOM),
+    ("mem_burst", _KIB, _G, "what its use rose by to near its peak, more than once lately", _MOM),
+    (GAVE, _KIB, _G, "what the host got by the guest's last sweep, for a minute", _MOM),
+    (LASTED, _S, _G, "for how long that left the guest without its room", _MOM),
+    (ENDED, _TEXT, _G, "why that ended: arrived, grew, nothing-more, at-work, late or another", _MOM),
+    (REST, _S, _G, "in how long the guest may be swept again; unknown if it may", _MOM),
+    (REACTION, _S, _H, "until a guest that grows while it is swept has its room again", _MOM),
+    (CONTROL, _KIB, _G, "what mom asked the guest for last; unknown if it did not", _MOM),
+    (OBSTACLE, _TEXT, _G, "why the guest cannot be counted on to give memory; unknown if it can", _MOM),
+    (RESTS, _S, _G, "in how long a guest that gave nothing is asked again; unknown if it is asked", _MOM),
+)
+_READ: Final = (
+    *((name, _KIB, _G) for name in ("mem_unused", "mem_usable_soon", "rss", "host_swap")),
+    *((name, _RATE, _G) for name in ("swap_in", "swap_out")),
+    ("major_fault", Unit.PER_SECOND, _G),
+    ("reclaim_cost", _RATIO, _G),
+    ("offload_net", _KIB, _H),
+)
+"""Fields of others that the law reads where they are known."""
+
+FIELDS: Final = (*(FieldSpec(*row) for row in _FIELDS), *(FieldSpec.reads(*row) for row in _READ))
+
+MOVED_KIB: Final = 512
+"""KiB. A guest that came so much nearer to its target while it was watched is moving."""
+
+TARGET: Final = ControlSpec(
+    CONTROL,
+    Unit.KIB,
+    Scope.GUEST,
+    "the size that the guest's memory balloon leaves it",
+    field="balloon_cur",
+    minimum=MINIMUM_KIB,
+    gradual=MOVED_KIB,
+)

@@ -1,0 +1,112 @@
+"""What an operator has to know of the host's memory, of promises, and of guests that cannot be resized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from mom_core import (
+    BalloonControl,
+    Condition,
+    Finding,
+    Hypervisor,
+    HypervisorError,
+    Problem,
+    Severity,
+    Snapshot,
+    Source,
+    format_kib,
+    printable,
+)
+from mom_plugins_balloon.ballooned_guests import why_blocked
+from mom_plugins_balloon.guarantees import PromisesKept
+from mom_plugins_balloon.states import HostWatermarks, MemoryState
+
+MEMORY: Final = "memory"
+PROMISES: Final = "promises"
+GROWTH: Final = "growth"
+
+RECLAIM_SECONDS: Final = 30.0
+"""s. What a burst took from the host, the other guests give back within some cycles; a host that has nothing after that is full."""
+
+FINDINGS_SHOWN: Final = 10
+"""`mom doctor` names so many guests that cannot be resized, and counts the rest."""
+
+_OVERSOLD: Final = "move guests away, lower their guarantees, or give the host more memory"
+_FULL: Final = "move guests away or shut some down, start no more, or stop what else runs on the host"
+
+
+def conditions(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -> Iterable[Condition]:
+    """That the host is full, that guests may take more at once than it has, or that more is promised than there is; nothing where the
+    host's size is unknown."""
+    total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
+    if total is None or available is None:
+        return
+    oversold, growth = standing.oversold_by(), snapshot.host.number("mem_growth_peak")
+    if state is MemoryState.LOW:
+        cure = f"{_OVERSOLD}; start no more" if oversold else _FULL
+        message = f"the host is full: {format_kib(available)} of {format_kib(total)} available"
+        yield Condition(MEMORY, message, oversold or _held(snapshot), cure, after=RECLAIM_SECONDS)
+    elif growth is not None and available < growth:
+        message = f"guests may take more at once than the host has: {format_kib(growth)} within 3 s were seen"
+        yield Condition(GROWTH, message, f"{format_kib(available)} are available", _FULL, Severity.WARNING, after=RECLAIM_SECONDS)
+    if oversold and state is not MemoryState.LOW:
+        yield Condition(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
+
+
+def _held(snapshot: Snapshot) -> str:
+    """What the guests hold of the host's memory."""
+    held, sizes = ([kib for kib in snapshot.numbers(name) if kib is not None] for name in ("rss", "balloon_cur"))
+    if held:
+        return f"the processes of guests hold {format_kib(sum(held))}"
+    return f"{len(sizes)} guests have {format_kib(sum(sizes))} together" if sizes else "no guest holds it: something else on the host does"
+
+
+def host_problems(host: HostWatermarks, source: Source) -> Iterable[Problem]:
+    """That guests have to give what they may miss."""
+    if host.reserve is not None and host.state in {MemoryState.HARD, MemoryState.LOW}:
+        # The bound, and not what is available now: a text that changes with every cycle would be news in every cycle.
+        least = format_kib(host.reserve.low if host.state is MemoryState.LOW else host.reserve.hard)
+        message = f"the host has less than {least} available, its {host.state} watermark"
+        yield Problem(source, message, severity=Severity.WARNING, hint=_FULL)
+
+
+def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem]:
+    """Promises that the host or the guest cannot keep, and those that make no sense."""
+    oversold = standing.oversold()
+    if oversold:
+        yield Problem(source, oversold, None, Severity.ERROR, f"{_OVERSOLD}; host_reserve of the plugin balloon is left out")
+    for excess in standing.excessive:
+        message = f"it is promised {format_kib(excess.promised)} and cannot have more than {format_kib(excess.maximum)}: it keeps all"
+        yield Problem(source, message, excess.guest.entity, Severity.WARNING, "lower its guarantee, or raise its maximum memory")
+    for unclear in standing.unclear:
+        message = f"the guarantee in its metadata cannot be understood, so it keeps all its memory: {unclear.error.message}"
+        yield Problem(source, message, unclear.guest.entity, Severity.ERROR, f"in the guest's metadata, {unclear.error.hint}")
+
+
+def findings(hypervisor: Hypervisor | None) -> list[Finding]:
+    """Whether guests can be resized, and which cannot."""
+    subject = "memory balloons"
+    if hypervisor is None:
+        return [Finding(Severity.WARNING, subject, "not looked at: no hypervisor was reached")]
+    if not isinstance(hypervisor, BalloonControl):
+        cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or take balloon out of the configuration"
+        return [Finding(Severity.ERROR, subject, f"{hypervisor.uri} cannot resize guests", cure)]
+    try:
+        guests = hypervisor.guests()
+    except HypervisorError as error:
+        return [Finding(Severity.ERROR, subject, f"the guests cannot be listed: {error}", "see what the hypervisor plugin says above")]
+    blocked = [(guest.name, reason) for guest in guests if (reason := why_blocked(guest))]
+    found = [
+        Finding(Severity.WARNING, f"guest {printable(name)}", f"it cannot be resized: {reason}", _cure(reason))
+        for name, reason in blocked[:FINDINGS_SHOWN]
+    ]
+    if len(blocked) > FINDINGS_SHOWN:
+        found.append(Finding(Severity.WARNING, subject, f"{len(blocked) - FINDINGS_SHOWN} more guests cannot be resized"))
+    return [*found, Finding(Severity.OK, subject, f"{len(guests) - len(blocked)} of {len(guests)} guests can be resized")]
+
+
+def _cure(reason: str) -> str:
+    if "balloon" in reason:
+        return "give it <memballoon model='virtio'/> and the virtio_balloon driver, or live with its size"
+    return "docs/guests.md says what mom does with each kind of guest"

@@ -1,0 +1,51 @@
+"""Shrinks that must not go on, or that must be undone, though no evaluator decides anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from mom_core import Guest, Snapshot, format_kib
+from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuests, why_blocked
+from mom_plugins_balloon.limits import SafeSize, ShrinkLimits, why_not_shrink
+
+
+def stopped_shrinks(
+    records: BalloonedGuests,
+    holds: Mapping[str, int],
+    history: Sequence[Snapshot],
+    limits: ShrinkLimits,
+    is_swept: Callable[[str], bool],
+) -> Iterator[tuple[Guest, SafeSize]]:
+    """The guests of the last snapshot that are to be set to another size than they were asked for, and why; nearly none.
+
+    :param holds: KiB that are guaranteed, by guest id
+    :param is_swept: whether a guest, by its id, is swept now
+    """
+    snapshot = records.snapshot
+    for guest, target, size in zip(snapshot.listed, snapshot.numbers(CONTROL), snapshot.numbers("balloon_cur"), strict=True):
+        if target is None or size is None or why_blocked(guest) or is_swept(guest.id):
+            continue
+        guarantee, maximum, pinned = holds.get(guest.id, 0), snapshot.value_of(guest.id, "balloon_max"), guest.properties.get(PINNED)
+        if pinned and isinstance(maximum, int) and target < maximum:
+            yield guest, SafeSize(maximum, f"{pinned}; it gets back what was taken")
+        elif target < guarantee:
+            # It was promised more since mom has asked this of it: a promise was made, the guest's maximum has grown, or others have left.
+            yield guest, SafeSize(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
+        elif size - target >= records.dead_band:
+            memory = records.known(guest, guarantee)
+            reason = "" if memory is None else why_not_shrink(memory, limits)
+            if reason and not _has_arrived(guest.id, target, history, records.dead_band):
+                yield guest, SafeSize(math.ceil(size), f"{reason}; the shrink under way is stopped")
+
+
+def _has_arrived(identity: str, target: float, history: Sequence[Snapshot], dead_band: float) -> bool:
+    """Whether a guest got to the size in KiB that was asked of it last: then another process has resized it if it has another one."""
+    for snapshot in reversed(history):
+        guest = snapshot.guests.get(identity)
+        if guest is None or guest.fields.get(CONTROL) != target:
+            return False
+        size = guest.number("balloon_cur")
+        if size is not None and abs(size - target) < dead_band:
+            return True
+    return False
