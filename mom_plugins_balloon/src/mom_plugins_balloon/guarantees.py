@@ -162,7 +162,7 @@ class Guarantees:
             if error is not None:
                 unclear.append(Unclear(guest, error))
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
-            whole = maximum if maximum is not None else maxima.get(identity, as_number(snapshot.value_of(identity, "balloon_cur")))
+            whole = maximum if maximum is not None else maxima.get(identity, snapshot.guests[identity].number("balloon_cur"))
             known = [by_class, by_platform, *(portion.kib_of(whole) for portion in portions)]
             if share is not None and whole is not None:
                 known.append(min(1.0, share) * whole)
@@ -172,7 +172,7 @@ class Guarantees:
             if maximum is not None and promised > maximum:
                 excessive.append(Excess(guest, promised, maximum))
                 promised = maximum
-            priority = as_number(snapshot.value_of(identity, PRIORITY))
+            priority = snapshot.guests[identity].number(PRIORITY)
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
         if len(maxima) > len(snapshot.guests) > 0:  # without any guest the hypervisor is away
             for identity in maxima.keys() - snapshot.guests.keys():

@@ -26,9 +26,10 @@ def stopped_shrinks(
     for guest, target, size in zip(snapshot.listed, snapshot.numbers(CONTROL), snapshot.numbers("balloon_cur"), strict=True):
         if target is None or size is None or why_blocked(guest) or is_swept(guest.id):
             continue
-        guarantee, maximum, pinned = holds.get(guest.id, 0), snapshot.value_of(guest.id, "balloon_max"), guest.properties.get(PINNED)
-        if pinned and isinstance(maximum, int) and target < maximum:
-            yield guest, SafeSize(maximum, f"{pinned}; it gets back what was taken")
+        guarantee, pinned = holds.get(guest.id, 0), guest.properties.get(PINNED)
+        maximum = snapshot.guests[guest.id].number("balloon_max") if pinned else None
+        if maximum is not None and target < maximum:
+            yield guest, SafeSize(int(maximum), f"{pinned}; it gets back what was taken")
         elif target < guarantee:
             # It was promised more since mom has asked this of it: a promise was made, the guest's maximum has grown, or others have left.
             yield guest, SafeSize(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
