@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mom_cli.redaction import Redaction
-from mom_core import MASK
+from mom_core.plugins.secrets import MASK
 
 
 @pytest.mark.parametrize(

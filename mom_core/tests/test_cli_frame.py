@@ -14,7 +14,6 @@ import pytest
 from mom_core import ConfigError, ConfigProblem, HypervisorError, PluginError, UnitError
 from mom_core.cli import frame
 from mom_core.cli.verbs import Verb
-from mom_core.errors import PluginErrors
 
 MOM = Path(sys.executable).with_name("mom")
 
@@ -92,7 +91,7 @@ def test_a_verb_that_is_no_name_does_not_reach_the_terminal(mom, only_shelf, nam
     [
         (HypervisorError("no answer", hint="start libvirtd"), 1, "mom: no answer (start libvirtd)\n"),
         (PluginError("broken", plugin="x", hint="cure"), 2, "mom: broken (cure)\n"),
-        (PluginErrors([PluginError("one", plugin="x"), PluginError("two", plugin="y")]), 2, "mom: one\nmom: two\n"),
+        (PluginError.of([PluginError("one", plugin="x"), PluginError("two", plugin="y")]), 2, "mom: one\nmom: two\n"),
         (UnitError("no unit"), 2, "mom: no unit\n"),
         (ConfigError([ConfigProblem("f.yaml", 3, 4, "wrong", "right")]), 2, "f.yaml:3:4: wrong (right)\n"),
         (ConfigError([ConfigProblem("f.yaml", 0, 0, "missing")]), 2, "mom: f.yaml: missing\n"),

@@ -46,7 +46,6 @@ from mom_core import (
     Target,
     Unit,
     Value,
-    differences,
     hookimpl,
 )
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, PluginWorker
@@ -282,7 +281,7 @@ def test_what_is_decided_on_trial_is_reported_and_nothing_else(tmp_path: Path, m
         report = engine.cycle()
         assert machine.sizes == {"a": 50, "b": 200}
         assert [decision.value for decision in report.considered or ()] == [40, 40]
-        assert [(entity.name, decided, tried) for entity, _, decided, tried in differences(report)] == [("a", 50, 40), ("b", None, 40)]
+        assert [(entity.name, decided, tried) for entity, _, decided, tried in report.differences()] == [("a", 50, 40), ("b", None, 40)]
         trial = status_of(engine, report)["trial"]
         assert trial is not None
         assert (trial["decisions"], trial["differing"], trial["differences"][0]["considered"]) == (2, 2, 40)
@@ -293,7 +292,7 @@ def test_without_a_trial_nothing_is_said_of_one(tmp_path: Path, machine: Machine
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
         report = engine.cycle()
         assert report.considered is None
-        assert differences(report) == []
+        assert report.differences() == []
         assert status_of(engine, report)["trial"] is None
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mom_core import Decision, Entity, LedgerEntry, LedgerError, Outcome, Scope, StateFile, Status, Value
+from mom_core import Decision, Entity, LedgerEntry, Outcome, Scope, StateError, StateFile, Status, Value
 from mom_core.ledger import Ledger, can_be_kept
 from mom_core.model import ATTEMPTS_KEPT
 
@@ -319,7 +319,7 @@ def test_a_ledger_of_a_later_version_is_refused_and_kept(tmp_path: Path) -> None
     path = tmp_path / "ledger.json"
     StateFile(path, "a later ledger", list, version=2).write([])
     text = path.read_text()
-    with pytest.raises(LedgerError, match="later mom"):
+    with pytest.raises(StateError, match="later mom"):
         Ledger.open(tmp_path)
     assert path.read_text() == text
 
@@ -370,7 +370,7 @@ def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(tmp_path: Pa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(LedgerError, match="No space left on device"):
+    with pytest.raises(StateError, match="No space left on device"):
         ledger.record([entry("b")])
     assert list(ledger.entries.values()) == [in_doubt("a")]
     assert ledger.write_error
@@ -547,7 +547,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def disk_full(self, name: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             fill_the_disk(patch)
-            with pytest.raises(LedgerError):
+            with pytest.raises(StateError):
                 self.ledger.record([entry(name + "-new")])
 
     @invariant()

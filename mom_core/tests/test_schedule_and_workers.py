@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from mom_core import DeadlineExceeded, PluginState
+from mom_core import PluginState
 from mom_core.engine import schedule as schedule_module
 from mom_core.engine.schedule import SHORTEST_GAP_SECONDS, Schedule, Tick
+from mom_core.errors import DeadlineExceeded
 from mom_core.plugins import invoker
 from mom_core.plugins.invoker import PluginWorker, call_together
 

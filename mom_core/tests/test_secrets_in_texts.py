@@ -7,8 +7,8 @@ import logging
 import pytest
 from pydantic import SecretStr
 
-from mom_core import MASK, PluginSettings, SecretUrl, load_config
-from mom_core.plugins.secrets import Hiding, secrets_in, without_secrets
+from mom_core import PluginSettings, SecretUrl, load_config
+from mom_core.plugins.secrets import MASK, Hiding, secrets_in, without_secrets
 from mom_daemon.logs.fields import text_of
 
 SEED = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, Host, Value, as_items, as_number, as_text, as_whole
+from mom_core import Guest, Host, Value, as_items, as_number, as_whole
+from mom_core.values import as_text
 
 
 class Level(IntEnum):

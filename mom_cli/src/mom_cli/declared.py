@@ -20,7 +20,7 @@ def declared_by(
     """What each plugin of a configuration declares: fields and controls.
 
     :param left_out: takes in why plugins cannot be used, which are left out then
-    :raises PluginError: one cannot be used, where nothing takes that in; `PluginErrors` for several
+    :raises PluginError: one cannot be used, where nothing takes that in
     """
     errors: list[PluginError] = [] if left_out is None else left_out
     with constructed(config, errors) as plugins:
@@ -34,7 +34,7 @@ def declarations_of(config: Config | None = None) -> Declarations:
 
     :param config: None: all installed plugins, each with its default settings. Those that cannot be used like that are left out, and where
         two of them declare the same, the first one by name counts.
-    :raises PluginError: a plugin of the configuration cannot be constructed, or its declarations are wrong; `PluginErrors` for several
+    :raises PluginError: a plugin of the configuration cannot be constructed, or its declarations are wrong
     """
     errors: list[PluginError] = []
     with constructed(config or everything_installed()[0], errors) as plugins:

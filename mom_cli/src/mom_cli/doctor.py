@@ -23,7 +23,6 @@ from mom_core import (
     Guest,
     MomError,
     PluginError,
-    PluginErrors,
     Severity,
     StateError,
     brief,
@@ -198,8 +197,8 @@ def _build(config: Config, findings: list[Said]) -> PluginSet | None:
     while True:
         try:
             return build_plugins(config).plugins
-        except (PluginError, PluginErrors) as error:
-            errors = error.errors if isinstance(error, PluginErrors) else (error,)
+        except PluginError as error:
+            errors = error.errors
             findings.extend((e.plugin, Finding(Severity.ERROR, "plugin", e.message, e.hint)) for e in errors)
             bad = {e.plugin for e in errors}
             config = dataclasses.replace(config, plugins={n: p for n, p in config.plugins.items() if n not in bad})

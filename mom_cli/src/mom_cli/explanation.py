@@ -31,7 +31,6 @@ from mom_core import (
     Value,
     as_number,
     attempt,
-    differences,
     format_duration,
     format_kib,
     printable,
@@ -188,7 +187,7 @@ class Explainers:
             broken = dict(self._broken)
         trial = None
         if report.considered is not None:
-            trial = [(control, now, then) for entity, control, now, then in differences(report) if entity.id == guest.id]
+            trial = [(control, now, then) for entity, control, now, then in report.differences() if entity.id == guest.id]
         problems = [one for one in report.problems if one.entity is not None and one.entity.id == guest.id]
         unknown = [what for part in parts.values() for what in part.unknown]
         unknown += [f"what the plugin {name} knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mom_core import MASK, MASKED_NAMES, Hiding, names_secret, without_secrets
+from mom_core.plugins.secrets import MASK, MASKED_NAMES, Hiding, names_secret, without_secrets
 
 LONGEST_SECRET: Final = 16_384
 """Bytes of a file that a setting names as a key or token; a private key has two or three thousand."""

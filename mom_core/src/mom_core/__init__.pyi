@@ -46,16 +46,13 @@ from .errors import (
     AlreadyRunning as AlreadyRunning,
     ConfigError as ConfigError,
     ConfigProblem as ConfigProblem,
-    DeadlineExceeded as DeadlineExceeded,
     GuestBusy as GuestBusy,
     GuestGone as GuestGone,
     HypervisorError as HypervisorError,
-    LedgerError as LedgerError,
     MomError as MomError,
     NotSupported as NotSupported,
     PermissionDenied as PermissionDenied,
     PluginError as PluginError,
-    PluginErrors as PluginErrors,
     Refused as Refused,
     StateError as StateError,
     UnitError as UnitError,
@@ -110,7 +107,6 @@ from .model import (
     Suggestion as Suggestion,
     Target as Target,
     Verdict as Verdict,
-    differences as differences,
     printable as printable,
     printable_lines as printable_lines,
 )
@@ -120,13 +116,6 @@ from .ownership import (
 )
 from .plugins.bounded import (
     attempt as attempt,
-)
-from .plugins.secrets import (
-    Hiding as Hiding,
-    MASK as MASK,
-    MASKED_NAMES as MASKED_NAMES,
-    names_secret as names_secret,
-    without_secrets as without_secrets,
 )
 from .settings import (
     Duration as Duration,
@@ -145,7 +134,6 @@ from .units import (
     Unit as Unit,
     format_duration as format_duration,
     format_kib as format_kib,
-    format_size as format_size,
     lasting as lasting,
     parse_duration as parse_duration,
     parse_portion as parse_portion,
@@ -155,7 +143,6 @@ from .values import (
     Value as Value,
     as_items as as_items,
     as_number as as_number,
-    as_text as as_text,
     as_whole as as_whole,
 )
 from ._version import (

@@ -50,24 +50,21 @@ class UnitError(MomError, ValueError):
 
 
 class PluginError(MomError):
-    """A plugin that cannot be found, loaded, registered or set up.
+    """A plugin that cannot be used: which one, and the distribution that provides it (empty when none does).
 
-    :param plugin: its name in YAML
-    :param distribution: the distribution that provides it, empty if none does
+    `errors` are those of several plugins that cannot be used; else this one alone.
     """
 
-    def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "", errors: Sequence[PluginError] = ()) -> None:
         super().__init__(message, hint=hint)
         self.plugin = plugin
         self.distribution = distribution
+        self.errors: tuple[PluginError, ...] = tuple(errors) or (self,)
 
-
-class PluginErrors(MomError):
-    """Several plugins that cannot be used; `errors` holds one for each."""
-
-    def __init__(self, errors: Sequence[PluginError]) -> None:
-        self.errors = tuple(errors)
-        super().__init__("\n".join(str(error) for error in errors))
+    @classmethod
+    def of(cls, errors: Sequence[PluginError]) -> PluginError:
+        """These errors, of which there is at least one, as one."""
+        return errors[0] if len(errors) == 1 else cls("\n".join(map(str, errors)), plugin=errors[0].plugin, errors=errors)
 
 
 class DeadlineExceeded(MomError):
@@ -75,11 +72,7 @@ class DeadlineExceeded(MomError):
 
 
 class StateError(MomError):
-    """A file of state cannot be written, or what it holds cannot be used."""
-
-
-class LedgerError(MomError):
-    """The ledger cannot be read or written. No control is applied while that lasts."""
+    """A file of state cannot be written, or what it holds cannot be used. While the ledger cannot, no control is applied."""
 
 
 class AlreadyRunning(MomError):

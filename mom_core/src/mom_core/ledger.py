@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core.errors import LedgerError, StateError
+from mom_core.errors import StateError
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
 from mom_core.ownership import advice_when_denied, refuse_untrusted
 from mom_core.state_files import LaterVersionError, StateFile, UnreadableError
@@ -45,7 +45,7 @@ class Ledger:
         """The ledger in that folder; empty when there is none yet, or when it is damaged, which `damage` says.
 
         :param look: set nothing aside: for who does not hold mom's lock
-        :raises LedgerError: it cannot be read at all (no permission), or a later mom wrote it: that one can put back what it holds
+        :raises StateError: it cannot be read at all (no permission), or a later mom wrote it: that one can put back what it holds
         """
         ledger = cls(directory / FILE)
         try:
@@ -56,14 +56,14 @@ class Ledger:
             entries = ledger._file.look()
         except PermissionError as error:
             hint = advice_when_denied(ledger.path, directory)
-            raise LedgerError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
+            raise StateError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
         except OSError as error:
             hint = "repair the file system, or set state_directory"
-            raise LedgerError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
+            raise StateError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
         except LaterVersionError as error:
-            raise LedgerError(error.message, hint="upgrade, or restore with that one") from error
-        except UnreadableError as error:
-            raise LedgerError(error.message, hint=error.hint) from error
+            raise StateError(error.message, hint="upgrade, or restore with that one") from error
+        except UnreadableError:
+            raise
         except StateError as error:
             entries = None
             ledger.damage = f"{error.message}; what it held is not put back by itself"
@@ -96,7 +96,7 @@ class Ledger:
         """Note these entries, durably, before their controls are changed.
 
         An entry that stands already keeps its `before` (a list, that of the items that mom has set), `time` and owner; what is about to be
-        applied is brought up to date, and what was applied until now becomes `earlier`. Raises `LedgerError`, and keeps nothing of it, when
+        applied is brought up to date, and what was applied until now becomes `earlier`. Raises `StateError`, and keeps nothing of it, when
         the file cannot be written.
         """
         there = self._entries
@@ -160,11 +160,11 @@ class Ledger:
             return
         try:
             self._write(settled, touched, durable=False)
-        except LedgerError as error:
+        except StateError as error:
             LOG.error("%s", error)
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """End these entries: they were put back, or there is nothing left to put back. Raises `LedgerError` when it cannot be written.
+        """End these entries: they were put back, or there is nothing left to put back. Raises `StateError` when it cannot be written.
 
         What was refused was noted on disk, and ends there now, too.
         """
@@ -172,7 +172,7 @@ class Ledger:
         self._write({key: entry for key, entry in self._entries.items() if key not in gone}, dict.fromkeys(gone))
 
     def _write(self, entries: dict[Key, LedgerEntry], touched: Mapping[Key, object], *, durable: bool = True) -> None:
-        """Have these entries in memory and in the file. Raises `LedgerError`.
+        """Have these entries in memory and in the file. Raises `StateError`.
 
         :param touched: the keys of all that is not as it was
         """
@@ -193,9 +193,7 @@ class Ledger:
             self._file.write_change(changes, lambda: [_record(entry) for entry in entries.values()], durable=durable)
         except StateError as error:
             self.write_error = error.message
-            raise LedgerError(
-                error.message, hint="free space or repair the disk; mom changes nothing that it could not put back"
-            ) from error
+            raise StateError(error.message, hint="free space or repair the disk; mom changes nothing that it could not put back") from error
         self.write_error = ""
         self._entries = self._written = entries
         self._unwritten = {}

@@ -652,18 +652,14 @@ class Report:
     considered: Sequence[Decision] | None = None
     verdict: Verdict | None = None
 
-
-def differences(report: Report) -> list[tuple[Entity, str, Value, Value]]:
-    """How what was considered differs from what was decided: entity, control, the value decided and the value considered (None: none)."""
-    if report.considered is None:
-        return []
-    decided = {(decision.entity, decision.control): decision.value for decision in report.decisions}
-    considered = {(decision.entity, decision.control): decision.value for decision in report.considered}
-    return [
-        (entity, control, decided.get((entity, control)), considered.get((entity, control)))
-        for entity, control in dict.fromkeys([*decided, *considered])
-        if decided.get((entity, control)) != considered.get((entity, control))
-    ]
+    def differences(self) -> list[tuple[Entity, str, Value, Value]]:
+        """Where what was considered differs from what was decided: entity, control, the value decided and the other one (None: none)."""
+        if self.considered is None:
+            return []
+        decided = {(one.entity, one.control): one.value for one in self.decisions}
+        considered = {(one.entity, one.control): one.value for one in self.considered}
+        keys = dict.fromkeys([*decided, *considered])
+        return [(*key, decided.get(key), considered.get(key)) for key in keys if decided.get(key) != considered.get(key)]
 
 
 def printable(text: str, limit: int = 80) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 import mom_core
-from mom_core import PluginSettings, Size, format_size
+from mom_core import PluginSettings, Size
 from mom_plugins_qos.bounds import MOST_BANDWIDTH_KIB, MOST_DISK_LIMIT, SHARES
 
 
@@ -90,7 +90,7 @@ class Bandwidth(_Tuning):
     def _in_kib(self) -> Bandwidth:
         for key, size in self:
             if size is not None and size % 1024:
-                raise ValueError(f"{key} is {format_size(size)}, and must be a multiple of 1KiB")
+                raise ValueError(f"{key} is {size} B, and must be a multiple of 1KiB")
         return self
 
     def limits(self) -> dict[str, int]:

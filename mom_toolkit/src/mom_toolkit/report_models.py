@@ -32,7 +32,6 @@ from mom_core import (
     Status,
     Value,
     __version__,
-    differences,
 )
 from mom_toolkit.services.promises import Promises, guaranteed_kib
 
@@ -339,7 +338,7 @@ def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
 def _trial(report: Report) -> TrialModel | None:
     if report.considered is None:
         return None
-    found = differences(report)
+    found = report.differences()
     shown = [difference_model(*one) for one in found[:_SHOWN_DIFFERENCES]]
     return {"decisions": len(report.considered), "differing": len(found), "differences": shown}
 

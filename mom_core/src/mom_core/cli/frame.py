@@ -20,7 +20,7 @@ from mom_core._version import __version__
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
 from mom_core.cli.verbs import VerbGroup, what_it_lacks
-from mom_core.errors import ConfigError, MomError, PluginError, PluginErrors
+from mom_core.errors import ConfigError, MomError, PluginError
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
@@ -133,7 +133,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
             code = error.code or 0
     except MomError as error:
         _tell_error(error)
-        code = EXIT_MISUSE if isinstance(error, ConfigError | PluginError | PluginErrors | ValueError) else EXIT_NO
+        code = EXIT_MISUSE if isinstance(error, ConfigError | PluginError | ValueError) else EXIT_NO
     except _NoReaderError:
         raise
     except OSError as error:
@@ -178,7 +178,7 @@ def _tell_error(error: MomError) -> None:
         if more > 0:
             _tell(f"mom: … and {more:,} more")
     else:
-        errors = error.errors if isinstance(error, PluginErrors) else [error]
+        errors = error.errors if isinstance(error, PluginError) else [error]
         for one in errors:
             _tell(f"mom: {one}")
     _tell_traceback(error)

@@ -10,7 +10,7 @@ from typing import Final
 
 from mom_core.engine.collect import ask
 from mom_core.engine.judgement import Controller, Found, items, joined, known, spoken_of, target_of, without_writing
-from mom_core.errors import LedgerError
+from mom_core.errors import StateError
 from mom_core.ledger import Ledger, can_be_kept
 from mom_core.model import (
     ControlSpec,
@@ -95,7 +95,7 @@ def apply(
         due.append(decision)
     try:
         ledger.record(entries)
-    except LedgerError as error:
+    except StateError as error:
         problems.append(Problem(Source("core"), error.message, hint=error.hint))
         outcomes.extend(Outcome(decision, present(snapshot, decision, plugins), None, Status.REFUSED, error.message) for decision in due)
         return outcomes, problems

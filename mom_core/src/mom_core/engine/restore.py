@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from mom_core.engine.judgement import Controller, back, target_of
-from mom_core.errors import LedgerError
+from mom_core.errors import StateError
 from mom_core.ledger import Key, Ledger
 from mom_core.model import LedgerEntry, Outcome, Snapshot, Status, printable
 from mom_core.plugins.invoker import describe
@@ -73,7 +73,7 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
     """End entries, and only log it when the disk does not take that: they would be found ended at the next attempt too."""
     try:
         ledger.forget(keys)
-    except LedgerError as error:
+    except StateError as error:
         LOG.error("%s", error)
 
 

@@ -19,7 +19,7 @@ from mom_core import hookspecs
 from mom_core.columns import Columns
 from mom_core.context import Declarations, InForce, PluginContext
 from mom_core.engine_state import EngineState
-from mom_core.errors import MomError, PluginError, PluginErrors
+from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, Metric, Scope, Snapshot
 from mom_core.plugins.discovery import LoadedPlugin
@@ -167,7 +167,7 @@ def build_plugins(
     :param declared: fields and controls that are known besides those of plugins, and before them
     :param previous: the plugins at work; those whose class and settings stay the same are kept, and asked to prepare their reload
     :return: the new set, the plugins of `previous` that it does not contain, and what to call to put prepared reloads in force
-    :raises MomError: a `PluginError`, or `PluginErrors` for several; then everything is as it was before the call
+    :raises MomError: a `PluginError`; then everything is as it was before the call
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     before = [(plugin.context, plugin.context.in_force) for plugin in kept.values()]
@@ -306,7 +306,7 @@ def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], 
 def raise_all(errors: list[PluginError]) -> None:
     """Raise what is wrong, if anything is."""
     if errors:
-        raise errors[0] if len(errors) == 1 else PluginErrors(errors)
+        raise PluginError.of(errors)
 
 
 def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:

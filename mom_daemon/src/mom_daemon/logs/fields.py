@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from mom_core import without_secrets
+from mom_core.plugins.secrets import without_secrets
 
 PLUGIN_LOGGER: Final = "mom.plugin."
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from mom_core import Config, Hiding
+from mom_core import Config
+from mom_core.plugins.secrets import Hiding
 from mom_daemon.logs.fields import PLUGIN_LOGGER
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
 from mom_daemon.logs.writer import Writer

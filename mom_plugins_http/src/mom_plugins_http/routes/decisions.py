@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from mom_core import differences
 from mom_plugins_http.routes.answers import CycleAnswers, Page, PastPage, about, asked_entity, json_answer
 from mom_plugins_http.routes.route import AFTER, GUEST, LIMIT, ApiCall, Route
 from mom_toolkit import (
@@ -86,6 +85,6 @@ class DecisionRoutes:
         return self._answers.paged(
             call,
             "trial",
-            lambda view: about(call, view, differences(view.report), lambda one: one[0]),
+            lambda view: about(call, view, view.report.differences(), lambda one: one[0]),
             lambda found: difference_model(*found),
         )

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from mom_core import Guest, PluginState, Report, Scope, Status, Value, __version__, differences
+from mom_core import Guest, PluginState, Report, Scope, Status, Value, __version__
 from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.host_metrics import host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
@@ -241,7 +241,7 @@ def _trial(report: Report) -> Iterator[_Family]:
     if report.considered is None:
         return
     yield _gauge("mom_trial_decisions", "What policies on trial would have decided.", len(report.considered))
-    yield _gauge("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(differences(report)))
+    yield _gauge("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(report.differences()))
 
 
 def _canary(canary: Canary | None) -> Iterator[_Family]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import PluginState, Status, __version__, differences
+from mom_core import PluginState, Status, __version__
 from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.guests import FIELDS, wanted_fields
 from mom_plugins_http.routes.published import ReportView
@@ -118,7 +118,7 @@ class ReportRoutes:
             "revisions": len(report.revisions),
             "outcomes": counts,
             "problems": len(standing_problems(report, view.state)),
-            "trial": None if tried is None else {"decisions": len(tried), "differences": len(differences(report))},
+            "trial": None if tried is None else {"decisions": len(tried), "differences": len(report.differences())},
             "plugins": {plugin.name: plugin.state for plugin in report.plugins},
         }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import Status, brief, differences, format_duration, format_kib, print_prose, printable
+from mom_core import Status, brief, format_duration, format_kib, print_prose, printable
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import shown
 
@@ -62,7 +62,7 @@ def contents_of(path: Path) -> Contents:
         found.applied += sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
         found.problems += len(report.problems)
         found.on_trial += report.considered is not None
-        found.differed += bool(differences(report))
+        found.differed += bool(report.differences())
         if report.woken_by:
             woken[report.woken_by] += 1
         if recorded.session is not session:

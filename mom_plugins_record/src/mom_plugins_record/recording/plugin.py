@@ -27,7 +27,6 @@ from mom_core import (
     __version__,
     format_duration,
     format_kib,
-    format_size,
     hookimpl,
 )
 from mom_plugins_record.recording.minutes import MinutesWriter
@@ -192,7 +191,7 @@ class RecordPlugin:
             sizes = [size for _, size in sizes_of(self.folder)]
         except OSError as error:
             return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", "`mom run` makes it")]
-        limits = f"{format_size(settings.size)} and {format_duration(settings.keep)}"
+        limits = f"{format_kib(settings.size / 1024)} and {format_duration(settings.keep)}"
         text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}, of {limits}"
         found = [Finding(Severity.OK, "recording", text)]
         accounts = self.folder / NAME

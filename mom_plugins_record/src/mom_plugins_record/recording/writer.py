@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mom_core import MomError, Report, Value, format_size
+from mom_core import MomError, Report, Value, format_kib
 from mom_plugins_record.recording.cycles import NO_KEY, Key, Reasons, write_cycle
 from mom_plugins_record.recording.frames import LARGEST_BODY, START, Dictionary, FrameKind, pack
 from mom_plugins_record.recording.json_text import json_bytes
@@ -167,7 +167,9 @@ class RecordingWriter:
         if file is None:
             raise RecordingFull(f"{self.folder} has no file that could be written to")
         if len(body) > LARGEST_BODY:
-            raise RecordingFull(f"nothing is recorded: a record of {format_size(len(body))} is larger than {format_size(LARGEST_BODY)}")
+            raise RecordingFull(
+                f"nothing is recorded: a record of {format_kib(len(body) / 1024)} is larger than {format_kib(LARGEST_BODY / 1024)}"
+            )
         frame = memoryview(pack(kind, self._number, key, body, dictionary))
         done = 0
         try:
@@ -246,8 +248,8 @@ class RecordingWriter:
         if free < self._limits.reserve:
             self._close_file()
             raise RecordingFull(
-                f"nothing is recorded: only {format_size(free)} are free where {self.folder} is",
-                hint=f"make room, or lower reserve, which is {format_size(self._limits.reserve)}",
+                f"nothing is recorded: only {format_kib(free / 1024)} are free where {self.folder} is",
+                hint=f"make room, or lower reserve, which is {format_kib(self._limits.reserve / 1024)}",
             )
 
 

@@ -17,7 +17,6 @@ from mom_core import (
     Engine,
     MomError,
     PluginError,
-    PluginErrors,
     Report,
     Scope,
     Snapshot,
@@ -113,8 +112,8 @@ class RecordedEngine:
             engine = Engine(load_config(document), clock, serve=False, declared=declared)
             try:
                 engine.open()
-            except (PluginError, PluginErrors) as error:
-                for one in error.errors if isinstance(error, PluginErrors) else (error,):
+            except PluginError as error:
+                for one in error.errors:
                     del plugins[one.plugin]
                     self.left_out[one.plugin] = f"it cannot be set up here: {one.message}"
                 continue
