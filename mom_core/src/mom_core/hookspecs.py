@@ -90,7 +90,8 @@ def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specifica
     """What is wrong with this plugin's part of the configuration though each of its settings is right, such as something that is missing in
     what the other plugins declare. Called by `mom config check` and `mom doctor`, not by the daemon, and without `mom_setup`.
 
-    `context.declarations` is complete. Touch nothing, and read no more than configuration. What is fine needs no finding; with one that
+    It is apart from `mom_doctor`, as a configuration is checked on any machine, and before anything is set up. `context.declarations` is
+    complete. Touch nothing, and read no more than configuration. What is fine needs no finding; with one that
     is an ERROR, `mom config check` refuses the configuration.
     """
 
@@ -112,7 +113,8 @@ def mom_reload() -> Callable[[], None] | None:
     """Called when the configuration is reloaded and this plugin's own settings are unchanged.
 
     Read again what the plugin keeps in files of its own, without using it yet, and return a function that puts it in force: it is
-    called only if the reload of all plugins succeeded. Raising refuses the whole reload, and everything stays as it was.
+    called only if the reload of all plugins succeeded. Raising refuses the whole reload, and everything stays as it was; that is why it is
+    apart from `mom_setup`.
     """
 
 
