@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,30 +35,20 @@ def test_what_was_recorded_is_there_after_a_crash(tmp_path: Path) -> None:
     assert again.damage == ""
 
 
-@contextmanager
-def written_as(large: bool) -> Iterator[None]:
-    """As ledgers of many guests are: what has changed is added to the file."""
-    with pytest.MonkeyPatch.context() as patch:
-        if large:
-            patch.setattr("mom_core.state_files.GROWS_FROM", 1)
-        yield
-
-
 def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
     patch.setattr("mom_core.state_files.replace_file", full)
-    patch.setattr("mom_core.state_files.append_to_file", full)
 
 
 STANDING = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.just(1 << 70) | st.text("aé\ud800", max_size=2)
 
 
-@given(st.lists(st.tuples(STANDING, STANDING, st.sampled_from(["incarnation", *Status])), min_size=1, max_size=6), st.booleans())
-def test_an_entry_is_read_back_as_it_was_written_whatever_it_was_before(steps: list[tuple[Value, Value, str]], large: bool) -> None:
-    """What came of a change is written without what it has in common with the one before: no step may leave anything of another one."""
-    with written_as(large), TemporaryDirectory() as folder:
+@given(st.lists(st.tuples(STANDING, STANDING, st.sampled_from(["incarnation", *Status])), min_size=1, max_size=6))
+def test_an_entry_is_read_back_as_it_was_written_whatever_it_was_before(steps: list[tuple[Value, Value, str]]) -> None:
+    """No step may leave anything of another one."""
+    with TemporaryDirectory() as folder:
         ledger = Ledger.open(Path(folder))
         for number, (before, applied, what) in enumerate(steps):
             ledger.record([entry("a", before=before, applied=applied, incarnation=str(number) if what == "incarnation" else "")])
@@ -104,12 +92,11 @@ def test_what_was_refused_never_counts_as_set_by_mom(tmp_path: Path) -> None:
     st.lists(
         st.tuples(st.integers(0, 20), st.sampled_from(["applied", "lost", "lost and had", "late", "refused", "crash"]), st.booleans()),
         max_size=ATTEMPTS_KEPT,
-    ),
-    st.booleans(),
+    )
 )
-def test_whatever_was_asked_and_may_stand_can_be_put_back(asked: list[tuple[int, str, bool]], large: bool) -> None:
+def test_whatever_was_asked_and_may_stand_can_be_put_back(asked: list[tuple[int, str, bool]]) -> None:
     """A command whose answer is lost takes effect, or takes it later, or does not; what is read back then may be from before it."""
-    with written_as(large), TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         ledger = Ledger.open(Path(folder))
         stands = 100
         late: list[int] = []
@@ -159,12 +146,12 @@ def test_only_what_is_about_to_be_changed_waits_for_the_disk(tmp_path: Path, mon
     ledger.record([entry("a", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50)])
     waits: list[int] = []
-    monkeypatch.setattr("mom_core.state_files.GROWS_FROM", 1)
     monkeypatch.setattr("os.fsync", waits.append)
     ledger.record([entry("a", applied=40)])
-    assert len(waits) == 1
+    waited = len(waits)
+    assert waited
     ledger.settle([outcome("a", Status.APPLIED, 40)])
-    assert len(waits) == 1, "a power failure that undoes the note undoes the change, too"
+    assert len(waits) == waited, "a power failure that undoes the note undoes the change, too"
     assert Ledger.open(tmp_path).entries == ledger.entries, "a mom that is killed does not"
 
 
@@ -408,11 +395,9 @@ class RoundingKernel:
 class RoundingMachine(RuleBasedStateMachine):
     """A mom that sets a control of a kernel that rounds, in any order of changes, crashes at any moment, refusals and full disks."""
 
-    @initialize(step=st.sampled_from([1, 4, 10]), stands=st.integers(0, 100), large=st.booleans())
-    def start(self, step: int, stands: int, large: bool) -> None:
+    @initialize(step=st.sampled_from([1, 4, 10]), stands=st.integers(0, 100))
+    def start(self, step: int, stands: int) -> None:
         self.folder = TemporaryDirectory()
-        self.size = written_as(large)
-        self.size.__enter__()
         self.ledger = Ledger.open(Path(self.folder.name))
         self.kernel = RoundingKernel(step, stands)
         self.before = self.kernel.stands
@@ -504,7 +489,6 @@ class RoundingMachine(RuleBasedStateMachine):
             assert len(set(noted.ours)) <= 4 + ATTEMPTS_KEPT
 
     def teardown(self) -> None:
-        self.size.__exit__(None, None, None)
         self.folder.cleanup()
 
 
@@ -518,12 +502,9 @@ NAMES = st.sampled_from(["a", "b", "c"])
 class LedgerMachine(RuleBasedStateMachine):
     """Against a dictionary, over any order of records, forgets, crashes and full disks."""
 
-    @initialize(large=st.booleans())
-    def start(self, large: bool) -> None:
+    @initialize()
+    def start(self) -> None:
         import tempfile
-
-        self.size = written_as(large)
-        self.size.__enter__()
 
         self.directory = Path(tempfile.mkdtemp(prefix="mom-ledger-"))
         self.ledger = Ledger.open(self.directory)
@@ -558,7 +539,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         import shutil
 
-        self.size.__exit__(None, None, None)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

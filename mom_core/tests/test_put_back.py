@@ -38,7 +38,6 @@ from mom_core import (
 )
 from mom_core.engine.judgement import Controller
 from mom_core.ledger import Ledger
-from mom_core.state_files import GROWS_FROM
 from mom_devkit import config_of
 
 GRAIN = 8
@@ -217,10 +216,8 @@ parts = st.tuples(names, st.sampled_from([(control, part) for control, parts in 
 class PutBackMachine(RuleBasedStateMachine):
     """mom, the guests, other processes, a disk that is full at times, and crashes, in any order."""
 
-    @initialize(grows_from=st.sampled_from([1, GROWS_FROM]))
-    def begin(self, grows_from: int) -> None:
-        self.size = patch("mom_core.state_files.GROWS_FROM", grows_from)
-        self.size.start()
+    @initialize()
+    def begin(self) -> None:
         self.folder = TemporaryDirectory()
         self.path = Path(self.folder.name)
         self.host = Host()
@@ -228,7 +225,7 @@ class PutBackMachine(RuleBasedStateMachine):
         self.theirs = 2000
         self.full = False
         self.crash_in: int | None = None
-        self.patched = patch.object(StateFile, "write_change", self.written(StateFile.write_change))
+        self.patched = patch.object(StateFile, "write", self.written(StateFile.write))
         self.patched.start()
         of = Controller.of
         self.clock = patch.object(Controller, "of", lambda *plugin: replace(of(*plugin), sleep=self.host.pass_time))
@@ -357,7 +354,6 @@ class PutBackMachine(RuleBasedStateMachine):
         if hasattr(self, "engine"):
             self.end()
             self.patched.stop()
-            self.size.stop()
             self.clock.stop()
             self.folder.cleanup()
 

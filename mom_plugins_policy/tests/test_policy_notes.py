@@ -186,17 +186,13 @@ def test_what_is_no_memory_is_refused_and_changes_nothing(tmp_path: Path, rubbis
     assert counted(it, guests("a")) == {"a": 2}
 
 
-def test_what_few_of_many_guests_change_is_added_to_the_file_and_found_after_a_restart(tmp_path: Path) -> None:
+def test_what_few_of_many_guests_change_is_found_after_a_restart(tmp_path: Path) -> None:
     names = [f"guest-{number:04}" for number in range(2000)]
     it = plugin(tmp_path, '(with Guests g (g.Remember "n" (if (< g.size 0) nil g.size)))')
     sizes = dict.fromkeys(names, 1)
     it.mom_evaluate(snapshot(guests={name: {"size": size} for name, size in sizes.items()}), ())
-    path = tmp_path / "state" / "policy" / "notes.json"
-    before = path.stat()
     for change in ({"guest-0007": 7}, {"guest-0008": 8}, {"guest-0007": 9, "guest-0008": -1}):
         it.mom_evaluate(snapshot(guests={name: {"size": size} for name, size in (sizes | change).items()}), ())
-    assert path.stat().st_ino == before.st_ino
-    assert before.st_size < path.stat().st_size < before.st_size + 1000
     there = snapshot(guests={name: {"size": 1} for name in names})
     found = counted(plugin(tmp_path, '(with Guests g (g.Control "n" (g.Recall "n" -1)))'), there)
     assert found == dict.fromkeys(names, 1) | {"guest-0007": 9, "guest-0008": -1}

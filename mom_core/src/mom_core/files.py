@@ -57,23 +57,3 @@ def replace_file(path: Path, text: str, *, durable: bool, mode: int = 0o640, rep
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def append_to_file(path: Path, data: bytes, size: int, *, durable: bool) -> None:
-    """Add to the end of a file of this size.
-
-    :param durable: also survive a power failure: what was added is on disk when this returns
-    :raises OSError: the disk is full, …; the file is as it was then, unless it cannot be cut off either: then a part of `data` may follow
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[file.write(left) :]
-            if durable:
-                os.fsync(descriptor)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.truncate(descriptor, size)
-            raise

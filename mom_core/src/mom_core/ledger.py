@@ -31,14 +31,11 @@ class Ledger:
         """What was wrong with the ledger that was found, until the next start; empty if nothing was."""
         self.write_error = ""
         loss = "what it held is not put back by itself"
-        self._file = StateFile(path, "the ledger", _from_json, change=_changed, loss=loss, log=LOG)
+        self._file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG)
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}
         """What the last `record` changed, and what stood there before it."""
-        self._unwritten: dict[Key, object] = {}
-        """What may differ between the entries in memory and those in the file, in the order in which it changed: a cycle that resizes a
-        few guests must not compare the entries of all."""
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
@@ -90,7 +87,6 @@ class Ledger:
         standing = {key: value for key, entry in doubtful.items() if (value := present(entry)) is not None}
         ended = {key: doubtful[key].resolved(value if can_be_kept(value) else None) for key, value in standing.items()}
         self._entries = {**self._entries, **ended}
-        self._unwritten.update(dict.fromkeys(ended))
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         """Note these entries, durably, before their controls are changed.
@@ -114,7 +110,7 @@ class Ledger:
                 recorded[key] = old
                 # One in doubt is what the caller has made of the entry that stands.
                 changed[key] = entry if entry.in_doubt else old.next(entry.applied)
-        self._write(changed, recorded)
+        self._write(changed)
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
@@ -126,7 +122,6 @@ class Ledger:
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
-        touched: dict[Key, None] = {}
         changed = False
         for outcome in outcomes:
             decision, status, after = outcome.decision, outcome.status, outcome.after
@@ -153,13 +148,11 @@ class Ledger:
                     settled[key] = old
             elif status is failed:
                 settled[key] = entry.failed(after)
-            touched[key] = None
         self._entries, self._recorded = settled, {}
         if not changed:
-            self._unwritten.update(touched)
             return
         try:
-            self._write(settled, touched, durable=False)
+            self._write(settled, durable=False)
         except StateError as error:
             LOG.error("%s", error)
 
@@ -169,34 +162,20 @@ class Ledger:
         What was refused was noted on disk, and ends there now, too.
         """
         gone = set(keys)
-        self._write({key: entry for key, entry in self._entries.items() if key not in gone}, dict.fromkeys(gone))
+        self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
-    def _write(self, entries: dict[Key, LedgerEntry], touched: Mapping[Key, object], *, durable: bool = True) -> None:
-        """Have these entries in memory and in the file. Raises `StateError`.
-
-        :param touched: the keys of all that is not as it was
-        """
-        self._unwritten.update(touched)  # also where the write fails: whatever is compared next time, this must be
-        changes: list[object] = []
-        for key in self._unwritten:
-            old, entry = self._written.get(key), entries.get(key)
-            if entry is None:
-                if old is not None:
-                    changes.append([*key])
-            elif old is not entry and old != entry:
-                changes.append(_change(old, entry))
-        if not changes and not self.write_error:
+    def _write(self, entries: dict[Key, LedgerEntry], *, durable: bool = True) -> None:
+        """Have these entries in memory and in the file. Raises `StateError`."""
+        if entries == self._written and not self.write_error:
             self._entries = entries
-            self._unwritten = {}
             return
         try:
-            self._file.write_change(changes, lambda: [_record(entry) for entry in entries.values()], durable=durable)
+            self._file.write([_record(entry) for entry in entries.values()], durable=durable)
         except StateError as error:
             self.write_error = error.message
             raise StateError(error.message, hint="free space or repair the disk; mom changes nothing that it could not put back") from error
         self.write_error = ""
         self._entries = self._written = entries
-        self._unwritten = {}
 
 
 def can_be_kept(value: Value) -> bool:
@@ -208,18 +187,6 @@ def can_be_kept(value: Value) -> bool:
     except (ValueError, TypeError, RecursionError):
         return False
     return True
-
-
-def _is_same_change(one: LedgerEntry, other: LedgerEntry) -> bool:
-    """Whether these are states of one change, which share the very objects that they have in common."""
-    return (
-        one.entity is other.entity
-        and one.before is other.before
-        and one.time is other.time
-        and one.incarnation is other.incarnation
-        and one.control is other.control
-        and one.plugin is other.plugin
-    )
 
 
 def _record(entry: LedgerEntry) -> dict[str, object]:
@@ -242,37 +209,11 @@ def _record(entry: LedgerEntry) -> dict[str, object]:
     }
 
 
-def _change(old: LedgerEntry | None, entry: LedgerEntry) -> object:
-    """What is added to the file for an entry that was another one there, or none: all of it, or what came of it since."""
-    if old is None or not _is_same_change(old, entry):
-        return _record(entry)
-    return [entry.entity.id, entry.control, entry.applied, entry.earlier, entry.attempted, entry.found, entry.in_doubt]
-
-
 def _from_json(content: Any) -> dict[Key, LedgerEntry]:
     if type(content) is not list:
         raise TypeError("it is no list of entries")
     entries = [_entry(record) for record in content]
     return {(entry.entity.id, entry.control): entry for entry in entries}
-
-
-def _changed(entries: dict[Key, LedgerEntry], changes: Any) -> dict[Key, LedgerEntry]:
-    """The entries after a change of the file: whole entries; a key of what has ended; or a key with what came of it since."""
-    if type(changes) is not list:
-        raise TypeError("it is no list of changes")
-    for change in changes:
-        if type(change) is dict:
-            entry = _entry(change)
-            entries[entry.entity.id, entry.control] = entry
-            continue
-        identity, control, *state = change
-        old = entries[identity, control]
-        if state:
-            names = ("applied", "earlier", "attempted", "found", "in_doubt")
-            entries[identity, control] = _entry({**_record(old), **dict(zip(names, state, strict=True))})
-        else:
-            del entries[identity, control]
-    return entries
 
 
 def _entry(record: dict[str, Any]) -> LedgerEntry:

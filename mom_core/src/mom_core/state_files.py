@@ -6,13 +6,6 @@ A file of state is one line of JSON:
 
 The checksum is over the kind, the version and the very bytes of the content, so no byte of the file can change without notice. A later
 mom must keep this frame, and count `version` up when it changes the content: only then can an earlier one say what it has found.
-
-To a large file whose owner says so, what changes is added, on a line for each write, until all of it is written anew:
-
-    {"crc32":"0a1b2c3d","change":…}
-
-This checksum goes on from the one of the line before, so no line can be missing, or be another file's. A last line that was cut off was not
-written to its end when mom was killed, or the power failed: nothing was done yet of what it speaks of, and it counts as not there.
 """
 
 from __future__ import annotations
@@ -29,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from mom_core.errors import StateError
-from mom_core.files import append_to_file, read_file, replace_file
+from mom_core.files import read_file, replace_file
 from mom_core.ownership import advice_when_denied
 
 if TYPE_CHECKING:
@@ -50,17 +43,6 @@ _FRAME: Final = re.compile(
 _FRAME_BYTES: Final = 256
 """What stands around the content at the most."""
 
-_CHANGE: Final = re.compile(rb'\{"crc32":"([0-9a-f]{8})","change":(.*)\}')
-
-GROWS_FROM: Final = 4 << 10
-"""Bytes of a file to which changes are added: a block of a disk, as the ledger of fourteen guests is. A smaller one is replaced as a
-whole, and is easier to read. Replacing 5 KiB took 270 us of CPU time and 2 ms in all, adding to them 100 us and 1 ms; what need not reach
-the disk yet is added in 6 us."""
-
-GROWS_TIMES: Final = 4
-"""So many times what it was without changes a file may become before it is written anew: that takes 3 ms for 1,000 guests, and then comes
-every twenty cycles in which half of them are resized."""
-
 _ASIDE: Final = re.compile(r"(.+)\.(?:damaged|later|unused)-[0-9]{1,2}")
 
 Content = TypeVar("Content")
@@ -76,7 +58,6 @@ class StateFile(Generic[Content]):
     :param what: what it is, for messages: "the file of reservations"
     :param form: of the content: a pydantic `TypeAdapter`, which is used strictly; or a function that makes the content of what JSON gave,
         and raises any exception for what is not as it was written
-    :param change: the content after a change that `write_change` has written, as JSON gave it; raises any exception for what is none
     :param loss: what it means that the content is lost, for messages: "all reservations have ended"
     :param version: of the content's form; what was written by another one is not read
     :param largest: bytes; a larger file is damaged, and a larger content is not written
@@ -90,7 +71,6 @@ class StateFile(Generic[Content]):
         what: str,
         form: TypeAdapter[Content] | Callable[[Any], Content],
         *,
-        change: Callable[[Content, Any], Content] | None = None,
         loss: str = "",
         version: int = 1,
         largest: int = LARGEST_BYTES,
@@ -107,7 +87,6 @@ class StateFile(Generic[Content]):
         """Why the content is not on disk, empty if it is."""
         self._what = what
         self._form = form
-        self._change = change
         self.loss = loss
         """What it means that the content is lost."""
         self._version = version
@@ -117,8 +96,6 @@ class StateFile(Generic[Content]):
         self._log = log or logging.getLogger("mom.state")
         self._in_the_way = ""
         """The kind of name that the file must get before it may be replaced; empty: it may be."""
-        self._whole = self._size = self._checksum = 0
-        """Bytes of the file as it was replaced last, and with the changes since; the last checksum; 0: it has to be replaced."""
 
     @property
     def kind(self) -> str:
@@ -154,7 +131,7 @@ class StateFile(Generic[Content]):
         """The content of a file with these bytes. Raises `StateError`: a `LaterVersionError` if a later mom wrote it."""
         if len(data) > self._largest:
             raise self._damaged(f"it is larger than {self._largest} bytes")
-        found = _FRAME.fullmatch(data, 0, data.find(b"\n") + 1)
+        found = _FRAME.fullmatch(data)
         if found is None:
             raise self._damaged("it is empty" if not data.strip(b"\0 \n") else "it is no file of state, or only a part of one")
         kind, version, checksum, body = found[1].decode(), int(found[2]), int(found[3], 16), found[4]
@@ -169,34 +146,13 @@ class StateFile(Generic[Content]):
             )
         if version != self._version:
             raise self._damaged(f"its version is {version}, this mom reads {self._version}")
-        changes = self._changes(data[found.end() :], checksum)
-        form, changed = self._form, self._change
+        form = self._form
         try:
-            content = form(_parsed(body)) if callable(form) else form.validate_json(body, strict=True)
-            if changed is not None:
-                for change in changes:
-                    content = changed(content, _parsed(change))
+            return form(_parsed(body)) if callable(form) else form.validate_json(body, strict=True)
         except Exception as error:  # whatever the parser or the owner makes of what they did not expect, it is damage
             reason = f"its content makes no sense ({type(error).__name__})"
             self._log.debug("%s: %s", self.path, reason, exc_info=True)
             raise self._damaged(reason) from error
-        return content
-
-    def _changes(self, lines: bytes, checksum: int) -> list[bytes]:
-        """The changes that these lines speak of. Raises `StateError`."""
-        *whole, cut_off = lines.split(b"\n")
-        changes = []
-        for number, line in enumerate(whole, 1):
-            found = _CHANGE.fullmatch(line)
-            checksum = 0 if found is None else zlib.crc32(found[2], checksum)
-            if found is None or int(found[1], 16) != checksum:
-                if b"\0" in line and number == len(whole) and not cut_off:
-                    break  # parts of the last line did not reach the disk before the power failed
-                raise self._damaged(f"its change {number} is no whole one")
-            changes.append(found[2])
-        if lines and self._change is None:
-            raise self._damaged("it goes on after its end")
-        return changes
 
     def write(self, content: object, *, durable: bool = True) -> None:
         """Put this content, of which JSON can be made, in the place of what the file holds, atomically.
@@ -204,7 +160,15 @@ class StateFile(Generic[Content]):
         :param durable: also survive a power failure
         :raises StateError: the disk is full, there is no permission, the content is too large or no JSON, …; the file is as it was then
         """
-        self._replace(lambda: self.as_json(content), durable)
+        try:
+            text = self._framed(self.as_json(content))
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._move_aside()
+            replace_file(self.path, text, durable=durable, mode=self._mode)
+        except OSError as error:
+            self.write_error = f"{self._what} {self.path} cannot be written: {error.strerror}"
+            raise StateError(self.write_error, hint="free space, or repair the disk") from error
+        self.write_error = ""
 
     @staticmethod
     def as_json(content: object) -> str:
@@ -218,52 +182,6 @@ class StateFile(Generic[Content]):
         # Maybe half a character, which other readers of JSON refuse: it becomes the mark of one that is lost.
         whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
         return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-    def write_change(self, change: object, whole: Callable[[], object], *, durable: bool = True) -> None:
-        """Add what has changed to the file, or put the whole content in its place, where that costs no more in the long run.
-
-        :param change: what the owner's `change` takes
-        :param whole: gives the content with that change
-        :param durable: whether the change must survive a power failure from now on, or only together with the next one that must
-        :raises StateError: as `write` does
-        """
-        try:
-            encoded = self.as_json(change).encode()
-            checksum = zlib.crc32(encoded, self._checksum)
-            line = b'{"crc32":"%08x","change":%b}\n' % (checksum, encoded)
-            if self._may_grow(len(line)):
-                append_to_file(self.path, line, self._size, durable=durable)
-                self._size, self._checksum, self.write_error = self._size + len(line), checksum, ""
-                return
-        except OSError as error:
-            self._whole = 0
-            raise self._not_written(error) from error
-        self.write(whole())
-
-    def _may_grow(self, more: int) -> bool:
-        """Whether so many bytes may be added to the file; not to one that another process has changed."""
-        if self._whole < GROWS_FROM or self._size + more > min(GROWS_TIMES * self._whole, self._largest):
-            return False
-        try:
-            return self.path.stat().st_size == self._size
-        except OSError:
-            return False
-
-    def _replace(self, body: Callable[[], str], durable: bool) -> None:
-        try:
-            text = self._framed(body())
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._move_aside()
-            self._whole = 0
-            replace_file(self.path, text, durable=durable, mode=self._mode)
-        except OSError as error:
-            raise self._not_written(error) from error
-        self.write_error = ""
-        self._whole = self._size = len(text.encode())
-
-    def _not_written(self, error: OSError) -> StateError:
-        self.write_error = f"{self._what} {self.path} cannot be written: {error.strerror}"
-        return StateError(self.write_error, hint="free space, or repair the disk")
 
     def remove(self) -> None:
         """Have no content, for good. Raises `StateError`."""
@@ -287,8 +205,8 @@ class StateFile(Generic[Content]):
         encoded = body.encode()
         if len(encoded) > self._largest - _FRAME_BYTES:
             raise OSError(errno.EFBIG, f"it would be larger than {self._largest} bytes")
-        self._checksum = _checksum(self.kind, self._version, encoded)
-        return f'{{"state":"{self.kind}","version":{self._version},"crc32":"{self._checksum:08x}","content":{body}}}\n'
+        checksum = _checksum(self.kind, self._version, encoded)
+        return f'{{"state":"{self.kind}","version":{self._version},"crc32":"{checksum:08x}","content":{body}}}\n'
 
     def _damaged(self, reason: str) -> StateError:
         return StateError(f"{self._what} {self.path} is damaged: {reason}", hint=ADVICE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -37,16 +36,6 @@ BEGIN_ANEW: Final = "policies began without notes"
 
 _CHANGE: Final = TypeAdapter(dict[str, KeptNotes | None])
 """The notes that a cycle has changed, by the entity's id; None: there are none on it any more."""
-
-
-def notes_after(notes: dict[str, KeptNotes], change: Any) -> dict[str, KeptNotes]:
-    """The kept notes after a change that was added to their file."""
-    for identity, kept in _CHANGE.validate_json(json.dumps(change), strict=True).items():
-        if kept is None:
-            notes.pop(identity, None)
-        else:
-            notes[identity] = kept
-    return notes
 
 
 class NoteStore:
@@ -146,9 +135,8 @@ class NoteStore:
         if self._file is None:
             self._unwritten.clear()
             return
-        change = {identity: self._kept(identity) for identity in self._unwritten}
         with contextlib.suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
-            self._file.write_change(change, lambda: {identity: self._kept(identity) for identity in self._notes})
+            self._file.write({identity: self._kept(identity) for identity in self._notes})
             self._unwritten.clear()
 
     def _kept(self, identity: str) -> Mapping[str, Any] | None:

@@ -32,7 +32,7 @@ from mom_core import (
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
+from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
 from mom_plugins_policy.rollout.canary import SHARE_OF_TIME, CanaryRun, Decided
 from mom_plugins_policy.rollout.in_force import DEFAULT, ChangeFiles, Read, where_from
 from mom_plugins_policy.rollout.shadow import Shadow
@@ -137,7 +137,7 @@ class PolicyPlugin:
         self._left_out: tuple[Problem, ...] = ()
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
         file = context.state_file
-        notes = file("notes.json", "the file of the policies' notes", NOTES, change=notes_after, mode=0o600, loss=BEGIN_ANEW)
+        notes = file("notes.json", "the file of the policies' notes", NOTES, mode=0o600, loss=BEGIN_ANEW)
         self._notes = NoteStore(notes)
         cut_off = file("canary.json", "the file of the trial that was cut off", NOTED, mode=0o600)
         trying = CanaryDeps(

@@ -11,7 +11,7 @@ from mom_core import ConfigError, PluginContext, Problem, Severity, ShadowDecisi
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
+from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
 from mom_plugins_policy.sources import read_policies
 from mom_toolkit import PolicyState
 
@@ -32,7 +32,7 @@ class Shadow:
         self._context = context
         self._limits = dataclasses.replace(limits, seconds=limits.seconds * SHARE_OF_TIME)
         what = "the file of notes of policies on trial"
-        notes = context.state_file("shadow-notes.json", what, NOTES, change=notes_after, mode=0o600, loss=BEGIN_ANEW)
+        notes = context.state_file("shadow-notes.json", what, NOTES, mode=0o600, loss=BEGIN_ANEW)
         self._notes = NoteStore(notes)
         self._texts: Mapping[str, str] = {}
         self._policy: Policy | None = None
