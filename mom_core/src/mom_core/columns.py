@@ -18,7 +18,6 @@ class Columns(Mapping[str, Sequence[Value]]):
     :param columns: are copied
     :param unknown: by name, the places of guests of which the field was collected, and found to be unknown: a guest that has None elsewhere
         does not have the field at all
-    :param types: by name, what `types` says of columns of which that is known already
     """
 
     __slots__ = ("_columns", "_types", "_unknown")
@@ -27,9 +26,8 @@ class Columns(Mapping[str, Sequence[Value]]):
         self,
         columns: Mapping[str, Iterable[Value]],
         unknown: Mapping[str, Collection[int]] | None = None,
-        types: Mapping[str, AbstractSet[type]] | None = None,
     ) -> None:
-        self._types = {} if types is None else dict(types)
+        self._types: dict[str, AbstractSet[type]] = {}
         self._columns: dict[str, Sequence[Value]] = {name: tuple(column) for name, column in columns.items()}
         if len(set(map(len, self.values()))) > 1:
             raise ValueError("columns are of different lengths: each has a value for each guest")
@@ -40,10 +38,8 @@ class Columns(Mapping[str, Sequence[Value]]):
         """The fields of guests that are known guest by guest."""
         names = dict.fromkeys(chain.from_iterable(rows))
         columns = {name: tuple(fields.get(name) for fields in rows) for name in names}
-        types = {name: _types_of(column) for name, column in columns.items()}
-        with_none = [name for name, found in types.items() if _NONE in found]
-        unknown = {name: {place for place, fields in enumerate(rows) if fields.get(name, 0) is None} for name in with_none}
-        return cls(columns, unknown, types)
+        with_none = [name for name, column in columns.items() if None in column]
+        return cls(columns, {name: {place for place, fields in enumerate(rows) if fields.get(name, 0) is None} for name in with_none})
 
     def __getitem__(self, name: str) -> Sequence[Value]:
         return self._columns[name]
@@ -75,9 +71,7 @@ class Columns(Mapping[str, Sequence[Value]]):
     def with_columns(self, more: Columns) -> Columns:
         """These columns and more of the same guests, which take the place of those of the same names."""
         unknown = {name: places for name, places in self._unknown.items() if name not in more} | more._unknown
-        merged = Columns({}, unknown, {name: types for name, types in self._types.items() if name not in more} | more._types)
-        merged._columns = {**self._columns, **more._columns}
-        return merged
+        return Columns({**self._columns, **more._columns}, unknown)
 
     def rows(self) -> Sequence[GuestRow]:
         """The same guest by guest."""

@@ -557,16 +557,7 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """As the status file and the API show it; `from_json` reads it."""
         conditions = [
-            {
-                "name": one.name,
-                "severity": one.severity,
-                "message": one.message,
-                "why": one.why,
-                "cure": one.cure,
-                "plugins": list(one.plugins),
-                "since": one.since,
-                "lasted_seconds": one.lasted,
-            }
+            {**{name: getattr(one, name) for name in _OF_CONDITIONS}, "plugins": list(one.plugins), "lasted_seconds": one.lasted}
             for one in self.conditions
         ]
         return {"severity": self.severity, "conditions": conditions}
@@ -589,6 +580,9 @@ class Verdict:
                 for one in content["conditions"]
             )
         )
+
+
+_OF_CONDITIONS: Final = ("name", "severity", "message", "why", "cure", "since")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.errors import HypervisorError
@@ -39,6 +39,9 @@ class _Kind(Enum):
 _KINDS = {Unit.TEXT: _Kind.TEXT, Unit.LIST: _Kind.LIST}
 
 Fields = dict[str, Value]
+_Kinds: TypeAlias = "Mapping[str, _Kind]"
+_Told: TypeAlias = "tuple[Plugin, _Kinds, Columns]"
+"""What a plugin tells of guests, and the kinds of the fields that it declared."""
 
 
 class Collector:
@@ -47,7 +50,11 @@ class Collector:
     def __init__(self, plugins: PluginSet, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins
         self._on_progress = on_progress
-        self._declared = {(plugin.name, scope): _Declared.of(units) for plugin in plugins.plugins for scope, units in plugin.fields.items()}
+        self._declared = {
+            (plugin.name, scope): {name: _KINDS.get(unit, _Kind.NUMBER) for name, unit in units.items()}
+            for plugin in plugins.plugins
+            for scope, units in plugin.fields.items()
+        }
         self._as_listed: Sequence[object] = ()
         self._in_order: Sequence[Guest] = ()
         self._listed: Sequence[Guest] = ()
@@ -82,14 +89,14 @@ class Collector:
             _join(fields, _accepted(value.host, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
             columns = self._columns(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
             if columns is not None:
-                told.append(_CollectedColumns(plugin, self._declared_by(plugin, Scope.GUEST), columns))
+                told.append((plugin, self._declared_by(plugin, Scope.GUEST), columns))
         host = replace(snapshot.host, fields={**snapshot.host.fields, **fields})
         places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
         guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(told, problems)))
         return replace(snapshot, host=host, guests=guests)
 
-    def _declared_by(self, plugin: Plugin, scope: Scope) -> _Declared:
-        return self._declared.get((plugin.name, scope), _NOTHING_DECLARED)
+    def _declared_by(self, plugin: Plugin, scope: Scope) -> _Kinds:
+        return self._declared.get((plugin.name, scope), {})
 
     def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:
         owner = self._plugins.hypervisor_owner
@@ -137,7 +144,7 @@ class Collector:
             _join(joined, _accepted(value, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
         return joined
 
-    def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_CollectedColumns]:
+    def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
         """What each plugin tells of guests, as it came."""
         plugins = self._plugins.having("mom_collect_guests")
         told = []
@@ -145,7 +152,7 @@ class Collector:
         for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
             columns = self._columns(plugin, "mom_collect_guests", value, guests, self._places.keys(), problems)
             if columns is not None:
-                told.append(_CollectedColumns(plugin, self._declared_by(plugin, Scope.GUEST), columns))
+                told.append((plugin, self._declared_by(plugin, Scope.GUEST), columns))
         return told
 
     @staticmethod
@@ -213,63 +220,33 @@ def _settled(reason: str) -> str:
     return reason.partition(" and is tried again")[0] or "it is busy"
 
 
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    """The fields of one scope that a plugin declared, and those of them that are numbers."""
-
-    kinds: Mapping[str, _Kind]
-    numbers: frozenset[str]
-
-    @classmethod
-    def of(cls, units: Mapping[str, Unit]) -> _Declared:
-        kinds = {name: _KINDS.get(unit, _Kind.NUMBER) for name, unit in units.items()}
-        return cls(kinds, frozenset(name for name, kind in kinds.items() if kind is _Kind.NUMBER))
-
-
-_NOTHING_DECLARED = _Declared({}, frozenset())
-
 _NO_VALUE = frozenset({type(None)})
 
 _NO_FIELDS: Final[Mapping[str, Value]] = {}
 """Of a guest that a plugin does not speak of."""
 
 
-class _CollectedColumns(NamedTuple):
-    """What a plugin tells of guests."""
-
-    plugin: Plugin
-    declared: _Declared
-    columns: Columns
-
-
-def _joined(told: Sequence[_CollectedColumns], problems: list[Problem]) -> Columns:
+def _joined(told: Sequence[_Told], problems: list[Problem]) -> Columns:
     """All that is known of guests: each field by the plugin that comes first in the YAML order and knows it of that guest."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
-    types: dict[str, AbstractSet[type]] = {}
     for plugin, declared, columns in told:
         for name in columns:
             accepted = _accepted_column(name, columns, declared, plugin, problems)
-            places = {*columns.unknown(name)} if name in declared.kinds else set()
-            as_told = accepted is columns[name]
+            places = {*columns.unknown(name)} if name in declared else set()
             if name in joined:
-                as_told = False
                 accepted = [other if value is None else value for value, other in zip(joined[name], accepted, strict=True)]
                 places = {place for place in places | unknown[name] if accepted[place] is None}
-            elif not places and _NO_VALUE.issuperset(columns.types(name) if as_told else map(type, accepted)):
+            elif not places and _NO_VALUE.issuperset(map(type, accepted)):
                 continue
             joined[name], unknown[name] = accepted, places
-            if as_told:
-                types[name] = columns.types(name)
-            else:
-                types.pop(name, None)
-    return Columns(joined, unknown, types)
+    return Columns(joined, unknown)
 
 
-def _accepted_column(name: str, columns: Columns, declared: _Declared, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
+def _accepted_column(name: str, columns: Columns, declared: _Kinds, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
     """A field of all guests, with None for what is not of its declared type."""
-    values, unknown, kind = columns[name], columns.unknown(name), declared.kinds.get(name)
-    if name in declared.numbers and _PLAIN_OR_NONE.issuperset(columns.types(name)):
+    values, unknown, kind = columns[name], columns.unknown(name), declared.get(name)
+    if kind is _Kind.NUMBER and _PLAIN_OR_NONE.issuperset(columns.types(name)):
         numbers = values if _NO_VALUE.isdisjoint(columns.types(name)) else [value for value in values if value is not None]
         if _are_within_bounds(numbers):
             return values
@@ -279,12 +256,9 @@ def _accepted_column(name: str, columns: Columns, declared: _Declared, plugin: P
     ]
 
 
-def _accepted(fields: Mapping[str, object], declared: _Declared, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
+def _accepted(fields: Mapping[str, object], declared: _Kinds, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
     """The fields that are of their declared types."""
-    taken, numbers = dict(fields), declared.numbers
-    if numbers.issuperset(taken) and _PLAIN_TYPES.issuperset(map(type, taken.values())) and _are_within_bounds(taken.values()):
-        return taken  # type: ignore[return-value]  # all of them numbers
-    return {name: value for name, value in taken.items() if _fits(value, name, declared.kinds.get(name), plugin, scope, problems)}
+    return {name: value for name, value in fields.items() if _fits(value, name, declared.get(name), plugin, scope, problems)}
 
 
 _PLAIN_TYPES = frozenset({int, float})
@@ -301,8 +275,6 @@ def _are_within_bounds(numbers: Iterable[Any]) -> bool:
 
 def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
     """Whether a value is of its field's declared type; a problem if not."""
-    if kind is _Kind.NUMBER and type(value) in _PLAIN_TYPES and -NUMBER_LIMIT < value < NUMBER_LIMIT:  # type: ignore[operator]  # a number by then
-        return True
     if kind is None:
         problems.append(Problem(Source(plugin.name), f"it collects a {scope} field {printable(str(name))!r} that it did not declare"))
         return False
