@@ -25,7 +25,7 @@ from mom_plugins_policy.cli.inputs import (
 from mom_plugins_policy.cli.values import amount, plain_fault, plain_value, written_value
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.tools.excerpts import located
-from mom_plugins_policy.tools.explain import UNKNOWN, Condition, ControlRequest, EntityExplanation, Missed, Reason, explain
+from mom_plugins_policy.tools.explain import UNKNOWN, ControlRequest, EntityExplanation, Missed, Precondition, Reason, explain
 from mom_plugins_policy.tools.snapshots import did_you_mean
 
 
@@ -162,7 +162,7 @@ def _unknown(missed: Missed) -> Iterator[str]:
         yield from _unknown(further)
 
 
-def _condition_lines(condition: Condition, depth: int, given: Given) -> Iterator[str]:
+def _condition_lines(condition: Precondition, depth: int, given: Given) -> Iterator[str]:
     text = _one_line(condition.text)
     if condition.kind == "condition":
         what = f"{text} is {'true' if condition.value else 'false'}"
@@ -241,7 +241,7 @@ def _place(source: Source, given: Given) -> dict[str, Any]:
     return {"policy": source.name, "file": given.files.get(source.name), "line": source.line, "column": source.column}
 
 
-def _plain_condition(condition: Condition, given: Given) -> dict[str, Any]:
+def _plain_condition(condition: Precondition, given: Given) -> dict[str, Any]:
     return {
         "kind": condition.kind,
         "form": condition.text,

@@ -2,7 +2,7 @@
 
 An evaluation is traced (`tracing`), then walked once to find out which binding each name was, as scopes are dynamic; from each request
 for a control the way leads back through variables, parameters and notes (`Reason`), and outwards through the conditions that
-had to hold (`Condition`). What was not asked for is explained by the conditions that did not hold.
+had to hold (`Precondition`). What was not asked for is explained by the conditions that did not hold.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class Precondition:
     """One thing on the way to a form: a condition and its value, a call of a function, or a loop and its element."""
 
     text: str
@@ -91,7 +91,7 @@ class ControlRequest:
     text: str
     source: Source
     reason: Reason | None
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Precondition, ...]
     decision: Decision | None = None
     replaced: bool = False
 
@@ -105,7 +105,7 @@ class Missed:
 
     text: str
     source: Source
-    condition: Condition
+    condition: Precondition
     further: tuple[Missed, ...] = ()
 
 
@@ -371,7 +371,7 @@ class _Reasons:
         self.unset: set[tuple[str, str]] = set()
         """The notes and controls that were read and not set: the method that would have set them, and the name."""
 
-    def conditions(self, node: Node) -> Iterator[Condition]:
+    def conditions(self, node: Node) -> Iterator[Precondition]:
         """What had to hold for a node to be evaluated, from the inside out."""
         left = MOST_CONDITIONS
         for outer, inner in node.ancestors():
@@ -382,24 +382,24 @@ class _Reasons:
                 if not left:
                     return
 
-    def _condition(self, outer: Node, inner: Node) -> Condition | None:
+    def _condition(self, outer: Node, inner: Node) -> Precondition | None:
         form = outer.form
         roles = self._roles.get(form.index)
         if roles is not None and roles.last is Role.BRANCH and outer.children[0] is not inner:
             return self.condition(outer)
         if _called(self._walk.policy, outer) is not None and outer.children[-1] is inner:
-            return Condition(abridged(form, _SHOWN), None, form.source, "call")
+            return Precondition(abridged(form, _SHOWN), None, form.source, "call")
         if roles is not None and roles.last is Role.STEP:
             text = f"({outer.head} {abridged(roles.parts[0], 30)} {inner.form.name} …)"
-            return Condition(text, _brief(inner.value), form.source, "loop")
+            return Precondition(text, _brief(inner.value), form.source, "loop")
         return None
 
-    def condition(self, node: Node, depth: int = 0) -> Condition:
+    def condition(self, node: Node, depth: int = 0) -> Precondition:
         """The condition of an `if`, with its value; its reasons are followed from `depth` to `DEEPEST`."""
         test = node.children[0]
         reason = self.of(test, depth)
         parts = () if reason is None else reason.parts if reason.text == abridged(test.form, _SHOWN) else (reason,)
-        return Condition(abridged(test.form, _SHOWN), _brief(test.value), test.form.source, "condition", parts)
+        return Precondition(abridged(test.form, _SHOWN), _brief(test.value), test.form.source, "condition", parts)
 
     def of(self, node: Node, depth: int = 0) -> Reason | None:
         """What a value was made of; None for what needs no words: literals, and entities."""
