@@ -133,11 +133,6 @@ class GuestTable(Mapping[str, Guest]):
         """All of them with their ids, made together."""
         return self._all().items()
 
-    def listed_as(self, identity: str) -> Guest | None:
-        """A guest without its fields; None when it is not there."""
-        place = self._places.get(identity)
-        return None if place is None else self.listed[place]
-
     def _all(self) -> Mapping[str, Guest]:
         if not self._all_made:
             made = self._made
@@ -178,11 +173,6 @@ class Snapshot:
         """All guests in their order, for what does not look at their fields: where there are columns, they are as the hypervisor lists
         them, and no guest has to be made."""
         return self.guests.listed if isinstance(self.guests, GuestTable) else tuple(self.guests.values())
-
-    def listed_as(self, identity: str) -> Guest | None:
-        """The guest of this id as it stands in `listed`, without fields where there are columns; None when it is not there."""
-        guests = self.guests
-        return guests.listed_as(identity) if isinstance(guests, GuestTable) else guests.get(identity)
 
     @property
     def columns(self) -> Columns:

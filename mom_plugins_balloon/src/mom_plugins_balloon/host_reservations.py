@@ -347,7 +347,7 @@ class HostReservations:
         """See who has come for a reservation and who has gone; whether that changed one."""
         before = dict(self._kept)
         for identity, one in before.items():
-            guest = snapshot.listed_as(one.guest)
+            guest = snapshot.guests.get(one.guest)
             if one.taken_at is None or not snapshot.guests or (guest is not None and guest.incarnation == one.incarnation):
                 continue
             self._kept[identity] = replace(one, guest="", guest_name="", incarnation="", taken_at=None)

@@ -340,7 +340,7 @@ class BalloonPlugin:
         self._see(snapshot)
         limits, revisions = self._limits(), []
         for decision in decisions:
-            guest = snapshot.listed_as(decision.entity.id) if decision.control == CONTROL else None
+            guest = snapshot.guests.get(decision.entity.id) if decision.control == CONTROL else None
             revision = None if guest is None else self._reviewed(guest, decision, limits)
             if revision is not None:
                 revisions.append(revision)
