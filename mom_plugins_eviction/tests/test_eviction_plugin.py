@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from moving_hypervisor import MovingHypervisor
 from pydantic import ValidationError
 
 from mom_core import (
@@ -32,7 +33,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions, put_back
+from mom_devkit import FakeGuest, apply_decisions, put_back
 from mom_plugins_eviction import EvictionPlugin
 from mom_plugins_eviction.jobs import FORM, WHAT, Job
 from mom_plugins_eviction.settings import EvictionSettings
@@ -73,7 +74,7 @@ class Bench:
 
     def __init__(self, folder: Path, *, guests: int = 4, mode: str = "enforce", **settings: object) -> None:
         self.folder, self.mode, self.clock = folder, mode, Clock()
-        self.hypervisor = FakeHypervisor([FakeGuest(f"vm{number}") for number in range(1, guests + 1)])
+        self.hypervisor = MovingHypervisor([FakeGuest(f"vm{number}") for number in range(1, guests + 1)])
         self.fields: dict[str, Mapping[str, Value]] = {}
         self.ordinary: Mapping[str, Value] = {}
         self.host: Mapping[str, Value] = FULL

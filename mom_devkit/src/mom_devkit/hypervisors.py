@@ -1,14 +1,14 @@
-"""A hypervisor of memory only, with every capability that mom knows: what is set on a guest is what is read back."""
+"""A hypervisor of memory only, with the capabilities that set something on running guests: what is set on a guest is what is read back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, NetTune, NotSupported, Unit, Value
-from mom_toolkit import Destination, GuestState, NodeTune
+from mom_toolkit import NodeTune
 
 USUAL_UNITS: Final[Mapping[str, Unit]] = {
     **dict.fromkeys(("balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "mem_usable"), Unit.KIB),
@@ -31,7 +31,6 @@ class FakeGuest:
     interfaces: tuple[NetTune, ...] = (NetTune("vnet0", {}, {}),)
     pins: list[AbstractSet[int]] = field(default_factory=lambda: [frozenset({0, 1}), frozenset({0, 1})])
     nodes: NodeTune = field(default_factory=lambda: NodeTune("strict", frozenset({0})))
-    channels: Mapping[str, str] = field(default_factory=dict)
     fields: dict[str, Value] = field(default_factory=dict)
     properties: dict[str, Value] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
@@ -48,8 +47,8 @@ class FakeGuest:
 
 
 class FakeHypervisor:
-    """Implements `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `AgentAccess`, `CpuPinControl`,
-    `NodeTuneControl`, `LifecycleControl`, `MigrationControl` and `GuestEvents`, but not `KsmControl`: KSM is the test host's own.
+    """Implements `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
+    `NodeTuneControl`, but not `KsmControl`: KSM is the test host's own.
 
     :param guests: three of 1 GiB each when left out; kept by name in `known`, and gone when they are taken out of it
     """
@@ -61,15 +60,6 @@ class FakeHypervisor:
         self.known = {guest.name: guest for guest in made}
         self.ended: list[FakeGuest] = []
         """Guests that are still listed, and end before anything is asked about them."""
-        self.answers: Callable[[Entity, str], str] | None = None
-        """What guest agents answer to a command; None: there are no agents."""
-        self.stands: dict[str, GuestState] = {}
-        """How guests are that something was done to, by guest id."""
-        self.stopped: dict[str, FakeGuest] = {}
-        """Those that do not run, by guest id."""
-        self.migrated: dict[str, Destination] = {}
-        """Where guests went that were moved, by guest id."""
-        self._listeners: list[Callable[[str], None]] = []
 
     def guests(self) -> Sequence[Guest]:
         """All that are known."""
@@ -150,19 +140,6 @@ class FakeHypervisor:
             raise NotSupported(f"{one.name} has no interface {interface}")
         one.interfaces = tuple(NetTune(n.name, dict(inbound), dict(outbound)) if n.name == interface else n for n in one.interfaces)
 
-    # AgentAccess
-
-    def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Those that the guests have."""
-        return {one.id: one.channels for one in self._there(guests) if one.channels}
-
-    def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """What `answers` says."""
-        self.guest(guest)
-        if self.answers is None:
-            raise NotSupported(f"{guest.name} has no agent")
-        return self.answers(guest, command)
-
     # CpuPinControl and NodeTuneControl
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
@@ -186,58 +163,3 @@ class FakeHypervisor:
         if one.nodes.mode not in {"strict", "restrictive"}:
             raise NotSupported(f"nodes of mode {one.nodes.mode} cannot be changed while the guest runs")
         one.nodes = NodeTune(one.nodes.mode, frozenset(nodes))
-
-    # LifecycleControl and MigrationControl
-
-    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these are: what was done to them last."""
-        ids = {one.id for one in self.known.values()} | {one.id for one in self.stopped.values()}
-        return {guest.id: self.stands.get(guest.id, GuestState.RUNNING) for guest in guests if guest.id in ids}
-
-    def pause(self, guest: Entity) -> None:
-        """It is listed, and paused."""
-        self.stands[self.guest(guest).id] = GuestState.PAUSED
-
-    def resume(self, guest: Entity) -> None:
-        """It runs again."""
-        self.stands[self.guest(guest).id] = GuestState.RUNNING
-
-    def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """It is not listed any more."""
-        self._stop(guest, GuestState.SAVED)
-
-    def shut_down(self, guest: Entity) -> None:
-        """It follows at once."""
-        self._stop(guest, GuestState.OFF)
-
-    def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """It is listed again."""
-        stopped = self.stopped.pop(guest.id, None)
-        if stopped is None:
-            raise GuestGone(f"there is no guest {guest.name}")
-        self.known[stopped.name] = stopped
-        self.stands[guest.id] = GuestState.RUNNING
-
-    def _stop(self, guest: Entity, standing: GuestState) -> None:
-        stopped = self.guest(guest)
-        del self.known[stopped.name]
-        self.stopped[stopped.id] = stopped
-        self.stands[stopped.id] = standing
-
-    def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """The guest is gone, and stands in `migrated` with where it went."""
-        moved = self.guest(guest)
-        del self.known[moved.name]
-        self.migrated[guest.id] = destination
-
-    # GuestEvents
-
-    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Calls back when a test calls `tell`."""
-        self._listeners.append(callback)
-        return lambda: self._listeners.remove(callback) if callback in self._listeners else None
-
-    def tell(self, what: str) -> None:
-        """Have an event happen."""
-        for callback in list(self._listeners):
-            callback(what)
