@@ -193,8 +193,10 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
     assert now is not None
     assert now.sweeps == 2 * GIB
     today = second.today()
-    assert today.promise_broken == 60
-    assert today.given_back == pytest.approx(10 * 2 * GIB / 70)
+    assert today is not None
+    assert today.promise_broken_seconds == 60
+    assert today.by_sweeps_kib_seconds + today.by_balloon_kib_seconds == pytest.approx(10 * 2 * GIB)
+    assert today.seen_seconds == 70
     assert today.killed is None
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from mom_core import MomError, format_kib, printable
 from mom_plugins_record.plot.series import GuestSeries, Lines, PlotSeries
@@ -32,9 +33,18 @@ DOTS_PER_INCH: Final = 110
 
 FORMATS: Final = ("png", "svg")
 
+_INKED: Final[tuple[Literal["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"], ...]] = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "xtick.color",
+    "ytick.color",
+)
 
-def draw(series: PlotSeries, title: str, kind: str) -> bytes:
-    """The picture as a file of that kind, one of `FORMATS`. Raises `MomError` when matplotlib is missing."""
+
+@contextmanager
+def drawing(ink: str = "black") -> Iterator[type[Figure]]:
+    """What draws, with the colour of letters and axes. Raises `MomError` when matplotlib is missing."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -49,10 +59,17 @@ def draw(series: PlotSeries, title: str, kind: str) -> bytes:
             "svg.hashsalt": "mom",
             "text.parse_math": False,  # what guests are called is text, and no formula
             "text.usetex": False,
+            **dict.fromkeys(_INKED, ink),
         }
     ):
-        figure = _figure(Figure, series, title)
-        out = io.BytesIO()
+        yield Figure
+
+
+def draw(series: PlotSeries, title: str, kind: str) -> bytes:
+    """The picture as a file of that kind, one of `FORMATS`. Raises `MomError` when matplotlib is missing."""
+    out = io.BytesIO()
+    with drawing() as figure_class:
+        figure = _figure(figure_class, series, title)
         figure.savefig(out, format=kind, dpi=DOTS_PER_INCH, metadata={} if kind == "png" else {"Date": None})
     return out.getvalue()
 
@@ -85,7 +102,7 @@ def _figure(figure_class: type[Figure], series: PlotSeries, title: str) -> Figur
     return figure
 
 
-def _days(times: Sequence[float]) -> list[float]:
+def days(times: Sequence[float]) -> list[float]:
     """As matplotlib counts time."""
     return [time / SECONDS_A_DAY for time in times]
 
@@ -98,7 +115,7 @@ def _draw_host(axes: Axes, series: PlotSeries) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     host = series.host
-    times = _days(host["time"])
+    times = days(host["time"])
     stack = [_gib([0.0 if math.isnan(v) else v for v in host[name]]) for name in ("itself", "guests", "free", "reclaimed", "shared")]
     labels = ("the host itself", "guests", "available", "taken back by balloons", "saved by KSM")
     axes.stackplot(times, *stack, labels=labels, colors=(ITSELF, GUESTS, FREE, RECLAIMED, SHARED), linewidth=0)
@@ -124,7 +141,7 @@ def _draw_host(axes: Axes, series: PlotSeries) -> None:
 
 
 def _draw_pressure(axes: Axes, host: Lines) -> None:
-    times = _days(host["time"])
+    times = days(host["time"])
     axes.fill_between(times, [0.0 if math.isnan(v) else v for v in host["pressure"]], color=PRESSURE, linewidth=0, alpha=0.8)
     axes.set_ylabel("waiting for\nmemory, %")
     axes.set_ylim(0, max(5.0, *(v for v in host["pressure"] if not math.isnan(v)), 0.0) * 1.05)
@@ -136,14 +153,14 @@ def _draw_pressure(axes: Axes, host: Lines) -> None:
 
 
 def _draw_guest(axes: Axes, guest: GuestSeries, *, small: bool) -> None:
-    lines, times = guest.lines, _days(guest.lines["time"])
+    lines, times = guest.lines, days(guest.lines["time"])
     axes.fill_between(times, _gib(lines["need"]), color=NEED, alpha=0.35, linewidth=0, label="needs")
     axes.plot(times, _gib(lines["most"]), color="black", linewidth=0.7, linestyle="--", label="sold")
     axes.plot(times, _gib(lines["guaranteed"]), color="black", linewidth=0.7, linestyle=":", label="guaranteed")
     axes.plot(times, _gib(lines["size"]), color=SIZE, linewidth=1.2, label="has")
     for up, colour, shape, label in ((True, GROWN, "^", "mom gives"), (False, SHRUNK, "v", "mom takes")):
         marks = [mark for mark in guest.marks if mark.change and (mark.change > 0) is up]
-        places = _days([m.time for m in marks]), _gib([m.after for m in marks])
+        places = days([m.time for m in marks]), _gib([m.after for m in marks])
         axes.scatter(*places, s=9 if small else 14, marker=shape, color=colour, zorder=3, label=label)
     axes.set_ylim(bottom=0)
     axes.set_title(printable(guest.name, 28), fontsize=8, loc="left", pad=2)

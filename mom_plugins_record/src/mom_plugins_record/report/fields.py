@@ -7,7 +7,7 @@ from typing import Final
 
 from mom_core import FieldSpec, Metric, Scope, Unit, Value
 from mom_plugins_record.report.accounts import GivenBack
-from mom_plugins_record.report.keeper import Today
+from mom_toolkit import AccountSums
 
 _NOW: Final = "as of the last cycle"
 
@@ -31,7 +31,7 @@ FIELDS: Final = tuple(
 )
 
 
-def values_of(now: GivenBack | None, today: Today) -> Mapping[str, Value]:
+def values_of(now: GivenBack | None, today: AccountSums | None) -> Mapping[str, Value]:
     """The fields; what is unknown is None."""
     known: dict[str, Value] = {}
     if now is not None:
@@ -41,10 +41,10 @@ def values_of(now: GivenBack | None, today: Today) -> Mapping[str, Value]:
             "given_back_cold": int(now.cold),
             "given_back_ksm": None if now.ksm is None else int(now.ksm),
         }
-    return {
-        **known,
-        "given_back_today": None if today.given_back is None else int(today.given_back),
-        "waited_today": today.waited_for_mom,
-        "promise_broken_today": today.promise_broken,
-        "killed_today": today.killed,
-    }
+    if today is not None and today.seen_seconds:
+        means = (today.by_balloon_kib_seconds, today.by_sweeps_kib_seconds, today.by_cold_kib_seconds, today.by_ksm_kib_seconds or 0.0)
+        known["given_back_today"] = int(sum(means) / today.seen_seconds)
+        known["waited_today"] = today.waited_for_mom_seconds
+        known["promise_broken_today"] = today.promise_broken_seconds
+        known["killed_today"] = today.killed
+    return known

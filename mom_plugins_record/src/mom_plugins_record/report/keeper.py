@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from typing import Final
 
 from mom_core import Report
-from mom_plugins_record.report.accounts import Accounts, GivenBack, GuestHour
-from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, Hour, read_guests, read_hosts
+from mom_plugins_record.report.accounts import Accounts, GivenBack, HostHour, with_guests
+from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, Hour, read_hosts
+from mom_plugins_record.report.summary import sums_of
+from mom_toolkit import AccountSums
 
 WRITES_EVERY: Final = 300.0
 """Seconds: as much is unknown after a crash. 1,000 guests take 40 ms each time."""
@@ -24,55 +26,10 @@ MOST_UNWRITTEN: Final = 48
 TODAY_EVERY: Final = 60.0
 """Seconds between two sums of today's: it takes half a millisecond with 1,000 guests."""
 
+SUMS_OF: Final = 30 * 86_400.0
+"""Seconds."""
+
 DAY: Final = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Today:
-    """Since midnight, UTC: the average of what was given back in KiB, seconds that guests waited because of mom, seconds for which promises
-    were broken, programs killed. None: unknown."""
-
-    given_back: float | None = None
-    waited_for_mom: float | None = None
-    promise_broken: float | None = None
-    killed: int | None = None
-
-
-@dataclass(slots=True)
-class _DaySums:
-    """Of the hours of a day: seconds, KiB times seconds, counts."""
-
-    seconds: float = 0.0
-    given: float = 0.0
-    waited: float = 0.0
-    waiting_known: float = 0.0
-    broken: float = 0.0
-    killed: int = 0
-    killed_known: float = 0.0
-
-    def add(self, hour: Hour) -> None:
-        """Take in an hour."""
-        host, guests = hour
-        self.seconds += host.seconds
-        self.given += host.ksm_kib_seconds
-        for row in guests:
-            self.given += row.by_balloon_kib_seconds + row.by_sweeps_kib_seconds + row.by_cold_kib_seconds
-            self.waited += row.waited_for_mom_seconds
-            self.waiting_known += row.waiting_known_seconds
-            self.broken += row.promise_broken_seconds
-            self.killed += row.killed
-            self.killed_known += row.killed_known_seconds
-
-    def told(self) -> Today:
-        """For a person."""
-        if not self.seconds:
-            return Today()
-        return Today(
-            self.given / self.seconds,
-            self.waited if self.waiting_known else None,
-            self.broken,
-            self.killed if self.killed_known else None,
-        )
 
 
 class AccountsKeeper:
@@ -84,10 +41,13 @@ class AccountsKeeper:
         self._unwritten: list[Hour] = []
         self._written = clock() - WRITES_EVERY + FIRST_AFTER
         self._day = 0
-        self._earlier = _DaySums()
-        self._today = Today()
+        self._earlier: list[HostHour] = []
+        """The hours of this day that are over."""
+        self._today: AccountSums | None = None
         self._summed: float | None = None
         self._opened = False
+        self.sums: AccountSums | None = None
+        """Those of the last 30 days, as of the last write; None before one."""
         self.damage = ""
         """What was wrong with the file at the start; empty: nothing."""
         self.write_error = ""
@@ -104,13 +64,10 @@ class AccountsKeeper:
             self._accounts = Accounts(self._file.touched(now))
             midnight = now // DAY * DAY
             self._day = int(now // DAY)
-            guests: dict[int, list[GuestHour]] = {}
-            for row in read_guests(self._file.path, midnight, now):
-                guests.setdefault(row.hour, []).append(row)
-            for host in read_hosts(self._file.path, midnight, now):
-                self._earlier.add((host, guests.pop(host.hour, [])))
+            self.sums = sums_of(read_hosts(self._file.path, now - SUMS_OF, now))
+            self._earlier = read_hosts(self._file.path, midnight, now)
         except AccountsDamaged as error:
-            self._accounts, self._earlier = Accounts(), _DaySums()
+            self._accounts, self._earlier, self.sums = Accounts(), [], None
             try:
                 self.damage = self._file.set_aside(error.what)
             except AccountsError as worse:
@@ -128,10 +85,8 @@ class AccountsKeeper:
         day = int(report.time // DAY)
         over = self._accounts.take()
         if day != self._day:
-            self._day, self._earlier = day, _DaySums()
-        for hour in over:
-            if hour[0].hour // 24 == day:
-                self._earlier.add(hour)
+            self._day, self._earlier = day, []
+        self._earlier += [with_guests(*hour) for hour in over if hour[0].hour // 24 == day]
         self._unwritten = [*self._unwritten, *over][-MOST_UNWRITTEN:]
         if over or self._clock() - self._written >= WRITES_EVERY:
             self.write()
@@ -148,6 +103,7 @@ class AccountsKeeper:
             self._not_written(error)
             return
         self._unwritten = []
+        self._sum_up()
         if self.write_error:
             self._log.info("the accounts are on disk again")
         self.write_error = ""
@@ -156,18 +112,22 @@ class AccountsKeeper:
         """As of the last cycle; None before the first."""
         return self._accounts.given_back()
 
-    def today(self) -> Today:
-        """The sums since midnight, a minute old at the most."""
+    def today(self) -> AccountSums | None:
+        """The sums since midnight, UTC, a minute old at the most; None before the first cycle."""
         now = self._clock()
-        if self._summed is not None and now - self._summed < TODAY_EVERY and self._today.given_back is not None:
-            return self._today
-        self._summed = now
-        sums = replace(self._earlier)
+        if self._today is None or self._summed is None or now - self._summed >= TODAY_EVERY:
+            self._summed = now
+            current = self._accounts.current()
+            self._today = sums_of([*self._earlier, *([with_guests(*current)] if current else [])])
+        return self._today
+
+    def _sum_up(self) -> None:
+        """What a fleet is told: of the host's rows alone, which are few."""
         current = self._accounts.current()
         if current is not None:
-            sums.add(current)
-        self._today = sums.told()
-        return self._today
+            now = current[0].ended
+            with suppress(AccountsError):  # what is wrong with the file, the next write says
+                self.sums = sums_of(read_hosts(self._file.path, now - SUMS_OF, now))
 
     def _not_written(self, error: AccountsError) -> None:
         if not self.write_error:

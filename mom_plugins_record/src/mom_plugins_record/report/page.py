@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
 
 from mom_core import printable
-from mom_plugins_record.recording.times import shown
-from mom_plugins_record.report.document import Price, gib, means, worth_of
-from mom_plugins_record.report.plots import DAY, HOUR, Band, stacked
-from mom_plugins_record.report.summary import Line, ReportSummary
-from mom_plugins_record.report.terminal import class_cells, class_columns, guest_cells, guest_columns, sections, seen, size
+from mom_plugins_record.report.plots import HELD, Line, plot
+from mom_plugins_record.report.summary import ReportSummary
+from mom_plugins_record.report.terminal import CLASS_COLUMNS, GUEST_COLUMNS, MEANS, sections, seen, size, span, subject
 
 MOST_ROWS: Final = 2000
 """Guests in the table: a page of more is too large for a mailbox; --csv has all."""
 
 
-def page(summary: ReportSummary, price: Price) -> str:
-    """The whole page. What guests and hosts are called is text, whatever it holds."""
-    whose = f"guests {summary.tenant}" if summary.tenant else summary.host_name
+def page(summary: ReportSummary) -> str:
+    """The whole page. What guests and hosts are called is text, whatever it holds. Raises `MomError` when matplotlib is missing."""
     parts = [
-        f"<h1>{_text(whose)}</h1>",
-        f'<p class="soft">{shown(summary.since)[:16]} to {shown(summary.until)[:16]} UTC. {_text(seen(summary))}.</p>',
+        f"<h1>{_text(subject(summary))}</h1>",
+        f'<p class="soft">{span(summary)}. {_text(seen(summary))}.</p>',
         *(f'<p class="soft">{_text(remark)}</p>' for remark in summary.remarks),
-        _first(summary, price),
-        _plots(summary),
+        _first(summary),
+        *_plots(summary),
     ]
-    for heading, rows in sections(summary, price):
-        terms = "".join(f"<dt>{_text(name)}</dt><dd>{_text(_spoken(text))}</dd>" for name, text in rows)
+    for heading, rows in sections(summary):
+        terms = "".join(f"<dt>{_text(name)}</dt><dd>{_text(_in_a_line(text))}</dd>" for name, text in rows)
         parts.append(f"<h2>{_text(heading)}</h2><dl>{terms}</dl>")
     parts.append(_table(summary))
     parts.append('<p class="soft">What every number means, and how sure it is: docs/report.md of mom. Unknown is not zero.</p>')
@@ -38,80 +34,71 @@ def page(summary: ReportSummary, price: Price) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>mom report: {_text(whose)}</title>",
+        f"<title>mom report: {_text(subject(summary))}</title>",
         f"<style>{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}</style>",
     ]
     lines = ["<!doctype html>", '<html lang="en"><head>', *head, "</head>", "<body>", *(part for part in parts if part), "</body></html>"]
     return "\n".join(lines) + "\n"
 
 
-def _first(summary: ReportSummary, price: Price) -> str:
+def _first(summary: ReportSummary) -> str:
     """The figures that are read first."""
     cards: list[tuple[str, str]] = []
-    whole, worth = summary.whole, worth_of(summary, price)
-    if whole.given is not None and summary.seconds:
-        cards.append((size(whole.given.at_least / summary.seconds), "given back on average, at least"))
+    whole, worth, given = summary.whole, summary.worth, summary.whole.given_back.at_least_gib_hours
+    if given is not None and summary.seen_hours:
+        cards.append((size(given / summary.seen_hours), "given back on average, at least"))
     if worth is not None and worth.money is not None:
-        cards.append((f"{worth.money:,.0f} {price.currency}".strip(), "worth, at the price that is set"))
+        cards.append((f"{worth.money:,.0f} {worth.currency}".strip(), "worth, at the price that is set"))
     elif worth is not None and worth.hosts is not None:
         cards.append((f"{worth.hosts:.2g} hosts", "like this one, in memory"))
-    if whole.waited_for_mom is not None and whole.seconds:
-        cards.append((f"{100 * whole.waited_for_mom / whole.seconds:.2g} %", "of guests' time waited because of mom, at most"))
-    promised = whole.promise_kept + whole.promise_broken
-    if promised:
-        cards.append((f"{100 * whole.promise_kept / promised:.5g} %", "of the time promises were kept"))
-    return (
-        f'<div class="first">{"".join(f"<div><b>{_text(text)}</b><span>{_text(what)}</span></div>" for text, what in cards)}</div>'
-        if cards
-        else ""
-    )
+    if whole.waited_for_mom_seconds is not None and whole.seen_guest_hours:
+        share = whole.waited_for_mom_seconds / 36 / whole.seen_guest_hours
+        cards.append((f"{share:.2g} %", "of guests' time waited because of mom, at most"))
+    if whole.promise_kept_percent is not None:
+        cards.append((f"{whole.promise_kept_percent:.5g} %", "of the time promises were kept"))
+    shown = "".join(f"<div><b>{_text(text)}</b><span>{_text(what)}</span></div>" for text, what in cards)
+    return f'<div class="first">{shown}</div>' if cards else ""
 
 
-def _plots(summary: ReportSummary) -> str:
-    days, each, often = (summary.hours, HOUR, "hour") if summary.hours else (summary.days, DAY, "day")
-    numbers = [day.number for day in days]
-    given = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold": "cold memory"}
-    shown_means = {name: text for name, text in given.items() if any(getattr(day, name) for day in days)}
-    if not days or summary.whole.given is None:
-        return ""
-    assert len(means(summary.whole.given)) == len(given)  # noqa: S101  # each means has a band
-    bands = [Band("held by guests", "held", [gib(max(0.0, day.held - (day.ksm or 0.0))) for day in days])]
-    bands += [Band(text, name, [_gib(getattr(day, name)) for day in days]) for name, text in shown_means.items()]
-    sold = Band("sold", "sold", [gib(day.sold) for day in days])
-    limit = Band("the host's memory", "limit", [gib(day.total) if day.total else None for day in days])
-    used = Band(f"used on the host, at most in the {often}", "used", [gib(day.used_most) if day.total else None for day in days])
-    return stacked(f"Memory of guests, average of each {often}", numbers, each, bands, [sold], "GiB") + stacked(
-        "Used on the host", numbers, each, [], [used, limit], "GiB"
-    )
+def _plots(summary: ReportSummary) -> list[str]:
+    spans, often = (summary.hours, "hour") if summary.hours else (summary.days, "day")
+    if len(spans) < 2 or summary.whole.given_back.at_least_gib_hours is None:
+        return []
+    times = [one.begins for one in spans]
+    held = [max(0.0, one.held_gib - (one.by_ksm_gib or 0.0)) for one in spans]
+    given = {label: [getattr(one, f"by_{name}_gib") or 0.0 for one in spans] for name, label in MEANS.items()}
+    areas = {HELD: held, **{label: values for label, values in given.items() if any(values)}}
+    used = f"used on the host, at most in the {often}"
+    return [
+        plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Line("sold", [one.sold_gib for one in spans])]),
+        plot("Used on the host, GiB", times, {}, [
+            Line(used, [one.used_most_gib for one in spans]), Line("the host's memory", [one.total_gib for one in spans], dashed=True)
+        ]),
+    ]  # fmt: skip
 
 
 def _table(summary: ReportSummary) -> str:
     if not summary.lines:
         return ""
-    columns = guest_columns() if summary.by == "guest" else class_columns()
-    lines: Sequence[Line] = summary.lines[:MOST_ROWS]
-    heads = "".join(f"<th>{_text(name)}</th>" for name, _ in columns)
+    columns = GUEST_COLUMNS if summary.by == "guest" else CLASS_COLUMNS
+    heads = "".join(f"<th>{_text(one.heading)}</th>" for one in columns)
     rows = []
-    for line in lines:
-        cells = guest_cells(line) if summary.by == "guest" else class_cells(line)
-        rows.append("<tr>" + "".join(f"<td{_mood(cell)}>{_text(cell)}</td>" for cell in cells) + "</tr>")
+    for line in summary.lines[:MOST_ROWS]:
+        cells = [one.of(line) for one in columns]
+        rows.append(f"<tr>{''.join(f'<td{_mood(cell)}>{_text(cell)}</td>' for cell in cells)}</tr>")
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    left = len(summary.lines) - len(lines)
+    left = len(summary.lines) - len(rows)
     more = f" {left} more are in --csv." if left else ""
     return f'<div class="wide">{table}</div><p class="soft">Sizes in GiB.{more}</p>'
 
 
-def _spoken(text: str) -> str:
-    """What stands in columns on a terminal, as a line."""
+def _in_a_line(text: str) -> str:
+    """What stands in columns on a terminal."""
     return ", ".join(part.strip() for part in text.strip().split("  ") if part.strip())
 
 
 def _mood(cell: str) -> str:
     return {"too small": ' class="bad"', "too large": ' class="good"'}.get(cell, "")
-
-
-def _gib(kib: float | None) -> float | None:
-    return None if kib is None else gib(kib)
 
 
 def _text(text: str) -> str:

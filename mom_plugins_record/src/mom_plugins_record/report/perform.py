@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from mom_core import MomError, UnitError, load_config, parse_duration, printable, replace_file
-from mom_plugins_record.report.document import Price, document, table
+from mom_plugins_record.report.document import document, table
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.source import find_accounts
-from mom_plugins_record.report.summary import summary_of
+from mom_plugins_record.report.summary import Price, summary_of
 from mom_plugins_record.report.terminal import print_report
 
 
@@ -42,21 +42,23 @@ def perform(asked: ReportOptions) -> None:
         raise click.UsageError("choose one of --json, --csv and --html")
     path, price = _settings(asked)
     found = find_accounts(path, last)
-    summary = summary_of(found.hosts, found.guests, found.since, found.until, by=asked.by, tenant=asked.tenant, remarks=found.remarks)
+    summary = summary_of(
+        found.hosts, found.guests, found.since, found.until, by=asked.by, tenant=asked.tenant, price=price, remarks=found.remarks
+    )
     if asked.tenant and not summary.whole.guests:
         raise MomError(f"no guest of that time is named {printable(asked.tenant)}", hint="--by guest without --tenant lists all")
     if asked.as_json:
-        click.echo(json.dumps(document(summary, price), indent=2))
+        click.echo(json.dumps(document(summary), indent=2))
     elif asked.as_csv:
         click.echo(table(summary), nl=False)
     elif asked.html is not None:
         try:
-            replace_file(asked.html, page(summary, price), durable=False, mode=0o644)
+            replace_file(asked.html, page(summary), durable=False, mode=0o644)
         except OSError as error:
             raise MomError(f"cannot write {asked.html}: {error.strerror}") from error
         click.echo(str(asked.html))
     else:
-        print_report(summary, price)
+        print_report(summary)
 
 
 def _settings(asked: ReportOptions) -> tuple[Path, Price]:

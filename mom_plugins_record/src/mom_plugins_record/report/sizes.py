@@ -18,6 +18,8 @@ STEP_KIB: Final = 256 * 1024.0
 LEAST_HOURS: Final = 24
 """With fewer hours that were seen, nothing is said: a day is the shortest time after which work comes again."""
 
+KIB_PER_GIB: Final = float(1 << 20)
+
 CONFIDENCE: Final = 0.95
 
 LARGE_SHARE: Final = 0.75
@@ -38,16 +40,19 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SizeAdvice:
-    """What size would do for a guest, in KiB; None: unknown.
+    """What size would do for a guest; None: unknown.
 
     `risk` is the ratio of hours that may need more than was seen in any of `hours`: with 95 % confidence, it is no more.
     """
 
-    fit: Fit
-    would_do: float | None = None
+    fit: Fit = Fit.UNKNOWN
+    would_do_gib: float | None = None
     risk: float | None = None
     hours: int = 0
     why: str = ""
+
+
+NO_ADVICE: Final = SizeAdvice()
 
 
 def risk_of(hours: int) -> float:
@@ -70,13 +75,12 @@ def advise(sold: float, peaks: Sequence[float], waited_besides: float, seconds: 
     most = max(peaks)
     would_do = math.ceil((most * (1 + MARGIN_SHARE) + MARGIN_KIB) / STEP_KIB) * STEP_KIB
     risk = risk_of(hours)
+
+    def advice(fit: Fit, kib: float, why: str = "") -> SizeAdvice:
+        return SizeAdvice(fit, kib / KIB_PER_GIB, None if why else risk, hours, f"{why}; how much it wants is not seen" if why else "")
+
     if seconds and waited_besides >= WAITING_SHARE * seconds:
-        more = max(would_do, sold + STEP_KIB)
-        return SizeAdvice(
-            Fit.SMALL, more, None, hours, "it waits for memory though it has all that it was sold; how much it wants is not seen"
-        )
+        return advice(Fit.SMALL, max(would_do, sold + STEP_KIB), "it waits for memory though it has all that it was sold")
     if killed and would_do > sold:
-        return SizeAdvice(Fit.SMALL, would_do, None, hours, "programs were killed in it; how much it wants is not seen")
-    if would_do <= LARGE_SHARE * sold:
-        return SizeAdvice(Fit.LARGE, would_do, risk, hours)
-    return SizeAdvice(Fit.FITS, min(would_do, sold), risk, hours)
+        return advice(Fit.SMALL, would_do, "programs were killed in it")
+    return advice(Fit.LARGE, would_do) if would_do <= LARGE_SHARE * sold else advice(Fit.FITS, min(would_do, sold))

@@ -9,7 +9,7 @@ from pathlib import Path
 from mom_core import MomError
 from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
 from mom_plugins_record.recording.times import shown
-from mom_plugins_record.report.accounts import HOUR, Accounts, GuestHour, HostHour
+from mom_plugins_record.report.accounts import HOUR, Accounts, GuestHour, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import NAME, check, is_accounts, read_guests, read_hosts
 
 
@@ -65,4 +65,4 @@ def _of_recording(path: Path, last: float) -> Found:
     remarks = ["made from the recording's cycles: mom's CPU is unknown"]
     if recording.damage:
         remarks.append(recording.damage.summary())
-    return Found([host for host, _ in hours], [row for _, rows in hours for row in rows], since, ends, remarks)
+    return Found([with_guests(*hour) for hour in hours], [row for _, rows in hours for row in rows], since, ends, remarks)

@@ -1,4 +1,7 @@
-"""Sums the accounts up into what a report says. docs/report.md defines every number; sizes in KiB, times in seconds."""
+"""Sums the accounts up into what a report says. docs/report.md defines every number.
+
+The names of the fields, which say their units, are those of the JSON document and of the columns of CSV. None: unknown.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Final
 
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.growth import Growth, growth_of
-from mom_plugins_record.report.sizes import SizeAdvice, advise
+from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, SizeAdvice, advise
 from mom_plugins_record.report.spread import percentile
+from mom_toolkit import HOURS_A_MONTH, KIB_SECONDS_PER_GIB_HOUR, AccountSums
 
 DAY_HOURS: Final = 24
 
@@ -21,116 +25,139 @@ SHORT: Final = 3 * 86_400.0
 SEEN_SHARE: Final = 0.5
 """Of an hour, what must have been seen of a guest's use for its peak to count."""
 
-Number = int | float
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a GiB of memory costs in a month; None: the operator has not said."""
+
+    each_gib_month: float | None = None
+    currency: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of the size of one guest, or of each of several, over time, in KiB: percentiles are at most 4.4 % too high, the others exact."""
+    """Of the size of one guest, or of each of several, over time: percentiles are at most 4.4 % too high, the others exact."""
 
-    average: float
-    p50: float
-    p95: float
-    p99: float
-    most: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GivenBackSums:
-    """KiB times seconds that the host had back, by each means. None: unknown.
-
-    `at_least` is their sum: guests would still hold what they have ever touched. `at_most`: they would hold all that they were sold.
-    """
-
-    balloon: float
-    sweeps: float
-    cold: float
-    ksm: float | None
-    at_least: float
-    at_most: float
+    average_gib: float | None = None
+    p50_gib: float | None = None
+    p95_gib: float | None = None
+    p99_gib: float | None = None
+    most_gib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SoldParts:
-    """Where what was sold has been, in KiB times seconds: `sold` is the sum of the others, less `beyond`, which processes held beside."""
+    """Where what was sold has been: `sold` is the sum of the others, less `beyond`, which processes held beside."""
 
-    sold: float
-    held: float
-    swapped: float
-    ballooned: float
-    untaken: float
-    beyond: float
+    sold_gib_hours: float | None = None
+    held_gib_hours: float | None = None
+    swapped_gib_hours: float | None = None
+    ballooned_gib_hours: float | None = None
+    untaken_gib_hours: float | None = None
+    beyond_gib_hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What the host had back, by each means.
+
+    `at_least` is their sum: guests would still hold what they have ever touched. `at_most`: they would hold all that they were sold.
+    """
+
+    by_balloon_gib_hours: float | None = None
+    by_sweeps_gib_hours: float | None = None
+    by_cold_memory_gib_hours: float | None = None
+    by_ksm_gib_hours: float | None = None
+    at_least_gib_hours: float | None = None
+    at_most_gib_hours: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A guest, the guests of a class, or all that the report is about.
 
-    `seconds` and `unknown_seconds` are guests times time. `sold`, `had`, `holds` and `uses` are averages over the time that was seen, of
-    all guests together (`uses`: of those that tell); the percentiles are of single guests.
+    Hours are guests times time. `sold`, `had`, `held` and `used` are averages over the time that was seen, of all guests together (`used`:
+    of those that tell); the percentiles are of single guests.
     """
 
     name: str
     id: str = ""
     service_class: str = ""
     guests: int = 1
-    seconds: float = 0.0
-    unknown_seconds: float = 0.0
-    sold: float | None = None
-    had: float | None = None
-    holds: float | None = None
-    uses: float | None = None
-    held: Percentiles | None = None
-    used: Percentiles | None = None
-    worked: Percentiles | None = None
-    parts: SoldParts | None = None
-    given: GivenBackSums | None = None
-    waited: float | None = None
-    waited_for_mom: float | None = None
+    seen_guest_hours: float = 0.0
+    unknown_guest_hours: float = 0.0
+    sold_gib: float | None = None
+    had_gib: float | None = None
+    held_gib: float | None = None
+    used_gib: float | None = None
+    held_by_a_guest: Percentiles = Percentiles()
+    used_by_a_guest: Percentiles = Percentiles()
+    worked_on_by_a_guest: Percentiles = Percentiles()
+    sold_parts: SoldParts = SoldParts()
+    given_back: GivenBack = GivenBack()
+    waited_seconds: float | None = None
+    waited_for_mom_seconds: float | None = None
     late_bursts: int | None = None
     killed: int | None = None
-    promise_kept: float = 0.0
-    promise_broken: float = 0.0
-    advice: SizeAdvice | None = None
+    promise_kept_hours: float = 0.0
+    promise_broken_seconds: float = 0.0
+    size: SizeAdvice = NO_ADVICE
+
+    @property
+    def promise_kept_percent(self) -> float | None:
+        """Of the time for which guests were promised something; None: nothing was promised."""
+        promised = self.promise_kept_hours * HOUR + self.promise_broken_seconds
+        return 100 * self.promise_kept_hours * HOUR / promised if promised else None
 
 
 @dataclass(frozen=True, slots=True)
 class HostLine:
-    """The host: KiB, seconds, counts. None: unknown."""
+    """The host."""
 
-    total: float | None
-    used: Percentiles | None
-    wanted: float | None
-    available_least: float | None
+    total_gib: float | None
+    used: Percentiles
+    available_least_gib: float | None
+    wanted_gib: float | None
     guests_most: int
-    sold_most: float
-    promised_most: float
-    promisable: float
-    below_wanted: float | None
-    below_hard: float | None
-    below_low: float | None
-    stalled: float | None
-    ksmd_cpu: float | None
-    ksmd_seconds: float
-    mom_cpu: float | None
-    mom_seconds: float
+    sold_most_gib: float
+    promised_most_gib: float
+    promisable_gib: float | None
+    below_wanted_seconds: float | None
+    below_hard_seconds: float | None
+    below_low_seconds: float | None
+    stalled_seconds: float | None
+    ksmd_cpu_seconds: float | None
+    ksmd_known_hours: float
+    mom_cpu_seconds: float | None
+    mom_known_hours: float
     evictions: int
     cycles: int
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A day, UTC, or an hour, by its number since the epoch: KiB on average, and the most that was used on the host. None: unknown."""
+    """A day, UTC, or an hour, from `begins` on (seconds since the epoch): averages, and the most that was used on the host."""
 
-    number: int
-    sold: float
-    held: float
-    balloon: float
-    sweeps: float
-    cold: float
-    ksm: float | None
-    used_most: float
-    total: float
+    begins: float
+    sold_gib: float
+    held_gib: float
+    by_balloon_gib: float
+    by_sweeps_gib: float
+    by_cold_memory_gib: float
+    by_ksm_gib: float | None
+    used_most_gib: float | None
+    total_gib: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What was given back at least is worth: money where there is a price, and hosts like this one where its size is known."""
+
+    gib_months: float
+    price_per_gib_month: float | None
+    currency: str
+    money: float | None
+    hosts: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +167,13 @@ class ReportSummary:
     host_name: str
     since: float
     until: float
-    seconds: float
-    unknown_seconds: float
-    whole: Line
-    lines: Sequence[Line]
-    by: str
+    seen_hours: float
+    unknown_hours: float
     tenant: str
+    whole: Line
+    by: str
+    lines: Sequence[Line]
+    worth: Worth | None
     host: HostLine | None
     growth: Growth | None
     days: Sequence[Span]
@@ -160,28 +188,6 @@ class _Guest:
 
     total: GuestHour
     peaks: array[float] = field(default_factory=lambda: array("d"))
-
-
-@dataclass(slots=True)
-class _HourNeeds:
-    """All guests of one hour, in KiB times seconds: what they need at least, and what of it the host was seen to give them."""
-
-    needed: float = 0.0
-    held: float = 0.0
-
-
-@dataclass(slots=True)
-class _SpanSums:
-    seconds: float = 0.0
-    sold: float = 0.0
-    held: float = 0.0
-    balloon: float = 0.0
-    sweeps: float = 0.0
-    cold: float = 0.0
-    ksm: float = 0.0
-    ksm_known: float = 0.0
-    used_most: float = 0.0
-    total: float = 0.0
 
 
 def _summed(kind: type[GuestHour] | type[HostHour]) -> list[str]:
@@ -202,6 +208,7 @@ def summary_of(
     *,
     by: str = "class",
     tenant: str = "",
+    price: Price = Price(),
     remarks: Sequence[str] = (),
 ) -> ReportSummary:
     """Sum these hours up.
@@ -212,18 +219,10 @@ def summary_of(
     """
     hours = _by_hour(hosts)
     host = HostHour(0)
-    spans: dict[int, dict[int, _SpanSums]] = {each: {} for each in ((DAY_HOURS, 1) if until - since < SHORT else (DAY_HOURS,))}
     for hour in hours:
         _add_host(host, hour)
-        for each, sums in spans.items():
-            span = sums.setdefault(hour.hour // each, _SpanSums())
-            span.seconds += hour.seconds
-            span.ksm += hour.ksm_kib_seconds
-            span.ksm_known += hour.ksm_known_seconds
-            span.used_most = max(span.used_most, hour.used_most_kib)
-            span.total = hour.total_kib or span.total
     found: dict[str, _Guest] = {}
-    needs: dict[int, _HourNeeds] = {}
+    needs: dict[int, float] = {}
     for row in guests:
         if tenant and not fnmatch.fnmatchcase(row.name, tenant):
             continue
@@ -233,38 +232,56 @@ def summary_of(
         _add_guest(one.total, row)
         if row.used_known_seconds >= SEEN_SHARE * HOUR:
             one.peaks.append(row.used_most_kib)
-        for each, sums in spans.items():
-            span = sums.setdefault(row.hour // each, _SpanSums())
-            span.sold += row.sold_kib_seconds
-            span.held += row.held_kib_seconds
-            span.balloon += row.by_balloon_kib_seconds
-            span.sweeps += row.by_sweeps_kib_seconds
-            span.cold += row.by_cold_kib_seconds
-        need = needs.setdefault(row.hour, _HourNeeds())
-        need.held += row.held_kib_seconds
         known = row.used_known_seconds / row.seconds if row.seconds else 0.0
-        need.needed += row.used_kib_seconds + (1 - known) * row.held_kib_seconds
-    seconds = host.seconds
+        needs[row.hour] = needs.get(row.hour, 0.0) + row.used_kib_seconds + (1 - known) * row.held_kib_seconds
     whole = GuestHour(0, "", "all")
     for one in found.values():
         _add_guest(whole, one.total)
     whole.service_class = common.pop() if len(common := {one.total.service_class for one in found.values()}) == 1 else ""
-    ksm = _whole_ksm(host, whole, tenant)
+    line = _line(whole, len(found), host.seconds, _merged(whole) if tenant else _known(host.ksm_kib_seconds, host.ksm_known_seconds))
     return ReportSummary(
         hours[-1].name if hours else "",
         since,
         until,
-        seconds,
-        host.unknown_seconds,
-        _line(whole, len(found), seconds, ksm),
-        _lines(found.values(), seconds, by),
-        by,
+        host.seconds / HOUR,
+        max(0.0, until - since - host.seconds) / HOUR,
         tenant,
+        line,
+        by,
+        _lines(found.values(), host.seconds, by),
+        _worth(line, host, price, tenant),
         None if tenant else _host_line(host),
         None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None),
-        [] if tenant else _spans(spans[DAY_HOURS]),
-        [] if tenant else _spans(spans.get(1, {})),
+        [] if tenant else _spans(hours, DAY_HOURS),
+        _spans(hours, 1) if until - since < SHORT and not tenant else [],
         remarks,
+    )
+
+
+def sums_of(hosts: Iterable[HostHour]) -> AccountSums | None:
+    """What a fleet is told of these hours; None without any."""
+    hours = _by_hour(hosts)
+    if not hours:
+        return None
+    total = HostHour(0)
+    for hour in hours:
+        _add_host(total, hour)
+    return AccountSums(
+        hours[0].began,
+        hours[-1].ended,
+        total.seconds,
+        total.total_kib or None,
+        total.guests_sold_kib_seconds,
+        total.guests_held_kib_seconds,
+        total.guests_unheld_kib_seconds,
+        total.guests_by_balloon_kib_seconds,
+        total.guests_by_sweeps_kib_seconds,
+        total.guests_by_cold_kib_seconds,
+        _known(total.ksm_kib_seconds, total.ksm_known_seconds),
+        _known(total.guests_waited_for_mom_seconds, total.guests_waiting_known_seconds),
+        total.guests_killed if total.guests_killed_known_seconds else None,
+        total.guests_promise_kept_seconds,
+        total.guests_promise_broken_seconds,
     )
 
 
@@ -279,16 +296,9 @@ def _by_hour(hosts: Iterable[HostHour]) -> list[HostHour]:
     return list(hours.values())
 
 
-def _whole_ksm(host: HostHour, whole: GuestHour, tenant: str) -> float | None:
-    if tenant:  # what all guests save together is none of one customer's figures
-        return whole.merged_kib_seconds if whole.merged_known_seconds else None
-    return host.ksm_kib_seconds if host.ksm_known_seconds else None
-
-
 def _lines(found: Iterable[_Guest], seconds: float, by: str) -> list[Line]:
     if by == "guest":
-        lines = [_guest_line(one) for one in found]
-        return sorted(lines, key=lambda line: -_spare(line))
+        return sorted(map(_guest_line, found), key=lambda line: -spare_of(line))
     if by == "host":
         return []
     classes: dict[str, tuple[GuestHour, list[_Guest]]] = {}
@@ -297,83 +307,95 @@ def _lines(found: Iterable[_Guest], seconds: float, by: str) -> list[Line]:
         total, members = classes.setdefault(name, (GuestHour(0, "", name or "without a class", name), []))
         _add_guest(total, one.total)
         members.append(one)
-    return [
-        _line(total, len(members), seconds, total.merged_kib_seconds if total.merged_known_seconds else None)
-        for _, (total, members) in sorted(classes.items())
-    ]
+    return [_line(total, len(members), seconds, _merged(total)) for _, (total, members) in sorted(classes.items())]
 
 
 def _guest_line(one: _Guest) -> Line:
     total = one.total
     besides = total.waited_seconds - total.waited_for_mom_seconds
     advice = advise(total.sold_kib, one.peaks, besides, total.waiting_known_seconds, total.killed)
-    return _line(total, 1, total.seconds, total.merged_kib_seconds if total.merged_known_seconds else None, advice)
+    return _line(total, 1, total.seconds, _merged(total), advice)
 
 
-def _spare(line: Line) -> float:
-    """What a guest was sold beyond what would do, in KiB; those of which nothing is known come last."""
-    if line.advice is None or line.advice.would_do is None or line.sold is None:
+def spare_of(line: Line) -> float:
+    """What a guest was sold beyond what would do, in GiB; of those of which nothing is known, less than of any other."""
+    if line.size.would_do_gib is None or line.sold_gib is None:
         return -1e18
-    return line.sold - line.advice.would_do
+    return line.sold_gib - line.size.would_do_gib
 
 
-def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, advice: SizeAdvice | None = None) -> Line:
+def _merged(total: GuestHour) -> float | None:
+    return _known(total.merged_kib_seconds, total.merged_known_seconds)
+
+
+def _known(value: float, seconds: float) -> float | None:
+    """Unknown, where it was for no second known."""
+    return value if seconds else None
+
+
+def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size: SizeAdvice = NO_ADVICE) -> Line:
     """:param seconds: over which averages are taken: the time that was seen of a guest, or of the host for several of them"""
     if not total.seconds or not seconds:
-        return Line(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds, advice=advice)
-    at_least = total.by_balloon_kib_seconds + total.by_sweeps_kib_seconds + total.by_cold_kib_seconds + (ksm or 0.0)
-    at_most = total.ballooned_kib_seconds + total.untaken_kib_seconds + total.by_cold_kib_seconds + (ksm or 0.0)
+        return Line(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
+
+    def hours(kib_seconds: float) -> float:
+        return kib_seconds / KIB_SECONDS_PER_GIB_HOUR
+
+    def average(kib_seconds: float) -> float:
+        return kib_seconds / seconds / KIB_PER_GIB
+
+    merged = ksm or 0.0
+    at_least = hours(total.by_balloon_kib_seconds + total.by_sweeps_kib_seconds + total.by_cold_kib_seconds + merged)
+    at_most = hours(total.ballooned_kib_seconds + total.untaken_kib_seconds + total.by_cold_kib_seconds + merged)
     return Line(
         total.name,
         total.id,
         total.service_class,
         guests,
-        total.seconds,
-        total.unknown_seconds,
-        total.sold_kib_seconds / seconds,
-        total.had_kib_seconds / seconds,
-        total.held_kib_seconds / seconds,
-        total.used_kib_seconds / seconds if total.used_known_seconds else None,
-        _percentiles(total.held_spread, total.held_kib_seconds / total.seconds),
-        _percentiles(total.used_spread, _ratio(total.used_kib_seconds, total.used_known_seconds), total.used_most_kib),
-        _percentiles(total.worked_spread, _ratio(total.worked_kib_seconds, total.worked_known_seconds)),
+        total.seconds / HOUR,
+        total.unknown_seconds / HOUR,
+        average(total.sold_kib_seconds),
+        average(total.had_kib_seconds),
+        average(total.held_kib_seconds),
+        average(total.used_kib_seconds) if total.used_known_seconds else None,
+        _percentiles(total.held_spread, total.held_kib_seconds, total.seconds),
+        _percentiles(total.used_spread, total.used_kib_seconds, total.used_known_seconds, total.used_most_kib),
+        _percentiles(total.worked_spread, total.worked_kib_seconds, total.worked_known_seconds),
         SoldParts(
-            total.sold_kib_seconds,
-            total.held_kib_seconds,
-            total.swapped_kib_seconds,
-            total.ballooned_kib_seconds,
-            total.untaken_kib_seconds,
-            total.beyond_kib_seconds,
+            hours(total.sold_kib_seconds),
+            hours(total.held_kib_seconds),
+            hours(total.swapped_kib_seconds),
+            hours(total.ballooned_kib_seconds),
+            hours(total.untaken_kib_seconds),
+            hours(total.beyond_kib_seconds),
         ),
-        GivenBackSums(
-            total.by_balloon_kib_seconds,
-            total.by_sweeps_kib_seconds,
-            total.by_cold_kib_seconds,
-            ksm,
+        GivenBack(
+            hours(total.by_balloon_kib_seconds),
+            hours(total.by_sweeps_kib_seconds),
+            hours(total.by_cold_kib_seconds),
+            None if ksm is None else hours(ksm),
             at_least,
             max(at_least, at_most),
         ),
-        total.waited_seconds if total.waiting_known_seconds else None,
-        total.waited_for_mom_seconds if total.waiting_known_seconds else None,
+        _known(total.waited_seconds, total.waiting_known_seconds),
+        _known(total.waited_for_mom_seconds, total.waiting_known_seconds),
         total.late_bursts if total.waiting_known_seconds else None,
         total.killed if total.killed_known_seconds else None,
-        total.promise_kept_seconds,
+        total.promise_kept_seconds / HOUR,
         total.promise_broken_seconds,
-        advice,
+        size,
     )
 
 
-def _ratio(sum_of: float, of: float) -> float:
-    return sum_of / of if of else 0.0
-
-
-def _percentiles(spread: Mapping[int, float], average: float, most: float | None = None) -> Percentiles | None:
+def _percentiles(spread: Mapping[int, float], kib_seconds: float, seconds: float, most_kib: float | None = None) -> Percentiles:
     p50, p95, p99 = (percentile(spread, share) for share in (0.5, 0.95, 0.99))
     if p50 is None or p95 is None or p99 is None:
-        return None
-    if most is not None:  # an edge of a bin may lie beyond what was ever seen
-        p50, p95, p99 = (min(one, most) for one in (p50, p95, p99))
-    return Percentiles(average, p50, p95, p99, most)
+        return Percentiles()
+    if most_kib is not None:  # an edge of a bin may lie beyond what was ever seen
+        p50, p95, p99 = (min(one, most_kib) for one in (p50, p95, p99))
+    average = kib_seconds / seconds if seconds else 0.0
+    sizes = (None if one is None else one / KIB_PER_GIB for one in (average, p50, p95, p99, most_kib))
+    return Percentiles(*sizes)
 
 
 def _add_guest(total: GuestHour, row: GuestHour) -> None:
@@ -403,61 +425,75 @@ def _add_host(total: HostHour, row: HostHour) -> None:
         setattr(total, name, getattr(row, name) or getattr(total, name))
 
 
+def _worth(line: Line, host: HostHour, price: Price, tenant: str) -> Worth | None:
+    """None where nothing is known."""
+    given = line.given_back.at_least_gib_hours
+    if given is None or not host.seconds:
+        return None
+    months = given / HOURS_A_MONTH
+    money = None if price.each_gib_month is None else months * price.each_gib_month
+    hosts = None if tenant or not host.total_kib else given * KIB_SECONDS_PER_GIB_HOUR / host.seconds / host.total_kib
+    return Worth(months, price.each_gib_month, price.currency, money, hosts)
+
+
 def _host_line(host: HostHour) -> HostLine:
-    known = host.memory_known_seconds
-    used = _percentiles(host.used_spread, _ratio(host.total_kib_seconds - host.available_kib_seconds, known), host.used_most_kib)
-    limits = host.limits_known_seconds
+    known, limits = host.memory_known_seconds, host.limits_known_seconds
     return HostLine(
-        host.total_kib or None,
-        used,
-        host.wanted_kib or None,
-        host.total_kib - host.used_most_kib if known else None,
+        host.total_kib / KIB_PER_GIB or None,
+        _percentiles(host.used_spread, host.total_kib_seconds - host.available_kib_seconds, known, host.used_most_kib),
+        (host.total_kib - host.used_most_kib) / KIB_PER_GIB if known else None,
+        host.wanted_kib / KIB_PER_GIB or None,
         host.guests_most,
-        host.sold_most_kib,
-        host.promised_most_kib,
-        host.promisable_kib,
-        host.below_wanted_seconds if limits else None,
-        host.below_hard_seconds if limits else None,
-        host.below_low_seconds if limits else None,
-        host.stalled_seconds if host.stalled_known_seconds else None,
-        host.ksmd_cpu_seconds if host.ksmd_known_seconds else None,
-        host.ksmd_known_seconds,
-        host.mom_cpu_seconds if host.mom_known_seconds else None,
-        host.mom_known_seconds,
+        host.sold_most_kib / KIB_PER_GIB,
+        host.promised_most_kib / KIB_PER_GIB,
+        host.promisable_kib / KIB_PER_GIB or None,
+        _known(host.below_wanted_seconds, limits),
+        _known(host.below_hard_seconds, limits),
+        _known(host.below_low_seconds, limits),
+        _known(host.stalled_seconds, host.stalled_known_seconds),
+        _known(host.ksmd_cpu_seconds, host.ksmd_known_seconds),
+        host.ksmd_known_seconds / HOUR,
+        _known(host.mom_cpu_seconds, host.mom_known_seconds),
+        host.mom_known_seconds / HOUR,
         host.evictions,
         host.cycles,
     )
 
 
-def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, _HourNeeds]) -> list[tuple[float, float]]:
-    """The most that the host needed in any hour of each day: what guests use, and what the host holds beside them."""
+def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
+    """The most that the host needed in any hour of each day (KiB): what guests use, and what the host holds beside them."""
     days: dict[int, float] = {}
     for hour in hours:
-        need = needs.get(hour.hour)
-        if need is None or hour.seconds < SEEN_SHARE * HOUR or not hour.memory_known_seconds:
+        if hour.hour not in needs or hour.seconds < SEEN_SHARE * HOUR or not hour.memory_known_seconds:
             continue
         ksm = hour.ksm_kib_seconds / hour.ksm_known_seconds if hour.ksm_known_seconds else 0.0
         used = (hour.total_kib_seconds - hour.available_kib_seconds) / hour.memory_known_seconds
-        besides = max(0.0, used + ksm - need.held / hour.seconds)
+        besides = max(0.0, used + ksm - hour.guests_held_kib_seconds / hour.seconds)
         day = hour.hour // DAY_HOURS
-        days[day] = max(days.get(day, 0.0), need.needed / hour.seconds + besides)
+        days[day] = max(days.get(day, 0.0), needs[hour.hour] / hour.seconds + besides)
     return [(float(day), needed) for day, needed in sorted(days.items())]
 
 
-def _spans(found: Mapping[int, _SpanSums]) -> list[Span]:
-    return [_span(number, one) for number, one in sorted(found.items()) if one.seconds]
+def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:
+    """:param each: hours of one"""
+    sums: dict[int, HostHour] = {}
+    for hour in hours:
+        _add_host(sums.setdefault(hour.hour // each, HostHour(hour.hour // each * each)), hour)
+    return [_span(one) for _, one in sorted(sums.items()) if one.seconds]
 
 
-def _span(number: int, one: _SpanSums) -> Span:
-    seconds = one.seconds
+def _span(one: HostHour) -> Span:
+    def average(kib_seconds: float) -> float:
+        return kib_seconds / one.seconds / KIB_PER_GIB
+
     return Span(
-        number,
-        one.sold / seconds,
-        one.held / seconds,
-        one.balloon / seconds,
-        one.sweeps / seconds,
-        one.cold / seconds,
-        one.ksm / one.ksm_known if one.ksm_known else None,
-        one.used_most,
-        one.total,
+        one.hour * HOUR,
+        average(one.guests_sold_kib_seconds),
+        average(one.guests_held_kib_seconds),
+        average(one.guests_by_balloon_kib_seconds),
+        average(one.guests_by_sweeps_kib_seconds),
+        average(one.guests_by_cold_kib_seconds),
+        one.ksm_kib_seconds / one.ksm_known_seconds / KIB_PER_GIB if one.ksm_known_seconds else None,
+        one.used_most_kib / KIB_PER_GIB if one.total_kib else None,
+        one.total_kib / KIB_PER_GIB or None,
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 import click
 
 from mom_core import lasting, print_prose, printable
 from mom_plugins_record.recording.times import shown
-from mom_plugins_record.report.document import Price, gib, gib_hours, means, worth_of
 from mom_plugins_record.report.growth import Growth
-from mom_plugins_record.report.sizes import Fit
-from mom_plugins_record.report.summary import HostLine, Line, ReportSummary
+from mom_plugins_record.report.sizes import KIB_PER_GIB, Fit
+from mom_plugins_record.report.summary import HostLine, Line, ReportSummary, Worth, spare_of
 
 UNKNOWN: Final = "unknown"
 
@@ -21,25 +20,32 @@ NAME_WIDTH: Final = 32
 Row = tuple[str, str]
 
 
-def print_report(summary: ReportSummary, price: Price) -> None:
+MEANS: Final = {
+    "balloon": "balloon",
+    "sweeps": "sweeps, free page reporting",
+    "ksm": "equal pages (KSM)",
+    "cold_memory": "cold memory",
+}
+"""How memory is given back: the part of the figures' names that says it, and a label."""
+
+
+def print_report(summary: ReportSummary) -> None:
     """Print it."""
     from mom_cli import TableColumn, print_table
 
-    whose = f"guests {printable(summary.tenant, 40)}" if summary.tenant else printable(summary.host_name, 40)
-    print_prose(click.style(f"{whose}, {shown(summary.since)[:16]} to {shown(summary.until)[:16]} UTC", bold=True), 2)
+    print_prose(click.style(f"{printable(subject(summary), 40)}, {span(summary)}", bold=True), 2)
     print_prose(seen(summary), 2)
     for remark in summary.remarks:
         print_prose(printable(remark, 300), 2)
-    for heading, rows in sections(summary, price):
+    for heading, rows in sections(summary):
         click.echo()
         click.echo(click.style(heading, bold=True))
         for name, text in rows:
             print_prose(f"  {name:<{NAME_WIDTH}}{text}", NAME_WIDTH + 2)
     if summary.lines:
         click.echo()
-        columns = guest_columns() if summary.by == "guest" else class_columns()
-        cells = [guest_cells(line) if summary.by == "guest" else class_cells(line) for line in summary.lines]
-        print_table([TableColumn(name, rank) for name, rank in columns], cells)
+        columns = GUEST_COLUMNS if summary.by == "guest" else CLASS_COLUMNS
+        print_table([TableColumn(one.heading, one.rank) for one in columns], [[one.of(line) for one in columns] for line in summary.lines])
         if summary.by == "guest":
             print_prose(
                 "sizes in GiB; why a size would do, and all other figures: --html, --json, --csv; what they mean: docs/report.md", 2
@@ -48,30 +54,34 @@ def print_report(summary: ReportSummary, price: Price) -> None:
             print_prose("sizes in GiB, of all guests of the class together; --by guest has each guest", 2)
 
 
-def sections(summary: ReportSummary, price: Price) -> Iterator[tuple[str, list[Row]]]:
+def subject(summary: ReportSummary) -> str:
+    """Of whom the report is."""
+    return f"guests {summary.tenant}" if summary.tenant else summary.host_name
+
+
+def span(summary: ReportSummary) -> str:
+    """Of which time."""
+    return f"{shown(summary.since)[:16]} to {shown(summary.until)[:16]} UTC"
+
+
+def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     """What is said of all guests and of the host: headings, with rows of a name and a text."""
     whole = summary.whole
     yield "Given back to the host", list(_given(summary))
-    yield "Worth", list(_worth(summary, price))
-    yield "What guests were sold, and where it was", list(_sold(whole, summary.seconds))
+    yield "Worth", list(_worth(summary.worth))
+    yield "What guests were sold, and where it was", list(_sold(whole, summary.seen_hours))
     yield "What it cost", list(_cost(whole, summary.host))
     if summary.host is not None:
         yield "How near the host was to its limits", list(_limits(summary, summary.host))
     if summary.by != "guest":
         return
-    fits = [line.advice.fit if line.advice else Fit.UNKNOWN for line in summary.lines]
-    spare = sum(
-        line.sold - line.advice.would_do
-        for line in summary.lines
-        if line.advice and line.advice.fit is Fit.LARGE and line.advice.would_do is not None and line.sold is not None
-    )
+    fits = [line.size.fit for line in summary.lines]
+    spare = sum(spare_of(line) for line in summary.lines if line.size.fit is Fit.LARGE)
     yield (
         "What was bought",
         [
             ("too large", f"{_guests(fits.count(Fit.LARGE))}, by {size(spare)} together"),
-            ("too small", _guests(fits.count(Fit.SMALL))),
-            ("fits", _guests(fits.count(Fit.FITS))),
-            ("unknown", _guests(fits.count(Fit.UNKNOWN))),
+            *((str(fit), _guests(fits.count(fit))) for fit in (Fit.SMALL, Fit.FITS, Fit.UNKNOWN)),
         ],
     )
 
@@ -82,45 +92,40 @@ def _guests(count: int) -> str:
 
 def seen(summary: ReportSummary) -> str:
     """How much of the time mom watched."""
-    span = summary.until - summary.since
-    unknown = max(0.0, span - summary.seconds)
-    if not summary.seconds:
+    if not summary.seen_hours:
         return "mom watched none of it: nothing is known"
-    share = 100 * summary.seconds / span if span else 100.0
+    share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
+    known = lasting(summary.seen_hours * 3600)
     if share > 99.95:
-        return f"mom watched all of it, {lasting(summary.seconds)}"
-    return f"mom watched {lasting(summary.seconds)} of it ({share:.3g} %); of the other {lasting(unknown)} nothing is known"
+        return f"mom watched all of it, {known}"
+    return f"mom watched {known} of it ({share:.3g} %); of the other {lasting(summary.unknown_hours * 3600)} nothing is known"
 
 
 def _given(summary: ReportSummary) -> Iterator[Row]:
-    given, seconds = summary.whole.given, summary.seconds
-    if given is None or not seconds:
+    given, hours = summary.whole.given_back, summary.seen_hours
+    if given.at_least_gib_hours is None or not hours:
         yield "", UNKNOWN
         return
-    total = summary.host.total if summary.host else None
-
-    def text(kib_seconds: float | None) -> str:
-        if kib_seconds is None:
-            return UNKNOWN
-        of_host = f"{100 * kib_seconds / seconds / total:>5.1f} % of the host" if total else ""
-        return f"{size(kib_seconds / seconds):>10} {_amount(gib_hours(kib_seconds)):>9} GiB h {of_host}".rstrip()
-
-    for name, kib_seconds in means(given):
-        yield name, text(kib_seconds)
-    yield "together, at least", text(given.at_least)
-    yield "at most", text(given.at_most)
+    total = summary.host.total_gib if summary.host else None
+    names = {**{label: f"by_{name}" for name, label in MEANS.items()}, "together, at least": "at_least", "at most": "at_most"}
+    for label, name in names.items():
+        gib_hours: float | None = getattr(given, f"{name}_gib_hours")
+        if gib_hours is None:
+            yield label, UNKNOWN
+            continue
+        of_host = f"{100 * gib_hours / hours / total:>5.1f} % of the host" if total else ""
+        yield label, f"{size(gib_hours / hours):>10} {_amount(gib_hours):>9} GiB h {of_host}".rstrip()
 
 
-def _worth(summary: ReportSummary, price: Price) -> Iterator[Row]:
-    worth = worth_of(summary, price)
+def _worth(worth: Worth | None) -> Iterator[Row]:
     if worth is None:
         yield "", UNKNOWN
         return
-    if worth.money is not None and price.each_gib_month is not None:
-        currency = f" {printable(price.currency, 10)}" if price.currency else ""
+    if worth.money is not None:
+        currency = f" {printable(worth.currency, 10)}" if worth.currency else ""
         yield (
             "at the price that is set",
-            f"{worth.money:,.2f}{currency} ({worth.gib_months:,.4g} GiB months, {price.each_gib_month:g} each)",
+            f"{worth.money:,.2f}{currency} ({worth.gib_months:,.4g} GiB months, {worth.price_per_gib_month:g} each)",
         )
     else:
         yield "memory", f"{worth.gib_months:,.4g} GiB months; the setting `price` of the plugin record makes it money"
@@ -128,66 +133,65 @@ def _worth(summary: ReportSummary, price: Price) -> Iterator[Row]:
         yield "hosts like this one", f"{worth.hosts:.2g}"
 
 
-def _sold(whole: Line, seconds: float) -> Iterator[Row]:
-    parts = whole.parts
-    if parts is None or not seconds:
+def _sold(whole: Line, hours: float) -> Iterator[Row]:
+    parts = whole.sold_parts
+    if parts.sold_gib_hours is None or not hours:
         yield "", UNKNOWN
         return
-    yield "sold", size(parts.sold / seconds)
-    yield "held by guests' processes", size(parts.held / seconds)
-    yield "in the host's swap", size(parts.swapped / seconds)
-    yield "in balloons", size(parts.ballooned / seconds)
-    yield "not taken, or given back", size(parts.untaken / seconds)
-    if parts.beyond:
-        yield "held beside guests' memory", f"less {size(parts.beyond / seconds)}"
-    yield "used, as guests say", UNKNOWN if whole.uses is None else size(whole.uses)
+    for label, gib_hours in (
+        ("sold", parts.sold_gib_hours),
+        ("held by guests' processes", parts.held_gib_hours),
+        ("in the host's swap", parts.swapped_gib_hours),
+        ("in balloons", parts.ballooned_gib_hours),
+        ("not taken, or given back", parts.untaken_gib_hours),
+    ):
+        yield label, size((gib_hours or 0.0) / hours)
+    if parts.beyond_gib_hours:
+        yield "held beside guests' memory", f"less {size(parts.beyond_gib_hours / hours)}"
+    yield "used, as guests say", _size(whole.used_gib)
 
 
 def _cost(whole: Line, host: HostLine | None) -> Iterator[Row]:
-    if whole.waited is None or whole.waited_for_mom is None:
+    if whole.waited_seconds is None or whole.waited_for_mom_seconds is None:
         yield "guests waited for memory", UNKNOWN
     else:
-        share = 100 * whole.waited_for_mom / whole.seconds if whole.seconds else 0.0
-        yield "waited because of mom, at most", f"{seconds_text(whole.waited_for_mom)} ({share:.2g} % of guests' time)"
-        yield "waited besides", seconds_text(whole.waited - whole.waited_for_mom)
+        share = whole.waited_for_mom_seconds / 36 / whole.seen_guest_hours if whole.seen_guest_hours else 0.0
+        yield "waited because of mom, at most", f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time)"
+        yield "waited besides", seconds_text(whole.waited_seconds - whole.waited_for_mom_seconds)
     yield "bursts that grew late", UNKNOWN if whole.late_bursts is None else f"{whole.late_bursts:,}"
     yield "programs killed in guests", UNKNOWN if whole.killed is None else f"{whole.killed:,}"
-    promised = whole.promise_kept + whole.promise_broken
-    if promised:
-        kept = 100 * whole.promise_kept / promised
-        broken = f"broken for {seconds_text(whole.promise_broken)}" if whole.promise_broken else "never broken"
-        yield "promises kept", f"{kept:.5g} % of the time, {broken}"
+    if whole.promise_kept_percent is not None:
+        broken = f"broken for {seconds_text(whole.promise_broken_seconds)}" if whole.promise_broken_seconds else "never broken"
+        yield "promises kept", f"{whole.promise_kept_percent:.5g} % of the time, {broken}"
     else:
         yield "promises kept", "no guest was promised anything"
     if host is None:
         return
     yield "guests that had to go", f"{host.evictions:,} times"
-    yield "CPU of mom", _cpu(host.mom_cpu, host.mom_seconds)
-    yield "CPU of ksmd", _cpu(host.ksmd_cpu, host.ksmd_seconds)
+    yield "CPU of mom", _cpu(host.mom_cpu_seconds, host.mom_known_hours)
+    yield "CPU of ksmd", _cpu(host.ksmd_cpu_seconds, host.ksmd_known_hours)
 
 
-def _cpu(busy: float | None, seconds: float) -> str:
-    return UNKNOWN if busy is None or not seconds else f"{seconds_text(busy)} ({100 * busy / seconds:.2g} % of one CPU)"
+def _cpu(busy: float | None, hours: float) -> str:
+    return UNKNOWN if busy is None or not hours else f"{seconds_text(busy)} ({busy / 36 / hours:.2g} % of one CPU)"
 
 
 def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
-    if host.total is None or host.used is None or host.available_least is None:
+    used = host.used
+    if host.total_gib is None or used.average_gib is None or used.p95_gib is None or host.available_least_gib is None:
         yield "", UNKNOWN
     else:
-        used = f"{size(host.used.average)} on average, {size(host.used.p95)} for 95 %"
-        yield "used", f"{used} of the time, of {size(host.total)}"
-        wanted = f" (wanted: {size(host.wanted)})" if host.wanted is not None else ""
-        yield "available, at least", size(host.available_least) + wanted
-    sold = f"{size(host.sold_most)} to {_guests(host.guests_most)}"
-    yield "sold, at most", sold + (f", {host.sold_most / host.total:.2f} times the host" if host.total else "")
-    if host.promised_most:
-        yield "promised, at most", f"{size(host.promised_most)} of {size(host.promisable) if host.promisable else UNKNOWN}"
-    if host.below_wanted is None:
-        yield "less available than wanted", UNKNOWN
-    else:
-        yield "less available than wanted", seconds_text(host.below_wanted)
-        yield "less than is hard, than is low", f"{seconds_text(host.below_hard or 0.0)}, {seconds_text(host.below_low or 0.0)}"
-    yield "tasks waited for memory", UNKNOWN if host.stalled is None else seconds_text(host.stalled)
+        yield "used", f"{size(used.average_gib)} on average, {size(used.p95_gib)} for 95 % of the time, of {size(host.total_gib)}"
+        wanted = f" (wanted: {size(host.wanted_gib)})" if host.wanted_gib is not None else ""
+        yield "available, at least", size(host.available_least_gib) + wanted
+    sold = f"{size(host.sold_most_gib)} to {_guests(host.guests_most)}"
+    yield "sold, at most", sold + (f", {host.sold_most_gib / host.total_gib:.2f} times the host" if host.total_gib else "")
+    if host.promised_most_gib:
+        yield "promised, at most", f"{size(host.promised_most_gib)} of {_size(host.promisable_gib)}"
+    yield "less available than wanted", _seconds(host.below_wanted_seconds)
+    if host.below_hard_seconds is not None and host.below_low_seconds is not None:
+        yield "less than is hard, than is low", f"{seconds_text(host.below_hard_seconds)}, {seconds_text(host.below_low_seconds)}"
+    yield "tasks waited for memory", _seconds(host.stalled_seconds)
     if summary.growth is not None:
         yield "full, at this growth", growth_text(summary.growth, summary.until)
 
@@ -207,67 +211,73 @@ def growth_text(growth: Growth, last: float) -> str:
 
 
 def _signed(kib: float) -> str:
-    return f"{'-' if kib < 0 else '+'}{size(abs(kib))}"
+    return f"{'-' if kib < 0 else '+'}{size(abs(kib) / KIB_PER_GIB)}"
 
 
-def guest_columns() -> list[tuple[str, int]]:
-    """Headings of the table of guests, each with its rank: those of the highest are left out first."""
-    return [
-        ("guest", 0), ("sold", 0), ("would do", 0), ("fit", 0), ("risk", 1), ("used", 3), ("used p95", 2), ("used most", 4), ("held", 2),
-        ("held p95", 7), ("had", 6), ("given back", 5), ("waited", 3), ("class", 8),
-    ]  # fmt: skip
+def _given_back(line: Line) -> str:
+    """On average, at least, over the hours over which what was sold is averaged."""
+    if not line.sold_gib or line.sold_parts.sold_gib_hours is None or line.given_back.at_least_gib_hours is None:
+        return "-"
+    return _gib(line.given_back.at_least_gib_hours * line.sold_gib / line.sold_parts.sold_gib_hours)
 
 
-def guest_cells(line: Line) -> list[str]:
-    """A guest's row."""
-    advice = line.advice
-    return [
-        printable(line.name, 40),
-        _in_gib(line.sold),
-        _in_gib(advice.would_do if advice else None),
-        advice.fit if advice else Fit.UNKNOWN,
-        "-" if advice is None or advice.risk is None else f"{100 * advice.risk:.2g} %",
-        _in_gib(line.used.average if line.used else None),
-        _in_gib(line.used.p95 if line.used else None),
-        _in_gib(line.used.most if line.used else None),
-        _in_gib(line.holds),
-        _in_gib(line.held.p95 if line.held else None),
-        _in_gib(line.had),
-        _in_gib(line.given.at_least / line.seconds if line.given and line.seconds else None),
-        "-" if line.waited_for_mom is None else seconds_text(line.waited_for_mom),
-        printable(line.service_class, 20),
-    ]
+def _waited(line: Line) -> str:
+    return "-" if line.waited_for_mom_seconds is None else seconds_text(line.waited_for_mom_seconds)
 
 
-def class_columns() -> list[tuple[str, int]]:
-    """The same of the table of classes."""
-    return [
-        ("class", 0), ("guests", 0), ("sold", 0), ("had", 2), ("held", 0), ("used", 1), ("given back", 0), ("waited", 1), ("killed", 3),
-        ("kept", 1),
-    ]  # fmt: skip
+class ReportColumn(NamedTuple):
+    """A column of the table of guests or of classes. Of the highest rank are those that are left out first."""
+
+    heading: str
+    rank: int
+    of: Callable[[Line], str]
 
 
-def class_cells(line: Line) -> list[str]:
-    """A class's row."""
-    promised = line.promise_kept + line.promise_broken
-    span = line.parts.sold / line.sold if line.parts and line.sold else 0.0
-    return [
-        printable(line.name, 20),
-        str(line.guests),
-        _in_gib(line.sold),
-        _in_gib(line.had),
-        _in_gib(line.holds),
-        _in_gib(line.uses),
-        _in_gib(line.given.at_least / span if line.given and span else None),
-        "-" if line.waited_for_mom is None else seconds_text(line.waited_for_mom),
-        "-" if line.killed is None else str(line.killed),
-        f"{100 * line.promise_kept / promised:.5g} %" if promised else "-",
-    ]
+GUEST_COLUMNS: Final = (
+    ReportColumn("guest", 0, lambda line: printable(line.name, 40)),
+    ReportColumn("sold", 0, lambda line: _gib(line.sold_gib)),
+    ReportColumn("would do", 0, lambda line: _gib(line.size.would_do_gib)),
+    ReportColumn("fit", 0, lambda line: line.size.fit),
+    ReportColumn("risk", 1, lambda line: "-" if line.size.risk is None else f"{100 * line.size.risk:.2g} %"),
+    ReportColumn("used", 3, lambda line: _gib(line.used_by_a_guest.average_gib)),
+    ReportColumn("used p95", 2, lambda line: _gib(line.used_by_a_guest.p95_gib)),
+    ReportColumn("used most", 4, lambda line: _gib(line.used_by_a_guest.most_gib)),
+    ReportColumn("held", 2, lambda line: _gib(line.held_gib)),
+    ReportColumn("held p95", 7, lambda line: _gib(line.held_by_a_guest.p95_gib)),
+    ReportColumn("had", 6, lambda line: _gib(line.had_gib)),
+    ReportColumn("given back", 5, _given_back),
+    ReportColumn("waited", 3, _waited),
+    ReportColumn("class", 8, lambda line: printable(line.service_class, 20)),
+)
+CLASS_COLUMNS: Final = (
+    ReportColumn("class", 0, lambda line: printable(line.name, 20)),
+    ReportColumn("guests", 0, lambda line: str(line.guests)),
+    ReportColumn("sold", 0, lambda line: _gib(line.sold_gib)),
+    ReportColumn("had", 2, lambda line: _gib(line.had_gib)),
+    ReportColumn("held", 0, lambda line: _gib(line.held_gib)),
+    ReportColumn("used", 1, lambda line: _gib(line.used_gib)),
+    ReportColumn("given back", 0, _given_back),
+    ReportColumn("waited", 1, _waited),
+    ReportColumn("killed", 3, lambda line: "-" if line.killed is None else str(line.killed)),
+    ReportColumn("kept", 1, lambda line: "-" if line.promise_kept_percent is None else f"{line.promise_kept_percent:.5g} %"),
+)
 
 
-def size(kib: float) -> str:
-    """A size in GiB for a person."""
-    return f"{gib(kib):,.2f} GiB"
+def size(gib: float) -> str:
+    """A size for a person."""
+    return f"{gib:,.2f} GiB"
+
+
+def _size(gib: float | None) -> str:
+    return UNKNOWN if gib is None else size(gib)
+
+
+def _gib(gib: float | None) -> str:
+    return "-" if gib is None else f"{gib:.2f}"
+
+
+def _seconds(seconds: float | None) -> str:
+    return UNKNOWN if seconds is None else seconds_text(seconds)
 
 
 def _amount(number: float) -> str:
@@ -278,7 +288,3 @@ def _amount(number: float) -> str:
 def seconds_text(seconds: float) -> str:
     """A time that was waited or used."""
     return f"{seconds:,.1f} s" if seconds < 600 else f"{seconds / 3600:,.2f} h"
-
-
-def _in_gib(kib: float | None) -> str:
-    return "-" if kib is None else f"{gib(kib):.2f}"
