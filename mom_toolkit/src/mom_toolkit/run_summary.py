@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -228,6 +229,17 @@ class RunSummary:
             "swinging": len(self.verdict.of(Complaint.OSCILLATION)),
             "below_need": len(self.verdict.of(Complaint.BELOW_NEED)),
         }
+
+
+def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
+    """For a person: a line for each figure, with a column for each run, below their names where there are several."""
+    columns = [dict(summary.rows()) for summary in summaries]
+    widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
+    first = max(map(len, columns[0]))
+    rows = [(label, [column[label] for column in columns]) for label in columns[0]]
+    if len(summaries) > 1:
+        rows.insert(0, ("", [summary.name for summary in summaries]))
+    return [f"  {label:<{first}}  " + "  ".join(map(str.rjust, cells, widths)) for label, cells in rows]
 
 
 def gib(kib: float) -> str:

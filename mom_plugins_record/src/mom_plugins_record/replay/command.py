@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import json_option
+from mom_core import json_option, printable
 
 FAILURES = ("below-need", "oscillation", "bounds", "difference")
 
@@ -43,6 +43,12 @@ def replay(
 
     RECORDING is the folder that the plugin `record` has written, or one file of it. Nothing real is touched.
     """
-    from mom_plugins_record.replay.show import perform
+    from mom_plugins_record.recording.times import moment_of
+    from mom_plugins_record.replay.show import ReplayOptions, perform
 
-    perform(recording, policies, keep_others=defaults, since=since, until=until, fail_on=fail_on, simulated=estimate, as_json=as_json)
+    failures = [name.strip() for name in fail_on.split(",")] if fail_on else []
+    for name in failures:
+        if name not in FAILURES:
+            raise click.UsageError(f"--fail-on knows {', '.join(FAILURES)}, not {printable(name)!r}")
+    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
+    perform(recording, ReplayOptions(policies, defaults, begins, ends, failures, estimate, as_json))

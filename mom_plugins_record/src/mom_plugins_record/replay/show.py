@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -13,11 +13,10 @@ import click
 
 from mom_core import MomError, brief, print_prose, printable
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.times import moment_of, shown
-from mom_plugins_record.replay.command import FAILURES
+from mom_plugins_record.recording.times import shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
 from mom_plugins_record.replay.estimate import Estimate, estimate
-from mom_toolkit import Complaint, Complaints
+from mom_toolkit import Complaint, Complaints, side_by_side
 
 SUFFIX: Final = ".policy"
 
@@ -25,48 +24,42 @@ SHOWN: Final = 10
 """Lines of each list: what fits on a screen. `--json` has all."""
 
 
-def perform(
-    path: Path,
-    policies: Sequence[Path],
-    *,
-    keep_others: bool,
-    since: str | None,
-    until: str | None,
-    fail_on: str | None,
-    simulated: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """What was asked for on the command line: policies instead of the recorded ones, beside those that they do not replace or alone; the
+    time (seconds since the epoch), what ends with exit 1."""
+
+    policies: Sequence[Path]
+    keep_others: bool
+    since: float
+    until: float
+    fail_on: Sequence[str]
+    simulated: bool
+    as_json: bool
+
+
+def perform(path: Path, asked: ReplayOptions) -> None:
     """Replay, say what came of it, and exit 1 for what `--fail-on` names."""
-    failures = _failures(fail_on)
     logging.getLogger("mom").addHandler(logging.NullHandler())  # what evaluators log is for the daemon that they are not part of
     recording = Recording(path)
-    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
-    texts = _texts(recording, policies, begins, keep_others=keep_others) if policies else None
-    result = compare(recording, texts, begins, ends)
-    estimated = estimate(recording, texts, begins, ends) if texts is not None and simulated else None
-    found = [failure for failure in failures if _occurs(failure, result)]
-    if as_json:
-        click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": found}, indent=2, default=str))
+    texts = _texts(recording, asked) if asked.policies else None
+    result = compare(recording, texts, asked.since, asked.until)
+    estimated = estimate(recording, texts, asked.since, asked.until) if texts is not None and asked.simulated else None
+    failed = [failure for failure in asked.fail_on if _occurs(failure, result)]
+    if asked.as_json:
+        click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": failed}, indent=2, default=str))
     else:
         for line in [*_lines(result, other=texts is not None), *_estimate_lines(estimated)]:
             print_prose(brief(line, LONGEST_LINE), 4)  # names and texts are what the recording says
-        if found:
-            print_prose(f"fails on: {', '.join(found)}", 4)
-    lost = [] if estimated is None else [*estimated.then.failure_lines(), *estimated.now.failure_lines()]
+        if failed:
+            print_prose(f"fails on: {', '.join(failed)}", 4)
+    lost = [] if estimated is None else [line for one in (estimated.then, estimated.now) for line in one.failure_lines()]
     if texts is not None and result.failures:
         lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: what they decide there is lost")
     for line in lost:
         print_prose(line, 4, err=True)
-    if found or lost:
+    if failed or lost:
         raise click.exceptions.Exit(1)
-
-
-def _failures(text: str | None) -> list[str]:
-    names = [name.strip() for name in text.split(",")] if text else []
-    for name in names:
-        if name not in FAILURES:
-            raise click.UsageError(f"--fail-on knows {', '.join(FAILURES)}, not {printable(name)!r}")
-    return names
 
 
 def _occurs(failure: str, result: Comparison) -> bool:
@@ -75,14 +68,13 @@ def _occurs(failure: str, result: Comparison) -> bool:
     return bool(result.now.of(Complaint(failure)))
 
 
-def _texts(recording: Recording, paths: Sequence[Path], since: float, *, keep_others: bool) -> dict[str, str]:
+def _texts(recording: Recording, asked: ReplayOptions) -> dict[str, str]:
     """The policies to evaluate: those in force at that time, with these in place of and beside them."""
     texts: dict[str, str] = {}
-    if keep_others:
-        for recorded in recording.cycles(since):
-            texts = dict(recorded.session.policies)
-            break
-    for path in paths:
+    first = next(recording.records(asked.since), None) if asked.keep_others else None
+    if first is not None:
+        texts = dict(first.session.policies)
+    for path in asked.policies:
         try:
             files = sorted(f for f in path.iterdir() if f.name.endswith(SUFFIX) and not f.name.startswith(".")) if path.is_dir() else [path]
             texts.update({file.name.partition(SUFFIX)[0]: file.read_text(encoding="utf-8") for file in files})
@@ -167,22 +159,14 @@ def _estimate_lines(estimated: Estimate | None) -> list[str]:
         "Estimated: both simulated from the recorded state on, beside what was recorded, which shows how far off the simulator is:",
     ]
     lines.extend(f"  not simulated: {name}" for name in estimated.left_out)
-    columns = [dict(one.rows()) for one in (estimated.recorded, estimated.then, estimated.now)]
-    width = max(map(len, columns[0]))
-    lines.append(f"  {'':<{width}}  {'recorded':>12}  {'then, simul.':>12}  {'now, simul.':>12}")
-    lines.extend(f"  {label:<{width}}  " + "  ".join(f"{column[label]:>12}" for column in columns) for label in columns[0])
-    return lines
+    return [*lines, *side_by_side((estimated.recorded, estimated.then, estimated.now))]
 
 
 def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:
     if estimated is None:
         return None
-    return {
-        "recorded": estimated.recorded.as_json(),
-        "then": estimated.then.as_json(),
-        "now": estimated.now.as_json(),
-        "left_out": estimated.left_out,
-    }
+    runs = {name: getattr(estimated, name).as_json() for name in ("recorded", "then", "now")}
+    return {**runs, "left_out": estimated.left_out}
 
 
 def _difference(difference: DecisionDifference) -> str:
@@ -195,26 +179,14 @@ def _difference(difference: DecisionDifference) -> str:
 
 
 def _as_json(result: Comparison) -> Mapping[str, object]:
-    return {
-        "compared": result.compared,
-        "identical": result.identical,
-        "evaluated": result.evaluated,
-        "warming": result.warming,
-        "lost": result.lost,
-        "damage": result.damage,
-        "apart": result.apart,
-        "begins": result.begins,
-        "ends": result.ends,
-        "left_out": result.left_out,
-        "problems": result.problems,
-        "failures": result.failures,
-        "exact": {
-            "first": None if result.first is None else asdict(result.first),
-            "most_different": [asdict(found) for found in result.most_different],
-            "then": _verdict_json(result.then),
-            "now": _verdict_json(result.now),
-        },
+    exact = {
+        "first": None if result.first is None else asdict(result.first),
+        "most_different": [asdict(found) for found in result.most_different],
+        "then": _verdict_json(result.then),
+        "now": _verdict_json(result.now),
     }
+    parts = ("first", "sums", "then", "now")
+    return {**{one.name: getattr(result, one.name) for one in fields(result) if one.name not in parts}, "exact": exact}
 
 
 def _verdict_json(verdict: Complaints) -> Mapping[str, object]:

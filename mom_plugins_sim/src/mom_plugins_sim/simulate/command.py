@@ -8,15 +8,6 @@ import click
 
 from mom_core import json_option
 
-NOTHING = "nothing"
-"""In the place of a policy for `--compare`: mom only watches."""
-
-DEFAULTS = "defaults"
-"""In the same place: the default policies alone."""
-
-NO_OFFLOAD = "no-offload"
-"""In the same place: the default policies, and no cold memory goes to the host's swap."""
-
 
 @click.command()
 @click.argument("scenario", required=False)
@@ -24,7 +15,7 @@ NO_OFFLOAD = "no-offload"
 @click.option(
     "--policy", "policies", multiple=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER", help="Policies beside the defaults."
 )
-@click.option("--compare", nargs=2, metavar="A B", help=f"Run it twice: policies, '{DEFAULTS}', '{NO_OFFLOAD}' or '{NOTHING}'.")
+@click.option("--compare", nargs=2, metavar="A B", help="Run it twice: policies, 'defaults', 'no-offload' or 'nothing'.")
 @click.option("--hours", type=click.FloatRange(0.01, 24 * 365), help="How long is simulated.  [default: as the scenario says]")
 @click.option("--seed", type=int, help="Another number, other guests.  [default: the scenario's]")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave a recording behind, for mom replay and mom plot.")

@@ -17,9 +17,8 @@ import click
 from mom_core import Report, lasting, print_prose
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
-from mom_plugins_sim.simulate.command import DEFAULTS, NO_OFFLOAD, NOTHING
-from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import CONTROLLERS, SIMULATION_BEGINS, RunSummary, SimulationSetup, quiet, run_verb
+from mom_plugins_sim.simulate.run import SETUPS, run_scenario
+from mom_toolkit import SIMULATION_BEGINS, RunSummary, SimulationSetup, quiet, run_verb, side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,11 @@ def perform(name: str, wishes: Wishes) -> None:
     path = find_scenario(name)
     scenario = read_scenario(path)
     lasts = scenario.lasts if wishes.hours is None else wishes.hours * 3600
-    setups = [_setup(one) for one in wishes.compare] if wishes.compare else [SimulationSetup("mom", wishes.policies)]
+    setups = (
+        [SETUPS.get(one) or SimulationSetup(one, (Path(one),)) for one in wishes.compare]
+        if wishes.compare
+        else [SimulationSetup("mom", wishes.policies)]
+    )
     summaries = []
     with ExitStack() as stack:
         folder = wishes.record
@@ -87,16 +90,6 @@ def perform(name: str, wishes: Wishes) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _setup(text: str) -> SimulationSetup:
-    if text == NOTHING:
-        return SimulationSetup(NOTHING, acts=False)
-    if text == DEFAULTS:
-        return SimulationSetup(DEFAULTS)
-    if text == NO_OFFLOAD:
-        return SimulationSetup(NO_OFFLOAD, plugins={name: {} for name in CONTROLLERS})
-    return SimulationSetup(text, (Path(text),))
-
-
 def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import Progress
@@ -114,16 +107,8 @@ def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool
 
 def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:
     click.echo(f"{scenario.title}, {lasting(lasts)}")
-    columns = [dict(summary.rows()) for summary in summaries]
-    labels = list(columns[0])
-    width = max(len(label) for label in labels)
-    widths = [max(len(summary.name), *(len(cell) for cell in column.values())) for summary, column in zip(summaries, columns, strict=True)]
-    if len(summaries) > 1:
-        heads = "  ".join(summary.name.rjust(w) for summary, w in zip(summaries, widths, strict=True))
-        click.echo(f"  {'':<{width}}  {heads}")
-    for label in labels:
-        cells = "  ".join(column[label].rjust(w) for column, w in zip(columns, widths, strict=True))
-        click.echo(f"  {label:<{width}}  {cells}")
+    for line in side_by_side(summaries):
+        click.echo(line)
     for summary in summaries:
         rows = summary.class_rows()
         if rows and len(summaries) > 1:

@@ -15,6 +15,14 @@ OFFLOADER: Final = "offload"
 """The plugin that moves cold memory to the host's swap."""
 
 
+SETUPS: Final[Mapping[str, SimulationSetup]] = {
+    "nothing": SimulationSetup("nothing", acts=False),
+    "defaults": SimulationSetup("defaults"),
+    "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in CONTROLLERS}),
+}
+"""What `--compare` takes besides policies: mom only watches; the default policies alone; these, and no cold memory goes to swap."""
+
+
 def run_scenario(
     scenario: Scenario, path: Path, setup: SimulationSetup, seed: int | None, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
