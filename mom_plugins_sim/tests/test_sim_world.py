@@ -1,6 +1,5 @@
 """The simulated world as a whole, and as a hypervisor."""
 
-from dataclasses import replace
 
 import pytest
 from sim_guests import fields_of
@@ -125,7 +124,7 @@ def test_ksm_merges_what_guests_have_in_common_and_the_host_gains_it(hypervisor,
 
 
 def test_everything_that_is_collected_is_declared_and_the_other_way_round(clock):
-    hypervisor = SimHypervisor(World(replace(PLAN, nodes=2).scene(), clock()), clock)
+    hypervisor = SimHypervisor(World(PLAN.scene(), clock()), clock)
     declared = {scope: {spec.name for spec in FIELDS if spec.scope is scope} for scope in Scope}
     hypervisor.host_fields()
     for _ in range(20):

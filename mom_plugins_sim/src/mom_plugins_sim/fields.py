@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value
+from mom_core import FieldSpec, Metric, Scope, Unit, Value
+from mom_guests import guest_fields
 from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
-from mom_plugins_sim.numa import FAR, NEAR, GuestOnNodes, Nodes, cpu_text
 from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 
@@ -42,46 +43,24 @@ _HOST = (
     ("psi_memory_full_total", Unit.MICROSECONDS, "time that all tasks waited for memory"),
     *((f"psi_memory_some_avg{window}", Unit.PERCENT, f"time that any task waited for memory, of {window} s") for window in WINDOWS),
     *((f"psi_memory_full_avg{window}", Unit.PERCENT, f"time that all tasks waited for memory, of {window} s") for window in WINDOWS),
-    ("numa_node_count", Unit.COUNT, "NUMA nodes with memory"),
-    ("numa_nodes", Unit.LIST, "for each NUMA node `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"),
-    ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest"),
-    ("numa_available_least", Unit.KIB, "memory that can be had on the NUMA node that has the least of it"),
     *((f"time_{part}", unit, f"local time of the simulated host: {part}") for part, unit in _TIME.items()),
     ("sim_lost", Unit.SECONDS, "work that all guests' programs could not do for want of memory: only a simulation knows"),
     ("sim_killed", Unit.COUNT, "how often guests' kernels have killed programs for want of memory: only a simulation knows"),
 )  # fmt: skip
 
-_GUEST = (
-    ("balloon_cur", Unit.KIB, "the size that the balloon leaves the guest"),
-    ("balloon_max", Unit.KIB, "the largest size that the guest can have"),
-    ("mem_available", Unit.KIB, "memory that the guest's kernel has in total"),
-    ("mem_unused", Unit.KIB, "memory in the guest that holds nothing at all"),
-    ("mem_usable", Unit.KIB, "memory in the guest that programs can have without swapping"),
-    ("mem_disk_caches", Unit.KIB, "page cache in the guest"),
-    ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap"),
-    ("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap"),
-    ("major_fault", Unit.PER_SECOND, "page faults that had to wait for a disk"),
-    ("minor_fault", Unit.PER_SECOND, "page faults that did not wait"),
-    ("stats_age", Unit.SECONDS, "age of the guest's own statistics"),
-    ("balloon_stats_period", Unit.SECONDS, "time between two statistics"),
-    ("balloon_reporting", Unit.FLAG, "1: free page reporting is on; 0: it is off"),
-    ("balloon_autodeflate", Unit.FLAG, "1: the balloon gives memory back by itself when the guest runs out; 0: it does not"),
-    ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest"),
-    ("rss", Unit.KIB, "memory of the host that the guest's process holds"),
-    ("host_swap", Unit.KIB, "memory of the guest that is in the host's swap"),
-    ("host_minor_faults", Unit.COUNT, "page faults of the guest's process that did not wait, since the last sample"),
-    ("host_major_faults", Unit.COUNT, "page faults of the guest's process that had to wait for a disk, since the last sample"),
-    ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there"),
-    ("numa_memory_age", Unit.SECONDS, "how long ago it was looked where the guest's memory is"),
-    ("numa_node", Unit.COUNT, "the NUMA node that holds most of the guest's memory"),
-    ("numa_cpus", Unit.LIST, "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time there, over a few minutes"),
-    ("numa_vcpu_usage", Unit.PERCENT, "CPU time of the guest's vCPUs, 100 being one host CPU"),
-    ("numa_remote", Unit.RATIO, "share of the guest's memory accesses that go to another NUMA node, if all memory is used alike"),
-    ("sim_need", Unit.KIB, "the size below which the guest's programs do not fit: only a simulation knows"),
-    ("sim_squeezed", Unit.KIB, "memory that the guest's programs want and cannot have: only a simulation knows"),
-    ("sim_lost", Unit.SECONDS, "work that the guest's programs could not do for want of memory that is near: only a simulation knows"),
-    ("sim_killed", Unit.COUNT, "how often the guest's kernel has killed its programs for want of memory: only a simulation knows"),
-)  # fmt: skip
+_ONLY = "only a simulation knows"
+
+_SIMULATED = (
+    ("sim_need", Unit.KIB, f"the size below which the guest's programs do not fit: {_ONLY}"),
+    ("sim_squeezed", Unit.KIB, f"memory that the guest's programs want and cannot have: {_ONLY}"),
+    ("sim_lost", Unit.SECONDS, f"work that the guest's programs could not do for want of memory: {_ONLY}"),
+    ("sim_killed", Unit.COUNT, f"how often the guest's kernel has killed its programs for want of memory: {_ONLY}"),
+)
+
+_LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon_autodeflate", "balloon_cur", "balloon_max",
+              "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost", "sim_killed",
+              "host_minor_faults", "host_major_faults")  # fmt: skip
+"""What the host sees of a guest besides what that tells."""
 
 _METRICS = {
     **dict.fromkeys(("psi_memory_some_total", "psi_memory_full_total", "sim_lost", "sim_killed"), Metric.COUNTER),
@@ -90,7 +69,8 @@ _METRICS = {
 
 FIELDS = (
     *(FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, Metric.GAUGE)) for name, unit, text in _HOST),
-    *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _GUEST),
+    *(replace(spec, source=SOURCE) for spec in guest_fields(str) if spec.name in {*SentFigures._fields, *_LOOKED_AT}),
+    *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _SIMULATED),
 )
 
 
@@ -130,8 +110,6 @@ class HostSampler:
         fields["sim_killed"] = world.killed + sum(guest.memory.killed for guest in world.guests.values())
         now = datetime.fromtimestamp(world.scene.begins, UTC) + timedelta(seconds=world.time)
         fields.update({f"time_{part}": getattr(now, part) for part in _TIME})
-        if world.nodes is not None:
-            fields.update(_node_fields(world.nodes))
         self._add_swapping(fields, world)
         return fields
 
@@ -147,19 +125,10 @@ class HostSampler:
             fields["swap_in_rate"], fields["swap_out_rate"] = pages_in / seconds, pages_out / seconds
 
 
-_LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon_autodeflate", "balloon_cur", "balloon_max",
-              "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost", "sim_killed",
-              "host_minor_faults", "host_major_faults")  # fmt: skip
-"""What the host sees of a guest besides what that tells."""
-
-
 def guest_columns(guests: Sequence[SimulatedGuest], time: float) -> dict[str, Sequence[Value]]:
     """The fields of guests now."""
-    names = (*SentFigures._fields, *_LOOKED_AT)
-    columns: dict[str, Sequence[Value]] = dict(zip(names, zip(*[_row(guest, time) for guest in guests], strict=True), strict=False))
-    if any(guest.on is not None for guest in guests):
-        columns.update(Columns.of_rows([{} if guest.on is None else _placement_fields(guest.on) for guest in guests]))
-    return columns
+    rows = zip(*[_row(guest, time) for guest in guests], strict=True)
+    return dict(zip((*SentFigures._fields, *_LOOKED_AT), rows, strict=False))
 
 
 def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
@@ -188,39 +157,3 @@ def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
         int(minor - seen_minor) if minor != seen_minor else 0,
         int(major - seen_major) if major > seen_major else 0,
     )
-
-
-def _node_fields(nodes: Nodes) -> dict[str, Value]:
-    free = [max(0, int(size)) for size in nodes.free]
-    used = [100 * (1 - size / nodes.total) for size in free]
-    numbers = range(nodes.count)
-    return {
-        "numa_node_count": nodes.count,
-        "numa_nodes": [
-            {
-                "node": node,
-                "total": int(nodes.total),
-                "free": free[node],
-                "available": free[node],
-                "cpus": cpu_text(nodes.cpus[node]),
-                "distances": [NEAR if other == node else FAR for other in numbers],
-            }
-            for node in numbers
-        ],
-        "numa_imbalance": round(max(used) - min(used), 2),
-        "numa_available_least": min(free),
-    }
-
-
-def _placement_fields(on: GuestOnNodes) -> dict[str, Value]:
-    held = [int(size) for size in on.held]
-    if not on.usual:  # the first step is still to come
-        return {}
-    return {
-        "numa_memory": [{"node": node, "size": size} for node, size in enumerate(held)],
-        "numa_memory_age": 0.0,
-        "numa_node": held.index(max(held)),
-        "numa_cpus": [{"node": node, "share": round(share, 4)} for node, share in enumerate(on.usual)],
-        "numa_vcpu_usage": round(100 * on.busy * VCPUS, 1),
-        "numa_remote": round(on.remote(on.usual), 4),
-    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,14 +12,12 @@ from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.statistics import SentFigures
-from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
-from mom_toolkit import AvailableGauge, Destination, GuestState, NodeTune, Offloaded, StoreKind, SwapStore, usual_low
-
-EVERY_CPU = frozenset(range(CPUS))
+from mom_plugins_sim.world import SimulatedGuest, World
+from mom_toolkit import AvailableGauge, Destination, GuestState, Offloaded, StoreKind, SwapStore, usual_low
 
 
 class SimHypervisor:
-    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`, `CpuPinControl`, `NodeTuneControl`,
+    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`,
     `LifecycleControl`, `MigrationControl` and `ColdMemoryControl`, for several threads.
 
     The world catches up with the clock before each call.
@@ -223,36 +220,6 @@ class SimHypervisor:
                 raise NotSupported(f"there is no disk {disk}, or no such limit")
             there.disks = tuple(replace(tune, current={**tune.current, **limits}) if tune.name == disk else tune for tune in there.disks)
 
-    def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """The CPUs of each vCPU, by guest id."""
-        with self._answering():
-            there = self.world.guests
-            return {guest.id: _pins_of(there[guest.id]) for guest in guests if guest.id in there}
-
-    def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Let a vCPU run there only. Raises `GuestGone`, and `NotSupported` for CPUs and vCPUs that do not exist, or with one node."""
-        with self._answering():
-            there = self._there(guest)
-            if self.world.nodes is None or there.on is None:
-                raise NotSupported("the simulated host has one NUMA node: where vCPUs run is not simulated")
-            if not 0 <= vcpu < VCPUS or not cpus or not cpus <= EVERY_CPU:
-                raise NotSupported(f"there is no vCPU {vcpu}, or not all of these CPUs: there are {VCPUS} and {CPUS}")
-            self.world.nodes.pin(there.on, vcpu, cpus)
-
-    def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """The nodes from which memory may come, by guest id."""
-        with self._answering():
-            there = self.world.guests
-            return {guest.id: NodeTune("strict", _nodes_of(there[guest.id])) for guest in guests if guest.id in there}
-
-    def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Take memory from these nodes; what is elsewhere moves there. Raises `GuestGone`, and `NotSupported` for unknown nodes."""
-        with self._answering():
-            there = self._there(guest)
-            if there.on is None or not nodes or not nodes <= set(range(self.world.scene.nodes)):
-                raise NotSupported(f"the simulated host has {self.world.scene.nodes} NUMA nodes, from 0")
-            there.on.allowed = frozenset(nodes)
-
     def swap_stores(self) -> Sequence[SwapStore]:
         """The host's swap, if it has some."""
         with self._answering():
@@ -329,11 +296,3 @@ def _memory(size: float, usable: float, told: SentFigures) -> WatchedMemory:
 
 def _paused(guest: Guest) -> Guest:
     return replace(guest, blocked={**guest.blocked, "*": "the guest is paused"})
-
-
-def _pins_of(guest: SimulatedGuest) -> Sequence[AbstractSet[int]]:
-    return [EVERY_CPU] * VCPUS if guest.on is None else list(guest.on.pins)
-
-
-def _nodes_of(guest: SimulatedGuest) -> AbstractSet[int]:
-    return frozenset({0}) if guest.on is None else guest.on.allowed

@@ -93,9 +93,6 @@ class SimPlugin:
         cold: Annotated[float, Field(ge=0, le=1)] = 0.0
         """Share of what guests hold always that they hardly touch: 0.2 to 0.4 in programs of all kinds, by TMO (ASPLOS 2022)."""
 
-        nodes: Annotated[int, Field(ge=1, le=64)] = 1
-        """How many NUMA nodes the host has; its memory and CPUs are spread over them evenly."""
-
         shelf: Path | None = None
         """A folder that several simulated hosts share, so that guests can be moved between them; unset: they cannot."""
 
@@ -216,6 +213,5 @@ def plan_of(settings: SimPlugin.Settings) -> ScenePlan:
         silent=settings.silent,
         rigid=settings.rigid,
         load=HostLoad(settings.load / 1024, settings.load_after, settings.load_for, settings.load_growth / 1024),
-        nodes=settings.nodes,
         cold=settings.cold,
     )

@@ -93,8 +93,6 @@ class Scene:
     faults: Sequence[SceneFault] = ()
     base: float | None = None
     """What the host's own system holds, in KiB; None: what is usual for one of this size."""
-    nodes: int = 1
-    """How many NUMA nodes the host has, all of the same size."""
     host_zram: float = 0.0
     begins: float = SIMULATION_BEGINS
     """The local time on the host at the beginning, in seconds since 1970: midnight, as workloads by the time of day have it."""
@@ -117,7 +115,6 @@ class ScenePlan:
     silent: float = 0.0
     rigid: float = 0.0
     load: HostLoad = field(default_factory=HostLoad)
-    nodes: int = 1
     host_zram: int = 0
     cold: float = 0.0
 
@@ -154,7 +151,7 @@ class ScenePlan:
             )
         loads = HostLoads((self.load,))
         host = (float(self.host_memory), guests, self.seed, float(self.host_swap), loads)
-        return Scene(*host, nodes=self.nodes, host_zram=float(self.host_zram))
+        return Scene(*host, host_zram=float(self.host_zram))
 
 
 def draw_identity(source: random.Random) -> str:

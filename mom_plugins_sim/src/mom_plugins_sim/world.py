@@ -13,7 +13,6 @@ from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory, SwapStep
 from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held_by, take
 from mom_plugins_sim.ksm import Ksm
-from mom_plugins_sim.numa import GuestOnNodes, Nodes
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
 
@@ -77,8 +76,6 @@ class SimulatedGuest:
     disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
     swapped: SwappedGuest = field(default_factory=SwappedGuest)
     """What of it is in the host's swap."""
-    on: GuestOnNodes | None = None
-    """Where its memory and vCPUs are, on a host with several NUMA nodes."""
 
     @property
     def entity(self) -> Entity:
@@ -134,8 +131,6 @@ class World:
             cache=0.05 * total,
             load=scene.load,
         )
-        self.nodes = Nodes(scene.nodes, total, CPUS, scene.seed) if scene.nodes > 1 else None
-        """The NUMA nodes; None when there is only one."""
         self._change(0.0)
         self.host.guests = self._touched() - self.ksm.saved_kib
 
@@ -182,8 +177,6 @@ class World:
         swapped = self.host.step(touched + beside - self.ksm.saved_kib, time, dt, due)
         if swapping or swapped.blocked:
             self._swap(swapped, due, dt)
-        if self.nodes is not None:
-            self._step_nodes(self.nodes, time, dt)
 
     def _swap(self, done: SwapStep, due: float, dt: float) -> None:
         """Whose pages came back, who waits for them, and whose went out. What guests do not have is of programs beside them."""
@@ -209,13 +202,6 @@ class World:
         """What these guests hold, or all of them, and what of it is swapped."""
         guests = [self.guests[identity] for identity in identities] if identities else self.guests.values()
         return [(held_by(guest.memory, self.time), guest.swapped) for guest in guests]
-
-    def _step_nodes(self, nodes: Nodes, time: float, dt: float) -> None:
-        placed = [(guest.on, guest.memory) for guest in self.guests.values() if guest.on is not None]
-        waited = [on.waited for on, _ in placed]
-        nodes.step(((on, memory.touched) for on, memory in placed), self.host.base + self.host.other, time, dt)
-        for (on, memory), before in zip(placed, waited, strict=True):
-            memory.lost_seconds += on.waited - before
 
     def _change(self, time: float) -> None:
         """Guests come and go, faults begin and end; nothing of this happens again before `_next_change`."""
@@ -277,8 +263,6 @@ class World:
         properties = {"name": scene.name, "uuid": scene.identity, **({} if scene.sold_as is None else {CLASS: scene.sold_as})}
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
         guest = SimulatedGuest(listed, scene.kind, memory, statistics, scene.rigid, scene.refusing, scene.departs)
-        if self.nodes is not None:
-            guest.on = self.nodes.new_guest(scene.identity, VCPUS)
         self.guests[scene.identity] = guest
         self._scenes[scene.identity] = scene
 

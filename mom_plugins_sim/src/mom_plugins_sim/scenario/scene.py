@@ -47,7 +47,7 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None, lasts: f
             raise MomError(f"the fault {part.what} concerns guests {part.guests}, and there is none", hint="guests are called group-001")
         faults.append(SceneFault(part.kind, part.at, part.lasts, struck))
     host = scenario.host
-    return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, nodes=host.nodes, host_zram=host.zram / KIB)
+    return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, host_zram=host.zram / KIB)
 
 
 def _group(name: str, group: GroupPart, folder: Path, source: random.Random, lasts: float) -> Iterator[GuestScene]:

@@ -228,8 +228,6 @@ class HostPart(ScenarioPart):
     """Its swap on a disk."""
     zram: Size = 0
     """Its swap that is compressed in its own memory, instead of one on a disk."""
-    nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many NUMA nodes it has."""
     load: tuple[LoadPart, ...] = ()
     """Programs beside the guests."""
 
