@@ -194,10 +194,9 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
     assert now.sweeps == 2 * GIB
     today = second.today()
     assert today is not None
-    assert today.promise_broken_seconds == 60
-    assert today.by_sweeps_kib_seconds + today.by_balloon_kib_seconds == pytest.approx(10 * 2 * GIB)
-    assert today.seen_seconds == 70
-    assert today.killed is None
+    assert today.guests_promise_broken_seconds == 60
+    assert today.guests_by_sweeps_kib_seconds + today.guests_by_balloon_kib_seconds == pytest.approx(10 * 2 * GIB)
+    assert (today.seconds, today.guests_killed_known_seconds) == (70, 0)
 
 
 def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path: Path, tmp_path: Path) -> None:

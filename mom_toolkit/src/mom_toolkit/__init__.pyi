@@ -154,10 +154,6 @@ from .run_summary import (
     is_failure as is_failure,
     side_by_side as side_by_side,
 )
-from .services.accounts import (
-    HOURS_A_MONTH as HOURS_A_MONTH,
-    KIB_SECONDS_PER_GIB_HOUR as KIB_SECONDS_PER_GIB_HOUR,
-)
 from .services.admission import (
     Admission as Admission,
     Admissions as Admissions,

@@ -114,7 +114,6 @@ class HostHour:
     evictions: int = 0
     guests_sold_kib_seconds: float = 0.0
     guests_held_kib_seconds: float = 0.0
-    guests_unheld_kib_seconds: float = 0.0
     guests_by_balloon_kib_seconds: float = 0.0
     guests_by_sweeps_kib_seconds: float = 0.0
     guests_by_cold_kib_seconds: float = 0.0
@@ -122,7 +121,6 @@ class HostHour:
     guests_waiting_known_seconds: float = 0.0
     guests_killed: int = 0
     guests_killed_known_seconds: float = 0.0
-    guests_promise_kept_seconds: float = 0.0
     guests_promise_broken_seconds: float = 0.0
     total_kib: float = 0.0
     wanted_kib: float = 0.0
@@ -138,15 +136,10 @@ GUESTS: Final = "guests_"
 
 
 def with_guests(host: HostHour, guests: Iterable[GuestHour]) -> HostHour:
-    """The host's hour with what its guests come to together: a fleet asks for no more."""
+    """The host's hour with what its guests come to together."""
     rows = list(guests)
     names = [one.name for one in fields(HostHour) if one.name.startswith(GUESTS) and one.name != "guests_most"]
-    sums = {name: sum(_of_guest(row, name.removeprefix(GUESTS)) for row in rows) for name in names}
-    return replace(host, **sums)
-
-
-def _of_guest(row: GuestHour, name: str) -> Any:
-    return row.ballooned_kib_seconds + row.untaken_kib_seconds if name == "unheld_kib_seconds" else getattr(row, name)
+    return replace(host, **{name: sum(getattr(row, name.removeprefix(GUESTS)) for row in rows) for name in names})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mom_core import FieldSpec, Metric, Scope, Unit, Value
-from mom_plugins_record.report.accounts import GivenBack
-from mom_toolkit import AccountSums
+from mom_plugins_record.report.accounts import GivenBack, HostHour
 
 _NOW: Final = "as of the last cycle"
 
@@ -31,7 +30,7 @@ FIELDS: Final = tuple(
 )
 
 
-def values_of(now: GivenBack | None, today: AccountSums | None) -> Mapping[str, Value]:
+def values_of(now: GivenBack | None, today: HostHour | None) -> Mapping[str, Value]:
     """The fields; what is unknown is None."""
     known: dict[str, Value] = {}
     if now is not None:
@@ -41,10 +40,10 @@ def values_of(now: GivenBack | None, today: AccountSums | None) -> Mapping[str, 
             "given_back_cold": int(now.cold),
             "given_back_ksm": None if now.ksm is None else int(now.ksm),
         }
-    if today is not None and today.seen_seconds:
-        means = (today.by_balloon_kib_seconds, today.by_sweeps_kib_seconds, today.by_cold_kib_seconds, today.by_ksm_kib_seconds or 0.0)
-        known["given_back_today"] = int(sum(means) / today.seen_seconds)
-        known["waited_today"] = today.waited_for_mom_seconds
-        known["promise_broken_today"] = today.promise_broken_seconds
-        known["killed_today"] = today.killed
+    if today is not None and today.seconds:
+        given = today.guests_by_balloon_kib_seconds + today.guests_by_sweeps_kib_seconds + today.guests_by_cold_kib_seconds
+        known["given_back_today"] = int((given + today.ksm_kib_seconds) / today.seconds)
+        known["waited_today"] = today.guests_waited_for_mom_seconds if today.guests_waiting_known_seconds else None
+        known["promise_broken_today"] = today.guests_promise_broken_seconds
+        known["killed_today"] = today.guests_killed if today.guests_killed_known_seconds else None
     return known

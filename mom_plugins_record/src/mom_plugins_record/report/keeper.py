@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from mom_core import Report
 from mom_plugins_record.report.accounts import Accounts, GivenBack, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, Hour, read_hosts
-from mom_plugins_record.report.summary import sums_of
-from mom_toolkit import AccountSums
+from mom_plugins_record.report.summary import total_of
 
 WRITES_EVERY: Final = 300.0
 """Seconds: as much is unknown after a crash. 1,000 guests take 40 ms each time."""
@@ -25,9 +23,6 @@ MOST_UNWRITTEN: Final = 48
 
 TODAY_EVERY: Final = 60.0
 """Seconds between two sums of today's: it takes half a millisecond with 1,000 guests."""
-
-SUMS_OF: Final = 30 * 86_400.0
-"""Seconds."""
 
 DAY: Final = 86_400.0
 
@@ -43,11 +38,9 @@ class AccountsKeeper:
         self._day = 0
         self._earlier: list[HostHour] = []
         """The hours of this day that are over."""
-        self._today: AccountSums | None = None
+        self._today: HostHour | None = None
         self._summed: float | None = None
         self._opened = False
-        self.sums: AccountSums | None = None
-        """Those of the last 30 days, as of the last write; None before one."""
         self.damage = ""
         """What was wrong with the file at the start; empty: nothing."""
         self.write_error = ""
@@ -64,10 +57,9 @@ class AccountsKeeper:
             self._accounts = Accounts(self._file.touched(now))
             midnight = now // DAY * DAY
             self._day = int(now // DAY)
-            self.sums = sums_of(read_hosts(self._file.path, now - SUMS_OF, now))
             self._earlier = read_hosts(self._file.path, midnight, now)
         except AccountsDamaged as error:
-            self._accounts, self._earlier, self.sums = Accounts(), [], None
+            self._accounts, self._earlier = Accounts(), []
             try:
                 self.damage = self._file.set_aside(error.what)
             except AccountsError as worse:
@@ -103,7 +95,6 @@ class AccountsKeeper:
             self._not_written(error)
             return
         self._unwritten = []
-        self._sum_up()
         if self.write_error:
             self._log.info("the accounts are on disk again")
         self.write_error = ""
@@ -112,22 +103,14 @@ class AccountsKeeper:
         """As of the last cycle; None before the first."""
         return self._accounts.given_back()
 
-    def today(self) -> AccountSums | None:
+    def today(self) -> HostHour | None:
         """The sums since midnight, UTC, a minute old at the most; None before the first cycle."""
         now = self._clock()
         if self._today is None or self._summed is None or now - self._summed >= TODAY_EVERY:
             self._summed = now
             current = self._accounts.current()
-            self._today = sums_of([*self._earlier, *([with_guests(*current)] if current else [])])
+            self._today = total_of([*self._earlier, *([with_guests(*current)] if current else [])])
         return self._today
-
-    def _sum_up(self) -> None:
-        """What a fleet is told: of the host's rows alone, which are few."""
-        current = self._accounts.current()
-        if current is not None:
-            now = current[0].ended
-            with suppress(AccountsError):  # what is wrong with the file, the next write says
-                self.sums = sums_of(read_hosts(self._file.path, now - SUMS_OF, now))
 
     def _not_written(self, error: AccountsError) -> None:
         if not self.write_error:

@@ -9,13 +9,18 @@ import fnmatch
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import groupby
 from typing import Final
 
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.growth import Growth, growth_of
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, SizeAdvice, advise
 from mom_plugins_record.report.spread import percentile
-from mom_toolkit import HOURS_A_MONTH, KIB_SECONDS_PER_GIB_HOUR, AccountSums
+
+KIB_SECONDS_PER_GIB_HOUR: Final = KIB_PER_GIB * 3600
+
+HOURS_A_MONTH: Final = 730.0
+"""A twelfth of a year."""
 
 DAY_HOURS: Final = 24
 
@@ -218,9 +223,7 @@ def summary_of(
     :param tenant: a pattern of names of guests: only these count, and nothing is said of the host
     """
     hours = _by_hour(hosts)
-    host = HostHour(0)
-    for hour in hours:
-        _add_host(host, hour)
+    host = total_of(hours)
     found: dict[str, _Guest] = {}
     needs: dict[int, float] = {}
     for row in guests:
@@ -258,31 +261,12 @@ def summary_of(
     )
 
 
-def sums_of(hosts: Iterable[HostHour]) -> AccountSums | None:
-    """What a fleet is told of these hours; None without any."""
-    hours = _by_hour(hosts)
-    if not hours:
-        return None
+def total_of(hosts: Iterable[HostHour]) -> HostHour:
+    """These hours together."""
     total = HostHour(0)
-    for hour in hours:
-        _add_host(total, hour)
-    return AccountSums(
-        hours[0].began,
-        hours[-1].ended,
-        total.seconds,
-        total.total_kib or None,
-        total.guests_sold_kib_seconds,
-        total.guests_held_kib_seconds,
-        total.guests_unheld_kib_seconds,
-        total.guests_by_balloon_kib_seconds,
-        total.guests_by_sweeps_kib_seconds,
-        total.guests_by_cold_kib_seconds,
-        _known(total.ksm_kib_seconds, total.ksm_known_seconds),
-        _known(total.guests_waited_for_mom_seconds, total.guests_waiting_known_seconds),
-        total.guests_killed if total.guests_killed_known_seconds else None,
-        total.guests_promise_kept_seconds,
-        total.guests_promise_broken_seconds,
-    )
+    for row in hosts:
+        _add_host(total, row)
+    return total
 
 
 def _by_hour(hosts: Iterable[HostHour]) -> list[HostHour]:
@@ -476,18 +460,17 @@ def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> lis
 
 def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:
     """:param each: hours of one"""
-    sums: dict[int, HostHour] = {}
-    for hour in hours:
-        _add_host(sums.setdefault(hour.hour // each, HostHour(hour.hour // each * each)), hour)
-    return [_span(one) for _, one in sorted(sums.items()) if one.seconds]
+    parts = groupby(sorted(hours, key=lambda hour: hour.hour), lambda hour: hour.hour // each)
+    sums = [(number, total_of(of)) for number, of in parts]
+    return [_span(number * each * HOUR, total) for number, total in sums if total.seconds]
 
 
-def _span(one: HostHour) -> Span:
+def _span(begins: float, one: HostHour) -> Span:
     def average(kib_seconds: float) -> float:
         return kib_seconds / one.seconds / KIB_PER_GIB
 
     return Span(
-        one.hour * HOUR,
+        begins,
         average(one.guests_sold_kib_seconds),
         average(one.guests_held_kib_seconds),
         average(one.guests_by_balloon_kib_seconds),
