@@ -1,6 +1,5 @@
 """The simulated world as a whole, and as a hypervisor."""
 
-
 import pytest
 from sim_guests import fields_of
 

@@ -28,7 +28,6 @@ from .cgroup_mounts import (
 )
 from .complaints import (
     Complaint as Complaint,
-    ComplaintCount as ComplaintCount,
     Complaints as Complaints,
 )
 from .destination import (
@@ -52,33 +51,22 @@ from .freshness import (
     stale_seconds as stale_seconds,
 )
 from .health import (
-    BROKEN_KIB as BROKEN_KIB,
-    GUARANTEE as GUARANTEE,
     MAJOR_FAULTS as MAJOR_FAULTS,
-    NOTICEABLE_KIB as NOTICEABLE_KIB,
     PRESSURE_PERCENT as PRESSURE_PERCENT,
     SWAP_IN_KIB as SWAP_IN_KIB,
-    UNKNOWN_NUMBER as UNKNOWN_NUMBER,
     ailment as ailment,
     field_number as field_number,
-    is_below_need as is_below_need,
     is_broken as is_broken,
-    kills as kills,
     need_of as need_of,
     pages_kib as pages_kib,
     program_need as program_need,
     taken_from as taken_from,
-    value_number as value_number,
 )
 from .held_bytes import (
     HeldBytes as HeldBytes,
-    Holder as Holder,
 )
 from .host_gauge import (
     AvailableGauge as AvailableGauge,
-    FALL_BELOW as FALL_BELOW,
-    FALL_KIB as FALL_KIB,
-    FALL_SHARE as FALL_SHARE,
     usual_low as usual_low,
 )
 from .json_encoder import (
@@ -100,7 +88,6 @@ from .knobs import (
     Knob as Knob,
     KnobPlugin as KnobPlugin,
     file_knob as file_knob,
-    read_number as read_number,
     write_file as write_file,
 )
 from .overview import (
@@ -146,12 +133,8 @@ from .report_models import (
     verdict_model as verdict_model,
 )
 from .run_summary import (
-    ClassSummary as ClassSummary,
-    DECIDING as DECIDING,
     RunSummary as RunSummary,
     concerns_decisions as concerns_decisions,
-    gib as gib,
-    is_failure as is_failure,
     side_by_side as side_by_side,
 )
 from .services.admission import (
@@ -181,10 +164,7 @@ from .services.movers import (
 from .services.policies import (
     Canary as Canary,
     CanaryGroup as CanaryGroup,
-    CanaryPolicies as CanaryPolicies,
     CanaryState as CanaryState,
-    CheckedPolicies as CheckedPolicies,
-    EvaluatedPolicies as EvaluatedPolicies,
     PolicyChange as PolicyChange,
     PolicyConflict as PolicyConflict,
     PolicyProblem as PolicyProblem,
@@ -192,8 +172,6 @@ from .services.policies import (
     PolicyState as PolicyState,
     PolicyText as PolicyText,
     PolicyTexts as PolicyTexts,
-    ReasonedPolicies as ReasonedPolicies,
-    RunningPolicies as RunningPolicies,
 )
 from .services.promises import (
     NO_PROMISES as NO_PROMISES,
@@ -221,9 +199,7 @@ from .services.running_mom import (
 )
 from .simulation import (
     CONTROLLERS as CONTROLLERS,
-    RECORDER as RECORDER,
     SIMULATION_BEGINS as SIMULATION_BEGINS,
-    SimulatedHost as SimulatedHost,
     SimulationSetup as SimulationSetup,
     quiet as quiet,
     run_simulation as run_simulation,
@@ -231,7 +207,6 @@ from .simulation import (
 from .sockets import (
     Address as Address,
     Listener as Listener,
-    OccupiedByOurselvesError as OccupiedByOurselvesError,
     PeerCredentials as PeerCredentials,
     has_access_lists as has_access_lists,
     listen as listen,
@@ -239,18 +214,6 @@ from .sockets import (
 )
 from .verbs import (
     run_verb as run_verb,
-)
-from .web_requests import (
-    SIGNATURE as SIGNATURE,
-    WebAnswer as WebAnswer,
-    WebRequestError as WebRequestError,
-    WebUrl as WebUrl,
-    WebhookSettings as WebhookSettings,
-    sign as sign,
-    signed_headers as signed_headers,
-    trusted_certificates as trusted_certificates,
-    web_request as web_request,
-    webhook_secret as webhook_secret,
 )
 
 __version__: str
