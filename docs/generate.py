@@ -27,6 +27,7 @@ import mom_cli
 import mom_core
 import mom_daemon
 import mom_toolkit
+from mom_cli import declarations_of
 from mom_core import (
     ControlSpec,
     Decision,
@@ -49,12 +50,12 @@ from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.testing import snapshot
 from mom_plugins_http.routes.host_metrics import host_metrics
-from mom_plugins_http.routes.metrics import GUEST_METRICS, GuestSelection, exposition
+from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.service import Service
 from mom_plugins_http.settings import HttpSettings
-from mom_toolkit import Canary, CanaryState
+from mom_toolkit import Canary, CanaryState, guest_columns
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -247,7 +248,9 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
                 specs.setdefault(spec.name, spec)
     host = sorted((f"`{one.name}`", one.kind.value, f"`{one.field}`", one.help.rstrip(".")) for one in host_metrics(specs.values()))
     guest = [
-        (f"`{one.name}`", "gauge", f"`{one.figure}`" if isinstance(one.figure, str) else "", one.help.rstrip(".")) for one in GUEST_METRICS
+        (f"`{one.metric}`", "gauge", ", ".join(f"`{name}`" for name in one.fields), one.about)
+        for one in guest_columns(declarations_of(None))
+        if one.metric
     ]
     of_fields = ("metric", "type", "field", "what it says")
     parts = (
@@ -277,9 +280,8 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
 
 def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     """Those that are neither the host's nor a guest's, from a made-up cycle in which everything happened."""
-    from mom_devkit import FakePromises
-
-    guest: dict[str, Value] = {"balloon_cur": 2, "balloon_max": 2, "balloon_min": 1, "balloon_target": 1}
+    declared = declarations_of(None)
+    guest: dict[str, Value] = {name: 1 for scope, name in declared.fields if scope is Scope.GUEST}
     taken = snapshot(guests={"vm": guest})
     entity = next(iter(taken.guests.values())).entity
     decision = Decision(entity, "balloon_target", 1)
@@ -290,8 +292,8 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     totals = Totals()
     totals.add(report)
     canary = Canary(CanaryState.RUNNING, "", "", "", 0.1, "", 60.0, 0.0, 30.0)
-    text = exposition(ReportView(report, Declarations(), totals, promises=FakePromises("balloon_min")), GuestSelection(), canary).decode()
-    guests = {one.name for one in GUEST_METRICS}
+    text = exposition(ReportView(report, declared, totals), GuestSelection(), canary).decode()
+    guests = {one.metric for one in guest_columns(declared)}
     for name, told, kind in re.findall(r"^# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)$", text, re.M):
         if name not in guests:
             labels = re.search(rf"^{name}{{(.*)}} ", text, re.M)

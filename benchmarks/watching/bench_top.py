@@ -61,7 +61,7 @@ def watched(daemon: int, config: Path, columns: int, lines: int, seconds: float)
     """With `mom top` on a terminal of this size, sorted by what changes."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
-    command: list[str | Path] = [MOM, "top", "-c", config, "--sort", "swap"]
+    command: list[str | Path] = [MOM, "top", "-c", config]
     top = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm-256color"})
     os.close(slave)
     sent = 0
@@ -75,6 +75,7 @@ def watched(daemon: int, config: Path, columns: int, lines: int, seconds: float)
                 return
 
     threading.Thread(target=take, daemon=True).start()
+    os.write(master, b">>>>")  # sorted by what changes
     time.sleep(3)
     before = sent
     found = measured(daemon, top.pid, seconds)

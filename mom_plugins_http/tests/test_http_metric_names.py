@@ -12,11 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_http_reading import busy_report
 
 from mom_cli import declarations_of
-from mom_core import Declarations, FieldSpec, Metric, Report, Scope, Unit, Value
+from mom_core import FieldSpec, Metric, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
-from mom_devkit import FakePromises
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
-from mom_plugins_http.routes.metrics import GUEST_METRICS, GuestSelection, exposition
+from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_toolkit import Canary, CanaryState
 
@@ -86,9 +85,7 @@ def everything() -> str:
     totals = Totals()
     totals.add(report)
     canary = Canary(CanaryState.RUNNING, "set 60_mine", "root", "v1", 0.1, "", 60.0, 0.0, 30.0)
-    declarations = Declarations(fields=dict(declared.fields))
-    view = ReportView(report, declarations, totals, promises=FakePromises("guest_guarantee", "mem_promised"))
-    return exposition(view, GuestSelection(), canary).decode()
+    return exposition(ReportView(report, declared, totals), GuestSelection(), canary).decode()
 
 
 def families() -> dict[str, str]:
@@ -133,7 +130,3 @@ def test_the_dashboard_and_the_rules_ask_for_what_there_is() -> None:
 
 def test_the_document_has_each_metric_with_its_type() -> None:
     assert dict(re.findall(r"^\| `(mom_\w+)` \| (gauge|counter) \|", (ROOT / "docs/metrics.md").read_text(), re.M)) == families()
-
-
-def test_guests_have_one_label_each() -> None:
-    assert len({metric.name for metric in GUEST_METRICS}) == len(GUEST_METRICS)

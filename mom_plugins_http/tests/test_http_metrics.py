@@ -19,7 +19,12 @@ from mom_plugins_http.routes.published import ReportView, Totals
 if TYPE_CHECKING:
     from conftest import Serve
 
-FIELDS = (FieldSpec("mem_available", Unit.KIB, Scope.HOST, "all"), FieldSpec("psi_some", Unit.PERCENT, Scope.HOST, "pressure"))
+FIELDS = (
+    FieldSpec("mem_available", Unit.KIB, Scope.HOST, "all"),
+    FieldSpec("psi_some", Unit.PERCENT, Scope.HOST, "pressure"),
+    *(FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in ("balloon_cur", "balloon_max", "mem_usable")),
+    FieldSpec("vcpu_count", Unit.COUNT, Scope.GUEST, ""),
+)
 
 
 def view(report: Report) -> ReportView:
@@ -81,7 +86,7 @@ def test_ten_thousand_guests_are_bounded_by_number_and_pattern_and_sums_count_al
     assert all(key[1].startswith("db-") for key in own)
     assert found["mom_guests",] == 10_000
     assert found["mom_guests_without_metrics",] == 9_900
-    assert found["mom_guests_current_bytes",] == 10_000 * 1024
+    assert found["mom_guests_memory_bytes",] == 10_000 * 1024
 
 
 def test_they_are_served_as_prometheus_wants_them(serve: Serve) -> None:

@@ -198,7 +198,7 @@ def test_the_way_is_explained_and_stands_beside_the_guest() -> None:
         snap = snapshot(guests={"web": fields})
         report = Report(1, 0.0, "enforce", snap, (), (), (), (), (), 0.1)
         part = WayExplainer().part(About(report, snap.guests["web"]))
-        return [COLUMN.text(fields), *(sentence.text for sentence in part.sentences)]
+        return [str(COLUMN.value(fields) or ""), *(sentence.text for sentence in part.sentences)]
 
     has = "that has 128 MiB of 512 MiB plugged in."
     assert said(None) == [""]

@@ -31,8 +31,8 @@ def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
     """What each surface says of each guest in KiB, by the guest's name, and the metrics that have no labels."""
     client = httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket), verify=False), base_url="http://mom", timeout=60)
     with client:
-        api: Figures = {one["name"]: one["guaranteed_kib"] for one in client.get("/v1/guests").json()["items"]}
-        listed: Figures = {one["name"]: one["guaranteed_kib"] for one in client.get("/v1/guests?fields=rss").json()["items"]}
+        api: Figures = {one["name"]: one["columns"]["guarantee"] for one in client.get("/v1/guests").json()["items"]}
+        listed: Figures = {one["name"]: one["columns"]["guarantee"] for one in client.get("/v1/guests?fields=rss").json()["items"]}
         explained = {name: client.get(f"/v1/guests/{name}/explanation").json()["memory"]["guarantee_kib"] for name in api}
         samples = [
             one
@@ -46,9 +46,8 @@ def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
         "API": api,
         "API, some fields": listed,
         "explain": {name: explained.get(name) for name in api},
-        "status file": {row["name"]: row["guaranteed_kib"] for row in rows},
-        "mom guests": {row["name"]: row["guaranteed_kib"] for row in asked(daemon, "guests")},
-        "mom top": {row["name"]: row["guaranteed"] for row in asked(daemon, "top")["guests"]},
+        "status file": {row["name"]: row["column.guarantee"] for row in rows},
+        "mom guests": {row["name"]: row["column.guarantee"] for row in asked(daemon, "guests")},
         "metrics": dict.fromkeys(api)
         | {one.labels["domain"]: one.value / 1024 for one in samples if one.name == "mom_guest_guaranteed_bytes"},
     }

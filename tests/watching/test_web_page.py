@@ -368,9 +368,9 @@ def test_a_guests_guarantee_is_what_holds_of_all_its_promises(daemon: Start, tun
     row = opened.page.locator(".guests tbody tr").filter(has=opened.page.get_by_role("link")).first
     name = row.get_by_role("link").inner_text()
     with client(mom) as one:
-        held = one.get(f"/v1/guests/{name}").json()["guaranteed_kib"]
+        held = one.get(f"/v1/guests/{name}").json()["columns"]["guarantee"]
     assert held > 65536, "its class promises more than the operator"
-    column = opened.page.locator(".guests th").all_inner_texts().index("Guaranteed")
+    column = opened.page.locator(".guests th").all_inner_texts().index("Guarantee")
     expect(row.locator("th, td").nth(column)).to_have_text(f"{held / 1024:.0f} MiB" if held < 999 << 10 else f"{held / (1 << 20):.2f} GiB")
     opened.shot("guests-guaranteed")
     assert opened.complaints == []

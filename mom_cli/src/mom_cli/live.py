@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from mom_cli.patience import LOOK_SECONDS, sign_of_life
-from mom_core import Config, Problem, Snapshot
+from mom_core import Config, EngineState, Problem, Report
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.plugins.registry import PluginSet, build_plugins
-from mom_toolkit import Promises, guaranteed_kib
+from mom_toolkit import ReportDocument, report_document
 
 
 @contextmanager
@@ -24,8 +24,8 @@ def plugins_at_work(config: Config) -> Iterator[PluginSet]:
         plugins.close(2.0)
 
 
-def look(config: Config) -> tuple[Snapshot, list[Problem], Mapping[str, float | None]]:
-    """One snapshot, what could not be read, and by guest id what holds of all promises, in KiB.
+def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
+    """One snapshot, as a running mom would report it, and what could not be read.
 
     Plugins have the time that a person would wait, and not that of a cycle.
     """
@@ -35,4 +35,5 @@ def look(config: Config) -> tuple[Snapshot, list[Problem], Mapping[str, float | 
     }
     with sign_of_life("the host and its guests"), plugins_at_work(replace(config, plugins=patient)) as plugins:
         taken, problems = Collector(plugins).snapshot(1, time.time(), time.monotonic(), host_properties(config.interval))
-        return taken, problems, guaranteed_kib(plugins.in_force.service(Promises), taken)
+        seen = Report(1, taken.time, config.mode, taken, (), (), (), (), (), 0.0)
+        return report_document(seen, plugins.declarations, EngineState(), config.interval), problems

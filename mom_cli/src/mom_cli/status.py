@@ -36,10 +36,10 @@ from mom_core import (
     printable,
 )
 from mom_core.config.lacking import lacking
-from mom_toolkit import REMARKS, GuestColumn, StatusPart, amount
+from mom_toolkit import REMARKS, StatusPart, amount
 
 if TYPE_CHECKING:
-    from mom_toolkit import EntityModel, ReportDocument
+    from mom_toolkit import EntityModel, GuestColumnModel, ReportDocument
 
 Kind = TypeVar("Kind")
 
@@ -86,7 +86,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         status = found.status
         late = ", and is late: mom hangs" if status.late else ""
         origin = f"as of {status.age:.1f} s ago{late}, from {found.where}"
-        guests = status.content["guests"]
+        guests, columns = status.content["guests"], status.content["guest_columns"]
         rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
         units = status.content["controls"]
         outcomes = status.content["outcomes"][::-1]
@@ -103,18 +103,16 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     else:
         from mom_cli.live import look  # a running mom that answers needs no engine here
 
-        snapshot, problems, guaranteed = look(config)
+        content, problems = look(config)
         for unread in problems:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
-        rows = [
-            {"id": g.id, "name": g.name, "blocked": dict(g.blocked), "guaranteed_kib": guaranteed.get(g.id), **g.fields}
-            for g in snapshot.guests.values()
-        ]
+        guests, columns = content["guests"], content["guest_columns"]
+        rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
         origin = "read just now, as mom does not run"
     if as_json:
         click.echo(json.dumps(rows))
         return
-    _show_guests(rows, _columns(config, rows))
+    show_guests(rows, columns)
     if rows:
         print_prose(origin, 2)
 
@@ -194,26 +192,6 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
     return {heading: printable(", ".join(texts) or "nothing is known of it", 1000) for heading, texts in lines.items()}
 
 
-USUAL: Final = {
-    "balloon_cur": GuestColumn.of_field("has", "balloon_cur", Unit.KIB, 20),
-    "balloon_max": GuestColumn.of_field("of", "balloon_max", Unit.KIB, 21),
-    "mem_usable": GuestColumn.of_field("usable", "mem_usable", Unit.KIB, 40),
-    "swap_in": GuestColumn.of_field("swapping in", "swap_in", Unit.KIB_PER_SECOND, 41, 2),
-    "stats_age": GuestColumn.of_field("statistics", "stats_age", Unit.SECONDS, 42, 3, "{} old"),
-}
-"""The columns of fields that hypervisors' plugins have, whichever it is, by field."""
-
-
-def _columns(config: Config, rows: Sequence[Mapping[str, Any]]) -> Sequence[GuestColumn]:
-    """The usual columns of fields that there are, and those of the enabled plugins in their order; of those with one heading the first, and
-    all with remarks."""
-    collected = {name for row in rows for name in row}
-    found: dict[object, GuestColumn] = {column.heading: column for name, column in USUAL.items() if name in collected}
-    for column in _all_offered(config, "mom_guest_columns", GuestColumn):
-        found.setdefault(column if column.heading == REMARKS else column.heading, column)
-    return sorted(found.values(), key=lambda column: column.place)
-
-
 def _all_offered(config: Config, hook: str, kind: type[Kind], *arguments: object) -> Iterator[Kind]:
     """What the classes of the enabled plugins offer; one that is broken is remarked upon, and the others count."""
     for plugin in config.plugins.values():
@@ -275,39 +253,39 @@ def _trial(content: ReportDocument) -> list[str]:
     return lines
 
 
-def _show_guests(rows: list[dict[str, Any]], columns: Sequence[GuestColumn] = ()) -> None:
+def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumnModel]) -> None:
+    """The table of guests; a column of which nothing is known is left out."""
     from mom_cli.tables import TableColumn, print_table
 
     if not rows:
         print_prose("No guests.", 2)
         return
     shared = _shared_reasons(rows)
-    remarking = [column for column in columns if column.heading == REMARKS]
-    texts = {column.heading: [_text(column, row) for row in rows] for column in columns if column.heading != REMARKS}
-    shown = [column for column in columns if any(texts.get(column.heading, ()))]
-    remarks = [_remarks(row, shared, [_text(column, row) for column in remarking]) for row in rows]
+    shown = [one for one in columns if one["name"] != REMARKS and any(row.get(one["key"]) is not None for row in rows)]
+    remarking = [one["key"] for one in columns if one["name"] == REMARKS]
     print_table(
-        [TableColumn("guest"), *(TableColumn(column.heading, column.rank) for column in shown), TableColumn(REMARKS, prose=True)],
+        [TableColumn("guest"), *(TableColumn(one["name"], one["rank"]) for one in shown), TableColumn(REMARKS, prose=True)],
         [
-            (brief(row["name"], 30), *(brief(texts[column.heading][number], 20) for column in shown), remarks[number])
-            for number, row in enumerate(rows)
+            (
+                brief(row["name"], 30),
+                *(brief(_text(row.get(one["key"]), one["unit"]), 20) for one in shown),
+                _remarks(row, shared, [str(row.get(key) or "") for key in remarking]),
+            )
+            for row in rows
         ],
     )
-    for column in shown:
-        if column.legend:
-            print_prose(f"{column.heading}: {column.legend}", 2)
     for reason in shared:
         print_prose(f"all guests: {brief(reason, 160)}", 2)
 
 
-def _text(column: GuestColumn, row: Mapping[str, Any]) -> str:
-    try:
-        return column.text(row)
-    except Exception:  # noqa: BLE001  # a plugin's mistake, or a field that is of another kind than it thinks: the other columns stand
+def _text(value: object, unit: str) -> str:
+    if value is None:
         return "?"
+    rounded = f"{value:,.1f}".removesuffix(".0") if isinstance(value, float) and unit != Unit.KIB else value
+    return amount(rounded, unit)
 
 
-def _shared_reasons(rows: list[dict[str, Any]]) -> list[str]:
+def _shared_reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Why something cannot be done to any of several guests, which is said once."""
     if len(rows) < 2:
         return []

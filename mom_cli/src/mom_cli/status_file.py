@@ -45,7 +45,7 @@ def reported(content: ReportDocument) -> Report:
     guests = {}
     for row in content["guests"]["rows"]:
         known = dict(zip(content["guests"]["columns"], row, strict=True))
-        identity, name, blocked, _ = (known.pop(key) for key in ("id", "name", "blocked", "guaranteed_kib"))
+        identity, name, blocked = (known.pop(key) for key in ("id", "name", "blocked"))
         guests[identity] = Guest(identity, name, known, {"name": name, "uuid": identity}, blocked)
     name = content["host"]["name"]
     host = Host(name, content["host"]["fields"], {"name": name, "interval": content["interval_seconds"]})

@@ -30,7 +30,7 @@ class Declarations:
     `fields` is keyed by scope and name, as the host and guests may have fields of one name; `controls` by name;
     `control_owners` gives the plugin that applies each control; `policies` are the default policy texts by name, joined in name order;
     `field_owners` gives the first plugin in the YAML order that declares each field; `explainers` makes, by plugin, what says its part of
-    explanations; `derivations` are the plugins' `mom_derive`.
+    explanations; `derivations` are the plugins' `mom_derive`; `guest_columns` is what they give by `mom_guest_columns`.
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class Declarations:
     field_owners: Mapping[tuple[Scope, str], str] = field(default_factory=dict)
     explainers: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     derivations: Sequence[Callable[[Snapshot], Derived]] = ()
+    guest_columns: Sequence[object] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot that was made by hand, with what plugins derive from it; what it says itself stands."""

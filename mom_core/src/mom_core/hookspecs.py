@@ -255,7 +255,9 @@ def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body] 
 
 @hookspec
 def mom_guest_columns() -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
-    """Columns of `mom guests` for this plugin's fields: each a `mom_toolkit.GuestColumn`. A static method, as above."""
+    """Figures of guests for `mom guests`, `mom top`, the web page and the metrics: each a `mom_toolkit.GuestColumn`. Called once, before
+    `mom_setup`.
+    """
 
 
 @hookspec(firstresult=True)

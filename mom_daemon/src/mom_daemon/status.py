@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import Report, replace_file
-from mom_toolkit import Promises, json_text, report_document
+from mom_toolkit import json_text, report_document
 
 if TYPE_CHECKING:
     from mom_core import Engine
@@ -47,4 +47,4 @@ class StatusFile:
 
 def status_of(engine: Engine, report: Report) -> ReportDocument:
     """A report of this engine as one document, as `GET /v1/report` gives it, too."""
-    return report_document(report, engine.plugins.declarations, engine.state(), engine.config.interval, engine.service(Promises))
+    return report_document(report, engine.plugins.declarations, engine.state(), engine.config.interval)

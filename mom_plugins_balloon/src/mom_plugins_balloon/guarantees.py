@@ -28,6 +28,9 @@ PROMISED = "mem_promised"
 
 _PROMISES = (PROMISED, GUARANTEE, PLATFORMS_GUARANTEE)
 
+SOURCES = (HOLDS, *_PROMISES, GUARANTEE_SHARE)
+"""The fields that the figures of promises are found from."""
+
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
 """Of a guest whose priority is unknown: the middle of 0 to 100."""

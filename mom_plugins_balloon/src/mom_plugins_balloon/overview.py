@@ -1,14 +1,14 @@
-"""What `mom status` and `mom guests` say of what the host should have, and of what guests are promised."""
+"""What `mom status` says of what the host should have, and the figures of what guests are promised."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
-from mom_core import Report, Value, as_number, format_kib
-from mom_plugins_balloon.guarantees import guaranteed_kib
+from mom_core import Report, Unit, format_kib
+from mom_plugins_balloon.guarantees import SOURCES, guaranteed_kib, promised_kib
 from mom_plugins_balloon.names import OBSTACLE
-from mom_toolkit import GuestColumn, StatusPart
+from mom_toolkit import REMARKS, GuestColumn, StatusPart
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
@@ -21,23 +21,14 @@ def host_parts(report: Report) -> Iterator[StatusPart]:
         yield StatusPart("host", f"reserved for launches {format_kib(reserved)}", 40)
 
 
-def _guaranteed(fields: Mapping[str, Value]) -> str:
-    kib = guaranteed_kib(fields)
-    return "?" if kib is None else format_kib(kib) if kib else "nothing"
-
-
-def _unkept(fields: Mapping[str, Value]) -> str:
-    """What the guest was promised, where that is more than the host can keep."""
-    promised, holds = as_number(fields.get("mem_promised")), guaranteed_kib(fields)
-    return format_kib(promised) if promised is not None and holds is not None and holds < promised else ""
-
-
-def _obstacle(fields: Mapping[str, Value]) -> str:
-    return str(fields.get(OBSTACLE) or "")
-
-
 COLUMNS: Final = (
-    GuestColumn("guaranteed", _guaranteed, 30),
-    GuestColumn("promised", _unkept, 31, 1, "this host cannot keep all of it; what holds is guaranteed"),
-    GuestColumn("remarks", _obstacle),
-)
+    GuestColumn(
+        "guarantee", SOURCES, Unit.KIB, "what holds of what it is promised: mom does not make it smaller", 30,
+        metric="mom_guest_guaranteed_bytes", made=guaranteed_kib,
+    ),
+    GuestColumn(
+        "promise", SOURCES, Unit.KIB, "all that it is promised, also what the host cannot keep", 31, 4, "mom_guest_promised_bytes",
+        made=promised_kib,
+    ),
+    GuestColumn(REMARKS, (OBSTACLE,), Unit.TEXT, "what keeps it from giving memory"),
+)  # fmt: skip

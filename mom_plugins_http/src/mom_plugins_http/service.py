@@ -39,7 +39,7 @@ from mom_plugins_http.server.server import Door, Server, Worker
 from mom_plugins_http.server.sites import own_names
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX
 from mom_plugins_http.spans import CycleSpans
-from mom_toolkit import NO_PROMISES, Address, Listener, PolicyState, PolicyTexts, Promises, listen
+from mom_toolkit import Address, Listener, PolicyState, PolicyTexts, listen
 
 if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
@@ -151,8 +151,7 @@ class Service:
         if self._spans is not None:
             self._spans.take(report)
         news = self._news.gather()  # first: a client that is answered from this cycle is told of whatever comes later
-        promises = self._context.service(Promises) or NO_PROMISES
-        self._published.take(report, self._context.declarations, self._policies(), promises, self._context.engine_state())
+        self._published.take(report, self._context.declarations, self._policies(), self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
 
     def _policies(self) -> PolicyState | None:

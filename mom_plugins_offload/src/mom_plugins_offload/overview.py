@@ -1,20 +1,20 @@
-"""What `mom guests` shows of cold memory."""
+"""The figures of cold memory that are shown of each guest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
-from mom_core import Value, as_number, format_kib, lasting
-from mom_plugins_offload.names import COLD, WORKING_SET_AGE
+from mom_core import Unit
+from mom_plugins_offload.names import COLD, WORKING_SET, WORKING_SET_AGE
 from mom_toolkit import GuestColumn
 
-
-def _cold(fields: Mapping[str, Value]) -> str:
-    cold, age = as_number(fields.get(COLD)), as_number(fields.get(WORKING_SET_AGE))
-    return "?" if cold is None or age is None else f"{format_kib(cold)}, {lasting(age)} ago"
-
-
-_LEGEND: Final = "not touched, in the host's memory or in its swap; learnt so long ago"
-
-COLUMNS: Final = (GuestColumn("cold", _cold, place=45, rank=3, legend=_LEGEND),)
+COLUMNS: Final = (
+    GuestColumn(
+        "cold", (COLD,), Unit.KIB, "what it does not touch, in the host's memory or in its swap", 45, 3, metric="mom_guest_cold_bytes"
+    ),
+    GuestColumn("learnt", (WORKING_SET_AGE,), Unit.SECONDS, "how long ago cold was learnt", 45, 5, "mom_guest_working_set_age_seconds"),
+    GuestColumn(
+        "working set", (WORKING_SET,), Unit.KIB, "what it was last seen to get along with in the host's memory", rank=None,
+        metric="mom_guest_working_set_bytes",
+    ),
+)  # fmt: skip

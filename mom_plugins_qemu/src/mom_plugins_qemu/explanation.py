@@ -1,11 +1,11 @@
-"""What `mom explain` and `mom guests` say of the way in which a guest is sized, where it has two."""
+"""What `mom explain` says, and the tables of guests show, of the way in which a guest is sized, where it has two."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
-from mom_core import Value, format_kib
+from mom_core import Unit, format_kib
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_toolkit import About, Explainer, ExplanationPart, GuestColumn, Sentence, SentencePlace
 
@@ -27,9 +27,4 @@ def _sentences(about: About) -> Iterator[str]:
         yield f"It is sized by its balloon, which works, and not by virtio-mem{has}."
 
 
-def _way(fields: Mapping[str, Value]) -> str:
-    way = fields.get(SIZED_BY)
-    return way if isinstance(way, str) else ""
-
-
-COLUMN: Final = GuestColumn("sized by", _way, 22, 3)
+COLUMN: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "what sizes it: its balloon, or virtio-mem", 22, 4)

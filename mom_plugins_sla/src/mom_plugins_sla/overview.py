@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
-from mom_core import Report, Value, printable
+from mom_core import Report, Unit, printable
 from mom_toolkit import GuestColumn, StatusPart
 
 _SHOWN: Final = 10
@@ -23,8 +23,4 @@ def class_parts(report: Report) -> Iterator[StatusPart]:
         yield StatusPart("classes", ", ".join([*parts[:_SHOWN], *others, *none]))
 
 
-def _class(fields: Mapping[str, Value]) -> str:
-    return str(fields.get("sla_class") or "")
-
-
-COLUMNS: Final = (GuestColumn("class", _class, 10, 1),)
+COLUMNS: Final = (GuestColumn("class", ("sla_class",), Unit.TEXT, "its service class", 10, 2),)

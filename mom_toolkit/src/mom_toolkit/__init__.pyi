@@ -50,6 +50,11 @@ from .explanation import (
 from .freshness import (
     stale_seconds as stale_seconds,
 )
+from .guest_columns import (
+    GuestColumn as GuestColumn,
+    REMARKS as REMARKS,
+    guest_columns as guest_columns,
+)
 from .health import (
     MAJOR_FAULTS as MAJOR_FAULTS,
     PRESSURE_PERCENT as PRESSURE_PERCENT,
@@ -91,8 +96,6 @@ from .knobs import (
     write_file as write_file,
 )
 from .overview import (
-    GuestColumn as GuestColumn,
-    REMARKS as REMARKS,
     StatusPart as StatusPart,
 )
 from .report_models import (
@@ -103,6 +106,7 @@ from .report_models import (
     DecisionModel as DecisionModel,
     DifferenceModel as DifferenceModel,
     EntityModel as EntityModel,
+    GuestColumnModel as GuestColumnModel,
     GuestFields as GuestFields,
     HostFields as HostFields,
     Kib as Kib,
@@ -176,7 +180,6 @@ from .services.policies import (
 from .services.promises import (
     NO_PROMISES as NO_PROMISES,
     Promises as Promises,
-    guaranteed_kib as guaranteed_kib,
 )
 from .services.recorded import (
     PointsAsked as PointsAsked,

@@ -1,11 +1,11 @@
-"""What plugins add to `mom status` and `mom guests`: parts of lines about the host, and columns of the table of guests."""
+"""What plugins add to `mom status`: parts of lines about the host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mom_core import Report, Unit, Value, format_kib
+from mom_core import Report, Unit, format_kib
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,39 +30,3 @@ class StatusPart:
             value = report.snapshot.host.number(name)
             if value is not None:
                 yield cls(heading, form.format(format_kib(value) if unit is Unit.KIB else value), place)
-
-
-@dataclass(frozen=True, slots=True)
-class GuestColumn:
-    """A column of `mom guests`. Where several plugins have one of a heading, the first plugin's counts; `remarks` of all are joined.
-
-    :param text: what stands in a guest's row, by its fields; a column that is empty in all rows is left out
-    :param place: its place among the columns; the smaller first
-    :param rank: where a terminal is too narrow, columns of the highest rank are left out first; those of rank 0 stay
-    :param legend: what is said below the table where the column is shown
-    """
-
-    heading: str
-    text: Callable[[Mapping[str, Value]], str]
-    place: int = 50
-    rank: int = 0
-    legend: str = ""
-
-    @classmethod
-    def of_field(cls, heading: str, field: str, unit: Unit, place: int, rank: int = 0, form: str = "{}") -> GuestColumn:
-        """A column with a field that is a number; `?` where it is unknown.
-
-        :param form: what stands around the number and its unit
-        """
-
-        def text(fields: Mapping[str, Value]) -> str:
-            value = fields.get(field)
-            if not isinstance(value, int | float):
-                return "?"
-            return form.format(format_kib(value) if unit is Unit.KIB else f"{value:,.0f} {unit}")
-
-        return cls(heading, text, place, rank)
-
-
-REMARKS = "remarks"
-"""The heading of the column of prose at the end."""

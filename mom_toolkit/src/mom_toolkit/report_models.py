@@ -33,9 +33,9 @@ from mom_core import (
     Value,
     __version__,
 )
-from mom_toolkit.services.promises import Promises, guaranteed_kib
+from mom_toolkit.guest_columns import GuestColumn, guest_columns
 
-REPORT_FORMAT: Final = 2
+REPORT_FORMAT: Final = 3
 """The document's version."""
 
 described = with_config(ConfigDict(use_attribute_docstrings=True))
@@ -219,9 +219,26 @@ class GuestTableModel(TypedDict):
     """All guests, a row for each."""
 
     columns: list[str]
-    """`id`, `name`, `blocked` (by control, why it cannot be set), `guaranteed_kib`, and then the names of fields."""
+    """`id`, `name`, `blocked` (by control, why it cannot be set), and then the keys of `guest_columns` and the names of fields."""
     rows: list[list[Any]]
-    """A value for each column, in its field's unit; null is unknown."""
+    """A value for each column, in its unit; null is unknown."""
+
+
+@described
+class GuestColumnModel(TypedDict):
+    """A figure of guests that a person looks at."""
+
+    name: str
+    """Its heading."""
+    key: str
+    """The column of the table of guests that holds its values."""
+    unit: str
+    about: str
+    """What it is, as a sentence without its full stop."""
+    rank: int
+    """Where there is too little room, columns of the highest rank are left out first; those of rank 0 stay."""
+    mark_from: float | None
+    """A value from which on it is marked; null: none."""
 
 
 @described
@@ -255,6 +272,8 @@ class ReportDocument(TypedDict):
     controls: Mapping[str, str]
     """Units of what can be set."""
     host: ReportedHostModel
+    guest_columns: list[GuestColumnModel]
+    """In the order in which they stand beside each other."""
     guests: GuestTableModel
     decisions: int
     """How many there were."""
@@ -275,7 +294,6 @@ def report_document(
     declarations: Declarations,
     state: EngineState,
     interval: float,
-    promises: Promises | None = None,
     *,
     monotonic: float | None = None,
     fields: Sequence[str] | None = None,
@@ -283,13 +301,14 @@ def report_document(
     """A report, and what the engine knows beside it.
 
     :param interval: seconds between two cycles
-    :param promises: what guests are guaranteed; None: nothing is known of that
     :param monotonic: when the cycle ended, in seconds; now without it
-    :param fields: of guests, only these; all that are declared without it
+    :param fields: of guests, only these and what their columns need; all that are declared without it
     """
     snapshot = report.snapshot
-    names = [name for scope, name in declarations.fields if scope is Scope.GUEST] if fields is None else fields
-    guaranteed = guaranteed_kib(promises, snapshot)
+    columns = [column for column in guest_columns(declarations) if column.rank is not None]
+    keyed = {column.key: column for column in columns}
+    wanted = [name for scope, name in declarations.fields if scope is Scope.GUEST] if fields is None else fields
+    names = [name for name in dict.fromkeys(wanted) if name not in keyed]
     counts: dict[str, int] = dict.fromkeys(Status, 0)
     for outcome in report.outcomes:
         counts[outcome.status] += 1
@@ -311,11 +330,14 @@ def report_document(
         "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
         "controls": {name: spec.unit for name, spec in declarations.controls.items()},
         "host": {"name": snapshot.host.name, "fields": snapshot.host.fields},
+        "guest_columns": [_column(column) for column in columns],
         "guests": {
-            "columns": ["id", "name", "blocked", "guaranteed_kib", *names],
+            "columns": ["id", "name", "blocked", *keyed, *names],
             "rows": [
-                [guest.id, guest.name, guest.blocked, guaranteed.get(guest.id), *values]
-                for guest, *values in zip(snapshot.listed, *map(snapshot.column, names), strict=True)
+                [guest.id, guest.name, guest.blocked, *values]
+                for guest, *values in zip(
+                    snapshot.listed, *(one.values(snapshot) for one in keyed.values()), *map(snapshot.column, names), strict=True
+                )
             ],
         },
         "decisions": len(report.decisions),
@@ -323,6 +345,17 @@ def report_document(
         "revisions": [revision_model(revision) for revision in report.revisions],
         "outcome_counts": counts,
         "outcomes": [outcome_model(outcome) for outcome in report.outcomes],
+    }
+
+
+def _column(column: GuestColumn) -> GuestColumnModel:
+    return {
+        "name": column.name,
+        "key": column.key,
+        "unit": column.unit,
+        "about": column.about,
+        "rank": column.rank or 0,
+        "mark_from": column.mark_from,
     }
 
 

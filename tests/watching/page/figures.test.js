@@ -39,7 +39,7 @@ test("an axis has at most six round values", () => {
 });
 
 test("guests are found by part of a name, or by a pattern", () => {
-  const guests = ["web-1", "web-10", "db.1", "x"].map((name) => ({ id: name, name, blocked: {}, guaranteed_kib: null, fields: {} }));
+  const guests = ["web-1", "web-10", "db.1", "x"].map((name) => ({ id: name, name, blocked: {}, fields: {} }));
   const names = (/** @type {string} */ pattern) => wanted(guests, pattern).map((one) => one.name);
   assert.deepEqual(names("WEB"), ["web-1", "web-10"]);
   assert.deepEqual(names("web-?"), ["web-1"]);

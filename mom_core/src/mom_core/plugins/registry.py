@@ -53,6 +53,7 @@ class Plugin:
     controls: Mapping[str, ControlSpec] = field(default_factory=dict)
     field_specs: tuple[FieldSpec, ...] = ()
     policies: Mapping[str, str] = field(default_factory=dict)
+    guest_columns: tuple[object, ...] = ()
     services: dict[object, object] = field(default_factory=dict)
 
     @property
@@ -347,6 +348,9 @@ def _declare(plugin: Plugin) -> None:
         if not isinstance(policies, Mapping) or not all(isinstance(t, str) for pair in policies.items() for t in pair):
             raise plugin.error("mom_policies must return a mapping of policy name to text")
         plugin.policies = dict(policies)
+    if "mom_guest_columns" in plugin.hooks:
+        columns = called(plugin, "mom_guest_columns", plugin.work("mom_guest_columns"), "mom_guest_columns failed", plugin.worker.deadline)
+        plugin.guest_columns = tuple(columns) if isinstance(columns, Iterable) else (columns,)
     if "mom_services" in plugin.hooks:
         work = partial(_take_offers, plugin.services, plugin.work("mom_services"))
         called(plugin, "mom_services", work, "mom_services failed", plugin.worker.deadline)
@@ -438,7 +442,8 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
             )
     explainers = explainers_of(plugin.configured.loaded for plugin in plugins)
     derivations = [partial(_derived, plugin) for plugin in plugins if "mom_derive" in plugin.hooks]
-    return Declarations(fields, controls, owners, policies, field_owners, explainers, derivations)
+    columns = [column for plugin in plugins for column in plugin.guest_columns]
+    return Declarations(fields, controls, owners, policies, field_owners, explainers, derivations, columns)
 
 
 def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:

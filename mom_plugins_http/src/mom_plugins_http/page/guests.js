@@ -2,7 +2,7 @@
 
 import { sparkPath } from "./charts.js";
 import { drawn, h, write } from "./elements.js";
-import { UNKNOWN, coded, isNumber, kib, kibPerSecond, percent, span, sum } from "./figures.js";
+import { UNKNOWN, coded, figure, isNumber, sum } from "./figures.js";
 
 /** @import { Guest, Mom } from "./known.js" */
 /** @typedef {number | string | undefined} Figure unknown is undefined */
@@ -12,50 +12,14 @@ import { UNKNOWN, coded, isNumber, kib, kibPerSecond, percent, span, sum } from 
 const ROW = 32; // pixels, as the style has it
 const OTHERS = 29; // the width of a guest's name, of its small line and of remarks, as the style has them
 
-/** @param {string} name @returns {(guest: Guest) => Figure} */
-const field = (name) => (guest) => guest.fields[name];
-/** @param {Guest} guest @returns {Figure} */
-const used = (guest) => (isNumber(guest.fields.balloon_cur) && isNumber(guest.fields.mem_usable)
-  ? Math.max(0, guest.fields.balloon_cur - guest.fields.mem_usable) : undefined);
-/** @param {Guest} guest @returns {Figure} */
-const swapping = (guest) => sum([guest.fields.swap_in, guest.fields.swap_out]) ?? undefined;
-/** @param {Guest} guest @returns {Figure} */
-const pressure = (guest) => guest.fields.guest_psi_memory_some_avg10 ?? guest.fields.host_psi_memory_some_avg10;
+const MOST_RANK = 3; // columns of a higher one are for a terminal that is wide
+const WIDTHS = /** @type {Record<string, number>} */ ({ KiB: 5.2, "KiB/s": 5.6, s: 4.4 }); // in the size of the page's text, by unit
+const SUMMED = ["KiB", "KiB/s"]; // units of which groups have the sum
+
 /** @param {Guest} guest */
-const remarks = (guest) => [...new Set([guest.fields.balloon_obstacle, ...Object.values(guest.blocked)].filter(Boolean))].join("; ");
+const remarks = (guest) => [...new Set([guest.fields["column.remarks"], ...Object.values(guest.blocked)].filter(Boolean))].join("; ");
 
-/**
- * @typedef {object} Column
- * @property {string} key
- * @property {string} label
- * @property {number} width in the size of the page's text
- * @property {string} about
- * @property {(guest: Guest) => Figure} value
- * @property {(value: any, guest: Guest | null) => string} text
- * @property {boolean} [minor] left out of narrow windows
- * @property {boolean} [summed] groups have the sum
- * @property {string} [needs] the field without which there is no such column
- * @property {(value: number) => boolean} [bad]
- */
-
-/** @type {Column[]} */
-const COLUMNS = [
-  { key: "size", width: 5.2, summed: true, label: "Size", value: field("balloon_cur"), text: kib, about: "what it has now" },
-  { key: "max", width: 5.2, summed: true, label: "Most", value: field("balloon_max"), text: kib, minor: true, about: "what it has with an empty balloon" },
-  { key: "used", width: 5.2, summed: true, label: "Used", value: used, text: kib, about: "size less what is usable in it" },
-  { key: "usable", width: 5.2, summed: true, label: "Usable", value: field("mem_usable"), text: kib, minor: true, about: "what it could give without swapping" },
-  { key: "swap", width: 5.6, summed: true, label: "Swaps", value: swapping, text: kibPerSecond, minor: true, bad: (v) => v >= 1,
-    about: "what it reads from and writes to its own swap" },
-  { key: "cold", width: 9, needs: "cold", summed: true, label: "Cold", value: field("cold"), minor: true, about: "what it holds or has in the host's swap and does not touch, and how long ago that was learnt",
-    text: (v, guest) => (isNumber(v) ? `${kib(v)}${guest ? `, ${span(guest.fields.working_set_age)} old` : ""}` : UNKNOWN) },
-  { key: "target", width: 5.9, label: "Asked for", value: field("balloon_target"), text: kib, minor: true, about: "what mom asked it for last" },
-  { key: "guarantee", width: 6.7, summed: true, label: "Guaranteed", value: (guest) => guest.guaranteed_kib ?? undefined, text: kib, minor: true, about: "below this it is not made smaller" },
-  { key: "pressure", width: 5.7, label: "Pressure", value: pressure, text: (v) => percent(v), minor: true, bad: (v) => v >= 10,
-    about: "time that something in it waited for memory, of the last 10 s" },
-  { key: "age", width: 6.1, label: "Statistics", value: field("stats_age"), text: (v) => (isNumber(v) ? `${span(v)} old` : UNKNOWN), minor: true,
-    bad: (v) => v >= 60, about: "age of what the guest said last" },
-  { key: "class", width: 5.6, label: "Class", value: field("sla_class"), text: (v) => v ?? UNKNOWN, minor: true, needs: "sla_class", about: "its service class" },
-];
+/** @typedef {Api.GuestColumn} Column */
 
 /** How guests can be grouped: what it is called, and the group of a guest. @type {Record<string, [string, (guest: Guest) => string]>} */
 const GROUPS = {
@@ -63,8 +27,8 @@ const GROUPS = {
   name: ["by name", (guest) => guest.name.replace(/[-_.]?[0-9]+$/, "") || guest.name],
 };
 
-/** How the list is; outlives the view. `closed` are the groups of which the guests are not listed. */
-const list = { sort: "name", falling: false, pattern: "", by: "", closed: new Set() };
+/** How the list is; outlives the view. `sort` is the key of a column; empty: by name. `closed` are the groups of which the guests are not listed. */
+const list = { sort: "", falling: false, pattern: "", by: "", closed: new Set() };
 
 /** @param {Guest[]} guests @param {string} pattern */
 export function wanted(guests, pattern) {
@@ -77,9 +41,8 @@ export function wanted(guests, pattern) {
 
 /** @param {Guest[]} guests */
 function inOrder(guests) {
-  const column = COLUMNS.find((one) => one.key === list.sort);
   /** @type {(guest: Guest) => number | string | undefined} */
-  const value = column ? column.value : (guest) => guest.name.toLowerCase();
+  const value = list.sort ? (guest) => guest.fields[list.sort] : (guest) => guest.name.toLowerCase();
   const sign = list.falling ? -1 : 1;
   return guests.map((guest) => ({ value: value(guest), guest })).sort(({ value: a, guest: one }, { value: b, guest: other }) => {
     const known = Number(b !== undefined) - Number(a !== undefined); // what is unknown comes last either way
@@ -114,11 +77,14 @@ export function entries(guests, by, closed) {
 
 /** The sum over a group in words; `≥` where it is not known of all its guests. @param {Column} column @param {Guest[]} guests */
 function together(column, guests) {
-  if (!column.summed) return "";
-  const values = guests.map(column.value);
+  if (!SUMMED.includes(column.unit)) return "";
+  const values = guests.map((guest) => guest.fields[column.key]);
   const known = sum(values);
-  return known === null ? UNKNOWN : `${values.every(isNumber) ? "" : "≥ "}${column.text(known, null)}`;
+  return known === null ? UNKNOWN : `${values.every(isNumber) ? "" : "≥ "}${figure(known, column.unit)}`;
 }
+
+/** @param {Column} column */
+const width = (column) => Math.max(WIDTHS[column.unit] ?? 5.6, 1.4 + 0.6 * column.name.length);
 
 class Row {
   /** @param {Column[]} columns @param {(name: string) => void} turn opens or closes a group */
@@ -127,7 +93,7 @@ class Row {
     this.group = "";
     this.link = h("a", null);
     this.opener = h("button", { type: "button", hidden: true, onclick: () => turn(this.group) });
-    this.cells = columns.map((column) => h("td", { class: column.minor ? "number minor" : "number" }));
+    this.cells = columns.map((column) => h("td", { class: column.rank ? "number minor" : "number" }));
     this.path = drawn("path");
     const spark = drawn("svg", { class: "spark", viewBox: "0 0 110 24", preserveAspectRatio: "none", "aria-hidden": "true" }, this.path);
     this.note = h("td", { class: "note minor" });
@@ -154,9 +120,9 @@ class Row {
       write(this.opener, `${closed ? "▸" : "▾"} ${entry.name} (${guests.length})`);
     }
     this.columns.forEach((column, n) => {
-      const value = guest ? column.value(guest) : undefined;
-      write(this.cells[n], guest ? column.text(value, guest) : together(column, guests));
-      this.cells[n].classList.toggle("bad", Boolean(guest && column.bad && isNumber(value) && column.bad(value)));
+      const value = guest?.fields[column.key];
+      write(this.cells[n], guest ? figure(value, column.unit) : together(column, guests));
+      this.cells[n].classList.toggle("bad", column.mark_from !== null && isNumber(value) && value >= column.mark_from);
     });
     const d = sparkPath(spark ?? []);
     if (this.path.getAttribute("d") !== d) this.path.setAttribute("d", d);
@@ -183,7 +149,7 @@ export class GuestsView {
     this.shown = [];
     this.lastFocused = ""; // also while its row cannot be seen
     const declared = mom.report.fields;
-    this.columns = COLUMNS.filter((one) => !one.needs || `guest.${one.needs}` in declared);
+    this.columns = mom.report.guest_columns.filter((one) => one.name !== "remarks" && one.rank <= MOST_RANK);
     this.search = h("input", { type: "search", id: "filter", placeholder: "part of a name, or * and ?", "aria-label": "Filter guests by name",
       autocomplete: "off", spellcheck: "false", oninput: () => { list.pattern = this.search.value; this.box.scrollTop = 0; this.update(); },
       onkeydown: (event) => { if (event.key === "ArrowDown" || event.key === "Enter") { event.preventDefault(); this.enter(); } } });
@@ -193,14 +159,14 @@ export class GuestsView {
       ways.map(([by, [label]]) => h("option", { value: by }, label)));
     this.groups.value = list.by;
     this.count = h("span", { role: "status", class: "faint" });
-    this.heads = [this.heading("name", "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.label, one.about, one.minor ? "number minor" : "number", one.width))];
+    this.heads = [this.heading("", "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", width(one)))];
     this.spaces = [h("td"), h("td")]; // of one column: more than the head has would take their share of a narrow window
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
     this.below = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[1]);
     this.body = h("tbody", null, this.above, this.below);
     const more = [h("th", { scope: "col", title: "its size in the last cycles" }, "Lately"), h("th", { scope: "col", class: "minor" }, "Remarks")];
     this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads.map((one) => one.element), more)), this.body);
-    this.table.style.minWidth = `${this.columns.reduce((width, one) => width + one.width, OTHERS)}rem`;
+    this.table.style.minWidth = `${this.columns.reduce((sum, one) => sum + width(one), OTHERS)}rem`;
     this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => this.paint(false),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
     this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, this.count), this.box);
@@ -231,9 +197,8 @@ export class GuestsView {
 
   /** @param {string} key */
   sortBy(key) {
-    const natural = key !== "name";
     if (list.sort === key) list.falling = !list.falling;
-    else Object.assign(list, { sort: key, falling: natural });
+    else Object.assign(list, { sort: key, falling: key !== "" });
     this.box.scrollTop = 0;
     this.update();
   }

@@ -8,11 +8,10 @@ const KEPT_SAMPLES = 720;
 const SPARK_CYCLES = 60;
 const MOST_TOLD = 100; // outcomes of one cycle that are listed
 
-/** Of guests, what the list shows of each. */
-export const LIST_FIELDS = ["balloon_cur", "balloon_max", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out",
-  "stats_age", "rss", "cold", "working_set_age", "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10", "sla_class"];
+/** Fields of guests that are asked for beside those of the columns. */
+const MORE_FIELDS = ["rss"];
 
-/** @typedef {{ id: string, name: string, blocked: Record<string, string>, guaranteed_kib: number | null, fields: Record<string, any> }} Guest */
+/** @typedef {{ id: string, name: string, blocked: Record<string, string>, fields: Record<string, any> }} Guest */
 /** @typedef {{ cycle: number, time: number, duration_seconds: number, fields: Record<string, any>, guests_together: Record<string, number | null> }} Sample */
 /** @typedef {Api.Outcome & { time: number }} Done */
 /** @typedef {{ time: number, about: string, text: string }} Note */
@@ -61,7 +60,7 @@ export class Mom {
   }
 
   listFields() {
-    return LIST_FIELDS.filter((name) => `guest.${name}` in (this.newest?.fields ?? {}));
+    return MORE_FIELDS.filter((name) => `guest.${name}` in (this.newest?.fields ?? {}));
   }
 
   /** What was before this page began to listen; after a while in which it did not, as many cycles as it has missed. */
@@ -100,12 +99,12 @@ export class Mom {
   /** Guests and problems of the newest report, as views need them. */
   async look() {
     const { guests, problems } = this.report;
-    const columns = guests.columns.slice(4);
+    const columns = guests.columns.slice(3);
     if (problems !== this.problemsOf) {
       this.problems = problems.length ? (await get("v1/common-problems?limit=100")).items : [];
       this.problemsOf = problems;
     }
-    this.guests = guests.rows.map(([id, name, blocked, guaranteed_kib, ...values]) => ({ id, name, blocked, guaranteed_kib,
+    this.guests = guests.rows.map(([id, name, blocked, ...values]) => ({ id, name, blocked,
       fields: Object.fromEntries(columns.flatMap((column, n) => (values[n] === null ? [] : [[column, values[n]]]))) }));
     const here = new Set();
     for (const guest of this.guests) {

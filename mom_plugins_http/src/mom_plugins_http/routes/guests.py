@@ -34,13 +34,13 @@ from mom_toolkit import (
     Mode,
     OutcomeModel,
     PolicyTexts,
-    Promises,
     RevisionModel,
     SourceModel,
     Time,
     cycle_model,
     decision_model,
     described,
+    guest_columns,
     json_text,
     outcome_model,
     problem_model,
@@ -63,8 +63,8 @@ class GuestModel(TypedDict):
     name: str
     blocked: Mapping[str, str]
     """By control, why it cannot be set."""
-    guaranteed_kib: Annotated[float | None, Field(json_schema_extra={"x-unit": "KiB"})]
-    """What holds of all that it is promised; null: nothing, as far as is known."""
+    columns: Mapping[str, AnyValue]
+    """Its figures by the names of `guest_columns` in the report, in their units; null is unknown."""
     fields: GuestFields
 
 
@@ -273,7 +273,7 @@ class GuestRoutes:
             "cycle": view.report.number,
             "total": total,
             "next": following,
-            "items": [_guest(guest, view.promises, names) for guest in page],
+            "items": [_guest(guest, view, names) for guest in page],
         }
 
     async def guest(self, call: ApiCall) -> Response:
@@ -284,7 +284,7 @@ class GuestRoutes:
         def made(view: ReportView) -> GuestWithDecisionsModel:
             report = view.report
             return {
-                **_guest(guest, view.promises),
+                **_guest(guest, view),
                 "cycle": cycle_model(view.report),
                 "properties": guest.properties,
                 "decisions": [decision_model(one) for one in report.decisions if one.entity.id == guest.id],
@@ -372,7 +372,7 @@ def _write_cursor(key: list[str]) -> str:
     return base64.urlsafe_b64encode(json_text(key)).decode("ascii").rstrip("=")
 
 
-def _guest(guest: Guest, promises: Promises, names: Sequence[str] | None = None) -> GuestModel:
+def _guest(guest: Guest, view: ReportView, names: Sequence[str] | None = None) -> GuestModel:
     """A guest with all its fields, or with those of these names."""
     known = guest.fields
     fields = dict(known) if names is None else {name: known[name] for name in names if name in known}
@@ -380,6 +380,6 @@ def _guest(guest: Guest, promises: Promises, names: Sequence[str] | None = None)
         "id": guest.id,
         "name": guest.name,
         "blocked": guest.blocked,
-        "guaranteed_kib": promises.guaranteed_kib(guest),
+        "columns": {one.name: one.value(known) for one in guest_columns(view.declarations) if one.rank is not None},
         "fields": fields,
     }

@@ -9,56 +9,20 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from mom_core import Guest, PluginState, Report, Scope, Status, Value, __version__
+from mom_core import Guest, PluginState, Report, Scope, Status, Unit, __version__
 from mom_plugins_http.routes.answers import CycleAnswers
-from mom_plugins_http.routes.host_metrics import host_metrics
+from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.routes.route import ApiCall, Route
-from mom_toolkit import Canary, CanaryGroup, CanaryState, PolicyTexts, Promises
+from mom_toolkit import Canary, CanaryGroup, CanaryState, GuestColumn, PolicyTexts, guest_columns
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-
-Figure = Callable[[Guest], Value]
-"""Found for a guest; None where it is unknown."""
-
-
-class GuestMetric(NamedTuple):
-    """What has a metric of each guest: a field, or a figure that is found otherwise; `factor` makes base units of it."""
-
-    figure: str | Callable[[Promises], Figure]
-    name: str
-    help: str
-    factor: float = 1024
-
-
-GUEST_METRICS: Final = (
-    GuestMetric("balloon_max", "mom_guest_memory_maximum_bytes", "The guest's memory with an empty balloon."),
-    GuestMetric("balloon_cur", "mom_guest_memory_bytes", "The guest's memory with its balloon as it is."),
-    GuestMetric("vcpu_count", "mom_guest_vcpus", "Virtual CPUs of the guest.", 1),
-    GuestMetric("mem_available", "mom_guest_memory_total_bytes", "All memory that the guest's kernel manages."),
-    GuestMetric("mem_unused", "mom_guest_memory_free_bytes", "Memory that the guest uses for nothing."),
-    GuestMetric("mem_usable", "mom_guest_memory_available_bytes", "Memory that the guest can give without swapping."),
-    GuestMetric("mem_disk_caches", "mom_guest_memory_cached_bytes", "Memory that the guest uses as disk cache."),
-    GuestMetric("rss", "mom_guest_resident_bytes", "Memory of the host that the guest's process holds."),
-    GuestMetric(attrgetter("guaranteed_kib"), "mom_guest_guaranteed_bytes", "What the guest is guaranteed: mom does not make it smaller."),
-    GuestMetric("balloon_target", "mom_guest_balloon_target_bytes", "The size that mom last set for the guest."),
-    GuestMetric("host_swap", "mom_guest_host_swap_bytes", "Memory of the guest that is in the host's swap."),
-    GuestMetric("working_set", "mom_guest_working_set_bytes", "What the guest was last seen to get along with in the host's memory."),
-    GuestMetric("working_set_age", "mom_guest_working_set_age_seconds", "How long ago that was.", 1),
-    GuestMetric("cold", "mom_guest_cold_bytes", "What the guest has beyond that, in the host's memory or in its swap."),
-    GuestMetric("swap_in", "mom_guest_swap_in_bytes_per_second", "Read back from the guest's own swap."),
-    GuestMetric("swap_out", "mom_guest_swap_out_bytes_per_second", "Written to the guest's own swap."),
-    GuestMetric("major_fault", "mom_guest_major_faults_per_second", "Page faults in the guest that needed I/O.", 1),
-    GuestMetric("stats_age", "mom_guest_statistics_age_seconds", "Age of what the guest itself reported.", 1),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,20 +156,14 @@ def _sums(view: ReportView) -> Iterator[_Family]:
     if distances:
         text = "By how much all guests together are away from the sizes that mom last set."
         yield _gauge("mom_balloon_distance_bytes", text, sum(distances) * 1024)
-    for figure, name, text in (
-        ("balloon_max", "mom_guests_maximum_bytes", "Memory of all guests with empty balloons."),
-        ("balloon_cur", "mom_guests_current_bytes", "Memory of all guests as it is."),
-        (attrgetter("promised_kib"), "mom_guests_promised_bytes", "All that guests are promised, also what the host cannot keep."),
-        (
-            attrgetter("guaranteed_kib"),
-            "mom_guests_guaranteed_bytes",
-            "What all guests together are guaranteed: what holds of all promises.",
-        ),
-    ):
-        found = _finder(figure, view.promises)
-        known = [value for guest in guests if isinstance(value := found(guest), int | float)]
-        if known:
-            yield _gauge(name, text, sum(known) * 1024)
+    for column in _measured(view):
+        known = [value for value in column.values(view.report.snapshot) if isinstance(value, int | float)]
+        if known and column.unit is Unit.KIB:
+            yield _gauge(column.metric.replace("_guest_", "_guests_", 1), f"Of all guests together: {column.about}.", sum(known) * 1024)
+
+
+def _measured(view: ReportView) -> list[GuestColumn]:
+    return [column for column in guest_columns(view.declarations) if column.metric]
 
 
 def _totals(totals: Totals) -> Iterator[_Family]:
@@ -271,27 +229,24 @@ def _canary_groups(canary: Canary) -> Sequence[tuple[str, CanaryGroup]]:
 def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:
     """The bulk: a thousand guests have fourteen thousand samples."""
     report = view.report
-    chosen = selection.of(report.snapshot.guests.values())
-    left_out = len(report.snapshot.guests) - len(chosen)
+    snapshot = report.snapshot
+    chosen = selection.of(snapshot.listed)
+    left_out = len(snapshot.listed) - len(chosen)
     _gauge("mom_guests_without_metrics", "Guests that have no metrics of their own, by setting.", left_out).write(lines)
     labels = _domains(chosen)
-    for figure, name, text, factor in GUEST_METRICS:
-        found = _finder(figure, view.promises)
+    for column in _measured(view):
+        name, (_, factor, divisor) = column.metric, SCALES[column.unit]
+        values = dict(zip(snapshot.guests, column.values(snapshot), strict=True))
         samples = [
-            f"{name}{label} {value * factor}"
+            f"{name}{label} {value * factor if divisor == 1 else value / divisor}"
             for label, guest in zip(labels, chosen, strict=True)
-            if isinstance(value := found(guest), int | float) and value - value == 0  # neither infinite nor NaN
+            if isinstance(value := values[guest.id], int | float) and value - value == 0  # neither infinite nor NaN
         ]
         if samples:
-            lines += (f"# HELP {name} {text}", f"# TYPE {name} gauge")
+            lines += (f"# HELP {name} Of a guest: {_escaped_help(column.about)}.", f"# TYPE {name} gauge")
             lines += samples
     failed = [outcome.decision.entity for outcome in report.outcomes if outcome.status is Status.FAILED]
     _gauge("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
-
-
-def _finder(figure: str | Callable[[Promises], Figure], promises: Promises) -> Figure:
-    """What finds the figure for a guest."""
-    return (lambda guest: guest.fields.get(figure)) if isinstance(figure, str) else figure(promises)
 
 
 def _domains(guests: Sequence[Guest]) -> list[str]:

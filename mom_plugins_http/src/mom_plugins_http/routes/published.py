@@ -15,7 +15,7 @@ from typing import Final, cast
 
 from mom_cli import Explainers
 from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
-from mom_toolkit import NO_PROMISES, PolicyState, Promises, ReportDocument, report_document
+from mom_toolkit import PolicyState, ReportDocument, report_document
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""
@@ -164,7 +164,6 @@ class ReportView:
     """Sums over all guests of the fields of `SUMMED`."""
     policies: PolicyState | None = None
     """Those that decided in this cycle."""
-    promises: Promises = NO_PROMISES
     state: EngineState = field(default_factory=EngineState)
     """What the engine knew besides, when the cycle ended; and when that was, by the clock that all processes of a host share."""
     monotonic: float = field(default_factory=time.monotonic)
@@ -175,7 +174,7 @@ class ReportView:
 
         :param interval: seconds between two cycles
         """
-        return report_document(self.report, self.declarations, self.state, interval, self.promises, monotonic=self.monotonic, fields=fields)
+        return report_document(self.report, self.declarations, self.state, interval, monotonic=self.monotonic, fields=fields)
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
         """The encoded answer of this name, made when it is first asked for in this cycle."""
@@ -233,7 +232,6 @@ class Published:
         report: Report,
         declarations: Declarations,
         policies: PolicyState | None = None,
-        promises: Promises = NO_PROMISES,
         state: EngineState | None = None,
     ) -> None:
         """A cycle has ended."""
@@ -244,7 +242,7 @@ class Published:
         self.explainers.use(declarations.explainers)
         self.explainers.take(report)
         together = self._samples[-1].together
-        self.view = ReportView(report, declarations, self._totals.copy(), together, policies, promises, state or EngineState())
+        self.view = ReportView(report, declarations, self._totals.copy(), together, policies, state or EngineState())
 
     def done(self) -> Sequence[PastOutcome]:
         """What was done in past cycles, the newest cycle first."""

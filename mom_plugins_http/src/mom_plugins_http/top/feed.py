@@ -11,22 +11,11 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote
 
 from mom_cli import common_problems, problems_of
-from mom_core import MomError, Scope, Status
+from mom_core import MomError, Status
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import with_changes
-from mom_plugins_http.top.picture import (
-    FIELDS,
-    Drill,
-    Happening,
-    Json,
-    News,
-    Picture,
-    happening_of,
-    policy_news,
-    reservation_news,
-    rows_of,
-)
+from mom_plugins_http.top.picture import Drill, Happening, Json, News, Picture, happening_of, picture_of, policy_news, reservation_news
 
 if TYPE_CHECKING:
     from mom_toolkit import ReportDocument
@@ -127,7 +116,7 @@ class Feed:
 
     def _listen(self) -> None:
         """Until mom ends the stream. Raises `MomError`."""
-        stream = self._stream = EventStream(self._client, SILENCE_SECONDS, f"fields={','.join(shown_fields(self._client))}")
+        stream = self._stream = EventStream(self._client, SILENCE_SECONDS, "fields=")
         report: ReportDocument | None = None
         try:
             for name, content in stream:
@@ -238,7 +227,7 @@ class Feed:
         here = {row[0] for row in report["guests"]["rows"]}
         for gone in [one for one in self._last if one not in here]:
             self._last.pop(gone, None)
-        return picture_of(report, self._last)
+        return picture_of(report, self._last, common_problems(problems_of(report)))
 
     def _show(self, drill: Drill) -> None:
         with self._news:
@@ -262,21 +251,3 @@ def news_of(name: str, event: Json, now: float) -> list[News]:
     if name == "policies":
         return [policy_news(one) for one in event["items"]]
     return [reservation_news(now, one) for one in event["items"]] if name == "reservations" else []
-
-
-def shown_fields(client: Client) -> Sequence[str]:
-    """What is shown of guests, as far as a plugin of this mom declares it. Raises `MomError`."""
-    declared = {one["name"] for one in client.get("/v1/fields?limit=1000")[0]["items"] if one["scope"] == Scope.GUEST}
-    return [name for name in FIELDS if name in declared]
-
-
-def picture_of(report: ReportDocument, last: Mapping[str, Happening]) -> Picture:
-    """A report, with what was done to each guest last, by its id."""
-    return Picture(report, rows_of(report, last), common_problems(problems_of(report)))
-
-
-def picture_now(client: Client) -> Picture:
-    """How it is now, asked once. Raises `MomError`."""
-    report: ReportDocument = client.get(f"/v1/report?fields={','.join(shown_fields(client))}")[0]
-    when = report["cycle"]["time"]
-    return picture_of(report, {one["entity"]["id"]: happening_of(when, one, report["controls"]) for one in report["outcomes"]})

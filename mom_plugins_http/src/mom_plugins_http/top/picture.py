@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_core import Status, Unit, as_number, format_kib, printable
+from mom_core import Status, Unit, format_kib, printable
+from mom_toolkit import REMARKS
 
 if TYPE_CHECKING:
     from mom_cli import CommonProblem
-    from mom_toolkit import ConditionModel, CycleModel, OutcomeModel, ReportDocument
+    from mom_toolkit import ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
 
 Json = Mapping[str, Any]
 
-FIELDS: Final = (
-    "balloon_cur", "balloon_max", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out", "stats_age",
-    "cold", "working_set_age", "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10",
-)  # fmt: skip
-"""Of a guest's fields, those that are asked for: a third of what there is."""
+NAME: Final = "guest"
+"""The heading of the names, by which guests are sorted at first."""
 
 LONGEST_NOTE: Final = 400
 """Characters."""
@@ -28,22 +26,12 @@ LONGEST_NOTE: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A guest: sizes in KiB, swap in KiB/s, pressure in % of time, ages in seconds: `cold_age` is of `cold`."""
+    """A guest, with its values by the columns' names, and what keeps it from giving memory or failed."""
 
     id: str
     name: str
-    size: float | None = None
-    maximum: float | None = None
-    used: float | None = None
-    usable: float | None = None
-    swap: float | None = None
-    target: float | None = None
-    guaranteed: float | None = None
-    pressure: float | None = None
-    age: float | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-    cold: float | None = None
-    cold_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +65,8 @@ class Picture:
     """One cycle's report, its guests and problems as they are shown, and when its news came (monotonic seconds)."""
 
     report: ReportDocument
+    columns: Sequence[GuestColumnModel]
+    """Those of which anything is known."""
     rows: Sequence[Row]
     problems: Sequence[CommonProblem] = ()
     received: float = field(default_factory=time.monotonic)
@@ -124,54 +114,27 @@ class Drill:
     trouble: str = ""
 
 
-def row_of(item: Json, last: Happening | None = None) -> Row:
-    """A guest of the API's list, and what was done to it last."""
-    known = item["fields"].get
-
-    def number(name: str) -> float | None:
-        return as_number(known(name))
-
-    size, usable = number("balloon_cur"), number("mem_usable")
-    swaps = [rate for rate in (number("swap_in"), number("swap_out")) if rate is not None]
-    target = number("balloon_target")
-    if last is not None and last.status == "observed" and last.target is not None:
-        target = last.target  # it would have been asked for this
-    inside = number("guest_psi_memory_some_avg10")
-    return Row(
-        item["id"],
-        printable(item["name"], 200),
-        size,
-        number("balloon_max"),
-        None if size is None or usable is None else max(0.0, size - usable),
-        usable,
-        sum(swaps) if swaps else None,
-        target,
-        item.get("guaranteed_kib"),
-        number("host_psi_memory_some_avg10") if inside is None else inside,
-        number("stats_age"),
-        _note(item, last),
-        number("cold"),
-        number("working_set_age"),
-    )
+def picture_of(report: ReportDocument, last: Mapping[str, Happening], problems: Sequence[CommonProblem]) -> Picture:
+    """A report, with what was done to each guest last, by its id."""
+    table = report["guests"]["columns"]
+    places = [(one["name"], table.index(one["key"])) for one in report["guest_columns"]]
+    rows = [_row(row, places, last.get(row[0])) for row in report["guests"]["rows"]]
+    known = {name for row in rows for name, value in row.values.items() if value is not None}
+    return Picture(report, [one for one in report["guest_columns"] if one["name"] in known and one["name"] != REMARKS], rows, problems)
 
 
-def rows_of(report: ReportDocument, last: Mapping[str, Happening]) -> list[Row]:
-    """All guests of a report, and what was done to each last."""
-    columns = report["guests"]["columns"]
-    return [row_of(_guest(columns, row), last.get(row[0])) for row in report["guests"]["rows"]]
-
-
-def _guest(columns: Sequence[str], row: Sequence[Any]) -> Json:
-    values = dict(zip(columns, row, strict=True))
-    return {**{name: values[name] for name in ("id", "name", "blocked", "guaranteed_kib")}, "fields": values}
-
-
-def _note(item: Json, last: Happening | None) -> str:
-    obstacle = item["fields"].get("balloon_obstacle")
-    notes = list(dict.fromkeys([*([str(obstacle)] if obstacle else []), *map(str, item["blocked"].values())]))
-    if last is not None and last.status not in {"applied", "unchanged", "observed"}:
+def _row(row: Sequence[Any], places: Sequence[tuple[str, int]], last: Happening | None) -> Row:
+    identity, name, blocked, *_ = row
+    values = {column: row[place] for column, place in places}
+    if last is not None and last.status == Status.OBSERVED and last.target is not None:
+        values["target"] = last.target  # it would have been asked for this
+    notes = list(dict.fromkeys([*filter(None, [values.get(REMARKS)]), *blocked.values()]))
+    if last is not None and last.status not in _FINE:
         notes.insert(0, f"{last.status}: {last.error or last.control}")
-    return printable("; ".join(notes), LONGEST_NOTE)
+    return Row(identity, printable(name, 200), values, printable("; ".join(map(str, notes)), LONGEST_NOTE))
+
+
+_FINE: Final = frozenset({Status.APPLIED, Status.UNCHANGED, Status.OBSERVED})
 
 
 def happening_of(when: float, item: OutcomeModel | Json, units: Mapping[str, str]) -> Happening:
@@ -227,8 +190,15 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
     return [row for row in rows if wanted in row.name.lower()]
 
 
-def ordered(rows: Sequence[Row], key: Callable[[Row], Any], *, falling: bool) -> list[Row]:
+def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
     """In the order of a column; what is unknown comes last either way, and equals are ordered by name."""
-    known = sorted((row for row in rows if key(row) is not None), key=lambda row: row.name)
-    known.sort(key=key, reverse=falling)
-    return known + sorted((row for row in rows if key(row) is None), key=lambda row: row.name)
+    by_name = sorted(rows, key=lambda row: row.name.lower(), reverse=falling and column == NAME)
+    if column == NAME:
+        return by_name
+    known = [row for row in by_name if row.values.get(column) is not None]
+    known.sort(key=lambda row: _sortable(row.values[column]), reverse=falling)
+    return known + [row for row in by_name if row.values.get(column) is None]
+
+
+def _sortable(value: Any) -> tuple[float, str]:
+    return (value, "") if isinstance(value, int | float) else (0.0, str(value))

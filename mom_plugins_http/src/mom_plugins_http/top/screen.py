@@ -10,9 +10,9 @@ from typing import Final
 from rich.cells import cell_len
 
 from mom_core import format_kib, printable
-from mom_plugins_http.top.columns import COLUMNS, Column, age, fitting, percent, short
+from mom_plugins_http.top.columns import age, fitting, percent, short, text_of
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import Drill, Happening, Json, News, Picture, Row
+from mom_plugins_http.top.picture import NAME, Drill, Happening, Json, News, Picture
 from mom_plugins_http.top.selection import Looking
 from mom_plugins_http.top.terminal import Line, cell
 
@@ -52,7 +52,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
         return [[(f"The terminal has {width} x {height};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
     lines = body_lines(size, picture)
     if look.view == "help":
-        return [*_help(width)[: height - 1], [("any key: back", "reverse")]]
+        return [*_help(picture)[: height - 1], [("any key: back", "reverse")]]
     head = host_lines(picture, look, feed, width, now)
     if picture is None:
         return [*head, *_waiting(feed, width)]
@@ -93,14 +93,14 @@ def _most_verdict(height: int) -> int:
 # --- the host -----------------------------------------------------------------------------------------------------------------------
 
 
-def host_lines(picture: Picture | None, look: Looking | None, feed: Feed | None, width: int, now: float) -> list[Line]:
+def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
     """Four lines on mom and the host."""
-    trouble = feed.trouble if feed is not None else None
+    trouble = feed.trouble
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
     first = _mom_line(picture, look, now)
     if trouble is not None:
-        lost = f" {now - feed.lost_at:.0f} s" if feed is not None and feed.lost_at is not None else ""
+        lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
         begins = f"NOT REACHED{lost}: "
         said = textwrap.wrap(begins + _sentence(trouble), max(20, width - 1))
         third = [(said.pop(0), "bold red")] if len(said) > 1 else _pressure_line(picture.host, width)  # how to go on matters more by now
@@ -112,7 +112,7 @@ def host_lines(picture: Picture | None, look: Looking | None, feed: Feed | None,
     return [first, _memory_line(picture.host, width), _pressure_line(picture.host, width), _health_line(picture)]
 
 
-def _mom_line(picture: Picture, look: Looking | None, now: float) -> Line:
+def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
     cycle = picture.cycle
     mode = picture.report["mode"]
     since = max(0.0, now - picture.received)
@@ -125,7 +125,7 @@ def _mom_line(picture: Picture, look: Looking | None, now: float) -> Line:
         (f", lag {cycle['lag_seconds'] * 1e3:.0f} ms", "yellow" if cycle["lag_seconds"] > picture.interval / 2 else ""),
         (f"{skipped}{woken}", "yellow" if skipped else ""),
     ]
-    return [*line, ("  PAUSED", "bold reverse")] if look is not None and look.paused else line
+    return [*line, ("  PAUSED", "bold reverse")] if look.paused else line
 
 
 def _memory_line(host: Json, width: int) -> Line:
@@ -174,7 +174,7 @@ def _kib(host: Json, field: str) -> float | None:
 def _health_line(picture: Picture) -> Line:
     sick = {one["name"]: one["state"] for one in picture.report["plugins"] if one["state"] != "ok"}
     rows = picture.rows
-    sold, has = (sum(size or 0 for size in sizes) for sizes in ([row.maximum for row in rows], [row.size for row in rows]))
+    sold, has = (sum(row.values.get(name) or 0 for row in rows) for name in ("max", "size"))
     line: list[tuple[str, str]] = [(f"{len(rows)} guests have {short(has)} of {short(sold)}", "")]
     changes = picture.changes
     line.append((f", {changes} change{'' if changes == 1 else 's'}", "") if changes else (", nothing changed", ""))
@@ -195,37 +195,24 @@ def _health_line(picture: Picture) -> Line:
 def _guests(look: Looking, picture: Picture, width: int, lines: int) -> list[Line]:
     rows = look.listed(picture)
     marked = look.place(rows, lines)
-    columns = fitting(width)
-    out = [_headings(look, columns)]
+    name, columns, note = fitting(picture.columns, width)
+    arrow = "↓" if look.falling else "↑"
+    headings = [cell(f"{NAME}{arrow}" if look.sort == NAME else NAME, name)]
+    headings += [cell(f"{arrow if look.sort == one['name'] else ''}{one['name']}", room, right=True) for one, room in columns]
+    headings.append("note")
+    out: list[Line] = [[(cell(" ".join(headings), width - 1), "reverse")]]
     if not rows:
         why = f"no guest's name has {look.pattern!r} in it (Esc shows all)" if picture.rows else "there are no guests on this host"
         return [*out, [(why, "dim")]]
     for number, row in enumerate(rows[look.first : look.first + lines], look.first):
-        out.append(_guest(row, columns, marked=number == marked, wide=width - 1))
+        cells = [(cell(row.name, name), "")]
+        for one, room in columns:
+            value, mark_from = row.values.get(one["name"]), one["mark_from"]
+            bad = mark_from is not None and isinstance(value, int | float) and value >= mark_from
+            cells.append((" " + cell(text_of(value, one["unit"]), room, right=True), "red" if bad else ""))
+        cells.append((" " + cell(row.note, note), "yellow"))
+        out.append([(text, f"reverse {style}".strip()) for text, style in cells] if number == marked else cells)
     return out
-
-
-def _headings(look: Looking, columns: Sequence[tuple[Column, int]]) -> Line:
-    line = []
-    for column, width in columns:
-        sorted_by = column.key == look.sort
-        arrow = ("↓" if look.falling else "↑") if sorted_by else ""
-        room = max(0, width - len(arrow))
-        text = (column.heading[:room] + arrow).ljust(width) if not column.width else (arrow + column.heading[:room]).rjust(width)
-        line.append((text, "bold reverse" if sorted_by else "reverse"))
-        line.append((" ", "reverse"))
-    return line
-
-
-def _guest(row: Row, columns: Sequence[tuple[Column, int]], *, marked: bool, wide: int) -> Line:
-    line = []
-    for column, width in columns:
-        style = column.style(row)
-        line.append(
-            (cell(column.text(row), width, right=bool(column.width)) if width else "", f"reverse {style}".strip() if marked else style)
-        )
-        line.append((" ", "reverse" if marked else ""))
-    return line
 
 
 # --- texts --------------------------------------------------------------------------------------------------------------------------
@@ -415,7 +402,7 @@ def _foot(look: Looking, feed: Feed, width: int) -> Line:
     return [(shown, "bold yellow"), (cell(keys, max(0, width - 1 - len(shown))), "dim")]
 
 
-def _help(width: int) -> list[Line]:
+def _help(picture: Picture | None) -> list[Line]:
     rows = [
         ("↑↓ PgUp PgDn Home End", "move (also j k)"),
         ("Enter", "all about the marked guest: why it has its size"),
@@ -428,32 +415,6 @@ def _help(width: int) -> list[Line]:
     ]
     out: list[Line] = [[("mom top: keys", "bold")]]
     out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in rows]
-    out += [[], [("columns, and the key that sorts by each", "bold")]]
-    out += [
-        [
-            (f"{column.letter} ", "cyan"),
-            (cell(column.heading, 7), ""),
-            (column.about or "what keeps it from giving memory, and what failed", ""),
-        ]
-        for column in COLUMNS
-    ]
-    return out
-
-
-def once(picture: Picture, look: Looking, now: float, width: int | None) -> list[Line]:
-    """Everything on as many lines as it takes: for a pipe, or a terminal that cannot be drawn on."""
-    wide = width or 160
-    rows = look.listed(picture)
-    columns = fitting(wide)
-    names = max([len(row.name) for row in rows], default=0)
-    if width is None:  # nothing is cut where a program reads
-        columns = [(column, max(5, names) if column.key == "name" else 0 if column.key == "note" else size) for column, size in columns]
-    out: list[Line] = [*verdict_lines(picture, wide), *host_lines(picture, None, None, wide, now)]
-    heading = [cell(column.heading, size, right=bool(column.width)) if size else column.heading for column, size in columns]
-    out.append([(" ".join(heading), "bold")])
-    for row in rows:
-        cells = [cell(column.text(row), size, right=bool(column.width)) if size else column.text(row) for column, size in columns]
-        out.append([(" ".join(cells).rstrip(), "")])
-    if not rows:
-        out.append([("no guest's name matches" if picture.rows else "there are no guests on this host", "")])
+    out += [[], [("columns", "bold")]]
+    out += [[(cell(one["name"], 12), "cyan"), (one["about"], "")] for one in picture.columns] if picture is not None else []
     return out

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_plugins_http.top.columns import BY_KEY, BY_LETTER, COLUMNS
-from mom_plugins_http.top.picture import Picture, Row, chosen, ordered
+from mom_plugins_http.top.picture import NAME, Picture, Row, chosen, ordered
 
 VIEWS: Final = ("guests", "changes", "problems")
 """Those between which the tabulator goes; beside them there are `guest` and `help`."""
@@ -20,7 +19,7 @@ class Looking:
     """The state of the view; `press` changes it."""
 
     view: str = "guests"
-    sort: str = "name"
+    sort: str = NAME
     falling: bool = False
     pattern: str = ""
     typing: bool = False
@@ -30,6 +29,8 @@ class Looking:
     first: int = 0
     """The first line of the list that is shown; of each view by itself."""
     scroll: dict[str, int] = field(default_factory=dict)
+    columns: Sequence[str] = (NAME,)
+    """Those by which guests can be sorted."""
     before_help: str = "guests"
     ended: bool = False
     _pattern_before: str = ""
@@ -38,7 +39,8 @@ class Looking:
         """The guests that are asked for, in the order that is asked for."""
         if picture is None:
             return []
-        return ordered(chosen(picture.rows, self.pattern), BY_KEY[self.sort].value, falling=self.falling)
+        self.columns = (NAME, *(one["name"] for one in picture.columns))
+        return ordered(chosen(picture.rows, self.pattern), self.sort, falling=self.falling)
 
     def place(self, rows: Sequence[Row], lines: int) -> int:
         """Where the marked guest is, which stays the same however the list is ordered; and keep it in sight."""
@@ -106,21 +108,12 @@ class Looking:
         elif key == "r":
             self.falling = not self.falling
         elif key in {"<", ">", "left", "right"}:
-            at = [column.key for column in COLUMNS].index(self.sort)
-            self._sort_by(COLUMNS[(at + (1 if key in {">", "right"} else -1)) % len(COLUMNS)].key)
-        elif key in BY_LETTER:
-            column = BY_LETTER[key]
-            if self.sort == column.key:
-                self.falling = not self.falling
-            else:
-                self._sort_by(column.key)
-                self.guest, self.first = "", 0  # who asks for an order wants to see its beginning
+            at = self.columns.index(self.sort) if self.sort in self.columns else 0
+            self.sort = self.columns[(at + (1 if key in {">", "right"} else -1)) % len(self.columns)]
+            self.falling = self.sort != NAME
         elif rows:
             index = moved(key, self.place(rows, lines), lines, len(rows))
             self.guest = rows[index].id
-
-    def _sort_by(self, key: str) -> None:
-        self.sort, self.falling = key, BY_KEY[key].falling
 
     def _in_text(self, key: str, lines: int) -> None:
         if key in {"escape", "q", "backspace"} or (key == "left" and self.view == "guest"):

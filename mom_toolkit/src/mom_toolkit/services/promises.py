@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from typing import Final, Protocol
 
-from mom_core import Guest, Snapshot
-
-LOG = logging.getLogger("mom.promises")
+from mom_core import Guest
 
 
 class Promises(Protocol):
@@ -40,14 +36,3 @@ class _Unknown:
 
 NO_PROMISES: Final[Promises] = _Unknown()
 """Knows of no promise to any guest: for where no plugin offers `Promises`."""
-
-
-def guaranteed_kib(promises: Promises | None, snapshot: Snapshot) -> Mapping[str, float | None]:
-    """What holds of all promises to each guest, by its id; nothing where no plugin knows, or the one that should raises."""
-    if promises is None:
-        return {}
-    try:
-        return {identity: promises.guaranteed_kib(guest) for identity, guest in snapshot.guests.items()}
-    except Exception:  # a plugin's own code: what it breaks is this figure, and not the report
-        LOG.debug("what is guaranteed to guests is unknown", exc_info=True)
-        return {}
