@@ -44,10 +44,13 @@ export function span(seconds) {
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
 }
 
+/** @type {Record<string, (value: number) => string>} */
+const WRITTEN = { KiB: kib, "KiB/s": kibPerSecond, "%": (value) => percent(value), s: span };
+
 /** A value in few words, by its unit. @param {unknown} value @param {string} unit */
 export function figure(value, unit) {
   if (!isNumber(value)) return value === null || value === undefined ? UNKNOWN : String(value);
-  return { KiB: kib, "KiB/s": kibPerSecond, "%": percent, s: span }[unit]?.(value) ?? amount(value, unit);
+  return WRITTEN[unit]?.(value) ?? amount(value, unit);
 }
 
 /** @param {number} seconds since the epoch */

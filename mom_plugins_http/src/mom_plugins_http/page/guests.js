@@ -84,7 +84,7 @@ function together(column, guests) {
 }
 
 /** @param {Column} column */
-const width = (column) => Math.max(WIDTHS[column.unit] ?? 5.6, 1.4 + 0.6 * column.name.length);
+const widthOf = (column) => Math.max(WIDTHS[column.unit] ?? 5.6, 1.4 + 0.6 * column.name.length);
 
 class Row {
   /** @param {Column[]} columns @param {(name: string) => void} turn opens or closes a group */
@@ -159,14 +159,14 @@ export class GuestsView {
       ways.map(([by, [label]]) => h("option", { value: by }, label)));
     this.groups.value = list.by;
     this.count = h("span", { role: "status", class: "faint" });
-    this.heads = [this.heading("", "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", width(one)))];
+    this.heads = [this.heading("", "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one)))];
     this.spaces = [h("td"), h("td")]; // of one column: more than the head has would take their share of a narrow window
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
     this.below = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[1]);
     this.body = h("tbody", null, this.above, this.below);
     const more = [h("th", { scope: "col", title: "its size in the last cycles" }, "Lately"), h("th", { scope: "col", class: "minor" }, "Remarks")];
     this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads.map((one) => one.element), more)), this.body);
-    this.table.style.minWidth = `${this.columns.reduce((sum, one) => sum + width(one), OTHERS)}rem`;
+    this.table.style.minWidth = `${this.columns.reduce((all, one) => all + widthOf(one), OTHERS)}rem`;
     this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => this.paint(false),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
     this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, this.count), this.box);
