@@ -50,7 +50,7 @@ from .explanation import (
 from .freshness import (
     stale_seconds as stale_seconds,
 )
-from .guest_columns import (
+from .guest_figures import (
     GuestColumn as GuestColumn,
     REMARKS as REMARKS,
     guest_columns as guest_columns,
