@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from numa_trees import process_tree, tree
 
-from mom_plugins_numa.sampler import Sampler
+from mom_plugins_numa.sampler import NodeSampler
 
 
 def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
@@ -25,17 +25,17 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sampler(root: Path) -> Iterator[Sampler]:
-    made = Sampler(root, 1.0, 1.0, lambda: {0: 0})
+def sampler(root: Path) -> Iterator[NodeSampler]:
+    made = NodeSampler(root, 1.0, 1.0, lambda: {0: 0})
     yield made
     made.end()
 
 
-def seen(sampler: Sampler, pids: dict[str, int]) -> Sequence[str]:
+def seen(sampler: NodeSampler, pids: dict[str, int]) -> Sequence[str]:
     return sorted(sampler.follow(pids))
 
 
-def test_guests_are_sampled_in_turn_and_forgotten_when_they_are_gone(sampler: Sampler) -> None:
+def test_guests_are_sampled_in_turn_and_forgotten_when_they_are_gone(sampler: NodeSampler) -> None:
     both = {"a": 1000, "b": 2000}
     assert sampler.follow(both) == {}, "what is not known yet is unknown"
     wait_for(lambda: seen(sampler, both) == ["a", "b"])
@@ -45,13 +45,13 @@ def test_guests_are_sampled_in_turn_and_forgotten_when_they_are_gone(sampler: Sa
     wait_for(lambda: seen(sampler, {"a": 2000}) == ["a"])
 
 
-def test_nothing_runs_while_there_are_no_guests(sampler: Sampler) -> None:
+def test_nothing_runs_while_there_are_no_guests(sampler: NodeSampler) -> None:
     sampler.follow({})
     assert sampler._thread is None
 
 
 def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
-    sampler = Sampler(root, 0.0, 0.05, lambda: {0: 0})
+    sampler = NodeSampler(root, 0.0, 0.05, lambda: {0: 0})
     began = time.monotonic()
     try:
         sampler.follow({"a": 1000, "b": 2000})
@@ -68,6 +68,6 @@ def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
         sampler.end()
 
 
-def test_a_guest_without_a_process_keeps_no_other_from_being_sampled(sampler: Sampler) -> None:
+def test_a_guest_without_a_process_keeps_no_other_from_being_sampled(sampler: NodeSampler) -> None:
     pids = {"a": 4999, "b": 2000}
     wait_for(lambda: seen(sampler, pids) == ["b"])

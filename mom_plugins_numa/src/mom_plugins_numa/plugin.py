@@ -30,7 +30,7 @@ from mom_plugins_numa.fields import CONTROLS, FIELDS, NODESET, PINS, balancing_k
 from mom_plugins_numa.findings import findings
 from mom_plugins_numa.nodes import NumaNode, Rates, counted, cpus_to_nodes, node_fields, read_nodes, with_memory
 from mom_plugins_numa.review import reviewed
-from mom_plugins_numa.sampler import Sampler
+from mom_plugins_numa.sampler import NodeSampler
 from mom_plugins_numa.settings import NumaSettings
 from mom_toolkit import NO_PROMISES, CpuPinControl, Explainer, NodeTuneControl, Promises
 
@@ -45,7 +45,7 @@ class NumaPlugin:
         self._nodes: Sequence[NumaNode] = ()
         self._nodes_of: Mapping[int, int] = {}
         self._rates = Rates()
-        self._sampler = Sampler(context.root, settings.look_every, settings.look_share, lambda: self._nodes_of)
+        self._sampler = NodeSampler(context.root, settings.look_every, settings.look_share, lambda: self._nodes_of)
 
     @staticmethod
     @hookimpl

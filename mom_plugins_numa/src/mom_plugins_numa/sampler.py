@@ -99,7 +99,7 @@ def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: Gues
     return {node: _SMOOTHING * now.get(node, 0.0) + (1 - _SMOOTHING) * before.cpus.get(node, 0.0) for node in nodes}
 
 
-class Sampler:
+class NodeSampler:
     """Samples the guests that it was told of in turn, until it is ended.
 
     :param root: where /proc is found
