@@ -1,10 +1,10 @@
-"""Explanations: from a decision back to the fields that it was made of, and why other requests were not made."""
+"""Explanations: which form decided something, the conditions around it with their values, and why other requests were not made."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,8 @@ from random_programs import program
 from mom_core import Entity, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits
-from mom_plugins_policy.language.policy import Result
-from mom_plugins_policy.language.runtime import show
-from mom_plugins_policy.tools.explain import EntityExplanation, Missed, Reason, explain
-from mom_plugins_policy.tools.trace import traced
+from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.tools.explain import EntityExplanation, Missed, explain, said
 
 SNAPSHOT = snapshot(
     host={"mem_free": 300, "mem_available": 1000},
@@ -37,257 +35,142 @@ def explained(text: str, name: str = "vm1", taken: Snapshot = SNAPSHOT) -> Entit
     return explain(Policy.compile({"p": text}), taken, entity(name, taken))
 
 
-def lines(reason: Reason | None, depth: int = 0) -> Iterator[str]:
-    """A reason as indented text."""
-    if reason is not None:
-        extra = "".join(f" [{word}]" for word in (reason.how, reason.branch) if word)
-        yield f"{' ' * depth}{reason.text} = {show(reason.value)}{extra}"
-        for part in reason.parts:
-            yield from lines(part, depth + 1)
-
-
-def reason(text: str, name: str = "vm1") -> list[str]:
-    return list(lines(explained(text, name).requests[-1].reason))
-
-
 def conditions(text: str, name: str = "vm1") -> list[str]:
-    return [f"{one.kind} {one.text} {show(one.value)}" for one in explained(text, name).requests[-1].conditions]
+    return [str(condition) for condition in explained(text, name).requests[-1].conditions]
 
 
-def test_a_value_is_followed_through_variables_to_fields() -> None:
-    text = '(defvar share 0.5) (with Guests g (let ((size g.balloon_cur)) (g.Control "t" (* share (+ size 10)))))'
-    assert reason(text) == [
-        "(* share (+ size 10)) = 55.0",
-        " share = 0.5 [defvar]",
-        " size = 100 [let]",
-        "  g.balloon_cur = 100",
-    ]
+def why(text: str, name: str = "vm1", control: str = "t") -> str:
+    return said(Policy.compile({"p": text}).evaluate(SNAPSHOT), SNAPSHOT.guests[name], control)
 
 
-def test_a_literal_needs_no_reason() -> None:
-    assert reason('(with Guests g (g.Control "t" 5))') == []
+def test_a_request_has_its_form_and_the_values_that_it_was_made_of() -> None:
+    text = '(defvar share 0.5) (with Guests g (let ((size g.balloon_cur)) (g.Control "t" (* share (+ size (g.Stat "balloon_max"))))))'
+    (request,) = explained(text).requests
+    assert (request.control, request.value, request.applied) == ("t", 150.0, True)
+    assert request.text == '(g.Control "t" (* share (+ size (g.Stat "balloon_max"))))'
+    assert request.values == (("share", 0.5), ("size", 100), ('(g.Stat "balloon_max")', 200))
 
 
-def test_the_branch_that_gave_a_value_is_shown_with_its_condition() -> None:
-    text = '(with Guests g (g.Control "t" (if (< g.balloon_cur 80) g.balloon_max (max g.balloon_cur 7))))'
-    assert reason(text) == [
-        "(if (< g.balloon_cur 80) g.balloon_max (max g.balloon_cur 7)) = 100 [else]",
-        " (< g.balloon_cur 80) = false [condition]",
-        "  g.balloon_cur = 100",
-        " (max g.balloon_cur 7) = 100",
-        "  g.balloon_cur = 100",
-    ]
-    assert reason(text, "vm2")[0].endswith("= 400 [then]")
-
-
-def test_a_function_is_followed_into_its_body_and_its_parameters_to_the_arguments() -> None:
-    text = '(def half (x) (/ x 2)) (with Guests g (g.Control "t" (half g.balloon_max)))'
-    assert reason(text) == [
-        "(half g.balloon_max) = 100.0 [(/ x 2)]",
-        " x = 200 [parameter of half]",
-        "  g.balloon_max = 200",
-    ]
-
-
-def test_dynamic_scope_is_followed_as_it_was() -> None:
-    text = '(defvar v 1) (def peek () v) (with Guests g (let ((v g.balloon_cur)) (g.Control "t" (+ (peek) 0))))'
-    assert " v = 100 [let]" in "\n".join(reason(text))
-    assert "v = 1 " not in "\n".join(reason(text))
-
-
-def test_an_assignment_is_followed_to_the_last_one() -> None:
-    text = '(defvar x 1) (set x (+ x 1)) (set x (* x Host.mem_free)) (with Guests g (g.Control "t" x))'
-    assert reason(text) == ["x = 600 [set (* x Host.mem_free)]", " x = 2 [set (+ x 1)]", "  x = 1 [defvar]", " Host.mem_free = 300"]
-
-
-def test_a_sum_over_other_guests_is_not_followed_into_each_of_them() -> None:
-    text = '(defvar s 0) (with Guests g (set s (+ s g.balloon_max))) (with Guests g (g.Control "t" s))'
-    assert reason(text) == ["s = 610 [set 3 times, last for vm3]"]
-    assert reason(text, "vm3")[0] == "s = 610 [set (+ s g.balloon_max)]"
-
-
-def test_notes_are_followed_to_where_they_were_set() -> None:
-    text = '(with Guests g (g.SetVar "n" (+ g.balloon_cur 1))) (with Guests g (g.Control "t" (g.GetVar "n")))'
-    assert reason(text) == ['(g.GetVar "n") = 101 [by SetVar (+ g.balloon_cur 1)]', " g.balloon_cur = 100"]
-    assert reason('(with Guests g (g.Control "t" (max 1 (g.Stat "balloon_cur"))))')[1] == ' (g.Stat "balloon_cur") = 100'
-
-
-def test_the_conditions_around_a_request_are_told_from_the_inside_out() -> None:
+def test_the_conditions_around_a_request_are_told_with_their_values_from_the_inside_out() -> None:
     text = """
     (def ask (who) (if (> who.balloon_max 150) (who.Control "t" 1) nil))
     (if (valid Host.mem_free) (with Guests g (if (< g.balloon_cur 60) nil (ask g))) nil)"""
-    assert conditions(text) == [
-        "condition (> who.balloon_max 150) true",
-        "call (ask g) nil",
-        "condition (< g.balloon_cur 60) false",
-        "loop (with Guests g …) <vm1>",
-        "condition (valid Host.mem_free) true",
+    expected = [
+        "(> who.balloon_max 150) is true (who.balloon_max is 200)",
+        "(< g.balloon_cur 60) is false (g.balloon_cur is 100)",
+        "(valid Host.mem_free) is true (Host.mem_free is 300)",
     ]
+    assert conditions(text) == expected
+    assert why(text) == "; ".join(reversed(expected))
 
 
-def test_what_was_told_once_is_referred_to_afterwards() -> None:
-    text = '(with Guests g (let ((a (* 2 g.balloon_cur))) (if (> a 5) (g.Control "t" (+ a a)) nil)))'
-    request = explained(text).requests[0]
-    assert list(lines(request.conditions[0].parts[0])) == ["a = 200 [see above]"]
+def test_a_variable_has_the_value_that_it_had_when_the_condition_was_decided() -> None:
+    body = '(with Guests g (if (< part 3) (g.Control "t" 5) 0))'
+    assert why(f"(defvar part 1) (set part 2) {body} (set part 9)") == "(< part 3) is true (part is 2)"
+    assert why(f"(defvar part 1) (let ((part 2)) {body})") == "(< part 3) is true (part is 2)"
+    counted = '(defvar n 0) (with Guests g { (set n (+ n 1)) (if (< n 9) (g.Control "t" 5) 0) })'
+    assert [why(counted, name) for name in ("vm1", "vm2")] == [f"(< n 9) is true (n is {n})" for n in (1, 2)]
+    noted = '(with Guests g { (g.SetVar "n" 1) (if (== (g.GetVar "n") 1) (g.Control "t" 5) 0) (g.SetVar "n" 2) })'
+    assert why(noted) == '(== (g.GetVar "n") 1) is true ((g.GetVar "n") is 1)'
 
 
-def test_a_later_request_replaces_an_earlier_one() -> None:
-    text = '(with Guests g (g.Control "t" 1)) (with Guests g (g.Control "t" 2))'
-    first, second = explained(text).requests
-    assert (first.value, first.replaced, first.decision) == (1, True, None)
-    assert second.decision is not None
-    assert second.decision.value == 2
+def test_what_was_remembered_then_decides_and_not_what_is_remembered_now() -> None:
+    store = NoteStore()
+    text = """(with Guests g {
+        (if (< (g.Recall "times" 0) 1) (g.Control "t" 5) (g.Control "t" 6))
+        (g.Remember "times" (+ 1 (g.Recall "times" 0))) })"""
+    policy = Policy.compile({"p": text})
+    for words in ('true ((g.Recall "times" 0) is 0)', 'false ((g.Recall "times" 0) is 1)'):
+        result = policy.evaluate(SNAPSHOT, notes=store.now())
+        store.keep(result.notes, SNAPSHOT)
+        assert said(result, SNAPSHOT.guests["vm1"], "t") == f'(< (g.Recall "times" 0) 1) is {words}'
+
+
+def test_the_last_request_counts_of_several_by_one_form() -> None:
+    text = """(def ask (g n) (if (> n 0) (g.Control "t" n) 0))
+              (defvar letters "ab") (defvar n 1)
+              (with Guests g (with letters c { (ask g n) (set n (+ n 1)) }))"""
+    assert why(text) == "(> n 0) is true (n is 2)"
+    assert why(text, "vm2") == "(> n 0) is true (n is 4)"
+    (request,) = explained('(with Guests g (g.Control "t" 1)) (with Guests g (g.Control "t" 2))').requests
+    assert request.value == 2
+
+
+def test_a_choice_within_the_branch_that_is_decided_later_does_not_hide_the_one_around_it() -> None:
+    text = """(def f (g n) (if (< n 3) { (if (> n 0) (f g (- n 1)) 0) (g.Control "t" n) } 0))
+              (with Guests g (f g 2))"""
+    assert why(text) == "(< n 3) is true (n is 2)", "the outermost call asks last"
+
+
+def test_nothing_is_written_to_the_log_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "mom.policy")
+    assert why('(with Guests g (if (debug "x" (> g.balloon_max 1)) (g.Control "t" 5) 0))')
+    assert len([one for one in caplog.records if one.getMessage().startswith("x")]) == 3, "one for each guest"
+
+
+def test_without_a_condition_or_a_request_nothing_is_said() -> None:
+    assert why('(with Guests g (g.Control "t" 5))') == ""
+    assert why("(+ 1 2)") == ""
+    assert why('(with Guests g (if 1 (g.Control "t" nil) 0))') == ""
 
 
 def test_a_request_of_a_guest_whose_step_failed_is_not_applied() -> None:
-    explanation = explained('(with Guests g { (g.Control "t" 1) (+ 1 g.balloon_cur) })', "vm3")
-    assert [request.decision for request in explanation.requests] == [None]
+    text = '(with Guests g { (g.Control "t" 1) (+ 1 g.balloon_cur) })'
+    explanation = explained(text, "vm3")
+    assert [request.applied for request in explanation.requests] == [False]
     assert [(fault.kind, fault.guest) for fault in explanation.faults] == [("type", "vm3")]
-    assert explained('(with Guests g { (g.Control "t" 1) (+ 1 g.balloon_cur) })', "vm1").faults == ()
-
-
-def test_steps_that_fail_inside_of_functions_and_inner_loops_leave_the_others_in_order() -> None:
-    text = """
-    (def deep (x) (+ 1 (* 2 x)))
-    (defvar twice (with Guests g 1))
-    (with Guests g { (with twice i (deep g.balloon_cur)) (g.Control "t" (deep g.balloon_max)) })"""
-    for name, value in (("vm1", 401), ("vm2", 801)):
-        (request,) = explained(text, name).requests
-        assert request.value == value
-        assert [one.kind for one in request.conditions] == ["loop"]
-        assert next(lines(request.reason)) == f"(deep g.balloon_max) = {value} [(+ 1 (* 2 x))]"
-    assert explained(text, "vm3").requests == ()
+    assert explained(text, "vm1").faults == ()
 
 
 def test_after_an_error_outside_of_loops_the_host_has_no_decisions_and_that_is_told() -> None:
     explanation = explained('(Host.Control "t" 1) (/ 1 0)', "host")
     assert explanation.stopped
-    assert [request.decision for request in explanation.requests] == [None]
+    assert [request.applied for request in explanation.requests] == [False]
     assert [fault.kind for fault in explanation.faults] == ["zero-division"]
 
 
-def missed(found: tuple[Missed, ...], depth: int = 0) -> Iterator[str]:
-    for one in found:
-        yield f"{' ' * depth}{one.text}: {one.condition.text} {show(one.condition.value)}"
-        yield from missed(one.further, depth + 1)
+def missed(several: Sequence[Missed]) -> list[str]:
+    return [f"{one.text}: {one.condition}" for one in several]
 
 
 def test_a_request_that_was_not_made_has_the_condition_that_kept_it() -> None:
     text = '(with Guests g (if (> g.balloon_max 300) (if (valid g.balloon_cur) (g.Control "t" 1) (g.Control "u" 2)) nil))'
-    assert list(missed(explained(text).missed)) == [
-        '(g.Control "t" 1): (> g.balloon_max 300) false',
-        '(g.Control "u" 2): (> g.balloon_max 300) false',
+    assert missed(explained(text).missed) == [
+        '(g.Control "t" 1): (> g.balloon_max 300) is false (g.balloon_max is 200)',
+        '(g.Control "u" 2): (> g.balloon_max 300) is false (g.balloon_max is 200)',
     ]
-    assert list(missed(explained(text, "vm2").missed)) == ['(g.Control "u" 2): (valid g.balloon_cur) true']
-
-
-def test_what_was_not_reached_is_followed_through_variables_and_notes() -> None:
-    text = """
-    (with Guests g (if (valid g.balloon_cur) (g.SetVar "give" 5) nil))
-    (with Guests g (let ((change 0) (give (g.GetVar "give")))
-        (if (valid give) (set change give) nil)
-        (if (!= change 0) (g.Control "t" change) nil)))"""
-    assert list(missed(explained(text, "vm3").missed)) == [
-        '(g.Control "t" change): (!= change 0) false',
-        " (set change give): (valid give) false",
-        '  (g.SetVar "give" 5): (valid g.balloon_cur) false',
-    ]
-
-
-def test_a_function_that_was_not_called_is_explained_by_its_calls() -> None:
+    assert missed(explained(text, "vm2").missed) == ['(g.Control "u" 2): (valid g.balloon_cur) is true (g.balloon_cur is 50)']
     text = '(def ask (e) (e.Control "t" 1)) (with Guests g (if (> g.balloon_max 300) (ask g) nil))'
-    assert list(missed(explained(text).missed)) == ['(e.Control "t" 1): (> g.balloon_max 300) false']
+    assert missed(explained(text).missed) == ['(e.Control "t" 1): (> g.balloon_max 300) is false (g.balloon_max is 200)']
 
 
 def test_the_host_is_explained_by_its_own_requests_only() -> None:
     text = '(if (< Host.mem_free 100) (Host.Control "k" 1) nil) (with Guests g (if 0 (g.Control "t" 1) nil))'
-    assert list(missed(explained(text, "host").missed)) == ['(Host.Control "k" 1): (< Host.mem_free 100) false']
-    assert list(missed(explained(text, "vm1").missed)) == ['(g.Control "t" 1): 0 0']
+    assert missed(explained(text, "host").missed) == ['(Host.Control "k" 1): (< Host.mem_free 100) is false (Host.mem_free is 300)']
+    assert missed(explained(text, "vm1").missed) == ['(g.Control "t" 1): 0 is false']
 
 
-def test_very_deep_programs_can_be_explained() -> None:
+def test_deep_and_recursive_programs_can_be_explained() -> None:
     deep = "(+ 1 " * 200 + "g.balloon_cur" + ")" * 200
-    (request,) = explained(f'(with Guests g (g.Control "t" {deep}))').requests
-    assert request.value == 300
-    chain = "".join(f"(defvar v{n} (+ 1 v{n - 1}))" for n in range(1, 400))
-    (request,) = explained(f'(defvar v0 0) {chain} (with Guests g (g.Control "t" v399))').requests
-    assert request.value == 399
-    many = "(set x (+ x g.balloon_cur))" * 500
-    assert explained(f'(with Guests g (let ((x 0)) {many} (g.Control "t" x)))').requests[0].value == 50_000
+    assert explained(f'(with Guests g (g.Control "t" {deep}))').requests[0].value == 300
+    text = '(def down (n) (if (< n 1) 0 (+ 1 (down (- n 1))))) (with Guests g (g.Control "t" (down 90)))'
+    assert explained(text).requests[0].value == 90
+    told = why("(with Guests g (if " + "(not " * 90 + "g.balloon_max" + ")" * 90 + ' (g.Control "t" 5) 0))')
+    assert told.endswith("is true (g.balloon_max is 200)")
 
 
-def nested(functions: int) -> str:
-    """Functions that call each other, each from inside of hundreds of blocks."""
-    last = functions - 1
-    texts = [f"(def f{n} (x) {'{ ' * 400}{f'(+ 1 (f{n + 1} x))' if n < last else 'x'}{' }' * 400})" for n in range(functions)]
-    return f'{" ".join(texts)} (with Guests g (g.Control "t" (f0 g.balloon_cur)))'
-
-
-def test_blocks_inside_of_blocks_in_functions_that_call_each_other_can_be_explained() -> None:
-    (request,) = explained(nested(4)).requests
-    assert request.value == 103
-    assert list(lines(request.reason))[-1].strip() == "g.balloon_cur = 100"
-
-
-def test_what_is_too_complicated_to_be_explained_is_told() -> None:
-    with pytest.raises(PolicyError, match="too complicated to be compiled"):
-        explained(nested(30))
-
-
-STRING = '(defvar s "' + "a" * 60 + '") '
-LARGE = {
-    "calls that double": "(def f (n) (if (< n 16) (+ (f (+ n 1)) (f (+ n 1))) 1)) (f 0)",
-    "loops": STRING + "(with s a (with s b (with s c (Host.Control 'x' Host.mem_free))))",
-    "calls inside each other": STRING + "(def f (n) (if (< n 90) (f (+ n 1)) (with s x (with s y (with s z (+ 1 Host.mem_free)))))) (f 0)",
-}
-
-
-@pytest.mark.parametrize("name", LARGE)
-def test_what_is_too_large_to_be_told_is_said_to_be_so_at_once(name: str) -> None:
+def test_what_is_too_large_to_be_told_is_said_to_be_so_at_once() -> None:
+    loops = '(defvar s "' + "a" * 60 + '") (with s a (with s b (with s c (if (== a b) (Host.Control "x" Host.mem_free) 0))))'
     began = time.process_time()
     with pytest.raises(PolicyError, match="too large to tell"):
-        explained(LARGE[name])
-    assert time.process_time() - began < 2, "82 s, when each name was looked for in all scopes"
-
-
-def test_what_is_just_small_enough_is_told_soon() -> None:
-    calls = "(def f (n) (if (< n 12) (+ (f (+ n 1)) (f (+ n 1))) 1))"
-    missed = "{ " + "(g.Control 'x' 1) " * 200 + "}"
-    began = time.process_time()
-    told = explained(f"{calls} (f 0) (with Guests g (if (< g.balloon_cur 0) {missed} 0))")
+        explained(loops)
     assert time.process_time() - began < 3
-    assert len(told.missed) == 50
-
-
-def test_of_thousands_of_requests_the_first_and_the_last_are_told() -> None:
-    told = explained(STRING + "(with Guests g (with s a (with s b (g.Control 't' (+ 1 g.balloon_cur)))))")
-    assert len(told.requests) == 101
-    assert told.left_out == 3600 - 101
-    assert [request.replaced for request in told.requests] == [True] * 100 + [False]
-
-
-def test_of_large_values_only_the_size_is_told() -> None:
-    told = explained(STRING + "(with Guests g { (defvar l (with s a (with s b a))) (if (== l 1) 0 (g.Control 't' 1)) })")
-    (condition, *_) = told.requests[0].conditions
-    assert [part.value for part in condition.parts] == ["a list of more than 1,000 elements"]
-
-
-def test_recursion_can_be_explained() -> None:
-    text = '(def down (n) (if (< n 1) 0 (+ 1 (down (- n 1))))) (with Guests g (g.Control "t" (down 90)))'
-    (request,) = explained(text).requests
-    assert request.value == 90
-    assert next(lines(request.reason)).startswith("(down 90) = 90 [(if (< n 1)")
-
-
-def outcome(result: Result) -> tuple[str, ...]:
-    errors = [(fault.kind, fault.name, fault.line, fault.column, fault.guest) for fault in result.errors]
-    return tuple(map(repr, (list(map(repr, result.values)), result.decisions, errors, result.stopped, result.notes)))
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
-def test_a_traced_evaluation_comes_to_the_same_and_every_decision_is_explained(data: st.DataObject) -> None:
+def test_every_decision_is_explained(data: st.DataObject) -> None:
     text = program(lambda count: data.draw(st.integers(0, count - 1)))
     try:
         policy = Policy.compile({"p": text}, limits=PolicyLimits(steps=3000, guest_steps=1000, depth=30))
@@ -295,11 +178,12 @@ def test_a_traced_evaluation_comes_to_the_same_and_every_decision_is_explained(d
         return
     taken = fixture()
     result = policy.evaluate(taken)
-    assert outcome(traced(policy, taken)[1]) == outcome(result)
     for whose in (taken.host.entity, *(guest.entity for guest in taken.guests.values())):
         explanation = explain(policy, taken, whose)
-        told = sorted((one.control, repr(one.decision.value)) for one in explanation.requests if one.decision is not None)
+        told = sorted((one.control, repr(one.value)) for one in explanation.requests if one.applied)
         assert told == sorted((d.control, repr(d.value)) for d in result.decisions if d.entity == whose)
+    for guest in taken.guests.values():
+        assert all(len(said(result, guest, control)) <= 600 for control in ("a", "t", "balloon_target"))
 
 
 # --- the verb ------------------------------------------------------------------------------------------------------------------------
@@ -328,13 +212,11 @@ def test_an_explanation_reads_from_the_decision_down(files: list[Path | str]) ->
     assert done.out.splitlines() == [
         f"vm1: balloon_target = 900  {path}:4:9",
         '  (guest.Control "balloon_target" (* spare guest.balloon_cur))',
-        f"    (* spare guest.balloon_cur) = 900.0  {path}:4:41",
-        f"      spare = 0.9  defvar  {path}:1:1",
-        "      guest.balloon_cur = 1000",
+        "    spare = 0.9",
+        "    guest.balloon_cur = 1000",
         "  because",
         f"    (valid guest.balloon_cur) is true  {path}:3:9",
         "      guest.balloon_cur = 1000",
-        f"    <vm1> in (with Guests guest …)  {path}:2:1",
     ]
     assert mom_policy("explain", *files, "--guest", "u-1").out == done.out
 
@@ -345,15 +227,15 @@ def test_that_nothing_is_decided_is_told_first_with_what_is_unknown(files: list[
     assert done.out.splitlines()[:2] == ["vm3: nothing is decided", "unknown: guest.balloon_cur"]
 
 
-def test_json_has_the_same_tree(files: list[Path | str]) -> None:
+def test_json_has_the_same(files: list[Path | str]) -> None:
     told: dict[str, Any] = json.loads(mom_policy("explain", *files, "--guest", "vm1", "--json").out)
     (request,) = told["requests"]
     assert request["decided"]
     assert (request["value"], request["line"], request["file"]) == (900, 4, str(files[0]))
-    assert [part["form"] for part in request["reason"]["reasons"]] == ["spare", "guest.balloon_cur"]
-    assert [one["kind"] for one in request["because"]] == ["condition", "loop"]
+    assert [part["form"] for part in request["values"]] == ["spare", "guest.balloon_cur"]
+    assert [(one["form"], one["truth"]) for one in request["because"]] == [("(valid guest.balloon_cur)", True)]
     missed_one = json.loads(mom_policy("explain", *files, "--guest", "vm3", "--json").out)["not_asked_for"][0]
-    assert missed_one["because"]["reasons"][0] == {"form": "guest.balloon_cur", "value": None, "how": "unknown"}
+    assert missed_one["because"]["values"] == [{"form": "guest.balloon_cur", "value": None}]
 
 
 def test_errors_about_it_are_shown_and_exit_code_is_1(tmp_path: Path, files: list[Path | str]) -> None:

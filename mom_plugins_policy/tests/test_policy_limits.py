@@ -18,7 +18,7 @@ from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits, sources
 from mom_plugins_policy.language.errors import KINDS
 from mom_plugins_policy.sources import read_policies
-from mom_plugins_policy.tools.trace import traced
+from mom_plugins_policy.tools.explain import explain
 
 HOSTILE = {
     "shift": ("(<< 1 1000000000)", "range"),
@@ -78,7 +78,7 @@ def test_a_text_as_large_as_it_may_be_is_compiled_or_refused_in_two_seconds_and_
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.process_time()
     with contextlib.suppress(PolicyError):
-        traced(Policy.compile({"p": LARGE[name]}), fixture())
+        explain(Policy.compile({"p": LARGE[name]}), fixture(), fixture().host.entity)
     assert time.process_time() - began < 6, "2 s on a quiet machine"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024
 

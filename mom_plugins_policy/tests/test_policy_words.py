@@ -17,13 +17,12 @@ from mom_plugins_policy.checks import check
 from mom_plugins_policy.checks.names import survey
 from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.words import forms, methods
-from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, FormWord, Role
+from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, FunctionWord, covers
-from mom_plugins_policy.language.words.methods import ENTITY_METHODS, SETTERS, MethodWord
+from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 from mom_plugins_policy.language.words.types import FLOAT, INT, LIST, NIL, STRING
 from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Measured, dimension_of_unit
 from mom_plugins_policy.tools.formatter import formatted
-from mom_plugins_policy.tools.trace import Node, traced
 
 WORDS = list(FUNCTIONS.values())
 COUNTS = (0, 1, 2, 3)
@@ -96,13 +95,6 @@ class TestFunctions:
             values = [64.0, 16.0][:count]
             assert computed(word, [4 * value for value in values]) == computed(word, values) * 4.0**power
 
-    def test_a_condition_is_told_with_as_many_arguments_as_it_can_have(self, word: FunctionWord) -> None:
-        if word.told is not None:
-            holds, fails = word.told
-            assert holds != fails
-            assert holds.count("{}") == fails.count("{}")
-            assert word.takes(holds.count("{}"))
-
     def test_a_comparison_and_its_mirror_say_the_same(self, word: FunctionWord) -> None:
         if word.mirrored:
             mirror = FUNCTIONS[word.mirrored]
@@ -124,18 +116,6 @@ def test_no_word_is_both_a_form_and_a_function() -> None:
 
 @pytest.mark.parametrize("word", SPECIAL_FORMS.values(), ids=lambda word: word.name)
 class TestForms:
-    def test_a_part_that_is_evaluated_has_a_role_and_the_order_is_that_of_the_evaluation(self, word: FormWord) -> None:
-        text = EXAMPLES[word.name]
-        policy = Policy.compile({"p": text})
-        nodes, result = traced(policy, fixture())
-        assert not result.errors
-        for node in everything(nodes):
-            roles = policy.program.roles.get(node.form.index)
-            if roles is not None and roles.last is not Role.STEP and roles.defined is None:
-                parts = list(roles.parts)
-                places = [parts.index(child.form) for child in node.children]
-                assert places == sorted(places), node.form
-
     def test_one_that_is_not_built_as_it_has_to_be_fails_and_the_checks_say_so(self, word: FormWord) -> None:
         for text in MALFORMED.get(word.name, ()):
             result = Policy.compile({"p": text}).evaluate(fixture())
@@ -176,12 +156,6 @@ MALFORMED = {
 }
 
 
-def everything(nodes: list[Node]) -> Iterator[Node]:
-    for node in nodes:
-        yield node
-        yield from everything(node.children)
-
-
 def test_an_example_stands_for_each_form() -> None:
     assert set(EXAMPLES) == set(SPECIAL_FORMS)
 
@@ -199,15 +173,6 @@ def test_a_part_that_does_not_know_a_method_fails_at_import() -> None:
     methods.covers("a part", ENTITY_METHODS)
     with pytest.raises(TypeError, match="a part: no record, or no method, for Recall"):
         methods.covers("a part", set(ENTITY_METHODS) - {"Recall"})
-
-
-@pytest.mark.parametrize("word", ENTITY_METHODS.values(), ids=lambda word: word.name)
-def test_what_a_method_writes_is_read_by_the_one_of_its_store(word: MethodWord) -> None:
-    if word.writes:
-        (reader,) = (name for name, setter in SETTERS.items() if setter == word.name)
-        text = f'(Host.{reader} "k") (Host.{word.name} "k" 5) (Host.{reader} "k")'
-        assert Policy.compile({"p": text}).evaluate(fixture()).values == [None, None, 5]
-        assert ENTITY_METHODS[reader].unset
 
 
 def test_what_stands_for_others_is_shown_as_it_stands_in_the_text() -> None:

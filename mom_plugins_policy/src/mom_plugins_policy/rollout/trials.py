@@ -134,7 +134,7 @@ class TriedPolicies(ChangingPolicies):
         found = None if evaluated is None else evaluated.snapshot.guests.get(guest)
         if evaluated is None or found is None:
             return ""
-        from mom_plugins_policy.tools.reasons import said  # a cycle does not need it
+        from mom_plugins_policy.tools.explain import said  # a cycle does not need it
 
         try:
             return said(evaluated.of(found), found, control)

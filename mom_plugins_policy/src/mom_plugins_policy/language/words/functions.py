@@ -7,8 +7,7 @@ what may do otherwise is a form (`forms.py`). What follows from the record:
   error `type`, `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
 - in the checks, the types of its value: `types`, which must hold for every value that it can have. nil is an error wherever the function
   is `strict`.
-- units, in the checks, and in the words for people: `unit`.
-- the words in which a condition is told: `told`.
+- units, in the checks: `unit`.
 - the tables of the reference, and the editors' grammars (`docs/generate.py` writes these).
 """
 
@@ -40,14 +39,10 @@ class FunctionWord(Word):
     """The type of its value, as far as the compiler makes use of it (`compiling/code.py`); `number`: an argument's, if that is a number."""
     strict: int | None = 1
     """With how many arguments, or more, it fails on nil; None: never."""
-    selects: bool = False
-    """Whether its value is one of its arguments."""
     mixing: str = ""
     """What is done to arguments that must be of the same unit, such as `are added`; empty: they need not be."""
     mirrored: str = ""
     """Of a comparison: the one that says the same with its sides exchanged."""
-    told: tuple[str, str] | None = None
-    """Of a condition: how it is told that it holds, and that it does not, in terms of its arguments."""
     operator: str = ""
     """Another spelling, usable as the head of a list."""
     variable: bool = False
@@ -123,27 +118,27 @@ _FUNCTIONS = (
     ),
     FunctionWord(
         name="lt", operator="<", least=2, most=2, meaning="less than", compute=operator.lt,
-        types=types.order, unit=units.unknown, mixing="are compared", mirrored="gt", told=("{} is less than {}", "{} is not less than {}"),
+        types=types.order, unit=units.unknown, mixing="are compared", mirrored="gt",
     ),
     FunctionWord(
         name="gt", operator=">", least=2, most=2, meaning="greater than", compute=operator.gt,
-        types=types.order, unit=units.unknown, mixing="are compared", mirrored="lt", told=("{} is more than {}", "{} is not more than {}"),
+        types=types.order, unit=units.unknown, mixing="are compared", mirrored="lt",
     ),
     FunctionWord(
         name="lte", operator="<=", least=2, most=2, meaning="less than or equal", compute=operator.le,
-        types=types.order, unit=units.unknown, mixing="are compared", mirrored="gte", told=("{} is at most {}", "{} is not at most {}"),
+        types=types.order, unit=units.unknown, mixing="are compared", mirrored="gte",
     ),
     FunctionWord(
         name="gte", operator=">=", least=2, most=2, meaning="greater than or equal", compute=operator.ge,
-        types=types.order, unit=units.unknown, mixing="are compared", mirrored="lte", told=("{} is at least {}", "{} is not at least {}"),
+        types=types.order, unit=units.unknown, mixing="are compared", mirrored="lte",
     ),
     FunctionWord(
         name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
-        types=types.truth, unit=units.unknown, mixing="are compared", told=("{} is equal to {}", "{} is not equal to {}"),
+        types=types.truth, unit=units.unknown, mixing="are compared",
     ),
     FunctionWord(
         name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
-        types=types.truth, unit=units.unknown, mixing="are compared", told=("{} is other than {}", "{} is not other than {}"),
+        types=types.truth, unit=units.unknown, mixing="are compared",
     ),
     FunctionWord(
         name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left,
@@ -155,11 +150,11 @@ _FUNCTIONS = (
     ),
     FunctionWord(
         name="and", least=1, most=None, meaning="the first false argument, else the last; all are evaluated", compute=_first(False),
-        strict=None, types=types.joined, unit=units.same, selects=True,
+        strict=None, types=types.joined, unit=units.same,
     ),
     FunctionWord(
         name="or", least=1, most=None, meaning="the first true argument, else the last; all are evaluated", compute=_first(True),
-        strict=None, types=types.joined, unit=units.same, selects=True,
+        strict=None, types=types.joined, unit=units.same,
     ),
     FunctionWord(
         name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
@@ -167,19 +162,19 @@ _FUNCTIONS = (
     ),
     FunctionWord(
         name="min", least=1, most=None, meaning="the first smallest argument", compute=_smallest, strict=2,
-        types=types.extreme, unit=units.same, mixing="are compared", selects=True,
+        types=types.extreme, unit=units.same, mixing="are compared",
     ),
     FunctionWord(
         name="max", least=1, most=None, meaning="the first largest argument", compute=_largest, strict=2,
-        types=types.extreme, unit=units.same, mixing="are compared", selects=True,
+        types=types.extreme, unit=units.same, mixing="are compared",
     ),
     FunctionWord(
         name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
-        types=types.truth, unit=units.unknown, told=("{} is unknown", "{} is known"),
+        types=types.truth, unit=units.unknown,
     ),
     FunctionWord(
         name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
-        types=types.truth, unit=units.unknown, told=("{} is known", "{} is unknown"),
+        types=types.truth, unit=units.unknown,
     ),
     FunctionWord(
         name="sqrt", extension=True, least=1, most=1, meaning="square root, a float; of a negative number it is an error",

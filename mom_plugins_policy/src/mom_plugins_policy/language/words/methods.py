@@ -19,8 +19,6 @@ class MethodWord(Word):
     """What it reads or writes by that name: a `note` of this evaluation, the `memory` that outlives it, a `control`; empty: neither."""
     writes: bool = False
     """Whether it writes there, and gives nil; otherwise it reads."""
-    unset: str = ""
-    """How it is told that it gives nil because nothing was written there."""
 
 
 _METHODS = (
@@ -30,25 +28,20 @@ _METHODS = (
         name="StatAvg", least=1, most=1, meaning="the mean of a field over the samples that are kept; 0.0 if there is no value",
     ),
     MethodWord(name="Control", least=2, most=2, meaning="asks for a control to be set", store="control", writes=True),
-    MethodWord(name="GetControl", least=1, most=1, meaning="what was asked for in this evaluation", store="control", unset="not asked for"),
+    MethodWord(name="GetControl", least=1, most=1, meaning="what was asked for in this evaluation", store="control"),
     MethodWord(name="SetVar", least=2, most=2, meaning="a note on the entity for this evaluation", store="note", writes=True),
-    MethodWord(name="GetVar", least=1, most=1, meaning="a note of this evaluation, else nil", store="note", unset="not set"),
+    MethodWord(name="GetVar", least=1, most=1, meaning="a note of this evaluation, else nil", store="note"),
     MethodWord(
         name="Remember", least=2, most=2, meaning="a note on the entity that is kept across cycles and restarts; nil forgets it",
         store="memory", writes=True,
     ),
     MethodWord(
         name="Recall", least=1, most=2, meaning="what was remembered in this or an earlier evaluation, else the second argument or nil",
-        store="memory", unset="nothing remembered",
+        store="memory",
     ),
 )  # fmt: skip
 
 ENTITY_METHODS: Mapping[str, MethodWord] = {word.name: word for word in _METHODS}
-
-SETTERS: Mapping[str, str] = {
-    word.name: setter.name for word in _METHODS for setter in _METHODS if word.unset and setter.writes and setter.store == word.store
-}
-"""Which method writes what one reads."""
 
 DISK_METHODS = {
     "setTotalBytesSec": "total_bytes_sec",
