@@ -167,7 +167,7 @@ class TestWhileItRuns:
         on = {entity.id for entity in managed.canary.on}
         assert on
         for guest in report.snapshot.guests:
-            assert ("its balloon_max (" in texts.reason(report.number, guest, "balloon_target")) is (guest in on)
+            assert ("g.balloon_max is" in texts.reason(report.number, guest, "balloon_target")) is (guest in on)
             assert texts.reason(report.number + 1, guest, "balloon_target") == "", "of a cycle that has not been"
         assert texts.reason(report.number, "nobody", "balloon_target") == ""
         managed.cycles()

@@ -1,7 +1,5 @@
 """One way to lay out a policy, so that people discuss what it does and not how it is indented.
 
-The layout follows the tree and where its author broke lines; never the other way round. Rules, from the outside in:
-
 - A list stands on one line if it fits and its author had no line break between its parts; otherwise each part has a line of its own.
 - `(name first` stays together, and what follows is aligned with `first`. The special forms keep what names and conditions they have on
   their first line (`(def name (parameters)`, `(if condition`, `(with items name`, `(let (bindings)`), and indent the rest by four.
@@ -13,14 +11,15 @@ Only white space is changed. A comment or string that is longer than a line stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.tokens import Token, comments, tokens
-from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, FormWord, Role
+from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
 
 WIDTH: Final = 100
 """Columns of a line."""
@@ -30,8 +29,8 @@ INDENT: Final = 4
 DEEPEST: Final = 60
 """Columns of white space at most: what is nested deeper is not indented any further, so that there is always room for something."""
 
-FAR: Final = 16
-"""A value of several lines begins below its variable when it would otherwise stand this many columns to the right of that."""
+DEEPEST_NESTING: Final = 150
+"""Brackets inside each other: what has more is refused, as no person wrote it."""
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 
@@ -44,9 +43,10 @@ def formatted(name: str, text: str, *, width: int = WIDTH, limits: PolicyLimits 
     :returns: a text with the same forms and comments; formatting it again changes nothing
     :raises PolicyError: the text is no policy
     """
-    before = read(name, text, limits)
-    after = _Layout(width).lines(_parts(tokens(text)))
-    result = "\n".join(after) + "\n" if after else ""
+    before = read(name, text, replace(limits, nesting=min(limits.nesting, DEEPEST_NESTING)))
+    lines: list[_Line] = []
+    _put_each(_parts(tokens(text)), 0, 0, width, lines)
+    result = "".join(f"{line}\n" for line in _with_remarks(lines, width))
     # What is written must be the same program. This has never failed; if it ever does, the file must not be touched.
     if _content(read(name, result, limits)) != _content(before) or comments(result) != comments(text):
         raise AssertionError("formatting would have changed the policy")
@@ -64,288 +64,124 @@ def _content(forms: Iterable[Form]) -> list[tuple[object, ...]]:
     return content
 
 
-# --- parts: the tokens as a tree, with comments ----------------------------------------------------------------------------------
+@dataclass(slots=True)
+class _Part:
+    """An atom, a comment, or a bracket with all in it. `breaks`: the line breaks before it; `flat`: it on one line, if it can be."""
 
-
-class _Element:
-    """An atom, a comment, or a bracket with all that is in it.
-
-    `broken` and `blank`: a line break, a blank line stands before it; `flat`: its width on one line, None if it cannot or should not
-    stand on one; `need`: how many columns it takes when it is broken wherever it can be.
-    """
-
-    __slots__ = ("blank", "broken", "comment", "flat", "items", "need", "text")
-
-    def __init__(self, text: str, line_breaks: int, *, comment: bool = False) -> None:
-        self.text = text
-        self.broken = line_breaks > 0
-        self.blank = line_breaks > 1
-        self.comment = comment
-        self.items: list[_Element] = []
-        self.flat: int | None = None if comment or "\n" in text else len(text)
-        self.need = 0 if comment else len(text.partition("\n")[0])
-
-    @property
-    def bracket(self) -> bool:
-        return not self.comment and self.text in _CLOSING
-
-    @property
-    def block(self) -> bool:
-        return self.text == "{"
-
-    @property
-    def remark(self) -> bool:
-        """A comment at the end of a line."""
-        return self.comment and not self.broken
+    text: str
+    breaks: int
+    comment: bool = False
+    items: list[_Part] = field(default_factory=list)
+    flat: str | None = None
 
     def close(self) -> None:
-        """All items are there: measure."""
-        items = self.items
-        spaces = max(0, len(items) - 1) + (2 if self.block and items else 0)
-        together = all(item.flat is not None for item in items) and not any(item.broken for item in (items if self.block else items[1:]))
-        self.flat = 2 + spaces + sum(item.flat or 0 for item in items) if together else None
-        if not items:
-            self.need = 2
-        elif self.block:
-            self.need = INDENT + max(item.need for item in items)
-        else:
-            self.need = 1 + min(self._aligned(), INDENT + max(item.need for item in items))
-
-    def _aligned(self) -> int:
-        """The columns of a list whose parts are aligned with the first or second of them."""
-        head = self.items[0]
-        if head.bracket or head.comment:
-            return 1 + max(item.need for item in self.items)
-        return 2 + len(head.text) + max((item.need for item in self.items[1:]), default=0)
+        """All items are there: see whether it can stand on one line, and its author had it so."""
+        block = self.text == "{"
+        texts = [item.flat for item in self.items]
+        if not any(item.breaks for item in self.items[not block :]) and None not in texts:
+            inner = " ".join(text for text in texts if text is not None)
+            self.flat = f"{self.text} {inner} }}" if block and inner else f"{self.text}{inner}{_CLOSING[self.text]}"
 
 
-def _parts(found: Iterable[Token]) -> list[_Element]:
-    """The parts at top level. A remark before closing brackets goes behind them, where it leaves the brackets together."""
-    top: list[_Element] = []
-    opened: list[_Element] = []
-    here = top
-    line_breaks = 1  # the text begins a line
-    moved: _Element | None = None  # a remark that is on its way out of closing brackets
-    for token in found:
+def _parts(several: Iterable[Token]) -> list[_Part]:
+    """The parts at top level."""
+    top: list[_Part] = []
+    opened: list[_Part] = []
+    breaks = 1  # the text begins a line
+    for token in several:
         if token.what in ("space", "mark"):
-            line_breaks += token.text.count("\n")
+            breaks += token.text.count("\n")
             continue
-        if moved is not None and token.what != "close":
-            closed = here[-1]
-            if token.what == "comment" and not line_breaks:
-                closed.items.append(moved)  # there is a remark behind the brackets, too
-                closed.close()
-            else:
-                here.append(moved)
-                line_breaks = max(line_breaks, 1)
-            moved = None
         if token.what == "close":
-            part = opened.pop()
-            if moved is not None and part.block:
-                part.items.append(moved)
-                moved = None
-            elif _can_move_out(part):
-                moved = part.items.pop()
-            part.close()
-            here = opened[-1].items if opened else top
+            opened.pop().close()
         else:
             comment = token.what == "comment"
-            part = _Element(token.text.rstrip() if comment else token.text, line_breaks, comment=comment)
-            here.append(part)
+            part = _Part(token.text.rstrip() if comment else token.text, breaks, comment)
+            (opened[-1].items if opened else top).append(part)
             if token.what == "open":
                 opened.append(part)
-                here = part.items
-        line_breaks = 0
-    if moved is not None:
-        here.append(moved)
+            elif not comment and "\n" not in token.text:
+                part.flat = token.text
+        breaks = 0
     return top
 
 
-def _can_move_out(part: _Element) -> bool:
-    """Whether a list ends with a remark that can go behind its bracket: not if another one could not, and so would meet it there."""
-    if part.block or len(part.items) < 2 or not part.items[-1].remark:
-        return False
-    before = part.items[-2]
-    return not (before.bracket and not before.block and before.items and before.items[-1].remark)
-
-
-# --- layout ----------------------------------------------------------------------------------------------------------------------
-
-_Step: TypeAlias = Callable[[], "Sequence[_Step] | None"]
-
-
+@dataclass(slots=True)
 class _Line:
-    """A line of the result. `text` may hold the line breaks of a string."""
+    """A line of the result, with the comment at its end. `text` may hold the line breaks of a string."""
 
-    __slots__ = ("remark", "text")
-
-    def __init__(self, text: str = "") -> None:
-        self.text = text
-        self.remark = ""
+    text: str
+    remark: str = ""
 
 
-class _Layout:
-    """Writes parts as lines. Works off a list of steps instead of calling itself, as brackets may be nested deeper than Python's calls."""
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._lines: list[_Line] = []
-        self._column = 0
-
-    def lines(self, top: Sequence[_Element]) -> list[str]:
-        """The lines of a whole text."""
-        todo: list[_Step] = list(reversed(self._each(top, 0, 0)))
-        while todo:
-            todo.extend(reversed(todo.pop()() or ()))
-        if self._lines and not self._lines[0].text:
-            del self._lines[0]  # a blank line before the first form
-        return list(_with_remarks(self._lines, self._width))
-
-    def _each(self, parts: Iterable[_Element], column: int, after: int) -> list[_Step]:
-        """Steps that put each part on a line of its own; `after` closing brackets follow the last one."""
-        steps: list[_Step] = []
-        listed = list(parts)
-        for number, part in enumerate(listed):
-            if part.remark:
-                steps.append(self._remark(part))
-            else:
-                steps.append(self._new_line(column, blank=part.blank))
-                steps.append(self._part(part, after if number == len(listed) - 1 else 0))
-        return steps
-
-    def _new_line(self, column: int, *, blank: bool = False) -> _Step:
-        def step() -> None:
-            if blank:
-                self._lines.append(_Line())
-            self._column = min(column, DEEPEST)
-            self._lines.append(_Line(" " * self._column))
-
-        return step
-
-    def _text(self, text: str) -> _Step:
-        return lambda: self._write(text)
-
-    def _write(self, text: str) -> None:
-        self._lines[-1].text += text
-        last_line = text.rpartition("\n")[2]
-        self._column = len(last_line) + (0 if "\n" in text else self._column)
-
-    def _remark(self, part: _Element) -> _Step:
-        def step() -> None:
-            self._lines[-1].remark = part.text
-
-        return step
-
-    def _part(self, part: _Element, after: int, base: int | None = None) -> _Step:
-        """A step that writes a part where the line now ends; a block that begins behind something belongs to column `base`."""
-
-        def step() -> Sequence[_Step] | None:
-            if not part.bracket or (part.flat is not None and self._column + part.flat + after <= self._width):
-                self._write(_flat_text(part))
-                return None
-            if not part.items:
-                self._write(part.text + _CLOSING[part.text])
-                return None
-            column = self._column if base is None else base
-            self._write(part.text)
-            return self._block(part, column) if part.block else self._list(part, column, after)
-
-        return step
-
-    def _block(self, part: _Element, column: int) -> list[_Step]:
-        return [*self._each(part.items, column + INDENT, 0), self._new_line(column), self._text("}")]
-
-    def _list(self, part: _Element, column: int, after: int) -> list[_Step]:
-        items = part.items
-        closing = self._close(part, column)
-        after = 0 if items[-1].comment else after + 1
-        head = items[0]
-        if head.comment:
-            return [*self._each(items, column + 1, after), *closing]
-        if head.bracket:
-            first = self._part(head, after if len(items) == 1 else 0)
-            return [first, *self._each(items[1:], column + 1, after), *closing]
-        word = SPECIAL_FORMS.get(head.text)
-        kept = 0 if word is None else word.kept
-        if word is not None and kept and len(items) > kept + 1 and not any(item.comment for item in items[: kept + 1]):
-            return [*self._special(part, column, word, after), *closing]
-        aligned = column + len(head.text) + 2
-        rest = items[1:]
-        if rest and not rest[0].comment and aligned <= DEEPEST and all(aligned + item.need + after <= self._width for item in rest):
-            first = self._part(rest[0], after if len(rest) == 1 else 0)
-            return [self._text(f"{head.text} "), first, *self._each(rest[1:], aligned, after), *closing]
-        return [self._part(head, 0), *self._each(rest, column + INDENT, after), *closing]
-
-    def _special(self, part: _Element, column: int, word: FormWord, after: int) -> list[_Step]:
-        items, kept = part.items, word.kept
-        steps = [self._text(items[0].text)]
-        for item in items[1 : kept + 1]:
-            steps += [self._text(" "), self._part(item, 0)]
-        body = items[kept + 1 :]
-        only = body[0] if len(body) == 1 else None
-        if only is not None and word.layout is Role.VALUE:
-            return [*steps, self._value(only, column + INDENT, after)]
-        if only is not None and only.block and only.items and word.layout is Role.BODY:
-            return [*steps, self._text(" "), self._part(only, after, column)]
-        return [*steps, *self._each(body, column + INDENT, after)]
-
-    def _value(self, value: _Element, column: int, after: int) -> _Step:
-        """A step that writes the value of a variable: behind the name, unless it looks better below it."""
-
-        def step() -> Sequence[_Step]:
-            here = self._column + 1
-            fits_here = value.flat is not None and here + value.flat + after <= self._width
-            fits_below = value.flat is not None and column + value.flat + after <= self._width
-            far = here - column > FAR or here + value.need + after > self._width
-            if value.broken or (not fits_here and (fits_below or far)):
-                return self._each([value], column, after)
-            return [self._text(" "), self._part(value, after)]
-
-        return step
-
-    def _close(self, part: _Element, column: int) -> list[_Step]:
-        closing = self._text(_CLOSING[part.text])
-        return [self._new_line(column), closing] if part.items[-1].comment else [closing]
+def _put_each(parts: Sequence[_Part], column: int, after: int, width: int, lines: list[_Line]) -> None:
+    """Each part on a line of its own; `after` closing brackets follow the last one."""
+    column = min(column, DEEPEST)
+    for part in parts:
+        if part.comment and not part.breaks:
+            lines[-1].remark = part.text
+            continue
+        if part.breaks > 1 and lines:
+            lines.append(_Line(""))
+        lines.append(_Line(" " * column))
+        _put(part, column, after if part is parts[-1] else 0, width, lines)
 
 
-def _flat_text(part: _Element) -> str:
-    """A part on one line (but for line breaks inside of strings)."""
-    out: list[str] = []
-    todo: list[_Element | str] = [part]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, str):
-            out.append(item)
-        elif not item.bracket:
-            out.append(item.text)
-        else:
-            padding = " " if item.block and item.items else ""
-            out.append(item.text + padding)
-            todo.append(padding + _CLOSING[item.text])
-            for number, inner in enumerate(reversed(item.items)):
-                if number:
-                    todo.append(" ")
-                todo.append(inner)
-    return "".join(out)
+def _put(part: _Part, column: int, after: int, width: int, lines: list[_Line]) -> None:
+    """A part where the last line ends; `column` is where it counts as beginning."""
+    here = len(lines[-1].text.rpartition("\n")[2])
+    if part.flat is not None and (here + len(part.flat) + after <= width or not part.items):
+        lines[-1].text += part.flat
+        return
+    lines[-1].text += part.text
+    if not part.items:
+        return
+    if part.text == "{":
+        _put_each(part.items, column + INDENT, 0, width, lines)
+        lines.append(_Line(" " * min(column, DEEPEST) + "}"))
+        return
+    kept, inner = _first_line(part, column, after, width)
+    for number, item in enumerate(part.items[:kept]):
+        lines[-1].text += " " if number else ""
+        _put(item, len(lines[-1].text.rpartition("\n")[2]), after + 1 if number == len(part.items) - 1 else 0, width, lines)
+    rest = part.items[kept:]
+    if len(rest) == 1 and rest[0].text == "{" and rest[0].items and part.items[0].text in SPECIAL_FORMS:
+        lines[-1].text += " "
+        _put(rest[0], column, after + 1, width, lines)
+    else:
+        _put_each(rest, inner, after + 1, width, lines)
+    if part.items[-1].comment:
+        lines.append(_Line(" " * min(column, DEEPEST)))
+    lines[-1].text += _CLOSING[part.text]
+
+
+def _first_line(part: _Part, column: int, after: int, width: int) -> tuple[int, int]:
+    """How many items of a list stay on its first line, and the column of the others."""
+    items = part.items
+    commented = next((number for number, item in enumerate(items) if item.comment), len(items))
+    head = items[0]
+    if head.comment or head.text in _CLOSING:
+        return min(1, commented), column + 1
+    word = SPECIAL_FORMS.get(head.text)
+    if word is not None and word.kept:
+        return min(1 + word.kept, commented), column + INDENT
+    aligned, indented = column + len(head.text) + 2, column + INDENT
+    widest = max((len(item.flat) for item in items[1:] if item.flat is not None), default=0) + after + 1
+    if commented < 2 or aligned > DEEPEST or (aligned + widest > width and indented + widest <= width):
+        return 1, indented
+    return 2, aligned
 
 
 def _with_remarks(lines: Sequence[_Line], width: int) -> Iterator[str]:
-    """The lines with their remarks, which are aligned where lines that follow each other have some."""
+    """The lines with their remarks, which are aligned where lines that follow each other have some, and there is room."""
     number = 0
     while number < len(lines):
-        if not lines[number].remark:
-            yield lines[number].text
-            number += 1
-            continue
         end = number
-        while end < len(lines) and lines[end].remark:
+        while end < len(lines) and lines[end].remark and "\n" not in lines[end].text:
             end += 1
-        run = lines[number:end]
-        column = max(len(line.text) for line in run)
-        aligned = all(
-            "\n" not in line.text and (column + 2 + len(line.remark) <= width or len(line.text) + 2 + len(line.remark) > width)
-            for line in run
-        )
-        for line in run:
-            yield f"{line.text.ljust(column) if aligned else line.text}  {line.remark}"
-        number = end
+        column = max((len(line.text) for line in lines[number:end]), default=0)
+        aligned = all(column + 2 + len(line.remark) <= width for line in lines[number:end])
+        for line in lines[number : max(end, number + 1)]:
+            text = line.text.ljust(column) if aligned else line.text
+            yield f"{text}  {line.remark}" if line.remark else line.text
+        number = max(end, number + 1)

@@ -78,8 +78,6 @@ class FormWord(Word):
     """Whether all of its parts are evaluated, in their order."""
     kept: int = 0
     """How many of its parts stay on its first line when it is laid out."""
-    layout: Role = Role.BODY
-    """What the rest is laid out as: BODY may begin with a bracket on the first line, VALUE stands behind the parts before it if it fits."""
     expansion: Callable[[Form], Form | None] | None = None
     """Other forms that do the same; None of a form that is not built as it has to be."""
 
@@ -205,7 +203,7 @@ _SETS = "`set` takes a name and a value"
 
 _FORMS = (
     FormWord(
-        name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if, kept=1, layout=Role.BRANCH,
+        name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if, kept=1,
     ),
     FormWord(
         name="let", least=2, most=None, meaning="a new scope with names bound one after the other; the value of the last form",
@@ -218,12 +216,12 @@ _FORMS = (
     FormWord(name="defun", least=3, most=3, meaning="the same as def", roles=_def, shape=_DEFINES, flaws=_of_parameters, kept=2),
     FormWord(
         name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless it is bound there already",
-        roles=_defvar, shape="`defvar` takes a name and a value", flaws=_of_names, kept=1, layout=Role.VALUE,
+        roles=_defvar, shape="`defvar` takes a name and a value", flaws=_of_names, kept=1,
     ),
     FormWord(
-        name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS, kept=1, layout=Role.VALUE,
+        name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS, kept=1,
     ),
-    FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS, kept=1, layout=Role.VALUE),
+    FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS, kept=1),
     FormWord(
         name="with", least=3, most=3, meaning="evaluates the body once for each element; the list of the values",
         roles=_with, shape="`with` takes the name of what to go over, a name, and a body", kept=2,
