@@ -24,7 +24,6 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
-from mom_plugins_policy.rollout import versions
 from mom_toolkit import PolicyConflict, PolicyRefused, PolicyTexts
 
 DECLARED = Declarations(
@@ -210,81 +209,8 @@ def test_a_reset_forgets_what_was_kept(tmp_path: Path) -> None:
     assert Running(tmp_path, keep_changes=True).names() == ["10_default"]
 
 
-def test_the_history_outlives_a_restart_with_the_changes_and_leads_back(tmp_path: Path) -> None:
-    first = Running(tmp_path, keep_changes=True)
-    before = first.policies.state().version
-    first.policies.change({"20": "(defvar x 1)"}, who="vdsm")
-    newest = first.policies.change({"20": "(defvar x 2)"}, who="somebody").version
-    again = Running(tmp_path, keep_changes=True)
-    assert again.policies.state().version == newest, "it is the same version still"
-    said = [(one.who, one.what) for one in again.policies.history()]
-    assert said == [("mom", "read at the start"), ("vdsm", "set 20"), ("somebody", "set 20")]
-    assert "-(defvar x 1)" in again.policies.history()[-1].diff
-    again.policies.roll_back(before, who="me")
-    assert again.names() == ["10_default"]
-    assert again.policies.state().version not in {before, newest}
-
-
-def test_files_that_have_changed_between_two_runs_are_a_version_of_their_own(tmp_path: Path) -> None:
-    first = Running(tmp_path, keep_changes=True)
-    first.policies.change({"20": "(defvar x 1)"}, who="vdsm")
-    (first.folder / "60_more.policy").write_text("(defvar y 1)")
-    again = Running(tmp_path, keep_changes=True)
-    assert [one.what for one in again.policies.history()] == ["read at the start", "set 20", "read at the start"]
-    assert again.names() == ["10_default", "20", "60_more"]
-
-
-def test_without_kept_changes_no_history_is_kept(tmp_path: Path) -> None:
-    Running(tmp_path, keep_changes=True).policies.change({"20": "(defvar x 1)"}, who="vdsm")
-    assert [one.what for one in Running(tmp_path).policies.history()] == ["read at the start"]
-    assert not (tmp_path / "state/policy/history.json").exists()
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"[]", b"null", b"\xff", b'{"state":"history","version":1,"crc32":"00000000","content":{}}\n', b"[" * 9999]
-)
-def test_a_damaged_history_begins_anew(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "state/policy/history.json"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    assert [one.what for one in Running(tmp_path, keep_changes=True).policies.history()] == ["read at the start"]
-    assert f"{path} is damaged" in caplog.text
-    assert path.with_name("history.json.damaged-1").read_bytes() == content
-
-
 NOTHING: Mapping[str, Value] = {"count": 1, "texts": {}, "versions": []}
 VERSION: Mapping[str, Value] = {"version": "1-a", "time": 1.0, "who": "w", "what": "w", "state": [], "overlay": [], "alone": False}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {**NOTHING, "count": -1},
-        {**NOTHING, "count": 1 << 60},
-        {**NOTHING, "count": "1"},
-        {**NOTHING, "texts": {"d": None}},
-        {**NOTHING, "versions": [{}]},
-        {**NOTHING, "versions": [{**VERSION, "time": 1e300}]},
-        {**NOTHING, "versions": [{**VERSION, "state": [["20", "digest of nothing", ""]]}]},
-        {**NOTHING, "versions": [{**VERSION, "state": [["20", None, ""]]}]},
-        {**NOTHING, "versions": [{**VERSION, "alone": 1}]},
-    ],
-)
-def test_a_history_that_was_written_otherwise_begins_anew(tmp_path: Path, content: object, caplog: pytest.LogCaptureFixture) -> None:
-    StateFile(tmp_path / "state/policy/history.json", "history", dict).write(content)
-    it = Running(tmp_path, keep_changes=True)
-    assert [one.what for one in it.policies.history()] == ["read at the start"]
-    assert "its content makes no sense" in caplog.text
-
-
-def test_of_large_policies_only_the_newest_versions_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "LARGEST_KEPT", 1000)
-    first = Running(tmp_path, keep_changes=True)
-    for number in range(10):
-        first.policies.change({"20": f"(defvar x {number}) #{'x' * 300}"}, who="vdsm")
-    kept = Running(tmp_path, keep_changes=True).policies.history()
-    assert 3 <= len(kept) <= 5
-    assert kept[-1].version == first.policies.state().version
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"state":"changes"', b"\xff\xfe"])
@@ -295,7 +221,7 @@ def test_a_damaged_file_of_kept_changes_is_set_aside_and_told(tmp_path: Path, co
     it = Running(tmp_path, keep_changes=True)
     assert it.names() == ["10_default"]
     assert f"set aside as {path}.damaged-1; the policies are those of the files and defaults" in caplog.text
-    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.damaged-1", "history.json"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.damaged-1"]
 
 
 def test_kept_changes_that_no_longer_compile_do_not_keep_mom_from_starting(tmp_path: Path) -> None:
@@ -303,7 +229,7 @@ def test_kept_changes_that_no_longer_compile_do_not_keep_mom_from_starting(tmp_p
     StateFile(path, "changes", dict).write({"alone": False, "texts": {"20": {"text": "(", "origin": "set by x"}}})
     it = Running(tmp_path, keep_changes=True)
     assert it.names() == ["10_default"]
-    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.unused-1", "history.json"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.unused-1"]
 
 
 def test_a_full_disk_loses_the_memory_and_not_the_change(tmp_path: Path) -> None:
@@ -458,15 +384,3 @@ def test_half_a_character_is_refused_with_its_place_and_stops_nothing(tmp_path: 
     it.plugin.mom_reload()()
     it.policies.change({"20": "(defvar y 1)"}, who="a\ud800b")
     assert Running(tmp_path, keep_changes=True).names() == ["10_default", "20"]
-
-
-def test_a_history_with_half_a_character_keeps_mom_neither_from_starting_nor_from_changing(tmp_path: Path) -> None:
-    history = {"count": 1, "texts": {"d": "# \ud800"}, "versions": [{**VERSION, "what": "\ud800", "state": [["20", "d", "x"]]}]}
-    path = tmp_path / "state/policy/history.json"
-    StateFile(path, "history", dict).write(history)
-    StateFile(path.with_name("changes.json"), "changes", dict).write({"alone": False, "texts": {"20": {"text": "# \ud800", "origin": "x"}}})
-    it = Running(tmp_path, keep_changes=True)
-    it.plugin.mom_reload()()
-    it.policies.change({"20": "(defvar y 1)"}, who="me")
-    assert len(it.policies.history()) >= 2
-    assert "20" in Running(tmp_path, keep_changes=True).names()

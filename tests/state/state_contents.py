@@ -7,14 +7,6 @@ from typing import Any, Final
 
 BOOT: Final = "01234567-89ab-cdef-0123-456789abcdef"
 GUEST: Final = "00000000-0000-0000-0000-000000000001"
-VERSION: Final = {
-    "version": "7-abc",
-    "time": 1e9,
-    "who": "me",
-    "what": "set 60_mine",
-    "overlay": [["60_mine", "d", "set by me"]],
-    "alone": False,
-}
 RESERVATION: Final = {"id": "aa", "memory_kib": 4096, "name": "web-*", "who": "me", "created": 1e9, "deadline": 400.0, "after": 3,
                       "guest": "", "guest_name": "", "incarnation": "", "taken_at": None}  # fmt: skip
 ENTRY: Final = {"scope": "guest", "id": GUEST, "name": "vm", "control": "balloon_target", "before": 1 << 20, "applied": 1 << 19,
@@ -28,9 +20,7 @@ CONTENTS: Final[Mapping[str, Any]] = {
         "boot": BOOT, "monotonic": 90.0, "launches": 3, "guests": {GUEST: [1, "1"]}, "reservations": [RESERVATION],
     },
     "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},
-    "policy/history.json": {"count": 7, "texts": {"d": "(defvar mine 1)"}, "versions": [{**VERSION, "state": [["60_mine", "d", "x"]]}]},
     "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},
-    "policy/canary.json": {"what": "set 60_x", "who": "me", "share": 0.1, "guests": "", "seconds": 600.0, "began": 1e9},
     "eviction/jobs.json": [
         {"guest": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "state": "done", "time": 1e9},
         {"guest": "2", "name": "vm2", "step": "migrate", "state": "lost", "mover": "cluster", "destination": "host://h2", "move": "aa",

@@ -34,10 +34,10 @@ from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
 from mom_plugins_policy.rollout.canary import SHARE_OF_TIME, CanaryRun, Decided
-from mom_plugins_policy.rollout.in_force import DEFAULT, ChangeFiles, Read, where_from
+from mom_plugins_policy.rollout.in_force import DEFAULT, Read, where_from
 from mom_plugins_policy.rollout.shadow import Shadow
-from mom_plugins_policy.rollout.trials import NOTED, CanaryDeps, EvaluatedSnapshot, TriedPolicies
-from mom_plugins_policy.rollout.versions import KEPT_VERSIONS, OVERLAY
+from mom_plugins_policy.rollout.trials import CanaryDeps, EvaluatedSnapshot, TriedPolicies
+from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
 from mom_toolkit import (
     CanaryState,
@@ -94,7 +94,6 @@ class LimitSettings(BaseModel):
 
 
 _CHANGES: Final = "changes.json"
-_HISTORY: Final = "history.json"
 
 
 class Defaults(NamedTuple):
@@ -117,8 +116,7 @@ class PolicyPlugin:
         defaults: bool | None = None
         """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""
         keep_changes: bool = False
-        """Whether policies that were set while mom ran, as by vdsm, are still in force after a restart or a change of these settings, and
-        the history of changes is known."""
+        """Whether policies that were set while mom ran, as by vdsm, are still in force after a restart or a change of these settings."""
         refuse_failing: bool = True
         """Whether policies that are certain to fail, as they call a function or set a variable that there is not, are refused while mom
         runs, so that the ones from before stay in force. MOM takes them, and then decides nothing any more."""
@@ -133,25 +131,25 @@ class PolicyPlugin:
         self._settings = settings
         self._context = context
         # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
-        kept = self._kept() if settings.keep_changes else None
+        keeps = settings.keep_changes and context.serves
         self._left_out: tuple[Problem, ...] = ()
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
         file = context.state_file
         notes = file("notes.json", "the file of the policies' notes", NOTES, mode=0o600, loss=BEGIN_ANEW)
         self._notes = NoteStore(notes)
-        cut_off = file("canary.json", "the file of the trial that was cut off", NOTED, mode=0o600)
+        lost = "the policies are those of the files and defaults"
+        kept = file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
         trying = CanaryDeps(
             self._compile_for_trial,
             self._why_no_trial,
             context.monotonic,
             lambda: context.interval,
             context.wake,
-            cut_off if context.serves else None,
         )
         self._policies = TriedPolicies(
             self._read,
             self._compile,
-            kept if context.serves else None,
+            kept if keeps else None,
             self._changed,
             context.log,
             self._notes,
@@ -171,9 +169,8 @@ class PolicyPlugin:
     def mom_setup(self) -> None:
         """Read and compile all policies; with any that is bad the daemon does not start."""
         if not self._settings.keep_changes and self._context.serves:
-            for name in (_CHANGES, _HISTORY):  # what was kept before this was switched off must not come back much later
-                with contextlib.suppress(OSError):
-                    (self._context.state_directory / self._context.name / name).unlink()
+            with contextlib.suppress(OSError):  # what was kept before this was switched off must not come back much later
+                (self._context.state_directory / self._context.name / _CHANGES).unlink()
         self._policies.load()
         self._say_loaded()
         self._notes.load()
@@ -238,14 +235,6 @@ class PolicyPlugin:
         said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
         # What it has just decided does harm: this cycle is already by the policies in force.
         return in_force.decisions, (Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"),)
-
-    def _kept(self) -> ChangeFiles:
-        file = self._context.state_file
-        lost = "the policies are those of the files and defaults"
-        return ChangeFiles(
-            file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost),
-            file(_HISTORY, "the history of the policies", KEPT_VERSIONS, mode=0o600, loss="it begins anew"),
-        )
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:

@@ -22,7 +22,7 @@ from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.rollout.diff import difference
-from mom_plugins_policy.rollout.versions import KeptVersions, Overlay, Version, taken_up, to_keep
+from mom_plugins_policy.rollout.versions import Overlay, Version
 from mom_toolkit import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 
 if TYPE_CHECKING:
@@ -43,19 +43,12 @@ class Read(NamedTuple):
     problems: Sequence[ConfigProblem] = ()
 
 
-class ChangeFiles(NamedTuple):
-    """Where run-time changes, and the versions that can be gone back to, outlive a restart."""
-
-    changes: StateFile[Overlay]
-    versions: StateFile[KeptVersions]
-
-
 class ChangingPolicies:
     """The evaluator's `PolicyTexts`.
 
     :param read: reads the operator's files and the defaults
     :param compile_texts: compiles texts by name; raises `PolicyError`
-    :param kept: the files in which run-time changes outlive a restart; None: they do not
+    :param kept: the file in which run-time changes outlive a restart; None: they do not
     :param notes: what the policies remember
     :param changed: called after a change made at run time, with the policy and where its texts come from
     :param refuse_failing: whether texts that can be loaded and fail for certain are refused while others are in force
@@ -65,7 +58,7 @@ class ChangingPolicies:
         self,
         read: Callable[[], Read],
         compile_texts: Callable[[Mapping[str, str]], Policy],
-        kept: ChangeFiles | None,
+        kept: StateFile[Overlay] | None,
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
         notes: NoteStore | None = None,
@@ -104,7 +97,7 @@ class ChangingPolicies:
         """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are set aside."""
         with self._lock:
             read = self._read()
-            overlay = (None if self._kept is None else self._kept.changes.read()) or Overlay()
+            overlay = (None if self._kept is None else self._kept.read()) or Overlay()
             try:
                 policy = self._compiled(read, overlay)
             except ConfigError as error:
@@ -115,9 +108,7 @@ class ChangingPolicies:
             if overlay.texts or overlay.alone:
                 policy, overlay = self._without_what_fails(policy, overlay, read)
             self._base = read.texts
-            self._take_up_history()
-            if not self._goes_on_with(policy, overlay):
-                self._put(policy, overlay, "mom", "read at the start")
+            self._put(policy, overlay, "mom", "read at the start")
 
     def check_files(self) -> Policy:
         """Read and compile what mom would start with, and put nothing in force. Raises `ConfigError` for what is wrong with files."""
@@ -341,46 +332,24 @@ class ChangingPolicies:
         state = PolicyState(f"{self._count}-{digest[:12]}", effective)
         self._versions.append(Version(PolicyChange(state.version, time.time(), who, what), state, overlay))
         self.policy = policy
-        self._keep_history()
         return state
-
-    def _goes_on_with(self, policy: Policy, overlay: Overlay) -> bool:
-        """Whether what was read at the start is the very version that was in force at the end: then that one still is."""
-        if not self._versions:
-            return False
-        last = self._versions[-1]
-        if overlay.over(self._base) != last.state.texts or overlay != last.overlay:
-            return False
-        self.policy = policy
-        return True
 
     # --- on disk --------------------------------------------------------------------------------------------------------------------
 
-    # What cannot be written lasts until mom ends; mom says what is wrong with the files.
+    # What cannot be written lasts until mom ends; mom says what is wrong with the file.
 
     def _keep(self, overlay: Overlay) -> None:
         if self._kept is None:
             return
         with contextlib.suppress(StateError):
             if overlay.texts or overlay.alone:
-                self._kept.changes.write(asdict(overlay))
+                self._kept.write(asdict(overlay))
             else:
-                self._kept.changes.remove()
-
-    def _keep_history(self) -> None:
-        if self._kept is not None:
-            with contextlib.suppress(StateError):
-                self._kept.versions.write(to_keep(self._versions, self._count))
+                self._kept.remove()
 
     def _refuse_kept(self, reason: str) -> None:
         if self._kept is not None:
-            self._kept.changes.refuse(reason)
-
-    def _take_up_history(self) -> None:
-        found = None if self._kept is None else self._kept.versions.read()
-        if found is not None:
-            self._versions.extend(taken_up(found))
-            self._count = found.count
+            self._kept.refuse(reason)
 
 
 def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:

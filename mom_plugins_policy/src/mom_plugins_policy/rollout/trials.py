@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Final
+from dataclasses import dataclass
+from typing import Final
 
-from pydantic import Field, TypeAdapter
-
-from mom_core import Guest, MomError, Snapshot, StateError, StateFile, UnitError, format_duration, printable
+from mom_core import Guest, MomError, Snapshot, StateFile, UnitError, format_duration, printable
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.rollout.canary import CanaryPlan, CanaryRun, ChosenGuests
-from mom_plugins_policy.rollout.in_force import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
+from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.rollout.verdict import Outlook, too_short
 from mom_plugins_policy.rollout.versions import Overlay
 from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
@@ -26,28 +23,12 @@ LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """What the next run of mom must know of a trial to tell that it was cut off."""
-
-    what: str
-    who: str
-    share: float | None
-    guests: str
-    seconds: Annotated[float, Field(gt=0, le=LONGEST_TRIAL_SECONDS)]
-    began: Annotated[float, Field(ge=0, lt=1 << 36)]
-
-
-NOTED: Final = TypeAdapter(Noted)
-
-
-@dataclass(frozen=True, slots=True)
 class CanaryDeps:
     """What trials of policies on some guests need.
 
     :param compile_texts: compiles what is tried
     :param why_not: why nothing can be tried now, such as that mom only observes; empty: it can
     :param interval: gives the seconds between two cycles
-    :param noted_in: the file that tells the next run of mom of a trial that its end cut off; None: none is written
     """
 
     compile_texts: Callable[[Mapping[str, str]], Policy]
@@ -55,7 +36,6 @@ class CanaryDeps:
     monotonic: Callable[[], float]
     interval: Callable[[], float]
     wake: Callable[[str], None]
-    noted_in: StateFile[Noted] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +61,7 @@ class TriedPolicies(ChangingPolicies):
         self,
         read: Callable[[], Read],
         compile_texts: Callable[[Mapping[str, str]], Policy],
-        kept: ChangeFiles | None,
+        kept: StateFile[Overlay] | None,
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
         notes: NoteStore,
@@ -96,19 +76,12 @@ class TriedPolicies(ChangingPolicies):
         """The newest snapshot, of which the guests for a trial are chosen."""
         self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
         """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
-        """The cycle of which reasons were asked for last."""
         self._trying = trying
         self._overlay_tried = Overlay()
         self._ended: Canary | None = None
         self._promoted: CanaryRun | None = None
 
     # --- files ----------------------------------------------------------------------------------------------------------------------
-
-    def load(self) -> None:
-        """Read and compile everything, and say what became of a trial that the end of the last run cut off."""
-        super().load()
-        with self._lock:
-            self._tell_of_cut_off()
 
     def prepare(self) -> Callable[[], None]:
         """Read and compile the files again; a trial goes on with them, if what is tried goes with them."""
@@ -178,7 +151,6 @@ class TriedPolicies(ChangingPolicies):
             state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
             plan = CanaryPlan(what, who, share, choice, seconds, time.time(), now)
             trial = CanaryRun(plan, tried, state.version, self.memory)
-            self._note_trial(plan)
             self.trial, self._overlay_tried = trial, overlay
         self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)
         self._trying.wake("policies are tried on some guests")
@@ -288,32 +260,4 @@ class TriedPolicies(ChangingPolicies):
             log("the trial of %s is %s after %s: %s", trial.plan.what, state, after, reason)
         self._ended = trial.told(now, state, reason)
         self.trial, self._overlay_tried = None, Overlay()  # only now: who looks without the lock sees that it runs, or how it has ended
-        self._forget_trial()
         return self._ended, made
-
-    def _note_trial(self, plan: CanaryPlan) -> None:
-        file = self._trying.noted_in
-        if file is None:
-            return
-        with contextlib.suppress(StateError):  # mom says what is wrong with the file; a restart does not tell that it ended this trial
-            file.write(asdict(Noted(plan.what, plan.who, plan.share, plan.choice.pattern, plan.seconds, plan.began)))
-
-    def _forget_trial(self) -> None:
-        if self._trying.noted_in is not None:
-            with contextlib.suppress(StateError):
-                self._trying.noted_in.remove()
-
-    def _tell_of_cut_off(self) -> None:
-        """A trial ends with the run of mom in which it began: what it had shown is lost, and guests have got their memory back."""
-        file = self._trying.noted_in
-        noted = None if file is None else file.read()
-        if noted is None:
-            return
-        reason = "mom was restarted or reconfigured meanwhile"
-        state = self._put_again("mom", f"rolled back the trial of: {noted.what}: {reason}")
-        version, rolled_back = state.version, CanaryState.ROLLED_BACK
-        self._ended = Canary(
-            rolled_back, noted.what, noted.who, version, noted.share, noted.guests, noted.seconds, noted.began, 0.0, reason=reason
-        )
-        self._log.warning("the trial of %s, begun by %s, is rolled back: %s", printable(noted.what, 200), printable(noted.who), reason)
-        self._forget_trial()

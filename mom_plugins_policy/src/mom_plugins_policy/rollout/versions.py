@@ -1,18 +1,14 @@
-"""The versions of the policies that can be gone back to, and how they outlive a restart."""
+"""The versions of the policies that can be gone back to."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
-from pydantic import FailFast, Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from mom_toolkit import PolicyChange, PolicyState, PolicyText
-
-LARGEST_KEPT: Final = 8 << 20
-"""Characters of texts that are kept on disk; of larger ones the oldest versions are left out. It is written at each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,82 +42,3 @@ class Version:
     change: PolicyChange
     state: PolicyState
     overlay: Overlay
-
-
-Named = list[tuple[str, str | None, str]]
-"""Texts by name: the name, the text's digest (None: removed), and where it comes from."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeptVersion:
-    """A version as it is kept: with digests in the place of texts."""
-
-    version: str
-    time: Annotated[float, Field(ge=0, lt=1 << 36)]
-    who: str
-    what: str
-    state: Named
-    overlay: Named
-    alone: bool
-
-
-@dataclass(frozen=True, slots=True)
-class KeptVersions:
-    """As they are kept: each text once, by its digest, whichever versions have it; `count` is how many versions there have been."""
-
-    count: Annotated[int, Field(ge=0, lt=1 << 53)]
-    texts: dict[str, str]
-    versions: Annotated[list[KeptVersion], FailFast()]
-
-    def __post_init__(self) -> None:
-        """Raises `ValueError` for a text that is not there."""
-        for one in self.versions:
-            missing = {digest for _, digest, _ in [*one.state, *one.overlay] if digest is not None} - self.texts.keys()
-            if missing or any(digest is None for _, digest, _ in one.state):
-                raise ValueError(f"version {one.version} lacks texts")
-
-
-KEPT_VERSIONS: Final = TypeAdapter(KeptVersions)
-
-
-def to_keep(versions: Sequence[Version], count: int) -> dict[str, object]:
-    """What is kept of versions, for JSON.
-
-    :param count: how many versions there have been
-    """
-    texts: dict[str, str] = {}
-    size = 0
-    kept: list[KeptVersion] = []
-
-    def noted(named: Mapping[str, PolicyText | None]) -> Named:
-        nonlocal size
-        found: Named = []
-        for name, text in named.items():
-            digest = None if text is None else hashlib.sha256(text.text.encode("utf-8", "surrogatepass")).hexdigest()
-            if text is not None and digest is not None and digest not in texts:
-                texts[digest] = text.text
-                size += len(text.text)
-            found.append((name, digest, "" if text is None else text.origin))
-        return found
-
-    for one in reversed(versions):
-        if size > LARGEST_KEPT:
-            break
-        change, overlay = one.change, one.overlay
-        state = noted(one.state.texts)
-        kept.append(KeptVersion(change.version, change.time, change.who, change.what, state, noted(overlay.texts), overlay.alone))
-    return {"count": count, "texts": texts, "versions": [asdict(one) for one in reversed(kept)]}
-
-
-def taken_up(kept: KeptVersions) -> list[Version]:
-    """The versions that were kept."""
-
-    def named(noted: Named) -> dict[str, PolicyText | None]:
-        return {name: None if digest is None else PolicyText(kept.texts[digest], origin) for name, digest, origin in noted}
-
-    versions = []
-    for one in kept.versions:
-        change = PolicyChange(one.version, one.time, one.who, one.what)
-        state = {name: text for name, text in named(one.state).items() if text is not None}
-        versions.append(Version(change, PolicyState(change.version, state), Overlay(named(one.overlay), one.alone)))
-    return versions
