@@ -19,7 +19,7 @@ from mom_plugins_policy.language import analysis
 from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.compiling import forms
 from mom_plugins_policy.language.reader import read
-from mom_plugins_policy.language.runtime import Disk, Function, Guests, Record
+from mom_plugins_policy.language.values import Disk, Function, Guests, Record
 
 SNAPSHOT = fixture()
 LIMITS = {"recursion", "limit"}  # the plain interpreter knows of no limits

@@ -8,8 +8,8 @@ from typing import Final, Protocol
 from mom_core import Declarations, Scope, Unit, printable
 from mom_plugins_policy.checks.values import EntityKey, FieldKey, Value
 from mom_plugins_policy.language.errors import Trouble
-from mom_plugins_policy.language.runtime import requested
 from mom_plugins_policy.language.syntax import Form
+from mom_plugins_policy.language.values import requested
 from mom_plugins_policy.language.words.functions import FunctionWord
 from mom_plugins_policy.language.words.types import DATA, INT, LIST, NIL, NUMBER, STRING
 from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written

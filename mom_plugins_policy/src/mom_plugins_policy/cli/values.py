@@ -8,8 +8,8 @@ from typing import Any
 
 from mom_core import Decision, Guest, Host, Value, printable
 from mom_plugins_policy.language.errors import Fault
-from mom_plugins_policy.language.runtime import Disk, Guests, show
 from mom_plugins_policy.language.syntax import written_string
+from mom_plugins_policy.language.values import Disk, Guests, show
 
 
 def written_value(value: Any) -> str:

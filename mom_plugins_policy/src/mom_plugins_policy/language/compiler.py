@@ -28,7 +28,8 @@ from mom_plugins_policy.language.compiling.forms import Generator
 from mom_plugins_policy.language.compiling.operations import called
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.limits import PolicyLimits
-from mom_plugins_policy.language.runtime import UNBOUND, Function, Site, empty, fail, requested, write_to_log
+from mom_plugins_policy.language.runtime import Site, fail, write_to_log
+from mom_plugins_policy.language.values import UNBOUND, Function, empty, requested
 from mom_plugins_policy.language.words.functions import CALLABLES, FUNCTIONS, FunctionWord
 
 __all__ = ["Compiled", "TooComplicatedError", "compile_program"]

@@ -14,8 +14,9 @@ from mom_plugins_policy.language.compiler import Compiled, TooComplicatedError, 
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
-from mom_plugins_policy.language.runtime import Evaluation, Guests, Notes
+from mom_plugins_policy.language.runtime import Evaluation, Notes
 from mom_plugins_policy.language.syntax import Form, SourceText, abridged
+from mom_plugins_policy.language.values import Guests
 
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
 """What compiling raises where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""

@@ -1,148 +1,36 @@
-"""What compiled policies work with while they run: entities, disks, requests, budgets, and what an error was about.
-
-Values of the language are Python values: nil is None, lists are `list`, entities are the snapshot's own `Host` and `Guest`. Numbers,
-strings and lists meet Python's own operators; what must be bounded or looked up comes here.
+"""What compiled policies work with while they run: entities, requests, budgets, and what an error was about. Numbers, strings and lists
+meet Python's own operators; what must be bounded or looked up comes here.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import CodeType, TracebackType
-from typing import Any, Final, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
 from mom_plugins_policy.language.errors import WHAT_HAPPENED, Fault, Trouble, kind_of
 from mom_plugins_policy.language.limits import PolicyLimits
-from mom_plugins_policy.language.syntax import Form, abridged, written_number, written_string
+from mom_plugins_policy.language.syntax import Form, abridged
+from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, show
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS, covers
 
 _log = logging.getLogger("mom.policy")
 
-Any_: TypeAlias = Any  # a value of the language: what it may be is decided by the policy, and checked where it matters
-
 _SLICE = 20_000  # steps between two looks at the clock
 _SMALL = 1 << 63
-_DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*", re.ASCII)
-_SHOWN_ITEMS = 5
 
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
 """What earlier evaluations remembered: by entity id, then by name."""
 
 
-class Unbound:
-    """The one value that means: this variable is not bound."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<unbound>"
-
-
-UNBOUND: Final = Unbound()
-
-
-class Function:
-    """Something callable that a variable can hold: `abs`, `debug`, or a method of an entity or disk."""
-
-    __slots__ = ("_call", "name")
-
-    def __init__(self, name: str, call: Callable[[tuple[Any_, ...], int], Any_]) -> None:
-        self.name = name
-        self._call = call
-
-    def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
-        """Call it with values of the language. `site` is the place in the program that calls."""
-        return self._call(arguments, site)
-
-    def __repr__(self) -> str:
-        return f"<function {self.name}>"
-
-
-class Guests:
-    """The value of `Guests`: all guests of the snapshot, in its order, as the hypervisor lists them.
-
-    Their fields are read by columns or, of a single one, by `Evaluation.field`: guests with their fields would have to be made first.
-    """
-
-    __slots__ = ("members",)
-
-    def __init__(self, members: Iterable[Guest]) -> None:
-        self.members = tuple(members)
-
-    def __len__(self) -> int:
-        return len(self.members)
-
-    def __iter__(self) -> Iterator[Guest]:
-        return iter(self.members)
-
-    def __repr__(self) -> str:
-        return "<Guests>"
-
-
-class Record(dict[str, Any_]):
-    """Several values under their names, such as the limits of a disk. True like every object, also when it is empty."""
-
-    __slots__ = ()
-
-    def __bool__(self) -> bool:
-        return True
-
-
-def _record(value: Any_) -> Record:
-    """Limits as a hypervisor tells them; of what are none, nothing is known."""
-    return Record(value) if isinstance(value, Mapping) else Record()
-
-
-class Disk:
-    """An io tune object: one disk of a guest, with the limits that the policy may change in `current`."""
-
-    __slots__ = ("attributes", "changed", "current", "guest")
-
-    def __init__(self, guest: Guest, data: Mapping[str, Any_]) -> None:
-        self.guest = guest
-        limits = {key: _record(data.get(key)) for key in ("guaranteed", "maximum", "current")}
-        self.current = limits["current"]
-        self.attributes: dict[str, Any_] = {"name": data.get("name"), "path": data.get("path"), **limits}
-        self.changed = False
-
-    def __repr__(self) -> str:
-        return f"<disk {printable(str(self.attributes['name']))}>"
-
-
 def fail(kind: str, message: str) -> NoReturn:
     """Raise trouble, from within an expression."""
     raise Trouble(kind, message)
-
-
-def show(value: Any_) -> str:  # one answer per type
-    """A value for a message, as a policy would write it, on one line and short."""
-    if value is None:
-        return "nil"
-    if value is True or value is False:
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
-    if isinstance(value, float):
-        return written_number(value)
-    if isinstance(value, str):
-        return printable(written_string(value[:60]) + ("…" if len(value) > 60 else ""))
-    if isinstance(value, list | tuple):
-        shown = " ".join(show(item) if not isinstance(item, list | tuple) else "[…]" for item in value[:_SHOWN_ITEMS])
-        return f"[{shown}{' …' if len(value) > _SHOWN_ITEMS else ''}]"
-    if isinstance(value, Host):
-        return "<Host>"
-    if isinstance(value, Guest):
-        return f"<{printable(value.name)}>"
-    if isinstance(value, Function | Guests | Disk):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return "<record>"
-    return f"<{type(value).__name__}>"
 
 
 class Site:
@@ -650,22 +538,6 @@ def _keepable(value: Any_) -> bool:
     return value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
-def requested(value: Any_) -> Any_:
-    """A value that is asked for: nil, or a number that a controller can cut to an integer."""
-    kind = value.__class__
-    if kind is int or value is None:
-        return value
-    if kind is float:
-        if not math.isfinite(value):
-            raise Trouble("range", f"{show(value)} cannot be asked for")
-        return value
-    if kind is bool:
-        return int(value)
-    if kind is str and _DIGITS.fullmatch(value):
-        return int(value)
-    raise Trouble("type", f"a number is asked for, not {show(value)},")
-
-
 _LONGEST_DEBUG = 2000
 """Characters of one line that a policy writes to the log."""
 
@@ -676,8 +548,3 @@ def write_to_log(*values: Any_) -> Any_:
         # On one line: what a policy writes must not look like records of the log.
         _log.debug("%s", printable(" ".join(value if isinstance(value, str) else show(value) for value in values), _LONGEST_DEBUG))
     return values[-1]
-
-
-def empty(value: Any_) -> bool:
-    """Whether `null` finds nothing in a value."""
-    return value is None or (isinstance(value, str | list | tuple | Guests) and not value)

@@ -17,8 +17,9 @@ from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.compiler import Compiled, compile_program
 from mom_plugins_policy.language.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.language.policy import TOO_COMPLICATED, Policy, Result
-from mom_plugins_policy.language.runtime import Evaluation, Notes, show
+from mom_plugins_policy.language.runtime import Evaluation, Notes
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
+from mom_plugins_policy.language.values import show
 from mom_plugins_policy.language.words.forms import Role
 from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 

@@ -498,15 +498,8 @@ _HELD: Mapping[str, FunctionWord] = {name.upper(): word for name, word in CALLAB
 """What the predefined variables hold, by its name in the code."""
 
 _METHODS: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
-    "eval": Generator._sequence,
-    "if": Generator._if,
-    "let": Generator._let,
-    "def": Generator._def,
-    "defun": Generator._def,
-    "defvar": Generator._defvar,
-    "set": Generator._set,
-    "setq": Generator._set,
-    "with": Generator._with,
-}
+    "eval": Generator._sequence, "if": Generator._if, "let": Generator._let, "def": Generator._def, "defun": Generator._def,
+    "defvar": Generator._defvar, "set": Generator._set, "setq": Generator._set, "with": Generator._with,
+}  # fmt: skip
 
 covers("language/compiling/forms.py", _METHODS)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mom_plugins_policy.language.runtime import empty
+from mom_plugins_policy.language.values import empty
 from mom_plugins_policy.language.words import types, units
 from mom_plugins_policy.language.words.units import Dimension, Measured
 from mom_plugins_policy.language.words.word import Word
