@@ -338,15 +338,12 @@ def test_fmt_replaces_files_and_says_which(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [path, fine], "nothing is left behind"
 
 
-def test_fmt_checks_and_compares_without_writing(tmp_path: Path) -> None:
+def test_fmt_checks_without_writing(tmp_path: Path) -> None:
     path = policy(tmp_path, "( f   1 )")
     assert mom_policy("fmt", "--check", path) == (1, "", f"would lay out {path}\n")
-    done = mom_policy("fmt", "--diff", path)
-    assert done.code == 1
-    assert done.out.splitlines()[2:] == ["@@ -1 +1 @@", "-( f   1 )", "\\ No newline at end of file", "+(f 1)"]
     assert path.read_text() == "( f   1 )"
     path.write_text("(f 1)\n")
-    assert mom_policy("fmt", "--check", "--diff", path) == (0, "", "")
+    assert mom_policy("fmt", "--check", path) == (0, "", "")
 
 
 def test_fmt_reads_standard_input() -> None:

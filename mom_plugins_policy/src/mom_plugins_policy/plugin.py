@@ -33,7 +33,8 @@ from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
-from mom_plugins_policy.rollout.canary import SHARE_OF_TIME, CanaryRun, Decided
+from mom_plugins_policy.rollout.beside import SHARE_OF_TIME
+from mom_plugins_policy.rollout.canary import CanaryRun, Decided
 from mom_plugins_policy.rollout.in_force import DEFAULT, Read, where_from
 from mom_plugins_policy.rollout.shadow import Shadow
 from mom_plugins_policy.rollout.trials import CanaryDeps, EvaluatedSnapshot, TriedPolicies

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 import click
@@ -26,8 +22,7 @@ _HINT = "a policy is a text file"
 @click.command("fmt")
 @click.argument("paths", metavar="FILE|DIRECTORY|-...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 if a file would change.")
-@click.option("--diff", is_flag=True, help="Write nothing; print what would change. Exit code 1 if anything would.")
-def fmt_command(paths: tuple[Path, ...], check: bool, diff: bool) -> None:
+def fmt_command(paths: tuple[Path, ...], check: bool) -> None:
     """Lay policies out, in place: indentation, spaces and blank lines; lines of at most 100 columns. `-` is standard input.
 
     Comments stay, and the program is the same: that is checked before a file is replaced. A line break between two parts of a list
@@ -40,9 +35,7 @@ def fmt_command(paths: tuple[Path, ...], check: bool, diff: bool) -> None:
         try:
             before = _read_input() if str(path) == "-" else _read(path)
             after = formatted(shown, before)
-            if diff:
-                _show_difference(before, after, shown)
-            elif not check:
+            if not check:
                 _write(path, before, after)
         except PolicyError as error:
             wrong += 1
@@ -56,11 +49,11 @@ def fmt_command(paths: tuple[Path, ...], check: bool, diff: bool) -> None:
             continue
         if after != before:
             changed += 1
-            if not diff and (check or str(path) != "-"):
+            if check or str(path) != "-":
                 click.echo(f"{'would lay out' if check else 'laid out'} {printable(shown, 400)}", err=check)
     if wrong:
         sys.exit(EXIT_MISUSE)
-    if changed and (check or diff):
+    if changed and check:
         sys.exit(EXIT_NO)
 
 
@@ -72,17 +65,14 @@ def _files(paths: tuple[Path, ...]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _show_difference(before: str, after: str, shown: str) -> None:
-    lines = difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), shown, f"{shown} (laid out)")
-    for line in lines:
-        print_text(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-
-
 def _write(path: Path, before: str, after: str) -> None:
     if str(path) == "-":
         print_text(after)
     elif after != before:
-        _replace(path, before, after)
+        try:
+            path.write_text(after, encoding="utf-8", newline="")
+        except OSError as error:
+            raise ConfigError([ConfigProblem(str(path), 0, 0, f"cannot be written: {error.strerror}")]) from error
 
 
 def _read_input() -> str:
@@ -101,32 +91,3 @@ def _read(path: Path) -> str:
     if text is None:
         raise ConfigError(problems)
     return text
-
-
-def _replace(path: Path, before: str, after: str) -> None:
-    """Put the text in place of the file's, in one step; a link stays a link, and the file keeps its owner and mode.
-
-    :raises ConfigError: it cannot be written, or was changed since it was read
-    """
-    target = path.resolve()
-    shown = str(path)
-    try:
-        status = target.stat()
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(after)
-                file.flush()
-                os.fchmod(descriptor, status.st_mode & 0o7777)
-                with contextlib.suppress(PermissionError):
-                    os.fchown(descriptor, status.st_uid, status.st_gid)
-                os.fsync(descriptor)
-            if _read(path) != before:
-                raise ConfigError([ConfigProblem(shown, 0, 0, "was changed while it was laid out", "try again")])
-            Path(temporary).replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
-    except OSError as error:
-        raise ConfigError([ConfigProblem(shown, 0, 0, f"cannot be written: {error.strerror}")]) from error

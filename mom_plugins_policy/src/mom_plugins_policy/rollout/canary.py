@@ -9,12 +9,13 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from mom_core import HOST_ID, Decision, Guest, Problem, Severity, Snapshot, Source, Value, printable
+from mom_core import HOST_ID, Decision, Guest, Problem, Snapshot, Source, Value, printable
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.rollout.beside import evaluated
 from mom_plugins_policy.rollout.verdict import (
     ASKED_TOO_MUCH,
     SIZE,
@@ -30,11 +31,6 @@ from mom_plugins_policy.rollout.verdict import (
     worse,
 )
 from mom_toolkit import Canary, CanaryState, ailment
-
-SHARE_OF_TIME: Final = 0.5
-"""Of the time that an evaluation may take, what the policies on trial may take: those in force wait for them."""
-
-_SHOWN: Final = 5  # errors of one evaluation
 
 
 def rank(identity: str) -> float:
@@ -122,16 +118,10 @@ class CanaryRun:
         """Put the decisions of the policies on trial in the place of those in force, for the guests in the trial."""
         decided = in_force.decisions
         members = {guest.id: guest for guest in snapshot.guests.values() if self.plan.choice.has(guest)}
-        self.notes.forget_gone(snapshot)
-        result = self.policy.evaluate(snapshot, history, self.notes.now())
-        self.notes.keep(result.notes, snapshot)
+        result, problems = evaluated(self.policy, snapshot, history, self.notes, "canary")
         own = [_marked(one) for one in result.decisions if one.entity.id in members and one.control not in ignored]
         mine = {(one.control, repr(one.value)) for one in decided if one.entity.id == HOST_ID}
         theirs = {(one.control, repr(one.value)) for one in result.decisions if one.entity.id == HOST_ID and one.control not in ignored}
-        problems = []
-        for fault in result.errors[:_SHOWN]:
-            where = Source(f"canary {fault.name}", fault.line, fault.column)
-            problems.append(Problem(where, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))
         known = {_kind(fault) for fault in in_force.errors}  # these policies fail so, too
         concerning = [one for one in result.errors if (one.entity is None or one.entity.id in members) and _kind(one) not in known]
         with self._lock:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from mom_core import ConfigError, PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
+from mom_plugins_policy.rollout.beside import SHARE_OF_TIME, evaluated
 from mom_plugins_policy.sources import read_policies
 from mom_toolkit import PolicyState
-
-SHARE_OF_TIME: Final = 0.5
-"""Of the time that an evaluation may take, what the shadow may take: it comes second, and the decisions of the first wait for it."""
-
-_SHOWN: Final = 5  # errors of one evaluation
 
 
 class Shadow:
@@ -61,14 +56,8 @@ class Shadow:
             self._compile(in_force)
         if self._policy is None:
             return [self._problem(self._trouble)] if self._trouble else []
-        self._notes.forget_gone(snapshot)
-        result = self._policy.evaluate(snapshot, history, self._notes.now())
-        self._notes.keep(result.notes, snapshot)
-        found: list[ShadowDecisions | Problem] = [ShadowDecisions(result.decisions)]
-        for fault in result.errors[:_SHOWN]:
-            text = f"{fault.kind}: {fault.message}"
-            found.append(Problem(Source(f"shadow {fault.name}", fault.line, fault.column), text, fault.entity, Severity.WARNING))
-        return found
+        result, problems = evaluated(self._policy, snapshot, history, self._notes, "shadow")
+        return [ShadowDecisions(result.decisions), *problems]
 
     def _compile(self, in_force: PolicyState) -> None:
         self._beside, self._trouble = in_force.version, ""
