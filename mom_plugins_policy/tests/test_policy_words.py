@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from plain_interpreter import Plain
 from policy_fixture import fixture
 from test_policy_agreement import comparable
 
@@ -58,14 +57,6 @@ class TestFunctions:
                 assert comparable(found) == comparable(expected), text
                 if count == 3:
                     break  # that more arguments are taken is seen from one row
-
-    def test_the_plain_interpreter_agrees(self, word: FunctionWord) -> None:
-        for texts in itertools.product(VALUES, repeat=max(1, word.least)):
-            policy = Policy.compile({"p": f"({' '.join([word.name, *texts])})"})
-            plain = Plain(list(policy.program.forms), fixture()).run()
-            result = policy.evaluate(fixture())
-            assert [error.kind for error in result.errors] == [kind for kind, *_ in plain.errors]
-            assert comparable(list(result.values)) == comparable(plain.values)
 
     def test_a_nil_is_an_error_where_the_record_is_strict_and_nowhere_else(self, word: FunctionWord) -> None:
         for count in COUNTS:
