@@ -26,7 +26,7 @@ from mom_plugins_policy.cli.inputs import (
 from mom_plugins_policy.cli.values import amount, plain_fault, plain_value, written_value
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.tools.excerpts import located
-from mom_plugins_policy.tools.explain import Condition, ControlRequest, EntityExplanation, Told, explain
+from mom_plugins_policy.tools.explain import ControlRequest, EntityExplanation, Precondition, Told, explain
 from mom_plugins_policy.tools.snapshots import did_you_mean
 
 
@@ -121,7 +121,7 @@ def _request_lines(request: ControlRequest, whose: str, given: Given) -> Iterato
         yield from _condition_lines(condition, given)
 
 
-def _condition_lines(condition: Condition, given: Given) -> Iterator[str]:
+def _condition_lines(condition: Precondition, given: Given) -> Iterator[str]:
     yield _line(f"    {printable(condition.text, 300)} is {'true' if condition.truth else 'false'}", condition.source, given)
     yield from _value_lines(condition.values, "      ")
 
@@ -143,7 +143,7 @@ def _as_json(explanation: EntityExplanation, given: Given) -> dict[str, Any]:
     def place(source: Source) -> dict[str, Any]:
         return {"policy": source.name, "file": given.files.get(source.name), "line": source.line, "column": source.column}
 
-    def condition(one: Condition) -> dict[str, Any]:
+    def condition(one: Precondition) -> dict[str, Any]:
         return {"form": one.text, "truth": one.truth, **place(one.source), "values": values(one.values)}
 
     return {

@@ -38,7 +38,7 @@ Told = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class Precondition:
     """A condition on the way to a form, whether it held, and the values in it."""
 
     text: str
@@ -63,7 +63,7 @@ class ControlRequest:
     text: str
     source: Source
     values: Told
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Precondition, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Missed:
 
     text: str
     source: Source
-    condition: Condition
+    condition: Precondition
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +240,13 @@ class _Traces:
     """
 
     outline: _Outline
-    asked: dict[tuple[str, int], tuple[Sequence[Condition], Told]] = field(default_factory=dict)
-    decided: dict[tuple[str, int], Condition] = field(default_factory=dict)
+    asked: dict[tuple[str, int], tuple[Sequence[Precondition], Told]] = field(default_factory=dict)
+    decided: dict[tuple[str, int], Precondition] = field(default_factory=dict)
 
     def follow(self, events: Sequence[tuple[int, Any]], compiled: Compiled) -> None:
         """Take in what was reported, in its order."""
         last: dict[int, Any] = {}
-        open_choices: dict[int, list[Condition]] = {}
+        open_choices: dict[int, list[Precondition]] = {}
         loops: list[tuple[Form, str]] = []
         forms = [site.form for site in compiled.sites]
         for site, value in events:
@@ -262,7 +262,7 @@ class _Traces:
                     loops.pop()
                 loops.append((loop, value.id if isinstance(value, Guest) else loops[-1][1] if loops else ""))
             elif choice is not None:
-                made = Condition(abridged(form, _SHOWN), bool(value), form.source, self._values(choice.index, last))
+                made = Precondition(abridged(form, _SHOWN), bool(value), form.source, self._values(choice.index, last))
                 open_choices.setdefault(choice.index, []).append(made)
                 self.decided[loops[-1][1] if loops else "", choice.index] = made
             elif open_choices.get(form.index):
