@@ -6,7 +6,6 @@ import json
 import math
 import os
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -391,17 +390,6 @@ def test_differences_read_as_expected_and_got(tests: Path) -> None:
     ]
     tests.write_text(TESTS.replace("80", "90"))
     assert mom_policy("test", tests) == Done(0, "2 passed\n", "")
-
-
-def test_results_are_written_as_junit(tests: Path, tmp_path: Path) -> None:
-    mom_policy("test", tests, "--junit", tmp_path / "out.xml")
-    suite = ElementTree.parse(tmp_path / "out.xml").getroot()[0]  # noqa: S314  # it is our own
-    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
-    assert [case.get("name") for case in suite] == ["right", "wrong <&>"]
-    assert suite[1][0].get("message") == "vm1: balloon_target: expected 80 ~5% (76 … 84), got 90 by 50_p:1:16"
-    done = mom_policy("test", tests, "--junit", tmp_path)
-    assert done.code == 2
-    assert "cannot be written: Is a directory" in done.err
 
 
 def test_results_are_printed_as_json(tests: Path) -> None:

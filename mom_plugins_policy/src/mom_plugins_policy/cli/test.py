@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from xml.etree import ElementTree
 
 import click
 
 from mom_cli import declarations_of
 from mom_core import ConfigError, ConfigProblem, brief, print_prose, printable
-from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO, config_option, configured, json_option, limits_of
+from mom_plugins_policy.cli.inputs import EXIT_NO, config_option, configured, json_option, limits_of
 from mom_plugins_policy.tools.cases import PolicyTest, PolicyTestResult, read_cases, run_case
 
 _SUFFIXES: Final = (".yaml", ".yml")
@@ -23,11 +21,10 @@ _SUFFIXES: Final = (".yaml", ".yml")
 
 @click.command("test")
 @click.argument("paths", metavar="TESTS.yaml|DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--junit", "junit_path", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML, too.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the tests that pass, too.")
 @json_option
 @config_option
-def test_command(paths: tuple[Path, ...], junit_path: Path | None, verbose: bool, as_json: bool, config_path: str | None) -> None:
+def test_command(paths: tuple[Path, ...], verbose: bool, as_json: bool, config_path: str | None) -> None:
     """Run tests of policies: given fields, expected decisions. Nothing on the host is read or changed.
 
     Exit code 0 when all pass, 1 when one fails, 2 when tests or policies cannot be read.
@@ -44,8 +41,6 @@ def test_command(paths: tuple[Path, ...], junit_path: Path | None, verbose: bool
     if problems:
         raise ConfigError(problems)
     verdicts = [_verdict(case) for case in cases]
-    if junit_path is not None:
-        _write_junit(verdicts, junit_path)
     if as_json:
         click.echo(json.dumps([_plain(verdict) for verdict in verdicts], indent=2))
     else:
@@ -102,39 +97,3 @@ def _plain(verdict: PolicyTestResult) -> dict[str, object]:
         "seconds": round(verdict.seconds, 6),
         "differences": [{"about": d.about, "expected": d.expected, "got": d.got, "where": d.where or None} for d in verdict.differences],
     }
-
-
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def _write_junit(verdicts: Sequence[PolicyTestResult], path: Path) -> None:
-    def clean(text: str) -> str:
-        return _NO_XML.sub("\ufffd", text)
-
-    root = ElementTree.Element("testsuites")
-    for file in dict.fromkeys(verdict.case.file for verdict in verdicts):
-        mine = [verdict for verdict in verdicts if verdict.case.file == file]
-        failed = sum(not verdict.passed for verdict in mine)
-        seconds = f"{sum(verdict.seconds for verdict in mine):.6f}"
-        counts = {"tests": str(len(mine)), "failures": str(failed), "errors": "0", "skipped": "0", "time": seconds}
-        suite = ElementTree.SubElement(root, "testsuite", {"name": clean(file), **counts})
-        for verdict in mine:
-            what = {
-                "classname": clean(Path(file).stem),
-                "name": clean(verdict.case.name),
-                "file": clean(file),
-                "line": str(verdict.case.line),
-            }
-            case = ElementTree.SubElement(suite, "testcase", {**what, "time": f"{verdict.seconds:.6f}"})
-            if not verdict.passed:
-                lines = [
-                    f"{d.about}: expected {d.expected}, got {d.got}" + (f" by {d.where}" if d.where else "") for d in verdict.differences
-                ]
-                ElementTree.SubElement(case, "failure", {"message": clean(lines[0])}).text = clean("\n".join(lines))
-    ElementTree.indent(root)
-    try:
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        click.echo(f"mom: {printable(str(path), 400)}: cannot be written: {why}", err=True)
-        sys.exit(EXIT_MISUSE)
