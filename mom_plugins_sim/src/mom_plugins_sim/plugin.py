@@ -196,8 +196,7 @@ def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
     from mom_plugins_sim.scenario.library import find_scenario, read_scenario
     from mom_plugins_sim.scenario.scene import scene_of
 
-    path = find_scenario(settings.scenario)
-    return scene_of(read_scenario(path), path.parent, settings.seed)
+    return scene_of(read_scenario(find_scenario(settings.scenario)), settings.seed)
 
 
 def plan_of(settings: SimPlugin.Settings) -> ScenePlan:
