@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,6 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyLimits, PolicyPlugin
-from mom_plugins_policy.plugin import LimitSettings
 
 FIELDS = {
     (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),
@@ -234,11 +232,6 @@ def test_settings_are_checked() -> None:
             PolicyPlugin.Settings.model_validate(wrong)
 
 
-def test_every_limit_is_a_setting_with_the_same_default() -> None:
-    assert LimitSettings().limits() == PolicyLimits()
-    assert {one.name for one in fields(PolicyLimits)} == set(LimitSettings.model_fields)
-
-
 # --- what is decided ---------------------------------------------------------------------------------------------------------------
 
 
@@ -343,7 +336,7 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
     (tmp_path / "policy.d/60_a.policy").write_text("(+ 1 2)\n(+ 1 (")
     (tmp_path / "shadow/90_d.policy").write_text("(+ 1 2)")
     settings = PolicyPlugin.Settings(
-        directory=tmp_path / "policy.d", shadow=tmp_path / "shadow", limits=LimitSettings(policies=2), defaults=False
+        directory=tmp_path / "policy.d", shadow=tmp_path / "shadow", limits=PolicyLimits(policies=2), defaults=False
     )
     found = list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check())
     assert {one.severity for one in found} == {Severity.ERROR}

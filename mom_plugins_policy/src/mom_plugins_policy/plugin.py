@@ -6,11 +6,11 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mom_core import (
     ConfigError,
@@ -47,7 +47,6 @@ from mom_toolkit import (
     PolicyTexts,
 )
 
-_DEFAULT = PolicyLimits()
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """What a fault says of an operand that is an attribute, such as a guest's field."""
 
@@ -55,43 +54,6 @@ USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
 """What `mom config init` writes, also where there is no policy yet."""
 
 _REMARKS = 30  # of the checks, that are logged when policies are loaded
-
-
-class LimitSettings(BaseModel):
-    """What the policies may use up at most in one evaluation. The defaults are far above what a policy needs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-    policies: Annotated[int, Field(ge=1, le=10_000)] = _DEFAULT.policies
-    """Policies, those that plugins bring included."""
-    text: Annotated[int, Field(ge=1, le=1 << 24)] = _DEFAULT.text
-    """Characters in all policies together."""
-    forms: Annotated[int, Field(ge=1, le=1_000_000)] = _DEFAULT.forms
-    """Atoms and lists in all policies together."""
-    name: Annotated[int, Field(ge=1, le=1000)] = _DEFAULT.name
-    """Characters of a name."""
-    nesting: Annotated[int, Field(ge=1, le=1000)] = _DEFAULT.nesting
-    """Brackets inside each other."""
-    steps: Annotated[int, Field(ge=1)] = _DEFAULT.steps
-    """Forms evaluated outside of loops over Guests."""
-    guest_steps: Annotated[int, Field(ge=1)] = _DEFAULT.guest_steps
-    """Forms evaluated in one guest's step of a loop over Guests."""
-    seconds: Annotated[float, Field(gt=0, le=300)] = _DEFAULT.seconds
-    """Seconds that one evaluation may take; less than the plugin's deadline, so that it ends with a reason."""
-    depth: Annotated[int, Field(ge=1, le=400)] = _DEFAULT.depth
-    """Calls of functions inside each other."""
-    integer_bits: Annotated[int, Field(ge=64, le=8192)] = _DEFAULT.integer_bits
-    """Bits of an integer."""
-    string: Annotated[int, Field(ge=1, le=1 << 24)] = _DEFAULT.string
-    """Characters of a string that a policy builds."""
-    list: Annotated[int, Field(ge=1, le=10_000_000)] = _DEFAULT.list
-    """Elements of a list that a policy builds."""
-    names: Annotated[int, Field(ge=2, le=10_000)] = _DEFAULT.names
-    """Different controls and different notes per entity."""
-
-    def limits(self) -> PolicyLimits:
-        """The same for the evaluator."""
-        return PolicyLimits(**{field.name: getattr(self, field.name) for field in fields(PolicyLimits)})
 
 
 _CHANGES: Final = "changes.json"
@@ -125,7 +87,7 @@ class PolicyPlugin:
         """Controls that policies may set without effect, by name: how to switch a part of policies off that should not be edited."""
         shadow: Path | None = None
         """A folder of policies on trial: in place of those in force of the same names they are evaluated, too, and only reported."""
-        limits: LimitSettings = LimitSettings()
+        limits: PolicyLimits = PolicyLimits()
         """What the policies may use up at most."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
@@ -158,7 +120,7 @@ class PolicyPlugin:
             # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
             refuse_failing=settings.refuse_failing and context.serves,
         )
-        self._shadow = Shadow(settings.shadow, context, settings.limits.limits()) if settings.shadow is not None else None
+        self._shadow = Shadow(settings.shadow, context, settings.limits) if settings.shadow is not None else None
 
     @staticmethod
     @hookimpl
@@ -295,7 +257,7 @@ class PolicyPlugin:
     def _read(self) -> Read:
         """What the operator's files and the defaults say now."""
         settings = self._settings
-        limits = settings.limits.limits()
+        limits = settings.limits
         found = read_policies(settings.directory, settings.file, limits)
         defaults = self._defaults(found.texts, limits) if self._wants_defaults else Defaults({}, ())
         self._left_out = defaults.left_out
@@ -304,11 +266,10 @@ class PolicyPlugin:
         return Read(texts, found.problems)
 
     def _compile(self, texts: Mapping[str, str]) -> Policy:
-        return Policy.compile(texts, self._context.declarations, self._settings.limits.limits())
+        return Policy.compile(texts, self._context.declarations, self._settings.limits)
 
     def _compile_for_trial(self, texts: Mapping[str, str]) -> Policy:
-        limits = self._settings.limits.limits()
-        return Policy.compile(texts, self._context.declarations, replace(limits, seconds=limits.seconds * SHARE_OF_TIME))
+        return Policy.compile(texts, self._context.declarations, self._settings.limits.for_part(SHARE_OF_TIME))
 
     def _why_no_trial(self) -> str:
         return "mom only observes" if self._context.configuration().get("mode") == "observe" else ""

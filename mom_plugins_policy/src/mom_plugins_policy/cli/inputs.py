@@ -196,7 +196,7 @@ def limits_of(config: Config | None) -> PolicyLimits:
     if config is None or "policy" not in config.plugins:
         return DEFAULT_LIMITS
     settings: Any = config.plugins["policy"].settings
-    limits: PolicyLimits = settings.limits.limits()
+    limits: PolicyLimits = settings.limits
     return limits
 
 

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyLimits:
-    """The limits of one policy. Each is far above what a policy needs, and low enough that reaching it is answered within a moment."""
+class PolicyLimits(BaseModel):
+    """What the policies may use up at most in one evaluation. Each limit is far above what a policy needs, and low enough that reaching it
+    is answered within a moment."""
 
-    policies: int = 500
-    """Texts. A host has some dozens; each costs something even if it is empty: a record in the history, a row where policies are shown."""
-    text: int = 1 << 20
-    """Characters in all texts together."""
-    forms: int = 50_000
-    """Atoms and lists in all texts together."""
-    name: int = 200
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    policies: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Policies, those that plugins bring included. A host has some dozens."""
+    text: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 20
+    """Characters in all policies together."""
+    forms: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
+    """Atoms and lists in all policies together."""
+    name: Annotated[int, Field(ge=1, le=1000)] = 200
     """Characters of a name."""
-    nesting: int = 500
+    nesting: Annotated[int, Field(ge=1, le=1000)] = 500
     """Brackets inside each other. MOM gives up at about 330."""
-    steps: int = 1_000_000
-    """Forms evaluated in one evaluation outside of loops over `Guests`."""
-    guest_steps: int = 100_000
-    """Forms evaluated in one guest's step of an outermost loop over `Guests`."""
-    seconds: float = 2.0
-    """Duration of one evaluation."""
-    depth: int = 200
+    steps: Annotated[int, Field(ge=1)] = 1_000_000
+    """Forms evaluated outside of loops over Guests."""
+    guest_steps: Annotated[int, Field(ge=1)] = 100_000
+    """Forms evaluated in one guest's step of a loop over Guests."""
+    seconds: Annotated[float, Field(gt=0, le=300)] = 2.0
+    """Seconds that one evaluation may take; less than the plugin's deadline, so that it ends with a reason."""
+    depth: Annotated[int, Field(ge=1, le=400)] = 200
     """Calls of functions inside each other. MOM gives up at about 100."""
-    integer_bits: int = 4096
-    """Bits of an integer; more is `range`."""
-    string: int = 1 << 16
+    integer_bits: Annotated[int, Field(ge=64, le=8192)] = 4096
+    """Bits of an integer."""
+    string: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 16
     """Characters of a string that a policy builds."""
-    list: int = 100_000
+    list: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     """Elements of a list that a policy builds, those of lists inside it included."""
-    names: int = 64
-    """Different controls that are asked for, and different notes that are set, per entity."""
+    names: Annotated[int, Field(ge=2, le=10_000)] = 64
+    """Different controls and different notes per entity."""
+
+    def for_part(self, share: float) -> PolicyLimits:
+        """The same, with a share of the time."""
+        return self.model_copy(update={"seconds": self.seconds * share})
 
 
-DEFAULT_LIMITS = PolicyLimits()
+DEFAULT_LIMITS: Final = PolicyLimits()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ class Shadow:
     def __init__(self, folder: Path, context: PluginContext, limits: PolicyLimits) -> None:
         self.folder = folder
         self._context = context
-        self._limits = dataclasses.replace(limits, seconds=limits.seconds * SHARE_OF_TIME)
+        self._limits = limits.for_part(SHARE_OF_TIME)
         what = "the file of notes of policies on trial"
         notes = context.state_file("shadow-notes.json", what, NOTES, mode=0o600, loss=BEGIN_ANEW)
         self._notes = NoteStore(notes)

@@ -12,7 +12,7 @@ Only white space is changed. A comment or string that is longer than a line stay
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
@@ -43,7 +43,7 @@ def formatted(name: str, text: str, *, width: int = WIDTH, limits: PolicyLimits 
     :returns: a text with the same forms and comments; formatting it again changes nothing
     :raises PolicyError: the text is no policy
     """
-    before = read(name, text, replace(limits, nesting=min(limits.nesting, DEEPEST_NESTING)))
+    before = read(name, text, limits.model_copy(update={"nesting": min(limits.nesting, DEEPEST_NESTING)}))
     lines: list[_Line] = []
     _put_each(_parts(tokens(text)), 0, 0, width, lines)
     result = "".join(f"{line}\n" for line in _with_remarks(lines, width))
