@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from movers_server import Server
 
-from mom_core import Entity, HypervisorError, Scope
-from mom_plugins_eviction.movers.web_requests import WebhookSettings
-from mom_plugins_eviction.movers.webhook import WebhookMover
-from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveStanding
+from mom_core import Entity, HypervisorError, PluginContext, Scope
+from mom_plugins_eviction.movers.webhook import WebhookMoverPlugin
+from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoveStanding
 
 JOB = MoveJob(Entity(Scope.GUEST, "6f2c", "web-1"), Destination.parse("host://pve2"), "ab12", 60.0)
 
 
-def mover(server: Server, secret: Path, **abilities: bool) -> WebhookMover:
-    known = MoverAbilities(**abilities)  # type: ignore[arg-type]  # flags only
-    settings = WebhookSettings.model_validate({"url": f"{server.url}/move", "secret": secret})
-    return WebhookMover("webhook_mover", settings, known)
+def mover(url: str, secret: Path, **abilities: bool) -> Mover:
+    settings = {"server": {"url": f"{url}/move", "secret": secret}, **abilities}
+    plugin = WebhookMoverPlugin(WebhookMoverPlugin.Settings.model_validate(settings), PluginContext(name="webhook_mover"))
+    found: Mover = plugin.mom_services()[Mover]
+    return found
 
 
 def says(server: Server, status: int, **content: object) -> None:
@@ -29,7 +29,7 @@ def says(server: Server, status: int, **content: object) -> None:
 
 
 def test_it_is_told_to_begin_is_asked_and_told_to_give_up_by_signed_requests(server: Server, secret: Path) -> None:
-    one = mover(server, secret)
+    one = mover(server.url, secret)
     says(server, 200, reference="job 7")
     assert one.begin(JOB) == "job 7"
     known = MoveJob(JOB.guest, JOB.destination, JOB.id, JOB.seconds, reference="job 7")
@@ -56,17 +56,15 @@ def test_it_is_told_to_begin_is_asked_and_told_to_give_up_by_signed_requests(ser
 
 
 def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server, secret: Path) -> None:
-    one = mover(server, secret)
+    one = mover(server.url, secret)
     says(server, 409, error="the guest is locked")
-    with pytest.raises(HypervisorError, match="refuses: the guest is locked"):
+    with pytest.raises(HypervisorError, match="refuses \\(409\\): the guest is locked"):
         one.begin(JOB)
     for status in (0, 500, 503, 429):
         says(server, status)
         assert one.begin(JOB) == "", status
-    dead = mover(server, secret)
-    dead._server = WebhookSettings.model_validate({"url": "http://127.0.0.1:1/", "secret": secret})
     with pytest.raises(HypervisorError):
-        dead.begin(JOB)
+        mover("http://127.0.0.1:1", secret).begin(JOB)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +76,6 @@ def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server
         (200, b"done", "unknown"),
         (200, b"\xff", "unknown"),
         (200, b"[" * 100_000, "unknown"),
-        (200, b'{"state": "done", "x": "' + b"x" * 5000 + b'"}', "unknown"),
         (500, b'{"state": "done"}', "unknown"),
         (302, b'{"state": "done"}', "unknown"),
         (0, b"", "unknown"),
@@ -88,24 +85,20 @@ def test_what_it_says_of_a_move_counts_only_where_it_is_clear(
     server: Server, secret: Path, status: int, content: bytes, standing: str
 ) -> None:
     server.answer = lambda request: (status, content)
-    report = mover(server, secret).look(JOB)
+    report = mover(server.url, secret).look(JOB)
     assert report.standing == standing
     assert report.error.isprintable()
 
 
-def test_one_that_does_not_tell_how_a_move_goes_is_not_asked(server: Server, secret: Path) -> None:
-    assert server.got == []
-
-
 def test_who_chooses_the_host_is_agreed_on(server: Server, secret: Path) -> None:
-    assert mover(server, secret).why_not(ANYWHERE)
-    assert not mover(server, secret).why_not(JOB.destination)
-    assert not mover(server, secret, chooses=True).why_not(ANYWHERE)
-    assert mover(server, secret, chooses=True).why_not(JOB.destination)
+    assert mover(server.url, secret).why_not(ANYWHERE)
+    assert not mover(server.url, secret).why_not(JOB.destination)
+    assert not mover(server.url, secret, chooses=True).why_not(ANYWHERE)
+    assert mover(server.url, secret, chooses=True).why_not(JOB.destination)
 
 
 def test_a_secret_that_others_can_read_signs_nothing(server: Server, secret: Path) -> None:
     secret.chmod(0o644)
     with pytest.raises(HypervisorError, match="is no secret"):
-        mover(server, secret).begin(JOB)
+        mover(server.url, secret).begin(JOB)
     assert server.got == []

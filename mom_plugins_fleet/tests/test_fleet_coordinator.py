@@ -271,6 +271,21 @@ def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch() -> N
     asyncio.run(work())
 
 
+def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.LEASE_SECONDS", 0.05)
+
+    async def work() -> None:
+        store, one = Memory(), coordinator()
+        for _ in range(10):
+            await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
+            assert not await one._acquire(store)
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
+        assert await one._acquire(store)
+
+    asyncio.run(work())
+
+
 def test_a_coordinator_that_ends_takes_nobody_elses_lease_away() -> None:
     async def work() -> None:
         store, one = Memory(), coordinator()

@@ -42,7 +42,7 @@ LOG = logging.getLogger("mom.fleet.test")
 SHORTER: Final = {
     "link.PING_SECONDS": 0.3,
     "link.ANSWER_SECONDS": 2.0,
-    "subjects.LEASE_SECONDS": 2.0,
+    "coordinator.LEASE_SECONDS": 2.0,
     "coordinator.RENEW_SECONDS": 0.4,
     "coordinator.SURE_SECONDS": 1.2,
     "coordinator.LOOK_SECONDS": 0.1,
@@ -309,6 +309,18 @@ class FleetMachine(RuleBasedStateMachine):
     def freeze_server(self) -> None:
         self.server.freeze()
         self.up = False
+
+    @precondition(lambda self: self.up)
+    @rule()
+    def stop_server_for_longer_than_a_lease(self) -> None:
+        """And then a coordinator is killed, and the next one begins after its lease is over."""
+        for step in (self.server.kill, self.server.start):
+            step()
+            time.sleep(3.0)
+        for name in COORDINATORS:
+            self.end_coordinator(name, kill=True)
+            time.sleep(3.0)
+            self.begin_coordinator(name)
 
     @precondition(lambda self: not self.up)
     @rule()

@@ -1,6 +1,7 @@
 """The coordinator: it says where guests of drained hosts go. One works at a time; no host needs it for its own safety.
 
-Who works is decided by a lease, which is a key that goes away by itself. A coordinator that was stopped for a while and does not know
+Who works is decided by a lease, a key that its holder sets anew all the time: another one takes it, by compare and set, when it has not
+changed for a while by its own clock (servers' time to live is not trusted: nats-server 2.9 may keep two messages for one key). A coordinator that was stopped for a while and does not know
 that it was replaced is kept out by the epoch in each host's orders: its successor raises it first of all, so that what the old one still
 writes is refused (compare and set), and what it may have written before is seen by the successor.
 """
@@ -20,12 +21,16 @@ from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, PROGRESS
+from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS
 from mom_plugins_fleet.view import FleetView
+
+LEASE_SECONDS: Final = 10.0
+"""For how long a coordinator that says nothing keeps others from taking over. Three times the time between renewals, so that two may be
+lost; and a drain that stands still for ten seconds harms no guest."""
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
-"""For so long after a renewal a coordinator believes in its lease: less than the server does, whose time begins later."""
+"""For so long after a renewal a coordinator believes in its lease: less than others do, who see the renewal later."""
 
 LOOK_SECONDS: Final = 2.0
 """How often it is decided what comes next: a guest that moves takes at least so long."""
@@ -55,6 +60,8 @@ class Coordinator:
         self._trouble = ""
         self._unkept = False
         self._revision = 0
+        self._seen = 0, float("-inf")
+        """The revision of another one's lease, and since when it has it, in the loop's seconds."""
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
@@ -136,9 +143,12 @@ class Coordinator:
 
     async def _acquire(self, store: Store) -> bool:
         kept = await store.read(LEASES, COORDINATOR)
-        if kept.data is not None:
-            return False
         began = asyncio.get_running_loop().time()
+        if kept.data is not None:
+            if kept.revision != self._seen[0]:
+                self._seen = kept.revision, began
+            if began - self._seen[1] < LEASE_SECONDS:
+                return False
         try:
             self._revision = await store.put(LEASES, COORDINATOR, Lease(holder=self._holder).packed(), kept.revision)
         except ConflictError:

@@ -10,6 +10,7 @@ import click
 
 from mom_cli import TableColumn, print_table
 from mom_core import MomError, brief, format_kib, json_option, print_prose, printable
+from mom_plugins_fleet.coordinator import LEASE_SECONDS
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import Group, HostState, Lease, read
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES
@@ -30,7 +31,9 @@ def status_command(where: Where, as_json: bool) -> None:
             groups.take(key, kept)
         revisions = {key: revision for key, (revision, _) in groups.records.items()}
         lease = await store.read(LEASES, COORDINATOR)
-        return view, revisions, _holder(lease.data), view.ages(lease)
+        ages = view.ages(lease)
+        works = lease.at and max(view.states.set_at.values(), default=0.0) - lease.at < LEASE_SECONDS
+        return view, revisions, _holder(lease.data if works else None), ages
 
     view, revisions, holder, ages = where.ask(looked)
     hosts = [host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]

@@ -28,10 +28,6 @@ COORDINATOR: Final = "coordinator"
 COORDINATORS: Final = "coordinators"
 """The key of the appointments."""
 
-LEASE_SECONDS: Final = 10.0
-"""For how long a coordinator that says nothing keeps others from taking over. Three times the time between renewals, so that two may be
-lost; and a drain that stands still for ten seconds harms no guest."""
-
 GROUPS_KEPT: Final = 16
 """How many earlier versions of a group's record the server keeps, for a person who asks what it was."""
 
@@ -52,20 +48,19 @@ def inbox(name: str) -> str:
 
 
 def buckets(replicas: int) -> Iterable[KeyValueConfig]:
-    """All of them, as they are made. Only the lease goes away by itself."""
-    for name, history, ttl in (
-        (ROSTER, 8, None),
-        (GROUPS, GROUPS_KEPT, None),
-        (STATES, 1, None),
-        (ORDERS, 1, None),
-        (PROGRESS, 1, None),
-        (APPOINTMENTS, 8, None),
-        (LEASES, 1, LEASE_SECONDS),
+    """All of them, as they are made."""
+    for name, history in (
+        (ROSTER, 8),
+        (GROUPS, GROUPS_KEPT),
+        (STATES, 1),
+        (ORDERS, 1),
+        (PROGRESS, 1),
+        (APPOINTMENTS, 8),
+        (LEASES, 1),
     ):
         yield KeyValueConfig(
             bucket=name,
             history=history,
-            ttl=ttl,
             direct=True,
             replicas=replicas,
             storage=StorageType.FILE,

@@ -20,7 +20,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError, credentials
 from mom_plugins_eviction.movers.web_requests import WebUrl
 from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
 
@@ -98,10 +98,11 @@ class OvirtMover:
             raise HypervisorError(error.message) from None
 
     def check(self) -> str:
-        """The engine's version; raises `MomError` when it does not let mom in."""
+        """Its version; raises `MomError` when it does not let mom in."""
         product = self._api.ask("GET", "/api").get("product_info")
         version = product.get("version") if isinstance(product, dict) else None
-        return printable(str(version.get("full_version", "unknown")) if isinstance(version, dict) else "unknown", 60)
+        full = version.get("full_version") if isinstance(version, dict) else None
+        return f"it lets mom in (version {printable(str(full or 'unknown'), 60)})"
 
     @staticmethod
     def _machine(job: MoveJob) -> str:
@@ -110,7 +111,8 @@ class OvirtMover:
         return f"/api/vms/{job.guest.id}"
 
 
-def _basic(text: str) -> Mapping[str, str]:
+def _basic(password: Path) -> Mapping[str, str]:
+    text = credentials(password, _MAKE)
     return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}", "Version": "4"}
 
 
@@ -133,6 +135,6 @@ class OvirtMoverPlugin(ServerMoverPlugin):
         """The cluster's name: guests are moved between hosts of a fleet whose movers have the same word here."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        api = ServerApi(context.name, settings.url, settings.password, _MAKE, _basic, settings.ca)
+        api = ServerApi(context.name, settings.url, lambda _: _basic(settings.password), settings.ca)
         mover = OvirtMover(context.name, api, chooses=settings.chooses, within=settings.within)
-        super().__init__(api, mover, "oVirt's engine", "it")
+        super().__init__(api, mover, "oVirt's engine")

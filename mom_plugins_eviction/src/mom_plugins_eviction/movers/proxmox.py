@@ -20,7 +20,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError, credentials
 from mom_plugins_eviction.movers.web_requests import WebUrl
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
@@ -98,7 +98,8 @@ class ProxmoxMover:
 
     def check(self) -> str:
         """The API's version; raises `MomError` when it does not let mom in."""
-        return printable(str(self._data(self._api.ask("GET", "/api2/json/version")).get("version", "unknown")), 40)
+        version = self._data(self._api.ask("GET", "/api2/json/version")).get("version", "unknown")
+        return f"its API lets mom in (version {printable(str(version), 40)})"
 
     # --- which guest it is -------------------------------------------------------------------------------------------------------------
 
@@ -151,8 +152,8 @@ class ProxmoxMover:
         return found if isinstance(found, dict) else {}
 
 
-def _token(text: str) -> Mapping[str, str]:
-    return {"Authorization": f"PVEAPIToken={text}"}
+def _token(path: Path) -> Mapping[str, str]:
+    return {"Authorization": f"PVEAPIToken={credentials(path, _MAKE)}"}
 
 
 class ProxmoxMoverPlugin(ServerMoverPlugin):
@@ -175,7 +176,7 @@ class ProxmoxMoverPlugin(ServerMoverPlugin):
         """The cluster's name: guests are moved between hosts of a fleet whose movers have the same word here."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        api = ServerApi(context.name, settings.url, settings.token, _MAKE, _token, settings.ca, _NO_ANSWER)
+        api = ServerApi(context.name, settings.url, lambda _: _token(settings.token), settings.ca, _NO_ANSWER)
         node = settings.node or socket.gethostname().partition(".")[0].lower()
         mover = ProxmoxMover(context.name, api, node, local_disks=settings.local_disks, within=settings.within)
-        super().__init__(api, mover, "Proxmox VE", "its API")
+        super().__init__(api, mover, "Proxmox VE")

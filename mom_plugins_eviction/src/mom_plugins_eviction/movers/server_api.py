@@ -27,30 +27,20 @@ class ServerApi:
     """Where the API is, and by what mom is let in.
 
     :param name: of the mover, for errors
-    :param key: the file with what lets mom in
-    :param make: how to make one, for errors
-    :param headers: makes of what stands in the file the headers of a request
-    :param no_answer: statuses by which a proxy before the API says that it does not know what became of a request
+    :param headers: the headers that let a request with that content in, as the files with credentials are now; raises `MomError`
+    :param no_answer: statuses by which it is not known what became of a request, such as those of a proxy before the API
     """
 
     name: str
     url: str
-    key: Path
-    make: str
-    headers: Callable[[str], Mapping[str, str]]
+    headers: Callable[[bytes], Mapping[str, str]]
     ca: Path | None = None
     no_answer: frozenset[int] = frozenset({408, 429, 502, 503, 504})
 
     def check(self) -> None:
         """Raises `MomError` when the files cannot be used."""
-        self._lets_in()
+        self.headers(b"")
         trusted_certificates(self.ca)
-
-    def _lets_in(self) -> Mapping[str, str]:
-        text = read_secret(self.key, "the credentials", self.make).decode("utf-8", "replace").strip()
-        if not text.isascii() or not text.isprintable() or not text:
-            raise MomError(f"the credentials in {self.key} are none", hint=self.make)
-        return self.headers(text)
 
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
         """The answer's JSON object.
@@ -61,7 +51,8 @@ class ServerApi:
         :raises UnclearAnswerError: it may have been done
         """
         try:
-            headers, verify = {**self._lets_in(), **({"Content-Type": kind} if kind else {})}, trusted_certificates(self.ca)
+            headers = {**self.headers(content), **({"Content-Type": kind} if kind else {})}
+            verify = trusted_certificates(self.ca)
         except MomError as error:
             raise HypervisorError(f"{self.name}: {error.message}", hint=error.hint) from None
         try:
@@ -86,25 +77,35 @@ class ServerApi:
 
 
 def _why(said: Mapping[str, Any]) -> str:
-    """What servers say in their errors: Proxmox VE in `message` and `errors`, oVirt in `detail` or `fault`."""
-    fault = said.get("fault")
-    parts = [said.get("message"), said.get("errors"), said.get("detail"), *(fault.values() if isinstance(fault, dict) else ())]
+    """What servers say in their errors: Proxmox VE in `message` and `errors`, oVirt in `detail` or `fault`, webhooks in `error`."""
+    parts = [said.get(name) for name in ("message", "errors", "detail", "error")]
+    parts += said["fault"].values() if isinstance(said.get("fault"), dict) else ()
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
+
+
+def credentials(key: Path, make: str) -> str:
+    """What stands in a file that only root can read. Raises `MomError`, whose hint says how to make one."""
+    text = read_secret(key, "the credentials", make).decode("utf-8", "replace").strip()
+    if not text.isascii() or not text.isprintable() or not text:
+        raise MomError(f"the credentials in {key} are none", hint=make)
+    return text
 
 
 class ServerMover(Mover, Protocol):
     """A mover that can ask its server who it is."""
 
     def check(self) -> str:
-        """The server's version; raises `MomError` when it does not let mom in."""
+        """What `mom doctor` says of the server; raises `MomError` when it does not let mom in."""
 
 
 class ServerMoverPlugin:
-    """The hooks of a plugin whose mover asks such an API; each has settings of its own."""
+    """The hooks of a plugin whose mover asks such an API; each has settings of its own.
 
-    def __init__(self, api: ServerApi, mover: ServerMover, server: str, who: str) -> None:
-        """`server` is what mom doctor calls it, `who` what its sentence begins with."""
-        self._api, self._mover, self._server, self._who = api, mover, server, who
+    :param server: what `mom doctor` calls it
+    """
+
+    def __init__(self, api: ServerApi, mover: ServerMover, server: str) -> None:
+        self._api, self._mover, self._server = api, mover, server
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -121,6 +122,6 @@ class ServerMoverPlugin:
         """Whether the API lets mom in."""
         try:
             self._api.check()
-            yield Finding(Severity.OK, self._server, f"{self._who} lets mom in (version {self._mover.check()})")
+            yield Finding(Severity.OK, self._server, self._mover.check())
         except MomError as error:
-            yield Finding(Severity.ERROR, self._server, error.message, error.hint or self._api.make)
+            yield Finding(Severity.ERROR, self._server, error.message, error.hint)

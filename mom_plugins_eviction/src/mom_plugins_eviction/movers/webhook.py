@@ -3,127 +3,79 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import StringConstraints
 
-from mom_core import Finding, HypervisorError, MomError, PluginContext, PluginSettings, Severity, hookimpl, printable
+from mom_core import HypervisorError, MomError, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.web_requests import (
-    WebAnswer,
-    WebhookSettings,
-    WebRequestError,
-    signed_headers,
-    trusted_certificates,
-    web_request,
-    webhook_secret,
-)
-from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
+from mom_plugins_eviction.movers.web_requests import WebhookSettings, signed_headers, webhook_secret
+from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
 
-ANSWER_SECONDS: Final = 20.0
-LARGEST_ANSWER: Final = 4096
-AGAIN: Final = frozenset({408, 425, 429})
-"""Refusals that say nothing of what becomes of the request."""
+_NO_ANSWER: Final = frozenset({*range(300, 400), 408, 425, 429, *range(500, 600)})
+"""All but 2xx and plain refusals: they say nothing of what becomes of the request."""
 
 
 class WebhookMover:
-    """`Mover` that sends `{"do": "begin" | "look" | "cancel", ...}`.
+    """`Mover` that sends `{"do": "begin" | "look" | "cancel", ...}`. Whether the server chooses the host is agreed on."""
 
-    :param chooses: whether the server chooses the host
-    """
-
-    def __init__(self, name: str, server: WebhookSettings, abilities: MoverAbilities) -> None:
-        self.name, self.abilities = name, abilities
-        self._server = server
+    def __init__(self, name: str, api: ServerApi, abilities: MoverAbilities) -> None:
+        self.name, self.abilities, self._api = name, abilities, api
 
     def why_not(self, destination: Destination) -> str:
         """The server knows; only who chooses is agreed on."""
         if (destination == ANYWHERE) == self.abilities.chooses:
             return ""
-        return (
-            f"{self.name} chooses the host: the destination is `anywhere`"
-            if self.abilities.chooses
-            else f"{self.name} must be told where to"
-        )
+        return f"{self.name} " + ("chooses the host: the destination is `anywhere`" if self.abilities.chooses else "must be told where to")
 
     def begin(self, job: MoveJob) -> str:
         """A refusal is one of 4xx: nothing was begun then. Without a clear answer it may have been."""
         try:
-            answer = self._ask("begin", job)
-        except WebRequestError as error:
-            if not error.sent:
-                raise HypervisorError(f"{self.name}: {error.message}") from None
+            return _text(self._ask("begin", job).get("reference"))
+        except UnclearAnswerError:
             return ""
-        if answer.is_good:
-            return _text(answer.json().get("reference"))
-        if 400 <= answer.status < 500 and answer.status not in AGAIN:
-            raise HypervisorError(f"{self.name} refuses: {_text(answer.json().get('error')) or f'it answers {answer.status}'}")
-        return ""
 
     def look(self, job: MoveJob) -> MoveReport:
         """As the server says; what it does not say clearly is unknown."""
         try:
-            answer = self._ask("look", job)
-        except WebRequestError:
+            said = self._ask("look", job)
+        except (HypervisorError, UnclearAnswerError):
             return UNKNOWN
-        said = answer.json() if answer.is_good else {}
-        return {
-            "running": RUNNING,
-            "done": DONE,
-            "failed": failed(_text(said.get("error")) or f"{self.name} says that it has failed"),
-        }.get(_text(said.get("state")), UNKNOWN)
+        error = failed(_text(said.get("error")) or f"{self.name} says that it has failed")
+        return {"running": RUNNING, "done": DONE, "failed": error}.get(_text(said.get("state")), UNKNOWN)
 
     def cancel(self, job: MoveJob) -> None:
         """Raises `HypervisorError` when the server does not take it."""
         try:
-            answer = self._ask("cancel", job)
-        except WebRequestError as error:
-            raise HypervisorError(f"{self.name}: {error.message}") from None
-        if not answer.is_good:
-            raise HypervisorError(f"{self.name} does not give it up: it answers {answer.status}")
+            self._ask("cancel", job)
+        except UnclearAnswerError as error:
+            raise HypervisorError(error.message) from None
 
-    def _ask(self, do: str, job: MoveJob) -> WebAnswer:
-        body = json.dumps(
-            {
-                "do": do,
-                "move": job.id,
-                "guest": job.guest.name,
-                "guest_id": job.guest.id,
-                "destination": str(job.destination),
-                "host": job.destination.host,
-                "seconds": job.seconds,
-                "reference": job.reference,
-            }
-        ).encode()
-        try:  # as they are now: the operator may have replaced them
-            headers, verify = signed_headers(webhook_secret(self._server.secret), body), trusted_certificates(self._server.ca)
-        except MomError as error:
-            raise WebRequestError(error.message, sent=False) from None
-        return web_request(
-            "POST",
-            self._server.url.get_secret_value(),
-            verify=verify,
-            headers=headers,
-            content=body,
-            seconds=ANSWER_SECONDS,
-            largest=LARGEST_ANSWER,
-        )
+    def check(self) -> str:
+        """Nothing is asked: a webhook has no question but those for moves."""
+        return f"guests are moved by {printable(self._api.url.partition('?')[0], 100)}"
 
-
-def _check(server: WebhookSettings | None) -> WebhookSettings:
-    if server is None:
-        raise MomError("no server is named that moves guests", hint="give it `server`: {url: https://HOST/PATH, secret: FILE}")
-    webhook_secret(server.secret)
-    trusted_certificates(server.ca)
-    return server
+    def _ask(self, do: str, job: MoveJob) -> Mapping[str, Any]:
+        asked = {
+            "do": do,
+            "move": job.id,
+            "guest": job.guest.name,
+            "guest_id": job.guest.id,
+            "destination": str(job.destination),
+            "host": job.destination.host,
+            "seconds": job.seconds,
+            "reference": job.reference,
+        }
+        return self._api.ask("POST", "", json.dumps(asked).encode())
 
 
 def _text(value: object) -> str:
     return printable(value, 400) if isinstance(value, str) else ""
 
 
-class WebhookMoverPlugin:
+class WebhookMoverPlugin(ServerMoverPlugin):
     """Has guests moved by a server."""
 
     class Settings(PluginSettings):
@@ -139,25 +91,14 @@ class WebhookMoverPlugin:
         """Between which hosts of a fleet it moves guests: those whose movers have the same word here. Empty: all."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        self._settings = settings
-        abilities = MoverAbilities(settings.live, settings.chooses, settings.within)
-        self._mover = None if settings.server is None else WebhookMover(context.name, settings.server, abilities)
+        server = settings.server
 
-    @hookimpl
-    def mom_setup(self) -> None:
-        """See that requests can be signed. Raises `MomError`."""
-        _check(self._settings.server)
+        def signed(content: bytes) -> Mapping[str, str]:
+            if server is None:
+                raise MomError("no server is named that moves guests", hint="give it `server`: {url: https://HOST/PATH, secret: FILE}")
+            return signed_headers(webhook_secret(server.secret), content)
 
-    @hookimpl
-    def mom_services(self) -> Mapping[type, Any]:
-        """The mover."""
-        return {} if self._mover is None else {Mover: self._mover}
-
-    @hookimpl
-    def mom_doctor(self) -> Iterable[Finding]:
-        """Whether requests can be signed, and the server be known."""
-        try:
-            server = _check(self._settings.server)
-            yield Finding(Severity.OK, "webhook mover", f"guests are moved by {server.url}")
-        except MomError as error:
-            yield Finding(Severity.ERROR, "webhook mover", error.message, error.hint)
+        url, ca = ("", None) if server is None else (server.url.get_secret_value(), server.ca)
+        api = ServerApi(context.name, url, signed, ca, _NO_ANSWER)
+        mover = WebhookMover(context.name, api, MoverAbilities(settings.live, settings.chooses, settings.within))
+        super().__init__(api, mover, "webhook mover")
