@@ -22,7 +22,7 @@ from mom_plugins_fleet.records import Appointments, Group, HostState, Member, Mo
 from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
-from mom_toolkit import ANYWHERE
+from mom_toolkit import ANYWHERE, Callers
 
 RESYNC_SECONDS: Final = 30.0
 """How often everything is read again, in case a message was lost. With 10,000 hosts that is 1,000 reads a second, which a server answers
@@ -99,8 +99,9 @@ class FleetAgent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._dirty: asyncio.Event | None = None
-        self._adopting = False
-        """Whether a record is being put in force; what has hung in that is not begun a second time."""
+        self._callers = Callers("mom fleet adopts")
+        self._adoption: Future[None] | None = None
+        """The last record that was put in force; what has hung in that is not begun a second time."""
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="mom fleet", daemon=True)
 
@@ -118,6 +119,7 @@ class FleetAgent:
             with suppress(RuntimeError):  # it has ended already
                 loop.call_soon_threadsafe(task.cancel)
         self._thread.join(CLOSING_SECONDS)
+        self._callers.close(0)
 
     @property
     def connected(self) -> bool:
@@ -215,30 +217,13 @@ class FleetAgent:
 
     async def _put_in_force(self, group: str, found: Opened[Group], data: bytes | None) -> None:
         """Have a record adopted in a thread of its own, which no end of mom waits for. Raises `MomError`, also when that takes too long."""
-        if self._adopting:
+        if self._adoption is not None and not self._adoption.done():
             raise MomError("what was to be put in force before has not come back", hint="mom's disk may hang: see its log")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def settle(error: Exception | None) -> None:
-            self._adopting = False
-            if not done.done():
-                done.set_result(None) if error is None else done.set_exception(error)
-
-        def work() -> None:
-            failure = None
-            try:
-                self._adopt(group, found, data)
-            except Exception as error:  # noqa: BLE001  # it is raised where this is waited for
-                failure = error
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(settle, failure)
-
-        self._adopting = True
-        threading.Thread(target=work, name="mom fleet adopts", daemon=True).start()
+        self._adoption = self._callers.start(lambda: self._adopt(group, found, data))
+        done = asyncio.wrap_future(self._adoption)
+        done.add_done_callback(lambda one: one.cancelled() or one.exception())  # also where it is not waited for any longer
         await asyncio.wait([done], timeout=ADOPT_SECONDS)
         if not done.done():
-            done.cancel()
             raise MomError(f"it is not in force after {ADOPT_SECONDS:g} s", hint="mom's disk may hang: see its log")
         done.result()
 

@@ -1,9 +1,10 @@
 """The coordinator: it says where guests of drained hosts go. One works at a time; no host needs it for its own safety.
 
 Who works is decided by a lease, a key that its holder sets anew all the time: another one takes it, by compare and set, when it has not
-changed for a while by its own clock (servers' time to live is not trusted: nats-server 2.9 may keep two messages for one key). A coordinator that was stopped for a while and does not know
-that it was replaced is kept out by the epoch in each host's orders: its successor raises it first of all, so that what the old one still
-writes is refused (compare and set), and what it may have written before is seen by the successor.
+changed for a while by its own clock. (By the servers' time to live it could not: after a restart, nats-server 2.9 keeps what has expired in
+its index, and then several messages for one key.) A coordinator that was stopped for a while and does not know that it was replaced is kept
+out by the epoch in each host's orders: its successor raises it first of all, so that what the old one still writes is refused (compare and
+set), and what it may have written before is seen by the successor.
 """
 
 from __future__ import annotations

@@ -128,12 +128,11 @@ class FleetPlugin:
         self._remembered: GroupInForce | None = None
         self._agent: FleetAgent | None = None
         self._report: Report | None = None
-        self._tried: set[str] = set()
-        """Guests whose move was decided, and is not over. One that failed may be ordered again before the next cycle, as another one."""
         self._empty = 0
         """For how many cycles in a row there have been no guests at all, and nothing wrong."""
-        self._under_way: dict[str, int] = {}
-        """Moves that were begun, by guest id, with the cycle in which they were."""
+        self._begun: dict[str, int] = {}
+        """Moves that were decided and are not over, by guest id, with the cycle in which they were. One that failed may be ordered again
+        before the next cycle, as another one."""
 
     # --- life ------------------------------------------------------------------------------------------------------------------
 
@@ -208,26 +207,24 @@ class FleetPlugin:
         if agent.trouble:
             yield Problem(Source(self._context.name), agent.trouble, severity=Severity.WARNING)
         moves, mover = agent.moves(), self._context.service(GuestMoves)
-        self._tried &= moves.keys()
-        self._under_way = {identity: number for identity, number in self._under_way.items() if identity in moves}
+        self._begun = {identity: number for identity, number in self._begun.items() if identity in moves}
         for identity, move in moves.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
                 if snapshot.guests or self._empty >= EMPTY_CYCLES:
                     self._over(agent, identity, MoveState.DONE)
-            elif identity in self._under_way:
+            elif identity in self._begun:
                 self._look_at(guest, snapshot.number, agent, mover)
-            elif identity not in self._tried and _is_moving(guest, mover):
-                self._under_way[identity] = snapshot.number  # an earlier run of mom has begun it
-            elif identity not in self._tried and mover is not None:
-                self._tried.add(identity)
-                reason = f"the host is drained; {printable(move.to)} has room"
-                yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
+            elif mover is not None:
+                self._begun[identity] = snapshot.number
+                if not _is_moving(guest, mover):  # else an earlier run of mom has begun it
+                    reason = f"the host is drained; {printable(move.to)} has room"
+                    yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves | None) -> None:
         """Whether a guest that was to move is still here because the move has failed. One that has moved is not here any more."""
         # A snapshot is as old as the cycle that took it; the one in which the move was begun knew nothing of it.
-        passed = number - self._under_way[guest.id]
+        passed = number - self._begun[guest.id]
         found = None if mover is None else mover.progress(guest)
         if passed < 1 or found is None or found.moving or (not found.error and passed < STILL_HERE_CYCLES):
             return
@@ -235,8 +232,7 @@ class FleetPlugin:
 
     def _over(self, agent: FleetAgent, identity: str, state: MoveState, error: str = "") -> None:
         """A move has ended, one way or the other."""
-        self._tried.discard(identity)
-        self._under_way.pop(identity, None)
+        self._begun.pop(identity, None)
         agent.finished(identity, state, printable(error, 200))
 
     @hookimpl
@@ -246,24 +242,17 @@ class FleetPlugin:
         unsure = any(problem.severity is Severity.ERROR for problem in report.problems)
         self._empty = 0 if report.snapshot.guests or unsure else self._empty + 1
         agent, mover = self._agent, self._context.service(GuestMoves)
-        if agent is None or not self._tried:
+        if agent is None or mover is None or not self._begun:
             return
-        mine = {
-            one.entity.id for one in report.decisions if mover and one.control == mover.control and one.source.name == self._context.name
-        }
-        for outcome in report.outcomes:
-            if mover and outcome.decision.control == mover.control and outcome.decision.entity.id in mine:
-                mine.discard(outcome.decision.entity.id)
-                if outcome.status is Status.APPLIED:
-                    self._under_way[outcome.decision.entity.id] = report.number  # it is begun; the next cycles see how it ends
-                else:
-                    self._over(agent, outcome.decision.entity.id, *_result(outcome))
-        for revision in report.revisions:
-            if mover and revision.before.control == mover.control and revision.after is None and revision.before.entity.id in mine:
-                self._over(agent, revision.before.entity.id, MoveState.FAILED, revision.reason)
-                mine.discard(revision.before.entity.id)
-        for identity in mine:
-            self._over(agent, identity, MoveState.FAILED, "no plugin on the host moved it")
+        name, control = self._context.name, mover.control
+        outcomes = {one.decision.entity.id: one for one in report.outcomes if one.decision.control == control}
+        dropped = {one.before.entity.id: one.reason for one in report.revisions if one.before.control == control and one.after is None}
+        for identity in {one.entity.id for one in report.decisions if one.control == control and one.source.name == name}:
+            outcome = outcomes.get(identity)
+            if outcome is None:
+                self._over(agent, identity, MoveState.FAILED, dropped.get(identity, "no plugin on the host moved it"))
+            elif outcome.status is not Status.APPLIED:  # else the next cycles see how it ends
+                self._over(agent, identity, *_result(outcome))
 
     # --- what the agent asks for, in its thread ----------------------------------------------------------------------------------
 
@@ -386,7 +375,7 @@ class FleetPlugin:
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Whether the servers answer, and know this host."""
-        from mom_plugins_fleet.queries import look
+        from mom_plugins_fleet.where import look
 
         subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
         if not self._settings.operators:
@@ -418,13 +407,13 @@ def _not_kept(path: Path, error: OSError) -> MomError:
 
 
 def _result(outcome: Outcome) -> tuple[MoveState, str]:
-    if outcome.status in (Status.APPLIED, Status.GONE):
+    if outcome.status is Status.GONE:
         return MoveState.DONE, ""
     return MoveState.FAILED, outcome.error or f"the host says: {outcome.status}"
 
 
-def _is_moving(guest: Guest, mover: GuestMoves | None) -> bool:
-    found = None if mover is None else mover.progress(guest)
+def _is_moving(guest: Guest, mover: GuestMoves) -> bool:
+    found = mover.progress(guest)
     return found is not None and found.moving
 
 
