@@ -27,9 +27,9 @@ from pathlib import Path
 import nkeys  # type: ignore[import-untyped]  # it has no types
 
 from mom_plugins_fleet.agent import FleetAgent
-from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, linked
 from mom_plugins_fleet.records import MOST_TOLD, Group, HostedGuest, HostState, Member
+from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
@@ -46,10 +46,10 @@ class Host:
         self.name, self.changing = name, changing
         self.random = random.Random(seed)  # noqa: S311  # numbers of a benchmark
         self.guests = [HostedGuest(id=f"{seed:08d}-0000-4000-8000-{n:012d}", name=f"vm-{seed}-{n}", size=GUEST_KIB) for n in range(guests)]
-        self.adopted: dict[int, float] = {}
+        self.applied: dict[int, float] = {}
 
-    def adopt(self, group: str, found: Opened[Group], data: bytes | None) -> None:
-        self.adopted.setdefault(found.revision, time.monotonic())
+    def apply(self, group: str, found: Opened[Group], data: bytes | None) -> None:
+        self.applied.setdefault(found.revision, time.monotonic())
 
     def state(self) -> HostState:
         for n, guest in enumerate(self.guests):
@@ -132,8 +132,8 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
                 PUBLISH_SECONDS,
                 LOG,
                 operators=[operator.public],
-                followed=Followed(),
-                adopt=one.adopt,
+                revisions=SeenRevisions(),
+                apply=one.apply,
                 remembered=lambda: None,
                 state=one.state,
                 accepts=lambda move: "",
@@ -141,7 +141,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
             )
             agent.start()
             agents.append(agent)
-        while not all(one.adopted for one in made):
+        while not all(one.applied for one in made):
             time.sleep(0.2)
         before, cpu, began = varz(monitor), cpu_seconds(server.pid), time.monotonic()
         time.sleep(seconds)
@@ -156,9 +156,9 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
                 return 2, changed, time.monotonic() - started
 
         revision, changed, loading = asyncio.run(change())
-        while not all(revision in one.adopted for one in made) and time.monotonic() - changed < 60:
+        while not all(revision in one.applied for one in made) and time.monotonic() - changed < 60:
             time.sleep(0.05)
-        reached = sorted(one.adopted[revision] - changed for one in made if revision in one.adopted)
+        reached = sorted(one.applied[revision] - changed for one in made if revision in one.applied)
         size = sum(path.stat().st_size for path in (folder / "js").rglob("*") if path.is_file())
         record = len(made[0].state().packed())
     finally:

@@ -38,7 +38,7 @@ from mom_plugins_fleet.link import Access, Store, linked
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, direct, subject
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, direct, subject
 from mom_plugins_fleet.view import Bucket
 from mom_toolkit import Destination
 
@@ -64,7 +64,7 @@ class Host(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        heard = [subject(ROSTER, self.name), subject(GROUPS, self.group), subject(ORDERS, self.name), subject(APPOINTMENTS, COORDINATORS)]
+        heard = [subject(ROSTER, self.name), subject(GROUPS, self.group), subject(ORDERS, self.name), subject(AUTHORIZED, COORDINATORS)]
         connect = json.dumps({"verbose": False, "headers": True, "no_responders": True, "name": self.name}).encode()
         subscriptions = b"".join(b"SUB %s %d\r\n" % (one, number) for number, one in enumerate([self.inbox, *map(str.encode, heard)], 1))
         transport.write(b"CONNECT " + connect + b"\r\n" + subscriptions + b"PING\r\n")
@@ -96,10 +96,10 @@ class Host(asyncio.Protocol):
         elif where == subject(GROUPS, self.group):
             asyncio.get_running_loop().call_later(POLL_SECONDS * random.random(), self.read)  # noqa: S311  # as the agent spreads its load
         elif where == self.inbox.decode() and self.fleet.policy and self.fleet.policy in data:
-            self.fleet.adopted.setdefault(self.name, time.monotonic())
+            self.fleet.applied.setdefault(self.name, time.monotonic())
 
     def read(self) -> None:
-        for bucket, key in ((ROSTER, self.name), (GROUPS, self.group), (ORDERS, self.name), (APPOINTMENTS, COORDINATORS)):
+        for bucket, key in ((ROSTER, self.name), (GROUPS, self.group), (ORDERS, self.name), (AUTHORIZED, COORDINATORS)):
             self.transport.write(b"PUB %s %s 0\r\n\r\n" % (direct(bucket, key).encode(), self.inbox))
 
     def tell(self, data: bytes) -> None:
@@ -112,7 +112,7 @@ class Fleet:
     def __init__(self, guests: int) -> None:
         self.hosts: list[Host] = []
         self.policy = b""
-        self.adopted: dict[str, float] = {}
+        self.applied: dict[str, float] = {}
         self.ordered: dict[str, float] = {}
         self._states = [self._state(guests, variant) for variant in range(VARIANTS)]
 
@@ -306,9 +306,9 @@ class Measurement:
         await self.store.put(GROUPS, "g0", self.operator.signed(GROUPS, "g0", Group(policies={"60_fleet_a": text}), 2))
         half = sum(host.group == "g0" for host in self.fleet.hosts)
         async with asyncio.timeout(120):
-            while len(self.fleet.adopted) < half:
+            while len(self.fleet.applied) < half:
                 await asyncio.sleep(0.02)
-        times = sorted(at - sent for at in self.fleet.adopted.values())
+        times = sorted(at - sent for at in self.fleet.applied.values())
         self.found["a policy for every second host: half of them have it after"] = f"{times[half // 2]:.2f} s, all after {times[-1]:.2f} s"
 
     async def drained(self) -> None:

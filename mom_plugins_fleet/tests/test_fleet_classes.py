@@ -91,10 +91,10 @@ def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_p
     in_the_way = tmp_path / "fleet" / "classes.new"
     in_the_way.mkdir(parents=True)
     with pytest.raises(MomError, match="cannot be kept"):
-        plugin._adopt("g", found, None)
+        plugin._apply("g", found, None)
     assert changed == []
     in_the_way.rmdir()
-    plugin._adopt("g", found, None)
+    plugin._apply("g", found, None)
     assert changed == [{"60_fleet_a": "(defvar a 1)"}]
     assert (tmp_path / "fleet" / "classes.yaml").read_text() == TEXT
 

@@ -20,12 +20,11 @@ from mom_core import MomError, StateFile
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
-from mom_plugins_fleet.followed import FORM, Followed
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store
 from mom_plugins_fleet.records import (
     FLEET_POLICY,
     LARGEST_RECORD,
-    Appointments,
+    AuthorizedKeys,
     Group,
     HostState,
     Lease,
@@ -36,9 +35,10 @@ from mom_plugins_fleet.records import (
     Progress,
     read,
 )
+from mom_plugins_fleet.revisions import FORM, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer, opened
 from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("test")
@@ -130,7 +130,7 @@ def _never(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
 
 def an_agent(
     access: Access,
-    adopt: Callable[[str, Opened[Group], bytes | None], None] = _never,
+    apply: Callable[[str, Opened[Group], bytes | None], None] = _never,
     remembered: Callable[[], tuple[str, Opened[Group]] | None] = lambda: None,
     state: Callable[[], HostState | None] = lambda: None,
     accepts: Callable[[Move], str] = lambda _: "",
@@ -142,8 +142,8 @@ def an_agent(
         1.0,
         LOG,
         operators=operators,
-        followed=Followed(),
-        adopt=adopt,
+        revisions=SeenRevisions(),
+        apply=apply,
         remembered=remembered,
         state=state,
         accepts=accepts,
@@ -242,12 +242,12 @@ def test_an_entry_that_was_replaced_does_not_come_back() -> None:
 def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease() -> None:
     async def work() -> None:
         store, one = Memory(), coordinator(THIEF)
-        await store.put(APPOINTMENTS, COORDINATORS, THIEF.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 1))
+        await store.put(AUTHORIZED, COORDINATORS, THIEF.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
         async with following(one, store):
-            with pytest.raises(LinkError, match="`mom fleet appoint U"):
+            with pytest.raises(LinkError, match="`mom fleet authorize U"):
                 await one._work_if_alone(store)
             assert (await store.read(LEASES, COORDINATOR)).data is None
-            await store.put(APPOINTMENTS, COORDINATORS, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 2))
+            await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 2))
             working = asyncio.create_task(one._work_if_alone(store))
             await asyncio.sleep(0.05)
             assert one.works
@@ -393,15 +393,15 @@ def test_a_name_with_a_line_end_is_no_name() -> None:
 
 
 def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_fleet.agent.ADOPT_SECONDS", 0.1)
+    monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 0.1)
     begun: list[int] = []
     goes_on = threading.Event()
 
-    def adopt(_group: str, found: Opened[Group], _data: bytes | None) -> None:
+    def apply(_group: str, found: Opened[Group], _data: bytes | None) -> None:
         begun.append(found.revision)
         goes_on.wait(120)
 
-    agent = an_agent(Access(["nats://localhost:1"]), adopt)
+    agent = an_agent(Access(["nats://localhost:1"]), apply)
 
     async def work() -> None:
         store = Memory()
@@ -413,7 +413,7 @@ def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(mo
                 assert agent.taken.refused
         finally:
             goes_on.set()
-        monkeypatch.setattr("mom_plugins_fleet.agent.ADOPT_SECONDS", 60.0)
+        monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 60.0)
         while agent.taken is None or agent.taken.refused:  # until the one that hung has come to its end
             await asyncio.sleep(0.01)
             await agent._take_group(store, "g")
@@ -425,11 +425,11 @@ def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(mo
 def test_an_agent_ends_though_an_adoption_hangs() -> None:
     goes_on, hangs = threading.Event(), threading.Event()
 
-    def adopt(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
+    def apply(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
         hangs.set()
         goes_on.wait(120)
 
-    agent = an_agent(Access(["nats://localhost:1"]), adopt, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
+    agent = an_agent(Access(["nats://localhost:1"]), apply, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
     agent.start()
     assert hangs.wait(60)
     agent.close()
@@ -591,22 +591,22 @@ def test_a_move_of_a_host_that_no_operator_drains_is_refused() -> None:
 
 def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def one() -> Coordinator:
-        followed = Followed(StateFile(tmp_path / "kept" / "seen.json", "what was seen", FORM), at_once=False)
-        followed.load()
-        return Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], followed)
+        revisions = SeenRevisions(StateFile(tmp_path / "kept" / "seen.json", "what was seen", FORM), at_once=False)
+        revisions.load()
+        return Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], revisions)
 
     async def work() -> None:
         store, first = Memory(), one()
-        old = OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(THIEF.public,)), 1)
-        for data in (old, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(), 2)):
-            await store.put(APPOINTMENTS, COORDINATORS, data)
+        old = OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1)
+        for data in (old, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(), 2)):
+            await store.put(AUTHORIZED, COORDINATORS, data)
             await first.view.load(store)
         first._keep()
-        await store.put(APPOINTMENTS, COORDINATORS, old)
+        await store.put(AUTHORIZED, COORDINATORS, old)
         second = one()
         await second.view.load(store)
         assert second.view.orderers == {OPERATOR.public}, "the coordinator that was removed is not believed again"
-        assert "older than 2" in second.view.appointments.damaged[COORDINATORS]
+        assert "older than 2" in second.view.authorized.damaged[COORDINATORS]
 
     asyncio.run(work())
     assert not caplog.records
@@ -615,7 +615,7 @@ def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path: P
     (tmp_path / "kept").write_text("in the way")
     third = one()
     for bucket in "ab":
-        third.view.followed.removed(bucket, "h1", OPERATOR.public, [])
+        third.view.revisions.removed(bucket, "h1", OPERATOR.public, [])
         third._keep()
     assert caplog.text.count("may take records of the fleet's that are over") == 1
 
@@ -637,17 +637,17 @@ def test_orders_of_no_coordinator_move_nobody(signer: Signer | None) -> None:
 def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> None:
     agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,), entries=entry())
 
-    async def appointed(store: Memory, revision: int, *keys: str) -> None:
-        await store.put(APPOINTMENTS, COORDINATORS, OPERATOR.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=keys), revision))
+    async def authorized(store: Memory, revision: int, *keys: str) -> None:
+        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=keys), revision))
 
     async def work() -> None:
         store = Memory()
-        await appointed(store, 1, THIEF.public)
+        await authorized(store, 1, THIEF.public)
         assert await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 9)) == {"a": MoveState.ACCEPTED}
-        await appointed(store, 2)
+        await authorized(store, 2)
         with pytest.raises(LinkError, match="no trusted one"):
             await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
-        await appointed(store, 1, THIEF.public)
+        await authorized(store, 1, THIEF.public)
         with pytest.raises(LinkError, match="its revision 1 is older than 2"):
             await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
 
@@ -692,8 +692,8 @@ def test_orders_that_are_taken_away_change_nothing() -> None:
 
 
 def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force() -> None:
-    adopted: list[int] = []
-    agent = an_agent(Access(["nats://localhost:1"]), adopt=lambda _group, found, _data: adopted.append(found.revision))
+    applied: list[int] = []
+    agent = an_agent(Access(["nats://localhost:1"]), apply=lambda _group, found, _data: applied.append(found.revision))
 
     async def work() -> None:
         store = Memory()
@@ -708,7 +708,7 @@ def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force() -> Non
             assert agent.taken.refused
 
     asyncio.run(work())
-    assert adopted == [4]
+    assert applied == [4]
 
 
 def test_a_host_without_operators_follows_nothing_and_says_so() -> None:

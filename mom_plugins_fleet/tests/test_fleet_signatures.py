@@ -11,8 +11,8 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from mom_core import MomError, PluginContext
-from mom_plugins_fleet.followed import FILE, FORM, LOSS, WHAT, Followed
 from mom_plugins_fleet.records import LARGEST_RECORD, Group, Member, Move, MoveState, OrderProgress, Orders
+from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 from mom_plugins_fleet.signatures import LARGEST_HEADER, Signer, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER
 from mom_toolkit import Destination
@@ -24,8 +24,8 @@ def new_signer() -> Signer:
     return Signer(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
 
 
-def followed(folder: Path) -> Followed:
-    one = Followed(PluginContext(name="fleet", state_directory=folder).state_file(FILE, WHAT, FORM, loss=LOSS))
+def revisions(folder: Path) -> SeenRevisions:
+    one = SeenRevisions(PluginContext(name="fleet", state_directory=folder).state_file(FILE, WHAT, FORM, loss=LOSS))
     one.load()
     return one
 
@@ -116,10 +116,10 @@ def test_a_revision_is_a_later_one_however_the_clock_stands() -> None:
 def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_restart(tmp_path: Path) -> None:
     operator = new_signer()
     old, new = (operator.signed(ROSTER, "h1", Member(group=group), revision) for group, revision in (("old", 5), ("new", 6)))
-    host = followed(tmp_path)
+    host = revisions(tmp_path)
     for data, group in ((old, "old"), (old, "old"), (new, "new")):
         assert host.open(Member, ROSTER, "h1", data, {operator.public}).record.group == group
-    for later in (host, followed(tmp_path)):
+    for later in (host, revisions(tmp_path)):
         with pytest.raises(MomError, match="its revision 5 is older than 6"):
             later.open(Member, ROSTER, "h1", old, {operator.public})
         assert later.open(Member, ROSTER, "h1", new, {operator.public}).record.group == "new"
@@ -128,7 +128,7 @@ def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_r
 
 def test_what_a_key_has_signed_counts_as_long_as_that_key_is_trusted(tmp_path: Path) -> None:
     operator, stolen = new_signer(), new_signer()
-    host, both = followed(tmp_path), {operator.public, stolen.public}
+    host, both = revisions(tmp_path), {operator.public, stolen.public}
     last = stolen.signed(ROSTER, "h1", Member(group="evil"), (1 << 62) - 1)
     with pytest.raises(MomError, match="ahead of the clock"):
         host.open(Member, ROSTER, "h1", last, both)
@@ -137,7 +137,7 @@ def test_what_a_key_has_signed_counts_as_long_as_that_key_is_trusted(tmp_path: P
     mended = operator.signed(ROSTER, "h1", Member(group="good"), next_revision(0))
     with pytest.raises(MomError, match="is older than"):
         host.open(Member, ROSTER, "h1", mended, both)
-    for later in (host, followed(tmp_path)):
+    for later in (host, revisions(tmp_path)):
         assert later.open(Member, ROSTER, "h1", mended, {operator.public}).record.group == "good", "the stolen key is trusted no more"
         with pytest.raises(MomError, match="is older than"):
             later.open(Member, ROSTER, "h1", mended, both)
@@ -145,9 +145,9 @@ def test_what_a_key_has_signed_counts_as_long_as_that_key_is_trusted(tmp_path: P
 
 def test_of_one_revision_only_one_record_is_taken(tmp_path: Path) -> None:
     operator, other = new_signer(), new_signer()
-    host, trusted = followed(tmp_path), {operator.public, other.public}
+    host, trusted = revisions(tmp_path), {operator.public, other.public}
     host.open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="first"), 7), trusted)
-    for later in (host, followed(tmp_path)):
+    for later in (host, revisions(tmp_path)):
         for signer in (operator, other):
             with pytest.raises(MomError, match="another record of its revision 7"):
                 later.open(Member, ROSTER, "h1", signer.signed(ROSTER, "h1", Member(group="second"), 7), trusted)
@@ -156,7 +156,7 @@ def test_of_one_revision_only_one_record_is_taken(tmp_path: Path) -> None:
 
 def test_a_revision_that_was_never_signed_is_not_noted(tmp_path: Path) -> None:
     operator, thief = new_signer(), new_signer()
-    host = followed(tmp_path)
+    host = revisions(tmp_path)
     with pytest.raises(MomError):
         host.open(Member, ROSTER, "h1", thief.signed(ROSTER, "h1", Member(group="g"), 1 << 61), {operator.public})
     assert host.open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="g"), 1), {operator.public})
@@ -166,10 +166,10 @@ def test_what_cannot_be_noted_on_disk_is_not_used(tmp_path: Path) -> None:
     operator = new_signer()
     (tmp_path / "fleet").write_text("in the way")
     with pytest.raises(MomError):
-        followed(tmp_path).open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="g"), 1), {operator.public})
+        revisions(tmp_path).open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="g"), 1), {operator.public})
 
 
 def test_how_far_moves_are_is_known_after_a_restart(tmp_path: Path) -> None:
     done = OrderProgress("g", 7, MoveState.DONE)
-    followed(tmp_path).note([done])
-    assert followed(tmp_path).moves == {"g": done}
+    revisions(tmp_path).note([done])
+    assert revisions(tmp_path).moves == {"g": done}

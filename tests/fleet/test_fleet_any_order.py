@@ -29,9 +29,9 @@ from one_server import OneServer
 from mom_core import PluginContext
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.coordinator import Coordinator
-from mom_plugins_fleet.followed import FILE, FORM, LOSS, WHAT, Followed
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, MoverState, MoveState
+from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
@@ -116,7 +116,7 @@ class SimulatedMom:
 
     def __init__(self, name: str, url: str, folder: Path, guests: Guests, operator: str) -> None:
         self.name, self._guests, self._tried = name, guests, set[tuple[str, int]]()
-        self.adopted: list[int] = []
+        self.applied: list[int] = []
         context = PluginContext(name="fleet", state_directory=folder / name)
         self._agent = FleetAgent(
             Access([url]),
@@ -124,8 +124,8 @@ class SimulatedMom:
             0.1,
             LOG,
             operators=[operator],
-            followed=Followed(context.state_file(FILE, WHAT, FORM, loss=LOSS)),
-            adopt=self._adopt,
+            revisions=SeenRevisions(context.state_file(FILE, WHAT, FORM, loss=LOSS)),
+            apply=self._apply,
             remembered=lambda: None,
             state=self._state,
             accepts=lambda move: "" if move.guest in guests.on(name) else "the guest is not here",
@@ -133,9 +133,9 @@ class SimulatedMom:
         )
         self._agent.start()
 
-    def _adopt(self, _group: str, found: Opened[Group], _data: bytes | None) -> None:
-        if not self.adopted or self.adopted[-1] != found.revision:
-            self.adopted.append(found.revision)
+    def _apply(self, _group: str, found: Opened[Group], _data: bytes | None) -> None:
+        if not self.applied or self.applied[-1] != found.revision:
+            self.applied.append(found.revision)
 
     def _state(self) -> HostState:
         there = self._guests.on(self.name)
@@ -378,7 +378,7 @@ class FleetMachine(RuleBasedStateMachine):
     @invariant()
     def no_policy_goes_back(self) -> None:
         for mom in self.moms.values():
-            assert mom.adopted == sorted(mom.adopted)
+            assert mom.applied == sorted(mom.applied)
 
     def teardown(self) -> None:
         """When all is well again, all that was acknowledged is so."""
@@ -412,7 +412,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def _missing(self) -> list[str]:
         found = [f"{host} is not empty" for host, draining in self.draining.items() if draining and self.guests.on(host)]
-        found += [f"{name} has not the newest policy" for name, mom in self.moms.items() if mom.adopted[-1:] != [self.policy]]
+        found += [f"{name} has not the newest policy" for name, mom in self.moms.items() if mom.applied[-1:] != [self.policy]]
         fresh = self.wait(self._read())
         for name, view in {"the servers": fresh, **self.views}.items():
             members = {host: member.draining for host, (_, member) in view.members.records.items()}

@@ -13,11 +13,11 @@ import pytest
 from fleet_world import MOM, FleetWorld, need_a_server
 
 from mom_plugins_fleet.link import Access, Store
-from mom_plugins_fleet.queries import ask
-from mom_plugins_fleet.records import Appointments, Group, Member, Move, MoveState, Orders, Progress, read
+from mom_plugins_fleet.records import AuthorizedKeys, Group, Member, Move, MoveState, Orders, Progress, read
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER
+from mom_plugins_fleet.where import ask
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("mom.fleet.test")
@@ -112,7 +112,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
         refused(fleet, said, what)
         assert policies(fleet) == {"60_fleet_a": "(defvar honest 2)"}
     # Entries by which hosts are drained, and orders that say where to; and who may give such.
-    put(fleet, APPOINTMENTS, COORDINATORS, thief.signed(APPOINTMENTS, COORDINATORS, Appointments(keys=(thief.public,)), revision))
+    put(fleet, AUTHORIZED, COORDINATORS, thief.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(thief.public,)), revision))
     put(fleet, ORDERS, "h1", thief.signed(ORDERS, "h1", Orders(epoch=1, moves=(a_move(fleet, revision),)), revision))
     fleet.until(lambda: "this host's orders: it is signed with the key" in fleet.log("h1"), "it refuses the orders")
     away = Destination.parse("qemu+tls://evil/system")
@@ -157,8 +157,8 @@ def test_an_operator_takes_over_what_another_has_signed(fleet: FleetWorld) -> No
     put(fleet, GROUPS, "g1", other.signed(GROUPS, "g1", Group(policies={"60_fleet_a": "(defvar other 1)"}), next_revision(0) + 1000))
     fleet.until(lambda: "no trusted one" in fleet.host("h1")["refused"], "one whom the hosts do not know is not followed")
     done = subprocess.run([MOM, *fleet._access(), "policy", "remove", "g1", "60_fleet_a"], capture_output=True, timeout=180, check=False)
-    assert b"mom fleet adopt KEY" in done.stderr
-    assert "1 records are signed with your key now" in fleet.fleet("adopt", other.public)
+    assert b"mom fleet countersign KEY" in done.stderr
+    assert "1 records are signed with your key now" in fleet.fleet("countersign", other.public)
     fleet.until(lambda: policies(fleet) == {"60_fleet_a": "(defvar other 1)"}, "now it is")
 
 

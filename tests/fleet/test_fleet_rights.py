@@ -15,9 +15,9 @@ from nats.js.api import KeyValueConfig
 
 from mom_plugins_fleet import link
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
-from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import Group, HostState, Move, MoveState, Orders, Progress
-from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES, direct, subject
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES, direct, subject
+from mom_plugins_fleet.where import ask
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("mom.fleet.test")
@@ -77,7 +77,7 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
         (ORDERS, "h1"),
         (ROSTER, "h1"),
         (GROUPS, "g1"),
-        (APPOINTMENTS, COORDINATORS),
+        (AUTHORIZED, COORDINATORS),
     ]
     asked = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2")]
 

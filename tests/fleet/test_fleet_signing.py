@@ -13,10 +13,10 @@ from fleet_world import FleetWorld, need_a_server
 from mom_core.cli.frame import run
 from mom_plugins_fleet.accounts import USER, new_seed
 from mom_plugins_fleet.link import Access
-from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
-from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ROSTER
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
+from mom_plugins_fleet.where import ask
 
 LOG = logging.getLogger("mom.fleet.test")
 
@@ -61,14 +61,14 @@ def new_key() -> str:
 
 def test_a_coordinator_that_was_removed_does_not_come_back_by_a_record_that_is_repeated(fleet: FleetWorld) -> None:
     removed, other = new_key(), new_key()
-    fleet.fleet("appoint", removed)
-    old = read(fleet, APPOINTMENTS, COORDINATORS)
-    fleet.fleet("appoint", "--remove", removed)
-    put(fleet, APPOINTMENTS, COORDINATORS, old)
-    code, said = tried(fleet, "appoint", other)
+    fleet.fleet("authorize", removed)
+    old = read(fleet, AUTHORIZED, COORDINATORS)
+    fleet.fleet("authorize", "--remove", removed)
+    put(fleet, AUTHORIZED, COORDINATORS, old)
+    code, said = tried(fleet, "authorize", other)
     assert code == 1
     assert "is older than" in said
-    assert read(fleet, APPOINTMENTS, COORDINATORS) == old, "nothing is signed"
+    assert read(fleet, AUTHORIZED, COORDINATORS) == old, "nothing is signed"
 
 
 def test_the_policies_of_a_group_that_is_hidden_are_not_lost(fleet: FleetWorld) -> None:
@@ -112,7 +112,7 @@ def test_what_is_about_to_be_signed_is_shown_as_a_difference_and_in_whole_where_
     assert tried(fleet, *also, "uncordon", "h2")[1] == "mom-roster h2: - cordoned: True - draining: True"
     elsewhere = fleet.folder / "elsewhere"
     elsewhere.mkdir()
-    (fleet.folder / "fleet-seen.operator.json").rename(elsewhere / "kept.json")
+    (fleet.folder / "fleet-revisions.operator.json").rename(elsewhere / "kept.json")
     said = tried(fleet, "enroll", "h2", "--group", "g1", "--memory", "8GiB")[1]
     assert "+ memory: 8388608" in said
     assert "+ group: g1" in said
@@ -132,7 +132,7 @@ def test_a_person_at_a_terminal_is_asked_about_what_was_not_seen_before_and_noth
     other = Signer(new_seed(USER))
     put(fleet, GROUPS, "g4", other.signed(GROUPS, "g4", Group(parameters={"theirs": 1.0}), next_revision(0)))
     before = read(fleet, GROUPS, "g4")
-    for command in (("--operator", other.public, "parameter", "g4", "mine", "1"), ("adopt", other.public)):
+    for command in (("--operator", other.public, "parameter", "g4", "mine", "1"), ("countersign", other.public)):
         monkeypatch.setattr("sys.stdin", Terminal("n\n"))
         code, said = tried(fleet, *command)
         assert code == 1
@@ -140,7 +140,7 @@ def test_a_person_at_a_terminal_is_asked_about_what_was_not_seen_before_and_noth
         assert "nothing was signed" in said
         assert read(fleet, GROUPS, "g4") == before
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
-    assert tried(fleet, "adopt", other.public)[0] == 0
+    assert tried(fleet, "countersign", other.public)[0] == 0
     assert opened(Group, GROUPS, "g4", read(fleet, GROUPS, "g4"), {fleet.operator})
 
 
@@ -153,7 +153,7 @@ def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signe
         tried(fleet, *stolen, "policy", "show", "g2")
     assert "ahead of the clock" in tried(fleet, *stolen, "policy", "show", "g2")[1]
     assert "no trusted one" in tried(fleet, "policy", "show", "g2")[1], "it is revoked"
-    assert "1 records are signed" in fleet.fleet("adopt", thief.public)
+    assert "1 records are signed" in fleet.fleet("countersign", thief.public)
     fleet.fleet("parameter", "g2", "evil")
     found = opened(Group, GROUPS, "g2", read(fleet, GROUPS, "g2"), {fleet.operator})
     assert abs(found.revision - next_revision(0)) < 7200

@@ -53,7 +53,7 @@ class Fleet:
         return time.monotonic() - began
 
 
-def followed(server: OneServer, what: Callable[[Fleet], Awaitable[None]]) -> None:
+def revisions(server: OneServer, what: Callable[[Fleet], Awaitable[None]]) -> None:
     """Do that while a view follows."""
 
     async def work() -> None:
@@ -84,7 +84,7 @@ def test_a_change_is_seen_at_once_and_a_host_that_is_taken_out_is_gone(server: O
         await fleet.store.remove(ROSTER, "h1")
         await fleet.until(lambda: not fleet.view.members.records and not fleet.view.states.records)
 
-    followed(server, what)
+    revisions(server, what)
 
 
 def test_a_server_that_is_killed_and_comes_back_is_followed_again_and_no_change_is_missed(server: OneServer) -> None:
@@ -101,7 +101,7 @@ def test_a_server_that_is_killed_and_comes_back_is_followed_again_and_no_change_
         assert len(fleet.view.states.records) == 19
         assert fleet.said[-1] == ""
 
-    followed(server, what)
+    revisions(server, what)
 
 
 def test_a_server_that_hangs_is_missed_and_the_view_says_that_it_is_not_up_to_date(server: OneServer) -> None:
@@ -116,7 +116,7 @@ def test_a_server_that_hangs_is_missed_and_the_view_says_that_it_is_not_up_to_da
         await fleet.tell("h1", 2)
         await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 2)
 
-    followed(server, what)
+    revisions(server, what)
 
 
 def test_a_consumer_that_the_server_forgets_is_made_anew(server: OneServer) -> None:
@@ -128,7 +128,7 @@ def test_a_consumer_that_the_server_forgets_is_made_anew(server: OneServer) -> N
         await fleet.until(lambda: not fleet.view.current)
         await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 1)
 
-    followed(server, what)
+    revisions(server, what)
 
 
 def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_signed_earlier_is_not(server: OneServer) -> None:
@@ -150,7 +150,7 @@ def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_signed
         await fleet.until(lambda: "older than 6" in fleet.view.orders.damaged.get("h1", ""))
         assert fleet.view.orders.get("h1") is None
 
-    followed(server, what)
+    revisions(server, what)
 
 
 def test_a_server_that_is_set_back_to_its_backup_is_followed_from_there(server: OneServer, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_server_that_is_set_back_to_its_backup_is_followed_from_there(server: 
         await fleet.tell("h1", 20)
         await fleet.until(lambda: fleet.knows("h1") == 20)
 
-    followed(server, what)
+    revisions(server, what)
 
 
 def test_a_damaged_record_is_said_and_harms_no_other(server: OneServer) -> None:
@@ -186,7 +186,7 @@ def test_a_damaged_record_is_said_and_harms_no_other(server: OneServer) -> None:
         await fleet.tell("h1", 3)
         await fleet.until(lambda: fleet.knows("h1") == 3 and not fleet.view.states.damaged)
 
-    followed(server, what)
+    revisions(server, what)
 
 
 def test_many_hosts_are_read_at_once_and_told_while_they_are_read(server: OneServer) -> None:
@@ -197,4 +197,4 @@ def test_many_hosts_are_read_at_once_and_told_while_they_are_read(server: OneSer
         assert len(await loading) == 500
         await fleet.until(lambda: all(fleet.knows(f"h{number}") == (1 if number % 7 else 2) for number in range(500)))
 
-    followed(server, what)
+    revisions(server, what)

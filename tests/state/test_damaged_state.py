@@ -22,10 +22,10 @@ from mom_core.lock import holder
 from mom_core.state_files import LaterVersionError
 from mom_daemon.supervision import IN_FORCE, config_as_left
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.followed import FORM as FOLLOWED_FORM
-from mom_plugins_fleet.followed import WHAT as FOLLOWED
-from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.records import Group
+from mom_plugins_fleet.revisions import FORM as FOLLOWED_FORM
+from mom_plugins_fleet.revisions import WHAT as FOLLOWED
+from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
@@ -37,7 +37,7 @@ BESIDE: Final[Mapping[str, Any]] = {
         "group": "g1",
         "signed": '{"by": "U", "revision": 3, "signature": ""}\n{"policies": {"60_fleet_a": "(defvar a 1)"}}',
     },
-    "fleet/followed.json": {"revisions": {"mom-roster h1": 7}, "moves": [{"guest": GUEST, "order": 7, "state": "done", "error": ""}]},
+    "fleet/revisions.json": {"revisions": {"mom-roster h1": 7}, "moves": [{"guest": GUEST, "order": 7, "state": "done", "error": ""}]},
 }
 """The same, of plugins that cannot be set up beside those."""
 
@@ -258,8 +258,8 @@ def read_group(folder: Path) -> StateFile[Any]:
 
 
 def read_followed(folder: Path) -> StateFile[Any]:
-    file = StateFile(folder / "fleet/followed.json", FOLLOWED, FOLLOWED_FORM)
-    followed = Followed(file)
+    file = StateFile(folder / "fleet/revisions.json", FOLLOWED, FOLLOWED_FORM)
+    followed = SeenRevisions(file)
     followed.load()
     followed.note(followed.moves.values())
     return file
@@ -276,7 +276,7 @@ def read_shadow_notes(folder: Path) -> StateFile[Any]:
 READERS: Final[Mapping[str, Callable[[Path], StateFile[Any]]]] = {
     "vdsm/guests.json": read_guests,
     "fleet/group.json": read_group,
-    "fleet/followed.json": read_followed,
+    "fleet/revisions.json": read_followed,
     "policy/shadow-notes.json": read_shadow_notes,
 }
 

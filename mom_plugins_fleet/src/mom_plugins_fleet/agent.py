@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
-from mom_plugins_fleet.records import Appointments, Group, HostState, Member, Move, MoveState, OrderProgress, Orders, Progress, shown
+from mom_plugins_fleet.records import AuthorizedKeys, Group, HostState, Member, Move, MoveState, OrderProgress, Orders, Progress, shown
+from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_toolkit import ANYWHERE, Callers
 
 RESYNC_SECONDS: Final = 30.0
@@ -39,7 +39,7 @@ AGAIN_SECONDS: Final = 10.0
 
 _POLL_SECONDS: Final = 0.2
 
-ADOPT_SECONDS: Final = 30.0
+APPLY_SECONDS: Final = 30.0
 """How long it may take to put a group's record in force: the largest policies are compiled within seconds, and the rest is files."""
 
 READY_ATTEMPTS: Final = 50
@@ -60,8 +60,8 @@ class FleetAgent:
     """A host in its fleet. Other threads may call what has no underscore.
 
     :param operators: the public keys of those who direct this host; without any, it only tells how it is
-    :param followed: the newest revisions of what has directed this host
-    :param adopt: puts a group's record in force, and keeps what stood there; raises `MomError` if that cannot be
+    :param revisions: the newest revisions of what has directed this host
+    :param apply: puts a group's record in force, and keeps what stood there; raises `MomError` if that cannot be
     :param remembered: the group, revision and record that were in force last
     :param state: what to tell; None as long as nothing is known
     :param accepts: why this host does not move that guest now; empty: it does
@@ -76,16 +76,16 @@ class FleetAgent:
         log: logging.Logger,
         *,
         operators: Collection[str],
-        followed: Followed,
-        adopt: Callable[[str, Opened[Group], bytes | None], None],
+        revisions: SeenRevisions,
+        apply: Callable[[str, Opened[Group], bytes | None], None],
         remembered: Callable[[], tuple[str, Opened[Group]] | None],
         state: Callable[[], HostState | None],
         accepts: Callable[[Move], str],
         wake: Callable[[str], None],
     ) -> None:
         self._access, self._host, self._publish_seconds, self._log = access, host, publish_seconds, log
-        self._operators, self._followed = frozenset(operators), followed
-        self._adopt, self._remembered, self._state, self._accepts, self._wake = adopt, remembered, state, accepts, wake
+        self._operators, self._revisions = frozenset(operators), revisions
+        self._apply, self._remembered, self._state, self._accepts, self._wake = apply, remembered, state, accepts, wake
         self._lock = threading.Lock()
         self._results: dict[str, tuple[MoveState, str]] = {}
         self._moves: Mapping[str, Move] = {}
@@ -99,8 +99,8 @@ class FleetAgent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._dirty: asyncio.Event | None = None
-        self._callers = Callers("mom fleet adopts")
-        self._adoption: Future[None] | None = None
+        self._callers = Callers("mom fleet applies")
+        self._application: Future[None] | None = None
         """The last record that was put in force; what has hung in that is not begun a second time."""
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="mom fleet", daemon=True)
@@ -167,7 +167,7 @@ class FleetAgent:
     async def _main(self) -> None:
         self._loop, self._task, self._dirty = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
         self._ready.set_result(None)
-        self._followed.load()
+        self._revisions.load()
         await self._resume()
         while True:
             try:
@@ -216,15 +216,15 @@ class FleetAgent:
             return
 
     async def _put_in_force(self, group: str, found: Opened[Group], data: bytes | None) -> None:
-        """Have a record adopted in a thread of its own, which no end of mom waits for. Raises `MomError`, also when that takes too long."""
-        if self._adoption is not None and not self._adoption.done():
+        """Have a record applied in a thread of its own, which no end of mom waits for. Raises `MomError`, also when that takes too long."""
+        if self._application is not None and not self._application.done():
             raise MomError("what was to be put in force before has not come back", hint="mom's disk may hang: see its log")
-        self._adoption = self._callers.start(lambda: self._adopt(group, found, data))
-        done = asyncio.wrap_future(self._adoption)
+        self._application = self._callers.start(lambda: self._apply(group, found, data))
+        done = asyncio.wrap_future(self._application)
         done.add_done_callback(lambda one: one.cancelled() or one.exception())  # also where it is not waited for any longer
-        await asyncio.wait([done], timeout=ADOPT_SECONDS)
+        await asyncio.wait([done], timeout=APPLY_SECONDS)
         if not done.done():
-            raise MomError(f"it is not in force after {ADOPT_SECONDS:g} s", hint="mom's disk may hang: see its log")
+            raise MomError(f"it is not in force after {APPLY_SECONDS:g} s", hint="mom's disk may hang: see its log")
         done.result()
 
     async def _follow(self, store: Store, dirty: asyncio.Event) -> None:
@@ -249,7 +249,7 @@ class FleetAgent:
                     )
                 await listen(ROSTER, self._host)
                 await listen(ORDERS, self._host)
-                await listen(APPOINTMENTS, COORDINATORS)
+                await listen(AUTHORIZED, COORDINATORS)
                 member = await self._member(store)
                 self._draining = member is not None and member.draining
                 if member is not None:
@@ -279,7 +279,7 @@ class FleetAgent:
         if kept.data is None:
             return None
         try:
-            return self._followed.open(Member, ROSTER, self._host, kept.data, self._operators).record
+            return self._revisions.open(Member, ROSTER, self._host, kept.data, self._operators).record
         except MomError as error:
             raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
 
@@ -288,7 +288,7 @@ class FleetAgent:
         if kept.data is None:
             return  # no operator has said anything, so that what is in force stays
         try:
-            found = self._followed.open(Group, GROUPS, group, kept.data, self._operators)
+            found = self._revisions.open(Group, GROUPS, group, kept.data, self._operators)
         except MomError as error:
             self._refuse(Taken(group, 0, Group(), shown(error)))
             return
@@ -312,12 +312,12 @@ class FleetAgent:
         if kept.data is None:
             return  # no coordinator has said anything
         try:
-            orders = self._followed.open(Orders, ORDERS, self._host, kept.data, await self._orderers(store)).record
-            before = self._followed.moves
+            orders = self._revisions.open(Orders, ORDERS, self._host, kept.data, await self._orderers(store)).record
+            before = self._revisions.moves
             if not member.draining and any(self._is_new(move, before) for move in orders.moves):
                 member = await self._member(store) or member  # that the host is drained was written before these: maybe after it was read
             told = [self._progress(move, before, member, orders) for move in orders.moves]
-            self._followed.note(told)
+            self._revisions.note(told)
         except MomError as error:
             raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
         accepted = {one.guest for one in told if one.state is MoveState.ACCEPTED}
@@ -328,11 +328,11 @@ class FleetAgent:
             self._told_progress = progress
 
     async def _orderers(self, store: Store) -> frozenset[str]:
-        """The public keys whose orders this host follows: those of operators, and of coordinators that one has appointed."""
-        kept = await store.read(APPOINTMENTS, COORDINATORS)
+        """The public keys whose orders this host follows: those of operators, and of coordinators that one has authorized."""
+        kept = await store.read(AUTHORIZED, COORDINATORS)
         if kept.data is None:
             return self._operators
-        return self._operators | {*self._followed.open(Appointments, APPOINTMENTS, COORDINATORS, kept.data, self._operators).record.keys}
+        return self._operators | {*self._revisions.open(AuthorizedKeys, AUTHORIZED, COORDINATORS, kept.data, self._operators).record.keys}
 
     @staticmethod
     def _is_new(move: Move, before: Mapping[str, OrderProgress]) -> bool:
@@ -357,7 +357,7 @@ class FleetAgent:
     def _why_not_there(self, move: Move, member: Member, orders: Orders) -> str:
         """Why no operator lets guests of this host go there; empty: one does. A coordinator's word is not enough: its key may be stolen."""
         try:
-            there = self._followed.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators).record
+            there = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators).record
         except MomError as error:
             return f"the entry of {move.to}: {shown(error)}"
         if there.group != member.group or there.cordoned or there.draining:

@@ -46,23 +46,23 @@ async def change_group(where: Where, store: Store, group: str, wanted: Callable[
 async def change(where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind]) -> int:
     """Change a record as it is now, however many others do the same, and sign it; the new revision."""
     named(key)
-    signer, followed, trusted = where.signer(), where.followed, where.operators()
+    signer, revisions, trusted = where.signer(), where.revisions, where.operators()
     for _ in range(_ATTEMPTS):
         kept = await store.read(bucket, key)
         before = opened_by(where, bucket, kind, key, kept.data)
         after = wanted(None if before is None else before.record)
-        followed.save()  # before it is built on
-        is_new = followed.is_new(bucket, key)
+        revisions.save()  # before it is built on
+        is_new = revisions.is_new(bucket, key)
         show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
         if before is not None and is_new:
             ask_a_person("It was not seen here so before. Sign it?")
-        revision = next_revision(followed.newest(bucket, key, trusted))
+        revision = next_revision(revisions.newest(bucket, key, trusted))
         data = signer.signed(bucket, key, after, revision)
         try:
             await store.put(bucket, key, data, kept.revision)
         except ConflictError:
             continue
-        followed.open(kind, bucket, key, data, trusted)
+        revisions.open(kind, bucket, key, data, trusted)
         return revision
     raise MomError("others change this all the time", hint="try again")
 
@@ -77,14 +77,14 @@ def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes
     and something was: on such no operator builds."""
     trusted = where.operators()
     if data is None:
-        if where.followed.stood(bucket, key, trusted) and not where.anew:
+        if where.revisions.stood(bucket, key, trusted) and not where.anew:
             hint = "if another operator has removed it, or the servers were set up anew: `mom fleet --anew`; else a server hides it"
             raise MomError(f"{bucket} {key} is not there, and was when it was looked at last", hint=hint)
         return None
     try:
-        return where.followed.open(kind, bucket, key, data, trusted)
+        return where.revisions.open(kind, bucket, key, data, trusted)
     except MomError as error:
-        hint = "name the operator's key with `mom fleet --operator KEY`; after it is revoked, `mom fleet adopt KEY` signs that with yours"
+        hint = "name the operator's key with `mom fleet --operator KEY`; or, after it is revoked, `mom fleet countersign KEY`"
         raise MomError(f"{bucket} {key}: {error.message}", hint=hint if "trusted" in error.message else error.hint) from None
 
 

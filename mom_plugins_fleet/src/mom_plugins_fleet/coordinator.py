@@ -16,10 +16,10 @@ from contextlib import suppress
 from typing import Final
 
 from mom_core import StateError, printable
-from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
+from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS
@@ -44,16 +44,22 @@ class Coordinator:
     """One that works or waits. `run` ends when it is cancelled.
 
     :param holder: who this is, for people
-    :param signer: with the key of an operator, or of a coordinator that one has appointed
+    :param signer: with the key of an operator, or of a coordinator that one has authorized
     :param operators: the public keys of those who direct the fleet
-    :param followed: what the last run of this coordinator knew
+    :param revisions: what the last run of this coordinator knew
     """
 
     def __init__(
-        self, access: Access, holder: str, log: logging.Logger, signer: Signer, operators: Collection[str], followed: Followed | None = None
+        self,
+        access: Access,
+        holder: str,
+        log: logging.Logger,
+        signer: Signer,
+        operators: Collection[str],
+        revisions: SeenRevisions | None = None,
     ) -> None:
         self._access, self._holder, self._log, self._signer = access, holder, log, signer
-        self.view = FleetView(frozenset(operators), followed or Followed(at_once=False))
+        self.view = FleetView(frozenset(operators), revisions or SeenRevisions(at_once=False))
         self.epoch = 0
         self.stuck: dict[str, Mapping[str, str]] = {}
         self._given: dict[str, tuple[int, Orders]] = {}
@@ -93,14 +99,14 @@ class Coordinator:
     def _keep(self) -> None:
         """What was seen is for the next run: where it cannot be kept, this one works all the same, and says so once."""
         try:
-            self.view.followed.save()
+            self.view.revisions.save()
         except StateError as error:
             if not self._unkept:
                 self._log.warning("%s; after its next start this coordinator may take records of the fleet's that are over", shown(error))
             self._unkept = True
 
     def _newest(self, host: str) -> int:
-        return self.view.followed.newest(ORDERS, host, self.view.orderers)
+        return self.view.revisions.newest(ORDERS, host, self.view.orderers)
 
     @property
     def works(self) -> bool:
@@ -111,8 +117,8 @@ class Coordinator:
         self.view.trust()
         if self._signer.public not in self.view.orderers:
             raise LinkError(
-                f"no operator has appointed this coordinator: `mom fleet appoint {self._signer.public}` does",
-                hint="hosts follow the orders of operators and of coordinators that one has appointed",
+                f"no operator has authorized this coordinator: `mom fleet authorize {self._signer.public}` does",
+                hint="hosts follow the orders of operators and of coordinators that one has authorized",
             )
         if not await self._acquire(store):
             return

@@ -20,6 +20,16 @@ from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.where import Where
 
 
+def _group(where: Where, group: str) -> tuple[int, Group]:
+    """The revision of a group's record, and the record; 0 and an empty one where there is none."""
+
+    async def looked(store: Store) -> tuple[int, Group]:
+        found = await standing(where, store, GROUPS, Group, named(group))
+        return (0, Group()) if found is None else (found.revision, found.record)
+
+    return where.ask(looked)
+
+
 def _change(where: Where, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> None:
     revision = where.ask(lambda store: change_group(where, store, group, wanted))
     print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)
@@ -37,12 +47,7 @@ def policy_group() -> None:
 @click.pass_obj
 def policy_show_command(where: Where, group: str, name: str | None, as_json: bool) -> None:
     """Print the policies of GROUP, or the text of one."""
-
-    async def looked(store: Store) -> tuple[int, Group]:
-        found = await standing(where, store, GROUPS, Group, named(group))
-        return (0, Group()) if found is None else (found.revision, found.record)
-
-    revision, record = where.ask(looked)
+    revision, record = _group(where, group)
     if as_json:
         click.echo(json.dumps({"revision": revision, **record.model_dump()}))
     elif name is None:
@@ -96,12 +101,7 @@ def classes_group() -> None:
 @click.pass_obj
 def classes_show_command(where: Where, group: str) -> None:
     """Print the classes of GROUP, as they were set."""
-
-    async def looked(store: Store) -> str:
-        found = await standing(where, store, GROUPS, Group, named(group))
-        return "" if found is None else found.record.classes
-
-    text = where.ask(looked)
+    text = _group(where, group)[1].classes
     print_text(text or f"# The group {printable(group)} has no classes: each of its hosts has its own.\n")
 
 

@@ -72,7 +72,7 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
     """
 
     async def looked(store: Store) -> SeenView:
-        view = SeenView(where.operators(), where.followed)
+        view = SeenView(where.operators(), where.revisions)
         await view.load(store)
         view.seconds = view.ages(await store.read(LEASES, COORDINATOR))
         return view

@@ -37,6 +37,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_plugins_fleet.guest_list import listed
 from mom_plugins_fleet.records import (
     FLEET_POLICY,
     LARGEST_KIB,
@@ -51,7 +52,6 @@ from mom_plugins_fleet.records import (
     PublicKey,
     shown,
 )
-from mom_plugins_fleet.told_guests import listed
 from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class FleetPlugin:
         if not self._context.serves:
             return
         from mom_plugins_fleet.agent import FleetAgent
-        from mom_plugins_fleet.followed import FILE, FORM, LOSS, WHAT, Followed
+        from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 
         if not re.fullmatch(NAME, self._host):
             raise MomError(f"the system's name {printable(self._host)} cannot be used in a fleet", hint="give the plugin fleet a `host`")
@@ -171,8 +171,8 @@ class FleetPlugin:
             settings.publish,
             self._context.log,
             operators=settings.operators,
-            followed=Followed(self._context.state_file(FILE, WHAT, FORM, loss=LOSS)),
-            adopt=self._adopt,
+            revisions=SeenRevisions(self._context.state_file(FILE, WHAT, FORM, loss=LOSS)),
+            apply=self._apply,
             remembered=self.remembered,
             state=self._state,
             accepts=self._accepts,
@@ -256,7 +256,7 @@ class FleetPlugin:
 
     # --- what the agent asks for, in its thread ----------------------------------------------------------------------------------
 
-    def _adopt(self, group: str, found: Opened[Group], data: bytes | None) -> None:
+    def _apply(self, group: str, found: Opened[Group], data: bytes | None) -> None:
         """Put a group's policies in force, and keep the record as it stood there, if it is given. Raises `MomError`."""
         policies = self._context.service(PolicyTexts)
         if policies is None:

@@ -256,8 +256,8 @@ class Progress(FleetRecord):
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
 
 
-class Appointments(FleetRecord):
-    """Whose orders hosts follow: the public keys of coordinators that an operator has appointed."""
+class AuthorizedKeys(FleetRecord):
+    """Whose orders hosts follow: the public keys of coordinators that an operator has authorized."""
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64)] = ()
     by: str = ""

@@ -26,7 +26,7 @@ def status_command(where: Where, as_json: bool) -> None:
 
     async def looked(store: Store) -> tuple[FleetView, dict[str, int], str, Mapping[str, float]]:
         view = await where.view(store)
-        groups = Bucket(Group, GROUPS, view.operators, view.followed)
+        groups = Bucket(Group, GROUPS, view.operators, view.revisions)
         for key, kept in (await store.load(GROUPS)).items():
             groups.take(key, kept)
         revisions = {key: revision for key, (revision, _) in groups.records.items()}

@@ -19,14 +19,14 @@ GROUPS: Final = "mom-groups"
 STATES: Final = "mom-states"
 ORDERS: Final = "mom-orders"
 PROGRESS: Final = "mom-progress"
-APPOINTMENTS: Final = "mom-appointments"
+AUTHORIZED: Final = "mom-authorized"
 LEASES: Final = "mom-leases"
 
 COORDINATOR: Final = "coordinator"
 """The key of the lease."""
 
 COORDINATORS: Final = "coordinators"
-"""The key of the appointments."""
+"""The key of the authorized."""
 
 GROUPS_KEPT: Final = 16
 """How many earlier versions of a group's record the server keeps, for a person who asks what it was."""
@@ -55,7 +55,7 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
         (STATES, 1),
         (ORDERS, 1),
         (PROGRESS, 1),
-        (APPOINTMENTS, 8),
+        (AUTHORIZED, 8),
         (LEASES, 1),
     ):
         yield KeyValueConfig(
@@ -70,10 +70,10 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 
 def used(host: str, group: str) -> list[str]:
     """What a host sends something to: keys that it sets, and others that it asks for."""
-    read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(APPOINTMENTS, COORDINATORS)]
+    read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS)]
     return [subject(STATES, host), subject(PROGRESS, host), *read]
 
 
 def heard(host: str, group: str) -> list[str]:
     """Keys of whose changes a host hears."""
-    return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), subject(APPOINTMENTS, COORDINATORS)]
+    return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), subject(AUTHORIZED, COORDINATORS)]

@@ -23,15 +23,15 @@ from mom_core import (
 )
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.changes import ask_a_person, change, change_group, checked, named, show, standing, who
-from mom_plugins_fleet.followed import AHEAD_SECONDS
 from mom_plugins_fleet.group_verbs import classes_group, parameter_command, policy_group
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plan_verb import plan_command
-from mom_plugins_fleet.records import Appointments, FleetRecord, Group, Member
+from mom_plugins_fleet.records import AuthorizedKeys, FleetRecord, Group, Member
+from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import (
-    APPOINTMENTS,
+    AUTHORIZED,
     COORDINATORS,
     GROUPS,
     ORDERS,
@@ -216,7 +216,7 @@ def remove_command(where: Where, host: str) -> None:
 
     async def removed(store: Store) -> None:
         await store.remove(ROSTER, host)
-        where.followed.removed(ROSTER, host, known.by, where.operators())
+        where.revisions.removed(ROSTER, host, known.by, where.operators())
         for bucket in (STATES, ORDERS, PROGRESS):
             await store.remove(bucket, host)
 
@@ -249,7 +249,7 @@ def coordinator_command(where: Where, name: str) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
-        one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators, where.followed_as("fleet-coordinated"))
+        one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators, where.revisions_as("fleet-coordinator"))
         await one.run()
 
     with suppress(asyncio.CancelledError):
@@ -269,33 +269,33 @@ def targets_command(where: Where) -> None:
             print_prose(f"{printable(one.host)}: {one.why}", 2, err=True)
 
 
-@fleet.command("appoint")
+@fleet.command("authorize")
 @click.argument("key")
 @click.option("--remove", is_flag=True, help="Its orders are not followed any more.")
 @click.pass_obj
-def appoint_command(where: Where, key: str, remove: bool) -> None:
+def authorize_command(where: Where, key: str, remove: bool) -> None:
     """Have all hosts follow the orders of the coordinator with the public KEY. An operator's own key needs that not."""
     checked_key(key)
 
-    def changed(before: Appointments | None) -> Appointments:
+    def changed(before: AuthorizedKeys | None) -> AuthorizedKeys:
         others = [one for one in (() if before is None else before.keys) if one != key]
-        return checked(Appointments, {"keys": tuple(others if remove else [*others, key]), "by": who()})
+        return checked(AuthorizedKeys, {"keys": tuple(others if remove else [*others, key]), "by": who()})
 
-    where.ask(lambda store: change(where, store, APPOINTMENTS, Appointments, COORDINATORS, changed))
+    where.ask(lambda store: change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, changed))
     print_prose(f"Hosts follow its orders{' no more' if remove else ''}.", 2)
 
 
-@fleet.command("adopt")
+@fleet.command("countersign")
 @click.argument("key")
 @click.pass_obj
-def adopt_command(where: Where, key: str) -> None:
+def countersign_command(where: Where, key: str) -> None:
     """Sign with your key what an operator with the public KEY has signed, before that key is revoked on the hosts. All of it is shown, and
     at a terminal asked about: a thief of that key may have made it."""
     checked_key(key)
 
     async def signed(store: Store) -> int:
         signer, trusted, found = where.signer(), where.operators() | {key}, []
-        for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (APPOINTMENTS, Appointments)):
+        for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (AUTHORIZED, AuthorizedKeys)):
             for name, kept in (await store.load(bucket)).items():
                 with suppress(MomError):  # it is another operator's
                     found.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key})))
@@ -305,10 +305,10 @@ def adopt_command(where: Where, key: str) -> None:
             ask_a_person(f"Sign these {len(found)} records?")
         for bucket, kind, name, stored, one in found:
             before = one.revision if one.revision < next_revision(0) + AHEAD_SECONDS else 0
-            revision = next_revision(max(before, where.followed.newest(bucket, name, trusted)))
+            revision = next_revision(max(before, where.revisions.newest(bucket, name, trusted)))
             data = signer.signed(bucket, name, one.record, revision)
             await store.put(bucket, name, data, stored)
-            where.followed.open(kind, bucket, name, data, {signer.public})
+            where.revisions.open(kind, bucket, name, data, {signer.public})
         return len(found)
 
     print_prose(f"{where.ask(signed)} records are signed with your key now.", 2)

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from mom_core import MomError
-from mom_plugins_fleet.followed import Followed
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
-    Appointments,
+    AuthorizedKeys,
     FleetRecord,
     HostedGuest,
     HostState,
@@ -25,8 +24,9 @@ from mom_plugins_fleet.records import (
     read,
     shown,
 )
+from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import APPOINTMENTS, COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_toolkit import ANYWHERE
 
 SILENT_SECONDS: Final = 75.0
@@ -48,13 +48,13 @@ class Bucket(Generic[Kind]):
     """A bucket as it was read: revision and record by key, and what was wrong with those that could not be read.
 
     `trusted` are the public keys of those who sign what stands there, None where it is not signed: nothing else counts, and nothing that
-    `followed` knows to be over. The revision is the signed one then.
+    `revisions` knows to be over. The revision is the signed one then.
     """
 
     kind: type[Kind]
     name: str
     trusted: frozenset[str] | None = None
-    followed: Followed = field(default_factory=Followed)
+    revisions: SeenRevisions = field(default_factory=SeenRevisions)
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Bucket(Generic[Kind]):
     def _read(self, key: str, revision: int, data: bytes) -> tuple[int, Kind]:
         if self.trusted is None:
             return revision, self._named(key, read(self.kind, data))
-        found = self.followed.open(self.kind, self.name, key, data, self.trusted)
+        found = self.revisions.open(self.kind, self.name, key, data, self.trusted)
         return found.revision, found.record
 
     @staticmethod
@@ -154,33 +154,31 @@ class FleetView:
 
     operators: frozenset[str] = frozenset()
     """The public keys of operators: what none of them has signed directs nothing."""
-    followed: Followed = field(default_factory=lambda: Followed(at_once=False))
+    revisions: SeenRevisions = field(default_factory=lambda: SeenRevisions(at_once=False))
     """What of this was seen before."""
     members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, ROSTER, frozenset()))
     states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState, STATES))
     orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, ORDERS, frozenset()))
     progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress, PROGRESS))
-    appointments: Bucket[Appointments] = field(default_factory=lambda: Bucket(Appointments, APPOINTMENTS, frozenset()))
-    known: bool = False
-    """Whether all was known once. It may be some minutes old then: see `current`."""
+    authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
     left: dict[tuple[str, str], float] = field(default_factory=dict)
     """Since when guests are known to have left a host, and were not seen where they went to; monotonic seconds by host and guest."""
 
     def __post_init__(self) -> None:
         for bucket in self.buckets:
-            bucket.followed = self.followed
+            bucket.revisions = self.revisions
         self.members.trust(self.operators)
-        self.appointments.trust(self.operators)
+        self.authorized.trust(self.operators)
         self.trust()
 
     def trust(self) -> None:
-        """Believe the orders of those who are appointed now."""
+        """Believe the orders of those who are authorized now."""
         self.orders.trust(self.orderers)
 
     @property
     def buckets(self) -> tuple[Bucket[Any], ...]:
         """All that is looked at."""
-        return self.members, self.states, self.appointments, self.orders, self.progress
+        return self.members, self.states, self.authorized, self.orders, self.progress
 
     @property
     def current(self) -> bool:
@@ -215,7 +213,6 @@ class FleetView:
     async def _follow(self, store: Store, bucket: Bucket[Any], trouble: Callable[[str], None]) -> None:
         def whole() -> None:
             if self.current:
-                self.known = True
                 trouble("")
 
         while True:
@@ -230,9 +227,9 @@ class FleetView:
 
     @property
     def orderers(self) -> frozenset[str]:
-        """Whose orders hosts follow: operators, and coordinators that one has appointed."""
-        appointed = self.appointments.get(COORDINATORS)
-        return self.operators | {*(() if appointed is None else appointed.keys)}
+        """Whose orders hosts follow: operators, and coordinators that one has authorized."""
+        authorized = self.authorized.get(COORDINATORS)
+        return self.operators | {*(() if authorized is None else authorized.keys)}
 
     def ordered(self, host: str) -> Orders | None:
         """A host's orders, with how far it says that it is with each of its moves."""

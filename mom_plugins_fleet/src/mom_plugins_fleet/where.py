@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from mom_core import MomError, StateError, StateFile, load_config, printable
 from mom_plugins_fleet.accounts import FleetRoot
-from mom_plugins_fleet.followed import FORM, LOSS, Followed
 from mom_plugins_fleet.link import Access, Store, linked, signing_seed
 from mom_plugins_fleet.records import Member
+from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
 from mom_plugins_fleet.signatures import Signer, opened
 from mom_plugins_fleet.subjects import ROSTER
 from mom_plugins_fleet.view import FleetView
@@ -46,7 +46,7 @@ class Where:
     ) -> None:
         self._servers, self._key, self._ca, self._config = servers, key, ca, config
         self._trusted, self._root, self.anew = trusted, root, anew
-        self._followed: Followed | None = None
+        self._revisions: SeenRevisions | None = None
         for one in trusted:
             checked_key(one)
 
@@ -90,24 +90,24 @@ class Where:
         return frozenset(own | {*self._trusted} | (set() if self._servers else {*self._settings().operators}))
 
     @property
-    def followed(self) -> Followed:
+    def revisions(self) -> SeenRevisions:
         """What was seen of the fleet's records with this key, in a file beside it."""
         if self._followed is None:
-            self._followed = self.followed_as("fleet-seen")
+            self._revisions = self.revisions_as("fleet-revisions")
         return self._followed
 
-    def followed_as(self, name: str) -> Followed:
+    def revisions_as(self, name: str) -> SeenRevisions:
         """That in a file of this name."""
         if self._key is None:
-            return Followed(at_once=False)
+            return SeenRevisions(at_once=False)
         path = Path(self._key)
-        found = Followed(StateFile(path.with_name(f"{name}.{path.stem}.json"), WHAT, FORM, loss=LOSS), at_once=False)
+        found = SeenRevisions(StateFile(path.with_name(f"{name}.{path.stem}.json"), WHAT, FORM, loss=LOSS), at_once=False)
         found.load()
         return found
 
     async def view(self, store: Store) -> FleetView:
         """All of the fleet, as it stands there now."""
-        found = FleetView(self.operators(), self.followed)
+        found = FleetView(self.operators(), self.revisions)
         await found.load(store)
         return found
 
@@ -140,7 +140,7 @@ class Where:
         finally:
             if self._followed is not None:
                 with suppress(StateError):
-                    self._followed.save()
+                    self._revisions.save()
 
 
 def checked_key(key: str) -> str:

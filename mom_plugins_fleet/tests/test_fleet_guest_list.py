@@ -12,9 +12,9 @@ from mom_core.testing import snapshot
 from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
+from mom_plugins_fleet.guest_list import SMALLEST
 from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member
-from mom_plugins_fleet.told_guests import SMALLEST
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination, Promises
 

@@ -1,4 +1,4 @@
-"""What was followed of the fleet's records, on disk: what directs hosts, and what operators build on, never goes back to what it was."""
+"""The revisions of records that were used, on disk: what directs hosts, and what operators build on, never goes back to what it was."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mom_core import MomError, StateError, StateFile, lasting
 from mom_plugins_fleet.records import MOST_MOVES, OrderProgress, Read
 from mom_plugins_fleet.signatures import Opened, opened
 
-FILE: Final = "followed.json"
-WHAT: Final = "the file of what this host has followed in its fleet"
+FILE: Final = "revisions.json"
+WHAT: Final = "the file of the revisions that this host has used of its fleet"
 LOSS: Final = "an older record of the fleet's, with its operator's signature, would be taken once more"
 
 AHEAD_SECONDS: Final = 86_400.0
@@ -26,17 +26,17 @@ REMOVED: Final = "removed"
 
 
 @dataclass(frozen=True, slots=True)
-class FollowedContent:
+class RevisionsContent:
     """The newest revision of each record, with a digest, by who has signed it; and how far moves are."""
 
     newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
 
 
-FORM: Final = TypeAdapter(FollowedContent)
+FORM: Final = TypeAdapter(RevisionsContent)
 
 
-class Followed:
+class SeenRevisions:
     """Opens records, none of them older than one that was used here. For one thread, once it is loaded.
 
     What a key has signed counts as long as that key is trusted: what its thief has signed ends with it.
@@ -45,7 +45,7 @@ class Followed:
     :param at_once: write each change before it is used; else `save` does
     """
 
-    def __init__(self, file: StateFile[FollowedContent] | None = None, *, at_once: bool = True) -> None:
+    def __init__(self, file: StateFile[RevisionsContent] | None = None, *, at_once: bool = True) -> None:
         self._file, self._at_once, self._is_saved = file, at_once, True
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
@@ -133,5 +133,5 @@ class Followed:
     def save(self) -> None:
         """Have on disk what was noted. Raises `StateError`."""
         if self._file is not None and not self._is_saved:
-            self._file.write({"newest": self._newest, "moves": [asdict(one) for one in self._moves]})  # as `FollowedContent` is
+            self._file.write({"newest": self._newest, "moves": [asdict(one) for one in self._moves]})  # as `RevisionsContent` is
         self._is_saved = True
