@@ -92,9 +92,9 @@ class Where:
     @property
     def revisions(self) -> SeenRevisions:
         """What was seen of the fleet's records with this key, in a file beside it."""
-        if self._followed is None:
+        if self._revisions is None:
             self._revisions = self.revisions_as("fleet-revisions")
-        return self._followed
+        return self._revisions
 
     def revisions_as(self, name: str) -> SeenRevisions:
         """That in a file of this name."""
@@ -138,7 +138,7 @@ class Where:
         try:
             return ask(self.access(), "operator", _LOG, what)
         finally:
-            if self._followed is not None:
+            if self._revisions is not None:
                 with suppress(StateError):
                     self._revisions.save()
 
