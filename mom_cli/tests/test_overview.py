@@ -7,7 +7,7 @@ import pytest
 from mom_cli.status import _parts, show_guests
 from mom_core import Report, Unit, load_config
 from mom_core.testing import snapshot
-from mom_toolkit import GuestColumnModel
+from mom_daemon import GuestColumnModel
 
 NO_CPU = "CPU time cannot be limited: no cgroup controller"
 

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from mom_core import Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source
 from mom_core.testing import snapshot
+from mom_daemon import GuestColumnModel, ReportDocument, report_document
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.top.columns import age, fitting, percent, short
@@ -22,7 +23,6 @@ from mom_plugins_http.top.picture import Drill, News, Picture, Row, chosen, happ
 from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
 from mom_plugins_http.top.selection import Looking
 from mom_plugins_http.top.terminal import cell, keys_in
-from mom_toolkit import GuestColumnModel, ReportDocument, report_document
 
 if TYPE_CHECKING:
     from conftest import Serve

@@ -8,7 +8,8 @@ import pytest
 
 from mom_core import Declarations, EngineState, FieldSpec, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
-from mom_toolkit import GuestColumn, guest_columns, report_document
+from mom_daemon import report_document
+from mom_toolkit import GuestColumn, guest_columns
 
 
 def declared(*names: str, columns: tuple[object, ...] = ()) -> Declarations:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-MOST_FILES = {"A field of a guest": 2, "A word of the policy language": 1, "A setting": 1, "A control": 1}
+MOST_FILES = {"A field of a guest": 2, "A column of guests": 2, "A word of the policy language": 1, "A setting": 1, "A control": 1}
 SECTIONS = {
     title: body for title, body in re.findall(r"^### (.+?)\n(.*?)(?=^##)", PAGE + "\n##", re.DOTALL | re.MULTILINE) if title in MOST_FILES
 }

@@ -16,6 +16,11 @@ from .imported import (
     Importer as Importer,
     read_foreign as read_foreign,
 )
+from .running import (
+    NoSuchGuest as NoSuchGuest,
+    NotRunning as NotRunning,
+    RunningMom as RunningMom,
+)
 from .sources import (
     newest as newest,
     recording as recording,

@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Final, TypeVar
 
+from mom_cli.running import NoSuchGuest
 from mom_core import (
     ControlSpec,
     Decision,
@@ -36,7 +37,7 @@ from mom_core import (
     printable,
 )
 from mom_core.plugins.bounded import describe
-from mom_toolkit import About, ExplainedDecision, Explainer, NoSuchGuest, Sentence, SentencePlace
+from mom_toolkit import About, ExplainedDecision, Explainer, Sentence, SentencePlace
 
 LOG = logging.getLogger("mom.explanation")
 

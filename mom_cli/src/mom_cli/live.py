@@ -11,7 +11,7 @@ from mom_cli.patience import LOOK_SECONDS, sign_of_life
 from mom_core import Config, EngineState, Problem, Report
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.plugins.registry import PluginSet, build_plugins
-from mom_toolkit import ReportDocument, report_document
+from mom_daemon import ReportDocument, report_document
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from mom_core.plugins.discovery import LoadedPlugin
-    from mom_toolkit import PluginModel
+    from mom_daemon import PluginModel
 
 
 @click.group("plugin", cls=VerbGroup)

@@ -11,9 +11,10 @@ from typing import Final, NamedTuple, TypeVar
 
 from mom_cli.class_hooks import having, offered
 from mom_cli.patience import sign_of_life
+from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
 from mom_cli.status_file import RunningStatus, read_status
 from mom_core import Config, MomError, print_prose
-from mom_toolkit import NoSuchGuest, NotRunning, PastCycle, PastCycles, RunningMom
+from mom_toolkit import PastCycle, PastCycles
 
 Found = TypeVar("Found")
 

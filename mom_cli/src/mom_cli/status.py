@@ -39,7 +39,7 @@ from mom_core.config.lacking import lacking
 from mom_toolkit import REMARKS, StatusPart, amount
 
 if TYPE_CHECKING:
-    from mom_toolkit import EntityModel, GuestColumnModel, ReportDocument
+    from mom_daemon import EntityModel, GuestColumnModel, ReportDocument
 
 Kind = TypeVar("Kind")
 

@@ -29,11 +29,10 @@ from mom_core import (
     lasting,
 )
 from mom_core.lock import holder
-from mom_daemon import STATUS_FILE
-from mom_toolkit import REPORT_FORMAT
+from mom_daemon import REPORT_FORMAT, STATUS_FILE
 
 if TYPE_CHECKING:
-    from mom_toolkit import DecisionModel, EntityModel, ReportDocument, RevisionModel
+    from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
 
 LATE_CYCLES: Final = 3
 """A status older than so many intervals (and the second that a slow disk may take) means that mom hangs."""

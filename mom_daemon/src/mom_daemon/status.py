@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import Report, replace_file
-from mom_toolkit import json_text, report_document
+from mom_daemon import report_document
+from mom_toolkit import json_text
 
 if TYPE_CHECKING:
     from mom_core import Engine
-    from mom_toolkit import ReportDocument
+    from mom_daemon import ReportDocument
 
 LOG = logging.getLogger("mom.status")
 

@@ -98,44 +98,6 @@ from .knobs import (
 from .overview import (
     StatusPart as StatusPart,
 )
-from .report_models import (
-    ConditionModel as ConditionModel,
-    AnyValue as AnyValue,
-    CycleModel as CycleModel,
-    CycleProblemModel as CycleProblemModel,
-    DecisionModel as DecisionModel,
-    DifferenceModel as DifferenceModel,
-    EntityModel as EntityModel,
-    GuestColumnModel as GuestColumnModel,
-    GuestFields as GuestFields,
-    HostFields as HostFields,
-    Kib as Kib,
-    Mode as Mode,
-    OutcomeModel as OutcomeModel,
-    PluginModel as PluginModel,
-    REPORT_FORMAT as REPORT_FORMAT,
-    ReportDocument as ReportDocument,
-    RevisionModel as RevisionModel,
-    Seconds as Seconds,
-    SourceModel as SourceModel,
-    StandingProblemModel as StandingProblemModel,
-    Time as Time,
-    VerdictModel as VerdictModel,
-    cycle_model as cycle_model,
-    decision_model as decision_model,
-    described as described,
-    difference_model as difference_model,
-    entity_model as entity_model,
-    outcome_model as outcome_model,
-    plugin_model as plugin_model,
-    problem_model as problem_model,
-    report_document as report_document,
-    revision_model as revision_model,
-    source_model as source_model,
-    standing_model as standing_model,
-    standing_problems as standing_problems,
-    verdict_model as verdict_model,
-)
 from .run_summary import (
     RunSummary as RunSummary,
     concerns_decisions as concerns_decisions,
@@ -193,12 +155,9 @@ from .services.reservations import (
     Reservations as Reservations,
     Room as Room,
 )
-from .services.running_mom import (
-    NoSuchGuest as NoSuchGuest,
-    NotRunning as NotRunning,
+from .services.past_cycles import (
     PastCycle as PastCycle,
     PastCycles as PastCycles,
-    RunningMom as RunningMom,
 )
 from .simulation import (
     CONTROLLERS as CONTROLLERS,

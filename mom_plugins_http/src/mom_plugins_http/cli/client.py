@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from mom_cli import NotRunning
 from mom_core import MomError, load_config
-from mom_toolkit import NotRunning, PolicyProblem, PolicyRefused, parse_process_stat, peer_credentials, read_kernel_file
+from mom_toolkit import PolicyProblem, PolicyRefused, parse_process_stat, peer_credentials, read_kernel_file
 
 CONNECT_SECONDS: Final = 5.0
 

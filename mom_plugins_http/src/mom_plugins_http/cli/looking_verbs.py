@@ -11,17 +11,16 @@ from urllib.parse import quote
 
 import click
 
-from mom_cli import TableColumn, print_table
+from mom_cli import NoSuchGuest, TableColumn, print_table
 from mom_core import HOST_ID, MomError, Status, Unit, Value, as_number, brief, format_kib, print_prose, printable
 from mom_plugins_http.cli.client import READ_SECONDS, ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.policy_verbs import common_options
 from mom_plugins_http.report_changes import with_changes
 from mom_plugins_http.vocabulary import MOST_ITEMS
-from mom_toolkit import NoSuchGuest
 
 if TYPE_CHECKING:
-    from mom_toolkit import ReportDocument
+    from mom_daemon import ReportDocument
 
 SILENCE_SECONDS: Final = 60.0
 """Between two events at most: mom sends a sign of life every 15 s."""

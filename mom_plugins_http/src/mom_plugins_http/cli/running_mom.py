@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from mom_cli import NoSuchGuest
 from mom_plugins_http.cli.client import READ_SECONDS, ApiRefusedError, Client
-from mom_toolkit import NoSuchGuest, PolicyText
+from mom_toolkit import PolicyText
 
 if TYPE_CHECKING:
-    from mom_toolkit import ReportDocument
+    from mom_daemon import ReportDocument
 
 
 class SocketMom:

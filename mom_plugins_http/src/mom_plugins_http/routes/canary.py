@@ -9,12 +9,13 @@ from pydantic import BeforeValidator, WithJsonSchema
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
+from mom_daemon import Seconds, Time, described
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, Span, is_number, read_body, span_schema, within_floats
 from mom_plugins_http.routes.guests import IdentityModel
 from mom_plugins_http.routes.policies import ChangedTexts, PolicyRoutes
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
-from mom_toolkit import Canary, CanaryGroup, CanaryState, Seconds, Time, described, json_text
+from mom_toolkit import Canary, CanaryGroup, CanaryState, json_text
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from mom_plugins_http.routes.answers import CycleAnswers, Page, PastPage, about, asked_entity, json_answer
-from mom_plugins_http.routes.route import AFTER, GUEST, LIMIT, ApiCall, Route
-from mom_toolkit import (
+from mom_daemon import (
     DecisionModel,
     DifferenceModel,
     OutcomeModel,
@@ -14,10 +12,12 @@ from mom_toolkit import (
     Time,
     decision_model,
     difference_model,
-    json_text,
     outcome_model,
     revision_model,
 )
+from mom_plugins_http.routes.answers import CycleAnswers, Page, PastPage, about, asked_entity, json_answer
+from mom_plugins_http.routes.route import AFTER, GUEST, LIMIT, ApiCall, Route
+from mom_toolkit import json_text
 
 
 class RecentOutcomeModel(OutcomeModel):

@@ -19,12 +19,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from mom_core import Declarations, Guest, Scope, Severity, Status, printable
-from mom_plugins_http.routes.answers import CycleAnswers, Page, PastPage, bad_cursor, found_guest, json_answer
-from mom_plugins_http.routes.host import PastModel, past_answer
-from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
-from mom_plugins_http.routes.route import AFTER, LIMIT, ApiCall, Parameter, Route
-from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import (
+from mom_daemon import (
     AnyValue,
     CycleModel,
     CycleProblemModel,
@@ -33,19 +28,22 @@ from mom_toolkit import (
     Kib,
     Mode,
     OutcomeModel,
-    PolicyTexts,
     RevisionModel,
     SourceModel,
     Time,
     cycle_model,
     decision_model,
     described,
-    guest_columns,
-    json_text,
     outcome_model,
     problem_model,
     revision_model,
 )
+from mom_plugins_http.routes.answers import CycleAnswers, Page, PastPage, bad_cursor, found_guest, json_answer
+from mom_plugins_http.routes.host import PastModel, past_answer
+from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
+from mom_plugins_http.routes.route import AFTER, LIMIT, ApiCall, Parameter, Route
+from mom_plugins_http.server.problems import ProblemError
+from mom_toolkit import PolicyTexts, guest_columns, json_text
 
 FIELDS: Final = Parameter(
     "fields",

@@ -9,10 +9,11 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
+from mom_daemon import CycleModel, HostFields, Seconds, Time, cycle_model, described
 from mom_plugins_http.routes.answers import CycleAnswers, PastPage, bad_cursor, json_answer
 from mom_plugins_http.routes.published import CycleSample, ReportView
 from mom_plugins_http.routes.route import AFTER, LIMIT, ApiCall, Route
-from mom_toolkit import CycleModel, HostFields, Seconds, Time, cycle_model, described, json_text
+from mom_toolkit import json_text
 
 
 class HostModel(TypedDict):

@@ -11,12 +11,13 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, printable
+from mom_daemon import described
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, read_body
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.vocabulary import LOG_LEVEL_PATH, LOG_LEVELS
-from mom_toolkit import described, json_text
+from mom_toolkit import json_text
 
 Level = Literal["debug", "info", "warning", "error"]
 

@@ -17,11 +17,12 @@ from typing import Annotated, Any, Final
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
+from mom_daemon import Seconds, described
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import Seconds, described, json_text, parse_process_stat, read_kernel_file
+from mom_toolkit import json_text, parse_process_stat, read_kernel_file
 
 KEY_SECONDS: Final = 120.0
 """A key is for the browser that is opened with it, now."""

@@ -10,21 +10,13 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, UnitError, printable
+from mom_daemon import Time, described
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, read_body, refused, text_of
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import (
-    PolicyConflict,
-    PolicyProblem,
-    PolicyRefused,
-    PolicyState,
-    PolicyTexts,
-    Time,
-    described,
-    json_text,
-)
+from mom_toolkit import PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts, json_text
 
 Result = TypeVar("Result")
 

@@ -15,7 +15,8 @@ from typing import Final, cast
 
 from mom_cli import Explainers
 from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
-from mom_toolkit import PolicyState, ReportDocument, report_document
+from mom_daemon import ReportDocument, report_document
+from mom_toolkit import PolicyState
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""

@@ -11,13 +11,14 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext
+from mom_daemon import described
 from mom_plugins_http.routes.answers import CycleAnswers, found_guest, json_answer
 from mom_plugins_http.routes.host import PastModel
 from mom_plugins_http.routes.published import GUEST_HISTORY, SUMMED
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import PointsAsked, RecordedPoint, RecordedPoints, described, json_text
+from mom_toolkit import PointsAsked, RecordedPoint, RecordedPoints, json_text
 
 HOST_RECORDED: Final = ("mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10")
 """The host's fields that are told of."""

@@ -9,11 +9,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginState, Status, __version__
-from mom_plugins_http.routes.answers import CycleAnswers
-from mom_plugins_http.routes.guests import FIELDS, wanted_fields
-from mom_plugins_http.routes.published import ReportView
-from mom_plugins_http.routes.route import ApiCall, Route
-from mom_toolkit import (
+from mom_daemon import (
     CycleModel,
     Mode,
     PluginModel,
@@ -27,6 +23,10 @@ from mom_toolkit import (
     standing_problems,
     verdict_model,
 )
+from mom_plugins_http.routes.answers import CycleAnswers
+from mom_plugins_http.routes.guests import FIELDS, wanted_fields
+from mom_plugins_http.routes.published import ReportView
+from mom_plugins_http.routes.route import ApiCall, Route
 
 
 class TrialCountsModel(TypedDict):

@@ -10,13 +10,14 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, UnitError, printable
+from mom_daemon import Seconds, Time, described
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, Size, Span, read_body, size_schema, span_schema
 from mom_plugins_http.routes.guests import IdentityModel
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import Reservation, ReservationRefused, Reservations, ReservationState, Room, Seconds, Time, described, json_text
+from mom_toolkit import Reservation, ReservationRefused, Reservations, ReservationState, Room, json_text
 
 Result = TypeVar("Result")
 

@@ -9,10 +9,7 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_cli import CommonProblem, common_problems
 from mom_core import Problem, Severity
-from mom_plugins_http.routes.answers import CycleAnswers, Page, about
-from mom_plugins_http.routes.published import ReportView
-from mom_plugins_http.routes.route import AFTER, GUEST, LIMIT, ApiCall, Route
-from mom_toolkit import (
+from mom_daemon import (
     EntityModel,
     SourceModel,
     StandingProblemModel,
@@ -23,6 +20,9 @@ from mom_toolkit import (
     standing_model,
     standing_problems,
 )
+from mom_plugins_http.routes.answers import CycleAnswers, Page, about
+from mom_plugins_http.routes.published import ReportView
+from mom_plugins_http.routes.route import AFTER, GUEST, LIMIT, ApiCall, Route
 
 NAMED: Final = 10
 """Entities that are told of those that have a problem; `/v1/problems` has them all."""

@@ -18,7 +18,7 @@ from mom_plugins_http.report_changes import with_changes
 from mom_plugins_http.top.picture import Drill, Happening, Json, News, Picture, happening_of, picture_of, policy_news, reservation_news
 
 if TYPE_CHECKING:
-    from mom_toolkit import ReportDocument
+    from mom_daemon import ReportDocument
 
 ANSWER_SECONDS: Final = 5.0
 """An answer comes within hundredths of a second; mom that takes longer hangs."""

@@ -13,7 +13,7 @@ from mom_toolkit import REMARKS
 
 if TYPE_CHECKING:
     from mom_cli import CommonProblem
-    from mom_toolkit import ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
+    from mom_daemon import ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
 
 Json = Mapping[str, Any]
 

@@ -34,7 +34,6 @@ from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.sources import read_paths, read_policies, with_defaults
 from mom_plugins_policy.tools.excerpts import told
-from mom_toolkit import NotRunning
 
 if TYPE_CHECKING:
     from mom_core import Config
@@ -166,7 +165,7 @@ def given_policies(
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
     """The policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
-    from mom_cli import running_mom
+    from mom_cli import NotRunning, running_mom
 
     try:
         running = running_mom(config)

@@ -33,7 +33,7 @@ from mom_core import (
     Value,
     __version__,
 )
-from mom_toolkit.guest_figures import GuestColumn, guest_columns
+from mom_toolkit import GuestColumn, guest_columns
 
 REPORT_FORMAT: Final = 3
 """The document's version."""

@@ -1,49 +1,12 @@
-"""What verbs look at besides the host itself: the mom that runs, and what was recorded of it. Plugins offer the ways to both."""
+"""What verbs look at besides the host itself and the mom that runs: what was recorded of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
-from mom_core import MomError, Report
-
-if TYPE_CHECKING:
-    from mom_toolkit.report_models import ReportDocument
-    from mom_toolkit.services.policies import PolicyText
-
-
-class NoSuchGuest(MomError):
-    """There is no guest of that name or id; the hint names those that may be meant."""
-
-
-class NotRunning(MomError):
-    """No mom is there to be asked."""
-
-
-class RunningMom(Protocol):
-    """A way to ask a mom that runs. Each call raises `MomError` when it does not answer, and `NotRunning` when none is there."""
-
-    @property
-    def where(self) -> str:
-        """How people name the way, such as the path of a socket."""
-        ...
-
-    def report(self) -> ReportDocument:
-        """All of the newest cycle, in the form of the status file."""
-        ...
-
-    def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Why the guest of this id or name is as it is, as `Explanation.as_json` gives it."""
-        ...
-
-    def configuration(self) -> Mapping[str, Any]:
-        """The settings in force, with secrets masked."""
-        ...
-
-    def policies(self) -> Mapping[str, PolicyText]:
-        """The policies in force, by name."""
-        ...
+from mom_core import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,45 @@
+"""The mom that runs, as verbs ask it. Plugins offer the ways to it (`mom_running`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mom_core import MomError
+
+if TYPE_CHECKING:
+    from mom_daemon import ReportDocument
+    from mom_toolkit import PolicyText
+
+
+class NoSuchGuest(MomError):
+    """There is no guest of that name or id; the hint names those that may be meant."""
+
+
+class NotRunning(MomError):
+    """No mom is there to be asked."""
+
+
+class RunningMom(Protocol):
+    """A way to ask a mom that runs. Each call raises `MomError` when it does not answer, and `NotRunning` when none is there."""
+
+    @property
+    def where(self) -> str:
+        """How people name the way, such as the path of a socket."""
+        ...
+
+    def report(self) -> ReportDocument:
+        """All of the newest cycle, in the form of the status file."""
+        ...
+
+    def explanation(self, guest: str) -> Mapping[str, Any]:
+        """Why the guest of this id or name is as it is, as `Explanation.as_json` gives it."""
+        ...
+
+    def configuration(self) -> Mapping[str, Any]:
+        """The settings in force, with secrets masked."""
+        ...
+
+    def policies(self) -> Mapping[str, PolicyText]:
+        """The policies in force, by name."""
+        ...
