@@ -67,7 +67,7 @@ def test_what_the_law_suggests_as_a_sweep_is_one_operation(plugin, hypervisor, s
     assert columns["sweep_end"][0] == SweepEnd.NOTHING_MORE.value
     assert columns["sweep_gave"][0] == 0
     assert columns["sweep_rest"][0] > 5
-    assert columns["balloon_target"][0] == SIZE, "it was asked for its room again"
+    assert columns["balloon_target"][0] == SIZE, "it was asked for its headroom again"
     assert 0 < plugin.mom_collect_host()["balloon_reaction"] < 1
 
 
@@ -94,7 +94,7 @@ def test_statistics_that_have_become_too_old_meanwhile_are_not_swept_by(plugin, 
 def test_another_size_ends_the_sweep(plugin, hypervisor, seen_by, context) -> None:
     snapshot = seen_at(hypervisor, seen_by, context)
     write(plugin, hypervisor, snapshot)
-    grows = seen_at(hypervisor, seen_by, context, balloon_reason="room-growing", balloon_suggested=SIZE, balloon_cur=1800 * MIB)
+    grows = seen_at(hypervisor, seen_by, context, balloon_reason="headroom-growing", balloon_suggested=SIZE, balloon_cur=1800 * MIB)
     write(plugin, hypervisor, grows, SIZE)
     count = len(hypervisor.commands)
     columns = swept(plugin, hypervisor, snapshot)

@@ -1,4 +1,4 @@
-"""Sweeps: a balloon takes slice by slice what a guest has used and freed, watched by its process, and gives the room back at once."""
+"""Sweeps: a balloon takes slice by slice what a guest has used and freed, watched by its process, and gives the headroom back at once."""
 
 import logging
 import math

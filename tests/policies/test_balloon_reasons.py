@@ -100,14 +100,14 @@ def test_a_sweep_says_what_the_host_lacks_and_what_the_guest_held() -> None:
     assert by == -412 * MIB
     assert why == (
         "the host has 3.00 GiB available, less than the 4.00 GiB that it is to have; the guest holds 412 MiB that it had used and freed, "
-        "so it is swept: that is taken, and it gets its room back in a moment"
+        "so it is swept: that is taken, and it gets its headroom back in a moment"
     )
 
 
 def test_after_a_sweep_it_says_why_the_room_comes_back() -> None:
     by, why = told(3 * GIB, small(GIB - NEED, mem_cache_share=0.0, rss=NEED, rss_before=NEED))
     assert by == GIB
-    assert why == "it has less than its room, as after a sweep, and room costs the host nothing until it is used: it gets it back"
+    assert why == "it has less than its headroom, as after a sweep, and headroom costs the host nothing until it is used: it gets it back"
 
 
 def test_a_trim_says_what_kind_of_memory_is_taken_and_how_much_there_is_of_it() -> None:
@@ -123,7 +123,7 @@ def test_a_trim_says_what_kind_of_memory_is_taken_and_how_much_there_is_of_it() 
     )
     assert "; guests give of their margins, too, as far as no guest" in told(GIB, a_guest(kernel_reserved=None, mem_unused=40 * MIB))[1]
     lean = {"balloon_cur": 720 * MIB, "mem_usable": 208 * MIB, "mem_unused": 40 * MIB, "mem_available": None}
-    assert "; guests give of their room for bursts, too" in told(100 * MIB, a_guest(kernel_reserved=None, **lean))[1]
+    assert "; guests give of their headroom for bursts, too" in told(100 * MIB, a_guest(kernel_reserved=None, **lean))[1]
 
 
 def test_what_is_reserved_is_not_counted() -> None:

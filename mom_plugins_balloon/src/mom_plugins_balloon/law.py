@@ -4,17 +4,17 @@ Pure: no clock, no file, no plugin. Read it from top to bottom: what is known, w
 is weighed (`share`), and `decide`, which is both.
 
 A guest needs what it holds and could not give up without swapping. Above that it keeps a margin, for what its programs may want before
-mom looks again, and room for a burst like its largest lately. Room costs the host nothing until it is used: QEMU hands back what a balloon
-takes, and what the balloon gives back is not there before the guest touches it. What costs is what a guest has used and freed. So there
-are two ways to reclaim memory:
+mom looks again, and headroom for a burst like its largest lately. Headroom costs the host nothing until it is used: QEMU hands back what a
+balloon takes, and what the balloon gives back is not there before the guest touches it. What costs is what a guest has used and freed. So
+there are two ways to reclaim memory:
 
   a trim:   the guest gets smaller, and stays so, by what it has beyond its target headroom;
-  a sweep:  its balloon takes all that it does not use, for a second, and gives the room back: what it had used and freed is the host's
+  a sweep:  its balloon takes all that it does not use, for a second, and gives the headroom back: what it had used and freed is the host's
             then, and the guest can burst as before.
 
 Means are used up in this order, each before the next: memory that holds nothing (trims, then sweeps); page cache beyond what a guest was
-seen to need; below 70 % of the high watermark, margins that no guest is known to want soon; below the hard one, room for bursts and page
-cache that hurts; below the low one, all of it at once, and no guest grows.
+seen to need; below 70 % of the high watermark, margins that no guest is known to want soon; below the hard one, headroom for bursts and
+page cache that hurts; below the low one, all of it at once, and no guest grows.
 
 What keeps it from oscillating: there are gaps between the watermarks; trimming ends at the very state that it began with; a guest that
 waits for what was taken gets it back and keeps it; a guest is swept only when it has freed memory since; and none both gives and grows at
@@ -61,8 +61,8 @@ class ReasonCode(StrEnum):
     NOTHING_TO_GIVE = "nothing-to-give"
     OTHERS_GIVE = "others-give"
     # It grows, or should.
-    ROOM_GROWING = "room-growing"
-    ROOM_BACK = "room-back"
+    HEADROOM_GROWING = "headroom-growing"
+    HEADROOM_BACK = "headroom-back"
     PROMISED = "promised"
     FORECAST = "forecast"
     RUNS_OUT = "runs-out"
@@ -81,8 +81,8 @@ class ReasonCode(StrEnum):
 
 class LawHost(NamedTuple):
     """What is known of the host: what is available, its watermarks, what is reserved for launches, what cold memory gave in the last cycle,
-    and seconds between cycles. `backs_bursts`: room for bursts must be there on the host (goal `safe`). `reaction`: seconds until a guest
-    that grows while it is swept has been noticed and gets its room back."""
+    and seconds between cycles. `backs_bursts`: headroom for bursts must be there on the host (goal `safe`). `reaction`: seconds until a
+    guest that grows while it is swept has been noticed and gets its headroom back."""
 
     available: float
     high: float
@@ -274,7 +274,7 @@ class GuestLook:
             if seen.told and owes >= step and target_age is not None and target_age < slowest and not seen.growing:
                 return IN_TRANSITION
             if seen.sparse and self._deflates:
-                return GuestAsk(ReasonCode.ROOM_GROWING if seen.growing else ReasonCode.ROOM_BACK, False, seen.full)
+                return GuestAsk(ReasonCode.HEADROOM_GROWING if seen.growing else ReasonCode.HEADROOM_BACK, False, seen.full)
         if not settled:
             return UNSETTLED
         promised = min(guest.guarantee or 0.0, maximum)

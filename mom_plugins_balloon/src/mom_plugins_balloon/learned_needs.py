@@ -335,7 +335,7 @@ def _pained(usable: float, unused: float | None, swap_in: float | None, faults: 
 
 
 def _away(request: SizeRequest, size: float) -> float:
-    """What the balloon has of a guest that is swept, or that has its room back and does not know yet: it could be used, too."""
+    """What the balloon has of a guest that is swept, or that has its headroom back and does not know yet: it could be used, too."""
     most = request.began_at if request.began_at > request.target else request.target
     return most - size if most > size else 0.0
 

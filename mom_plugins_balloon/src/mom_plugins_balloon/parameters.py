@@ -17,8 +17,8 @@ SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """KiB/s. What a slow one moves: for so long a guest is waited for."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""s. How long it takes to notice that a guest that is swept grows, and to give its room back, until that was measured on this host: at most
-0.45 s for guests without KVM on a host with work for all CPUs (benchmarks/sweeps/bench_collisions.py). With KVM, less."""
+"""s. How long it takes to notice that a guest that is swept grows, and to give its headroom back, until that was measured on this host: at
+most 0.45 s for guests without KVM on a host with work for all CPUs (benchmarks/sweeps/bench_collisions.py). With KVM, less."""
 
 
 class LawParameters(BaseModel):
@@ -34,7 +34,7 @@ class LawParameters(BaseModel):
     tight_below: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Times the high watermark: with less available, guests give of their margins."""
     bursts_above: Annotated[float, Field(ge=1, le=100)] = 1.25
-    """Times the hard watermark: with more available, guests get their room for bursts again."""
+    """Times the hard watermark: with more available, guests get their headroom for bursts again."""
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Times the high watermark: a smaller shortage is not worth taking page cache or margins."""
 
@@ -61,7 +61,7 @@ class LawParameters(BaseModel):
     """Ratio of what was taken from a guest: it grows by this at least when it wants more than its past tells, as how much is unknown."""
 
     fills: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Ratio of what is usable: a guest with more page cache fills what it is given with more of it, so room is not free for it."""
+    """Ratio of what is usable: a guest with more page cache fills what it is given with more of it, so headroom is not free for it."""
 
     # --- how memory moves
 
@@ -75,19 +75,19 @@ class LawParameters(BaseModel):
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
     """The same as a ratio of its size, whichever is more."""
     sweep_keeps: Size = 32 << 20
-    """What a sweep leaves a guest at least above its need and its page cache, until it has its room back."""
+    """What a sweep leaves a guest at least above its need and its page cache, until it has its headroom back."""
     growth_rate: Size = 320 << 20
     """What a guest may take in a second, until it was known for `remember_bursts`: one program that fills memory takes so much. A sweep
-    leaves a guest what it takes until mom has noticed and has given its room back, unless its balloon deflates by itself (autodeflate) or
-    the host is below its low watermark."""
+    leaves a guest what it takes until mom has noticed and has given its headroom back, unless its balloon deflates by itself (autodeflate)
+    or the host is below its low watermark."""
     sweep_least: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of a guest's maximum: a sweep leaves a guest that bursts again and again room for such a burst in one piece, up to this, as
+    """Ratio of a guest's maximum: a sweep leaves a guest that bursts again and again headroom for such a burst in one piece, up to this, as
     long as the host is not tight. Linux refuses a program that asks for more than there is; one that asks for more than half is rare."""
     sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 2.0
     """A guest is not swept by older statistics: a program may have begun to take what they call unused. Statistics tell their time in whole
     seconds, so that what seems to be two seconds old may be of a second ago; whether the guest is at work is seen from its process."""
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
-    """For so long a sweep may take, besides the time that a slow balloon needs, before the guest gets its room back anyway."""
+    """For so long a sweep may take, besides the time that a slow balloon needs, before the guest gets its headroom back anyway."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
     """For so long a guest is left in peace after its size has changed, unless the host is below its hard watermark."""
     reporting_settles: Annotated[Duration, Field(ge=0, le=600)] = 5.0

@@ -91,7 +91,8 @@ class ReservationSettings(BaseModel):
 
     host_keeps: Size | None = None
     """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host
-    of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss."""
+    of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss, or what guests were seen to take
+    together within 3 s, if that is more."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
 
@@ -114,8 +115,8 @@ class BalloonPlugin:
         were seen to take at once."""
 
         host_hard: Size | None = None
-        """The hard watermark: with less available, guests give what they may miss, too, and get no room for bursts back. Unset: half of the
-        least that a host of its size keeps."""
+        """The hard watermark: with less available, guests give what they may miss, too, and get no headroom for bursts back. Unset: half of
+        the least that a host of its size keeps."""
 
         goal: StateGoal = StateGoal.BALANCED
         """What matters most: `density` (the host keeps what guests were seen to take at once), `safe` (it keeps all that they could), or

@@ -86,8 +86,8 @@ class _Figures:
     def after(self) -> str:
         hard, available = self._host.number("mem_watermark_hard"), self._host.number("mem_really_available")
         if hard is not None and available is not None and available < _P.bursts_above * hard:
-            return "it gets its room back when the host has more than its hard watermark again"
-        return "it gets its room back in a moment"
+            return "it gets its headroom back when the host has more than its hard watermark again"
+        return "it gets its headroom back in a moment"
 
     def trim(self, what: str) -> str:
         """That the guest is trimmed."""
@@ -132,11 +132,11 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Figures], str]]] = {
     ),
     ReasonCode.NOTHING_TO_GIVE: lambda told: f"{told.short}, but this guest has nothing now that could be taken for it",
     ReasonCode.OTHERS_GIVE: lambda told: f"{told.short}, but others give before this guest does",
-    ReasonCode.ROOM_GROWING: lambda _: (
-        "it uses more than a moment ago, and room costs the host nothing until it is used: it gets its room back"
+    ReasonCode.HEADROOM_GROWING: lambda _: (
+        "it uses more than a moment ago, and headroom costs the host nothing until it is used: it gets its headroom back"
     ),
-    ReasonCode.ROOM_BACK: lambda _: (
-        "it has less than its room, as after a sweep, and room costs the host nothing until it is used: it gets it back"
+    ReasonCode.HEADROOM_BACK: lambda _: (
+        "it has less than its headroom, as after a sweep, and headroom costs the host nothing until it is used: it gets it back"
     ),
     ReasonCode.PROMISED: lambda told: f"it has less than the {told.guarantee} that it is promised{told.grows}",
     ReasonCode.FORECAST: lambda told: f"it is expected to run out of memory soon{told.grows}",
@@ -147,7 +147,7 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Figures], str]]] = {
         f"only {told.kib('mem_usable')} are usable in it, with which it was seen to wait for its disk: {told.eases}"
     ),
     ReasonCode.FILLS: lambda told: (
-        f"it has less than the room for a burst like its largest, and fills what it gets with page cache: {told.fills}"
+        f"it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {told.fills}"
     ),
     ReasonCode.GIVEN_BACK: lambda told: (
         f"{told.has}, more than the {told.return_above} above which memory goes back to guests: this one gets back what was taken from it, "
@@ -160,7 +160,7 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Figures], str]]] = {
     ReasonCode.TRIM_EMPTY: lambda told: told.trim("memory that holds nothing"),
     ReasonCode.TRIM_CACHE: lambda told: told.trim("page cache, too, beyond what they were seen to need of it"),
     ReasonCode.TRIM_MARGIN: lambda told: told.trim("of their margins, too, as far as no guest is known to want them soon"),
-    ReasonCode.TRIM_BURST: lambda told: told.trim("of their room for bursts, too, and page cache that they will miss"),
+    ReasonCode.TRIM_BURST: lambda told: told.trim("of their headroom for bursts, too, and page cache that they will miss"),
 }
 
 

@@ -15,7 +15,7 @@ next grows with the host, but not as fast."""
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25
-"""Of the least. Below the first guests give what they may miss, and get back no room for bursts; below the second no guest grows."""
+"""Of the least. Below the first guests give what they may miss, and get back no headroom for bursts; below the second no guest grows."""
 
 GAP = 1.05
 """A state is left when the host has so much more than what it begins at: what is available goes up and down by tens of MiB all the time."""
@@ -76,7 +76,7 @@ def least_kib(total: float) -> float:
 
 
 def hard_kib(total: float) -> float:
-    """What is left when a host of so much memory is hard up."""
+    """What is left when a host of so much memory is below its hard watermark."""
     return HARD_SHARE * least_kib(total)
 
 

@@ -1,4 +1,5 @@
-"""Sweeps: what a guest has used and freed is taken with its balloon, and its room given back at once. One short operation for each guest.
+"""Sweeps: what a guest has used and freed is taken with its balloon, and its headroom given back at once. One short operation for each
+guest.
 
 A sweep ends when it has arrived, when the guest begins to use memory, when the balloon gets nothing more for the host, or when its time is
 over; whatever the cycle does meanwhile. It does not rely on the guest's own statistics, which come once in two seconds, but looks at the
@@ -69,10 +70,10 @@ SLICE_WAIT_SECONDS: Final = 1.0
 """s. A slice that takes longer is given up: the balloon is stuck, or the host has no CPU for the guest."""
 
 BACK_AGAIN_SECONDS: Final = (0.1, 0.3, 1.0, 2.0)
-"""s. When to try again to give room back after the hypervisor has failed to. After these, the next cycle finds it as it is."""
+"""s. When to try again to give headroom back after the hypervisor has failed to. After these, the next cycle finds it as it is."""
 
 RELEASE_SECONDS: Final = 0.1
-"""s. From the command that gives room back until a guest has the first of it: a balloon gives back 2 GiB/s, and begins at once."""
+"""s. From the command that gives headroom back until a guest has the first of it: a balloon gives back 2 GiB/s, and begins at once."""
 
 TAKEN_OVER_SECONDS: Final = 5.0
 """s. For so long another change of the guest waits for a command of its sweep that hangs."""
@@ -145,10 +146,9 @@ class SweepOutcome(NamedTuple):
     """What became of a sweep of one guest.
 
     `wanted` is what it was to take, `lowest` the smallest size that was asked for, `back` the size that it has again, and `gave` what the
-    host got: KiB. `seconds` is how long the guest was without its room, `reaction` how long it took at most to notice that the guest
-    grows and to give room back. `ended` is in monotonic seconds. `cheapest` is the least CPU time in seconds that its balloon needed for
-    a KiB; `resident` what its process held at the end (None: unknown).
-    """
+    host got: KiB. `seconds` is how long the guest was without its headroom, `reaction` how long it took at most to notice that the guest
+    grows and to give headroom back. `ended` is in monotonic seconds. `cheapest` is the least CPU time in seconds that its balloon needed
+    for a KiB; `resident` what its process held at the end (None: unknown)."""
 
     guest: Entity
     incarnation: str
@@ -215,14 +215,14 @@ class Sweep:
             self._lock.release()
 
     def perform(self) -> SweepOutcome:
-        """Take what there is, and give the room back."""
+        """Take what there is, and give the headroom back."""
         began, error = self._monotonic(), ""
         first = self._process.resident_kib()
         try:
             end = SweepEnd.UNSEEN if first is None else self._taken(began, first)
         except GuestGone:
             end = SweepEnd.GONE
-        except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its room back
+        except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
             end, error = SweepEnd.FAILED, str(failure) or type(failure).__name__
         commanded = self._monotonic()
         if self._lowest < self.back and end is not SweepEnd.GONE:
@@ -330,7 +330,7 @@ class Sweep:
         return (spent - used) / passed if passed > 0 else 0.0
 
     def _give_back(self) -> str:
-        """Let the guest have its room again; why it has not, or an empty text."""
+        """Let the guest have its headroom again; why it has not, or an empty text."""
         error = ""
         for seconds in (0.0, *BACK_AGAIN_SECONDS):
             if seconds:
@@ -343,7 +343,7 @@ class Sweep:
                 except GuestGone:
                     return ""
                 except HypervisorError as failure:
-                    error = f"its room could not be given back: {failure}"
+                    error = f"its headroom could not be given back: {failure}"
                 else:
                     return ""
         return error

@@ -57,7 +57,9 @@ class SweptGuests:
         self._context = context
         self._law = law
         self._records = records
-        self._file = context.state_file("sweeps.json", "the file of sweeps under way", _FORM, loss="a guest may keep less than its room")
+        self._file = context.state_file(
+            "sweeps.json", "the file of sweeps under way", _FORM, loss="a guest may keep less than its headroom"
+        )
         self._cut_off: Mapping[str, tuple[str, int, int]] | None = None
         """Sweeps by the mom before this one, by guest id: incarnation, least and former size; None: not looked at yet."""
         self.sweeper = Sweeper(context.log, self._note, context.wake)
@@ -99,7 +101,7 @@ class SweptGuests:
     # --- what became of them ---------------------------------------------------------------------------------------------------------
 
     def follow(self) -> None:
-        """Take in what has ended: the guest was asked for its room again."""
+        """Take in what has ended: the guest was asked for its headroom again."""
         for outcome in self.sweeper.outcomes():
             memory = self._records.of(outcome.guest.id)
             if memory is not None and memory.incarnation == outcome.incarnation:
@@ -121,7 +123,7 @@ class SweptGuests:
 
     @property
     def reaction(self) -> float:
-        """Seconds until a guest that grows while it is swept has its room again, by the slowest of the last sweeps."""
+        """Seconds until a guest that grows while it is swept has its headroom again, by the slowest of the last sweeps."""
         return max(self._reactions, default=UNKNOWN_REACTION_SECONDS)
 
     def columns(self, records: Sequence[BalloonedGuest], now: float) -> dict[str, Sequence[Value]]:
@@ -154,7 +156,7 @@ class SweptGuests:
             size = None if guest is None or guest.incarnation != incarnation else guest.number("balloon_cur")
             if guest is not None and size is not None and bottom - RESIZE_SLACK_KIB <= size < back:
                 ends.append(
-                    Decision(guest.entity, CONTROL, back, "mom was cut off while it swept the guest: it gets its room back", source)
+                    Decision(guest.entity, CONTROL, back, "mom was cut off while it swept the guest: it gets its headroom back", source)
                 )
         return ends
 
