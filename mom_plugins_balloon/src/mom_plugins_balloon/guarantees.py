@@ -153,11 +153,11 @@ class Guarantees:
         guests, sizes, maxima = snapshot.listed, snapshot.numbers("balloon_max"), self._maxima
         maxima.update((guest.id, size) for guest, size in zip(guests, sizes, strict=True) if size is not None)
         own = {guest.id: (portions, error) for guest, portions, error in self._with_promises(guests, settings_of)}
-        collected = [snapshot.numbers(name) for name in (GUARANTEE, PLATFORMS_GUARANTEE, GUARANTEE_SHARE)]
+        collected = [snapshot.numbers(name) for name in (GUARANTEE, PLATFORMS_GUARANTEE, GUARANTEE_SHARE, PRIORITY, "balloon_cur")]
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unclear: list[Unclear] = []
-        for guest, maximum, by_class, by_platform, share in zip(guests, sizes, *collected, strict=True):
+        for guest, maximum, by_class, by_platform, share, priority, size in zip(guests, sizes, *collected, strict=True):
             identity = guest.id
             if by_class is None and by_platform is None and share is None and identity not in own:
                 continue  # as nearly all
@@ -165,7 +165,7 @@ class Guarantees:
             if error is not None:
                 unclear.append(Unclear(guest, error))
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
-            whole = maximum if maximum is not None else maxima.get(identity, snapshot.guests[identity].number("balloon_cur"))
+            whole = maximum if maximum is not None else maxima.get(identity, size)
             known = [by_class, by_platform, *(portion.kib_of(whole) for portion in portions)]
             if share is not None and whole is not None:
                 known.append(min(1.0, share) * whole)
@@ -175,7 +175,6 @@ class Guarantees:
             if maximum is not None and promised > maximum:
                 excessive.append(Excess(guest, promised, maximum))
                 promised = maximum
-            priority = snapshot.guests[identity].number(PRIORITY)
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
         if len(maxima) > len(snapshot.guests) > 0:  # without any guest the hypervisor is away
             for identity in maxima.keys() - snapshot.guests.keys():

@@ -149,10 +149,9 @@ class GuestAsk(NamedTuple):
     """What one guest asks for, or can give; KiB, and 0 where it is nothing.
 
     `full`: the size that it gets at once, as it costs nothing. `grows` is wanted at once, `eases` as far as the host has it, `fills` as far
-    as it has more than it should, `returns` is what it may get back. `sweep` can be swept. `empty`, `cache`, `tight` and `most` can be
-    trimmed: what holds nothing, that and page cache, that and margins that no guest is known to want, and all but the least that it keeps;
-    `backed` is the part of `empty` that the host gains. `untouched` is what it has and does not use. `keeps`: it keeps its size, whatever
-    the host has.
+    as it has more than it should, `returns` is what it may get back. `sweep` can be swept. `trims` is what can be trimmed by each of
+    `TRIMS`, with those before it; nothing: it gives nothing. `backed` is what the host gains by the first. `untouched` is what it has and
+    does not use. `keeps`: it keeps its size, whatever the host has.
     """
 
     code: ReasonCode | None = None
@@ -164,12 +163,14 @@ class GuestAsk(NamedTuple):
     returns: float = 0.0
     untouched: float = 0.0
     sweep: float = 0.0
-    empty: float = 0.0
     backed: float = 0.0
-    cache: float = 0.0
-    tight: float = 0.0
-    most: float = 0.0
+    trims: Sequence[float] = ()
     cost: float = 1.0
+
+
+TRIMS: Final = (ReasonCode.TRIM_EMPTY, ReasonCode.TRIM_CACHE, ReasonCode.TRIM_MARGIN, ReasonCode.TRIM_BURST)
+"""The means by which a guest is made smaller, each used up before the next: what holds nothing, page cache, margins that no guest is known
+to want, and all but the least that it keeps."""
 
 
 class SizeSuggestion(NamedTuple):
@@ -387,8 +388,8 @@ class GuestLook:
 
     def _means(
         self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, *, waits: bool
-    ) -> tuple[float, float, float, float, float, float] | None:
-        """What the guest can give, as in `GuestAsk` from `sweep` to `most`; None if that is nothing.
+    ) -> tuple[float, float, Sequence[float]] | None:
+        """What the guest can give, as in `GuestAsk` from `sweep` to `trims`; None if that is nothing.
 
         :param spare: what it has above its guarantee
         :param waits: it waits for its disk, and gives only what is taken below the hard watermark
@@ -398,10 +399,10 @@ class GuestLook:
         sweep = self._sweep(guest, seen, idle, min(calm, size - self.swept_keeps(guest, seen, held))) if idle >= worth else 0.0
         sweep = sweep if sweep >= worth else 0.0
         if seen.sparse and not self._below_hard:  # it has all of it: that is taken only below the hard watermark
-            return (sweep, 0.0, 0.0, 0.0, 0.0, 0.0) if sweep else None
-        empty, cache, tight, most = self._trims(seen, unused, worth, calm, spare)
-        backed = idle if seen.told and idle < empty else empty
-        return (sweep, empty, backed, cache, tight, most) if sweep or most else None
+            return (sweep, 0.0, ()) if sweep else None
+        trims = self._trims(seen, unused, worth, calm, spare)
+        backed = 0.0 if not trims else min(idle, trims[0]) if seen.told else trims[0]
+        return (sweep, backed, trims) if sweep or trims else None
 
     def _sweep(self, guest: LawGuest, seen: GuestNeed, idle: float, above: float) -> float:
         """What can be swept: memory that the guest had used and freed, if it was left in peace for a while.
@@ -435,8 +436,8 @@ class GuestLook:
             return 0.0
         return idle if self._below_hard else idle - (guest.burst or 0.0)
 
-    def _trims(self, seen: GuestNeed, unused: float, worth: float, calm: float, spare: float) -> tuple[float, float, float, float]:
-        """What can be trimmed: what holds nothing, that and page cache, that and margins, and all but the least that the guest keeps.
+    def _trims(self, seen: GuestNeed, unused: float, worth: float, calm: float, spare: float) -> Sequence[float]:
+        """What can be trimmed by each of `TRIMS`.
 
         :param calm: what it may give at all; nothing where it waits for its disk
         :param spare: what it may give below the hard watermark
@@ -453,49 +454,31 @@ class GuestLook:
             above = min(calm, usable - kept)
             tight = max(cache, min(moves, part * above)) if above >= worth else cache
         most = max(tight, min(moves, part * min(spare, usable - self._least * seen.margin)))
-        return (empty, cache, tight, most) if most >= self._step else (0.0, 0.0, 0.0, 0.0)
+        return (empty, cache, tight, most) if most >= self._step else ()
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------------------------
 
 
 class ReclaimMeans(NamedTuple):
-    """How much of each means is used: shares of what all guests can give of it, from 0 to 1. The last one that is used is divided among
+    """How much of each of `TRIMS` is used: shares of what all guests can give of it, from 0 to 1. The `last` that is used is divided among
     guests by `level`: each gives that share of its part, divided by its cost, and no guest more than its part."""
 
-    empty: float
-    cache: float
-    tight: float
-    most: float
+    shares: Sequence[float]
+    last: int
     level: float = 0.0
 
-    def code(self) -> ReasonCode:
-        """The last means that is used."""
-        return (
-            ReasonCode.TRIM_BURST
-            if self.most
-            else ReasonCode.TRIM_MARGIN
-            if self.tight
-            else ReasonCode.TRIM_CACHE
-            if self.cache
-            else ReasonCode.TRIM_EMPTY
-        )
-
-    def can(self, ask: GuestAsk) -> float:
-        """What a guest can give of all means that are used."""
-        return ask.most if self.most else ask.tight if self.tight else ask.cache if self.cache else ask.empty
-
-    def before(self, ask: GuestAsk) -> float:
-        """What it can give of those before the last."""
-        return ask.tight if self.most else ask.cache if self.tight else ask.empty
+    def part(self, ask: GuestAsk) -> float:
+        """What a guest can give of the last means."""
+        return ask.trims[self.last] - ask.trims[self.last - 1]
 
     def of(self, ask: GuestAsk) -> float:
         """What a guest gives."""
-        given = self.empty * ask.empty + (self.cache if self.tight or self.most else 0.0) * (ask.cache - ask.empty)
-        given += (self.tight if self.most else 0.0) * (ask.tight - ask.cache)
-        if self.cache or self.tight or self.most:
-            given += (self.can(ask) - self.before(ask)) * min(1.0, self.level / ask.cost)
-        return given
+        trims = ask.trims
+        given = self.shares[0] * trims[0]
+        for place in range(1, self.last):
+            given += self.shares[place] * (trims[place] - trims[place - 1])
+        return given + self.part(ask) * min(1.0, self.level / ask.cost) if self.last else given
 
 
 def share(
@@ -505,7 +488,7 @@ def share(
     p, step, available = parameters, parameters.step / BYTES, host.available
     high, hard, low = host.watermarks
     free = available - host.reserved
-    donors = [one for one in asks if one.most]
+    donors = [one for one in asks if one.trims]
     grows, eases = sum([one.grows for one in asks]), sum([one.eases for one in asks])
     fills, returns = sum([one.fills for one in asks]), sum([one.returns for one in asks])
     wanted = grows + eases
@@ -521,7 +504,7 @@ def share(
     means = _means(host, donors, sum([one.sweep for one in asks]), p, lacks, grows, eases)
     swept = _swept(guests, asks, lacks - sum([one.backed for one in donors]), step, growing=ease_ratio > 0) if lacks >= step else set()
     left = sum([means.of(one) for one in donors])
-    average, trim = _average(donors, means), means.code()
+    average, trim = _average(donors, means), TRIMS[means.last]
 
     generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
     suggestions = []
@@ -539,10 +522,10 @@ def share(
             change = ease_ratio * ask.eases
         elif place in swept:
             change, code = -ask.sweep, ReasonCode.SWEEP
-        elif ask.most and left > 0:
+        elif ask.trims and left > 0:
             given = means.of(ask)
             if given < step:  # when all shares are smaller, those give a step that can spare most
-                can = means.can(ask)
+                can = ask.trims[means.last]
                 given = step if can >= step and (can / ask.cost if means.level else can) >= average else 0.0
             if given:
                 change, code = -given, trim
@@ -554,7 +537,7 @@ def share(
             if given >= step or size + given >= guest.maximum:
                 change, code = given, ReasonCode.GIVEN_BACK
         passed = None
-        if not change and lacks >= step and (ask.most or ask.sweep):
+        if not change and lacks >= step and (ask.trims or ask.sweep):
             code = ReasonCode.OTHERS_GIVE
         if change:
             passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
@@ -591,8 +574,8 @@ def _means(
     high, hard, low = host.watermarks
     step = p.step / BYTES
     slack, danger = max(step, p.slack * high), host.available < low
-    empty, costless = sum(one.empty for one in donors), sum(one.backed for one in donors) + sweep
-    cache, tight, most = sum(one.cache for one in donors), sum(one.tight for one in donors), sum(one.most for one in donors)
+    empty, cache, tight, most = map(sum, zip(*(one.trims for one in donors), strict=True)) if donors else (0.0, 0.0, 0.0, 0.0)
+    costless = sum(one.backed for one in donors) + sweep
     free = host.available - host.reserved
     lacks_much = tight_below(host, p) + grows + eases - (free + costless + (cache - empty) + host.cold)
     lacks_all = hard + grows - (host.available + costless + host.cold + (tight - empty))
@@ -601,17 +584,18 @@ def _means(
         """The share of a means: all of it in danger, and nothing for a shortage that is not worth it."""
         return 0.0 if lack < slack or there <= 0 else 1.0 if danger else min(1.0, lack / there)
 
-    means = ReclaimMeans(
+    shares = (
         _ratio(lacks, empty) if lacks >= step else 0.0,
         used(lacks - costless, cache - empty),
         used(lacks_much, tight - cache),
         used(lacks_all, most - tight),
     )
-    if not (means.cache or means.tight or means.most):
+    last = max((place for place in (1, 2, 3) if shares[place]), default=0)
+    means = ReclaimMeans(shares, last)
+    if not last:
         return means
-    ratio = means.most or means.tight or means.cache
-    parts = [(one.cost, means.can(one) - means.before(one)) for one in donors]
-    return means._replace(level=level_of(parts, ratio * sum(part for _, part in parts)))
+    parts = [(one.cost, means.part(one)) for one in donors]
+    return means._replace(level=level_of(parts, shares[last] * sum(part for _, part in parts)))
 
 
 def level_of(parts: Sequence[tuple[float, float]], wanted: float) -> float:
@@ -654,5 +638,5 @@ def _swept(guests: Sequence[LawGuest], asks: Sequence[GuestAsk], wanted: float, 
 
 def _average(donors: Sequence[GuestAsk], means: ReclaimMeans) -> float:
     """What the average donor can give, by its cost where that counts; less a hair's breadth for rounding."""
-    able = [means.can(one) / one.cost if means.level else means.can(one) for one in donors]
+    able = [one.trims[means.last] / (one.cost if means.level else 1.0) for one in donors]
     return 0.99 * sum(able) / len(able) if able else 0.0
