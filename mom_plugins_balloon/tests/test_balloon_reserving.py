@@ -300,10 +300,12 @@ class TestWhatGuestsCanSpare:
         assert gives[0] - gives[1] == 80 * MIB
 
     def test_a_guest_that_is_swept_keeps_what_it_may_take_until_that_is_noticed(self) -> None:
-        more: dict[str, Value] = {"mem_available": 4 * GIB - 64 * MIB, "kernel_reserved": 64 * MIB, "mem_cache_share": 0.0}
-        guest = a_guest("a", need=100 * MIB, **more, mem_growth_rate=GIB)
-        slow = a_guest("a", need=100 * MIB, **more, mem_growth_rate=0)
-        assert self.spare(slow) - self.spare(guest) == GIB / 2 - 80 * MIB - 25 * MIB
+        total, reserved = 4 * GIB - 64 * MIB, 64 * MIB
+        fast, slow = (
+            a_guest("a", need=100 * MIB, mem_available=total, kernel_reserved=reserved, mem_cache_share=0.0, mem_growth_rate=rate)
+            for rate in (GIB, 0)
+        )
+        assert self.spare(slow) - self.spare(fast) == GIB / 2 - 80 * MIB - 25 * MIB
 
 
 class TestHowSoon:

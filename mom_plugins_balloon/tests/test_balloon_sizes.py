@@ -22,7 +22,8 @@ class Sizes:
         return None if memory is None else memory.largest_since(moment)
 
     def overhead(self, total, moment):
-        return self.records.of("g").overhead_by(total, moment)
+        (one,) = self.records
+        return one.overhead_by(total, moment)
 
 
 def test_a_size_that_stays_is_the_largest():

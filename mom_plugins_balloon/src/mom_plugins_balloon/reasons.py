@@ -9,9 +9,6 @@ from mom_core import Guest, Host, format_kib
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.law import ReasonCode
 from mom_plugins_balloon.names import SUGGESTED
-from mom_plugins_balloon.parameters import LawParameters
-
-_P: Final = LawParameters()
 
 
 class _Figures:
@@ -59,11 +56,6 @@ class _Figures:
         return f"{text}; cold memory in swap gives {format_kib(cold)} in a cycle" if cold > 0 else text
 
     @property
-    def return_above(self) -> str:
-        """Above what memory goes back to guests."""
-        return format_kib(_P.return_above * (self._host.number("mem_watermark_high") or 0.0))
-
-    @property
     def grows(self) -> str:
         low, available = self._host.number("mem_watermark_low"), self._host.number("mem_really_available")
         if low is not None and available is not None and available < low:
@@ -81,13 +73,6 @@ class _Figures:
         if self.change > 0:
             return "it gets it back, as far as the host has more than it is to have"
         return f"it should get it back, but {self.has}, and is to have {self.of_host('mem_watermark_high')}"
-
-    @property
-    def after(self) -> str:
-        hard, available = self._host.number("mem_watermark_hard"), self._host.number("mem_really_available")
-        if hard is not None and available is not None and available < _P.bursts_above * hard:
-            return "it gets its headroom back when the host has more than its hard watermark again"
-        return "it gets its headroom back in a moment"
 
     def trim(self, what: str) -> str:
         """That the guest is trimmed."""
@@ -125,7 +110,7 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Figures], str]]] = {
     ),
     ReasonCode.ENOUGH: lambda told: (
         f"{told.has}, and is to have {told.of_host('mem_watermark_high')}: nothing has to be taken, and memory that was taken goes back "
-        f"only above {told.return_above}"
+        "only when it has clearly more"
     ),
     ReasonCode.PLENTY: lambda told: (
         f"{told.has}, more than the {told.of_host('mem_watermark_high')} that it is to have: nothing has to be taken"
@@ -150,12 +135,12 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Figures], str]]] = {
         f"it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {told.fills}"
     ),
     ReasonCode.GIVEN_BACK: lambda told: (
-        f"{told.has}, more than the {told.return_above} above which memory goes back to guests: this one gets back what was taken from it, "
-        "a little at a time"
+        f"{told.has}, clearly more than the {told.of_host('mem_watermark_high')} that it is to have: this one gets back what was taken "
+        "from it, a little at a time"
     ),
     ReasonCode.SWEEP: lambda told: (
-        f"{told.short}; the guest holds {format_kib(-told.change)} that it had used and freed, so it is swept: that is taken, and "
-        f"{told.after}"
+        f"{told.short}; the guest holds {format_kib(-told.change)} that it had used and freed, so it is swept: that is taken, and it "
+        "gets its headroom back in a moment"
     ),
     ReasonCode.TRIM_EMPTY: lambda told: told.trim("memory that holds nothing"),
     ReasonCode.TRIM_CACHE: lambda told: told.trim("page cache, too, beyond what they were seen to need of it"),
