@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from fleet_world import MOM, FleetWorld, make_certificate, need_a_server
 
-from mom_plugins_fleet.link import Access
+from mom_plugins_fleet.link import Access, ask
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import GROUPS
-from mom_plugins_fleet.where import ask
 
 
 @pytest.fixture

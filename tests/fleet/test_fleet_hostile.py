@@ -12,12 +12,11 @@ from typing import TypeVar
 import pytest
 from fleet_world import MOM, FleetWorld, need_a_server
 
-from mom_plugins_fleet.link import Access, Store
+from mom_plugins_fleet.link import Access, Store, ask
 from mom_plugins_fleet.records import AuthorizedKeys, Group, Member, Move, MoveState, Orders, Progress, read
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER
-from mom_plugins_fleet.where import ask
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("mom.fleet.test")

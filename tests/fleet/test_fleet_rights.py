@@ -14,10 +14,9 @@ from fleet_world import MOM, FleetWorld, need_a_server
 from nats.js.api import KeyValueConfig
 
 from mom_plugins_fleet import link
-from mom_plugins_fleet.link import Access, LinkError, Store, linked
+from mom_plugins_fleet.link import Access, LinkError, Store, ask, linked
 from mom_plugins_fleet.records import Group, HostState, Move, MoveState, Orders, Progress
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES, direct, subject
-from mom_plugins_fleet.where import ask
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("mom.fleet.test")

@@ -12,11 +12,10 @@ from fleet_world import FleetWorld, need_a_server
 
 from mom_core.cli.frame import run
 from mom_plugins_fleet.accounts import USER, new_seed
-from mom_plugins_fleet.link import Access
+from mom_plugins_fleet.link import Access, ask
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
-from mom_plugins_fleet.where import ask
 
 LOG = logging.getLogger("mom.fleet.test")
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import nats
@@ -65,6 +65,12 @@ _REFUSED: Final = "a host's key is for what is its own: is it the right one?"
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
+
+
+PATIENCE_SECONDS: Final = 60.0
+"""How long a command may take in all: with 10,000 hosts their states are some 100 MiB."""
+
+Answer = TypeVar("Answer")
 
 
 class LinkError(MomError):
@@ -357,6 +363,19 @@ async def linked(
             await _end_tasks(client)
         finally:
             _hang_up(client)  # what the library has not closed in time, or connected just then
+
+
+def ask(access: Access, name: str, log: logging.Logger, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
+    """Connect, do that, and leave. Raises `MomError` when the servers do not answer in time."""
+
+    async def asked() -> Answer:
+        async with linked(access, name, log, patient=False) as store:
+            return await asyncio.wait_for(what(store), PATIENCE_SECONDS)
+
+    try:
+        return asyncio.run(asked())
+    except TimeoutError:
+        raise MomError(f"the fleet's servers did not answer within {PATIENCE_SECONDS:.0f} s") from None
 
 
 async def _end_tasks(client: Client) -> None:

@@ -46,6 +46,7 @@ from mom_plugins_fleet.records import (
     GroupName,
     HostedGuest,
     HostState,
+    Member,
     Move,
     MoverState,
     MoveState,
@@ -375,14 +376,21 @@ class FleetPlugin:
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Whether the servers answer, and know this host."""
-        from mom_plugins_fleet.where import look
+        from mom_plugins_fleet.link import Store, ask
+        from mom_plugins_fleet.signatures import opened
+        from mom_plugins_fleet.subjects import ROSTER
 
         subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
         if not self._settings.operators:
             cure = "give the plugin fleet `operators`, the public keys that `mom fleet key` has printed"
             return [Finding(Severity.ERROR, subject, "no operator directs this host: nothing of the fleet's is followed here", cure)]
+
+        async def looked(store: Store) -> Member | None:
+            kept = await store.read(ROSTER, self._host)
+            return None if kept.data is None else opened(Member, ROSTER, self._host, kept.data, self._settings.operators).record
+
         try:
-            member = look(self._access(), self._host, self._context.log, self._settings.operators)
+            member = ask(self._access(), self._host, self._context.log, looked)
         except MomError as error:
             return [Finding(Severity.ERROR, subject, error.message, error.hint)]
         if member is None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from mom_core import MomError, StateError, StateFile, load_config, printable
 from mom_plugins_fleet.accounts import FleetRoot
-from mom_plugins_fleet.link import Access, Store, linked, signing_seed
-from mom_plugins_fleet.records import Member
+from mom_plugins_fleet.link import Access, Store, ask, signing_seed
 from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
-from mom_plugins_fleet.signatures import Signer, opened
-from mom_plugins_fleet.subjects import ROSTER
+from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
@@ -148,30 +145,3 @@ def checked_key(key: str) -> str:
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
         raise MomError(f"{printable(key)} is no public key of a user", hint="`mom fleet key` prints it: 56 characters that begin with U")
     return key
-
-
-PATIENCE_SECONDS = 60.0
-"""How long a command may take in all: with 10,000 hosts their states are some 100 MiB."""
-
-
-def ask(access: Access, name: str, log: logging.Logger, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
-    """Connect, do that, and leave. Raises `MomError` when the servers do not answer in time."""
-
-    async def asked() -> Answer:
-        async with linked(access, name, log, patient=False) as store:
-            return await asyncio.wait_for(what(store), PATIENCE_SECONDS)
-
-    try:
-        return asyncio.run(asked())
-    except TimeoutError:
-        raise MomError(f"the fleet's servers did not answer within {PATIENCE_SECONDS:.0f} s") from None
-
-
-def look(access: Access, host: str, log: logging.Logger, operators: Collection[str]) -> Member | None:
-    """How the fleet knows this host; None: not at all. Raises `MomError` for an entry that no operator has signed."""
-
-    async def looked(store: Store) -> Member | None:
-        kept = await store.read(ROSTER, host)
-        return None if kept.data is None else opened(Member, ROSTER, host, kept.data, operators).record
-
-    return ask(access, host, log, looked)
