@@ -91,8 +91,20 @@ def compare(
     Raises `MomError` when there is nothing to evaluate, or nothing to evaluate it with.
     """
     result = Comparison()
-    for run in _runs(recording, since, until, result):
-        _replay_run(run, policies, since, result)
+    run: _Run | None = None
+    try:
+        for recorded in recording.cycles(until=until):
+            if recorded.session.every:  # of those before it, not all were kept
+                result.thinned += recorded.report.time >= since
+                continue
+            if run is None or not follows(run.last, recorded):
+                if run is not None:
+                    run.engine.close()
+                run = _Run(recorded, policies, since, result)
+            run.take(recorded)
+    finally:
+        if run is not None:
+            run.engine.close()
     result.lost, result.damage = recording.damage.cycles, recording.damage.summary()
     if not result.evaluated and result.thinned:
         raise MomError(
@@ -104,90 +116,53 @@ def compare(
     return result
 
 
-def _runs(recording: Recording, since: float, until: float, result: Comparison) -> Iterator[Iterator[Recorded]]:
-    """The recording in pieces in which nothing is missing: a start of the daemon, or a loss, begins a new one."""
-    cycles = _whole(recording.cycles(until=until), since, result)
-    pending: list[Recorded] = []
+class _Run:
+    """A piece of a recording in which nothing is missing: a start of the daemon, or a loss, begins a new one."""
 
-    def rest(first: Recorded) -> Iterator[Recorded]:
-        last = first
-        yield first
-        for recorded in cycles:
-            if not follows(last, recorded):
-                pending.append(recorded)
-                return
-            last = recorded
-            yield recorded
-
-    first = next(cycles, None)
-    while first is not None:
-        run = rest(first)
-        yield run
-        for _ in run:
-            pass
-        first = pending.pop() if pending else None
-
-
-def _whole(cycles: Iterable[Recorded], since: float, result: Comparison) -> Iterator[Recorded]:
-    """Without those of which the ones before were not kept."""
-    for recorded in cycles:
-        if recorded.session.every:
-            result.thinned += recorded.report.time >= since
-        else:
-            yield recorded
-
-
-def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
-    first = next(run, None)
-    if first is None:
-        return
-    with RecordedEngine(first.session, policies) as engine:
+    def __init__(self, first: Recorded, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
+        self.last = first
+        self.engine = engine = RecordedEngine(first.session, policies)
+        self._policies, self._since, self._result = policies, since, result
+        self._begins = since - _warm_up(first.session, engine.history)
+        self._knows = self._whole = first.report.number == 1
+        """Whether what policies remember is what they remembered then, and whether all that they can look back at is there."""
+        self._looked_back = 0
         result.left_out.update(engine.left_out)
-        controls = {spec.name: spec for spec in first.session.controls}
         for verdict in (result.then, result.now):
-            verdict.controls.update(controls)
-        looked_back = 0
-        begins = since - _warm_up(first.session, engine.history)
-        fresh = first.report.number == 1
-        knows = fresh  # what policies remember is what they remembered then
-        whole = fresh
-        session = first.session
-        for recorded in _chain(first, run):
-            report = recorded.report
-            if recorded.session is not session:
-                session = recorded.session
-                engine.use(session)
-            if report.time < begins:
-                knows = whole = False
-                continue
-            must_fit(recorded, engine.history)
-            again = engine.cycle(report.snapshot)
-            result.evaluated += 1
-            exact = knows and (whole or looked_back >= engine.history)
-            if recorded.memory is not None and (not knows or report.number == 1):
-                if policies is None and knows and engine.memory != recorded.memory:
-                    exact = False  # the daemon began with what it remembered from an earlier run
-                engine.remember(recorded.memory)
-                knows = True
-            looked_back += 1
-            if report.time < since:
-                continue
-            of_decisions = [one for one in again.problems if concerns_decisions(one)]
-            result.failures += any(one.severity is Severity.ERROR for one in of_decisions)
-            for problem in of_decisions:
-                if len(result.problems) < SHOWN_PROBLEMS or problem.message in result.problems:
-                    result.problems[problem.message] = result.problems.get(problem.message, 0) + 1
-            if not exact:
-                result.warming += 1
-                continue
-            then = tuple(decision for decision in report.decisions if engine.is_compared(decision))
-            result.apart += len(report.decisions) - len(then)
-            _compare(recorded, then, tuple(again.decisions), result)
+            verdict.controls.update({spec.name: spec for spec in first.session.controls})
 
-
-def _chain(first: Recorded, rest: Iterator[Recorded]) -> Iterator[Recorded]:
-    yield first
-    yield from rest
+    def take(self, recorded: Recorded) -> None:
+        """Evaluate the next cycle, and compare it where all is known."""
+        report, engine, result = recorded.report, self.engine, self._result
+        if recorded.session is not self.last.session:
+            engine.use(recorded.session)
+        self.last = recorded
+        if report.time < self._begins:
+            self._knows = self._whole = False
+            return
+        must_fit(recorded, engine.history)
+        again = engine.cycle(report.snapshot)
+        result.evaluated += 1
+        exact = self._knows and (self._whole or self._looked_back >= engine.history)
+        if recorded.memory is not None and (not self._knows or report.number == 1):
+            if self._policies is None and self._knows and engine.memory != recorded.memory:
+                exact = False  # the daemon began with what it remembered from an earlier run
+            engine.remember(recorded.memory)
+            self._knows = True
+        self._looked_back += 1
+        if report.time < self._since:
+            return
+        of_decisions = [one for one in again.problems if concerns_decisions(one)]
+        result.failures += any(one.severity is Severity.ERROR for one in of_decisions)
+        for problem in of_decisions:
+            if len(result.problems) < SHOWN_PROBLEMS or problem.message in result.problems:
+                result.problems[problem.message] = result.problems.get(problem.message, 0) + 1
+        if not exact:
+            result.warming += 1
+            return
+        then = tuple(decision for decision in report.decisions if engine.is_compared(decision))
+        result.apart += len(report.decisions) - len(then)
+        _compare(recorded, then, tuple(again.decisions), result)
 
 
 def _warm_up(session: RecordedSession, history: int) -> float:

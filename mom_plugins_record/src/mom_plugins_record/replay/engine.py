@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from mom_core import (
@@ -56,10 +55,8 @@ class RecordedEngine:
             self._install(session.policies if policies is None else policies)
             self._stack = stack.pop_all()
 
-    def __enter__(self) -> RecordedEngine:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """End it, and delete what it has written. May be called twice."""
         self._stack.close()
 
     def use(self, session: RecordedSession) -> None:
