@@ -225,7 +225,7 @@ class PutBackMachine(RuleBasedStateMachine):
         self.theirs = 2000
         self.full = False
         self.crash_in: int | None = None
-        self.patched = patch.object(StateFile, "write", self.written(StateFile.write))
+        self.patched = patch.object(StateFile, "write_json", self.written(StateFile.write_json))
         self.patched.start()
         of = Controller.of
         self.clock = patch.object(Controller, "of", lambda *plugin: replace(of(*plugin), sleep=self.host.pass_time))

@@ -45,6 +45,8 @@ _FRAME_BYTES: Final = 256
 
 _ASIDE: Final = re.compile(r"(.+)\.(?:damaged|later|unused)-[0-9]{1,2}")
 
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
 Content = TypeVar("Content")
 
 
@@ -160,8 +162,12 @@ class StateFile(Generic[Content]):
         :param durable: also survive a power failure
         :raises StateError: the disk is full, there is no permission, the content is too large or no JSON, …; the file is as it was then
         """
+        self.write_json(lambda: self.as_json(content), durable=durable)
+
+    def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
+        """The same, of a content that is made to JSON by this function, on one line; it raises `OSError` if it cannot be."""
         try:
-            text = self._framed(self.as_json(content))
+            text = self._framed(body())
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._move_aside()
             replace_file(self.path, text, durable=durable, mode=self._mode)
@@ -174,7 +180,7 @@ class StateFile(Generic[Content]):
     def as_json(content: object) -> str:
         """This content as a file of state holds it, on one line. Raises `OSError` if it cannot be JSON."""
         try:
-            text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+            text = _encode(content)
         except (ValueError, TypeError, RecursionError) as error:
             raise OSError(errno.EINVAL, f"it cannot be written as JSON ({error})") from error
         if "\\ud" not in text:
