@@ -7,7 +7,7 @@ from typing import Any, Final
 
 BOOT: Final = "01234567-89ab-cdef-0123-456789abcdef"
 GUEST: Final = "00000000-0000-0000-0000-000000000001"
-RESERVATION: Final = {"id": "aa", "memory_kib": 4096, "name": "web-*", "who": "me", "created": 1e9, "deadline": 400.0, "after": 3,
+RESERVATION: Final = {"id": "aa", "memory_kib": 4096, "name": "web-*", "who": "me", "created": 1e9, "made": 80.0, "deadline": 400.0,
                       "guest": "", "guest_name": "", "incarnation": "", "taken_at": None}  # fmt: skip
 ENTRY: Final = {"scope": "guest", "id": GUEST, "name": "vm", "control": "balloon_target", "before": 1 << 20, "applied": 1 << 19,
                 "plugin": "balloon", "time": 1e9, "incarnation": "1", "earlier": None, "attempted": [],
@@ -17,7 +17,7 @@ CONTENTS: Final[Mapping[str, Any]] = {
     "ledger.json": [ENTRY, {**ENTRY, "control": "ksm_run", "scope": "host", "id": "host", "before": 0, "applied": 1, "plugin": "ksm"}],
     "balloon/sweeps.json": {GUEST: ["1", 300_000, 524_288]},
     "balloon/reservations.json": {
-        "boot": BOOT, "monotonic": 90.0, "launches": 3, "guests": {GUEST: [1, "1"]}, "reservations": [RESERVATION],
+        "boot": BOOT, "monotonic": 90.0, "guests": {GUEST: "1"}, "reservations": [RESERVATION],
     },
     "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},
     "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},

@@ -332,7 +332,7 @@ def test_a_damaged_copy_of_the_configuration_is_said(tmp_path: Path) -> None:
         b"[]",
         b'{"monotonic_seconds":1e999}',
         b'{"monotonic_seconds":%s}' % (b"9" * 400),
-        b'{"monotonic_seconds":1,"format":2}',
+        b'{"monotonic_seconds":1,"format":3}',
     ],
 )
 def test_a_damaged_status_is_said(tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
