@@ -103,7 +103,7 @@ USUAL: Final = (
     GuestColumn("max", ("balloon_max",), Unit.KIB, "its memory with an empty balloon", 21, 1, "mom_guest_memory_maximum_bytes"),
     GuestColumn("used", ("balloon_cur", "mem_usable"), Unit.KIB, "its size less what is usable", 22, made=_used),
     GuestColumn("usable", ("mem_usable",), Unit.KIB, "what it could give without swapping", 23, 1, "mom_guest_memory_available_bytes"),
-    GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "its reads and writes of its own swap", 24, mark_from=SWAP_IN_KIB, made=_swapping),
+    GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "its reads and writes of its own swap", 24, 1, mark_from=SWAP_IN_KIB, made=_swapping),
     GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 1, "mom_guest_balloon_target_bytes"),
     GuestColumn(
         "pressure",
