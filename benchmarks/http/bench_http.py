@@ -148,7 +148,7 @@ def _cpu_of_the_engine() -> float:
 
 def ask_steadily(path: Path) -> None:
     """The client: asks while it is told to, in a process of its own, as clients are."""
-    urls = ("/v1/status", "/v1/guests?limit=100", "/v1/host", "/metrics", "/v1/outcomes")
+    urls = ("/v1/status", "/v1/guests?limit=100", "/metrics", "/v1/recent-outcomes")
     asking, ending = threading.Event(), threading.Event()
 
     def obey() -> None:

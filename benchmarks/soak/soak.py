@@ -31,9 +31,9 @@ from mom_plugins_http.cli.client import UnixConnection
 
 HEAD = ("seconds", "rss_kib", "c_used_kib", "c_free_kib", "blocks", "objects", "threads", "files")
 READS = (
-    "/v1/status", "/v1/guests?limit=1000", "/v1/host", "/v1/host/history", "/v1/decisions", "/v1/outcomes", "/v1/report", "/v1/plugins",
+    "/v1/status", "/v1/guests?limit=1000", "/v1/host/history", "/v1/report",
     "/v1/policies", "/v1/policy-history", "/v1/problems", "/v1/fields", "/v1/configuration", "/v1/openapi.json", "/metrics", "/", "/v1/no",
-    "/v1/recorded", "/v1/recent-outcomes", "/v1/trial", "/v1/whoami",
+    "/v1/recorded", "/v1/recent-outcomes", "/v1/whoami",
 )  # fmt: skip
 ANSWERED: Counter[str] = Counter()
 """How often each request was answered so."""

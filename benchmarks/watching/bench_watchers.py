@@ -24,7 +24,7 @@ from mom_plugins_http.top.feed import shown_fields
 WAYS = {
     "nobody watches": (),
     "each hears what changes": ("/v1/events?fields=FIELDS",),
-    "each asks after a cycle": ("/v1/events?fields=", "/v1/status", "/v1/guests?limit=1000&fields=FIELDS", "/v1/plugins"),
+    "each asks after a cycle": ("/v1/events?fields=", "/v1/status", "/v1/guests?limit=1000&fields=FIELDS"),
 }
 """What each watcher asks for; FIELDS are those that `mom top` shows of guests."""
 

@@ -16,7 +16,7 @@ def test_recorded_cycles_are_told_oldest_first_with_a_guests_fields(serve: Serve
     guest = served.get("/v1/guests?limit=1")["items"][0]
     (point,) = served.get(f"/v1/recorded?guest={guest['name']}")["items"]
     assert point["cycle"] == 1
-    assert point["host"]["mem_available"] == served.get("/v1/host")["fields"]["mem_available"]
+    assert point["host"]["mem_available"] == served.get("/v1/report")["host"]["fields"]["mem_available"]
     assert point["guests_together"]["rss"] > 0
     assert point["guest"]["balloon_max"] == guest["fields"]["balloon_max"]
     assert served.get("/v1/recorded?limit=2")["items"][0]["guest"] is None

@@ -71,7 +71,7 @@ def test_what_is_reserved_is_a_figure_of_the_host(serve: Serve) -> None:
     served = serve(cycles=2)
     ask(served, memory="1GiB", deadline="10m")
     served.engine.cycle()
-    assert served.get("/v1/host")["fields"]["mem_reserved"] == 1 << 20
+    assert served.get("/v1/report")["host"]["fields"]["mem_reserved"] == 1 << 20
     assert "mom_host_memory_reserved_bytes 1073741824" in served.client.get("/metrics").text
 
 

@@ -35,11 +35,8 @@ def test_the_host_has_a_past_with_units(mom: Mom) -> None:
     assert "there is no guest nobody" in nobody.stderr
 
 
-def test_what_was_wanted_and_what_came_of_it_are_listed(mom: Mom) -> None:
+def test_what_came_of_decisions_is_listed(mom: Mom) -> None:
     started(mom)
-    decisions = mom("events", "--decisions")
-    assert decisions.returncode == 0, decisions.stderr
-    assert "ksm_run" in decisions.stdout
     outcome = json.loads(mom("events", "--outcomes", "--guest", "host", "--json").stdout)[0]
     assert outcome["control"] == "ksm_run"
     assert "ksm_run" in mom("events", "--outcomes").stdout
@@ -68,7 +65,7 @@ def test_events_are_told_once_or_as_long_as_somebody_follows(mom: Mom) -> None:
 
 def test_nobody_there_is_said_at_once(mom: Mom) -> None:
     mom.configure("http: {}")
-    for verb in (["history", "host"], ["events", "--decisions"], ["events"]):
+    for verb in (["history", "host"], ["events", "--outcomes"], ["events"]):
         began = time.monotonic()
         told = mom(*verb)
         assert told.returncode == 1

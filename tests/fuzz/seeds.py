@@ -79,13 +79,12 @@ def requests() -> list[bytes]:
         "",
         "v1/status",
         "v1/report?fields=balloon_cur",
-        "v1/host",
         "v1/guests?limit=2&fields=balloon_cur",
         "v1/guests/GUEST",
         "v1/guests/GUEST/explanation",
         "v1/fields",
     ]
-    paths += ["v1/controls", "v1/plugins", "v1/policies", "v1/policy-history?limit=3", "v1/trial", "v1/recent-outcomes", "v1/reservations"]
+    paths += ["v1/controls", "v1/policies", "v1/policy-history?limit=3", "v1/recent-outcomes", "v1/reservations"]
     paths += ["v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics", "v1/events", "v1/log-levels"]
     found = [f"GET /{path}\n\n".encode() for path in paths]
     changing = b"if-match: *\ncontent-type: application/json\n\n"

@@ -9,7 +9,7 @@ from mom_core import Verb
 ADMIT: Final = Verb("mom_plugins_http.cli.admit_verb:admit_command", "Say whether another guest fits.", "Look")
 EVENTS: Final = Verb(
     "mom_plugins_http.cli.looking_verbs:events_command",
-    "Show the last cycle, its decisions, what came of each, or what happens next.",
+    "Show the last cycle, what came of its decisions, or what happens next.",
     "Look",
 )
 HISTORY: Final = Verb(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import stat
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.api import Api, Resource
 from mom_plugins_http.routes.canary import CanaryRoutes
 from mom_plugins_http.routes.client import ClientRoutes
-from mom_plugins_http.routes.decisions import DecisionRoutes
 from mom_plugins_http.routes.declared import DeclaredRoutes
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.guests import GuestRoutes
@@ -28,6 +26,7 @@ from mom_plugins_http.routes.news import News
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.policies import MOST_JOBS, PolicyRoutes
 from mom_plugins_http.routes.published import Published
+from mom_plugins_http.routes.recent_outcomes import RecentOutcomeRoutes
 from mom_plugins_http.routes.recorded import MOST_ASKED, RecordedRoutes
 from mom_plugins_http.routes.report import ReportRoutes
 from mom_plugins_http.routes.reservations import MOST_REQUESTS, ReservationRoutes
@@ -38,7 +37,6 @@ from mom_plugins_http.server.protocol import ClientLimits
 from mom_plugins_http.server.server import Door, Server, Worker
 from mom_plugins_http.server.sites import own_names
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX
-from mom_plugins_http.spans import CycleSpans
 from mom_toolkit import Address, Listener, PolicyState, PolicyTexts, listen
 
 if TYPE_CHECKING:
@@ -64,7 +62,6 @@ class Service:
         self._context = context
         self._path = path
         self._published = Published()
-        self._spans = CycleSpans.if_wanted()
         self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
         self._check_worker = Worker(f"mom-{context.name}-checks", MOST_JOBS)
         self._room_worker = Worker(f"mom-{context.name}-room", MOST_REQUESTS)
@@ -90,7 +87,7 @@ class Service:
             DeclaredRoutes(answers),
             HostRoutes(answers),
             GuestRoutes(answers),
-            DecisionRoutes(answers),
+            RecentOutcomeRoutes(answers),
             ProblemRoutes(answers),
             self._events,
             MetricsRoutes(answers, selection),
@@ -148,8 +145,6 @@ class Service:
 
     def take(self, report: Report) -> None:
         """A cycle has ended: answer from it, and tell those that listen."""
-        if self._spans is not None:
-            self._spans.take(report)
         news = self._news.gather()  # first: a client that is answered from this cycle is told of whatever comes later
         self._published.take(report, self._context.declarations, self._policies(), self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
@@ -181,10 +176,6 @@ class Service:
         self._server.close()
         for worker in (self._room_worker, self._worker, self._check_worker, self._record_worker):
             worker.close(max(0.0, until - time.monotonic()))
-        if self._spans is not None:
-            ending = threading.Thread(target=self._spans.close, name="mom-spans-end", daemon=True)
-            ending.start()  # an exporter may wait for its network for longer than there is time
-            ending.join(max(0.0, until - time.monotonic()))
 
 
 def socket_permissions(read: int | None, change: int | None) -> SocketPermissions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
@@ -58,58 +58,25 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     print_prose(f"from {client.path}")
 
 
-Describe = Callable[[Mapping[str, Any], str], Sequence[str]]
-
-
-def _of_the_cycle(
-    path: str, guest: str | None, headings: Sequence[str | TableColumn], describe: Describe, *, as_json: bool, config_path: str | None
-) -> None:
-    client = Client.configured(config_path, READ_SECONDS)
-    found = _all(client, path, "" if guest is None else f"guest={quote(guest, safe='')}")
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    units = {control["name"]: control["unit"] for control in _all(client, "/v1/controls")}
-    if found:
-        print_table(headings, [describe(one, units.get(one["control"], "")) for one in found])
-    else:
-        print_prose("Nothing, in the last cycle.")
-    print_prose(f"from {client.path}")
-
-
-def _decision(one: Mapping[str, Any], unit: str) -> Sequence[str]:
-    return brief(one["entity"]["name"], 30), one["control"], _amount(one["value"], unit), _place(one["source"])
-
-
-def _outcome(one: Mapping[str, Any], unit: str) -> Sequence[str]:
-    who, error = brief(one["entity"]["name"], 30), brief(one["error"], 160)
-    return who, one["control"], _amount(one["before"], unit), _amount(one["value"], unit), one["status"], _place(one["source"]), error
-
-
 # --- events ----------------------------------------------------------------------------------------------------------------------
 
 
 @click.command("events")
-@click.option("--decisions", "of_cycle", flag_value="decisions", help="What the policies wanted in the last cycle.")
-@click.option("--outcomes", "of_cycle", flag_value="outcomes", help="What came of the decisions of the last cycle.")
-@click.option("--guest", metavar="GUEST", help="With --decisions or --outcomes: only what concerns this guest; `host` for the host.")
+@click.option("--outcomes", is_flag=True, help="What came of the decisions of the last cycle.")
+@click.option("--guest", metavar="GUEST", help="With --outcomes: only of this guest, by id or name; `host` for the host.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each event that comes, until ^C.")
 @common_options
-def events_command(of_cycle: str | None, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
-    """Show the last cycle as one line, or its decisions or outcomes; with --follow, each further cycle as it ends, and what else happens.
+def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
+    """Show the last cycle as one line, or what came of its decisions; with --follow, each further cycle as it ends, and what else happens.
 
     Exit code 1 when mom ends, or lets a slow reader go.
     """
-    if of_cycle is None and guest is not None:
-        raise click.UsageError("--guest is for --decisions and --outcomes")
-    if of_cycle is not None and follow:
-        raise click.UsageError(f"--{of_cycle} is of the last cycle: leave --follow out")
-    if of_cycle == "decisions":
-        _of_the_cycle("/v1/decisions", guest, ("of", "control", "wanted", "by"), _decision, as_json=as_json, config_path=config_path)
-        return
-    if of_cycle == "outcomes":
-        headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
-        _of_the_cycle("/v1/outcomes", guest, headings, _outcome, as_json=as_json, config_path=config_path)
+    if guest is not None and not outcomes:
+        raise click.UsageError("--guest is for --outcomes")
+    if outcomes and follow:
+        raise click.UsageError("--outcomes is of the last cycle: leave --follow out")
+    if outcomes:
+        _show_outcomes(Client.configured(config_path, READ_SECONDS), guest, as_json=as_json)
         return
     client = Client.configured(config_path, READ_SECONDS)
     stream = EventStream(client, SILENCE_SECONDS, "fields=")
@@ -130,6 +97,27 @@ def events_command(of_cycle: str | None, guest: str | None, follow: bool, as_jso
     finally:
         stream.close()
     sys.exit(1)
+
+
+def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
+    path = "/v1/report?fields=" if guest in {None, HOST_ID} else f"/v1/guests/{quote(str(guest), safe='')}"
+    answer = _get(client, path)
+    found = [one for one in answer["outcomes"] if guest != HOST_ID or one["entity"]["scope"] == HOST_ID]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    units = {control["name"]: control["unit"] for control in _all(client, "/v1/controls")}
+    headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
+    if found:
+        print_table(headings, [_outcome(one, units.get(one["control"], "")) for one in found])
+    else:
+        print_prose("Nothing, in the last cycle.")
+    print_prose(f"from {client.path}")
+
+
+def _outcome(one: Mapping[str, Any], unit: str) -> Sequence[str]:
+    who, error = brief(one["entity"]["name"], 30), brief(one["error"], 160)
+    return who, one["control"], _amount(one["before"], unit), _amount(one["value"], unit), one["status"], _place(one["source"]), error
 
 
 def _event_line(name: str, content: Mapping[str, Any]) -> str:
@@ -161,23 +149,21 @@ def _get(client: Client, path: str) -> Any:
         raise
 
 
-def _all(client: Client, path: str, query: str = "") -> list[Mapping[str, Any]]:
-    """All pages; from the beginning when the cycle ended in between."""
+def _all(client: Client, path: str) -> list[Mapping[str, Any]]:
+    """All that is declared; from the beginning when the cycle ended in between."""
     for attempt in range(5):
         items: list[Mapping[str, Any]] = []
-        after = ""
+        after: str | None = ""
         try:
-            while True:
-                page = _get(
-                    client, "?".join((path, "&".join(filter(None, (f"limit={MOST_ITEMS}", query, after and f"after={quote(after)}")))))
-                )
+            while after is not None:
+                page = _get(client, f"{path}?limit={MOST_ITEMS}" + (f"&after={quote(after)}" if after else ""))
                 items += page["items"]
-                after = page["next"] or ""
-                if not after:
-                    return items
+                after = page["next"]
         except ApiRefusedError as error:
             if error.status != 410 or attempt == 4:
                 raise
+        else:
+            return items
     return []
 
 

@@ -1,4 +1,4 @@
-"""The host, now and in past cycles."""
+"""The host in past cycles."""
 
 from __future__ import annotations
 
@@ -9,20 +9,11 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_daemon import CycleModel, HostFields, Seconds, Time, cycle_model, described
+from mom_daemon import HostFields, Seconds, Time, described
 from mom_plugins_http.routes.answers import CycleAnswers, PastPage, bad_cursor, json_answer
-from mom_plugins_http.routes.published import CycleSample, ReportView
+from mom_plugins_http.routes.published import CycleSample
 from mom_plugins_http.routes.route import AFTER, LIMIT, ApiCall, Route
 from mom_toolkit import json_text
-
-
-class HostModel(TypedDict):
-    """The host as it was in the last cycle."""
-
-    cycle: CycleModel
-    name: str
-    properties: Mapping[str, Any]
-    fields: HostFields
 
 
 class PastModel(TypedDict):
@@ -43,27 +34,17 @@ class PastHostModel(PastModel):
 
 
 class HostRoutes:
-    """Everything about the host."""
+    """The past of the host; the report has what is so now."""
 
     def __init__(self, answers: CycleAnswers) -> None:
         self._answers = answers
 
     def routes(self) -> list[Route]:
-        """Its operations."""
+        """Its operation."""
         past = "The host in past cycles, newest first."
         return [
-            Route("GET", "/v1/host", "host", "The host as it was in the last cycle.", self.host, HostModel),
             Route("GET", "/v1/host/history", "hostHistory", past, self.history, PastPage[PastHostModel], parameters=(LIMIT, AFTER)),
         ]
-
-    async def host(self, call: ApiCall) -> Response:
-        """The host's fields."""
-
-        def made(view: ReportView) -> HostModel:
-            host = view.report.snapshot.host
-            return {"cycle": cycle_model(view.report), "name": host.name, "properties": host.properties, "fields": host.fields}
-
-        return self._answers.kept("host", made)
 
     async def history(self, call: ApiCall) -> Response:
         """The host in past cycles."""

@@ -12,14 +12,12 @@ from mom_core import PluginState, Status, __version__
 from mom_daemon import (
     CycleModel,
     Mode,
-    PluginModel,
     ReportDocument,
     Seconds,
     Time,
     VerdictModel,
     cycle_model,
     described,
-    plugin_model,
     standing_problems,
     verdict_model,
 )
@@ -64,13 +62,6 @@ class StatusModel(TypedDict):
     plugins: Mapping[str, PluginState]
 
 
-class PluginsModel(TypedDict):
-    """How all plugins are."""
-
-    cycle: int
-    items: list[PluginModel]
-
-
 class ReportRoutes:
     """The whole of a cycle."""
 
@@ -83,7 +74,6 @@ class ReportRoutes:
         return [
             Route("GET", "/v1/report", "report", whole, self.report, ReportDocument, parameters=(FIELDS,)),
             Route("GET", "/v1/status", "status", "How mom is: its mode, its last cycle, its plugins.", self.status, StatusModel),
-            Route("GET", "/v1/plugins", "plugins", "How each plugin is, and how long its hooks took.", self.plugins, PluginsModel),
         ]
 
     async def report(self, call: ApiCall) -> Response:
@@ -121,11 +111,3 @@ class ReportRoutes:
             "trial": None if tried is None else {"decisions": len(tried), "differences": len(report.differences())},
             "plugins": {plugin.name: plugin.state for plugin in report.plugins},
         }
-
-    async def plugins(self, call: ApiCall) -> Response:
-        """How each plugin is."""
-
-        def made(view: ReportView) -> PluginsModel:
-            return {"cycle": view.report.number, "items": [plugin_model(one, view.state) for one in view.report.plugins]}
-
-        return self._answers.kept("plugins", made)
