@@ -15,9 +15,9 @@ UNKNOWN: Final = "-"
 _WIDTHS: Final[dict[str, int]] = {Unit.KIB: 5, Unit.KIB_PER_SECOND: 5, Unit.SECONDS: 4, Unit.PERCENT: 4}
 _OTHER_WIDTH: Final = 10
 
-_NAME_LEAST: Final = 12
+_NAME_LEAST: Final = 10
 _NAME_MOST: Final = 40
-_NOTE_LEAST: Final = 8
+_NOTE_LEAST: Final = 5
 
 
 def short(kib: float | None) -> str:
