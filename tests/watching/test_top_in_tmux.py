@@ -74,7 +74,7 @@ def test_host_and_guests_fit_on_the_smallest_usual_terminal(daemon: Start, scree
     mom = daemon()
     screen.start(80, 24)
     screen.run(f"{MOM} top -c {mom.config}")
-    text = screen.shows("5 guests have", "web-01")
+    text = screen.shows("5 guests have", "web-01", "usable")
     lines = text.splitlines()
     assert lines[0].startswith("mom ")
     assert "available" in lines[1]
