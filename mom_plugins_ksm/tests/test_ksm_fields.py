@@ -168,24 +168,16 @@ def test_ksmd_is_found_among_others_and_its_time_is_in_seconds(tmp_path: Path) -
     assert Ksmd(tmp_path).cpu_seconds() == 100 / os.sysconf("SC_CLK_TCK")
 
 
-def test_ksmd_is_looked_for_once_and_again_when_it_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    searches: list[int] = []
-    search = Ksmd._search
-
-    def counted(self: Ksmd) -> tuple[Path, float] | tuple[None, None]:
-        searches.append(1)
-        return search(self)
-
-    monkeypatch.setattr(Ksmd, "_search", counted)
+def test_ksmd_is_found_again_when_it_is_another(tmp_path: Path) -> None:
     stat = process(tmp_path, 37, KSMD)
     ksmd = Ksmd(tmp_path)
     assert ksmd.cpu_seconds() is not None
-    assert ksmd.cpu_seconds() is not None
-    assert len(searches) == 1
+    process(tmp_path, 12, KSMD.replace(" 25 75 ", " 9 9 "))
+    assert ksmd.cpu_seconds() == 1.0, "the one that is known is not looked for again"
+    (tmp_path / "proc/12/stat").unlink()
     stat.write_text(KSMD.replace("ksmd", "other"))
     process(tmp_path, 99, KSMD.replace(" 25 75 ", " 0 0 "))
     assert ksmd.cpu_seconds() == 0.0
-    assert len(searches) == 2
 
 
 def test_a_ksmd_that_is_not_there_is_not_looked_for_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

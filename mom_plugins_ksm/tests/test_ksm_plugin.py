@@ -121,8 +121,8 @@ def test_shareable_memory_is_the_address_space_of_qemu_and_known_before_ksm_has_
     assert fields["ksm_tracked"] == 0
 
 
-def test_guests_that_come_and_go_change_what_is_shareable_with_the_next_sample(root: Path) -> None:
-    moments = iter(range(100))
+def test_guests_that_come_and_go_change_what_is_shareable_within_half_a_minute(root: Path) -> None:
+    moments = iter(range(0, 1000, 31))
     ksm = plugin(root, clock=lambda: float(next(moments)))
     assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
     first = qemu(root, 100, 4 << 20)
@@ -133,17 +133,6 @@ def test_guests_that_come_and_go_change_what_is_shareable_with_the_next_sample(r
     for file in (*first.iterdir(), first, *starts.iterdir(), starts):
         file.unlink() if file.is_file() else file.rmdir()
     assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
-
-
-def test_a_process_that_becomes_qemu_late_is_counted_after_a_minute(root: Path) -> None:
-    now = [0.0]
-    ksm = plugin(root, clock=lambda: now[0])
-    qemu(root, 100, 4 << 20, "wrapper.sh")
-    for _ in range(3):
-        assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
-    qemu(root, 100, 4 << 20)
-    now[0] = 61.0
-    assert ksm.mom_collect_host(None)["ksm_shareable"] == 4 << 20
 
 
 @pytest.mark.parametrize("statm", ["", "x 1 2\n", "\xff"])
@@ -317,31 +306,6 @@ def test_the_doctor_names_the_advisor_and_how_to_switch_it_off(root: Path, folde
     (finding,) = (f for f in ksm.mom_doctor(None) if f.severity is Severity.WARNING)
     assert "scan-time" in finding.message
     assert "echo none > /sys/kernel/mm/ksm/advisor_mode" in finding.cure
-
-
-def test_the_doctor_says_what_merging_saves_and_has_cost(root: Path, folder: Path) -> None:
-    (folder / "general_profit").write_text(f"{300 << 20}\n")
-    (finding,) = (f for f in plugin(root).mom_doctor(None) if f.subject == "KSM yield")
-    assert "saves 300 MiB" in finding.message
-    assert "1 s of CPU time" in finding.message
-    (folder / "general_profit").write_text(f"{-30 << 20}\n")
-    (finding,) = (f for f in plugin(root).mom_doctor(None) if f.subject == "KSM yield")
-    assert "30 MiB more than" in finding.message
-    for name in ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile"):
-        (folder / name).write_text("0\n")
-    assert "KSM yield" not in {f.subject for f in plugin(root).mom_doctor(None)}
-
-
-def test_the_doctor_says_that_pages_of_several_nodes_are_merged(root: Path, folder: Path) -> None:
-    online = root / "sys/devices/system/node/online"
-    online.parent.mkdir(parents=True)
-    online.write_text("0\n")
-    assert "KSM and NUMA" not in {f.subject for f in plugin(root).mom_doctor(None)}
-    online.write_text("0-1\n")
-    (finding,) = (f for f in plugin(root).mom_doctor(None) if f.subject == "KSM and NUMA")
-    assert finding.severity is Severity.OK
-    (folder / "merge_across_nodes").write_text("0\n")
-    assert "KSM and NUMA" not in {f.subject for f in plugin(root).mom_doctor(None)}
 
 
 def test_the_doctor_finds_ksmtuned(root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mom_core import (
@@ -26,40 +27,30 @@ from mom_plugins_ksm.sysfs import ADVISOR_CURE
 RUN, MERGE_ACROSS_NODES, SLEEP, PAGES_TO_SCAN = "run", "merge_across_nodes", "sleep_millisecs", "pages_to_scan"
 STOPPED, MERGING, UNMERGED = 0, 1, 2
 
+_MOST_PAGES = 1_000_000
+"""4 GiB at one go, some seconds of one CPU: more would be no batch any more."""
+
+_MOST_SLEEP_MS = 60_000
+"""A longer sleep is a stop that does not look like one. With 0 ksmd never sleeps and keeps one CPU busy."""
+
+_ABOUT = {
+    RUN: "1: merge; 0: stop, keep what is merged; 2: stop and unmerge everything",
+    PAGES_TO_SCAN: "pages that ksmd looks at before it sleeps; the kernel's advisor owns this while it is on",
+    SLEEP: "how long ksmd sleeps between two batches",
+    MERGE_ACROSS_NODES: "1: also merge pages of different NUMA nodes; can change only while nothing is merged",
+}
+
+
+def _control(knob: str, unit: Unit, most: float | None = None, choices: tuple[int, ...] = ()) -> ControlSpec:
+    least = None if most is None else 1
+    return ControlSpec(f"ksm_{knob}", unit, Scope.HOST, _ABOUT[knob], f"ksm_{knob}", least, most, choices=choices)
+
+
 CONTROLS = (
-    ControlSpec(
-        "ksm_run",
-        Unit.COUNT,
-        Scope.HOST,
-        "1: merge; 0: stop, keep what is merged; 2: stop and unmerge everything",
-        "ksm_run",
-        choices=(STOPPED, MERGING, UNMERGED),
-    ),
-    ControlSpec(
-        "ksm_pages_to_scan",
-        Unit.PAGES,
-        Scope.HOST,
-        "pages that ksmd looks at before it sleeps; the kernel's advisor owns this while it is on",
-        "ksm_pages_to_scan",
-        1,
-        1_000_000,  # 4 GiB at one go, some seconds of one CPU: more would be no batch any more
-    ),
-    ControlSpec(
-        "ksm_sleep_millisecs",
-        Unit.MILLISECONDS,
-        Scope.HOST,
-        "how long ksmd sleeps between two batches",
-        "ksm_sleep_millisecs",
-        1,  # with 0 ksmd never sleeps and keeps one CPU busy
-        60_000,  # a longer sleep is a stop that does not look like one
-    ),
-    ControlSpec(
-        "ksm_merge_across_nodes",
-        Unit.FLAG,
-        Scope.HOST,
-        "1: also merge pages of different NUMA nodes; can change only while nothing is merged",
-        "ksm_merge_across_nodes",
-    ),
+    _control(RUN, Unit.COUNT, choices=(STOPPED, MERGING, UNMERGED)),
+    _control(PAGES_TO_SCAN, Unit.PAGES, _MOST_PAGES),
+    _control(SLEEP, Unit.MILLISECONDS, _MOST_SLEEP_MS),
+    _control(MERGE_ACROSS_NODES, Unit.FLAG),
 )
 
 _BUSY_TRIES = 10
@@ -166,15 +157,12 @@ class KsmKnobs:
             return
         self._set(RUN, UNMERGED)
         try:
-            for left in reversed(range(_BUSY_TRIES)):
-                try:
+            for _ in range(_BUSY_TRIES):
+                with suppress(HypervisorError):
                     self._set(knob, value)
-                except HypervisorError:
-                    if not left:
-                        raise
-                    time.sleep(_BUSY_PAUSE)
-                else:
-                    break
+                    return
+                time.sleep(_BUSY_PAUSE)
+            self._set(knob, value)
         finally:
             self._set(RUN, run)
 

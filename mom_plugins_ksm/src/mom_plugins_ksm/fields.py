@@ -24,62 +24,39 @@ _FILES = (
 _COUNTERS = ("ksm_full_scans",)
 _MANAGED = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
 
+_STATM = "/proc/PID/statm of every process that has qemu in its name, or the name kvm; a hypervisor with a KSM of its own"
+_FOUR = "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size"
+_PROFIT = "/sys/kernel/mm/ksm/general_profit, and before Linux 6.4 the same from the counters of pages"
+_SCAN = "ksm_saved, full_scans and /proc/PID/stat of ksmd (estimated from the pages scanned, where ksmd is out of sight)"
+_CLOCK = "when these figures were read, on a clock that never jumps and begins anywhere"
+_PAGES = "ksm_pages_to_scan when ksmd_cpu_usage was measured: another number than now for a second after it was changed"
+
+_DERIVED = (
+    (
+        "ksm_shareable",
+        Unit.KIB,
+        "the address space of all QEMU processes, more than guests' memory: what may be merged",
+        _STATM,
+    ),
+    ("ksm_tracked", Unit.KIB, "memory that ksmd keeps the books on, as far as it has come: merged, unique and fast changing pages", _FOUR),
+    ("ksm_saved", Unit.KIB, "memory that KSM saves, less what it needs to keep the books; may be negative", _PROFIT),
+    ("ksm_yield", Unit.KIB_PER_SECOND, "what ksmd's last whole scan has saved, for each second of its CPU time; may be negative", _SCAN),
+    (
+        "ksmd_cpu_usage",
+        Unit.PERCENT,
+        "share of one CPU that ksmd used since a sample that is a second old at least",
+        "/proc/PID/stat of ksmd",
+    ),
+)
+
 FIELDS = (
     *(
         FieldSpec(name, unit, Scope.HOST, text, f"/sys/kernel/mm/ksm/{file}", Metric.COUNTER if name in _COUNTERS else Metric.GAUGE)
         for name, file, unit, text in _FILES
     ),
-    FieldSpec(
-        "ksm_shareable",
-        Unit.KIB,
-        Scope.HOST,
-        "memory that may be offered for merging: the address space of all QEMU processes, which is more than their guests' memory",
-        "/proc/PID/statm of every process that has qemu in its name, or the name kvm; a hypervisor with a KSM of its own",
-    ),
-    FieldSpec(
-        "ksm_tracked",
-        Unit.KIB,
-        Scope.HOST,
-        "memory that ksmd keeps the books on, as far as it has come (0: it never looked): merged, unique and fast changing pages together",
-        "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size",
-    ),
-    FieldSpec(
-        "ksm_saved",
-        Unit.KIB,
-        Scope.HOST,
-        "memory that KSM saves, less what it needs to keep the books; may be negative",
-        "/sys/kernel/mm/ksm/general_profit, and before Linux 6.4 the same from the counters of pages",
-    ),
-    FieldSpec(
-        "ksm_yield",
-        Unit.KIB_PER_SECOND,
-        Scope.HOST,
-        "what ksmd's last whole scan has saved, for each second of its CPU time; negative: less is saved than before it",
-        "ksm_saved, full_scans and /proc/PID/stat of ksmd (estimated from the pages scanned, where ksmd is out of sight)",
-    ),
-    FieldSpec(
-        "ksm_clock",
-        Unit.SECONDS,
-        Scope.HOST,
-        "when these figures were read, on a clock that never jumps and begins anywhere",
-        "the clock of mom",
-        Metric.NONE,
-    ),
-    FieldSpec(
-        "ksmd_cpu_usage",
-        Unit.PERCENT,
-        Scope.HOST,
-        "share of one CPU that ksmd used since a sample that is a second old at least",
-        "/proc/PID/stat of ksmd",
-    ),
-    FieldSpec(
-        "ksmd_cpu_pages",
-        Unit.PAGES,
-        Scope.HOST,
-        "ksm_pages_to_scan when ksmd_cpu_usage was measured: another number than now for a second after it was changed",
-        "ksm_pages_to_scan",
-        Metric.NONE,
-    ),
+    *(FieldSpec(name, unit, Scope.HOST, text, source) for name, unit, text, source in _DERIVED),
+    FieldSpec("ksm_clock", Unit.SECONDS, Scope.HOST, _CLOCK, "the clock of mom", Metric.NONE),
+    FieldSpec("ksmd_cpu_pages", Unit.PAGES, Scope.HOST, _PAGES, "ksm_pages_to_scan", Metric.NONE),
 )
 
 LAW_FIELDS = (

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mom_core import Declarations, Finding, Scope, Severity, Value
-from mom_plugins_ksm.fields import saved_kib, tracked_kib
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 from mom_toolkit import pid_of
 
@@ -49,40 +48,6 @@ def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding
     if "ksmd_cpu_seconds" not in found:
         message = "ksmd is not seen in /proc, so what KSM costs is unknown: policies cannot limit its CPU time"
         yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")
-
-
-def yield_findings(found: Mapping[str, Value], page_size: int) -> Iterator[Finding]:
-    """What KSM gains, and what that has cost so far; nothing where it has never looked.
-
-    :param found: KSM's files, by name
-    :param page_size: bytes
-    """
-    saved = saved_kib(found, page_size)
-    if saved is None or not tracked_kib(found, page_size):
-        return
-    spent = found.get("ksmd_cpu_seconds")
-    cost = f"; ksmd has used {spent:.0f} s of CPU time since the host was started" if isinstance(spent, int | float) else ""
-    if saved < 0:
-        cure = "mom stops it and frees its books when it has looked; or: echo 2 > /sys/kernel/mm/ksm/run"
-        yield Finding(Severity.OK, "KSM yield", f"its books need {-saved >> 10} MiB more than merging saves{cost}", cure)
-    else:
-        yield Finding(Severity.OK, "KSM yield", f"merging saves {saved >> 10} MiB, less what its books need{cost}")
-
-
-def numa_findings(found: Mapping[str, Value], nodes: Path) -> Iterator[Finding]:
-    """Whether guests may come to read merged pages from another NUMA node, which the policy leaves to the operator.
-
-    :param found: KSM's files, by name
-    :param nodes: the kernel's list of nodes, such as `0-1`
-    """
-    try:
-        several = nodes.read_text("ascii", "replace").strip() not in {"", "0"}
-    except OSError:
-        return
-    if several and found.get("merge_across_nodes") == 1:
-        message = "pages of different NUMA nodes are merged, which saves most, but guests may read them from a node that is far away"
-        cure = "to keep them apart: echo 2 > run, echo 0 > merge_across_nodes, both in /sys/kernel/mm/ksm; mom leaves it as it is"
-        yield Finding(Severity.OK, "KSM and NUMA", message, cure)
 
 
 def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:

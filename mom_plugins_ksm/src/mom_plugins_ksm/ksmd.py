@@ -21,32 +21,21 @@ class Ksmd:
 
     def __init__(self, root: Path) -> None:
         self._proc = root / "proc"
-        self._stat: Path | None = None
+        self._pid = 0
         self._look_again_at = 0.0
 
     def cpu_seconds(self) -> float | None:
         """CPU time that ksmd has used since it was started; None when it cannot be seen from here."""
-        seconds = None if self._stat is None else _seconds_of_ksmd(self._stat)
-        if seconds is None:
-            now = time.monotonic()
-            if self._stat is None and now < self._look_again_at:
-                return None
+        seconds, now = self._seconds_of(self._pid) if self._pid else None, time.monotonic()
+        if seconds is None and (self._pid or now >= self._look_again_at):
             self._look_again_at = now + _LOOK_AGAIN_AFTER
-            self._stat, seconds = self._search()
+            self._pid = next((pid for pid in process_ids(self._proc) or () if self._seconds_of(pid) is not None), 0)
+            seconds = self._seconds_of(self._pid) if self._pid else None
         return seconds
 
-    def _search(self) -> tuple[Path, float] | tuple[None, None]:
-        for pid in process_ids(self._proc) or ():
-            stat = self._proc / str(pid) / "stat"
-            seconds = _seconds_of_ksmd(stat)
-            if seconds is not None:
-                return stat, seconds
-        return None, None
-
-
-def _seconds_of_ksmd(stat: Path) -> float | None:
-    process = parse_process_stat(read_kernel_file(stat))
-    return process.cpu_seconds if process is not None and process.is_kernel_thread and process.name == "ksmd" else None
+    def _seconds_of(self, pid: int) -> float | None:
+        process = parse_process_stat(read_kernel_file(f"{self._proc}/{pid}/stat"))
+        return process.cpu_seconds if process is not None and process.is_kernel_thread and process.name == "ksmd" else None
 
 
 _LEAST_SECONDS = 1.0

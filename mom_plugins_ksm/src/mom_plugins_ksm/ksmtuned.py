@@ -9,87 +9,55 @@ from typing import Final
 from mom_cli import Imported, Importer
 from mom_core import ConfigError, ConfigProblem, printable
 
-DEFAULTS: Final = {
-    "KSM_MONITOR_INTERVAL": 60,
-    "KSM_SLEEP_MSEC": 10,
-    "KSM_NPAGES_BOOST": 300,
-    "KSM_NPAGES_DECAY": -50,
-    "KSM_NPAGES_MIN": 64,
-    "KSM_NPAGES_MAX": 1250,
-    "KSM_THRES_COEF": 20,
-    "KSM_THRES_CONST": 2048,
+_VARIABLES: Final = {
+    "KSM_MONITOR_INTERVAL": (60, 1, 3600),
+    "KSM_SLEEP_MSEC": (10, 1, 100_000),
+    "KSM_NPAGES_MIN": (64, 1, 1_000_000),
+    "KSM_NPAGES_MAX": (1250, 1, 1_000_000),
+    "KSM_THRES_COEF": (20, 0, 100),
+    "KSM_THRES_CONST": (2048, 0, 1 << 30),
 }
-"""ksmtuned's own: seconds, ms, pages, percent of all memory, MiB."""
+"""ksmtuned's own values, and what each may be: seconds, ms, pages, percent of all memory, MiB."""
 
-_BOUNDS: Final = {
-    "KSM_MONITOR_INTERVAL": (1, 3600),
-    "KSM_SLEEP_MSEC": (1, 100_000),
-    "KSM_NPAGES_BOOST": (1, 1_000_000),
-    "KSM_NPAGES_DECAY": (-1_000_000, -1),
-    "KSM_NPAGES_MIN": (1, 1_000_000),
-    "KSM_NPAGES_MAX": (1, 1_000_000),
-    "KSM_THRES_COEF": (0, 100),
-    "KSM_THRES_CONST": (0, 1 << 30),
-}
-_ELSEWHERE: Final = {
-    "LOGFILE": "mom writes to standard error, which systemd keeps in its journal",
-    "DEBUG": "set log_level: debug instead",
-}
-_ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=(?:\"([^\"]*)\"|'([^']*)'|([^\s#;]*))\s*(?:[#;].*)?")
+_ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\"']*)[\"']?\s*(?:[#;].*)?")
 
 
 def import_ksmtuned(text: str, file: str) -> Imported:
     """Turn ksmtuned's configuration into mom's. Raises `ConfigError` with everything that is wrong."""
-    imported = Imported(
-        f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned before mom starts: both set the same knobs."
-    )
-    values, problems = _values(text, file, imported)
-    if values["KSM_NPAGES_MIN"] > values["KSM_NPAGES_MAX"]:
-        problems.append(ConfigProblem(file, 0, 0, "KSM_NPAGES_MIN is larger than KSM_NPAGES_MAX"))
-    if problems:
-        raise ConfigError(sorted(problems))
-    seconds = values["KSM_MONITOR_INTERVAL"]
-    imported.top.set("interval", f"{seconds}s", "KSM_MONITOR_INTERVAL: so often the speed is looked at")
+    imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
+    values = _values(text, file, imported)
+    imported.top.set("interval", f"{values['KSM_MONITOR_INTERVAL']}s", "KSM_MONITOR_INTERVAL: so often the speed is looked at")
     imported.plugin("host", "what memory is available")
     imported.plugin("ksm", "what ksmtuned did").set(
         "law", _law(values), "KSM_THRES_COEF, KSM_THRES_CONST, KSM_NPAGES_MIN and _MAX, KSM_SLEEP_MSEC"
     )
     imported.plugin("policy", "it takes what the law suggests")
-    imported.notes.append(
-        f"KSM_SLEEP_MSEC={values['KSM_SLEEP_MSEC']} is for a host of 16 GiB, and ksmtuned pauses less on larger ones; mom does not"
-    )
     imported.notes.append("ksmtuned counts the memory of all QEMU processes; mom looks at what the kernel says is available")
-    boost, decay = values["KSM_NPAGES_BOOST"], values["KSM_NPAGES_DECAY"]
-    imported.notes.append(
-        f"KSM_NPAGES_BOOST={boost} and KSM_NPAGES_DECAY={decay} have no counterpart: mom sets the speed by what merging yields for "
-        "ksmd's CPU time, below a share of the host's: law.worth, law.cpu_share and law.cpu_ceiling of the plugin ksm"
-    )
+    imported.notes.append("mom sets the speed by what merging yields for ksmd's CPU time: law.worth, law.cpu_share and law.cpu_ceiling")
     return imported
 
 
-def _values(text: str, file: str, imported: Imported) -> tuple[dict[str, int], list[ConfigProblem]]:
-    values = dict(DEFAULTS)
+def _values(text: str, file: str, imported: Imported) -> dict[str, int]:
+    values = {name: default for name, (default, _, _) in _VARIABLES.items()}
     problems: list[ConfigProblem] = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
         match = _ASSIGNMENT.fullmatch(line)
-        if match is None:
-            imported.notes.append(f"line {number}: {printable(line.strip(), 60)} is no assignment")
+        if match is None or match[1] not in _VARIABLES:
+            if line.strip() and not line.lstrip().startswith("#"):
+                imported.notes.append(f"line {number}: {printable(line.strip(), 60)} has no counterpart")
             continue
-        name, value = match[1], next((group for group in match.groups()[1:] if group is not None), "")
-        if name in _ELSEWHERE:
-            imported.notes.append(f"{name}={printable(value, 80)}: {_ELSEWHERE[name]}")
-        elif name not in DEFAULTS:
-            imported.notes.append(f"line {number}: ksmtuned has no {name}")
+        name, value = match[1], match[2]
+        _, least, most = _VARIABLES[name]
+        if re.fullmatch(r"[0-9]{1,12}", value) and least <= int(value) <= most:
+            values[name] = int(value)
         else:
-            lowest, highest = _BOUNDS[name]
-            if not re.fullmatch(r"-?[0-9]{1,12}", value) or not lowest <= int(value) <= highest:
-                what = f"{name}: {printable(value or 'nothing', 40)} is no whole number from {lowest} to {highest}"
-                problems.append(ConfigProblem(file, number, 1, what))
-            else:
-                values[name] = int(value)
-    return values, problems
+            what = f"{name}: {printable(value or 'nothing', 40)} is no whole number from {least} to {most}"
+            problems.append(ConfigProblem(file, number, 1, what))
+    if values["KSM_NPAGES_MIN"] > values["KSM_NPAGES_MAX"]:
+        problems.append(ConfigProblem(file, 0, 0, "KSM_NPAGES_MIN is larger than KSM_NPAGES_MAX"))
+    if problems:
+        raise ConfigError(sorted(problems))
+    return values
 
 
 def _law(values: dict[str, int]) -> dict[str, str | int | float]:

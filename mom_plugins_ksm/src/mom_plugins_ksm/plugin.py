@@ -32,7 +32,7 @@ from mom_core import (
 )
 from mom_plugins_ksm.control import CONTROLS, KsmKnobs
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
-from mom_plugins_ksm.findings import knobs_finding, law_findings, numa_findings, scanner_findings, yield_findings
+from mom_plugins_ksm.findings import knobs_finding, law_findings, scanner_findings
 from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.law import KsmParameters
 from mom_plugins_ksm.processes import QemuProcesses
@@ -50,9 +50,8 @@ _POLICY_NAME = "40_ksm"
 
 
 class _KsmInUse(NamedTuple):
-    """The KSM that there is with a hypervisor; `is_own`: the hypervisor has one of its own."""
+    """What reads and writes KSM; `is_own`: the hypervisor has one of its own."""
 
-    hypervisor: object
     ksm: KsmControl
     is_own: bool = False
 
@@ -75,7 +74,7 @@ class KsmPlugin:
         self._yield = Yield()
         file = context.state_file("law.json", "what the KSM law remembers", FORM, loss="KSM looks anew for what can be merged")
         self._suggested = KsmSuggestions(settings.law, file)
-        self._in_use = _KsmInUse(None, self._sysfs)
+        self._in_use = _KsmInUse(self._sysfs)
 
     @staticmethod
     @hookimpl
@@ -103,7 +102,7 @@ class KsmPlugin:
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
         """KSM now; empty where there is none."""
-        _, ksm, is_own = self._ksm_with(hypervisor)
+        ksm, is_own = self._ksm_with(hypervisor)
         found = ksm.ksm_read()
         now = self._context.monotonic()
         if found and not is_own:
@@ -162,32 +161,24 @@ class KsmPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Whether KSM is there, can be set, and is mom's alone."""
-        _, ksm, is_own = self._ksm_with(hypervisor)
+        ksm, is_own = self._ksm_with(hypervisor)
         if is_own:
             return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
         found = self._sysfs.ksm_read()
         findings = [knobs_finding(self._sysfs.folder, present="run" in found, writes=ksm is self._sysfs)]
         if "run" in found:
             findings += scanner_findings(found, self._context.root / "proc")
-            findings += numa_findings(found, self._context.root / "sys/devices/system/node/online")
-            findings += yield_findings(found, self._page_size)
-        return [
-            *findings,
-            *law_findings(self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None),
-        ]
+        return [*findings, *law_findings(self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None)]
 
     def _ksm_with(self, hypervisor: object) -> _KsmInUse:
-        if hypervisor is not self._in_use.hypervisor:  # what an object can do is asked once: that takes as long as to read a knob
-            self._in_use = self._chosen(hypervisor)
+        if isinstance(hypervisor, KsmControl):
+            self._in_use = _KsmInUse(hypervisor, is_own=True)
+        else:
+            writer = WrittenByAnother(self._sysfs, hypervisor) if isinstance(hypervisor, KsmWriter) else self._sysfs
+            self._in_use = _KsmInUse(writer)
         return self._in_use
 
-    def _chosen(self, hypervisor: object) -> _KsmInUse:
-        if isinstance(hypervisor, KsmControl):
-            return _KsmInUse(hypervisor, hypervisor, is_own=True)
-        by_another = WrittenByAnother(self._sysfs, hypervisor) if isinstance(hypervisor, KsmWriter) else self._sysfs
-        return _KsmInUse(hypervisor, by_another)
-
     def _knobs(self, hypervisor: Hypervisor | None) -> KsmKnobs:
-        _, ksm, is_own = self._ksm_with(hypervisor)
+        ksm, is_own = self._ksm_with(hypervisor)
         # What memory a hypervisor with a KSM of its own has to unmerge into is its own concern.
         return KsmKnobs(ksm, self._page_size, (lambda: None) if is_own else self._sysfs.available_kib)
