@@ -23,45 +23,25 @@ from mom_core import (
     Value,
     as_whole,
 )
-from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, DISK_LIMITS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US, cpu_complaint
+from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, DISK_LIMITS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
 from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 
+_DIRECTIONS = "`inbound` and `outbound` with `average`, `peak` (KiB/s) and `burst` (KiB)"
+
 # No bounds here: a quota or period that is moved to a bound by itself would be another limit than was meant. Such values are refused.
-CONTROLS = (
-    ControlSpec(
-        QUOTA,
-        Unit.MICROSECONDS,
-        Scope.GUEST,
-        f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit",
-        QUOTA,
-    ),
-    ControlSpec(PERIOD, Unit.MICROSECONDS, Scope.GUEST, f"the period that the quota is for: {PERIOD_US[0]} to {PERIOD_US[1]}", PERIOD),
-    ControlSpec(
-        CPU_SHARES,
-        Unit.COUNT,
-        Scope.GUEST,
-        "the guest's weight when CPUs are short: 2 to 262144 with cgroups v1, 1 to 10000 with v2",
-        CPU_SHARES,
-    ),
-    ControlSpec(
-        DISKS,
-        Unit.LIST,
-        Scope.GUEST,
-        "limits of disks: for each `name`, and any of " + ", ".join(f"`{key}`" for key in DISK_LIMITS) + "; 0: no limit",
-        DISKS_NOW,
-        key="name",
-    ),
-    ControlSpec(
-        INTERFACES,
-        Unit.LIST,
-        Scope.GUEST,
-        "limits of network interfaces: for each `name`, and `inbound` and `outbound` with `average`, `peak` (KiB/s) and `burst` (KiB)",
-        INTERFACES,
-        key="name",
-    ),
+_CONTROLS = (
+    (QUOTA, Unit.MICROSECONDS, f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit"),
+    (PERIOD, Unit.MICROSECONDS, f"the period that the quota is for: {PERIOD_US[0]} to {PERIOD_US[1]}"),
+    (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short: 2 to 262144 with cgroups v1, 1 to 10000 with v2"),
+    (DISKS, Unit.LIST, f"limits of disks: for each `name`, and any of {', '.join(f'`{key}`' for key in DISK_LIMITS)}; 0: no limit"),
+    (INTERFACES, Unit.LIST, f"limits of network interfaces: for each `name`, and {_DIRECTIONS}"),
+)
+CONTROLS = tuple(
+    ControlSpec(name, unit, Scope.GUEST, about, DISKS_NOW if name == DISKS else name, key="name" if unit is Unit.LIST else "")
+    for name, unit, about in _CONTROLS
 )
 
 
@@ -144,9 +124,6 @@ def _without_paths(disks: Sequence[Item]) -> list[Item]:
 
 
 def _set_cpu(hypervisor: Hypervisor, guest: Entity, wanted: Mapping[str, Change], standing: Mapping[str, Value]) -> None:
-    complaint = next((text for change in wanted.values() if (text := cpu_complaint(change.control, change.value))), "")
-    if complaint:
-        raise Refused(complaint)
     if not isinstance(hypervisor, CpuTuneControl):
         raise NotSupported(f"{hypervisor.uri} cannot limit CPU time")
     values = {control: as_whole(change.value) for control, change in wanted.items()}
