@@ -15,14 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import format_duration
 from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
-from mom_toolkit import AvailableGauge, usual_low
+from mom_toolkit import AvailableGauge, read_kernel_file, usual_low
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
@@ -106,32 +105,6 @@ class Patience:
         return True
 
 
-class _KeptFile:
-    """The beginning of a small file of the kernel, which is opened once: it is read a few times a second."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self._path = path
-        self._size = size
-        self._fd = -1
-
-    def read(self) -> bytes:
-        """What it holds now; empty when it cannot be read."""
-        try:
-            if self._fd < 0:
-                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            return os.pread(self._fd, self._size, 0)
-        except OSError:
-            self.close()
-            return b""
-
-    def close(self) -> None:
-        """Let it go."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            with suppress(OSError):
-                os.close(fd)
-
-
 class HostWatch:
     """A thread that looks at the host from `start` to `stop`, and calls `wake(why)` when it runs low on memory.
 
@@ -150,8 +123,7 @@ class HostWatch:
         self.how = "not at all"
         """How the host is watched, for people."""
         self._pressure_path = root / "proc/pressure/memory"
-        self._meminfo = _KeptFile(root / "proc/meminfo", _MEMINFO_BYTES)
-        self._pressure = _KeptFile(self._pressure_path, _MEMINFO_BYTES)
+        self._meminfo = root / "proc/meminfo"
         self.lists = CpuLists(root, log, monotonic)
         """What CPUs keep of the host's free memory."""
         self._wake = wake
@@ -190,15 +162,13 @@ class HostWatch:
         thread.join(_JOIN_SECONDS)
         if not thread.is_alive():  # else it uses them still; they go with the process
             os.close(self._end)
-            self._meminfo.close()
-            self._pressure.close()
             if self._trigger is not None:
                 self._trigger.close()
 
     def saw(self, available: int | None, total: int | None, wanted: int | None = None) -> None:
         """A cycle goes by these values of the host's memory in KiB, of any collector; `wanted` is what should be available."""
         with self._lock:
-            own = _number(_TOTAL, self._meminfo.read())
+            own = _number(_TOTAL, read_kernel_file(self._meminfo, _MEMINFO_BYTES))
             self._wanted = wanted
             self._another_host = total != own  # a simulated one, perhaps: then this one does not matter
             if available is not None and own is not None:
@@ -209,14 +179,14 @@ class HostWatch:
         with self._lock:
             if self._another_host:
                 return self._rest(float("inf"))
-            text = self._meminfo.read()
+            text = read_kernel_file(self._meminfo, _MEMINFO_BYTES)
             total, available = _number(_TOTAL, text), _number(_AVAILABLE, text)
             low = None if total is None else self._low(total)
             why = "" if low is None or available is None else self._available.why(available, low)
         if self.settings.take_back and low is not None and available is not None and available < AvailableGauge.FALL_BELOW * low:
             self.lists.take_back(max(AvailableGauge.FALL_KIB, AvailableGauge.FALL_SHARE * available))
         if not why and self._trigger is None:
-            stalled = _number(_STALLED, self._pressure.read())
+            stalled = _number(_STALLED, read_kernel_file(self._pressure_path))
             if stalled is not None:
                 self._judge(self._stalls.stalled(stalled, self._monotonic()))
         if why:

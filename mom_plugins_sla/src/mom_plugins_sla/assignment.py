@@ -6,6 +6,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mom_core import Guest, GuestSettings, printable
@@ -60,7 +61,7 @@ class ClassAssignment:
         ]
         self._default = default
         self._safest = safest(classes)
-        self._known: dict[tuple[str, object, object], Assigned | None] = {}
+        self._assigned = lru_cache(REMEMBERED)(self._find)
 
     @property
     def safest(self) -> str:
@@ -69,22 +70,17 @@ class ClassAssignment:
 
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
         """The guest's class; None: it has none."""
-        key = guest.name, class_in(settings), guest.properties.get(METADATA)
-        if key in self._known:
-            return self._known[key]
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        found = self._known[key] = self._find(guest.name, class_in(settings), guest.properties.get(METADATA))
-        return found
+        metadata = guest.properties.get(METADATA)
+        return self._assigned(guest.name, class_in(settings), metadata if isinstance(metadata, str) else None)
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
         """The classes of all those that have one, by guest id."""
         return {guest.id: found for guest in guests if (found := self.of(guest, settings_of(guest))) is not None}
 
-    def _find(self, guest: str, written: str | None, metadata: object) -> Assigned | None:
+    def _find(self, guest: str, written: str | None, metadata: str | None) -> Assigned | None:
         if written is not None:
             return self._existing(written, WRITTEN)
-        if isinstance(metadata, str):
+        if metadata is not None:
             return self._existing(metadata, "the guest's metadata")
         for pattern in reversed(self._patterns):
             if pattern.matches(guest):
@@ -112,14 +108,10 @@ class WrittenClasses:
             for number, pattern in enumerate(having)
             if re.search(r"[*?\[]", pattern)
         ]
-        self._known: dict[str, str] = {}
+        self.pattern_of = lru_cache(REMEMBERED)(self._find)
+        """Gives the pattern, or name, under which the class of the guest of a name stands; empty: nowhere."""
 
-    def pattern_of(self, guest: str) -> str:
-        """The pattern, or name, under which the class of the guest of that name stands; empty: nowhere."""
-        if guest not in self._known:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            found = [(number, pattern) for number, pattern, matches in self._patterns if matches(guest)]
-            found += [(self._names[guest], guest)] if guest in self._names else []
-            self._known[guest] = max(found, default=(0, ""))[1]
-        return self._known[guest]
+    def _find(self, guest: str) -> str:
+        matching = [(number, pattern) for number, pattern, matches in self._patterns if matches(guest)]
+        matching += [(self._names[guest], guest)] if guest in self._names else []
+        return max(matching, default=(0, ""))[1]
