@@ -28,15 +28,15 @@ QUIET = ObservedGuest(GIB, 0, 0.0, 0.0)
 LIMIT = 0.02
 
 
-def steps(seen: ObservedGuest, mood: ReclaimState, count: int, begin: float = 0.0) -> tuple[list[int], ReclaimState]:
+def steps(seen: ObservedGuest, state: ReclaimState, count: int, begin: float = 0.0) -> tuple[list[int], ReclaimState]:
     """The paces of so many steps in which nothing comes back, a second apart; all that is offered is taken."""
     paces, taken = [], 0.0
     for number in range(count):
-        offer = next_offer(seen, mood, taken, LIMIT, begin + number)
-        taken, mood = float(offer.pace_kib), offer.mood
+        offer = next_offer(seen, state, taken, LIMIT, begin + number)
+        taken, state = float(offer.pace_kib), offer.state
         seen = replace(seen, resident_kib=(seen.resident_kib or 0) - taken, away_kib=(seen.away_kib or 0) + taken)
         paces.append(offer.pace_kib)
-    return paces, mood
+    return paces, state
 
 
 def test_the_pace_doubles_while_nothing_comes_back_up_to_one_percent_a_second() -> None:
@@ -51,15 +51,15 @@ def test_where_hot_pages_go_with_cold_ones_the_pace_stays_a_quarter_of_that() ->
 
 
 def test_a_tenth_of_a_guest_stays_however_long_it_is_idle() -> None:
-    seen, mood, taken = QUIET, ReclaimState(), 0.0
+    seen, state, taken = QUIET, ReclaimState(), 0.0
     for now in range(600):
-        offer = next_offer(seen, mood, taken, LIMIT, float(now))
-        taken, mood = float(offer.pace_kib), offer.mood
+        offer = next_offer(seen, state, taken, LIMIT, float(now))
+        taken, state = float(offer.pace_kib), offer.state
         seen = replace(seen, resident_kib=(seen.resident_kib or 0) - taken, away_kib=(seen.away_kib or 0) + taken)
     assert (seen.resident_kib or 0) == pytest.approx(KEPT_SHARE * GIB, abs=512)
 
 
-@pytest.mark.parametrize("seen", [replace(QUIET, resident_kib=None), replace(QUIET, away_kib=None), replace(QUIET, returns_kib=None)])
+@pytest.mark.parametrize("seen", [replace(QUIET, resident_kib=None), replace(QUIET, away_kib=None), replace(QUIET, refaults_kib=None)])
 def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: ObservedGuest) -> None:
     offer = next_offer(seen, ReclaimState(), 0.0, LIMIT, 0.0)
     assert offer.pace_kib == 0
@@ -69,7 +69,7 @@ def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: Observe
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        (replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, returns_kib=20_000.0), "works on what was taken"),
+        (replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, refaults_kib=20_000.0), "works on what was taken"),
         (replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.03), "waits for memory 3.0%"),
     ],
 )
@@ -77,57 +77,57 @@ def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back
     offer = next_offer(seen, ReclaimState(), 0.0, LIMIT, 100.0)
     assert offer.pace_kib == 0
     assert words in offer.reason
-    assert offer.mood.wants_back
-    later = next_offer(replace(seen, returns_kib=0.0, stall=0.0), offer.mood, 0.0, LIMIT, 100.0 + FIRST_PAUSE_SECONDS / 2)
+    assert offer.state.wants_back
+    later = next_offer(replace(seen, refaults_kib=0.0, stall=0.0), offer.state, 0.0, LIMIT, 100.0 + FIRST_PAUSE_SECONDS / 2)
     assert later.pace_kib == 0
     assert "tried again in" in later.reason
-    assert not later.mood.wants_back
+    assert not later.state.wants_back
     forgotten = 100.0 + FIRST_PAUSE_SECONDS + RECENT_SECONDS
-    assert next_offer(replace(seen, returns_kib=0.0, stall=0.0), later.mood, 0.0, LIMIT, forgotten).pace_kib > 0
+    assert next_offer(replace(seen, refaults_kib=0.0, stall=0.0), later.state, 0.0, LIMIT, forgotten).pace_kib > 0
 
 
 @pytest.mark.parametrize(("returns", "stall"), [(GIB / 2 / 40, 0.0), (0.0, 0.04)])
 def test_a_guest_may_feel_more_while_it_would_be_hurt_otherwise(returns: float, stall: float) -> None:
-    seen = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, returns_kib=returns, stall=stall)
+    seen = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, refaults_kib=returns, stall=stall)
     resting = next_offer(seen, ReclaimState(), 0.0, LIMIT, 0.0)
     assert resting.pace_kib == 0
     assert next_offer(seen, ReclaimState(), 0.0, LIMIT, 0.0, urgency=4.0).pace_kib > 0
-    assert next_offer(seen, resting.mood, 0.0, LIMIT, 1.0, urgency=4.0).pace_kib > 0, "it rests no longer"
-    harmed = replace(seen, returns_kib=8 * returns, stall=8 * stall)
+    assert next_offer(seen, resting.state, 0.0, LIMIT, 1.0, urgency=4.0).pace_kib > 0, "it rests no longer"
+    harmed = replace(seen, refaults_kib=8 * returns, stall=8 * stall)
     hurt = next_offer(harmed, ReclaimState(), 0.0, LIMIT, 0.0, urgency=4.0)
     assert hurt.pace_kib == 0
-    assert next_offer(harmed, hurt.mood, 0.0, LIMIT, 1.0, urgency=4.0).pace_kib == 0
+    assert next_offer(harmed, hurt.state, 0.0, LIMIT, 1.0, urgency=4.0).pace_kib == 0
 
 
 @pytest.mark.parametrize(("returns", "stall"), [(20_000.0, 0.0), (0.0, 0.1)])
 def test_what_comes_back_within_a_second_of_a_step_is_no_harm(returns: float, stall: float) -> None:
     half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
-    _, mood = steps(half, ReclaimState(), 6)
-    offer = next_offer(replace(half, returns_kib=returns, stall=stall), mood, 0.0, LIMIT, 6.0)
-    assert not offer.mood.wants_back
+    _, state = steps(half, ReclaimState(), 6)
+    offer = next_offer(replace(half, refaults_kib=returns, stall=stall), state, 0.0, LIMIT, 6.0)
+    assert not offer.state.wants_back
     assert offer.pace_kib > 0
 
 
-def harmed_for(seconds: int, seen: ObservedGuest, mood: ReclaimState, begin: int = 0) -> tuple[int, ReclaimState]:
+def harmed_for(seconds: int, seen: ObservedGuest, state: ReclaimState, begin: int = 0) -> tuple[int, ReclaimState]:
     """The second at which harm is found to last, and what is remembered then."""
     for now in range(begin, begin + seconds):
-        before, mood = mood, next_offer(seen, mood, 0.0, LIMIT, float(now)).mood
-        if mood.pause > before.pause or mood.until - now > FIRST_PAUSE_SECONDS:
-            return now, mood
+        before, state = state, next_offer(seen, state, 0.0, LIMIT, float(now)).state
+        if state.pause > before.pause or state.until - now > FIRST_PAUSE_SECONDS:
+            return now, state
     raise AssertionError("no harm lasts")
 
 
 @pytest.mark.parametrize(
     "seen",
     [
-        replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, returns_kib=20_000.0),
+        replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, refaults_kib=20_000.0),
         replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.05),
     ],
 )
 def test_a_guest_that_works_on_what_was_taken_for_long_is_left_alone_for_longer(seen: ObservedGuest) -> None:
-    found, mood = harmed_for(int(HARM_SECONDS), seen, ReclaimState())
-    assert mood.wants_back
-    assert mood.pause == 2 * FIRST_PAUSE_SECONDS
+    found, state = harmed_for(int(HARM_SECONDS), seen, ReclaimState())
+    assert state.wants_back
+    assert state.pause == 2 * FIRST_PAUSE_SECONDS
     assert found >= FIRST_PAUSE_SECONDS
 
 
@@ -135,51 +135,51 @@ def test_a_guest_that_works_on_what_was_taken_for_long_is_left_alone_for_longer(
 def test_a_burst_that_reads_back_what_it_writes_over_is_no_harm_that_lasts(returns: float, stall: float) -> None:
     """For six seconds of every two minutes: taking goes on between bursts, however many there are, after the same short pause."""
     half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
-    burst = replace(half, returns_kib=returns, stall=stall)
-    mood, taking = ReclaimState(), 0
+    burst = replace(half, refaults_kib=returns, stall=stall)
+    state, taking = ReclaimState(), 0
     for now in range(1200):
-        offer = next_offer(burst if now % 120 < 6 else half, mood, 0.0, LIMIT, float(now))
-        mood = offer.mood
-        assert mood.pause == FIRST_PAUSE_SECONDS
-        assert mood.until - now <= FIRST_PAUSE_SECONDS
+        offer = next_offer(burst if now % 120 < 6 else half, state, 0.0, LIMIT, float(now))
+        state = offer.state
+        assert state.pause == FIRST_PAUSE_SECONDS
+        assert state.until - now <= FIRST_PAUSE_SECONDS
         taking += offer.pace_kib > 0
     assert taking > 0.8 * 1200
 
 
 def test_each_harm_that_lasts_doubles_the_pause_up_to_its_longest() -> None:
     harmed = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.5)
-    mood, now, pauses = ReclaimState(), 0, []
+    state, now, pauses = ReclaimState(), 0, []
     for _ in range(9):
-        now, mood = harmed_for(int(HARM_SECONDS), harmed, mood, now)
-        pauses.append(mood.until - now)
-        now = int(mood.until)
+        now, state = harmed_for(int(HARM_SECONDS), harmed, state, now)
+        pauses.append(state.until - now)
+        now = int(state.until)
     assert pauses[1] == 2 * pauses[0]
     assert max(pauses) == LONGEST_PAUSE_SECONDS
 
 
 def test_when_half_of_what_is_taken_comes_back_the_pace_is_halved_and_the_working_set_learnt() -> None:
-    _, mood = steps(QUIET, ReclaimState(), 6)
+    _, state = steps(QUIET, ReclaimState(), 6)
     seen = ObservedGuest(0.7 * GIB, 0.3 * GIB, 2200.0, 0.005)
-    offer = next_offer(seen, mood, 4000.0, LIMIT, 6.0)
-    assert offer.mood.share == mood.share / 2
-    assert offer.mood.working_set == 0.7 * GIB
-    assert cold_kib(seen, offer.mood) == pytest.approx(0.3 * GIB)
+    offer = next_offer(seen, state, 4000.0, LIMIT, 6.0)
+    assert offer.state.share == state.share / 2
+    assert offer.state.working_set == 0.7 * GIB
+    assert cold_kib(seen, offer.state) == pytest.approx(0.3 * GIB)
 
 
 def test_what_stays_away_for_two_minutes_is_cold_and_what_does_not_ends_the_taking() -> None:
     away = GIB / 2
     cold = ObservedGuest(GIB / 2, away, away / (1.5 * COLD_SECONDS), 0.0)
     assert next_offer(cold, ReclaimState(), 0.0, LIMIT, 0.0).pace_kib > 0
-    lukewarm = next_offer(replace(cold, returns_kib=away / (0.75 * COLD_SECONDS)), ReclaimState(), 0.0, LIMIT, 0.0)
+    lukewarm = next_offer(replace(cold, refaults_kib=away / (0.75 * COLD_SECONDS)), ReclaimState(), 0.0, LIMIT, 0.0)
     assert lukewarm.pace_kib == 0
-    assert lukewarm.mood.until == 0.0  # it is looked at again at once
+    assert lukewarm.state.until == 0.0  # it is looked at again at once
 
 
 def test_the_dearer_guest_and_the_one_whose_memory_comes_back_are_taken_from_later() -> None:
     away = replace(QUIET, resident_kib=GIB / 2, away_kib=GIB / 2)
     cheap = next_offer(away, ReclaimState(), 0.0, LIMIT, 0.0).price
     assert next_offer(replace(away, cost=4.0), ReclaimState(), 0.0, LIMIT, 0.0).price == 4 * cheap
-    assert next_offer(replace(away, returns_kib=GIB / 2 / 300), ReclaimState(), 0.0, LIMIT, 0.0).price > cheap
+    assert next_offer(replace(away, refaults_kib=GIB / 2 / 300), ReclaimState(), 0.0, LIMIT, 0.0).price > cheap
 
 
 def test_what_is_merged_with_other_guests_is_not_taken() -> None:

@@ -18,7 +18,7 @@ from mom_run import MomRun
 from real_guests import Lab, RealGuest, eventually, not_here
 from zram_swap import NoZram, zram_swap
 
-from mom_plugins_offload.orders import MoveOrder, ReclaimWorker, waited
+from mom_plugins_offload.requests import Reclaimed, ReclaimRequest, ReclaimWorker
 
 pytestmark = pytest.mark.real
 
@@ -70,7 +70,7 @@ def mom(tmp_path: Path) -> Iterator[MomRun]:
 
 
 @pytest.fixture
-def taker() -> Iterator[ReclaimWorker]:
+def worker() -> Iterator[ReclaimWorker]:
     one = ReclaimWorker()
     yield one
     one.close()
@@ -93,9 +93,9 @@ def limits(guest: RealGuest) -> tuple[str, str]:
     return (folder / "memory.limit_in_bytes").read_text(), (folder / "memory.soft_limit_in_bytes").read_text()
 
 
-def order_of(guest: RealGuest, way: str, mib: int) -> MoveOrder:
+def order_of(guest: RealGuest, way: str, mib: int) -> ReclaimRequest:
     started = int(Path(f"/proc/{guest.pid}/stat").read_text().rpartition(")")[2].split()[19])
-    return MoveOrder(guest.uuid, way, mib << 10, str(guest.group("memory")), guest.pid, started)
+    return ReclaimRequest(guest.uuid, way, mib << 10, str(guest.group("memory")), guest.pid, started)
 
 
 def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
@@ -134,16 +134,16 @@ def test_cold_memory_goes_hot_memory_stays_and_no_limit_is_ever_set(mom: MomRun,
     assert in_swap_mib(cold) >= away - 20, "what is in swap stays there until the guest touches it"
 
 
-def test_a_guest_keeps_its_limits_when_mom_and_its_taker_are_killed(mom: MomRun, grouped: Lab) -> None:
+def test_a_guest_keeps_its_limits_when_mom_and_its_worker_are_killed(mom: MomRun, grouped: Lab) -> None:
     guest = started(grouped, "killed")
     before = limits(guest)
     configure(mom, grouped, {})
     for _ in range(3):
         mom.start()
-        takers = eventually("the taker runs", partial(takers_of, mom), 60)
+        workers = eventually("the worker runs", partial(workers_of, mom), 60)
         mom.kill()
-        folders = [Path(f"/proc/{one}") for one in takers]
-        eventually("the taker has ended with mom", partial(all_gone, folders), 10)
+        folders = [Path(f"/proc/{one}") for one in workers]
+        eventually("the worker has ended with mom", partial(all_gone, folders), 10)
         assert limits(guest) == before
         (mom.folder / "run" / "status.json").unlink(missing_ok=True)
     begun = len(guest.beats)
@@ -154,55 +154,65 @@ def all_gone(folders: Sequence[Path]) -> bool:
     return not any(folder.exists() for folder in folders)
 
 
-def takers_of(mom: MomRun) -> list[int]:
-    """The takers among mom's children, whichever of its threads started them."""
+def workers_of(mom: MomRun) -> list[int]:
+    """The workers among mom's children, whichever of its threads started them."""
     assert mom.process is not None
     found: list[int] = []
     for children in Path(f"/proc/{mom.process.pid}/task").glob("*/children"):
         with suppress(OSError):
             pids = [int(word) for word in children.read_text().split()]
-            found += [pid for pid in pids if b"taker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            found += [pid for pid in pids if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return found
 
 
-def test_a_taker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(grouped: Lab, taker: ReclaimWorker) -> None:
+def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(grouped: Lab, worker: ReclaimWorker) -> None:
     guest = started(grouped, "instant", balloon="none")
     before = limits(guest)
     for number in range(12):
-        taker.order([order_of(guest, "v1", 4)], 2.0, 2.0)
+        worker.send([order_of(guest, "v1", 4)], 2.0, 2.0)
         time.sleep(0.005 * number)
-        assert taker.pid is not None
-        os.kill(taker.pid, signal.SIGKILL)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
         assert limits(guest) == before
-        taker.close()
-    taker.order([order_of(guest, "v1", 8)], 5.0, 5.0)
-    batch = waited(taker, 20)
+        worker.close()
+    worker.send([order_of(guest, "v1", 8)], 5.0, 5.0)
+    batch = waited(worker, 20)
     assert batch is not None
-    assert batch.done[0].kib >= 4 << 10, "a new taker goes on"
+    assert batch[0].kib >= 4 << 10, "a new worker goes on"
 
 
-def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, taker: ReclaimWorker) -> None:
+def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, worker: ReclaimWorker) -> None:
     guest = started(grouped, "recalled")
-    eventually("some of it is in swap", lambda: ordered(taker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, 60)
+    eventually("some of it is in swap", lambda: ordered(worker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, 60)
     held = int((guest.group("memory") / "memory.usage_in_bytes").read_text())
-    assert ordered(taker, order_of(guest, "recall", 64)) >= 32 << 10
+    assert ordered(worker, order_of(guest, "recall", 64)) >= 32 << 10
     assert int((guest.group("memory") / "memory.usage_in_bytes").read_text()) >= held + (16 << 20)
 
 
-def ordered(taker: ReclaimWorker, order: MoveOrder) -> int:
-    """What came of one order, in KiB."""
-    taker.order([order], 3.0, 3.0)
-    batch = waited(taker, 20)
+def ordered(worker: ReclaimWorker, request: ReclaimRequest) -> int:
+    """What came of one request, in KiB."""
+    worker.send([request], 3.0, 3.0)
+    batch = waited(worker, 20)
     assert batch is not None
-    return batch.done[0].kib
+    return batch[0].kib
 
 
-def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, taker: ReclaimWorker) -> None:
+def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, worker: ReclaimWorker) -> None:
     guest = started(grouped, "grouped")
-    assert ordered(taker, order_of(guest, "process", 16)) >= 8 << 10
+    assert ordered(worker, order_of(guest, "process", 16)) >= 8 << 10
     assert in_swap_mib(guest) >= 8
     another = order_of(guest, "process", 16)
-    gone = MoveOrder(another.guest, "process", 16, pid=another.pid, started=another.started + 1)
+    gone = ReclaimRequest(another.guest, "process", 16, pid=another.pid, started=another.started + 1)
     before = in_swap_mib(guest)
-    assert ordered(taker, gone) == 0, "a process that began at another moment is another one"
+    assert ordered(worker, gone) == 0, "a process that began at another moment is another one"
     assert in_swap_mib(guest) <= before
+
+
+def waited(worker: ReclaimWorker, seconds: float) -> Sequence[Reclaimed] | None:
+    """The next answer, waited for; None when none came in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for batch in worker.answers():
+            return batch
+        time.sleep(0.01)
+    return None

@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
-from mom_plugins_offload.names import (
-    ALL_COLD,
-    COLD,
-    CPU,
-    NET,
-    OFFLOAD,
-    OFFLOADED,
-    RATIO,
-    RETURNS,
-    ROOM,
-    STATE,
-    WORKING_SET,
-    WORKING_SET_AGE,
-    WRITTEN,
-)
+
+OFFLOAD: Final = "offload"
+STATE: Final = "offload_state"
+OFFLOADED: Final = "offloaded"
+REFAULTS: Final = "offload_refaults"
+WORKING_SET: Final = "working_set"
+WORKING_SET_AGE: Final = "working_set_age"
+COLD: Final = "cold"
+
+ROOM: Final = "offload_room"
+RATIO: Final = "offload_ratio"
+NET: Final = "offload_net"
+WRITTEN: Final = "offload_written"
 
 _MOST_PACE: Final = 1 << 30
 """1 TiB a second is more than any host could take."""
@@ -37,7 +35,7 @@ FIELDS: Final = (
     _guest(WORKING_SET, Unit.KIB, "what the guest was last seen to get along with in the host's memory; it may need less"),
     _guest(WORKING_SET_AGE, Unit.SECONDS, "how long ago that was"),
     _guest(COLD, Unit.KIB, "what the guest has beyond that: in the host's swap already, or to go there"),
-    _guest(RETURNS, Unit.KIB_PER_SECOND, "what comes back from the host's swap because the guest touches it", "memory.stat pgmajfault"),
+    _guest(REFAULTS, Unit.KIB_PER_SECOND, "what comes back from the host's swap because the guest touches it", "memory.stat pgmajfault"),
     _guest(OFFLOAD, Unit.KIB_PER_SECOND, "how fast its cold memory goes to the host's swap; negative: comes back; 0: neither"),
     _guest(OFFLOADED, Unit.KIB, "what went so since mom knows the guest"),
     _guest(STATE, Unit.TEXT, "why nothing of it goes to swap now; unknown if something does"),
@@ -45,8 +43,6 @@ FIELDS: Final = (
     _host(RATIO, Unit.RATIO, "how much guests' memory goes into one KiB of compressed memory; unknown while little is in it", "mm_stat"),
     _host(NET, Unit.KIB, "what cold memory gave in the last cycle: what went, less what came back and what it takes compressed"),
     _host(WRITTEN, Unit.KIB, "cold memory that was written to disks in the last day"),
-    _host(ALL_COLD, Unit.KIB, "cold memory of all guests of which it is known"),
-    _host(CPU, Unit.PERCENT, "CPU time that the kernel used for taking and compressing, 100 being one host CPU"),
 )
 
 CONTROLS: Final = (

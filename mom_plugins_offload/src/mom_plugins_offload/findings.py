@@ -1,4 +1,4 @@
-"""What `mom doctor` says of cold memory: where it can go, how fast, and of which guests nothing can."""
+"""What `mom doctor` says of cold memory: where it can go, and of which guests nothing can."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final
 
 from mom_core import Finding, Hypervisor, HypervisorError, Severity, format_kib, printable
 from mom_plugins_offload.processes import way_to
-from mom_plugins_offload.speed import SwapSpeed, measured
 from mom_plugins_offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
 from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore
 
@@ -33,9 +32,9 @@ _ZSWAP: Final = (
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
-    """Stores, their speed, and guests.
+    """Stores and guests.
 
-    :param root: where /proc and /sys are found; speed is measured on the real host only
+    :param root: where /proc and /sys are found
     """
     own = isinstance(hypervisor, ColdMemoryControl)
     try:
@@ -46,8 +45,6 @@ def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None
     found = _about_stores(stores)
     # What a simulated host lacks, no command on this one gives it.
     yield from (replace(one, cure="") for one in found) if own else found
-    if stores and not own and root == Path("/"):
-        yield _about_speed(measured())
     if hypervisor is not None and not own:
         yield from _about_guests(root, hierarchies, hypervisor)
 
@@ -72,14 +69,6 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
             compressed = f"; what is in it compresses to 1/{ratio:.1f}" if ratio is not None else ""
             cure = _ZSWAP if store.kind is StoreKind.DISK else ""
             yield Finding(Severity.OK, SUBJECT, f"{size}{compressed}", cure)
-
-
-def _about_speed(speed: SwapSpeed | None) -> Finding:
-    if speed is None:
-        message = "how fast swap is could not be measured: nothing went there"
-        return Finding(Severity.WARNING, SUBJECT, message, "use Linux 5.10 or later, with free swap")
-    message = f"a page takes {speed.out_seconds * 1e6:.0f} us to swap and {speed.in_seconds * 1e6:.0f} us back, measured on 8 MiB"
-    return Finding(Severity.OK, SUBJECT, message)
 
 
 def _about_guests(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor) -> Iterator[Finding]:

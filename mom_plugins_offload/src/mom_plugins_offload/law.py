@@ -41,12 +41,12 @@ KEPT_SHARE: Final = 0.10
 LEAST_KIB: Final = 256
 """Less is not worth a call: the kernel reclaims in batches of 32 pages."""
 
-LEAST_RETURNS_KIB: Final = 128.0
-LEAST_RETURNS_SHARE: Final = 0.0005
+LEAST_REFAULTS_KIB: Final = 128.0
+LEAST_REFAULTS_SHARE: Final = 0.0005
 """KiB per second, and of a guest in a second: less tells of nothing. 32 pages are a readahead or two, and 0.5 MiB of 1 GiB come back in
 0.6 % of the time."""
 
-RETURNED_SHARE: Final = 0.5
+REFAULTED_SHARE: Final = 0.5
 """When half of what is taken comes back, taking on is futile."""
 
 RECENT_SECONDS: Final = 10.0
@@ -78,13 +78,13 @@ class ObservedGuest:
     """What is known of a guest at this moment; None: unknown.
 
     `resident_kib` the host's memory holds of it, `away_kib` are in swap, `merged_kib` of the first are held by other guests, too.
-    `returns_kib` came back in each second since the last look. `stall` is the share of time (0 to 1) in which it waited for memory.
+    `refaults_kib` came back in each second since the last look. `stall` is the share of time (0 to 1) in which it waited for memory.
     `hold` is why nothing may be taken at all, `suffers` what the guest itself says of its memory.
     """
 
     resident_kib: float | None
     away_kib: float | None
-    returns_kib: float | None
+    refaults_kib: float | None
     stall: float
     merged_kib: float = 0.0
     hold: str = ""
@@ -97,14 +97,14 @@ class ObservedGuest:
 class Felt:
     """What a guest felt, on average: what came back, in KiB per second, and the share of time (0 to 1) in which it waited for memory."""
 
-    returns_kib: float = 0.0
+    refaults_kib: float = 0.0
     stall: float = 0.0
 
     def then(self, now: Felt, seconds: float, constant: float) -> Felt:
         """After so many seconds in which it felt that, as an exponential average with this time constant (s)."""
         weight = 1 - math.exp(-max(0.0, seconds) / constant)
         return Felt(
-            self.returns_kib + weight * (now.returns_kib - self.returns_kib),
+            self.refaults_kib + weight * (now.refaults_kib - self.refaults_kib),
             self.stall + weight * (now.stall - self.stall),
         )
 
@@ -138,88 +138,89 @@ class ColdOffer:
 
     pace_kib: int
     price: float
-    mood: ReclaimState
+    state: ReclaimState
     reason: str = ""
 
 
-def next_offer(seen: ObservedGuest, mood: ReclaimState, taken_kib: float, limit: float, now: float, urgency: float = 1.0) -> ColdOffer:
+def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, limit: float, now: float, urgency: float = 1.0) -> ColdOffer:
     """The next step.
 
-    :param taken_kib: what was taken since the last look, in KiB per second
+    :param reclaimed_kib: what was taken since the last look, in KiB per second
     :param limit: the share of time (0 to 1) that the guest may wait for memory
     :param now: monotonic seconds
     :param urgency: how many times as much the guest may feel, as it would be hurt otherwise (1: the host is not in such need)
     """
     limit, cold_seconds, warm_seconds = limit * urgency, COLD_SECONDS / urgency, WARM_SECONDS / urgency
-    mood = replace(mood, wants_back=False)
-    if seen.resident_kib is None or seen.away_kib is None or seen.returns_kib is None:
+    state = replace(state, wants_back=False)
+    if seen.resident_kib is None or seen.away_kib is None or seen.refaults_kib is None:
         missing = "what the host holds of it" if seen.resident_kib is None else "what of it is in swap" if seen.away_kib is None else ""
-        return _nothing(mood, seen.hold or f"{missing or 'what comes back of it'} is unknown")
+        return _nothing(state, seen.hold or f"{missing or 'what comes back of it'} is unknown")
     size = seen.resident_kib + seen.away_kib
-    mood = _averaged(mood, Felt(seen.returns_kib, seen.stall), now)
-    harm_now = _harm(seen.away_kib, size, mood.recent, limit, warm_seconds)
-    rests = now < mood.until and bool(urgency <= 1 or harm_now)  # what was harm before the host came into need may be none now
-    harm = "" if rests else _harm(seen.away_kib, size, mood.lasting, limit, warm_seconds)
+    state = _averaged(state, Felt(seen.refaults_kib, seen.stall), now)
+    harm_now = _harm(seen.away_kib, size, state.recent, limit, warm_seconds)
+    rests = now < state.until and bool(urgency <= 1 or harm_now)  # what was harm before the host came into need may be none now
+    harm = "" if rests else _harm(seen.away_kib, size, state.lasting, limit, warm_seconds)
     if harm:
-        pause = min(2 * mood.pause, LONGEST_PAUSE_SECONDS)
-        mood = ReclaimState(now + mood.pause, pause, 0, FIRST_SHARE, harm, seen.resident_kib, now, mood.recent, seen=now, wants_back=True)
-        return _nothing(mood, harm)
+        pause = min(2 * state.pause, LONGEST_PAUSE_SECONDS)
+        until, held = now + state.pause, seen.resident_kib
+        state = ReclaimState(until, pause, 0, FIRST_SHARE, harm, held, now, state.recent, seen=now, wants_back=True)
+        return _nothing(state, harm)
     if seen.hold or seen.suffers:
-        return _nothing(mood, seen.hold or seen.suffers)
+        return _nothing(state, seen.hold or seen.suffers)
     if rests:
-        return _nothing(mood, f"{mood.reason}; tried again in {mood.until - now:.0f} s")
+        return _nothing(state, f"{state.reason}; tried again in {state.until - now:.0f} s")
     if harm_now:
-        share, until = max(FIRST_SHARE, mood.share / 2), now + FIRST_PAUSE_SECONDS
-        mood = replace(mood, until=until, share=share, reason=harm_now, working_set=seen.resident_kib, learnt=now, wants_back=True)
-        return _nothing(mood, harm_now)
-    away_seconds = _time_away(seen.away_kib, max(mood.recent.returns_kib, mood.lasting.returns_kib), size)
+        share, until = max(FIRST_SHARE, state.share / 2), now + FIRST_PAUSE_SECONDS
+        state = replace(state, until=until, share=share, reason=harm_now, working_set=seen.resident_kib, learnt=now, wants_back=True)
+        return _nothing(state, harm_now)
+    away_seconds = _time_away(seen.away_kib, max(state.recent.refaults_kib, state.lasting.refaults_kib), size)
     if away_seconds < cold_seconds:
-        mood = replace(mood, share=FIRST_SHARE, working_set=seen.resident_kib, learnt=now)
-        return _nothing(mood, f"what is away of it comes back after {away_seconds:.0f} s on average")
-    if taken_kib and seen.returns_kib >= max(LEAST_RETURNS_KIB, RETURNED_SHARE * taken_kib):
-        mood = replace(mood, share=max(FIRST_SHARE, mood.share / 2), calm=0, working_set=seen.resident_kib, learnt=now)
-    elif taken_kib:
-        calm = mood.calm + 1
-        pause = FIRST_PAUSE_SECONDS if calm >= CALM_STEPS else mood.pause
-        share = min(2 * mood.share, seen.most_share)
-        mood = replace(mood, share=share, calm=calm, pause=pause, working_set=seen.resident_kib, learnt=now)
+        state = replace(state, share=FIRST_SHARE, working_set=seen.resident_kib, learnt=now)
+        return _nothing(state, f"what is away of it comes back after {away_seconds:.0f} s on average")
+    if reclaimed_kib and seen.refaults_kib >= max(LEAST_REFAULTS_KIB, REFAULTED_SHARE * reclaimed_kib):
+        state = replace(state, share=max(FIRST_SHARE, state.share / 2), calm=0, working_set=seen.resident_kib, learnt=now)
+    elif reclaimed_kib:
+        calm = state.calm + 1
+        pause = FIRST_PAUSE_SECONDS if calm >= CALM_STEPS else state.pause
+        share = min(2 * state.share, seen.most_share)
+        state = replace(state, share=share, calm=calm, pause=pause, working_set=seen.resident_kib, learnt=now)
     spare = seen.resident_kib - seen.merged_kib - KEPT_SHARE * size
-    pace = int(min(mood.share, seen.most_share) * size * (1 - max(mood.recent.stall, mood.lasting.stall) / limit))
+    pace = int(min(state.share, seen.most_share) * size * (1 - max(state.recent.stall, state.lasting.stall) / limit))
     if spare < LEAST_KIB or pace < LEAST_KIB:
-        return _nothing(mood, "it holds no more than stays in any case" if spare < LEAST_KIB else "it waits for memory as long as it may")
-    return ColdOffer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), mood)
+        return _nothing(state, "it holds no more than stays in any case" if spare < LEAST_KIB else "it waits for memory as long as it may")
+    return ColdOffer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), state)
 
 
-def cold_kib(seen: ObservedGuest, mood: ReclaimState) -> float | None:
+def cold_kib(seen: ObservedGuest, state: ReclaimState) -> float | None:
     """What the guest has beyond its working set, in KiB, in the host's memory or in swap; None while that is unknown."""
-    if mood.working_set is None or seen.resident_kib is None or seen.away_kib is None:
+    if state.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
-    return max(0.0, seen.resident_kib + seen.away_kib - mood.working_set)
+    return max(0.0, seen.resident_kib + seen.away_kib - state.working_set)
 
 
-def _nothing(mood: ReclaimState, reason: str) -> ColdOffer:
-    return ColdOffer(0, 0.0, mood, reason)
+def _nothing(state: ReclaimState, reason: str) -> ColdOffer:
+    return ColdOffer(0, 0.0, state, reason)
 
 
-def _time_away(away_kib: float, returns_kib: float, size_kib: float) -> float:
-    tells = returns_kib >= max(LEAST_RETURNS_KIB, LEAST_RETURNS_SHARE * size_kib)
-    return away_kib / returns_kib if tells else float("inf")
+def _time_away(away_kib: float, refaults_kib: float, size_kib: float) -> float:
+    tells = refaults_kib >= max(LEAST_REFAULTS_KIB, LEAST_REFAULTS_SHARE * size_kib)
+    return away_kib / refaults_kib if tells else float("inf")
 
 
-def _averaged(mood: ReclaimState, felt: Felt, now: float) -> ReclaimState:
+def _averaged(state: ReclaimState, felt: Felt, now: float) -> ReclaimState:
     """With what was observed since the last step. Before the first step it was as it is then, which has not harmed it for long."""
-    if mood.seen is None:
-        return replace(mood, recent=felt, seen=now)
-    seconds = now - mood.seen
-    recent, lasting = mood.recent.then(felt, seconds, RECENT_SECONDS), mood.lasting.then(felt, seconds, HARM_SECONDS)
-    return replace(mood, recent=recent, lasting=lasting, seen=now)
+    if state.seen is None:
+        return replace(state, recent=felt, seen=now)
+    seconds = now - state.seen
+    recent, lasting = state.recent.then(felt, seconds, RECENT_SECONDS), state.lasting.then(felt, seconds, HARM_SECONDS)
+    return replace(state, recent=recent, lasting=lasting, seen=now)
 
 
 def _harm(away_kib: float, size_kib: float, felt: Felt, limit: float, warm_seconds: float) -> str:
     """What a guest suffers from by what is away; empty: nothing."""
     if not away_kib:
         return ""
-    away = _time_away(away_kib, felt.returns_kib, size_kib)
+    away = _time_away(away_kib, felt.refaults_kib, size_kib)
     if felt.stall >= limit:
         return f"it waits for memory {felt.stall:.1%} of the time, and {limit:.1%} is the limit"
     if away < warm_seconds:

@@ -1,11 +1,10 @@
-"""The plugin: follows guests, decides whose cold memory goes to swap, has the taker move it, and says what guests work on."""
+"""The plugin: follows guests, decides whose cold memory goes to swap, has the worker move it, and says what guests work on."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -31,40 +30,34 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_offload import law
-from mom_plugins_offload.fields import CONTROLS, FIELDS
-from mom_plugins_offload.findings import findings
-from mom_plugins_offload.host_need import HostNeed, chosen, need_of
-from mom_plugins_offload.law import ColdOffer, ObservedGuest, ReclaimState, next_offer
-from mom_plugins_offload.names import (
-    ALL_COLD,
+from mom_plugins_offload.fields import (
     COLD,
-    CPU,
+    CONTROLS,
+    FIELDS,
     NET,
     OFFLOAD,
     OFFLOADED,
     RATIO,
-    RETURNS,
+    REFAULTS,
     ROOM,
     STATE,
     WORKING_SET,
     WORKING_SET_AGE,
     WRITTEN,
 )
-from mom_plugins_offload.orders import MoveOrder, ReclaimWorker
-from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
+from mom_plugins_offload.findings import findings
+from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn
+from mom_plugins_offload.host_need import HostNeed, chosen, need_of
+from mom_plugins_offload.law import ColdOffer, ObservedGuest, next_offer
+from mom_plugins_offload.pressure import own_pressure, stall_of, swept_first
+from mom_plugins_offload.requests import ReclaimRequest, ReclaimWorker
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
-from mom_plugins_offload.signs import own_signs, stall_of, swept_first
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.writes import WriteBudget
 from mom_toolkit import ColdMemoryControl, Explainer, Hierarchies, StoreKind, SwapStore
 
-_IN_TURN: Final = 100
-_LOOK_SECONDS: Final = 30.0
-"""How many guests' processes are looked at closely in one cycle, and how old a look may be: it takes 200 us for each, which for a thousand
-would be a fifth of a second; a device that is given to a guest holds its memory in place from then on."""
-
 _CYCLES_IN_FORCE: Final = 1
-"""An order lapses when it was not renewed in the cycle after it."""
+"""A request lapses when it was not renewed in the cycle after it."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
 """Of need, in which it is waited for a guest to be swept: the plugin that decides that may have other reasons not to. Waiting for two
@@ -80,33 +73,10 @@ _URGENT_SWEEP_SECONDS: Final = 10.0
 guests, cost all that the host had left (mix `hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
-"""Of the time between two cycles. The taker answers before the next decision, which goes by what came of the one before."""
+"""Of the time between two cycles. The worker answers before the next decision, which goes by what came of the one before."""
 
 _SHORTEST_SECONDS: Final = 0.2
 """A rate over less says nothing."""
-
-_FAULTS_SECONDS: Final = 1.0
-"""The kernel adds up a group's counters when they are read: in cycles that something woke mom for they are not read again."""
-
-
-@dataclass(slots=True)
-class _Followed:
-    """What is kept of a guest from cycle to cycle. Times are monotonic seconds; `moved_kib` is what went since the last decision."""
-
-    incarnation: str
-    way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="it has not been looked at yet"))
-    looked: float = -_LOOK_SECONDS
-    mood: ReclaimState = field(default_factory=ReclaimState)
-    faults: tuple[float, int] | None = None
-    returns: float | None = None
-    unswept_seconds: float = 0.0
-    moved_kib: int = 0
-    offloaded_kib: int = 0
-    at: int = 0
-    pace: int = 0
-    left: int = 0
-    reason: str = ""
-    observed: ObservedGuest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +99,8 @@ class OffloadPlugin:
         self._context = context
         self._source = Source(context.name)
         self._hierarchies = Hierarchies(context.root)
-        self._taker = ReclaimWorker()
-        self._followed: dict[str, _Followed] = {}
+        self._worker = ReclaimWorker()
+        self._followed: dict[str, FollowedGuest] = {}
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
         self._plan = _Plan()
@@ -140,7 +110,6 @@ class OffloadPlugin:
         self._urgent = False
         self._net_kib = 0.0
         self._moved_kib = 0
-        self._cpu: tuple[float, float] | None = None
         self._own = False
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
@@ -159,8 +128,8 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End the taker: nothing is left of it but what is in swap, and that comes back when guests touch it."""
-        self._taker.close()
+        """End the worker: nothing is left of it but what is in swap, and that comes back when guests touch it."""
+        self._worker.close()
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
@@ -170,100 +139,51 @@ class OffloadPlugin:
         self._read_answers()
         self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
         now = self._context.monotonic()
-        came_back = self._seconds * sum(one.observed.returns_kib or 0.0 for one in self._followed.values() if one.observed is not None)
+        came_back = self._seconds * sum(one.observed.refaults_kib or 0.0 for one in self._followed.values() if one.observed is not None)
         self._net_kib = max(0.0, self._moved_kib - came_back) * net_share(self._stores)
         self._moved_kib = 0
         ratio = ratio_of(self._stores)
-        found: dict[str, Value] = {
+        return {
             ROOM: room_of(self._stores, self._budget.left(now)).kib,
             RATIO: None if ratio is None else round(ratio, 2),
             NET: int(self._net_kib),
             WRITTEN: int(self._budget.written(now)),
-            CPU: self._cpu_usage(now),
         }
-        cold = [kib for one in self._followed.values() if (kib := _cold_of(one)) is not None]
-        if cold:
-            found[ALL_COLD] = int(sum(cold))
-        return found
-
-    def _cpu_usage(self, now: float) -> float:
-        """Percent of one CPU since the last call."""
-        seconds, since = self._cpu or (0.0, now)
-        self._cpu = 0.0, now
-        return round(100 * seconds / (now - since), 2) if now > since else 0.0
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """What each guest works on, and what comes back of what was taken."""
         self._read_answers()
         self._own = isinstance(hypervisor, ColdMemoryControl)
-        self._follow(guests)
         now = self._context.monotonic()
+        self._followed = followed(self._followed, guests)
+        if not self._own:
+            self._hierarchies.keep_fresh()
+            look_in_turn(self._followed, guests, self._context.root, self._hierarchies, now)
         return {identity: self._fields_of(one, now) for identity, one in self._followed.items()}
 
-    def _follow(self, guests: Sequence[Guest]) -> None:
-        before, self._followed = self._followed, {}
-        for guest in guests:
-            one = before.get(guest.id)
-            self._followed[guest.id] = one if one is not None and one.incarnation == guest.incarnation else _Followed(guest.incarnation)
-        if self._own:
-            return
-        self._hierarchies.keep_fresh()
-        now = self._context.monotonic()
-        long_ago: list[tuple[float, Guest, _Followed]] = []
-        for guest in guests:
-            one = self._followed[guest.id]
-            if one.way.pid != (as_whole(guest.properties.get("pid")) or 0):
-                self._look_at(guest, one, now)
-            elif now - one.looked >= _LOOK_SECONDS:
-                long_ago.append((one.looked, guest, one))
-        for _, guest, one in heapq.nsmallest(_IN_TURN, long_ago, key=itemgetter(0)):
-            self._look_at(guest, one, now)
-
-    def _look_at(self, guest: Guest, one: _Followed, now: float) -> None:
-        way = way_to(guest, self._context.root, self._hierarchies)
-        if (way.pid, way.started, way.folder) != (one.way.pid, one.way.started, one.way.folder):
-            one.faults = one.returns = None
-        one.way, one.looked = way, now
-
-    def _fields_of(self, one: _Followed, now: float) -> dict[str, Value]:
+    def _fields_of(self, one: FollowedGuest, now: float) -> dict[str, Value]:
         if not self._own:
-            self._compare_faults(one, now)
+            one.compare_faults(self._context.root, now)
         one.left -= 1
         if one.left < 0:
             one.pace = 0
         found: dict[str, Value] = {OFFLOAD: one.pace, OFFLOADED: one.offloaded_kib, STATE: one.reason or None}
-        found[RETURNS] = None if one.returns is None else round(one.returns)
-        cold = _cold_of(one)
-        if cold is not None and one.mood.working_set is not None:
-            found |= {COLD: int(cold), WORKING_SET: int(one.mood.working_set), WORKING_SET_AGE: round(now - one.mood.learnt, 1)}
+        found[REFAULTS] = None if one.refaults is None else round(one.refaults)
+        cold = one.cold_kib
+        if cold is not None and one.state.working_set is not None:
+            found |= {COLD: int(cold), WORKING_SET: int(one.state.working_set), WORKING_SET_AGE: round(now - one.state.learnt, 1)}
         return found
 
-    def _compare_faults(self, one: _Followed, now: float) -> None:
-        if one.faults is not None and now - one.faults[0] < _FAULTS_SECONDS:
-            return
-        faults = faults_of(one.way, self._context.root)
-        if faults is None:
-            one.faults = one.returns = None
-        elif one.faults is None:
-            one.faults = now, faults
-        else:
-            since, before = one.faults
-            one.returns = max(0, faults - before) * law.PAGE_KIB / (now - since)
-            one.faults = now, faults
-
     def _read_answers(self) -> None:
-        for batch in self._taker.answers():
-            since = self._cpu[1] if self._cpu else self._context.monotonic()
-            self._cpu = (self._cpu[0] if self._cpu else 0.0) + batch.cpu_seconds, since
-            for done in batch.done:
-                one = self._followed.get(done.guest)
-                if one is not None:
-                    one.at = done.at
-                    if done.way != "recall":
-                        self._note_moved(one, done.kib, done.why)
+        for done in chain.from_iterable(self._worker.answers()):
+            one = self._followed.get(done.guest)
+            if one is not None:
+                one.at = done.at
+                if done.way != "recall":
+                    self._note_moved(one, done.kib, done.why)
 
-    def _note_moved(self, one: _Followed, kib: int, why: str) -> None:
+    def _note_moved(self, one: FollowedGuest, kib: int, why: str) -> None:
         one.moved_kib += kib
         one.offloaded_kib += kib
         self._moved_kib += kib
@@ -300,8 +220,8 @@ class OffloadPlugin:
             if one is None:
                 continue
             one.observed = self._observed(guest, one, seconds, now, need)
-            offer = next_offer(one.observed, one.mood, one.moved_kib / seconds, self._settings.stall, now, need.urgency)
-            one.mood, one.reason, one.moved_kib = offer.mood, offer.reason, 0
+            offer = next_offer(one.observed, one.state, one.moved_kib / seconds, self._settings.stall, now, need.urgency)
+            one.state, one.reason, one.moved_kib = offer.state, offer.reason, 0
             if offer.pace_kib:
                 offers[guest.id] = offer
         room = room_of(self._stores, self._budget.left(now))
@@ -329,28 +249,28 @@ class OffloadPlugin:
         found: dict[str, int] = {}
         spare = need.beyond_kib
         for identity, one in self._followed.items():
-            away = one.observed.away_kib if one.observed is not None and one.mood.wants_back else None
+            away = one.observed.away_kib if one.observed is not None and one.state.wants_back else None
             back = min(away or 0.0, spare)
             if back >= law.LEAST_KIB * cycle:
                 found[identity] = -int(back / cycle)
                 spare -= back
         return found
 
-    def _observed(self, guest: Guest, one: _Followed, seconds: float, now: float, need: HostNeed) -> ObservedGuest:
+    def _observed(self, guest: Guest, one: FollowedGuest, seconds: float, now: float, need: HostNeed) -> ObservedGuest:
         faults = guest.number("host_major_faults")
-        signs = [value for value in (one.returns, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
-        returns = max(signs) if signs else None
+        rates = [value for value in (one.refaults, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
+        refaults = max(rates) if rates else None
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, one, away or 0.0, seconds, need)
         hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or sweep
         return ObservedGuest(
             guest.number("rss"),
             away,
-            returns,
-            stall_of(guest, returns or 0.0, self._stores),
+            refaults,
+            stall_of(guest, refaults or 0.0, self._stores),
             guest.number("host_ksm_merged") or 0.0,
             hold,
-            own_signs(guest),
+            own_pressure(guest),
             max(0.001, guest.number("reclaim_cost") or 1.0),
             law.MADVISE_SHARE if one.way.name == "process" else law.MOST_SHARE,
         )
@@ -360,8 +280,6 @@ class OffloadPlugin:
         own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
         if own is False:
             return "its settings forbid it (offload: false)"
-        if guest.number("cgroup_reclaim"):
-            return "the plugin cgroup takes its memory by a law of its own (reclaim)"
         return "its class forbids it (offload: false)" if own is None and guest.number("may_offload") == 0 else ""
 
     def _longest_sweep(self, need: HostNeed) -> float:
@@ -372,7 +290,7 @@ class OffloadPlugin:
             return _URGENT_SWEEP_SECONDS
         return _PATIENT_SWEEP_SECONDS if need.patient else _LONGEST_SWEEP_SECONDS
 
-    def _waits_for_sweep(self, guest: Guest, one: _Followed, away: float, seconds: float, need: HostNeed) -> str:
+    def _waits_for_sweep(self, guest: Guest, one: FollowedGuest, away: float, seconds: float, need: HostNeed) -> str:
         """Why nothing goes before the guest's balloon has taken what it had used and freed: that costs the host nothing.
 
         What it waited is forgotten as slowly as it came together: one that holds a little more than is swept, and then a little less, would
@@ -408,14 +326,14 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """The paces in force: nothing else is left of an order."""
+        """The paces in force: nothing else is left of a request."""
         return {target: one.pace if (one := self._followed.get(target.entity.id)) is not None else 0 for target in targets}
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Have taken what may be taken in this cycle, and brought back what is to come back."""
         errors: dict[Target, HypervisorError] = {}
-        orders: list[MoveOrder] = []
+        requests: list[ReclaimRequest] = []
         targets: dict[str, Target] = {}
         for change in changes:
             pace, one = as_whole(change.value), self._followed.get(change.entity.id)
@@ -429,29 +347,29 @@ class OffloadPlugin:
             if kib and not change.back:
                 targets[change.entity.id] = change.target
                 way = "recall" if pace < 0 else one.way.name
-                orders.append(MoveOrder(change.entity.id, way, kib, one.way.folder, one.way.pid, one.way.started, one.at))
+                requests.append(ReclaimRequest(change.entity.id, way, kib, one.way.folder, one.way.pid, one.way.started, one.at))
         seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._urgent else 1)
         try:
             if isinstance(hypervisor, ColdMemoryControl):
-                errors |= self._by_hypervisor(hypervisor, targets, orders, cpu)
-            elif orders and not self._taker.busy:
-                self._taker.order(orders, seconds, cpu)
+                errors |= self._by_hypervisor(hypervisor, targets, requests, cpu)
+            elif requests and not self._worker.busy:
+                self._worker.send(requests, seconds, cpu)
         except HypervisorError as error:
             errors |= dict.fromkeys(targets.values(), error)
         return errors
 
     def _by_hypervisor(
-        self, hypervisor: ColdMemoryControl, targets: Mapping[str, Target], orders: Sequence[MoveOrder], seconds: float
+        self, hypervisor: ColdMemoryControl, targets: Mapping[str, Target], requests: Sequence[ReclaimRequest], seconds: float
     ) -> dict[Target, HypervisorError]:
         errors: dict[Target, HypervisorError] = {}
-        for order in orders:
-            target = targets[order.guest]
+        for request in requests:
+            target = targets[request.guest]
             try:
-                if order.way == "recall":
-                    hypervisor.recall_memory(target.entity, order.kib, seconds)
+                if request.way == "recall":
+                    hypervisor.recall_memory(target.entity, request.kib, seconds)
                 else:
-                    done = hypervisor.offload_memory(target.entity, order.kib, seconds / len(orders))
-                    self._note_moved(self._followed[order.guest], done.kib, done.why)
+                    done = hypervisor.offload_memory(target.entity, request.kib, seconds / len(requests))
+                    self._note_moved(self._followed[request.guest], done.kib, done.why)
             except HypervisorError as error:
                 errors[target] = error
         return errors
@@ -487,7 +405,3 @@ class OffloadPlugin:
         """What swap there is, how fast it is, and of which guests nothing can go there."""
         self._hierarchies.refresh()
         return findings(self._context.root, self._hierarchies, hypervisor)
-
-
-def _cold_of(one: _Followed) -> float | None:
-    return None if one.observed is None else law.cold_kib(one.observed, one.mood)

@@ -11,48 +11,48 @@ from pathlib import Path
 
 import pytest
 
-from mom_plugins_offload import taker
+from mom_plugins_offload import worker
 
 pytestmark = pytest.mark.processes
 
 
-def test_a_taker_whose_mom_ends_while_it_is_at_work_ends_without_a_word() -> None:
-    started = [sys.executable, "-I", taker.__file__]
+def test_a_worker_whose_mom_ends_while_it_is_at_work_ends_without_a_word() -> None:
+    started = [sys.executable, "-I", worker.__file__]
     with subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        process.stdin.write(json.dumps({"seconds": 1.0, "cpu_seconds": 1.0, "orders": []}).encode() + b"\n")
+        process.stdin.write(json.dumps({"seconds": 1.0, "cpu_seconds": 1.0, "requests": []}).encode() + b"\n")
         process.stdin.close()
         assert process.stderr.read() == b""
 
 
 def test_the_kernel_ends_it_before_guests_and_not_as_late_as_mom() -> None:
-    started = [sys.executable, "-I", taker.__file__]
+    started = [sys.executable, "-I", worker.__file__]
     with subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps({"seconds": 1.0, "cpu_seconds": 1.0, "orders": []}).encode() + b"\n")
+        process.stdin.write(json.dumps({"seconds": 1.0, "cpu_seconds": 1.0, "requests": []}).encode() + b"\n")
         process.stdin.flush()
         assert process.stdout.readline()
-        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == f"{taker.OOM_SCORE}\n"
+        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == f"{worker.OOM_SCORE}\n"
         process.stdin.close()
 
 
 def test_terabytes_of_addresses_are_gone_through_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     small, huge = (1 << 30, (1 << 30) + (5 << 20)), (1 << 40, 9 << 40)
-    monkeypatch.setattr(taker, "_areas", lambda pid: [small, huge])
-    step = taker.STEP_KIB << 10
+    monkeypatch.setattr(worker, "_areas", lambda pid: [small, huge])
+    step = worker.STEP_KIB << 10
     count = 3 + (8 << 40) // step
-    order = taker.MoveOrder({"guest": "a", "way": "process", "kib": 1, "at": count - 1})
+    request = worker.ReclaimRequest({"guest": "a", "way": "process", "kib": 1, "at": count - 1})
     tracemalloc.start()
-    found = list(islice(taker._steps(order), 5))
+    found = list(islice(worker._steps(request), 5))
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
     begin = small[0]
     assert found == [
         (huge[1] - step, step), (begin, step), (begin + step, step), (begin + 2 * step, 1 << 20), (huge[0], step),
     ]  # fmt: skip
-    monkeypatch.setattr(taker, "_areas", lambda pid: [small])
-    assert len(list(taker._steps(order))) == 3
+    monkeypatch.setattr(worker, "_areas", lambda pid: [small])
+    assert len(list(worker._steps(request))) == 3

@@ -1,4 +1,4 @@
-"""Orders to the taker, a process of its own: it is started when there is something to do, and ended with mom, however mom ends."""
+"""Requests to the worker, a process of its own: it is started when there is something to do, and ended with mom, however mom ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,18 +13,18 @@ from typing import Final
 
 from mom_core import HypervisorError
 
-_PROGRAM: Final = Path(__file__).with_name("taker.py")
+_PROGRAM: Final = Path(__file__).with_name("worker.py")
 
 _MOST_BYTES: Final = 16 << 20
 """An answer of ten thousand guests has 1 MiB."""
 
 _END_SECONDS: Final = 0.15
-"""How long the taker may take to end by itself, and again when it is killed: then the kernel ends what it has under way."""
+"""How long the worker may take to end by itself, and again when it is killed: then the kernel ends what it has under way."""
 
 
 @dataclass(frozen=True, slots=True)
-class MoveOrder:
-    """Move so much of a guest: `way` as in the taker, and what it needs to find the guest. `at` is where a walk through it goes on."""
+class ReclaimRequest:
+    """Move so much of a guest: `way` as in the worker, and what it needs to find the guest. `at` is where a walk through it goes on."""
 
     guest: str
     way: str
@@ -37,8 +36,8 @@ class MoveOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenMemory:
-    """What came of an order: KiB, seconds, why it ended before all had gone (empty: all had), and where the walk goes on."""
+class Reclaimed:
+    """What came of a request: KiB, seconds, why it ended before all had gone (empty: all had), and where the walk goes on."""
 
     guest: str
     way: str
@@ -46,14 +45,6 @@ class TakenMemory:
     seconds: float
     why: str
     at: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TakenBatch:
-    """What came of all orders that were given together, and the CPU seconds that the kernel took for it."""
-
-    cpu_seconds: float
-    done: Sequence[TakenMemory]
 
 
 class ReclaimWorker:
@@ -66,7 +57,7 @@ class ReclaimWorker:
 
     @property
     def busy(self) -> bool:
-        """Whether it is still at work on the last orders."""
+        """Whether it is still at work on the last requests."""
         return self._busy
 
     @property
@@ -74,14 +65,14 @@ class ReclaimWorker:
         """Its process, if it runs."""
         return None if self._process is None else self._process.pid
 
-    def order(self, orders: Sequence[MoveOrder], seconds: float, cpu_seconds: float) -> None:
+    def send(self, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
         """Have these followed, all together in no more than that time, and with no more CPU time than that.
 
-        Raises `HypervisorError` when there is no taker for it.
+        Raises `HypervisorError` when there is no worker for it.
         """
         if self._process is None:
             self._process = _started()
-        line = json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "orders": [asdict(order) for order in orders]}) + "\n"
+        line = json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "requests": [asdict(request) for request in requests]}) + "\n"
         pipe = self._process.stdin
         assert pipe is not None  # noqa: S101  # it was asked for
         try:
@@ -92,8 +83,8 @@ class ReclaimWorker:
             raise HypervisorError(f"the process that takes memory has ended: {error.strerror}") from error
         self._busy = True
 
-    def answers(self) -> Iterator[TakenBatch]:
-        """What it has answered since the last call. A taker that has ended is started anew with the next order."""
+    def answers(self) -> Iterator[Sequence[Reclaimed]]:
+        """What came of each batch of requests since the last call. A worker that has ended is started anew with the next request."""
         if self._process is None or self._process.stdout is None:
             return
         while True:
@@ -110,7 +101,7 @@ class ReclaimWorker:
             while b"\n" in self._answer:
                 line, _, self._answer = self._answer.partition(b"\n")
                 self._busy = False
-                yield _batch(line)
+                yield [Reclaimed(**one) for one in json.loads(line)]
 
     def close(self) -> None:
         """End it. What it has taken stays; nothing else is left of it."""
@@ -143,18 +134,3 @@ def _started() -> subprocess.Popen[bytes]:
     assert process.stdout is not None  # noqa: S101  # it was asked for
     os.set_blocking(process.stdout.fileno(), False)
     return process
-
-
-def _batch(line: bytes) -> TakenBatch:
-    told = json.loads(line)
-    return TakenBatch(float(told["cpu"]), [TakenMemory(**one) for one in told["done"]])
-
-
-def waited(taker: ReclaimWorker, seconds: float) -> TakenBatch | None:
-    """The next answer, waited for; None when none came in time. For tests and `mom doctor`, which have no cycles."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        for batch in taker.answers():
-            return batch
-        time.sleep(0.01)
-    return None

@@ -10,7 +10,7 @@ from mom_plugins_offload.law import PAGE_KIB
 from mom_toolkit import PRESSURE_PERCENT, SWAP_IN_KIB, StoreKind, SwapStore
 
 _PAGE_IN_SECONDS: Final = {StoreKind.ZRAM: 25e-6, StoreKind.ZSWAP: 25e-6, StoreKind.DISK: 200e-6, StoreKind.ROTATING: 10e-3}
-"""What a vCPU waits for a page: 5 us for the fault, and 5 to 20 of decompression, or a read of an SSD. `mom doctor` measures it: 17 us in
+"""What a vCPU waits for a page: 5 us for the fault, and 5 to 20 of decompression, or a read of an SSD: 17 us in
 all with lzo-rle."""
 
 _SWEPT_KIB: Final = 48 << 10
@@ -18,17 +18,17 @@ _SWEPT_SHARE: Final = 0.03
 """What a guest holds and had freed is swept when it is more than this, and this share of its size, as the policy of the balloon has it."""
 
 
-def stall_of(guest: Guest, returns_kib: float, stores: Sequence[SwapStore]) -> float:
+def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
     """The share of time (0 to 1) in which a guest waits for memory that was away, by the larger of two accounts.
 
-    :param returns_kib: what comes back, in KiB per second
+    :param refaults_kib: what comes back, in KiB per second
     """
     slowest = max((_PAGE_IN_SECONDS[store.kind] for store in stores if store.free_kib < store.size_kib), default=25e-6)
     counted = guest.number("host_psi_memory_some_avg10") or 0.0
-    return max(returns_kib / PAGE_KIB * slowest, counted / 100)
+    return max(refaults_kib / PAGE_KIB * slowest, counted / 100)
 
 
-def own_signs(guest: Guest) -> str:
+def own_pressure(guest: Guest) -> str:
     """What a guest that tells something suffers from; empty: nothing, or it does not tell."""
     swap_in = guest.number("swap_in") or 0.0
     if swap_in > SWAP_IN_KIB:

@@ -1,6 +1,6 @@
 """A process of its own that has the kernel move memory of control groups and processes to swap and back, so that mom never waits for it.
 
-It reads one batch of orders a line from standard input, as JSON, answers each with one line, and ends when its standard input does. It
+It reads one batch of requests a line from standard input, as JSON, answers each with one line, and ends when its standard input does. It
 needs nothing but the standard library, and changes no setting of the kernel: whatever becomes of it or of mom leaves no limit behind.
 
 `v2`      a write to `memory.reclaim` of the group, in pieces.
@@ -55,16 +55,16 @@ _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class OrderRefused(Exception):
-    """An order that cannot be followed, and why."""
+class RequestRefused(Exception):
+    """A request that cannot be followed, and why."""
 
 
 class _Vector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class MoveOrder:
-    """One order, and what came of it so far."""
+class ReclaimRequest:
+    """One request, and what came of it so far."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.guest = str(told["guest"])
@@ -86,7 +86,7 @@ class MoveOrder:
         before = time.monotonic()
         try:
             went = _WAYS[self.way](self, until)
-        except OrderRefused as error:
+        except RequestRefused as error:
             self.why, went = str(error), 0
         except OSError as error:
             self.why, went = f"{error.strerror}", 0
@@ -103,30 +103,30 @@ def held_kib(folder: str, *, unified: bool) -> int:
     return int(Path(folder, "memory.current" if unified else "memory.usage_in_bytes").read_bytes()) >> 10
 
 
-def _take_v2(order: MoveOrder, until: float) -> int:
+def _take_v2(request: ReclaimRequest, until: float) -> int:
     del until  # a piece is small
-    before = held_kib(order.folder, unified=True)
+    before = held_kib(request.folder, unified=True)
     if before < LEAST_HELD_KIB:
-        raise OrderRefused("its group holds too little")
-    file = os.open(f"{order.folder}/memory.reclaim", os.O_WRONLY | os.O_CLOEXEC)
+        raise RequestRefused("its group holds too little")
+    file = os.open(f"{request.folder}/memory.reclaim", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(file, str(min(order.left, PIECE_KIB) << 10).encode())
+        os.write(file, str(min(request.left, PIECE_KIB) << 10).encode())
     except OSError as error:
         if error.errno not in {errno.EAGAIN, errno.EINTR}:
             raise
-        order.why = "the kernel found no more to take"
+        request.why = "the kernel found no more to take"
     finally:
         os.close(file)
-    return max(0, before - held_kib(order.folder, unified=True))
+    return max(0, before - held_kib(request.folder, unified=True))
 
 
-def _take_v1(order: MoveOrder, until: float) -> int:
-    before = held_kib(order.folder, unified=False)
+def _take_v1(request: ReclaimRequest, until: float) -> int:
+    before = held_kib(request.folder, unified=False)
     if before < LEAST_HELD_KIB:
-        raise OrderRefused("its group holds too little")
-    wanted = order.left / order.rate if order.rate > 0 else FIRST_BITE_SECONDS
-    bite = min(max(wanted, 0.002), 2 * order.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
-    file = os.open(f"{order.folder}/memory.force_empty", os.O_WRONLY | os.O_CLOEXEC)
+        raise RequestRefused("its group holds too little")
+    wanted = request.left / request.rate if request.rate > 0 else FIRST_BITE_SECONDS
+    bite = min(max(wanted, 0.002), 2 * request.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
+    file = os.open(f"{request.folder}/memory.force_empty", os.O_WRONLY | os.O_CLOEXEC)
     # Again and again: a signal that comes before the write has begun ends nothing.
     signal.setitimer(signal.ITIMER_REAL, bite, 0.002)
     try:
@@ -137,19 +137,19 @@ def _take_v1(order: MoveOrder, until: float) -> int:
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.close(file)
     if wrote >= 0 or error == errno.EBUSY:
-        order.why = "the kernel found no more to take"
+        request.why = "the kernel found no more to take"
     elif error != errno.EINTR:
         raise OSError(error, os.strerror(error))
-    return max(0, before - held_kib(order.folder, unified=False))
+    return max(0, before - held_kib(request.folder, unified=False))
 
 
-def _opened(order: MoveOrder) -> int:
+def _opened(request: ReclaimRequest) -> int:
     """A handle of the process, which is surely the one that is meant: its number may be another one's by now."""
-    handle = os.pidfd_open(order.pid)
+    handle = os.pidfd_open(request.pid)
     try:
-        started = int(Path(f"/proc/{order.pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-        if started != order.started:
-            raise OrderRefused("its process has ended")
+        started = int(Path(f"/proc/{request.pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        if started != request.started:
+            raise RequestRefused("its process has ended")
     except BaseException:
         os.close(handle)
         raise
@@ -185,14 +185,14 @@ def _swapped_kib(pid: int) -> int:
     return 0
 
 
-def _steps(order: MoveOrder) -> Iterator[tuple[int, int]]:
-    """The areas in steps, from where the last order ended. They are made one by one: a process may reserve terabytes of addresses."""
-    areas = _areas(order.pid)
+def _steps(request: ReclaimRequest) -> Iterator[tuple[int, int]]:
+    """The areas in steps, from where the last request ended. They are made one by one: a process may reserve terabytes of addresses."""
+    areas = _areas(request.pid)
     ranges = [range(first, last, STEP_KIB << 10) for first, last in areas]
     count = sum(map(len, ranges))
     if not count:
-        raise OrderRefused("its process has no large memory")
-    start = order.at % count
+        raise RequestRefused("its process has no large memory")
+    start = request.at % count
     for begin, end in ((start, count), (0, start)):
         passed = 0
         for steps, (_, last) in zip(ranges, areas, strict=True):
@@ -201,40 +201,40 @@ def _steps(order: MoveOrder) -> Iterator[tuple[int, int]]:
             passed += len(steps)
 
 
-def _take_process(order: MoveOrder, until: float) -> int:
-    handle = _opened(order)
+def _take_process(request: ReclaimRequest, until: float) -> int:
+    handle = _opened(request)
     try:
-        before = _swapped_kib(order.pid)
-        for first, length in _steps(order):
+        before = _swapped_kib(request.pid)
+        for first, length in _steps(request):
             if time.monotonic() >= until:
                 break
             _advise(handle, first, length, MADV_PAGEOUT)
-            order.at += 1
-            if _swapped_kib(order.pid) - before >= min(order.left, PIECE_KIB):
+            request.at += 1
+            if _swapped_kib(request.pid) - before >= min(request.left, PIECE_KIB):
                 break
         else:
-            order.why = "the kernel found no more to take"
-        return max(0, _swapped_kib(order.pid) - before)
+            request.why = "the kernel found no more to take"
+        return max(0, _swapped_kib(request.pid) - before)
     finally:
         os.close(handle)
 
 
-def _recall(order: MoveOrder, until: float) -> int:
-    handle = _opened(order)
+def _recall(request: ReclaimRequest, until: float) -> int:
+    handle = _opened(request)
     called = 0
     try:
-        with Path(f"/proc/{order.pid}/pagemap").open("rb", buffering=0) as pagemap:
-            for first, length in _steps(order):
-                if time.monotonic() >= until or called >= min(order.left, PIECE_KIB):
+        with Path(f"/proc/{request.pid}/pagemap").open("rb", buffering=0) as pagemap:
+            for first, length in _steps(request):
+                if time.monotonic() >= until or called >= min(request.left, PIECE_KIB):
                     return called
-                order.at += 1
+                request.at += 1
                 pagemap.seek((first // (_PAGE_KIB << 10)) * 8)
                 entries = pagemap.read((length // (_PAGE_KIB << 10)) * 8)
                 swapped = sum(1 for (entry,) in struct.iter_unpack("=Q", entries) if entry & _SWAPPED)
                 if swapped:
                     _advise(handle, first, length, MADV_WILLNEED)
                     called += swapped * _PAGE_KIB
-        order.why = "there was no more in swap"
+        request.why = "there was no more in swap"
         return called
     finally:
         os.close(handle)
@@ -243,29 +243,24 @@ def _recall(order: MoveOrder, until: float) -> int:
 _WAYS = {"v2": _take_v2, "v1": _take_v1, "process": _take_process, "recall": _recall}
 
 
-def followed(batch: dict[str, Any]) -> dict[str, Any]:
+def followed(batch: dict[str, Any]) -> list[dict[str, Any]]:
     """What came of a batch. The guests take turns by pieces, so that a slow store costs all of them a little rather than one all."""
-    orders = [MoveOrder(told) for told in batch["orders"]]
+    requests = [ReclaimRequest(told) for told in batch["requests"]]
     until = time.monotonic() + min(float(batch["seconds"]), LONGEST_SECONDS)
     before, most = time.process_time(), float(batch["cpu_seconds"])
-    due = list(orders)
+    due = list(requests)
     while due and time.monotonic() < until and time.process_time() - before < most:
         again = []
-        for order in due:
+        for request in due:
             if time.monotonic() >= until or time.process_time() - before >= most:
                 break
-            if order.piece(until):
-                again.append(order)
+            if request.piece(until):
+                again.append(request)
         due = again
-    for order in orders:
-        if order.left > 0 and not order.why:
-            order.why = "the time was over"
-    return {
-        "cpu": time.process_time() - before,
-        "done": [
-            {"guest": one.guest, "way": one.way, "kib": one.went, "seconds": one.seconds, "why": one.why, "at": one.at} for one in orders
-        ],
-    }
+    for request in requests:
+        if request.left > 0 and not request.why:
+            request.why = "the time was over"
+    return [{"guest": one.guest, "way": one.way, "kib": one.went, "seconds": one.seconds, "why": one.why, "at": one.at} for one in requests]
 
 
 def main() -> None:

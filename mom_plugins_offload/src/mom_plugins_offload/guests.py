@@ -1,0 +1,90 @@
+"""What is kept of each guest from cycle to cycle: how its memory is reached, what comes back of it, and what the law remembers."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+from mom_core import Guest, as_whole
+from mom_plugins_offload.law import PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
+from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
+from mom_toolkit import Hierarchies
+
+_IN_TURN: Final = 100
+_LOOK_SECONDS: Final = 30.0
+"""How many guests' processes are looked at closely in one cycle, and how old a look may be: it takes 200 us for each, which for a thousand
+would be a fifth of a second; a device that is given to a guest holds its memory in place from then on."""
+
+_FAULTS_SECONDS: Final = 1.0
+"""The kernel adds up a group's counters when they are read: in cycles that something woke mom for they are not read again."""
+
+
+@dataclass(slots=True)
+class FollowedGuest:
+    """One guest. Times are monotonic seconds; `moved_kib` is what went since the last decision, `offloaded_kib` since mom knows it."""
+
+    incarnation: str
+    way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="it has not been looked at yet"))
+    looked: float = -_LOOK_SECONDS
+    state: ReclaimState = field(default_factory=ReclaimState)
+    faults: tuple[float, int] | None = None
+    refaults: float | None = None
+    unswept_seconds: float = 0.0
+    moved_kib: int = 0
+    offloaded_kib: int = 0
+    at: int = 0
+    pace: int = 0
+    left: int = 0
+    reason: str = ""
+    observed: ObservedGuest | None = None
+
+    @property
+    def cold_kib(self) -> float | None:
+        """What the guest has beyond its working set; None while that is unknown."""
+        return None if self.observed is None else cold_kib(self.observed, self.state)
+
+    def look(self, guest: Guest, root: Path, hierarchies: Hierarchies, now: float) -> None:
+        """See how its memory is reached, and whether it can go anywhere."""
+        way = way_to(guest, root, hierarchies)
+        if (way.pid, way.started, way.folder) != (self.way.pid, self.way.started, self.way.folder):
+            self.faults = self.refaults = None
+        self.way, self.looked = way, now
+
+    def compare_faults(self, root: Path, now: float) -> None:
+        """See what came back since the last comparison."""
+        if self.faults is not None and now - self.faults[0] < _FAULTS_SECONDS:
+            return
+        faults = faults_of(self.way, root)
+        if faults is None:
+            self.faults = self.refaults = None
+            return
+        if self.faults is not None:
+            since, before = self.faults
+            self.refaults = max(0, faults - before) * PAGE_KIB / (now - since)
+        self.faults = now, faults
+
+
+def followed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
+    """These guests, by id, with what was kept of those that were there before; one that was started anew is another one."""
+    kept = {guest.id: before.get(guest.id) for guest in guests}
+    return {
+        guest.id: one if (one := kept[guest.id]) is not None and one.incarnation == guest.incarnation else FollowedGuest(guest.incarnation)
+        for guest in guests
+    }
+
+
+def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:
+    """Look at the processes of new guests, and at those that were not looked at for longest."""
+    long_ago: list[tuple[float, Guest]] = []
+    for guest in guests:
+        one = kept[guest.id]
+        if one.way.pid != (as_whole(guest.properties.get("pid")) or 0):
+            one.look(guest, root, hierarchies, now)
+        elif now - one.looked >= _LOOK_SECONDS:
+            long_ago.append((one.looked, guest))
+    for _, guest in heapq.nsmallest(_IN_TURN, long_ago, key=itemgetter(0)):
+        kept[guest.id].look(guest, root, hierarchies, now)
