@@ -1,10 +1,9 @@
-"""How much CPU time control groups cost for many guests: on real groups where this process may make them, otherwise on files.
+"""How much CPU time control groups cost for many guests, on files.
 
-    python benchmarks/cgroup/bench_cgroup.py [--guests 100,1000] [--rounds 30] [--files] [--json]
+    python benchmarks/cgroup/bench_cgroup.py [--guests 100,1000] [--rounds 30] [--json]
 
-collect   reading the groups of all guests, in a cycle like most others
+collect   reading the groups of all guests, in a cycle
 hold      a cycle in which every guest has limits from the YAML file and all of them stand: decided, reviewed, and found unchanged
-reclaim   a cycle in which memory is taken from every guest, with a kernel that has none to give
 files     how many files of groups are read for each guest in `collect`
 
 Milliseconds of CPU time for all guests together; the median of the rounds. It ends with 1 when a target is missed.
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -27,11 +25,11 @@ from pathlib import Path
 from mom_core import Decision, Guest, Host, InForce, PluginContext, Snapshot
 from mom_devkit import apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
-from mom_plugins_cgroup.files import KernelFiles
+from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 
-TARGETS_MS = {("collect", 1000): 100.0, ("hold", 1000): 150.0, ("reclaim", 1000): 250.0}
-"""100 ms in a cycle of 5 s are 2 % of one CPU. Setting and reclaiming read each file once more, so as to see what others have changed."""
+TARGETS_MS = {("collect", 1000): 100.0, ("hold", 1000): 150.0}
+"""100 ms in a cycle of 5 s are 2 % of one CPU. Setting reads each file once more, so as to see what others have changed."""
 
 _V2 = {
     "cgroup.controllers": "cpu io memory pids\n",
@@ -41,36 +39,31 @@ _V2 = {
     "memory.low": "536870912\n",
     "memory.min": "0\n",
     "memory.swap.max": "max\n",
-    "memory.reclaim": "",
-    "cpu.weight": "50\n",
-    "io.max": "8:0 rbps=52428800 wbps=max riops=max wiops=500\n",
-    "io.latency": "",
     **dict.fromkeys(
         ("memory.pressure", "cpu.pressure", "io.pressure"),
         "some avg10=0.00 avg60=0.00 avg300=0.00 total=12345\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=2345\n",
     ),
 }
 _STAT = ["anon 2147483648", "file 1048576", "kernel 33554432", "shmem 0", *(f"a_counter_of_some_name_{n} {n}" for n in range(50))]
-_STAT += ["workingset_refault_anon 100", "workingset_refault_file 10"]
 
-_LIMITS = {"memory_high": "2560MiB", "memory_low": "512MiB", "cpu_weight": 50, "io_max": {"8:0": {"rbps": "50MiB", "wiops": 500}}}
+_LIMITS = {"memory_high": "2560MiB", "memory_low": "512MiB"}
 
 
-class CountingFiles(KernelFiles):
+class CountingFiles(Files):
     """Counts what is read."""
 
     def __init__(self) -> None:
         self.reads = 0
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str) -> bytes:
         """As usual."""
         self.reads += 1
         return super().read(path)
 
 
 @contextmanager
-def on_files(count: int) -> Iterator[tuple[Path, list[dict[str, str]], dict[str, object]]]:
-    """A host of files with so many groups of v2: its root, their paths, and limits that stand."""
+def on_files(count: int) -> Iterator[tuple[Path, list[dict[str, str]]]]:
+    """A host of files with so many groups of v2: its root, and their paths."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:  # memory, as the kernel's own files are
         root = Path(name)
         (root / "proc/self").mkdir(parents=True)
@@ -83,25 +76,7 @@ def on_files(count: int) -> Iterator[tuple[Path, list[dict[str, str]], dict[str,
             for file, text in _V2.items():
                 (folder / file).write_text(text)
             (folder / "memory.stat").write_text("\n".join(_STAT))
-        yield root, paths, {"cgroup": _LIMITS}
-
-
-@contextmanager
-def on_real_groups(count: int) -> Iterator[tuple[Path, list[dict[str, str]], dict[str, object]]]:
-    """Groups of v1, with v2 beside them for pressure, on the real kernel. Raises `OSError` where they cannot be made."""
-    base = Path("/sys/fs/cgroup")
-    parents = [base / controller / f"mombench-{os.getpid()}" for controller in ("memory", "cpu", "blkio", "unified")]
-    made: list[Path] = []
-    try:
-        for parent in parents:
-            for folder in (parent, *(parent / f"guest{number}" for number in range(count))):
-                folder.mkdir()
-                made.append(folder)
-        paths = [dict.fromkeys(("memory", "cpu", "blkio", ""), f"/{parents[0].name}/guest{number}") for number in range(count)]
-        yield Path("/"), paths, {"cgroup": {"cpu_weight": 50}}
-    finally:
-        for folder in reversed(made):
-            folder.rmdir()
+        yield root, paths
 
 
 def measured(work: Callable[[], object], rounds: int) -> float:
@@ -114,7 +89,7 @@ def measured(work: Callable[[], object], rounds: int) -> float:
     return statistics.median(times)
 
 
-def measure(root: Path, paths: Sequence[dict[str, str]], limits: dict[str, object], rounds: int) -> dict[str, float]:
+def measure(root: Path, paths: Sequence[dict[str, str]], rounds: int) -> dict[str, float]:
     """All numbers for these groups."""
     clock = 0.0
 
@@ -123,35 +98,33 @@ def measure(root: Path, paths: Sequence[dict[str, str]], limits: dict[str, objec
         clock += 1.0
         return clock
 
-    ours = CgroupGuestSettings.model_validate(limits)
+    ours = CgroupGuestSettings.model_validate({"cgroup": _LIMITS})
     context = PluginContext(name="cgroup", root=root, monotonic=tick, in_force=InForce(guest_settings=lambda guest: ours))
     guests = [Guest(f"id{number}", f"guest{number}", properties={"cgroups": path}, incarnation="1") for number, path in enumerate(paths)]
     known = {"balloon_cur": 2 << 20, "balloon_max": 2 << 20, "mem_usable": 1 << 20, "stats_age": 1.0}
 
-    def plugin_with(**settings: object) -> tuple[CgroupPlugin, CountingFiles]:
-        plugin, files = CgroupPlugin(CgroupSettings.model_validate(settings), context), CountingFiles()
-        plugin._files = plugin._reclaimer._files = files
-        return plugin, files
+    files = CountingFiles()
 
-    def cycle(plugin: CgroupPlugin) -> int:
+    class CountingPlugin(CgroupPlugin):
+        def make_files(self) -> Files:
+            return files
+
+    plugin = CountingPlugin(CgroupSettings(), context)
+
+    def cycle() -> int:
         fields = plugin.mom_collect_guests(guests)
         snapshot = Snapshot(Host(), {guest.id: replace(guest, fields={**known, **fields[guest.id]}) for guest in guests})
         decisions = [item for item in plugin.mom_act(snapshot) if isinstance(item, Decision)]
         dropped = {id(revision.before) for revision in plugin.mom_review(snapshot, decisions)}
         return len(apply_decisions(plugin, [decision for decision in decisions if id(decision) not in dropped]))
 
-    plugin, files = plugin_with()
     for _ in range(2):
         plugin.mom_collect_guests(guests)
     files.reads = 0
     numbers = {"collect": measured(lambda: plugin.mom_collect_guests(guests), rounds)}
     numbers["files"] = round(files.reads / rounds / len(guests), 2)
-    cycle(plugin)
-    numbers["hold"] = measured(lambda: cycle(plugin), rounds)
-    plugin, _ = plugin_with(reclaim=True)
-    for _ in range(2):
-        cycle(plugin)
-    numbers["reclaim"] = measured(lambda: cycle(plugin), rounds)
+    cycle()
+    numbers["hold"] = measured(cycle, rounds)
     return numbers
 
 
@@ -160,23 +133,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guests", default="100,1000")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--files", action="store_true", help="on files, even where groups can be made")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
     missed = []
     for count in map(int, arguments.guests.split(",")):
-        for where, make in (("real groups, v1", on_real_groups), ("files, v2", on_files)):
-            if arguments.files and make is on_real_groups:
-                continue
-            try:
-                with make(count) as (root, paths, limits):
-                    numbers = measure(root, paths, limits, arguments.rounds)
-            except OSError as error:
-                sys.stderr.write(f"{where}: {error}\n")
-                continue
-            results[f"{count} guests, {where}"] = numbers
-            missed += [(count, where, name) for name, ms in numbers.items() if ms > TARGETS_MS.get((name, count), float("inf"))]
+        with on_files(count) as (root, paths):
+            numbers = measure(root, paths, arguments.rounds)
+        results[f"{count} guests"] = numbers
+        missed += [(count, name) for name, ms in numbers.items() if ms > TARGETS_MS.get((name, count), float("inf"))]
     if arguments.json:
         sys.stdout.write(json.dumps(results) + "\n")
     else:
@@ -184,8 +149,8 @@ def main() -> int:
             sys.stdout.write(f"{title}\n")
             for name, number in numbers.items():
                 sys.stdout.write(f"  {name:8} {number:8.2f} {'per guest' if name == 'files' else 'ms'}\n")
-    for count, where, name in missed:
-        sys.stderr.write(f"missed: {name} for {count} guests on {where}, {TARGETS_MS[name, count]:g} ms\n")
+    for count, name in missed:
+        sys.stderr.write(f"missed: {name} for {count} guests, {TARGETS_MS[name, count]:g} ms\n")
     return 1 if missed else 0
 
 

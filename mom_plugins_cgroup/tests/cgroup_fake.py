@@ -16,20 +16,19 @@ from typing import Any
 from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginContext, Problem, Revision, Snapshot, Value
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
-from mom_plugins_cgroup.files import KernelFiles
-from mom_plugins_cgroup.names import CONTROL_NAMES
+from mom_plugins_cgroup.fields import KNOBS
+from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 from mom_toolkit import Promises
 
 KIB, MIB = 1, 1 << 10
 PAGE = 4096
 SLICE = "/machine.slice"
-UNLIMITED_V1 = 9223372036854771712
 
 RULES_V2: Sequence[tuple[str, str, str, str]] = [
     tuple(rule) for rule in json.loads(Path(__file__).with_name("cgroup_rules.json").read_text())
 ]
-"""A file, what is written into it, the error (empty: none), and what stands there then. `{disk}` is the number of a disk."""
+"""A file, what is written into it, the error (empty: none), and what stands there then."""
 
 
 def number(text: str) -> int:
@@ -39,31 +38,14 @@ def number(text: str) -> int:
     return int(text)
 
 
-class FakeKernel(KernelFiles):
+class FakeKernel(Files):
     """Reads are real reads of the folder `root`; writes go by the kernel's rules. `denied` maps names of files to an errno."""
 
-    def __init__(self, root: Path, *, unified: bool = True, disks: Sequence[str] = ("8:0", "8:16")) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.unified = unified
-        self.disks = disks
         self.denied: dict[str, int] = {}
-        self.written: list[tuple[str, str]] = []
-        self.greed = 1
-        """How many times as much it reclaims than it was asked to."""
-        lines = ["24 1 0:1 / / rw - ext4 /dev/sda1 rw"]
-        if unified:
-            lines.append("31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot")
-        else:
-            lines.append("41 24 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw")
-            lines += [
-                f"3{n} 24 0:3{n} / /sys/fs/cgroup/{name} rw - cgroup cgroup rw,{name}" for n, name in enumerate(("memory", "cpu", "blkio"))
-            ]
-        self.host("proc/self/mountinfo", "\n".join(lines) + "\n")
+        self.host("proc/self/mountinfo", "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n")
         self.host("proc/meminfo", f"MemTotal: {64 * MIB * 1024} kB\nMemFree: 5 kB\nSwapTotal: 9 kB\nSwapFree: {8 * MIB * 1024} kB\n")
-        for name, disk in zip(("sda", "sdb"), disks, strict=False):
-            self.host(f"sys/class/block/{name}/dev", f"{disk}\n")
-        self.host("sys/class/block/sda1/dev", "8:1\n")
-        self.host("sys/class/block/sda1/partition", "1\n")
 
     def host(self, name: str, text: str) -> None:
         """A file of the host."""
@@ -73,133 +55,59 @@ class FakeKernel(KernelFiles):
 
     # --- groups ------------------------------------------------------------------------------------------------------------------
 
-    def folder(self, path: str, controller: str = "memory") -> Path:
+    def folder(self, path: str) -> Path:
         """Where a group is."""
-        base = self.root / "sys/fs/cgroup"
-        return (base if self.unified else base / controller) / path.lstrip("/")
+        return self.root / "sys/fs/cgroup" / path.lstrip("/")
 
     def make(self, path: str, current_kib: int = 2048 * MIB, controllers: str = "cpu io memory pids") -> dict[str, str]:
         """Make a group that holds so much, and give what a guest's property `cgroups` says of it."""
-        if not self.unified:
-            return self._make_v1(path, current_kib)
         folder = self.folder(path)
         folder.mkdir(parents=True)
-        files = {"cgroup.controllers": controllers, "memory.pressure": "", "cpu.pressure": "", "io.pressure": ""}
+        files = {"cgroup.controllers": controllers}
         if "memory" in controllers:
             files |= dict.fromkeys(("memory.high", "memory.swap.max"), "max") | dict.fromkeys(("memory.low", "memory.min"), "0")
-            files |= {"memory.current": str(current_kib << 10), "memory.swap.current": "0", "memory.reclaim": ""}
-        if "cpu" in controllers:
-            files["cpu.weight"] = "100"
-        if "io" in controllers:
-            files |= {"io.max": "", "io.latency": ""}
+            files |= {"memory.current": str(current_kib << 10), "memory.swap.current": "0"}
+            self.stat(path, anon=current_kib)
         for name, text in files.items():
-            (folder / name).write_text(f"{text}\n" if text else "")
-        self.stat(path, anon=current_kib)
+            (folder / name).write_text(f"{text}\n")
         self.pressure(path)
         return {"": path}
 
-    def _make_v1(self, path: str, current_kib: int) -> dict[str, str]:
-        memory = {"memory.usage_in_bytes": str(current_kib << 10), "memory.soft_limit_in_bytes": str(UNLIMITED_V1)}
-        blkio = dict.fromkeys((f"blkio.throttle.{way}_{what}_device" for way in ("read", "write") for what in ("bps", "iops")), "")
-        for controller, files in (("memory", memory), ("cpu", {"cpu.shares": "1024"}), ("blkio", blkio)):
-            folder = self.folder(path, controller)
-            folder.mkdir(parents=True)
-            for name, text in files.items():
-                (folder / name).write_text(f"{text}\n" if text else "")
-        self.stat(path, anon=current_kib)
-        pressure = self.root / "sys/fs/cgroup/unified" / path.lstrip("/")
-        pressure.mkdir(parents=True)
-        (pressure / "cgroup.controllers").write_text("\n")
-        self.pressure(path)
-        return {"": path, "memory": path, "cpu": path, "blkio": path}
-
-    def stat(self, path: str, *, anon: int = 0, file: int = 0, shmem: int = 0, locked: int = 0, refaults: int = 0) -> None:
-        """What memory.stat says; sizes in KiB, refaults in pages."""
+    def stat(self, path: str, *, anon: int = 0, file: int = 0, shmem: int = 0, locked: int = 0) -> None:
+        """What memory.stat says, in KiB."""
         counts = {"anon": anon << 10, "file": file << 10, "kernel": 77, "shmem": shmem << 10, "file_mapped": 3, "unevictable": locked << 10}
-        if not self.unified:
-            counts = {
-                "cache": 1,
-                "rss": 2,
-                "total_cache": file << 10,
-                "total_rss": anon << 10,
-                "total_shmem": shmem << 10,
-                "total_swap": 0,
-                "total_unevictable": locked << 10,
-            }
-        prefix = "" if self.unified else "total_"
-        counts |= {f"{prefix}workingset_refault_anon": refaults, f"{prefix}workingset_refault_file": 0}
         (self.folder(path) / "memory.stat").write_text("".join(f"{name} {count}\n" for name, count in counts.items()))
 
     def pressure(self, path: str, *, stalled_us: int = 0, avg10: float = 0.0) -> None:
-        """What memory.pressure says; the others are calm."""
-        folder = self.folder(path) if self.unified else self.root / "sys/fs/cgroup/unified" / path.lstrip("/")
-        for resource, average, total in (("memory", avg10, stalled_us), ("cpu", 1.5, 9), ("io", 0.0, 0)):
-            lines = [f"{kind} avg10={average:.2f} avg60=0.00 avg300=0.00 total={total}\n" for kind in ("some", "full")]
-            (folder / f"{resource}.pressure").write_text("".join(lines))
+        """What memory.pressure says."""
+        lines = [f"{kind} avg10={avg10:.2f} avg60=0.00 avg300=0.00 total={stalled_us}\n" for kind in ("some", "full")]
+        (self.folder(path) / "memory.pressure").write_text("".join(lines))
 
-    def value(self, path: str, name: str, controller: str = "memory") -> str:
+    def value(self, path: str, name: str) -> str:
         """What stands in a file."""
-        return (self.folder(path, controller) / name).read_text().strip()
+        return (self.folder(path) / name).read_text().strip()
 
     # --- writes ------------------------------------------------------------------------------------------------------------------
 
-    def write(self, path: str, text: str, *, wait: bool = True) -> None:
+    def put(self, path: str, text: str) -> None:
         """As the kernel would take it."""
         file = Path(path)
         if not file.exists():
             raise OSError(errno.ENOENT, "No such file or directory")
         if file.name in self.denied:
             raise OSError(self.denied[file.name], os.strerror(self.denied[file.name]))
-        self.written.append((file.name, text))
-        if file.name in {"memory.high", "memory.low", "memory.min", "memory.swap.max"}:
-            file.write_text("max\n" if text == "max" else f"{number(text) // PAGE * PAGE}\n")
-            if file.name == "memory.high" and text != "max":
-                self._lose(file.parent, int((file.parent / "memory.current").read_text()) - number(text))
-        elif file.name == "memory.reclaim":
-            if self._lose(file.parent, number(text) * self.greed) < number(text):
-                raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
-        elif file.name == "cpu.weight":
-            if not 1 <= number(text) <= 10_000:
-                raise OSError(errno.ERANGE, "Numerical result out of range")
-            file.write_text(f"{text}\n")
-        elif file.name == "cpu.shares":
-            file.write_text(f"{min(262_144, max(2, number(text)))}\n")
-        elif file.name == "memory.soft_limit_in_bytes":
-            file.write_text(f"{UNLIMITED_V1 if text == '-1' else number(text) // PAGE * PAGE}\n")
-        else:
-            self._limit_io(file, text)
+        file.write_text("max\n" if text == "max" else f"{number(text) // PAGE * PAGE}\n")
+        if file.name == "memory.high" and text != "max":
+            self._lose(file.parent, int((file.parent / "memory.current").read_text()) - number(text))
 
-    def _lose(self, folder: Path, size: int) -> int:
-        """Take memory from a group, as far as there is swap for it; what was taken, in bytes."""
+    def _lose(self, folder: Path, size: int) -> None:
+        """Take memory from a group, as far as there is swap for it."""
         current, swap = (int((folder / name).read_text()) for name in ("memory.current", "memory.swap.current"))
         free = int((self.root / "proc/meminfo").read_text().partition("SwapFree:")[2].split()[0]) << 10
         most = (folder / "memory.swap.max").read_text().strip()
         taken = max(0, min(size, current, free, free if most == "max" else int(most) - swap))
         (folder / "memory.current").write_text(f"{current - taken}\n")
         (folder / "memory.swap.current").write_text(f"{swap + taken}\n")
-        return taken
-
-    def _limit_io(self, file: Path, text: str) -> None:
-        disk, *words = text.split()
-        if disk not in self.disks:
-            raise OSError(errno.ENODEV, "No such device")
-        lines = {line.split()[0]: line for line in file.read_text().splitlines()}
-        if file.name.startswith("blkio.throttle."):
-            lines[disk] = f"{disk} {number(words[0])}"
-            kept = {name: line for name, line in lines.items() if line.split()[1] != "0"}
-        else:
-            keys, none = (("target",), "0") if file.name == "io.latency" else (("rbps", "wbps", "riops", "wiops"), "max")
-            limits = dict.fromkeys(keys, none) | dict(word.split("=") for word in lines.get(disk, disk).split()[1:])
-            for word in words:
-                key, _, value = word.partition("=")
-                if key not in limits:
-                    raise OSError(errno.EINVAL, "Invalid argument")
-                if value != none and number(value) == 0:
-                    raise OSError(errno.ERANGE, "Numerical result out of range")
-                limits[key] = value
-            lines[disk] = " ".join([disk, *(f"{key}={value}" for key, value in limits.items())])
-            kept = {name: line for name, line in lines.items() if any(not word.endswith(f"={none}") for word in line.split()[1:])}
-        file.write_text("".join(f"{line}\n" for line in kept.values()))
 
 
 @dataclass
@@ -246,9 +154,13 @@ class Bench:
 
     def fresh(self, **settings: Any) -> CgroupPlugin:
         """Another process: a plugin that remembers nothing."""
-        self.plugin = CgroupPlugin(CgroupSettings.model_validate(settings), self.context)
-        self.plugin._files = self.kernel
-        self.plugin._reclaimer._files = self.kernel
+        kernel = self.kernel
+
+        class OnFakeKernel(CgroupPlugin):
+            def make_files(self) -> Files:
+                return kernel
+
+        self.plugin = OnFakeKernel(CgroupSettings.model_validate(settings), self.context)
         return self.plugin
 
     def add(
@@ -299,6 +211,6 @@ class Bench:
                 decided.pop(key, None)
             else:
                 decided[key] = revision.after
-        outcomes = apply_decisions(self.plugin, [one for one in decided.values() if one.control in CONTROL_NAMES], self.hypervisor)
+        outcomes = apply_decisions(self.plugin, [one for one in decided.values() if one.control in KNOBS], self.hypervisor)
         problems = [item for item in items if isinstance(item, Problem)]
         return Cycle(snapshot, decided, problems, revisions, {(one.decision.entity.name, one.decision.control): one for one in outcomes})

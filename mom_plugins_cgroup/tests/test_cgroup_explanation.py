@@ -29,13 +29,9 @@ GIB = 1 << 20
                 " below 1.00 GiB no memory is taken from it."
             ],
         ),
-        (
-            {"cgroup_reclaimed": GIB, "cgroup_reclaim_state": "it waits for memory"},
-            ["mom has taken 1.00 GiB from it that it did not touch; nothing now: it waits for memory."],
-        ),
     ],
 )
-def test_what_the_host_holds_what_limits_it_and_what_was_reclaimed_is_told(fields: dict[str, Value], words: list[str]) -> None:
+def test_what_the_host_holds_and_what_limits_it_is_told(fields: dict[str, Value], words: list[str]) -> None:
     taken = snapshot(guests={"web": fields})
     report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
     assert [sentence.text for sentence in GroupExplainer().part(About(report, taken.guests["web"])).sentences] == words

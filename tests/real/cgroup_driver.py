@@ -37,18 +37,9 @@ from mom_plugins_cgroup import CgroupPlugin
 
 ROOT = Path("/sys/fs/cgroup")
 MIB = 1 << 10
-DISK = "1:1"
 COLD_MIB, WARM_MIB = 96, 8
 
-CYCLES = 25
-"""In which cold memory is taken."""
-
-CYCLES_OF_GENERATIONS, ENOUGH = 150, 6 << 20
-"""The same, and bytes after which that is enough, where the kernel keeps several generations of pages (MGLRU). It knows after the first
-step only which are cold: that one takes some that are not, and the law pauses for half a minute."""
-
 HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
-WEIGHT, IO_MAX, RECLAIM = "cgroup_cpu_weight", "cgroup_io_max", "cgroup_reclaim"
 
 HYPERVISOR = FakeHypervisor([])
 WANTED: list[Decision] = []
@@ -95,7 +86,7 @@ class Mom:
 
     def open(self) -> None:
         """Another process."""
-        settings = {"cgroup": {"reclaim_ratio": 0.1, "overhead": "4MiB"}}
+        settings = {"cgroup": {"overhead": "4MiB"}}
         self.engine = Engine(config_of(self.folder, {"decider": Decider, "cgroup": CgroupPlugin, "host": Host}, settings, interval=1.0))
         self.engine.open()
 
@@ -164,11 +155,11 @@ def rules() -> list[str]:
     for name, text, error, after in json.loads(Path(__file__).with_name("cgroup_rules.json").read_text()):
         found = ""
         try:
-            (group / name).write_text(text.format(disk=DISK))
+            (group / name).write_text(text)
         except OSError as refused:
             found = errno.errorcode[refused.errno or 0]
         stands = (group / name).read_text()
-        if (found, stands) != (error, after.format(disk=DISK)):
+        if (found, stands) != (error, after):
             wrong.append(f"{name} < {text}: {found} {stands!r}")
     group.rmdir()
     return wrong
@@ -182,7 +173,7 @@ def stands(name: str, *files: str) -> dict[str, str]:
     return {file: (group_of(name) / file).read_text().strip() for file in files}
 
 
-KNOBS = ("memory.high", "memory.low", "memory.min", "memory.swap.max", "cpu.weight", "io.max")
+KNOBS = ("memory.high", "memory.low", "memory.min", "memory.swap.max")
 
 
 def limits(mom: Mom) -> None:
@@ -191,8 +182,6 @@ def limits(mom: Mom) -> None:
         (LOW, 20 * MIB),
         (MIN, 8 * MIB),
         (SWAP_MAX, 64 * MIB),
-        (WEIGHT, 50.0),
-        (IO_MAX, [{"device": DISK, "rbps": 5 << 20}]),
     )
     mom.cycle()
     report = mom.cycle(*[("cold", control, value) for control, value in wanted])
@@ -211,50 +200,6 @@ def limits(mom: Mom) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(ROOT)], check=True)
     fact("read-only", statuses(mom.cycle(("cold", LOW, 4 * MIB)).outcomes))
     subprocess.run(["mount", "-o", "remount,rw", str(ROOT)], check=True)
-
-
-def number(name: str, file: str) -> int:
-    return int((group_of(name) / file).read_text())
-
-
-def stalled_us(name: str) -> int:
-    return int((group_of(name) / "memory.pressure").read_text().split("\n")[0].rpartition("=")[2])
-
-
-def reclaim(mom: Mom) -> None:
-    """Cold memory goes, warm memory stays, and nobody waits for it."""
-    states: dict[str, int] = {}
-    held, before, began = number("cold", "memory.current"), stalled_us("cold"), time.monotonic()
-    generations = int(Path("/sys/kernel/mm/lru_gen/enabled").read_text(), 16)
-    for _ in range(CYCLES_OF_GENERATIONS if generations else CYCLES):
-        report = mom.cycle(("cold", RECLAIM, 4 * MIB))
-        state = report.snapshot.guests[entity("cold").id].fields.get("cgroup_reclaim_state")
-        states[str(state)[:40]] = states.get(str(state)[:40], 0) + 1
-        if generations and number("cold", "memory.swap.current") > ENOUGH:
-            break
-        time.sleep(1)
-    seconds = time.monotonic() - began
-    fields = mom.cycle().snapshot.guests[entity("cold").id].fields
-    found: dict[str, object] = {
-        "held_kib": held >> 10,
-        "holds_kib": number("cold", "memory.current") >> 10,
-        "swap_kib": number("cold", "memory.swap.current") >> 10,
-        "counted_kib": fields["cgroup_reclaimed"],
-        "stalled_share": (stalled_us("cold") - before) / 1e6 / seconds,
-        "states": states,
-    }
-    fact("reclaim", found)
-
-
-def harm(mom: Mom) -> None:
-    """A guest all of whose memory is warm, and that says otherwise: what is taken comes back, and that is noticed."""
-    states: dict[str, int] = {}
-    for _ in range(15):
-        report = mom.cycle(("warm", RECLAIM, 64 * MIB))
-        state = report.snapshot.guests[entity("warm").id].fields.get("cgroup_reclaim_state")
-        states[str(state)] = states.get(str(state), 0) + 1
-        time.sleep(1)
-    fact("harm", states)
 
 
 def gone(mom: Mom, process: subprocess.Popen[bytes]) -> None:
@@ -278,10 +223,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         mom = Mom(Path(folder))
         limits(mom)
-        reclaim(mom)
-        begin("warm", 0, 48)
-        HYPERVISOR.known["warm"].fields["mem_usable"] = 40 * MIB
-        harm(mom)
         gone(mom, cold)
     fact("done", True)
 

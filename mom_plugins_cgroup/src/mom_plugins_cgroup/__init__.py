@@ -1,4 +1,4 @@
-"""Control groups of guests for mom: fields, limits, proactive reclaim."""
+"""Control groups of guests for mom: limits and protection of memory."""
 
 from mom_plugins_cgroup.plugin import CgroupPlugin
 

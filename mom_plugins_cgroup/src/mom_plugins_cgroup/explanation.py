@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mom_core import format_kib, printable
-from mom_plugins_cgroup.fields import CONTROLS
-from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, RECLAIM_STATE, RECLAIMED, SWAP, SWAP_MAX
+from mom_core import format_kib
+from mom_plugins_cgroup.fields import CONTROLS, CURRENT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP, SWAP_MAX
 from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 _LIMITS: Final = {
@@ -19,7 +18,7 @@ _LIMITS: Final = {
 
 
 class GroupExplainer(Explainer):
-    """What the host holds for the guest, what limits that, and what was reclaimed."""
+    """What the host holds for the guest, and what limits that."""
 
     controls = CONTROLS
 
@@ -29,14 +28,10 @@ class GroupExplainer(Explainer):
 
 
 def _sentences(about: About) -> Iterator[str]:
-    held, swapped, reclaimed = about.number(CURRENT), about.number(SWAP), about.number(RECLAIMED)
+    held, swapped = about.number(CURRENT), about.number(SWAP)
     if held is not None:
         swap = f", and {format_kib(swapped)} of it in its swap" if swapped else ""
         yield f"The host holds {format_kib(held)} for it, QEMU and caches included{swap}."
     limits = [words.format(format_kib(kib)) for name, words in _LIMITS.items() if (kib := about.number(name)) is not None and kib > 0]
     if limits:
         yield f"Of its control group: {'; '.join(limits)}."
-    if reclaimed:
-        why = about.guest.fields.get(RECLAIM_STATE)
-        rests = f"; nothing now: {printable(why, 200)}" if isinstance(why, str) and why else ""
-        yield f"mom has taken {format_kib(reclaimed)} from it that it did not touch{rests}."

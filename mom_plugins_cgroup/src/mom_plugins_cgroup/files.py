@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
-from typing import Protocol
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
-from mom_toolkit import write_kernel_file
-
-_LONGEST_BYTES = 64 << 10
-"""memory.stat, the longest, has 2 KiB."""
+from mom_toolkit import read_kernel_file, write_kernel_file
 
 
-class Files(Protocol):
-    """The kernel's files, or what stands in for them in a test."""
+class Files:
+    """The kernel's files. A test may stand in for what the kernel makes of a write."""
 
-    def read(self, path: str) -> bytes | None:
-        """What stands in it; None where it cannot be read."""
-        ...
+    def read(self, path: str) -> bytes:
+        """What stands in it, in one read; empty where it cannot be read."""
+        return read_kernel_file(path)
 
-    def write(self, path: str, text: str, *, wait: bool = True) -> None:
-        """Write it at once. Raises `OSError` as the kernel does.
-
-        :param wait: whether to wait for what the kernel does about it, where that can be chosen
-        """
-        ...
-
-
-class KernelFiles:
-    """The real ones."""
-
-    def read(self, path: str) -> bytes | None:
-        """What stands in it, in one read. An empty file is not unknown: of io.max, it says that there is no limit."""
+    def write(self, path: str, text: str) -> None:
+        """Write it at once; newer kernels do not wait for the reclaim that it needs (memory.high). Raises `HypervisorError`."""
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            return os.read(file, _LONGEST_BYTES)
-        except OSError:  # memory.pressure with psi=0, a group that was removed meanwhile
-            return None
-        finally:
-            os.close(file)
+            self.put(path, text)
+        except OSError as error:
+            raise error_of(error, path, text) from error
 
-    def write(self, path: str, text: str, *, wait: bool = True) -> None:
-        """One write. With `wait` False, a newer kernel (memory.high) leaves the reclaim to the group's own tasks."""
-        write_kernel_file(path, text, wait=wait)
+    def put(self, path: str, text: str) -> None:
+        """The write itself. Raises `OSError`."""
+        write_kernel_file(path, text, wait=False)
 
 
 def error_of(error: OSError, path: str, text: str) -> HypervisorError:
@@ -60,8 +38,6 @@ def error_of(error: OSError, path: str, text: str) -> HypervisorError:
         return GuestGone("its control group is gone")
     if error.errno == errno.ENOENT:
         return NotSupported(f"its control group has no {name}")
-    if error.errno in {errno.ENODEV, errno.ENXIO}:
-        return NotSupported(f"there is no whole disk of that number for {name}", hint="see lsblk; a partition has no limits of its own")
     if error.errno in {errno.EACCES, errno.EPERM}:
         return PermissionDenied(f"{name} may not be written by this process", hint="run mom as root, outside of containers")
     if error.errno == errno.EROFS:
