@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from mom_cli import RunningMom
 from mom_core import Finding, MomError, PluginContext, PluginSettings, Report, Severity, Suggestion, hookimpl
-from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX, HttpSettings
+from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX, SOCKET, HttpSettings
 from mom_toolkit import Address, HostMetrics, has_access_lists
 
 if TYPE_CHECKING:
     from mom_plugins_http.service import Service
-
-SOCKET = "mom.sock"
-"""The socket's usual name, in mom's run directory."""
 
 
 class HttpPlugin:

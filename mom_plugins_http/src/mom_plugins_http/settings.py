@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from mom_core import Duration, ExistingFile, PluginSettings, Size
 from mom_toolkit import Address
 
+SOCKET: Final = "mom.sock"
+"""The socket's usual name, in mom's run directory."""
+
 
 def _a_path(path: Path) -> Path:
     if not Address.parse(str(path)).path:

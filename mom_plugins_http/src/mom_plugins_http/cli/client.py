@@ -75,8 +75,7 @@ class Client:
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
         """Of the mom with this configuration. Raises `MomError` when it has no control socket."""
-        from mom_plugins_http.plugin import SOCKET
-        from mom_plugins_http.settings import HttpSettings
+        from mom_plugins_http.settings import SOCKET, HttpSettings
 
         config = load_config(config_path)
         for plugin in config.plugins.values():
