@@ -21,8 +21,8 @@ from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_co
 
 FILES: Final[Mapping[str, type[ParquetFile | CsvFile]]] = {"parquet": ParquetFile, "csv": CsvFile}
 
-ROWS: Final = 200_000
-"""Rows that are held until they are written: some 100 MiB with 60 fields."""
+ROWS: Final = 50_000
+"""Rows of each table that are held until they are written: some 25 MiB with 60 fields."""
 
 
 @dataclass(frozen=True, slots=True)
