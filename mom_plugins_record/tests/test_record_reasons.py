@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
@@ -168,7 +168,7 @@ def cycles(guests: int, decided: str) -> Iterator[Report]:
 
 def test_asking_takes_a_hundredth_of_the_time_however_long_one_answer_takes() -> None:
     for seconds in (1e-5, 1e-3, 0.05, 3.0):
-        policies = Policies(seconds)
+        policies: Any = Policies(seconds)
         asked = ReasonsAsked(partial(getattr, policies, "spent"))
         said = [asked.of(report, policies, [CONTROL]) for report in cycles(20, "g7")]
         assert policies.spent <= SHARE * 5000 + LONGEST_SECONDS + 2 * seconds
@@ -177,7 +177,7 @@ def test_asking_takes_a_hundredth_of_the_time_however_long_one_answer_takes() ->
 
 
 def test_who_was_decided_about_is_asked_first_and_who_was_not_asked_is_not_said_to_have_no_reason() -> None:
-    policies = Policies(LONGEST_SECONDS)
+    policies: Any = Policies(LONGEST_SECONDS)
     report = next(cycles(5, "g3"))
     said = ReasonsAsked(lambda: policies.spent).of(report, policies, [CONTROL])
     assert policies.asked == ["g3", "g0"]
@@ -191,7 +191,8 @@ def test_guests_of_which_nothing_is_known_take_no_room() -> None:
         def reason(self, cycle: int, guest: str, control: str) -> str:
             return ""
 
-    said: Reasons | None = ReasonsAsked(lambda: 0.0).of(report, Silent(0.0), [CONTROL])
+    silent: Any = Silent(0.0)
+    said: Reasons | None = ReasonsAsked(lambda: 0.0).of(report, silent, [CONTROL])
     assert said == {}
     assert json.loads(write_cycle(report, NO_KEY, said)[0])["reasons"] == {}
 
