@@ -91,7 +91,7 @@ def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: 
     mom = daemon(guests=1000, interval="1s")
     screen.start(200, 50)
     screen.run(f"{MOM} top -c {mom.config}")
-    screen.shows("1000 guests have")
+    screen.shows("1000 guests have", "usable")
     screen.keys(">", ">", ">")
     screen.shows("↓used")
     screen.keys("/")
