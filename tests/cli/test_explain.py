@@ -186,7 +186,7 @@ def test_without_the_socket_a_recording_is_pointed_to_and_says_why_in_the_words_
     mom.started[-1].terminate()
     assert mom.started[-1].wait(60) == 0
     started(mom, "record: {}")
-    assert f"The recording tells that, too: `mom explain {name} --at '1s ago'`" in mom("explain", name).stdout
+    assert f"The recording tells that, too: `mom explain {name} --at '1s ago' -c " in mom("explain", name).stdout
 
 
 def test_a_gap_between_two_runs_is_named_with_both_ends(mom: Mom) -> None:

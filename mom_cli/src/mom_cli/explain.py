@@ -20,6 +20,7 @@ from mom_cli.moments import EXAMPLES, moment
 from mom_cli.sources import any_of, ask_or_remark, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
 from mom_core import Config, MomError, config_option, json_option, lasting, load_config, printable
+from mom_core.cli.hints import with_config
 from mom_core.cli.prose import terminal_columns, wrapped
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
@@ -197,7 +198,7 @@ def _lines(found: _FoundExplanation) -> Iterator[str]:
     when = f"{lasting(found.age)} ago" if found.age is not None else _shown(content["time"])
     yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {found.where}", width)
     for remark in found.remarks:
-        yield from wrapped(click.style(remark, fg="yellow"), width)
+        yield from wrapped(click.style(with_config(remark), fg="yellow"), width)
     column = max(len(_label(one["topic"])) for one in content["sentences"]) + 2
     before = ""
     for sentence in content["sentences"]:
@@ -209,7 +210,7 @@ def _lines(found: _FoundExplanation) -> Iterator[str]:
         yield from wrapped(head + sentence["text"], width, column)
     # A file of another language has a name with an end, which no policy has: `mom policy` knows nothing of it.
     if found.steps and any(one["source"]["line"] and "." not in one["source"]["name"] for one in content["decisions"]):
-        yield from wrapped(f"Each step of the policy: `mom policy explain --live --guest {shlex.quote(name)}`", width)
+        yield from wrapped(with_config(f"Each step of the policy: `mom policy explain --live --guest {shlex.quote(name)}`"), width)
 
 
 def _label(topic: str) -> str:

@@ -20,6 +20,7 @@ from typing import Final
 import click
 
 from mom_core import Config, Engine, MomError, Report, Status, config_argument, load_config
+from mom_core.cli.hints import with_config
 from mom_core.config.lacking import lacking
 from mom_core.engine.problems import described
 from mom_daemon.logs import Log
@@ -72,7 +73,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         config = load()
         log.use(config)
         for lack in lacking(config):
-            LOG.warning("%s; %s", lack.message, "`mom doctor` says what fits this host")
+            LOG.warning("%s; %s", lack.message, with_config("`mom doctor` says what fits this host"))
         return config
 
     share_one_heap()
@@ -126,7 +127,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     log.tell_repeats()
     left = engine.ledger_entries
     if left:
-        LOG.info("ended; %d changes stand: the next mom takes them over, or %s puts them back", left, "`mom restore`")
+        LOG.info("ended; %d changes stand: the next mom takes them over, or %s puts them back", left, with_config("`mom restore`"))
     else:
         LOG.info("ended")
 

@@ -20,7 +20,7 @@ REMARKS: Final = "remarks"
 class GuestColumn:
     """A figure of each guest. Where several plugins have one of a name, the first plugin's counts.
 
-    :param name: its heading; `mom top --sort` knows it by this
+    :param name: its heading in `mom guests`, `mom top` and on the page
     :param fields: what it is made of; where no plugin declares any of these, there is no such column
     :param unit: of its values, by which each surface writes them
     :param about: what it is, as a sentence without its full stop

@@ -17,6 +17,7 @@ from typing import Final
 import click
 
 from mom_core._version import __version__
+from mom_core.cli.hints import begin
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
 from mom_core.cli.verbs import VerbGroup, what_it_lacks
@@ -115,6 +116,7 @@ def run_program(command: click.Command) -> int:
 
 def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
     code = 0
+    begin(command)
     try:
         arguments = None if arguments is None else list(arguments)
         result = command.main(args=arguments, prog_name=command.name, standalone_mode=False, color=_colours())

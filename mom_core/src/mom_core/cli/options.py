@@ -8,9 +8,17 @@ from typing import Any, TypeVar
 
 import click
 
+from mom_core.cli.hints import note_config
 from mom_core.files import DEFAULT_CONFIG
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _noted(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
+    """Have commands that are advised name the configuration, too; what the environment names, they find there themselves."""
+    if context.get_parameter_source("config_path") is click.core.ParameterSource.COMMANDLINE:
+        note_config(path)
+    return path
 
 
 def config_option(function: Function) -> Function:
@@ -22,6 +30,7 @@ def config_option(function: Function) -> Function:
         metavar="FILE",
         envvar="MOM_CONFIG",
         default=None,
+        callback=_noted,
         help=f"The configuration file.  [default: {DEFAULT_CONFIG}, or $MOM_CONFIG]",
     )(function)
 
@@ -34,6 +43,8 @@ def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
         source = click.get_current_context().get_parameter_source("config_path")
         if file is not None and source is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("the configuration is named twice: leave -c or FILE out")
+        if file is not None:
+            note_config(file)
         return function(*args, config_path=config_path if file is None else file, **given)
 
     return click.argument("file", metavar="[FILE]", required=False)(config_option(with_file))

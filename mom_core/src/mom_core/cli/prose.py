@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from mom_core.cli.hints import with_config
 from mom_core.model import printable
 
 
@@ -24,13 +25,13 @@ def brief(text: str, limit: int) -> str:
 
 
 def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
-    """Print lines for a person, with whole words on a terminal.
+    """Print lines for a person, with whole words on a terminal, and commands between backticks with the configuration that was named.
 
     :param hang: spaces before what a line that is too long goes on with
     :param err: on standard error
     """
     width = terminal_columns(err=err)
-    for line in text.split("\n"):
+    for line in with_config(text).split("\n"):
         for part in [line] if width is None else wrapped(line, width, hang):
             click.echo(part, err=err)
 
