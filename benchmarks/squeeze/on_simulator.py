@@ -101,7 +101,7 @@ def simulated(mix: Mix, manager: str) -> dict[str, Any]:
         interval = 5.0
         path = folder / "scenario.yaml"
         path.write_text(json.dumps(scenario(mix, folder, (), interval)))
-        before = World(scene_of(read_scenario(path)))
+        before = World(scene_of(read_scenario(path), folder))
         while before.time < start:
             before.step(1.0)
         lost = sum(guest.memory.lost_seconds for guest in before.guests.values())
@@ -138,7 +138,7 @@ def _mom(path: Path, setup: SimulationSetup) -> Iterator[Seen]:
 def _peer(path: Path, manager: str, start: float) -> Iterator[Seen]:
     """The laws of others on the model itself: with nothing of mom between them."""
     read = read_scenario(path)
-    world = World(scene_of(read))
+    world = World(scene_of(read, path.parent))
     history: deque[peers.Sample] = deque(maxlen=peers.MOM_SAMPLES)
     while world.time < read.lasts:
         world.step(1.0)

@@ -53,10 +53,10 @@ def test_every_scenario_that_comes_with_mom_can_be_drawn_and_is_overcommitted(na
     path = find_scenario(name)
     scenario = read_scenario(path)
     assert scenario.about
-    scene = scene_of(scenario)
+    scene = scene_of(scenario, path.parent)
     assert sum(guest.memory for guest in scene.guests) > scene.host_memory
-    assert scene_of(scenario) == scene
-    assert scene_of(scenario, seed=77) != scene
+    assert scene_of(scenario, path.parent) == scene
+    assert scene_of(scenario, path.parent, seed=77) != scene
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_is_wrong_with_a_scenario_is_said_with_its_place(tmp_path: Path, ol
 def test_a_fault_that_concerns_nobody_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL + 'faults: [{at: 1m, lasts: 1m, what: guest-hangs, guests: "b-*"}]\n')
     with pytest.raises(MomError, match="there is none"):
-        scene_of(read_scenario(path))
+        scene_of(read_scenario(path), path.parent)
 
 
 def test_workloads_over_time() -> None:
@@ -99,9 +99,32 @@ def test_workloads_over_time() -> None:
     assert [trace.wanted(time) for time in (-5, 0, 9, 10, 20, 25, 31)] == [1, 1, 1, 2, 3, 1, 2]
 
 
+def test_guests_of_a_trace_do_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("seconds,kib\n0,102400\n60,204800\n120,102400\n")
+    text = SMALL.replace("{bursty: {base: 20%, burst: 20%, period: 2m, duty: 30%}}", "{trace: {file: t.csv}}")
+    path = write(tmp_path, text)
+    world = World(scene_of(read_scenario(path), tmp_path))
+    world.advance_to(70)
+    assert all(guest.memory.anon == 204800 for guest in world.guests.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a,b\n1,2\n", "no column"), ("seconds,kib\n1,x\n", "t.csv:2: no two numbers"),
+     ("seconds,kib\n5,1\n5,1\n", "t.csv:3: seconds must grow"),
+     ("seconds,kib\n0,nan\n", "t.csv:2"), ("seconds,kib\n", "holds no numbers"), (None, "cannot read")],
+)  # fmt: skip
+def test_a_trace_that_is_wrong_is_refused_with_its_line(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "t.csv").write_text(content)
+    path = write(tmp_path, SMALL.replace("{bursty: {base: 20%, burst: 20%, period: 2m, duty: 30%}}", "{trace: {file: t.csv}}"))
+    with pytest.raises(MomError, match=message):
+        scene_of(read_scenario(path), tmp_path)
+
+
 def test_guests_come_and_go(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("count: 6,", "count: 6, arrives: [1m, 2m], stays: 3m,"))
-    world = World(scene_of(read_scenario(path)))
+    world = World(scene_of(read_scenario(path), tmp_path))
     counts = []
     for time in (30, 130, 240, 310):
         world.advance_to(time)
@@ -122,7 +145,7 @@ faults:
 """
     path = write(tmp_path, SMALL + faults)
     now = 0.0
-    hypervisor = SimHypervisor(World(scene_of(read_scenario(path))), lambda: now)
+    hypervisor = SimHypervisor(World(scene_of(read_scenario(path), tmp_path)), lambda: now)
 
     def named() -> dict[str, dict[str, object]]:
         guests = hypervisor.guests()
@@ -197,7 +220,7 @@ def test_a_guest_comes_short_by_the_law_of_the_watch_on_real_hosts(tmp_path: Pat
 
 def test_what_a_balloon_takes_is_no_news_but_that_it_has_done_so_once(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s"))
-    scene = scene_of(read_scenario(path))
+    scene = scene_of(read_scenario(path), tmp_path)
     now = 0.0
     hypervisor = SimHypervisor(World(scene), lambda: now)
     now = 30.0

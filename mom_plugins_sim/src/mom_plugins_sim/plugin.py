@@ -196,7 +196,8 @@ def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
     from mom_plugins_sim.scenario.library import find_scenario, read_scenario
     from mom_plugins_sim.scenario.scene import scene_of
 
-    return scene_of(read_scenario(find_scenario(settings.scenario)), settings.seed)
+    path = find_scenario(settings.scenario)
+    return scene_of(read_scenario(path), path.parent, settings.seed)
 
 
 def plan_of(settings: SimPlugin.Settings) -> ScenePlan:

@@ -78,7 +78,7 @@ def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_as_json(search, fits, asked, cut_off), indent=2))
     else:
-        for line in _lines(search, fits, asked, stage.seconds, cut_off):
+        for line in _told(search, fits, asked, stage.seconds, cut_off):
             print_prose(line, 4)
         if cold:
             counted = "no more than half of what was recorded as cold of a guest counts as such, and nothing of a newcomer"
@@ -95,7 +95,7 @@ def _known(search: CapacitySearch) -> int | None:
     return max(held, default=None)
 
 
-def _lines(search: CapacitySearch, fits: int | None, asked: AdviseOptions, seconds: float, cut_off: bool) -> Iterator[str]:
+def _told(search: CapacitySearch, fits: int | None, asked: AdviseOptions, seconds: float, cut_off: bool) -> Iterator[str]:
     if fits is None:
         baseline = search.tried.get(0)
         why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"

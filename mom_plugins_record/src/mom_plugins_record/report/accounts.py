@@ -403,7 +403,7 @@ def _sizes(one: _Followed, get: _Get, seconds: float, spread_swap: float, gained
 
 
 def _uses(row: GuestHour, get: _Get, seconds: float) -> None:
-    """What it works on, and what KSM saves in it, where that is known. Raises `TypeError`."""
+    """What it works on, and what KSM saves in it, where that is told. Raises `TypeError`."""
     worked = get("working_set")
     if worked is not None:
         row.worked_kib_seconds += worked * seconds
@@ -458,11 +458,11 @@ def _swap_share(swapped: Value, guests: Iterable[Guest]) -> float:
         return 0.0
     held = known = 0.0
     for guest in guests:
-        swapped_out = guest.number("host_swap")
-        if swapped_out is None:
+        told = guest.number("host_swap")
+        if told is None:
             held += guest.number("rss") or 0.0
         else:
-            known += swapped_out
+            known += told
     return max(0.0, swapped - known) / held if held else 0.0
 
 

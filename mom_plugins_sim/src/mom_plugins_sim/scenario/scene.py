@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from mom_core import MomError
 from mom_plugins_sim.scenario.schema import Demands, GroupPart, Scenario
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
-from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, HostLoads, Leak, Workload
+from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, HostLoads, Leak, Trace, Workload
 
 KIB: Final = 1024
 
 GRAIN: Final = 1024
 """KiB: guests are sold in whole MiB."""
 
+LONGEST_TRACE: Final = 1_000_000
+"""Lines of a trace: ten days of seconds."""
+
 OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, FaultKind.BALLOON_STUCK})
 
 
-def scene_of(scenario: Scenario, seed: int | None = None) -> Scene:
+def scene_of(scenario: Scenario, folder: Path, seed: int | None = None, lasts: float | None = None) -> Scene:
     """The scene that a scenario describes.
 
+    :param folder: where its traces are
     :param seed: instead of the scenario's own
-    :raises MomError: when a fault concerns no guest
+    :param lasts: for how many seconds there have to be jobs; None: as the scenario says
+    :raises MomError: when a trace cannot be read
     """
     number = scenario.seed if seed is None else seed
     source = random.Random(number)  # noqa: S311  # a simulation that repeats itself is the purpose
-    guests = [guest for name, group in scenario.guests.items() for guest in _group(name, group, source, scenario.lasts)]
+    length = scenario.lasts if lasts is None else lasts
+    guests = [guest for name, group in scenario.guests.items() for guest in _group(name, group, folder, source, length)]
     loads = HostLoads(tuple(HostLoad(load.memory / KIB, load.at, load.lasts, load.growth / KIB) for load in scenario.host.load))
     faults = []
     for part in scenario.faults:
@@ -42,7 +50,8 @@ def scene_of(scenario: Scenario, seed: int | None = None) -> Scene:
     return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, host_zram=host.zram / KIB)
 
 
-def _group(name: str, group: GroupPart, source: random.Random, lasts: float) -> Iterator[GuestScene]:
+def _group(name: str, group: GroupPart, folder: Path, source: random.Random, lasts: float) -> Iterator[GuestScene]:
+    trace = _read_trace(folder / group.workload.trace.file) if group.workload.trace is not None else None
     silent, rigid, refusing = (
         _chosen(share, group.count, source) for share in (group.statistics.silent, group.balloon.none, group.balloon.refuses)
     )
@@ -52,7 +61,7 @@ def _group(name: str, group: GroupPart, source: random.Random, lasts: float) -> 
         first, last = group.arrives if isinstance(group.arrives, tuple) else (group.arrives, group.arrives)
         arrives = source.uniform(first, last)
         identity = draw_identity(source)
-        demand = _demand(group.workload, memory, source, lasts)
+        demand = _demand(group.workload, memory, trace, source, lasts)
         yield GuestScene(
             identity,
             f"{name}-{index + 1:03d}",
@@ -86,7 +95,7 @@ def _group(name: str, group: GroupPart, source: random.Random, lasts: float) -> 
         )
 
 
-def _demand(demands: Demands, memory: float, source: random.Random, lasts: float) -> Demand:
+def _demand(demands: Demands, memory: float, trace: Trace | None, source: random.Random, lasts: float) -> Demand:
     if demands.constant is not None:
         return Constant(demands.constant.use * memory)
     if demands.bursty is not None:
@@ -109,8 +118,38 @@ def _demand(demands: Demands, memory: float, source: random.Random, lasts: float
             starts.append(time)
             time += batch.lasts + source.expovariate(1 / batch.every)
         return Batch(batch.base * memory, batch.job * memory, starts, batch.lasts)
-    raise MomError("a workload has no kind")
+    if trace is None or demands.trace is None:
+        raise MomError("a workload has no kind")
+    shift = source.uniform(0.0, demands.trace.shift)
+    return Trace([time - shift for time in trace.times], [min(value, memory) for value in trace.values])
 
 
 def _chosen(share: float, count: int, source: random.Random) -> frozenset[int]:
     return frozenset(source.sample(range(count), round(share * count)))
+
+
+def _read_trace(path: Path) -> Trace:
+    """A trace from a CSV file. Raises `MomError` with the line that is wrong."""
+    times: list[float] = []
+    values: list[float] = []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if not {"seconds", "kib"} <= set(rows.fieldnames or ()):
+                raise MomError(f"{path}:1: there is no column seconds, or none kib", hint="begin with a line `seconds,kib`")
+            for row in rows:
+                try:
+                    time, value = float(row["seconds"]), float(row["kib"])
+                except (TypeError, ValueError):
+                    raise MomError(f"{path}:{rows.line_num}: no two numbers") from None
+                if not (value >= 0 and (not times or time > times[-1]) and abs(time) < 1e12 and value < 1e12):
+                    raise MomError(f"{path}:{rows.line_num}: seconds must grow, and kib must not be negative")
+                times.append(time)
+                values.append(value)
+                if len(times) > LONGEST_TRACE:
+                    raise MomError(f"{path}: more than {LONGEST_TRACE} lines")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MomError(f"cannot read {path}: {error}") from error
+    if not times:
+        raise MomError(f"{path}: it holds no numbers")
+    return Trace(times, values)

@@ -99,6 +99,15 @@ class BatchDemand(ScenarioPart):
     """How long a job runs."""
 
 
+class TraceDemand(ScenarioPart):
+    """What was measured somewhere."""
+
+    file: str
+    """A CSV file with the columns `seconds` and `kib`; beside the scenario, if it is no absolute path."""
+    shift: Annotated[Duration, Field(ge=0)] = 0.0
+    """By how much guests are apart at most, so that they do not all do the same at once."""
+
+
 class Demands(ScenarioPart):
     """One of these."""
 
@@ -112,12 +121,14 @@ class Demands(ScenarioPart):
     """Growth without end."""
     batch: BatchDemand | None = None
     """Jobs at random times."""
+    trace: TraceDemand | None = None
+    """What was measured."""
 
     @model_validator(mode="after")
     def _one(self) -> Demands:
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"name one kind of workload, not {len(given)}: constant, bursty, diurnal, leak or batch")
+            raise ValueError(f"name one kind of workload, not {len(given)}: constant, bursty, diurnal, leak, batch or trace")
         return self
 
 
