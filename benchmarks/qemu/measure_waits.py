@@ -21,9 +21,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "tests" / "real"))
@@ -104,22 +105,20 @@ def because_of_mom(wait: Wait, stays: Sequence[tuple[float, float]]) -> float:
 
 def measure(paths: Sequence[str], options: argparse.Namespace) -> bool:
     """Measure, print, and say whether the target was met."""
+    from mom_plugins_qemu import sampler
     from mom_plugins_qemu.hypervisor import QemuHypervisor
-    from mom_plugins_qemu.sampler import QemuHypervisorSettings
-    from mom_plugins_qemu.visits import Visit
+    from mom_plugins_qemu.visits import Visit, visit_all
 
     stays: dict[str, list[tuple[float, float]]] = {path: [] for path in paths}
 
-    class Noted(QemuHypervisor):
-        """Notes each stay."""
+    def noted(visits: Sequence[Visit], monotonic: Callable[[], float], users: Set[int]) -> None:
+        visit_all(visits, monotonic, users)
+        for visit in visits:
+            stays[visit.path] += visit.stays
 
-        def _visit(self, visits: Sequence[Visit]) -> None:
-            super()._visit(visits)
-            for visit in visits:
-                stays[visit.path] += visit.stays
-
+    patch.object(sampler, "visit_all", noted).start()  # for as long as this program runs
     alone = waits_of(paths, options.alone)
-    hypervisor = Noted(QemuHypervisorSettings(sockets=tuple(paths)), logging.getLogger("bench"))
+    hypervisor = QemuHypervisor(sampler.QemuHypervisorSettings(sockets=tuple(paths)), logging.getLogger("bench"))
     stopping = threading.Event()
     failed = {"cycles": 0, "without an answer": 0}
 

@@ -18,15 +18,14 @@ from pathlib import Path
 
 from crowd import crowd
 
-from mom_plugins_http.cli.client import Client, UnixConnection
-from mom_plugins_http.top.feed import shown_fields
+from mom_plugins_http.cli.client import UnixConnection
 
 WAYS = {
     "nobody watches": (),
-    "each hears what changes": ("/v1/events?fields=FIELDS",),
-    "each asks after a cycle": ("/v1/events?fields=", "/v1/status", "/v1/guests?limit=1000&fields=FIELDS"),
+    "each hears what changes": ("/v1/events?fields=",),
+    "each asks after a cycle": ("/v1/events?fields=", "/v1/status", "/v1/guests?limit=1000&fields="),
 }
-"""What each watcher asks for; FIELDS are those that `mom top` shows of guests."""
+"""What each watcher asks for: the figures of guests that `mom top` shows come with the guests."""
 
 _SECONDS = 60.0
 
@@ -55,8 +54,7 @@ def watch(path: Path, stream: str, questions: tuple[str, ...], heard: list[int],
 
 def watchers(path: Path, way: str, count: int, seconds: float) -> None:
     """The other process: prints how many bytes all of them were told a second."""
-    fields = ",".join(shown_fields(Client(path)))
-    stream, *questions = (url.replace("FIELDS", fields) for url in WAYS[way])
+    stream, *questions = WAYS[way]
     heard = [0] * count
     for number in range(count):
         threading.Thread(target=watch, args=(path, stream, tuple(questions), heard, number), daemon=True).start()

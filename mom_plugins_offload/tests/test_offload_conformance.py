@@ -1,5 +1,6 @@
 """The plugin against the conformance kit: guests of a host of files, and those of a hypervisor that moves their memory itself."""
 
+import pytest
 from offload_hosts import SCOPE, V2_MOUNT, ZRAM, MovingHypervisor, process
 
 from mom_core import Hypervisor
@@ -7,6 +8,7 @@ from mom_devkit import ConformanceTests, FakeGuest, FakeHypervisor
 from mom_plugins_offload import OffloadPlugin
 
 
+@pytest.mark.processes  # its worker
 class TestConformance(ConformanceTests):
     plugin = OffloadPlugin
     host = {
