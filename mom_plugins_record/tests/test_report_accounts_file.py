@@ -182,7 +182,12 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
     first = AccountsKeeper(file_at(path, run=1), LOG)
     first.open(EPOCH)
     first.add(cycle(0, {"a": {**KNOWN, "mem_promised": 4 * GIB}}), None)
+    begun = first.today()
+    assert begun is None or not begun.seconds
     first.add(cycle(60, {"a": {**KNOWN, "mem_promised": 4 * GIB, "balloon_cur": 3 * GIB}}), None)
+    known = first.today()
+    assert known is not None
+    assert known.seconds == 60, "of a day that has just begun, it is asked again in each cycle"
     first.write()
     second = AccountsKeeper(file_at(path, run=2), LOG)
     second.open(EPOCH + 60)

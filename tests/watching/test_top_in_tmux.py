@@ -222,7 +222,7 @@ def test_without_a_terminal_it_says_which_verbs_print_the_same(daemon: Start, en
         [MOM, "top", "-c", daemon().config], capture_output=True, text=True, timeout=180, check=False, env={**os.environ, **environment}
     )
     assert (told.returncode, told.stdout) == (1, "")
-    assert "`mom guests`" in told.stderr
+    assert "`mom guests -c " in told.stderr
 
 
 def test_a_terminal_that_goes_away_ends_it(daemon: Start) -> None:

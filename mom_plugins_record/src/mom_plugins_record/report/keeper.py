@@ -106,7 +106,7 @@ class AccountsKeeper:
     def today(self) -> HostHour | None:
         """The sums since midnight, UTC, a minute old at the most; None before the first cycle."""
         now = self._clock()
-        if self._today is None or self._summed is None or now - self._summed >= TODAY_EVERY:
+        if self._today is None or not self._today.seconds or self._summed is None or now - self._summed >= TODAY_EVERY:
             self._summed = now
             current = self._accounts.current()
             self._today = total_of([*self._earlier, *([with_guests(*current)] if current else [])])
