@@ -191,10 +191,11 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
     mom.config.write_text(mom.config.read_text().replace("host_free: ", "host_hard: 1TiB, host_free: "))
     mom.start()
     with mom.pressure():
-        eventually("they are smaller", lambda: all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare), 60)
+        # Before that they are swept, which gives back what it takes.
+        eventually("they are smaller, and stay so", lambda: _stay_small(squad), 120)
         eventually("KSM is on", lambda: knobs()["run"] == "1")
         mom.kill()
-        assert all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare)
+        assert _stay_small(squad, seconds=0.0)
 
         gone, resized = squad.idle
         gone.destroy()
@@ -215,6 +216,15 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
         rest = Squad([], squad.without_statistics, squad.busy)
         _check_that_all_is_as_before(rest, own_ksm)
     assert mom.verb("restore").stdout == "Nothing to put back.\n"
+
+
+def _stay_small(squad: Squad, seconds: float = 3.0) -> bool:
+    """Whether all guests that have something to spare are small at the beginning and at the end of so many seconds."""
+    small = all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare)
+    if small and seconds:
+        time.sleep(seconds)
+        return _stay_small(squad, 0.0)
+    return small
 
 
 def _check_what_mom_says(mom: MomUnderPressure, squad: Squad) -> None:
