@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Scope, StateError
-from mom_plugins_balloon.sweeps import SLICE_KIB, QemuProcess, Sweep, SweepEnd, Sweeper, described
+from mom_plugins_balloon.sweeps import PAUSE_SECONDS, SLICE_KIB, ProcessMemory, QemuProcess, Sweep, SweepEnd, Sweeper, described
 
 MIB = 1024
 SIZE = 1024 * MIB
@@ -34,7 +34,7 @@ class Guest:
         self.size = self.target = float(SIZE)
         self.held = float(HELD)
         self.resident = SIZE if idle == math.inf else HELD + idle
-        self.cpu = 0.0
+        self.cpu = self.faulted = 0.0
         self.grows_at, self.most, self.balloon = grows_at, most, balloon
         self.short = 0.0
         self.commands: list[int] = []
@@ -44,8 +44,8 @@ class Guest:
     def cpu_seconds(self) -> float | None:
         return None if self.gone else self.cpu
 
-    def resident_kib(self) -> float | None:
-        return None if self.gone else self.resident
+    def memory(self) -> ProcessMemory | None:
+        return None if self.gone else ProcessMemory(self.resident, self.faulted)
 
     def command(self, kib: int) -> None:
         self.commands.append(kib)
@@ -77,6 +77,7 @@ class Guest:
         if wants:
             got = min(wants, self.size - self.held)
             self.held += got
+            self.faulted += max(0.0, self.held - self.resident)
             self.resident = max(self.resident, self.held)
             self.cpu += dt * 0.7
             self.short += dt if got < wants / 2 else 0.0
@@ -96,6 +97,36 @@ def test_an_idle_guest_gives_all_that_it_had_freed_and_has_its_room_again() -> N
     assert outcome.seconds < outcome.wanted / BALLOON + 0.2 + 0.2, (
         "what the balloon needs, what the guest is watched for before it, and 0.2 s"
     )
+
+
+def test_a_timer_between_two_slices_is_not_taken_for_work() -> None:
+    """7 ms of CPU time, as soon as the balloon stands still: a third of the 20 ms in which it is looked at."""
+    guest = Guest()
+    pause, woken = guest.pause, []
+
+    def with_a_timer(seconds: float) -> None:
+        if seconds == PAUSE_SECONDS and not woken:
+            woken.append(guest.now)
+            guest.cpu += 0.007
+        pause(seconds)
+
+    sweep = Sweep(GUEST, "1", SIZE, HELD + 100 * MIB, guest.command, guest, 3.0, math.inf, guest.monotonic, with_a_timer)
+    assert sweep.perform().end is SweepEnd.ARRIVED
+    assert woken
+
+
+def test_a_guest_that_faults_memory_in_is_not_swept_though_it_holds_no_more_than_before() -> None:
+    """The host takes as much from it meanwhile, or its kernel hands back as much."""
+    guest = Guest()
+    pause = guest.pause
+
+    def with_faults(seconds: float) -> None:
+        guest.faulted += 100 * MIB * seconds
+        pause(seconds)
+
+    sweep = Sweep(GUEST, "1", SIZE, HELD + 100 * MIB, guest.command, guest, 3.0, math.inf, guest.monotonic, with_faults)
+    assert sweep.perform().end is SweepEnd.AT_WORK
+    assert guest.commands == []
 
 
 @pytest.mark.parametrize("grows_at", [step / 20 for step in range(40)])
@@ -275,9 +306,11 @@ def test_a_process_is_looked_at_to_the_nanosecond_and_not_after_it_has_ended() -
         first = process.cpu_seconds()
         assert first is not None
         assert first >= 0
-        assert (process.resident_kib() or 0) > 1000
+        assert (memory := process.memory()) is not None
+        assert memory.resident > 1000
+        assert memory.faulted > 1000
     finally:
         child.kill()
         child.wait()
     assert process.cpu_seconds() is None
-    assert process.resident_kib() is None
+    assert process.memory() is None

@@ -3,15 +3,16 @@ guest.
 
 A sweep ends when it has arrived, when the guest begins to use memory, when the balloon gets nothing more for the host, or when its time is
 over; whatever the cycle does meanwhile. It does not rely on the guest's own statistics, which come once in two seconds, but looks at the
-guest's process: its CPU time and its resident size, which the kernel tells in microseconds. A balloon that moves has a CPU of the guest
-busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices it can be seen whether the
-guest has anything else to do.
+guest's process: its CPU time, its resident size and its page faults, which the kernel tells in microseconds. A balloon that moves has a
+CPU of the guest busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices it can be seen
+whether the guest has anything else to do.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import mmap
 import os
 import threading
 import time
@@ -24,6 +25,8 @@ from typing import Final, NamedTuple, Protocol
 from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Refused, StateError, format_kib
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 from mom_toolkit import parse_process_stat, read_kernel_file
+
+_PAGE_KIB: Final = mmap.PAGESIZE / 1024
 
 SLICE_KIB: Final = 128 * 1024.0
 """KiB. The balloon takes so much before the guest is looked at again: 0.15 s at 0.86 GiB/s. Larger slices are noticed later; smaller ones
@@ -44,7 +47,8 @@ AT_WORK: Final = 0.25
 second 0.15 in the 20 ms in which one falls, and a program that fills memory a whole CPU."""
 
 GROWN_KIB: Final = 4 * 1024.0
-"""KiB. A process whose resident size has risen by more while nothing was given to the guest: its programs take memory."""
+"""KiB. A process that holds or has faulted in so much more, while its balloon stands still: its programs take memory. A balloon that moves
+faults pages in, too: Linux zeroes what it allocates."""
 
 MORE_WORK: Final = 1.4
 FAR_MORE_WORK: Final = 2.0
@@ -104,6 +108,14 @@ REST_SECONDS: Final = {
 """s. For so long a guest is not swept again after one that has ended so: a burst lasts seconds, a balloon that is stuck much longer."""
 
 
+class ProcessMemory(NamedTuple):
+    """The resident size of a process, and what it has faulted in since it was started; KiB. A fault of a huge page counts as one of a small
+    one: the resident size tells of those."""
+
+    resident: float
+    faulted: float
+
+
 class GuestProcess(Protocol):
     """What is looked at while a guest is swept."""
 
@@ -111,8 +123,8 @@ class GuestProcess(Protocol):
         """CPU time of all its threads, as exact as the kernel has it; None when it has gone."""
         ...
 
-    def resident_kib(self) -> float | None:
-        """What it holds of the host's memory; None when it has gone."""
+    def memory(self) -> ProcessMemory | None:
+        """What it holds of the host's memory, and how often it has faulted; None when it has gone."""
         ...
 
 
@@ -136,10 +148,12 @@ class QemuProcess:
         stat = parse_process_stat(read_kernel_file(self._stat))
         return None if stat is None or stat.started != self._started else stat.cpu_seconds
 
-    def resident_kib(self) -> float | None:
+    def memory(self) -> ProcessMemory | None:
         """As `GuestProcess`."""
         stat = parse_process_stat(read_kernel_file(self._stat))
-        return None if stat is None or stat.started != self._started or stat.resident_kib is None else float(stat.resident_kib)
+        if stat is None or stat.started != self._started or stat.resident_kib is None:
+            return None
+        return ProcessMemory(stat.resident_kib, (stat.minor_faults + stat.major_faults) * _PAGE_KIB)
 
 
 class SweepOutcome(NamedTuple):
@@ -217,9 +231,9 @@ class Sweep:
     def perform(self) -> SweepOutcome:
         """Take what there is, and give the headroom back."""
         began, error = self._monotonic(), ""
-        first = self._process.resident_kib()
+        first = self._process.memory()
         try:
-            end = SweepEnd.UNSEEN if first is None else self._taken(began, first)
+            end = SweepEnd.UNSEEN if first is None else self._taken(began, first.resident)
         except GuestGone:
             end = SweepEnd.GONE
         except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
@@ -229,7 +243,7 @@ class Sweep:
             error = self._give_back() or error
         now = self._monotonic()
         reaction = self._slowest + PAUSE_SECONDS + (now - commanded) + RELEASE_SECONDS
-        gave = 0.0 if first is None or self._resident is None else max(0.0, first - self._resident)
+        gave = 0.0 if first is None or self._resident is None else max(0.0, first.resident - self._resident)
         end = SweepEnd.TAKEN_OVER if self._over and end is not SweepEnd.GONE else end
         seconds = now - began if self._lowest < self.back else 0.0
         wanted = float(self.back - self.bottom)
@@ -310,15 +324,21 @@ class Sweep:
 
     def _at_rest(self, seconds: float, otherwise: SweepEnd) -> SweepEnd | None:
         """Whether the guest does nothing for so long: why the sweep ends if it does something."""
+        before = self._process.memory()
         busy = self._busy(seconds)
-        now = self._process.resident_kib()
-        if busy is None or now is None or self._resident is None:
+        now = self._process.memory()
+        if busy is None or before is None or now is None or self._resident is None:
             return SweepEnd.GONE
-        grown = now - self._resident
-        self._resident = now
+        grown = max(now.resident - self._resident, now.faulted - before.faulted)
+        self._resident = now.resident
         if self._stopped.is_set():
             return SweepEnd.TAKEN_OVER
-        return otherwise if busy >= AT_WORK or grown > GROWN_KIB else None
+        if grown > GROWN_KIB:
+            return otherwise
+        if busy < AT_WORK:
+            return None
+        # A timer and a service that wakes up look like work in so short a time.
+        return otherwise if seconds >= DOUBT_SECONDS else self._at_rest(DOUBT_SECONDS, otherwise)
 
     def _busy(self, seconds: float) -> float | None:
         """How much of a CPU the guest uses for so long; None when it has gone."""
