@@ -156,8 +156,7 @@ def _constructed(plugins: Mapping[str, LoadedPlugin]) -> Iterator[tuple[str, obj
 def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
     found: dict[tuple[Scope, str], tuple[FieldSpec, list[str]]] = {}
     for name, plugin in _constructed(plugins):
-        specs: Iterable[FieldSpec] = getattr(plugin, "mom_fields", tuple)()
-        for spec in [one for one in specs if one.collected]:
+        for spec in [one for one in getattr(plugin, "mom_declare", tuple)() if isinstance(one, FieldSpec) and one.collected]:
             found.setdefault((spec.scope, spec.name), (spec, []))[1].append(name)
     parts = []
     for scope, title in ((Scope.HOST, "Host"), (Scope.GUEST, "Guests")):
@@ -243,8 +242,8 @@ def _shape(schema: Mapping[str, Any]) -> str:
 def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
     specs: dict[str, FieldSpec] = {}
     for _, plugin in _constructed(plugins):
-        for spec in getattr(plugin, "mom_fields", tuple)():
-            if spec.scope is Scope.HOST and spec.collected:
+        for spec in getattr(plugin, "mom_declare", tuple)():
+            if isinstance(spec, FieldSpec) and spec.scope is Scope.HOST and spec.collected:
                 specs.setdefault(spec.name, spec)
     host = sorted((f"`{one.name}`", one.kind.value, f"`{one.field}`", one.help.rstrip(".")) for one in host_metrics(specs.values()))
     guest = [
@@ -303,8 +302,7 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
 def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
     rows = []
     for name, plugin in _constructed(plugins):
-        specs: Iterable[ControlSpec] = getattr(plugin, "mom_controls", tuple)()
-        for spec in specs:
+        for spec in [one for one in getattr(plugin, "mom_declare", tuple)() if isinstance(one, ControlSpec)]:
             bounds = ", ".join(map(str, spec.choices)) or f"{_bound(spec.minimum)} to {_bound(spec.maximum)}"
             rows.append((f"`{spec.name}`", spec.scope.value, spec.unit.value, bounds, name, f"`{spec.field}`", spec.description))
     return _page(

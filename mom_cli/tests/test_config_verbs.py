@@ -81,7 +81,7 @@ def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(mom, acme, file
         ("@hookimpl\ndef mom_collect_host(self, hypervisr): ...", "hypervisr"),
         ("def mom_collect_host(self): ...", "not marked as a hook"),
         ("def __init__(self, settings, context):\n    raise SystemExit(3)", "its constructor failed"),
-        ("@hookimpl\ndef mom_fields(self):\n    return [7]", "FieldSpec"),
+        ("@hookimpl\ndef mom_declare(self):\n    return [7]", "mom_declare: 7 is no FieldSpec"),
         ("@hookimpl\ndef mom_services(self):\n    return {int: 7}", "mom_services failed: <class 'int'> is no protocol"),
     ],
 )
@@ -371,7 +371,7 @@ def test_init_leaves_out_what_does_not_fit_with_the_reason(mom, acme, file):
 def test_init_leaves_out_what_lacks_another_plugin(mom, acme, file):
     acme()
     control = (
-        "@hookimpl\ndef mom_controls(self):\n    return [ControlSpec('knob', Unit.COUNT, Scope.HOST, 'A knob.', 'nobodys_field')]\n"
+        "@hookimpl\ndef mom_declare(self):\n    return [ControlSpec('knob', Unit.COUNT, Scope.HOST, 'A knob.', 'nobodys_field')]\n"
         "@hookimpl\ndef mom_read(self): ...\n@hookimpl\ndef mom_write(self): ...\n"
     )
     acme(name="lonely", body=control)

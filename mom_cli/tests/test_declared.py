@@ -6,7 +6,7 @@ import pytest
 
 from mom_cli import declarations_of
 from mom_cli.declared import declared_by
-from mom_core import ControlSpec, FieldSpec, PluginError, Scope, Unit, hookimpl
+from mom_core import ControlSpec, DefaultPolicy, FieldSpec, PluginError, Scope, Unit, hookimpl
 from mom_devkit import config_of
 
 SIZE = FieldSpec("size", Unit.KIB, Scope.GUEST, "how large")
@@ -17,12 +17,8 @@ class Sizes:
         pass
 
     @hookimpl
-    def mom_fields(self):
-        return [SIZE]
-
-    @hookimpl
-    def mom_policies(self):
-        return {"50_sizes": "1"}
+    def mom_declare(self):
+        return [SIZE, DefaultPolicy("50_sizes", "1")]
 
     @hookimpl
     def mom_setup(self):
@@ -36,15 +32,7 @@ class Broken(Sizes):
 
 class Controls(Sizes):
     @hookimpl
-    def mom_fields(self):
-        return []
-
-    @hookimpl
-    def mom_policies(self):
-        return {}
-
-    @hookimpl
-    def mom_controls(self):
+    def mom_declare(self):
         return [ControlSpec("target", Unit.KIB, Scope.GUEST, "how large it is to be", "size")]
 
     @hookimpl

@@ -21,12 +21,10 @@ class GuestSettings(GuestSettings):
     """Its weight."""
 
 @hookimpl
-def mom_fields(self):
-    return [FieldSpec("acme_field", Unit.KIB, Scope.HOST, "What Acme measures.")]
-
-@hookimpl
-def mom_controls(self):
-    return [ControlSpec("acme_knob", Unit.COUNT, Scope.HOST, "What Acme turns.", "acme_field", 0, 9)]
+def mom_declare(self):
+    yield FieldSpec("acme_field", Unit.KIB, Scope.HOST, "What Acme measures.")
+    yield ControlSpec("acme_knob", Unit.COUNT, Scope.HOST, "What Acme turns.", "acme_field", 0, 9)
+    yield DefaultPolicy("50_acme", "(nothing)")
 
 @hookimpl
 def mom_read(self, hypervisor, targets):
@@ -35,12 +33,8 @@ def mom_read(self, hypervisor, targets):
 @hookimpl
 def mom_write(self, hypervisor, changes):
     return None
-
-@hookimpl
-def mom_policies(self):
-    return {"50_acme": "(nothing)"}
 '''
-BEFORE = "from pydantic import SecretStr\nfrom mom_core import ControlSpec, FieldSpec, Scope, Size, Unit"
+BEFORE = "from pydantic import SecretStr\nfrom mom_core import ControlSpec, DefaultPolicy, FieldSpec, Scope, Size, Unit"
 
 
 @pytest.fixture
@@ -121,7 +115,7 @@ def test_a_plugin_is_shown_with_all_that_it_declares(mom, shelf):
     assert "acme: A test." in out
     assert "acme-acme 1.0" in out
     assert "A plugin for tests." in out
-    assert "hooks: mom_controls, mom_fields, mom_policies, mom_read, mom_write" in out
+    assert "hooks: mom_declare, mom_read, mom_write" in out
     assert "default policies: 50_acme" in out
     lines = [line.split() for line in out.splitlines()]
     assert ["step", "size", "64MiB", "How", "much", "at", "once."] in lines
@@ -147,7 +141,7 @@ def test_a_plugin_is_shown_to_programs(mom, shelf):
     [
         ("class Settings(PluginSettings):\n    where: str\n", "not known without the settings where"),
         ("def __init__(self, settings, context):\n    raise SystemExit(3)", "its constructor failed"),
-        ("@hookimpl\ndef mom_fields(self):\n    raise KeyboardInterrupt", "mom_fields failed"),
+        ("@hookimpl\ndef mom_declare(self):\n    raise KeyboardInterrupt", "mom_declare failed"),
         ("@hookimpl\ndef mom_colect_host(self): ...", "did you mean mom_collect_host?"),
     ],
 )

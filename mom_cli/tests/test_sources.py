@@ -15,13 +15,8 @@ from mom_toolkit import PastCycle
 BROKEN = """
 @staticmethod
 @hookimpl
-def mom_running(settings, run_directory):
-    raise KeyError("token")
-
-@staticmethod
-@hookimpl
-def mom_recording(path, settings, state_directory):
-    raise SystemExit(7)
+def mom_source(kind, settings, run_directory, state_directory, path):
+    raise KeyError("token") if kind.__name__ == "RunningMom" else SystemExit(7)
 """
 
 
@@ -42,7 +37,7 @@ def mom(capsys, only_shelf, tmp_path):
 @pytest.mark.parametrize("verb", ["status", "guests"])
 def test_a_way_to_the_running_mom_that_is_broken_is_remarked_upon_and_the_verb_goes_on(mom, verb):
     _, out, err = mom(verb)
-    assert "mom: plugin 'acme' of acme-acme 1.0: mom_running failed: KeyError: 'token'" in err
+    assert "mom: plugin 'acme' of acme-acme 1.0: mom_source failed: KeyError: 'token'" in err
     assert "Traceback" not in err
     assert out
 
@@ -50,7 +45,7 @@ def test_a_way_to_the_running_mom_that_is_broken_is_remarked_upon_and_the_verb_g
 def test_a_way_to_a_recording_that_is_broken_is_the_answer(mom):
     code, _, err = mom("explain", "web-1", "--at", "10:00")
     assert code == 2
-    assert "mom_recording failed: SystemExit: 7 (tell the authors of acme-acme)" in err
+    assert "mom_source failed: SystemExit: 7 (tell the authors of acme-acme)" in err
 
 
 class Recording:

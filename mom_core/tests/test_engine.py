@@ -97,7 +97,7 @@ def machine_plugin(machine: Machine) -> type:
             return machine
 
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec("size", Unit.KIB, Scope.GUEST, "size"), FieldSpec("free", Unit.KIB, Scope.HOST, "free")]
 
         @hookimpl
@@ -117,7 +117,7 @@ SIZE = ControlSpec("size", Unit.KIB, Scope.GUEST, "size", field="size", minimum=
 def control_plugin(machine: Machine, spec: ControlSpec = SIZE) -> type:
     class SizePlugin(Base):
         @hookimpl
-        def mom_controls(self) -> list[ControlSpec]:
+        def mom_declare(self) -> list[ControlSpec]:
             return [spec]
 
         @hookimpl
@@ -245,7 +245,7 @@ def test_a_plugin_that_declares_a_field_otherwise_than_it_is_known_is_refused(tm
 def test_a_field_that_a_plugin_only_reads_is_of_the_plugin_that_collects_it(tmp_path: Path, machine: Machine, reader_first: bool) -> None:
     class Reader(Base):
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec.reads("free", Unit.KIB, Scope.HOST), FieldSpec.reads("warmth", Unit.COUNT, Scope.GUEST)]
 
         @hookimpl
@@ -265,7 +265,7 @@ def test_a_field_that_a_plugin_only_reads_is_of_the_plugin_that_collects_it(tmp_
 def test_a_field_is_read_in_the_unit_in_which_it_is_collected(tmp_path: Path, machine: Machine) -> None:
     class Reader(Base):
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec.reads("free", Unit.BYTES, Scope.HOST)]
 
     with pytest.raises(PluginError) as refused:
@@ -745,7 +745,7 @@ class Raises(Base):
 
 class Rubbish(Base):
     @hookimpl
-    def mom_fields(self) -> list[FieldSpec]:
+    def mom_declare(self) -> list[FieldSpec]:
         return [
             FieldSpec("fine", Unit.KIB, Scope.HOST, ""),
             FieldSpec("worse", Unit.KIB, Scope.HOST, ""),
@@ -792,7 +792,7 @@ def test_a_number_is_taken_if_it_is_one_and_within_bounds_whatever_stands_beside
 ) -> None:
     class Collects(Base):
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in ("odd", "other")]
 
         @hookimpl
@@ -811,7 +811,7 @@ def test_a_number_is_taken_if_it_is_one_and_within_bounds_whatever_stands_beside
 def test_what_is_told_by_field_is_checked_and_joined_as_what_is_told_by_guest(tmp_path: Path, machine: Machine) -> None:
     class ByField(Base):
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in ("one", "two", "three", "size")]
 
         @hookimpl
@@ -838,7 +838,7 @@ def deriving(derive: Callable[..., object]) -> type:
 
     class Deriving(Base):
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec("half", Unit.KIB, Scope.GUEST, ""), FieldSpec("all", Unit.KIB, Scope.HOST, "")]
 
         @hookimpl
@@ -890,7 +890,7 @@ def test_what_makes_no_sense_is_not_derived_and_harms_nobody(tmp_path: Path, mac
 def test_columns_that_do_not_have_a_value_for_each_guest_are_refused(tmp_path: Path, machine: Machine) -> None:
     class TooFew(Base):
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec("one", Unit.KIB, Scope.GUEST, "")]
 
         @hookimpl
@@ -910,7 +910,7 @@ def test_of_many_guests_each_has_its_own_fields_and_only_what_is_wrong_is_missin
 
     class Collects(Base):
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec("one", Unit.KIB, Scope.GUEST, ""), FieldSpec("two", Unit.KIB, Scope.GUEST, "")]
 
         @hookimpl
@@ -944,7 +944,7 @@ def test_a_snapshot_stays_as_it_is_when_a_plugin_changes_what_it_gave(tmp_path: 
 
     class Besides(Base):
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
+        def mom_declare(self) -> list[FieldSpec]:
             return [FieldSpec("two", Unit.KIB, Scope.GUEST, "")]
 
         @hookimpl
@@ -1256,9 +1256,9 @@ def test_switching_to_observe_puts_everything_back(tmp_path: Path, machine: Mach
         ({"mom_collect_host": hookimpl(lambda self, hypervisr: {})}, "hypervisr"),
         ({"mom_collect_host": lambda self: {}}, "mom_collect_host is not marked as a hook (put @hookimpl above it)"),
         ({"mom_collect_host": hookimpl(wrapper=True)(lambda self: (yield))}, "hook wrapper"),
-        ({"mom_fields": hookimpl(lambda self: 5)}, "mom_fields must return FieldSpec objects, not int"),
+        ({"mom_declare": hookimpl(lambda self: 5)}, "mom_declare: 5 is no FieldSpec, ControlSpec, DefaultPolicy or GuestColumn"),
         (
-            {"mom_controls": hookimpl(lambda self: [ControlSpec("c", Unit.KIB, Scope.GUEST, "", "size")])},
+            {"mom_declare": hookimpl(lambda self: [ControlSpec("c", Unit.KIB, Scope.GUEST, "", "size")])},
             "lacks mom_read or mom_write",
         ),
         ({"mom_hypervisor": hookimpl(lambda self: 5)}, "mom_hypervisor returned a int"),

@@ -18,6 +18,7 @@ from mom_core import (
     Change,
     ControlSpec,
     Decision,
+    Declaration,
     Engine,
     FieldSpec,
     Guest,
@@ -171,12 +172,9 @@ def plugin_of(host: Host, wanted: Mapping[tuple[str, str], Value]) -> type:
             return host
 
         @hookimpl
-        def mom_fields(self) -> list[FieldSpec]:
-            return [FieldSpec(spec.name, spec.unit, Scope.GUEST, spec.description) for spec in SPECS.values()]
-
-        @hookimpl
-        def mom_controls(self) -> list[ControlSpec]:
-            return list(SPECS.values())
+        def mom_declare(self) -> list[Declaration]:
+            fields = [FieldSpec(spec.name, spec.unit, Scope.GUEST, spec.description) for spec in SPECS.values()]
+            return [*fields, *SPECS.values()]
 
         @hookimpl
         def mom_collect_guests(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:

@@ -47,12 +47,9 @@ class Knob:
         self.path = context.root / "proc/knob"
 
     @hookimpl
-    def mom_fields(self):
-        return [FieldSpec("knob", self.unit, Scope.HOST, "A knob", "/proc/knob")]
-
-    @hookimpl
-    def mom_controls(self):
-        return [ControlSpec("knob", self.unit, Scope.HOST, "A knob", "knob", self.low, self.high)]
+    def mom_declare(self):
+        yield FieldSpec("knob", self.unit, Scope.HOST, "A knob", "/proc/knob")
+        yield ControlSpec("knob", self.unit, Scope.HOST, "A knob", "knob", self.low, self.high)
 
     @hookimpl
     def mom_collect_host(self):
@@ -155,8 +152,9 @@ def test_nonsense_in_declarations_is_found(changes: dict[str, object], message: 
 def test_a_field_with_an_impossible_name_is_found(name) -> None:
     class Named(Knob):
         @hookimpl
-        def mom_fields(self):
-            return [FieldSpec(name, Unit.COUNT, Scope.HOST, "x", "y"), FieldSpec("knob", Unit.COUNT, Scope.HOST, "x", "y")]
+        def mom_declare(self):
+            yield FieldSpec(name, Unit.COUNT, Scope.HOST, "x", "y")
+            yield from super().mom_declare()
 
     assert said(Named, "declarations")
 

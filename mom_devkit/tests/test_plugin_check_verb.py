@@ -27,7 +27,7 @@ class AcmePlugin:
         pass
 
     @hookimpl
-    def mom_fields(self):
+    def mom_declare(self):
         return [FieldSpec("acme", Unit.COUNT, Scope.HOST, "A number", "nowhere")]
 
     @hookimpl

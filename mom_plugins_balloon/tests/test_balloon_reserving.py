@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mom_core import (
     Clock,
+    DefaultPolicy,
     Engine,
     Guest,
     Host,
@@ -30,6 +31,7 @@ from mom_core import (
     as_number,
     load_config,
 )
+from mom_devkit import declared
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.limits import ShrinkLimits
@@ -287,7 +289,8 @@ class TestWhatGuestsCanSpare:
         assert self.spare(shrinking) > self.spare(shrinking, before=a_guest("a"))
 
     def test_policies_that_take_the_laws_suggestions_make_room_for_launches(self) -> None:
-        assert policies_reserve(BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon")).mom_policies())
+        plugin = BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon"))
+        assert policies_reserve({one.name: one.text for one in declared(plugin, DefaultPolicy)})
         assert not policies_reserve({"50_balloon": '(with Guests g (g.Control "balloon_target" g.balloon_max))'})
 
     def test_a_margin_that_an_operator_sets_is_kept_when_memory_is_promised(self) -> None:

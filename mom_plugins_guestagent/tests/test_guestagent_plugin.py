@@ -159,7 +159,7 @@ def test_every_way_leads_to_the_same_figures(make: Make, hypervisor: Hypervisor,
     for name in ways:
         rates = fields_once_known(plugin, hypervisor, *guests[name], name="swap_in")
         assert rates["major_fault"] == 0
-        assert rates.keys() <= {spec.name for spec in plugin.mom_fields()}
+        assert rates.keys() <= {spec.name for spec in plugin.mom_declare()}
     assert all(name.startswith("guestagent-call") for name in hypervisor.threads)
 
 

@@ -61,7 +61,7 @@ def test_everything_comes_from_the_root_that_the_context_names(root: Path) -> No
 def test_every_collected_field_is_declared_once(root: Path) -> None:
     host = plugin(root)
     host.mom_collect_host()
-    declared = [spec.name for spec in host.mom_fields()]
+    declared = [spec.name for spec in host.mom_declare()]
     assert set(host.mom_collect_host()) <= set(declared)
     assert len(declared) == len(set(declared))
 

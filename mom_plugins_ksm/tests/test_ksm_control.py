@@ -80,7 +80,7 @@ class OnlyKnobs:
         self._knobs = KsmKnobs(kernel, 4096, lambda: available_kib)
 
     @hookimpl
-    def mom_controls(self) -> Sequence[ControlSpec]:
+    def mom_declare(self) -> Sequence[ControlSpec]:
         return CONTROLS
 
     @hookimpl

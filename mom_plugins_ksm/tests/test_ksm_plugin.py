@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from mom_core import (
+    ControlSpec,
     Decision,
     Declarations,
+    DefaultPolicy,
     Entity,
     FieldSpec,
     Guest,
@@ -28,7 +30,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_devkit import apply_decisions, put_back
+from mom_devkit import apply_decisions, declared, put_back
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.sysfs import SysfsKsm
 from mom_toolkit import PolicyTexts
@@ -152,9 +154,9 @@ def test_a_hypervisor_with_a_ksm_of_its_own_says_what_is_shareable(root: Path) -
 
 def test_every_collected_field_and_control_is_declared(root: Path) -> None:
     ksm = plugin(root)
-    declared = {spec.name for spec in ksm.mom_fields()}
-    assert set(ksm.mom_collect_host(None)) <= declared
-    assert {spec.field for spec in ksm.mom_controls()} <= declared
+    fields = {spec.name for spec in declared(ksm, FieldSpec)}
+    assert set(ksm.mom_collect_host(None)) <= fields
+    assert {spec.field for spec in declared(ksm, ControlSpec)} <= fields
 
 
 def test_ksmds_cpu_usage_is_percent_of_one_cpu_since_the_last_sample(root: Path) -> None:
@@ -339,9 +341,9 @@ def test_it_is_suggested_where_the_kernel_has_ksm(root: Path, tmp_path: Path) ->
 
 
 def test_the_default_policy_is_part_of_the_package(root: Path) -> None:
-    policies = plugin(root).mom_policies()
-    assert list(policies) == ["40_ksm"]
-    assert "ksm_run" in policies["40_ksm"]
+    (policy,) = declared(plugin(root), DefaultPolicy)
+    assert policy.name == "40_ksm"
+    assert "ksm_run" in policy.text
 
 
 def test_what_the_law_remembers_outlives_a_restart_and_a_snapshot_is_one_cycle_however_often_it_is_looked_at(root: Path) -> None:

@@ -31,7 +31,7 @@ from mom_core import (
     Unit,
     Value,
 )
-from mom_devkit import apply_decisions, put_back
+from mom_devkit import apply_decisions, declared, put_back
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -108,13 +108,12 @@ def test_defaults_are_sensible_and_nonsense_is_refused() -> None:
 
 def test_fields_and_the_control_are_declared_with_units() -> None:
     plugin = LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext())
-    fields = {spec.name: spec for spec in plugin.mom_fields()}
+    fields = {spec.name: spec for spec in declared(plugin, FieldSpec)}
     assert {name for name, spec in fields.items() if spec.scope is Scope.HOST} == {"guests_silent", "guests_distrusted"}
-    assert all(isinstance(spec, FieldSpec) and spec.description and spec.source for spec in fields.values())
+    assert all(spec.description and spec.source for spec in fields.values())
     assert fields["balloon_cur"].unit is Unit.KIB
     assert fields["swap_in"].unit is Unit.KIB_PER_SECOND
-    (control,) = plugin.mom_controls()
-    assert isinstance(control, ControlSpec)
+    (control,) = declared(plugin, ControlSpec)
     assert control.field in fields
 
 

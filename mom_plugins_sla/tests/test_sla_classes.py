@@ -9,6 +9,7 @@ import pytest
 
 from mom_core import (
     ConfigError,
+    FieldSpec,
     Guest,
     GuestSettings,
     InForce,
@@ -20,6 +21,7 @@ from mom_core import (
     load_config,
     parse_portion,
 )
+from mom_devkit import declared
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import READY, ServiceClass, safest
@@ -113,8 +115,8 @@ def test_the_pattern_of_the_yaml_file_that_gave_the_class_is_told_and_it_is_the_
 
 def test_every_field_is_declared() -> None:
     plugin = SlaPlugin(SlaSettings(default="vapor"), PluginContext(name="sla"))
-    declared = {spec.name for spec in plugin.mom_fields()}
-    assert plugin.mom_collect_guests([Guest("1", "a")])["1"].keys() <= declared
+    fields = {spec.name for spec in declared(plugin, FieldSpec)}
+    assert plugin.mom_collect_guests([Guest("1", "a")])["1"].keys() <= fields
 
 
 def test_an_unknown_class_is_an_error_that_names_the_guest_and_what_there_is() -> None:

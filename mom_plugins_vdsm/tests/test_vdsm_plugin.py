@@ -64,4 +64,4 @@ def test_all_fields_that_it_reads_are_declared(tmp_path: Path) -> None:
     entry = {"vmId": "a", "status": "Up", "memUsage": "1", "vcpuCount": "1", "memoryStats": memory, "balloonInfo": balloon}
     vm = read_vm(entry, None, 1.0, 15.0, count_page_cache=False)
     assert vm is not None
-    assert {spec.name for spec in plugin(tmp_path).mom_fields()} == {*vm.fields, "stats_age"}
+    assert {spec.name for spec in plugin(tmp_path).mom_declare()} == {*vm.fields, "stats_age"}

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_core import Declarations, EngineState, FieldSpec, Report, Scope, Unit, Value
+from mom_core import Declarations, EngineState, FieldSpec, GuestColumn, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
 from mom_daemon import report_document
-from mom_toolkit import GuestColumn, guest_columns
+from mom_toolkit import guest_columns
 
 
 def declared(*names: str, columns: tuple[object, ...] = ()) -> Declarations:

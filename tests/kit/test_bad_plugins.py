@@ -27,11 +27,9 @@ class Plugin(Base):
     def path(self):
         return self.context.root / "proc/knob"
     @hookimpl
-    def mom_fields(self):
-        return [FieldSpec("knob", Unit.COUNT, Scope.HOST, "A knob")]
-    @hookimpl
-    def mom_controls(self):
-        return [ControlSpec("knob", Unit.COUNT, Scope.HOST, "A knob", "knob", 0, 100)]
+    def mom_declare(self):
+        yield FieldSpec("knob", Unit.COUNT, Scope.HOST, "A knob")
+        yield ControlSpec("knob", Unit.COUNT, Scope.HOST, "A knob", "knob", 0, 100)
     @hookimpl
     def mom_collect_host(self):
         return {"knob": int(self.path().read_text())}
@@ -145,7 +143,7 @@ def test_a_secret_of_a_wrong_type_or_a_key_that_does_not_exist_is_not_quoted(dae
 
 CLASH = (
     HEAD
-    + "class Plugin(Base):\n    @hookimpl\n    def mom_fields(self):\n        return [FieldSpec('clash', Unit.{unit}, Scope.HOST, 'x')]\n"
+    + "class Plugin(Base):\n    @hookimpl\n    def mom_declare(self):\n        return [FieldSpec('clash', Unit.{unit}, Scope.HOST, 'x')]\n"
 )
 
 
@@ -166,11 +164,11 @@ def test_plugins_that_clash_are_an_error_that_names_both(daemon: Daemon) -> None
         ("FieldSpec('x', 'furlongs', Scope.HOST, 'x')", "Unit and a Scope"),
         ("FieldSpec(7, Unit.KIB, Scope.HOST, 'x')", "name that is an identifier"),
         ("FieldSpec('x', Unit.KIB, Scope.HOST, None)", "texts as description"),
-        ("'x'", "must return FieldSpec objects, not str"),
+        ("'x'", "'x' is no FieldSpec"),
     ],
 )
 def test_declarations_that_make_no_sense_keep_mom_from_starting_with_a_reason(daemon: Daemon, spec: str, message: str) -> None:
-    daemon.install("odd", HEAD + f"class Plugin(Base):\n    @hookimpl\n    def mom_fields(self):\n        return [{spec}]\n")
+    daemon.install("odd", HEAD + f"class Plugin(Base):\n    @hookimpl\n    def mom_declare(self):\n        return [{spec}]\n")
     daemon.configure("odd: {}")
     refused = daemon.mom("config", "check")
     assert refused.returncode == 2

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Decision, PluginContext, Severity, Status, Value
+from mom_core import Decision, DefaultPolicy, FieldSpec, PluginContext, Severity, Status, Value
 from mom_core.testing import snapshot
-from mom_devkit import apply_decisions
+from mom_devkit import apply_decisions, declared
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_policy import Policy
 
@@ -78,7 +78,7 @@ class Machine:
         (self.root / "proc/37").mkdir(parents=True)
         context = PluginContext(name="ksm", root=self.root, monotonic=lambda: self.seconds, state_directory=self.root / "state")
         self.plugin = KsmPlugin(KsmPlugin.Settings(), context)
-        self.policy = Policy.compile(self.plugin.mom_policies())
+        self.policy = Policy.compile({one.name: one.text for one in declared(self.plugin, DefaultPolicy)})
         self.reason: Value = None
 
     def write(self, name: str, value: object) -> None:
@@ -93,7 +93,7 @@ class Machine:
         for _ in range(count):
             self._pass_time()
             collected = self.plugin.mom_collect_host(None)
-            absent: dict[str, Value] = {spec.name: None for spec in self.plugin.mom_fields() if spec.scope == "host"}
+            absent: dict[str, Value] = {spec.name: None for spec in declared(self.plugin, FieldSpec) if spec.scope == "host"}
             host = {**absent, **collected, "mem_available": 8192 * MIB, "mem_really_available": 1000 * MIB, "mem_free": 0, "cpu_count": 4}
             guests: dict[str, dict[str, Value]] = {"g": {"rss": (self.equal + self.own) * MIB, "balloon_max": None, "balloon_cur": None}}
             taken = replace(snapshot(host=host, guests=guests), monotonic=self.seconds)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_cli import declarations_of
-from mom_core import Decision, InForce, PluginContext, Snapshot
+from mom_core import Decision, DefaultPolicy, InForce, PluginContext, Snapshot
 from mom_core.cli.frame import mom
 from mom_core.testing import snapshot
-from mom_devkit import PluginRun, run_plugins
+from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_pypolicy import PypolicyPlugin
@@ -43,7 +43,7 @@ class Both:
 
     def __init__(self, tmp_path: Path) -> None:
         qos = QosPlugin(QosSettings(cpu_limits=True), PluginContext(name="qos"))
-        self.default = Policy.compile({name: text for name, text in qos.mom_policies().items() if "cpu" in name})
+        self.default = Policy.compile({one.name: one.text for one in declared(qos, DefaultPolicy) if "cpu" in one.name})
         self.notes = NoteStore()
         context = PluginContext(name="pypolicy", state_directory=tmp_path, in_force=InForce(DECLARED))
         self.python = PypolicyPlugin(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import PluginContext, Snapshot
+from mom_core import DefaultPolicy, PluginContext, Snapshot
 from mom_core.testing import snapshot
+from mom_devkit import declared
 from mom_plugins_policy import Policy
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_qos import QosPlugin
@@ -22,7 +23,8 @@ SIX = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec",
 
 
 def compiled(**switches: bool) -> Policy:
-    return Policy.compile(QosPlugin(QosSettings(**switches), PluginContext(name="qos")).mom_policies())
+    plugin = QosPlugin(QosSettings(**switches), PluginContext(name="qos"))
+    return Policy.compile({one.name: one.text for one in declared(plugin, DefaultPolicy)})
 
 
 ON, OFF = compiled(cpu_limits=True, io_limits=True), compiled()

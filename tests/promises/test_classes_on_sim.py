@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mom_core import PluginContext
+from mom_core import DefaultPolicy, PluginContext
 from mom_core.testing import snapshot
-from mom_devkit import PluginRun, run_plugins
+from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
@@ -64,11 +64,16 @@ def test_fair_shares_are_fields_and_the_dearer_has_more(tmp_path: Path) -> None:
 
 
 def policies(**settings: object) -> Policy:
-    return Policy.compile(SlaPlugin(SlaSettings.model_validate(settings), PluginContext(name="sla")).mom_policies())
+    return Policy.compile(default_policies(**settings))
+
+
+def default_policies(**settings: object) -> dict[str, str]:
+    plugin = SlaPlugin(SlaSettings.model_validate(settings), PluginContext(name="sla"))
+    return {one.name: one.text for one in declared(plugin, DefaultPolicy)}
 
 
 def test_without_switches_there_are_no_policies() -> None:
-    assert SlaPlugin(SlaSettings(), PluginContext(name="sla")).mom_policies() == {}
+    assert default_policies() == {}
 
 
 def asked(policy: Policy, host: Mapping[str, Any], **guest: Any) -> dict[str, Any]:
@@ -94,7 +99,7 @@ GUEST = {"balloon_cur": 4 << 20, "balloon_max": 8 << 20}
     ],
 )
 def test_guests_are_held_to_fair_shares_while_the_host_is_short(lack: int | None, share: int, law: int | None, wanted: int | None) -> None:
-    texts = SlaPlugin(SlaSettings(fair_share=True), PluginContext(name="sla")).mom_policies()
+    texts = default_policies(fair_share=True)
     first = {} if law is None else {"50_law": f'(with Guests g (g.Control "balloon_target" {law}))'}
     found = asked(Policy.compile({**first, **texts}), {"fair_share_lack": lack}, **GUEST, fair_share=share)
     assert found == ({} if wanted is None else {"balloon_target": wanted})

@@ -116,7 +116,7 @@ class Stage:
                 pass
 
             @hookimpl
-            def mom_fields(self) -> Iterable[FieldSpec]:
+            def mom_declare(self) -> Iterable[FieldSpec]:
                 yield FieldSpec("mem_guarantee", Unit.KIB, Scope.GUEST, "promised")
                 yield FieldSpec("mem_guarantee_share", Unit.RATIO, Scope.GUEST, "promised")
                 yield FieldSpec("priority", Unit.COUNT, Scope.GUEST, "how important")

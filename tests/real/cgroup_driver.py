@@ -67,13 +67,13 @@ class Host:
         return HYPERVISOR
 
     @hookimpl
-    def mom_fields(self) -> Sequence[FieldSpec]:
+    def mom_declare(self) -> Sequence[FieldSpec]:
         names = ("balloon_cur", "balloon_max", "balloon_min", "mem_usable")
         return [*(FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in names), FieldSpec("stats_age", Unit.SECONDS, Scope.GUEST, "")]
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        names = {spec.name for spec in self.mom_fields()}
+        names = {spec.name for spec in self.mom_declare()}
         return {one.id: {name: value for name, value in one.collected().items() if name in names} for one in HYPERVISOR.known.values()}
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Status
+from mom_core import ControlSpec, Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Status
 from mom_core.testing import snapshot
-from mom_devkit import apply_decisions, put_back
+from mom_devkit import apply_decisions, declared, put_back
 from mom_example_swappiness import SwappinessPlugin
 
 HOST = Entity(Scope.HOST, "host", "h1")
@@ -75,5 +75,5 @@ def test_leaves_alone_what_somebody_else_has_changed_since(plugin: SwappinessPlu
 
 def test_the_operator_bounds_what_a_policy_may_ask_for(knob: Path, tmp_path: Path) -> None:
     plugin = SwappinessPlugin(SwappinessPlugin.Settings(highest=70), PluginContext(root=tmp_path))
-    (spec,) = plugin.mom_controls()
+    (spec,) = declared(plugin, ControlSpec)
     assert (spec.minimum, spec.maximum, spec.field) == (0, 70, "vm_swappiness")

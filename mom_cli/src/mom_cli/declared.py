@@ -8,16 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from mom_core import Config, ControlSpec, Declarations, FieldSpec, Finding, MomError, PluginError, load_config
+from mom_core import Config, Declaration, Declarations, Finding, MomError, PluginError, load_config
 from mom_core.config import ConfiguredPlugin
 from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed, guarded, joined, raise_all
 
 
-def declared_by(
-    config: Config, left_out: list[PluginError] | None = None
-) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]]:
-    """What each plugin of a configuration declares: fields and controls.
+def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
+    """What each plugin of a configuration declares.
 
     :param left_out: takes in why plugins cannot be used, which are left out then
     :raises PluginError: one cannot be used, where nothing takes that in
@@ -26,7 +24,7 @@ def declared_by(
     with constructed(config, errors) as plugins:
         if left_out is None:
             raise_all(errors)
-        return {plugin.name: (plugin.field_specs, tuple(plugin.controls.values())) for plugin in plugins}
+        return {plugin.name: plugin.declared for plugin in plugins}
 
 
 def declarations_of(config: Config | None = None) -> Declarations:

@@ -17,7 +17,7 @@ import click
 from mom_cli.explanation import Explainers, find_guest
 from mom_cli.here import how_to_start
 from mom_cli.moments import EXAMPLES, moment
-from mom_cli.sources import any_of, ask_or_remark, newest, recording
+from mom_cli.sources import ask_or_remark, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
 from mom_core import Config, MomError, config_option, json_option, lasting, load_config, printable
 from mom_core.cli.hints import with_config
@@ -98,9 +98,8 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
     content = explainers.explain(report, find_guest(report.snapshot.guests, guest)).as_json()
-    way = any_of("mom_running")
-    missing = f"Only the last cycle is known: with {way} below `plugins`, mom also says since when and why, and shows the policy's line."
-    if any(hasattr(plugin.loaded.plugin_class, "mom_recording") for plugin in config.plugins.values()):
+    missing = "Only the last cycle is known: with `http: {}` below `plugins`, mom also says since when and why, with the policy's line."
+    if "record" in config.plugins:
         missing += f" The recording tells that, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
     remarks = [*_late(status.age, status.content["interval_seconds"]), missing]
     return _FoundExplanation(content, str(config.run_directory / "status.json"), remarks, status.age, "sim" not in config.plugins)

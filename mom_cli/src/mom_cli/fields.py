@@ -29,8 +29,8 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
     declared = declared_by(config, unusable)
     for name, error in [*left_out.items(), *((broken.plugin, broken) for broken in unusable or ())]:
         print_prose(f"mom: without {name}: {error}", 2, err=True)
-    fields = [(name, spec) for name, (specs, _) in declared.items() for spec in specs if spec.collected]
-    controls = [(name, spec) for name, (_, specs) in declared.items() for spec in specs]
+    fields = [(name, spec) for name, specs in declared.items() for spec in specs if isinstance(spec, FieldSpec) and spec.collected]
+    controls = [(name, spec) for name, specs in declared.items() for spec in specs if isinstance(spec, ControlSpec)]
     if as_json:
         click.echo(json.dumps({"fields": _as_json(fields), "controls": _as_json(controls)}, indent=2))
         return

@@ -196,7 +196,7 @@ def _about(plugin: LoadedPlugin) -> dict[str, Any]:
 def _declared(plugin: LoadedPlugin) -> dict[str, Any]:
     """What the plugin declares with its default settings; constructing a plugin does nothing yet."""
     from mom_cli.declared import declared_by
-    from mom_core import Config, PluginContext, attempt
+    from mom_core import Config, ControlSpec, DefaultPolicy, FieldSpec
     from mom_core.config import ConfiguredPlugin
 
     nothing: dict[str, Any] = {"fields": (), "controls": (), "policies": []}
@@ -205,19 +205,15 @@ def _declared(plugin: LoadedPlugin) -> dict[str, Any]:
         return {**nothing, "not_known": f"its fields and controls are not known without the settings {', '.join(required)}"}
     settings = plugin.settings_class()
     try:
-        fields, controls = declared_by(Config(plugins={plugin.name: ConfiguredPlugin(plugin.name, plugin, settings)}))[plugin.name]
+        declared = declared_by(Config(plugins={plugin.name: ConfiguredPlugin(plugin.name, plugin, settings)}))[plugin.name]
     except PluginError as error:
         return {**nothing, "not_known": str(error)}
-    policies: list[str] = []
-    if hasattr(plugin.plugin_class, "mom_policies"):
-        make = plugin.plugin_class
-        made = attempt(lambda: sorted(make(settings, PluginContext(name=plugin.name)).mom_policies()), seconds=10, what="mom_policies")
-        policies = made.value or []
-    specs = {
-        "fields": [dataclasses.asdict(one) for one in fields if one.collected],
-        "controls": [dataclasses.asdict(one) for one in controls],
+    return {
+        "fields": [dataclasses.asdict(one) for one in declared if isinstance(one, FieldSpec) and one.collected],
+        "controls": [dataclasses.asdict(one) for one in declared if isinstance(one, ControlSpec)],
+        "policies": sorted(one.name for one in declared if isinstance(one, DefaultPolicy)),
+        "not_known": None,
     }
-    return {**specs, "policies": policies, "not_known": None}
 
 
 def _distribution(name: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The mom that runs, as verbs ask it. Plugins offer the ways to it (`mom_running`)."""
+"""The mom that runs, as verbs ask it. Plugins offer the ways to it (`mom_source`)."""
 
 from __future__ import annotations
 

@@ -13,10 +13,12 @@ from mom_cli.class_hooks import having, offered
 from mom_cli.patience import sign_of_life
 from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
 from mom_cli.status_file import RunningStatus, read_status
-from mom_core import Config, MomError, print_prose
+from mom_core import Config, MomError, PluginSettings, print_prose
+from mom_core.plugins.discovery import LoadedPlugin
 from mom_toolkit import PastCycle, PastCycles
 
 Found = TypeVar("Found")
+Kind = TypeVar("Kind")
 
 
 class LocatedStatus(NamedTuple):
@@ -29,8 +31,7 @@ class LocatedStatus(NamedTuple):
 def running_mom(config: Config) -> RunningMom | None:
     """A way to ask the mom with this configuration, offered by the first enabled plugin that has one. Whether it runs is not known."""
     for plugin in config.plugins.values():
-        found: RunningMom | None = offered(plugin.loaded, "mom_running", plugin.settings, config.run_directory)
-        if found is not None:
+        if (found := _source(RunningMom, plugin.loaded, config, plugin.settings)) is not None:
             return found
     return None
 
@@ -74,24 +75,25 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
     """A recording: the one at this path, or the one that a mom with this configuration writes. Raises `MomError`."""
     if config is not None:
         for plugin in config.plugins.values():
-            opened: PastCycles | None = offered(plugin.loaded, "mom_recording", path, plugin.settings, config.state_directory)
-            if opened is not None:
-                return opened
+            if (found := _source(PastCycles, plugin.loaded, config, plugin.settings, path)) is not None:
+                return found
     if path is None:
         raise MomError(
             "there is no recording to look at: the configuration enables no plugin that records",
-            hint=f"add {any_of('mom_recording')} to `plugins`, or name one with --recording",
+            hint="add `record: {}` to `plugins`, or name one with --recording",
         )
-    for one in having("mom_recording").values():
-        opened = offered(one, "mom_recording", path, None, Path())
-        if opened is not None:
-            return opened
+    for one in having("mom_source").values():
+        if (found := _source(PastCycles, one, Config(), None, path)) is not None:
+            return found
     raise MomError(f"no installed plugin reads {path}", hint="`mom plugin list` says how to have more of them")
 
 
-def any_of(hook: str) -> str:
-    """The installed plugins that have a hook, as an operator would enable one."""
-    return " or ".join(f"`{name}: {{}}`" for name in having(hook)) or "such a plugin, which is to be installed first,"
+# A protocol is given as what would make one: type checkers take no abstract class for `type[Kind]`.
+def _source(
+    kind: Callable[..., Kind], plugin: LoadedPlugin, config: Config, settings: PluginSettings | None, path: Path | None = None
+) -> Kind | None:
+    found: Kind | None = offered(plugin, "mom_source", kind, settings, config.run_directory, config.state_directory, path)
+    return found
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within: float = math.inf) -> Sequence[PastCycle]:

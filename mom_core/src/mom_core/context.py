@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mom_core.columns import Columns
 from mom_core.engine_state import EngineState
-from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, Scope, Snapshot, Value
+from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, GuestColumn, Scope, Snapshot, Value
 from mom_core.settings import GuestSettings
 from mom_core.state_files import LARGEST_BYTES, StateFile
 
@@ -30,7 +30,7 @@ class Declarations:
     `fields` is keyed by scope and name, as the host and guests may have fields of one name; `controls` by name;
     `control_owners` gives the plugin that applies each control; `policies` are the default policy texts by name, joined in name order;
     `field_owners` gives the first plugin in the YAML order that declares each field; `explainers` makes, by plugin, what says its part of
-    explanations; `derivations` are the plugins' `mom_derive`; `guest_columns` is what they give by `mom_guest_columns`.
+    explanations; `derivations` are the plugins' `mom_derive`; `guest_columns` are figures of guests, in the YAML order.
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Declarations:
     field_owners: Mapping[tuple[Scope, str], str] = field(default_factory=dict)
     explainers: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     derivations: Sequence[Callable[[Snapshot], Derived]] = ()
-    guest_columns: Sequence[object] = ()
+    guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot that was made by hand, with what plugins derive from it; what it says itself stands."""

@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from mom_core.model import (
         Change,
         Condition,
-        ControlSpec,
         Decision,
+        Declaration,
         Derived,
-        FieldSpec,
         Finding,
         Guest,
         InTransition,
@@ -55,23 +54,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def mom_fields() -> Iterable[FieldSpec]:  # type: ignore[empty-body]  # a specification has no body
-    """The fields that this plugin may collect, and by `FieldSpec.reads` those of others that it can do without.
+def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification has no body
+    """What this plugin adds to what everybody knows, in any order: see `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
 
-    Two plugins may declare one field, with the same unit: the first in the YAML order that has a value wins.
-    """
-
-
-@hookspec
-def mom_controls() -> Iterable[ControlSpec]:  # type: ignore[empty-body]  # a specification has no body
-    """The controls that this plugin applies and puts back. Two plugins that declare one control are a configuration error."""
-
-
-@hookspec
-def mom_policies() -> Mapping[str, str]:  # type: ignore[empty-body]  # a specification has no body
-    """Default policies that drive this plugin's controls, by name (`10_…` to `90_…`), in the MOM policy language.
-
-    An evaluator uses them when the operator gives no policy of that name's own.
+    - The fields that it may collect, and by `FieldSpec.reads` those of others that it can do without. Two plugins may declare one field,
+      with the same unit: the first in the YAML order that has a value wins.
+    - The controls that it applies and puts back. Two plugins that declare one control are a configuration error.
+    - Default policies that drive its controls.
+    - Figures of guests, made of its fields.
     """
 
 
@@ -253,13 +243,6 @@ def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body] 
     """
 
 
-@hookspec
-def mom_guest_columns() -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
-    """Figures of guests for `mom guests`, `mom top`, the web page and the metrics: each a `mom_toolkit.GuestColumn`. Called once, before
-    `mom_setup`.
-    """
-
-
 @hookspec(firstresult=True)
 def mom_explainer() -> object:
     """A new `mom_toolkit.Explainer`, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it too.
@@ -285,17 +268,13 @@ def mom_importers() -> Iterable[object]:  # type: ignore[empty-body]  # a specif
 
 
 @hookspec(firstresult=True)
-def mom_running(settings: PluginSettings, run_directory: Path) -> object:
-    """How to ask a mom that runs with these settings of this plugin, for verbs that show what it knows: a `mom_toolkit.RunningMom`.
+def mom_source(kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None) -> object:
+    """Where verbs have what they show from: an object of this kind; None: this plugin has none. A static method, as above.
 
-    A static method, as above. Connect when something is asked, not here.
-    """
+    Connect, and open, when something is asked, not here.
 
-
-@hookspec(firstresult=True)
-def mom_recording(path: Path | None, settings: PluginSettings | None, state_directory: Path) -> object:
-    """What was recorded of a mom, for the verbs that look back: `mom_toolkit.PastCycles`, or None. A static method, as above.
-
-    :param path: where the operator says that it is; None: where a mom with these settings records
+    :param kind: `mom_cli.RunningMom`: how to ask a mom that runs with these settings of this plugin; `mom_toolkit.PastCycles`: what a mom
+        with these settings has recorded
     :param settings: None when there is no configuration, or it does not enable this plugin
+    :param path: where the operator says that a recording is
     """

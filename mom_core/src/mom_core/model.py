@@ -5,12 +5,12 @@ Numbers are in the unit that their `FieldSpec` or `ControlSpec` declares. A fiel
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from dataclasses import field as _field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from mom_core.columns import Columns, GuestRow
 from mom_core.units import Unit
@@ -269,6 +269,71 @@ class ControlSpec:
         if self.choices and self.minimum is None and self.maximum is None:
             object.__setattr__(self, "minimum", min(self.choices))
             object.__setattr__(self, "maximum", max(self.choices))
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultPolicy:
+    """A policy in the MOM policy language that drives a plugin's controls. An evaluator uses it when the operator gives none of that name.
+
+    `name` sorts it among the others: `10_…` to `90_…`.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestColumn:
+    """A figure of each guest, for `mom guests`, `mom top`, the web page and the metrics.
+
+    Where several plugins have one of a name, the first plugin's counts.
+
+    :param name: its heading in `mom guests`, `mom top` and on the page
+    :param fields: what it is made of; where no plugin declares any of these, there is no such column
+    :param unit: of its values, by which each surface writes them
+    :param about: what it is, as a sentence without its full stop
+    :param place: its place among the columns; the smaller first
+    :param rank: where there is too little room, columns of the highest rank are left out first; those of rank 0 stay.
+        None: it is only a metric
+    :param metric: its name among metrics, in base units; empty: it is none
+    :param mark_from: a value from which on it is marked
+    :param made: its value, by a guest's fields; without it, the first of the fields that is known
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    unit: Unit
+    about: str
+    place: int = 50
+    rank: int | None = 0
+    metric: str = ""
+    mark_from: float | None = None
+    made: Callable[[Mapping[str, Value]], Value] | None = None
+
+    @property
+    def key(self) -> str:
+        """Where its values stand in the table of guests: the field's column, or one of its own, whose name no field can have."""
+        return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
+
+    def value(self, fields: Mapping[str, Value]) -> Value:
+        """Of a guest with these fields; None where it is unknown, also where its plugin cannot say."""
+        if self.made is None:
+            return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
+        try:
+            return self.made(fields)
+        except Exception:  # noqa: BLE001  # a plugin's mistake, or a field that is of another kind than it thinks: the other columns stand
+            return None
+
+    def values(self, snapshot: Snapshot) -> Sequence[Value]:
+        """Of all guests, in the snapshot's order."""
+        if self.made is None and len(self.fields) == 1:
+            return snapshot.column(self.fields[0])
+        rows = zip(*map(snapshot.column, self.fields), strict=True)
+        return [self.value(dict(zip(self.fields, row, strict=True))) for row in rows]
+
+
+Declaration: TypeAlias = FieldSpec | ControlSpec | DefaultPolicy | GuestColumn
+"""What a plugin declares (`mom_declare`)."""
 
 
 class Source(NamedTuple):

@@ -20,6 +20,7 @@ from mom_core import (
     Declarations,
     EngineState,
     Entity,
+    GuestColumn,
     Outcome,
     PluginReport,
     PluginState,
@@ -33,7 +34,7 @@ from mom_core import (
     Value,
     __version__,
 )
-from mom_toolkit import GuestColumn, guest_columns
+from mom_toolkit import guest_columns
 
 REPORT_FORMAT: Final = 3
 """The document's version."""

@@ -126,7 +126,7 @@ def _why_not(config: Config, *, look: bool) -> str:
 def _only_what_is_needed(config: Config, entries: list[LedgerEntry]) -> Config:
     """The plugins that own what must be put back, and those with a hypervisor: a broken policy must not keep memory from its guests."""
     owners = {entry.plugin for entry in entries}
-    collectors = {"mom_hypervisor", "mom_fields"}
+    collectors = {"mom_hypervisor", "mom_declare"}
     needed = {
         name: plugin
         for name, plugin in config.plugins.items()

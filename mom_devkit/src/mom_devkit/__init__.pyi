@@ -6,6 +6,7 @@ from .conformance.suite import (
 )
 from .controls import (
     apply_decisions as apply_decisions,
+    declared as declared,
     put_back as put_back,
 )
 from .engines import (

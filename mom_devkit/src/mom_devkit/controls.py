@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from mom_core import Change, Decision, Hypervisor, LedgerEntry, Outcome, Snapshot, Status, Target
+from mom_core import Change, ControlSpec, Decision, Hypervisor, LedgerEntry, Outcome, Snapshot, Status, Target
 from mom_core.engine.judgement import Controller, target_of, without_writing
 from mom_core.engine.review import bounded
 from mom_core.plugins.registry import NoHypervisor, check_hooks
+
+Kind = TypeVar("Kind")
 
 
 def apply_decisions(
@@ -49,6 +52,12 @@ def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervi
     return [outcomes[target_of(entry)] for entry in entries]
 
 
+def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
+    """What a plugin declares of one kind: `FieldSpec`, `ControlSpec`, `DefaultPolicy` or `GuestColumn`."""
+    specs: Iterable[object] = plugin.mom_declare()  # type: ignore[attr-defined]  # a plugin is any object with hooks
+    return [one for one in specs if isinstance(one, kind)]
+
+
 def _controller(plugin: object, hypervisor: Hypervisor | None) -> Controller:
     hooks = check_hooks(type(plugin), plugin, "plugin")
     used = hypervisor or NoHypervisor()
@@ -59,5 +68,4 @@ def _controller(plugin: object, hypervisor: Hypervisor | None) -> Controller:
     def write(changes: Sequence[Change]) -> object:
         return hooks["mom_write"]({"hypervisor": used, "changes": changes})
 
-    specs = hooks["mom_controls"]({})
-    return Controller({spec.name: spec for spec in specs}, used, read, write)  # type: ignore[attr-defined]  # checked when it is registered
+    return Controller({spec.name: spec for spec in declared(plugin, ControlSpec)}, used, read, write)

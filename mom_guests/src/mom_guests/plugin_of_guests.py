@@ -12,6 +12,7 @@ from mom_core import (
     Change,
     ControlSpec,
     Decision,
+    Declaration,
     Duration,
     Entity,
     Guest,
@@ -110,7 +111,7 @@ class PluginOfGuests:
     # --- declare and end ---------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
+    def mom_declare(self) -> Iterable[Declaration]:
         """The statistics period; balloons are another plugin's."""
         description = f"how often the guest is asked to report its memory, up to {LONGEST_PERIOD_SECONDS} s; 0: never"
         # No bounds here: a period below 0 that is moved to 0 means never. Such values are refused.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mom_core import Report, Unit, format_kib
+from mom_core import GuestColumn, Report, Unit, format_kib
 from mom_plugins_balloon.guarantees import SOURCES, guaranteed_kib, promised_kib
 from mom_plugins_balloon.names import OBSTACLE
-from mom_toolkit import REMARKS, GuestColumn, StatusPart
+from mom_toolkit import REMARKS, StatusPart
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:

@@ -17,11 +17,11 @@ from mom_core import (
     Change,
     Columns,
     Condition,
-    ControlSpec,
     Decision,
+    Declaration,
+    DefaultPolicy,
     Derived,
     Duration,
-    FieldSpec,
     Finding,
     Guest,
     GuestGone,
@@ -67,7 +67,7 @@ from mom_toolkit import PolicyTexts, Promises, Reservations, stale_seconds
 
 if TYPE_CHECKING:
     from mom_core import Report
-    from mom_toolkit import Explainer, GuestColumn, StatusPart
+    from mom_toolkit import Explainer, StatusPart
 
 _NOTHING: Mapping[str, Value] = {}
 
@@ -173,20 +173,12 @@ class BalloonPlugin:
     # --- declare ---------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """Guarantees, what is learnt, what the law suggests; sizes and statistics are the hypervisor plugin's."""
-        return FIELDS
+    def mom_declare(self) -> Iterable[Declaration]:
+        """Guarantees, what is learnt, what the law suggests, and the size of each guest."""
+        from mom_plugins_balloon.overview import COLUMNS
 
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """The size of each guest."""
-        return (replace(TARGET, tolerance=self._tolerance()),)
-
-    @hookimpl
-    def mom_policies(self) -> Mapping[str, str]:
-        """Guests have the sizes that the law suggests."""
-        folder = files("mom_plugins_balloon")
-        return {"50_balloon": folder.joinpath("balloon.policy").read_text(encoding="utf-8")}
+        policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
+        return (*FIELDS, replace(TARGET, tolerance=self._tolerance()), DefaultPolicy("50_balloon", policy), *COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
@@ -467,14 +459,6 @@ class BalloonPlugin:
         from mom_plugins_balloon.overview import host_parts
 
         return host_parts(report)
-
-    @staticmethod
-    @hookimpl
-    def mom_guest_columns() -> Iterable[GuestColumn]:
-        """What guests are promised."""
-        from mom_plugins_balloon.overview import COLUMNS
-
-        return COLUMNS
 
     @staticmethod
     @hookimpl

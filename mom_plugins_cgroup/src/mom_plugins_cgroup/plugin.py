@@ -11,9 +11,8 @@ from typing import Final
 
 from mom_core import (
     Change,
-    ControlSpec,
     Decision,
-    FieldSpec,
+    Declaration,
     Finding,
     Guest,
     GuestGone,
@@ -76,14 +75,9 @@ class CgroupPlugin:
     # --- declare and collect -----------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """Memory, swap and pressure of guests' groups, and what their controls stand at."""
-        return FIELDS
-
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """Limits and protection."""
-        return CONTROLS
+    def mom_declare(self) -> Iterable[Declaration]:
+        """Memory, swap and pressure of guests' groups, and their limits and protection."""
+        return (*FIELDS, *CONTROLS)
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:

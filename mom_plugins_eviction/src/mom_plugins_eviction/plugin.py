@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import (
     Change,
-    ControlSpec,
     Decision,
-    FieldSpec,
+    Declaration,
     Finding,
     Guest,
     Hypervisor,
@@ -106,14 +105,9 @@ class EvictionPlugin:
     # --- life ------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """What is being done to guests, and what was."""
-        return FIELDS
-
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """The rungs of the ladder. Undone when there is room again, and pauses also when mom ends."""
-        return CONTROLS
+    def mom_declare(self) -> Iterable[Declaration]:
+        """What is done to guests, and the rungs of the ladder: undone when there is room again, pauses also when mom ends."""
+        return (*FIELDS, *CONTROLS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:

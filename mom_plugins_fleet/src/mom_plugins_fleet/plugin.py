@@ -138,7 +138,7 @@ class FleetPlugin:
     # --- life ------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
+    def mom_declare(self) -> Iterable[FieldSpec]:
         """Whether the fleet can be reached."""
         return [FieldSpec("fleet_connected", Unit.FLAG, Scope.HOST, "whether the fleet's servers can be reached", "the connection to NATS")]
 

@@ -115,7 +115,7 @@ class GuestAgentPlugin:
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
+    def mom_declare(self) -> Iterable[FieldSpec]:
         """What agents can tell."""
         return FIELDS
 

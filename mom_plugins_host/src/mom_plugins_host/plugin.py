@@ -90,7 +90,7 @@ class HostPlugin:
         return Suggestion("this is a Linux host: memory, swap, CPU, pressure and time come from /proc", order=10)
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
+    def mom_declare(self) -> Iterable[FieldSpec]:
         """All fields of this plugin; which of them have a value depends on the kernel."""
         return (*memory.FIELDS, *swap.FIELDS, *load.FIELDS, *pressure.FIELDS, *clock.FIELDS)
 

@@ -97,8 +97,12 @@ class HttpPlugin:
 
     @staticmethod
     @hookimpl
-    def mom_running(settings: PluginSettings, run_directory: Path) -> RunningMom | None:
+    def mom_source(
+        kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
+    ) -> RunningMom | None:
         """Through the unix socket."""
+        if kind is not RunningMom:
+            return None
         from mom_plugins_http.cli.running_mom import SocketMom
 
         socket_path = settings.socket if isinstance(settings, HttpSettings) else None

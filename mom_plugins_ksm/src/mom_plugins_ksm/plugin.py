@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mom_core import (
     Change,
-    ControlSpec,
+    Declaration,
+    DefaultPolicy,
     Derived,
-    FieldSpec,
     Finding,
     Hypervisor,
     HypervisorError,
@@ -85,19 +85,10 @@ class KsmPlugin:
         return Suggestion("this kernel can merge equal pages of guests (KSM)", order=41)
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """All fields of KSM; which of them have a value depends on the kernel."""
-        return (*FIELDS, *LAW_FIELDS)
-
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """The four knobs of KSM that policies set."""
-        return CONTROLS
-
-    @hookimpl
-    def mom_policies(self) -> Mapping[str, str]:
-        """The default policy for KSM."""
-        return {_POLICY_NAME: files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")}
+    def mom_declare(self) -> Iterable[Declaration]:
+        """All of KSM; which fields have a value depends on the kernel."""
+        policy = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
+        return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy(_POLICY_NAME, policy))
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import (
+    Declaration,
     Duration,
-    FieldSpec,
     Finding,
     HypervisorError,
     PluginContext,
@@ -72,9 +72,9 @@ class LibvirtPlugin(PluginOfGuests):
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
+    def mom_declare(self) -> Iterable[Declaration]:
         """What is known of each guest, and of all of them together."""
-        return GUEST_FIELDS + HOST_FIELDS
+        return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 

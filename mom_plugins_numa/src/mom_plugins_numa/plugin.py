@@ -9,9 +9,8 @@ from pathlib import Path
 
 from mom_core import (
     Change,
-    ControlSpec,
     Decision,
-    FieldSpec,
+    Declaration,
     Finding,
     Guest,
     Hypervisor,
@@ -60,14 +59,9 @@ class NumaPlugin:
         self._sampler.end()
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """Nodes, and guests on them."""
-        return FIELDS
-
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """Pins, nodes, and the kernel's balancing."""
-        return CONTROLS
+    def mom_declare(self) -> Iterable[Declaration]:
+        """Nodes, guests on them, pins, and the kernel's balancing."""
+        return (*FIELDS, *CONTROLS)
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 

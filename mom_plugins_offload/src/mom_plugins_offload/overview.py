@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Unit
+from mom_core import GuestColumn, Unit
 from mom_plugins_offload.fields import COLD, WORKING_SET, WORKING_SET_AGE
-from mom_toolkit import GuestColumn
 
 COLUMNS: Final = (
     GuestColumn(

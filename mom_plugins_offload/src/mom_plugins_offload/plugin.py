@@ -10,9 +10,8 @@ from typing import Final
 
 from mom_core import (
     Change,
-    ControlSpec,
     Decision,
-    FieldSpec,
+    Declaration,
     Finding,
     Guest,
     Hypervisor,
@@ -115,14 +114,11 @@ class OffloadPlugin:
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """Working sets, cold memory, and where it goes."""
-        return FIELDS
+    def mom_declare(self) -> Iterable[Declaration]:
+        """Working sets, cold memory, where it goes, and how fast."""
+        from mom_plugins_offload.overview import COLUMNS
 
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """How fast a guest's cold memory goes."""
-        return CONTROLS
+        return (*FIELDS, *CONTROLS, *COLUMNS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -383,14 +379,6 @@ class OffloadPlugin:
         if not any(store.kind in {StoreKind.ZRAM, StoreKind.ZSWAP} for store in stores_of(root)):
             return None
         return Suggestion("this host has compressed swap, to which guests' cold memory can go", order=42)
-
-    @staticmethod
-    @hookimpl
-    def mom_guest_columns() -> Iterable[object]:
-        """What of each guest is cold."""
-        from mom_plugins_offload.overview import COLUMNS
-
-        return COLUMNS
 
     @staticmethod
     @hookimpl

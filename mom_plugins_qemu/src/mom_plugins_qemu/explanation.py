@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mom_core import Unit, format_kib
+from mom_core import GuestColumn, Unit, format_kib
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
-from mom_toolkit import About, Explainer, ExplanationPart, GuestColumn, Sentence, SentencePlace
+from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 
 class WayExplainer(Explainer):

@@ -12,7 +12,7 @@ from mom_core import (
     Change,
     ControlSpec,
     Decision,
-    FieldSpec,
+    Declaration,
     Finding,
     Hypervisor,
     HypervisorError,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mom_cli import Importer
     from mom_plugins_qemu.events import EventMonitors
     from mom_plugins_qemu.hypervisor import QemuHypervisor
-    from mom_toolkit import Explainer, GuestColumn
+    from mom_toolkit import Explainer
 
 _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
 """Proxmox VE's monitors, and where hosts that start QEMU by themselves keep theirs, as a rule."""
@@ -84,15 +84,13 @@ class QemuPlugin(PluginOfGuests):
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """What is known of each guest, and of all of them together."""
-        return GUEST_FIELDS + PLUGGED_FIELDS + HOST_FIELDS
+    def mom_declare(self) -> Iterable[Declaration]:
+        """What is known of each guest and of all together, the statistics period, and what virtio-mem has plugged in."""
+        from mom_plugins_qemu.explanation import COLUMN
 
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """The statistics period, and what virtio-mem has plugged in."""
         description = "memory that virtio-mem is to have plugged in, up to the device's size, in its steps"
-        return (*super().mom_controls(), ControlSpec(CONTROL, Unit.KIB, Scope.GUEST, description, PLUGGED_REQUESTED, minimum=0))
+        plugged = ControlSpec(CONTROL, Unit.KIB, Scope.GUEST, description, PLUGGED_REQUESTED, minimum=0)
+        return (*GUEST_FIELDS, *PLUGGED_FIELDS, *HOST_FIELDS, *super().mom_declare(), plugged, COLUMN)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -182,14 +180,6 @@ class QemuPlugin(PluginOfGuests):
         return errors
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    @hookimpl
-    def mom_guest_columns() -> Iterable[GuestColumn]:
-        """Which of two ways sizes guests."""
-        from mom_plugins_qemu.explanation import COLUMN
-
-        return (COLUMN,)
 
     @staticmethod
     @hookimpl

@@ -7,11 +7,11 @@ from importlib.resources import files
 
 from mom_core import (
     Change,
-    ControlSpec,
     CpuTune,
     CpuTuneControl,
     Decision,
-    FieldSpec,
+    Declaration,
+    DefaultPolicy,
     Finding,
     Guest,
     Hypervisor,
@@ -56,25 +56,14 @@ class QosPlugin:
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """The limits that stand, and those that were agreed."""
-        return FIELDS
-
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """Everything that can be limited."""
-        return CONTROLS
-
-    @hookimpl
-    def mom_policies(self) -> Mapping[str, str]:
-        """Policies that hold guests to what was agreed for them; off, unless the settings say otherwise."""
-        switches = {"60_cpu_limits": ("cpu_limits", self._settings.cpu_limits), "70_io_limits": ("io_limits", self._settings.io_limits)}
-        folder = files("mom_plugins_qos")
-        return {
-            name: f"(defvar {switch} {int(on)})  # as the settings of the plugin say\n"
-            + folder.joinpath(f"{switch}.policy").read_text("utf-8")
-            for name, (switch, on) in switches.items()
-        }
+    def mom_declare(self) -> Iterable[Declaration]:
+        """The limits that stand, those that were agreed, and policies that hold guests to these, unless the settings say otherwise."""
+        texts = files("mom_plugins_qos")
+        yield from FIELDS
+        yield from CONTROLS
+        for name, is_on in (("60_cpu_limits", self._settings.cpu_limits), ("70_io_limits", self._settings.io_limits)):
+            switch = f"(defvar {name[3:]} {int(is_on)})  # as the settings of the plugin say\n"
+            yield DefaultPolicy(name, switch + texts.joinpath(f"{name[3:]}.policy").read_text("utf-8"))
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 

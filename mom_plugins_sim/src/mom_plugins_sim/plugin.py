@@ -138,7 +138,7 @@ class SimPlugin:
         return self._made
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
+    def mom_declare(self) -> Iterable[FieldSpec]:
         """Those of a real host and its guests, as far as they are simulated, and what only a simulation knows."""
         return FIELDS
 

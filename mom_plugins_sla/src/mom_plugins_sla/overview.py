@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from mom_core import Report, Unit, printable
-from mom_toolkit import GuestColumn, StatusPart
+from mom_core import GuestColumn, Report, Unit, printable
+from mom_toolkit import StatusPart
 
 _SHOWN: Final = 10
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mom_core import (
-    FieldSpec,
+    Declaration,
+    DefaultPolicy,
     Finding,
     Guest,
     Hypervisor,
@@ -34,7 +35,7 @@ from mom_toolkit import NO_PROMISES, Admissions, ClassFiles, Promises
 
 if TYPE_CHECKING:
     from mom_core import Report
-    from mom_toolkit import Explainer, GuestColumn, StatusPart
+    from mom_toolkit import Explainer, StatusPart
 
 
 class SlaPlugin:
@@ -69,17 +70,18 @@ class SlaPlugin:
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """What a class says of its guests."""
-        return FIELDS
+    def mom_declare(self) -> Iterable[Declaration]:
+        """What a class says of its guests, and the policies that are switched on."""
+        from mom_plugins_sla.overview import COLUMNS
+
+        return (*FIELDS, *COLUMNS, *(DefaultPolicy(name, text) for name, text in self._policies().items()))
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """Whether another guest fits, and whether a file of classes is used."""
         return {Admissions: self._admissions, ClassFiles: self}
 
-    @hookimpl
-    def mom_policies(self) -> Mapping[str, str]:
+    def _policies(self) -> Mapping[str, str]:
         """The policies that are switched on: those for CPUs and disks read fields that only the plugin qos has."""
         on = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "64_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
@@ -182,14 +184,6 @@ class SlaPlugin:
         from mom_plugins_sla.overview import class_parts
 
         return class_parts(report)
-
-    @staticmethod
-    @hookimpl
-    def mom_guest_columns() -> Iterable[GuestColumn]:
-        """The guest's class."""
-        from mom_plugins_sla.overview import COLUMNS
-
-        return COLUMNS
 
     @staticmethod
     @hookimpl

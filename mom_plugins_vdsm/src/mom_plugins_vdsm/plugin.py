@@ -99,7 +99,7 @@ class VdsmPlugin:
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
+    def mom_declare(self) -> Iterable[FieldSpec]:
         """What vdsm says of each guest."""
         return (
             _field("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloonInfo.balloon_cur"),

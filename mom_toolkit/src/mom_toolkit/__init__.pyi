@@ -51,7 +51,6 @@ from .freshness import (
     stale_seconds as stale_seconds,
 )
 from .guest_figures import (
-    GuestColumn as GuestColumn,
     REMARKS as REMARKS,
     guest_columns as guest_columns,
 )

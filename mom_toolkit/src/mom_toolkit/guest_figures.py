@@ -1,74 +1,24 @@
 """Figures of guests that a person looks at: each declared once, for `mom guests`, `mom top`, the web page and the metrics.
 
-A plugin gives those of its own fields by `mom_guest_columns`. Those of fields that hypervisors' plugins have, whichever it is, stand here.
+A plugin declares those of its own fields. Those of fields that hypervisors' plugins have, whichever it is, stand here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mom_core import Declarations, Scope, Snapshot, Unit, Value, as_number
+from mom_core import Declarations, GuestColumn, Scope, Unit, Value, as_number
 from mom_toolkit.health import PRESSURE_PERCENT, STALE_SECONDS, SWAP_IN_KIB
 
 REMARKS: Final = "remarks"
 """The column of prose at the end: what several plugins remark on a guest is joined."""
 
 
-@dataclass(frozen=True, slots=True)
-class GuestColumn:
-    """A figure of each guest. Where several plugins have one of a name, the first plugin's counts.
-
-    :param name: its heading in `mom guests`, `mom top` and on the page
-    :param fields: what it is made of; where no plugin declares any of these, there is no such column
-    :param unit: of its values, by which each surface writes them
-    :param about: what it is, as a sentence without its full stop
-    :param place: its place among the columns; the smaller first
-    :param rank: where there is too little room, columns of the highest rank are left out first; those of rank 0 stay.
-        None: it is only a metric
-    :param metric: its name among metrics, in base units; empty: it is none
-    :param mark_from: a value from which on it is marked
-    :param made: its value, by a guest's fields; without it, the first of the fields that is known
-    """
-
-    name: str
-    fields: tuple[str, ...]
-    unit: Unit
-    about: str
-    place: int = 50
-    rank: int | None = 0
-    metric: str = ""
-    mark_from: float | None = None
-    made: Callable[[Mapping[str, Value]], Value] | None = None
-
-    @property
-    def key(self) -> str:
-        """Where its values stand in the table of guests: the field's column, or one of its own, whose name no field can have."""
-        return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
-
-    def value(self, fields: Mapping[str, Value]) -> Value:
-        """Of a guest with these fields; None where it is unknown, also where its plugin cannot say."""
-        if self.made is None:
-            return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
-        try:
-            return self.made(fields)
-        except Exception:  # noqa: BLE001  # a plugin's mistake, or a field that is of another kind than it thinks: the other columns stand
-            return None
-
-    def values(self, snapshot: Snapshot) -> Sequence[Value]:
-        """Of all guests, in the snapshot's order."""
-        if self.made is None and len(self.fields) == 1:
-            return snapshot.column(self.fields[0])
-        rows = zip(*map(snapshot.column, self.fields), strict=True)
-        return [self.value(dict(zip(self.fields, row, strict=True))) for row in rows]
-
-
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
     """The usual columns and those of plugins, as far as their fields are declared, in their order; remarks last and joined."""
     declared = {name for scope, name in declarations.fields if scope is Scope.GUEST}
-    offered = [one for one in declarations.guest_columns if isinstance(one, GuestColumn)]
-    columns = [column for column in (*offered, *USUAL) if declared.intersection(column.fields)]
+    columns = [column for column in (*declarations.guest_columns, *USUAL) if declared.intersection(column.fields)]
     found: dict[str, GuestColumn] = {}
     for column in columns:
         if column.name != REMARKS:

@@ -12,6 +12,7 @@ from pathlib import Path
 from mom_core import (
     Change,
     ControlSpec,
+    Declaration,
     FieldSpec,
     Finding,
     HypervisorError,
@@ -128,14 +129,9 @@ class KnobPlugin:
     """All knobs; the constructor sets them."""
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
-        """The present value of each knob."""
-        return [knob.field for knob in self.knobs]
-
-    @hookimpl
-    def mom_controls(self) -> Iterable[ControlSpec]:
-        """Each knob."""
-        return [knob.control for knob in self.knobs]
+    def mom_declare(self) -> Iterable[Declaration]:
+        """Each knob, and its present value."""
+        return [spec for knob in self.knobs for spec in (knob.field, knob.control)]
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:

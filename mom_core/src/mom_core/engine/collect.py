@@ -13,7 +13,21 @@ from typing import Any, Final, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, Derived, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
+from mom_core.model import (
+    HOST_ID,
+    Derived,
+    FieldSpec,
+    Guest,
+    GuestTable,
+    Host,
+    Problem,
+    Scope,
+    Severity,
+    Snapshot,
+    Source,
+    Value,
+    printable,
+)
 from mom_core.plugins.invoker import call_together, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
@@ -51,9 +65,13 @@ class Collector:
         self._plugins = plugins
         self._on_progress = on_progress
         self._declared = {
-            (plugin.name, scope): {name: _KINDS.get(unit, _Kind.NUMBER) for name, unit in units.items()}
+            (plugin.name, scope): {
+                spec.name: _KINDS.get(spec.unit, _Kind.NUMBER)
+                for spec in plugin.declared_as(FieldSpec)
+                if spec.scope is scope and spec.collected
+            }
             for plugin in plugins.plugins
-            for scope, units in plugin.fields.items()
+            for scope in Scope
         }
         self._as_listed: Sequence[object] = ()
         self._in_order: Sequence[Guest] = ()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
@@ -21,7 +21,7 @@ from mom_core.context import Declarations, InForce, PluginContext
 from mom_core.engine_state import EngineState
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, Metric, Scope, Snapshot
+from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, Guest, GuestColumn, Metric, Scope, Snapshot
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import Hiding
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("mom.plugins")
 
-Spec = TypeVar("Spec", FieldSpec, ControlSpec)
+Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
 NOTHING_DECLARED = Declarations()
 
@@ -49,17 +49,18 @@ class Plugin:
     worker: PluginWorker
     instance: object = None
     hooks: Mapping[str, Callable[[Mapping[str, object]], object]] = field(default_factory=dict)
-    fields: Mapping[Scope, Mapping[str, Unit]] = field(default_factory=dict)
+    declared: tuple[Declaration, ...] = ()
     controls: Mapping[str, ControlSpec] = field(default_factory=dict)
-    field_specs: tuple[FieldSpec, ...] = ()
-    policies: Mapping[str, str] = field(default_factory=dict)
-    guest_columns: tuple[object, ...] = ()
     services: dict[object, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Its name in YAML."""
         return self.configured.name
+
+    def declared_as(self, kind: type[Spec]) -> list[Spec]:
+        """What it declares of one kind."""
+        return [one for one in self.declared if isinstance(one, kind)]
 
     def error(self, message: str, hint: str | None = None) -> PluginError:
         """An error that names this plugin and its distribution; without a hint, it is taken for a mistake in the plugin."""
@@ -332,47 +333,34 @@ def _construct(plugin: Plugin) -> None:
 
 
 def _declare(plugin: Plugin) -> None:
-    specs = _declared(plugin, "mom_fields", FieldSpec)
-    plugin.field_specs = tuple(specs)
-    plugin.fields = {scope: {spec.name: spec.unit for spec in specs if spec.scope is scope and spec.collected} for scope in Scope}
-    controls = _declared(plugin, "mom_controls", ControlSpec)
+    if "mom_declare" in plugin.hooks:
+        answer = called(plugin, "mom_declare", plugin.work("mom_declare"), "mom_declare failed", plugin.worker.deadline)
+        declared: Iterable[Any] = answer if isinstance(answer, Iterable) else (answer,)
+        for one in declared:
+            if wrong := _why_useless(one):
+                raise plugin.error(f"mom_declare: {one!r:.200} {wrong}")
+        plugin.declared = tuple(declared)
+    controls = plugin.declared_as(ControlSpec)
     plugin.controls = {spec.name: spec for spec in controls}
     if len(plugin.controls) < len(controls):
-        raise plugin.error("mom_controls declares a control twice")
+        raise plugin.error("mom_declare declares a control twice")
     if controls and not {"mom_read", "mom_write"} <= plugin.hooks.keys():
         raise plugin.error(
             "it declares controls but lacks mom_read or mom_write", "what mom changes must be read and put back: implement both"
         )
-    if "mom_policies" in plugin.hooks:
-        policies = called(plugin, "mom_policies", plugin.work("mom_policies"), "mom_policies failed", plugin.worker.deadline)
-        if not isinstance(policies, Mapping) or not all(isinstance(t, str) for pair in policies.items() for t in pair):
-            raise plugin.error("mom_policies must return a mapping of policy name to text")
-        plugin.policies = dict(policies)
-    if "mom_guest_columns" in plugin.hooks:
-        columns = called(plugin, "mom_guest_columns", plugin.work("mom_guest_columns"), "mom_guest_columns failed", plugin.worker.deadline)
-        plugin.guest_columns = tuple(columns) if isinstance(columns, Iterable) else (columns,)
     if "mom_services" in plugin.hooks:
         work = partial(_take_offers, plugin.services, plugin.work("mom_services"))
         called(plugin, "mom_services", work, "mom_services failed", plugin.worker.deadline)
 
 
-def _declared(plugin: Plugin, hook: str, kind: type[Spec]) -> list[Spec]:
-    if hook not in plugin.hooks:
-        return []
-    answer = called(plugin, hook, plugin.work(hook), f"{hook} failed", plugin.worker.deadline)
-    specs: list[Spec] = []
-    for spec in answer if isinstance(answer, Iterable) else [answer]:
-        if not isinstance(spec, kind):
-            raise plugin.error(f"{hook} must return {kind.__name__} objects, not {type(spec).__name__}")
-        fault = _fault(spec)
-        if fault:
-            raise plugin.error(f"{hook}: {spec!r:.200} {fault}")
-        specs.append(spec)
-    return specs
-
-
-def _fault(spec: FieldSpec | ControlSpec) -> str:
-    """What about a declaration cannot be worked with; empty if nothing is. Nothing that is in it is relied upon before it was looked at."""
+def _why_useless(spec: object) -> str:
+    """Why a declaration cannot be worked with; empty if it can. Nothing that is in it is relied upon before it was looked at."""
+    if isinstance(spec, DefaultPolicy):
+        return "" if isinstance(spec.name, str) and isinstance(spec.text, str) else "needs a name and a text"
+    if isinstance(spec, GuestColumn):
+        return ""
+    if not isinstance(spec, FieldSpec | ControlSpec):
+        return "is no FieldSpec, ControlSpec, DefaultPolicy or GuestColumn"
     if not isinstance(spec.unit, Unit) or not isinstance(spec.scope, Scope) or not _is_name(spec.name):
         return "needs a name that is an identifier, a Unit and a Scope"
     texts: tuple[object, ...] = (spec.description, spec.source if isinstance(spec, FieldSpec) else "")
@@ -416,7 +404,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
     policies: dict[str, str] = {}
     field_owners: dict[tuple[Scope, str], str] = {}
     for plugin in plugins:
-        for spec in plugin.field_specs:
+        for spec in plugin.declared_as(FieldSpec):
             key = (spec.scope, spec.name)
             other = fields.setdefault(key, spec)
             if other.unit is not spec.unit:
@@ -430,9 +418,10 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
                 errors.append(plugin.error(both, "enable only one of them"))
             owners.setdefault(name, plugin.name)
             controls.setdefault(name, control)
-        for name, text in plugin.policies.items():
-            if policies.setdefault(name, text) is not text:
-                errors.append(plugin.error(f"the default policy {name} comes from another plugin too", "enable only one of them"))
+        for policy in plugin.declared_as(DefaultPolicy):
+            if policy.name in policies:
+                errors.append(plugin.error(f"the default policy {policy.name} is declared twice", "enable only one plugin that has it"))
+            policies[policy.name] = policy.text
     for name, control in controls.items():
         if (control.scope, control.field) not in fields and name in owners:
             owner = next(plugin for plugin in plugins if plugin.name == owners[name])
@@ -442,7 +431,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
             )
     explainers = explainers_of(plugin.configured.loaded for plugin in plugins)
     derivations = [partial(_derived, plugin) for plugin in plugins if "mom_derive" in plugin.hooks]
-    columns = [column for plugin in plugins for column in plugin.guest_columns]
+    columns = [column for plugin in plugins for column in plugin.declared_as(GuestColumn)]
     return Declarations(fields, controls, owners, policies, field_owners, explainers, derivations, columns)
 
 

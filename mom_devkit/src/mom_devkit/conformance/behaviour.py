@@ -17,7 +17,7 @@ from typing import Final
 
 from pydantic import SecretBytes, SecretStr
 
-from mom_core import Decision, Entity, Finding, GuestGone, HypervisorError, MomError, Report, Scope
+from mom_core import ControlSpec, Decision, Entity, Finding, GuestGone, HypervisorError, MomError, Report, Scope
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.secrets import secrets_in
 from mom_daemon import status_of
@@ -88,7 +88,7 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
         hypervisor.ended.append(ghost)
         asked = [
             Decision(Entity(Scope.GUEST, ghost.id, ghost.name), one.name, int(one.minimum or 1), "a check of errors")
-            for one in subject.declared()[1]
+            for one in subject.declared_as(ControlSpec)
             if one.scope is Scope.GUEST
         ]
         yield from _troubles(subject, life.cycle(*asked), "with a guest that ended within the cycle, ")

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_toolkit
-from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit, attempt
+from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit, attempt
 from mom_core.config.complaints import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import GROUP, on_core
@@ -119,13 +119,12 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.fault("it implements no hook", "mark methods with @hookimpl; docs: hooks")
     if not (subject.plugin_class.__doc__ or "").strip():
         yield subject.fault("its class has no docstring", "`mom plugin info` shows it: say in one sentence what the plugin does")
-    for hook, needed in (("mom_write", "mom_controls"), ("mom_collect_host", "mom_fields"), ("mom_collect_guests", "mom_fields")):
-        if hook in hooks and needed not in hooks:
-            yield subject.fault(f"it implements {hook}, and not {needed}", "what is not declared is dropped")
-    for hook in ("mom_running", "mom_recording"):
-        if hook in hooks and not isinstance(vars(subject.plugin_class).get(hook), staticmethod):
-            yield subject.fault(f"{hook} is no static method", "put @staticmethod above @hookimpl: it is called on the class")
-    fields, controls = subject.declared()
+    fields, controls = subject.declared_as(FieldSpec), subject.declared_as(ControlSpec)
+    for hook, needed in (("mom_write", controls), ("mom_collect_host", fields), ("mom_collect_guests", fields)):
+        if hook in hooks and not needed:
+            yield subject.fault(f"it implements {hook}, and declares nothing for it by mom_declare", "what is not declared is dropped")
+    if "mom_source" in hooks and not isinstance(vars(subject.plugin_class).get("mom_source"), staticmethod):
+        yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: it is called on the class")
     units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
     for field in fields:
         yield from _named(subject, "field", field)
@@ -134,10 +133,10 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield from _bounds(subject, control)
         if units.get((control.scope, control.field), control.unit) is not control.unit:
             yield subject.fault(f"the control {control.name} has another unit than its field {control.field}", "both need one")
-    for name, text in instance.mom_policies().items() if hasattr(instance, "mom_policies") else ():
-        if not POLICY_NAME.fullmatch(name) or not text.strip():
+    for policy in subject.declared_as(DefaultPolicy):
+        if not POLICY_NAME.fullmatch(policy.name) or not policy.text.strip():
             yield subject.fault(
-                f"its default policy {name!r:.60} has no text, or no name that sorts", "10_… to 90_…, by which they are ordered"
+                f"its default policy {policy.name!r:.60} has no text, or no name that sorts", "10_… to 90_…, by which they are ordered"
             )
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from mom_cli.declared import declared_by
 from mom_core import (
     Config,
     ControlSpec,
     Decision,
+    DefaultPolicy,
     Engine,
     FieldSpec,
     Finding,
@@ -32,6 +33,8 @@ from mom_core.plugins.registry import Plugin
 from mom_devkit.engines import config_of
 from mom_devkit.hosts import copy_host
 from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
+
+Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,10 @@ class ExaminedPlugin:
         """What stands in where the plugin brings no hypervisor."""
         return FakeHypervisor() if self.hypervisor is None else self.hypervisor()
 
-    def declared(self) -> tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]:
-        """What it declares. Raises `PluginError`."""
+    def declared_as(self, kind: type[Spec]) -> list[Spec]:
+        """What it declares of one kind. Raises `PluginError`."""
         config = config_of(self.new_folder("declare"), {self.name: self.plugin_class}, {self.name: self.settings}, root=self.root)
-        return declared_by(config)[self.name]
+        return [one for one in declared_by(config)[self.name] if isinstance(one, kind)]
 
     def fault(self, message: str, cure: str = "") -> Finding:
         """Something that must be put right."""
@@ -155,10 +158,9 @@ def configured(
     settings: Mapping[str, object] | None = None,
 ) -> Config:
     """A configuration of the plugin between its companions: first who decides what a check wants, last who has all that is missing."""
-    fields, controls = subject.declared()
-    declared = {(spec.scope, spec.name) for spec in fields if spec.collected}
+    declared = {(spec.scope, spec.name) for spec in subject.declared_as(FieldSpec) if spec.collected}
     needed = [FieldSpec(name, unit, Scope.GUEST, "of the test host") for name, unit in USUAL_UNITS.items()]
-    needed += [FieldSpec(spec.field, spec.unit, spec.scope, "of the test host") for spec in controls]
+    needed += [FieldSpec(spec.field, spec.unit, spec.scope, "of the test host") for spec in subject.declared_as(ControlSpec)]
     missing = {(spec.scope, spec.name): spec for spec in needed if (spec.scope, spec.name) not in declared}
     plugins = {
         DECIDER: type("Decider", (_Decider,), {"wanted": wanted}),
@@ -197,7 +199,7 @@ class _TestHost(_Companion):
         return self.hypervisor
 
     @hookimpl
-    def mom_fields(self) -> Sequence[FieldSpec]:
+    def mom_declare(self) -> Sequence[FieldSpec]:
         """What the plugin under test does not declare itself."""
         return self.fields
 

@@ -14,7 +14,7 @@ BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
 
 def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Each control is set on the test host, shows in its field, and stands as before after a clean stop and after a crash."""
-    _, controls = subject.declared()
+    controls = subject.declared_as(ControlSpec)
     if not controls:
         return
     with alive(subject) as life:

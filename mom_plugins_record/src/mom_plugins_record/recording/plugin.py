@@ -110,7 +110,7 @@ class RecordPlugin:
             self._accounts = AccountsKeeper(file, self._context.log)
 
     @hookimpl
-    def mom_fields(self) -> Iterable[FieldSpec]:
+    def mom_declare(self) -> Iterable[FieldSpec]:
         """What the accounts say now, and of today."""
         from mom_plugins_record.report.fields import FIELDS
 
@@ -206,8 +206,12 @@ class RecordPlugin:
 
     @staticmethod
     @hookimpl
-    def mom_recording(path: Path | None, settings: PluginSettings | None, state_directory: Path) -> PastCycles | None:
+    def mom_source(
+        kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
+    ) -> PastCycles | None:
         """The recording at the path, or the one that a mom with these settings writes."""
+        if kind is not PastCycles:
+            return None
         from mom_plugins_record.recording.past import PastOf
 
         if path is None and isinstance(settings, RecordPlugin.Settings):

@@ -65,6 +65,6 @@ def controllers(configuration: Mapping[str, Value]) -> tuple[dict[str, Mapping[s
         name: one.settings
         for name, one in installed.items()
         if not hasattr(one.plugin_class, "mom_hypervisor")
-        and (name in SIMULATED or (hasattr(one.plugin_class, "mom_controls") and not hasattr(one.plugin_class, "mom_collect_host")))
+        and (name in SIMULATED or (hasattr(one.plugin_class, "mom_write") and not hasattr(one.plugin_class, "mom_collect_host")))
     }
     return found, list(left_out)

@@ -58,7 +58,7 @@ class _RecordedGuest:
 def recording_at(path: Path) -> PastCycles:
     """The recording, opened by the plugin that writes such. Raises `MomError` when there is none, or that plugin is not installed."""
     recorder: Any = load_config({"plugins": {"record": {}}}).plugins["record"].loaded.plugin_class
-    found: PastCycles = recorder.mom_recording(path, None, Path())
+    found: PastCycles = recorder.mom_source(PastCycles, None, Path(), Path(), path)
     return found
 
 
