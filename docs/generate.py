@@ -31,7 +31,6 @@ from mom_cli import declarations_of
 from mom_core import (
     ControlSpec,
     Decision,
-    Declarations,
     FieldSpec,
     Outcome,
     PluginContext,
@@ -180,7 +179,7 @@ def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
 
 def _api() -> str:
     service = Service(HttpSettings(), PluginContext(), Path("/run/mom/mom.sock"))
-    described = description(service.routes, Declarations())
+    described = description(service.routes)
     service.close()
     operations = []
     for path, methods in described["paths"].items():
@@ -204,8 +203,7 @@ def _api() -> str:
     return _page(
         "The API of the control socket",
         "What the plugin `http` answers, through a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`) or TLS. "
-        "Absent fields and null are unknown. A running mom describes the same at `/v1/openapi.json`, with the fields that its plugins "
-        "declare; lists come in pages of `limit` items, and `next` is `after` of the page after. What is refused is a "
+        "Absent fields and null are unknown. A running mom describes the same at `/v1/openapi.json`. What is refused is a "
         "[Problem](#problem), with what to do in `hint`.",
         parts,
     )

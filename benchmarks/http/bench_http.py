@@ -92,7 +92,7 @@ def answers(folder: str, guests: int, runs: int) -> None:
             plugin.mom_report(reports[turn % len(reports)])
 
         print(f"{'':<44} {'KiB':>6} {'median ms':>10} {'longest':>10} {'CPU ms':>10}")
-        for url in ("/v1/report", REPORT_OF_WATCHERS, "/v1/status", "/v1/guests?limit=1000", "/v1/guests", "/metrics"):
+        for url in ("/v1/report", REPORT_OF_WATCHERS, "/v1/status", "/v1/guests", "/metrics"):
             tell()
             size = call(path, url) / 1024
             print(f"{url[:22] + ', first after a cycle':<44} {size:>6.0f} {measured(runs, partial(call, path, url), tell)}")
@@ -148,7 +148,7 @@ def _cpu_of_the_engine() -> float:
 
 def ask_steadily(path: Path) -> None:
     """The client: asks while it is told to, in a process of its own, as clients are."""
-    urls = ("/v1/status", "/v1/guests?limit=100", "/metrics", "/v1/recent-outcomes")
+    urls = ("/v1/status", "/v1/guests", "/metrics", "/v1/recent-outcomes")
     asking, ending = threading.Event(), threading.Event()
 
     def obey() -> None:

@@ -31,7 +31,7 @@ from mom_plugins_http.cli.client import UnixConnection
 
 HEAD = ("seconds", "rss_kib", "c_used_kib", "c_free_kib", "blocks", "objects", "threads", "files")
 READS = (
-    "/v1/status", "/v1/guests?limit=1000", "/v1/host/history", "/v1/report",
+    "/v1/status", "/v1/guests", "/v1/host/history", "/v1/report",
     "/v1/policies", "/v1/policy-history", "/v1/problems", "/v1/fields", "/v1/configuration", "/v1/openapi.json", "/metrics", "/", "/v1/no",
     "/v1/recorded", "/v1/recent-outcomes", "/v1/whoami",
 )  # fmt: skip
@@ -108,7 +108,7 @@ def acts(path: Path) -> Iterator[None]:
             yield
         guest = quote(f"none-{number}")
         ask(path, "GET", f"/v1/guests/{guest}")
-        for name in re.findall(rb'"name": ?"([^"]+)"', ask(path, "GET", "/v1/guests?limit=5&fields=")[0])[:5]:
+        for name in re.findall(rb'"name": ?"([^"]+)"', ask(path, "GET", "/v1/guests?fields=")[0])[:5]:
             for part in ("", "/history", "/explanation"):
                 ask(path, "GET", f"/v1/guests/{quote(name.decode())}{part}")
             yield

@@ -23,7 +23,7 @@ from mom_plugins_http.cli.client import UnixConnection
 WAYS = {
     "nobody watches": (),
     "each hears what changes": ("/v1/events?fields=",),
-    "each asks after a cycle": ("/v1/events?fields=", "/v1/status", "/v1/guests?limit=1000&fields="),
+    "each asks after a cycle": ("/v1/events?fields=", "/v1/status", "/v1/guests?fields="),
 }
 """What each watcher asks for: the figures of guests that `mom top` shows come with the guests."""
 

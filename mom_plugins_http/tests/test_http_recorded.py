@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @pytest.mark.processes
 def test_recorded_cycles_are_told_oldest_first_with_a_guests_fields(serve: Serve) -> None:
     served = serve(cycles=3, plugins={"record": {"reserve": "0"}})
-    guest = served.get("/v1/guests?limit=1")["items"][0]
+    guest = served.get("/v1/guests")["items"][0]
     (point,) = served.get(f"/v1/recorded?guest={guest['name']}")["items"]
     assert point["cycle"] == 1
     assert point["host"]["mem_available"] == served.get("/v1/report")["host"]["fields"]["mem_available"]

@@ -79,7 +79,7 @@ def requests() -> list[bytes]:
         "",
         "v1/status",
         "v1/report?fields=balloon_cur",
-        "v1/guests?limit=2&fields=balloon_cur",
+        "v1/guests?fields=balloon_cur",
         "v1/guests/GUEST",
         "v1/guests/GUEST/explanation",
         "v1/fields",

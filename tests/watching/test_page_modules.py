@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from conftest import PAGE_CHECKS as KEPT
 
-from mom_core import Declarations, Engine, load_config
+from mom_core import Engine, load_config
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.routes.openapi import description
 
@@ -69,7 +69,7 @@ def models(folder: Path) -> str:
     with Engine(config) as engine:
         (plugin,) = (one.instance for one in engine.plugins.plugins if isinstance(one.instance, HttpPlugin))
         assert plugin._service is not None
-        described = description(plugin._service.routes, Declarations())
+        described = description(plugin._service.routes)
     kinds = described["components"]["schemas"]
     assert {"ReportDocument", "ReportChanges", "Outcome"} <= set(kinds)
     types = [f"type {name} = {typed(kind)};" for name, kind in kinds.items() if name.isidentifier()]

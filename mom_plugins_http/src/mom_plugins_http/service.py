@@ -62,10 +62,10 @@ class Service:
         self._context = context
         self._path = path
         self._published = Published()
-        self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
-        self._check_worker = Worker(f"mom-{context.name}-checks", MOST_JOBS)
-        self._room_worker = Worker(f"mom-{context.name}-room", MOST_REQUESTS)
-        self._record_worker = Worker(f"mom-{context.name}-record", MOST_ASKED)
+        self._worker = Worker(f"mom-{context.name}-policies", "changes of policies", MOST_JOBS)
+        self._check_worker = Worker(f"mom-{context.name}-checks", "checks of policies", MOST_JOBS)
+        self._room_worker = Worker(f"mom-{context.name}-room", "requests for memory", MOST_REQUESTS)
+        self._record_worker = Worker(f"mom-{context.name}-record", "requests for past days", MOST_ASKED)
         limits = ClientLimits(settings.patience, settings.largest, settings.clients)
         self._news = News(context)
         self._events = Events(context, self._published, settings.clients // 4)
@@ -85,7 +85,7 @@ class Service:
             ClientRoutes(),
             ReportRoutes(answers),
             DeclaredRoutes(answers),
-            HostRoutes(answers),
+            HostRoutes(self._published),
             GuestRoutes(answers),
             RecentOutcomeRoutes(answers),
             ProblemRoutes(answers),

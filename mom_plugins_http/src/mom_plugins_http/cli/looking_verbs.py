@@ -49,7 +49,9 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     if as_json:
         click.echo(json.dumps(found))
         return
-    units = {field["name"]: field["unit"] for field in _all(client, "/v1/fields") if (field["scope"] == HOST_ID) is (whose == HOST_ID)}
+    units = {
+        field["name"]: field["unit"] for field in _get(client, "/v1/fields")["items"] if (field["scope"] == HOST_ID) is (whose == HOST_ID)
+    }
     known = {name for one in found for name, value in one["fields"].items() if value is not None}
     first = _OF_HOST if whose == HOST_ID else _OF_GUEST
     columns = [name for name in (first if whose == HOST_ID else dict.fromkeys((*first, *sorted(known)))) if name in known]
@@ -106,7 +108,7 @@ def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    units = {control["name"]: control["unit"] for control in _all(client, "/v1/controls")}
+    units = {control["name"]: control["unit"] for control in _get(client, "/v1/controls")["items"]}
     headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
     if found:
         print_table(headings, [_outcome(one, units.get(one["control"], "")) for one in found])
@@ -147,24 +149,6 @@ def _get(client: Client, path: str) -> Any:
         if error.status == 404 and "no guest" in error.message:
             raise NoSuchGuest(error.message, hint=error.hint.partition("; GET ")[0]) from error
         raise
-
-
-def _all(client: Client, path: str) -> list[Mapping[str, Any]]:
-    """All that is declared; from the beginning when the cycle ended in between."""
-    for attempt in range(5):
-        items: list[Mapping[str, Any]] = []
-        after: str | None = ""
-        try:
-            while after is not None:
-                page = _get(client, f"{path}?limit={MOST_ITEMS}" + (f"&after={quote(after)}" if after else ""))
-                items += page["items"]
-                after = page["next"]
-        except ApiRefusedError as error:
-            if error.status != 410 or attempt == 4:
-                raise
-        else:
-            return items
-    return []
 
 
 def _time(seconds: float) -> str:

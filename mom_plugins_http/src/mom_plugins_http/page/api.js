@@ -1,7 +1,6 @@
 // Asking mom: each request with a time limit, and an error that says what to do.
 
 import { send } from "./connection.js";
-import { coded } from "./figures.js";
 
 const ANSWER_MS = 15000;
 
@@ -48,15 +47,3 @@ export async function ask(method, path, { body, seen } = {}) {
 
 /** @param {string} path @returns {Promise<any>} */
 export const get = async (path) => (await ask("GET", path)).content;
-
-/** The items of all pages. @param {string} path @returns {Promise<any[]>} */
-export async function everything(path) {
-  /** @type {any[]} */
-  const items = [];
-  for (let after = ""; ;) {
-    const page = await get(`${path}?limit=1000${after && `&after=${coded(after)}`}`);
-    items.push(...page.items);
-    if (page.next === null || items.length >= 20000) return items;
-    after = page.next;
-  }
-}

@@ -54,18 +54,17 @@ class WebPage:
 
     def routes(self) -> list[Route]:
         """Its operations."""
-        asks, part = "The web page, which asks the rest for what it shows.", "A module or the style of the web page."
         return [
-            Route("GET", "/", "page", asks, self.show, str, Right.NOTHING, media_type="text/html"),
-            Route("GET", "/page/{part}", "pagePart", part, self.show_part, str, Right.NOTHING, media_type="text/javascript"),
+            Route("GET", "/", self.page, str, Right.NOTHING, media_type="text/html"),
+            Route("GET", "/page/{part}", self.page_part, str, Right.NOTHING, media_type="text/javascript"),
         ]
 
-    async def show(self, call: ApiCall) -> Response:
-        """The document."""
+    async def page(self, call: ApiCall) -> Response:
+        """The web page, which asks the rest for what it shows."""
         return _answer(call, self.document)
 
-    async def show_part(self, call: ApiCall) -> Response:
-        """A part of it."""
+    async def page_part(self, call: ApiCall) -> Response:
+        """A module or the style of the web page."""
         name = call.path["part"]
         if (part := self.parts.get(name)) is None:
             raise ProblemError(404, f"the page has no part {printable(name)}", f"it has {', '.join(self.parts)}")

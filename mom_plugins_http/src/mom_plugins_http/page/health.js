@@ -4,7 +4,6 @@ import { Chart } from "./charts.js";
 import { h, heads, renew, scrolled, tile } from "./elements.js";
 import { moment, span } from "./figures.js";
 import { problemItems } from "./happenings.js";
-import { LogLevel } from "./log_level.js";
 
 /** @import { Mom } from "./known.js" */
 
@@ -17,11 +16,9 @@ export class HealthView {
     this.chart = new Chart("How long cycles took", { small: true, text: span, thousand: 1000 });
     this.plugins = h("tbody");
     this.problems = h("ul", { class: "plain" });
-    this.log = new LogLevel(mom.mayChange, () => mom.report.plugins.map((one) => one.name));
     this.element = h("div", null, h("h2", null, "Health"), this.cycle, this.chart.element, h("h3", null, "Plugins"),
       scrolled("Plugins", heads("Plugin", "State", "Took", "Calls", "Failed", "Hooks", "Last error"), this.plugins),
-      h("h3", null, "Problems"), this.problems, this.log.element);
-    this.logAsked = false;
+      h("h3", null, "Problems"), this.problems);
   }
 
   update() {
@@ -31,9 +28,6 @@ export class HealthView {
     this.chart.show(samples.map((one) => one.time), [{ label: "cycle", look: "stroke-0", values: samples.map((one) => one.duration_seconds) }]);
     renew(this.problems, problemItems(problems));
     renew(this.plugins, report.plugins.map(pluginRow));
-    if (this.logAsked) return undefined;
-    this.logAsked = true;
-    return this.log.load();
   }
 }
 

@@ -1,6 +1,6 @@
 // What is known of mom: the newest report, what came before it, and what has happened.
 
-import { Refused, everything, get } from "./api.js";
+import { Refused, get } from "./api.js";
 import { kib, sum } from "./figures.js";
 
 const KEPT_HAPPENINGS = 500;
@@ -101,7 +101,7 @@ export class Mom {
     const { guests, problems } = this.report;
     const columns = guests.columns.slice(3);
     if (problems !== this.problemsOf) {
-      this.problems = problems.length ? (await get("v1/common-problems?limit=100")).items : [];
+      this.problems = problems.length ? (await get("v1/problems")).items : [];
       this.problemsOf = problems;
     }
     this.guests = guests.rows.map(([id, name, blocked, ...values]) => ({ id, name, blocked,
@@ -158,7 +158,7 @@ export const orNothing = (path) => get(path).catch((error) => {
 let asked = null;
 
 export function declaredFields() {
-  asked ??= everything("v1/fields").then((fields) => new Map(fields.map((one) => [`${one.scope}.${one.name}`, one])));
+  asked ??= get("v1/fields").then(({ items }) => new Map(items.map((/** @type {Api.Field} */ one) => [`${one.scope}.${one.name}`, one])));
   asked.catch(() => { asked = null; });
   return asked;
 }

@@ -6,15 +6,14 @@ import math
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import MomError, PluginContext, UnitError, parse_size
+from mom_core import PluginContext, parse_size
 from mom_plugins_http.routes.guests import IdentityModel
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import Admission, Admissions, json_text
+from mom_toolkit import Admission, Admissions
 
 MEMORY: Final = Parameter("memory", "What each guest may have at most, such as 8GiB.")
 CLASS: Final = Parameter("class", "Their service class; without it, the class of guests of which nothing else tells one.")
@@ -56,34 +55,18 @@ class AdmissionRoutes:
 
     def routes(self) -> list[Route]:
         """Its operation."""
-        fits = "Whether more guests fit without breaking a promise, and what would have to give."
-        return [Route("GET", "/v1/admission", "admission", fits, self.answer, AdmissionModel, parameters=(MEMORY, CLASS, COUNT))]
+        return [Route("GET", "/v1/admission", self.admission, AdmissionModel, parameters=(MEMORY, CLASS, COUNT))]
 
-    async def answer(self, call: ApiCall) -> Response:
-        """Whether these guests fit."""
+    async def admission(self, call: ApiCall) -> AdmissionModel:
+        """Whether more guests fit without breaking a promise, and what would have to give."""
         offered = self._context.service(Admissions)
         if offered is None:
             raise ProblemError(409, "no enabled plugin knows promises", "enable the plugin sla in the configuration")
-        if self._worker.full:
-            raise ProblemError(503, "too many ask for memory", "ask again in a moment", headers={"retry-after": "1"})
-        found = await self._worker.run(lambda: _asked(offered, call))
-        return Response(json_text(admission_of(found)), 200, {"cache-control": "no-store"}, "application/json")
+        memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
+        return _model(await self._worker.run(lambda: offered.admission(memory, sla_class, call.number(COUNT))))
 
 
-def _asked(offered: Admissions, call: ApiCall) -> Admission:
-    text = str(call.query.get("memory", ""))
-    try:
-        memory = math.ceil(parse_size(text) / 1024)
-    except UnitError as error:
-        raise ProblemError(400, f"`memory`: {error.message}", error.hint) from None
-    try:
-        return offered.admission(memory, str(call.query.get("class", "")), int(call.query.get("count", 1)))
-    except MomError as error:
-        raise ProblemError(409, error.message, error.hint) from None
-
-
-def admission_of(found: Admission) -> AdmissionModel:
-    """As JSON."""
+def _model(found: Admission) -> AdmissionModel:
     return {
         "admitted": found.admitted,
         "count": found.count,

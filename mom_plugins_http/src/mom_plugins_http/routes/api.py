@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
 
-from mom_core import Declarations, PluginContext, printable
+from mom_core import MomError, PluginContext, UnitError, printable
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route
@@ -56,9 +56,8 @@ class Api:
         self._hosts = hosts
         self._refusals = RefusalLog(context.log)
         self._page_keys = page_keys
-        self._description: tuple[Declarations, bytes] | None = None
         self._arriving, self._unread = HeldBytes(MOST_ARRIVING), HeldBytes()
-        described = Route("GET", "/v1/openapi.json", "describe", "This description.", self._describe, Mapping[str, Any])
+        described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
         self.routes = [described, *(route for resource in (*resources, page_keys) for route in resource.routes())]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
@@ -80,11 +79,15 @@ class Api:
             limits, arriving = self._limits, self._arriving
             call = ApiCall(request, peer, query, limits.body, limits.patience, arriving, lambda: self._right(request, peer) >= route.right)
             try:
-                return self._in_pieces(await route.run(call), request)
+                return self._in_pieces(_response(await route.run(call), route), request)
             finally:
                 self._arriving.end(call.arriving)
         except ProblemError as error:
             return error.response()
+        except UnitError as error:
+            return ProblemError(400, error.message, error.hint).response()
+        except MomError as error:
+            return ProblemError(409, error.message, error.hint).response()
         except Exception:  # a mistake of ours must not take the server along, nor tell a client how mom is made
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(500, "mom made a mistake while it answered", "mom's log says more; please report it").response()
@@ -113,8 +116,7 @@ class Api:
         headers = request.headers
         host, origin = headers.get("host", ""), headers.get("origin")
         if peer.local:
-            opens_page = route.name == "page"
-            good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=opens_page)
+            good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=route.path == "/")
             hint = f"call it by one of these names: {', '.join(LOCAL_NAMES)}; without a browser, also by {TOOL_NAME}"
         else:
             good = same_site(host, origin, self._hosts)
@@ -167,11 +169,9 @@ class Api:
 
     # --- what else -------------------------------------------------------------------------------------------------------------------
 
-    async def _describe(self, call: ApiCall) -> Response:
-        declarations = self._context.declarations
-        if self._description is None or self._description[0] is not declarations:  # schemas take longer to make than all answers
-            self._description = declarations, json_text(description(self.routes, declarations))
-        return Response(self._description[1], media_type="application/json")
+    async def describe(self, call: ApiCall) -> object:
+        """This description."""
+        return description(self.routes)
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for these
@@ -186,3 +186,10 @@ class Api:
     async def _problem(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)  # noqa: S101  # it is registered for these
         return error.response()
+
+
+def _response(made: object, route: Route) -> Response:
+    if isinstance(made, Response):
+        return made
+    body = made if isinstance(made, bytes) else json_text(made)
+    return Response(body, route.status, {"cache-control": "no-store"}, "application/json")

@@ -6,26 +6,23 @@ import re
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_daemon import Seconds, Time, described
-from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, Span, is_number, read_body, span_schema, within_floats
+from mom_plugins_http.routes.bodies import JSON, BodyModel, Span, as_float, read_body, span_schema
 from mom_plugins_http.routes.guests import IdentityModel
 from mom_plugins_http.routes.policies import ChangedTexts, PolicyRoutes
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
-from mom_toolkit import Canary, CanaryGroup, CanaryState, json_text
+from mom_toolkit import Canary, CanaryGroup, CanaryState
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 
 
 def _share(given: object) -> object:
     """From 0 to 1."""
-    if is_number(given):
-        return within_floats(given)
     found = _PERCENT.fullmatch(given.strip()) if isinstance(given, str) else None
-    return given if found is None else float(found[1]) / 100
+    return as_float(given) if found is None else float(found[1]) / 100
 
 
 _SHARE: Final = {
@@ -41,19 +38,10 @@ class BeginModel(BodyModel):
     """What is to be tried, on whom, and for how long."""
 
     changes: ChangedTexts
-    share: Annotated[
-        float | None,
-        BeforeValidator(_share),
-        WithJsonSchema(_SHARE),
-        Says("be a share of the guests", 'such as "10%" or 0.1'),
-    ] = None
-    guests: Annotated[str, Says("be a pattern for guests' names or ids", 'such as "db-*"')] = ""
+    share: Annotated[float | None, BeforeValidator(_share), WithJsonSchema(_SHARE)] = None
+    guests: str = ""
     """A pattern for guests' names or ids; or `share`."""
-    duration: Annotated[
-        Span,
-        span_schema("With a unit, as `10m`.", exclusiveMinimum=0),
-        Says("say for how long it is tried", 'as "10m", or in seconds as a number'),
-    ] = 600.0
+    duration: Annotated[Span, span_schema("With a unit, as `10m`.", exclusiveMinimum=0)] = 600.0
 
 
 @described
@@ -111,22 +99,19 @@ class CanaryRoutes:
     def routes(self) -> list[Route]:
         """Its operations."""
         path, answer, change = "/v1/policy-canary", CanaryAnswerModel, Right.CHANGE
-        begin = "Try policies on some guests; they go into force for all, or for none, by themselves."
-        end, promote = "End the trial; nothing changes.", "Put what is tried in force for all guests now."
-        body = {JSON: BeginModel}
         return [
-            Route("GET", path, "canary", "The trial of policies that runs, or the last one.", self.current, answer),
-            Route("POST", path, "beginCanary", begin, self.begin, answer, change, body=body, versioned=True, status=201),
-            Route("DELETE", path, "abortCanary", end, self.abort, answer, change, versioned=True),
-            Route("POST", f"{path}/promotion", "promoteCanary", promote, self.promote, answer, change, versioned=True),
+            Route("GET", path, self.canary, answer),
+            Route("POST", path, self.begin_canary, answer, change, body={JSON: BeginModel}, versioned=True, status=201),
+            Route("DELETE", path, self.abort_canary, answer, change, versioned=True),
+            Route("POST", f"{path}/promotion", self.promote_canary, answer, change, versioned=True),
         ]
 
-    async def current(self, call: ApiCall) -> Response:
-        """The trial that runs, or the last one."""
+    async def canary(self, call: ApiCall) -> CanaryAnswerModel:
+        """The trial of policies that runs, or the last one."""
         return _answer(self._policies.texts().canary())
 
-    async def begin(self, call: ApiCall) -> Response:
-        """Try changes on some guests."""
+    async def begin_canary(self, call: ApiCall) -> CanaryAnswerModel:
+        """Try policies on some guests; they go into force for all, or for none, by themselves."""
         expected = self._policies.expected(call)
         given = await read_body(call, BeginModel)
         texts, who = self._policies.texts(), call.peer.name
@@ -136,17 +121,17 @@ class CanaryRoutes:
                 given.changes, who=who, seconds=given.duration, share=given.share, guests=given.guests, expected_version=expected
             )
 
-        return _answer(await self._policies.run(begun), 201)
+        return _answer(await self._policies.run(begun))
 
-    async def promote(self, call: ApiCall) -> Response:
-        """In force for all guests now."""
+    async def promote_canary(self, call: ApiCall) -> CanaryAnswerModel:
+        """Put what is tried in force for all guests now."""
         return await self._end(call, promote=True)
 
-    async def abort(self, call: ApiCall) -> Response:
-        """In force for no guest."""
+    async def abort_canary(self, call: ApiCall) -> CanaryAnswerModel:
+        """End the trial; nothing changes."""
         return await self._end(call, promote=False)
 
-    async def _end(self, call: ApiCall, *, promote: bool) -> Response:
+    async def _end(self, call: ApiCall, *, promote: bool) -> CanaryAnswerModel:
         expected = self._policies.expected(call)
         texts, who = self._policies.texts(), call.peer.name
         return _answer(await self._policies.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
@@ -178,6 +163,5 @@ def _group(group: CanaryGroup) -> CanaryGroupModel:
     return {"guests": group.guests, "looks": group.looks, "told": group.told, "ailing": group.ailing, "killed": group.killed}
 
 
-def _answer(canary: Canary | None, status: int = 200) -> Response:
-    content: CanaryAnswerModel = {"canary": None if canary is None else canary_of(canary)}
-    return Response(json_text(content), status, {"cache-control": "no-store"}, "application/json")
+def _answer(canary: Canary | None) -> CanaryAnswerModel:
+    return {"canary": None if canary is None else canary_of(canary)}

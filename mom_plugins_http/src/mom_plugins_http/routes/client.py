@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_plugins_http.routes.answers import json_answer
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
-from mom_toolkit import json_text
 
 
 class ClientModel(TypedDict):
@@ -27,9 +24,8 @@ class ClientRoutes:
 
     def routes(self) -> list[Route]:
         """Its operation."""
-        return [Route("GET", "/v1/whoami", "whoami", "Who the client is to mom, and what it may do.", self.whoami, ClientModel)]
+        return [Route("GET", "/v1/whoami", self.whoami, ClientModel)]
 
-    async def whoami(self, call: ApiCall) -> Response:
-        """The client."""
-        made: ClientModel = {"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}
-        return json_answer(json_text(made))
+    async def whoami(self, call: ApiCall) -> ClientModel:
+        """Who the client is to mom, and what it may do."""
+        return {"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}

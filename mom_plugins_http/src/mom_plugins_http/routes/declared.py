@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import ControlSpec, FieldSpec, Scope
-from mom_plugins_http.routes.answers import CycleAnswers, Page, json_answer
-from mom_plugins_http.routes.route import AFTER, LIMIT, ApiCall, Route
-from mom_toolkit import json_text
+from mom_core import Scope
+from mom_plugins_http.routes.answers import CycleAnswers, Items
+from mom_plugins_http.routes.route import ApiCall, Route
 
 
 class FieldModel(TypedDict):
@@ -47,57 +45,49 @@ class DeclaredRoutes:
 
     def routes(self) -> list[Route]:
         """Its operations."""
-        listed = (LIMIT, AFTER)
-        masked = "The settings in force; secrets are masked."
         return [
-            Route("GET", "/v1/configuration", "configuration", masked, self.configuration, Mapping[str, Any]),
-            Route("GET", "/v1/fields", "fields", "What is collected, with units.", self.fields, Page[FieldModel], parameters=listed),
-            Route(
-                "GET",
-                "/v1/controls",
-                "controls",
-                "What can be set, with units and bounds.",
-                self.controls,
-                Page[ControlModel],
-                parameters=listed,
-            ),
+            Route("GET", "/v1/configuration", self.configuration, Mapping[str, Any]),
+            Route("GET", "/v1/fields", self.fields, Items[FieldModel]),
+            Route("GET", "/v1/controls", self.controls, Items[ControlModel]),
         ]
 
-    async def configuration(self, call: ApiCall) -> Response:
-        """The settings in force."""
-        return json_answer(json_text(self._answers.context.configuration()))
+    async def configuration(self, call: ApiCall) -> object:
+        """The settings in force; secrets are masked."""
+        return self._answers.context.configuration()
 
-    async def fields(self, call: ApiCall) -> Response:
-        """All fields."""
-        owners = self._answers.view().declarations.field_owners
+    async def fields(self, call: ApiCall) -> Items[FieldModel]:
+        """What is collected, with units."""
+        declared = self._answers.view().declarations
+        return {
+            "items": [
+                {
+                    "name": spec.name,
+                    "scope": spec.scope,
+                    "unit": spec.unit,
+                    "description": spec.description,
+                    "source": spec.source,
+                    "plugin": declared.field_owners.get(key, ""),
+                }
+                for key, spec in declared.fields.items()
+            ]
+        }
 
-        def described(spec: FieldSpec) -> FieldModel:
-            return {
-                "name": spec.name,
-                "scope": spec.scope,
-                "unit": spec.unit,
-                "description": spec.description,
-                "source": spec.source,
-                "plugin": owners.get((spec.scope, spec.name), ""),
-            }
-
-        return self._answers.paged(call, "fields", lambda view: list(view.declarations.fields.values()), described)
-
-    async def controls(self, call: ApiCall) -> Response:
-        """All controls."""
-        owners = self._answers.view().declarations.control_owners
-
-        def described(spec: ControlSpec) -> ControlModel:
-            return {
-                "name": spec.name,
-                "scope": spec.scope,
-                "unit": spec.unit,
-                "description": spec.description,
-                "field": spec.field,
-                "minimum": spec.minimum,
-                "maximum": spec.maximum,
-                "choices": list(spec.choices),
-                "plugin": owners.get(spec.name, ""),
-            }
-
-        return self._answers.paged(call, "controls", lambda view: list(view.declarations.controls.values()), described)
+    async def controls(self, call: ApiCall) -> Items[ControlModel]:
+        """What can be set, with units and bounds."""
+        declared = self._answers.view().declarations
+        return {
+            "items": [
+                {
+                    "name": spec.name,
+                    "scope": spec.scope,
+                    "unit": spec.unit,
+                    "description": spec.description,
+                    "field": spec.field,
+                    "minimum": spec.minimum,
+                    "maximum": spec.maximum,
+                    "choices": list(spec.choices),
+                    "plugin": declared.control_owners.get(spec.name, ""),
+                }
+                for spec in declared.controls.values()
+            ]
+        }

@@ -65,7 +65,6 @@ class Events:
 
     def routes(self) -> list[Route]:
         """Its operation."""
-        told = "The newest cycle's report as an event `report`, then with each cycle what has changed in it, as an event `cycle`."
         events = {
             "report": ReportDocument,
             "cycle": ReportChanges,
@@ -73,7 +72,7 @@ class Events:
             "policies": NewPoliciesModel,
             "canary": CanaryModel,
         }
-        return [Route("GET", "/v1/events", "events", told, self.listen, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
+        return [Route("GET", "/v1/events", self.events, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
 
     def tell(self, news: Sequence[Item] = ()) -> None:
         """A cycle has ended: tell all clients, and what else has happened."""
@@ -99,8 +98,8 @@ class Events:
         changes = None if before is None else changes_between(before.report, now.report)
         return now.whole() if changes is None else _event("cycle", now.number, changes)
 
-    async def listen(self, call: ApiCall) -> Response:
-        """The stream, beginning with the newest cycle."""
+    async def events(self, call: ApiCall) -> Response:
+        """The newest cycle's report as an event `report`, then with each cycle what has changed in it, as an event `cycle`."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         fields = wanted_fields(call, self._context.declarations)
         if call.request.method == "HEAD":

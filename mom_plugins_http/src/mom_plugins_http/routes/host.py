@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from itertools import islice
+from typing import Any
 
-from pydantic import Field
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_daemon import HostFields, Seconds, Time, described
-from mom_plugins_http.routes.answers import CycleAnswers, PastPage, bad_cursor, json_answer
-from mom_plugins_http.routes.published import CycleSample
-from mom_plugins_http.routes.route import AFTER, LIMIT, ApiCall, Route
-from mom_toolkit import json_text
+from mom_daemon import Seconds, Time, described
+from mom_plugins_http.routes.answers import Items
+from mom_plugins_http.routes.published import CycleSample, Published
+from mom_plugins_http.routes.route import LIMIT, ApiCall, Route
 
 
 class PastModel(TypedDict):
@@ -28,47 +26,31 @@ class PastModel(TypedDict):
 class PastHostModel(PastModel):
     """The host in a past cycle."""
 
-    fields: HostFields
-    guests_together: Annotated[Mapping[str, Any], Field(json_schema_extra={"x-fields": "history"})]
+    fields: Mapping[str, Any]
+    guests_together: Mapping[str, Any]
     """Sums over all guests of which the field is known; null where it is known of none."""
 
 
 class HostRoutes:
     """The past of the host; the report has what is so now."""
 
-    def __init__(self, answers: CycleAnswers) -> None:
-        self._answers = answers
+    def __init__(self, published: Published) -> None:
+        self._published = published
 
     def routes(self) -> list[Route]:
         """Its operation."""
-        past = "The host in past cycles, newest first."
-        return [
-            Route("GET", "/v1/host/history", "hostHistory", past, self.history, PastPage[PastHostModel], parameters=(LIMIT, AFTER)),
-        ]
+        return [Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], parameters=(LIMIT,))]
 
-    async def history(self, call: ApiCall) -> Response:
-        """The host in past cycles."""
-        return past_answer(self._answers, call, lambda sample: {"fields": sample.host, "guests_together": sample.together})
+    async def host_history(self, call: ApiCall) -> object:
+        """The host in past cycles, newest first."""
+        return past_cycles(self._published, call, lambda sample: {"fields": sample.host, "guests_together": sample.together})
 
 
-def past_answer(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> Response:
-    """Newest first, so that the first page is what most want; `after` is a cycle's number.
+def past_cycles(published: Published, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
+    """The newest first.
 
     :param values: what is told of a cycle beside when it was; None: it is left out
     """
-    after = call.after
-    if after and not (after.isascii() and after.isdigit() and len(after) <= 18):
-        raise bad_cursor()
-    items: list[Mapping[str, object]] = []
-    following = None
-    for sample in reversed(answers.published.history()):
-        if after and sample.number >= int(after):
-            continue
-        found = values(sample)
-        if found is None:
-            continue
-        if len(items) == call.limit:
-            following = str(items[-1]["cycle"])
-            break
-        items.append({"cycle": sample.number, "time": sample.time, "duration_seconds": sample.duration, **found})
-    return json_answer(json_text({"next": following, "items": items}))
+    samples = ((sample, values(sample)) for sample in reversed(published.history()))
+    items = ({"cycle": one.number, "time": one.time, "duration_seconds": one.duration, **told} for one, told in samples if told is not None)
+    return {"items": list(islice(items, call.number(LIMIT)))}

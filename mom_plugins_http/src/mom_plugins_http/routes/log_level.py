@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import WithJsonSchema
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, printable
 from mom_daemon import described
-from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, read_body
+from mom_plugins_http.routes.bodies import JSON, BodyModel, read_body
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.vocabulary import LOG_LEVEL_PATH, LOG_LEVELS
-from mom_toolkit import json_text
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -35,9 +32,9 @@ class LogLevelsModel(TypedDict):
 class LogLevelModel(BodyModel):
     """How much it is to log from now on."""
 
-    level: Annotated[Level | None, Says(f"be one of {', '.join(LOG_LEVELS)}", "or null, for a plugin: that of mom again")]
+    level: Level | None
     """null: the plugin's is that of mom again."""
-    plugin: Annotated[object, WithJsonSchema({"type": "string", "minLength": 1})] = None
+    plugin: str | None = None
     """Only what this plugin logs."""
 
 
@@ -49,40 +46,35 @@ class LogLevels:
 
     def routes(self) -> list[Route]:
         """Its operations."""
-        read, put = "How much mom logs.", "Log more or less from now on, until mom ends or its configuration is reloaded."
         return [
-            Route("GET", LOG_LEVEL_PATH, "logLevel", read, self.get, LogLevelsModel),
-            Route("PUT", LOG_LEVEL_PATH, "setLogLevel", put, self.put, LogLevelsModel, Right.CHANGE, body={JSON: LogLevelModel}),
+            Route("GET", LOG_LEVEL_PATH, self.log_level, LogLevelsModel),
+            Route("PUT", LOG_LEVEL_PATH, self.set_log_level, LogLevelsModel, Right.CHANGE, body={JSON: LogLevelModel}),
         ]
 
-    async def get(self, call: ApiCall) -> Response:
-        """As they are."""
-        return self._answer()
-
-    async def put(self, call: ApiCall) -> Response:
-        """Change one."""
+    async def set_log_level(self, call: ApiCall) -> LogLevelsModel:
+        """Log more or less from now on, until mom ends or its configuration is reloaded."""
         given = await read_body(call, LogLevelModel)
         level, plugin = given.level, given.plugin
         if level is None and plugin is None:
             raise ProblemError(400, "null is no log level of mom", f"`level` is one of {', '.join(LOG_LEVELS)}")
         enabled = self._plugins()
         if plugin is not None and plugin not in enabled:
-            raise ProblemError(404, f"there is no plugin {printable(str(plugin))}", f"there are: {', '.join(enabled)}")
+            raise ProblemError(404, f"there is no plugin {printable(plugin)}", f"there are: {', '.join(enabled)}")
         logger = logging.getLogger("mom" if plugin is None else f"mom.plugin.{plugin}")
-        logger.setLevel(logging.NOTSET if level is None else str(level).upper())
+        logger.setLevel(logging.NOTSET if level is None else level.upper())
         what = "mom" if plugin is None else f"the plugin {plugin}"
         self._context.log.warning("log level of %s set to %s by %s", what, level or "that of mom", call.peer.name)
-        return self._answer()
+        return await self.log_level(call)
+
+    async def log_level(self, call: ApiCall) -> LogLevelsModel:
+        """How much mom logs."""
+        own = {name: logging.getLogger(f"mom.plugin.{name}").level for name in self._plugins()}
+        plugins: dict[str, Level] = {name: _name(level) for name, level in own.items() if level != logging.NOTSET}
+        return {"level": _name(logging.getLogger("mom").getEffectiveLevel()), "plugins": plugins}
 
     def _plugins(self) -> list[str]:
-        found = self._context.configuration().get("plugins")
+        found = self._context.configuration()["plugins"]
         return list(found) if isinstance(found, Mapping) else []
-
-    def _answer(self) -> Response:
-        own = {name: logging.getLogger(f"mom.plugin.{name}").level for name in self._plugins()}
-        levels: dict[str, Level] = {name: _name(level) for name, level in own.items() if level != logging.NOTSET}
-        content: LogLevelsModel = {"level": _name(logging.getLogger("mom").getEffectiveLevel()), "plugins": levels}
-        return Response(json_text(content), media_type="application/json", headers={"cache-control": "no-cache"})
 
 
 def _name(level: int) -> Level:

@@ -48,10 +48,10 @@ class MetricsRoutes:
 
     def routes(self) -> list[Route]:
         """Its operation."""
-        return [Route("GET", "/metrics", "metrics", "Metrics for Prometheus.", self.metrics, str, media_type="text/plain")]
+        return [Route("GET", "/metrics", self.metrics, str, media_type="text/plain")]
 
     async def metrics(self, call: ApiCall) -> Response:
-        """Those of the newest cycle."""
+        """Metrics for Prometheus."""
         view = self._answers.view()
 
         def made() -> bytes:

@@ -1,9 +1,9 @@
-"""The OpenAPI description of the API: from the table of routes, their models, and what the plugins declare."""
+"""The OpenAPI description of the API: from the table of routes and their models."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import (
     Any,
@@ -14,9 +14,8 @@ from typing import (
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from mom_core import Declarations, FieldSpec, Scope, Unit, __version__
+from mom_core import __version__
 from mom_plugins_http.routes.policies import PolicyProblemModel
-from mom_plugins_http.routes.published import GUEST_HISTORY
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server import problems
 from mom_plugins_http.server.access import Right
@@ -38,11 +37,10 @@ class ProblemModel(TypedDict):
     problems: NotRequired[list[PolicyProblemModel]]
 
 
-def description(routes: Sequence[Route], declarations: Declarations) -> Schema:
-    """The description of this very server: fields are those that its plugins declare."""
-    schema, components = _schemas(
-        [ProblemModel, *(model for one in routes for model in (one.answer, *one.body.values(), *one.events.values()))], declarations
-    )
+def description(routes: Sequence[Route]) -> Schema:
+    """The description of these operations."""
+    models = [ProblemModel, *(model for one in routes for model in (one.answer, *one.body.values(), *one.events.values()))]
+    schema, components = _schemas(tuple(dict.fromkeys(models)))
     paths: dict[str, Schema] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema)
@@ -53,7 +51,7 @@ def description(routes: Sequence[Route], declarations: Declarations) -> Schema:
             "version": __version__,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             "description": "The control socket of mom. Answers are about the newest finished cycle; absent fields and null are unknown. "
-            "`x-unit` is the unit of a number.",
+            "`x-unit` is the unit of a number; GET /v1/fields has the units of fields.",
         },
         "paths": paths,
         "components": {
@@ -82,7 +80,8 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
         str(route.status): {"description": "As asked for.", "content": {route.media_type: {"schema": schema(route.answer)}}},
         "default": {"description": "Why not, and what to do.", "content": {problems.MEDIA_TYPE: {"schema": schema(ProblemModel)}}},
     }
-    operation: Schema = {"operationId": route.name, "summary": route.summary, "responses": answers}
+    run = route.run
+    operation: Schema = {"operationId": getattr(run, "__name__", ""), "summary": run.__doc__ or "", "responses": answers}
     if route.right is Right.CHANGE:
         operation["description"] = "For root, the group that may change, and the token to change."
     if parameters:
@@ -96,52 +95,29 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
 
 
 @cache
-def _generated(models: tuple[Any, ...]) -> tuple[Sequence[Schema], Schema]:
-    """What pydantic gives for each of these models, and what they share: once in a process, as models stay the same, and each time leaves
-    something in caches of Python's `typing`."""
+def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
+    """A function that gives the schema of one of these models, and the components that schemas refer to: once in a process, as models stay
+    the same, and each time leaves something in caches of Python's `typing`."""
     adapters: list[tuple[int, Any, TypeAdapter[Any]]] = [(number, "validation", TypeAdapter(model)) for number, model in enumerate(models)]
     made, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}")
-    return [made[number, "validation"] for number in range(len(models))], shared.get("$defs", {})
-
-
-def _schemas(models: Sequence[Any], declarations: Declarations) -> tuple[Callable[[object], Schema], Schema]:
-    """What gives the schema of one of these models, and the components that schemas refer to."""
-    different = tuple(dict.fromkeys(models))
-    made, kinds = _generated(different)
+    kinds = shared.get("$defs", {})
     choices = {_REFERENCE + name: kind for name, kind in kinds.items() if "enum" in kind}
-    fields = {
-        "host": _fields(declarations, Scope.HOST),
-        "guest": _fields(declarations, Scope.GUEST),
-        "history": _fields(declarations, Scope.GUEST, GUEST_HISTORY),
-    }
 
     def tidy(value: Any) -> Any:
-        """Without titles, which repeat names; with declared fields, and with the few words that a text may be in their place."""
+        """Without titles, which repeat names; with the few words that a text may be in their place."""
         if isinstance(value, list):
             return [tidy(one) for one in value]
         if not isinstance(value, dict):
             return value
         if (reference := value.get("$ref")) is not None:
-            if reference in choices:
-                return {**{key: one for key, one in value.items() if key != "$ref"}, "type": "string", "enum": choices[reference]["enum"]}
-            return {**value, "$ref": _name(reference)}
-        kept = {key: tidy(one) for key, one in value.items() if key != "x-fields" and not (key == "title" and isinstance(one, str))}
-        return {**kept, "type": "object", "properties": fields[value["x-fields"]]} if "x-fields" in value else kept
+            named = {"type": "string", "enum": choices[reference]["enum"]} if reference in choices else {"$ref": _name(reference)}
+            return {**{key: one for key, one in value.items() if key != "$ref"}, **named}
+        return {key: tidy(one) for key, one in value.items() if not (key == "title" and isinstance(one, str))}
 
     components = {_name(name): tidy(kind) for name, kind in kinds.items() if _REFERENCE + name not in choices}
-    return lambda model: tidy(made[different.index(model)]), components
+    return lambda model: tidy(made[models.index(model), "validation"]), components
 
 
 def _name(name: str) -> str:
-    """A model's name as clients know it: `PastPage_OutcomeModel_` is a page of outcomes."""
-    return re.sub(r"(Past)?Page_(\w+)Model_$", r"\2\1Page", name).removesuffix("Model")
-
-
-def _fields(declarations: Declarations, scope: Scope, names: Sequence[str] = ()) -> Mapping[str, Schema]:
-    found = {name: spec for (of, name), spec in declarations.fields.items() if of is scope and (not names or name in names)}
-    return {name: _field(spec) for name, spec in found.items()}
-
-
-def _field(spec: FieldSpec) -> Schema:
-    kinds = {Unit.TEXT: ["string", "null"], Unit.LIST: ["array", "null"]}
-    return {"type": kinds.get(spec.unit, ["number", "boolean", "null"]), "x-unit": spec.unit.value, "description": spec.description}
+    """A model's name as clients know it: `Items_OutcomeModel_` is a list of outcomes."""
+    return re.sub(r"Items_(\w+)Model_$", r"\1List", name).removesuffix("Model")

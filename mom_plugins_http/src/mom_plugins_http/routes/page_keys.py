@@ -10,19 +10,18 @@ import hashlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Final
 
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_daemon import Seconds, described
-from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, read_body
+from mom_plugins_http.routes.bodies import JSON, BodyModel, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import json_text, parse_process_stat, read_kernel_file
+from mom_toolkit import parse_process_stat, read_kernel_file
 
 KEY_SECONDS: Final = 120.0
 """A key is for the browser that is opened with it, now."""
@@ -45,7 +44,7 @@ SESSIONS: Final = "/v1/page-sessions"
 class KeyModel(BodyModel):
     """A key that was given."""
 
-    key: Annotated[str, Says("be a key", "get one on the host: mom page")]
+    key: str
 
 
 @described
@@ -104,30 +103,27 @@ class PageKeys:
     def routes(self) -> list[Route]:
         """Its operations."""
         body = {JSON: KeyModel}
-        give, begin = "Give a key for the web page, which works once.", "Begin a session of the web page, for a key."
         return [
-            Route("POST", KEYS, "givePageKey", give, self.give, PageKeyModel, status=201, parameters=(_TIED,)),
-            Route("POST", SESSIONS, "beginPageSession", begin, self.begin, PageSessionModel, Right.NOTHING, body=body, status=201),
+            Route("POST", KEYS, self.give_page_key, PageKeyModel, status=201, parameters=(_TIED,)),
+            Route("POST", SESSIONS, self.begin_page_session, PageSessionModel, Right.NOTHING, body=body, status=201),
         ]
 
-    async def give(self, call: ApiCall) -> Response:
-        """A key with the right of the client that asks, whom the kernel knows."""
+    async def give_page_key(self, call: ApiCall) -> PageKeyModel:
+        """Give a key for the web page, which works once."""
         if not call.peer.local or call.peer.keyed:
             raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
         if not self._socket:
             raise ProblemError(409, "this mom has no socket for the page", "mom's log says why")
-        key = self.key_for(call.peer, tied=bool(call.query.get("tied")))
-        made: PageKeyModel = {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
-        return _json(made)
+        key = self.key_for(call.peer, tied=bool(call.number(_TIED)))
+        return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
 
-    async def begin(self, call: ApiCall) -> Response:
-        """A session, for a key that was not used."""
+    async def begin_page_session(self, call: ApiCall) -> PageSessionModel:
+        """Begin a session of the web page, for a key."""
         key = (await read_body(call, KeyModel)).key
         token = self.session_for(key) if call.peer.keyed else None
         if token is None:
             raise ProblemError(401, "this key is not known here, was used, or is too old", "get another one on the host: mom page")
-        made: PageSessionModel = {"token": token, "seconds": SESSION_SECONDS}
-        return _json(made)
+        return {"token": token, "seconds": SESSION_SECONDS}
 
     def key_for(self, peer: Peer, *, tied: bool = False) -> str:
         """A key with the right of this peer. Raises `ProblemError`.
@@ -184,7 +180,3 @@ class PageKeys:
 def _digest(secret: str) -> bytes:
     """What is looked up: to find it tells nothing of a secret of 192 bits or more."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
-
-
-def _json(content: Mapping[str, Any]) -> Response:
-    return Response(json_text(content), 201, media_type="application/json", headers={"cache-control": "no-store"})

@@ -9,10 +9,11 @@ from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import MomError, PluginContext, UnitError, printable
+from mom_core import PluginContext, printable
 from mom_daemon import Time, described
-from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, read_body, refused, text_of
-from mom_plugins_http.routes.route import ApiCall, Parameter, Route
+from mom_plugins_http.routes.answers import Items
+from mom_plugins_http.routes.bodies import JSON, BodyModel, read_body, text_of
+from mom_plugins_http.routes.route import LIMIT, ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
@@ -31,15 +32,13 @@ _AGAIN: Final = "look at what they are now, and decide again"
 
 def _named(changes: dict[str, str | None]) -> dict[str, str | None]:
     for name in changes:
-        if (wrong := _wrong_name(name)) is not None:
-            raise refused(*wrong)
+        _check_name(name)
     return changes
 
 
 ChangedTexts = Annotated[
     dict[str, Annotated[str | None, Field(description="The text to set; null removes the policy.")]],
     AfterValidator(_named),
-    Says("be an object: policy names to texts, or null to remove one", 'such as {"changes": {"50_mine": "…"}}'),
 ]
 """What is to be set and removed, by the policy's name."""
 
@@ -48,20 +47,21 @@ class ChangesModel(BodyModel):
     """Changes of several policies, all or none."""
 
     changes: ChangedTexts
-    replace_all: Annotated[bool, Says("be true or false", "leave it out to keep all other policies")] = False
+    replace_all: bool = False
     """Remove all other policies, those from files too."""
 
 
 class PolicyTextModel(BodyModel):
     """A policy."""
 
-    text: Annotated[str, Says("be the policy's text", 'send {"text": "…"}, or the text itself as text/plain')]
+    text: str
 
 
 class VersionModel(BodyModel):
-    """Which version is wanted."""
+    """The version that is wanted."""
 
-    version: Annotated[str, Says("be a version that the history has", "GET /v1/policy-history lists them")]
+    version: str
+    """As `GET /v1/policy-history` lists them."""
 
 
 class ListedPolicyModel(TypedDict):
@@ -131,13 +131,6 @@ class PastPolicyChangeModel(PolicyChangeModel):
     diff: str
 
 
-class PolicyHistoryModel(TypedDict):
-    """The last changes, newest first."""
-
-    next: None
-    items: list[PastPolicyChangeModel]
-
-
 class PolicyRoutes:
     """Everything about policies. What compiles runs in a thread of its own; the evaluator makes each change as a whole.
 
@@ -152,24 +145,19 @@ class PolicyRoutes:
 
     def routes(self) -> list[Route]:
         """Its operations."""
-        all_, one, change = "/v1/policies", "/v1/policies/{name}", Right.CHANGE
-        read, several = "All policies in force; the ETag is their version.", "Set and remove several policies, all or none."
-        check, reset = "Say what is wrong with changes, without making them.", "Forget what was changed at run time; read the files again."
-        back, past = "Make the policies what they were in an earlier version.", "The last changes, newest first, with who, when and what."
+        all_, one, changed, change = "/v1/policies", "/v1/policies/{name}", ChangedModel, Right.CHANGE
         changes, version = {JSON: ChangesModel}, {JSON: VersionModel}
         text = {"text/plain": str, JSON: PolicyTextModel}
-        most = (Parameter("limit", "How many changes to list.", "integer", 1, 50, 50),)
-        changed = ChangedModel
         return [
-            Route("GET", all_, "policies", read, self.policies, PoliciesModel),
-            Route("PATCH", all_, "changePolicies", several, self.patch, changed, change, body=changes, versioned=True),
-            Route("POST", "/v1/policy-check", "checkPolicies", check, self.check, CheckedModel, body=changes),
-            Route("POST", "/v1/policy-reset", "resetPolicies", reset, self.reset, changed, change, versioned=True),
-            Route("POST", "/v1/policy-rollback", "rollBackPolicies", back, self.roll_back, changed, change, body=version, versioned=True),
-            Route("GET", "/v1/policy-history", "policyHistory", past, self.history, PolicyHistoryModel, parameters=most),
-            Route("GET", one, "policy", "One policy.", self.policy, PolicyModel),
-            Route("PUT", one, "setPolicy", "Set one policy.", self.put, changed, change, body=text, versioned=True),
-            Route("DELETE", one, "removePolicy", "Remove one policy.", self.delete, changed, change, versioned=True),
+            Route("GET", all_, self.policies, PoliciesModel),
+            Route("PATCH", all_, self.change_policies, changed, change, body=changes, versioned=True),
+            Route("POST", "/v1/policy-check", self.check_policies, CheckedModel, body=changes),
+            Route("POST", "/v1/policy-reset", self.reset_policies, changed, change, versioned=True),
+            Route("POST", "/v1/policy-rollback", self.roll_back_policies, changed, change, body=version, versioned=True),
+            Route("GET", "/v1/policy-history", self.policy_history, Items[PastPolicyChangeModel], parameters=(LIMIT,)),
+            Route("GET", one, self.policy, PolicyModel),
+            Route("PUT", one, self.set_policy, changed, change, body=text, versioned=True),
+            Route("DELETE", one, self.remove_policy, changed, change, versioned=True),
         ]
 
     def texts(self) -> PolicyTexts:
@@ -179,85 +167,67 @@ class PolicyRoutes:
             raise ProblemError(409, "no enabled plugin has policies", "enable the plugin policy in the configuration")
         return texts
 
-    async def run(self, job: Callable[[], Result], *, reads: bool = False) -> Result:
-        """Have something done that takes its time, in its turn. Raises `ProblemError` for what it raises."""
-        worker = self._reading if reads else self._worker
-        if worker.full:
-            what = "checks" if reads else "changes"
-            raise ProblemError(503, f"too many {what} of policies wait", "ask again in a moment", headers={"retry-after": "1"})
+    async def run(self, job: Callable[[], Result]) -> Result:
+        """Have policies changed, in its turn. Raises `ProblemError`."""
         try:
-            return await worker.run(job)
+            return await self._worker.run(job)
         except PolicyRefused as error:
             problems = [_problem(one) for one in error.problems]
             raise ProblemError(422, "the policies cannot be used; nothing has changed", error.hint, more={"problems": problems}) from None
         except PolicyConflict as error:
             raise ProblemError(412, error.message, _AGAIN, more={"version": error.version}, headers={"etag": _tag(error.version)}) from None
-        except UnitError as error:
-            raise ProblemError(400, error.message, error.hint) from None
-        except MomError as error:
-            raise ProblemError(409, error.message, error.hint) from None
 
     async def policies(self, call: ApiCall) -> Response:
-        """All policies in force."""
-        state = await self._state()
-        items: list[ListedPolicyModel] = [{"name": name, "origin": text.origin, "text": text.text} for name, text in state.texts.items()]
-        made: PoliciesModel = {"version": state.version, "items": items}
+        """All policies in force; the ETag is their version."""
+        state = self.texts().state()
+        made: PoliciesModel = {
+            "version": state.version,
+            "items": [{"name": name, "origin": text.origin, "text": text.text} for name, text in state.texts.items()],
+        }
         return _tagged(call, state, made)
 
     async def policy(self, call: ApiCall) -> Response:
         """One policy."""
-        state = await self._state()
-        name = call.path["name"]
+        state, name = self.texts().state(), call.path["name"]
         found = state.texts.get(name)
         if found is None:
             raise _no_policy(name, state)
         made: PolicyModel = {"version": state.version, "name": name, "origin": found.origin, "text": found.text}
         return _tagged(call, state, made)
 
-    async def _state(self) -> PolicyState:
-        try:
-            return self.texts().state()
-        except MomError as error:
-            raise ProblemError(503, error.message, error.hint, headers={"retry-after": "1"}) from None
+    async def policy_history(self, call: ApiCall) -> Items[PastPolicyChangeModel]:
+        """The last changes, newest first, with who, when and what."""
+        changes = await self._reading.run(self.texts().history)
+        newest = list(reversed(changes))[: call.number(LIMIT)]
+        return {"items": [{"version": one.version, "time": one.time, "who": one.who, "what": one.what, "diff": one.diff} for one in newest]}
 
-    async def history(self, call: ApiCall) -> Response:
-        """The last changes, newest first."""
-        changes = await self.run(self.texts().history, reads=True)
-        items: list[PastPolicyChangeModel] = [
-            {"version": one.version, "time": one.time, "who": one.who, "what": one.what, "diff": one.diff} for one in reversed(changes)
-        ]
-        made: PolicyHistoryModel = {"items": items[: call.limit], "next": None}
-        return _json(made)
-
-    async def check(self, call: ApiCall) -> Response:
-        """What is wrong with changes, without making them."""
+    async def check_policies(self, call: ApiCall) -> CheckedModel:
+        """Say what is wrong with changes, without making them."""
         given = await read_body(call, ChangesModel)
-        found = await self.run(lambda: self.texts().remarks(given.changes, replace_all=given.replace_all), reads=True)
+        found = await self._reading.run(lambda: self.texts().remarks(given.changes, replace_all=given.replace_all))
         problems, warnings = [[_problem(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
-        made: CheckedModel = {"good": not problems, "problems": problems, "warnings": warnings}
-        return _json(made)
+        return {"good": not problems, "problems": problems, "warnings": warnings}
 
-    async def put(self, call: ApiCall) -> Response:
+    async def set_policy(self, call: ApiCall) -> Response:
         """Set one policy."""
-        expected = self.expected(call)
-        name = _name(call.path["name"])
+        expected, name = self.expected(call), call.path["name"]
+        _check_name(name)
         if call.media_type == "text/plain":
             text = text_of(await call.body())
         else:
             text = (await read_body(call, PolicyTextModel, "text/plain or application/json")).text
         return await self._change(call, {name: text}, expected)
 
-    async def delete(self, call: ApiCall) -> Response:
+    async def remove_policy(self, call: ApiCall) -> Response:
         """Remove one policy."""
-        expected = self.expected(call)
-        name = call.path["name"]
-        state = await self._state()
+        expected, name = self.expected(call), call.path["name"]
+        state = self.texts().state()
         if name not in state.texts:
             raise _no_policy(name, state)
         return await self._change(call, {name: None}, expected)
 
-    async def patch(self, call: ApiCall) -> Response:
-        """Set and remove several policies at once."""
+    async def change_policies(self, call: ApiCall) -> Response:
+        """Set and remove several policies, all or none."""
         expected = self.expected(call)
         given = await read_body(call, ChangesModel)
         return await self._change(call, given.changes, expected, replace_all=given.replace_all)
@@ -268,14 +238,14 @@ class PolicyRoutes:
         texts, who = self.texts(), call.peer.name
         return _made(await self.run(lambda: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
 
-    async def reset(self, call: ApiCall) -> Response:
-        """Forget what was changed at run time."""
+    async def reset_policies(self, call: ApiCall) -> Response:
+        """Forget what was changed at run time; read the files again."""
         expected = self.expected(call)
         texts, who = self.texts(), call.peer.name
         return _made(await self.run(lambda: texts.reset(who=who, expected_version=expected)))
 
-    async def roll_back(self, call: ApiCall) -> Response:
-        """Go back to an earlier version."""
+    async def roll_back_policies(self, call: ApiCall) -> Response:
+        """Make the policies what they were in an earlier version."""
         expected = self.expected(call)
         version = (await read_body(call, VersionModel)).version
         texts, who = self.texts(), call.peer.name
@@ -332,14 +302,8 @@ def _problem(problem: PolicyProblem) -> PolicyProblemModel:
     }
 
 
-def _name(name: str) -> str:
-    if (wrong := _wrong_name(name)) is not None:
-        raise ProblemError(400, *wrong)
-    return name
-
-
-def _wrong_name(name: str) -> tuple[str, str] | None:
-    """What is wrong with a name, and what would do; None where nothing is."""
-    if 1 <= len(name) <= LONGEST_NAME and name.isprintable() and "/" not in name and name == name.strip():
-        return None
-    return f"{printable(name)!r} is no name of a policy", f"1 to {LONGEST_NAME} printable characters, no slash, no blank around"
+def _check_name(name: str) -> None:
+    """Raises `ProblemError` for what is no policy's name."""
+    if not (1 <= len(name) <= LONGEST_NAME and name.isprintable() and "/" not in name and name == name.strip()):
+        hint = f"1 to {LONGEST_NAME} printable characters, no slash, no blank around"
+        raise ProblemError(400, f"{printable(name)!r} is no name of a policy", hint)

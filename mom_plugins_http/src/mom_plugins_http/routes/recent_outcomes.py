@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
-
 from mom_daemon import OutcomeModel, Time, outcome_model
-from mom_plugins_http.routes.answers import CycleAnswers, PastPage, asked_entity, json_answer
+from mom_plugins_http.routes.answers import CycleAnswers, Items, about
 from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Route
-from mom_toolkit import json_text
 
 
 class RecentOutcomeModel(OutcomeModel):
@@ -25,17 +22,9 @@ class RecentOutcomeRoutes:
 
     def routes(self) -> list[Route]:
         """Its operation."""
-        past = "What came of decisions in past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."
-        model = PastPage[RecentOutcomeModel]
-        return [Route("GET", "/v1/recent-outcomes", "recentOutcomes", past, self.recent_outcomes, model, parameters=(LIMIT, GUEST))]
+        return [Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], parameters=(LIMIT, GUEST))]
 
-    async def recent_outcomes(self, call: ApiCall) -> Response:
-        """What was done in past cycles."""
-        done = self._answers.published.done()
-        if "guest" in call.query:
-            known = asked_entity(call, self._answers.view())
-            done = [one for one in done if one.outcome.decision.entity.id == known]
-        items: list[RecentOutcomeModel] = [
-            {"cycle": one.number, "time": one.time, **outcome_model(one.outcome)} for one in done[: call.limit]
-        ]
-        return json_answer(json_text({"next": None, "items": items}))
+    async def recent_outcomes(self, call: ApiCall) -> Items[RecentOutcomeModel]:
+        """What came of decisions in past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""
+        done = about(call, self._answers.view(), self._answers.published.done(), lambda one: one.outcome.decision.entity)
+        return {"items": [{"cycle": one.number, "time": one.time, **outcome_model(one.outcome)} for one in done[: call.number(LIMIT)]]}

@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import Field
-from starlette.responses import Response
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import MomError, PluginContext
+from mom_core import PluginContext
 from mom_daemon import described
-from mom_plugins_http.routes.answers import CycleAnswers, found_guest, json_answer
+from mom_plugins_http.routes.answers import CycleAnswers, Items, found_guest
 from mom_plugins_http.routes.host import PastModel
 from mom_plugins_http.routes.published import GUEST_HISTORY, SUMMED
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import PointsAsked, RecordedPoint, RecordedPoints, json_text
+from mom_toolkit import PointsAsked, RecordedPoint, RecordedPoints
 
 HOST_RECORDED: Final = ("mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10")
 """The host's fields that are told of."""
@@ -36,15 +34,9 @@ class RecordedModel(PastModel):
     """A recorded cycle."""
 
     host: Mapping[str, Any]
-    guests_together: Annotated[Mapping[str, Any], Field(json_schema_extra={"x-fields": "history"})]
+    guests_together: Mapping[str, Any]
     """Sums over all guests of which the field was known."""
     guest: Annotated[Mapping[str, Any] | None, Field(description="null: it was not there, or not asked for.")]
-
-
-class RecordedListModel(TypedDict):
-    """Recorded cycles, oldest first."""
-
-    items: list[RecordedModel]
 
 
 class RecordedRoutes:
@@ -57,27 +49,17 @@ class RecordedRoutes:
 
     def routes(self) -> list[Route]:
         """Its operation."""
-        past = "Cycles of past days, oldest first, where the plugin record keeps them."
-        return [Route("GET", "/v1/recorded", "recorded", past, self.recorded, RecordedListModel, parameters=(SECONDS, POINTS, OF))]
+        return [Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], parameters=(SECONDS, POINTS, OF))]
 
-    async def recorded(self, call: ApiCall) -> Response:
-        """Points of past days."""
+    async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
+        """Cycles of past days, oldest first, where the plugin record keeps them."""
         kept = self._context.service(RecordedPoints)
         if kept is None:
             raise ProblemError(409, "no enabled plugin records", "enable the plugin record in the configuration")
-        if self._worker.full:
-            raise ProblemError(503, "too many ask for past days", "ask again in a moment", headers={"retry-after": "2"})
         guest = found_guest(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
         until = time.time()
-        since = until - int(call.query.get("seconds", SECONDS.default or 0))
-        most = int(call.query.get("limit", POINTS.default or 0))
-        asked = PointsAsked(since, until, most, HOST_RECORDED, SUMMED, guest, GUEST_HISTORY)
-        try:
-            found = await self._worker.run(lambda: kept.recorded_points(asked))
-        except MomError as error:
-            raise ProblemError(503, error.message, error.hint, headers={"retry-after": "10"}) from None
-        made: RecordedListModel = {"items": [_point(one) for one in found]}
-        return json_answer(json_text(made))
+        asked = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), HOST_RECORDED, SUMMED, guest, GUEST_HISTORY)
+        return {"items": [_point(one) for one in await self._worker.run(lambda: kept.recorded_points(asked))]}
 
 
 def _point(one: RecordedPoint) -> RecordedModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginState, Status, __version__
@@ -70,19 +69,18 @@ class ReportRoutes:
 
     def routes(self) -> list[Route]:
         """Its operations."""
-        whole = "All of the newest cycle as one document, as the status file has it: what it saw, decided and did, and what is wrong."
         return [
-            Route("GET", "/v1/report", "report", whole, self.report, ReportDocument, parameters=(FIELDS,)),
-            Route("GET", "/v1/status", "status", "How mom is: its mode, its last cycle, its plugins.", self.status, StatusModel),
+            Route("GET", "/v1/report", self.report, ReportDocument, parameters=(FIELDS,)),
+            Route("GET", "/v1/status", self.status, StatusModel),
         ]
 
-    async def report(self, call: ApiCall) -> Response:
-        """The document."""
+    async def report(self, call: ApiCall) -> bytes:
+        """All of the newest cycle as one document, as the status file has it: what it saw, decided and did, and what is wrong."""
         names = wanted_fields(call, self._answers.view().declarations)
         return self._answers.kept(("report", names), lambda view: view.document(self._answers.context.interval, names))
 
-    async def status(self, call: ApiCall) -> Response:
-        """How mom is."""
+    async def status(self, call: ApiCall) -> bytes:
+        """How mom is: its mode, its last cycle, its plugins."""
         return self._answers.kept("status", self._status)
 
     def _status(self, view: ReportView) -> StatusModel:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Final, TypeVar
 
 from pydantic import Field
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, UnitError, printable
 from mom_daemon import Seconds, Time, described
-from mom_plugins_http.routes.bodies import JSON, BodyModel, Says, Size, Span, read_body, size_schema, span_schema
+from mom_plugins_http.routes.bodies import JSON, BodyModel, Size, Span, read_body, size_schema, span_schema
 from mom_plugins_http.routes.guests import IdentityModel
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import Reservation, ReservationRefused, Reservations, ReservationState, Room, json_text
+from mom_toolkit import Reservation, ReservationRefused, Reservations, ReservationState, Room
 
 Result = TypeVar("Result")
 
@@ -31,22 +30,10 @@ WholeKib = Annotated[int, Field(json_schema_extra={"x-unit": "KiB"})]
 class WantedModel(BodyModel):
     """Memory that is to be kept."""
 
-    memory: Annotated[
-        Size,
-        size_schema(minimum=1024, maximum=1 << 40),
-        Says("say how much is to be reserved", 'as "8GiB", or in KiB as a number'),
-    ]
-    deadline: Annotated[
-        Span,
-        span_schema("From now, with a unit, as `10m`.", minimum=1, maximum=86400),
-        Says("say for how long it is to be reserved", 'as "10m", or in seconds as a number'),
-    ]
-    name: Annotated[
-        str,
-        Field(json_schema_extra={"maxLength": 200}),
-        Says("be a pattern for the name or id of the guest that it is for", 'such as "db-*"'),
-    ] = ""
-    """A pattern for the name or id of the guest that it is for."""
+    memory: Annotated[Size, size_schema(minimum=1024, maximum=1 << 40)]
+    deadline: Annotated[Span, span_schema("From now, with a unit, as `10m`.", minimum=1, maximum=86400)]
+    name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] = ""
+    """A pattern for the name or id of the guest that it is for, such as `db-*`."""
 
 
 @described
@@ -112,40 +99,35 @@ class ReservationRoutes:
     def routes(self) -> list[Route]:
         """Its operations."""
         path, one, change = "/v1/reservations", "/v1/reservations/{id}", Right.CHANGE
-        make = "Have memory made and kept for a launch; 409 at once with all figures when it cannot be had."
-        all_, this = "What is reserved for launches, and what could be.", "One reservation, also one that has ended lately."
-        body = {JSON: WantedModel}
         return [
-            Route("GET", path, "reservations", all_, self.all, ReservationsModel),
-            Route("POST", path, "reserve", make, self.make, ReservationModel, change, body=body, status=201),
-            Route("GET", one, "reservation", this, self.one, ReservationModel),
-            Route("DELETE", one, "releaseReservation", "Give a reservation up.", self.release, ReservationModel, change),
+            Route("GET", path, self.reservations, ReservationsModel),
+            Route("POST", path, self.reserve, ReservationModel, change, body={JSON: WantedModel}, status=201),
+            Route("GET", one, self.reservation, ReservationModel),
+            Route("DELETE", one, self.release_reservation, ReservationModel, change),
         ]
 
-    def _reservations(self) -> Reservations:
+    def _offered(self) -> Reservations:
         found = self._context.service(Reservations)
         if found is None:
             raise ProblemError(409, "no enabled plugin makes room for launches", "enable the plugin balloon in the configuration")
         return found
 
     async def _run(self, job: Callable[[], Result], asked: int = 0) -> Result:
-        if self._worker.full:
-            raise ProblemError(503, "too many ask for reservations", "ask again in a moment", headers={"retry-after": "1"})
         try:
             return await self._worker.run(job)
         except ReservationRefused as error:
             figures = {"requested_kib": asked, **room_of(error.room)}
             raise ProblemError(409, error.message, error.hint, more=figures) from None
-        except UnitError as error:
-            raise ProblemError(400, error.message, error.hint) from None
+        except UnitError:
+            raise
         except MomError as error:
             raise ProblemError(503, error.message, error.hint, headers={"retry-after": "1"}) from None
 
-    async def all(self, call: ApiCall) -> Response:
-        """What is reserved, what could be, and what has ended lately."""
+    async def reservations(self, call: ApiCall) -> ReservationsModel:
+        """What is reserved for launches, and what could be."""
         kept = self._context.service(Reservations)
         if kept is None:  # there are none, which is no mistake of the client's
-            return _json({"room": None, "items": [], "ended": []})
+            return {"room": None, "items": [], "ended": []}
 
         def room() -> Room | None:
             try:
@@ -155,40 +137,39 @@ class ReservationRoutes:
 
         known = await self._run(room)
         found = await self._run(kept.reservations)
-        made: ReservationsModel = {
+        return {
             "room": None if known is None else room_of(known),
             "items": [reservation_of(one) for one in found if one.state.lasts],
             "ended": [reservation_of(one) for one in reversed(found) if not one.state.lasts],
         }
-        return _json(made)
 
-    async def one(self, call: ApiCall) -> Response:
+    async def reservation(self, call: ApiCall) -> ReservationModel:
         """One reservation, also one that has ended lately."""
-        return _json(reservation_of(await self._found(call)))
+        return reservation_of(await self._found(call))
 
     async def _found(self, call: ApiCall) -> Reservation:
         identity = call.path["id"]
-        found = await self._run(self._reservations().reservations)
+        found = await self._run(self._offered().reservations)
         for one in found:
             if one.id == identity:
                 return one
         known = ", ".join(one.id for one in found if one.state.lasts)
         raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {known or 'none'}")
 
-    async def make(self, call: ApiCall) -> Response:
-        """Reserve, or say at once why not."""
+    async def reserve(self, call: ApiCall) -> ReservationModel:
+        """Have memory made and kept for a launch; 409 at once with all figures when it cannot be had."""
         given = await read_body(call, WantedModel)
-        kept, who = self._reservations(), call.peer.name
+        kept, who = self._offered(), call.peer.name
         made = await self._run(lambda: kept.reserve(given.memory, given.deadline, name=given.name, who=who), given.memory)
-        return _json(reservation_of(made), 201, {"location": f"/v1/reservations/{made.id}"})
+        return reservation_of(made)
 
-    async def release(self, call: ApiCall) -> Response:
-        """Give one up."""
+    async def release_reservation(self, call: ApiCall) -> ReservationModel:
+        """Give a reservation up."""
         found = await self._found(call)
         if not found.state.lasts:
             raise ProblemError(409, f"reservation {found.id} has ended: it is {found.state}", found.note)
-        kept, who = self._reservations(), call.peer.name
-        return _json(reservation_of(await self._run(lambda: kept.release(found.id, who=who))))
+        kept, who = self._offered(), call.peer.name
+        return reservation_of(await self._run(lambda: kept.release(found.id, who=who)))
 
 
 def reservation_of(one: Reservation) -> ReservationModel:
@@ -224,7 +205,3 @@ def room_of(room: Room) -> RoomModel:
         "free_kib": room.free_kib,
         "why": room.why,
     }
-
-
-def _json(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(json_text(content), status, {"cache-control": "no-store", **(headers or {})}, "application/json")

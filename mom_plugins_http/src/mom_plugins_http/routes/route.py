@@ -10,15 +10,12 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
 from mom_core import Value, printable
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.vocabulary import MOST_ITEMS
 from mom_toolkit import HeldBytes
-
-USUAL_ITEMS: Final = 100
 
 MOST_ARRIVING: Final = 32 << 20
 """Bytes of requests' bodies that are in memory together: a few of the largest that are allowed."""
@@ -59,8 +56,7 @@ class Parameter:
         return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum, **more}
 
 
-LIMIT: Final = Parameter("limit", "How many items a page has at most.", "integer", 1, MOST_ITEMS, USUAL_ITEMS)
-AFTER: Final = Parameter("after", "Where to go on: `next` of the page before.")
+LIMIT: Final = Parameter("limit", "How many items to list at most, the newest.", "integer", 1, MOST_ITEMS, 100)
 GUEST: Final = Parameter("guest", "Only what concerns this guest, by id or name; `host` for the host.")
 
 
@@ -94,15 +90,9 @@ class ApiCall:
         parts: dict[str, str] = self.request.path_params
         return parts
 
-    @property
-    def limit(self) -> int:
-        """How many items are wanted."""
-        return int(self.query.get("limit", USUAL_ITEMS))
-
-    @property
-    def after(self) -> str:
-        """Where a list goes on; empty at its beginning."""
-        return str(self.query.get("after", ""))
+    def number(self, parameter: Parameter) -> int:
+        """The value of an integer, or its default."""
+        return int(self.query.get(parameter.name, parameter.default or 0))
 
     @property
     def media_type(self) -> str:
@@ -160,14 +150,15 @@ def _too_many() -> ProblemError:
     return ProblemError(503, "too many large requests wait", "send it again in a moment", headers=headers)
 
 
-Answering = Callable[[ApiCall], Awaitable[Response]]
+Answering = Callable[[ApiCall], Awaitable[object]]
+"""Gives a response, its body as JSON, or what becomes its body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One operation.
 
-    :param name: its `operationId`
+    :param run: answers; its name is the `operationId`, its docstring the summary
     :param answer: the model of a good answer, from which its schema comes
     :param body: models of the request's body by media type; none if it has no body
     :param versioned: whether it changes the policies, and so must say which version it has seen (`If-Match`)
@@ -177,8 +168,6 @@ class Route:
 
     method: str
     path: str
-    name: str
-    summary: str
     run: Answering
     answer: object
     right: Right = Right.READ

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_cli import CommonProblem, common_problems
-from mom_core import Problem, Severity
-from mom_daemon import (
-    EntityModel,
-    SourceModel,
-    StandingProblemModel,
-    Time,
-    described,
-    entity_model,
-    source_model,
-    standing_model,
-    standing_problems,
-)
-from mom_plugins_http.routes.answers import CycleAnswers, Page, about
-from mom_plugins_http.routes.published import ReportView
-from mom_plugins_http.routes.route import AFTER, GUEST, LIMIT, ApiCall, Route
+from mom_core import Severity
+from mom_daemon import EntityModel, SourceModel, Time, described, entity_model, source_model, standing_problems
+from mom_plugins_http.routes.answers import CycleAnswers, Items, about
+from mom_plugins_http.routes.route import GUEST, ApiCall, Route
 
 NAMED: Final = 10
-"""Entities that are told of those that have a problem; `/v1/problems` has them all."""
+"""Entities that are told of those that have a problem; `/v1/report` has each by itself."""
 
 
 @described
@@ -55,29 +43,17 @@ class ProblemRoutes:
         self._answers = answers
 
     def routes(self) -> list[Route]:
-        """Its operations."""
-        page, common = (LIMIT, AFTER, GUEST), "What is wrong, each thing once for all guests that have it."
-        each = "What is wrong, and since when."
-        return [
-            Route("GET", "/v1/problems", "problems", each, self.problems, Page[StandingProblemModel], parameters=page),
-            Route("GET", "/v1/common-problems", "commonProblems", common, self.common, Page[CommonProblemModel], parameters=page),
-        ]
+        """Its operation."""
+        return [Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], parameters=(GUEST,))]
 
-    async def problems(self, call: ApiCall) -> Response:
-        """Each by itself."""
-        return self._answers.paged(call, "problems", lambda view: _about(call, view), standing_model)
-
-    async def common(self, call: ApiCall) -> Response:
-        """Each thing once for all guests that have it."""
-        return self._answers.paged(call, "common problems", lambda view: common_problems(_about(call, view)), common_model)
+    async def problems(self, call: ApiCall) -> Items[CommonProblemModel]:
+        """What is wrong, and since when, each thing once for all guests that have it; the report has each by itself."""
+        view = self._answers.view()
+        standing = about(call, view, standing_problems(view.report, view.state), lambda one: one.entity)
+        return {"items": [_model(one) for one in common_problems(standing)]}
 
 
-def _about(call: ApiCall, view: ReportView) -> list[Problem]:
-    return list(about(call, view, standing_problems(view.report, view.state), lambda one: one.entity))
-
-
-def common_model(problem: CommonProblem) -> CommonProblemModel:
-    """As JSON."""
+def _model(problem: CommonProblem) -> CommonProblemModel:
     return {
         "severity": problem.severity,
         "source": source_model(problem.source),

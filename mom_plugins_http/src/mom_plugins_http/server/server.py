@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from uvicorn.server import ServerState
 
 from mom_plugins_http.server.access import LocalAccess
+from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.protocol import ClientLimits, HttpConnection, server_config
 from mom_toolkit import BoundedServer, Callers, ServerDoor
 
@@ -119,21 +120,19 @@ class Server(BoundedServer[Door]):
 class Worker:
     """One thread for what takes its time, such as compiling policies: jobs wait for each other, and the server for none of them.
 
+    :param what: the jobs, for who is refused
     :param most: how many jobs wait at most
     """
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, name: str, what: str, most: int) -> None:
         self._callers = Callers(name, 1)
-        self._most = most
+        self._what, self._most = what, most
         self._waiting = 0
 
-    @property
-    def full(self) -> bool:
-        """Whether as many jobs wait as may."""
-        return self._waiting >= self._most
-
     async def run(self, job: Callable[[], Result]) -> Result:
-        """What the job returns, or what it raises. Called in the server's thread."""
+        """The job's result, or what it raises; `ProblemError` when too many wait. Called in the server's thread."""
+        if self._waiting >= self._most:
+            raise ProblemError(503, f"too many {self._what} wait", "ask again in a moment", headers={"retry-after": "1"})
         self._waiting += 1
         try:
             return await asyncio.wrap_future(self._callers.start(job))
