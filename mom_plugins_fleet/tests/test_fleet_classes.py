@@ -2,100 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from mom_core import InForce, MomError, PluginContext
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.group_verbs import checked_classes
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Opened
+from mom_plugins_fleet.verbs import fleet
 from mom_toolkit import ClassFiles, PolicyState, PolicyTexts
 
 TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"
 
 
-def test_a_file_of_classes_is_taken_as_it_stands(tmp_path: Path) -> None:
+def a_set(file: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """The group's policies when the file was set as its classes."""
+    policies: dict[str, str] = {}
+
+    async def change_group(_where: object, _store: object, _group: str, wanted: Callable[[Group], Mapping[str, Any]]) -> int:
+        policies.update(wanted(Group())["policies"])
+        return 1
+
+    monkeypatch.setattr("mom_plugins_fleet.group_verbs.change_group", change_group)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, what: asyncio.run(what(None)))
+    done = CliRunner().invoke(fleet, ["policy", "set", "g", "classes.yaml", str(file)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return policies
+
+
+def test_a_file_of_classes_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "classes.yaml"
     file.write_text(TEXT)
-    assert checked_classes(file) == TEXT
+    assert a_set(file, monkeypatch) == {"classes.yaml": TEXT}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes: {silver: {guarantee: 500%}}", "more than all of it"),
-        ("classes: {silver: {priorty: 1}}", "did you mean 'priority'"),
-        ("classes: {silver: {warning: 5s}}", "nothing may be done to such guests"),
-        ("classes: {'s r': {}}", "no name for a class"),
-        ("silver: {guarantee: 50%}", "silver"),
-        ("classes: {}", "has no classes"),
-        ("classes: {silver: 5}", "silver"),
-        ("classes: {silver: {}, silver: {}}", "silver"),
-        ("", "must be"),
-        ("a: [", "classes.yaml:1"),
+        (b"classes: {silver: {guarantee: 500%}}", "more than all of it"),
+        (b"classes: {silver: {priorty: 1}}", "did you mean 'priority'"),
+        (b"classes: {silver: {warning: 5s}}", "nothing may be done to such guests"),
+        (b"classes: {'s r': {}}", "no name for a class"),
+        (b"silver: {guarantee: 50%}", "has no classes"),
+        (b"classes: {}", "has no classes"),
+        (b"classes: {silver: {}}\nmore: 1", "has no classes"),
+        (b"classes: {silver: 5}", "silver"),
+        (b"classes: {silver: {}, silver: {}}", "silver"),
+        (b"", "has no classes"),
+        (b"a: [", "classes.yaml:1"),
+        (b"classes: {a\xff: {}}", "no text in UTF-8"),
     ],
 )
-def test_a_wrong_one_is_refused_before_anybody_has_it(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_one_is_refused_before_any_host_has_it(tmp_path: Path, text: bytes, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "classes.yaml"
-    file.write_text(text)
+    file.write_bytes(text)
     with pytest.raises(MomError) as refused:
-        checked_classes(file)
+        a_set(file, monkeypatch)
     assert str(file) in refused.value.message
     assert message in refused.value.message
 
 
-def test_what_is_no_text_or_no_file_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "classes.yaml"
-    file.write_bytes(b"classes: {a\xff: {}}")
-    for path in (file, tmp_path, Path("/dev/zero")):
-        with pytest.raises(MomError):
-            checked_classes(path)
+class Policies:
+    """Takes policies, and keeps what was changed."""
+
+    def __init__(self) -> None:
+        self.changed: list[Mapping[str, str | None]] = []
+
+    def state(self) -> PolicyState:
+        return PolicyState("1", {})
+
+    def change(self, changes: Mapping[str, str | None], *, who: str) -> None:
+        self.changed.append(changes)
+
+
+def a_host(folder: Path) -> tuple[Policies, Callable[[Group], None]]:
+    """Its policies, and what puts a group's record in force there."""
+    policies = Policies()
+    context = PluginContext(name="fleet", state_directory=folder, in_force=InForce(services={PolicyTexts: (policies,)}))
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
+    return policies, lambda record: plugin._apply("g", Opened(record, 1, "U"), None)
 
 
 def test_the_hosts_file_follows_the_groups_record(tmp_path: Path) -> None:
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path))
-    file = tmp_path / "fleet" / "classes.yaml"
-    plugin._prepare_classes("")()
+    _, follow = a_host(tmp_path)
+    file, whole = tmp_path / "fleet" / "classes.yaml", Group(policies={"classes.yaml": TEXT})
+    follow(Group())
     assert not file.exists()
-    plugin._prepare_classes(TEXT)()
+    follow(whole)
     assert file.read_text() == TEXT
     before = file.stat()
-    plugin._prepare_classes(TEXT)()
+    follow(whole)
     assert file.stat() == before, "what has not changed is not written"
     file.write_bytes(b"\xff")
-    plugin._prepare_classes(TEXT)()
+    follow(whole)
     assert file.read_text() == TEXT
-    plugin._prepare_classes("")()
+    follow(Group())
     assert not file.exists()
     file.mkdir()
     with pytest.raises(MomError, match="cannot be kept"):
-        plugin._prepare_classes(TEXT)()
+        follow(whole)
 
 
 def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_path: Path) -> None:
-    changed: list[object] = []
-
-    class Policies:
-        def state(self) -> PolicyState:
-            return PolicyState("1", {})
-
-        def change(self, changes: Mapping[str, str | None], *, who: str) -> None:
-            changed.append(changes)
-
-    context = PluginContext(name="fleet", state_directory=tmp_path, in_force=InForce(services={PolicyTexts: (Policies(),)}))
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
-    found = Opened(Group(policies={"60_fleet_a": "(defvar a 1)"}, classes=TEXT), 1, "U")
+    policies, follow = a_host(tmp_path)
+    whole = Group(policies={"60_fleet_a": "(defvar a 1)", "classes.yaml": TEXT})
     in_the_way = tmp_path / "fleet" / "classes.new"
     in_the_way.mkdir(parents=True)
     with pytest.raises(MomError, match="cannot be kept"):
-        plugin._apply("g", found, None)
-    assert changed == []
+        follow(whole)
+    assert policies.changed == []
     in_the_way.rmdir()
-    plugin._apply("g", found, None)
-    assert changed == [{"60_fleet_a": "(defvar a 1)"}]
+    follow(whole)
+    assert policies.changed == [{"60_fleet_a": "(defvar a 1)"}]
     assert (tmp_path / "fleet" / "classes.yaml").read_text() == TEXT
 
 
@@ -114,10 +138,10 @@ class ClassesRead:
     ("record", "readers", "said"),
     [
         (Group(), [], ""),
-        (Group(classes=TEXT), [], "no plugin reads them"),
-        (Group(classes=TEXT), [""], ""),
-        (Group(classes=TEXT), ["line 3: wrong"], "line 3: wrong"),
-        (Group(classes=TEXT), ["another file", ""], ""),
+        (Group(policies={"classes.yaml": TEXT}), [], "no plugin reads them"),
+        (Group(policies={"classes.yaml": TEXT}), [""], ""),
+        (Group(policies={"classes.yaml": TEXT}), ["line 3: wrong"], "line 3: wrong"),
+        (Group(policies={"classes.yaml": TEXT}), ["another file", ""], ""),
     ],
 )
 def test_a_host_says_why_it_does_not_use_them(tmp_path: Path, record: Group, readers: list[str], said: str) -> None:

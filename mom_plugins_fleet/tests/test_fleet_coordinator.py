@@ -26,10 +26,12 @@ from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     AuthorizedKeys,
     Group,
+    HostedGuest,
     HostState,
     Lease,
     Member,
     Move,
+    MoverState,
     MoveState,
     Orders,
     Progress,
@@ -363,6 +365,31 @@ def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(monkeypatc
     assert not one.epoch
 
 
+def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.BALANCE_SECONDS", 0.05)
+    caplog.set_level(logging.INFO, LOG.name)
+    store, one = Memory(), coordinator()
+    looked = 0
+
+    def so() -> bool:
+        nonlocal looked
+        if one.view.current and not one.view.states.records:
+            for host, guests in (("h1", 6), ("h2", 1)):
+                reached = Destination.parse(f"qemu+tls://{host}/system")
+                store._set(ROSTER, host, OPERATOR.signed(ROSTER, host, Member(group="g", address=reached, balance=True), 1), None)
+                told = tuple(HostedGuest(id=f"{host}-{n}", name=f"{host}-{n}", maximum=10, held=10, working=9) for n in range(guests))
+                mover = MoverState(name="m", live=True)
+                state = HostState(host=host, mom="0", mode="enforce", total=64, available=64 - 10 * guests, guests=told, mover=mover)
+                store._set(STATES, host, state.packed(), None)
+        looked += "guests of h1 are on their way" in caplog.text
+        return looked > 20
+
+    run_with(one, store, monkeypatch, so)
+    assert [(move.guest, move.to) for move in orders_of(store, "h1").moves] == [("h1-0", "h2")]
+
+
 @pytest.mark.parametrize(
     ("key", "said"),
     [
@@ -585,6 +612,19 @@ def test_a_move_of_a_host_that_no_operator_drains_is_refused() -> None:
     async def work() -> None:
         assert await told(agent, Memory(), with_move(5, MOVE), Member(group="g1")) == {"a": MoveState.FAILED}
         assert agent.moves() == {}
+
+    asyncio.run(work())
+
+
+def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, store = an_agent(Access(["nats://localhost:1"])), Memory()
+    moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest}) for guest in "abc")
+    lets = Member(group="g1", balance=True)
+
+    async def work() -> None:
+        assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
+        monkeypatch.setattr("mom_plugins_fleet.agent.BALANCE_SECONDS", 0.0)
+        assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
 
     asyncio.run(work())
 

@@ -103,6 +103,14 @@ def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once() -> None:
     assert host.result == (MoveState.DONE, "")
 
 
+@pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "hosts are nearer to balance then")])
+def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str) -> None:
+    host = Host()
+    host.agent.drained = drained
+    (decision,) = host.cycle()
+    assert decision.reason == f"{why}; h2 has room"
+
+
 def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again() -> None:
     host = Host()
     assert host.cycle("being moved to qemu+tls://h2/system") == []

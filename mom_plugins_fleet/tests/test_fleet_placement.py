@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mom_core import MomError
 from mom_plugins_fleet.placement import Leaver
-from mom_plugins_fleet.plan import BOOKS_SECONDS, leaver_of, next_orders, places
+from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, leaver_of, next_orders, places
 from mom_plugins_fleet.plan_verb import FleetPlan, planned, print_plan
-from mom_plugins_fleet.records import HostedGuest, HostState, Member, MoverState, MoveState, Orders
+from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import ANYWHERE, Destination
 
@@ -50,12 +52,13 @@ class Fleet(FleetView):
         total: int = 64,
         memory: int | None = None,
         draining: bool = False,
+        balance: bool = False,
         mover: MoverState | None = None,
         address: str = "",
     ) -> None:
         said = None if memory is None else memory * GIB
         reached = Destination.parse(address or f"qemu://{name}/system")
-        member = Member(group="g", address=reached, draining=draining, cordoned=draining, memory=said)
+        member = Member(group="g", address=reached, draining=draining, cordoned=draining, memory=said, balance=balance)
         self.members.records[name] = (1, member)
         state = HostState(
             host=name, mom="0", mode="enforce", total=total * GIB, available=available * GIB, guests=tuple(guests), mover=mover
@@ -197,6 +200,99 @@ def test_a_mover_that_chooses_is_told_anywhere_and_only_where_one_host_could_kee
     assert fleet.moves("a") == [], "it has come, though elsewhere"
 
 
+# --- balance ---------------------------------------------------------------------------------------------------------------------------
+
+LIVE = MoverState(name="qemu:///system", live=True)
+WORKED = (9, 9, 9, 9, 9, 9)
+
+
+def uneven(
+    here: Iterable[int | None] = WORKED, there: int = 4, *, balance: bool = True, mover: MoverState | None = LIVE, stays: str = ""
+) -> Fleet:
+    """What guests of `a` and the one of `b` work on, in GiB of 64."""
+    fleet = Fleet()
+    guests = [guest(f"g{n}", 10, held=10, working=works, stays=stays) for n, works in enumerate(here)]
+    fleet.host("a", guests, available=4, mover=mover, balance=balance)
+    fleet.host("b", [guest("other", 10, held=10, working=there)], available=50, mover=LIVE)
+    return fleet
+
+
+def balanced(fleet: Fleet, *tried: str) -> tuple[str, str, str] | str:
+    """The guest that leaves, from where, and where to; or why none does."""
+    found = for_balance(fleet, places(fleet), "g", tried)
+    return found if isinstance(found, str) else (found[1].guest, found[0], found[1].to)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "said"),
+    [
+        (uneven([9, None]), "fewer than two hosts"),
+        (uneven([9, 9]), "guests work on 28% of the memory of a, and on 6% of that of b"),
+        (uneven(there=50), "and on 78% of that of b; from 70% and 15% of difference on"),
+        (uneven([54]), "leaves both better off"),
+        (uneven(stays="its class does not allow it"), "may leave"),
+        (uneven(balance=False), "`mom fleet balance a` lets g0 go to b"),
+        (uneven(mover=None), "may let them stand still"),
+        (uneven(mover=MoverState(name="m")), "may let them stand still"),
+        (uneven(mover=MoverState(name="engine", live=True, chooses=True)), "chooses itself where they go"),
+    ],
+)
+def test_it_is_said_why_no_guest_is_moved_for_balance(fleet: Fleet, said: str) -> None:
+    assert said in balanced(fleet)
+
+
+def test_the_guest_is_moved_that_leaves_the_fuller_of_both_the_least_full_once_in_a_day_whatever_came_of_it() -> None:
+    assert balanced(uneven([2, 25, 20, 7])) == ("id-g1", "a", "b")
+    fleet = uneven()
+    assert balanced(fleet) == ("id-g0", "a", "b")
+    assert balanced(fleet, "id-g0") == ("id-g1", "a", "b")
+    lately = Arrival(guest="id-g0", to="a", takes=GIB, at=time.time() - 3600)
+    earlier = Arrival(guest="id-g1", to="a", takes=GIB, at=time.time() - BOOKS_SECONDS - 60)
+    fleet.orders.records["b"] = (1, Orders(arrivals=(lately, earlier)))
+    assert balanced(fleet) == ("id-g1", "a", "b")
+
+
+@given(st.lists(st.integers(0, 20), max_size=4), st.integers(0, 64), st.integers(0, 64))
+def test_a_move_for_balance_breaks_no_promise_and_leaves_no_host_as_full_as_the_fullest_was(
+    here: list[int], there: int, available: int
+) -> None:
+    fleet = uneven(here, there)
+    fleet.host("b", fleet.guests("b").values(), available=available, mover=LIVE, balance=True)
+    found = for_balance(fleet, places(fleet), "g")
+    if isinstance(found, str):
+        assert found
+        return
+    origin, move = found
+    works = {"a": sum(here), "b": there}
+    moved = (fleet.guests(origin)[move.guest].working or 0) // GIB
+    assert works[origin] >= 0.7 * 64
+    assert max(works[origin] - moved, works[move.to] + moved) < works[origin]
+    assert move.takes <= places(fleet)[move.to].room
+
+
+def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way() -> None:
+    fleet = uneven()
+    fleet.host("c", draining=True)
+    assert balanced(fleet) == "no guest is moved now: c is drained"
+    fleet.host("c")
+    order = Move(guest="x", name="x", to="b", destination=Destination.parse("qemu://b/system"), takes=GIB, number=1)
+    for state in (MoveState.ORDERED, MoveState.ACCEPTED, MoveState.DONE):
+        fleet.orders.records["c"] = (1, Orders(moves=(order.model_copy(update={"state": state}),)))
+        assert balanced(fleet) == "no guest is moved now: guests of c are on their way"
+
+
+def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_no_more() -> None:
+    fleet = uneven()
+    found = for_balance(fleet, places(fleet), "g")
+    assert not isinstance(found, str)
+    fleet.orders.records["a"] = (1, Orders(moves=(found[1],)))
+    fleet.decide("a")
+    assert fleet.moves("a") == [("g0", "b")]
+    fleet.host("a", fleet.guests("a").values())
+    fleet.decide("a")
+    assert fleet.moves("a") == []
+
+
 # --- mom fleet plan ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -245,10 +341,12 @@ def test_the_plan_is_said_in_words_and_as_json(capsys: pytest.CaptureFixture[str
         "c has room for",
         "by its own word alone",
         "a takes no guests: it is drained",
+        "Balance of the group g: no guest is moved: guests work on 0% of the memory of c",
     ):
         assert part in said
     assert "No guest would be moved: no host is drained." in shown(planned(three_hosts()), capsys)
     assert json.loads(json.dumps(asdict(planned(three_hosts(), ["a"]))))["moves"][0]["host"] == "a"
+    assert "Balance of the group g: g0 is to leave a for b." in shown(planned(uneven()), capsys)
 
 
 def test_what_hosts_tell_prints_nothing_but_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
-from mom_plugins_fleet.plan_verb import SeenView, planned
+from mom_plugins_fleet.plan_verb import planned
 from mom_plugins_fleet.records import HostedGuest, HostState, Member, Move, MoveState, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 from mom_toolkit import Destination
@@ -197,7 +197,8 @@ def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_i
 
 def test_a_fleet_that_was_read_once_has_a_plan_while_a_guest_is_on_its_way() -> None:
     moving = _with_move(MoveState.DONE)
-    view = SeenView(seconds=dict.fromkeys("abc", 1.0))
+    view = FleetView()
+    view.heard.update(dict.fromkeys("abc", time.monotonic()))
     view.members.records.update(moving.members.records)
     view.states.records.update(moving.states.records)
     view.orders.records.update(moving.orders.records)

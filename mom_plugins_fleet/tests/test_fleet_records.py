@@ -34,9 +34,6 @@ def test_no_bytes_are_taken_for_a_record_by_mistake_and_none_break_it(data: byte
     [
         b'{"policies": {"60_fleet_a": 1}}',
         b'{"policies": {"50_balloon": ""}}',
-        b'{"parameters": {"a)(b": 1}}',
-        b'{"parameters": {"a": NaN}}',
-        b'{"parameters": {"a": 1e300}}',
         b'{"policies": {}, "policies": []}',
         b"x" * (LARGEST_RECORD + 1),
     ],
@@ -57,11 +54,6 @@ def test_a_host_that_writes_thousands_of_guests_or_moves_does_not_keep_the_coord
 
 def test_what_a_newer_mom_adds_is_left_out() -> None:
     assert read(Member, b'{"group": "g", "colour": "red"}').group == "g"
-
-
-def test_parameters_become_a_policy_of_their_own() -> None:
-    texts = read(Group, b'{"parameters": {"b": 0.5, "a": 3}}').texts()
-    assert texts == {"05_fleet_parameters": "# The parameters of this host's group.\n(defvar a 3.0)\n(defvar b 0.5)\n"}
 
 
 def test_a_state_from_a_stranger_or_under_another_name_counts_for_nothing() -> None:

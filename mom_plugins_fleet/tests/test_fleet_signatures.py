@@ -102,10 +102,10 @@ def test_a_trusted_key_that_is_none_opens_nothing(key: str) -> None:
 
 def test_the_largest_record_can_be_signed() -> None:
     signer = new_signer()
-    room = LARGEST_RECORD - len(Group(classes="x").packed()) + 1
-    data = signer.signed(GROUPS, "g" * 63, Group(classes="x" * room), (1 << 62) - 1)
+    room = LARGEST_RECORD - len(Group(by="x").packed()) + 1
+    data = signer.signed(GROUPS, "g" * 63, Group(by="x" * room), (1 << 62) - 1)
     assert LARGEST_RECORD < len(data) <= LARGEST_RECORD + LARGEST_HEADER + 1
-    assert opened(Group, GROUPS, "g" * 63, data, {signer.public}).record.classes == "x" * room
+    assert opened(Group, GROUPS, "g" * 63, data, {signer.public}).record.by == "x" * room
 
 
 def test_a_revision_is_a_later_one_however_the_clock_stands() -> None:

@@ -1,14 +1,13 @@
-"""Where Prometheus finds the hosts: names are the operator's, and no host is left out silently."""
+"""What Prometheus is told of the fleet: names are the operator's, and no host is left out silently."""
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
 
 from mom_plugins_fleet.records import HostState, Member
-from mom_plugins_fleet.targets import discovery, host_targets
+from mom_plugins_fleet.targets import metrics, targets
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
 
@@ -30,7 +29,7 @@ H1 = Destination.parse("qemu+tls://h1.example.org/system")
 
 
 def test_a_host_is_found_at_its_operators_name_and_its_own_port() -> None:
-    found = json.loads(discovery(host_targets(view_of(h1=(Member(group="g", address=H1, draining=True, cordoned=True), told("h1", 8132))))))
+    found = targets(view_of(h1=(Member(group="g", address=H1, draining=True, cordoned=True), told("h1", 8132))))
     labels = {
         "host": "h1",
         "group": "g",
@@ -47,8 +46,8 @@ def test_a_host_is_found_at_its_operators_name_and_its_own_port() -> None:
     [("metrics.h1.example.org", "metrics.h1.example.org:1"), ("2001:db8::7", "[2001:db8::7]:1"), ("192.0.2.7", "192.0.2.7:1")],
 )
 def test_a_host_is_found_by_the_name_that_it_has_for_prometheus_where_it_has_one(name: str, target: str) -> None:
-    (found,) = host_targets(view_of(h1=(Member(group="g", address=H1, metrics_host=name), told("h1", 1))))
-    assert found.address == target
+    (found,) = targets(view_of(h1=(Member(group="g", address=H1, metrics_host=name), told("h1", 1))))
+    assert found["targets"] == [target]
 
 
 @pytest.mark.parametrize("name", ["", "h1:80", "h1/x", "h1 x", "user@h1", "H1", "h1\n", "[::1]", "0x7f000001..", "1.2.3"])
@@ -66,15 +65,21 @@ def test_a_host_without_metrics_is_named_with_the_reason_and_scraped_nowhere() -
     )
     view.states.damaged["h4"] = "nonsense"
     view.members.damaged["h5"] = "it is not signed"
-    found = json.loads(discovery(host_targets(view)))
+    found = targets(view)
     assert [one["targets"] for one in found] == [[]] * 5
     whys = {one["labels"]["host"]: one["labels"]["__meta_mom_why"] for one in found}
     for host, why in (("h1", "`tcp`"), ("h2", "nothing yet"), ("h3", "--metrics-host"), ("h4", "nonsense"), ("h5", "not signed")):
         assert why in whys[host]
+    told_of = metrics(view, works=True)
+    assert 'mom_fleet_host_without_metrics{host="h3",group="g",why="it is enrolled without an address' in told_of
+    assert "mom_fleet_hosts 5\n" in told_of
 
 
 def test_a_host_that_has_gone_silent_is_still_scraped_so_that_it_is_missed() -> None:
     view = view_of(h1=(Member(group="g", address=H1), told("h1", 8132)))
     view.heard["h1"] = time.monotonic() - 3600
-    (found,) = host_targets(view)
-    assert found.address == "h1.example.org:8132"
+    (found,) = targets(view)
+    assert found["targets"] == ["h1.example.org:8132"]
+    assert 'mom_fleet_host_heard{host="h1",group="g"} 0\n' in metrics(view, works=False)
+    view.heard["h1"] = time.monotonic()
+    assert 'mom_fleet_host_heard{host="h1",group="g"} 1\n' in metrics(view, works=False)

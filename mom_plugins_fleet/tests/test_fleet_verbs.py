@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError
-from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders
-from mom_plugins_fleet.status_verb import _holder, host_row, print_hosts
+from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
+from mom_plugins_fleet.status_verb import host_row, print_hosts
+from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination, DestinationError
@@ -18,9 +20,7 @@ NOBODY = ["--server", "nats://localhost:1"]
 
 
 @pytest.mark.parametrize("name", ["*", ">", "h1 x", "h1\n", "../x", "H1", "", "a" * 64, "ü"])
-@pytest.mark.parametrize(
-    "command", [["remove"], ["drain"], ["policy", "show"], ["classes", "show"], ["classes", "remove"], ["enroll", "--group", "g1"]]
-)
+@pytest.mark.parametrize("command", [["remove"], ["drain"], ["policy", "show"], ["enroll", "--group", "g1"]])
 def test_a_pattern_or_a_typing_error_is_no_name(command: list[str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unasked:
         async def read(self, *_: object) -> None:
@@ -57,10 +57,34 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path: Path,
     assert not key.exists()
 
 
-def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts() -> None:
-    assert _holder(None) == ""
-    assert _holder(Lease(holder="c1").packed()) == "c1"
-    assert _holder(b"\xff{") == "a coordinator whose lease cannot be read"
+@pytest.mark.parametrize(
+    ("lease", "holder"),
+    [(None, None), (Lease(holder="c1").packed(), "c1"), (b"\xff{", "a coordinator whose lease cannot be read")],
+)
+def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(
+    lease: bytes | None, holder: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = FleetView(lease=StoredEntry(1, lease, 1.0))
+    view.members.records["h1"] = (1, Member(group="g1"))
+    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: (view, {}))
+    told = json.loads(CliRunner().invoke(fleet, [*NOBODY, "status", "--json"]).stdout)
+    assert told["coordinator"] == holder
+    assert [row["host"] for row in told["hosts"]] == ["h1"]
+
+
+def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    view, gib = FleetView(), 1 << 20
+    worst = {"given_back": gib, "promise_broken": 90.0, "killed": 2}
+    told: dict[str, dict[str, float]] = {"h1": {"given_back": 2 * gib, "waited": 0.0, "killed": 0}, "h2": worst, "h3": {}}
+    for host, figures in told.items():
+        view.members.records[host] = (1, Member(group="g1"))
+        view.states.records[host] = (1, read(HostState, json.dumps({"host": host, "mom": "1", "mode": "enforce", **figures}).encode()))
+    rows = [host_row(view, host, {}) for host in told]
+    assert [row["given_back_today_kib"] for row in rows] == [2 * gib, gib, None]
+    print_hosts(rows)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "on average: 3.00 GiB on 2 of 3 hosts" in said
+    assert "2 killed, promises broken for 1 min 30 s" in said
 
 
 def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +96,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFi
     view.states.records["h1"] = (1, state)
     move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, error=nasty)
     view.orders.records["h1"] = (1, Orders(moves=(move,)))
-    print_hosts([host_row(view, "h1", {"g1": 1}, 0.0)])
+    print_hosts([host_row(view, "h1", {"g1": 1})])
     said = capsys.readouterr().out
     assert all(c.isprintable() or c == "\n" for c in said)
     assert said.count("title") >= 6

@@ -73,29 +73,31 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     fleet.until(lambda: fleet.classes_on("h1") == {"platinum"}, "there is no class silver yet: guests are of the safest")
     classes = tmp_path / "classes.yaml"
     classes.write_text("classes: {silver: {guarantee: 500%}}\n")
-    done = subprocess.run([MOM, *fleet._access(), "classes", "set", "g1", str(classes)], capture_output=True, timeout=180, check=False)
+    done = subprocess.run(
+        [MOM, *fleet._access(), "policy", "set", "g1", "classes.yaml", str(classes)], capture_output=True, timeout=180, check=False
+    )
     assert done.returncode == 2
     assert b"more than all of it" in done.stderr
     classes.write_text("classes: {silver: {guarantee: 50%}}\n")
-    fleet.fleet("classes", "set", "g1", str(classes))
+    fleet.fleet("policy", "set", "g1", "classes.yaml", str(classes))
     fleet.until(lambda: fleet.classes_on("h1") == {"silver"}, "they are there")
     fleet.until(lambda: not fleet.host("h1")["classes_unused"] and fleet.host("h1")["policies"] == "newest", "and that is said")
     fleet.until(lambda: "no plugin reads them" in fleet.host("h2")["classes_unused"], "and where they are not")
     # One that another mom's operator took for right; and then the host is started without servers.
-    wrong = Group(classes="classes: {silver: {guarantee: 500%}}\n")
+    wrong = Group(policies={"classes.yaml": "classes: {silver: {guarantee: 500%}}\n"})
     signed = Signer(fleet.operator_key.read_text().split()[0]).signed(GROUPS, "g1", wrong, next_revision(0) + 100)
     ask(Access([fleet.url], None, fleet.operator_key), "test", logging.getLogger(), lambda store: store.put(GROUPS, "g1", signed))
     fleet.until(lambda: "more than all of it" in fleet.host("h1")["classes_unused"], "the host says what is wrong")
     assert fleet.classes_on("h1") == {"silver"}
     classes.write_text("classes: {silver: {guarantee: 60%}}\n")
-    fleet.fleet("classes", "set", "g1", str(classes))
+    fleet.fleet("policy", "set", "g1", "classes.yaml", str(classes))
     fleet.until(lambda: not fleet.host("h1")["classes_unused"], "all is well again")
     fleet.kill("server")
     fleet.kill("h1")
     fleet.start_host("h1", 1, sla={"default": "silver"})
     fleet.until(lambda: fleet.log("h1").count("classes.yaml: silver") >= 3, "the classes of the last run are in force")
     fleet.start_server()
-    fleet.fleet("classes", "remove", "g1")
+    fleet.fleet("policy", "remove", "g1", "classes.yaml")
     fleet.until(lambda: fleet.classes_on("h1") == {"platinum"}, "without them it is as it was")
 
 
@@ -192,6 +194,10 @@ def test_a_plan_shows_what_a_drain_would_do_and_does_nothing(fleet: FleetWorld) 
     assert "h3 has room for" in text
     assert set(fleet.where("h1")) == leaving
     assert not fleet.host("h1")["draining"]
+    assert set(plan["balance"]) == {"g1"}
+    for more, lets in (([], True), (["--off"], False)):
+        fleet.fleet("balance", "h1", *more)
+        assert fleet.host("h1")["balance"] is lets
     assert not _moves_ordered(fleet.log("c1"))
 
 

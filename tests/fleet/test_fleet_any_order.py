@@ -47,6 +47,8 @@ SHORTER: Final = {
     "coordinator.SURE_SECONDS": 1.2,
     "coordinator.LOOK_SECONDS": 0.1,
     "coordinator.BLIND_SECONDS": 4.0,
+    "coordinator.BALANCE_SECONDS": 0.5,
+    "agent.BALANCE_SECONDS": 0.3,
     "bucket_watch.PULSE_SECONDS": 0.3,
     "bucket_watch.LOST_SECONDS": 1.0,
     "view.AGAIN_SECONDS": 0.1,
@@ -67,7 +69,7 @@ MOST_GUESTS: Final = 7
 
 HOSTS: Final = ("h1", "h2", "h3", "h4", "h5")
 PLACED: Final = {"h1": 4, "h2": 7, "h3": 3, "h4": 2}
-"""How many guests are where at first. Three hosts are enough for all of them."""
+"""How many guests are where at first. The one that is full loses some to the others, by and by; three hosts are enough for all."""
 
 COORDINATORS: Final = ("c1", "c2")
 CONVERGES_SECONDS: Final = 90.0
@@ -84,6 +86,8 @@ class Guests:
         self.at: dict[str, str] = {}
         self.moving: dict[str, tuple[str, float]] = {}
         """Where to, and until when."""
+        self.for_balance = 0
+        """How many moves were begun on hosts that are not drained."""
         self.begun: Counter[tuple[str, int]] = Counter()
         """How often a move was begun, by guest and order."""
         self.wrong: list[str] = []
@@ -139,7 +143,7 @@ class SimulatedMom:
 
     def _state(self) -> HostState:
         there = self._guests.on(self.name)
-        told = tuple(HostedGuest(id=one, name=one, size=GUEST_KIB, maximum=GUEST_KIB) for one in there)
+        told = tuple(HostedGuest(id=one, name=one, size=GUEST_KIB, maximum=GUEST_KIB, working=GUEST_KIB) for one in there)
         available, mover = HOST_KIB - GUEST_KIB * len(there), MoverState(name="simulated", live=True)
         return HostState(host=self.name, mom="0", mode="enforce", total=HOST_KIB, available=available, guests=told, mover=mover)
 
@@ -150,6 +154,7 @@ class SimulatedMom:
                 self._agent.finished(guest, MoveState.DONE)
             elif (guest, move.order) not in self._tried:
                 self._tried.add((guest, move.order))
+                self._guests.for_balance += not self._agent.draining
                 self._guests.begin(move, self.name)
 
     def end(self) -> None:
@@ -160,6 +165,9 @@ class SimulatedMom:
 
 class FleetMachine(RuleBasedStateMachine):
     """One fleet, to which things happen."""
+
+    for_balance = 0
+    """How many guests were moved for balance in all that was tried."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +199,9 @@ class FleetMachine(RuleBasedStateMachine):
         self.moms: dict[str, SimulatedMom] = {}
         self.coordinators: dict[str, asyncio.Task[None]] = {}
         self.views: dict[str, FleetView] = {}
+        self.unmoved: dict[str, dict[str, str]] = {}
         self.draining: dict[str, bool] = {}
+        self.balanced = set(HOSTS[1:3])
         self.policy = 0
         self.ended = threading.Event()
         self.wait(self.asked(lambda store: store.make(1)))
@@ -234,7 +244,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def put_member(self, host: str) -> None:
         address, drained = Destination.parse(f"qemu+tls://{host}/system"), self.draining[host]
-        self.put(ROSTER, host, Member(group="g", address=address, cordoned=drained, draining=drained))
+        self.put(ROSTER, host, Member(group="g", address=address, cordoned=drained, draining=drained, balance=host in self.balanced))
 
     def link(self, name: str) -> str:
         if name not in self.links:
@@ -249,7 +259,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def start_coordinator(self, name: str) -> None:
         one = Coordinator(Access([self.link(name)]), name, LOG, self.operator, [self.operator.public])
-        self.views[name] = one.view
+        self.views[name], self.unmoved[name] = one.view, one.unmoved
 
         async def start() -> asyncio.Task[None]:
             return asyncio.create_task(one.run())
@@ -283,6 +293,14 @@ class FleetMachine(RuleBasedStateMachine):
     def uncordon(self, host: str) -> None:
         if self.draining.get(host):
             self.enroll(host)
+
+    @precondition(lambda self: self.up)
+    @rule(host=st.sampled_from(HOSTS))
+    def balance(self, host: str) -> None:
+        """Let guests leave it for hosts that are less full, or no more."""
+        if host in self.draining:
+            self.balanced ^= {host}
+            self.put_member(host)
 
     @precondition(lambda self: self.up)
     @rule()
@@ -396,9 +414,14 @@ class FleetMachine(RuleBasedStateMachine):
         for name in COORDINATORS:
             self.begin_coordinator(name)
         self._until(self._missing)
+        self.balanced = set(HOSTS)
         for host in self.draining:
             self.enroll(host)
+        for why in self.unmoved.values():
+            why.clear()
+        self._until(self._uneven)
         self._until(self._missing)
+        type(self).for_balance += self.guests.for_balance
         self.no_host_gets_more_than_it_has_room_for()
         self.no_policy_goes_back()
         assert len(self.guests.at) == sum(PLACED.values())
@@ -409,6 +432,12 @@ class FleetMachine(RuleBasedStateMachine):
             self.no_guest_is_moved_twice()
             assert time.monotonic() < ends, found
             time.sleep(0.2)
+
+    def _uneven(self) -> list[str]:
+        """What the coordinators say of balance, until one says that all is well enough."""
+        said = [why for by_group in self.unmoved.values() for why in by_group.values()]
+        enough = ("of difference on, one is", "better off")
+        return [] if any(one in why for one in enough for why in said) else [*said, "nothing is said of balance"]
 
     def _missing(self) -> list[str]:
         found = [f"{host} is not empty" for host, draining in self.draining.items() if draining and self.guests.on(host)]
@@ -447,4 +476,6 @@ async def _all_ended() -> None:
 def test_whatever_is_killed_or_cut_in_whatever_order_nothing_is_lost_and_no_guest_moves_twice() -> None:
     need_a_server()
     tried = settings(max_examples=5, stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck))
+    FleetMachine.for_balance = 0
     run_state_machine_as_test(FleetMachine, settings=tried)
+    assert FleetMachine.for_balance

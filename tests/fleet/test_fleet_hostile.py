@@ -95,7 +95,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     fleet.until(lambda: policies(fleet) == {"60_fleet_a": "(defvar honest 2)"}, "another policy is in force")
     fleet.start_coordinator("c1")
     fleet.until(lambda: "coordinating" in fleet.log("c1"), "it works")
-    evil = Group(policies={"60_fleet_a": "(defvar evil 1)"}, classes="classes: {evil: {may_power_off: true}}")
+    evil = Group(policies={"60_fleet_a": "(defvar evil 1)", "classes.yaml": "classes: {evil: {may_power_off: true}}"})
     revision = next_revision(0) + 1000
     for what, data, said in (
         ("unsigned", evil.packed(), "it is not signed"),

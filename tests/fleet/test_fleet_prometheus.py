@@ -101,9 +101,16 @@ def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fle
         fleet.until(lambda: all(row["guests"] is not None for row in fleet.status()["hosts"]), "both are heard")
         monitoring.write_targets()
         monitoring.start()
+        fleet.start_coordinator("c1", "--metrics", str(fleet.folder / "mom-fleet.prom"))
         fleet.until(lambda: monitoring.ask('up{job="mom", host="h1", group="g1"} == 1'), "it scrapes the host that has metrics")
         fleet.until(lambda: monitoring.ask('mom_host_memory_total_bytes{host="h1"}'), "and has its metrics")
         assert not monitoring.ask('up{host="h2"}')
+        fleet.until((fleet.folder / "mom-fleet.prom").exists, "the coordinator writes its own")
+        written = (fleet.folder / "mom-fleet.prom").read_bytes()
+        assert b'mom_fleet_host_without_metrics{host="h2",group="g2",why="it serves no metrics' in written
+        subprocess.run(["promtool", "check", "metrics"], input=written, check=True, capture_output=True, timeout=60)
+        fleet.kill("c1", signal.SIGTERM)
+        assert not (fleet.folder / "mom-fleet.prom").exists()
         (one,) = monitoring.discovered()
         assert one["labels"]["__address__"] == f"localhost:{monitoring.host}"
         assert (one["labels"]["host"], one["labels"]["group"], one["labels"]["job"]) == ("h1", "g1", "mom")

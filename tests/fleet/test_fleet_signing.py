@@ -76,16 +76,16 @@ def test_the_policies_of_a_group_that_is_hidden_are_not_lost(fleet: FleetWorld) 
     fleet.fleet("policy", "set", "g1", "60_fleet_a", str(file))
     kept = read(fleet, GROUPS, "g1")
     hide(fleet, GROUPS, "g1")
-    for command in (("parameter", "g1", "honest", "2"), ("policy", "show", "g1")):
+    for command in (("policy", "set", "g1", "60_fleet_b", str(file)), ("policy", "show", "g1")):
         code, said = tried(fleet, *command)
         assert code == 1
         assert "mom-groups g1 is not there, and was when it was looked at last" in said
     assert not read(fleet, GROUPS, "g1"), "nothing is signed"
     put(fleet, GROUPS, "g1", kept)
-    fleet.fleet("parameter", "g1", "honest", "2")
+    fleet.fleet("policy", "set", "g1", "60_fleet_b", str(file))
     assert "60_fleet_a" in fleet.fleet("policy", "show", "g1")
     hide(fleet, GROUPS, "g1")  # the servers were set up anew, say
-    fleet.fleet("--anew", "parameter", "g1", "honest", "3")
+    fleet.fleet("--anew", "policy", "set", "g1", "60_fleet_b", str(file))
     assert "60_fleet_a" not in fleet.fleet("policy", "show", "g1")
 
 
@@ -129,13 +129,13 @@ def test_a_person_at_a_terminal_is_asked_about_what_was_not_seen_before_and_noth
     fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Signer(new_seed(USER))
-    put(fleet, GROUPS, "g4", other.signed(GROUPS, "g4", Group(parameters={"theirs": 1.0}), next_revision(0)))
+    put(fleet, GROUPS, "g4", other.signed(GROUPS, "g4", Group(policies={"60_fleet_theirs": "theirs"}), next_revision(0)))
     before = read(fleet, GROUPS, "g4")
-    for command in (("--operator", other.public, "parameter", "g4", "mine", "1"), ("countersign", other.public)):
+    for command in (("--operator", other.public, "policy", "set", "g4", "60_fleet_mine", __file__), ("countersign", other.public)):
         monkeypatch.setattr("sys.stdin", Terminal("n\n"))
         code, said = tried(fleet, *command)
         assert code == 1
-        assert "+ parameters.theirs: 1.0" in said
+        assert "+ policies.60_fleet_theirs: theirs" in said
         assert "nothing was signed" in said
         assert read(fleet, GROUPS, "g4") == before
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
@@ -144,16 +144,16 @@ def test_a_person_at_a_terminal_is_asked_about_what_was_not_seen_before_and_noth
 
 
 def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signed_it(fleet: FleetWorld) -> None:
-    fleet.fleet("parameter", "g2", "honest", "1")
+    fleet.fleet("policy", "set", "g2", "60_fleet_honest", __file__)
     thief = Signer(new_seed(USER))
     stolen = ("--operator", thief.public)
     for revision in (next_revision(0) + 3600, (1 << 62) - 1):
-        put(fleet, GROUPS, "g2", thief.signed(GROUPS, "g2", Group(parameters={"evil": 1.0}), revision))
+        put(fleet, GROUPS, "g2", thief.signed(GROUPS, "g2", Group(policies={"60_fleet_evil": "evil"}), revision))
         tried(fleet, *stolen, "policy", "show", "g2")
     assert "ahead of the clock" in tried(fleet, *stolen, "policy", "show", "g2")[1]
     assert "no trusted one" in tried(fleet, "policy", "show", "g2")[1], "it is revoked"
     assert "1 records are signed" in fleet.fleet("countersign", thief.public)
-    fleet.fleet("parameter", "g2", "evil")
+    fleet.fleet("policy", "remove", "g2", "60_fleet_evil")
     found = opened(Group, GROUPS, "g2", read(fleet, GROUPS, "g2"), {fleet.operator})
     assert abs(found.revision - next_revision(0)) < 7200
-    assert not found.record.parameters
+    assert not found.record.policies

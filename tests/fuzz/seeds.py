@@ -107,7 +107,7 @@ def fleet_records() -> list[bytes]:
                    "others_promised": 9, "group": "g", "group_revision": 1, "refused": "", "memory_state": "low", "problems": 2},
         "roster": {"group": "g", "address": destination, "key": "U", "cordoned": False, "draining": True, "by": "me"},
         "orders": {"epoch": 1, "moves": [{**move, "order": 3}, {**move, "guest": "b", "state": "done"}]},
-        "groups": {"policies": {"60_fleet_a": "(defvar a 1)"}, "parameters": {"a": 1.5}, "classes": "classes: {}", "by": "me"},
+        "groups": {"policies": {"60_fleet_a": "(defvar a 1)", "classes.yaml": "classes: {}"}, "by": "me"},
     }  # fmt: skip
     records = {**records, "progress": {"moves": [{"guest": "a", "order": 0, "state": "done", "error": ""}]}}
     signed = json.dumps({"by": "UABCDEFG" * 7, "revision": 1, "signature": "AAAA"}) + "\n" + json.dumps(records["groups"])

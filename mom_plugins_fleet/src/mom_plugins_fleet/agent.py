@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -36,6 +37,9 @@ CLOSING_SECONDS: Final = 0.3
 
 AGAIN_SECONDS: Final = 10.0
 """How soon it is tried again when the servers could not even be asked."""
+
+BALANCE_SECONDS: Final = 300.0
+"""A host lets no more than one guest leave for balance in so long, whatever a coordinator orders."""
 
 _POLL_SECONDS: Final = 0.2
 
@@ -95,6 +99,8 @@ class FleetAgent:
         self._had_servers = False
         """Whether there was a connection once."""
         self._told_progress: Progress | None = None
+        self._balanced_at = float("-inf")
+        """When a guest was let go for balance last, in monotonic seconds."""
         self._trouble = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -344,7 +350,7 @@ class FleetAgent:
         earlier = before.get(move.guest)
         if earlier is None or earlier.order != move.order:
             why = self._why_not_there(move, member, orders)
-            why = why or (self._accepts(move) if member.draining else "the host is not drained")
+            why = why or self._why_stays(move, member)
             if why:
                 self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
             return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
@@ -363,6 +369,19 @@ class FleetAgent:
         if there.group != member.group or there.cordoned or there.draining:
             return f"no operator lets guests of this host go to {move.to}"
         return "" if move.destination in (there.address, ANYWHERE) else f"by its entry {move.to} is reached elsewhere"
+
+    def _why_stays(self, move: Move, member: Member) -> str:
+        """Why a guest does not leave this host now; empty: it does. For balance one does at a time, whatever is ordered."""
+        if member.draining:
+            return self._accepts(move)
+        if not member.balance:
+            return "the host is not drained"
+        if time.monotonic() - self._balanced_at < BALANCE_SECONDS:
+            return "another guest has left for balance only just now"
+        why = self._accepts(move)
+        if not why:
+            self._balanced_at = time.monotonic()
+        return why
 
     def _keep(self, moves: Mapping[str, Move]) -> None:
         with self._lock:

@@ -1,4 +1,5 @@
-"""The coordinator: it says where guests of drained hosts go. One works at a time; no host needs it for its own safety.
+"""The coordinator: it says where guests of drained hosts go, and, where the operator lets it, those of hosts that are too full. One works
+at a time; no host needs it for its own safety.
 
 Who works is decided by a lease, a key that its holder sets anew all the time: another one takes it, by compare and set, when it has not
 changed for a while by its own clock. (By the servers' time to live it could not: after a restart, nats-server 2.9 keeps what has expired in
@@ -17,8 +18,8 @@ from typing import Final
 
 from mom_core import StateError, printable
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
-from mom_plugins_fleet.plan import next_orders, places
-from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
+from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, next_orders, places
+from mom_plugins_fleet.records import Lease, Move, MoveState, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.stored_entry import StoredEntry
@@ -35,6 +36,9 @@ SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
 
 LOOK_SECONDS: Final = 2.0
 """How often it is decided what comes next: a guest that moves takes at least so long."""
+
+BALANCE_SECONDS: Final = 600.0
+"""How often a guest of a group may be moved for balance: what it works on elsewhere is known some minutes after."""
 
 BLIND_SECONDS: Final = 2 * LEASE_SECONDS
 """For so long a coordinator that works may not know how the fleet is; then another one may try."""
@@ -62,6 +66,12 @@ class Coordinator:
         self.view = FleetView(frozenset(operators), revisions or SeenRevisions(at_once=False))
         self.epoch = 0
         self.stuck: dict[str, Mapping[str, str]] = {}
+        self.unmoved: dict[str, str] = {}
+        """Why no guest was moved for balance when that was looked at last, by group."""
+        self._balanced: dict[str, float] = {}
+        """When balance was looked at last, by group, in the loop's seconds."""
+        self._tried: dict[str, float] = {}
+        """When guests were ordered to move for balance, by id, in the loop's seconds."""
         self._given: dict[str, tuple[int, Orders]] = {}
         """The orders of members as this one has written them last, with the revision: servers that are set back to a backup have others."""
         self._trouble = ""
@@ -133,6 +143,7 @@ class Coordinator:
                     knew = loop.time()
                     self.view.trust()
                     await self._decide(store)
+                    await self._balance(store)
                     self._keep()
                 elif loop.time() - knew > BLIND_SECONDS:
                     self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
@@ -247,6 +258,28 @@ class Coordinator:
                 for name, why in stuck.items():
                     self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
             self.stuck[host] = stuck
+
+    async def _balance(self, store: Store) -> None:
+        """Now and then, in groups with hosts that guests may leave for balance, order one move at the most."""
+        groups = {member.group for _, member in self.view.members.records.values() if member.balance}
+        now = asyncio.get_running_loop().time()
+        self._balanced = {group: self._balanced.get(group, now) for group in groups}
+        self._tried = {guest: at for guest, at in self._tried.items() if now - at < BOOKS_SECONDS}
+        for group in sorted(group for group, at in self._balanced.items() if now - at >= BALANCE_SECONDS):
+            self._balanced[group] = now
+            wanted = for_balance(self.view, places(self.view), group, self._tried)
+            if isinstance(wanted, str):
+                if wanted != self.unmoved.get(group):
+                    self._log.info("balance of the group %s: %s", group, printable(wanted, 400))
+                self.unmoved[group] = wanted
+                continue
+            host, move = wanted
+            self._tried[move.guest] = now
+
+            def added(before: Orders, move: Move = move) -> Orders:
+                return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
+
+            await self._change(store, host, added)
 
     def _has_moves(self, host: str) -> bool:
         orders = self.view.orders.get(host)

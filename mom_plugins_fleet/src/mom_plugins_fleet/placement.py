@@ -19,6 +19,7 @@ class TargetHost:
     :param within: the hosts between which its mover moves guests; empty: any
     :param said: what the operator says that it has; None: its own word counts
     :param arrived: what came to it in the last day by the fleet's own books
+    :param works: what its guests work on; None: not of all of them that is known
     """
 
     name: str
@@ -30,6 +31,7 @@ class TargetHost:
     within: str = ""
     said: int | None = None
     arrived: int = 0
+    works: int | None = None
 
     @property
     def has(self) -> int:

@@ -26,6 +26,13 @@ BOOKS_SECONDS: Final = 86_400.0
 """For so long a guest that was moved to a host counts there by the fleet's own books, or until another host tells of it: what the host
 itself tells of it, or that it has ended, may be a lie that is to attract more."""
 
+BALANCE_BAND: Final = 0.15
+"""Hosts whose guests work on shares of their memory that differ by less than that are near balance: to move a guest costs more than it
+brings, and what one move evens out the next load turns round."""
+
+BALANCE_FULL: Final = 0.70
+"""While guests work on less than this share of every host's memory, none of them would be better off elsewhere."""
+
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
 
@@ -71,12 +78,19 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
         promised=state.others_promised + sum(guest.guarantee for guest in state.guests),
         within=within(state),
         said=member.memory,
+        works=_works(state),
     )
 
 
 def within(state: HostState | None) -> str:
     """Between which hosts a host's mover moves guests; empty: any."""
     return "" if state is None or state.mover is None else state.mover.within
+
+
+def _works(state: HostState) -> int | None:
+    """What all guests of a host work on; None when that is not known of one of them."""
+    known = [guest.working for guest in state.guests if guest.working is not None]
+    return sum(known) if len(known) == len(state.guests) + state.others else None
 
 
 def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
@@ -140,8 +154,9 @@ def next_orders(
             kept.append(move)
     arrivals = _booked(before, left)
     if member is None or not member.draining:
-        # What has been accepted may be under way already; what has not is taken back.
-        return Orders(epoch=epoch, moves=tuple(m for m in kept if m.state is not MoveState.ORDERED), arrivals=arrivals), stuck
+        # What has been accepted may be under way already; what has not is taken back, unless it is for balance and that is still wanted.
+        wanted = member is not None and member.balance
+        return Orders(epoch=epoch, moves=tuple(m for m in kept if wanted or m.state is not MoveState.ORDERED), arrivals=arrivals), stuck
     under_way = sum(move.state in OPEN for move in kept)
     arriving = _arriving(view)
     by_guest = {move.guest: move for move in kept}
@@ -213,6 +228,60 @@ def _made(view: FleetView, guest: HostedGuest, leaver: Leaver, to: str, mover: M
 def _mover(view: FleetView, host: str) -> MoverState | None:
     state = view.states.get(host)
     return None if state is None else state.mover
+
+
+def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tried: Iterable[str] = ()) -> tuple[str, Move] | str:
+    """The one move that would bring the hosts of a group nearest to balance by what their guests work on, with the host that it leaves; or
+    why there is none. Each guest is moved once in a day, whatever came of it.
+
+    :param tried: guests for which that was ordered within a day
+    """
+    of_group = [(name, place) for name, place in known.items() if place.group == group and place.has > 0]
+    places = {name: (place, place.works, place.works / place.has) for name, place in of_group if place.works is not None}
+    if len(places) < 2:
+        return "what guests work on is known of fewer than two hosts that can take guests"
+    fullest, emptiest = (which(places, key=lambda name: (places[name][2], name)) for which in (max, min))
+    (full, works, high), low = places.pop(fullest), places[emptiest][2]
+    loads = f"guests work on {high:.0%} of the memory of {fullest}, and on {low:.0%} of that of {emptiest}"
+    if high < BALANCE_FULL or high - low < BALANCE_BAND:
+        return f"no guest is moved: {loads}; from {BALANCE_FULL:.0%} and {BALANCE_BAND:.0%} of difference on, one is"
+    member, mover = view.members.get(fullest), _mover(view, fullest)
+    if member is None or mover is None or not mover.live or mover.chooses:
+        return f"no guest is moved: what moves those of {fullest} may let them stand still, or chooses itself where they go"
+    busy = _busy(view, group)
+    if busy:
+        return f"no guest is moved now: {busy}"
+    lately = {*tried} | {one.guest for _, orders in view.all_ordered() for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS}
+    others = {name: place for name, (place, _, _) in places.items()}
+    best: tuple[float, HostedGuest, Leaver, str] | None = None
+    for guest in view.guests(fullest).values():
+        leaver = leaver_of(guest)
+        if leaver is None or guest.working is None or guest.stays or guest.id in lately:
+            continue
+        there = choose(leaver, others, group, within=mover.within)
+        if isinstance(there, str):
+            continue
+        after = max((works - guest.working) / full.has, ((there.works or 0) + guest.working) / there.has)
+        if after < high and (best is None or after < best[0]):
+            best = after, guest, leaver, there.name
+    if best is None:
+        return f"{loads}; no guest of {fullest} may leave, was not moved within a day, fits elsewhere, and leaves both better off"
+    _, guest, leaver, to = best
+    if not member.balance:
+        return f"{loads}: `mom fleet balance {fullest}` lets {guest.name} go to {to}"
+    move = _made(view, guest, leaver, to, mover, 1)
+    return move if isinstance(move, str) else (fullest, move)
+
+
+def _busy(view: FleetView, group: str) -> str:
+    """Why a group is not balanced now; empty: it may be."""
+    for name, (_, member) in sorted(view.members.records.items()):
+        orders = view.ordered(name) if member.group == group else None
+        if member.group == group and member.draining:
+            return f"{name} is drained"
+        if orders is not None and any(move.state is not MoveState.FAILED for move in orders.moves):
+            return f"guests of {name} are on their way"
+    return ""
 
 
 def _arriving(view: FleetView) -> dict[str, int]:

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from mom_cli import TableColumn, print_table
 from mom_core import MomError, brief, format_kib, json_option, print_prose, printable
-from mom_plugins_fleet.plan import OPEN, next_orders, place_of, places
+from mom_plugins_fleet.plan import OPEN, for_balance, next_orders, place_of, places
 from mom_plugins_fleet.records import MoveState, Orders
-from mom_plugins_fleet.subjects import COORDINATOR, LEASES
-from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
+from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
-    from mom_plugins_fleet.link import Store
     from mom_plugins_fleet.where import Where
 
 _ALL: Final = 1 << 30
 """All guests of a host, not only those that leave next."""
-
-
-@dataclass(slots=True)
-class SeenView(FleetView):
-    """A fleet that was read once: which hosts are there now is known by how old their last signs of life are."""
-
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """How old what each host told last is."""
-
-    def is_fresh(self, host: str) -> bool:
-        """Whether that host is known to be there now."""
-        return self.seconds.get(host, float("inf")) < SILENT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +38,15 @@ class PlannedMove:
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """All of it: moves; guests that stay, and why; which hosts take guests and how much (or why none)."""
+    """All of it: moves; guests that stay, and why; which hosts take guests and how much (or why none); and of each
+    group the guest that leaves next for balance, or why none does."""
 
     moves: list[PlannedMove]
     stay: list[tuple[str, str, str]]
     room_kib: dict[str, int]
     closed: dict[str, str]
     unbounded: list[str]
+    balance: dict[str, str]
 
 
 @click.command("plan")
@@ -68,16 +56,10 @@ class FleetPlan:
 def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
     """Show which guests the coordinator would move where, and why it would move no others. Nothing is done.
 
-    The hosts that are drained are looked at, and those that --drain names, as if they were.
+    The hosts that are drained are looked at, and those that --drain names, as if they were. Of each group it says, too, which guest would
+    leave for balance, or why none.
     """
-
-    async def looked(store: Store) -> SeenView:
-        view = SeenView(where.operators(), where.revisions)
-        await view.load(store)
-        view.seconds = view.ages(await store.read(LEASES, COORDINATOR))
-        return view
-
-    plan = planned(where.ask(looked), drained)
+    plan = planned(where.ask(where.view), drained)
     if as_json:
         click.echo(json.dumps(asdict(plan), indent=2))
         return
@@ -96,6 +78,10 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> FleetPlan:
     closed = {name: why for name in hosts if isinstance(why := place_of(view, name), str)}
     room = {name: max(0, place.room) for name, place in sorted(known.items())}
     unbounded = [name for name, place in sorted(known.items()) if place.said is None]
+    balance = {}
+    for group in sorted({member.group for _, member in view.members.records.values()}):
+        found = for_balance(view, known, group)
+        balance[group] = found if isinstance(found, str) else f"{found[1].name} is to leave {found[0]} for {found[1].to}"
     moves: list[PlannedMove] = []
     stay: list[tuple[str, str, str]] = []
     for host in hosts:
@@ -121,7 +107,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> FleetPlan:
             if move.state in OPEN or move.state is MoveState.FAILED
         ]
         stay += [(host, name, why) for name, why in sorted(stuck.items())]
-    return FleetPlan(moves, stay, room, closed, unbounded)
+    return FleetPlan(moves, stay, room, closed, unbounded, balance)
 
 
 def print_plan(plan: FleetPlan) -> None:
@@ -142,3 +128,5 @@ def print_plan(plan: FleetPlan) -> None:
         print_prose(f"{brief(name, 80)} has room for {format_kib(kib)}{own}.", 4)
     for name, why in plan.closed.items():
         print_prose(f"{brief(name, 80)} takes no guests: {brief(why, 200)}.", 4)
+    for group, said in plan.balance.items():
+        print_prose(f"Balance of the group {brief(group, 80)}: {brief(said, 400)}.", 4)

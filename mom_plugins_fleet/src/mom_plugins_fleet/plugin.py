@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter
@@ -34,11 +33,14 @@ from mom_core import (
     Status,
     Unit,
     Value,
+    as_number,
     hookimpl,
     printable,
+    replace_file,
 )
 from mom_plugins_fleet.guest_list import listed
 from mom_plugins_fleet.records import (
+    CLASSES,
     FLEET_POLICY,
     LARGEST_KIB,
     NAME,
@@ -68,9 +70,6 @@ STILL_HERE_CYCLES: Final = 5
 
 GRAIN_KIB: Final = 16 << 10
 """What a host tells of itself is rounded to this, so that it tells nothing as long as nothing has happened."""
-
-CLASSES_FILE: Final = "classes.yaml"
-"""Where the group's classes are put for the plugin that knows what a class is, which has this file in its settings."""
 
 
 def _a_server(text: str) -> str:
@@ -219,7 +218,8 @@ class FleetPlugin:
             elif mover is not None:
                 self._begun[identity] = snapshot.number
                 if not _is_moving(guest, mover):  # else an earlier run of mom has begun it
-                    reason = f"the host is drained; {printable(move.to)} has room"
+                    why = "the host is drained" if agent.draining else "hosts are nearer to balance then"
+                    reason = f"{why}; {printable(move.to)} has room"
                     yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves | None) -> None:
@@ -263,41 +263,32 @@ class FleetPlugin:
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
         record = found.record
-        wanted = record.texts()
+        wanted = {name: text for name, text in record.policies.items() if name != CLASSES}
         now = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
         changes: dict[str, str | None] = {name: text for name, text in wanted.items() if now.get(name) != text}
         changes.update(dict.fromkeys(now.keys() - wanted.keys()))
-        put_classes = self._prepare_classes(record.classes)  # what the disk does not take leaves the policies as they are
-        if changes:
-            policies.change(changes, who=f"the fleet, group {group}, revision {found.revision}, signed by {found.by}")
-        put_classes()
+        path = self._kept.path.with_name(CLASSES)
+        new = path.with_suffix(".new")
+        try:
+            differ = record.classes.encode() != (path.read_bytes() if path.exists() else b"")
+            if record.classes and differ:  # beside the file first: what the disk does not take leaves the policies as they are
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+                replace_file(new, record.classes, durable=False)
+            if changes:
+                policies.change(changes, who=f"the fleet, group {group}, revision {found.revision}, signed by {found.by}")
+            if not record.classes:
+                path.unlink(missing_ok=True)
+            elif differ:
+                new.replace(path)
+        except OSError as error:
+            raise MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="see to mom's state directory") from None
         if data is not None:
             self.remember(group, data)
-
-    def _prepare_classes(self, text: str) -> Callable[[], None]:
-        """Write these classes beside the file; the function that is returned puts them there. Without any, there is no file. Both raise
-        `MomError`."""
-        path = self._kept.path.with_name(CLASSES_FILE)
-        try:
-            new = _written_beside(path, text) if text else None
-        except OSError as error:
-            raise _not_kept(path, error) from None
-
-        def put() -> None:
-            try:
-                if new is not None:
-                    new.replace(path)
-                elif not text:
-                    path.unlink(missing_ok=True)
-            except OSError as error:
-                raise _not_kept(path, error) from None
-
-        return put
 
     def _classes_unused(self, record: Group) -> str:
         if not record.classes:
             return ""
-        path, readers = self._kept.path.with_name(CLASSES_FILE), self._context.services(ClassFiles)
+        path, readers = self._kept.path.with_name(CLASSES), self._context.services(ClassFiles)
         why = [reader.why_unused(path) for reader in readers] or [f"no plugin reads them: enable sla, with `classes_file: {path}`"]
         return "" if "" in why else why[0][:400]
 
@@ -369,6 +360,10 @@ class FleetPlugin:
             classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
             mover=_mover(mover),
             metrics_port=None if metrics is None else metrics.metrics_port,
+            given_back=_kib(host.get("given_back_today"), GRAIN_KIB),
+            waited=_seconds(host.get("waited_today")),
+            promise_broken=_seconds(host.get("promise_broken_today")),
+            killed=_kib(host.get("killed_today"), 1),
         )
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
@@ -396,22 +391,6 @@ class FleetPlugin:
         if member is None:
             return [Finding(Severity.ERROR, subject, f"it does not know the host {self._host}", "`mom fleet enroll` lets it in")]
         return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
-
-
-def _written_beside(path: Path, text: str) -> Path | None:
-    """A file with that text, to be put in the place of this one; None when it holds that already. Raises `OSError`."""
-    if path.exists() and path.read_bytes() == text.encode():
-        return None
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    new.touch(mode=0o640)
-    new.write_text(text, encoding="utf-8", newline="")
-    return new
-
-
-def _not_kept(path: Path, error: OSError) -> MomError:
-    return MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="see to mom's state directory")
 
 
 def _result(outcome: Outcome) -> tuple[MoveState, str]:
@@ -462,6 +441,11 @@ def _kib(value: Value, grain: int) -> int | None:
         return None
     number = int(value)  # type: ignore[arg-type]  # it is a number, as was just asked
     return number // grain * grain if 0 <= number <= LARGEST_KIB else None
+
+
+def _seconds(value: Value) -> float | None:
+    found = as_number(value)
+    return None if found is None or not 0 <= found < 1e12 else float(round(found))
 
 
 def _text(value: Value) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
 """Policies of the fleet have names of their own, so that they can never take the place of a host's own policy, nor be left behind in it."""
 
-PARAMETERS: Final = "05_fleet_parameters"
-"""The policy that a group's parameters become."""
+CLASSES: Final = "classes.yaml"
+"""The name of a group's service classes, among its policies; and of the file in which its hosts keep them."""
 
 LARGEST_RECORD: Final = 768 << 10
 """Bytes. NATS servers take messages of 1 MiB unless told otherwise; a host tells of its guests so that it fits."""
@@ -34,8 +33,8 @@ MOST_MOVES: Final = 2 * MOST_TOLD
 
 
 def _policy_name(name: str) -> str:
-    if not FLEET_POLICY.match(name):
-        raise ValueError("a policy of the fleet is called NN_fleet_NAME, such as 60_fleet_night")
+    if name != CLASSES and not FLEET_POLICY.match(name):
+        raise ValueError(f"a policy of the fleet is called NN_fleet_NAME, such as 60_fleet_night, and service classes {CLASSES}")
     return name
 
 
@@ -49,7 +48,6 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
 HostName = Annotated[str, StringConstraints(pattern=NAME)]
 GroupName = Annotated[str, StringConstraints(pattern=NAME)]
 PolicyName = Annotated[str, AfterValidator(_policy_name)]
-ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 LARGEST_KIB: Final = 1 << 50
 Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
@@ -98,6 +96,8 @@ class Member(FleetRecord):
     """Nothing is moved here."""
     draining: bool = False
     """All guests are to leave."""
+    balance: bool = False
+    """Guests may leave for hosts of the group that are less full."""
     memory: Kib | None = None
     """What the operator says that it has: guests come to it for no more than that, whatever it tells. None: its own word counts."""
     by: str = ""
@@ -108,21 +108,14 @@ class Group(FleetRecord):
     """What all hosts of a group are to do."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
-    """Policy texts by name."""
-    parameters: Mapping[ParameterName, Annotated[float, Field(ge=-1e18, le=1e18)]] = Field(default_factory=dict)
-    """Values of variables that policies have a `defvar` for."""
-    classes: str = ""
-    """Service classes, as YAML; empty: the host's own."""
+    """Texts by name: policies, and as `classes.yaml` service classes; without these, each host has its own."""
     by: str = ""
     """Who changed this last."""
 
-    def texts(self) -> dict[str, str]:
-        """All policies, with the one that the parameters become."""
-        found = dict(self.policies)
-        if self.parameters:
-            lines = [f"(defvar {name} {json.dumps(value)})" for name, value in sorted(self.parameters.items())]
-            found[PARAMETERS] = "\n".join(["# The parameters of this host's group.", *lines, ""])
-        return found
+    @property
+    def classes(self) -> str:
+        """Service classes, as YAML; empty: the host's own."""
+        return self.policies.get(CLASSES, "")
 
 
 class HostedGuest(FleetRecord):
@@ -182,6 +175,14 @@ class HostState(FleetRecord):
     """What moves its guests; None: nothing does."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """The TCP port at which it serves its metrics to other machines, by HTTPS; None: it does not."""
+    given_back: Kib | None = None
+    """What was given back by all means since midnight, UTC, on average."""
+    waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    """For how many seconds guests have waited because of mom since then, at most."""
+    promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    """For how many seconds promises to guests were broken since then."""
+    killed: Annotated[int, Field(ge=0, le=LARGEST_KIB)] | None = None
+    """How many programs guests' kernels have killed since then."""
 
 
 class MoveState(StrEnum):

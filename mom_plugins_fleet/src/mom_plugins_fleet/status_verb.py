@@ -1,4 +1,4 @@
-"""`mom fleet status`: how all hosts are."""
+"""`mom fleet status`: how all hosts are, and what mom has given back there today."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from mom_cli import TableColumn, print_table
-from mom_core import MomError, brief, format_kib, json_option, print_prose, printable
+from mom_core import MomError, brief, format_kib, json_option, lasting, print_prose, printable
 from mom_plugins_fleet.coordinator import LEASE_SECONDS
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import Group, HostState, Lease, read
-from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES
+from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.view import Bucket, FleetView
 from mom_plugins_fleet.where import Where
 
@@ -22,21 +22,18 @@ from mom_plugins_fleet.where import Where
 @json_option
 @click.pass_obj
 def status_command(where: Where, as_json: bool) -> None:
-    """Show all hosts: how they are, which policies are in force there, and what moves."""
+    """Show all hosts: how they are, what was given back there today, which policies are in force, and what moves."""
 
-    async def looked(store: Store) -> tuple[FleetView, dict[str, int], str, Mapping[str, float]]:
+    async def looked(store: Store) -> tuple[FleetView, dict[str, int]]:
         view = await where.view(store)
         groups = Bucket(Group, GROUPS, view.operators, view.revisions)
         for key, kept in (await store.load(GROUPS)).items():
             groups.take(key, kept)
-        revisions = {key: revision for key, (revision, _) in groups.records.items()}
-        lease = await store.read(LEASES, COORDINATOR)
-        ages = view.ages(lease)
-        works = lease.at and max(view.states.set_at.values(), default=0.0) - lease.at < LEASE_SECONDS
-        return view, revisions, _holder(lease.data if works else None), ages
+        return view, {key: revision for key, (revision, _) in groups.records.items()}
 
-    view, revisions, holder, ages = where.ask(looked)
-    hosts = [host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]
+    view, revisions = where.ask(looked)
+    holder = _holder(view)
+    hosts = [host_row(view, name, revisions) for name in sorted(view.members.records)]
     unsigned = dict(sorted(view.members.damaged.items()))
     strangers = sorted(view.states.records.keys() - view.members.records.keys() - unsigned.keys())
     if as_json:
@@ -50,39 +47,39 @@ def status_command(where: Where, as_json: bool) -> None:
         print_prose(f"{printable(name)} tells how it is, and is not in the fleet: ignored", 2)
 
 
-def _holder(lease: bytes | None) -> str:
+def _holder(view: FleetView) -> str:
+    """Who coordinates; empty: nobody."""
+    if view.lease.data is None or max(view.states.set_at.values(), default=0.0) - view.lease.at >= LEASE_SECONDS:
+        return ""
     try:
-        return "" if lease is None else read(Lease, lease).holder
+        return read(Lease, view.lease.data).holder
     except MomError:
         return "a coordinator whose lease cannot be read"
 
 
-def host_row(view: FleetView, name: str, revisions: Mapping[str, int], age: float | None) -> dict[str, Any]:
-    """What is told of one host.
+def host_row(view: FleetView, name: str, revisions: Mapping[str, int]) -> dict[str, Any]:
+    """How one host is. What it has not told is None.
 
     :param revisions: the newest of each group
-    :param age: of its state, in seconds
     """
-    member, state, orders = view.members.get(name), view.states.get(name), view.ordered(name)
-    moves = [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves]
-    wanted = 0 if member is None else revisions.get(member.group, 0)
+    member, state, orders = view.members.records[name][1], view.states.get(name), view.ordered(name)
+    told = ("mode", "total", "available", "memory_state", "problems", "given_back", "waited", "promise_broken", "killed")
+    units = {"total": "_kib", "available": "_kib", "given_back": "_today_kib", "killed": "_today"}
+    units |= dict.fromkeys(("waited", "promise_broken"), "_today_s")
     return {
         "host": name,
-        "group": "" if member is None else member.group,
-        "cordoned": member is not None and member.cordoned,
-        "draining": member is not None and member.draining,
-        "age_s": age,
-        "mode": None if state is None else state.mode,
-        "total_kib": None if state is None else state.total,
-        "available_kib": None if state is None else state.available,
-        "memory_state": None if state is None else state.memory_state,
+        "group": member.group,
+        "cordoned": member.cordoned,
+        "draining": member.draining,
+        "balance": member.balance,
+        "age_s": view.age(name),
+        **{field + units.get(field, ""): getattr(state, field, None) for field in told},
         "guests": None if state is None else len(state.guests) + state.others,
-        "problems": None if state is None else state.problems,
-        "policies": _policies(state, wanted),
+        "policies": _policies(state, revisions.get(member.group, 0)),
         "refused": "" if state is None else state.refused,
         "classes_unused": "" if state is None else state.classes_unused,
-        "moves": moves,
-        "stay": [] if state is None or member is None or not member.draining else [[g.name, g.stays] for g in state.guests if g.stays],
+        "moves": [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves],
+        "stay": [[g.name, g.stays] for g in state.guests if g.stays] if state is not None and member.draining else [],
     }
 
 
@@ -96,33 +93,21 @@ def _policies(state: HostState | None, wanted: int) -> str:
 
 def print_hosts(hosts: list[dict[str, Any]]) -> None:
     """Say it."""
-    rows = []
-    for row in hosts:
-        mark = "draining" if row["draining"] else "cordoned" if row["cordoned"] else ""
-        notes = [word for word in (mark, row["memory_state"] or "") if word]
-        if row["mode"] not in (None, "enforce"):
-            notes.append(str(row["mode"]))
-        if row["problems"]:
-            notes.append(f"{row['problems']} problems")
-        of = "" if row["total_kib"] is None else f" of {format_kib(row['total_kib'])}"
-        available = "?" if row["available_kib"] is None else f"{format_kib(row['available_kib'])}{of}"
-        heard = "never" if row["age_s"] is None else f"{row['age_s']:.0f} s ago"
-        guests = "?" if row["guests"] is None else str(row["guests"])
-        cells = (row["host"], row["group"], heard, available, guests, row["policies"], ", ".join(notes))
-        rows.append([brief(cell, 80) for cell in cells])
-    remarks = TableColumn("remarks", prose=True)
-    print_table(
-        (
-            "host",
-            TableColumn("group", 2),
-            TableColumn("heard", 1),
-            "available",
-            TableColumn("guests", 3),
-            TableColumn("policies", 1),
-            remarks,
-        ),
-        rows,
+    headings = (
+        "host",
+        TableColumn("group", 2),
+        TableColumn("heard", 1),
+        "available",
+        TableColumn("given back", 2),
+        TableColumn("guests", 3),
+        TableColumn("policies", 1),
+        TableColumn("remarks", prose=True),
     )
+    print_table(headings, [[brief(cell, 80) for cell in _cells(row)] for row in hosts])
+    known = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
+    if known:
+        given = format_kib(sum(known))
+        print_prose(f"given back since midnight, UTC, on average: {given} on {len(known)} of {len(hosts)} hosts", 2)
     for row in hosts:
         host = brief(row["host"], 80)
         if row["refused"]:
@@ -134,3 +119,24 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
             print_prose(f"{host}: {brief(move['guest'], 80)} -> {brief(move['to'], 80)}  {move['state']}{error}", 4)
         for name, why in row["stay"]:
             print_prose(f"{host}: {brief(name, 80)} stays: {brief(why, 200)}", 4)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    def size(name: str) -> str:
+        return "?" if row[name] is None else format_kib(row[name])
+
+    notes = ["draining" if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
+    notes += [row["memory_state"] or "", "" if row["mode"] in (None, "enforce") else row["mode"]]
+    notes += [f"{row['problems']} problems" if row["problems"] else "", f"{row['killed_today']} killed" if row["killed_today"] else ""]
+    notes += [f"guests waited {lasting(row['waited_today_s'])}" if row["waited_today_s"] else ""]
+    notes += [f"promises broken for {lasting(row['promise_broken_today_s'])}" if row["promise_broken_today_s"] else ""]
+    return (
+        row["host"],
+        row["group"],
+        "never" if row["age_s"] is None else f"{row['age_s']:.0f} s ago",
+        size("available_kib") + ("" if row["total_kib"] is None else f" of {size('total_kib')}"),
+        size("given_back_today_kib"),
+        "?" if row["guests"] is None else str(row["guests"]),
+        row["policies"],
+        ", ".join(note for note in notes if note),
+    )

@@ -1,4 +1,4 @@
-"""Where Prometheus finds the metrics of all hosts: pure, in the form that its HTTP service discovery takes.
+"""The fleet for Prometheus: where the metrics of all hosts are, in the form that it reads files in, and what a coordinator knows of them.
 
 Names and addresses are those that an operator has signed; a host tells its port only. It could otherwise send Prometheus, and the token
 that this shows, wherever it likes.
@@ -7,61 +7,78 @@ that this shows, wherever it likes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from mom_core import printable
-from mom_plugins_fleet.records import HostState, Member
 from mom_plugins_fleet.view import FleetView
 
 METRICS_PATH: Final = "/metrics"
+WHY: Final = "__meta_mom_why"
+"""The label that says why a host has no metrics. What begins with `__` is for relabelling, and is dropped then."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostTarget:
-    """One host: its address for Prometheus, `HOST:PORT`, or why it has none."""
+def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
+    """All hosts of the fleet by name, also those that are not believed to be in it, as an operator has to see to them.
 
-    host: str
-    group: str
-    address: str = ""
-    why: str = ""
-    cordoned: bool = False
-    draining: bool = False
-
-    def labels(self) -> Mapping[str, str]:
-        """What Prometheus is told of it. What begins with `__` is for its own use and for relabelling, and is dropped then."""
-        found = {"host": self.host, "group": self.group}
-        if self.why:
-            return found | {"__meta_mom_why": self.why}
-        states = {"__meta_mom_cordoned": self.cordoned, "__meta_mom_draining": self.draining}
-        return found | {"__scheme__": "https", "__metrics_path__": METRICS_PATH} | {name: str(so).lower() for name, so in states.items()}
-
-
-def host_targets(view: FleetView) -> Iterator[HostTarget]:
-    """All hosts of the fleet by name, also those that are not believed to be in it, as an operator has to see to them."""
-    members = view.members.records
-    for name in sorted(members.keys() | view.members.damaged.keys()):
-        if name in members:
-            yield _target(name, members[name][1], view.states.get(name), view.states.damaged.get(name, ""))
-        else:
-            yield HostTarget(name, "", why=f"it is not believed to be in the fleet: {printable(view.members.damaged[name], 200)}")
+    A host without an address is a group without targets: it is named, and nothing is scraped.
+    """
+    found = []
+    for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
+        member = view.members.get(name)
+        labels = {"host": name, "group": "" if member is None else member.group}
+        why, address = _address(view, name)
+        if why:
+            labels[WHY] = why
+        elif member is not None:
+            labels |= {"__scheme__": "https", "__metrics_path__": METRICS_PATH}
+            labels |= {"__meta_mom_cordoned": str(member.cordoned).lower(), "__meta_mom_draining": str(member.draining).lower()}
+        found.append({"targets": [address] if address else [], "labels": labels})
+    return found
 
 
-def _target(name: str, member: Member, state: HostState | None, damage: str) -> HostTarget:
-    reached = member.metrics_host or (None if member.address is None else member.address.host)
-    if damage:
-        return HostTarget(name, member.group, why=f"what it tells cannot be read: {printable(damage, 200)}")
+def _address(view: FleetView, name: str) -> tuple[str, str]:
+    """Why Prometheus can have no metrics of a host; and `HOST:PORT` where it can."""
+    member, state = view.members.get(name), view.states.get(name)
+    if member is None:
+        return f"it is not believed to be in the fleet: {printable(view.members.damaged[name], 200)}", ""
+    if name in view.states.damaged:
+        return f"what it tells cannot be read: {printable(view.states.damaged[name], 200)}", ""
     if state is None:
-        return HostTarget(name, member.group, why="it has told nothing yet")
+        return "it has told nothing yet", ""
     if state.metrics_port is None:
-        return HostTarget(name, member.group, why="it serves no metrics to other machines: give its plugin http `tcp`")
+        return "it serves no metrics to other machines: give its plugin http `tcp`", ""
+    reached = member.metrics_host or (None if member.address is None else member.address.host)
     if reached is None:
-        return HostTarget(name, member.group, why="it is enrolled without an address: `mom fleet enroll --metrics-host NAME`")
-    address = f"[{reached}]:{state.metrics_port}" if ":" in reached else f"{reached}:{state.metrics_port}"
-    return HostTarget(name, member.group, address, cordoned=member.cordoned, draining=member.draining)
+        return "it is enrolled without an address: `mom fleet enroll --metrics-host NAME`", ""
+    return "", f"[{reached}]:{state.metrics_port}" if ":" in reached else f"{reached}:{state.metrics_port}"
 
 
-def discovery(found: Iterable[HostTarget]) -> str:
-    """As JSON for Prometheus. A host without an address is a group without targets: it is named, and nothing is scraped."""
-    return json.dumps([{"targets": [one.address] if one.address else [], "labels": one.labels()} for one in found])
+def metrics(view: FleetView, *, works: bool) -> str:
+    """What a coordinator knows of the fleet, as text for Prometheus.
+
+    :param works: whether this coordinator is the one that has the lease
+    """
+    labels = [one["labels"] for one in targets(view)]
+    hosts = [{"host": one["host"], "group": one["group"]} for one in labels]
+    without = [{**host, "why": one[WHY]} for host, one in zip(hosts, labels, strict=True) if WHY in one]
+    return "".join(
+        [
+            *_family("mom_fleet_coordinates", "1: this coordinator is the one that works.", [({}, works)]),
+            *_family("mom_fleet_view_current", "1: it hears of each change in the fleet.", [({}, view.current)]),
+            *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
+            *_family(
+                "mom_fleet_host_heard",
+                "1: the host has told how it is within the last 75 s.",
+                [(one, view.is_fresh(one["host"])) for one in hosts],
+            ),
+            *_family("mom_fleet_host_without_metrics", "Hosts of which Prometheus can have no metrics.", [(one, 1) for one in without]),
+        ]
+    )
+
+
+def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]]) -> Iterator[str]:
+    yield f"# HELP {name} {doc}\n# TYPE {name} gauge\n"
+    for labels, value in samples:
+        written = ",".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in labels.items())
+        yield f"{name}{{{written}}} {int(value)}\n" if written else f"{name} {int(value)}\n"

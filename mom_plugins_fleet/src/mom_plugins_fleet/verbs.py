@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -23,7 +24,7 @@ from mom_core import (
 )
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.changes import ask_a_person, change, change_group, checked, named, show, standing, who
-from mom_plugins_fleet.group_verbs import classes_group, parameter_command, policy_group
+from mom_plugins_fleet.group_verbs import policy_group
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plan_verb import plan_command
 from mom_plugins_fleet.records import AuthorizedKeys, FleetRecord, Group, Member
@@ -93,8 +94,6 @@ def fleet(
 fleet.add_command(plan_command)
 fleet.add_command(status_command)
 fleet.add_command(policy_group)
-fleet.add_command(classes_group)
-fleet.add_command(parameter_command)
 
 
 # --- the fleet itself ------------------------------------------------------------------------------------------------------------------
@@ -234,10 +233,17 @@ def server_config_command(where: Where, accounts: str) -> None:
 
 @fleet.command("coordinator")
 @click.option("--name", default=socket.gethostname, help="Who this is, for `mom fleet status`.  [default: the host's name]")
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write what it knows of the fleet to FILE, such as mom-fleet.prom in the folder of node_exporter's textfile collector.",
+)
 @click.pass_obj
-def coordinator_command(where: Where, name: str) -> None:
+def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
     """Say where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
     from mom_plugins_fleet.coordinator import Coordinator
+    from mom_plugins_fleet.metrics_file import writing
 
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(levelname)s %(message)s"))
@@ -250,7 +256,8 @@ def coordinator_command(where: Where, name: str) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
         one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators, where.revisions_as("fleet-coordinator"))
-        await one.run()
+        async with writing(metrics, one, _LOG):
+            await one.run()
 
     with suppress(asyncio.CancelledError):
         asyncio.run(work())
@@ -260,13 +267,13 @@ def coordinator_command(where: Where, name: str) -> None:
 @click.pass_obj
 def targets_command(where: Where) -> None:
     """Print where the metrics of all hosts are, in the form that Prometheus reads files in. Hosts without are named on standard error."""
-    from mom_plugins_fleet.targets import discovery, host_targets
+    from mom_plugins_fleet.targets import WHY, targets
 
-    found = list(host_targets(where.ask(where.view)))
-    click.echo(discovery(found))
-    for one in found:
-        if one.why:
-            print_prose(f"{printable(one.host)}: {one.why}", 2, err=True)
+    found = targets(where.ask(where.view))
+    click.echo(json.dumps(found))
+    for labels in (one["labels"] for one in found):
+        if WHY in labels:
+            print_prose(f"{printable(labels['host'])}: {labels[WHY]}", 2, err=True)
 
 
 @fleet.command("authorize")
@@ -346,6 +353,15 @@ _flag(
     cordoned=True,
     draining=True,
 )
+
+
+@fleet.command("balance")
+@click.argument("host")
+@click.option("--off", is_flag=True, help="They stay again.")
+@click.pass_obj
+def balance_command(where: Where, host: str, off: bool) -> None:
+    """Let guests leave HOST for hosts of its group that are less full: one of a group in ten minutes. `mom fleet plan` shows which."""
+    _mark(where, host, "keeps its guests." if off else "loses guests to hosts of its group that are less full.", balance=not off)
 
 
 class _Lines(logging.Formatter):

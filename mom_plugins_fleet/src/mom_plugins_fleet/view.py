@@ -26,7 +26,7 @@ from mom_plugins_fleet.records import (
 )
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, LEASES, ORDERS, PROGRESS, ROSTER, STATES
 from mom_toolkit import ANYWHERE
 
 SILENT_SECONDS: Final = 75.0
@@ -161,6 +161,8 @@ class FleetView:
     orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, ORDERS, frozenset()))
     progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress, PROGRESS))
     authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
+    lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
+    """The coordinator's, as it was loaded."""
     left: dict[tuple[str, str], float] = field(default_factory=dict)
     """Since when guests are known to have left a host, and were not seen where they went to; monotonic seconds by host and guest."""
 
@@ -186,7 +188,11 @@ class FleetView:
         return all(bucket.current for bucket in self.buckets)
 
     async def load(self, store: Store) -> None:
-        """Read all buckets once."""
+        """Read all buckets once.
+
+        How long ago hosts were heard of is told by how much older than the newest sign of life their states are, the coordinator's lease
+        included, by the servers' clock: no host's counts.
+        """
         for bucket in self.buckets:
             found = await store.load(bucket.name)
             bucket.begins()
@@ -194,6 +200,9 @@ class FleetView:
                 bucket.told(key, kept, live=False)
             bucket.complete()
         self.trust()
+        self.lease = await store.read(LEASES, COORDINATOR)
+        newest, now = max((*self.states.set_at.values(), self.lease.at)), time.monotonic()
+        self.states.heard.update({host: now - (newest - at) for host, at in self.states.set_at.items()})
 
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep all of it up to date, until this is cancelled, or the servers want no more of it: then it raises `LinkError`.
@@ -256,13 +265,10 @@ class FleetView:
         at = self.heard.get(host)
         return at is not None and time.monotonic() - at < SILENT_SECONDS and host in self.members.records and host in self.states.records
 
-    def ages(self, lease: StoredEntry) -> Mapping[str, float]:
-        """How many seconds older than the newest sign of life each host's state is that was read, by the servers' clock: no host's counts.
-
-        :param lease: the coordinator's, which is a sign of life, too
-        """
-        newest = max((*self.states.set_at.values(), lease.at))
-        return {key: newest - at for key, at in self.states.set_at.items()}
+    def age(self, host: str) -> float | None:
+        """How many seconds ago that host was heard of; None: never."""
+        at = self.heard.get(host)
+        return None if at is None else time.monotonic() - at
 
     def guests(self, host: str) -> Mapping[str, HostedGuest]:
         """The guests that a host tells about, by id."""
