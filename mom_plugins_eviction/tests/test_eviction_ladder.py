@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from mom_core import Entity, LedgerEntry, PluginContext, Scope, StateFile, Value
 from mom_core.testing import snapshot
 from mom_plugins_eviction.jobs import FORM, LOSS, WHAT, Job, Jobs, JobState
-from mom_plugins_eviction.ladder import Announcements, Ladder, LadderPace, climb
+from mom_plugins_eviction.ladder import Announcements, Ladder, climb
+from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import (
     ALLOWED_BY,
     EvictionCandidate,
-    FullHostLimits,
     HostPressure,
     Step,
     candidate_of,
@@ -30,7 +30,7 @@ from mom_plugins_eviction.steps import (
 
 TOTAL = 1_000_000.0
 FULL, ROOM = HostPressure(50.0, TOTAL, 5_000.0), HostPressure(0.0, TOTAL, 800_000.0)
-PACE = LadderPace(after=60, apart=60, calm_for=600, share=0.25)
+SETTINGS = EvictionSettings()
 
 
 def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0, warning: float = 30.0) -> EvictionCandidate:
@@ -77,16 +77,16 @@ def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_tha
     ],
 )
 def test_a_host_is_full_when_its_memory_is_short_and_that_is_known(pressure: HostPressure, already: bool, hard: bool | None) -> None:
-    assert is_hard(pressure, FullHostLimits(), already) is hard
+    assert is_hard(pressure, SETTINGS, already) is hard
 
 
 def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_waits() -> None:
-    assert is_calm(HostPressure(0.0, TOTAL, 300_000), FullHostLimits(), 150_000)
-    assert not is_calm(HostPressure(0.0, TOTAL, 300_000), FullHostLimits(), 150_001)
-    assert not is_calm(HostPressure(2.0, TOTAL, 300_000), FullHostLimits(), 0)
-    assert not is_calm(HostPressure(0.0, TOTAL, 300_000, "hard"), FullHostLimits(), 0)
-    assert not is_calm(HostPressure(0.0, None, 300_000), FullHostLimits(), 0)
-    assert not is_calm(HostPressure(), FullHostLimits(), 0)
+    assert is_calm(HostPressure(0.0, TOTAL, 300_000), SETTINGS, 150_000)
+    assert not is_calm(HostPressure(0.0, TOTAL, 300_000), SETTINGS, 150_001)
+    assert not is_calm(HostPressure(2.0, TOTAL, 300_000), SETTINGS, 0)
+    assert not is_calm(HostPressure(0.0, TOTAL, 300_000, "hard"), SETTINGS, 0)
+    assert not is_calm(HostPressure(0.0, None, 300_000), SETTINGS, 0)
+    assert not is_calm(HostPressure(), SETTINGS, 0)
 
 
 # --- whom ---------------------------------------------------------------------------------------------------------------------------
@@ -149,36 +149,52 @@ def test_only_what_the_class_says_is_allowed_and_only_for_guests_of_which_enough
 # --- over time ------------------------------------------------------------------------------------------------------------------------
 
 
+class Climber:
+    """A ladder whose steps are announced, and taken when their warning is over, as the plugin does."""
+
+    def __init__(self, settings: EvictionSettings = SETTINGS) -> None:
+        self.ladder, self.announcements = Ladder(settings), Announcements()
+
+    def step(self, now: float, want: tuple[str, Step] | None, warning: float) -> tuple[str, Step] | None:
+        """What is taken now, of what is wanted."""
+        self.announcements.keep([] if want is None else [want])
+        if want is None or now < self.announcements.ask(want[0], want[0], want[1], now, warning).due or self.ladder.waits(now):
+            return None
+        self.ladder.takes(now)
+        self.announcements.taken(*want)
+        return want
+
+
 def test_pressure_must_last_and_the_announcement_comes_a_warning_before_the_step() -> None:
-    ladder, one = Ladder(pace=PACE), guest("vm", Step.SAVE)
-    said = {now: climb(ladder, now, FULL, [one], [], 10) for now in range(0, 101, 5)}
-    assert [now for now, what in said.items() if what.announce] == [60]
-    assert [now for now, what in said.items() if what.take] == [90]
+    climber, one = Climber(), guest("vm", Step.SAVE)
+    wanted = {now: climb(climber.ladder, now, FULL, [one], [], 10).want for now in range(0, 91, 5)}
+    assert next(now for now, what in wanted.items() if what) == 60
+    assert [now for now, what in wanted.items() if climber.step(now, what, one.warning)] == [90]
 
 
-def test_what_is_announced_is_cancelled_when_the_host_is_well_or_unknown_or_the_guest_is_not_there() -> None:
+def test_what_is_wanted_is_not_any_more_when_the_host_is_well_or_unknown_or_the_guest_is_not_there() -> None:
     for pressure, there in ((ROOM, True), (HostPressure(), True), (FULL, False)):
-        ladder, one = Ladder(pace=PACE), guest("vm", Step.SAVE)
+        ladder, one = Ladder(SETTINGS), guest("vm", Step.SAVE)
         for now in range(0, 66, 5):
             climb(ladder, now, FULL, [one], [], 10)
-        announced = ladder.announced
-        assert announced is not None
-        said = climb(ladder, 70, pressure, [one] if there else [], [], 10)
-        assert said.cancel
-        assert said.why
-        assert ladder.announced is None
-        assert not climb(ladder, 95, FULL, [one], [], 10).take
+        assert ladder.chosen == ("vm", Step.SAVE)
+        assert climb(ladder, 70, pressure, [one] if there else [], [], 10).want is None
+        assert bool(climb(ladder, 95, FULL, [one], [], 10).want) is not there, "pressure must last anew"
 
 
 def test_the_next_step_waits_until_the_last_one_has_ended_and_had_an_effect() -> None:
-    ladder, others = Ladder(pace=PACE), [guest(name, Step.SAVE, warning=0) for name in "abcdefgh"]
-    taken = [now for now in range(0, 400, 5) if climb(ladder, now, FULL, others, [], 10, busy=70 <= now <= 200).take]
-    assert taken[0] == 65
+    climber, others = Climber(), [guest(name, Step.SAVE, warning=0) for name in "abcdefgh"]
+    taken = [
+        now
+        for now in range(0, 400, 5)
+        if climber.step(now, climb(climber.ladder, now, FULL, others, [], 10, busy=70 <= now <= 200).want, 0)
+    ]
+    assert taken[0] == 60
     assert taken[1] >= 260
 
 
 def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long() -> None:
-    ladder = Ladder(pace=PACE)
+    ladder = Ladder(SETTINGS)
     both = [Job("a", "a", Step.SAVE, needs=1000, state=JobState.DONE), Job("b", "b", Step.SAVE, needs=1000, state=JobState.DONE)]
     back = [(now, said.undo.name) for now in range(0, 1300, 10) if (said := climb(ladder, now, ROOM, [], both, 10)).undo]
     assert back[0] == (600, "b")
@@ -193,7 +209,7 @@ def test_who_is_too_large_does_not_come_back_and_one_that_is_paused_needs_nothin
         (Job("a", "a", Step.PAUSE, needs=0, comes_back=False, state=JobState.DONE), False),
         (Job("a", "a", Step.PAUSE, needs=0), False),
     ):
-        ladder = Ladder(pace=PACE)
+        ladder = Ladder(SETTINGS)
         assert any(climb(ladder, now, tight, [], [one], 10).undo for now in range(0, 1000, 10)) is comes
 
 
@@ -223,42 +239,42 @@ crowds = st.lists(
 def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_too_many(
     crowd: list[EvictionCandidate], cycles: list[tuple[HostPressure, float, bool]], share: float
 ) -> None:
-    pace = replace(PACE, share=share)
-    ladder, now = Ladder(pace=pace), 0.0
+    settings = SETTINGS.model_copy(update={"share": share})
+    climber, now = Climber(settings), 0.0
     running = {one.identity: one for one in crowd}
     stopped: list[Job] = []
     done: set[str] = set()
-    announced: dict[str, float] = {}
+    announced: dict[tuple[str, Step] | None, float] = {}
     steps: list[float] = []
     moves = 0
     guests = len(crowd) + 1
     for pressure, passed, busy in cycles:
         now += passed
-        said = climb(ladder, now, pressure, list(running.values()), stopped, guests - moves, moved=moves, busy=busy)
+        said = climb(climber.ladder, now, pressure, list(running.values()), stopped, guests - moves, moved=moves, busy=busy)
         if pressure.share is None:
-            assert not said.announce
-            assert not said.take
+            assert not said.want
             assert not said.undo
-        if said.announce:
-            announced[said.announce.identity] = now
-        if said.take:
-            one = running.pop(said.take.identity)
-            assert said.take.step in one.allowed
-            assert is_hard(pressure, FullHostLimits(), already=True)
-            assert now - announced.pop(one.identity) >= one.warning
-            assert not steps or now - steps[-1] >= pace.apart
+        if said.want not in announced:
+            announced = {said.want: now}
+        taken = climber.step(now, said.want, running[said.want[0]].warning if said.want else 0.0)
+        if taken:
+            one = running.pop(taken[0])
+            assert taken[1] in one.allowed
+            assert is_hard(pressure, SETTINGS, already=True)
+            assert now >= announced.pop(taken) + one.warning
+            assert not steps or now - steps[-1] >= settings.apart
             steps.append(now)
-            if said.take.step is Step.MIGRATE:
+            if taken[1] is Step.MIGRATE:
                 moves += 1
             else:
-                stopped.append(Job(one.identity, one.name, said.take.step, needs=one.frees, state=JobState.DONE))
+                stopped.append(Job(one.identity, one.name, taken[1], needs=one.frees, state=JobState.DONE))
                 done.add(one.identity)
             assert len(stopped) <= most_stopped(guests - moves, share)
             assert moves <= most_stopped(guests, share)
         if said.undo:
             assert said.undo.guest in done
-            assert is_calm(pressure, FullHostLimits(), 0.0)
-            assert not steps or now - steps[-1] >= pace.apart
+            assert is_calm(pressure, SETTINGS, 0.0)
+            assert not steps or now - steps[-1] >= settings.apart
             steps.append(now)
             done.remove(said.undo.guest)
             stopped.remove(said.undo)

@@ -1,31 +1,21 @@
 """The ladder over time: pressure must last, a step is announced before it is taken, its effect is waited for, and all of it is undone.
 
-It knows no clock and no hypervisor: `climb` is given both as numbers, and says what to do.
+It knows no clock and no hypervisor: `climb` is given both as numbers, and says what is wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mom_plugins_eviction.jobs import Job, JobState
-from mom_plugins_eviction.steps import EvictionCandidate, FullHostLimits, HostPressure, Step, choose, is_calm, is_hard, most_stopped
-
-
-@dataclass(frozen=True, slots=True)
-class LadderPace:
-    """How slowly all of it goes, in seconds: pressure must last `after`, steps are `apart`, calm must last `calm_for` before a guest comes
-    back. At most `share` of the guests are stopped at once."""
-
-    after: float = 60.0
-    apart: float = 60.0
-    calm_for: float = 600.0
-    share: float = 0.25
+from mom_plugins_eviction.settings import EvictionSettings
+from mom_plugins_eviction.steps import EvictionCandidate, HostPressure, Step, choose, is_calm, is_hard, most_stopped
 
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A step that is to be taken at `due` (monotonic seconds), unless the host is well by then."""
+    """A step that is to be taken at `due` (monotonic seconds), unless it is not wanted any more by then."""
 
     identity: str
     name: str
@@ -34,7 +24,7 @@ class Announced:
 
 
 class Announcements:
-    """Steps that policies want, each announced before: it waits for its warning, and only for as long as it is wanted in every cycle."""
+    """Steps that mom or policies want, each announced before: it waits for its warning, for as long as it is wanted in every cycle."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, Step], Announced] = {}
@@ -45,7 +35,7 @@ class Announcements:
         return tuple(self._waiting.values())
 
     def ask(self, identity: str, name: str, step: Step, now: float, warning: float) -> Announced:
-        """A policy wants it now."""
+        """It is wanted now."""
         return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning))
 
     def keep(self, wanted: Iterable[tuple[str, Step]]) -> list[Announced]:
@@ -62,25 +52,29 @@ class Announcements:
 
 @dataclass(slots=True)
 class Ladder:
-    """Where it stands. All moments are monotonic seconds."""
+    """Where it stands: since when the host has been full, or calm, when the last step was taken (monotonic seconds), and which is next."""
 
-    limits: FullHostLimits = field(default_factory=FullHostLimits)
-    pace: LadderPace = field(default_factory=LadderPace)
+    settings: EvictionSettings
     hard_since: float | None = None
     calm_since: float | None = None
     last_step: float = float("-inf")
-    announced: Announced | None = None
+    chosen: tuple[str, Step] | None = None
+
+    def waits(self, now: float) -> bool:
+        """Whether the effect of the last step is still to be seen."""
+        return now - self.last_step < self.settings.apart
+
+    def takes(self, now: float) -> None:
+        """The step that was chosen is taken."""
+        self.last_step, self.chosen = now, None
 
 
 @dataclass(frozen=True, slots=True)
 class Climbed:
-    """What `climb` came to: a step that is announced, cancelled (`why`) or to be taken now, or a guest that is to come back."""
+    """What `climb` came to: a guest and the step that is wanted of it, to be announced and then taken; or a guest that is to come back."""
 
-    announce: Announced | None = None
-    cancel: Announced | None = None
-    take: Announced | None = None
+    want: tuple[str, Step] | None = None
     undo: Job | None = None
-    why: str = ""
 
 
 def climb(
@@ -94,7 +88,7 @@ def climb(
     moved: int = 0,
     busy: bool = False,
 ) -> Climbed:
-    """What to do at this moment. `ladder` is moved on.
+    """What is wanted at this moment. `ladder` is moved on.
 
     :param candidates: the guests that run and to which something may be done
     :param stopped: those that were stopped before, first to last
@@ -104,19 +98,15 @@ def climb(
     """
     if busy:
         ladder.last_step = now
-    hard = is_hard(pressure, ladder.limits, already=ladder.hard_since is not None)
+    hard = is_hard(pressure, ladder.settings, already=ladder.hard_since is not None)
     if not hard:
         ladder.hard_since = None
     elif ladder.hard_since is None:
         ladder.hard_since = now
     if hard:
         ladder.calm_since = None
-        return _up(ladder, now, pressure, candidates, _open_steps(len(stopped), moved, guests, ladder.pace.share))
-    if ladder.announced is not None:
-        cancelled, ladder.announced = ladder.announced, None
-        return Climbed(
-            cancel=cancelled, why="the host is not full any more" if hard is False else "how full the host is has become unknown"
-        )
+        return _up(ladder, now, pressure, candidates, _open_steps(len(stopped), moved, guests, ladder.settings.share))
+    ladder.chosen = None
     return _down(ladder, now, pressure, stopped)
 
 
@@ -128,26 +118,15 @@ def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozense
 
 
 def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], steps: frozenset[Step]) -> Climbed:
-    announced = ladder.announced
-    able = {one.identity: replace(one, allowed=one.allowed & steps) for one in candidates if one.allowed & steps}
-    if announced is not None:
-        if announced.identity not in able or announced.step not in able[announced.identity].allowed:
-            ladder.announced = None
-            return Climbed(cancel=announced, why="it may not, or need not, be done to the guest any more")
-        if now < announced.due or now - ladder.last_step < ladder.pace.apart:
-            return Climbed()
-        ladder.announced, ladder.last_step = None, now
-        return Climbed(take=announced)
-    lasting = ladder.hard_since is not None and now - ladder.hard_since >= ladder.pace.after
-    if not lasting or now - ladder.last_step < ladder.pace.apart:
-        return Climbed()
-    total, available = pressure.total or 0.0, pressure.available or 0.0
-    chosen = choose(tuple(able.values()), max(0.0, ladder.limits.calm_share * total - available))
-    if chosen is None:
-        return Climbed()
-    candidate, step = chosen
-    ladder.announced = Announced(candidate.identity, candidate.name, step, now + candidate.warning)
-    return Climbed(announce=ladder.announced)
+    able = [replace(one, allowed=one.allowed & steps) for one in candidates]
+    if ladder.chosen not in {(one.identity, step) for one in able for step in one.allowed}:
+        ladder.chosen = None
+    lasting = ladder.hard_since is not None and now - ladder.hard_since >= ladder.settings.after
+    if ladder.chosen is None and lasting and not ladder.waits(now):
+        total, available = pressure.total or 0.0, pressure.available or 0.0
+        chosen = choose(able, max(0.0, ladder.settings.calm * total - available))
+        ladder.chosen = None if chosen is None else (chosen[0].identity, chosen[1])
+    return Climbed(want=ladder.chosen)
 
 
 def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job]) -> Climbed:
@@ -157,12 +136,12 @@ def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[
         return Climbed()
     last = returning[-1]  # who was stopped last, and so at the dearest rung, comes back first
     # One that is paused has its memory still.
-    if not is_calm(pressure, ladder.limits, 0.0 if last.step is Step.PAUSE else last.needs):
+    if not is_calm(pressure, ladder.settings, 0.0 if last.step is Step.PAUSE else last.needs):
         ladder.calm_since = None
         return Climbed()
     if ladder.calm_since is None:
         ladder.calm_since = now
-    if now - ladder.calm_since < ladder.pace.calm_for or now - ladder.last_step < ladder.pace.apart:
+    if now - ladder.calm_since < ladder.settings.calm_for or ladder.waits(now):
         return Climbed()
     ladder.last_step = now
     return Climbed(undo=last)

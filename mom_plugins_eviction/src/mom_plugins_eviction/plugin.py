@@ -88,7 +88,7 @@ class EvictionPlugin:
         self._settings = settings
         self._context = context
         self._source = Source(context.name)
-        self._ladder = Ladder(settings.limits, settings.pace)
+        self._ladder = Ladder(settings)
         self._announcements = Announcements()
         self.jobs = Jobs(context, settings.timeout, self._spare)
         self._requests = ResumeRequests(context.state_directory / context.name / REQUESTS)
@@ -96,7 +96,8 @@ class EvictionPlugin:
         self._own: HypervisorMover | None = None
         self._snapshot = Snapshot()
         self._enforces = False
-        self._taking: tuple[str, Step] | None = None
+        self._put_off: set[tuple[str, Step]] = set()
+        """What waits for its warning, or for its turn."""
         self._spared: Mapping[tuple[str, Step], float] = {}
         """What is not tried on which guest for some time, since when."""
         self._moments: dict[Announced, str] = {}
@@ -144,7 +145,7 @@ class EvictionPlugin:
         jobs = self.jobs
         if self._context.serves:
             jobs.see_moves({guest.id for guest in guests}, self._movers())
-        announced = {one.identity: f"announced: {one.step}" for one in self._waiting()}
+        announced = {one.identity: f"announced: {one.step}" for one in self._announcements.waiting}
         found: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
             job, doing = jobs.get(guest.id), jobs.doing(guest.id)
@@ -159,10 +160,6 @@ class EvictionPlugin:
             }
         return found
 
-    def _waiting(self) -> list[Announced]:
-        """What is announced, by mom itself and for policies."""
-        return [*([self._ladder.announced] if self._ladder.announced else []), *self._announcements.waiting]
-
     def _see_mode(self, enforces: bool) -> None:
         """What was announced under another mode was not announced to the same people: begin anew."""
         if enforces != self._enforces:
@@ -170,10 +167,9 @@ class EvictionPlugin:
             self._enforces = enforces
 
     def _call_off(self, why: str) -> None:
-        for one in self._waiting():
+        for one in self._announcements.keep(()):
             self._cancelled(one, why)
-        self._announcements.keep(())
-        self._ladder.announced = None
+        self._ladder.chosen = None
 
     def _take_requests(self, hypervisor: Hypervisor) -> None:
         """`mom eviction undo` has looked whether they can be done."""
@@ -205,18 +201,14 @@ class EvictionPlugin:
             moved=self._moved(now),
             busy=self.jobs.under_way > 0,
         )
-        waiting = self._waiting()
-        if said.cancel is not None:
-            self._cancelled(said.cancel, said.why)
+        waiting = self._announcements.waiting
         self._moments = {one: at for one, at in self._moments.items() if one in waiting}
         for one in waiting:
             guest = snapshot.guests.get(one.identity)
             if guest is not None:
                 yield self._warning(one, guest, snapshot)
-        self._taking = None
-        if said.take is not None:
-            step, guest = said.take.step, snapshot.guests[said.take.identity]
-            self._taking = (guest.id, step)
+        if said.want is not None:
+            guest, step = snapshot.guests[said.want[0]], said.want[1]
             value: Value = str(self._settings.destination) if step is Step.MIGRATE else 1
             yield Decision(guest.entity, step.control, value, "the host stays full", self._source)
         if said.undo is not None:
@@ -268,7 +260,7 @@ class EvictionPlugin:
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """For all evaluators: only what a guest's class allows, after the warning that it promises, and never too many."""
-        self._snapshot = snapshot
+        self._snapshot, self._put_off = snapshot, set()
         now, guests = snapshot.monotonic, self._guests(snapshot)
         stopped, moved, begun = len(self.jobs.stopped), self._moved(now), self.jobs.under_way
         most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
@@ -287,9 +279,8 @@ class EvictionPlugin:
                     why = f"{stopped} guests are stopped, or about to be, and more than {most} of {guests} must not be"
                 else:  # what is only announced counts, too: no guest is to be announced that then must not go
                     stopped, moved = stopped + (step is not Step.MIGRATE), moved + (step is Step.MIGRATE)
-                    if decision.source != self._source:
-                        wanted.append((guest.id, step))
-                        why = self._not_yet(guest, step, decision, now, begun)
+                    wanted.append((guest.id, step))
+                    why = self._not_yet(guest, step, decision, now, begun)
                     begun += not why and step is not Step.PAUSE
             if why:
                 revisions.append(Revision(decision, None, why))
@@ -298,12 +289,18 @@ class EvictionPlugin:
         return revisions
 
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
-        """Why what a policy wants must wait; empty when its warning is over, and not too much is being done already."""
+        """Why what is wanted must wait; empty when its warning is over, and not too much is being done already."""
+        self._put_off.add((guest.id, step))
         announced = self._announcements.ask(guest.id, guest.name, step, now, warning_of(guest))
         if now < announced.due:
             return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
         if begun >= AT_ONCE:
             return f"announced; {AT_ONCE} guests are being stopped or moved at this moment, it is next"
+        if decision.source == self._source:
+            if self._ladder.waits(now):
+                return "announced; the effect of the last step is waited for"
+            self._ladder.takes(now)
+        self._put_off.discard((guest.id, step))
         self._announcements.taken(guest.id, step)
         return ""
 
@@ -468,7 +465,8 @@ class EvictionPlugin:
                 self._spare(outcome.decision.entity.id, [step])
         for revision in report.revisions:
             entity, step = revision.before.entity, STEP_OF.get(revision.before.control)
-            if step is not None and revision.after is None and (entity.id, step) == self._taking and revision.before.source == self._source:
+            is_own = step is not None and revision.after is None and revision.before.source == self._source
+            if step is not None and is_own and (entity.id, step) not in self._put_off:
                 self._spare(entity.id, [step])
 
     def _spare(self, identity: str, steps: Iterable[Step]) -> None:

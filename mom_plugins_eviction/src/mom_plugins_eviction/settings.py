@@ -7,11 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mom_core import Duration, PluginSettings
-from mom_plugins_eviction.ladder import LadderPace
-from mom_plugins_eviction.steps import FullHostLimits
 from mom_toolkit import Destination
-
-_PACE, _LIMITS = LadderPace(), FullHostLimits()
 
 
 class EvictionSettings(PluginSettings):
@@ -21,25 +17,25 @@ class EvictionSettings(PluginSettings):
     """Whether mom itself stops or moves guests whose class allows that, when the host stays full. Without it, guests are moved only when
     another one decides that, such as the operator of a fleet."""
 
-    full: Annotated[float, Field(gt=0, le=100)] = _LIMITS.full_percent
+    full: Annotated[float, Field(gt=0, le=100)] = 10.0
     """%: the host is full when everything on it waits for memory for more than this share of the last ten seconds."""
 
-    least: Annotated[float, Field(gt=0, lt=0.5)] = _LIMITS.least_share
+    least: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     """The host is full, too, when less than this share of its memory is available."""
 
-    calm: Annotated[float, Field(gt=0, lt=1)] = _LIMITS.calm_share
+    calm: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """There is room when this share of its memory is available, also with the guest that comes back."""
 
-    after: Annotated[Duration, Field(ge=5, le=3600)] = _PACE.after
+    after: Annotated[Duration, Field(ge=5, le=3600)] = 60.0
     """For how long the host must have been full before the first step: ballooning and KSM need some time to help."""
 
-    apart: Annotated[Duration, Field(ge=10, le=3600)] = _PACE.apart
+    apart: Annotated[Duration, Field(ge=10, le=3600)] = 60.0
     """How long after one step the next may follow: so long its effect takes to be seen."""
 
-    calm_for: Annotated[Duration, Field(ge=10, le=86_400)] = _PACE.calm_for
+    calm_for: Annotated[Duration, Field(ge=10, le=86_400)] = 600.0
     """For how long there must have been room before a guest comes back."""
 
-    share: Annotated[float, Field(gt=0, le=0.9)] = _PACE.share
+    share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
     """At most this share of the guests is stopped at once, and moved away within an hour, by whatever decision: at least one, but
     never all of them."""
 
@@ -54,13 +50,3 @@ class EvictionSettings(PluginSettings):
 
     move_unclassed: bool = False
     """Whether guests without a class may be moved, too, when the operator of a fleet drains this host."""
-
-    @property
-    def limits(self) -> FullHostLimits:
-        """When the host is full, and when it has room."""
-        return FullHostLimits(self.full, self.least, self.calm)
-
-    @property
-    def pace(self) -> LadderPace:
-        """How slowly it goes."""
-        return LadderPace(self.after, self.apart, self.calm_for, self.share)

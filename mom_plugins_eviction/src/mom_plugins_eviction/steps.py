@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from mom_core import Guest
+from mom_plugins_eviction.settings import EvictionSettings
 from mom_toolkit import EvictionField
 
 
@@ -67,24 +68,14 @@ class HostPressure:
         return self.available / self.total
 
 
-@dataclass(frozen=True, slots=True)
-class FullHostLimits:
-    """When a host is full: all tasks waited for memory for more than `full_percent` of the last ten seconds, or less than `least_share` of
-    its memory is available; and when it has room again: `calm_share` is, and no task waits."""
-
-    full_percent: float = 10.0
-    least_share: float = 0.02
-    calm_share: float = 0.15
-
-
 WAITS: Final = 0.5
-"""Of `full_percent`: so much waiting is enough when the plugin balloon says that the host is short, too; and to stay full."""
+"""Of the setting `full`: so much waiting is enough when the plugin balloon says that the host is short, too; and to stay full."""
 
 ROOM_TO_END: Final = 1.5
-"""Of `least_share`: a host that is full stays so until this much is available. Else each page that moves would begin the wait anew."""
+"""Of the setting `least`: a full host stays so until this much is available. Else each page that moves would begin the wait anew."""
 
 
-def is_hard(pressure: HostPressure, limits: FullHostLimits, already: bool = False) -> bool | None:
+def is_hard(pressure: HostPressure, limits: EvictionSettings, already: bool = False) -> bool | None:
     """Whether the host is full. None: not enough is known to say so, which is no reason to do anything.
 
     :param already: whether it was full the last time, so that it takes a little more to end
@@ -92,23 +83,23 @@ def is_hard(pressure: HostPressure, limits: FullHostLimits, already: bool = Fals
     share = pressure.share
     if share is None:
         return None
-    if share < limits.least_share * (ROOM_TO_END if already else 1.0):
+    if share < limits.least * (ROOM_TO_END if already else 1.0):
         return True
-    if share >= limits.calm_share:
+    if share >= limits.calm:
         return False  # waiting alone is not enough: a guest's own small cgroup can wait while the host has plenty
     if pressure.state == "low":
         return True
     helped = already or pressure.state == "hard"
-    return pressure.full is not None and pressure.full > limits.full_percent * (WAITS if helped else 1.0)
+    return pressure.full is not None and pressure.full > limits.full * (WAITS if helped else 1.0)
 
 
-def is_calm(pressure: HostPressure, limits: FullHostLimits, needs: float) -> bool:
+def is_calm(pressure: HostPressure, limits: EvictionSettings, needs: float) -> bool:
     """Whether there is room for a guest that takes `needs` KiB when it comes back, and the host is as calm then as it should be."""
     if pressure.share is None or pressure.available is None or pressure.total is None or pressure.state in ("hard", "low"):
         return False
-    if pressure.full is not None and pressure.full > 0.1 * limits.full_percent:
+    if pressure.full is not None and pressure.full > 0.1 * limits.full:
         return False
-    return (pressure.available - needs) / pressure.total >= limits.calm_share
+    return (pressure.available - needs) / pressure.total >= limits.calm
 
 
 LEAST_KNOWN_WARNING: Final = 30.0

@@ -161,7 +161,7 @@ class SlaPlugin:
         )
         source = Source(self._context.name)
         if wrong := self._wrong_file():
-            yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; for a fleet's: `mom fleet policy set GROUP classes.yaml FILE`")
+            yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; in a fleet: `mom fleet policy set`")
         for guest, one in self._unknown(list(snapshot.guests.values())):
             yield Problem(source, self._complaint(one), guest.entity, Severity.ERROR, self._cure())
 

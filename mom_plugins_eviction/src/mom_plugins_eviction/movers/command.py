@@ -12,28 +12,26 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from mom_core import (
-    Finding,
     HypervisorError,
     MomError,
     NotSupported,
     PluginContext,
     PluginSettings,
-    Severity,
-    hookimpl,
     printable,
     untrusted,
 )
+from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport, parse_process_stat
+from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport, parse_process_stat
 
 KILL_SECONDS: Final = 20.0
 """How long a command that was told to end (SIGTERM) may take before it is killed."""
@@ -179,6 +177,19 @@ class CommandMover:
         run.was_killed = True
         _signal_group(run.process.pid, signal.SIGKILL)
 
+    def ready(self) -> None:
+        """Raises `MomError` where there is no command."""
+        if not self._command:
+            raise MomError("no program is named that moves guests", hint="give it `command`: [/PATH/TO/PROGRAM, ARGUMENT, ...]")
+
+    def check(self) -> str:
+        """Whether the program can be run, and only root can change it. Raises `MomError`."""
+        program = self._command[0]
+        _refuse_foreign(program)
+        if not os.access(program, os.X_OK):
+            raise MomError(f"{program} is no program that can be run", hint="chmod +x it, or name another one")
+        return f"guests are moved by {printable(program, 100)}"
+
     def _started(self, pid: int) -> int:
         """When that process was started, in ticks; 0: it is not there."""
         try:
@@ -235,7 +246,7 @@ def _refuse_foreign(program: str) -> None:
         )
 
 
-class CommandMoverPlugin:
+class CommandMoverPlugin(MoverPlugin):
     """Has guests moved by a program."""
 
     class Settings(PluginSettings):
@@ -253,34 +264,5 @@ class CommandMoverPlugin:
         """Between which hosts of a fleet it moves guests: those whose movers have the same word here. Empty: all."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        self._settings = settings
-        self._mover = CommandMover(
-            context.name,
-            settings.command,
-            live=settings.live,
-            within=settings.within,
-            root=context.root,
-        )
-
-    @hookimpl
-    def mom_setup(self) -> None:
-        """See that there is a command. Raises `MomError`."""
-        if not self._settings.command:
-            raise MomError("no program is named that moves guests", hint="give it `command`: [/PATH/TO/PROGRAM, ARGUMENT, ...]")
-
-    @hookimpl
-    def mom_services(self) -> Mapping[type, Any]:
-        """The mover."""
-        return {Mover: self._mover}
-
-    @hookimpl
-    def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the program can be run, and whether only root can change it."""
-        program = next(iter(self._settings.command), "")
-        try:
-            _refuse_foreign(program)
-            if not os.access(program, os.X_OK):
-                raise MomError(f"{program} is no program that can be run", hint="chmod +x it, or name another one")
-            yield Finding(Severity.OK, "command mover", f"guests are moved by {printable(program, 100)}")
-        except MomError as error:
-            yield Finding(Severity.ERROR, "command mover", error.message, error.hint)
+        mover = CommandMover(context.name, settings.command, live=settings.live, within=settings.within, root=context.root)
+        super().__init__(mover, "command mover", mover.ready)

@@ -19,8 +19,9 @@ from mom_core import (
     PluginSettings,
     printable,
 )
+from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError, credentials
+from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, credentials
 from mom_plugins_eviction.movers.web_requests import WebUrl
 from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
 
@@ -116,7 +117,7 @@ def _basic(password: Path) -> Mapping[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}", "Version": "4"}
 
 
-class OvirtMoverPlugin(ServerMoverPlugin):
+class OvirtMoverPlugin(MoverPlugin):
     """Has guests moved by oVirt's engine."""
 
     class Settings(PluginSettings):
@@ -137,4 +138,4 @@ class OvirtMoverPlugin(ServerMoverPlugin):
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         api = ServerApi(context.name, settings.url, lambda _: _basic(settings.password), settings.ca)
         mover = OvirtMover(context.name, api, chooses=settings.chooses, within=settings.within)
-        super().__init__(api, mover, "oVirt's engine")
+        super().__init__(mover, "oVirt's engine", api.check)

@@ -19,8 +19,9 @@ from mom_core import (
     PluginSettings,
     printable,
 )
+from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError, credentials
+from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, credentials
 from mom_plugins_eviction.movers.web_requests import WebUrl
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
@@ -156,7 +157,7 @@ def _token(path: Path) -> Mapping[str, str]:
     return {"Authorization": f"PVEAPIToken={credentials(path, _MAKE)}"}
 
 
-class ProxmoxMoverPlugin(ServerMoverPlugin):
+class ProxmoxMoverPlugin(MoverPlugin):
     """Has guests moved within a cluster of Proxmox VE."""
 
     class Settings(PluginSettings):
@@ -179,4 +180,4 @@ class ProxmoxMoverPlugin(ServerMoverPlugin):
         api = ServerApi(context.name, settings.url, lambda _: _token(settings.token), settings.ca, _NO_ANSWER)
         node = settings.node or socket.gethostname().partition(".")[0].lower()
         mover = ProxmoxMover(context.name, api, node, local_disks=settings.local_disks, within=settings.within)
-        super().__init__(api, mover, "Proxmox VE")
+        super().__init__(mover, "Proxmox VE", api.check)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from mom_core import Finding, HypervisorError, MomError, Severity, hookimpl, printable, read_secret
+from mom_core import HypervisorError, MomError, printable, read_secret
 from mom_plugins_eviction.movers.web_requests import WebRequestError, trusted_certificates, web_request
-from mom_toolkit import Mover
 
 ANSWER_SECONDS: Final = 15.0
 """For one request; a call of a mover makes two or three."""
@@ -89,39 +88,3 @@ def credentials(key: Path, make: str) -> str:
     if not text.isascii() or not text.isprintable() or not text:
         raise MomError(f"the credentials in {key} are none", hint=make)
     return text
-
-
-class ServerMover(Mover, Protocol):
-    """A mover that can ask its server who it is."""
-
-    def check(self) -> str:
-        """What `mom doctor` says of the server; raises `MomError` when it does not let mom in."""
-
-
-class ServerMoverPlugin:
-    """The hooks of a plugin whose mover asks such an API; each has settings of its own.
-
-    :param server: what `mom doctor` calls it
-    """
-
-    def __init__(self, api: ServerApi, mover: ServerMover, server: str) -> None:
-        self._api, self._mover, self._server = api, mover, server
-
-    @hookimpl
-    def mom_setup(self) -> None:
-        """See that there is what lets mom in. Raises `MomError`."""
-        self._api.check()
-
-    @hookimpl
-    def mom_services(self) -> Mapping[type, Any]:
-        """The mover."""
-        return {Mover: self._mover}
-
-    @hookimpl
-    def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the API lets mom in."""
-        try:
-            self._api.check()
-            yield Finding(Severity.OK, self._server, self._mover.check())
-        except MomError as error:
-            yield Finding(Severity.ERROR, self._server, error.message, error.hint)

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Final
 from pydantic import StringConstraints
 
 from mom_core import HypervisorError, MomError, PluginContext, PluginSettings, printable
+from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMoverPlugin, UnclearAnswerError
+from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError
 from mom_plugins_eviction.movers.web_requests import WebhookSettings, signed_headers, webhook_secret
 from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
 
@@ -75,7 +76,7 @@ def _text(value: object) -> str:
     return printable(value, 400) if isinstance(value, str) else ""
 
 
-class WebhookMoverPlugin(ServerMoverPlugin):
+class WebhookMoverPlugin(MoverPlugin):
     """Has guests moved by a server."""
 
     class Settings(PluginSettings):
@@ -101,4 +102,4 @@ class WebhookMoverPlugin(ServerMoverPlugin):
         url, ca = ("", None) if server is None else (server.url.get_secret_value(), server.ca)
         api = ServerApi(context.name, url, signed, ca, _NO_ANSWER)
         mover = WebhookMover(context.name, api, MoverAbilities(settings.live, settings.chooses, settings.within))
-        super().__init__(api, mover, "webhook mover")
+        super().__init__(mover, "webhook mover", api.check)
