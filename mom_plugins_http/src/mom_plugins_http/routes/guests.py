@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import Declarations, Guest, Scope, printable
+from mom_core import Declarations, Guest, GuestColumn, Scope, printable
 from mom_daemon import (
     AnyValue,
     CycleModel,
@@ -31,7 +31,7 @@ from mom_plugins_http.routes.host import PastModel, past_cycles
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import GuestColumn, PolicyTexts, guest_columns
+from mom_toolkit import PolicyTexts, guest_columns
 
 FIELDS: Final = Parameter(
     "fields",
