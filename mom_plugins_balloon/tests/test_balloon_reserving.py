@@ -33,10 +33,10 @@ from mom_core import (
 )
 from mom_devkit import declared
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
+from mom_plugins_balloon.host_reservations import HostReservations, ReservationSettings, policies_reserve
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.plugin import BalloonPlugin, ReservationSettings
+from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
 from mom_toolkit import Admission, Admissions, PolicyState, PolicyText, Reservation, ReservationRefused, Reservations, ReservationState
 
@@ -44,7 +44,7 @@ GIB = 1 << 20
 MIB = 1 << 10
 LIMITS = ShrinkLimits(64 * MIB, 0.05, 15.0)
 TOTAL = 32 * GIB
-KEEPS = TOTAL * 0.05
+KEEPS = int(TOTAL * 0.05)
 
 
 def a_guest(identity: str, size: int = 4 * GIB, need: int = GIB, incarnation: str = "", **more: Value) -> Guest:
@@ -71,14 +71,13 @@ class KeptReservation:
         )
         (folder / "proc/sys/kernel/random").mkdir(parents=True, exist_ok=True)
         (folder / "proc/sys/kernel/random/boot_id").write_text("boot-1\n")
-        self.settings = ReservationSettings(**more)  # type: ignore[arg-type]  # a test's own
+        self.settings = ReservationSettings(**{"host_keeps": f"{KEEPS}KiB", **more})  # type: ignore[arg-type]  # a test's own
         self.kept = self.begin()
 
     def begin(self) -> HostReservations:
         """As a start of mom does."""
-        keeping = self.settings.keeping(LawParameters())._replace(host_keeps_kib=KEEPS)
         self.guests = BalloonedGuests(8 * MIB)
-        self.kept = HostReservations(keeping, self.context, self.guests, lambda: LIMITS, lambda: self.why)
+        self.kept = HostReservations(self.settings, LawParameters(), self.context, self.guests, lambda: LIMITS, lambda: self.why)
         self.kept.load()
         return self.kept
 
@@ -207,14 +206,14 @@ class TestWhatCanBeHad:
             host.kept.room()
 
     def test_a_host_of_which_nobody_knows_how_large_it_is_does_not_give_away_what_it_keeps(self, host: KeptReservation) -> None:
-        kept = HostReservations(host.settings.keeping(LawParameters()), host.context, host.guests, lambda: LIMITS, lambda: "")
+        kept = HostReservations(ReservationSettings(), LawParameters(), host.context, host.guests, lambda: LIMITS, lambda: "")
         host.guests.see(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now))
         kept.follow()
         with pytest.raises(MomError, match="how much memory the host has is not known"):
             kept.reserve(8 * GIB, 60)
 
     def test_what_guests_were_seen_to_take_at_once_is_not_promised_to_launches(self, host: KeptReservation) -> None:
-        kept = HostReservations(host.settings.keeping(LawParameters()), host.context, host.guests, lambda: LIMITS, lambda: "")
+        kept = HostReservations(ReservationSettings(), LawParameters(), host.context, host.guests, lambda: LIMITS, lambda: "")
         most = []
         for growth in (None, 3 * GIB):
             fields = {"mem_available": TOTAL, "mem_really_available": 8 * GIB, "mem_growth_peak": growth}
@@ -372,7 +371,7 @@ class TestHowItEnds:
         made = host.kept.reserve(4 * GIB, 60)
         process = host.context.root / "proc/77"
         process.mkdir()
-        (process / "statm").write_text("2000000 262144 0 0 0 0 0\n")
+        (process / "stat").write_text(f"77 (qemu) S {'0 ' * 20}262144 {'0 ' * 20}\n")
         host.see(8 * GIB, replace(a_guest("new", rss=0), properties={"pid": 77}))
         assert host.one(made.id).kept_kib == 3 * GIB
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import math
-import os
 import secrets
 import threading
 import time
@@ -18,14 +17,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Final, NamedTuple
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from mom_core import (
+    Duration,
     Entity,
     Guest,
     MomError,
     PluginContext,
     Scope,
+    Size,
     Snapshot,
     StateError,
     UnitError,
@@ -42,7 +43,17 @@ from mom_plugins_balloon.names import RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
-from mom_toolkit import Admissions, Reservation, ReservationRefused, ReservationState, Room, boot_id, stale_seconds
+from mom_toolkit import (
+    Admissions,
+    Reservation,
+    ReservationRefused,
+    ReservationState,
+    Room,
+    boot_id,
+    parse_process_stat,
+    read_kernel_file,
+    stale_seconds,
+)
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
@@ -69,18 +80,17 @@ _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 """Seconds since the epoch, or since the host was started: no clock shows more."""
 
 
-class ReservePolicy(NamedTuple):
-    """How promises are made.
+class ReservationSettings(BaseModel):
+    """How memory is reserved for launches."""
 
-    :param host_keeps_kib: what the host keeps available beside all that is reserved; None: its hard watermark, below which guests give what
-        they may miss, or what guests were seen to take at once, whichever is more
-    :param law: the parameters of the law, by which guests give
-    :param settle_seconds: how long memory is kept still for a guest that has come
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    host_keeps_kib: float | None
-    law: LawParameters
-    settle_seconds: float
+    host_keeps: Size | None = None
+    """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host
+    of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss, or what guests were seen to take
+    together within 3 s, if that is more."""
+    settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
+    """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +127,6 @@ class _Met(NamedTuple):
     at: float = -math.inf
 
 
-@dataclass(slots=True)
-class _Announced:
-    """What was said of a reservation: how it was, and since when too little can be had."""
-
-    state: ReservationState = ReservationState.MAKING
-    short_since: float | None = None
-
-
 class HostReservations:
     """The balloon plugin's `Reservations`.
 
@@ -135,13 +137,15 @@ class HostReservations:
 
     def __init__(
         self,
-        keeping: ReservePolicy,
+        settings: ReservationSettings,
+        law: LawParameters,
         context: PluginContext,
         guests: BalloonedGuests,
         limits: Callable[[], ShrinkLimits],
         why_none_gives: Callable[[], str],
     ) -> None:
-        self._keeping = keeping
+        self._settings = settings
+        self._law = law
         self._context = context
         self._guests = guests
         self._limits = limits
@@ -154,7 +158,8 @@ class HostReservations:
         self._kept: dict[str, KeptReservation] = {}
         self._ended: deque[Reservation] = deque(maxlen=_ENDED)
         self._met: dict[str, _Met] | None = None
-        self._announced: dict[str, _Announced] = {}
+        self._short_since: dict[str, float] = {}
+        """Reservations for which too little can be had, and since when."""
         self._snapshot: Snapshot | None = None
 
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
@@ -177,7 +182,7 @@ class HostReservations:
             if len(self._kept) >= MOST_RESERVATIONS:
                 raise MomError(f"{MOST_RESERVATIONS} reservations are made already", hint="release some")
             missing = max(memory_kib - room.free_kib, 0) and room.reserved_kib + memory_kib - self._free(room)
-            expected = seconds_to_free(missing, spare, self._context.interval, self._keeping.law)
+            expected = seconds_to_free(missing, spare, self._context.interval, self._law)
             if expected is None or expected > seconds:
                 raise _too_slow(memory_kib, seconds, expected, room)
             now = self._context.monotonic()
@@ -185,7 +190,6 @@ class HostReservations:
             self._kept[one.id] = one
             self._write()
             made = self._described()[one.id]
-            self._announced[one.id] = _Announced(made.state)
         whom = f" (guest {printable(name)})" if name else ""
         size, there, last = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
         self._log.info("reservation %s of %s for %s by %s%s: %s of it is there", one.id, size, last, one.who, whom, there)
@@ -243,13 +247,7 @@ class HostReservations:
             if self._take(snapshot):
                 self._write()
             self._end_what_is_over()
-            described = self._described()
-            for identity, one in described.items():
-                announced = self._announced.setdefault(identity, _Announced())
-                if announced.state is not one.state:
-                    announced.state = one.state
-                    self._say(one)
-            return [(one, one.note) for one in described.values() if one.note]
+            return [(one, one.note) for one in self._described().values() if one.note]
 
     # --- on disk ------------------------------------------------------------------------------------------------------------------------
 
@@ -289,16 +287,16 @@ class HostReservations:
             raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be promised", hint="see `mom status`")
         if snapshot.host.number("mem_really_available") is None:
             raise MomError("what is available on the host is not known", hint="enable a plugin that collects it, such as host")
-        if self._keeping.host_keeps_kib is None and snapshot.host.number("mem_available") is None:
+        if self._settings.host_keeps is None and snapshot.host.number("mem_available") is None:
             raise MomError("how much memory the host has is not known, so neither is what it keeps", hint="set reservations.host_keeps")
         return snapshot
 
     def _room(self, snapshot: Snapshot) -> tuple[Room, Spare]:
         host, why = snapshot.host, self._why_none_gives()
-        spare = Spare(0.0, 0.0) if why else spare_of(self._guests, self._keeping.law, self._limits(), self._context.interval)
-        keeps = self._keeping.host_keeps_kib
-        if keeps is None:
-            keeps = max(hard_kib(host.number("mem_available") or 0.0), host.number("mem_growth_peak") or 0.0)
+        spare = Spare(0.0, 0.0) if why else spare_of(self._guests, self._law, self._limits(), self._context.interval)
+        keeps = max(hard_kib(host.number("mem_available") or 0.0), host.number("mem_growth_peak") or 0.0)
+        if self._settings.host_keeps is not None:
+            keeps = self._settings.host_keeps / 1024
         room = Room(
             available_kib=int(host.number("mem_really_available") or 0),
             host_keeps_kib=math.ceil(keeps),
@@ -327,10 +325,9 @@ class HostReservations:
     def _held_kib(self, guest: Guest) -> float:
         """What a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
         pid = as_whole(guest.properties.get("pid"))
-        if pid is not None:
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                pages = int((self._context.root / f"proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-                return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+        stat = None if pid is None else parse_process_stat(read_kernel_file(self._context.root / f"proc/{pid}/stat"))
+        if stat is not None and stat.resident_kib is not None:
+            return stat.resident_kib
         return guest.number("rss") or 0.0
 
     def _meet(self, snapshot: Snapshot) -> None:
@@ -379,7 +376,7 @@ class HostReservations:
                     self._end(identity, ReservationState.EXPIRED, "no guest came for it in time")
             elif self._kept_kib(one) < TOUCHED_KIB:
                 self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has it")
-            elif now - one.taken_at >= self._keeping.settle_seconds:
+            elif now - one.taken_at >= self._settings.settle:
                 left = format_kib(self._kept_kib(one))
                 self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has what it wanted; {left} were not touched")
         if len(self._kept) != before:
@@ -387,7 +384,7 @@ class HostReservations:
 
     def _end(self, identity: str, state: ReservationState, note: str) -> Reservation:
         described = self._describe(self._kept.pop(identity), 0, 0, None, state, note)
-        self._announced.pop(identity, None)
+        self._short_since.pop(identity, None)
         self._ended.append(described)
         self._log.info("reservation %s of %s is %s: %s", identity, format_kib(described.memory_kib), state, note)
         return described
@@ -409,15 +406,13 @@ class HostReservations:
             there = max(0, min(free - reserved, kept))
             reserved += kept
             missing = reserved - free if there < kept else 0
-            expected = seconds_to_free(missing, spare, self._context.interval, self._keeping.law)
-            announced, note = self._announced.setdefault(identity, _Announced()), ""
+            expected = seconds_to_free(missing, spare, self._context.interval, self._law)
+            note = ""
             if expected is not None:
-                announced.short_since = None
-            else:
-                announced.short_since = now if announced.short_since is None else announced.short_since
-                if now - announced.short_since >= SHORT_SECONDS:
-                    why = room.why or "guests have come to need what they could spare"
-                    note = f"{format_kib(missing - spare.total - spare.cold)} cannot be had any more: {why}"
+                self._short_since.pop(identity, None)
+            elif now - self._short_since.setdefault(identity, now) >= SHORT_SECONDS:
+                why = room.why or "guests have come to need what they could spare"
+                note = f"{format_kib(missing - spare.total - spare.cold)} cannot be had any more: {why}"
             described[identity] = self._describe(one, kept, there, expected, None, note)
         return described
 
@@ -427,16 +422,10 @@ class HostReservations:
         if state is None:
             waits = ReservationState.READY if there >= kept else ReservationState.MAKING
             state = waits if one.taken_at is None else ReservationState.TAKEN
-        until = one.deadline if one.taken_at is None else one.taken_at + self._keeping.settle_seconds
+        until = one.deadline if one.taken_at is None else one.taken_at + self._settings.settle
         left = max(0.0, until - self._context.monotonic()) if state.lasts else 0.0
         guest = Entity(Scope.GUEST, one.guest, one.guest_name) if one.guest else None
         return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, expected, guest, note)
-
-    def _say(self, one: Reservation) -> None:
-        if one.state is ReservationState.READY:
-            self._log.info("reservation %s: all %s are there", one.id, format_kib(one.memory_kib))
-        elif one.state is ReservationState.MAKING:
-            self._log.warning("reservation %s: only %s of %s are there now", one.id, format_kib(one.there_kib), format_kib(one.kept_kib))
 
 
 def _particular(one: KeptReservation) -> tuple[bool, int]:
@@ -457,15 +446,15 @@ def _sensible(memory_kib: int, seconds: float, name: str) -> None:
 
 def _too_much(memory_kib: int, room: Room) -> ReservationRefused:
     message = f"{format_kib(memory_kib)} cannot be had: at most {format_kib(room.most_kib)} can"
-    parts = f"{format_kib(room.available_kib)} are available, guests can give {format_kib(room.can_free_kib)}"
+    parts = [f"{format_kib(room.available_kib)} are available", f"guests can give {format_kib(room.can_free_kib)}"]
     if room.can_offload_kib:
-        parts += f", {format_kib(room.can_offload_kib)} that they hardly touch can go to swap"
+        parts.append(f"{format_kib(room.can_offload_kib)} that they hardly touch can go to swap")
     if room.returning_kib:
-        parts += f", {format_kib(room.returning_kib)} are kept for what guests may want back from swap"
+        parts.append(f"{format_kib(room.returning_kib)} are kept for what guests may want back from swap")
     if room.why:
-        parts += f" ({room.why})"
-    parts += f", the host keeps {format_kib(room.host_keeps_kib)}, {format_kib(room.reserved_kib)} are reserved already"
-    return ReservationRefused(message, room=room, hint=parts)
+        parts[-1] += f" ({room.why})"
+    parts += [f"the host keeps {format_kib(room.host_keeps_kib)}", f"{format_kib(room.reserved_kib)} are reserved already"]
+    return ReservationRefused(message, room=room, hint=", ".join(parts))
 
 
 def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import mom_core
 from mom_core import (
@@ -53,7 +53,7 @@ from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuest
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED, Guarantees, HeldPromises
-from mom_plugins_balloon.host_reservations import HostReservations, ReservePolicy, policies_reserve
+from mom_plugins_balloon.host_reservations import HostReservations, ReservationSettings, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
 from mom_plugins_balloon.names import OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
@@ -82,23 +82,6 @@ _DECLARE = "enable plugins that collect them: host, and the hypervisor's, which 
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
 
 SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock", "var/run/libvirt/libvirt-sock")
-
-
-class ReservationSettings(BaseModel):
-    """How memory is reserved for launches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-    host_keeps: Size | None = None
-    """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host
-    of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss, or what guests were seen to take
-    together within 3 s, if that is more."""
-    settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
-
-    def keeping(self, law: LawParameters) -> ReservePolicy:
-        """The same in KiB, with what guests keep."""
-        return ReservePolicy(None if self.host_keeps is None else self.host_keeps / 1024, law, self.settle)
 
 
 class BalloonPlugin:
@@ -157,8 +140,9 @@ class BalloonPlugin:
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._host = HostWatermarks(HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard)))
         self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
-        keeping = settings.reservations.keeping(settings.law)
-        self._reservations = HostReservations(keeping, context, self._guests, self._limits, self._why_none_gives)
+        self._reservations = HostReservations(
+            settings.reservations, settings.law, context, self._guests, self._limits, self._why_none_gives
+        )
 
     @staticmethod
     @hookimpl
