@@ -575,7 +575,7 @@ def _conformance() -> str:
     return _page(
         "The conformance kit",
         "What every plugin must be able to show, mom's own included. `mom plugin check NAME` runs it in a process of its own, for an "
-        "installed plugin or one in a project's folder; in a project's tests, each check is a test:",
+        "installed plugin; in a project's tests, each check is a test:",
         [
             '```python\nclass TestConformance(ConformanceTests):\n    plugin = AcmePlugin\n    host = {"proc/acme": "1\\n"}\n```',
             "The plugin runs in the real engine, on a copy of the given host files (or of this host's usual ones in /proc and /sys), with "

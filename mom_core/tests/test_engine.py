@@ -307,7 +307,7 @@ def test_a_decision_without_a_source_is_its_plugins_and_explained_with_its_reaso
     (decision,), (outcome,), (considered,) = report.decisions, report.outcomes, report.considered or ()
     assert [one.source for one in (decision, outcome.decision, considered)] == [Source("e0")] * 3
     for known in (report, from_status):
-        told = " ".join(sentence.text for sentence in Explainers().explain(known, known.snapshot.guests["a"]).sentences)
+        told = " ".join(one["text"] for one in Explainers().explain(known, known.snapshot.guests["a"])["sentences"])
         assert "The plugin e0 wants size 5" in told
         assert ", because nobody needs more." in told
         assert "The review of core made that 10" in told

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,19 +39,21 @@ class AcmePlugin:
 
 
 @pytest.fixture
-def project(tmp_path: Path):
-    def write(body: str = "pass", before: str = "") -> Path:
-        folder = tmp_path / "acme"
-        (folder / "src/mom_acme").mkdir(parents=True)
-        (folder / "src/mom_acme/__init__.py").write_text(WRITTEN.format(body=body, before=textwrap.dedent(before)))
-        (folder / "src/mom_acme/py.typed").write_text("")
-        (folder / "pyproject.toml").write_text(
-            '[project]\nname = "mom-acme"\nversion = "1.0"\ndescription = "Acme"\ndependencies = ["mom-core"]\n'
-            '[project.entry-points."mom.plugins"]\nacme = "mom_acme:AcmePlugin"\n'
-        )
-        return folder
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Installs a plugin as pip would, and gives its name."""
 
-    return write
+    def install(body: str = "pass", before: str = "") -> str:
+        (tmp_path / "mom_acme").mkdir()
+        (tmp_path / "mom_acme/__init__.py").write_text(WRITTEN.format(body=body, before=textwrap.dedent(before)))
+        (tmp_path / "mom_acme/py.typed").write_text("")
+        about = tmp_path / "mom_acme-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-acme\nVersion: 1.0\nSummary: Acme\nRequires-Dist: mom-core\n")
+        (about / "entry_points.txt").write_text("[mom.plugins]\nacme = mom_acme:AcmePlugin\n")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        return "acme"
+
+    return install
 
 
 def check(*arguments: object) -> tuple[int, str, str]:
@@ -58,85 +61,58 @@ def check(*arguments: object) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def found(folder: Path) -> dict[str, str]:
-    code, out, err = check(folder, "--json")
+def found(name: str) -> dict[str, str]:
+    code, out, err = check(name, "--json")
     (result,) = json.loads(out)
     assert (code == 0) == result["passed"], err
     return {f"{finding['severity']} {finding['subject']}": finding["message"] for finding in result["findings"]}
 
 
-def test_a_plugin_without_faults_passes(project) -> None:
-    code, out, err = check(project())
+def test_a_plugin_without_faults_passes_and_what_it_prints_is_not_the_answer(acme: Callable[..., str]) -> None:
+    code, out, err = check(acme("print('{}')"))
     assert (code, err) == (0, "")
-    assert out.startswith("acme (mom-acme 1.0): ")
-    assert out.endswith(": 10 checks, passed\n")
+    assert out == "acme (mom-acme 1.0): 10 checks, passed\n"
 
 
-def test_a_fault_has_its_cure_and_exit_code_1(project) -> None:
-    code, out, _ = check(project('return {"acme": "many"}'))
+def test_a_fault_has_its_cure_and_exit_code_1(acme: Callable[..., str]) -> None:
+    code, out, _ = check(acme('return {"acme": "many"}'))
     assert code == 1
     assert "error: results: its host field acme should be a number" in out
     assert "    return what was declared" in out
 
 
-def test_a_plugin_that_ends_its_process_is_a_finding_and_no_crash(project) -> None:
-    assert found(project("os._exit(7)")) == {"error results": "its process ended with 7"}
+@pytest.mark.parametrize(
+    ("body", "before", "where", "message"),
+    [
+        ("os._exit(7)", "", "results", "its process ended with 7"),
+        ("pass", "os._exit(3)", "loading", "its process ended with 3"),
+        ("pass", "os.environ['ACME'] = '1'", "loading", "its import changes the environment (ACME)"),
+        (
+            "pass",
+            "threading.Thread(target=time.sleep, args=(60,), name='early', daemon=True).start()",
+            "loading",
+            "its import starts threads: early",
+        ),
+        ("pass", "raise RuntimeError('no')", "loading", "RuntimeError: no"),
+        ("pass", "from mom_core.engine import Engine", "packaging", "__init__.py:5 imports mom_core.engine, which is private"),
+        ("pass", "import mom_devkit.hosts", "packaging", "__init__.py:5 imports mom_devkit, which is not installed where mom runs"),
+        ("pass", "from mom_devkit import host_of", "packaging", "__init__.py:5 imports mom_devkit, which is not"),
+    ],
+)
+def test_what_it_does_wrong_is_a_finding(acme: Callable[..., str], body: str, before: str, where: str, message: str) -> None:
+    assert message in found(acme(body, before))[f"error {where}"]
 
 
-def test_one_that_ends_it_at_import_too(project) -> None:
-    assert found(project(before="os._exit(3)")) == {"error loading": "its process ended with 3"}
-
-
-def test_threads_and_changes_of_the_process_at_import_are_found(project) -> None:
-    findings = found(
-        project(before="os.environ['ACME'] = '1'\nthreading.Thread(target=time.sleep, args=(60,), name='early', daemon=True).start()")
-    )
-    assert "its import" in findings["error loading"]
-
-
-def test_what_it_prints_is_not_the_answer(project) -> None:
-    code, out, _ = check(project("print('{}')"), "--json")
-    assert code == 0
-    assert json.loads(out)[0]["checks"] == 10
-
-
-def test_a_private_import_is_found_with_its_place(project) -> None:
-    findings = found(project(before="from mom_core.engine import Engine"))
-    assert "__init__.py:5 imports mom_core.engine, which is private" in findings["error packaging"]
-
-
-@pytest.mark.parametrize("line", ["import mom_devkit.hosts", "from mom_devkit import host_of"])
-def test_a_plugin_that_needs_the_kit_where_mom_runs_is_found_too(project, line: str) -> None:
-    assert "__init__.py:5 imports mom_devkit, which is not installed where mom runs" in found(project(before=line))["error packaging"]
-
-
-def test_a_plugin_that_cannot_be_imported_is_a_finding(project) -> None:
-    assert "RuntimeError: no" in found(project(before="raise RuntimeError('no')"))["error loading"]
-
-
-@pytest.mark.parametrize("target", ["no-such-plugin", "/nonexistent"])
-def test_what_is_no_plugin_is_misuse(target: str) -> None:
-    code, _, err = check(target)
+def test_what_is_no_plugin_is_misuse() -> None:
+    code, _, err = check("/no-such-plugin")
     assert code == 2
-    assert "neither an installed plugin nor a folder" in err
+    assert "is not installed" in err
 
 
-def test_a_folder_without_a_plugin_says_what_it_needs(tmp_path: Path) -> None:
-    code, _, err = check(tmp_path)
-    assert code == 1
-    assert "pyproject.toml" in err
-
-
-def test_an_installed_plugin_is_checked_by_name_with_settings() -> None:
-    code, _, err = check("sim", "--settings", "{guests: 3}")
-    assert (code, err) == (0, "")
-    assert check("sim", "--settings", "[1]")[0] == 2
-
-
-def test_settings_are_taken_as_yaml_is() -> None:
+def test_an_installed_plugin_is_checked_with_settings_as_yaml_has_them() -> None:
     code, out, _ = check("policy", "--settings", "{directory: /srv/policies}")
     assert code == 0, out
-    assert "passed" in out
+    assert check("policy", "--settings", "[1]")[0] == 2
 
 
 def test_wrong_settings_are_said_once_with_their_place_and_the_fix() -> None:
@@ -147,5 +123,5 @@ def test_wrong_settings_are_said_once_with_their_place_and_the_fix() -> None:
     assert "--settings:1:37: deadline: 3 has no unit (write it like 5s" in out
 
 
-def test_the_root_itself_is_never_the_test_host(project) -> None:
-    assert check(project(), "--host", "/")[0] == 1
+def test_the_root_itself_is_never_the_test_host(acme: Callable[..., str]) -> None:
+    assert check(acme(), "--host", "/")[0] == 1

@@ -43,7 +43,9 @@ def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_written_passes_its_own_tests_types_lint_and_check(kind: str, new, tmp_path: Path, mypy_cache: Path) -> None:
+def test_what_is_written_passes_its_own_tests_types_lint_and_check(
+    kind: str, new, tmp_path: Path, mypy_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, text = new("page-cache", "--kind", kind)
     assert code == 0, text
     assert re.search(r": (an evaluator|a [^aeiou]\w+) that works", text)
@@ -54,7 +56,12 @@ def test_what_is_written_passes_its_own_tests_types_lint_and_check(kind: str, ne
     assert "Success" in run(project, BIN / "mypy", "--cache-dir", mypy_cache)
     run(project, BIN / "ruff", "check", "--no-cache", ".")
     run(project, BIN / "ruff", "format", "--no-cache", "--check", ".")
-    assert "passed" in run(project, BIN / "mom", "plugin", "check", ".")
+    about = project / "src/mom_page_cache-1.dist-info"  # as pip would install it
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-page-cache\nVersion: 1\nSummary: Acme\nRequires-Dist: mom-core\n")
+    (about / "entry_points.txt").write_text("[mom.plugins]\npage-cache = mom_page_cache:PageCachePlugin\n")
+    monkeypatch.setenv("PYTHONPATH", str(project / "src"))
+    assert "passed" in run(project, BIN / "mom", "plugin", "check", "page-cache")
 
 
 @pytest.mark.processes

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mom_cli import Explainers, GuestExplanation
+from mom_cli import Explainers
 from mom_core import Decision, Outcome, Problem, Report, Revision, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.explanation import BalloonExplainer
@@ -37,7 +37,7 @@ def asked(target: int, before: int, after: int | None = None, status: Status = S
     return Outcome(decision, before, before if after is None else after, status, error)
 
 
-def explained(reports: Sequence[Report], texts: Mapping[str, str] | None = None) -> GuestExplanation:
+def explained(reports: Sequence[Report], texts: Mapping[str, str] | None = None) -> dict[str, Any]:
     explainers = balloon()
     for one in reports:
         explainers.take(one)
@@ -48,12 +48,12 @@ def balloon() -> Explainers:
     return Explainers({"balloon": BalloonExplainer})
 
 
-def said(explanation: GuestExplanation, topic: str) -> str:
-    return " ".join(sentence.text for sentence in explanation.sentences if sentence.topic == topic)
+def said(explanation: dict[str, Any], topic: str) -> str:
+    return " ".join(one["text"] for one in explanation["sentences"] if one["topic"] == topic)
 
 
-def figures(explanation: GuestExplanation, name: str) -> Mapping[str, Any]:
-    found = explanation.as_json()[name]
+def figures(explanation: dict[str, Any], name: str) -> Mapping[str, Any]:
+    found = explanation[name]
     assert isinstance(found, Mapping)
     return found
 
@@ -105,10 +105,10 @@ def test_why_a_policy_decides_so_is_told_in_its_words() -> None:
     words = {"balloon_target": "the host has 1.20 GiB, less than it is to have"}
     found = balloon().explain(one, one.snapshot.guests["web"], reasons=lambda control: words.get(control, ""))
     assert said(found, "why") == "The host has 1.20 GiB, less than it is to have."
-    as_json = json.loads(json.dumps(found.as_json()))
+    as_json = json.loads(json.dumps(found))
     assert as_json["why_unchanged"] == ""
     assert [one["why"] for one in as_json["decisions"]] == ["the host has 1.20 GiB, less than it is to have"]
-    topics = [str(sentence.topic) for sentence in found.sentences]
+    topics = [one["topic"] for one in found["sentences"]]
     assert topics.index("wanted") < topics.index("why") < topics.index("done")
 
 
@@ -151,8 +151,8 @@ def test_why_nothing_is_decided_is_told_after_what_was_done_last() -> None:
     for one in reports:
         explainers.take(one)
     found = explainers.explain(reports[-1], reports[-1].snapshot.guests["web"], zone=UTC, reasons=lambda control: "the host has enough")
-    assert found.why_unchanged == "the host has enough"
-    assert [sentence.topic for sentence in found.sentences if sentence.topic in ("wanted", "why")] == ["wanted", "wanted", "why"]
+    assert found["why_unchanged"] == "the host has enough"
+    assert [one["topic"] for one in found["sentences"] if one["topic"] in ("wanted", "why")] == ["wanted", "wanted", "why"]
     assert said(found, "why") == "The host has enough."
 
 
@@ -216,7 +216,7 @@ def test_what_is_unknown_is_said_and_never_zero() -> None:
     assert said(found, "now") == "Its present size is unknown, so mom does not touch it."
     assert "What it needs is unknown" in said(found, "needs")
     assert said(found, "unknown") == ("Not known: its size, what is usable in it, the age of its statistics and whether it swaps.")
-    assert found.as_json()["memory"]["size_kib"] is None  # type: ignore[index,call-overload]  # it is a mapping
+    assert found["memory"]["size_kib"] is None
 
 
 def test_nothing_known_of_the_past_is_said() -> None:

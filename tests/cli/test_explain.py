@@ -121,8 +121,6 @@ def test_what_the_verbs_show_comes_from_the_socket_and_says_so(mom: Mom) -> None
     assert found["guests"]["columns"] == of_file["guests"]["columns"]
     assert "run/mom.sock" in mom("guests").stdout.splitlines()[-1]
     assert "balloon" in json.loads(mom("config", "show", "--running", "--json").stdout)["settings"]["plugins"]
-    states = {row["name"]: row["state"] for row in json.loads(mom("plugin", "list", "--json").stdout)}
-    assert states["http"] == "ok"
 
 
 def test_a_mom_that_does_not_answer_is_told_and_the_file_goes_on(mom: Mom) -> None:
@@ -161,7 +159,7 @@ def test_what_was_is_explained_from_a_recording_and_its_gaps_are_said(mom: Mom) 
     later = mom("explain", name, "--at", datetime.fromtimestamp(time.time() + 3600, UTC).isoformat())
     assert later.returncode == 0
     assert "Nothing was recorded at" in later.stdout
-    assert "the recording ends at" in later.stdout
+    assert "the recording ends with it" in later.stdout
     earlier = mom("explain", name, "--at", "2h ago")
     assert earlier.returncode == 1
     assert "the recording begins at" in earlier.stderr
@@ -200,7 +198,7 @@ def test_a_gap_between_two_runs_is_named_with_both_ends(mom: Mom) -> None:
     started(mom, "record: {}")
     told = mom("explain", name, "--at", datetime.fromtimestamp(ended + 11.5, UTC).isoformat())
     assert told.returncode == 0, told.stderr
-    assert "the recording has a gap from" in told.stdout
+    assert " earlier, and the next one is of " in told.stdout
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "5 ago", "2026-13-01", "-5m ago", "99999999999d ago"])

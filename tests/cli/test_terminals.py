@@ -35,7 +35,6 @@ VERBS = (
     ["config", "show"],
     ["config", "check"],
     ["plugin", "list"],
-    ["plugin", "info", "balloon"],
     ["restore", "--dry-run"],
     ["policy", "eval", "--live"],
     ["policy", "explain", "--live"],

@@ -116,7 +116,6 @@ class Plugin(Base):
     said = [
         (daemon.directory / "run_directory/status.json").read_text(),
         *(daemon.mom(*verb).stdout for verb in (("config", "show"), ("config", "show", "--json"), ("status",), ("status", "--json"))),
-        daemon.mom("plugin", "info", "talks").stdout,
         daemon.mom("doctor").stdout,
     ]
     process.terminate()

@@ -40,11 +40,6 @@ def test_a_wheel_that_is_installed_while_mom_runs_is_used_after_sighup(daemon: D
     daemon.wait_for(lambda: daemon.state_of("page-cache") == "ok")
     daemon.wait_for(lambda: daemon.status()["host"]["fields"].get("page_cache_oom_kills") == 3)
 
-    # The first cycle after a reload is also that in which the plugin is made.
-    daemon.wait_for(lambda: "in the last cycle: mom_collect_host" in daemon.mom("plugin", "info", "page-cache").stdout)
-    info = daemon.mom("plugin", "info", "page-cache").stdout
-    assert f"from {daemon.site / 'mom_page_cache'}, for mom-core<1,>=0.1" in info
-    assert "running: ok, " in info
     process.terminate()
     assert process.wait(60) == 0
 

@@ -7,7 +7,6 @@ from .declared import (
 )
 from .explanation import (
     Explainers as Explainers,
-    GuestExplanation as GuestExplanation,
     find_guest as find_guest,
 )
 from .imported import (

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import platform
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +22,7 @@ import click
 
 from mom_cli.redaction import Redaction
 from mom_cli.sources import newest, recording
-from mom_core import Config, MomError, Report, __version__, attempt, config_argument, load_config, print_prose, printable
+from mom_core import Config, MomError, Report, __version__, attempt, config_argument, load_config, print_prose, printable, replace_file
 
 VERB_SECONDS: Final = 45.0
 """How long one of the parts may take: a plugin that hangs is what a report is made for."""
@@ -46,8 +43,6 @@ _HOST_FILES: Final = (
     "sys/devices/system/node/node*/meminfo sys/fs/cgroup/cgroup.controllers etc/os-release"
 )
 
-_LIBRARIES: Final = ("libvirt-python", "pluggy", "pydantic", "PyYAML", "click", "rich", "stevedore", "starlette", "uvicorn")
-
 _UNITS: Final = ("mom", "mom-restore", "mom-vdsm")
 
 Part = Callable[[], str]
@@ -55,14 +50,13 @@ Part = Callable[[], str]
 
 @click.command("bugreport")
 @config_argument
-@click.option("-o", "--output", metavar="FILE", help="Where to write; - prints all as one text.  [default: mom-bugreport-TIME.tar.gz]")
+@click.option("-o", "--output", metavar="FILE", help="Where to write; - is standard output.  [default: mom-bugreport-TIME.txt]")
 @click.option("--anonymous", is_flag=True, help="Write guest-1, guest-2 … instead of guests' names, and numbers instead of UUIDs.")
 def bugreport_command(config_path: str | None, output: str | None, anonymous: bool) -> None:
     """Collect what a support engineer asks for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
     the log, and facts about the kernel. Secrets are masked. Nothing on the host is changed, and nothing is sent anywhere.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = Path(output or f"mom-bugreport-{stamp}.tar.gz")
+    path = Path(output or time.strftime("mom-bugreport-%Y%m%d-%H%M%S.txt"))
     if output != "-" and os.path.lexists(path):
         raise _exists(path)
     try:
@@ -77,13 +71,18 @@ def bugreport_command(config_path: str | None, output: str | None, anonymous: bo
     if anonymous:
         redact.replace_names(_words_for_names(config, texts, _verb("guests", "--json", *options)))
     redacted = {name: redact(text) for name, text in texts.items()}
-    redacted["README.txt"] = _readme({name: words for name, (_, words) in parts.items()}, redacted, redact.masked, anonymous=anonymous)
+    about = _about({name: words for name, (_, words) in parts.items()}, redacted, redact.masked, anonymous=anonymous)
+    report = about + "".join(f"===== {name}\n{text}\n" for name, text in redacted.items())
     if output == "-":
-        for name in ("README.txt", *parts):
-            click.echo(f"===== {name}\n{redacted[name]}")
+        click.echo(report)
         return
-    size = _write(path, f"mom-bugreport-{stamp}", redacted)
-    print_prose(f"wrote {path} ({size / 1024:.0f} KiB, mode 0600)\n{redacted['README.txt']}Look through it before you pass it on.", 4)
+    try:
+        replace_file(path, report.encode("utf-8", "backslashreplace").decode("utf-8"), durable=False, mode=0o600, replace=False)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise MomError(f"{printable(str(path))} cannot be written: {error.strerror}", hint="-o names another file") from error
+    print_prose(f"wrote {path} ({path.stat().st_size / 1024:.0f} KiB, mode 0600)\n{about}Look through it before you pass it on.", 4)
 
 
 def _parts(config: Config, options: Sequence[str], trouble: str) -> Mapping[str, tuple[Part, str]]:
@@ -132,15 +131,9 @@ def _verb(*words: str) -> str:
 
 
 def _versions() -> str:
-    ours = {d.name: d.version for d in metadata.distributions() if d.name and d.name.lower().replace("_", "-").startswith("mom-")}
     lines = [f"mom {__version__}", f"Python {platform.python_version()} ({sys.executable})", " ".join(platform.uname())]
-    lines += [f"{name} {version}" for name, version in sorted(ours.items())]
-    for name in _LIBRARIES:
-        try:
-            lines.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            lines.append(f"{name}: not installed")
-    lines += [_run(words).strip() for words in (("virsh", "--version"), ("qemu-system-x86_64", "--version")) if shutil.which(words[0])]
+    lines += sorted(f"{one.name} {one.version}" for one in metadata.distributions())
+    lines += [_run((program, "--version")).strip() for program in ("virsh", "qemu-system-x86_64")]
     return "\n".join(lines) + "\n"
 
 
@@ -171,17 +164,12 @@ def _host(root: Path) -> str:
 
 
 def _log() -> str:
-    if shutil.which("journalctl") is None:
-        return "there is no journalctl here; add the last lines of mom's log yourself\n"
     units = [word for unit in _UNITS for word in ("-u", unit)]
     return _run(["journalctl", *units, "-n", LOG_LINES, "--no-pager", "-o", "short-iso"])
 
 
 def _service() -> str:
-    if shutil.which("systemctl") is None:
-        return "there is no systemctl here\n"
-    units = [f"{unit}.service" for unit in _UNITS]
-    return _run(["systemctl", "--no-pager", "status", *units]) + _run(["systemctl", "--no-pager", "cat", *units])
+    return "".join(_run(["systemctl", "--no-pager", verb, *(f"{unit}.service" for unit in _UNITS)]) for verb in ("status", "cat"))
 
 
 def _cycles(config: Config) -> str:
@@ -241,7 +229,7 @@ def _words_for_names(config: Config, texts: Mapping[str, str], guests: str) -> d
     return {**words, socket.gethostname(): "this-host", platform.node(): "this-host"}
 
 
-def _readme(described: Mapping[str, str], texts: Mapping[str, str], masked: int, *, anonymous: bool) -> str:
+def _about(described: Mapping[str, str], texts: Mapping[str, str], masked: int, *, anonymous: bool) -> str:
     lines = [
         f"A report about mom {__version__}, made by `mom bugreport` on {time.strftime('%Y-%m-%d %H:%M:%S %z')}.",
         *(f"  {name:<18} {words}{'' if texts[name].strip() else ' (empty)'}" for name, words in described.items()),
@@ -249,25 +237,6 @@ def _readme(described: Mapping[str, str], texts: Mapping[str, str], masked: int,
         "Names of guests, UUIDs and the host's name were replaced." if anonymous else "It names your guests; --anonymous does not.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _write(path: Path, folder: str, texts: Mapping[str, str]) -> int:
-    """The archive, whole or not at all, which other users cannot read; its size in bytes."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz") as archive:
-        for name, text in texts.items():
-            content = text.encode("utf-8", "backslashreplace")
-            member = tarfile.TarInfo(f"{folder}/{name}")
-            member.size, member.mode, member.mtime = len(content), 0o600, int(time.time())
-            archive.addfile(member, io.BytesIO(content))
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            return file.write(made.getvalue())
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError as error:
-        raise MomError(f"{printable(str(path))} cannot be written: {error.strerror}", hint="-o names another file") from error
 
 
 def _exists(path: Path) -> MomError:

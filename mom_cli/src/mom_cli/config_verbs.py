@@ -59,17 +59,14 @@ def check_command(config_path: str | None, as_json: bool) -> None:
         if not as_json:
             raise
         problems = [{"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in error.problems]
-        click.echo(json.dumps({"fine": False, "problems": problems, "warnings": [], "plugins": []}, indent=2))
+        click.echo(json.dumps({"fine": False, "problems": problems, "warnings": []}, indent=2))
         sys.exit(2)
     if as_json:
-        plugins = [{"name": p.name, "distribution": p.loaded.distribution, "version": p.loaded.version} for p in config.plugins.values()]
         said = [{"plugin": name, "message": warning.message, "hint": warning.cure} for name, warning in warnings]
-        click.echo(json.dumps({"fine": True, "problems": [], "warnings": said, "plugins": plugins}, indent=2))
+        click.echo(json.dumps({"fine": True, "problems": [], "warnings": said}, indent=2))
         return
-    print_prose(f"{config.file} is fine: mode {config.mode}, every {format_duration(config.interval)}, with the plugins", 2)
-    width = max(map(len, config.plugins))
-    for plugin in config.plugins.values():
-        print_prose(f"  {plugin.name:<{width}}  {plugin.loaded.distribution} {plugin.loaded.version}", 4)
+    every, plugins = format_duration(config.interval), ", ".join(config.plugins)
+    print_prose(f"{config.file} is fine: mode {config.mode}, every {every}, with the plugins {plugins}", 2)
     if config.guests:
         print_prose(f"and {len(config.guests)} pattern{'s' * (len(config.guests) > 1)} for guests", 2)
     for name, warning in warnings:
@@ -287,24 +284,9 @@ def _why_not(config: Config, name: str) -> str:
 # --- import --------------------------------------------------------------------------------------------------------------------
 
 
-class _ImportCommand(click.Command):
-    """Its help says what the installed plugins import, which nothing else waits for."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """A list of the kinds, each with what it is and who brings it."""
-        from mom_cli.importers import installed_importers
-
-        rows = [
-            (kind, f"{one.what} ({distribution}{', also without --from' if one.assumed else ''})")
-            for kind, (one, distribution) in installed_importers().items()
-        ]
-        with formatter.section("Kinds"):
-            formatter.write_dl(rows or [("none", "")])
-
-
-@config_command.command("import", cls=_ImportCommand)
+@config_command.command("import")
 @click.argument("old", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--from", "kind", metavar="KIND", help="What OLD is: one of the kinds below.")
+@click.option("--from", "kind", metavar="KIND", help="What OLD is; mom names the kinds where it must be said.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool) -> None:

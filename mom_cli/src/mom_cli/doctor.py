@@ -39,7 +39,6 @@ from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_core.ownership import advice_when_denied
 from mom_core.plugins.bounded import describe
-from mom_core.plugins.discovery import LoadedPlugin, available_plugins
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
 
@@ -66,9 +65,9 @@ def _examine(config_path: str | None) -> list[Said]:
     if config_path is None and not DEFAULT_CONFIG.exists():
         advice = "`mom config init` writes one; until then this looks with what it would write"
         findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
-        usable = _usable(findings)
-        fitting = {name: settings for name, settings in draft_config(Path("/")).settings.items() if name in usable}
-        config = load_config({"plugins": fitting or {name: {} for name in usable}})
+        draft = draft_config(Path("/"))
+        findings.extend((name, Finding(Severity.OK, "plugin", f"left out: {reason}")) for name, reason in draft.left_out.items())
+        config = load_config({"plugins": draft.settings}) if draft.settings else Config()
     else:
         config = load_config(config_path)
         findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))
@@ -98,20 +97,6 @@ def _to_add(config: Config) -> Iterable[Finding]:
             cure = f"`mom config add {' '.join(fitting)}`, where they are wanted"
             yield Finding(Severity.OK, "plugins", f"fit this host, and are not enabled: {', '.join(fitting)}", cure)
     yield from about.values()
-
-
-def _usable(findings: list[Said]) -> list[str]:
-    usable: dict[str, LoadedPlugin] = {}
-    for name in available_plugins():
-        try:
-            usable[name] = load_config({"plugins": {name: {}}}).plugins[name].loaded
-        except MomError as error:
-            findings.append((name, Finding(Severity.WARNING, "plugin", f"{name} cannot be used: {error.message}", error.hint)))
-
-    def suits(plugin: LoadedPlugin) -> bool:  # a hypervisor that never suggests itself, as a simulated one, would stand in for the real one
-        return hasattr(plugin.plugin_class, "mom_suggest") or not hasattr(plugin.plugin_class, "mom_hypervisor")
-
-    return [name for name, plugin in usable.items() if suits(plugin)]
 
 
 def _core(config: Config) -> Iterable[Finding]:

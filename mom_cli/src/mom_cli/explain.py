@@ -17,13 +17,14 @@ import click
 from mom_cli.explanation import Explainers, find_guest
 from mom_cli.here import how_to_start
 from mom_cli.moments import EXAMPLES, moment
-from mom_cli.sources import ask_or_remark, newest, recording
+from mom_cli.sources import ask, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
 from mom_core import Config, MomError, config_option, json_option, lasting, load_config, printable
 from mom_core.cli.hints import with_config
 from mom_core.cli.prose import terminal_columns, wrapped
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
+from mom_daemon import STATUS_FILE
 from mom_toolkit import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
@@ -86,7 +87,8 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
 def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     config = load_config(config_path)
-    answer = ask_or_remark(config, lambda running: running.explanation(guest))
+    file = config.run_directory / STATUS_FILE
+    answer = ask(config, lambda running: running.explanation(guest), otherwise=str(file))
     if answer is not None:
         content, where = answer
         age = max(0.0, time.time() - float(content["time"]))
@@ -97,12 +99,12 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
         raise MomError("mom does not run on this host", hint=hint)
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
-    content = explainers.explain(report, find_guest(report.snapshot.guests, guest)).as_json()
+    content = explainers.explain(report, find_guest(report.snapshot.guests, guest))
     missing = "Only the last cycle is known: with `http: {}` below `plugins`, mom also says since when and why, with the policy's line."
     if "record" in config.plugins:
         missing += f" The recording tells that, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
     remarks = [*_late(status.age, status.content["interval_seconds"]), missing]
-    return _FoundExplanation(content, str(config.run_directory / "status.json"), remarks, status.age, "sim" not in config.plugins)
+    return _FoundExplanation(content, str(file), remarks, status.age, "sim" not in config.plugins)
 
 
 def _late(age: float, interval: float | None) -> list[str]:
@@ -125,7 +127,7 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     if reasons is None and chosen.policies:
         remarks.append("Why the policies decided so was not recorded in this cycle.")
     told = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: (reasons or {}).get(control, ""))
-    return _FoundExplanation(told.as_json(), recorded.where, remarks, None)
+    return _FoundExplanation(told, recorded.where, remarks, None)
 
 
 def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
@@ -174,12 +176,8 @@ def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str
         return []
     if away <= GAP_CYCLES * cycle.every:
         return [f"Of that time, a cycle every {lasting(cycle.every)} is kept: this is the last one before it, {lasting(away)} earlier."]
-    before = f"This is the last cycle before it, {lasting(away)} earlier."
-    if following is None:
-        return [f"Nothing was recorded at {_shown(then)}: the recording ends at {_shown(report.time)}. {before}"]
-    lost = f", and {following.lost} cycles are lost there" if following.lost else ""
-    gap = f"from {_shown(report.time)} to {_shown(following.report.time)}"
-    return [f"Nothing was recorded at {_shown(then)}: the recording has a gap {gap}{lost}. {before}"]
+    end = "the recording ends with it" if following is None else f"the next one is of {_shown(following.report.time)}"
+    return [f"Nothing was recorded at {_shown(then)}: this is the last cycle before it, {lasting(away)} earlier, and {end}."]
 
 
 def _shown(moment_: float) -> str:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
 from difflib import get_close_matches
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from mom_cli.running import NoSuchGuest
 from mom_core import (
     ControlSpec,
     Decision,
     Declarations,
-    Entity,
     Guest,
     Outcome,
     Problem,
@@ -51,72 +49,6 @@ QUOTED_LINES: Final = 4
 
 LONGEST_REASON: Final = 600
 """Characters of why a policy decides so."""
-
-
-@dataclass(frozen=True, slots=True)
-class GuestExplanation:
-    """Everything that is known about why one guest is as it is."""
-
-    guest: Entity
-    cycle: int
-    time: float
-    mode: str
-    interval: float | None
-    """Seconds between two cycles."""
-    wanted: Sequence[ExplainedDecision]
-    problems: Sequence[Problem]
-    trial: Sequence[tuple[str, Value, Value]] | None
-    """By control what was decided, and what would have been on trial; None without a trial."""
-    unknown: Sequence[str]
-    sentences: Sequence[Sentence]
-    figures: Mapping[str, Value]
-    """What plugins say in numbers."""
-    why_unchanged: str = ""
-    """Why nothing is decided about what matters most; empty: something is, or it is not known."""
-
-    def as_json(self) -> dict[str, Value]:
-        """As the API and `--json` give it."""
-        return {
-            **self.figures,
-            "guest": {"id": self.guest.id, "name": self.guest.name},
-            "cycle": self.cycle,
-            "time": self.time,
-            "mode": self.mode,
-            "interval_seconds": self.interval,
-            "decisions": [_wanted_json(wanted) for wanted in self.wanted],
-            "why_unchanged": self.why_unchanged,
-            "problems": [
-                {"severity": one.severity, "source": source_json(one.source), "message": one.message, "hint": one.hint}
-                for one in self.problems
-            ],
-            "trial": None
-            if self.trial is None
-            else [{"control": control, "decided": decided, "considered": considered} for control, decided, considered in self.trial],
-            "unknown": list(self.unknown),
-            "sentences": [{"topic": sentence.topic, "text": sentence.text} for sentence in self.sentences],
-        }
-
-
-def source_json(source: Source) -> dict[str, Value]:
-    """A source as explanations give it."""
-    return {"name": source.name, "line": source.line, "column": source.column}
-
-
-def _wanted_json(wanted: ExplainedDecision) -> dict[str, Value]:
-    decision, outcome = wanted.decision, wanted.outcome
-    revisions = [(one.reviewer, one.reason, one.after) for one in wanted.revisions]
-    came = None if outcome is None else {name: getattr(outcome, name) for name in ("status", "before", "after", "error")}
-    return {
-        **{name: getattr(decision, name) for name in ("control", "value", "reason")},
-        "unit": wanted.unit,
-        "why": wanted.why,
-        "source": {**source_json(decision.source), "text": wanted.line},
-        "revisions": [
-            {"reviewer": who, "reason": why, "became": None if after is None else after.value, "dropped": after is None}
-            for who, why, after in revisions
-        ],
-        "outcome": None if outcome is None or came is None else {"value": outcome.decision.value, **came},
-    }
 
 
 EXPLAINER_SECONDS: Final = 1.0
@@ -149,11 +81,6 @@ class Explainers:
             made = self._answers({name: partial(_made, make) for name, make in made_by.items() if name not in kept})
             self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
 
-    @property
-    def main_controls(self) -> list[str]:
-        """Controls of which an operator wants to know why nothing is decided about them, too."""
-        return [control for explainer in self._explainers.values() for control in explainer.main_controls]
-
     def take(self, report: Report) -> None:
         """A cycle has ended."""
         with self._lock:
@@ -168,8 +95,8 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
         reasons: Callable[[str], str] | None = None,
-    ) -> GuestExplanation:
-        """Why a guest of this report, the last that was taken, is as it is.
+    ) -> dict[str, Any]:
+        """Why a guest of this report, the last that was taken, is as it is: as the API and `--json` give it.
 
         :param texts: the policies in force by name, from which the lines are taken
         :param declarations: for units, and for where figures come from
@@ -181,7 +108,8 @@ class Explainers:
         why = partial(self._reason, report, guest, reasons)
         about = About(report, guest, _wanted(report, guest, texts or {}, specs, why), declared, zone)
         decided = {one.decision.control for one in about.wanted}
-        unchanged = next((text for one in self.main_controls if one not in decided and (text := why(one))), "")  # this may take a while
+        main = [control for explainer in self._explainers.values() for control in explainer.main_controls if control not in decided]
+        unchanged = next((text for control in main if (text := why(control))), "")  # this may take a while
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
             parts = self._answers({name: partial(one.part, about) for name, one in self._explainers.items()})
@@ -201,20 +129,24 @@ class Explainers:
             *_unknown(unknown),
         )
         said = [*own, *(sentence for part in parts.values() for sentence in part.sentences)]
-        return GuestExplanation(
-            guest=guest.entity,
-            cycle=report.number,
-            time=report.time,
-            mode=report.mode,
-            interval=about.interval,
-            wanted=about.wanted,
-            problems=problems,
-            trial=trial,
-            unknown=unknown,
-            sentences=tuple(sorted(said, key=lambda sentence: sentence.place)),
-            figures={name: value for part in parts.values() for name, value in part.figures.items()},
-            why_unchanged=unchanged,
-        )
+        return {
+            **{name: value for part in parts.values() for name, value in part.figures.items()},
+            "guest": {"id": guest.id, "name": guest.name},
+            "cycle": report.number,
+            "time": report.time,
+            "mode": report.mode,
+            "interval_seconds": about.interval,
+            "decisions": [_as_json(wanted) for wanted in about.wanted],
+            "why_unchanged": unchanged,
+            "problems": [
+                {"severity": one.severity, "source": one.source._asdict(), "message": one.message, "hint": one.hint} for one in problems
+            ],
+            "trial": None if trial is None else [dict(zip(("control", "decided", "considered"), one, strict=True)) for one in trial],
+            "unknown": unknown,
+            "sentences": [
+                {"topic": sentence.topic, "text": sentence.text} for sentence in sorted(said, key=lambda sentence: sentence.place)
+            ],
+        }
 
     def _reason(self, report: Report, guest: Guest, reasons: Callable[[str], str] | None, control: str) -> str:
         """Why that was decided about a control, or nothing: in the words of the law that suggested it, or else of the policies."""
@@ -242,6 +174,24 @@ class Explainers:
             return call()
         finally:
             self._asked.discard(name)
+
+
+def _as_json(wanted: ExplainedDecision) -> dict[str, Any]:
+    """A decision about the guest, with what became of it."""
+    decision, outcome = wanted.decision, wanted.outcome
+    return {
+        **{name: getattr(decision, name) for name in ("control", "value", "reason")},
+        "unit": wanted.unit,
+        "why": wanted.why,
+        "source": {**decision.source._asdict(), "text": wanted.line},
+        "revisions": [
+            {"reviewer": one.reviewer, "reason": one.reason, "became": getattr(one.after, "value", None), "dropped": one.after is None}
+            for one in wanted.revisions
+        ],
+        "outcome": None
+        if outcome is None
+        else {"value": outcome.decision.value, **{name: getattr(outcome, name) for name in ("status", "before", "after", "error")}},
+    }
 
 
 def _made(make: Callable[[], object]) -> Explainer:

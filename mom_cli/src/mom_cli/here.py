@@ -1,12 +1,11 @@
 """`mom` without arguments: what is seen of this host at a glance, and what to type next.
 
-It reads files of the kernel and looks which sockets are there. No daemon is asked, and what is wrong on the host cannot make it fail: what
-cannot be read is not shown. Plugins are imported only where guests are managed here, to see whether one of those enabled knows them.
+It reads files of the kernel and looks which sockets are there. No daemon is asked, no plugin is imported, and what is wrong on the host
+cannot make it fail: what cannot be read is not shown.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Final, TypeVar
 
 import click
 
-from mom_core import MomError, format_kib, json_option, print_prose
+from mom_core import MomError, format_kib, print_prose
 from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
@@ -40,9 +39,8 @@ class HostSight:
     """What is seen of a host. None: it is not known.
 
     `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes, which hold `guests_kib`.
-    `ksm` is what the kernel's `run` says, `saved_kib` what merged pages save. `observes` is the line of the configuration by which mom
-    touches nothing. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
-    `blind` is what manages guests here where the configuration enables no hypervisor.
+    `ksm` is what the kernel's `run` says. `observes` is the line of the configuration by which mom touches nothing. `unit` says whether
+    systemd knows mom; `left` counts changes that no mom has put back.
     """
 
     kvm: bool = False
@@ -52,27 +50,20 @@ class HostSight:
     total_kib: int | None = None
     available_kib: int | None = None
     ksm: int | None = None
-    saved_kib: int | None = None
     configured: bool = False
     observes: int | None = None
     unit: bool = False
     pid: int = 0
     left: int | None = None
-    blind: str = ""
 
 
 @click.command("here", hidden=True)
-@json_option
-def here_command(as_json: bool = False) -> None:
+def here_command() -> None:
     """Say what is seen of this host, and what to type next; `mom` alone says the same. Nothing is asked or touched."""
     sight = look(Path("/"))
     context = click.get_current_context().find_root()
     demo = isinstance(context.command, click.Group) and "demo" in context.command.list_commands(context)
     steps = list(next_steps(sight, root=os.geteuid() == 0, demo=demo))
-    if as_json:
-        seen = dict(_lines(sight))
-        click.echo(json.dumps({"seen": seen, "next": [{"type": command, "what": what} for command, what in steps]}, indent=2))
-        return
     print_prose("mom manages memory overcommitment on KVM hosts. It sees here:")
     for title, text in _lines(sight):
         print_prose(f"  {title:<10} {text}", 13)
@@ -100,8 +91,6 @@ def look(root: Path) -> HostSight:
     managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
     memory = parse_meminfo(read_kernel_file(root / "proc/meminfo"))
     guests, guests_kib = _known(lambda: _qemu_processes(root / "proc")) or (None, None)
-    ksm = root / "sys/kernel/mm/ksm"
-    profit, sharing = (_number(ksm / name) for name in ("general_profit", "pages_sharing"))
     config = root / DEFAULT_CONFIG.relative_to("/")
     said = _known(lambda: read_document(config)) or Document(str(config))
     top: Mapping[str, object] = said.value if isinstance(said.value, Mapping) else {}
@@ -115,23 +104,13 @@ def look(root: Path) -> HostSight:
         guests_kib=guests_kib,
         total_kib=memory.get("MemTotal"),
         available_kib=memory.get("MemAvailable"),
-        ksm=_number(ksm / "run"),
-        saved_kib=profit // 1024 if profit is not None else None if sharing is None else sharing * _PAGE_KIB,
+        ksm=_known(lambda: int(read_kernel_file(root / "sys/kernel/mm/ksm/run"))),
         configured=_exists(config),
         observes=said.place(("mode",)).line if top.get("mode") == "observe" else None,
         unit=_has_unit(root),
         pid=_known(lambda: holder(run)) or 0,
-        left=_known(lambda: _left(state)),
-        blind=managed[0][0] if managed and _exists(config) and _known(lambda: _is_blind(config)) else "",
+        left=changes_left(state),
     )
-
-
-def _is_blind(config: Path) -> bool:
-    """Whether the configuration enables no hypervisor."""
-    from mom_core import load_config
-    from mom_core.config.lacking import lacking
-
-    return any(lack.hook == "mom_hypervisor" for lack in lacking(load_config(config)))
 
 
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
@@ -142,8 +121,6 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     """
     sudo = "" if root else "sudo "
     acts = f"when line {sight.observes} of {DEFAULT_CONFIG} says `mode: enforce`: it has mom observe, and touch nothing"
-    if sight.blind:
-        yield f"{sudo}mom config add", f"adds what fits this host by now to {DEFAULT_CONFIG}: {sight.blind} is here, and mom sees no guest"
     if sight.pid:
         yield from ((f"{sudo}{command}", what) for command, what in WATCH)
         if sight.observes:
@@ -168,10 +145,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
 
 
 def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
-    if sight.kvm:
-        yield "KVM", "/dev/kvm is there"
-    else:
-        yield "KVM", "no /dev/kvm: guests, if any, are emulated"
+    yield "KVM", "/dev/kvm is there" if sight.kvm else "no /dev/kvm: guests, if any, are emulated"
     yield from sight.managed
     if sight.guests is not None:
         held = f", which hold {format_kib(sight.guests_kib)}" if sight.guests and sight.guests_kib is not None else ""
@@ -180,8 +154,7 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
         available = "" if sight.available_kib is None else f", {format_kib(sight.available_kib)} available"
         yield "memory", f"{format_kib(sight.total_kib)}{available}"
     if sight.ksm is not None:
-        saves = "" if sight.saved_kib is None or sight.saved_kib <= 0 else f", saves {format_kib(sight.saved_kib)}"
-        yield "KSM", ("on" if sight.ksm == 1 else "off") + saves
+        yield "KSM", "on" if sight.ksm == 1 else "off"
     configured = str(DEFAULT_CONFIG) if sight.configured else f"no {DEFAULT_CONFIG} yet"
     if sight.observes:
         configured += f" has mode: observe in line {sight.observes}, by which nothing is touched"
@@ -199,10 +172,6 @@ def _known(read: Callable[[], Found]) -> Found | None:
     return None
 
 
-def _number(path: Path) -> int | None:
-    return _known(lambda: int(read_kernel_file(path)))
-
-
 def _qemu_processes(proc: Path) -> tuple[int, int] | None:
     """How many processes are QEMU's by their name, and what memory they hold in KiB."""
     guests, pages = 0, 0
@@ -216,9 +185,10 @@ def _qemu_processes(proc: Path) -> tuple[int, int] | None:
     return None if pids is None else (guests, pages * _PAGE_KIB)
 
 
-def _left(state: Path) -> int | None:
-    ledger = Ledger.open(state, look=True)
-    return None if ledger.damage else len(ledger.entries)
+def changes_left(state: Path) -> int | None:
+    """How many changes a mom that is gone has left; None where its ledger is damaged or cannot be read, as by a user who may not."""
+    ledger = _known(lambda: Ledger.open(state, look=True))
+    return None if ledger is None or ledger.damage else len(ledger.entries)
 
 
 def _exists(path: Path) -> bool:

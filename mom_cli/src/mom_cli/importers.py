@@ -42,7 +42,7 @@ def importer_of(kind: str | None) -> Importer:
     alike = suggestion(kind or "", brought)
     if alike:
         raise MomError(what, hint=f"did you mean {alike!r}?")
-    kinds = ", ".join(f"{name} ({distribution})" for name, (_, distribution) in brought.items()) or "none"
+    kinds = "; ".join(f"{name}, {one.what} ({distribution})" for name, (one, distribution) in brought.items()) or "none"
     raise MomError(what, hint=f"the installed plugins import: {kinds}; `mom plugin list` says how to have more")
 
 

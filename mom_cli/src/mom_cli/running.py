@@ -33,7 +33,7 @@ class RunningMom(Protocol):
         ...
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Why the guest of this id or name is as it is, as `Explanation.as_json` gives it."""
+        """Why the guest of this id or name is as it is, as `Explainers.explain` gives it."""
         ...
 
     def configuration(self) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
 from mom_cli.status_file import RunningStatus, read_status
 from mom_core import Config, MomError, PluginSettings, print_prose
 from mom_core.plugins.discovery import LoadedPlugin
+from mom_daemon import STATUS_FILE
 from mom_toolkit import PastCycle, PastCycles
 
 Found = TypeVar("Found")
@@ -36,39 +37,38 @@ def running_mom(config: Config) -> RunningMom | None:
     return None
 
 
-def ask(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found, str] | None:
-    """The running mom's answer, and from where it is; None when none can be asked that way, with the reason said where it is odd."""
-    running = running_mom(config)
-    if running is None:
-        return None
+def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
+    """The running mom's answer, and from where it is; None when none can be asked that way.
+
+    :param otherwise: what the verb goes on with where mom does not answer, which is remarked then instead of raised
+    """
     try:
+        running = running_mom(config)
+        if running is None:
+            return None
         with sign_of_life("the running mom"):
             return question(running), running.where
     except NotRunning:
         return None
-
-
-def ask_or_remark(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found, str] | None:
-    """The same, but whatever goes wrong with asking is a remark: for verbs that have the status file to go on with."""
-    try:
-        return ask(config, question)
     except NoSuchGuest:
         raise
     except MomError as error:
-        print_prose(f"mom: {error}; what follows is not from there", 2, err=True)
+        if not otherwise:
+            raise
+        print_prose(f"mom: {error}; what follows is from {otherwise}", 2, err=True)
         return None
 
 
 def told(config: Config) -> LocatedStatus | None:
     """What the running mom says; None when none runs. Raises `MomError`."""
-    answer = ask_or_remark(config, lambda running: running.report())
+    file = config.run_directory / STATUS_FILE
+    answer = ask(config, lambda running: running.report(), otherwise=str(file))
     if answer is not None:
         content, where = answer
-        return LocatedStatus(
-            RunningStatus(content, int(content["pid"]), max(0.0, time.monotonic() - float(content["monotonic_seconds"]))), where
-        )
+        age = max(0.0, time.monotonic() - float(content["monotonic_seconds"]))
+        return LocatedStatus(RunningStatus(content, int(content["pid"]), age), where)
     status = read_status(config.run_directory)
-    return None if status is None else LocatedStatus(status, str(config.run_directory / "status.json"))
+    return None if status is None else LocatedStatus(status, str(file))
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:

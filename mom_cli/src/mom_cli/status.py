@@ -12,7 +12,7 @@ import click
 
 from mom_cli.alike import common_problems
 from mom_cli.class_hooks import offered_list
-from mom_cli.here import how_to_start
+from mom_cli.here import changes_left, how_to_start
 from mom_cli.marks import mark
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, problems_of, reported
@@ -56,7 +56,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
     config = load_config(config_path)
     found = told(config)
     if found is None:
-        left = _left_changed(config)
+        left = changes_left(config.state_directory)
         if as_json:
             click.echo(json.dumps({"running": False, "to_put_back": left}))
         else:
@@ -81,50 +81,41 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     """Show all guests with their memory: from the running mom, or read now when none runs."""
     config = load_config(config_path)
     found = told(config)
-    origin = ""
     if found is not None:
-        status = found.status
-        late = ", and is late: mom hangs" if status.late else ""
-        origin = f"as of {status.age:.1f} s ago{late}, from {found.where}"
-        guests, columns = status.content["guests"], status.content["guest_columns"]
-        rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
-        units = status.content["controls"]
-        outcomes = status.content["outcomes"][::-1]
-        done = {one["entity"]["id"]: one for one in outcomes}
-        done |= {one["entity"]["id"]: one for one in outcomes if one["status"] not in NOTHING_DONE}
-        notes: dict[str, list[str]] = {}
-        for problem in status.content["problems"]:
-            if problem["entity"] is not None and problem["severity"] == Severity.WARNING:
-                notes.setdefault(problem["entity"]["id"], []).append(problem["message"])
-        for row in rows:
-            last = done.get(row["id"])
-            row["last"] = None if last is None else {**last, "unit": units.get(last["control"], "")}
-            row["remarks"] = notes.get(row["id"], [])
+        content = found.status.content
+        late = ", and is late: mom hangs" if found.status.late else ""
+        origin = f"as of {found.status.age:.1f} s ago{late}, from {found.where}"
     else:
         from mom_cli.live import look  # a running mom that answers needs no engine here
 
         content, problems = look(config)
         for unread in problems:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
-        guests, columns = content["guests"], content["guest_columns"]
-        rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
         origin = "read just now, as mom does not run"
+    rows = _rows(content)
     if as_json:
         click.echo(json.dumps(rows))
         return
-    show_guests(rows, columns)
+    show_guests(rows, content["guest_columns"])
     if rows:
         print_prose(origin, 2)
 
 
-def _left_changed(config: Config) -> int | None:
-    """How many changes a mom that is gone has left; None where its ledger cannot be read, as by a user who may not."""
-    from mom_core.ledger import Ledger
-
-    try:
-        return len(Ledger.open(config.state_directory, look=True).entries)
-    except (MomError, OSError):
-        return None
+def _rows(content: ReportDocument) -> list[dict[str, Any]]:
+    """Guests by the columns of their table, each with what was done last, and with warnings about it."""
+    outcomes = content["outcomes"][::-1]
+    done = {one["entity"]["id"]: one for one in outcomes}
+    done |= {one["entity"]["id"]: one for one in outcomes if one["status"] not in NOTHING_DONE}
+    notes: dict[str, list[str]] = {}
+    for problem in content["problems"]:
+        if problem["entity"] is not None and problem["severity"] == Severity.WARNING:
+            notes.setdefault(problem["entity"]["id"], []).append(problem["message"])
+    rows: list[dict[str, Any]] = [dict(zip(content["guests"]["columns"], row, strict=True)) for row in content["guests"]["rows"]]
+    for row in rows:
+        last = done.get(row["id"])
+        row["last"] = None if last is None else {**last, "unit": content["controls"].get(last["control"], "")}
+        row["remarks"] = notes.get(row["id"], [])
+    return rows
 
 
 _MODES: Final = {"observe": "observe (nothing is touched; `mom doctor` says how to have it act)"}

@@ -134,20 +134,15 @@ class PluginModel(TypedDict):
     durations_seconds: Mapping[str, Seconds]
 
 
-class CycleProblemModel(TypedDict):
-    """What went wrong in a cycle without ending it."""
+@described
+class ProblemModel(TypedDict):
+    """A problem that is not over."""
 
     severity: Severity
     source: SourceModel
     entity: EntityModel | None
     message: str
     hint: str
-
-
-@described
-class StandingProblemModel(CycleProblemModel):
-    """A problem that is not over."""
-
     since: Time
     cycles: int
     """In which it was seen."""
@@ -266,7 +261,7 @@ class ReportDocument(TypedDict):
     to_put_back: int
     """Changes that would be put back if mom stopped now."""
     plugins: list[PluginModel]
-    problems: list[StandingProblemModel]
+    problems: list[ProblemModel]
     """Those that stand."""
     fields: Mapping[str, str]
     """Units of what is collected, by scope and name, such as `guest.balloon_cur`."""
@@ -327,11 +322,11 @@ def report_document(
         "verdict": verdict_model(report),
         "to_put_back": state.to_put_back,
         "plugins": [plugin_model(plugin, state) for plugin in report.plugins],
-        "problems": [standing_model(one) for one in standing_problems(report, state)],
+        "problems": [problem_model(one) for one in standing_problems(report, state)],
         "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
         "controls": {name: spec.unit for name, spec in declarations.controls.items()},
         "host": {"name": snapshot.host.name, "fields": snapshot.host.fields},
-        "guest_columns": [_column(column) for column in columns],
+        "guest_columns": [_column(one) for one in columns],
         "guests": {
             "columns": ["id", "name", "blocked", *keyed, *names],
             "rows": [
@@ -350,14 +345,7 @@ def report_document(
 
 
 def _column(column: GuestColumn) -> GuestColumnModel:
-    return {
-        "name": column.name,
-        "key": column.key,
-        "unit": column.unit,
-        "about": column.about,
-        "rank": column.rank or 0,
-        "mark_from": column.mark_from,
-    }
+    return cast(GuestColumnModel, {name: getattr(column, name) for name in GuestColumnModel.__annotations__})
 
 
 def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
@@ -427,20 +415,17 @@ def plugin_model(plugin: PluginReport, state: EngineState) -> PluginModel:
     }
 
 
-def problem_model(problem: Problem) -> CycleProblemModel:
-    """What went wrong."""
+def problem_model(problem: Problem) -> ProblemModel:
+    """What is wrong, and since when."""
     return {
         "severity": _PLAIN[problem.severity],
         "source": source_model(problem.source),
         "entity": None if problem.entity is None else entity_model(problem.entity),
         "message": problem.message,
         "hint": problem.hint,
+        "since": problem.since,
+        "cycles": problem.cycles,
     }
-
-
-def standing_model(one: Problem) -> StandingProblemModel:
-    """What is wrong, and since when."""
-    return {**problem_model(one), "since": one.since, "cycles": one.cycles}
 
 
 def decision_model(decision: Decision) -> DecisionModel:

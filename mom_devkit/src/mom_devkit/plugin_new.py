@@ -54,7 +54,7 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     write_project(name, kind, target)
     print_prose(f"wrote {target}: {'an' if kind[0] in 'aeiou' else 'a'} {kind} that works as it stands", 2)
     print_prose("\nnext:")
-    for line in (f"cd {target}", "pip install -e '.[dev]'", "pytest", "mom plugin check ."):
+    for line in (f"cd {target}", "pip install -e '.[dev]'", "pytest", f"mom plugin check {name}"):
         click.echo(f"    {line}")
     print_prose(f"\nthen change src/{_package(name)}/plugin.py into what you need", 6)
 

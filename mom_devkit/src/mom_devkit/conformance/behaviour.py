@@ -214,9 +214,6 @@ def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 # --- what is left --------------------------------------------------------------------------------------------------------------
 
-LEAK_CYCLES: Final = 10
-"""A leak in each cycle is ten then, which no warming up explains."""
-
 END_SECONDS: Final = 2.0
 """What a thread that was told to end may take for it."""
 
@@ -232,14 +229,8 @@ def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield from _secrets(subject)  # what is opened once for the process, by the first that needs it, is no leak
         threads, files = set(threading.enumerate()), _open_files()
         with alive(subject) as life:
-            life.cycle()
-            life.cycle()
-            opened = len(_open_files())
-            for _ in range(LEAK_CYCLES):
+            for _ in range(CYCLES):
                 life.cycle()
-            grown = len(_open_files()) - opened
-    if grown >= LEAK_CYCLES - 1:
-        yield subject.fault(f"it opens {grown} more files in {LEAK_CYCLES} cycles", "close what a cycle opens: `with`")
     until = time.monotonic() + END_SECONDS
     while (left := set(threading.enumerate()) - threads) and time.monotonic() < until:
         next(iter(left)).join(0.05)

@@ -13,10 +13,10 @@ from mom_core import Declarations, Guest, GuestColumn, Scope, printable
 from mom_daemon import (
     AnyValue,
     CycleModel,
-    CycleProblemModel,
     DecisionModel,
     Mode,
     OutcomeModel,
+    ProblemModel,
     RevisionModel,
     Time,
     cycle_model,
@@ -25,6 +25,7 @@ from mom_daemon import (
     outcome_model,
     problem_model,
     revision_model,
+    standing_problems,
 )
 from mom_plugins_http.routes.answers import CycleAnswers, Items, found_guest
 from mom_plugins_http.routes.host import PastModel, past_cycles
@@ -62,7 +63,7 @@ class GuestWithDecisionsModel(GuestModel):
     decisions: list[DecisionModel]
     revisions: list[RevisionModel]
     outcomes: list[OutcomeModel]
-    problems: list[CycleProblemModel]
+    problems: list[ProblemModel]
 
 
 class PastGuestModel(PastModel):
@@ -156,7 +157,11 @@ class GuestRoutes:
                 "decisions": [decision_model(one) for one in report.decisions if one.entity.id == guest.id],
                 "revisions": [revision_model(one) for one in report.revisions if one.before.entity.id == guest.id],
                 "outcomes": [outcome_model(one) for one in report.outcomes if one.decision.entity.id == guest.id],
-                "problems": [problem_model(one) for one in report.problems if one.entity is not None and one.entity.id == guest.id],
+                "problems": [
+                    problem_model(one)
+                    for one in standing_problems(report, view.state)
+                    if one.entity is not None and one.entity.id == guest.id
+                ],
             }
 
         return self._answers.kept(("guest", guest.id), made)
@@ -173,7 +178,7 @@ class GuestRoutes:
                 return "" if reasoned is None else reasoned.reason(view.report.number, guest.id, control)
 
             explainers = self._answers.published.explainers
-            return explainers.explain(view.report, guest, texts=texts, declarations=view.declarations, reasons=reason).as_json()
+            return explainers.explain(view.report, guest, texts=texts, declarations=view.declarations, reasons=reason)
 
         return self._answers.kept(("explanation", guest.id), made)
 

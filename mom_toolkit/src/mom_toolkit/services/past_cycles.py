@@ -11,7 +11,7 @@ from mom_core import Report
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """A recorded cycle: its report, the texts of the policies in force by name, and how many cycles before it were lost.
+    """A recorded cycle: its report, and the texts of the policies in force by name.
 
     `every`: the recorded cycles are so many seconds apart, as not each one was kept; 0: each was. `reasons`: why policies decided so, by
     control a text for each guest in their order; None: not recorded.
@@ -19,7 +19,6 @@ class PastCycle:
 
     report: Report
     policies: Mapping[str, str]
-    lost: int = 0
     every: float = 0.0
     reasons: Mapping[str, Sequence[str | None]] | None = None
 
