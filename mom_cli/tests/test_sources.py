@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,33 @@ def test_the_end_of_an_old_recording_is_found_too_unless_it_is_too_old_to_be_of_
     assert not newest(recorded, 1, within=3600.0)
     assert [cycle.report.time for cycle in newest(recorded, 1, until=1.5)] == [1.0]
     assert not newest(Recording(), 1)
+
+
+GAPPED = """
+@staticmethod
+@hookimpl
+def mom_recording(path, settings, state_directory):
+    return Gapped()
+"""
+CYCLES = """
+from mom_core import Report
+from mom_core.testing import snapshot
+from mom_toolkit import PastCycle
+
+class Gapped:
+    where = "a recording"
+
+    def cycles(self, since, until):
+        for time in (1e9, 1e9 + 60.0):
+            if since <= time <= until:
+                yield PastCycle(Report(1, time, "enforce", snapshot(guests={"web": {}}), (), (), (), (), (), 0.0), {})
+"""
+
+
+def test_a_gap_in_a_recording_is_named_with_both_ends(only_shelf, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    only_shelf.add_plugin("acme", GAPPED, before=CYCLES)
+    (tmp_path / "mom.yaml").write_text("plugins: {acme: {}}\n")
+    assert frame.run(["explain", "web", "--at", "2001-09-09T01:47:10", "-c", str(tmp_path / "mom.yaml")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Nothing was recorded at 2001-09-09 01:47:10 UTC: this is the last cycle before it, 30 s earlier" in said
+    assert "the next one is of 2001-09-09 01:47:40 UTC." in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -192,6 +193,44 @@ class Mom:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.wait(60)
+
+
+SIMULATED = """
+interval: 200ms
+state_directory: {folder}/state
+run_directory: {folder}/run
+plugins:
+  sim: {{guests: 6}}
+  balloon: {{}}
+  ksm: {{}}
+  policy: {{}}
+{more}
+guests:
+  "*": {{guarantee: 200MiB}}
+"""
+
+
+def simulate(mom: Mom, *plugins: str) -> None:
+    """Start it on a simulated host of six guests, with more plugins; it has completed some cycles."""
+    mom.config.write_text(SIMULATED.format(folder=mom.directory, more="".join(f"  {one}\n" for one in plugins)))
+    mom.start()
+    status = mom.directory / "run/status.json"
+    mom.wait_for(lambda: status.exists() and json.loads(status.read_text())["cycle"]["number"] > 3)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mom]:
+    """One that runs on a simulated host, with a socket and a recording, for all tests of a file that leave it as it is."""
+    one = Mom(tmp_path_factory.mktemp("simulated"))
+    simulate(one, "http: {}", "record: {}")
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def simulating() -> Callable[..., None]:
+    """Starts a mom on a simulated host of its own."""
+    return simulate
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ def entries(mom: Mom) -> list[dict[str, object]]:
 def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_them_over(mom: Mom) -> None:
     killed(mom)
     before = entries(mom)
+    for _ in range(2):
+        assert "ksm_run is at 1 by mom" in mom(*IF_UNCLEAN, "--dry-run").stdout, "to look changes nothing"
     left = mom(*IF_UNCLEAN)
     assert left.returncode == 0
     assert left.stdout.startswith("1 changes are kept for the next mom; `mom restore -c /")
@@ -55,10 +57,13 @@ def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_th
     assert process.wait(60) == 0
     assert mom.knob() == 0
     assert entries(mom) == []
+    assert mom(*IF_UNCLEAN).stdout == "Nothing to put back.\n"
 
 
-def test_what_would_be_put_back_is_listed_while_mom_runs_and_counted_when_it_was_killed(mom: Mom) -> None:
+def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_when_it_was_killed(mom: Mom) -> None:
     process = start(mom)
+    done = mom(*IF_UNCLEAN)
+    assert (done.returncode, done.stdout) == (0, f"mom runs as process {process.pid}, and takes care of it.\n")
     listed = mom("restore", "--dry-run")
     assert (listed.returncode, listed.stdout.count("\n")) == (0, 1), listed.stderr
     assert "would go back to 0" in listed.stdout
@@ -69,6 +74,7 @@ def test_what_would_be_put_back_is_listed_while_mom_runs_and_counted_when_it_was
     assert "1 changes of an earlier mom stand" in said.stdout
     assert "`mom restore -c /" in said.stdout
     assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": 1}
+    assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
 
 
 def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(mom: Mom) -> None:
@@ -83,33 +89,14 @@ def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(mom:
     assert entries(mom) == []
 
 
-def test_looking_at_what_would_be_put_back_changes_nothing(mom: Mom) -> None:
-    killed(mom)
-    for _ in range(2):
-        assert "ksm_run is at 1 by mom" in mom(*IF_UNCLEAN, "--dry-run").stdout
-    assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
-
-
-def test_a_mom_that_works_is_left_alone(mom: Mom) -> None:
-    process = start(mom)
-    done = mom(*IF_UNCLEAN)
-    assert (done.returncode, done.stdout) == (0, f"mom runs as process {process.pid}, and takes care of it.\n")
-    process.kill()
-    process.wait()
-    assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
-
-
-def test_sigusr2_keeps_for_the_next_mom_and_sigterm_puts_back(mom: Mom) -> None:
+def test_sigusr2_keeps_for_the_next_mom_whatever_signal_follows(mom: Mom) -> None:
     process = start(mom)
     process.send_signal(signal.SIGUSR2)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
+    assert mom.knob() == 1
     assert mom.logged("ended; 1 changes stand: the next mom takes them over")
     assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
-    process = start(mom)
-    process.terminate()
-    assert process.wait(60) == 0
-    assert mom.knob() == 0
-    assert mom(*IF_UNCLEAN).stdout == "Nothing to put back.\n"
 
 
 def test_on_stop_keep_is_for_every_stop(mom: Mom) -> None:
@@ -121,14 +108,6 @@ def test_on_stop_keep_is_for_every_stop(mom: Mom) -> None:
     assert mom.knob() == 1
     assert "ksm_run put back to 0" in mom("restore").stdout, "an operator who does not want to wait"
     assert mom.knob() == 0
-
-
-def test_the_first_signal_decides(mom: Mom) -> None:
-    process = start(mom)
-    process.send_signal(signal.SIGUSR2)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
-    assert mom.knob() == 1
 
 
 def test_a_mom_that_is_killed_while_it_puts_back_leaves_that_to_the_supervisor(mom: Mom) -> None:
@@ -167,27 +146,24 @@ def test_a_damaged_ledger_is_not_nothing_to_put_back(mom: Mom) -> None:
 
 def test_what_was_in_force_puts_back_whatever_the_file_says_now(mom: Mom) -> None:
     killed(mom)
+    assert (mom.directory / "run/in-force.json").stat().st_mode & 0o777 == 0o600, "for its owner only"
     mom.config.write_text("plugins: [broken")
     assert mom("restore", "--as-left", str(mom.directory / "run")).returncode == 0
     assert mom.knob() == 0
 
 
-def test_the_copy_of_the_configuration_is_for_its_owner_only_and_goes_with_mom(mom: Mom) -> None:
-    process = start(mom)
-    copy = mom.directory / "run/in-force.json"
-    assert copy.stat().st_mode & 0o777 == 0o600
-    process.terminate()
-    assert process.wait(60) == 0
-    assert not copy.exists()
-
-
-def test_a_copy_that_others_may_have_written_is_not_used(mom: Mom) -> None:
+def test_a_copy_of_the_configuration_that_others_may_have_written_is_not_used_and_goes_with_mom(mom: Mom) -> None:
     killed(mom)
-    (mom.directory / "run/in-force.json").chmod(0o666)
+    copy = mom.directory / "run/in-force.json"
+    copy.chmod(0o666)
     done = mom("restore", "--as-left", str(mom.directory / "run"))
     assert "in-force.json is not used: " in done.stderr
     assert "can be written by everybody" in done.stderr
     assert mom.knob() == 0, "with the file that -c names"
+    process = start(mom)
+    process.terminate()
+    assert process.wait(60) == 0
+    assert not copy.exists()
 
 
 # --- the watchdog -------------------------------------------------------------------------------------------------------------
@@ -219,9 +195,9 @@ def longest_silence(supervisor: socket.socket, seconds: float) -> float:
 
 def test_the_watchdog_is_fed_between_cycles_that_are_a_minute_apart(mom: Mom) -> None:
     mom.configure("merge: {}", interval="60s")
-    with watched(mom, 20) as supervisor:
+    with watched(mom, 8) as supervisor:
         start(mom)
-        assert longest_silence(supervisor, 25) < 15
+        assert longest_silence(supervisor, 10) < 6
 
 
 def test_the_watchdog_is_fed_while_a_plugin_hangs(mom: Mom) -> None:
