@@ -83,8 +83,8 @@ def test_the_end_of_an_old_recording_is_found_too_unless_it_is_too_old_to_be_of_
 GAPPED = """
 @staticmethod
 @hookimpl
-def mom_recording(path, settings, state_directory):
-    return Gapped()
+def mom_source(kind, settings, run_directory, state_directory, path):
+    return Gapped() if kind.__name__ == "PastCycles" else None
 """
 CYCLES = """
 from mom_core import Report
