@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -47,10 +46,4 @@ def host_of(folder: Path, files: Mapping[str, str]) -> Path:
         path = folder / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    return folder
-
-
-def copy_host(source: Path, folder: Path) -> Path:
-    """A copy of a host of files, links kept as they are."""
-    shutil.copytree(source, folder, symlinks=True)
     return folder

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Generator, Iterator
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -64,8 +65,9 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
                 yield subject.fault(f"{path.relative_to(folder.parent)}:{line} imports {name}", cure)
 
 
+@cache
 def entry_of(plugin_class: type) -> EntryPoint | None:
-    """The installed entry point that names a class."""
+    """The installed entry point that names a class: looked for once, as that reads the metadata of all that is installed."""
     for entry in entry_points(group=GROUP):
         module, _, name = entry.value.partition(":")
         if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:

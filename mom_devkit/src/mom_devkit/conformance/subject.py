@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -31,13 +33,12 @@ from mom_core.config.document import mapping_document
 from mom_core.config.loader import plugin_settings
 from mom_core.plugins.registry import Plugin
 from mom_devkit.engines import config_of
-from mom_devkit.hosts import copy_host
 from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExaminedPlugin:
     """A plugin class under test.
 
@@ -71,7 +72,8 @@ class ExaminedPlugin:
 
     def new_host(self) -> Path:
         """A fresh copy of the test host."""
-        return copy_host(self.root, self.new_folder("host") / "root")
+        root: Path = shutil.copytree(self.root, self.new_folder("host") / "root", symlinks=True)
+        return root
 
     def fresh_hypervisor(self) -> Hypervisor:
         """What stands in where the plugin brings no hypervisor."""
@@ -79,8 +81,12 @@ class ExaminedPlugin:
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
         """What it declares of one kind. Raises `PluginError`."""
+        return [one for one in self._declared if isinstance(one, kind)]
+
+    @cached_property
+    def _declared(self) -> Sequence[object]:
         config = config_of(self.new_folder("declare"), {self.name: self.plugin_class}, {self.name: self.settings}, root=self.root)
-        return [one for one in declared_by(config)[self.name] if isinstance(one, kind)]
+        return declared_by(config)[self.name]
 
     def fault(self, message: str, cure: str = "") -> Finding:
         """Something that must be put right."""
