@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent
 # How fast a machine draws and tries examples says nothing of the code, and which ones it draws must not differ from run to run.
 # Others are tried with `pytest --hypothesis-profile=default`.
 settings.register_profile("mom", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("unit", settings.get_profile("mom"), max_examples=25)  # for `nox -s unit`; all other runs try 100
+settings.register_profile("unit", settings.get_profile("mom"), max_examples=10)  # for `nox -s unit`; all other runs try 100
 settings.load_profile("mom")
 
 

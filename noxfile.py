@@ -82,7 +82,7 @@ def tests(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """What a developer runs after each change: what stays in one process and takes a blink. One distribution: `pytest mom_plugins_ksm`.
 
-    Where a test does not say how many examples it tries, they are 25 here, and else 100.
+    Where a test does not say how many examples it tries, they are 10 here, and else 100.
     """
     session.run(BIN / "pytest", *FEW_WORKERS, "--hypothesis-profile=unit", "-m", QUICK, *session.posargs, env=_in_memory())
 

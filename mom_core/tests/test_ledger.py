@@ -88,6 +88,7 @@ def test_what_was_refused_never_counts_as_set_by_mom(tmp_path: Path) -> None:
     assert ledger.entries["id-a", "balloon_target"].applied == 45
 
 
+@pytest.mark.long
 @given(
     st.lists(
         st.tuples(st.integers(0, 20), st.sampled_from(["applied", "lost", "lost and had", "late", "refused", "crash"]), st.booleans()),

@@ -162,6 +162,7 @@ def test_nothing_passes_that_takes_a_guest_below_its_need_or_its_guarantee_whate
         assert proven(gate, dict(zip(OPTIONAL, there, strict=True)), obstacle) >= 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
 def test_nothing_passes_of_a_guest_of_which_all_is_known(share: float) -> None:
     assert proven(gate, dict.fromkeys(OPTIONAL, True), "", share) > 20

@@ -426,6 +426,7 @@ BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 STEERS = {*map(chr, range(32)), *map(chr, range(127, 160)), *BIDI} - {"\n"}
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Glyph")  # the tests' fonts have none for all of these
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_whatever_a_guest_is_called_every_verb_takes_it_for_a_text(tmp_path: Path, name: str) -> None:

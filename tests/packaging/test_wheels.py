@@ -2,6 +2,7 @@
 
 import email.message
 import email.parser
+import fcntl
 import json
 import os
 import shlex
@@ -30,13 +31,34 @@ def run(*command: str | Path, seconds: float = 300, cwd: Path | None = None, **e
     return done.stdout
 
 
+BUILD = """
+import os, sys, tarfile
+from hatchling.build import build_sdist, build_wheel
+
+made, unpacked, *folders = sys.argv[1:]
+for folder in folders:
+    os.chdir(folder)
+    source = build_sdist(made)
+    with tarfile.open(os.path.join(made, source)) as archive:
+        archive.extractall(unpacked)
+    os.chdir(os.path.join(unpacked, source.removesuffix(".tar.gz")))
+    build_wheel(made)
+"""
+"""What `python -m build --no-isolation` has each folder's build backend do, in one process for all."""
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a source distribution of each, and the wheel that was built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    for name in FOLDERS:
-        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT / name)
-    return folder
+    """A folder with a source distribution of each, and the wheel that was built from it: made once, for all processes of a run of tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheels"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "unpacked").exists():
+            (folder / "dist").mkdir(exist_ok=True)
+            run(sys.executable, "-c", BUILD, folder / "dist", folder / "unpacked", *(ROOT / name for name in FOLDERS))
+    return folder / "dist"
 
 
 @pytest.fixture(scope="session")

@@ -313,13 +313,11 @@ def test_no_document_or_message_has_people_install_what_another_could_register()
     assert found == []
 
 
-@pytest.mark.parametrize("folder", [*PLUGINS, "mom_daemon"])
-def test_what_runs_as_a_daemon_loads_where_the_verbs_are_not_installed_unless_it_requires_them(folder: str) -> None:
-    project = pyproject(folder)["project"]
-    if f"mom-cli=={mom_core.__version__}" in project["dependencies"]:
-        return
-    classes = [value.partition(":") for value in project.get("entry-points", {}).get("mom.plugins", {}).values()]
-    loads = "".join(f"from {module} import {name}\n" for module, _, name in classes)
-    program = f"import sys\nsys.modules['mom_cli'] = None\nimport mom_daemon.run, mom_daemon.restore, mom_core.engine\n{loads}"
+def test_what_runs_as_a_daemon_loads_where_the_verbs_are_not_installed_unless_it_requires_them() -> None:
+    program = "import sys\nsys.modules['mom_cli'] = None\nimport mom_daemon.run, mom_daemon.restore, mom_core.engine\n"
+    for project in (pyproject(folder)["project"] for folder in PLUGINS):
+        if f"mom-cli=={mom_core.__version__}" not in project["dependencies"]:
+            classes = [value.partition(":") for value in project["entry-points"]["mom.plugins"].values()]
+            program += "".join(f"from {module} import {name}\n" for module, _, name in classes)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
