@@ -3,6 +3,7 @@
 import email.message
 import email.parser
 import fcntl
+import importlib
 import json
 import os
 import shlex
@@ -65,15 +66,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a virtual environment with these requirements, mom's own distributions from the built wheels; gives its bin folder.
 
-    Their byte code is made as they are used. What installs is the pip of here, unless the environment is to have one of its own.
+    What installs is uv, in a tenth of the time, unless the environment is to have a pip of its own; byte code is made as it is used.
     """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "packaging")
+        told: dict[str, str] = importlib.import_module("tree").as_pip_is_told(run(sys.executable, "-m", "pip", "config", "list"))
+    told["UV_FIND_LINKS"] = ",".join(filter(None, (str(built), os.environ.get("UV_FIND_LINKS") or told.get("UV_FIND_LINKS"))))
 
     def make(*requirements: str, own_pip: bool = False) -> Path:
         folder = tmp_path_factory.mktemp("environment")
         run(sys.executable, "-m", "venv", *([] if own_pip else ["--without-pip"]), folder)
         there = folder / "bin/python"
-        pip = (there, "-m", "pip") if own_pip else (sys.executable, "-m", "pip", "--python", there)
-        run(*pip, "--disable-pip-version-check", "install", "--quiet", "--no-compile", "--find-links", built, *requirements, seconds=900)
+        if own_pip:
+            pip = (there, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile", "--find-links", built)
+            run(*pip, *requirements, seconds=900)
+        else:
+            run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", there, *requirements, seconds=900, **told)
         return folder / "bin"
 
     return make
