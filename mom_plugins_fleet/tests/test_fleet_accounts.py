@@ -110,7 +110,7 @@ def test_an_operator_signs_with_another_key_than_that_with_which_servers_have_th
     assert credentials_of(tmp_path / "one.key") == connects
     assert signing_seed(tmp_path / "one.key") is None
     with pytest.raises(MomError, match="is a key to connect with"):
-        Where((), str(tmp_path / "one.key"), None, None).signer()
+        Where(key=str(tmp_path / "one.key")).signer()
 
 
 def test_the_servers_configuration_holds_no_secret(root: FleetRoot, tmp_path: Path) -> None:

@@ -203,5 +203,5 @@ def test_a_fleet_that_was_read_once_has_a_plan_while_a_guest_is_on_its_way() -> 
     view.states.records.update(moving.states.records)
     view.orders.records.update(moving.orders.records)
     plan = planned(view)
-    assert not plan.moves
-    assert plan.room_kib["b"] == places(view)["c"].room - 2 * GIB
+    assert not plan["moves"]
+    assert plan["room_kib"]["b"] == places(view)["c"].room - 2 * GIB

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -22,33 +21,6 @@ _ALL: Final = 1 << 30
 """All guests of a host, not only those that leave next."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedMove:
-    """A guest that would leave a host that is drained: how much must be there for it, and whether that is under way already. With
-    `chooses`, the mover may take it elsewhere than `to`, which is the host that has the most room."""
-
-    guest: str
-    host: str
-    to: str
-    needs_kib: int
-    mover: str = ""
-    chooses: bool = False
-    under_way: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FleetPlan:
-    """All of it: moves; guests that stay, and why; which hosts take guests and how much (or why none); and of each
-    group the guest that leaves next for balance, or why none does."""
-
-    moves: list[PlannedMove]
-    stay: list[tuple[str, str, str]]
-    room_kib: dict[str, int]
-    closed: dict[str, str]
-    unbounded: list[str]
-    balance: dict[str, str]
-
-
 @click.command("plan")
 @click.option("--drain", "drained", multiple=True, metavar="HOST", help="As if HOST were drained; may be repeated.")
 @json_option
@@ -61,13 +33,18 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
     """
     plan = planned(where.ask(where.view), drained)
     if as_json:
-        click.echo(json.dumps(asdict(plan), indent=2))
+        click.echo(json.dumps(plan, indent=2))
         return
     print_plan(plan)
 
 
-def planned(view: FleetView, drained: Collection[str] = ()) -> FleetPlan:
-    """What would be done. `view` is changed as if `drained` were drained. Raises `MomError` for a host that the fleet does not have."""
+def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
+    """What would be done: moves (where a mover `chooses`, it may take the guest elsewhere than `to`, which is the host that has the most
+    room); guests that stay, and why; which hosts take guests and how much, which of them by their own word alone, or why none; and of each
+    group the guest that leaves next for balance, or why none does.
+
+    `view` is changed as if `drained` were drained. Raises `MomError` for a host that the fleet does not have.
+    """
     for name in drained:
         member = view.members.get(name)
         if member is None:
@@ -82,7 +59,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> FleetPlan:
     for group in sorted({member.group for _, member in view.members.records.values()}):
         found = for_balance(view, known, group)
         balance[group] = found if isinstance(found, str) else f"{found[1].name} is to leave {found[0]} for {found[1].to}"
-    moves: list[PlannedMove] = []
+    moves: list[dict[str, Any]] = []
     stay: list[tuple[str, str, str]] = []
     for host in hosts:
         member, state, before = view.members.get(host), view.states.get(host), view.ordered(host) or Orders()
@@ -94,39 +71,39 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> FleetPlan:
         orders, stuck = next_orders(view, host, 0, known, at_once=_ALL, arriving_at_once=_ALL)
         mover = None if state is None else state.mover
         moves += [
-            PlannedMove(
-                move.name,
-                host,
-                move.to,
-                move.takes,
-                "" if mover is None else mover.name,
-                mover is not None and mover.chooses,
-                move.guest in under_way,
-            )
+            {
+                "guest": move.name,
+                "host": host,
+                "to": move.to,
+                "needs_kib": move.takes,
+                "mover": "" if mover is None else mover.name,
+                "chooses": mover is not None and mover.chooses,
+                "under_way": move.guest in under_way,
+            }
             for move in orders.moves
             if move.state in OPEN or move.state is MoveState.FAILED
         ]
         stay += [(host, name, why) for name, why in sorted(stuck.items())]
-    return FleetPlan(moves, stay, room, closed, unbounded, balance)
+    return {"moves": moves, "stay": stay, "room_kib": room, "closed": closed, "unbounded": unbounded, "balance": balance}
 
 
-def print_plan(plan: FleetPlan) -> None:
+def print_plan(plan: Mapping[str, Any]) -> None:
     """Say it."""
-    if plan.moves:
+    if plan["moves"]:
         rows = []
-        for move in plan.moves:
-            to = f"{brief(move.to, 80)}, or as {brief(move.mover, 40)} chooses" if move.chooses else brief(move.to, 80)
-            remark = "under way" if move.under_way else ""
-            rows.append([brief(move.guest, 80), brief(move.host, 80), to, format_kib(move.needs_kib), brief(move.mover, 40), remark])
+        for move in plan["moves"]:
+            mover, remark = brief(move["mover"], 40), "under way" if move["under_way"] else ""
+            to = brief(move["to"], 80) + (f", or as {mover} chooses" if move["chooses"] else "")
+            rows.append([brief(move["guest"], 80), brief(move["host"], 80), to, format_kib(move["needs_kib"]), mover, remark])
         print_table(("guest", "from", "to", "needs", TableColumn("mover", 2), TableColumn("remarks", prose=True)), rows)
     else:
-        print_prose("No guest would be moved." if plan.stay else "No guest would be moved: no host is drained.", 2)
-    for host, name, why in plan.stay:
+        print_prose("No guest would be moved." if plan["stay"] else "No guest would be moved: no host is drained.", 2)
+    for host, name, why in plan["stay"]:
         print_prose(f"{brief(host, 80)}: {brief(name, 80) + ' stays: ' if name else ''}{brief(why, 300)}", 4)
-    for name, kib in plan.room_kib.items():
-        own = ", by its own word alone: `mom fleet enroll --memory` bounds that" if name in plan.unbounded else ""
+    for name, kib in plan["room_kib"].items():
+        own = ", by its own word alone: `mom fleet enroll --memory` bounds that" if name in plan["unbounded"] else ""
         print_prose(f"{brief(name, 80)} has room for {format_kib(kib)}{own}.", 4)
-    for name, why in plan.closed.items():
+    for name, why in plan["closed"].items():
         print_prose(f"{brief(name, 80)} takes no guests: {brief(why, 200)}.", 4)
-    for group, said in plan.balance.items():
+    for group, said in plan["balance"].items():
         print_prose(f"Balance of the group {brief(group, 80)}: {brief(said, 400)}.", 4)

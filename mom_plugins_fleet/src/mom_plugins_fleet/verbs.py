@@ -55,7 +55,7 @@ _LOG: Final = logging.getLogger("mom.fleet")
 @click.option("--ca", envvar="MOM_FLEET_CA", metavar="FILE", help="What the servers' certificates are checked with, as PEM.")
 @click.option(
     "--operator",
-    "operators",
+    "named",
     multiple=True,
     envvar="MOM_FLEET_OPERATORS",
     metavar="KEY",
@@ -63,6 +63,7 @@ _LOG: Final = logging.getLogger("mom.fleet")
 )
 @click.option(
     "--root",
+    "root_file",
     type=click.Path(path_type=Path),
     envvar="MOM_FLEET_ROOT",
     metavar="FILE",
@@ -75,20 +76,11 @@ _LOG: Final = logging.getLogger("mom.fleet")
     "-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="The configuration whose plugin fleet says where the servers are."
 )
 @click.pass_context
-def fleet(
-    context: click.Context,
-    servers: tuple[str, ...],
-    key: str | None,
-    ca: str | None,
-    operators: tuple[str, ...],
-    root: Path | None,
-    anew: bool,
-    config: str | None,
-) -> None:
+def fleet(context: click.Context, /, **options: Any) -> None:
     """Look after many hosts: their groups, policies and guests. What operators have signed, and stands in the fleet's servers, is what
     counts."""
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # what is wrong is said by the command itself
-    context.obj = Where(servers, key, ca, config, operators, root, anew=anew)
+    context.obj = Where(**options)
 
 
 fleet.add_command(plan_command)
@@ -108,13 +100,13 @@ def init_command(where: Where, replicas: int) -> None:
 
     async def made(store: Store) -> list[str]:
         await store.make(replicas)
-        if not where.has_root:
+        if not where.root_file:
             return []
         members = (await where.view(store)).members.records.items()
         return [where.root().host_account(one.account, name, one.group, revision) for name, (revision, one) in members if one.account]
 
     accounts = where.ask(made)
-    if where.has_root and accounts:
+    if where.root_file and accounts:
         where.give(where.root().fleet_account(), *accounts)
     print_prose("The fleet's buckets are there." + (f" The servers have the accounts of {len(accounts)} hosts." if accounts else ""), 2)
 
@@ -134,7 +126,7 @@ def key_command(where: Where, file: Path) -> None:
     """Make a key of an operator or a coordinator in FILE, and print its public part. With --root, also the one with which it connects."""
     seed = new_seed(USER)
     public = Signer(seed).public
-    connects = where.root().operator(public, file.stem) if where.has_root else None
+    connects = where.root().operator(public, file.stem) if where.root_file else None
     write_secret(file, "\n".join([seed, *([connects.seed, connects.jwt] if connects else [])]).encode())
     click.echo(public)
 

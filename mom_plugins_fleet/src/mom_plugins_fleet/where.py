@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -27,39 +27,36 @@ _LOG: Final = logging.getLogger("mom.fleet")
 WHAT: Final = "the file of what was seen of the fleet with this key"
 
 
+@dataclass
 class Where:
-    """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration."""
+    """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration: as they were typed."""
 
-    def __init__(
-        self,
-        servers: tuple[str, ...],
-        key: str | None,
-        ca: str | None,
-        config: str | None,
-        trusted: tuple[str, ...] = (),
-        root: Path | None = None,
-        *,
-        anew: bool = False,
-    ) -> None:
-        self._servers, self._key, self._ca, self._config = servers, key, ca, config
-        self._trusted, self._root, self.anew = trusted, root, anew
-        self._revisions: SeenRevisions | None = None
-        for one in trusted:
+    servers: Sequence[str] = ()
+    key: str | None = None
+    ca: str | None = None
+    config: str | None = None
+    named: Sequence[str] = ()
+    root_file: Path | None = None
+    anew: bool = False
+    _revisions: SeenRevisions | None = None
+
+    def __post_init__(self) -> None:
+        for one in self.named:
             checked_key(one)
 
     def access(self) -> Access:
         """Raises `MomError` when nothing says where they are."""
-        servers, ca = list(self._servers), None if self._ca is None else Path(self._ca)
+        servers, ca = list(self.servers), None if self.ca is None else Path(self.ca)
         if not servers:
             settings = self._settings()
             servers, ca = list(settings.servers), ca or settings.ca
-        return Access(servers, ca, None if self._key is None else Path(self._key))
+        return Access(servers, ca, None if self.key is None else Path(self.key))
 
     def _settings(self) -> FleetPlugin.Settings:
         from mom_plugins_fleet.plugin import FleetPlugin
 
         try:
-            config = load_config(self._config)
+            config = load_config(self.config)
         except MomError as error:
             raise MomError(f"where are the fleet's servers? {error.message}", hint="say --server tls://HOST:4222") from None
         found = [one.settings for one in config.plugins.values() if isinstance(one.settings, FleetPlugin.Settings)]
@@ -69,12 +66,12 @@ class Where:
 
     def signer(self) -> Signer:
         """With the operator's key. Raises `MomError` without one."""
-        if self._key is None:
+        if self.key is None:
             raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
-        seed = signing_seed(Path(self._key))
+        seed = signing_seed(Path(self.key))
         if seed is None:
             raise MomError(
-                f"{self._key} is a key to connect with, and what directs hosts is signed with another one",
+                f"{self.key} is a key to connect with, and what directs hosts is signed with another one",
                 hint="`mom fleet --root FILE key FILE` makes both; a key that an earlier mom made is to be replaced: see docs/fleet.md",
             )
         return Signer(seed)
@@ -82,9 +79,9 @@ class Where:
     def operators(self) -> frozenset[str]:
         """Whose signatures count here: this operator's, those that --operator names, and where no --server is given those of the
         configuration."""
-        seed = None if self._key is None else signing_seed(Path(self._key))
+        seed = None if self.key is None else signing_seed(Path(self.key))
         own = set() if seed is None else {Signer(seed).public}
-        return frozenset(own | {*self._trusted} | (set() if self._servers else {*self._settings().operators}))
+        return frozenset(own | {*self.named} | (set() if self.servers else {*self._settings().operators}))
 
     @property
     def revisions(self) -> SeenRevisions:
@@ -95,9 +92,9 @@ class Where:
 
     def revisions_as(self, name: str) -> SeenRevisions:
         """That in a file of this name."""
-        if self._key is None:
+        if self.key is None:
             return SeenRevisions(at_once=False)
-        path = Path(self._key)
+        path = Path(self.key)
         found = SeenRevisions(StateFile(path.with_name(f"{name}.{path.stem}.json"), WHAT, FORM, loss=LOSS), at_once=False)
         found.load()
         return found
@@ -110,14 +107,9 @@ class Where:
 
     def root(self) -> FleetRoot:
         """The fleet's root key. Raises `MomError` without one."""
-        if self._root is None:
+        if self.root_file is None:
             raise MomError("accounts are made with the fleet's root key, and it is not given", hint="say --root FILE, or MOM_FLEET_ROOT")
-        return FleetRoot(self._root)
-
-    @property
-    def has_root(self) -> bool:
-        """Whether a root key is given."""
-        return self._root is not None
+        return FleetRoot(self.root_file)
 
     def give(self, *accounts: str, take: str = "") -> None:
         """Give accounts to the servers, and take one away. Raises `MomError`."""
