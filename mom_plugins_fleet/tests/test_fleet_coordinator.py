@@ -45,6 +45,13 @@ from mom_toolkit import Destination
 
 LOG = logging.getLogger("test")
 
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
 
 class Memory(Store):
     """The buckets in a dictionary."""
@@ -176,131 +183,106 @@ MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tl
         b"x" * LARGEST_RECORD,
     ],
 )
-def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: bytes) -> None:
-    async def work() -> None:
-        store, one = Memory(), coordinator()
-        await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
-        await store.put(ORDERS, "h1", invented)
-        assert await one._acquire(store)
-        await one.view.load(store)
-        await one._fence(store)
-        assert one.works
-        assert orders_of(store, "h1") == Orders(epoch=one.epoch)
-
-    asyncio.run(work())
+async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: bytes) -> None:
+    store, one = Memory(), coordinator()
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+    await store.put(ORDERS, "h1", invented)
+    assert await one._acquire(store)
+    await one.view.load(store)
+    await one._fence(store)
+    assert one.works
+    assert orders_of(store, "h1") == Orders(epoch=one.epoch)
 
 
 @pytest.mark.parametrize("lost", ["all", "the last"])
-def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost: str) -> None:
-    async def work() -> None:
-        store, one = Memory(), coordinator()
-        await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
-        assert await one._acquire(store)
+async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost: str) -> None:
+    store, one = Memory(), coordinator()
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+    assert await one._acquire(store)
+    await one.view.load(store)
+    new = MOVE.model_copy(update={"order": 0})
+    await one._change(store, "h1", lambda _: Orders(epoch=one.epoch))
+    before = store.kept[ORDERS, "h1"]
+    await one._change(store, "h1", lambda _: Orders(epoch=one.epoch, moves=(new,)))
+    (move,) = orders_of(store, "h1").moves
+    assert move.order
+    if lost == "all":
+        await store.remove(ORDERS, "h1")
+    else:
+        await store.put(ORDERS, "h1", before.data or b"")
+    await one._change(store, "h1", lambda orders: orders)
+    assert orders_of(store, "h1").moves == (move,)
+
+
+async def test_a_host_that_no_trusted_operator_has_enrolled_is_none() -> None:
+    store, one = Memory(), coordinator()
+    away = Destination.parse("qemu+tls://evil/system")
+    for host, signer in (("h1", OPERATOR), ("h2", THIEF)):
+        await store.put(ROSTER, host, signer.signed(ROSTER, host, Member(group="g", address=away), 1))
+    await one.view.load(store)
+    assert set(one.view.members.records) == {"h1"}
+    assert "no trusted one" in one.view.members.damaged["h2"]
+
+
+async def test_an_entry_that_was_replaced_does_not_come_back() -> None:
+    store, one = Memory(), coordinator()
+    old = OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1)
+    for data in (old, OPERATOR.signed(ROSTER, "h1", Member(group="g"), 2)):
+        await store.put(ROSTER, "h1", data)
         await one.view.load(store)
-        new = MOVE.model_copy(update={"order": 0})
-        await one._change(store, "h1", lambda _: Orders(epoch=one.epoch))
-        before = store.kept[ORDERS, "h1"]
-        await one._change(store, "h1", lambda _: Orders(epoch=one.epoch, moves=(new,)))
-        (move,) = orders_of(store, "h1").moves
-        assert move.order
-        if lost == "all":
-            await store.remove(ORDERS, "h1")
-        else:
-            await store.put(ORDERS, "h1", before.data or b"")
-        await one._change(store, "h1", lambda orders: orders)
-        assert orders_of(store, "h1").moves == (move,)
-
-    asyncio.run(work())
+    await store.put(ROSTER, "h1", old)
+    await one.view.load(store)
+    assert "h1" not in one.view.members.records
+    assert "older than 2" in one.view.members.damaged["h1"]
 
 
-def test_a_host_that_no_trusted_operator_has_enrolled_is_none() -> None:
-    async def work() -> None:
-        store, one = Memory(), coordinator()
-        away = Destination.parse("qemu+tls://evil/system")
-        for host, signer in (("h1", OPERATOR), ("h2", THIEF)):
-            await store.put(ROSTER, host, signer.signed(ROSTER, host, Member(group="g", address=away), 1))
-        await one.view.load(store)
-        assert set(one.view.members.records) == {"h1"}
-        assert "no trusted one" in one.view.members.damaged["h2"]
-
-    asyncio.run(work())
-
-
-def test_an_entry_that_was_replaced_does_not_come_back() -> None:
-    async def work() -> None:
-        store, one = Memory(), coordinator()
-        old = OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1)
-        for data in (old, OPERATOR.signed(ROSTER, "h1", Member(group="g"), 2)):
-            await store.put(ROSTER, "h1", data)
-            await one.view.load(store)
-        await store.put(ROSTER, "h1", old)
-        await one.view.load(store)
-        assert "h1" not in one.view.members.records
-        assert "older than 2" in one.view.members.damaged["h1"]
-
-    asyncio.run(work())
-
-
-def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease() -> None:
-    async def work() -> None:
-        store, one = Memory(), coordinator(THIEF)
-        await store.put(AUTHORIZED, COORDINATORS, THIEF.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
-        async with following(one, store):
-            with pytest.raises(LinkError, match="`mom fleet authorize U"):
-                await one._work_if_alone(store)
-            assert (await store.read(LEASES, COORDINATOR)).data is None
-            await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 2))
-            working = asyncio.create_task(one._work_if_alone(store))
-            await asyncio.sleep(0.05)
-            assert one.works
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
-
-    asyncio.run(work())
-
-
-def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch() -> None:
-    async def work() -> None:
-        store, one = Memory(), coordinator()
-        assert await one._acquire(store)
-        later = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
-        await one.view.load(store)
-        await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=later), 9))
-        await one._change(store, "h1", lambda _: Orders(epoch=one.epoch))
-        assert not one.works
-        assert orders_of(store, "h1").epoch == later
-
-    asyncio.run(work())
-
-
-def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.LEASE_SECONDS", 0.05)
-
-    async def work() -> None:
-        store, one = Memory(), coordinator()
-        for _ in range(10):
-            await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
-            assert not await one._acquire(store)
-            await asyncio.sleep(0.02)
+async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease() -> None:
+    store, one = Memory(), coordinator(THIEF)
+    await store.put(AUTHORIZED, COORDINATORS, THIEF.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
+    async with following(one, store):
+        with pytest.raises(LinkError, match="`mom fleet authorize U"):
+            await one._work_if_alone(store)
+        assert (await store.read(LEASES, COORDINATOR)).data is None
+        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 2))
+        working = asyncio.create_task(one._work_if_alone(store))
         await asyncio.sleep(0.05)
-        assert await one._acquire(store)
+        assert one.works
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
-    asyncio.run(work())
+
+async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch() -> None:
+    store, one = Memory(), coordinator()
+    assert await one._acquire(store)
+    later = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
+    await one.view.load(store)
+    await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=later), 9))
+    await one._change(store, "h1", lambda _: Orders(epoch=one.epoch))
+    assert not one.works
+    assert orders_of(store, "h1").epoch == later
 
 
-def test_a_coordinator_that_ends_takes_nobody_elses_lease_away() -> None:
-    async def work() -> None:
-        store, one = Memory(), coordinator()
-        async with following(one, store):
-            working = asyncio.create_task(one._work_if_alone(store))
-            await asyncio.sleep(0.05)
-            taken = StoredEntry(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
-            working.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await working
-        assert await store.read(LEASES, COORDINATOR) == taken
+async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.LEASE_SECONDS", 0.05)
+    store, one = Memory(), coordinator()
+    for _ in range(10):
+        await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
+        assert not await one._acquire(store)
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.05)
+    assert await one._acquire(store)
 
-    asyncio.run(work())
+
+async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away() -> None:
+    store, one = Memory(), coordinator()
+    async with following(one, store):
+        working = asyncio.create_task(one._work_if_alone(store))
+        await asyncio.sleep(0.05)
+        taken = StoredEntry(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+    assert await store.read(LEASES, COORDINATOR) == taken
 
 
 def run_with(one: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, so: Callable[[], bool]) -> None:
@@ -419,7 +401,7 @@ def test_a_name_with_a_line_end_is_no_name() -> None:
     assert not FLEET_POLICY.match("60_fleet_a\n")
 
 
-def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 0.1)
     begun: list[int] = []
     goes_on = threading.Event()
@@ -429,23 +411,19 @@ def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(mo
         goes_on.wait(120)
 
     agent = an_agent(Access(["nats://localhost:1"]), apply)
-
-    async def work() -> None:
-        store = Memory()
-        await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 1))
-        try:
-            for _ in range(2):
-                await asyncio.wait_for(agent._take_group(store, "g"), 60)
-                assert agent.taken is not None
-                assert agent.taken.refused
-        finally:
-            goes_on.set()
-        monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 60.0)
-        while agent.taken is None or agent.taken.refused:  # until the one that hung has come to its end
-            await asyncio.sleep(0.01)
-            await agent._take_group(store, "g")
-
-    asyncio.run(asyncio.wait_for(work(), 120))
+    store = Memory()
+    await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 1))
+    try:
+        for _ in range(2):
+            await asyncio.wait_for(agent._take_group(store, "g"), 60)
+            assert agent.taken is not None
+            assert agent.taken.refused
+    finally:
+        goes_on.set()
+    monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 60.0)
+    while agent.taken is None or agent.taken.refused:  # until the one that hung has come to its end
+        await asyncio.sleep(0.01)
+        await agent._take_group(store, "g")
     assert begun == [1, 1]
 
 
@@ -513,19 +491,15 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(
     assert "connected to the fleet's servers again" in said[connections[1] :]
 
 
-def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptureFixture) -> None:
     large = HostState(host="h1", mom="0", mode="enforce", refused="x" * LARGEST_RECORD)
     agent = an_agent(Access(["nats://localhost:1"]), state=lambda: large)
-
-    async def work() -> None:
-        telling = asyncio.create_task(agent._tell(Memory()))
-        while "cannot be told" not in caplog.text:
-            await asyncio.sleep(0.01)
-        telling.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await telling
-
-    asyncio.run(asyncio.wait_for(work(), 60))
+    telling = asyncio.create_task(agent._tell(Memory()))
+    while "cannot be told" not in caplog.text:
+        await asyncio.sleep(0.01)
+    telling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await telling
     assert "what this host is cannot be told to the fleet: a record of" in caplog.text
 
 
@@ -538,16 +512,13 @@ def test_a_host_that_never_reached_its_servers_says_why() -> None:
     agent.close()
 
 
-def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    async def work() -> None:
-        running = asyncio.create_task(coordinator().run())
-        while "cannot be reached" not in caplog.text:
-            await asyncio.sleep(0.01)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(asyncio.wait_for(work(), 60))
+async def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    running = asyncio.create_task(coordinator().run())
+    while "cannot be reached" not in caplog.text:
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 DRAINED = Member(group="g1", draining=True)
@@ -574,81 +545,62 @@ async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: M
     return {} if found is None else {one.guest: one.state for one in read(Progress, found.data or b"").moves}
 
 
-def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said() -> None:
+async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said() -> None:
     agent = an_agent(Access(["nats://localhost:1"]))
+    store = Memory()
+    assert await told(agent, store, with_move(5)) == {}
+    with pytest.raises(LinkError, match="its revision 3 is older than 5"):
+        await told(agent, store, with_move(3, MOVE))
+    assert agent.moves() == {}
 
-    async def work() -> None:
-        store = Memory()
-        assert await told(agent, store, with_move(5)) == {}
-        with pytest.raises(LinkError, match="its revision 3 is older than 5"):
-            await told(agent, store, with_move(3, MOVE))
+
+async def test_a_move_is_done_once_however_often_its_orders_are_said() -> None:
+    agent = an_agent(Access(["nats://localhost:1"]))
+    store = Memory()
+    orders = with_move(5, MOVE)
+    assert await told(agent, store, orders) == {"a": MoveState.ACCEPTED}
+    assert set(agent.moves()) == {"a"}
+    agent.finished("a", MoveState.DONE)
+    assert await told(agent, store, orders) == {"a": MoveState.DONE}
+    for again in (orders, with_move(6, MOVE)):  # the guest may have come back meanwhile
+        assert await told(agent, store, again) == {"a": MoveState.DONE}
         assert agent.moves() == {}
+    later = MOVE.model_copy(update={"order": 7})
+    assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
 
-    asyncio.run(work())
 
-
-def test_a_move_is_done_once_however_often_its_orders_are_said() -> None:
+async def test_a_move_of_a_host_that_no_operator_drains_is_refused() -> None:
     agent = an_agent(Access(["nats://localhost:1"]))
-
-    async def work() -> None:
-        store = Memory()
-        orders = with_move(5, MOVE)
-        assert await told(agent, store, orders) == {"a": MoveState.ACCEPTED}
-        assert set(agent.moves()) == {"a"}
-        agent.finished("a", MoveState.DONE)
-        assert await told(agent, store, orders) == {"a": MoveState.DONE}
-        for again in (orders, with_move(6, MOVE)):  # the guest may have come back meanwhile
-            assert await told(agent, store, again) == {"a": MoveState.DONE}
-            assert agent.moves() == {}
-        later = MOVE.model_copy(update={"order": 7})
-        assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
-
-    asyncio.run(work())
+    assert await told(agent, Memory(), with_move(5, MOVE), Member(group="g1")) == {"a": MoveState.FAILED}
+    assert agent.moves() == {}
 
 
-def test_a_move_of_a_host_that_no_operator_drains_is_refused() -> None:
-    agent = an_agent(Access(["nats://localhost:1"]))
-
-    async def work() -> None:
-        assert await told(agent, Memory(), with_move(5, MOVE), Member(group="g1")) == {"a": MoveState.FAILED}
-        assert agent.moves() == {}
-
-    asyncio.run(work())
-
-
-def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, store = an_agent(Access(["nats://localhost:1"])), Memory()
     moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest}) for guest in "abc")
     lets = Member(group="g1", balance=True)
-
-    async def work() -> None:
-        assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
-        monkeypatch.setattr("mom_plugins_fleet.agent.BALANCE_SECONDS", 0.0)
-        assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
-
-    asyncio.run(work())
+    assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
+    monkeypatch.setattr("mom_plugins_fleet.agent.BALANCE_SECONDS", 0.0)
+    assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
 
 
-def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def one() -> Coordinator:
         revisions = SeenRevisions(StateFile(tmp_path / "kept" / "seen.json", "what was seen", FORM), at_once=False)
         revisions.load()
         return Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], revisions)
 
-    async def work() -> None:
-        store, first = Memory(), one()
-        old = OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1)
-        for data in (old, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(), 2)):
-            await store.put(AUTHORIZED, COORDINATORS, data)
-            await first.view.load(store)
-        first._keep()
-        await store.put(AUTHORIZED, COORDINATORS, old)
-        second = one()
-        await second.view.load(store)
-        assert second.view.orderers == {OPERATOR.public}, "the coordinator that was removed is not believed again"
-        assert "older than 2" in second.view.authorized.damaged[COORDINATORS]
-
-    asyncio.run(work())
+    store, first = Memory(), one()
+    old = OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1)
+    for data in (old, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(), 2)):
+        await store.put(AUTHORIZED, COORDINATORS, data)
+        await first.view.load(store)
+    first._keep()
+    await store.put(AUTHORIZED, COORDINATORS, old)
+    second = one()
+    await second.view.load(store)
+    assert second.view.orderers == {OPERATOR.public}, "the coordinator that was removed is not believed again"
+    assert "older than 2" in second.view.authorized.damaged[COORDINATORS]
     assert not caplog.records
     (tmp_path / "kept" / "seen.json").unlink()
     (tmp_path / "kept").rmdir()
@@ -661,37 +613,30 @@ def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path: P
 
 
 @pytest.mark.parametrize("signer", [THIEF, None])
-def test_orders_of_no_coordinator_move_nobody(signer: Signer | None) -> None:
+async def test_orders_of_no_coordinator_move_nobody(signer: Signer | None) -> None:
     agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,), entries=entry())
-
-    async def work() -> None:
-        store = Memory()
-        with pytest.raises(LinkError, match="signed"):
-            await told(agent, store, orders.packed() if signer is None else signer.signed(ORDERS, "h1", orders, 9))
-        assert agent.moves() == {}
-        assert (PROGRESS, "h1") not in store.kept
-
-    asyncio.run(work())
+    store = Memory()
+    with pytest.raises(LinkError, match="signed"):
+        await told(agent, store, orders.packed() if signer is None else signer.signed(ORDERS, "h1", orders, 9))
+    assert agent.moves() == {}
+    assert (PROGRESS, "h1") not in store.kept
 
 
-def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> None:
+async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> None:
     agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,), entries=entry())
 
     async def authorized(store: Memory, revision: int, *keys: str) -> None:
         await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=keys), revision))
 
-    async def work() -> None:
-        store = Memory()
-        await authorized(store, 1, THIEF.public)
-        assert await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 9)) == {"a": MoveState.ACCEPTED}
-        await authorized(store, 2)
-        with pytest.raises(LinkError, match="no trusted one"):
-            await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
-        await authorized(store, 1, THIEF.public)
-        with pytest.raises(LinkError, match="its revision 1 is older than 2"):
-            await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
-
-    asyncio.run(work())
+    store = Memory()
+    await authorized(store, 1, THIEF.public)
+    assert await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 9)) == {"a": MoveState.ACCEPTED}
+    await authorized(store, 2)
+    with pytest.raises(LinkError, match="no trusted one"):
+        await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
+    await authorized(store, 1, THIEF.public)
+    with pytest.raises(LinkError, match="its revision 1 is older than 2"):
+        await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
 
 
 @pytest.mark.parametrize(
@@ -705,62 +650,46 @@ def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> None:
         (entry(cordoned=True), "no operator lets guests of this host go to h2"),
     ],
 )
-def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(entries: dict[str, str], why: str) -> None:
+async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(entries: dict[str, str], why: str) -> None:
     agent = an_agent(Access(["nats://localhost:1"]))
-
-    async def work() -> None:
-        store = Memory()
-        orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
-        assert await told(agent, store, orders) == {"a": MoveState.FAILED}
-        assert why in read(Progress, store.kept[PROGRESS, "h1"].data or b"").moves[0].error
-        assert agent.moves() == {}
-
-    asyncio.run(work())
+    store = Memory()
+    orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
+    assert await told(agent, store, orders) == {"a": MoveState.FAILED}
+    assert why in read(Progress, store.kept[PROGRESS, "h1"].data or b"").moves[0].error
+    assert agent.moves() == {}
 
 
-def test_orders_that_are_taken_away_change_nothing() -> None:
+async def test_orders_that_are_taken_away_change_nothing() -> None:
     agent = an_agent(Access(["nats://localhost:1"]))
-
-    async def work() -> None:
-        store = Memory()
-        await told(agent, store, with_move(5, MOVE))
-        await store.remove(ORDERS, "h1")
-        await agent._take_orders(store, DRAINED)
-        assert set(agent.moves()) == {"a"}
-
-    asyncio.run(work())
+    store = Memory()
+    await told(agent, store, with_move(5, MOVE))
+    await store.remove(ORDERS, "h1")
+    await agent._take_orders(store, DRAINED)
+    assert set(agent.moves()) == {"a"}
 
 
-def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force() -> None:
+async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force() -> None:
     applied: list[int] = []
     agent = an_agent(Access(["nats://localhost:1"]), apply=lambda _group, found, _data: applied.append(found.revision))
-
-    async def work() -> None:
-        store = Memory()
-        await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
+    store = Memory()
+    await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
+    await agent._take_group(store, "g")
+    await store.remove(GROUPS, "g")
+    await agent._take_group(store, "g")
+    for invented in (Group().packed(), THIEF.signed(GROUPS, "g", Group(), 9), OPERATOR.signed(GROUPS, "g", Group(), 3)):
+        await store.put(GROUPS, "g", invented)
         await agent._take_group(store, "g")
-        await store.remove(GROUPS, "g")
-        await agent._take_group(store, "g")
-        for invented in (Group().packed(), THIEF.signed(GROUPS, "g", Group(), 9), OPERATOR.signed(GROUPS, "g", Group(), 3)):
-            await store.put(GROUPS, "g", invented)
-            await agent._take_group(store, "g")
-            assert agent.taken is not None
-            assert agent.taken.refused
-
-    asyncio.run(work())
+        assert agent.taken is not None
+        assert agent.taken.refused
     assert applied == [4]
 
 
-def test_a_host_without_operators_follows_nothing_and_says_so() -> None:
+async def test_a_host_without_operators_follows_nothing_and_says_so() -> None:
     agent = an_agent(Access(["nats://localhost:1"]), operators=())
-
-    async def work() -> None:
-        following = asyncio.create_task(agent._follow(Memory(), asyncio.Event()))
-        while not agent.trouble:
-            await asyncio.sleep(0.01)
-        following.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await following
-
-    asyncio.run(asyncio.wait_for(work(), 60))
+    following = asyncio.create_task(agent._follow(Memory(), asyncio.Event()))
+    while not agent.trouble:
+        await asyncio.sleep(0.01)
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
     assert "no key of an operator" in agent.trouble
