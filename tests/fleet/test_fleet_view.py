@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from mom_plugins_fleet.view import FleetView
 
 LOG = logging.getLogger("mom.fleet.test")
 WAIT_SECONDS = 60.0
+pytestmark = pytest.mark.anyio
 OPERATOR = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY")
 
 
@@ -53,148 +54,128 @@ class Fleet:
         return time.monotonic() - began
 
 
-def revisions(server: OneServer, what: Callable[[Fleet], Awaitable[None]]) -> None:
-    """Do that while a view follows."""
-
-    async def work() -> None:
-        view, said = FleetView(frozenset({OPERATOR.public})), list[str]()
-        access = Access([server.url])
-        async with linked(access, "writer", LOG, patient=True) as store, linked(access, "coordinator", LOG, patient=True) as own:
-            await store.make(1)
-            following = asyncio.create_task(view.follow(own, said.append))
-            try:
-                fleet = Fleet(server, view, store, said)
-                await fleet.until(lambda: view.current)
-                await what(fleet)
-            finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-
-    asyncio.run(asyncio.wait_for(work(), 4 * WAIT_SECONDS))
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
-def test_a_change_is_seen_at_once_and_a_host_that_is_taken_out_is_gone(server: OneServer) -> None:
-    async def what(fleet: Fleet) -> None:
-        await fleet.store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
-        await fleet.tell("h1", 1)
-        await fleet.until(lambda: fleet.view.is_fresh("h1"))
-        await fleet.tell("h1", 2)
-        assert await fleet.until(lambda: fleet.knows("h1") == 2) < 1
-        await fleet.store.remove(STATES, "h1")
-        await fleet.store.remove(ROSTER, "h1")
-        await fleet.until(lambda: not fleet.view.members.records and not fleet.view.states.records)
-
-    revisions(server, what)
-
-
-def test_a_server_that_is_killed_and_comes_back_is_followed_again_and_no_change_is_missed(server: OneServer) -> None:
-    async def what(fleet: Fleet) -> None:
-        for number in range(20):
-            await fleet.tell(f"h{number}", 1)
-        await fleet.until(lambda: len(fleet.view.states.records) == 20)
-        server.kill()
-        await fleet.until(lambda: not fleet.view.current)
-        server.start()
-        await fleet.tell("h7", 7)
-        await patiently(lambda: fleet.store.remove(STATES, "h8"), WAIT_SECONDS)
-        await fleet.until(lambda: fleet.view.current and fleet.knows("h7") == 7 and fleet.knows("h8") is None)
-        assert len(fleet.view.states.records) == 19
-        assert fleet.said[-1] == ""
-
-    revisions(server, what)
-
-
-def test_a_server_that_hangs_is_missed_and_the_view_says_that_it_is_not_up_to_date(server: OneServer) -> None:
-    async def what(fleet: Fleet) -> None:
-        await fleet.tell("h1", 1)
-        await fleet.until(lambda: fleet.knows("h1") == 1)
-        server.freeze()
+@pytest.fixture
+async def fleet(server: OneServer) -> AsyncIterator[Fleet]:
+    """While a view follows."""
+    view, said = FleetView(frozenset({OPERATOR.public})), list[str]()
+    access = Access([server.url])
+    async with linked(access, "writer", LOG, patient=True) as store, linked(access, "coordinator", LOG, patient=True) as own:
+        await store.make(1)
+        following = asyncio.create_task(view.follow(own, said.append))
         try:
-            await fleet.until(lambda: not fleet.view.current)
+            one = Fleet(server, view, store, said)
+            await one.until(lambda: view.current)
+            yield one
         finally:
-            server.thaw()
-        await fleet.tell("h1", 2)
-        await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 2)
-
-    revisions(server, what)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
 
-def test_a_consumer_that_the_server_forgets_is_made_anew(server: OneServer) -> None:
-    async def what(fleet: Fleet) -> None:
-        jetstream = fleet.store.client.jetstream()
-        for one in await jetstream.consumers_info(f"KV_{STATES}"):
-            await jetstream.delete_consumer(f"KV_{STATES}", one.name)
-        await fleet.tell("h1", 1)
+async def test_a_change_is_seen_at_once_and_a_host_that_is_taken_out_is_gone(fleet: Fleet) -> None:
+    await fleet.store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
+    await fleet.tell("h1", 1)
+    await fleet.until(lambda: fleet.view.is_fresh("h1"))
+    await fleet.tell("h1", 2)
+    assert await fleet.until(lambda: fleet.knows("h1") == 2) < 1
+    await fleet.store.remove(STATES, "h1")
+    await fleet.store.remove(ROSTER, "h1")
+    await fleet.until(lambda: not fleet.view.members.records and not fleet.view.states.records)
+
+
+async def test_a_server_that_is_killed_and_comes_back_is_followed_again_and_no_change_is_missed(fleet: Fleet, server: OneServer) -> None:
+    for number in range(20):
+        await fleet.tell(f"h{number}", 1)
+    await fleet.until(lambda: len(fleet.view.states.records) == 20)
+    server.kill()
+    await fleet.until(lambda: not fleet.view.current)
+    server.start()
+    await fleet.tell("h7", 7)
+    await patiently(lambda: fleet.store.remove(STATES, "h8"), WAIT_SECONDS)
+    await fleet.until(lambda: fleet.view.current and fleet.knows("h7") == 7 and fleet.knows("h8") is None)
+    assert len(fleet.view.states.records) == 19
+    assert fleet.said[-1] == ""
+
+
+async def test_a_server_that_hangs_is_missed_and_the_view_says_that_it_is_not_up_to_date(fleet: Fleet, server: OneServer) -> None:
+    await fleet.tell("h1", 1)
+    await fleet.until(lambda: fleet.knows("h1") == 1)
+    server.freeze()
+    try:
         await fleet.until(lambda: not fleet.view.current)
-        await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 1)
-
-    revisions(server, what)
-
-
-def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_signed_earlier_is_not(server: OneServer) -> None:
-    async def what(fleet: Fleet) -> None:
-        old = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1), 5)
-        for _ in range(30):
-            await fleet.tell("h1", 1)
-        await fleet.store.put(ORDERS, "h1", old)
-        await fleet.store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=2), 6))
-        await fleet.until(lambda: fleet.knows("h1") == 1 and fleet.view.orders.get("h1") == Orders(epoch=2))
-        server.kill()
-        server.forget()
-        server.start()
-        await patiently(lambda: fleet.store.make(1), WAIT_SECONDS)
-        await fleet.tell("h2", 2)  # a revision that is smaller than those before
-        await fleet.store.put(ORDERS, "h1", old)
-        await fleet.until(lambda: fleet.view.current and fleet.knows("h2") == 2)
-        assert fleet.knows("h1") is None
-        await fleet.until(lambda: "older than 6" in fleet.view.orders.damaged.get("h1", ""))
-        assert fleet.view.orders.get("h1") is None
-
-    revisions(server, what)
+    finally:
+        server.thaw()
+    await fleet.tell("h1", 2)
+    await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 2)
 
 
-def test_a_server_that_is_set_back_to_its_backup_is_followed_from_there(server: OneServer, tmp_path: Path) -> None:
-    async def what(fleet: Fleet) -> None:
+async def test_a_consumer_that_the_server_forgets_is_made_anew(fleet: Fleet) -> None:
+    jetstream = fleet.store.client.jetstream()
+    for one in await jetstream.consumers_info(f"KV_{STATES}"):
+        await jetstream.delete_consumer(f"KV_{STATES}", one.name)
+    await fleet.tell("h1", 1)
+    await fleet.until(lambda: not fleet.view.current)
+    await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 1)
+
+
+async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_signed_earlier_is_not(
+    fleet: Fleet, server: OneServer
+) -> None:
+    old = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1), 5)
+    for _ in range(30):
         await fleet.tell("h1", 1)
-        await fleet.until(lambda: fleet.knows("h1") == 1)
-        server.kill()
-        server.keep(tmp_path / "backup")
-        server.start()
-        for number in range(5):
-            await fleet.tell("h1", 10 + number)
-        await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 14)
-        server.kill()
-        server.go_back(tmp_path / "backup")
-        server.start()
-        await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 1)
-        await fleet.tell("h1", 20)
-        await fleet.until(lambda: fleet.knows("h1") == 20)
-
-    revisions(server, what)
+    await fleet.store.put(ORDERS, "h1", old)
+    await fleet.store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=2), 6))
+    await fleet.until(lambda: fleet.knows("h1") == 1 and fleet.view.orders.get("h1") == Orders(epoch=2))
+    server.kill()
+    server.forget()
+    server.start()
+    await patiently(lambda: fleet.store.make(1), WAIT_SECONDS)
+    await fleet.tell("h2", 2)  # a revision that is smaller than those before
+    await fleet.store.put(ORDERS, "h1", old)
+    await fleet.until(lambda: fleet.view.current and fleet.knows("h2") == 2)
+    assert fleet.knows("h1") is None
+    await fleet.until(lambda: "older than 6" in fleet.view.orders.damaged.get("h1", ""))
+    assert fleet.view.orders.get("h1") is None
 
 
-def test_a_damaged_record_is_said_and_harms_no_other(server: OneServer) -> None:
-    async def what(fleet: Fleet) -> None:
-        await fleet.tell("h1", 1)
-        await fleet.tell("h2", 1)
-        await fleet.until(lambda: fleet.knows("h1") == 1 and fleet.knows("h2") == 1)
-        await fleet.store.put(STATES, "h1", b'{"host": "h1", "mom": 7')
-        await fleet.until(lambda: "cannot be read" in fleet.view.states.damaged.get("h1", ""))
-        assert fleet.knows("h1") is None
-        await fleet.tell("h2", 2)
-        await fleet.until(lambda: fleet.knows("h2") == 2)
-        await fleet.tell("h1", 3)
-        await fleet.until(lambda: fleet.knows("h1") == 3 and not fleet.view.states.damaged)
+async def test_a_server_that_is_set_back_to_its_backup_is_followed_from_there(fleet: Fleet, server: OneServer, tmp_path: Path) -> None:
+    await fleet.tell("h1", 1)
+    await fleet.until(lambda: fleet.knows("h1") == 1)
+    server.kill()
+    server.keep(tmp_path / "backup")
+    server.start()
+    for number in range(5):
+        await fleet.tell("h1", 10 + number)
+    await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 14)
+    server.kill()
+    server.go_back(tmp_path / "backup")
+    server.start()
+    await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 1)
+    await fleet.tell("h1", 20)
+    await fleet.until(lambda: fleet.knows("h1") == 20)
 
-    revisions(server, what)
+
+async def test_a_damaged_record_is_said_and_harms_no_other(fleet: Fleet) -> None:
+    await fleet.tell("h1", 1)
+    await fleet.tell("h2", 1)
+    await fleet.until(lambda: fleet.knows("h1") == 1 and fleet.knows("h2") == 1)
+    await fleet.store.put(STATES, "h1", b'{"host": "h1", "mom": 7')
+    await fleet.until(lambda: "cannot be read" in fleet.view.states.damaged.get("h1", ""))
+    assert fleet.knows("h1") is None
+    await fleet.tell("h2", 2)
+    await fleet.until(lambda: fleet.knows("h2") == 2)
+    await fleet.tell("h1", 3)
+    await fleet.until(lambda: fleet.knows("h1") == 3 and not fleet.view.states.damaged)
 
 
-def test_many_hosts_are_read_at_once_and_told_while_they_are_read(server: OneServer) -> None:
-    async def what(fleet: Fleet) -> None:
-        await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(500)))
-        loading = asyncio.create_task(fleet.store.load(STATES))
-        await asyncio.gather(*(fleet.tell(f"h{number}", 2) for number in range(0, 500, 7)))
-        assert len(await loading) == 500
-        await fleet.until(lambda: all(fleet.knows(f"h{number}") == (1 if number % 7 else 2) for number in range(500)))
-
-    revisions(server, what)
+async def test_many_hosts_are_read_at_once_and_told_while_they_are_read(fleet: Fleet) -> None:
+    await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(500)))
+    loading = asyncio.create_task(fleet.store.load(STATES))
+    await asyncio.gather(*(fleet.tell(f"h{number}", 2) for number in range(0, 500, 7)))
+    assert len(await loading) == 500
+    await fleet.until(lambda: all(fleet.knows(f"h{number}") == (1 if number % 7 else 2) for number in range(500)))
