@@ -8,7 +8,7 @@ from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePla
 
 
 class EvictionExplainer(Explainer):
-    """What is being done to the guest, and why what was tried did not work."""
+    """Sentences on the step that is being done to the guest, and why one that was tried did not work."""
 
     controls = CONTROLS
 

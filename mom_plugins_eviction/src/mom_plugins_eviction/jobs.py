@@ -71,7 +71,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is done to one guest. `time` is when that was begun, in seconds since the epoch.
+    """A step that is done to one guest. `time` is when that was begun, in seconds since the epoch.
 
     :param needs: what the guest needs when it comes back, in KiB
     :param mover: the name of what moves it
@@ -102,12 +102,12 @@ class Job:
 
     @property
     def is_move(self) -> bool:
-        """Whether the guest is to leave the host, and does not come back."""
+        """True when the guest is to leave the host, and does not come back."""
         return self.step is Step.MIGRATE
 
     @property
     def what(self) -> str:
-        """What is being done to the guest, for people."""
+        """The step that is being done to the guest, for people."""
         if not self.is_move:
             return _WORDS[self.step]
         return f"{'perhaps ' if self.lost else ''}{MOVED} {printable('' if self.destination is None else self.destination.uri, 100)}"
@@ -197,7 +197,7 @@ class Jobs:
         return sum(bool(self.doing(one)) for one in self._jobs)
 
     def doing(self, guest: str) -> str:
-        """What is being done to that guest; empty: nothing, as far as is known."""
+        """The step that is being done to that guest; empty: none, as far as is known."""
         job, call = self._jobs.get(guest), self._calls.get(guest)
         if job is None:
             return ""
@@ -210,7 +210,7 @@ class Jobs:
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
-        """Whether that guest was asked to shut down, has not within its time, and runs on: it may still do so."""
+        """True for a guest that was asked to shut down, has not within its time, and runs on: it may still do so."""
         return job.step is Step.SHUT_DOWN and job.state is JobState.BEGUN and self._age(job) >= self.seconds
 
     def _age(self, job: Job) -> float:
@@ -431,7 +431,7 @@ class Jobs:
             self._note({key: one for key, one in self._jobs.items() if key != guest})
 
     def _note(self, jobs: Mapping[str, Job]) -> None:
-        """What has happened is known, also where the disk does not take it, until mom ends; mom says what is wrong with the file."""
+        """Note what has happened: known, also where the disk does not take it, until mom ends; mom says what is wrong with the file."""
         try:
             self._write(jobs)
         except StateError:

@@ -61,7 +61,7 @@ class Ladder:
     chosen: tuple[str, Step] | None = None
 
     def waits(self, now: float) -> bool:
-        """Whether the effect of the last step is still to be seen."""
+        """True while the effect of the last step is still to be seen."""
         return now - self.last_step < self.settings.apart
 
     def takes(self, now: float) -> None:
@@ -71,7 +71,7 @@ class Ladder:
 
 @dataclass(frozen=True, slots=True)
 class Climbed:
-    """What `climb` came to: a guest and the step that is wanted of it, to be announced and then taken; or a guest that is to come back."""
+    """The result of `climb`: a guest and the step that is wanted of it, to be announced and then taken; or a guest that is to come back."""
 
     want: tuple[str, Step] | None = None
     undo: Job | None = None
@@ -88,7 +88,7 @@ def climb(
     moved: int = 0,
     busy: bool = False,
 ) -> Climbed:
-    """What is wanted at this moment. `ladder` is moved on.
+    """The step that is wanted at this moment. `ladder` is moved on.
 
     :param candidates: the guests that run and to which something may be done
     :param stopped: those that were stopped before, first to last

@@ -107,7 +107,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """What is done to guests, and the rungs of the ladder: undone when there is room again, pauses also when mom ends."""
+        """The rungs of the ladder: undone when there is room again, pauses also when mom ends."""
         return (*FIELDS, *CONTROLS)
 
     @hookimpl
@@ -161,7 +161,7 @@ class EvictionPlugin:
         return found
 
     def _see_mode(self, enforces: bool) -> None:
-        """What was announced under another mode was not announced to the same people: begin anew."""
+        """Begin anew under another mode: its steps were not announced to the same people."""
         if enforces != self._enforces:
             self._call_off("mom only observes now")
             self._enforces = enforces
@@ -305,7 +305,7 @@ class EvictionPlugin:
         return ""
 
     def _is_drained(self, decision: Decision) -> bool:
-        """Whether the operator empties the host by that move."""
+        """True for a move by which the operator empties the host."""
         return any(one.is_ordered(decision) for one in self._context.services(HostDrain))
 
     def _why_not_now(self, step: Step, guest: Guest, now: float) -> str:
@@ -370,7 +370,7 @@ class EvictionPlugin:
         return Step.MIGRATE.control
 
     def mover(self) -> Mover | None:
-        """What moves guests here: the first of several."""
+        """The mover of guests here: the first of several."""
         return next(iter(self._movers()), None)
 
     def why_stays(self, guest: Guest) -> str:
@@ -458,7 +458,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """What has not worked, or must not be, is not tried again for some time."""
+        """Spare guests for some time from steps that have not worked, or must not be."""
         for outcome in report.outcomes:
             step = STEP_OF.get(outcome.decision.control)
             if step is not None and outcome.status in (Status.FAILED, Status.REFUSED):
@@ -483,14 +483,14 @@ class EvictionPlugin:
     @staticmethod
     @hookimpl
     def mom_explainer() -> Explainer:
-        """Whether the guest has to go."""
+        """Sentences on guests that have to go."""
         from mom_plugins_eviction.explanation import EvictionExplainer
 
         return EvictionExplainer()
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Whether guests can be stopped and moved here, and who is told."""
+        """Say if guests can be stopped and moved here."""
         subject, settings = "guests that leave", self._settings
         if not settings.enabled:
             yield Finding(Severity.OK, subject, "mom stops and moves no guest by itself (enabled: false)")

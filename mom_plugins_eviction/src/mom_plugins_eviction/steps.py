@@ -52,7 +52,7 @@ ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
 
 @dataclass(frozen=True, slots=True)
 class HostPressure:
-    """What is known of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
+    """The state of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
     available, and the state that the plugin balloon gives it (high, soft, hard or low). None, and an empty state: unknown."""
 
     full: float | None = None
@@ -76,7 +76,7 @@ ROOM_TO_END: Final = 1.5
 
 
 def is_hard(pressure: HostPressure, limits: EvictionSettings, already: bool = False) -> bool | None:
-    """Whether the host is full. None: not enough is known to say so, which is no reason to do anything.
+    """True when the host is full. None: not enough is known to say so, which is no reason to do anything.
 
     :param already: whether it was full the last time, so that it takes a little more to end
     """
@@ -94,7 +94,7 @@ def is_hard(pressure: HostPressure, limits: EvictionSettings, already: bool = Fa
 
 
 def is_calm(pressure: HostPressure, limits: EvictionSettings, needs: float) -> bool:
-    """Whether there is room for a guest that takes `needs` KiB when it comes back, and the host is as calm then as it should be."""
+    """True when there is room for a guest that takes `needs` KiB when it comes back, and the host is as calm then as it should be."""
     if pressure.share is None or pressure.available is None or pressure.total is None or pressure.state in ("hard", "low"):
         return False
     if pressure.full is not None and pressure.full > 0.1 * limits.full:
@@ -120,7 +120,7 @@ class EvictionCandidate:
 
 
 def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
-    """What is known of a guest, if anything may be done to it. Only what its class says explicitly counts as allowed."""
+    """A guest as a candidate, if anything may be done to it. Only what its class says explicitly counts as allowed."""
     if guest.blocked.get("*") or guest.properties.get("state") == "paused":
         return None
     fields = guest.fields
@@ -151,7 +151,7 @@ def warning_of(guest: Guest) -> float:
 
 
 def held_of(guest: Guest) -> float | None:
-    """What the host holds of a guest, in its memory and in its swap, in KiB; None when that is unknown."""
+    """Memory that the host holds of a guest, in its memory and in its swap, in KiB; None when that is unknown."""
     rss = guest.number("rss")
     return None if rss is None else rss + (guest.number("host_swap") or 0.0)
 

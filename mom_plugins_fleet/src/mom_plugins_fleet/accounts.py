@@ -51,7 +51,7 @@ SYNC_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """What stands in the file with the root key: seeds, and the keys that were revoked with when, in seconds since the epoch."""
+    """The content of the file with the root key: seeds, and the keys that were revoked with when, in seconds since the epoch."""
 
     operator: str
     system: str
@@ -83,7 +83,7 @@ class FleetRoot:
         write_secret(path, _FORM.dump_json(RootFile(operator, system, fleet)))
 
     def server_config(self, folder: str) -> str:
-        """What the servers' configuration needs. It changes only when a key of an operator is revoked.
+        """The part of the servers' configuration that knows the root key. It changes only when a key of an operator is revoked.
 
         :param folder: where a server keeps the accounts that it was given
         """

@@ -129,26 +129,26 @@ class FleetAgent:
 
     @property
     def connected(self) -> bool:
-        """Whether the fleet's servers can be reached now."""
+        """True while the fleet's servers can be reached."""
         return self._connected
 
     @property
     def trouble(self) -> str:
-        """What is wrong, for the operator; empty: nothing."""
+        """The trouble of this host with its fleet, for the operator; empty: none."""
         return self._trouble
 
     @property
     def taken(self) -> Taken | None:
-        """What the group's record was when it was looked at last; None before that."""
+        """The group's record when it was looked at last; None before that."""
         return self._taken
 
     @property
     def draining(self) -> bool:
-        """Whether all guests are to leave this host, as far as is known."""
+        """True when all guests are to leave this host, as far as is known."""
         return self._draining
 
     def moves(self) -> Mapping[str, Move]:
-        """What this host has accepted to do and has not done yet, by guest id."""
+        """The moves that this host has accepted and has not done yet, by guest id."""
         with self._lock:
             return {guest: move for guest, move in self._moves.items() if guest not in self._results}
 

@@ -43,7 +43,7 @@ class BucketWatcher(Protocol):
         """All that stands there is told from here on."""
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """What stands at that key now.
+        """The entry at that key now.
 
         :param live: it was set since the watch began
         """
@@ -53,7 +53,7 @@ class BucketWatcher(Protocol):
 
 
 class WatchBroken(MomError):
-    """What is told may be incomplete from here on."""
+    """The watcher may not be told everything from here on."""
 
 
 class BucketWatch:
@@ -150,7 +150,7 @@ class BucketWatch:
 
 
 async def given_up_at_once(request: Coroutine[Any, Any, Result]) -> Result:
-    """What a request gives. The library waits by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes with the
+    """The answer to a request. The library waits by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes with the
     answer: this one does not."""
     task = asyncio.create_task(request)
     try:

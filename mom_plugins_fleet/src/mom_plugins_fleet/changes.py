@@ -68,12 +68,12 @@ async def change(where: Where, store: Store, bucket: str, kind: type[Kind], key:
 
 
 async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:
-    """What stands at a key now. Raises as `opened_by` does."""
+    """The record at a key now. Raises as `opened_by` does."""
     return opened_by(where, bucket, kind, key, (await store.read(bucket, key)).data)
 
 
 def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """What stands at a key, if anything does. Raises `MomError` for what no trusted operator has signed, what is over, and where nothing is
+    """The record at a key, if there is one. Raises `MomError` for what no trusted operator has signed, what is over, and where nothing is
     and something was: on such no operator builds."""
     trusted = where.operators()
     if data is None:
@@ -104,7 +104,7 @@ def who() -> str:
 
 
 def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
-    """What is about to be signed: what is changed of a record that was seen here, else all of it."""
+    """Show the record that is about to be signed: what is changed of a record that was seen here, else all of it."""
     lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
     click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
 

@@ -107,7 +107,7 @@ class Coordinator:
         self._trouble = trouble
 
     def _keep(self) -> None:
-        """What was seen is for the next run: where it cannot be kept, this one works all the same, and says so once."""
+        """Keep what was seen for the next run: where it cannot be kept, this one works all the same, and says so once."""
         try:
             self.view.revisions.save()
         except StateError as error:
@@ -120,7 +120,7 @@ class Coordinator:
 
     @property
     def works(self) -> bool:
-        """Whether this one has the lease, for certain."""
+        """True while this one has the lease, for certain."""
         return asyncio.get_running_loop().time() < self._sure_until
 
     async def _work_if_alone(self, store: Store) -> None:

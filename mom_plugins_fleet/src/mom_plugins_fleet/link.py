@@ -148,16 +148,16 @@ class Store:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now."""
+        """True while there is a connection."""
         return self.client.is_connected
 
     @property
     def closed(self) -> bool:
-        """Whether there will be none any more: the servers have refused this key."""
+        """True when there will be no connection any more: the servers have refused this key."""
         return self.client.is_closed
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
-        """What stands at a key now. The revision is 0 where nothing ever stood."""
+        """The entry at a key now. The revision is 0 where nothing ever stood."""
         async with self._asking(f"read {bucket} {key}"):
             answer = await self._answer(direct(bucket, key))
             headers = answer.headers or {}
@@ -240,7 +240,7 @@ class Store:
             await asyncio.gather(waiting, watching, return_exceptions=True)
 
     async def request(self, name: str, data: bytes, seconds: float) -> bytes:
-        """What answers on a subject says. Raises `LinkError`."""
+        """The answer on a subject. Raises `LinkError`."""
         async with self._asking(f"ask {name}"):
             return (await self.client.request(name, data, timeout=seconds)).data
         raise AssertionError("unreachable")
@@ -405,7 +405,7 @@ def _tls(access: Access) -> ssl.SSLContext | None:
 
 
 def _lets_in(key: Path | NatsCredentials | None) -> dict[str, Any]:
-    """What the library needs of credentials. A file is read again with each connection: a new key needs no new start."""
+    """The credentials as the library needs them. A file is read again with each connection: a new key needs no new start."""
     first = credentials_of(key)
     if first is None:
         return {}
@@ -447,7 +447,7 @@ def _lines(key: Path) -> list[str]:
 
 
 def _makes_a_key(seed: str) -> bool:
-    """Whether the library, which raises errors of its own while it connects, can use it."""
+    """True for a seed that the library, which raises errors of its own while it connects, can use."""
     import nkeys
 
     try:

@@ -40,7 +40,7 @@ class TargetHost:
 
     @property
     def room(self) -> int:
-        """What guests that come may take; may be negative. What the operator says bounds what came and what is to come, whatever the host
+        """Room for guests that come; may be negative. What the operator says bounds what came and what is to come, whatever the host
         tells of itself and of the guests that came."""
         believed = self.available if self.said is None else min(self.available, self.said - self.arrived)
         return believed - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.has))
@@ -56,7 +56,7 @@ class Leaver:
 
     @property
     def needs(self) -> int:
-        """What must be there for it: its promise holds from the first moment on."""
+        """Memory that must be there for it: its promise holds from the first moment on."""
         return max(self.takes, self.guarantee)
 
 

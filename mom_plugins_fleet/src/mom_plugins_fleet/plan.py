@@ -88,7 +88,7 @@ def within(state: HostState | None) -> str:
 
 
 def _works(state: HostState) -> int | None:
-    """What all guests of a host work on; None when that is not known of one of them."""
+    """Memory that all guests of a host work on; None when that is not known of one of them."""
     known = [guest.working for guest in state.guests if guest.working is not None]
     return sum(known) if len(known) == len(state.guests) + state.others else None
 
@@ -104,7 +104,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 
 
 def leaver_of(guest: HostedGuest) -> Leaver | None:
-    """What must be there for a guest, by what its host holds of it and what it works on; where that is not known, by what it was sold.
+    """A guest with what must be there for it, by what its host holds of it and it works on; where that is not known, by what it was sold.
     None: nothing of that is known."""
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else Leaver(guest.id, max(brings, guest.working or 0), guest.guarantee)

@@ -39,7 +39,7 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
 
 def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
-    """What would be done: moves (where a mover `chooses`, it may take the guest elsewhere than `to`, which is the host that has the most
+    """The plan: moves (where a mover `chooses`, it may take the guest elsewhere than `to`, which is the host that has the most
     room); guests that stay, and why; which hosts take guests and how much, which of them by their own word alone, or why none; and of each
     group the guest that leaves next for balance, or why none does.
 

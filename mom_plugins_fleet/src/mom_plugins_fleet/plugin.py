@@ -138,7 +138,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Whether the fleet can be reached."""
+        """The flag that the fleet can be reached."""
         return [FieldSpec("fleet_connected", Unit.FLAG, Scope.HOST, "whether the fleet's servers can be reached", "the connection to NATS")]
 
     @hookimpl
@@ -195,7 +195,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Whether the fleet can be reached."""
+        """The flag that the fleet can be reached."""
         return {} if self._agent is None else {"fleet_connected": self._agent.connected}
 
     @hookimpl
@@ -223,7 +223,7 @@ class FleetPlugin:
                     yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves | None) -> None:
-        """Whether a guest that was to move is still here because the move has failed. One that has moved is not here any more."""
+        """See if a guest that was to move is still here because the move has failed. One that has moved is not here any more."""
         # A snapshot is as old as the cycle that took it; the one in which the move was begun knew nothing of it.
         passed = number - self._begun[guest.id]
         found = None if mover is None else mover.progress(guest)
@@ -238,7 +238,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """What came of the moves, and how the host is."""
+        """Note the results of moves, and how the host is."""
         self._report = report
         unsure = any(problem.severity is Severity.ERROR for problem in report.problems)
         self._empty = 0 if report.snapshot.guests or unsure else self._empty + 1
@@ -370,7 +370,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the servers answer, and know this host."""
+        """Say if the servers answer, and know this host."""
         from mom_plugins_fleet.link import Store, ask
         from mom_plugins_fleet.signatures import opened
         from mom_plugins_fleet.subjects import ROSTER
@@ -421,7 +421,7 @@ def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None) -> Hosted
 
 
 def _held(fields: Mapping[str, Value]) -> int | None:
-    """What the host holds of a guest: its memory, and what is in the host's swap of it."""
+    """Memory that the host holds of a guest: its own, and what is in the host's swap of it."""
     held, swapped = _kib(fields.get("rss"), 1), _kib(fields.get("host_swap"), 1)
     return None if held is None else _kib(held + (swapped or 0) + GRAIN_KIB - 1, GRAIN_KIB)
 

@@ -69,7 +69,7 @@ Read = TypeVar("Read", bound=FleetRecord)
 
 
 def read(kind: type[Read], data: bytes) -> Read:
-    """What was packed. Raises `MomError` with the first thing that is wrong."""
+    """The record that was packed. Raises `MomError` with the first thing that is wrong."""
     if len(data) > LARGEST_RECORD:
         raise MomError(f"a {kind.__name__} of {len(data)} bytes is too large")
     try:
@@ -105,7 +105,7 @@ class Member(FleetRecord):
 
 
 class Group(FleetRecord):
-    """What all hosts of a group are to do."""
+    """The policies of all hosts of a group."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
     """Texts by name: policies, and as `classes.yaml` service classes; without these, each host has its own."""
@@ -140,7 +140,7 @@ Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 
 class MoverState(FleetRecord):
-    """What moves guests away from a host, and what it can do: as `mom_toolkit.MoverAbilities` has it."""
+    """The mover of a host and its abilities, as `mom_toolkit.MoverAbilities` has it."""
 
     name: Annotated[str, StringConstraints(max_length=100)]
     live: bool | None = None
@@ -224,7 +224,7 @@ class Arrival(FleetRecord):
 
 
 class Orders(FleetRecord):
-    """What one host is to do with its guests. Only coordinators write it, by compare and set, and sign it.
+    """The moves of one host. Only coordinators write it, by compare and set, and sign it.
 
     `epoch` is the coordinator's: one that was replaced is kept out by it.
     """

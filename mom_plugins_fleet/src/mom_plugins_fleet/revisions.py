@@ -90,11 +90,11 @@ class SeenRevisions:
         return self._known(bucket, key, trusted)[0]
 
     def stood(self, bucket: str, key: str, trusted: Collection[str]) -> bool:
-        """Whether a record stood there the last time."""
+        """True if a record stood there the last time."""
         return self._known(bucket, key, trusted)[1] not in ("", REMOVED)
 
     def is_new(self, bucket: str, key: str) -> bool:
-        """Whether what stands there was seen in this run for the first time."""
+        """True if the record there was seen in this run for the first time."""
         return f"{bucket} {key}" in self._noted
 
     def removed(self, bucket: str, key: str, by: str, trusted: Collection[str]) -> None:

@@ -56,7 +56,7 @@ class Signer:
         self.public: str = self._pair.public_key.decode()
 
     def signed(self, bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
-        """What stands at that key then. Raises `MomError` when it is too large."""
+        """The signed record for that key. Raises `MomError` when it is too large."""
         data = record.packed()
         signature = base64.b64encode(self._pair.sign(_what(bucket, key, revision, data))).decode()
         return Signature(by=self.public, revision=revision, signature=signature).packed() + b"\n" + data
@@ -84,7 +84,7 @@ def opened(kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collec
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    """What is signed. It begins with a byte that no text has, such as what a server has clients sign to let them in."""
+    """The bytes that are signed. They begin with a byte that no text has, such as what a server has clients sign to let them in."""
     return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """What stands at a key: the revision, which changes with each change, the bytes (None where nothing stands), and when that was set, in
+    """An entry: the revision, which changes with each change, the bytes (None where nothing stands), and when that was set, in
     seconds since the epoch by the servers' clock; 0 where it is not known."""
 
     revision: int
@@ -17,5 +17,5 @@ class StoredEntry:
 
 
 def is_deleted(headers: Mapping[str, str]) -> bool:
-    """Whether a message with these headers says that nothing stands at its key any more."""
+    """True for headers of a message which says that nothing stands at its key any more."""
     return headers.get("KV-Operation") in ("DEL", "PURGE")

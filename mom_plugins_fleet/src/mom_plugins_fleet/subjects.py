@@ -69,7 +69,7 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 
 
 def used(host: str, group: str) -> list[str]:
-    """What a host sends something to: keys that it sets, and others that it asks for."""
+    """The subjects that a host sends something to: keys that it sets, and others that it asks for."""
     read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS)]
     return [subject(STATES, host), subject(PROGRESS, host), *read]
 

@@ -55,7 +55,7 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
 
 
 def metrics(view: FleetView, *, works: bool) -> str:
-    """What a coordinator knows of the fleet, as text for Prometheus.
+    """The metrics of a coordinator, as text for Prometheus.
 
     :param works: whether this coordinator is the one that has the lease
     """

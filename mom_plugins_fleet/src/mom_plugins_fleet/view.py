@@ -75,7 +75,7 @@ class Bucket(Generic[Kind]):
         self._told, self._revisions = set(), {}
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """What stands at that key now.
+        """The entry at that key now.
 
         :param live: it was set just now
         """
@@ -91,7 +91,7 @@ class Bucket(Generic[Kind]):
         self.current = True
 
     def take(self, key: str, kept: StoredEntry) -> None:
-        """What stands at that key, unless something newer is known to."""
+        """Take the entry at that key, unless a newer one is known."""
         if kept.revision >= self._revisions.get(key, 0):
             self._revisions[key] = kept.revision
             self._put(key, kept)
@@ -138,7 +138,7 @@ class Bucket(Generic[Kind]):
                 self._open(key, kept.revision, kept.data or b"")
 
     def signed(self, key: str) -> str:
-        """What stands at that key, with its signature; empty where nothing counts."""
+        """The record at that key, with its signature; empty where nothing counts."""
         kept = self._stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 
@@ -184,7 +184,7 @@ class FleetView:
 
     @property
     def current(self) -> bool:
-        """Whether all is known, and each change is heard of."""
+        """True while all is known, and each change is heard of."""
         return all(bucket.current for bucket in self.buckets)
 
     async def load(self, store: Store) -> None:
@@ -261,7 +261,7 @@ class FleetView:
         return self.states.heard
 
     def is_fresh(self, host: str) -> bool:
-        """Whether that host is known to be there now, as a member, and to have said what can be read."""
+        """True for a member that was heard of lately, and has said what can be read."""
         at = self.heard.get(host)
         return at is not None and time.monotonic() - at < SILENT_SECONDS and host in self.members.records and host in self.states.records
 
@@ -276,7 +276,7 @@ class FleetView:
         return {} if state is None else {guest.id: guest for guest in state.guests}
 
     def is_coming(self, host: str, move: Move) -> bool:
-        """Whether a guest that left `host` has yet to be seen where it went to. One that has ended since is not waited for."""
+        """True for a guest that left `host` and has yet to be seen where it went to. One that has ended since is not waited for."""
         if move.state is not MoveState.DONE or move.to not in self.members.records or move.guest in self.guests(move.to):
             return False
         if move.destination == ANYWHERE and any(move.guest in self.guests(one) for one in self.members.records if one != host):
@@ -284,14 +284,14 @@ class FleetView:
         return not self._told_since_left(move.to, host, move)
 
     def is_over(self, host: str, move: Move) -> bool:
-        """Whether a move from `host` is done, and that host has told how it is without the guest. One that it still tells of a while later
-        has come back."""
+        """True when a move from `host` is done, and that host has told how it is without the guest. One that it still tells of
+        a while later has come back."""
         if move.state is not MoveState.DONE or self.is_coming(host, move):
             return False
         return move.guest not in self.guests(host) or self._told_since_left(host, host, move)
 
     def _told_since_left(self, teller: str, host: str, move: Move) -> bool:
-        """Whether `teller` told how it is when a guest had left `host` long enough before."""
+        """True if `teller` has told how it is long enough after a guest left `host`."""
         since = self.left.setdefault((host, move.guest), time.monotonic())
         return self.is_fresh(teller) and self.heard.get(teller, float("-inf")) - since > ARRIVES_SECONDS
 

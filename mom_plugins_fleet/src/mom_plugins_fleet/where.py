@@ -85,7 +85,7 @@ class Where:
 
     @property
     def revisions(self) -> SeenRevisions:
-        """What was seen of the fleet's records with this key, in a file beside it."""
+        """The revisions of the fleet's records that were seen with this key, in a file beside it."""
         if self._revisions is None:
             self._revisions = self.revisions_as("fleet-revisions")
         return self._revisions

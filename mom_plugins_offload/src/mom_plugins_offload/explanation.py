@@ -10,7 +10,7 @@ from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePla
 
 
 class ColdExplainer(Explainer):
-    """What the guest works on, what of it is in swap, and why not more."""
+    """Sentences on the guest's working set, its memory in swap, and why not more of it is there."""
 
     controls = CONTROLS
     nouns = {OFFLOAD: "cold memory to swap at"}  # noqa: RUF012  # declared as a mapping

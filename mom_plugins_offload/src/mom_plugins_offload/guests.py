@@ -44,7 +44,7 @@ class FollowedGuest:
 
     @property
     def cold_kib(self) -> float | None:
-        """What the guest has beyond its working set; None while that is unknown."""
+        """The guest's memory beyond its working set; None while that is unknown."""
         return None if self.observed is None else cold_kib(self.observed, self.state)
 
     def look(self, guest: Guest, root: Path, hierarchies: Hierarchies, now: float) -> None:

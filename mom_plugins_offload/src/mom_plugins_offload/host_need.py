@@ -28,7 +28,7 @@ _MOST_URGENT: Final = 4.0
 
 @dataclass(frozen=True, slots=True)
 class HostNeed:
-    """What of the host's memory is to be made available by cold memory, in KiB (0: nothing), and what there is beyond what it is to have.
+    """Memory that cold memory is to make available, in KiB (0: none), and what there is beyond what the host is to have.
 
     `urgency` is how much more a guest may feel than usual (1 to 4), as what hurts it more is taken otherwise; `patient` whether that is far
     off. `words` say how the host is; empty: that is unknown.
@@ -42,7 +42,7 @@ class HostNeed:
 
 
 def need_of(host: Host, *, working: bool) -> HostNeed:
-    """What the host lacks.
+    """The need of the host.
 
     :param working: whether memory was taken in the last cycle: it goes on until there is a little more than begins it
     """

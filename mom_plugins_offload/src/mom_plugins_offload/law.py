@@ -75,7 +75,7 @@ PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 @dataclass(frozen=True, slots=True)
 class ObservedGuest:
-    """What is known of a guest at this moment; None: unknown.
+    """A guest at this moment; None: unknown.
 
     `resident_kib` the host's memory holds of it, `away_kib` are in swap, `merged_kib` of the first are held by other guests, too.
     `refaults_kib` came back in each second since the last look. `stall` is the share of time (0 to 1) in which it waited for memory.
@@ -95,7 +95,7 @@ class ObservedGuest:
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """What a guest felt, on average: what came back, in KiB per second, and the share of time (0 to 1) in which it waited for memory."""
+    """A guest's stall on average: what came back, in KiB per second, and the share of time (0 to 1) in which it waited for memory."""
 
     refaults_kib: float = 0.0
     stall: float = 0.0
@@ -111,7 +111,7 @@ class Felt:
 
 @dataclass(frozen=True, slots=True)
 class ReclaimState:
-    """What is remembered of a guest from step to step. Times are monotonic seconds.
+    """The state of the law for one guest, from step to step. Times are monotonic seconds.
 
     Nothing is taken before `until`, because of `reason`; the pause after the next harm that lasts is `pause` seconds; `calm` counts steps
     without harm. `share` is the pace, as a share of the guest in a second. `working_set` is what it held (KiB) when that was last learnt,
@@ -134,7 +134,7 @@ class ReclaimState:
 
 @dataclass(frozen=True, slots=True)
 class ColdOffer:
-    """What may be taken of a guest now, in KiB per second (0: nothing, and then why), and at what price: the cheapest is taken first."""
+    """Cold memory that may be taken of a guest now, in KiB per second (0: none, and then why), and its price: the cheapest is taken first."""
 
     pace_kib: int
     price: float
@@ -192,7 +192,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
 
 
 def cold_kib(seen: ObservedGuest, state: ReclaimState) -> float | None:
-    """What the guest has beyond its working set, in KiB, in the host's memory or in swap; None while that is unknown."""
+    """The guest's memory beyond its working set, in KiB, in the host's memory or in swap; None while that is unknown."""
     if state.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
     return max(0.0, seen.resident_kib + seen.away_kib - state.working_set)
@@ -217,7 +217,7 @@ def _averaged(state: ReclaimState, felt: Felt, now: float) -> ReclaimState:
 
 
 def _harm(away_kib: float, size_kib: float, felt: Felt, limit: float, warm_seconds: float) -> str:
-    """What a guest suffers from by what is away; empty: nothing."""
+    """The harm that a guest suffers by what is away; empty: none."""
     if not away_kib:
         return ""
     away = _time_away(away_kib, felt.refaults_kib, size_kib)

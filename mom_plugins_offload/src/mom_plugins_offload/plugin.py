@@ -80,7 +80,7 @@ _SHORTEST_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What may be done in this cycle: the pace of each guest in KiB per second (negative: it comes back), and why."""
+    """The plan of this cycle: the pace of each guest in KiB per second (negative: it comes back), and why."""
 
     paces: Mapping[str, int] = field(default_factory=dict)
     offers: Mapping[str, ColdOffer] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """What swap there is, and what it still takes."""
+        """The swap of the host, and its room."""
         self._read_answers()
         self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
         now = self._context.monotonic()
@@ -148,7 +148,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """What each guest works on, and what comes back of what was taken."""
+        """The working set of each guest, and its refaults."""
         self._read_answers()
         self._own = isinstance(hypervisor, ColdMemoryControl)
         now = self._context.monotonic()
@@ -241,7 +241,7 @@ class OffloadPlugin:
         return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: nothing has to be taken")
 
     def _coming_back(self, need: HostNeed, cycle: float) -> dict[str, int]:
-        """What guests that were harmed get back at once, as far as the host has it to spare."""
+        """The memory that guests that were harmed get back at once, as far as the host has it to spare."""
         found: dict[str, int] = {}
         spare = need.beyond_kib
         for identity, one in self._followed.items():
@@ -383,13 +383,13 @@ class OffloadPlugin:
     @staticmethod
     @hookimpl
     def mom_explainer() -> Explainer:
-        """What the guest works on, and what of it is in swap."""
+        """Sentences on the guest's working set and its memory in swap."""
         from mom_plugins_offload.explanation import ColdExplainer
 
         return ColdExplainer()
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """What swap there is, how fast it is, and of which guests nothing can go there."""
+        """The swap of the host, its speed, and guests of which nothing can go there."""
         self._hierarchies.refresh()
         return findings(self._context.root, self._hierarchies, hypervisor)

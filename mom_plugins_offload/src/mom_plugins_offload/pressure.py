@@ -29,7 +29,7 @@ def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> 
 
 
 def own_pressure(guest: Guest) -> str:
-    """What a guest that tells something suffers from; empty: nothing, or it does not tell."""
+    """The lack of memory that a guest tells of itself; empty: nothing, or it does not tell."""
     swap_in = guest.number("swap_in") or 0.0
     if swap_in > SWAP_IN_KIB:
         return f"it lacks memory itself: it reads {swap_in:.0f} KiB/s back from its own swap"

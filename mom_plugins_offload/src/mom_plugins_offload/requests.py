@@ -37,7 +37,7 @@ class ReclaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What came of a request: KiB, seconds, why it ended before all had gone (empty: all had), and where the walk goes on."""
+    """The result of a request: KiB, seconds, why it ended before all had gone (empty: all had), and where the walk goes on."""
 
     guest: str
     way: str
@@ -57,7 +57,7 @@ class ReclaimWorker:
 
     @property
     def busy(self) -> bool:
-        """Whether it is still at work on the last requests."""
+        """True while it is at work on the last requests."""
         return self._busy
 
     @property
@@ -84,7 +84,7 @@ class ReclaimWorker:
         self._busy = True
 
     def answers(self) -> Iterator[Sequence[Reclaimed]]:
-        """What came of each batch of requests since the last call. A worker that has ended is started anew with the next request."""
+        """The results of each batch of requests since the last call. A worker that has ended is started anew with the next request."""
         if self._process is None or self._process.stdout is None:
             return
         while True:

@@ -31,7 +31,7 @@ _MOST_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoreRoom:
-    """What all stores can still take, in KiB of guests' memory, and why it is not more (empty: nothing keeps it from more).
+    """The room of all stores, in KiB of guests' memory, and why it is not more (empty: nothing keeps it from more).
 
     `disk` is whether what goes next is written to a disk.
     """
@@ -95,7 +95,7 @@ def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
 
 
 def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
-    """Whether the disk has moving parts; one that does not say has none."""
+    """True for a disk with moving parts; one that does not say has none."""
     if is_file:
         try:
             device = os.stat(root / name.lstrip("/")).st_dev  # noqa: PTH116  # what is asked is the number of the device
@@ -132,7 +132,7 @@ def _free(store: SwapStore) -> int:
 
 
 def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
-    """What can go there.
+    """The room of stores.
 
     A store that must not be used keeps those after it from use, too: the kernel fills them in their order.
 

@@ -99,7 +99,7 @@ class ReclaimRequest:
 
 
 def held_kib(folder: str, *, unified: bool) -> int:
-    """What a group holds."""
+    """The memory that a group holds."""
     return int(Path(folder, "memory.current" if unified else "memory.usage_in_bytes").read_bytes()) >> 10
 
 
@@ -244,7 +244,7 @@ _WAYS = {"v2": _take_v2, "v1": _take_v1, "process": _take_process, "recall": _re
 
 
 def followed(batch: dict[str, Any]) -> list[dict[str, Any]]:
-    """What came of a batch. The guests take turns by pieces, so that a slow store costs all of them a little rather than one all."""
+    """The results of a batch. The guests take turns by pieces, so that a slow store costs all of them a little rather than one all."""
     requests = [ReclaimRequest(told) for told in batch["requests"]]
     until = time.monotonic() + min(float(batch["seconds"]), LONGEST_SECONDS)
     before, most = time.process_time(), float(batch["cpu_seconds"])

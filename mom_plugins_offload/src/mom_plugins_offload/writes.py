@@ -11,7 +11,7 @@ _HOUR_SECONDS: Final = _DAY_SECONDS / _HOURS
 
 
 class WriteBudget:
-    """What was written, by hours of the last day.
+    """The writes of the last day, by hours.
 
     What an earlier mom wrote is unknown; so that one that is started again and again does not write more, the first day's budget comes by
     the hour.
@@ -33,13 +33,13 @@ class WriteBudget:
         self._hours.append((hour, kib))
 
     def written(self, now: float) -> float:
-        """What was written in the last day, in KiB."""
+        """The writes of the last day, in KiB."""
         oldest = int(now // _HOUR_SECONDS) - _HOURS
         while self._hours and self._hours[0][0] <= oldest:
             self._hours.popleft()
         return sum(kib for _, kib in self._hours)
 
     def left(self, now: float) -> float:
-        """What may still be written, in KiB."""
+        """The rest of the budget, in KiB."""
         share = min(1.0, (1 + int((now - self._since) // _HOUR_SECONDS)) / _HOURS)
         return max(0.0, self._day_kib * share - self.written(now))

@@ -183,7 +183,7 @@ class CommandMover:
             raise MomError("no program is named that moves guests", hint="give it `command`: [/PATH/TO/PROGRAM, ARGUMENT, ...]")
 
     def check(self) -> str:
-        """Whether the program can be run, and only root can change it. Raises `MomError`."""
+        """See that the program can be run, and only root can change it. Raises `MomError`."""
         program = self._command[0]
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):
@@ -199,7 +199,7 @@ class CommandMover:
         return 0 if found is None or found.state in "ZX" else found.started
 
     def _runs_still(self, reference: str) -> bool:
-        """Whether the process of that reference runs, and not another one of the same number."""
+        """True while the process of that reference runs, and not another one of the same number."""
         found = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
         return found is not None and self._started(int(found[1])) == int(found[2])
 
@@ -232,7 +232,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _environment() -> Mapping[str, str]:
-    """What a program of the system's needs, and nothing of mom's own."""
+    """The environment that a program of the system's needs, and nothing of mom's own."""
     with suppress(KeyError):
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/"}

@@ -13,7 +13,7 @@ class CheckedMover(Mover, Protocol):
     """A mover that can see whether it will work."""
 
     def check(self) -> str:
-        """What `mom doctor` says of it; raises `MomError` when it cannot move guests."""
+        """The sentence of `mom doctor` on it; raises `MomError` when it cannot move guests."""
 
 
 class MoverPlugin:

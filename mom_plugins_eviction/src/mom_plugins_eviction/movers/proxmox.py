@@ -129,7 +129,7 @@ class ProxmoxMover:
         )
 
     def _refuse_local(self, vmid: int, job: MoveJob) -> None:
-        """What the cluster itself says against it: `GET .../migrate` names disks and devices that are on this node only."""
+        """Refuse for what the cluster itself says against it: `GET .../migrate` names disks and devices that are on this node only."""
         said = self._data(self._api.ask("GET", f"{self._guests}/{vmid}/migrate?{urlencode({'target': job.destination.host})}"))
         disks, devices = said.get("local_disks"), said.get("local_resources")
         if disks and not self._local_disks:

@@ -76,14 +76,14 @@ class ServerApi:
 
 
 def _why(said: Mapping[str, Any]) -> str:
-    """What servers say in their errors: Proxmox VE in `message` and `errors`, oVirt in `detail` or `fault`, webhooks in `error`."""
+    """The reason in a server's error: Proxmox VE in `message` and `errors`, oVirt in `detail` or `fault`, webhooks in `error`."""
     parts = [said.get(name) for name in ("message", "errors", "detail", "error")]
     parts += said["fault"].values() if isinstance(said.get("fault"), dict) else ()
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
 
 
 def credentials(key: Path, make: str) -> str:
-    """What stands in a file that only root can read. Raises `MomError`, whose hint says how to make one."""
+    """The content of a file that only root can read. Raises `MomError`, whose hint says how to make one."""
     text = read_secret(key, "the credentials", make).decode("utf-8", "replace").strip()
     if not text.isascii() or not text.isprintable() or not text:
         raise MomError(f"the credentials in {key} are none", hint=make)

@@ -78,7 +78,7 @@ def webhook_secret(path: Path) -> bytes:
 
 
 def trusted_certificates(ca: Path | None) -> ssl.SSLContext:
-    """What certificates are checked with. Raises `MomError`."""
+    """The authorities that certificates are checked with. Raises `MomError`."""
     try:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except OSError as error:  # ssl's own errors are of that kind, too
@@ -86,7 +86,7 @@ def trusted_certificates(ca: Path | None) -> ssl.SSLContext:
 
 
 def sign(secret: bytes, at: int, body: bytes) -> str:
-    """What stands in the header `SIGNATURE`."""
+    """The header `SIGNATURE`."""
     return f"t={at},v1={hmac.new(secret, str(at).encode() + b'.' + body, hashlib.sha256).hexdigest()}"
 
 
@@ -113,7 +113,7 @@ class WebAnswer:
 
     @property
     def is_good(self) -> bool:
-        """Whether it was done: 2xx."""
+        """True when it was done: 2xx."""
         return 200 <= self.status < 300
 
     def json(self) -> dict[str, Any]:
