@@ -72,11 +72,19 @@ class FleetDrain:
 class Bench:
     """One plugin through its cycles, as the engine would call it, five seconds apart."""
 
-    def __init__(self, folder: Path, *, guests: int = 4, mode: str = "enforce", **settings: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        guests: int = 4,
+        mode: str = "enforce",
+        ordinary: Mapping[str, Value] = {},  # it is not changed
+        fields: Mapping[str, Mapping[str, Value]] = {},  # as above
+        **settings: object,
+    ) -> None:
         self.folder, self.mode, self.clock = folder, mode, Clock()
         self.hypervisor = MovingHypervisor([FakeGuest(f"vm{number}") for number in range(1, guests + 1)])
-        self.fields: dict[str, Mapping[str, Value]] = {}
-        self.ordinary: Mapping[str, Value] = {}
+        self.fields, self.ordinary = fields, ordinary
         self.host: Mapping[str, Value] = FULL
         self.plugin = self.start((), **settings)
 
@@ -166,8 +174,7 @@ def applied(reports: Sequence[Report]) -> list[tuple[str, str]]:
 
 
 def test_a_guest_whose_class_allows_it_is_saved_and_comes_back_when_there_has_been_room(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, enabled=True)
-    bench.fields = {"vm2": VAPOR}
+    bench = Bench(tmp_path, enabled=True, fields={"vm2": VAPOR})
     reports = bench.cycles(200)
     assert applied(reports) == [("vm2", "guest_save")]
     assert bench.remembered == ["vm2: save"]
@@ -184,8 +191,7 @@ def test_a_guest_whose_class_allows_it_is_saved_and_comes_back_when_there_has_be
 
 
 def test_without_a_word_of_the_operator_nobody_is_stopped(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, ordinary=MAY_ALL)
     assert applied(bench.cycles(300)) == []
 
 
@@ -194,15 +200,13 @@ def test_nothing_is_done_to_guests_without_a_class(tmp_path: Path) -> None:
 
 
 def test_no_guest_is_lost_when_all_may_be_stopped_but_for_the_share(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, enabled=True, guests=8)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, enabled=True, guests=8, ordinary=MAY_ALL)
     assert len(applied(bench.cycles(2000))) == 2
     assert len(bench.hypervisor.known) == 6
 
 
 def test_guests_are_moved_to_the_destination_before_any_is_stopped(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, enabled=True, guests=8, destination="qemu+tls://spare/system")
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, enabled=True, guests=8, destination="qemu+tls://spare/system", ordinary=MAY_ALL)
     done = applied(bench.cycles(2000))
     assert [control for _, control in done[:2]] == ["guest_migrate", "guest_migrate"]
     assert set(bench.hypervisor.migrated.values()) == {Destination.parse("qemu+tls://spare/system")}
@@ -210,8 +214,7 @@ def test_guests_are_moved_to_the_destination_before_any_is_stopped(tmp_path: Pat
 
 
 def test_observing_touches_nobody_and_tells_nobody_but_shows_what_it_would_do(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, enabled=True, mode="observe")
-    bench.fields = {"vm2": VAPOR}
+    bench = Bench(tmp_path, enabled=True, mode="observe", fields={"vm2": VAPOR})
     reports = bench.cycles(200)
     assert any("would be announced" in problem.message for report in reports for problem in report.problems)
     assert [o.status for report in reports for o in report.outcomes][:1] == [Status.OBSERVED]
@@ -221,8 +224,7 @@ def test_observing_touches_nobody_and_tells_nobody_but_shows_what_it_would_do(tm
 
 
 def test_what_was_announced_is_called_off_when_mom_is_told_to_observe(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, enabled=True)
-    bench.fields = {"vm2": VAPOR}
+    bench = Bench(tmp_path, enabled=True, fields={"vm2": VAPOR})
     bench.cycles(70)
     bench.mode = "observe"
     bench.cycles(100)
@@ -230,8 +232,7 @@ def test_what_was_announced_is_called_off_when_mom_is_told_to_observe(tmp_path: 
 
 
 def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, enabled=True)
-    bench.fields = {"vm2": VAPOR}
+    bench = Bench(tmp_path, enabled=True, fields={"vm2": VAPOR})
     tried: list[str] = []
 
     def save(guest: Entity, timeout_seconds: float) -> None:
@@ -246,8 +247,7 @@ def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
 
 
 def test_one_that_cannot_come_back_does_not_keep_the_others_away(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, enabled=True, guests=8)
-    bench.fields = {"vm1": VAPOR, "vm2": VAPOR}
+    bench = Bench(tmp_path, enabled=True, guests=8, fields={"vm1": VAPOR, "vm2": VAPOR})
     bench.cycles(400)
     assert bench.remembered == ["vm1: save", "vm2: save"]
     start = bench.hypervisor.start
@@ -345,8 +345,7 @@ def test_a_policy_that_would_stop_everybody_stops_a_quarter_after_the_warning(tm
 
 
 def test_a_policy_that_would_evacuate_everybody_moves_a_quarter_and_only_to_the_operators_destination(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, guests=8, destination="qemu+tls://spare/system")
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, guests=8, destination="qemu+tls://spare/system", ordinary=MAY_ALL)
     elsewhere = bench.cycles(100, *every("guest_migrate", "qemu+tls://evil/system"))
     assert applied(elsewhere) == []
     assert any("`destination` of the settings only" in reason for reason in refusals(elsewhere))
@@ -354,8 +353,7 @@ def test_a_policy_that_would_evacuate_everybody_moves_a_quarter_and_only_to_the_
 
 
 def test_a_policy_cannot_do_what_the_class_forbids(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.fields = {"vm1": VAPOR, "vm2": {**VAPOR, "may_save": 0}}
+    bench = Bench(tmp_path, fields={"vm1": VAPOR, "vm2": {**VAPOR, "may_save": 0}})
     reports = bench.cycles(100, ("vm1", "guest_shutdown", 1), ("vm2", "guest_save", 1), ("vm3", "guest_pause", 1))
     assert applied(reports) == []
     assert any("class vapor does not allow it (may_power_off)" in reason for reason in refusals(reports))
@@ -363,8 +361,7 @@ def test_a_policy_cannot_do_what_the_class_forbids(tmp_path: Path) -> None:
 
 
 def test_what_a_policy_does_not_want_any_more_is_called_off(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, ordinary=MAY_ALL)
     bench.cycles(20, ("vm1", "guest_save", 1))
     bench.cycle()
     assert applied(bench.cycles(25, ("vm1", "guest_save", 1))) == [], "the warning begins anew"
@@ -414,8 +411,7 @@ def test_a_configuration_with_such_a_destination_is_refused(destination: str) ->
 
 
 def test_nothing_is_done_twice(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, ordinary=MAY_ALL)
     reports = bench.cycles(300, ("vm1", "guest_pause", 1), ("vm1", "guest_save", 1), ("vm1", "guest_shutdown", 1))
     assert len(applied(reports)) == 1
     assert any("mom has done that to the guest already" in reason for reason in refusals(reports)) or bench.remembered != ["vm1: pause"]
@@ -425,8 +421,7 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
 
 
 def paused(tmp_path: Path) -> Bench:
-    bench = Bench(tmp_path)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, ordinary=MAY_ALL)
     bench.cycles(60, ("vm1", "guest_pause", 1))
     assert bench.remembered == ["vm1: pause"]
     return bench
@@ -468,8 +463,7 @@ def test_a_paused_guest_goes_on_at_moms_end_and_only_if_it_is_moms_pause(tmp_pat
 
 
 def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, ordinary=MAY_ALL)
     bench.cycles(60, ("vm1", "guest_save", 1))
     assert bench.remembered == ["vm1: save"]
     vm1 = Entity(Scope.GUEST, bench.identity("vm1"), "vm1")
@@ -511,8 +505,7 @@ def test_a_guest_that_mom_has_paused_goes_on_though_the_file_is_damaged(tmp_path
 
 
 def test_a_disk_that_takes_nothing_keeps_mom_from_stopping_anybody(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, ordinary=MAY_ALL)
     (tmp_path / "eviction").write_text("in the way")
     reports = bench.cycles(60, ("vm1", "guest_save", 1))
     assert applied(reports) == []
@@ -521,8 +514,7 @@ def test_a_disk_that_takes_nothing_keeps_mom_from_stopping_anybody(tmp_path: Pat
 
 
 def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, ordinary=MAY_ALL)
     for name in ("vm1", "vm2"):
         bench.plugin.jobs.stop(bench.hypervisor, Job(bench.identity(name), name, Step.PAUSE, needs=1000.0, comes_back=False))
     file = tmp_path / "eviction" / "jobs.json"
@@ -543,16 +535,14 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
 
 
 def test_more_than_a_few_at_once_wait_for_their_turn(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, guests=9, share=0.7)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, guests=9, share=0.7, ordinary=MAY_ALL)
     reports = bench.cycles(60, *every("guest_save"))
     assert [count for report in reports if (count := len(applied([report])))] == [4, 2]
     assert not any(outcome.status is Status.FAILED for report in reports for outcome in report.outcomes)
 
 
 def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tmp_path)
-    bench.ordinary = MAY_ALL
+    bench = Bench(tmp_path, ordinary=MAY_ALL)
 
     def no_thread(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -134,7 +134,7 @@ class ReclaimState:
 
 @dataclass(frozen=True, slots=True)
 class ColdOffer:
-    """Cold memory that may be taken of a guest now, in KiB per second (0: none, and then why), and its price: the cheapest is taken first."""
+    """Cold memory that may be taken of a guest now, in KiB per second (0: none, then why), and its price: the cheapest is taken first."""
 
     pace_kib: int
     price: float
