@@ -288,19 +288,6 @@ def test_nothing_is_allowed_that_the_class_does_not_say(fields: dict[str, Value]
     assert allowed == {step for step, name in ALLOWED_BY.items() if fields.get(name) == 1}
 
 
-# --- what policies ask for -----------------------------------------------------------------------------------------------------------
-
-
-def test_what_a_policy_wants_waits_for_the_warning_and_is_forgotten_when_it_is_not_wanted() -> None:
-    announcements = Announcements()
-    first = announcements.ask("a", "a", Step.SAVE, 100.0, 60.0)
-    assert first.due == 160
-    assert announcements.ask("a", "a", Step.SAVE, 130.0, 60.0) == first
-    assert announcements.keep([("a", Step.SAVE)]) == []
-    assert announcements.keep([]) == [first]
-    assert announcements.waiting == ()
-
-
 # --- what is remembered -----------------------------------------------------------------------------------------------------------------
 
 

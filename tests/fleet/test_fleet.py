@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,21 +159,6 @@ def test_a_coordinator_that_wakes_up_late_decides_nothing(fleet: FleetWorld) -> 
     fleet.until(lambda: not fleet.where("h1"), "h1 is empty")
     assert _every_guest_once(fleet)
     assert not _moves_ordered(fleet.log("c1"))
-
-
-def test_a_drain_goes_on_after_the_server_was_killed_and_started_again(fleet: FleetWorld) -> None:
-    _hosts(fleet, 3)
-    before = set(fleet.guests())
-    fleet.start_coordinator("c1")
-    fleet.until(lambda: "coordinating" in fleet.log("c1"), "c1 works")
-    fleet.fleet("drain", "h1")
-    fleet.until(lambda: " is to leave " in fleet.log("c1"), "the first guests are to leave")
-    fleet.kill("server")
-    time.sleep(3)
-    fleet.start_server()
-    fleet.until(lambda: not fleet.where("h1"), "h1 is empty", 240)
-    assert set(fleet.guests()) == before
-    assert _every_guest_once(fleet)
 
 
 def test_a_plan_shows_what_a_drain_would_do_and_does_nothing(fleet: FleetWorld) -> None:

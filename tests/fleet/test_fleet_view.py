@@ -160,19 +160,6 @@ async def test_a_server_that_is_set_back_to_its_backup_is_followed_from_there(fl
     await fleet.until(lambda: fleet.knows("h1") == 20)
 
 
-async def test_a_damaged_record_is_said_and_harms_no_other(fleet: Fleet) -> None:
-    await fleet.tell("h1", 1)
-    await fleet.tell("h2", 1)
-    await fleet.until(lambda: fleet.knows("h1") == 1 and fleet.knows("h2") == 1)
-    await fleet.store.put(STATES, "h1", b'{"host": "h1", "mom": 7')
-    await fleet.until(lambda: "cannot be read" in fleet.view.states.damaged.get("h1", ""))
-    assert fleet.knows("h1") is None
-    await fleet.tell("h2", 2)
-    await fleet.until(lambda: fleet.knows("h2") == 2)
-    await fleet.tell("h1", 3)
-    await fleet.until(lambda: fleet.knows("h1") == 3 and not fleet.view.states.damaged)
-
-
 async def test_many_hosts_are_read_at_once_and_told_while_they_are_read(fleet: Fleet) -> None:
     await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(500)))
     loading = asyncio.create_task(fleet.store.load(STATES))

@@ -32,8 +32,8 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
     """Print the policies of GROUP, or the text of one."""
 
     async def looked(store: Store) -> tuple[int, Group]:
-        found = await standing(where, store, GROUPS, Group, named(group))
-        return (0, Group()) if found is None else (found.revision, found.record)
+        entry = await standing(where, store, GROUPS, Group, named(group))
+        return (0, Group()) if entry is None else (entry.revision, entry.record)
 
     revision, record = where.ask(looked)
     if as_json:
@@ -101,5 +101,5 @@ def _check_classes(text: str, file: str) -> None:
     try:
         load_config({"plugins": {"sla": {"classes": classes}}})
     except ConfigError as error:
-        found = [replace(one, file=file, message=one.message.removeprefix("plugins.sla.")) for one in error.problems]
-        raise ConfigError(found) from None
+        problems = [replace(one, file=file, message=one.message.removeprefix("plugins.sla.")) for one in error.problems]
+        raise ConfigError(problems) from None

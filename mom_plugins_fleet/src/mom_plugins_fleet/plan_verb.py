@@ -51,14 +51,16 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
             raise MomError(f"the fleet has no host {printable(name)}", hint="`mom fleet status` shows those that it has")
         view.members.records[name] = (0, member.model_copy(update={"draining": True, "cordoned": True}))
     hosts = sorted(view.members.records)
-    known = places(view)
+    targets = places(view)
     closed = {name: why for name in hosts if isinstance(why := place_of(view, name), str)}
-    room = {name: max(0, place.room) for name, place in sorted(known.items())}
-    unbounded = [name for name, place in sorted(known.items()) if place.said is None]
+    room = {name: max(0, place.room) for name, place in sorted(targets.items())}
+    unbounded = [name for name, place in sorted(targets.items()) if place.said is None]
     balance = {}
     for group in sorted({member.group for _, member in view.members.records.values()}):
-        found = for_balance(view, known, group)
-        balance[group] = found if isinstance(found, str) else f"{found[1].name} is to leave {found[0]} for {found[1].to}"
+        next_move = for_balance(view, targets, group)
+        if not isinstance(next_move, str):
+            next_move = f"{next_move[1].name} is to leave {next_move[0]} for {next_move[1].to}"
+        balance[group] = next_move
     moves: list[dict[str, Any]] = []
     stay: list[tuple[str, str, str]] = []
     for host in hosts:
@@ -68,7 +70,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
         if member.draining and not view.is_fresh(host):
             stay.append((host, "", "the host is silent: it is told nothing"))
         under_way = {move.guest for move in before.moves if move.state in OPEN}
-        orders, stuck = next_orders(view, host, 0, known, at_once=_ALL, arriving_at_once=_ALL)
+        orders, stuck = next_orders(view, host, 0, targets, at_once=_ALL, arriving_at_once=_ALL)
         mover = None if state is None else state.mover
         moves += [
             {

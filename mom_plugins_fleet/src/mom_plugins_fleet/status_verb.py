@@ -104,10 +104,10 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
         TableColumn("remarks", prose=True),
     )
     print_table(headings, [[brief(cell, 80) for cell in _cells(row)] for row in hosts])
-    known = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
-    if known:
-        given = format_kib(sum(known))
-        print_prose(f"given back since midnight, UTC, on average: {given} on {len(known)} of {len(hosts)} hosts", 2)
+    given = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
+    if given:
+        total = format_kib(sum(given))
+        print_prose(f"given back since midnight, UTC, on average: {total} on {len(given)} of {len(hosts)} hosts", 2)
     for row in hosts:
         host = brief(row["host"], 80)
         if row["refused"]:

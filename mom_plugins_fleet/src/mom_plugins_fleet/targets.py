@@ -23,7 +23,7 @@ def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
 
     A host without an address is a group without targets: it is named, and nothing is scraped.
     """
-    found = []
+    groups = []
     for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
         member = view.members.get(name)
         labels = {"host": name, "group": "" if member is None else member.group}
@@ -33,8 +33,8 @@ def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
         elif member is not None:
             labels |= {"__scheme__": "https", "__metrics_path__": METRICS_PATH}
             labels |= {"__meta_mom_cordoned": str(member.cordoned).lower(), "__meta_mom_draining": str(member.draining).lower()}
-        found.append({"targets": [address] if address else [], "labels": labels})
-    return found
+        groups.append({"targets": [address] if address else [], "labels": labels})
+    return groups
 
 
 def _address(view: FleetView, name: str) -> tuple[str, str]:
