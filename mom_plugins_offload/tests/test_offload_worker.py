@@ -45,7 +45,7 @@ def test_terabytes_of_addresses_are_gone_through_step_by_step(monkeypatch: pytes
     monkeypatch.setattr(worker, "_areas", lambda pid: [small, huge])
     step = worker.STEP_KIB << 10
     count = 3 + (8 << 40) // step
-    request = worker.ReclaimRequest({"guest": "a", "way": "process", "kib": 1, "at": count - 1})
+    request = worker.ReclaimRequest("a", "process", 1, at=count - 1)
     tracemalloc.start()
     found = list(islice(worker._steps(request), 5))
     assert tracemalloc.get_traced_memory()[1] < 1 << 20

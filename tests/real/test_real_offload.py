@@ -18,7 +18,8 @@ from mom_run import MomRun
 from real_guests import Lab, RealGuest, eventually, not_here
 from zram_swap import NoZram, zram_swap
 
-from mom_plugins_offload.requests import Reclaimed, ReclaimRequest, ReclaimWorker
+from mom_plugins_offload.requests import ReclaimWorker
+from mom_plugins_offload.worker import ReclaimRequest
 
 pytestmark = pytest.mark.real
 
@@ -178,7 +179,7 @@ def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(group
     worker.send([order_of(guest, "v1", 8)], 5.0, 5.0)
     batch = waited(worker, 20)
     assert batch is not None
-    assert batch[0].kib >= 4 << 10, "a new worker goes on"
+    assert batch[0].went >= 4 << 10, "a new worker goes on"
 
 
 def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, worker: ReclaimWorker) -> None:
@@ -194,7 +195,7 @@ def ordered(worker: ReclaimWorker, request: ReclaimRequest) -> int:
     worker.send([request], 3.0, 3.0)
     batch = waited(worker, 20)
     assert batch is not None
-    return batch[0].kib
+    return batch[0].went
 
 
 def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, worker: ReclaimWorker) -> None:
@@ -208,7 +209,7 @@ def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, worker:
     assert in_swap_mib(guest) <= before
 
 
-def waited(worker: ReclaimWorker, seconds: float) -> Sequence[Reclaimed] | None:
+def waited(worker: ReclaimWorker, seconds: float) -> Sequence[ReclaimRequest] | None:
     """The next answer, waited for; None when none came in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

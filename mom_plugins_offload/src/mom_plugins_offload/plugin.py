@@ -49,9 +49,10 @@ from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
 from mom_plugins_offload.law import ColdOffer, ObservedGuest, next_offer
 from mom_plugins_offload.pressure import own_pressure, stall_of, swept_first
-from mom_plugins_offload.requests import ReclaimRequest, ReclaimWorker
+from mom_plugins_offload.requests import ReclaimWorker
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
+from mom_plugins_offload.worker import ReclaimRequest
 from mom_plugins_offload.writes import WriteBudget
 from mom_toolkit import ColdMemoryControl, Explainer, Hierarchies, StoreKind, SwapStore
 
@@ -177,7 +178,7 @@ class OffloadPlugin:
             if one is not None:
                 one.at = done.at
                 if done.way != "recall":
-                    self._note_moved(one, done.kib, done.why)
+                    self._note_moved(one, done.went, done.why)
 
     def _note_moved(self, one: FollowedGuest, kib: int, why: str) -> None:
         one.moved_kib += kib
@@ -362,9 +363,9 @@ class OffloadPlugin:
             target = targets[request.guest]
             try:
                 if request.way == "recall":
-                    hypervisor.recall_memory(target.entity, request.kib, seconds)
+                    hypervisor.recall_memory(target.entity, request.left, seconds)
                 else:
-                    done = hypervisor.offload_memory(target.entity, request.kib, seconds / len(requests))
+                    done = hypervisor.offload_memory(target.entity, request.left, seconds / len(requests))
                     self._note_moved(self._followed[request.guest], done.kib, done.why)
             except HypervisorError as error:
                 errors[target] = error

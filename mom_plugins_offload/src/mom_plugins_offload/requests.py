@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from mom_core import HypervisorError
+from mom_plugins_offload.worker import ReclaimRequest
 
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
 
@@ -20,31 +21,6 @@ _MOST_BYTES: Final = 16 << 20
 
 _END_SECONDS: Final = 0.15
 """How long the worker may take to end by itself, and again when it is killed: then the kernel ends what it has under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReclaimRequest:
-    """Move so much of a guest: `way` as in the worker, and what it needs to find the guest. `at` is where a walk through it goes on."""
-
-    guest: str
-    way: str
-    kib: int
-    folder: str = ""
-    pid: int = 0
-    started: int = 0
-    at: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reclaimed:
-    """The result of a request: KiB, seconds, why it ended before all had gone (empty: all had), and where the walk goes on."""
-
-    guest: str
-    way: str
-    kib: int
-    seconds: float
-    why: str
-    at: int = 0
 
 
 class ReclaimWorker:
@@ -83,7 +59,7 @@ class ReclaimWorker:
             raise HypervisorError(f"the process that takes memory has ended: {error.strerror}") from error
         self._busy = True
 
-    def answers(self) -> Iterator[Sequence[Reclaimed]]:
+    def answers(self) -> Iterator[Sequence[ReclaimRequest]]:
         """The results of each batch of requests since the last call. A worker that has ended is started anew with the next request."""
         if self._process is None or self._process.stdout is None:
             return
@@ -101,7 +77,7 @@ class ReclaimWorker:
             while b"\n" in self._answer:
                 line, _, self._answer = self._answer.partition(b"\n")
                 self._busy = False
-                yield [Reclaimed(**one) for one in json.loads(line)]
+                yield [ReclaimRequest(**one) for one in json.loads(line)]
 
     def close(self) -> None:
         """End it. What it has taken stays; nothing else is left of it."""

@@ -22,6 +22,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +64,22 @@ class _Vector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
+@dataclass(slots=True)
 class ReclaimRequest:
-    """One request, and what came of it so far."""
+    """Move so much (`left`, KiB) of a guest by this way, in this folder or process; and the result: what `went` (KiB), in how many seconds,
+    and why it ended before all had gone (empty: all had). `at` is where a walk through the guest goes on."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self.guest = str(told["guest"])
-        self.way = str(told["way"])
-        self.folder = str(told.get("folder", ""))
-        self.pid = int(told.get("pid", 0))
-        self.started = int(told.get("started", 0))
-        self.left = int(told["kib"])
-        self.at = int(told.get("at", 0))
-        self.went = 0
-        self.seconds = 0.0
-        self.why = ""
-        self.rate = 0.0
+    guest: str
+    way: str
+    left: int
+    folder: str = ""
+    pid: int = 0
+    started: int = 0
+    at: int = 0
+    went: int = 0
+    seconds: float = 0.0
+    why: str = ""
+    rate: float = 0.0
 
     def piece(self, until: float) -> bool:
         """Take one piece; False when there is no more to do."""
@@ -245,7 +247,7 @@ _WAYS = {"v2": _take_v2, "v1": _take_v1, "process": _take_process, "recall": _re
 
 def followed(batch: dict[str, Any]) -> list[dict[str, Any]]:
     """The results of a batch. The guests take turns by pieces, so that a slow store costs all of them a little rather than one all."""
-    requests = [ReclaimRequest(told) for told in batch["requests"]]
+    requests = [ReclaimRequest(**one) for one in batch["requests"]]
     until = time.monotonic() + min(float(batch["seconds"]), LONGEST_SECONDS)
     before, most = time.process_time(), float(batch["cpu_seconds"])
     due = list(requests)
@@ -260,7 +262,7 @@ def followed(batch: dict[str, Any]) -> list[dict[str, Any]]:
     for request in requests:
         if request.left > 0 and not request.why:
             request.why = "the time was over"
-    return [{"guest": one.guest, "way": one.way, "kib": one.went, "seconds": one.seconds, "why": one.why, "at": one.at} for one in requests]
+    return [asdict(one) for one in requests]
 
 
 def main() -> None:
