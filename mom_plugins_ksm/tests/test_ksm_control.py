@@ -77,7 +77,7 @@ class OnlyKnobs:
     """As much of the plugin as these tests need, on any KSM, with any memory."""
 
     def __init__(self, kernel: KsmControl, available_kib: int | None) -> None:
-        self._knobs = KsmKnobs(kernel, 4096, lambda: available_kib)
+        self._knobs = KsmKnobs(kernel.ksm_read, kernel.ksm_write, 4096, lambda: available_kib)
 
     @hookimpl
     def mom_declare(self) -> Sequence[ControlSpec]:

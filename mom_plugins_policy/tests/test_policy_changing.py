@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -209,10 +208,6 @@ def test_a_reset_forgets_what_was_kept(tmp_path: Path) -> None:
     assert Running(tmp_path, keep_changes=True).names() == ["10_default"]
 
 
-NOTHING: Mapping[str, Value] = {"count": 1, "texts": {}, "versions": []}
-VERSION: Mapping[str, Value] = {"version": "1-a", "time": 1.0, "who": "w", "what": "w", "state": [], "overlay": [], "alone": False}
-
-
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"state":"changes"', b"\xff\xfe"])
 def test_a_damaged_file_of_kept_changes_is_set_aside_and_told(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "state/policy/changes.json"
@@ -353,7 +348,7 @@ def test_kept_changes_that_are_certain_to_fail_by_now_are_set_aside_and_the_file
     assert strict.names() == ["10_default", "50_use"]
     assert strict.decided() == [1]
     told = [file.damage for file in strict.plugin._context.state_files if file.damage]
-    assert "certain to fail: 20:1:6: unknown-variable: there is no variable unknown to set" in told[0]
+    assert "20 (set by vdsm):1:6: unknown-variable: there is no variable unknown to set" in told[0]
     assert list((tmp_path / "state/policy").glob("changes.json.unused-*"))
 
 

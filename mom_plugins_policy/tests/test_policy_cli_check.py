@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -115,40 +114,3 @@ def test_a_caret_stands_below_its_column_behind_a_byte_order_mark_and_carriage_r
     assert [
         line.index("^") - line_before.index(name) for line_before, line, name in ((lines[1], lines[2], "x"), (lines[5], lines[6], "y"))
     ] == [0, 0]
-
-
-def test_what_cannot_be_read_has_exit_code_2(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    os.mkfifo(tmp_path / "pipe.policy")
-    large = tmp_path / "large.policy"
-    with large.open("wb") as file:
-        file.truncate(100_000_000)
-    latin = policy(tmp_path, "(debug '\u00e9')".encode("latin-1"), "latin.policy")
-    for path, says in (
-        (tmp_path / "absent.policy", "No such file"),
-        (tmp_path / "empty", "holds no file"),
-        (tmp_path / "pipe.policy", "regular file"),
-        (large, "at most"),
-        (latin, "not UTF-8"),
-    ):
-        done = mom_policy("check", path)
-        assert (done.code, done.out) == (2, ""), path
-        assert says in done.err
-
-
-def test_a_file_that_changes_while_it_is_read_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = policy(tmp_path, GOOD)
-    real = os.fstat
-    calls = 0
-
-    def fstat(descriptor: int) -> os.stat_result:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            path.write_text(GOOD + GOOD)
-        return real(descriptor)
-
-    monkeypatch.setattr(os, "fstat", fstat)
-    done = mom_policy("check", path)
-    assert done.code == 2
-    assert "changed while it was read" in done.err

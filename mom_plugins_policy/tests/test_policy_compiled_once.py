@@ -80,7 +80,7 @@ def test_remarks_are_by_what_is_declared_and_looked_for_once(monkeypatch: pytest
     assert [one.rule for one in check_policy(Policy.compile(texts, NOTHING_DECLARED), {"60_other": "1"})] == ["unknown-field"]
 
 
-def test_a_start_and_a_reload_compile_the_defaults_once(tmp_path: Path, compiled: list[str]) -> None:
+def test_a_start_and_a_reload_compile_each_default_and_all_of_them_once(tmp_path: Path, compiled: list[str]) -> None:
     defaults = {"10_one": "(defvar a Host.mem_free)", "20_two": "(defvar b Host.swap_total)"}
     context = PluginContext(
         "policy", state_directory=tmp_path, in_force=InForce(declarations=dataclasses.replace(DECLARED, policies=defaults))
@@ -88,4 +88,4 @@ def test_a_start_and_a_reload_compile_the_defaults_once(tmp_path: Path, compiled
     made = PolicyPlugin(PolicyPlugin.Settings(), context)
     made.mom_setup()
     made.mom_reload()()
-    assert compiled == ["10_one 20_two"]
+    assert compiled == ["10_one", "20_two", "10_one 20_two"]

@@ -81,8 +81,7 @@ def test_what_was_remembered_then_decides_and_not_what_is_remembered_now() -> No
         (g.Remember "times" (+ 1 (g.Recall "times" 0))) })"""
     policy = Policy.compile({"p": text})
     for words in ('true ((g.Recall "times" 0) is 0)', 'false ((g.Recall "times" 0) is 1)'):
-        result = policy.evaluate(SNAPSHOT, notes=store.now())
-        store.keep(result.notes, SNAPSHOT)
+        result = store.evaluate(policy, SNAPSHOT, ())
         assert said(result, SNAPSHOT.guests["vm1"], "t") == f'(< (g.Recall "times" 0) 1) is {words}'
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,8 @@ def test_all_that_can_be_remembered_comes_back_as_it_was(tmp_path: Path) -> None
     plugin(tmp_path, text).mom_evaluate(guests("a", "b"), ())
     store = NoteStore(StateFile(tmp_path / "state" / "policy" / "notes.json", "notes", NOTES))
     store.load()
-    assert store.now()["host"] == {"a": 1.5, "b": "s", "c": [1, 1], "d": True}
+    memory: Any = store.memory()
+    assert memory["host"]["values"] == {"a": 1.5, "b": "s", "c": [1, 1], "d": True}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from mom_plugins_policy.rollout.verdict import (
     RECENT_CYCLES,
     Evidence,
     HostFigures,
-    Outlook,
     Tally,
     WatchedCycle,
     is_below_need,
@@ -23,7 +22,7 @@ from mom_plugins_policy.rollout.verdict import (
     too_short,
     worse,
 )
-from mom_toolkit import ailment
+from mom_toolkit import CanaryState, ailment
 
 GIB = 1 << 20
 WELL: dict[str, Value] = {"balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0, "swap_in": 0, "major_fault": 0}
@@ -34,8 +33,9 @@ def a_guest(**more: Value) -> Guest:
 
 
 def looks(well: int = 0, ailing: int = 0, silent: int = 0, killed: int = 0) -> Tally:
-    tally = Tally()
-    tally.add(["" for _ in range(well)] + ["swap" for _ in range(ailing)] + [None for _ in range(silent)], killed)
+    tally = Tally(killed=killed)
+    for ails in [""] * well + ["swap"] * ailing + [None] * silent:
+        tally.add(ails)
     return tally
 
 
@@ -128,53 +128,53 @@ class TestTheHost:
 
 class TestTheVerdict:
     def test_while_nothing_speaks_against_it_it_goes_on(self) -> None:
-        assert judge(after(*good(3)), 60).outlook is Outlook.GO_ON
+        assert judge(after(*good(3)), 60).state is CanaryState.RUNNING
 
     def test_at_the_end_it_is_promoted(self) -> None:
         verdict = judge(after(*good(LEAST_CYCLES), before=looks(10)), 0)
-        assert verdict.outlook is Outlook.PROMOTE
+        assert verdict.state is CanaryState.PROMOTED
         assert "ailing in 0 of 15 looks, 0 of 135 looks of the others, 0 of 10 looks before" in verdict.reason
 
     def test_one_guest_of_three_that_ails_all_the_time_ends_it_in_three_cycles(self) -> None:
         bad = [WatchedCycle(looks(2, 1), looks(27), "")] * 3
-        assert judge(after(*bad[:2]), 600).outlook is Outlook.GO_ON
+        assert judge(after(*bad[:2]), 600).state is CanaryState.RUNNING
         verdict = judge(after(*bad), 600)
-        assert verdict.outlook is Outlook.ROLL_BACK
+        assert verdict.state is CanaryState.ROLLED_BACK
         assert verdict.reason == "guests swap: 3 of 9 looks, 0 of 81 looks of the others, no looks before"
 
     def test_it_takes_two_cycles_however_many_guests_ail(self) -> None:
-        assert judge(after(WatchedCycle(looks(0, 30), looks(70), "")), 600).outlook is Outlook.GO_ON
+        assert judge(after(WatchedCycle(looks(0, 30), looks(70), "")), 600).state is CanaryState.RUNNING
 
     def test_what_was_so_before_is_not_its_fault(self) -> None:
         bad = [WatchedCycle(looks(2, 1), looks(27), "")] * 10
-        assert judge(after(*bad, before=looks(20, 10)), 600).outlook is Outlook.GO_ON
-        assert judge(after(*bad, before=looks(20, 10)), 0).outlook is Outlook.PROMOTE
+        assert judge(after(*bad, before=looks(20, 10)), 600).state is CanaryState.RUNNING
+        assert judge(after(*bad, before=looks(20, 10)), 0).state is CanaryState.PROMOTED
 
     def test_what_all_others_suffer_too_is_not_its_fault(self) -> None:
         bad = [WatchedCycle(looks(2, 1), looks(18, 9), "")] * 10
-        assert judge(after(*bad), 0).outlook is Outlook.PROMOTE
+        assert judge(after(*bad), 0).state is CanaryState.PROMOTED
 
     def test_a_little_more_all_the_time_is_seen_at_the_end(self) -> None:
         worse_now = [WatchedCycle(looks(27, 3), looks(97, 3), "")] * 20
-        assert judge(after(*worse_now), 600).outlook is Outlook.GO_ON
-        assert judge(after(*worse_now), 0).outlook is Outlook.ROLL_BACK
+        assert judge(after(*worse_now), 600).state is CanaryState.RUNNING
+        assert judge(after(*worse_now), 0).state is CanaryState.ROLLED_BACK
 
     def test_a_killed_program_ends_it_at_once_unless_others_fare_the_same(self) -> None:
         verdict = judge(after(*good(2), WatchedCycle(looks(3, killed=1), looks(27), "")), 600)
-        assert verdict.outlook is Outlook.ROLL_BACK
+        assert verdict.state is CanaryState.ROLLED_BACK
         assert "kernels of guests killed 1 programs" in verdict.reason
-        assert judge(after(*good(2), WatchedCycle(looks(3, killed=1), looks(27, killed=9), "")), 600).outlook is Outlook.GO_ON
+        assert judge(after(*good(2), WatchedCycle(looks(3, killed=1), looks(27, killed=9), "")), 600).state is CanaryState.RUNNING
 
     def test_a_host_that_fares_worse_for_three_of_six_cycles_ends_it(self) -> None:
         bad = [WatchedCycle(looks(3), looks(27), "the host swaps")]
-        assert judge(after(*good(9), *bad, *bad), 600).outlook is Outlook.GO_ON
+        assert judge(after(*good(9), *bad, *bad), 600).state is CanaryState.RUNNING
         verdict = judge(after(*good(9), *bad, *good(1), *bad, *good(1), *bad), 600)
-        assert verdict == (Outlook.ROLL_BACK, "the host swaps")
-        assert judge(after(*bad, *bad, *good(RECENT_CYCLES), *bad), 600).outlook is Outlook.GO_ON
+        assert verdict == (CanaryState.ROLLED_BACK, "the host swaps")
+        assert judge(after(*bad, *bad, *good(RECENT_CYCLES), *bad), 600).state is CanaryState.RUNNING
 
     def test_policies_that_fail_end_it(self) -> None:
         bad = [WatchedCycle(looks(3), looks(27), "", "60_x:1:1: unknown")]
-        assert judge(after(*bad, *bad, *bad), 600) == (Outlook.ROLL_BACK, "it fails: 60_x:1:1: unknown")
+        assert judge(after(*bad, *bad, *bad), 600) == (CanaryState.ROLLED_BACK, "it fails: 60_x:1:1: unknown")
 
     @pytest.mark.parametrize(
         ("cycles", "why"),
@@ -188,7 +188,7 @@ class TestTheVerdict:
     )
     def test_what_is_not_known_promotes_nothing(self, cycles: list[WatchedCycle], why: str) -> None:
         verdict = judge(after(*cycles), 0)
-        assert verdict.outlook is Outlook.ROLL_BACK
+        assert verdict.state is CanaryState.ROLLED_BACK
         assert verdict.reason == f"too little is known to promote it: {why}"
 
     @given(
@@ -198,10 +198,10 @@ class TestTheVerdict:
     def test_it_always_ends_at_the_end_and_never_promotes_before(self, cycles: list[tuple[int, int, int]], left: float) -> None:
         evidence = after(*(WatchedCycle(looks(*one), looks(9), "") for one in cycles))
         verdict = judge(evidence, left)
-        assert (verdict.outlook is Outlook.PROMOTE) <= (left == 0)
-        assert (verdict.outlook is Outlook.GO_ON) <= (left > 0)
-        assert bool(verdict.reason) == (verdict.outlook is not Outlook.GO_ON)
-        if verdict.outlook is Outlook.PROMOTE:
+        assert (verdict.state is CanaryState.PROMOTED) <= (left == 0)
+        assert (verdict.state is CanaryState.RUNNING) <= (left > 0)
+        assert bool(verdict.reason) == (verdict.state is not CanaryState.RUNNING)
+        if verdict.state is CanaryState.PROMOTED:
             assert evidence.canary.told >= LEAST_CYCLES / 2
 
 

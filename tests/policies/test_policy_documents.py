@@ -17,8 +17,7 @@ from mom_plugins_policy.cli.values import written_value
 from mom_plugins_policy.language.errors import KINDS, Fault
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.tools.cases import cases_of, run_case
-from mom_plugins_policy.tools.example import EXAMPLE
-from mom_plugins_policy.tools.snapshots import made_snapshot
+from mom_plugins_policy.tools.snapshots import EXAMPLE, read_snapshot
 
 DECLARED = declarations_of()
 DOCS = Path(__file__).parents[2] / "docs"
@@ -61,7 +60,7 @@ class Session:
     """An example's forms, evaluated one after the other: what those before have defined stays, but for those that end an evaluation."""
 
     def __init__(self) -> None:
-        self.taken = made_snapshot(EXAMPLE, "example")
+        self.taken = read_snapshot(EXAMPLE)
         self.declared = with_fields_of(self.taken, DECLARED)
         self.inputs: dict[str, str] = {}
         self.faults: set[object] = set()

@@ -52,8 +52,7 @@ class Both:
         self.python.mom_setup()
 
     def decide(self, seen: Snapshot) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        result = self.default.evaluate(seen, notes=self.notes.now())
-        self.notes.keep(result.notes, seen)
+        result = self.notes.evaluate(self.default, seen, ())
         found = list(self.python.mom_evaluate(seen, ()))
         assert all(isinstance(one, Decision) for one in found), found
         return tuple(  # type: ignore[return-value]  # two of them

@@ -35,10 +35,8 @@ def seen(cpus: int = 1, **fields: Any) -> Snapshot:
 
 
 def cpu(policy: Policy, snap: Snapshot, notes: NoteStore | None = None) -> dict[str, int]:
-    result = policy.evaluate(snap, notes=None if notes is None else notes.now())
+    result = policy.evaluate(snap) if notes is None else notes.evaluate(policy, snap, ())
     assert list(result.errors) == []
-    if notes is not None:
-        notes.keep(result.notes, snap)
     decided: dict[str, int] = {}
     for one in result.decisions:
         assert isinstance(one.value, int | float)

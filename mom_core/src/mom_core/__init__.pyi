@@ -24,6 +24,7 @@ from .config import (
     Config as Config,
     load_config as load_config,
     read_settings as read_settings,
+    settings_in as settings_in,
 )
 from .config.document import (
     Document as Document,
@@ -59,6 +60,7 @@ from .errors import (
     NoChangeNeeded as NoChangeNeeded,
 )
 from .files import (
+    read_file as read_file,
     replace_file as replace_file,
 )
 from .hookspecs import (

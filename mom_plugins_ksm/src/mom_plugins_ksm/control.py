@@ -12,7 +12,6 @@ from mom_core import (
     ControlSpec,
     GuestBusy,
     HypervisorError,
-    KsmControl,
     NotSupported,
     Refused,
     Scope,
@@ -33,24 +32,18 @@ _MOST_PAGES = 1_000_000
 _MOST_SLEEP_MS = 60_000
 """A longer sleep is a stop that does not look like one. With 0 ksmd never sleeps and keeps one CPU busy."""
 
-_ABOUT = {
-    RUN: "1: merge; 0: stop, keep what is merged; 2: stop and unmerge everything",
-    PAGES_TO_SCAN: "pages that ksmd looks at before it sleeps; the kernel's advisor owns this while it is on",
-    SLEEP: "how long ksmd sleeps between two batches",
-    MERGE_ACROSS_NODES: "1: also merge pages of different NUMA nodes; can change only while nothing is merged",
-}
 
-
-def _control(knob: str, unit: Unit, most: float | None = None, choices: tuple[int, ...] = ()) -> ControlSpec:
-    least = None if most is None else 1
-    return ControlSpec(f"ksm_{knob}", unit, Scope.HOST, _ABOUT[knob], f"ksm_{knob}", least, most, choices=choices)
+def _control(knob: str, unit: Unit, about: str, most: float | None = None, choices: tuple[int, ...] = ()) -> ControlSpec:
+    return ControlSpec(f"ksm_{knob}", unit, Scope.HOST, about, f"ksm_{knob}", most and 1, most, choices=choices)
 
 
 CONTROLS = (
-    _control(RUN, Unit.COUNT, choices=(STOPPED, MERGING, UNMERGED)),
-    _control(PAGES_TO_SCAN, Unit.PAGES, _MOST_PAGES),
-    _control(SLEEP, Unit.MILLISECONDS, _MOST_SLEEP_MS),
-    _control(MERGE_ACROSS_NODES, Unit.FLAG),
+    _control(RUN, Unit.COUNT, "1: merge; 0: stop, keep what is merged; 2: stop and unmerge everything", None, (STOPPED, MERGING, UNMERGED)),
+    _control(
+        PAGES_TO_SCAN, Unit.PAGES, "pages that ksmd looks at before it sleeps; the kernel's advisor owns this while it is on", _MOST_PAGES
+    ),
+    _control(SLEEP, Unit.MILLISECONDS, "how long ksmd sleeps between two batches", _MOST_SLEEP_MS),
+    _control(MERGE_ACROSS_NODES, Unit.FLAG, "1: also merge pages of different NUMA nodes; can change only while nothing is merged"),
 )
 
 _BUSY_TRIES = 10
@@ -67,18 +60,20 @@ def knob_of(control: str) -> str:
 class KsmKnobs:
     """KSM's knobs during one call: what stands there, and how it is changed.
 
-    :param ksm: what reads and writes them
+    :param ksm_read: gives knobs and counters by the names of the kernel's files, as `KsmControl.ksm_read`
+    :param ksm_write: sets knobs, as `KsmControl.ksm_write`
     :param page_size: bytes
     :param available_kib: memory that the host can still give; None when that is unknown or another host's concern
     """
 
-    ksm: KsmControl
+    ksm_read: Callable[[], Mapping[str, Value]]
+    ksm_write: Callable[[Mapping[str, int]], None]
     page_size: int
     available_kib: Callable[[], int | None]
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """What stands there now. Raises `HypervisorError`."""
-        found = self.ksm.ksm_read()
+        found = self.ksm_read()
         values: dict[Target, Value | HypervisorError] = {}
         mode = found.get("advisor_mode")
         for target in targets:
@@ -97,7 +92,7 @@ class KsmKnobs:
         What follows a knob that is refused was not written: all that do not stand are tried again, one by one, which also tells which one
         it was. Not after a call that was not answered: it may still take effect, and each attempt would wait as long.
         """
-        found = self.ksm.ksm_read()
+        found = self.ksm_read()
         due: dict[Target, int] = {}
         errors: dict[Target, HypervisorError] = {}
         for change in sorted(changes, key=_turn):
@@ -109,20 +104,20 @@ class KsmKnobs:
                 due[change.target] = number
         if len(due) > 1:
             try:
-                self.ksm.ksm_write({knob_of(target.control): value for target, value in due.items()})
+                self.ksm_write({knob_of(target.control): value for target, value in due.items()})
             except GuestBusy as error:
                 return errors | dict.fromkeys(due, error)
             except HypervisorError:
-                found = self.ksm.ksm_read()
+                found = self.ksm_read()
                 due = {target: value for target, value in due.items() if found.get(knob_of(target.control)) != value}
             else:
                 return errors
         back = {change.target for change in changes if change.back}
         for target, value in due.items():
             knob = knob_of(target.control)
-            set_knob = self._put_merge_across_nodes_back if knob == MERGE_ACROSS_NODES and target in back else self._set
+            set_knob = self._put_merge_across_nodes_back if knob == MERGE_ACROSS_NODES and target in back else self.ksm_write
             try:
-                set_knob(knob, value)
+                set_knob({knob: value})
             except HypervisorError as error:
                 errors[target] = error
         return errors
@@ -139,15 +134,12 @@ class KsmKnobs:
             return ""
         return f"unmerging {sharing} pages takes {needed // 1024} MiB and only {available // 1024} MiB are available; stop guests first"
 
-    def _set(self, knob: str, value: int) -> None:
-        self.ksm.ksm_write({knob: value})
-
-    def _put_merge_across_nodes_back(self, knob: str, value: int) -> None:
+    def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
         """Write it; where the kernel refuses as pages are shared, unmerge all first, if memory allows, and let `run` stand again."""
         try:
-            self._set(knob, value)
+            self.ksm_write(knob)
         except HypervisorError as error:
-            found = self.ksm.ksm_read()
+            found = self.ksm_read()
             run, hindrance = found.get(RUN), self._unmerge_hindrance(found)
             if not found.get("pages_shared") or not is_count(run):
                 raise
@@ -155,16 +147,16 @@ class KsmKnobs:
                 raise HypervisorError(f"{error}; {hindrance}") from error
         else:
             return
-        self._set(RUN, UNMERGED)
+        self.ksm_write({RUN: UNMERGED})
         try:
             for _ in range(_BUSY_TRIES):
                 with suppress(HypervisorError):
-                    self._set(knob, value)
+                    self.ksm_write(knob)
                     return
                 time.sleep(_BUSY_PAUSE)
-            self._set(knob, value)
+            self.ksm_write(knob)
         finally:
-            self._set(RUN, run)
+            self.ksm_write({RUN: run})
 
 
 def _turn(change: Change) -> int:

@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from mom_core import FieldSpec, Metric, Scope, Unit, Value
 
-_FILES = (
+FILES = (
     ("ksm_run", "run", Unit.COUNT, "1: merges; 0: stopped, what is merged stays merged; 2: stopped, and everything was unmerged"),
     ("ksm_pages_to_scan", "pages_to_scan", Unit.PAGES, "pages that ksmd looks at before it sleeps"),
     ("ksm_sleep_millisecs", "sleep_millisecs", Unit.MILLISECONDS, "how long ksmd sleeps between two batches"),
@@ -28,31 +28,22 @@ _STATM = "/proc/PID/statm of every process that has qemu in its name, or the nam
 _FOUR = "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size"
 _PROFIT = "/sys/kernel/mm/ksm/general_profit, and before Linux 6.4 the same from the counters of pages"
 _SCAN = "ksm_saved, full_scans and /proc/PID/stat of ksmd (estimated from the pages scanned, where ksmd is out of sight)"
+_STAT = "/proc/PID/stat of ksmd"
 _CLOCK = "when these figures were read, on a clock that never jumps and begins anywhere"
 _PAGES = "ksm_pages_to_scan when ksmd_cpu_usage was measured: another number than now for a second after it was changed"
 
 _DERIVED = (
-    (
-        "ksm_shareable",
-        Unit.KIB,
-        "the address space of all QEMU processes, more than guests' memory: what may be merged",
-        _STATM,
-    ),
+    ("ksm_shareable", Unit.KIB, "the address space of all QEMU processes, more than guests' memory: what may be merged", _STATM),
     ("ksm_tracked", Unit.KIB, "memory that ksmd keeps the books on, as far as it has come: merged, unique and fast changing pages", _FOUR),
     ("ksm_saved", Unit.KIB, "memory that KSM saves, less what it needs to keep the books; may be negative", _PROFIT),
     ("ksm_yield", Unit.KIB_PER_SECOND, "what ksmd's last whole scan has saved, for each second of its CPU time; may be negative", _SCAN),
-    (
-        "ksmd_cpu_usage",
-        Unit.PERCENT,
-        "share of one CPU that ksmd used since a sample that is a second old at least",
-        "/proc/PID/stat of ksmd",
-    ),
+    ("ksmd_cpu_usage", Unit.PERCENT, "share of one CPU that ksmd used since a sample that is a second old at least", _STAT),
 )
 
 FIELDS = (
     *(
         FieldSpec(name, unit, Scope.HOST, text, f"/sys/kernel/mm/ksm/{file}", Metric.COUNTER if name in _COUNTERS else Metric.GAUGE)
-        for name, file, unit, text in _FILES
+        for name, file, unit, text in FILES
     ),
     *(FieldSpec(name, unit, Scope.HOST, text, source) for name, unit, text, source in _DERIVED),
     FieldSpec("ksm_clock", Unit.SECONDS, Scope.HOST, _CLOCK, "the clock of mom", Metric.NONE),
@@ -75,22 +66,18 @@ def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
     :param files: values by the names of the files in /sys/kernel/mm/ksm, and `shareable_kib`
     :param page_size: bytes
     """
-    fields: dict[str, Value] = {}
-    for name, file, unit, _ in _FILES:
-        value = files.get(file)
-        known = isinstance(value, str) if unit is Unit.TEXT else is_count(value) or (unit is Unit.BYTES and _is_number(value))
-        if known:
-            fields[name] = value
+    fields = {name: files.get(file) for name, file, unit, _ in FILES if _fits(files.get(file), unit)}
     shareable = files.get("shareable_kib")
-    if is_count(shareable):
-        fields["ksm_shareable"] = shareable
-    tracked = tracked_kib(files, page_size)
-    if tracked is not None:
-        fields["ksm_tracked"] = tracked
-    saved = saved_kib(files, page_size)
-    if saved is not None:
-        fields["ksm_saved"] = saved
-    return fields
+    made = {
+        "ksm_shareable": shareable if is_count(shareable) else None,
+        "ksm_tracked": tracked_kib(files, page_size),
+        "ksm_saved": saved_kib(files, page_size),
+    }
+    return {**fields, **{name: value for name, value in made.items() if value is not None}}
+
+
+def _fits(value: Value, unit: Unit) -> bool:
+    return isinstance(value, str) if unit is Unit.TEXT else is_count(value) or (unit is Unit.BYTES and _is_number(value))
 
 
 _BOOK_BYTES = 64
@@ -116,13 +103,8 @@ def tracked_kib(files: Mapping[str, Value], page_size: int) -> int | None:
 
     None when a counter is unknown; 0 before ksmd has ever looked.
     """
-    pages = 0
-    for file in _MANAGED:
-        value = files.get(file)
-        if not is_count(value):
-            return None
-        pages += value
-    return pages * page_size // 1024
+    counts = [count for file in _MANAGED if is_count(count := files.get(file))]
+    return sum(counts) * page_size // 1024 if len(counts) == len(_MANAGED) else None
 
 
 def is_count(value: object) -> TypeGuard[int]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mom_core import (
     Change,
@@ -37,7 +37,7 @@ from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.law import KsmParameters
 from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
-from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
+from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm
 from mom_plugins_ksm.yields import Yield
 from mom_toolkit import PolicyTexts
 
@@ -47,13 +47,6 @@ if TYPE_CHECKING:
     from mom_toolkit import StatusPart
 
 _POLICY_NAME = "40_ksm"
-
-
-class _KsmInUse(NamedTuple):
-    """What reads and writes KSM; `is_own`: the hypervisor has one of its own."""
-
-    ksm: KsmControl
-    is_own: bool = False
 
 
 class KsmPlugin:
@@ -74,7 +67,7 @@ class KsmPlugin:
         self._yield = Yield()
         file = context.state_file("law.json", "what the KSM law remembers", FORM, loss="KSM looks anew for what can be merged")
         self._suggested = KsmSuggestions(settings.law, file)
-        self._in_use = _KsmInUse(self._sysfs)
+        self._is_foreign = self._is_written_by_another = False
 
     @staticmethod
     @hookimpl
@@ -93,10 +86,9 @@ class KsmPlugin:
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
         """KSM now; empty where there is none."""
-        ksm, is_own = self._ksm_with(hypervisor)
-        found = ksm.ksm_read()
+        found = self._knobs(hypervisor).ksm_read()
         now = self._context.monotonic()
-        if found and not is_own:
+        if found and not self._is_foreign:
             found = {**found, "shareable_kib": self._qemu.address_space_kib(now)}
         collected = ksm_fields(found, self._page_size)
         collected["ksmd_cpu_usage"] = self._usage.percent(as_number(found.get("ksmd_cpu_seconds")), now, found.get("pages_to_scan"))
@@ -115,10 +107,10 @@ class KsmPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so; and keeps what the law remembers."""
         self._suggested.keep()
-        if self._in_use.is_own:
+        if self._is_foreign:
             return ()
-        writes = self._in_use.ksm is self._sysfs
-        finding = knobs_finding(self._sysfs.folder, present=is_count(snapshot.host.fields.get("ksm_run")), writes=writes)
+        present = is_count(snapshot.host.fields.get("ksm_run"))
+        finding = knobs_finding(self._sysfs.folder, present=present, writes=not self._is_written_by_another)
         if finding.severity is Severity.OK:
             return ()
         return (Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure),)
@@ -152,24 +144,19 @@ class KsmPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Whether KSM is there, can be set, and is mom's alone."""
-        ksm, is_own = self._ksm_with(hypervisor)
-        if is_own:
+        self._knobs(hypervisor)
+        if self._is_foreign:
             return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
         found = self._sysfs.ksm_read()
-        findings = [knobs_finding(self._sysfs.folder, present="run" in found, writes=ksm is self._sysfs)]
+        findings = [knobs_finding(self._sysfs.folder, present="run" in found, writes=not self._is_written_by_another)]
         if "run" in found:
             findings += scanner_findings(found, self._context.root / "proc")
         return [*findings, *law_findings(self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None)]
 
-    def _ksm_with(self, hypervisor: object) -> _KsmInUse:
-        if isinstance(hypervisor, KsmControl):
-            self._in_use = _KsmInUse(hypervisor, is_own=True)
-        else:
-            writer = WrittenByAnother(self._sysfs, hypervisor) if isinstance(hypervisor, KsmWriter) else self._sysfs
-            self._in_use = _KsmInUse(writer)
-        return self._in_use
-
-    def _knobs(self, hypervisor: Hypervisor | None) -> KsmKnobs:
-        ksm, is_own = self._ksm_with(hypervisor)
-        # What memory a hypervisor with a KSM of its own has to unmerge into is its own concern.
-        return KsmKnobs(ksm, self._page_size, (lambda: None) if is_own else self._sysfs.available_kib)
+    def _knobs(self, hypervisor: object) -> KsmKnobs:
+        """The kernel's knobs, which the hypervisor may write; or those of the hypervisor, where it has a KSM of its own."""
+        self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
+        if isinstance(hypervisor, KsmControl):  # what memory it has to unmerge into is its own concern
+            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, lambda: None)
+        writer = hypervisor if isinstance(hypervisor, KsmWriter) else self._sysfs
+        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, self._sysfs.available_kib)

@@ -7,27 +7,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mom_core import HypervisorError, KsmWriter, NotSupported, PermissionDenied, Value
+from mom_core import HypervisorError, NotSupported, PermissionDenied, Unit, Value
+from mom_plugins_ksm.fields import FILES
 from mom_plugins_ksm.ksmd import Ksmd
 from mom_toolkit import parse_meminfo, read_kernel_file, write_kernel_file
 
 FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
-_COUNTS = (
-    "run",
-    "sleep_millisecs",
-    "pages_to_scan",
-    "merge_across_nodes",
-    "pages_shared",
-    "pages_sharing",
-    "pages_unshared",
-    "pages_volatile",
-    "full_scans",
-    "pages_scanned",  # since Linux 6.6
-    "ksm_zero_pages",  # since Linux 6.6
-    "use_zero_pages",
-)
+_COUNTS = (*(file for _, file, unit, _ in FILES if unit not in (Unit.BYTES, Unit.TEXT)), "pages_scanned")  # the last since Linux 6.6
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
 _CHOSEN = re.compile(rb"\[([A-Za-z0-9_-]{1,40})\]")
@@ -81,22 +69,6 @@ class SysfsKsm:
     def available_kib(self) -> int | None:
         """MemAvailable of this host in KiB; None when it is not known."""
         return parse_meminfo(read_kernel_file(self._meminfo)).get("MemAvailable")
-
-
-class WrittenByAnother:
-    """The kernel's KSM as this process reads it, written to by a program that is allowed to: a management system."""
-
-    def __init__(self, sysfs: SysfsKsm, writer: KsmWriter) -> None:
-        self._sysfs = sysfs
-        self._writer = writer
-
-    def ksm_read(self) -> Mapping[str, Value]:
-        """What the kernel says, as `SysfsKsm.ksm_read` gives it."""
-        return self._sysfs.ksm_read()
-
-    def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Have these knobs written, in the given order."""
-        self._writer.ksm_write(knobs)
 
 
 def _explained(error: OSError, path: Path, name: str) -> HypervisorError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mom_core import Value
@@ -19,20 +18,13 @@ _LONG_SECONDS = 60.0
 """CPU time after which a scan is judged that is not over yet: of a host of some TiB one takes an hour."""
 
 
-class _Spent(NamedTuple):
-    """CPU seconds of ksmd by one way of knowing them. Those of two ways have nothing to do with each other."""
-
-    known_by: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """Where a scan began."""
+class _Mark(NamedTuple):
+    """Where a scan began. CPU seconds of ksmd that are known in two ways have nothing to do with each other."""
 
     saved_kib: int
     full_scans: int
-    spent: _Spent
+    known_by: str
+    seconds: float
 
 
 class Yield:
@@ -54,29 +46,22 @@ class Yield:
         if saved is None or looked_at is None or not is_count(scans):
             self._mark = self._last = None
             return None
-        spent, mark = self._spent(files, scans, looked_at * 1024 // page_size), self._mark
-        if (
-            mark is None
-            or scans < mark.full_scans
-            or spent.known_by != mark.spent.known_by
-            or spent.seconds < mark.spent.seconds
-            or files.get("run") == 2
-        ):
-            self._mark, self._last = _Mark(saved, scans, spent), None
+        now, mark = _Mark(saved, scans, *self._spent(files, scans, looked_at * 1024 // page_size)), self._mark
+        if mark is None or scans < mark.full_scans or now.known_by != mark.known_by or now.seconds < mark.seconds or files.get("run") == 2:
+            self._mark, self._last = now, None
             return None
-        used = spent.seconds - mark.spent.seconds
+        used = now.seconds - mark.seconds
         if (scans > mark.full_scans and used >= _LEAST_SECONDS) or used >= _LONG_SECONDS:
-            self._last = round((saved - mark.saved_kib) / used, 1)
-            self._mark = _Mark(saved, scans, spent)
+            self._last, self._mark = round((saved - mark.saved_kib) / used, 1), now
         return self._last
 
-    def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> _Spent:
+    def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> tuple[str, float]:
         """CPU seconds of ksmd: its own account; else by the pages that it says to have scanned; else by whole scans of what it knows."""
         seconds, scanned = files.get("ksmd_cpu_seconds"), files.get("pages_scanned")
         if isinstance(seconds, int | float):
-            return _Spent("its account", float(seconds))
+            return ("its account", float(seconds))
         if is_count(scanned):
-            return _Spent("pages scanned", scanned * _PAGE_SECONDS)
+            return ("pages scanned", scanned * _PAGE_SECONDS)
         self._estimated += max(0, scans - self._scans) * pages * _PAGE_SECONDS
         self._scans = scans
-        return _Spent("whole scans", self._estimated)
+        return ("whole scans", self._estimated)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from mom_core import HOST_ID, Guest, MomError, Snapshot, StateError, StateFile, Value
-from mom_plugins_policy.language.runtime import Notes
+from mom_plugins_policy.language.policy import Policy, Result
 
 _ABSENCES = 60
 """Evaluations for which the notes on an absent guest are kept where its return can be told from a new start (five minutes at 5 s)."""
@@ -32,10 +32,6 @@ NOTES: Final = TypeAdapter(dict[str, KeptNotes])
 
 BEGIN_ANEW: Final = "policies began without notes"
 """What it means that they are lost."""
-
-
-_CHANGE: Final = TypeAdapter(dict[str, KeptNotes | None])
-"""The notes that a cycle has changed, by the entity's id; None: there are none on it any more."""
 
 
 class NoteStore:
@@ -83,11 +79,15 @@ class NoteStore:
         self._incarnations = {str(identity): str(entry["incarnation"]) for identity, entry in entries.items()}
         self._notes, self._absent, self._looked_at = notes, {}, None
 
-    def now(self) -> Notes:
-        """The notes as they are now, whatever becomes of them afterwards: those on an entity are replaced as a whole when one changes."""
-        return dict(self._notes)
+    def evaluate(self, policy: Policy, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
+        """One evaluation that finds these notes, and leaves its own."""
+        self._forget_gone(snapshot)
+        # As they are now, whatever becomes of them afterwards: those on an entity are replaced as a whole when one changes.
+        result = policy.evaluate(snapshot, history, dict(self._notes))
+        self._keep(result.notes, snapshot)
+        return result
 
-    def forget_gone(self, snapshot: Snapshot) -> None:
+    def _forget_gone(self, snapshot: Snapshot) -> None:
         """Before an evaluation: drop the notes on guests that are gone or were started anew."""
         if snapshot.listed is self._looked_at and not self._absent:
             return  # the very same guests as in the last cycle, and all were there
@@ -107,7 +107,7 @@ class NoteStore:
         for identity in gone:
             self._drop(identity)
 
-    def keep(self, notes: Mapping[str, Mapping[str, Any]], snapshot: Snapshot) -> None:
+    def _keep(self, notes: Mapping[str, Mapping[str, Any]], snapshot: Snapshot) -> None:
         """After an evaluation: take in its notes, nil forgetting, and write to disk what has changed."""
         for identity, values in notes.items():
             there = self._notes.get(identity, {})
@@ -136,10 +136,5 @@ class NoteStore:
             self._unwritten.clear()
             return
         with contextlib.suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
-            self._file.write({identity: self._kept(identity) for identity in self._notes})
+            self._file.write(self.memory())
             self._unwritten.clear()
-
-    def _kept(self, identity: str) -> Mapping[str, Any] | None:
-        """How the notes on an entity stand in the file, as `KeptNotes`; None: there are none."""
-        values = self._notes.get(identity)
-        return None if values is None else {"incarnation": self._incarnations.get(identity, ""), "values": values}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -33,11 +33,9 @@ from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
-from mom_plugins_policy.rollout.beside import SHARE_OF_TIME
-from mom_plugins_policy.rollout.canary import CanaryRun, Decided
 from mom_plugins_policy.rollout.in_force import DEFAULT, Read, where_from
 from mom_plugins_policy.rollout.shadow import Shadow
-from mom_plugins_policy.rollout.trials import CanaryDeps, EvaluatedSnapshot, TriedPolicies
+from mom_plugins_policy.rollout.trials import EvaluatedSnapshot, TriedPolicies
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
 from mom_toolkit import (
@@ -57,13 +55,6 @@ _REMARKS = 30  # of the checks, that are logged when policies are loaded
 
 
 _CHANGES: Final = "changes.json"
-
-
-class Defaults(NamedTuple):
-    """Default policies of plugins by name, and about those that cannot be used, what is to be said."""
-
-    usable: Mapping[str, str]
-    left_out: tuple[Problem, ...]
 
 
 class PolicyPlugin:
@@ -102,21 +93,13 @@ class PolicyPlugin:
         self._notes = NoteStore(notes)
         lost = "the policies are those of the files and defaults"
         kept = file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
-        trying = CanaryDeps(
-            self._compile_for_trial,
-            self._why_no_trial,
-            context.monotonic,
-            lambda: context.interval,
-            context.wake,
-        )
         self._policies = TriedPolicies(
+            context,
+            settings.limits,
             self._read,
-            self._compile,
             kept if keeps else None,
             self._changed,
-            context.log,
             self._notes,
-            trying,
             # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
             refuse_failing=settings.refuse_failing and context.serves,
         )
@@ -170,34 +153,26 @@ class PolicyPlugin:
         trial = self._policies.trial
         if trial is not None:
             trial.prepare()
-        self._notes.forget_gone(snapshot)
-        result = policy.evaluate(snapshot, history, self._notes.now())
-        self._notes.keep(result.notes, snapshot)
+        result = self._notes.evaluate(policy, snapshot, history)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
         earlier = self._policies.evaluated[:1]
         self._policies.evaluated = (EvaluatedSnapshot(snapshot, result), *earlier)
-        on_trial, problems = self._tried(trial, snapshot, history, Decided(decisions, result.errors))
-        found: list[Decision | ShadowDecisions | Problem] = [*on_trial, *_problems(result, snapshot), *problems, *self._left_out]
+        found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._left_out]
+        if trial is not None:
+            tried, problems, by_trial = trial.evaluate(snapshot, history, decisions, result.errors, ignored)
+            ended = self._policies.settle(trial)
+            if ended is None or ended.state is CanaryState.PROMOTED:
+                self._policies.evaluated = (EvaluatedSnapshot(snapshot, result, trial, by_trial), *earlier)
+                decisions = tried
+                found.extend(problems)
+            else:  # what it has just decided does harm: this cycle is already by the policies in force
+                said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
+                found.append(Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"))
+        found.extend(decisions)
         if self._shadow is not None:
             found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         return found
-
-    def _tried(
-        self, trial: CanaryRun | None, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided
-    ) -> tuple[Sequence[Decision], Sequence[Problem]]:
-        """The same decisions, but for the guests on which others are tried; and what there is to say of that."""
-        if trial is None:
-            return in_force.decisions, ()
-        tried = trial.evaluate(snapshot, history, in_force, self._settings.ignore)
-        ended = self._policies.settle(trial)
-        if ended is None or ended.state is CanaryState.PROMOTED:
-            newest, *earlier = self._policies.evaluated
-            self._policies.evaluated = (replace(newest, trial=trial, tried=tried.result), *earlier)
-            return tried.decisions, tried.problems
-        said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
-        # What it has just decided does harm: this cycle is already by the policies in force.
-        return in_force.decisions, (Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"),)
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
@@ -231,48 +206,34 @@ class PolicyPlugin:
         settings = self._settings
         return settings.file is None if settings.defaults is None else settings.defaults
 
-    def _defaults(self, own: Mapping[str, str], limits: PolicyLimits) -> Defaults:
-        """The default policies that the operator did not replace. Those whose fields no plugin declares would stop everything."""
-        texts = {name: text for name, text in self._context.declarations.policies.items() if name not in own}
-        if not self._undeclared(texts, limits):
-            return Defaults(texts, ())
-        usable: dict[str, str] = {}
+    def _read(self) -> Read:
+        """What the operator's files and the defaults say now."""
+        settings = self._settings
+        found = read_policies(settings.directory, settings.file, settings.limits)
+        texts = self._usable_defaults(found.texts) if self._wants_defaults else {}
+        texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
+        return Read(texts, found.problems)
+
+    def _usable_defaults(self, own: Mapping[str, str]) -> dict[str, PolicyText]:
+        """The default policies that the operator did not replace, but for those whose fields no plugin declares: one would stop all."""
+        usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
-        for name, text in texts.items():
-            undeclared = self._undeclared({name: text}, limits)
+        for name, text in self._context.declarations.policies.items():
+            undeclared = self._undeclared({name: text}) if name not in own else frozenset()
             if undeclared:
                 names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
                 message = f"the default policy {name} is left out, and nothing is decided by it: no plugin declares {names}"
                 left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_advice(undeclared)))
-            else:
-                usable[name] = text
-        return Defaults(usable, tuple(left_out))
+            elif name not in own:
+                usable[name] = PolicyText(text, DEFAULT)
+        self._left_out = tuple(left_out)
+        return usable
 
-    def _undeclared(self, texts: Mapping[str, str], limits: PolicyLimits) -> frozenset[tuple[Scope, str]]:
+    def _undeclared(self, texts: Mapping[str, str]) -> frozenset[tuple[Scope, str]]:
         try:
-            return Policy.compile(texts, self._context.declarations, limits).undeclared
+            return Policy.compile(texts, self._context.declarations, self._settings.limits).undeclared
         except PolicyError:
             return frozenset()  # compiling all of them together says what is wrong
-
-    def _read(self) -> Read:
-        """What the operator's files and the defaults say now."""
-        settings = self._settings
-        limits = settings.limits
-        found = read_policies(settings.directory, settings.file, limits)
-        defaults = self._defaults(found.texts, limits) if self._wants_defaults else Defaults({}, ())
-        self._left_out = defaults.left_out
-        texts = {name: PolicyText(text, DEFAULT) for name, text in defaults.usable.items()}
-        texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
-        return Read(texts, found.problems)
-
-    def _compile(self, texts: Mapping[str, str]) -> Policy:
-        return Policy.compile(texts, self._context.declarations, self._settings.limits)
-
-    def _compile_for_trial(self, texts: Mapping[str, str]) -> Policy:
-        return Policy.compile(texts, self._context.declarations, self._settings.limits.for_part(SHARE_OF_TIME))
-
-    def _why_no_trial(self) -> str:
-        return "mom only observes" if self._context.configuration().get("mode") == "observe" else ""
 
     def _say(self, policy: Policy, state: PolicyState) -> None:
         """Say which policies are in force, and what the checks find in them."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mom_core import ConfigProblem, printable, untrusted
+from mom_core import ConfigProblem, printable, read_file, untrusted
 from mom_plugins_policy.language.limits import PolicyLimits
 
 SUFFIX = ".policy"
@@ -38,9 +36,6 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
     if directory is not None and _ours(directory, found.problems):
         for path in _listed(directory, found.problems):
             name = path.name.partition(SUFFIX)[0]
-            if name in found.files:
-                _complain(found.problems, path, f"has the same policy name as {found.files[name]}: {printable(name)}", "rename one of them")
-                continue
             if len(found.files) >= limits.policies:
                 _complain(
                     found.problems, directory, f"holds more than {limits.policies:,} policies", "limits.policies says how many are read"
@@ -52,12 +47,7 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
             if _ours(path, found.problems):
                 _read(path, name, found, longest)
     if file is not None and _ours(file, found.problems):
-        if SINGLE in found.files:
-            _complain(
-                found.problems, file, f"is the policy {SINGLE}, which {found.files[SINGLE]} is too", "name the file in the folder otherwise"
-            )
-        else:
-            _read(file, SINGLE, found, longest)
+        _read(file, SINGLE, found, longest)
     return found
 
 
@@ -81,12 +71,6 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
     for path in paths:
         for file in policy_files(path, found.problems):
             name = (file.name.partition(SUFFIX)[0] if file.name.endswith(SUFFIX) else "") or file.name
-            if name in found.files:
-                if Path(found.files[name]) != file:
-                    _complain(
-                        found.problems, file, f"has the same policy name as {found.files[name]}: {printable(name)}", "rename one of them"
-                    )
-                continue
             _read(file, name, found, longest)
     return found
 
@@ -114,6 +98,10 @@ def _listed(directory: Path, problems: list[ConfigProblem]) -> Iterable[Path]:
 
 
 def _read(path: Path, name: str, found: Texts, longest: int) -> None:
+    if name in found.files:
+        if Path(found.files[name]) != path:
+            _complain(found.problems, path, f"has the same policy name as {found.files[name]}: {printable(name)}", "rename one of them")
+        return
     found.files[name] = str(path)
     text = text_of(path, found.problems, longest, "a policy is a text file, and limits.text says how long")
     if text is not None:
@@ -121,51 +109,40 @@ def _read(path: Path, name: str, found: Texts, longest: int) -> None:
 
 
 def text_of(path: Path, problems: list[ConfigProblem], longest: int, hint: str) -> str | None:
-    """The text of a file, a byte order mark included; None, and a problem, if it cannot be had.
+    """The text of a file, a byte order mark included; None, and a problem, if it cannot be had. `-` is standard input.
 
     :param longest: bytes that the file may have
     :param hint: what the file should be
     """
+    named = path
     try:
-        # Without O_NONBLOCK a named pipe would keep the daemon waiting for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if str(path) == "-":
+            named = Path("standard input")
+            content = b"" if sys.stdin is None else sys.stdin.buffer.read(longest + 1)
+        else:
+            before = path.stat()
+            content = read_file(path, longest)
+            after = path.stat()
+            if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+                advice = "try again; write a new file and rename it to make a change in one step"
+                _complain(problems, path, "was changed while it was read", advice)
+                return None
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.errno != errno.ENXIO else "no regular file"
-        _complain(problems, path, f"cannot be read: {why}", "correct the path or the file's permissions")
+        why = error.strerror if isinstance(error, OSError) else "no name of a file"
+        _complain(problems, named, f"cannot be read: {why}", hint)
         return None
-    before = os.fstat(descriptor)
-    if not stat.S_ISREG(before.st_mode):
-        os.close(descriptor)
-        _complain(problems, path, "is a directory" if stat.S_ISDIR(before.st_mode) else "is no regular file", hint)
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        if before.st_size > longest:
-            _complain(problems, path, f"has {before.st_size:,} bytes; at most {longest:,} are read", hint)
-            return None
-        try:
-            content = file.read(longest + 1)
-        except OSError as error:
-            _complain(problems, path, f"cannot be read: {error.strerror}", "repair the file or its file system")
-            return None
-        after = os.fstat(descriptor)
-    if len(content) != before.st_size or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-        _complain(problems, path, "was changed while it was read", "try again; write a new file and rename it to make a change in one step")
+    if len(content) > longest:
+        _complain(problems, named, f"has more than {longest:,} bytes", hint)
         return None
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = len(content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
-        problems.append(
-            ConfigProblem(str(path), line, column, f"byte 0x{content[error.start]:02x} is not UTF-8", "save the file as UTF-8 text")
-        )
+        message = f"byte 0x{content[error.start]:02x} is not UTF-8"
+        problems.append(ConfigProblem(printable(str(named), 400), line, column, message, "save the file as UTF-8 text"))
         return None
 
 
 def _complain(problems: list[ConfigProblem], path: Path, message: str, hint: str) -> None:
     problems.append(ConfigProblem(printable(str(path), 400), 0, 0, message, hint))
-
-
-def with_defaults(operator: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
-    """The operator's policies, and the defaults of whose names the operator has none."""
-    return {**defaults, **operator}

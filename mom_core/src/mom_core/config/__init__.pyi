@@ -6,4 +6,5 @@ from .configuration import (
 from .loader import (
     load_config as load_config,
     read_settings as read_settings,
+    settings_in as settings_in,
 )

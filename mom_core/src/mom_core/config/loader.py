@@ -50,7 +50,7 @@ def read_settings(source: Path, model: type[Model]) -> Model:
 
     :raises ConfigError: with all that is wrong, each with its place in the file and a hint
     """
-    return _settings_in(read_document(source), model, str(source))
+    return settings_in(read_document(source), model, str(source))
 
 
 def plugin_settings(document: Document, name: str, model: type[Model]) -> Model:
@@ -60,10 +60,14 @@ def plugin_settings(document: Document, name: str, model: type[Model]) -> Model:
     """
     if document.value is None and not document.problems:
         document.value = {}
-    return _settings_in(document, model, f"plugin {name!r}")
+    return settings_in(document, model, f"plugin {name!r}")
 
 
-def _settings_in(document: Document, model: type[Model], owner: str) -> Model:
+def settings_in(document: Document, model: type[Model], owner: str) -> Model:
+    """What a document says, as a pydantic model has it; `owner` is whose settings these are.
+
+    :raises ConfigError: with all that is wrong, each with its place in the document and a hint
+    """
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):

@@ -10,8 +10,6 @@ from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.forms import EXTENSIONS, SPECIAL_FORMS, WORDS, Roles
 from mom_plugins_policy.language.words.functions import PREDEFINED
 
-_BINDING = frozenset({"defvar", "let", "with", "def", "defun"})
-
 _TAKEN = frozenset(WORDS) - EXTENSIONS
 
 

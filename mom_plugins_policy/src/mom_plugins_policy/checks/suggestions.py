@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
-from itertools import islice
 from typing import Final
 
-_MOST: Final = 20  # unknown names that are looked up
-_LONGEST: Final = 64  # characters of names that are compared: how long that takes grows faster than their square
-_SECONDS: Final = 0.2  # for all of them together
-_AT_ONCE: Final = 16  # known names, between two looks at the clock
+# What could be looked up with these takes half a second at most.
+_MOST: Final = 10  # unknown names that are looked up
+_COMPARED: Final = 400  # known names that one is compared with
+_LONGEST: Final = 40  # characters of names that are compared: how long that takes grows faster than their square
 
 
 class Suggestions:
@@ -19,20 +17,13 @@ class Suggestions:
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], str] = {}
-        self._left = _SECONDS
 
     def of(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
         """A question for a hint; empty where no known name is like this one, or to find one would take too long."""
         key = (what, name)
         if key not in self._told and len(self._told) < _MOST and len(name) <= _LONGEST:
-            self._told[key] = self._found(name, known())
+            # One that is equal is bound elsewhere, and not here.
+            others = sorted(one for one in known() if one != name and len(one) <= _LONGEST)[:_COMPARED]
+            close = get_close_matches(name, others, 1)
+            self._told[key] = f"did you mean {close[0]}?" if close else ""
         return self._told.get(key, "")
-
-    def _found(self, name: str, known: Collection[str]) -> str:
-        began = time.monotonic()
-        others = iter(sorted(one for one in known if one != name and len(one) <= _LONGEST))  # it may be bound elsewhere, and not here
-        close: list[str] = []
-        while time.monotonic() - began < self._left and (some := list(islice(others, _AT_ONCE))):
-            close += get_close_matches(name, some, 1)
-        self._left -= time.monotonic() - began
-        return f"did you mean {best[0]}?" if (best := get_close_matches(name, close, 1)) else ""

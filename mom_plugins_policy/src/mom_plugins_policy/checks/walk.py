@@ -22,7 +22,7 @@ from mom_plugins_policy.checks.values import NIL_VALUE, NO_KEYS, EntityKey, Fiel
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.errors import kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
-from mom_plugins_policy.language.words import forms, methods
+from mom_plugins_policy.language.words import forms
 from mom_plugins_policy.language.words.forms import DEFINING, WORDS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
@@ -486,36 +486,21 @@ class Walk:
         if not isinstance(name, str):
             return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
         self.declared.method(base.entity, method, name, values, places)
-        if method == "StatAvg" and base.entity is not None:
-            key = FieldKey(base.entity, name)
-            if base.entity.scope is Scope.GUEST and ("not nil", key) not in self._now.store:
+        entity = base.entity
+        if method == "StatAvg" and entity is not None:
+            key = FieldKey(entity, name)
+            if entity.scope is Scope.GUEST and ("not nil", key) not in self._now.store:
                 self.declared.average(places[0], name)
             return Value(FLOAT, self.declared.value_of(key).unit, field=key)
-        return _METHODS[method](self, base.entity, name, values)
-
-    def _property(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
-        return replace(self._unknown)
-
-    def _stat(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
-        if entity is None:
-            return replace(self._unknown)
-        value = self._now.narrowed(self.declared.value_of(FieldKey(entity, name)))
-        return value if len(values) == 1 else replace(either(value, values[1]), doubt=None)
-
-    def _written(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
-        return NIL_VALUE
-
-    def _set_note(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
-        self._now.put(("note", entity, name), values[1])
-        return NIL_VALUE
-
-    def _note(self, entity: EntityKey | None, name: str, values: Sequence[Value]) -> Value:
-        stored: Value | None = None if entity is None else self._now.store.get(("note", entity, name))
-        return replace(self._unknown) if stored is None else replace(self._now.narrowed(stored), doubt=None, key=stored.identity)
-
-
-def _all(around: _Together) -> str:
-    return f"`{around.word}` evaluates all its arguments"
+        if method == "Stat" and entity is not None:
+            value = self._now.narrowed(self.declared.value_of(FieldKey(entity, name)))
+            return value if len(values) == 1 else replace(either(value, values[1]), doubt=None)
+        if method == "SetVar":
+            self._now.put(("note", entity, name), values[1])
+        stored: Value | None = self._now.store.get(("note", entity, name)) if method == "GetVar" and entity is not None else None
+        if stored is not None:
+            return replace(self._now.narrowed(stored), doubt=None, key=stored.identity)
+        return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
 
 
 _CERTAIN: Final = {"type": "the operands of {} can never fit", "zero-division": "division by zero"}
@@ -525,10 +510,4 @@ _FORMS: Final[Mapping[str, Callable[[Walk, Form, Sequence[Form]], Value]]] = {
     "set": Walk._set, "setq": Walk._set, "with": Walk._with,
 }  # fmt: skip
 
-_METHODS: Final[Mapping[str, Callable[[Walk, EntityKey | None, str, Sequence[Value]], Value]]] = {
-    "Prop": Walk._property, "Stat": Walk._stat, "StatAvg": Walk._property, "Control": Walk._written, "GetControl": Walk._property,
-    "SetVar": Walk._set_note, "GetVar": Walk._note, "Remember": Walk._written, "Recall": Walk._property,
-}  # fmt: skip
-
 forms.covers("checks/walk.py", _FORMS)
-methods.covers("checks/walk.py", _METHODS)

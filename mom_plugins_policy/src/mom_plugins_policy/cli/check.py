@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from mom_core import Severity, printable
+from mom_core import Severity, json_option, printable
 from mom_plugins_policy.checks import Remark, check, counted
-from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies, json_option
+from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies
+from mom_plugins_policy.cli.values import plain_place
 from mom_plugins_policy.tools.excerpts import excerpt, located
 
 
@@ -84,19 +85,15 @@ def _as_json(remarks: Sequence[Remark], given: Given) -> dict[str, Any]:
 
 
 def _plain(remark: Remark, given: Given) -> dict[str, Any]:
-    name, line, column = remark.source
     found = {
         "severity": str(remark.severity),
         "rule": remark.rule,
-        "policy": name,
-        "file": given.files.get(name),
-        "line": line,
-        "column": column,
+        **plain_place(remark.source, given.files),
         "message": remark.message,
         "hint": remark.hint,
     }
     if remark.end:
-        before = given.texts[name][: remark.end]
+        before = given.texts[remark.source.name][: remark.end]
         found["end_line"] = before.count("\n") + 1
         found["end_column"] = remark.end - (before.rfind("\n") + 1) + 1
     return found

@@ -8,8 +8,8 @@ from itertools import dropwhile, takewhile
 import click
 
 from mom_cli import declarations_of
-from mom_core import MomError, print_text
-from mom_plugins_policy.cli.inputs import config_option, configured, json_option
+from mom_core import MomError, json_option, print_text
+from mom_plugins_policy.cli.inputs import config_option, configured
 from mom_plugins_policy.cli.values import table
 from mom_plugins_policy.language.tokens import comments
 from mom_plugins_policy.tools.snapshots import did_you_mean

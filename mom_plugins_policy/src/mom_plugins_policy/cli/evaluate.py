@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mom_core import json_option
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
     Given,
@@ -17,7 +18,6 @@ from mom_plugins_policy.cli.inputs import (
     files_argument,
     given_policies,
     given_snapshot,
-    json_option,
     snapshot_options,
 )
 from mom_plugins_policy.cli.values import decision_rows, plain_decision, plain_fault, plain_value, table, written_value

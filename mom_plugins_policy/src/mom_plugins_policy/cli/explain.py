@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mom_core import Entity, MomError, Snapshot, Source, print_prose, printable
+from mom_core import Entity, MomError, Snapshot, Source, json_option, print_prose, printable
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
     Given,
@@ -20,10 +20,9 @@ from mom_plugins_policy.cli.inputs import (
     files_argument,
     given_policies,
     given_snapshot,
-    json_option,
     snapshot_options,
 )
-from mom_plugins_policy.cli.values import amount, plain_fault, plain_value, written_value
+from mom_plugins_policy.cli.values import amount, plain_fault, plain_place, plain_value, written_value
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.tools.excerpts import located
 from mom_plugins_policy.tools.explain import ControlRequest, EntityExplanation, Precondition, Told, explain
@@ -140,11 +139,8 @@ def _as_json(explanation: EntityExplanation, given: Given) -> dict[str, Any]:
     def values(told: Told) -> list[dict[str, Any]]:
         return [{"form": text, "value": plain_value(value)} for text, value in told]
 
-    def place(source: Source) -> dict[str, Any]:
-        return {"policy": source.name, "file": given.files.get(source.name), "line": source.line, "column": source.column}
-
     def condition(one: Precondition) -> dict[str, Any]:
-        return {"form": one.text, "truth": one.truth, **place(one.source), "values": values(one.values)}
+        return {"form": one.text, "truth": one.truth, **plain_place(one.source, given.files), "values": values(one.values)}
 
     return {
         "entity": {"scope": str(explanation.entity.scope), "id": explanation.entity.id, "name": explanation.entity.name},
@@ -156,13 +152,14 @@ def _as_json(explanation: EntityExplanation, given: Given) -> dict[str, Any]:
                 "value": plain_value(request.value),
                 "decided": request.applied,
                 "form": request.text,
-                **place(request.source),
+                **plain_place(request.source, given.files),
                 "values": values(request.values),
                 "because": [condition(one) for one in request.conditions],
             }
             for request in explanation.requests
         ],
         "not_asked_for": [
-            {"form": missed.text, **place(missed.source), "because": condition(missed.condition)} for missed in explanation.missed
+            {"form": missed.text, **plain_place(missed.source, given.files), "because": condition(missed.condition)}
+            for missed in explanation.missed
         ],
     }

@@ -19,10 +19,7 @@ from mom_core import (
     ConfigProblem,
     Declarations,
     FieldSpec,
-    Guest,
-    Host,
     MomError,
-    Scope,
     Snapshot,
     Unit,
     brief,
@@ -32,8 +29,9 @@ from mom_core import (
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.sources import read_paths, read_policies, with_defaults
+from mom_plugins_policy.sources import read_paths, read_policies
 from mom_plugins_policy.tools.excerpts import told
+from mom_plugins_policy.tools.snapshots import EXAMPLE, did_you_mean, fields_in, read_snapshot
 
 if TYPE_CHECKING:
     from mom_core import Config
@@ -43,54 +41,33 @@ EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
 
 USUAL_CONFIG: Final = Path("/etc/mom/mom.yaml")
-SCOPES: Final[Mapping[type, Scope]] = {Host: Scope.HOST, Guest: Scope.GUEST}
 
 
-def files_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`FILES…`: policies, or folders of them."""
-    return click.argument("paths", metavar="[FILE|DIRECTORY]...", nargs=-1, type=click.Path(path_type=Path))(function)
+files_argument = click.argument("paths", metavar="[FILE|DIRECTORY]...", nargs=-1, type=click.Path(path_type=Path))
 
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    metavar="FILE",
+    envvar="MOM_CONFIG",
+    default=None,
+    help="The configuration: its plugins say which fields and controls there are, and without FILE its policies are used. "
+    f"[default: {USUAL_CONFIG} where there is one, or $MOM_CONFIG; else all installed plugins with their default policies]",
+)
 
-def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`-c FILE`: the configuration of which the plugins declare fields and controls."""
-    return click.option(
-        "-c",
-        "--config",
-        "config_path",
-        metavar="FILE",
-        envvar="MOM_CONFIG",
-        default=None,
-        help="The configuration: its plugins say which fields and controls there are, and without FILE its policies are used. "
-        f"[default: {USUAL_CONFIG} where there is one, or $MOM_CONFIG; else all installed plugins with their default policies]",
-    )(function)
-
-
-def defaults_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--defaults`: the default policies beside the files."""
-    return click.option(
-        "--defaults", "with_default_policies", is_flag=True, help="Beside FILE, use the plugins' default policies, as a running mom does."
-    )(function)
+defaults_option = click.option(
+    "--defaults", "with_default_policies", is_flag=True, help="Beside FILE, use the plugins' default policies, as a running mom does."
+)
 
 
 def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--snapshot FILE` and `--live`."""
-    live = click.option(
-        "--live", is_flag=True, help="Look at this host, through the configured plugins, for a second. Nothing on the host is changed."
-    )
-    file = click.option(
-        "--snapshot",
-        "snapshot_path",
-        metavar="FILE",
-        default=None,
-        type=click.Path(path_type=Path),
-        help="A snapshot as JSON, - for standard input.  [default: a small example]",
-    )
+    about = "Look at this host, through the configured plugins, for a second. Nothing on the host is changed."
+    live = click.option("--live", is_flag=True, help=about)
+    about = "A snapshot as JSON, - for standard input.  [default: a small example]"
+    file = click.option("--snapshot", "snapshot_path", metavar="FILE", default=None, type=click.Path(path_type=Path), help=about)
     return file(live(function))
-
-
-def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--json`: for programs."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
 
 
 @dataclass(slots=True)
@@ -146,7 +123,7 @@ def given_policies(
         if found.problems:
             raise ConfigError(found.problems)
         given.files = found.files
-        given.texts = with_defaults(found.texts, declarations.policies) if defaults else found.texts
+        given.texts = {**(declarations.policies if defaults else {}), **found.texts}
     elif needed and live and config is not None and (running := _in_force(config)) is not None:
         given.texts = {name: policy.text for name, policy in running.items()}
         given.files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
@@ -157,7 +134,7 @@ def given_policies(
             raise ConfigError(found.problems)
         wanted = settings.file is None if settings.defaults is None else settings.defaults
         given.files = found.files
-        given.texts = with_defaults(found.texts, declarations.policies if wanted else {})
+        given.texts = {**(declarations.policies if wanted else {}), **found.texts}
     elif needed or defaults:
         given.texts = dict(declarations.policies)
     return given
@@ -201,15 +178,12 @@ def limits_of(config: Config | None) -> PolicyLimits:
 
 def with_fields_of(taken: Snapshot, declarations: Declarations) -> Declarations:
     """The declarations, and all fields that occur in a snapshot or its history besides."""
-    fields = dict(declarations.fields)
-    for one in (taken, *taken.history):
-        entities: list[Host | Guest] = [one.host, *one.guests.values()]
-        for entity in entities:
-            scope = SCOPES[type(entity)]
-            for name in entity.fields:
-                if (scope, name) not in fields:
-                    fields[(scope, name)] = FieldSpec(name, Unit.TEXT, scope, "in the snapshot")
-    return dataclasses.replace(declarations, fields=fields)
+    found = {
+        (scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot")
+        for one in (taken, *taken.history)
+        for scope, name, _ in fields_in(one)
+    }
+    return dataclasses.replace(declarations, fields={**found, **declarations.fields})
 
 
 def given_snapshot(path: Path | None, config_path: str | None, declarations: Declarations, *, live: bool) -> Snapshot:
@@ -217,21 +191,17 @@ def given_snapshot(path: Path | None, config_path: str | None, declarations: Dec
 
     :raises ConfigError: with all that is wrong with the file
     """
-    from mom_plugins_policy.tools.snapshots import made_snapshot, read_snapshot, undeclared
-
     if path is not None and live:
         raise click.UsageError("--snapshot and --live exclude each other")
     if live:
         return live_snapshot(config_path)
-    if path is None:
-        from mom_plugins_policy.tools.example import EXAMPLE
-
-        return declarations.derived(made_snapshot(EXAMPLE, "example"))
-    taken = read_snapshot(path)
-    for whose, name, hint in undeclared(taken, declarations.fields, SCOPES):
-        advice = f" ({hint})" if hint else ""
-        field = f"the field {name} of {brief(whose, 80)}"
-        print_prose(f"mom: warning: {brief(str(path), 200)}: no plugin declares {field}{advice}", 2, err=True)
+    taken = read_snapshot(path or EXAMPLE)
+    for scope, name, entity in fields_in(taken) if path is not None else ():
+        if (scope, name) not in declarations.fields:
+            hint = did_you_mean(name, [each for of, each in declarations.fields if of == scope])
+            advice = f" ({hint})" if hint else ""
+            field = f"the field {name} of {brief(entity.name, 80)}"
+            print_prose(f"mom: warning: {brief(str(path), 200)}: no plugin declares {field}{advice}", 2, err=True)
     return declarations.derived(taken)
 
 

@@ -6,8 +6,9 @@ import json
 
 import click
 
+from mom_core import print_text
 from mom_plugins_policy.cli.inputs import config_option, live_snapshot
-from mom_plugins_policy.tools.snapshots import as_json, made_snapshot
+from mom_plugins_policy.tools.snapshots import EXAMPLE, as_json
 
 
 @click.command("snapshot")
@@ -19,9 +20,6 @@ def snapshot_command(example: bool, config_path: str | None) -> None:
     It takes a second, as rates need two samples. Nothing is changed on the host.
     """
     if example:
-        from mom_plugins_policy.tools.example import EXAMPLE
-
-        taken = made_snapshot(EXAMPLE, "example")
+        print_text(EXAMPLE.read_text(encoding="utf-8"))
     else:
-        taken = live_snapshot(config_path)
-    click.echo(json.dumps(as_json(taken), indent=2, default=str))
+        click.echo(json.dumps(as_json(live_snapshot(config_path)), indent=2, default=str))

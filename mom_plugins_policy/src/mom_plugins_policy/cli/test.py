@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -12,9 +11,9 @@ from typing import Final
 import click
 
 from mom_cli import declarations_of
-from mom_core import ConfigError, ConfigProblem, brief, print_prose, printable
-from mom_plugins_policy.cli.inputs import EXIT_NO, config_option, configured, json_option, limits_of
-from mom_plugins_policy.tools.cases import PolicyTest, PolicyTestResult, read_cases, run_case
+from mom_core import ConfigError, ConfigProblem, brief, json_option, print_prose, printable
+from mom_plugins_policy.cli.inputs import EXIT_NO, config_option, configured, limits_of
+from mom_plugins_policy.tools.cases import Mismatch, PolicyTest, read_cases, run_case
 
 _SUFFIXES: Final = (".yaml", ".yml")
 
@@ -40,12 +39,12 @@ def test_command(paths: tuple[Path, ...], verbose: bool, as_json: bool, config_p
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    verdicts = [_verdict(case) for case in cases]
+    results = [(case, run_case(case)) for case in cases]
     if as_json:
-        click.echo(json.dumps([_plain(verdict) for verdict in verdicts], indent=2))
+        click.echo(json.dumps([_plain(*result) for result in results], indent=2))
     else:
-        _show(verdicts, verbose)
-    sys.exit(0 if all(verdict.passed for verdict in verdicts) else EXIT_NO)
+        _show(results, verbose)
+    sys.exit(EXIT_NO if any(differences for _, differences in results) else 0)
 
 
 def _files(paths: Sequence[Path], problems: list[ConfigProblem]) -> list[Path]:
@@ -61,39 +60,30 @@ def _files(paths: Sequence[Path], problems: list[ConfigProblem]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _verdict(case: PolicyTest) -> PolicyTestResult:
-    begun = time.perf_counter()
-    differences = run_case(case)
-    return PolicyTestResult(case, differences, time.perf_counter() - begun)
-
-
-def _show(verdicts: Sequence[PolicyTestResult], verbose: bool) -> None:
-    for verdict in verdicts:
-        case = verdict.case
+def _show(results: Sequence[tuple[PolicyTest, Sequence[Mismatch]]], verbose: bool) -> None:
+    for case, differences in results:
         name = printable(case.name, 200)
-        if verdict.passed:
+        if not differences:
             if verbose:
                 click.echo(f"{click.style('ok', fg='green')}    {name}")
             continue
         print_prose(
             f"{click.style('FAIL', fg='red')}  {name}  {click.style(f'{printable(case.file, 400)}:{case.line}:{case.column}', dim=True)}", 6
         )
-        for difference in verdict.differences:
+        for difference in differences:
             click.echo(f"      {printable(difference.about, 200)}")
             print_prose(f"        expected  {brief(difference.expected, 400)}", 18)
             where = f"   by {printable(difference.where, 200)}" if difference.where else ""
             print_prose(f"        got       {brief(difference.got, 400)}{where}", 18)
-    failed = sum(not verdict.passed for verdict in verdicts)
-    click.echo(f"{len(verdicts)} test{'s' if len(verdicts) != 1 else ''}, {failed} failed" if failed else f"{len(verdicts)} passed")
+    failed = sum(bool(differences) for _, differences in results)
+    click.echo(f"{len(results)} test{'s' if len(results) != 1 else ''}, {failed} failed" if failed else f"{len(results)} passed")
 
 
-def _plain(verdict: PolicyTestResult) -> dict[str, object]:
-    case = verdict.case
+def _plain(case: PolicyTest, differences: Sequence[Mismatch]) -> dict[str, object]:
     return {
         "name": case.name,
         "file": case.file,
         "line": case.line,
-        "passed": verdict.passed,
-        "seconds": round(verdict.seconds, 6),
-        "differences": [{"about": d.about, "expected": d.expected, "got": d.got, "where": d.where or None} for d in verdict.differences],
+        "passed": not differences,
+        "differences": [{"about": d.about, "expected": d.expected, "got": d.got, "where": d.where or None} for d in differences],
     }

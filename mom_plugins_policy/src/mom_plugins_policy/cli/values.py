@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mom_core import Decision, Guest, Host, Value, printable
+from mom_core import Decision, Guest, Host, Source, Value, printable
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.syntax import written_string
 from mom_plugins_policy.language.values import Disk, Guests, show
@@ -47,34 +47,22 @@ def plain_value(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else show(value)
 
 
+def plain_place(source: Source, files: Mapping[str, str]) -> dict[str, Any]:
+    """A place as JSON."""
+    return {"policy": source.name, "file": files.get(source.name), "line": source.line, "column": source.column}
+
+
 def plain_decision(decision: Decision, files: Mapping[str, str]) -> dict[str, Any]:
     """A decision as JSON."""
-    name, line, column = decision.source
-    return {
-        "scope": str(decision.entity.scope),
-        "entity": decision.entity.name,
-        "id": decision.entity.id,
-        "control": decision.control,
-        "value": plain_value(decision.value),
-        "policy": name,
-        "file": files.get(name),
-        "line": line,
-        "column": column,
-    }
+    scope, identity, name = decision.entity
+    of = {"scope": str(scope), "entity": name, "id": identity}
+    return {**of, "control": decision.control, "value": plain_value(decision.value), **plain_place(decision.source, files)}
 
 
 def plain_fault(fault: Fault, files: Mapping[str, str]) -> dict[str, Any]:
     """An error as JSON."""
-    return {
-        "kind": fault.kind,
-        "message": fault.message,
-        "guest": fault.guest,
-        "values": list(fault.values),
-        "policy": fault.name,
-        "file": files.get(fault.name),
-        "line": fault.line,
-        "column": fault.column,
-    }
+    told = {"kind": fault.kind, "message": fault.message, "guest": fault.guest, "values": list(fault.values)}
+    return {**told, **plain_place(fault.source, files)}
 
 
 def decision_rows(decisions: Sequence[Decision]) -> list[tuple[str, str, str, str]]:

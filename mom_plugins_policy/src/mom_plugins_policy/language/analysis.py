@@ -208,31 +208,15 @@ class _Survey:
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
         self.numbers = count()
-        self.listing: set[str] = set()
-        """Functions of which the value may be a list that they build."""
-        self.used: set[str] = set()
-        """Functions of which the value is used."""
-        self.passed_on: dict[str, set[str]] = {}
-        """By name: the functions of which the value is the function's."""
-        # (form, owner, dropped: its value goes nowhere, or with None to where the function is called, level: >= 0 while unconditional,
-        # bound: names bound around it in its function)
-        self.todo: list[tuple[Form, Definition | None, bool | None, int, _NamesAround]] = []
+        # (form, owner, dropped: its value goes nowhere, level: >= 0 while unconditional, bound: names bound around it in its function)
+        self.todo: list[tuple[Form, Definition | None, bool, int, _NamesAround]] = []
         self.todo.extend((form, None, True, 0, _NOTHING_BOUND) for form in reversed(forms))
         while self.todo:
             self._visit(*self.todo.pop())
-        self._follow_lists()
         # A head that is a variable somewhere may be no special form: such a form is judged when it is evaluated.
         self.program.faults = [found for head, found in self.suspicions if head not in self.program.bound]
 
-    def _follow_lists(self) -> None:
-        """A list that functions build is one to compute with only where one of them is called for its value."""
-        todo = list(self.used)
-        while todo and not self.program.lists:
-            name = todo.pop()
-            self.program.lists = name in self.listing
-            todo.extend(self.passed_on.pop(name, ()))
-
-    def _visit(self, form: Form, owner: Definition | None, dropped: bool | None, level: int, bound: _NamesAround) -> None:
+    def _visit(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
         program = self.program
         if self.everything:
             # Each form once per function: that its parts are evaluated in two ways must not double them at each level.
@@ -277,15 +261,8 @@ class _Survey:
         if word is not None and word.extension:
             self.extended = True
         if word is None:
-            self._call(head.name, owner, dropped)
+            (program.calls if owner is None else owner.calls)[head.name] += 1
         self._all(arguments, owner, bound)
-
-    def _call(self, name: str, owner: Definition | None, dropped: bool | None) -> None:
-        (self.program.calls if owner is None else owner.calls)[name] += 1
-        if dropped is False:
-            self.used.add(name)
-        elif dropped is None and owner is not None:
-            self.passed_on.setdefault(owner.name, set()).add(name)
 
     def _name(self, name: str, owner: Definition | None, bound: _NamesAround) -> None:
         first = name.partition(".")[0]
@@ -295,13 +272,13 @@ class _Survey:
     def _all(self, forms: Sequence[Form], owner: Definition | None, bound: _NamesAround) -> None:
         self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
 
-    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool | None, level: int, bound: _NamesAround) -> None:
+    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
         level = level if 0 < level <= _STATIC_DEPTH else -1
         last = len(forms) - 1
         for place in range(last, -1, -1):
             self.todo.append((forms[place], owner, dropped if place == last else True, level, bound))
 
-    def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool | None, level: int, bound: _NamesAround) -> None:
+    def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
         """A special form: what its parts are to it."""
         parts, kinds, bindings, scope, assigned, defined = roles
         names = [binding.name.name for binding in bindings]
@@ -333,10 +310,7 @@ class _Survey:
                 todo.append((part, owner, dropped if place == last else True, deeper, around))
             elif role is _BRANCH or role is _STEP:
                 todo.append((part, owner, dropped, -1, around))
-                if role is _STEP and dropped is False:
-                    self.program.lists = True
-                elif role is _STEP and dropped is None and owner is not None:
-                    self.listing.add(owner.name)
+                self.program.lists = self.program.lists or (role is _STEP and not dropped)
             else:
                 todo.append((part, owner, False, -1, around))
 
@@ -353,8 +327,7 @@ class _Survey:
         places: dict[str, int] = {}
         for place, parameter in enumerate(parameters):
             places.setdefault(parameter, place)
-        value = False if self.everything else None
-        self.todo.append((body, definition, value, -1, _NamesAround(places, len(parameters), _NOTHING_BOUND)))
+        self.todo.append((body, definition, False, -1, _NamesAround(places, len(parameters), _NOTHING_BOUND)))
 
 
 def _choose_inlining(program: Program) -> None:
@@ -382,52 +355,32 @@ def _choose_inlining(program: Program) -> None:
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Function names, callees before callers; what calls itself, directly or not, is not inlined."""
+    """Function names, callees before callers. One through which a circle of calls is closed is not inlined, so that inlining ends."""
     definitions = program.definitions
-    edges = {
-        name: sorted({callee for one in several for callee in one.calls if callee in definitions}) for name, several in definitions.items()
-    }
     order: list[str] = []
-    number: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    on_stack: set[str] = set()
-    for root, callees in edges.items():
-        if root in number:
-            continue
-        work = [(root, iter(callees))]
-        number[root] = low[root] = len(number)
-        stack.append(root)
-        on_stack.add(root)
+    begun: set[str] = set()
+    done: set[str] = set()
+    for root in definitions:
+        work = [] if root in begun else [(root, _callees(program, root))]
         while work:
             name, rest = work[-1]
-            for callee in rest:
-                if callee not in number:
-                    number[callee] = low[callee] = len(number)
-                    stack.append(callee)
-                    on_stack.add(callee)
-                    work.append((callee, iter(edges[callee])))
-                    break
-                if callee in on_stack:
-                    low[name] = min(low[name], number[callee])
-            else:
+            begun.add(name)
+            callee = next(rest, None)
+            if callee is None:
                 work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[name])
-                if low[name] == number[name]:
-                    component: list[str] = []
-                    while True:
-                        member = stack.pop()
-                        on_stack.discard(member)
-                        component.append(member)
-                        if member == name:
-                            break
-                    if len(component) > 1 or name in edges[name]:
-                        for member in component:
-                            for definition in definitions[member]:
-                                definition.inline = False
-                    order.extend(component)
+                done.add(name)
+                order.append(name)
+            elif callee not in begun:
+                work.append((callee, _callees(program, callee)))
+            elif callee not in done:
+                for definition in definitions[callee]:
+                    definition.inline = False
     return order
+
+
+def _callees(program: Program, name: str) -> Iterator[str]:
+    """The functions that a function calls."""
+    return iter(dict.fromkeys(callee for one in program.definitions[name] for callee in one.calls if callee in program.definitions))
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:

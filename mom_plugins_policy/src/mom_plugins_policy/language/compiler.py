@@ -55,7 +55,7 @@ _FUNCTIONS: Mapping[str, object] = {
 class Compiled:
     """The code of a program: what to run, and what its lines mean."""
 
-    __slots__ = ("code", "controls", "fields", "filename", "namespace", "run", "sites", "source", "undeclared")
+    __slots__ = ("code", "fields", "filename", "namespace", "run", "sites", "source", "undeclared")
 
     def __init__(self, generator: Generator, filename: str) -> None:
         self.source, lines = generator.assemble()
@@ -63,7 +63,6 @@ class Compiled:
         self.undeclared = generator.undeclared
         self.sites: Sequence[Site] = generator.sites
         self.fields = frozenset(generator.fields)
-        self.controls = dict(generator.control_sites)
         self.namespace: dict[str, Any] = {
             "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "len": len, "zip": zip,
             "fail": fail, "empty": empty, "requested": requested, "smallest": min, "largest": max,

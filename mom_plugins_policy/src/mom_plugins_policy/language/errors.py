@@ -8,14 +8,10 @@ from typing import Final
 
 from mom_core import Entity, MomError, Source
 
-KINDS = frozenset(
-    {
-        "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
-        "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "no-data",
-        "limit",
-        "internal",
-    }
-)  # fmt: skip
+KINDS = frozenset({
+    "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
+    "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "no-data", "limit", "internal",
+})  # fmt: skip
 """What an error is about. `limit`: one of our limits (steps, time, sizes); `internal`: a mistake of this package, contained as any."""
 
 
@@ -89,24 +85,16 @@ class Trouble(Exception):
 
 def kind_of(error: Exception) -> str:
     """What an error is about that an evaluation raised."""
-    for kind, types in _KINDS_OF:
-        if isinstance(error, types):
-            return kind
-    return error.kind if isinstance(error, Trouble) else "internal"
+    known = next((kind for kind, types, _ in _OF_PYTHON if isinstance(error, types)), "internal")
+    return error.kind if isinstance(error, Trouble) else known
 
 
-_KINDS_OF: tuple[tuple[str, tuple[type[Exception], ...]], ...] = (
-    ("type", (TypeError,)),
-    ("zero-division", (ZeroDivisionError,)),
-    ("range", (OverflowError, ValueError)),
-    ("recursion", (RecursionError,)),
-    ("limit", (MemoryError,)),
+_OF_PYTHON: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
+    ("type", (TypeError,), "operands of these types do not fit"),
+    ("zero-division", (ZeroDivisionError,), "division by zero"),
+    ("range", (OverflowError, ValueError), "a number is out of range"),
+    ("recursion", (RecursionError,), "nested too deep"),
+    ("limit", (MemoryError,), "out of memory"),
 )
 
-WHAT_HAPPENED: Final = {
-    "type": "operands of these types do not fit",
-    "zero-division": "division by zero",
-    "range": "a number is out of range",
-    "recursion": "nested too deep",
-    "limit": "out of memory",
-}
+WHAT_HAPPENED: Final = {kind: message for kind, _, message in _OF_PYTHON}

@@ -40,9 +40,9 @@ class PolicyLimits(BaseModel):
     names: Annotated[int, Field(ge=2, le=10_000)] = 64
     """Different controls and different notes per entity."""
 
-    def for_part(self, share: float) -> PolicyLimits:
-        """The same, with a share of the time."""
-        return self.model_copy(update={"seconds": self.seconds * share})
+    def beside(self) -> PolicyLimits:
+        """Those of a second set of policies: half of the time, as the decisions of those in force wait for it."""
+        return self.model_copy(update={"seconds": self.seconds / 2})
 
 
 DEFAULT_LIMITS: Final = PolicyLimits()

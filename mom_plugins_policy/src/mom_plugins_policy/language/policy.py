@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import count
 from typing import Any, TypeVar
@@ -43,8 +43,8 @@ class Result:
         self.errors: Sequence[Fault] = tuple(run.faults)
         self.stopped = stopped
         self.run = run
-        self._compiled = compiled
-        self._policy = policy
+        self.compiled = compiled
+        self.policy = policy
 
     @cached_property
     def decisions(self) -> Sequence[Decision]:
@@ -67,34 +67,9 @@ class Result:
         lost = self.run.failed
         return {identity: notes for identity, notes in self.run.noted.items() if identity not in lost and not self._is_lost(identity)}
 
-    @property
-    def failed(self) -> Set[str]:
-        """The ids of entities of which a step failed."""
-        return self.run.failed
-
-    @property
-    def program(self) -> Program:
-        """What was evaluated."""
-        return self._policy.program
-
-    @property
-    def declarations(self) -> Declarations | None:
-        """What counted as declared; None: whatever occurs."""
-        return self._policy.declarations
-
-    @property
-    def undeclared(self) -> frozenset[tuple[Scope, str]]:
-        """The fields that could not be read."""
-        return self._compiled.undeclared
-
-    @property
-    def limits(self) -> PolicyLimits:
-        """What the evaluation could use up."""
-        return self._policy.limits
-
     def once_more(self, kind: Callable[..., AnyEvaluation], compiled: Compiled | None = None) -> AnyEvaluation:
         """The same evaluation, perhaps with other code for the same program; what it decides is dropped."""
-        compiled = compiled or self._compiled
+        compiled = compiled or self.compiled
         run = self.run.once_more(kind, compiled.sites, compiled.filename, compiled.namespace)
         with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
             compiled.run(run, [])
@@ -103,11 +78,11 @@ class Result:
     def request_of(self, control: str, identity: str) -> Form | None:
         """The form that asked for a control of an entity; None if nothing was asked for."""
         found = self.run.controls.get(control, {}).get(identity)
-        return None if found is None or found[1] is None else self._compiled.sites[found[2]].form
+        return None if found is None or found[1] is None else self.compiled.sites[found[2]].form
 
     @cached_property
     def _requests(self) -> Sequence[Decision]:
-        run, policy = self.run, self._policy
+        run, policy = self.run, self.policy
         failed = run.failed
         found: list[Decision] = []
         reasons: dict[int, tuple[str, Source]] = {}
@@ -123,7 +98,7 @@ class Result:
                 if scope is not None and (scope is Scope.GUEST) != guest:
                     continue
                 if site not in reasons:
-                    form = self._compiled.sites[site].form
+                    form = self.compiled.sites[site].form
                     reasons[site] = (f"{abridged(form)} in {form.source}", form.source)
                 reason, source = reasons[site]
                 who = entity.entity if identity != HOST_ID or guest else host
@@ -134,7 +109,7 @@ class Result:
     def _disk_requests(self, reasons: dict[int, tuple[str, Source]]) -> list[Decision]:
         run = self.run
         found: list[Decision] = []
-        scope, _ = self._policy.takes("io_tune")
+        scope, _ = self.policy.takes("io_tune")
         if scope is Scope.HOST:
             return found
         for identity, site in run.disk_sites.items():
@@ -142,7 +117,7 @@ class Result:
                 continue
             disks = [disk for disk in run.disks_of[identity] if getattr(disk, "changed", False)]
             wanted = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
-            form = self._compiled.sites[site].form
+            form = self.compiled.sites[site].form
             found.append(Decision(disks[0].guest.entity, "io_tune", wanted, f"{abridged(form)} in {form.source}", form.source))
         return found
 

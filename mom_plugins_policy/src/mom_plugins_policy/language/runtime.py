@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from types import CodeType, TracebackType
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -21,7 +22,6 @@ from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHO
 _log = logging.getLogger("mom.policy")
 
 _SLICE = 20_000  # steps between two looks at the clock
-_SMALL = 1 << 63
 
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -33,15 +33,13 @@ def fail(kind: str, message: str) -> NoReturn:
     raise Trouble(kind, message)
 
 
+@dataclass(slots=True, eq=False)
 class Site:
     """A place in the generated code that can fail: its form, and how the form's operands can be computed again for the message."""
 
-    __slots__ = ("codes", "form", "operands")
-
-    def __init__(self, form: Form, operands: Sequence[tuple[Form, str]] = ()) -> None:
-        self.form = form
-        self.operands = operands
-        self.codes: list[tuple[str, CodeType]] | None = None
+    form: Form
+    operands: Sequence[tuple[Form, str]] = ()
+    codes: list[tuple[str, CodeType]] | None = None
 
 
 AnyEvaluation = TypeVar("AnyEvaluation", bound="Evaluation")

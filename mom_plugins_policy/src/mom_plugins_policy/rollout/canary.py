@@ -15,14 +15,13 @@ from mom_core import HOST_ID, Decision, Guest, Problem, Snapshot, Source, Value,
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.rollout.beside import evaluated
+from mom_plugins_policy.rollout.shadow import warnings
 from mom_plugins_policy.rollout.verdict import (
     ASKED_TOO_MUCH,
     SIZE,
     CanaryVerdict,
     Evidence,
     HostFigures,
-    Outlook,
     Tally,
     WatchedCycle,
     is_below_need,
@@ -71,22 +70,6 @@ class CanaryPlan(NamedTuple):
     began_at: float
 
 
-class Decided(NamedTuple):
-    """What the policies in force decide, and what went wrong in them."""
-
-    decisions: Sequence[Decision]
-    errors: Sequence[Fault]
-
-
-class TriedDecisions(NamedTuple):
-    """What both sets of policies decide together, and what went wrong in the one on trial."""
-
-    decisions: Sequence[Decision]
-    problems: Sequence[Problem]
-    result: Result | None = None
-    """How those on trial were evaluated."""
-
-
 class CanaryRun:
     """One trial while it runs. `evaluate` is called by the evaluator; all else from any thread.
 
@@ -114,22 +97,27 @@ class CanaryRun:
         if self._evidence is None:
             self.notes.set_memory(self._memory())
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided, ignored: Sequence[str]) -> TriedDecisions:
-        """Put the decisions of the policies on trial in the place of those in force, for the guests in the trial."""
-        decided = in_force.decisions
+    def evaluate(
+        self, snapshot: Snapshot, history: Sequence[Snapshot], decided: Sequence[Decision], errors: Sequence[Fault], ignored: Sequence[str]
+    ) -> tuple[Sequence[Decision], Sequence[Problem], Result]:
+        """The decisions of the policies in force, with those of the policies on trial in their place for the guests in the trial; what
+        went wrong in the latter, and their evaluation.
+
+        :param errors: what went wrong in the policies in force
+        """
         members = {guest.id: guest for guest in snapshot.guests.values() if self.plan.choice.has(guest)}
-        result, problems = evaluated(self.policy, snapshot, history, self.notes, "canary")
+        result = self.notes.evaluate(self.policy, snapshot, history)
         own = [_marked(one) for one in result.decisions if one.entity.id in members and one.control not in ignored]
         mine = {(one.control, repr(one.value)) for one in decided if one.entity.id == HOST_ID}
         theirs = {(one.control, repr(one.value)) for one in result.decisions if one.entity.id == HOST_ID and one.control not in ignored}
-        known = {_kind(fault) for fault in in_force.errors}  # these policies fail so, too
+        known = {_kind(fault) for fault in errors}  # these policies fail so, too
         concerning = [one for one in result.errors if (one.entity is None or one.entity.id in members) and _kind(one) not in known]
         with self._lock:
             self._untried |= {control for control, _ in mine ^ theirs}
             decisions = [*(one for one in decided if one.entity.id not in members), *own]
             failed = printable(str(concerning[0]), 300) if concerning else ""
             self._look(snapshot, history, members, {one.entity.id: one.value for one in decisions if one.control == SIZE}, failed)
-        return TriedDecisions(decisions, problems, result)
+        return decisions, warnings("canary", result), result
 
     def _look(
         self, snapshot: Snapshot, history: Sequence[Snapshot], members: Mapping[str, Guest], sizes: Mapping[str, Value], fault: str
@@ -147,7 +135,7 @@ class CanaryRun:
             ails = ailment(guest, since)
             if ails == "" and is_below_need(guest, sizes.get(guest.id)):
                 ails = ASKED_TOO_MUCH
-            tally.add([ails], kills(guest, last.guests.get(guest.id)))
+            tally.add(ails, kills(guest, last.guests.get(guest.id)))
         host = HostFigures.of(snapshot.host)
         self._evidence.add(WatchedCycle(canary, others, None if host.available is None else worse(host, self._host_before), fault))
         self._last = snapshot
@@ -157,7 +145,7 @@ class CanaryRun:
         """What is to become of it."""
         with self._lock:
             if self._evidence is None:
-                return CanaryVerdict(Outlook.GO_ON)
+                return CanaryVerdict(CanaryState.RUNNING)
             return judge(self._evidence, self.left(now))
 
     def left(self, now: float) -> float:
@@ -207,7 +195,7 @@ def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> 
     for older in history:
         for guest in older.guests.values():
             if guest.id in members:
-                tally.add([ailment(guest, math.inf)], 0 if last is None else kills(guest, last.guests.get(guest.id)))
+                tally.add(ailment(guest, math.inf), 0 if last is None else kills(guest, last.guests.get(guest.id)))
         last = older
     return tally
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import threading
 import time
 from collections import deque
@@ -17,8 +16,9 @@ from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mom_core import ConfigError, ConfigProblem, MomError, StateError, StateFile, Value, printable
+from mom_core import ConfigError, ConfigProblem, MomError, PluginContext, StateError, StateFile, printable
 from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.rollout.diff import difference
@@ -46,8 +46,8 @@ class Read(NamedTuple):
 class ChangingPolicies:
     """The evaluator's `PolicyTexts`.
 
+    :param context: of the plugin
     :param read: reads the operator's files and the defaults
-    :param compile_texts: compiles texts by name; raises `PolicyError`
     :param kept: the file in which run-time changes outlive a restart; None: they do not
     :param notes: what the policies remember
     :param changed: called after a change made at run time, with the policy and where its texts come from
@@ -56,23 +56,25 @@ class ChangingPolicies:
 
     def __init__(
         self,
+        context: PluginContext,
+        limits: PolicyLimits,
         read: Callable[[], Read],
-        compile_texts: Callable[[Mapping[str, str]], Policy],
         kept: StateFile[Overlay] | None,
         changed: Callable[[Policy, PolicyState], None],
-        log: logging.Logger,
-        notes: NoteStore | None = None,
+        notes: NoteStore,
         *,
-        refuse_failing: bool = False,
+        refuse_failing: bool,
     ) -> None:
         self.policy: Policy | None = None
         """What an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
+        self.memory = notes.memory
+        self.set_memory = notes.set_memory
+        self._context = context
+        self._limits = limits
         self._read = read
-        self._compile = compile_texts
         self._kept = kept
         self._changed = changed
-        self._log = log
-        self._notes = notes
+        self._log = context.log
         self._refuse_failing = refuse_failing
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
@@ -80,16 +82,8 @@ class ChangingPolicies:
         self._diffs: Mapping[str, str] = {}
         self._count = 0
 
-    # --- what policies remember -----------------------------------------------------------------------------------------------------
-
-    def memory(self) -> Value:
-        """Their notes."""
-        return {} if self._notes is None else self._notes.memory()
-
-    def set_memory(self, memory: Value) -> None:
-        """Have these notes and no others."""
-        if self._notes is not None:
-            self._notes.set_memory(memory)
+    def _compile(self, texts: Mapping[str, str]) -> Policy:
+        return Policy.compile(texts, self._context.declarations, self._limits)
 
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
@@ -97,18 +91,15 @@ class ChangingPolicies:
         """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are set aside."""
         with self._lock:
             read = self._read()
-            overlay = (None if self._kept is None else self._kept.read()) or Overlay()
-            try:
-                policy = self._compiled(read, overlay)
-            except ConfigError as error:
-                if not overlay.texts and not overlay.alone:
-                    raise
-                policy, overlay = self._compiled(read, Overlay()), Overlay()
-                self._refuse_kept(f"they do not go with the files any more: {error.problems[0]}")
-            if overlay.texts or overlay.alone:
-                policy, overlay = self._without_what_fails(policy, overlay, read)
             self._base = read.texts
-            self._put(policy, overlay, "mom", "read at the start")
+            self._put(self._compiled(read, Overlay()), Overlay(), "mom", "read at the start")
+            kept = None if self._kept is None else self._kept.read()
+            if self._kept is None or kept is None or not (kept.texts or kept.alone):
+                return
+            try:
+                self._put(self._compiled_to_work(read, kept), kept, "mom", "set again at the start")
+            except ConfigError as error:
+                self._kept.refuse(f"they do not go with the files any more: {error.problems[0]}")
 
     def check_files(self) -> Policy:
         """Read and compile what mom would start with, and put nothing in force. Raises `ConfigError` for what is wrong with files."""
@@ -290,18 +281,6 @@ class ChangingPolicies:
             raise ConfigError(sorted(_config_problem(one, effective) for one in failing))
         return policy
 
-    def _without_what_fails(self, policy: Policy, overlay: Overlay, read: Read) -> tuple[Policy, Overlay]:
-        """At the start: without what an earlier run kept, if that fails for certain and the files alone do not."""
-        if not self._refuse_failing:
-            return policy, overlay
-        alone = self._compiled(read, Overlay())
-        errors = [one for one in self._problems(policy) if one.severity == "error"]
-        failing = self._news(errors, alone, overlay.texts) if errors else ()
-        if not failing:
-            return policy, overlay
-        self._refuse_kept(f"they are certain to fail: {failing[0]}")
-        return alone, Overlay()
-
     def _change_to(
         self, overlay: Overlay, who: str, what: str, base: Mapping[str, PolicyText] | None = None
     ) -> tuple[PolicyState, Policy | None]:
@@ -346,10 +325,6 @@ class ChangingPolicies:
                 self._kept.write(asdict(overlay))
             else:
                 self._kept.remove()
-
-    def _refuse_kept(self, reason: str) -> None:
-        if self._kept is not None:
-            self._kept.refuse(reason)
 
 
 def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:

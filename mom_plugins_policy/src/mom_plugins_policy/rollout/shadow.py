@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from mom_core import ConfigError, PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
-from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
-from mom_plugins_policy.rollout.beside import SHARE_OF_TIME, evaluated
 from mom_plugins_policy.sources import read_policies
 from mom_toolkit import PolicyState
+
+_SHOWN: Final = 5  # errors of one evaluation
+
+
+def warnings(name: str, result: Result) -> list[Problem]:
+    """What went wrong in a second set of policies, which harms nobody. `name` is how sources call the set."""
+    return [
+        Problem(Source(f"{name} {fault.name}", fault.line, fault.column), f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING)
+        for fault in result.errors[:_SHOWN]
+    ]
 
 
 class Shadow:
@@ -24,7 +34,7 @@ class Shadow:
     def __init__(self, folder: Path, context: PluginContext, limits: PolicyLimits) -> None:
         self.folder = folder
         self._context = context
-        self._limits = limits.for_part(SHARE_OF_TIME)
+        self._limits = limits.beside()
         what = "the file of notes of policies on trial"
         notes = context.state_file("shadow-notes.json", what, NOTES, mode=0o600, loss=BEGIN_ANEW)
         self._notes = NoteStore(notes)
@@ -55,8 +65,8 @@ class Shadow:
             self._compile(in_force)
         if self._policy is None:
             return [self._problem(self._trouble)] if self._trouble else []
-        result, problems = evaluated(self._policy, snapshot, history, self._notes, "shadow")
-        return [ShadowDecisions(result.decisions), *problems]
+        result = self._notes.evaluate(self._policy, snapshot, history)
+        return [ShadowDecisions(result.decisions), *warnings("shadow", result)]
 
     def _compile(self, in_force: PolicyState) -> None:
         self._beside, self._trouble = in_force.version, ""

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from mom_core import Guest, MomError, Snapshot, StateFile, UnitError, format_duration, printable
+from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, format_duration, printable
 from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.rollout.canary import CanaryPlan, CanaryRun, ChosenGuests
-from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, Read, problems_of, said_of, texts_of
-from mom_plugins_policy.rollout.verdict import Outlook, too_short
+from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, problems_of, said_of, texts_of
+from mom_plugins_policy.rollout.verdict import too_short
 from mom_plugins_policy.rollout.versions import Overlay
 from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
 
 LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
 """A week has every day in it; what is tried for longer is forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryDeps:
-    """What trials of policies on some guests need.
-
-    :param compile_texts: compiles what is tried
-    :param why_not: why nothing can be tried now, such as that mom only observes; empty: it can
-    :param interval: gives the seconds between two cycles
-    """
-
-    compile_texts: Callable[[Mapping[str, str]], Policy]
-    why_not: Callable[[], str]
-    monotonic: Callable[[], float]
-    interval: Callable[[], float]
-    wake: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +40,14 @@ class EvaluatedSnapshot:
 class TriedPolicies(ChangingPolicies):
     """Policies that change at run time, say whether they work and why they decide, and can be tried on some guests first."""
 
-    def __init__(
-        self,
-        read: Callable[[], Read],
-        compile_texts: Callable[[Mapping[str, str]], Policy],
-        kept: StateFile[Overlay] | None,
-        changed: Callable[[Policy, PolicyState], None],
-        log: logging.Logger,
-        notes: NoteStore,
-        trying: CanaryDeps,
-        *,
-        refuse_failing: bool = False,
-    ) -> None:
-        super().__init__(read, compile_texts, kept, changed, log, notes, refuse_failing=refuse_failing)
+    def __init__(self, context: PluginContext, limits: PolicyLimits, *given: Any, refuse_failing: bool) -> None:
+        super().__init__(context, limits, *given, refuse_failing=refuse_failing)
         self.trial: CanaryRun | None = None
         """What is tried on some guests now. Replaced as a whole, as the policy is."""
         self.seen: Snapshot | None = None
         """The newest snapshot, of which the guests for a trial are chosen."""
         self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
         """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
-        self._trying = trying
         self._overlay_tried = Overlay()
         self._ended: Canary | None = None
         self._promoted: CanaryRun | None = None
@@ -94,7 +65,7 @@ class TriedPolicies(ChangingPolicies):
                 if trial is None:
                     return
                 try:
-                    trial.policy = self._trying.compile_texts(texts_of(self._overlay_tried.over(self._base)))
+                    trial.policy = self._compile_for_trial(texts_of(self._overlay_tried.over(self._base)))
                     trial.version = self._current().change.version
                 except PolicyError as error:
                     self._end(trial, CanaryState.ROLLED_BACK, "mom", f"it does not go with the files any more: {error.faults[0]}")
@@ -131,7 +102,7 @@ class TriedPolicies(ChangingPolicies):
         expected_version: str | None = None,
     ) -> Canary:
         """Try changes on some guests."""
-        who, now = printable(who, 200), self._trying.monotonic()
+        who, now = printable(who, 200), self._context.monotonic()
         with self._lock:
             self._expect(expected_version)
             overlay = self._overlay.changed(changes, who, self._base, replace_all=False)
@@ -139,7 +110,7 @@ class TriedPolicies(ChangingPolicies):
             if texts == texts_of(self._current().state.texts):
                 raise MomError("there is nothing to try: this changes nothing", hint="`mom policy show` prints what is in force")
             try:
-                tried = self._trying.compile_texts(texts)
+                tried = self._compile_for_trial(texts)
             except PolicyError as error:
                 raise PolicyRefused(problems_of(error), hint=f"{STAY} for all guests") from None
             failing = self._failing(tried, texts)
@@ -153,13 +124,13 @@ class TriedPolicies(ChangingPolicies):
             trial = CanaryRun(plan, tried, state.version, self.memory)
             self.trial, self._overlay_tried = trial, overlay
         self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)
-        self._trying.wake("policies are tried on some guests")
+        self._context.wake("policies are tried on some guests")
         return trial.told(now)
 
     def canary(self) -> Canary | None:
         """The trial that runs, or the last one."""
         trial = self.trial
-        return self._ended if trial is None else trial.told(self._trying.monotonic())
+        return self._ended if trial is None else trial.told(self._context.monotonic())
 
     def end_canary(self, *, promote: bool, who: str, expected_version: str | None = None) -> Canary:
         """End the trial that runs, for all guests or for none."""
@@ -176,14 +147,13 @@ class TriedPolicies(ChangingPolicies):
 
     def settle(self, trial: CanaryRun) -> Canary | None:
         """End a trial if it has shown what it can; what came of it, None while it goes on."""
-        verdict = trial.verdict(self._trying.monotonic())
-        if verdict.outlook is Outlook.GO_ON:
+        state, reason = trial.verdict(self._context.monotonic())
+        if state is CanaryState.RUNNING:
             return None
         with self._lock:
             if self.trial is not trial:
                 return None
-            state = CanaryState.PROMOTED if verdict.outlook is Outlook.PROMOTE else CanaryState.ROLLED_BACK
-            ended, made = self._end(trial, state, f"mom, for {trial.plan.who}", verdict.reason)
+            ended, made = self._end(trial, state, f"mom, for {trial.plan.who}", reason)
         self._announced(made)
         return ended
 
@@ -198,6 +168,9 @@ class TriedPolicies(ChangingPolicies):
 
     # --- inside: the lock is held ---------------------------------------------------------------------------------------------------
 
+    def _compile_for_trial(self, texts: Mapping[str, str]) -> Policy:
+        return Policy.compile(texts, self._context.declarations, self._limits.beside())
+
     def _expect(self, version: str | None) -> None:
         super()._expect(version)
         self._expect_no_trial()
@@ -205,22 +178,21 @@ class TriedPolicies(ChangingPolicies):
     def _expect_no_trial(self) -> None:
         trial = self.trial
         if trial is not None:
-            left = format_duration(max(1, round(trial.left(self._trying.monotonic()))))
+            left = format_duration(max(1, round(trial.left(self._context.monotonic()))))
             message = f"{trial.plan.what} is being tried on some guests, for {left} still: nothing else changes meanwhile"
             raise MomError(message, hint="`mom policy canary --promote` or `--abort` ends it")
 
     def _expect_sense(self, seconds: float, share: float | None, guests: str) -> None:
         """Raise what is wrong with a trial of these guests for so long."""
-        why_not = self._trying.why_not()
-        if why_not:
-            raise MomError(f"nothing can be tried: {why_not}", hint="policies on trial (`shadow`) and `mom simulate` can do that")
+        if self._context.configuration().get("mode") == "observe":
+            raise MomError("nothing can be tried: mom only observes", hint="policies on trial (`shadow`) and `mom simulate` can do that")
         if (share is None) == (not guests):
             raise UnitError("a trial is on a share of the guests or on those that match a pattern", hint="give one of the two")
         if share is not None and not 0 < share <= 1:
             raise UnitError(f"{share:g} is no share of the guests", hint="write it like 10%, up to 100%")
         if not 0 < seconds <= LONGEST_TRIAL_SECONDS:
             raise UnitError(f"a trial does not last {seconds:g} s", hint=f"at most {format_duration(LONGEST_TRIAL_SECONDS)}")
-        short = too_short(seconds, self._trying.interval())
+        short = too_short(seconds, self._context.interval)
         if short:
             raise UnitError(f"a trial of {format_duration(seconds)} shows nothing: {short}", hint="10m is usual")
 
@@ -244,7 +216,7 @@ class TriedPolicies(ChangingPolicies):
 
     def _end(self, trial: CanaryRun, state: CanaryState, who: str, reason: str) -> tuple[Canary, tuple[PolicyState, Policy | None]]:
         """End a trial. What cannot be put in force for all is put in force for none."""
-        now, overlay = self._trying.monotonic(), self._overlay_tried
+        now, overlay = self._context.monotonic(), self._overlay_tried
         after = format_duration(max(1, round(now - trial.plan.began_at)))
         made: tuple[PolicyState, Policy | None] | None = None
         if state is CanaryState.PROMOTED:

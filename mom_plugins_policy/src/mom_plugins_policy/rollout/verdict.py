@@ -7,13 +7,12 @@ laid at its door. What is not known speaks for neither side: without enough figu
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final, NamedTuple
 
 from mom_core import Guest, Host, Value, as_number, format_duration
-from mom_toolkit import PRESSURE_PERCENT, CanaryGroup, need_of
+from mom_toolkit import PRESSURE_PERCENT, CanaryGroup, CanaryState, need_of
 
 RECENT_CYCLES: Final = 6
 """What counts as now: half a minute at 5 s."""
@@ -63,13 +62,12 @@ class Tally:
         """The share of samples in which a guest was unhealthy, of those in which it told; None: none told."""
         return self.ailing.total() / self.told if self.told else None
 
-    def add(self, found: Iterable[str | None], killed: int = 0) -> None:
-        """Look at each guest once."""
-        for one in found:
-            self.looks += 1
-            self.told += one is not None
-            if one:
-                self.ailing[one] += 1
+    def add(self, ails: str | None, killed: int = 0) -> None:
+        """Look at a guest."""
+        self.looks += 1
+        self.told += ails is not None
+        if ails:
+            self.ailing[ails] += 1
         self.killed += killed
 
     def add_all(self, other: Tally) -> None:
@@ -123,18 +121,10 @@ class WatchedCycle:
     fault: str = ""
 
 
-class Outlook(Enum):
-    """What is to become of a trial."""
-
-    GO_ON = "go on"
-    PROMOTE = "promote"
-    ROLL_BACK = "roll back"
-
-
 class CanaryVerdict(NamedTuple):
-    """What is to become of a trial, and why."""
+    """What is to become of a trial, and why; while it is to go on, it is `RUNNING`."""
 
-    outlook: Outlook
+    state: CanaryState
     reason: str = ""
 
 
@@ -165,16 +155,16 @@ def judge(evidence: Evidence, left_seconds: float) -> CanaryVerdict:
     """What is to become of a trial with so much time left."""
     against = _against_now(evidence)
     if against:
-        return CanaryVerdict(Outlook.ROLL_BACK, against)
+        return CanaryVerdict(CanaryState.ROLLED_BACK, against)
     if left_seconds > 0:
-        return CanaryVerdict(Outlook.GO_ON)
+        return CanaryVerdict(CanaryState.RUNNING)
     missing = _missing(evidence)
     if missing:
-        return CanaryVerdict(Outlook.ROLL_BACK, f"too little is known to promote it: {missing}")
+        return CanaryVerdict(CanaryState.ROLLED_BACK, f"too little is known to promote it: {missing}")
     rate, usual = evidence.canary.rate or 0.0, _usual(evidence.before, evidence.others)
     if evidence.canary.ailing.total() >= LEAST_AILING and rate > 1.5 * usual + MORE_IN_ALL:
-        return CanaryVerdict(Outlook.ROLL_BACK, _ailing(evidence.canary, evidence.before, evidence.others))
-    return CanaryVerdict(Outlook.PROMOTE, f"guests fared as well as before and as the others: {_rates(evidence)}")
+        return CanaryVerdict(CanaryState.ROLLED_BACK, _ailing(evidence.canary, evidence.before, evidence.others))
+    return CanaryVerdict(CanaryState.PROMOTED, f"guests fared as well as before and as the others: {_rates(evidence)}")
 
 
 def _against_now(evidence: Evidence) -> str:

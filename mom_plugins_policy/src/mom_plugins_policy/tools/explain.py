@@ -115,7 +115,7 @@ def explain(
 
 def said(result: Result, guest: Guest, control: str) -> str:
     """Why a guest got this control, in words: the conditions around the request, the outermost first. Empty where none is known."""
-    form = None if result.stopped or guest.id in result.failed else result.request_of(control, guest.id)
+    form = None if result.stopped or guest.id in result.run.failed else result.request_of(control, guest.id)
     traces = None if form is None else _traces_of(result)
     if form is None or traces is None:
         return ""
@@ -299,13 +299,15 @@ def _traces_of(result: Result) -> _Traces | None:
     traces = _known.get(result)
     if traces is not None:
         return traces
-    outline = _outline(result.program)
+    outline = _outline(result.policy.program)
     try:
-        compiled = outline.compiled.get(result.undeclared)
+        compiled = outline.compiled.get(result.compiled.undeclared)
         if compiled is None:
             filename = f"<traced policy {next(_filenames)}>"
-            compiled = compile_program(result.program, result.limits, result.undeclared, filename, traced=outline.traced)
-            outline.compiled = {result.undeclared: compiled}
+            compiled = compile_program(
+                result.policy.program, result.policy.limits, result.compiled.undeclared, filename, traced=outline.traced
+            )
+            outline.compiled = {result.compiled.undeclared: compiled}
         run = result.once_more(_TracedRun, compiled)
     except TOO_COMPLICATED:
         return None

@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -31,6 +32,7 @@ SCALARS = NUMBERS | ENTITIES | {"nil", "str", "guests", "fn"}
 Line: TypeAlias = "str | Callable[[], list[str]]"
 
 
+@dataclass(slots=True, eq=False)
 class Expression:
     """The value of a form, as an expression of the generated code.
 
@@ -38,16 +40,13 @@ class Expression:
     an integer, length of a string) it may add up to; `const`: it is known now, and is `constant`.
     """
 
-    __slots__ = ("const", "constant", "safe", "size", "stable", "text", "type")
-
-    def __init__(self, text: str, type_: str = "any", *, size: int = 1, stable: bool = False, safe: bool = False) -> None:
-        self.text = text
-        self.type = type_
-        self.size = size
-        self.stable = stable
-        self.safe = safe
-        self.const = False
-        self.constant: Any = None
+    text: str
+    type: str = "any"
+    size: int = field(default=1, kw_only=True)
+    stable: bool = field(default=False, kw_only=True)
+    safe: bool = field(default=False, kw_only=True)
+    const: bool = field(default=False, kw_only=True)
+    constant: Any = field(default=None, kw_only=True)
 
     @property
     def named(self) -> bool:
@@ -57,10 +56,7 @@ class Expression:
 
 def known(text: str, type_: str, value: object) -> Expression:
     """An expression of which the value is known now."""
-    made = Expression(text, type_, stable=True, safe=True, size=0 if type_ == "float" else 1)
-    made.const = True
-    made.constant = value
-    return made
+    return Expression(text, type_, stable=True, safe=True, size=0 if type_ == "float" else 1, const=True, constant=value)
 
 
 NIL = known("None", "nil", None)
@@ -73,17 +69,15 @@ def joined(one: str, other: str) -> str:
     return "num" if one in NUMBERS and other in NUMBERS else "any"
 
 
+@dataclass(slots=True, eq=False)
 class PyFunction:
     """One function of the generated code, and those inside it."""
 
-    __slots__ = ("header", "inits", "inner", "lines", "nonlocals")
-
-    def __init__(self, header: str) -> None:
-        self.header = header
-        self.lines: list[Line] = []
-        self.nonlocals: set[str] = set()
-        self.inits: dict[str, str] = {}
-        self.inner: list[PyFunction] = []
+    header: str
+    lines: list[Line] = field(default_factory=list)
+    nonlocals: set[str] = field(default_factory=set)
+    inits: dict[str, str] = field(default_factory=dict)
+    inner: list[PyFunction] = field(default_factory=list)
 
 
 class TooComplicatedError(Exception):
@@ -107,9 +101,7 @@ class Emitter(ABC):
         self._numbers = count(1)
         self._uses: dict[str, str] = {}
         self._host_fields: dict[str, str] = {}
-        self._control_dicts: dict[str, str] = {}
-        self._note_dicts: dict[str, str] = {}
-        self._recalled_dicts: dict[str, str] = {}
+        self._dicts: dict[tuple[str, str], str] = {}
         self._function_cells: dict[str, str] = {}
         self._cells: dict[str, str] = {}
         self._columns: dict[str, str] = {}
@@ -266,9 +258,7 @@ class Emitter(ABC):
             **{name: text for name, text in self._uses.items() if name != "left"},
             **{py: f"rt.snapshot.column({self.string(name)})" for name, py in self._columns.items()},
             **{py: f"hostfields.get({self.string(name)})" for name, py in self._host_fields.items()},
-            **{py: f"rt.control({self.string(name)})" for name, py in self._control_dicts.items()},
-            **{py: f"rt.variable({self.string(name)})" for name, py in self._note_dicts.items()},
-            **{py: f"rt.recalled({self.string(name)})" for name, py in self._recalled_dicts.items()},
+            **{py: f"rt.{kind}({self.string(name)})" for (kind, name), py in self._dicts.items()},
             **dict.fromkeys(self._cells.values(), "U"),
             **dict.fromkeys(self._function_cells.values(), "U"),
             **self.run.inits,

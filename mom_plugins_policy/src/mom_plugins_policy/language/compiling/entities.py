@@ -24,7 +24,6 @@ class EntityAccess(Scoping):
         self.traced = traced
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()
-        self.control_sites: dict[int, str] = {}
         self._read_of: dict[str, dict[str, str]] = {}
         """By the variable of a loop over `Guests`, the variables of the fields that are read in it, by name."""
 
@@ -97,11 +96,11 @@ class EntityAccess(Scoping):
         if method == "Prop" and name is not None:
             return Expression(self.marked(form, f"{entity.text}.properties[{self.string(name)}]"))
         if method in ("Control", "GetControl") and name is not None:
-            requests = self._requests(name)
+            requests = self._by_entity("control", name)
             if requests is not None:
                 return self._control(form, entity, requests, name, values)
         if method in ("SetVar", "GetVar") and name is not None:
-            notes = self._notes(name)
+            notes = self._by_entity("variable", name)
             if notes is not None:
                 key = self._key(entity)
                 if method == "GetVar":
@@ -109,7 +108,7 @@ class EntityAccess(Scoping):
                 self.emit(f"{notes}[{key}] = {self.guarded(values[1], form).text}")
                 return NIL
         if method == "Recall" and name is not None and entity.type == "guest":
-            recalled = self._recalled(name)
+            recalled = self._by_entity("recalled", name)
             if recalled is not None:
                 default = f", {values[1].text}" if len(values) > 1 else ""
                 return Expression(f"{recalled}.get({self._key(entity)}{default})")
@@ -117,9 +116,7 @@ class EntityAccess(Scoping):
             values = self.all_guarded(values, form)
         texts = [entity.text, *(value.text for value in values)]
         if method == "Control":
-            site = self.site(form)
-            self.control_sites[site] = name or ""
-            texts.append(str(site))
+            texts.append(str(self.site(form)))
         operands = list(zip(arguments, values, strict=True))
         text = self.marked(form, f"{self._use(f'do_{method.lower()}')}({', '.join(texts)})", operands)
         if method == "StatAvg":
@@ -159,29 +156,17 @@ class EntityAccess(Scoping):
     def _key(entity: Expression) -> str:
         return repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
 
-    def _notes(self, name: str) -> str | None:
-        """The dictionary of the notes of a name, as `_requests`."""
-        if name not in self._note_dicts:
-            if len(self._note_dicts) >= self.limits.names // 2:
-                return None
-            self._note_dicts[name] = self._new("w")
-        return self._note_dicts[name]
+    def _by_entity(self, kind: str, name: str) -> str | None:
+        """The dictionary, by entity id, of requests for a control, of notes of a name, or of what is remembered of guests under one: a call
+        for each guest takes ten times as long. None if there are so many that they are looked up when asked for.
 
-    def _recalled(self, name: str) -> str | None:
-        """The dictionary of what is remembered of guests under a name, as `_requests`: a call for each guest takes ten times as long."""
-        if name not in self._recalled_dicts:
-            if len(self._recalled_dicts) >= self.limits.names // 2:
+        :param kind: the helper of the run that gives it
+        """
+        if (kind, name) not in self._dicts:
+            if sum(one == kind for one, _ in self._dicts) >= self.limits.names // 2:
                 return None
-            self._recalled_dicts[name] = self._new("w")
-        return self._recalled_dicts[name]
-
-    def _requests(self, name: str) -> str | None:
-        """The dictionary of requests for a control; None if there are so many that they are looked up when asked for."""
-        if name not in self._control_dicts:
-            if len(self._control_dicts) >= self.limits.names // 2:
-                return None
-            self._control_dicts[name] = self._new("c")
-        return self._control_dicts[name]
+            self._dicts[kind, name] = self._new("c")
+        return self._dicts[kind, name]
 
     def _control(self, form: Form, entity: Expression, requests: str, name: str, values: Sequence[Expression]) -> Expression:
         key = self._key(entity)
@@ -190,7 +175,6 @@ class EntityAccess(Scoping):
             return Expression(f"({found}[1] if ({found} := {requests}.get({key})) is not None else None)")
         value = values[1]
         site = self.site(form)
-        self.control_sites[site] = name
         if value.const and value.type in ("int", "float", "nil") and not (isinstance(value.constant, float) and math.isinf(value.constant)):
             text = value.text
         else:

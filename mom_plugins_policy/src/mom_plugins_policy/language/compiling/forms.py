@@ -455,11 +455,9 @@ class Generator(Operations):
         """Call what a variable or attribute holds."""
         values = self.arguments(arguments)
         texts = [value.text for value in self.all_guarded(values, form)]
-        site = self.site(form)
         result = self._new("t")
         listed = "".join(f"{text}, " for text in texts)
-        self.control_sites[site] = ""
-        self.emit(f"{result} = {self.marked(form, self._helper('call', function, f'({listed})', str(site)))}")
+        self.emit(f"{result} = {self.marked(form, self._helper('call', function, f'({listed})', str(self.site(form))))}")
         return Expression(result, stable=True, safe=True)
 
     def _callable(self, form: Form, word: FunctionWord, arguments: Sequence[Form]) -> Expression:

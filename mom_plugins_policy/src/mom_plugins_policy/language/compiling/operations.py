@@ -179,27 +179,12 @@ class Operations(EntityAccess):
 
 
 _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]], Expression]] = {
-    "add": Operations._add,
-    "sub": Operations._sub,
-    "mul": Operations._mul,
-    "div": Operations._div,
-    "lt": Operations._order,
-    "gt": Operations._order,
-    "lte": Operations._order,
-    "gte": Operations._order,
-    "eq": Operations._equal,
-    "neq": Operations._equal,
-    "shl": Operations._shift,
-    "shr": Operations._shift,
-    "and": Operations._and_or,
-    "or": Operations._and_or,
-    "not": Operations._not,
-    "min": Operations._extreme,
-    "max": Operations._extreme,
-    "null": Operations._null,
-    "valid": Operations._valid,
-    "debug": Operations._debug,
-}
+    "add": Operations._add, "sub": Operations._sub, "mul": Operations._mul, "div": Operations._div,
+    "shl": Operations._shift, "shr": Operations._shift, "lt": Operations._order, "gt": Operations._order,
+    "lte": Operations._order, "gte": Operations._order, "eq": Operations._equal, "neq": Operations._equal,
+    "and": Operations._and_or, "or": Operations._and_or, "not": Operations._not, "min": Operations._extreme,
+    "max": Operations._extreme, "null": Operations._null, "valid": Operations._valid, "debug": Operations._debug,
+}  # fmt: skip
 """Functions that are Python's operators, or that are compiled otherwise than as a call."""
 
 covers("language/compiling/operations.py", _OWN, lambda word: word.type != "any")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from mom_plugins_policy.language.analysis import Program
@@ -18,6 +19,7 @@ from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
 
 
+@dataclass(slots=True, eq=False)
 class Slot:
     """A variable of one scope.
 
@@ -25,30 +27,23 @@ class Slot:
     needs none of its own: it is an `alias` of a value.
     """
 
-    __slots__ = ("alias", "flag", "name", "owner", "py", "reset", "saved", "shared", "stable")
-
-    def __init__(
-        self, name: str, py: str, owner: PyFunction, *, stable: bool = False, shared: bool = False, alias: Expression | None = None
-    ) -> None:
-        self.name = name
-        self.py = py
-        self.owner = owner
-        self.stable = stable
-        self.shared = shared
-        self.flag = ""
-        self.saved = ""
-        self.reset = False
-        self.alias = alias
+    name: str
+    py: str
+    owner: PyFunction
+    stable: bool = False
+    shared: bool = False
+    alias: Expression | None = None
+    flag: str = ""
+    saved: str = ""
+    reset: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class Bindings:
     """A scope of the policy, while the code inside it is generated."""
 
-    __slots__ = ("owner", "slots")
-
-    def __init__(self, owner: PyFunction) -> None:
-        self.owner = owner
-        self.slots: dict[str, Slot] = {}
+    owner: PyFunction
+    slots: dict[str, Slot] = field(default_factory=dict)
 
 
 # What is known about a slot: whether it is certainly bound, the type and the size of its value. No entry: certainly not bound.

@@ -76,8 +76,6 @@ class FormWord(Word):
     """What is wrong with it, and where, so that a policy is refused; what else is wrong shows when it is evaluated."""
     plain: bool = False
     """Whether all of its parts are evaluated, in their order."""
-    kept: int = 0
-    """How many of its parts stay on its first line when it is laid out."""
     expansion: Callable[[Form], Form | None] | None = None
     """Other forms that do the same; None of a form that is not built as it has to be."""
 
@@ -203,28 +201,28 @@ _SETS = "`set` takes a name and a value"
 
 _FORMS = (
     FormWord(
-        name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if, kept=1,
+        name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if,
     ),
     FormWord(
         name="let", least=2, most=None, meaning="a new scope with names bound one after the other; the value of the last form",
-        roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_of_names, kept=1,
+        roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_of_names,
     ),
     FormWord(
         name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form",
-        roles=_def, shape=_DEFINES, flaws=_of_parameters, kept=2,
+        roles=_def, shape=_DEFINES, flaws=_of_parameters,
     ),
-    FormWord(name="defun", least=3, most=3, meaning="the same as def", roles=_def, shape=_DEFINES, flaws=_of_parameters, kept=2),
+    FormWord(name="defun", least=3, most=3, meaning="the same as def", roles=_def, shape=_DEFINES, flaws=_of_parameters),
     FormWord(
         name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless it is bound there already",
-        roles=_defvar, shape="`defvar` takes a name and a value", flaws=_of_names, kept=1,
+        roles=_defvar, shape="`defvar` takes a name and a value", flaws=_of_names,
     ),
     FormWord(
-        name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS, kept=1,
+        name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS,
     ),
-    FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS, kept=1),
+    FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS),
     FormWord(
         name="with", least=3, most=3, meaning="evaluates the body once for each element; the list of the values",
-        roles=_with, shape="`with` takes the name of what to go over, a name, and a body", kept=2,
+        roles=_with, shape="`with` takes the name of what to go over, a name, and a body",
     ),
     FormWord(
         name="eval", least=0, most=None, meaning="one form after the other, as in `{ }`; the value of the last one",

@@ -12,7 +12,7 @@ from mom_plugins_policy.language.words.word import Word
 class MethodWord(Word):
     """One method of the host and of guests. Its first argument is a name.
 
-    `runtime.py` has a method `do_` and its name in small letters, and `checks/walk.py` one too; both fail at import without it.
+    `runtime.py` has a method `do_` and its name in small letters, and fails at import without it.
     """
 
     store: str = ""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mom_plugins_policy.tools.cases.loader import cases_of, read_cases
-from mom_plugins_policy.tools.cases.model import ExpectedError, Mismatch, PolicyTest, PolicyTestResult
-from mom_plugins_policy.tools.cases.runner import run_case
+from mom_plugins_policy.tools.cases.loader import PolicyTest, cases_of, read_cases
+from mom_plugins_policy.tools.cases.runner import Mismatch, run_case
 
-__all__ = ["ExpectedError", "Mismatch", "PolicyTest", "PolicyTestResult", "cases_of", "read_cases", "run_case"]
+__all__ = ["Mismatch", "PolicyTest", "cases_of", "read_cases", "run_case"]

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from mom_core import HOST_ID, Decision
 from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.tools.cases.expected import Expected
-from mom_plugins_policy.tools.cases.model import Mismatch, PolicyTest
+from mom_plugins_policy.tools.cases.loader import PolicyTest
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One thing that is not as expected: about what, what was expected, what came, and from where in which policy."""
+
+    about: str
+    expected: str
+    got: str
+    where: str = ""
 
 
 def run_case(case: PolicyTest) -> tuple[Mismatch, ...]:
     """Evaluate, and compare with what is expected."""
     result = case.policy.evaluate(case.taken, notes=case.remembered)
-    return (*_compared(case, result), *_compared_errors(case, result), *_compared_notes(case, result))
-
-
-def _compared(case: PolicyTest, result: Result) -> Iterator[Mismatch]:
     names = {guest.id: guest.name for guest in case.taken.guests.values()} | {HOST_ID: HOST_ID}
+    return (*_compared(case, result, names), *_compared_errors(case, result), *_compared_notes(case, result, names))
+
+
+def _compared(case: PolicyTest, result: Result, names: Mapping[str, str]) -> Iterator[Mismatch]:
     got = {(names[decision.entity.id], decision.control): decision for decision in result.decisions}
     for name, controls in case.decisions.items():
         for control, expected in controls.items():
@@ -64,10 +75,7 @@ def _compared_errors(case: PolicyTest, result: Result) -> Iterator[Mismatch]:
         yield Mismatch("error", "none", str(fault))
 
 
-def _compared_notes(case: PolicyTest, result: Result) -> Iterator[Mismatch]:
-    if case.expected_notes is None:
-        return
-    names = {guest.id: guest.name for guest in case.taken.guests.values()} | {HOST_ID: HOST_ID}
+def _compared_notes(case: PolicyTest, result: Result, names: Mapping[str, str]) -> Iterator[Mismatch]:
     for identity, notes in case.expected_notes.items():
         for note, expected in notes.items():
             got = result.notes.get(identity, {}).get(note, case.remembered.get(identity, {}).get(note))
