@@ -14,7 +14,7 @@ def problems(error: ConfigError) -> list[tuple[int, str]]:
 
 def test_ksmtuneds_values_become_parameters_of_the_law_and_the_interval() -> None:
     text = "# comment\nKSM_MONITOR_INTERVAL=30\nKSM_NPAGES_MAX='2000'  # more\nexport KSM_THRES_COEF=\"25\"\n\nDEBUG=1\nFOO=2\nif true\n"
-    imported = import_ksmtuned(text, "k.conf")
+    imported = import_ksmtuned({"k.conf": text})
     assert imported.settings()["interval"] == "30s"
     plugins = imported.settings()["plugins"]
     assert isinstance(plugins, dict)
@@ -34,7 +34,7 @@ def test_ksmtuneds_values_become_parameters_of_the_law_and_the_interval() -> Non
 
 def test_values_that_cannot_be_are_told_with_their_lines() -> None:
     with pytest.raises(ConfigError) as caught:
-        import_ksmtuned("KSM_THRES_COEF=200\nKSM_NPAGES_MAX=-50\nKSM_SLEEP_MSEC=$X\n", "k.conf")
+        import_ksmtuned({"k.conf": "KSM_THRES_COEF=200\nKSM_NPAGES_MAX=-50\nKSM_SLEEP_MSEC=$X\n"})
     assert [line for line, _ in problems(caught.value)] == [1, 2, 3]
     with pytest.raises(ConfigError, match="KSM_NPAGES_MIN is larger"):
-        import_ksmtuned("KSM_NPAGES_MIN=5000\n", "k.conf")
+        import_ksmtuned({"k.conf": "KSM_NPAGES_MIN=5000\n"})

@@ -383,7 +383,7 @@ def test_a_folder_stands_for_its_tests(tests: Path, tmp_path: Path) -> None:
     tests.unlink()
     done = mom_policy("test", tmp_path)
     assert done.code == 2
-    assert "holds no tests" in done.err
+    assert "holds no file of which the name ends with .yaml or .yml" in done.err
 
 
 @pytest.mark.parametrize("content", [b"\xff", None, b"tests: [", b"", b"x" * (2 << 20), bytes(256)])

@@ -42,7 +42,7 @@ def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said_in_each_
     problem = found["policy"]
     assert isinstance(problem, Problem)
     assert problem.message == "the default policy 10_a is left out, and nothing is decided by it: no plugin declares host.load"
-    assert problem.hint == "enable a plugin that collects them: those of the host are collected by the plugin host"
+    assert problem.hint == "enable what collects them: those of the host are collected by the plugin host"
 
 
 def test_an_operators_policy_that_reads_what_nobody_collects_is_used_and_fails_with_its_place(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def imports() -> dict[str, Imported]:
         "empty": import_momd("", "mom.conf").imported,
         "everything": import_momd(EVERYTHING, "mom.conf").imported,
         "no-controllers": import_momd("[main]\ncontrollers:\n[host]\ncollectors: HostKSM\n", "mom.conf").imported,
-        "ksmtuned": import_ksmtuned("KSM_NPAGES_MAX=2000\n", "ksmtuned.conf"),
+        "ksmtuned": import_ksmtuned({"ksmtuned.conf": "KSM_NPAGES_MAX=2000\n"}),
         "proxmox": import_proxmox({"/q/100.conf": "name: web\nmemory: 4096\nballoon: 1024\n"}),
     }
 

@@ -1,4 +1,4 @@
-"""What the documents about policies show is what happens: examples, commands, tests, and quoted policies."""
+"""The documents about policies show what happens: examples, commands, tests, and quoted policies."""
 
 from __future__ import annotations
 

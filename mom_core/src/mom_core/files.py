@@ -15,7 +15,7 @@ DEFAULT_CONFIG = Path("/etc/mom/mom.yaml")
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """What stands in a file, and not in a pipe or device, which may never end.
+    """The bytes of a file, and not of a pipe or device, which may never end.
 
     :param most: bytes; of a larger file, one more is read
     :raises OSError: there is none, there is no permission, it is no regular file, …

@@ -72,7 +72,7 @@ class KsmKnobs:
     available_kib: Callable[[], int | None]
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """What stands there now. Raises `HypervisorError`."""
+        """The present values. Raises `HypervisorError`."""
         found = self.ksm_read()
         values: dict[Target, Value | HypervisorError] = {}
         mode = found.get("advisor_mode")

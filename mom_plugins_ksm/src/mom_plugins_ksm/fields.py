@@ -1,4 +1,4 @@
-"""What KSM's files mean as mom's fields."""
+"""KSM's files as mom's fields."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LAW_FIELDS = (
     FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "the code of the KSM law's reason, such as look or rest", "mom"),
     *(FieldSpec.reads(name, Unit.KIB, Scope.GUEST) for name in ("balloon_max", "balloon_cur", "rss")),
 )
-"""What the law suggests, and what it reads of guests where it is known."""
+"""The fields of the law's suggestions, and those of guests that it reads where they are known."""
 
 
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
@@ -108,7 +108,7 @@ def tracked_kib(files: Mapping[str, Value], page_size: int) -> int | None:
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether that is a whole number of something: 0 or more."""
+    """True if that is a whole number of something: 0 or more."""
     return _is_number(value) and value >= 0
 
 

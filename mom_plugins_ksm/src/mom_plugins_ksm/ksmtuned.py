@@ -22,8 +22,9 @@ _VARIABLES: Final = {
 _ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\"']*)[\"']?\s*(?:[#;].*)?")
 
 
-def import_ksmtuned(text: str, file: str) -> Imported:
-    """Turn ksmtuned's configuration into mom's. Raises `ConfigError` with everything that is wrong."""
+def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
+    """Turn ksmtuned's configuration, one text by its file's name, into mom's. Raises `ConfigError` with everything that is wrong."""
+    ((file, text),) = texts.items()
     imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
     values = _values(text, file, imported)
     imported.top.set("interval", f"{values['KSM_MONITOR_INTERVAL']}s", "KSM_MONITOR_INTERVAL: so often the speed is looked at")
@@ -74,9 +75,4 @@ def _law(values: dict[str, int]) -> dict[str, str | int | float]:
     }
 
 
-def _convert(texts: Mapping[str, str]) -> Imported:
-    ((file, text),) = texts.items()
-    return import_ksmtuned(text, file)
-
-
-KSMTUNED: Final = Importer("ksmtuned", "the configuration of ksmtuned, /etc/ksmtuned.conf", _convert)
+KSMTUNED: Final = Importer("ksmtuned", "the configuration of ksmtuned, /etc/ksmtuned.conf", import_ksmtuned)

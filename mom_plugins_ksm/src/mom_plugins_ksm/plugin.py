@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from mom_core import Report
     from mom_toolkit import StatusPart
 
-_POLICY_NAME = "40_ksm"
-
 
 class KsmPlugin:
     """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
@@ -81,7 +79,7 @@ class KsmPlugin:
     def mom_declare(self) -> Iterable[Declaration]:
         """All of KSM; which fields have a value depends on the kernel."""
         policy = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
-        return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy(_POLICY_NAME, policy))
+        return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy("40_ksm", policy))
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
@@ -100,7 +98,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
-        """What the law suggests."""
+        """The law's suggestions."""
         return Derived(host=self._suggested.of(snapshot))
 
     @hookimpl
@@ -117,7 +115,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor | None, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """What the knobs stand at."""
+        """The present values of the knobs."""
         return self._knobs(hypervisor).read(targets)
 
     @hookimpl
@@ -136,14 +134,14 @@ class KsmPlugin:
     @staticmethod
     @hookimpl
     def mom_status(report: Report) -> Iterable[StatusPart]:
-        """Whether KSM runs."""
+        """The line of `mom status`: if KSM runs, and why."""
         from mom_plugins_ksm.overview import ksm_parts
 
         return ksm_parts(report)
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Whether KSM is there, can be set, and is mom's alone."""
+        """Findings: if KSM is there, can be set, and is mom's alone."""
         self._knobs(hypervisor)
         if self._is_foreign:
             return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]

@@ -11,8 +11,6 @@ from pydantic import TypeAdapter
 from mom_core import Snapshot, StateError, StateFile, Value
 from mom_plugins_ksm.law import KsmMemory, KsmParameters, KsmReason, KsmSeen, KsmWanted, decide
 
-RUN, PAGES, SLEEP, REASON = "ksm_suggested_run", "ksm_suggested_pages", "ksm_suggested_sleep", "ksm_reason"
-
 FORM: Final = TypeAdapter(KsmMemory)
 
 
@@ -38,8 +36,8 @@ class KsmSuggestions:
             self._at, self._before = snapshot.monotonic, self._after
         seen = seen_in(snapshot)
         wanted, self._after = (KsmWanted(KsmReason.UNKNOWN), self._before) if seen is None else decide(seen, self._before, self._parameters)
-        knobs = {RUN: wanted.run, PAGES: wanted.pages, SLEEP: wanted.sleep_ms}
-        return {REASON: wanted.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
+        knobs = {"ksm_suggested_run": wanted.run, "ksm_suggested_pages": wanted.pages, "ksm_suggested_sleep": wanted.sleep_ms}
+        return {"ksm_reason": wanted.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
 
     def keep(self) -> None:
         """Write what is to be remembered, if it has changed."""

@@ -15,9 +15,10 @@ from mom_toolkit import parse_meminfo, read_kernel_file, write_kernel_file
 FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
-_COUNTS = (*(file for _, file, unit, _ in FILES if unit not in (Unit.BYTES, Unit.TEXT)), "pages_scanned")  # the last since Linux 6.6
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
+_NUMBERS = {file: _SIGNED if unit is Unit.BYTES else _COUNT for _, file, unit, _ in FILES if unit is not Unit.TEXT}
+_NUMBERS["pages_scanned"] = _COUNT  # since Linux 6.6
 _CHOSEN = re.compile(rb"\[([A-Za-z0-9_-]{1,40})\]")
 
 
@@ -38,15 +39,12 @@ class SysfsKsm:
         `ksmd_cpu_seconds` is the CPU time that ksmd has used, where it can be seen.
         """
         found: dict[str, Value] = {}
-        for name in _COUNTS:
+        for name, pattern in _NUMBERS.items():
             text = read_kernel_file(f"{self.folder}/{name}")
-            if _COUNT.fullmatch(text):
+            if pattern.fullmatch(text):
                 found[name] = int(text)
         if not found:
             return found  # no KSM here: nothing else to look for
-        profit = read_kernel_file(f"{self.folder}/general_profit")
-        if _SIGNED.fullmatch(profit):
-            found["general_profit"] = int(profit)
         if chosen := _CHOSEN.search(read_kernel_file(f"{self.folder}/advisor_mode")):
             found["advisor_mode"] = chosen[1].decode("ascii")
         seconds = self._ksmd.cpu_seconds()
@@ -72,7 +70,7 @@ class SysfsKsm:
 
 
 def _explained(error: OSError, path: Path, name: str) -> HypervisorError:
-    """What the kernel's refusal means, as the kernel's mm/ksm.c gives it."""
+    """The meaning of the kernel's refusal, as the kernel's mm/ksm.c gives it."""
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         return NotSupported(f"this kernel has no KSM knob {name}")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:

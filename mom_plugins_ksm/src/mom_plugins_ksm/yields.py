@@ -1,4 +1,4 @@
-"""What KSM gains for what it costs: the memory that a scan of ksmd saves, for each second of its CPU time."""
+"""KSM's yield for its price: the memory that a scan of ksmd saves, for each second of its CPU time."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ class Yield:
     def __init__(self) -> None:
         self._mark: _Mark | None = None
         self._last: float | None = None
-        self._estimated = 0.0
-        self._scans = 0
+        self._estimated, self._scans = 0.0, 0
 
     def kib_per_second(self, files: Mapping[str, Value], page_size: int) -> float | None:
         """KiB saved for each CPU second by the last scan that could be judged; None before there was one, and after KSM began anew.

@@ -1,4 +1,4 @@
-"""What policies remember about entities across cycles and restarts (`Remember`, `Recall`), so that they can have hysteresis."""
+"""Notes of policies on entities, kept across cycles and restarts (`Remember`, `Recall`), so that they can have hysteresis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOTES: Final = TypeAdapter(dict[str, KeptNotes])
 """By the entity's id."""
 
 BEGIN_ANEW: Final = "policies began without notes"
-"""What it means that they are lost."""
+"""Words for what it means that they are lost."""
 
 
 class NoteStore:

@@ -46,10 +46,10 @@ from mom_toolkit import (
 )
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
-"""What a fault says of an operand that is an attribute, such as a guest's field."""
+"""Words of a fault about an operand that is an attribute, such as a guest's field."""
 
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
-"""What `mom config init` writes, also where there is no policy yet."""
+"""The folder that `mom config init` writes, also where there is no policy yet."""
 
 _REMARKS = 30  # of the checks, that are logged when policies are loaded
 
@@ -68,18 +68,23 @@ class PolicyPlugin:
         file: ExistingFile | None = None
         """One policy, in place of the defaults. It gets the name 50_main_."""
         defaults: bool | None = None
-        """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""
+        """Use the plugins' default policies where none of yours has the name: yes, unless `file` is given."""
         keep_changes: bool = False
-        """Whether policies that were set while mom ran, as by vdsm, are still in force after a restart or a change of these settings."""
+        """Keep policies that were set while mom ran, as by vdsm, in force after a restart or a change of these settings."""
         refuse_failing: bool = True
-        """Whether policies that are certain to fail, as they call a function or set a variable that there is not, are refused while mom
+        """Refuse policies that are certain to fail, as they call a function or set a variable that there is not, while mom
         runs, so that the ones from before stay in force. MOM takes them, and then decides nothing any more."""
         ignore: list[str] = Field(default_factory=list)
         """Controls that policies may set without effect, by name: how to switch a part of policies off that should not be edited."""
         shadow: Path | None = None
         """A folder of policies on trial: in place of those in force of the same names they are evaluated, too, and only reported."""
         limits: PolicyLimits = PolicyLimits()
-        """What the policies may use up at most."""
+        """Limits of the policies."""
+
+        @property
+        def wants_defaults(self) -> bool:
+            """True if the defaults are used beside the operator's policies."""
+            return self.file is None if self.defaults is None else self.defaults
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -144,7 +149,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
-        """What the policies ask for, and what went wrong in them."""
+        """The decisions of the policies, and their problems."""
         self._policies.take_memory()
         self._policies.seen = snapshot
         policy = self._policies.policy
@@ -194,23 +199,18 @@ class PolicyPlugin:
         return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._left_out)]
 
     def _checked_files(self) -> list[Finding]:
-        """What the checks find in the files. Raises `ConfigError`."""
+        """The findings of the checks in the files. Raises `ConfigError`."""
         policy = self._policies.check_files()
         return [
             Finding(remark.severity, "policies", f"{printable(str(remark.source), 400)}: {remark.message} [{remark.rule}]", remark.hint)
             for remark in (self._policies.checked(policy) if self._context.declarations.fields else ())
         ]
 
-    @property
-    def _wants_defaults(self) -> bool:
-        settings = self._settings
-        return settings.file is None if settings.defaults is None else settings.defaults
-
     def _read(self) -> Read:
-        """What the operator's files and the defaults say now."""
+        """The texts of the operator's files and the defaults now."""
         settings = self._settings
         found = read_policies(settings.directory, settings.file, settings.limits)
-        texts = self._usable_defaults(found.texts) if self._wants_defaults else {}
+        texts = self._usable_defaults(found.texts) if settings.wants_defaults else {}
         texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
         return Read(texts, found.problems)
 
@@ -223,7 +223,8 @@ class PolicyPlugin:
             if undeclared:
                 names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
                 message = f"the default policy {name} is left out, and nothing is decided by it: no plugin declares {names}"
-                left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_advice(undeclared)))
+                advice = f"enable what collects them: {', '.join(_COLLECTORS[scope] for scope in sorted({of for of, _ in undeclared}))}"
+                left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=advice))
             elif name not in own:
                 usable[name] = PolicyText(text, DEFAULT)
         self._left_out = tuple(left_out)
@@ -240,15 +241,11 @@ class PolicyPlugin:
         if state.texts:
             self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
         else:
-            self._context.log.warning("there are no policies, so nothing is decided%s", self._where_none_is())
+            folder = self._settings.directory
+            where = "" if folder is None else f": {folder} {'holds no file *.policy' if folder.is_dir() else 'is not there'}"
+            self._context.log.warning("there are no policies, so nothing is decided%s", where)
         if self._context.serves:  # others, such as mom doctor, say it themselves
             self._log_remarks(policy, state)
-
-    def _where_none_is(self) -> str:
-        folder = self._settings.directory
-        if folder is None:
-            return ""
-        return f": {folder} {'holds no file *.policy' if folder.is_dir() else 'is not there'}"
 
     def _say_loaded(self) -> None:
         policy = self._policies.policy
@@ -277,8 +274,8 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """What went wrong. Of a guest of which a policy needs what is unknown (it is paused, has no balloon device, or was not sampled yet),
-    one remark for all of that: nothing is wrong with the policy or the host.
+    """The problems of an evaluation. Of a guest of which a policy needs what is unknown (it is paused, has no balloon device, or was not
+    sampled yet), one remark for all of that: nothing is wrong with the policy or the host.
     """
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
@@ -304,15 +301,10 @@ def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
     return found if all(guest.fields.get(field) is None for field in found) else []
 
 
-def _advice(undeclared: Iterable[tuple[Scope, str]]) -> str:
-    scopes = {scope for scope, _ in undeclared}
-    of_host = "those of the host are collected by the plugin host"
-    of_guests = "those of guests by the hypervisor's plugin, which is to declare and collect them, or by one like guestagent"
-    if scopes == {Scope.HOST}:
-        return f"enable a plugin that collects them: {of_host}"
-    if scopes == {Scope.GUEST}:
-        return f"enable a plugin that collects them: {of_guests}"
-    return f"enable plugins that collect them: {of_host}, {of_guests}"
+_COLLECTORS: Final = {
+    Scope.HOST: "those of the host are collected by the plugin host",
+    Scope.GUEST: "those of guests by the hypervisor's plugin, which is to declare and collect them, or by one like guestagent",
+}
 
 
 def _problem(fault: Fault, result: Result) -> Problem:

@@ -17,7 +17,7 @@ SINGLE = "50_main_"
 
 @dataclass(slots=True)
 class Texts:
-    """What was read: texts and files by policy name, and what could not be read."""
+    """Policies that were read: texts and files by policy name, and what could not be read."""
 
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 
 
 def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
-    """Whether nobody but root and mom's own user can change it; what is not there is for its reader to tell."""
+    """True if nobody but root and mom's own user can change it; what is not there is for its reader to tell."""
     reason = untrusted(path) if path.exists() else ""
     if reason:
         hint = "who can write there decides about all guests: `chown root` and `chmod go-w`"
@@ -69,24 +69,24 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
     """
     found = Texts()
     for path in paths:
-        for file in policy_files(path, found.problems):
+        for file in files_in(path, found.problems, SUFFIX):
             name = (file.name.partition(SUFFIX)[0] if file.name.endswith(SUFFIX) else "") or file.name
             _read(file, name, found, longest)
     return found
 
 
-def policy_files(path: Path, problems: list[ConfigProblem]) -> list[Path]:
-    """The policies in a folder, in name order; or the file itself. A folder without any is a problem."""
+def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:
+    """The files in a folder whose names end so, in name order; or the file itself. A folder without any is a problem."""
     if not path.is_dir():
         return [path]
     before = len(problems)
-    files = list(_listed(path, problems))
+    files = list(_listed(path, problems, suffixes))
     if not files and len(problems) == before:
-        _complain(problems, path, f"holds no file of which the name ends with {SUFFIX}", "")
+        _complain(problems, path, f"holds no file of which the name ends with {' or '.join(suffixes)}", "")
     return files
 
 
-def _listed(directory: Path, problems: list[ConfigProblem]) -> Iterable[Path]:
+def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str, ...] = (SUFFIX,)) -> Iterable[Path]:
     try:
         names = sorted(path.name for path in directory.iterdir())
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def _listed(directory: Path, problems: list[ConfigProblem]) -> Iterable[Path]:
     except OSError as error:
         _complain(problems, directory, f"cannot be listed: {error.strerror}", "give the folder that holds the *.policy files")
         return []
-    return [directory / name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    return [directory / name for name in names if name.endswith(suffixes) and not name.startswith(".")]
 
 
 def _read(path: Path, name: str, found: Texts, longest: int) -> None:

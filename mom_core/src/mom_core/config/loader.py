@@ -54,7 +54,7 @@ def read_settings(source: Path, model: type[Model]) -> Model:
 
 
 def plugin_settings(document: Document, name: str, model: type[Model]) -> Model:
-    """What a plugin's section of the configuration would come to, if this document stood there. An empty one means the defaults.
+    """A plugin's settings, if this document stood in its section of the configuration. An empty one means the defaults.
 
     :raises ConfigError: with all that is wrong, each with its place in the document and a hint
     """
@@ -64,7 +64,7 @@ def plugin_settings(document: Document, name: str, model: type[Model]) -> Model:
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """What a document says, as a pydantic model has it; `owner` is whose settings these are.
+    """The settings in a document, as a pydantic model has them; `owner` is whose settings these are.
 
     :raises ConfigError: with all that is wrong, each with its place in the document and a hint
     """

@@ -1,4 +1,4 @@
-"""What can be said about names without following the program: which are never used, bound twice, or taken by the language."""
+"""Remarks on names that need not follow the program: which are never used, bound twice, or taken by the language."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from mom_plugins_policy.checks.remarks import Remark, remark
 from mom_plugins_policy.language.syntax import Form, FormKind
-from mom_plugins_policy.language.words.forms import EXTENSIONS, SPECIAL_FORMS, WORDS, Roles
+from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, WORDS, Roles
 from mom_plugins_policy.language.words.functions import PREDEFINED
 
-_TAKEN = frozenset(WORDS) - EXTENSIONS
+_TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Names:
     noted: set[str] = field(default_factory=set)
     """Notes that `SetVar` sets."""
     notes_known: bool = True
-    """Whether these are all: none has a name that is computed."""
+    """True if these are all: none has a name that is computed."""
 
     @property
     def known(self) -> set[str]:
@@ -91,7 +91,7 @@ def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
 
 
 def _roles(form: Form) -> Roles | None:
-    """What the parts of a form are to it, if it is a special form, and built as it has to be."""
+    """The roles of a form's parts, if it is a special form, and built as it has to be."""
     word = SPECIAL_FORMS.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
     return word.roles(form) if word is not None and word.takes(len(form.items) - 1) else None
 
@@ -108,7 +108,7 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
 
 
 def remarks_on_names(names: Names, elsewhere: Names) -> Iterator[Remark]:
-    """What there is to say about the names in policies.
+    """All remarks on the names in policies.
 
     :param elsewhere: the names in the policies beside them
     """

@@ -22,13 +22,12 @@ from mom_plugins_policy.checks.values import NIL_VALUE, NO_KEYS, EntityKey, Fiel
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.errors import kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
-from mom_plugins_policy.language.words import forms
-from mom_plugins_policy.language.words.forms import DEFINING, WORDS, FormWord
+from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, WORDS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND
 from mom_plugins_policy.language.words.units import Measured
-from mom_plugins_policy.language.words.word import Word
+from mom_plugins_policy.language.words.word import Word, covers
 
 _STEPS: Final = 12_000  # lists that are walked over: some tenths of a second
 _DEEPEST: Final = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
@@ -37,13 +36,13 @@ _LARGEST_BITS: Final = 4096  # of an integer that is computed
 _LONGEST: Final = 4096  # characters of a string that is computed
 
 _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "constant-comparison", "control-bounds", "not-callable"})
-"""What is not said of a branch that a constant switches off: it may do so because it does not fit."""
+"""Rules that are silent on a branch that a constant switches off: it may do so because it does not fit."""
 
 _ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
 
 
 class _Fails(Exception):
-    """What was walked over fails for certain."""
+    """The form that was walked over fails for certain."""
 
 
 class _TooFar(Exception):
@@ -133,10 +132,6 @@ class Walk:
         self.say(kind, where or form, message, hint)
         return _Fails()
 
-    def _unbound(self, form: Form, name: str) -> _Fails:
-        hint = self._like("variable", name, lambda: self.program.bound | set(self._elsewhere))
-        return self._wrong(form, "undefined-symbol", f"there is no variable {name}", hint=hint or _ELSEWHERE)
-
     # --- names ---------------------------------------------------------------------------------------------------------------------
 
     def _name(self, form: Form) -> Value:
@@ -145,7 +140,8 @@ class Walk:
         first, *rest = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
-            raise self._unbound(form, first)
+            hint = self._like("variable", first, lambda: self.program.bound | set(self._elsewhere)) or _ELSEWHERE
+            raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
         for part in rest:
             value = self._attribute(form, value, part)
         return self._now.narrowed(value)
@@ -248,7 +244,7 @@ class Walk:
         return value
 
     def _branch(self, form: Form, keys: Keys) -> tuple[Value, dict[Key, Any]] | None:
-        """What a form comes to where these values are not nil, and what it changes; nothing if it fails. Everything is undone."""
+        """The value of a form where these values are not nil, and its changes; nothing if it fails. Everything is undone."""
         chain, depth, together = self._now.chain, self._depth, len(self._together)
         self._now.begin()
         self._now.know(keys)
@@ -326,7 +322,7 @@ class Walk:
         return Value(LIST)
 
     def _forget_assigned(self, form: Form) -> None:
-        """What evaluating a form may assign is unknown from here on."""
+        """Forget the variables that evaluating a form may assign."""
         for name in self.program.assigned_in(form):
             for scope in self._now.chain:
                 key = ("variable", scope, name)
@@ -510,4 +506,4 @@ _FORMS: Final[Mapping[str, Callable[[Walk, Form, Sequence[Form]], Value]]] = {
     "set": Walk._set, "setq": Walk._set, "with": Walk._with,
 }  # fmt: skip
 
-forms.covers("checks/walk.py", _FORMS)
+covers("checks/walk.py", COMPILED, _FORMS)

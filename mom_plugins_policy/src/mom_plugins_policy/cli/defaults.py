@@ -43,7 +43,7 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
 
 
 def _first_sentence(text: str) -> str:
-    """What a policy says about itself: the first sentence of the first comment that has its lines for itself, else of the first of all."""
+    """The description of a policy: the first sentence of the first comment that has its lines for itself, else of the first of all."""
     alone = [line for line in text.splitlines() if line.startswith("#")]
     lines = [line.strip("# ") for line in alone or comments(text)]
     paragraph = " ".join(takewhile(str, dropwhile(lambda line: not line.strip("-"), lines)))

@@ -21,8 +21,7 @@ from mom_plugins_policy.cli.inputs import (
     snapshot_options,
 )
 from mom_plugins_policy.cli.values import decision_rows, plain_decision, plain_fault, plain_value, table, written_value
-from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.language.syntax import Form, abridged
+from mom_plugins_policy.language.policy import Result
 
 EXPRESSION = "~expression"
 """The name of a policy that the command line holds. It sorts behind the names of policies in files, so that it can use what they define."""
@@ -35,12 +34,11 @@ EXPRESSION = "~expression"
 )
 @snapshot_options
 @defaults_option
-@click.option("--all", "all_values", is_flag=True, help="Print the value of every form at top level, not only of the last one.")
 @json_option
 @config_option
 def eval_command(
     paths: tuple[Path, ...], expressions: tuple[str, ...], snapshot_path: Path | None, live: bool, with_default_policies: bool,
-    all_values: bool, as_json: bool, config_path: str | None,
+    as_json: bool, config_path: str | None,
 ) -> None:  # fmt: skip
     """Evaluate policies on a snapshot, and print values, decisions and errors. Nothing is changed on the host.
 
@@ -60,23 +58,19 @@ def eval_command(
         given.texts = {**given.texts, EXPRESSION: "\n".join(expressions)}
         given.files = {**given.files, EXPRESSION: "expression"}
     taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
-    policy = given.compiled(taken)
-    result = policy.evaluate(taken)
+    result = given.compiled(taken).evaluate(taken)
     if as_json:
-        click.echo(json.dumps(_as_json(policy, result, given, all_values), indent=2))
+        click.echo(json.dumps(_as_json(result, given), indent=2))
     else:
-        _show(policy, result, given, all_values=all_values, values=bool(expressions or paths), only_values=bool(expressions))
+        if (expressions or paths) and not result.stopped:
+            click.echo("".join(f"{written_value(value)}\n" for value in result.values[-1:]), nl=False)
+        _show(result, given, only_values=bool(expressions))
     sys.exit(EXIT_NO if result.errors else 0)
 
 
-def _shown_values(policy: Policy, result: Result, all_values: bool) -> list[tuple[Form, object]]:
-    pairs = list(zip(policy.program.forms, result.values, strict=False))
-    return pairs if all_values else pairs[-1:] if not result.stopped else []
-
-
-def _as_json(policy: Policy, result: Result, given: Given, all_values: bool) -> dict[str, object]:
+def _as_json(result: Result, given: Given) -> dict[str, object]:
     return {
-        "values": [plain_value(value) for _, value in _shown_values(policy, result, all_values)],
+        "values": [plain_value(value) for value in result.values],
         "decisions": [plain_decision(decision, given.files) for decision in result.decisions],
         "lost": [plain_decision(decision, given.files) for decision in result.lost],
         "remembered": {identity: dict(notes) for identity, notes in result.notes.items()},
@@ -85,26 +79,16 @@ def _as_json(policy: Policy, result: Result, given: Given, all_values: bool) -> 
     }
 
 
-def _show(policy: Policy, result: Result, given: Given, *, all_values: bool, values: bool, only_values: bool) -> None:
-    shown = _shown_values(policy, result, all_values)
-    if all_values:
-        click.echo(table([(str(form.source), abridged(form, 50), written_value(value)) for form, value in shown], margin=""))
-    elif values:
-        for _, value in shown:
-            click.echo(written_value(value))
-    _show_decisions(result, only_values)
-    for fault in result.errors:
-        click.echo(given.told(fault), err=True)
-    if result.stopped and len(result.lost):
-        click.echo(f"mom: the evaluation stopped here: {_count(result.lost)} lost", err=True)
-
-
-def _show_decisions(result: Result, only_values: bool) -> None:
+def _show(result: Result, given: Given, *, only_values: bool) -> None:
     if result.decisions:
         click.echo("decisions:")
         click.echo(table(decision_rows(result.decisions), right=2))
     elif not only_values and not result.stopped:
         click.echo("no decisions")
+    for fault in result.errors:
+        click.echo(given.told(fault), err=True)
+    if result.stopped and len(result.lost):
+        click.echo(f"mom: the evaluation stopped here: {_count(result.lost)} lost", err=True)
 
 
 def _count(decisions: Sequence[object]) -> str:

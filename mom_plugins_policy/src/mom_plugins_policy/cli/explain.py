@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -33,13 +32,12 @@ from mom_plugins_policy.tools.snapshots import did_you_mean
 @files_argument
 @click.option("--guest", "guest_name", metavar="NAME", help="The guest, by name or UUID.")
 @click.option("--host", "about_host", is_flag=True, help="The host.")
-@click.option("--control", "control", metavar="CONTROL", help="Only this control.")
 @snapshot_options
 @defaults_option
 @json_option
 @config_option
 def explain_command(
-    paths: tuple[Path, ...], guest_name: str | None, about_host: bool, control: str | None, snapshot_path: Path | None, live: bool,
+    paths: tuple[Path, ...], guest_name: str | None, about_host: bool, snapshot_path: Path | None, live: bool,
     with_default_policies: bool, as_json: bool, config_path: str | None,
 ) -> None:  # fmt: skip
     """Say which forms decide about a guest or the host on a snapshot, with the conditions around them, or why nothing is decided.
@@ -55,7 +53,7 @@ def explain_command(
     taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
     entity = taken.host.entity if about_host else _guest(taken, guest_name or "")
     try:
-        explanation = _only(explain(given.compiled(taken), taken, entity), control)
+        explanation = explain(given.compiled(taken), taken, entity)
     except PolicyError as error:
         given.refuse(error)
     if as_json:
@@ -73,16 +71,6 @@ def _guest(taken: Snapshot, name: str) -> Entity:
     names = [guest.name for guest in taken.guests.values()]
     hint = did_you_mean(name, names) or (f"there are: {', '.join(map(printable, names[:20]))}" if names else "there are no guests in it")
     raise MomError(f"the snapshot has no guest '{printable(name)}'", hint=hint)
-
-
-def _only(explanation: EntityExplanation, control: str | None) -> EntityExplanation:
-    if control is None:
-        return explanation
-    return dataclasses.replace(
-        explanation,
-        requests=tuple(request for request in explanation.requests if request.control == control),
-        missed=tuple(missed for missed in explanation.missed if f'"{control}"' in missed.text or f"'{control}'" in missed.text),
-    )
 
 
 def _lines(explanation: EntityExplanation, given: Given) -> Iterator[str]:

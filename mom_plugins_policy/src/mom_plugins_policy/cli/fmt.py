@@ -11,7 +11,7 @@ from mom_core import ConfigError, ConfigProblem, print_text, printable
 from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS
-from mom_plugins_policy.sources import policy_files, text_of
+from mom_plugins_policy.sources import SUFFIX, files_in, text_of
 from mom_plugins_policy.tools.excerpts import told
 from mom_plugins_policy.tools.formatter import formatted
 
@@ -61,7 +61,7 @@ def fmt_command(paths: tuple[Path, ...], check: bool) -> None:
 
 def _files(paths: tuple[Path, ...]) -> list[Path]:
     problems: list[ConfigProblem] = []
-    files = [file for path in paths for file in ([path] if str(path) == "-" else policy_files(path, problems))]
+    files = [file for path in paths for file in ([path] if str(path) == "-" else files_in(path, problems, SUFFIX))]
     if problems:
         raise ConfigError(problems)
     return list(dict.fromkeys(files))

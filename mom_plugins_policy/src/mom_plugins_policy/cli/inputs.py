@@ -1,4 +1,4 @@
-"""What most verbs are given: policies, the declarations that they are compiled against, and a snapshot."""
+"""The inputs of most verbs: policies, the declarations that they are compiled against, and a snapshot."""
 
 from __future__ import annotations
 
@@ -132,9 +132,8 @@ def given_policies(
         found = read_policies(settings.directory, settings.file, given.limits)
         if found.problems:
             raise ConfigError(found.problems)
-        wanted = settings.file is None if settings.defaults is None else settings.defaults
         given.files = found.files
-        given.texts = {**(declarations.policies if wanted else {}), **found.texts}
+        given.texts = {**(declarations.policies if settings.wants_defaults else {}), **found.texts}
     elif needed or defaults:
         given.texts = dict(declarations.policies)
     return given
@@ -168,7 +167,7 @@ def configured(path: str | None) -> Config | None:
 
 
 def limits_of(config: Config | None) -> PolicyLimits:
-    """What policies may use up, by the configuration."""
+    """The limits of policies, by the configuration."""
     if config is None or "policy" not in config.plugins:
         return DEFAULT_LIMITS
     settings: Any = config.plugins["policy"].settings
@@ -206,7 +205,7 @@ def given_snapshot(path: Path | None, config_path: str | None, declarations: Dec
 
 
 def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
-    """What the plugins of a configuration collect of this host now, as second of two samples, so that rates are known.
+    """A snapshot of this host by the plugins of a configuration, the second of two samples, so that rates are known.
 
     No policy is evaluated and nothing is changed; a mom that runs is not disturbed.
     """

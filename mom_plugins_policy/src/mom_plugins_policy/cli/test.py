@@ -6,16 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 
 from mom_cli import declarations_of
 from mom_core import ConfigError, ConfigProblem, brief, json_option, print_prose, printable
 from mom_plugins_policy.cli.inputs import EXIT_NO, config_option, configured, limits_of
+from mom_plugins_policy.sources import files_in
 from mom_plugins_policy.tools.cases import Mismatch, PolicyTest, read_cases, run_case
-
-_SUFFIXES: Final = (".yaml", ".yml")
 
 
 @click.command("test")
@@ -32,9 +30,10 @@ def test_command(paths: tuple[Path, ...], verbose: bool, as_json: bool, config_p
     declarations = declarations_of(config)
     problems: list[ConfigProblem] = []
     cases: list[PolicyTest] = []
-    for path in _files(paths, problems):
+    files = [file for path in paths for file in files_in(path, problems, ".yaml", ".yml")]
+    for file in dict.fromkeys(files):
         try:
-            cases += read_cases(path, declarations, limits_of(config))
+            cases += read_cases(file, declarations, limits_of(config))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -45,19 +44,6 @@ def test_command(paths: tuple[Path, ...], verbose: bool, as_json: bool, config_p
     else:
         _show(results, verbose)
     sys.exit(EXIT_NO if any(differences for _, differences in results) else 0)
-
-
-def _files(paths: Sequence[Path], problems: list[ConfigProblem]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(inner for inner in path.iterdir() if inner.suffix in _SUFFIXES and not inner.name.startswith("."))
-        if not found:
-            problems.append(ConfigProblem(printable(str(path), 400), 0, 0, "holds no tests", "tests are files whose names end with .yaml"))
-        files += found
-    return list(dict.fromkeys(files))
 
 
 def _show(results: Sequence[tuple[PolicyTest, Sequence[Mismatch]]], verbose: bool) -> None:

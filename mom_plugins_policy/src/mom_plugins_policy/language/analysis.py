@@ -1,4 +1,4 @@
-"""What can be known about a whole program before it is compiled: its names, its functions, who calls whom, and what is wrong at load.
+"""Facts about a whole program before it is compiled: its names, its functions, who calls whom, and what is wrong at load.
 
 Variables are dynamically scoped, so a function sees its callers' names. A function that is compiled into its caller (inlined) sees
 them as plain local variables. A function that stands by itself (recursive, defined under a condition, or too large to be repeated)
@@ -57,9 +57,9 @@ class Program:
     """Names that `set` assigns somewhere."""
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     callables: bool = False
-    """Whether a variable may ever hold something callable."""
+    """True if a variable may ever hold something callable."""
     lists: bool = False
-    """Whether the program may go on computing with a list that it has built."""
+    """True if the program may go on computing with a list that it has built."""
     shared: set[str] = field(default_factory=set)
     """Names that functions standing by themselves read or assign without binding them."""
     faults: list[Fault] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Program:
     roles: dict[int, Roles] = field(default_factory=dict)
     """By a form's index: what the parts of a special form are to it. None of one that is not built as it has to be."""
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
-    """What a list may begin with, if no variable has the name: the words of the language, but for extensions that the program defines."""
+    """The words that a list may begin with, if no variable has the name: all but extensions that the program defines."""
 
     def functions(self) -> Iterator[Definition]:
         """All definitions."""
@@ -93,7 +93,7 @@ class Program:
         return found | self._assigned_by_calling(called)
 
     def changes(self, form: Form) -> bool:
-        """Whether evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
+        """True if evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
         todo, seen = [form], set[str]()
         while todo:
             item = todo.pop()
@@ -122,12 +122,6 @@ class Program:
                 found |= definition.assigned
                 todo.extend(definition.calls)
         return found
-
-
-def fault(form: Form, kind: str, message: str) -> Fault:
-    """A fault at a form's position."""
-    name, line, column = form.source
-    return Fault(kind, name, line, column, message)
 
 
 def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
@@ -165,9 +159,7 @@ def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Wor
 
 
 def _may_be_callable(name: str) -> bool:
-    """Whether the value of a variable or attribute can be called."""
-    if "." not in name:
-        return name in CALLABLES or name in _METHODS
+    """True if the value of a variable or attribute can be called."""
     first, *rest = name.split(".")
     return first in CALLABLES or not _METHODS.isdisjoint((first, *rest))
 
@@ -204,7 +196,7 @@ class _Survey:
         self.program = Program(texts, forms, words=words)
         self.everything = everything
         self.extended = False
-        """Whether the program has a word that is an extension, or a function of such a name."""
+        """True if the program has a word that is an extension, or a function of such a name."""
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
         self.numbers = count()
@@ -249,7 +241,7 @@ class _Survey:
         if isinstance(word, FormWord) and word.takes(len(arguments)):
             roles = word.roles(form)
             if word.flaws is not None:
-                self.suspicions.extend((head.name, fault(at, "malformed", why)) for at, why in word.flaws(form, roles))
+                self.suspicions.extend((head.name, Fault("malformed", *at.source, why)) for at, why in word.flaws(form, roles))
             if word.extension:
                 self.extended = True
             if roles is not None:

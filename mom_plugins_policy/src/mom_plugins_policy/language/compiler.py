@@ -36,7 +36,7 @@ __all__ = ["Compiled", "TooComplicatedError", "compile_program"]
 
 
 def _held(word: FunctionWord) -> Function:
-    """What a predefined variable holds."""
+    """The value of a predefined variable."""
     compute = write_to_log if word.name == "debug" else word.compute
 
     def call(arguments: tuple[Any, ...], site: int) -> Any:

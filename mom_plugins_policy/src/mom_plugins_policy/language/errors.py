@@ -12,7 +12,7 @@ KINDS = frozenset({
     "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
     "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "no-data", "limit", "internal",
 })  # fmt: skip
-"""What an error is about. `limit`: one of our limits (steps, time, sizes); `internal`: a mistake of this package, contained as any."""
+"""The kinds of errors. `limit`: one of our limits (steps, time, sizes); `internal`: a mistake of this package, contained as any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class PolicyError(MomError):
 
 
 class Trouble(Exception):
-    """What generated code and its runtime raise where Python has no error of its own that says the same.
+    """An error of generated code or its runtime, where Python has none that says the same.
 
     :param kind: one of `KINDS`
     :param fatal: it ends the evaluation even inside a step of a loop over `Guests`
@@ -84,7 +84,7 @@ class Trouble(Exception):
 
 
 def kind_of(error: Exception) -> str:
-    """What an error is about that an evaluation raised."""
+    """The kind of an error that an evaluation raised."""
     known = next((kind for kind, types, _ in _OF_PYTHON if isinstance(error, types)), "internal")
     return error.kind if isinstance(error, Trouble) else known
 

@@ -1,4 +1,4 @@
-"""What one policy may use up at most, so that no text, however hostile or wrong, hurts the host."""
+"""Limits of policies, so that no text, however hostile or wrong, hurts the host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class PolicyLimits(BaseModel):
-    """What the policies may use up at most in one evaluation. Each limit is far above what a policy needs, and low enough that reaching it
+    """Limits of the policies in one evaluation. Each limit is far above what a policy needs, and low enough that reaching it
     is answered within a moment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)

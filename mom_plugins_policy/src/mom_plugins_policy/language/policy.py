@@ -19,7 +19,7 @@ from mom_plugins_policy.language.syntax import Form, SourceText, abridged
 from mom_plugins_policy.language.values import Guests
 
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
-"""What compiling raises where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
+"""The errors of compiling where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
 
 _filenames = count(1)
 _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
@@ -31,7 +31,7 @@ AnyEvaluation = TypeVar("AnyEvaluation", bound=Evaluation)
 
 
 class Result:
-    """What one evaluation came to.
+    """The result of one evaluation.
 
     `values`: one per top-level form that was evaluated, as Python values; `errors`: everything that went wrong; `decisions`: what may be
     applied. An error outside of all loops over `Guests` ends the evaluation: `stopped` is true. What had been decided for guests by
@@ -48,14 +48,14 @@ class Result:
 
     @cached_property
     def decisions(self) -> Sequence[Decision]:
-        """What may be applied: the last request per control and entity, without those of guests of which a step failed."""
+        """The decisions that may be applied: the last request per control and entity, without those of guests of which a step failed."""
         if not self.stopped:
             return self._requests
         return tuple(decision for decision in self._requests if not self._is_lost(decision.entity.id))
 
     @cached_property
     def lost(self) -> Sequence[Decision]:
-        """What had been asked for the host when the evaluation stopped, and is not applied."""
+        """The decisions for the host that had been asked for when the evaluation stopped, and are not applied."""
         return tuple(decision for decision in self._requests if self._is_lost(decision.entity.id))
 
     def _is_lost(self, identity: str) -> bool:
@@ -63,7 +63,7 @@ class Result:
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
+        """The notes that are to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
         lost = self.run.failed
         return {identity: notes for identity, notes in self.run.noted.items() if identity not in lost and not self._is_lost(identity)}
 
@@ -149,7 +149,7 @@ class Policy:
 
     def __init__(self, code: Code, declarations: Declarations | None, limits: PolicyLimits) -> None:
         self.code = code
-        """What policies of the same texts and limits share."""
+        """The code that policies of the same texts and limits share."""
         self.program = code.program
         self.declarations = declarations
         self.limits = limits
@@ -272,12 +272,12 @@ def _new_code(texts: Mapping[str, str], limits: PolicyLimits) -> Code:
 
 
 def too_complicated() -> PolicyError:
-    """What is said of a program that cannot be compiled."""
+    """The error for a program that cannot be compiled."""
     return PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")])
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
-    """Whether a field is in a snapshot or in an older one: without declarations, it counts as declared then."""
+    """True if a field is in a snapshot or in an older one: without declarations, it counts as declared then."""
     if scope is Scope.HOST:
         return any(name in one.host.fields for one in (snapshot, *older))
     return any(name in guest.fields for one in (snapshot, *older) for guest in one.guests.values())

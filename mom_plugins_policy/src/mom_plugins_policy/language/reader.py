@@ -81,12 +81,11 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
             here = form.items
             if len(open_forms) > limits.nesting:
                 raise _refusal("recursion", whole, start, f"more than {limits.nesting} brackets are open here")
-        elif what == _NAME:
+        elif what in (_NAME, _OPERATOR):
             if position - start > limits.name:
                 raise _refusal("limit", whole, start, f"a name of more than {limits.name} characters")
-            here.append(Form(FormKind.NAME, token.group(), whole, start, position, index))
-        elif what == _OPERATOR:
-            here.append(Form(FormKind.OPERATOR, token.group(), whole, start, position, index))
+            kind = FormKind.NAME if what == _NAME else FormKind.OPERATOR
+            here.append(Form(kind, token.group(), whole, start, position, index))
         else:
             here.append(Form(FormKind.LITERAL, _literal(what, token.group(), whole, start, limits), whole, start, position, index))
         index += 1
@@ -138,5 +137,4 @@ def _no_token(whole: SourceText, position: int) -> PolicyError:
 
 
 def _refusal(kind: str, whole: SourceText, offset: int, message: str) -> PolicyError:
-    name, line, column = whole.source(offset)
-    return PolicyError([Fault(kind, name, line, column, message)])
+    return PolicyError([Fault(kind, *whole.source(offset), message)])

@@ -1,4 +1,4 @@
-"""What compiled policies work with while they run: entities, requests, budgets, and what an error was about. Numbers, strings and lists
+"""The run time of compiled policies: entities, requests, budgets, and what an error was about. Numbers, strings and lists
 meet Python's own operators; what must be bounded or looked up comes here.
 """
 
@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from types import CodeType, TracebackType
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -17,7 +19,8 @@ from mom_plugins_policy.language.errors import WHAT_HAPPENED, Fault, Trouble, ki
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, show
-from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS, covers
+from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.language.words.word import covers
 
 _log = logging.getLogger("mom.policy")
 
@@ -25,7 +28,7 @@ _SLICE = 20_000  # steps between two looks at the clock
 
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""What earlier evaluations remembered: by entity id, then by name."""
+"""The notes of earlier evaluations: by entity id, then by name."""
 
 
 def fail(kind: str, message: str) -> NoReturn:
@@ -96,7 +99,7 @@ class Evaluation:
     # --- budgets ---------------------------------------------------------------------------------------------------------------
 
     def is_late(self) -> bool:
-        """Whether the evaluation has taken longer than it may."""
+        """True if the evaluation has taken longer than it may."""
         return time.monotonic() > self._deadline
 
     def first_slice(self) -> int:
@@ -158,7 +161,7 @@ class Evaluation:
             self.faults.append(self._fault(error, site, guest.entity))
 
     def fault(self, error: Exception) -> Fault:
-        """What went wrong outside of all loops over Guests."""
+        """The fault for an error outside of all loops over Guests."""
         return self._fault(error, self._site(error), None)
 
     def _site(self, error: Exception) -> int:
@@ -178,7 +181,6 @@ class Evaluation:
         if place < 0:
             return Fault(kind_of(error), "", 0, 0, str(error) or type(error).__name__, entity)
         site = self._sites[place]
-        name, line, column = site.form.source
         if isinstance(error, Trouble):
             kind, message = error.kind, error.message
         elif isinstance(error, KeyError):
@@ -189,7 +191,7 @@ class Evaluation:
             if kind == "internal":
                 _log.error("a mistake in the policy evaluator", exc_info=error)
         values = self._values(site, error.__traceback__)
-        return Fault(kind, name, line, column, f"{message} in {abridged(site.form)}", entity, values)
+        return Fault(kind, *site.form.source, f"{message} in {abridged(site.form)}", entity, values)
 
     def _values(self, site: Site, trace: TracebackType | None) -> tuple[str, ...]:
         frame = None
@@ -292,7 +294,7 @@ class Evaluation:
             self.charge(min(self._weigh(left), self._weigh(right)) >> 2)
 
     def iterate(self, value: Any_) -> Any_:
-        """What `with` goes over."""
+        """The elements that `with` goes over."""
         kind = value.__class__
         if kind is Guests:
             return value.members
@@ -420,28 +422,11 @@ class Evaluation:
 
     def mean(self, entity: Host | Guest, field: str) -> float:
         """The mean of a field over the kept samples, oldest first."""
-        total: float = 0
-        count = 0
-        if entity.__class__ is Guest:
-            identity = entity.id
-            for guests in self._older:
-                guest = guests.get(identity)
-                if guest is not None:
-                    value = guest.fields.get(field)
-                    if value is not None:
-                        total += value  # type: ignore[operator]  # a text raises TypeError, which is the language's `type`
-                        count += 1
-        else:
-            for host in self._hosts:
-                value = host.fields.get(field)
-                if value is not None:
-                    total += value  # type: ignore[operator]  # as above
-                    count += 1
-        value = self.field(entity, field)
-        if value is not None:
-            total += value
-            count += 1
-        return float(total / count) if count else 0.0
+        samples = (guests.get(entity.id) for guests in self._older) if isinstance(entity, Guest) else self._hosts
+        values = [one.fields.get(field) for one in samples if one is not None]
+        known = [value for value in (*values, self.field(entity, field)) if value is not None]
+        # Not by `sum`, which rounds otherwise since Python 3.12.
+        return float(reduce(operator.add, known, 0) / len(known)) if known else 0.0
 
     def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
         """The requests for one control, by entity id."""
@@ -500,7 +485,7 @@ class Evaluation:
                 recalled[identity] = value
 
     def recalled(self, name: str) -> dict[str, Any_]:
-        """What `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
+        """The values that `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
         found: dict[str, Any_] = {}
         if self.notes:
             found = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
@@ -519,7 +504,7 @@ class Evaluation:
         return default if found is None else found
 
 
-covers("language/runtime.py", [name for name in ENTITY_METHODS if hasattr(Evaluation, f"do_{name.lower()}")])
+covers("language/runtime.py", ENTITY_METHODS, [name for name in ENTITY_METHODS if hasattr(Evaluation, f"do_{name.lower()}")])
 
 
 def _check_note(name: Any_) -> None:

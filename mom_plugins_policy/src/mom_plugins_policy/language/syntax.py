@@ -12,7 +12,7 @@ from mom_core import Source
 
 
 class FormKind(IntEnum):
-    """What a form is."""
+    """The kinds of forms."""
 
     LITERAL = 0  #: an integer, float or string; `value` holds it
     NAME = 1  #: an identifier, `nil` included; `value` is its text
@@ -37,11 +37,6 @@ class SourceText:
             self._starts = [0, *(match.end() for match in re.finditer("\n", self.text))]
         line = bisect_right(self._starts, offset)
         return Source(self.name, line, offset - self._starts[line - 1] + 1)
-
-    def line(self, number: int) -> str:
-        """The text of one line, by its 1-based number."""
-        lines = self.text.split("\n")
-        return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
 class Form:

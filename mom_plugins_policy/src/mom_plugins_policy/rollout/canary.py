@@ -9,7 +9,6 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from mom_core import HOST_ID, Decision, Guest, Problem, Snapshot, Source, Value, printable
 from mom_plugins_policy.language.errors import Fault
@@ -52,36 +51,26 @@ class ChosenGuests:
         return cls(cut=ranks[max(1, math.ceil(share * len(ranks))) - 1] if ranks else 0.0)
 
     def has(self, guest: Guest) -> bool:
-        """Whether this guest is in it."""
+        """True if this guest is in it."""
         if self.pattern:
             return fnmatch.fnmatchcase(guest.name, self.pattern) or fnmatch.fnmatchcase(guest.id, self.pattern)
         return rank(guest.id) <= self.cut
 
 
-class CanaryPlan(NamedTuple):
-    """What is tried by whom, on whom, and for how long; `began` in seconds since the epoch, `began_at` of the monotonic clock."""
-
-    what: str
-    who: str
-    share: float | None
-    choice: ChosenGuests
-    seconds: float
-    began: float
-    began_at: float
-
-
 class CanaryRun:
     """One trial while it runs. `evaluate` is called by the evaluator; all else from any thread.
 
+    :param begun: how it began, for who looks
+    :param began_at: when, by the monotonic clock
     :param memory: what the policies in force remember: those on trial begin with that
     """
 
-    def __init__(self, plan: CanaryPlan, policy: Policy, version: str, memory: Callable[[], Value]) -> None:
-        self.plan = plan
+    def __init__(self, begun: Canary, began_at: float, choice: ChosenGuests, policy: Policy, memory: Callable[[], Value]) -> None:
+        self.begun = begun
+        """Replaced as a whole when files are read again, as `policy`."""
         self.policy = policy
-        """Replaced as a whole when files are read again."""
-        self.version = version
-        """As `policy`."""
+        self.began_at = began_at
+        self.choice = choice
         self.notes = NoteStore()
         self._memory = memory
         self._lock = threading.Lock()
@@ -105,7 +94,7 @@ class CanaryRun:
 
         :param errors: what went wrong in the policies in force
         """
-        members = {guest.id: guest for guest in snapshot.guests.values() if self.plan.choice.has(guest)}
+        members = {guest.id: guest for guest in snapshot.guests.values() if self.choice.has(guest)}
         result = self.notes.evaluate(self.policy, snapshot, history)
         own = [_marked(one) for one in result.decisions if one.entity.id in members and one.control not in ignored]
         mine = {(one.control, repr(one.value)) for one in decided if one.entity.id == HOST_ID}
@@ -123,7 +112,7 @@ class CanaryRun:
         self, snapshot: Snapshot, history: Sequence[Snapshot], members: Mapping[str, Guest], sizes: Mapping[str, Value], fault: str
     ) -> None:
         """Note how all guests fare, and what sizes were decided for whom."""
-        since = snapshot.monotonic - self.plan.began_at
+        since = snapshot.monotonic - self.began_at
         if self._evidence is None:
             self._evidence = Evidence(_tally_before(history, members))
             self._host_before = [HostFigures.of(older.host) for older in history]
@@ -142,7 +131,7 @@ class CanaryRun:
         self._members, self._others = list(members.values()), len(snapshot.guests) - len(members)
 
     def verdict(self, now: float) -> CanaryVerdict:
-        """What is to become of it."""
+        """The verdict on it so far."""
         with self._lock:
             if self._evidence is None:
                 return CanaryVerdict(CanaryState.RUNNING)
@@ -150,10 +139,10 @@ class CanaryRun:
 
     def left(self, now: float) -> float:
         """Seconds until its end."""
-        return max(0.0, self.plan.began_at + self.plan.seconds - now)
+        return max(0.0, self.began_at + self.begun.seconds - now)
 
     def memory(self, in_force: Value) -> Value:
-        """What the policies remember when they are in force for all: of the guests that were in the trial, what those on trial did."""
+        """The notes for when they are in force for all: on the guests that were in the trial, those of the policies on trial."""
         if not isinstance(in_force, Mapping):
             return in_force
         members = {guest.id for guest in self._members}
@@ -164,20 +153,12 @@ class CanaryRun:
 
     def told(self, now: float, state: CanaryState = CanaryState.RUNNING, reason: str = "") -> Canary:
         """For who looks."""
-        plan = self.plan
         with self._lock:
-            evidence = self._evidence or Evidence()
-            guests = len(self._members)
+            evidence, guests = self._evidence or Evidence(), len(self._members)
             note = f"what it decides for the host ({', '.join(sorted(self._untried))}) is not tried" if self._untried else ""
-            return Canary(
+            return dataclasses.replace(
+                self.begun,
                 state=state,
-                what=plan.what,
-                who=plan.who,
-                version=self.version,
-                share=plan.share,
-                guests=plan.choice.pattern,
-                seconds=plan.seconds,
-                began=plan.began,
                 left=self.left(now) if state is CanaryState.RUNNING else 0.0,
                 cycles=evidence.cycles,
                 on=tuple(guest.entity for guest in self._members),
@@ -201,7 +182,7 @@ def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> 
 
 
 def _kind(fault: Fault) -> tuple[str, str, str]:
-    """What makes it the same mistake, wherever in the text it stands."""
+    """The same for the same mistake, wherever in the text it stands."""
     return fault.name, fault.kind, "" if fault.entity is None else fault.entity.id
 
 

@@ -37,7 +37,7 @@ _NOT_READY: Final = "the policies are not loaded yet"
 
 
 class Read(NamedTuple):
-    """What files and defaults say now, and what is wrong with the files."""
+    """The texts of files and defaults now, and what is wrong with the files."""
 
     texts: Mapping[str, PolicyText]
     problems: Sequence[ConfigProblem] = ()
@@ -66,7 +66,7 @@ class ChangingPolicies:
         refuse_failing: bool,
     ) -> None:
         self.policy: Policy | None = None
-        """What an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
+        """The policy that an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
         self.memory = notes.memory
         self.set_memory = notes.set_memory
         self._context = context
@@ -84,6 +84,17 @@ class ChangingPolicies:
 
     def _compile(self, texts: Mapping[str, str]) -> Policy:
         return Policy.compile(texts, self._context.declarations, self._limits)
+
+    def _usable(self, texts: Mapping[str, str], limits: PolicyLimits, hint: str) -> Policy:
+        """Compiled; raises `PolicyRefused` for what cannot be loaded, and for what is certain to fail."""
+        try:
+            policy = Policy.compile(texts, self._context.declarations, limits)
+            problems = self._failing(policy, texts)
+        except PolicyError as error:
+            raise PolicyRefused(problems_of(error), hint=hint) from None
+        if problems:
+            raise PolicyRefused(problems, hint=hint)
+        return policy
 
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
@@ -129,19 +140,20 @@ class ChangingPolicies:
     # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
 
     def state(self) -> PolicyState:
-        """What is in force now."""
+        """The policies in force now."""
         return self._current().state
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Everything for which `change` would refuse the same."""
         texts = self._texts_after(changes, replace_all=replace_all)
         try:
-            return self._failing(self._compile(texts), texts)
-        except PolicyError as error:
-            return problems_of(error)
+            self._usable(texts, self._limits, STAY)
+        except PolicyRefused as refused:
+            return refused.problems
+        return ()
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """What the checks say of changes: all of it in the policies that are changed, of the others what they did not say before."""
+        """Remarks of the checks on changes: all of it in the policies that are changed, of the others what they did not say before."""
         now, texts = self.policy, self._texts_after(changes, replace_all=replace_all)
         try:
             return self._news(self._problems(self._compile(texts)), now, changes)
@@ -154,7 +166,7 @@ class ChangingPolicies:
             return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
 
     def checked(self, policy: Policy) -> Sequence[Remark]:
-        """What the checks have to say of policies that are compiled."""
+        """All remarks of the checks on policies that are compiled."""
         from mom_plugins_policy.checks import check_policy  # of no use to a mom whose policies never change
 
         try:
@@ -291,13 +303,7 @@ class ChangingPolicies:
         if texts_of(effective) == texts_of(current.state.texts) and _same(overlay, current.overlay):
             self._base = based_on
             return current.state, None
-        try:
-            policy = self._compile(texts_of(effective))
-        except PolicyError as error:
-            raise PolicyRefused(problems_of(error), hint=STAY) from None
-        failing = self._failing(policy, texts_of(effective))
-        if failing:
-            raise PolicyRefused(failing, hint=STAY)
+        policy = self._usable(texts_of(effective), self._limits, STAY)
         self._base = based_on
         self._keep(overlay)
         state = self._put(policy, overlay, who, what)
@@ -328,7 +334,7 @@ class ChangingPolicies:
 
 
 def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:
-    """What is done, in words."""
+    """A change in words."""
     done = [("removed " if text is None else "set ") + printable(name, 128) for name, text in changes.items()]
     return ", ".join((["removed all others"] if replace_all else []) + done) or "nothing"
 
@@ -339,12 +345,12 @@ def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
 
 
 def _same(one: Overlay, other: Overlay) -> bool:
-    """Whether both change the same, whatever client did it."""
+    """True if both change the same, whatever client did it."""
     return one.alone == other.alone and {n: t and t.text for n, t in one.texts.items()} == {n: t and t.text for n, t in other.texts.items()}
 
 
 def problems_of(error: PolicyError) -> tuple[PolicyProblem, ...]:
-    """What is wrong, for who set it."""
+    """The problems of texts, for who set them."""
     return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in error.faults)
 
 

@@ -18,7 +18,7 @@ _SHOWN: Final = 5  # errors of one evaluation
 
 
 def warnings(name: str, result: Result) -> list[Problem]:
-    """What went wrong in a second set of policies, which harms nobody. `name` is how sources call the set."""
+    """The problems of a second set of policies, which harm nobody. `name` is how sources call the set."""
     return [
         Problem(Source(f"{name} {fault.name}", fault.line, fault.column), f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING)
         for fault in result.errors[:_SHOWN]
@@ -40,8 +40,7 @@ class Shadow:
         self._notes = NoteStore(notes)
         self._texts: Mapping[str, str] = {}
         self._policy: Policy | None = None
-        self._beside = ""
-        self._trouble = ""
+        self._beside = self._trouble = ""
 
     def load(self) -> None:
         """Read the folder, and what it remembered. Raises `ConfigError` with all that is wrong with the files."""
@@ -60,11 +59,12 @@ class Shadow:
         return commit
 
     def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[ShadowDecisions | Problem]:
-        """What would be decided with the shadow's policies. Never raises for them."""
+        """Decisions with the shadow's policies. Never raises for them."""
         if self._beside != in_force.version:
             self._compile(in_force)
         if self._policy is None:
-            return [self._problem(self._trouble)] if self._trouble else []
+            hint = f"`mom policy check {self.folder}`"
+            return [Problem(Source(self._context.name), self._trouble, severity=Severity.WARNING, hint=hint)]
         result = self._notes.evaluate(self._policy, snapshot, history)
         return [ShadowDecisions(result.decisions), *warnings("shadow", result)]
 
@@ -78,6 +78,3 @@ class Shadow:
             first = error.faults[0]
             self._trouble = f"the shadow policies cannot be used: {printable(str(first), 300)}"
             self._context.log.error("%s", self._trouble)
-
-    def _problem(self, text: str) -> Problem:
-        return Problem(Source(self._context.name), text, severity=Severity.WARNING, hint=f"`mom policy check {self.folder}`")

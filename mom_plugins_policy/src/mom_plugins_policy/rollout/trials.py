@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, format_duration, printable
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.rollout.canary import CanaryPlan, CanaryRun, ChosenGuests
-from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, problems_of, said_of, texts_of
-from mom_plugins_policy.rollout.verdict import too_short
+from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests
+from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, said_of, texts_of
+from mom_plugins_policy.rollout.verdict import LEAST_CYCLES
 from mom_plugins_policy.rollout.versions import Overlay
 from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
 
@@ -32,7 +32,7 @@ class EvaluatedSnapshot:
 
     def of(self, guest: Guest) -> Result:
         """The evaluation that counts for a guest."""
-        if self.trial is not None and self.tried is not None and self.trial.plan.choice.has(guest):
+        if self.trial is not None and self.tried is not None and self.trial.choice.has(guest):
             return self.tried
         return self.result
 
@@ -43,7 +43,7 @@ class TriedPolicies(ChangingPolicies):
     def __init__(self, context: PluginContext, limits: PolicyLimits, *given: Any, refuse_failing: bool) -> None:
         super().__init__(context, limits, *given, refuse_failing=refuse_failing)
         self.trial: CanaryRun | None = None
-        """What is tried on some guests now. Replaced as a whole, as the policy is."""
+        """The trial on some guests now. Replaced as a whole, as the policy is."""
         self.seen: Snapshot | None = None
         """The newest snapshot, of which the guests for a trial are chosen."""
         self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
@@ -65,8 +65,9 @@ class TriedPolicies(ChangingPolicies):
                 if trial is None:
                     return
                 try:
-                    trial.policy = self._compile_for_trial(texts_of(self._overlay_tried.over(self._base)))
-                    trial.version = self._current().change.version
+                    texts = texts_of(self._overlay_tried.over(self._base))
+                    trial.policy = Policy.compile(texts, self._context.declarations, self._limits.beside())
+                    trial.begun = replace(trial.begun, version=self._current().change.version)
                 except PolicyError as error:
                     self._end(trial, CanaryState.ROLLED_BACK, "mom", f"it does not go with the files any more: {error.faults[0]}")
 
@@ -109,19 +110,13 @@ class TriedPolicies(ChangingPolicies):
             texts = texts_of(overlay.over(self._base))
             if texts == texts_of(self._current().state.texts):
                 raise MomError("there is nothing to try: this changes nothing", hint="`mom policy show` prints what is in force")
-            try:
-                tried = self._compile_for_trial(texts)
-            except PolicyError as error:
-                raise PolicyRefused(problems_of(error), hint=f"{STAY} for all guests") from None
-            failing = self._failing(tried, texts)
-            if failing:
-                raise PolicyRefused(failing, hint=f"{STAY} for all guests")
+            tried = self._usable(texts, self._limits.beside(), f"{STAY} for all guests")
             self._expect_sense(seconds, share, guests)
             choice, on = self._chosen(share, guests)
             what = said_of(changes)
             state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
-            plan = CanaryPlan(what, who, share, choice, seconds, time.time(), now)
-            trial = CanaryRun(plan, tried, state.version, self.memory)
+            begun = Canary(CanaryState.RUNNING, what, who, state.version, share, choice.pattern, seconds, time.time(), left=seconds)
+            trial = CanaryRun(begun, now, choice, tried, self.memory)
             self.trial, self._overlay_tried = trial, overlay
         self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)
         self._context.wake("policies are tried on some guests")
@@ -153,7 +148,7 @@ class TriedPolicies(ChangingPolicies):
         with self._lock:
             if self.trial is not trial:
                 return None
-            ended, made = self._end(trial, state, f"mom, for {trial.plan.who}", reason)
+            ended, made = self._end(trial, state, f"mom, for {trial.begun.who}", reason)
         self._announced(made)
         return ended
 
@@ -168,9 +163,6 @@ class TriedPolicies(ChangingPolicies):
 
     # --- inside: the lock is held ---------------------------------------------------------------------------------------------------
 
-    def _compile_for_trial(self, texts: Mapping[str, str]) -> Policy:
-        return Policy.compile(texts, self._context.declarations, self._limits.beside())
-
     def _expect(self, version: str | None) -> None:
         super()._expect(version)
         self._expect_no_trial()
@@ -179,7 +171,7 @@ class TriedPolicies(ChangingPolicies):
         trial = self.trial
         if trial is not None:
             left = format_duration(max(1, round(trial.left(self._context.monotonic()))))
-            message = f"{trial.plan.what} is being tried on some guests, for {left} still: nothing else changes meanwhile"
+            message = f"{trial.begun.what} is being tried on some guests, for {left} still: nothing else changes meanwhile"
             raise MomError(message, hint="`mom policy canary --promote` or `--abort` ends it")
 
     def _expect_sense(self, seconds: float, share: float | None, guests: str) -> None:
@@ -192,9 +184,10 @@ class TriedPolicies(ChangingPolicies):
             raise UnitError(f"{share:g} is no share of the guests", hint="write it like 10%, up to 100%")
         if not 0 < seconds <= LONGEST_TRIAL_SECONDS:
             raise UnitError(f"a trial does not last {seconds:g} s", hint=f"at most {format_duration(LONGEST_TRIAL_SECONDS)}")
-        short = too_short(seconds, self._context.interval)
-        if short:
-            raise UnitError(f"a trial of {format_duration(seconds)} shows nothing: {short}", hint="10m is usual")
+        interval = self._context.interval
+        if seconds < LEAST_CYCLES * interval:
+            takes = f"{LEAST_CYCLES} cycles, one every {format_duration(interval)}, take {format_duration(LEAST_CYCLES * interval)}"
+            raise UnitError(f"a trial of {format_duration(seconds)} shows nothing: {takes}", hint="10m is usual")
 
     def _chosen(self, share: float | None, pattern: str) -> tuple[ChosenGuests, str]:
         """Who is in a trial, and how many of how many that is now, in words. Raises `MomError` if it is nobody."""
@@ -217,19 +210,19 @@ class TriedPolicies(ChangingPolicies):
     def _end(self, trial: CanaryRun, state: CanaryState, who: str, reason: str) -> tuple[Canary, tuple[PolicyState, Policy | None]]:
         """End a trial. What cannot be put in force for all is put in force for none."""
         now, overlay = self._context.monotonic(), self._overlay_tried
-        after = format_duration(max(1, round(now - trial.plan.began_at)))
+        after = format_duration(max(1, round(now - trial.began_at)))
         made: tuple[PolicyState, Policy | None] | None = None
         if state is CanaryState.PROMOTED:
             try:
-                made = self._change_to(overlay, who, f"{trial.plan.what} for all guests, after a trial of {after}: {reason}")
+                made = self._change_to(overlay, who, f"{trial.begun.what} for all guests, after a trial of {after}: {reason}")
                 self._promoted = trial
             except PolicyRefused as error:
                 state, reason = CanaryState.ROLLED_BACK, f"it cannot be put in force: {error.problems[0]}"
         if made is None:
             ended = "rolled back" if state is CanaryState.ROLLED_BACK else "ended"
-            made = (self._put_again(who, f"{ended} the trial of: {trial.plan.what}, after {after}: {reason}"), None)
+            made = (self._put_again(who, f"{ended} the trial of: {trial.begun.what}, after {after}: {reason}"), None)
             log = self._log.warning if state is CanaryState.ROLLED_BACK else self._log.info
-            log("the trial of %s is %s after %s: %s", trial.plan.what, state, after, reason)
+            log("the trial of %s is %s after %s: %s", trial.begun.what, state, after, reason)
         self._ended = trial.told(now, state, reason)
         self.trial, self._overlay_tried = None, Overlay()  # only now: who looks without the lock sees that it runs, or how it has ended
         return self._ended, made

@@ -1,4 +1,4 @@
-"""What a trial of policies on some guests has shown: figures in, a verdict with its reason out.
+"""The verdict on a trial of policies on some guests: figures in, an end with its reason out.
 
 What speaks against a policy is compared with the same guests before and with the other guests now, so that a bad day of the host is not
 laid at its door. What is not known speaks for neither side: without enough figures nothing is promoted.
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from mom_core import Guest, Host, Value, as_number, format_duration
+from mom_core import Guest, Host, Value, as_number
 from mom_toolkit import PRESSURE_PERCENT, CanaryGroup, CanaryState, need_of
 
 RECENT_CYCLES: Final = 6
-"""What counts as now: half a minute at 5 s."""
+"""The cycles that count as now: half a minute at 5 s."""
 
 LEAST_AILING: Final = 3
 """Looks at ailing guests, in two cycles at least, before anything is concluded: one bad moment proves nothing."""
@@ -27,7 +27,7 @@ ten, all the time."""
 
 LEAST_CYCLES: Final = 5
 LEAST_TOLD: Final = 0.5
-"""What it takes to promote: so many cycles, and so large a share of looks at which guests told how they are."""
+"""The least that promotes: so many cycles, and so large a share of looks at which guests told how they are."""
 
 BAD_HOST_CYCLES: Final = 3
 """Of the recent ones, in which the host fared worse than before."""
@@ -71,7 +71,7 @@ class Tally:
         self.killed += killed
 
     def add_all(self, other: Tally) -> None:
-        """What another one has."""
+        """Add another one."""
         self.looks += other.looks
         self.told += other.told
         self.killed += other.killed
@@ -122,7 +122,7 @@ class WatchedCycle:
 
 
 class CanaryVerdict(NamedTuple):
-    """What is to become of a trial, and why; while it is to go on, it is `RUNNING`."""
+    """The end of a trial, and why; while it is to go on, it is `RUNNING`."""
 
     state: CanaryState
     reason: str = ""
@@ -152,7 +152,7 @@ class Evidence:
 
 
 def judge(evidence: Evidence, left_seconds: float) -> CanaryVerdict:
-    """What is to become of a trial with so much time left."""
+    """The verdict on a trial with so much time left."""
     against = _against_now(evidence)
     if against:
         return CanaryVerdict(CanaryState.ROLLED_BACK, against)
@@ -168,7 +168,7 @@ def judge(evidence: Evidence, left_seconds: float) -> CanaryVerdict:
 
 
 def _against_now(evidence: Evidence) -> str:
-    """What speaks against it so clearly that the end need not come."""
+    """The reason against it, so clearly that the end need not come."""
     recent = evidence.recent
     faults = [cycle.fault for cycle in recent if cycle.fault]
     if len(faults) >= BAD_HOST_CYCLES:
@@ -221,16 +221,8 @@ def _missing(evidence: Evidence) -> str:
     return ""
 
 
-def too_short(seconds: float, interval: float) -> str:
-    """Why a trial of this length shows nothing; empty: it does."""
-    least = LEAST_CYCLES * interval
-    if seconds >= least:
-        return ""
-    return f"{LEAST_CYCLES} cycles, one every {format_duration(interval)}, take {format_duration(least)}"
-
-
 def is_below_need(guest: Guest, wanted: Value) -> bool:
-    """Whether a size that was decided for a guest, in KiB, is less than it needs or is guaranteed. Review lets that happen to no guest; a
+    """True if a size that was decided for a guest, in KiB, is less than it needs or is guaranteed. Review lets that happen to no guest; a
     policy that asks for it is wrong all the same."""
     target, need = as_number(wanted), need_of(guest)[0]
     return target is not None and need is not None and target < need

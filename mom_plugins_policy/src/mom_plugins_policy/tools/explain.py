@@ -127,7 +127,7 @@ def said(result: Result, guest: Guest, control: str) -> str:
 
 
 class _Outline:
-    """What explanations need to know of a program: its requests, and the choices around each of them."""
+    """The parts of a program that explanations need: its requests, and the choices around each of them."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -194,36 +194,28 @@ def _operands(form: Form) -> Iterator[Form]:
                 yield from _operands(item)
 
 
-class _Asked:
-    """An event: a control was asked for, of the entity with this id."""
-
-    __slots__ = ("identity",)
-
-    def __init__(self, identity: str) -> None:
-        self.identity = identity
-
-
 class _TracedRun(Evaluation):
     """A run whose code reports the values of some forms. It writes nothing to the log."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.events: list[tuple[int, Any]] = []
+        self.events: list[tuple[int, Any, str]] = []
+        """The form at a site, its value, or the id of the entity of which it asked for a control."""
 
     @staticmethod
     def debug(*values: Any) -> Any:
         """Nothing is written a second time."""
         return values[-1]
 
-    def trace(self, site: int, value: Any) -> None:
+    def trace(self, site: int, value: Any, asked: str = "") -> None:
         """Called by generated code: the form at a site had this value."""
-        self.events.append((site, value))
+        self.events.append((site, value, asked))
         if len(self.events) > _MOST_EVENTS:
             raise Trouble("limit", "too much to be traced", fatal=True)
 
     def traced_request(self, site: int, entity: Host | Guest) -> None:
         """Called by generated code: a control was asked for."""
-        self.trace(site, _Asked(entity.id if isinstance(entity, Guest) else HOST_ID))
+        self.trace(site, None, entity.id if isinstance(entity, Guest) else HOST_ID)
 
     def do_control(self, entity: Host | Guest, name: Any, value: Any, site: int) -> None:
         """`Control`, where it is not known before what it is called on."""
@@ -233,7 +225,7 @@ class _TracedRun(Evaluation):
 
 @dataclass(slots=True)
 class _Traces:
-    """What was reported of one evaluation.
+    """The values that were reported of one evaluation.
 
     `asked`: by the entity's id and the request's index, the conditions around the last request, and the values that it was made of;
     `decided`: by the id of who a step was for (empty: outside of all) and the choice's index, the condition as it came out last.
@@ -243,18 +235,18 @@ class _Traces:
     asked: dict[tuple[str, int], tuple[Sequence[Precondition], Told]] = field(default_factory=dict)
     decided: dict[tuple[str, int], Precondition] = field(default_factory=dict)
 
-    def follow(self, events: Sequence[tuple[int, Any]], compiled: Compiled) -> None:
+    def follow(self, events: Sequence[tuple[int, Any, str]], compiled: Compiled) -> None:
         """Take in what was reported, in its order."""
         last: dict[int, Any] = {}
         open_choices: dict[int, list[Precondition]] = {}
         loops: list[tuple[Form, str]] = []
         forms = [site.form for site in compiled.sites]
-        for site, value in events:
+        for site, value, asked in events:
             form = forms[site]
             loop, choice = self.outline.loops.get(form.index), self.outline.tests.get(form.index)
-            if value.__class__ is _Asked:
+            if asked:
                 around = [open_choices.get(outer.index) for outer, _ in self.outline.choices.get(form.index, ())]
-                self.asked[value.identity, form.index] = [several[-1] for several in around if several], self._values(form.index, last)
+                self.asked[asked, form.index] = [several[-1] for several in around if several], self._values(form.index, last)
                 continue
             last[form.index] = value
             if loop is not None and form.kind is FormKind.NAME:
@@ -291,11 +283,11 @@ class _Traces:
 
 
 _known: Final[WeakKeyDictionary[Result, _Traces]] = WeakKeyDictionary()
-"""What was traced of evaluations that are still told of: each guest is asked about by itself."""
+"""The traces of evaluations that are still told of: each guest is asked about by itself."""
 
 
 def _traces_of(result: Result) -> _Traces | None:
-    """What the forms around requests came to; None if it takes too long to tell."""
+    """The values of the forms around requests; None if it takes too long to tell."""
     traces = _known.get(result)
     if traces is not None:
         return traces

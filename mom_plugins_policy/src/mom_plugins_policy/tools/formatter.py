@@ -38,7 +38,7 @@ def formatted(name: str, text: str, *, limits: PolicyLimits = DEFAULT_LIMITS) ->
 
 
 def _content(forms: Iterable[Form]) -> list[tuple[object, ...]]:
-    """What makes two texts the same program: all forms in reading order, with how many parts each has."""
+    """The same for two texts that are the same program: all forms in reading order, with how many parts each has."""
     content: list[tuple[object, ...]] = []
     todo = list(forms)
     while todo:

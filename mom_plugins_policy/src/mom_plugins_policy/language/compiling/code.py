@@ -50,7 +50,7 @@ class Expression:
 
     @property
     def named(self) -> bool:
-        """Whether repeating the text costs nothing."""
+        """True if repeating the text costs nothing."""
         return self.text.isidentifier() or self.const
 
 

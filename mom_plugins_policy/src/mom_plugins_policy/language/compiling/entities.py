@@ -14,6 +14,7 @@ from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 
 _LARGE_FLOAT = "1e308"
+_BY_ENTITY = {"Control": "control", "GetControl": "control", "SetVar": "variable", "GetVar": "variable", "Recall": "recalled"}
 
 
 class EntityAccess(Scoping):
@@ -95,23 +96,17 @@ class EntityAccess(Scoping):
             return self._stat(form, entity, method, name, arguments, values)
         if method == "Prop" and name is not None:
             return Expression(self.marked(form, f"{entity.text}.properties[{self.string(name)}]"))
-        if method in ("Control", "GetControl") and name is not None:
-            requests = self._by_entity("control", name)
-            if requests is not None:
-                return self._control(form, entity, requests, name, values)
-        if method in ("SetVar", "GetVar") and name is not None:
-            notes = self._by_entity("variable", name)
-            if notes is not None:
-                key = self._key(entity)
-                if method == "GetVar":
-                    return Expression(f"{notes}.get({key})")
-                self.emit(f"{notes}[{key}] = {self.guarded(values[1], form).text}")
+        kind = _BY_ENTITY.get(method)
+        if kind is not None and name is not None and (kind != "recalled" or entity.type == "guest"):
+            found, key = self._by_entity(kind, name), self._key(entity)
+            if found is not None and kind == "control":
+                return self._control(form, entity, found, values)
+            if found is not None and method == "SetVar":
+                self.emit(f"{found}[{key}] = {self.guarded(values[1], form).text}")
                 return NIL
-        if method == "Recall" and name is not None and entity.type == "guest":
-            recalled = self._by_entity("recalled", name)
-            if recalled is not None:
+            if found is not None:
                 default = f", {values[1].text}" if len(values) > 1 else ""
-                return Expression(f"{recalled}.get({self._key(entity)}{default})")
+                return Expression(f"{found}.get({key}{default})")
         if word.writes:
             values = self.all_guarded(values, form)
         texts = [entity.text, *(value.text for value in values)]
@@ -168,7 +163,7 @@ class EntityAccess(Scoping):
             self._dicts[kind, name] = self._new("c")
         return self._dicts[kind, name]
 
-    def _control(self, form: Form, entity: Expression, requests: str, name: str, values: Sequence[Expression]) -> Expression:
+    def _control(self, form: Form, entity: Expression, requests: str, values: Sequence[Expression]) -> Expression:
         key = self._key(entity)
         if len(values) == 1:
             found = self._new("t")

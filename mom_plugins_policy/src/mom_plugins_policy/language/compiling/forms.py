@@ -12,9 +12,10 @@ from mom_plugins_policy.language.compiling.operations import Operations
 from mom_plugins_policy.language.compiling.scopes import Slot
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, FormKind
-from mom_plugins_policy.language.words.forms import DEFINING, FormWord, covers
+from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, FormWord
 from mom_plugins_policy.language.words.functions import CALLABLES, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.language.words.methods import ENTITY_METHODS
+from mom_plugins_policy.language.words.word import covers
 
 _DEEP = 36  # forms inside each other in one Python function; what is deeper becomes a function of its own
 _BLOCKS = 5  # loops inside each other in one Python function; Python itself allows 20 blocks
@@ -31,7 +32,7 @@ class Generator(Operations):
         self.weight = 0
         """Forms generated so far in this loop or function: what one turn of it costs."""
         self.counting = False
-        """Whether what one turn costs is only known when it runs."""
+        """True if what one turn costs is only known when it runs."""
         self.generated = 0
         self.most = _COPIES * program.size + 50_000
         self.guest_loops = 0
@@ -493,11 +494,11 @@ class Generator(Operations):
 
 
 _HELD: Mapping[str, FunctionWord] = {name.upper(): word for name, word in CALLABLES.items()}
-"""What the predefined variables hold, by its name in the code."""
+"""The functions in predefined variables, by their names in the code."""
 
 _METHODS: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
     "eval": Generator._sequence, "if": Generator._if, "let": Generator._let, "def": Generator._def, "defun": Generator._def,
     "defvar": Generator._defvar, "set": Generator._set, "setq": Generator._set, "with": Generator._with,
 }  # fmt: skip
 
-covers("language/compiling/forms.py", _METHODS)
+covers("language/compiling/forms.py", COMPILED, _METHODS)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from mom_plugins_policy.language.compiling.code import ENTITIES, NUMBERS, SCALARS, Expression, joined, known
 from mom_plugins_policy.language.compiling.entities import EntityAccess
 from mom_plugins_policy.language.syntax import Form
-from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS, FunctionWord, covers
+from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPERATORS, FunctionWord
+from mom_plugins_policy.language.words.word import covers
 
 _GUARDED_SIZE = 64  # how many inputs' sizes a value may add up to before it is checked
 _MANY = 4  # arguments of min and max that are compared one by one
@@ -187,7 +188,7 @@ _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]
 }  # fmt: skip
 """Functions that are Python's operators, or that are compiled otherwise than as a call."""
 
-covers("language/compiling/operations.py", _OWN, lambda word: word.type != "any")
+covers("language/compiling/operations.py", (name for name, word in FUNCTIONS.items() if word.type == "any"), _OWN)
 
 
 def called(word: FunctionWord) -> str:

@@ -69,23 +69,16 @@ class Scoping(Emitter):
         texts = {"Host": ("host", "host"), "Guests": ("guests", "guests"), **{name: (name.upper(), "fn") for name in CALLABLES}}
         for name in PREDEFINED:
             text, type_ = texts[name]
-            if name in self.program.shared:
-                slot = Slot(name, self._cell(name), self.run, shared=True)
-                self.run.inits[slot.py] = self._use_text(text)
-                type_ = "any"
-            elif name in self.program.assigned:
-                slot = Slot(name, self._new("v"), self.run)
-                self.run.inits[slot.py] = self._use_text(text)
+            if text in ("host", "guests"):
+                self._use(text)
+            shared = name in self.program.shared
+            if shared or name in self.program.assigned:
+                slot = Slot(name, self._cell(name) if shared else self._new("v"), self.run, shared=shared)
+                self.run.inits[slot.py] = text
             else:
                 slot = Slot(name, text, self.run, stable=True)
-                self._use_text(text)
             self.predefined.slots[name] = slot
-            self.facts[slot] = (True, type_, 1)
-
-    def _use_text(self, text: str) -> str:
-        if text in ("host", "guests"):
-            self._use(text)
-        return text
+            self.facts[slot] = (True, "any" if shared else type_, 1)
 
     def _learn(self, key: Slot, fact: object) -> None:
         if self.frames and key not in self.frames[-1]:

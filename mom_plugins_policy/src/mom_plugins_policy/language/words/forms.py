@@ -43,16 +43,16 @@ class Binding(NamedTuple):
 
 
 class Roles(NamedTuple):
-    """What the parts of one form are to it."""
+    """The roles of one form's parts."""
 
     parts: tuple[Form, ...]
-    """What is evaluated, in this order."""
+    """The parts that are evaluated, in this order."""
     roles: tuple[Role, ...]
     """The role of each of them."""
     bindings: tuple[Binding, ...] = ()
     """Names that are bound, each once its value is known."""
     scope: bool = False
-    """Whether they are bound in a scope of their own, which ends with the form; otherwise in the innermost one around it."""
+    """True if they are bound in a scope of their own, which ends with the form; otherwise in the innermost one around it."""
     assigned: str = ""
     """The variable that is assigned."""
     defined: Form | None = None
@@ -69,13 +69,13 @@ class FormWord(Word):
     """One special form."""
 
     roles: Callable[[Form], Roles | None]
-    """What the parts are, of a form with as many as it takes; None if it is not built as it has to be."""
+    """The roles of the parts of a form with as many as it takes; None if it is not built as it has to be."""
     shape: str = ""
     """How it has to be built: what is said where it is not."""
     flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
-    """What is wrong with it, and where, so that a policy is refused; what else is wrong shows when it is evaluated."""
+    """Mistakes in it, each with its place, so that a policy is refused; what else is wrong shows when it is evaluated."""
     plain: bool = False
-    """Whether all of its parts are evaluated, in their order."""
+    """True if all of its parts are evaluated, in their order."""
     expansion: Callable[[Form], Form | None] | None = None
     """Other forms that do the same; None of a form that is not built as it has to be."""
 
@@ -135,7 +135,7 @@ def _eval(form: Form) -> Roles:
 
 
 def _of_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
-    """What is wrong with the names that a `let` or `defvar` binds."""
+    """Mistakes in the names that a `let` or `defvar` binds."""
     for name, _ in roles.bindings if roles is not None else ():
         if name.name == "nil":
             yield name, "nil cannot be a variable"
@@ -144,7 +144,7 @@ def _of_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
 
 
 def _of_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
-    """What is wrong with the parameters of a function."""
+    """Mistakes in the parameters of a function."""
     _, name, listed, _ = form.items
     if name.kind is not FormKind.NAME:
         return
@@ -159,7 +159,7 @@ def _of_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]
 
 
 ELSE: Final = "else"
-"""What the last clause of a `cond` may begin with."""
+"""The word that the last clause of a `cond` may begin with."""
 
 
 def _cond(form: Form) -> Form | None:
@@ -188,7 +188,7 @@ def _cond(form: Form) -> Form | None:
 
 
 def _in_order(clause: Form, forms: Sequence[Form]) -> Form:
-    """What a clause does, as one form."""
+    """The body of a clause, as one form."""
     if len(forms) == 1:
         return forms[0]
     block = Form(FormKind.BLOCK, None, clause.text, forms[0].start, forms[-1].end, 0)
@@ -241,10 +241,10 @@ DEFINING = frozenset({"def", "defun"})
 """Those that do nothing, however they are built, where the name is a word of the language."""
 
 WORDS: Mapping[str, Word] = {**SPECIAL_FORMS, **BUILTINS}
-"""What a list may begin with, if no variable has the name."""
+"""The words that a list may begin with, if no variable has the name."""
 
-EXTENSIONS = frozenset(name for name, word in WORDS.items() if word.extension)
-"""Those that yield to functions that policies define."""
+COMPILED = frozenset(name for name, word in SPECIAL_FORMS.items() if word.expansion is None)
+"""Those that are replaced by no others."""
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
@@ -271,7 +271,7 @@ def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]
 
 
 def _expansion(form: Form, words: Mapping[str, Word]) -> Form | None:
-    """What a form stands for; None if it stands for itself."""
+    """The form that a form stands for; None if it stands for itself."""
     word = words.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
     if not isinstance(word, FormWord) or word.expansion is None or not word.takes(len(form.items) - 1):
         return None
@@ -292,10 +292,3 @@ def _number(forms: Sequence[Form]) -> None:
         if form.items:
             todo.append((form, True))
             todo.extend((item, False) for item in reversed(form.items))
-
-
-def covers(part: str, methods: Mapping[str, object]) -> None:
-    """Raise, at the import of a part of the language, where it has no method for a form, or has one for none."""
-    wrong = {name for name, word in SPECIAL_FORMS.items() if word.expansion is None} ^ set(methods)
-    if wrong:
-        raise TypeError(f"{part}: no record, or no method, for {', '.join(sorted(wrong))}")

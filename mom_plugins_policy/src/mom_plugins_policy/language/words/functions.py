@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class FunctionWord(Word):
     compute: Callable[..., Any]
     """Its value, by Python's values; of values that are as large as they may be, the code may compute it otherwise."""
     unit: Callable[[Sequence[Measured]], Dimension]
-    """What its value counts."""
+    """The dimension of its value."""
     types: Callable[[Sequence[int]], int]
     """The types of its value, by those of its arguments; none if it always fails."""
     type: str = "any"
@@ -40,13 +40,13 @@ class FunctionWord(Word):
     strict: int | None = 1
     """With how many arguments, or more, it fails on nil; None: never."""
     mixing: str = ""
-    """What is done to arguments that must be of the same unit, such as `are added`; empty: they need not be."""
+    """Words for what is done to arguments that must be of the same unit, such as `are added`; empty: they need not be."""
     mirrored: str = ""
     """Of a comparison: the one that says the same with its sides exchanged."""
     operator: str = ""
     """Another spelling, usable as the head of a list."""
     variable: bool = False
-    """Whether it is the value of a predefined variable of this name, which may hold something else in a policy."""
+    """True if it is the value of a predefined variable of this name, which may hold something else in a policy."""
 
 
 _LARGE_SHIFT = 1 << 13  # bits: more than any limit allows
@@ -204,15 +204,3 @@ OPERATORS: Mapping[str, str] = {word.operator: word.name for word in _FUNCTIONS 
 
 PREDEFINED = ("Host", "Guests", *CALLABLES)
 """The names that are bound when an evaluation starts."""
-
-
-def covers(part: str, rules: Iterable[str], by_record: Callable[[FunctionWord], bool]) -> None:
-    """Raise, at the import of a part of the language, where it does not know what to do with a function, or has rules for none.
-
-    :param rules: the functions for which the part has rules of its own
-    :param by_record: whether the record of one says enough
-    """
-    own = set(rules)
-    wrong = {name for name, word in FUNCTIONS.items() if name not in own and not by_record(word)} | own - set(FUNCTIONS)
-    if wrong:
-        raise TypeError(f"{part}: no record, or no rule, for {', '.join(sorted(wrong))}")

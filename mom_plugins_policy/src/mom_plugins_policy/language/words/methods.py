@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mom_plugins_policy.language.words.word import Word
@@ -16,9 +16,9 @@ class MethodWord(Word):
     """
 
     store: str = ""
-    """What it reads or writes by that name: a `note` of this evaluation, the `memory` that outlives it, a `control`; empty: neither."""
+    """The store in which it has that name: a `note` of this evaluation, the `memory` that outlives it, a `control`; empty: neither."""
     writes: bool = False
-    """Whether it writes there, and gives nil; otherwise it reads."""
+    """True if it writes there, and gives nil; otherwise it reads."""
 
 
 _METHODS = (
@@ -52,10 +52,3 @@ DISK_METHODS = {
     "setWriteIopsSec": "write_iops_sec",
 }
 """The methods of an io tune object, each with the key of `current` that it sets. One argument: a number, or nil."""
-
-
-def covers(part: str, methods: Iterable[str]) -> None:
-    """Raise, at the import of a part of the language, where it lacks a method, or has one for none."""
-    wrong = set(ENTITY_METHODS) ^ set(methods)
-    if wrong:
-        raise TypeError(f"{part}: no record, or no method, for {', '.join(sorted(wrong))}")

@@ -1,7 +1,8 @@
-"""What all words have."""
+"""The record that all words have."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -20,7 +21,7 @@ class Word:
     extension: bool = False
 
     def takes(self, count: int) -> bool:
-        """Whether it can be used with this many arguments."""
+        """True if it can be used with this many arguments."""
         return count >= self.least and (self.most is None or count <= self.most)
 
     @property
@@ -31,3 +32,10 @@ class Word:
         if self.most == self.least:
             return "no arguments" if self.least == 0 else "1 argument" if self.least == 1 else f"{self.least} arguments"
         return f"{self.least} to {self.most} arguments"
+
+
+def covers(part: str, words: Iterable[str], rules: Iterable[str]) -> None:
+    """Raise, at the import of a part of the language, where it has no rule for one of the words that need one, or has one for none."""
+    wrong = set(words) ^ set(rules)
+    if wrong:
+        raise TypeError(f"{part}: no record, or no rule, for {', '.join(sorted(wrong))}")

@@ -1,8 +1,7 @@
-"""What a decision's value is to be, and how tests write it."""
+"""Expected values of decisions, and how tests write them."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ IN_BYTES: Final = {Unit.KIB: 1024, Unit.BYTES: 1}
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a decision's value is to be: between two numbers, exactly something, anything, or no decision at all."""
+    """The expected value of a decision: between two numbers, exactly something, anything, or no decision at all."""
 
     text: str
     """As it was written."""
@@ -33,7 +32,7 @@ class Expected:
     """`range`, `exactly`, `any` or `none`."""
 
     def holds(self, decision: Decision | None) -> bool:
-        """Whether this decision, or that there is none, is what was expected."""
+        """True if this decision, or that there is none, is what was expected."""
         if decision is None or self.kind == "none":
             return (decision is None) is (self.kind == "none")
         value = decision.value
@@ -52,7 +51,7 @@ _RANGE = re.compile(r"(.*?)\s*\.\.\s*(.*)")
 
 
 def expected_value(written: object, unit: Unit | None) -> Expected:
-    """What is expected, from how a test writes it: `5`, `1GiB`, `1GiB ~5%`, `1GiB..2GiB`, `< 1GiB`, `any`, `none`.
+    """The expectation, from how a test writes it: `5`, `1GiB`, `1GiB ~5%`, `1GiB..2GiB`, `< 1GiB`, `any`, `none`.
 
     :param unit: the control's unit; sizes are understood for KiB and bytes
     :raises ValueError: it cannot be understood; the message says why
@@ -71,7 +70,7 @@ def expected_value(written: object, unit: Unit | None) -> Expected:
         return Expected(text, kind=text)
     if unit is Unit.TEXT:
         return Expected(text, exactly=text, kind="exactly")
-    return dataclasses.replace(_range(text, unit), text=text)
+    return _range(text, unit)
 
 
 def _range(text: str, unit: Unit | None) -> Expected:

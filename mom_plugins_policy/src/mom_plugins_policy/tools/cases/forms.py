@@ -52,7 +52,7 @@ class DeclareForm(Form):
 
 
 class GivenForm(SnapshotForm):
-    """What is given: a snapshot, in a JSON file or here or both, and what policies remember, by `host` or guest name."""
+    """The given: a snapshot, in a JSON file or here or both, and what policies remember, by `host` or guest name."""
 
     snapshot: Annotated[str, StringConstraints(min_length=1)] | None = None
     remembered: Mapped[Mapped[FieldValue]] = Field(default_factory=dict)
@@ -71,7 +71,7 @@ class ExpectedError(Form):
     message: str = ""
 
     def fits(self, fault: Fault) -> bool:
-        """Whether an error is this one."""
+        """True if an error is this one."""
         wanted = ((self.kind, fault.kind), (self.guest, fault.guest), (self.policy, fault.name), (self.line, fault.line))
         return self.message in fault.message and all(one is None or one == got for one, got in wanted)
 
@@ -90,7 +90,7 @@ Errors: TypeAlias = Annotated[list[ExpectedError] | None, BeforeValidator(_error
 
 
 class ExpectForm(Form):
-    """What is expected: decisions by `host` or guest name and control, whether there may be others, errors (None: any), and notes."""
+    """The expected: decisions by `host` or guest name and control, whether there may be others, errors (None: any), and notes."""
 
     decisions: Mapped[Mapped[Any]] = Field(default_factory=dict)
     others: Literal["any", "none"] = "none"

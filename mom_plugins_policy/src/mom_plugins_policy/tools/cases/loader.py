@@ -200,7 +200,7 @@ class _Reader:
     # --- what is given ---
 
     def _part(self, form: GivenForm, way: Way) -> dict[str, Any]:
-        """What the file or a test gives, sizes as numbers in the unit of their field."""
+        """The given of the file or a test, sizes as numbers in the unit of their field."""
         given = form.model_dump(exclude_unset=True, exclude={"snapshot"})
         for sample, at in ((given, way), *((one, (*way, "history", number)) for number, one in enumerate(given.get("history", ())))):
             self._measure(sample.get("host", {}), Scope.HOST, (*at, "host"))
