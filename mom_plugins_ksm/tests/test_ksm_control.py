@@ -48,7 +48,6 @@ class Kernel:
         self.writes: list[tuple[str, int]] = []
         self.merged = 0
         self.fault: Exception | None = None
-        self.stubborn: Mapping[str, int] = {}
         self._merge()
 
     def ksm_read(self) -> Mapping[str, Value]:
@@ -63,7 +62,7 @@ class Kernel:
                 raise HypervisorError("Invalid argument")
             if name == "merge_across_nodes" and value != self.files[name] and self.merged:
                 raise HypervisorError("Device or resource busy")
-            self.files[name] = self.stubborn.get(name, value)
+            self.files[name] = value
             self._merge()
 
     def _merge(self) -> None:
@@ -105,22 +104,11 @@ def put_back(kernel: KsmControl, available: int | None = None, /, **before_and_a
     return {knob_of(outcome.decision.control): outcome for outcome in outcomes}
 
 
-def test_the_fake_kernel_is_a_ksm_control() -> None:
-    assert isinstance(Kernel(), KsmControl)
-
-
 def test_a_knob_is_set_and_read_back() -> None:
     kernel = Kernel()
     outcome = decide(kernel, pages_to_scan=300)["pages_to_scan"]
     assert (outcome.before, outcome.after, outcome.status, outcome.error) == (100, 300, Status.APPLIED, "")
     assert kernel.files["pages_to_scan"] == 300
-
-
-def test_what_stands_already_is_not_written() -> None:
-    kernel = Kernel()
-    outcomes = decide(kernel, run=0, pages_to_scan=100, sleep_millisecs=20, merge_across_nodes=1)
-    assert {outcome.status for outcome in outcomes.values()} == {Status.UNCHANGED}
-    assert kernel.writes == []
 
 
 def test_starting_comes_last_and_stopping_first() -> None:
@@ -130,22 +118,6 @@ def test_starting_comes_last_and_stopping_first() -> None:
     kernel.writes.clear()
     decide(kernel, pages_to_scan=64, run=0)
     assert kernel.writes == [("run", 0), ("pages_to_scan", 64)]
-
-
-def test_what_the_kernel_made_of_it_is_read_back() -> None:
-    kernel = Kernel()
-    kernel.stubborn = {"pages_to_scan": 200}
-    outcome = decide(kernel, pages_to_scan=300)["pages_to_scan"]
-    assert (outcome.before, outcome.after, outcome.status) == (100, 200, Status.APPLIED)
-
-
-@pytest.mark.parametrize(("knob", "value", "kept"), [("pages_to_scan", 300, 100), ("run", 1, 0), ("run", 1, 2)])
-def test_a_knob_that_keeps_its_value_or_takes_another_choice_has_failed(knob: str, value: int, kept: int) -> None:
-    kernel = Kernel()
-    kernel.stubborn = {knob: kept}
-    outcome = decide(kernel, **{knob: value})[knob]
-    assert (outcome.after, outcome.status) == (kept, Status.FAILED)
-    assert f"{kept}" in outcome.error
 
 
 def test_a_knob_that_this_kernel_has_not_is_refused() -> None:
@@ -254,57 +226,6 @@ def test_after_a_call_without_an_answer_no_knob_is_tried_again() -> None:
     assert {outcome.error for outcome in outcomes.values()} == {"no answer within 2s"}
 
 
-class Deaf(Kernel):
-    """Cannot be read any more after so many reads."""
-
-    reads = 0
-
-    def ksm_read(self) -> Mapping[str, Value]:
-        if self.reads == 0:
-            raise HypervisorError("not reachable")
-        self.reads -= 1
-        return super().ksm_read()
-
-
-def test_a_ksm_that_cannot_be_read_fails_every_decision_and_entry() -> None:
-    assert decide(Deaf(), run=1)["run"].status is Status.FAILED
-    assert put_back(Deaf(), run=(0, 1))["run"].status is Status.FAILED
-
-
-def test_a_result_that_cannot_be_read_back_is_unknown() -> None:
-    kernel = Deaf()
-    kernel.reads = 2
-    outcome = decide(kernel, run=1)["run"]
-    assert (outcome.before, outcome.after, outcome.status) == (0, None, Status.APPLIED)
-    assert "unknown: not reachable" in outcome.error
-    assert kernel.files["run"] == 1
-
-
-def test_everything_is_put_back_as_it_was() -> None:
-    kernel = Kernel(run=1, pages_to_scan=400, sleep_millisecs=10)
-    outcomes = put_back(kernel, run=(0, 1), pages_to_scan=(100, 400), sleep_millisecs=(20, 10))
-    assert {outcome.status for outcome in outcomes.values()} == {Status.APPLIED}
-    assert (kernel.files["run"], kernel.files["pages_to_scan"], kernel.files["sleep_millisecs"]) == (0, 100, 20)
-    assert outcomes["run"].decision.value == 0
-    assert outcomes["run"].decision.entity == HOST
-    assert (outcomes["run"].before, outcomes["run"].after) == (1, 0)
-
-
-def test_what_stands_as_before_already_is_unchanged() -> None:
-    kernel = Kernel()
-    assert put_back(kernel, run=(0, 1))["run"].status is Status.UNCHANGED
-    assert kernel.writes == []
-
-
-def test_what_somebody_else_has_changed_since_is_left_alone() -> None:
-    kernel = Kernel(run=1, pages_to_scan=777)
-    outcomes = put_back(kernel, run=(0, 1), pages_to_scan=(100, 400))
-    assert (outcomes["pages_to_scan"].status, outcomes["pages_to_scan"].after) == (Status.LEFT_ALONE, 777)
-    assert "777" in outcomes["pages_to_scan"].error
-    assert outcomes["run"].status is Status.APPLIED
-    assert kernel.files["pages_to_scan"] == 777
-
-
 def test_a_knob_that_is_gone_ends_its_entry() -> None:
     kernel = Kernel()
     del kernel.files["merge_across_nodes"]
@@ -316,16 +237,6 @@ def test_an_advisor_that_was_switched_on_since_keeps_its_pages() -> None:
     outcome = put_back(kernel, pages_to_scan=(100, 400))["pages_to_scan"]
     assert outcome.status is Status.LEFT_ALONE
     assert "advisor" in outcome.error
-
-
-def test_a_ledger_entry_that_says_nothing_fails() -> None:
-    assert put_back(Kernel(), run=(None, 1))["run"].status is Status.FAILED
-
-
-def test_a_value_outside_the_controls_bounds_is_put_back_all_the_same() -> None:
-    kernel = Kernel(pages_to_scan=400)
-    assert put_back(kernel, pages_to_scan=(0, 400))["pages_to_scan"].status is Status.APPLIED
-    assert kernel.files["pages_to_scan"] == 0
 
 
 def test_merging_across_nodes_is_put_back_by_unmerging_first() -> None:

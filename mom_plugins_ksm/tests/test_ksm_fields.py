@@ -49,21 +49,12 @@ def test_every_file_becomes_its_field() -> None:
     }
 
 
-def test_what_an_older_kernel_does_not_tell_is_absent() -> None:
-    older = {name: value for name, value in FILES.items() if name not in {"general_profit", "advisor_mode", "merge_across_nodes"}}
-    assert not {"ksm_general_profit", "ksm_advisor_mode", "ksm_merge_across_nodes"} & ksm_fields(older, 4096).keys()
-
-
 @pytest.mark.parametrize("bad", [-1, "5", 1.5, True, None])
 def test_what_is_no_count_is_unknown(bad: Value) -> None:
     fields = ksm_fields({**FILES, "pages_shared": bad}, 4096)
     assert "ksm_pages_shared" not in fields
     assert "ksm_tracked" not in fields
     assert fields["ksm_pages_sharing"] == 20
-
-
-def test_tracked_memory_counts_larger_pages_as_such() -> None:
-    assert tracked_kib(FILES, page_size=65536) == 6400
 
 
 def test_what_is_saved_is_less_the_books_that_are_kept() -> None:
@@ -198,13 +189,6 @@ def test_a_cycle_that_follows_another_one_at_once_does_not_take_ksmd_for_idle_or
     assert usage.percent(10.25, now=105.02) == 5.0, "no hundredth of a second has been counted yet"
     assert usage.percent(10.26, now=105.05) == 5.0, "and now one has"
     assert usage.percent(10.30, now=106.0) == pytest.approx(5.0)
-
-
-def test_cpu_usage_is_percent_of_one_cpu_between_two_samples() -> None:
-    usage = CpuUsage()
-    assert usage.percent(10.0, now=100.0) is None
-    assert usage.percent(12.5, now=105.0) == 50.0
-    assert usage.percent(12.5, now=110.0) == 0.0
 
 
 def test_a_usage_is_of_one_speed_and_says_of_which() -> None:

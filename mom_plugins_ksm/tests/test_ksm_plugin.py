@@ -152,22 +152,6 @@ def test_a_hypervisor_with_a_ksm_of_its_own_says_what_is_shareable(root: Path) -
     assert plugin(root).mom_collect_host(own)["ksm_shareable"] == 5 << 20
 
 
-def test_every_collected_field_and_control_is_declared(root: Path) -> None:
-    ksm = plugin(root)
-    fields = {spec.name for spec in declared(ksm, FieldSpec)}
-    assert set(ksm.mom_collect_host(None)) <= fields
-    assert {spec.field for spec in declared(ksm, ControlSpec)} <= fields
-
-
-def test_ksmds_cpu_usage_is_percent_of_one_cpu_since_the_last_sample(root: Path) -> None:
-    moments = iter([100.0, 110.0])
-    ksm = plugin(root, clock=lambda: next(moments))
-    ksm.mom_collect_host(None)
-    ticks = 75 + os.sysconf("SC_CLK_TCK")
-    (root / "proc/37/stat").write_text(KSMD.replace(" 75 ", f" {ticks} "))
-    assert ksm.mom_collect_host(None)["ksmd_cpu_usage"] == pytest.approx(10.0)
-
-
 def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path) -> None:
     ksm, own = plugin(root), OwnKsm()
     assert ksm.mom_collect_host(own)["ksm_run"] == 0
@@ -209,6 +193,10 @@ def test_a_malformed_file_is_an_unknown_field(root: Path, folder: Path, text: st
 def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> None:
     ksm = plugin(tmp_path)
     assert {name: value for name, value in ksm.mom_collect_host(None).items() if value is not None} == {}
+    (problem,) = ksm.mom_act(snapshot())
+    assert isinstance(problem, Problem)
+    assert (problem.severity, bool(problem.hint)) == (Severity.WARNING, True)
+    assert "merges no pages" in problem.message
     (outcome,) = apply_decisions(ksm, [Decision(HOST, "ksm_run", 1)])
     assert outcome.status is Status.REFUSED
     (outcome,) = put_back(ksm, [LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)])
@@ -216,16 +204,6 @@ def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> No
     (finding,) = ksm.mom_doctor(None)
     assert finding.severity is Severity.ERROR
     assert "CONFIG_KSM" in finding.cure
-
-
-def test_a_missing_ksm_is_stated_every_cycle(tmp_path: Path) -> None:
-    ksm = plugin(tmp_path)
-    ksm.mom_collect_host(None)
-    (problem,) = ksm.mom_act(snapshot())
-    assert isinstance(problem, Problem)
-    assert problem.severity is Severity.WARNING
-    assert "merges no pages" in problem.message
-    assert problem.hint
 
 
 def test_a_ksm_that_works_is_not_mentioned(root: Path) -> None:
@@ -301,15 +279,6 @@ def test_the_doctor_finds_nothing_wrong_where_nothing_is(root: Path) -> None:
     assert {finding.severity for finding in plugin(root).mom_doctor(None)} == {Severity.OK}
 
 
-def test_the_doctor_names_the_advisor_and_how_to_switch_it_off(root: Path, folder: Path) -> None:
-    (folder / "advisor_mode").write_text("none [scan-time]\n")
-    ksm = plugin(root)
-    assert ksm.mom_collect_host(None)["ksm_advisor_mode"] == "scan-time"
-    (finding,) = (f for f in ksm.mom_doctor(None) if f.severity is Severity.WARNING)
-    assert "scan-time" in finding.message
-    assert "echo none > /sys/kernel/mm/ksm/advisor_mode" in finding.cure
-
-
 def test_the_doctor_finds_ksmtuned(root: Path) -> None:
     (root / "proc/812").mkdir()
     (root / "proc/812/comm").write_text("ksmtuned\n")
@@ -338,12 +307,6 @@ def test_the_doctor_says_when_nobody_collects_what_the_policy_reads(root: Path) 
 def test_it_is_suggested_where_the_kernel_has_ksm(root: Path, tmp_path: Path) -> None:
     assert KsmPlugin.mom_suggest(root) is not None
     assert KsmPlugin.mom_suggest(tmp_path / "elsewhere") is None
-
-
-def test_the_default_policy_is_part_of_the_package(root: Path) -> None:
-    (policy,) = declared(plugin(root), DefaultPolicy)
-    assert policy.name == "40_ksm"
-    assert "ksm_run" in policy.text
 
 
 def test_what_the_law_remembers_outlives_a_restart_and_a_snapshot_is_one_cycle_however_often_it_is_looked_at(root: Path) -> None:

@@ -1,20 +1,21 @@
 """A small, slow, obviously right interpreter of the language, against which the compiled one is checked.
 
-It walks the tree, keeps each scope as a dictionary and looks every name up when it meets it. Of limits it knows the depth of calls.
+It walks the tree, keeps each scope as a dictionary and looks every name up when it meets it. Of limits it knows the depth of calls. What
+values are, and what a function makes of them, it takes from the language: other tests compare that with the code.
 """
 
 from __future__ import annotations
 
 import math
-import operator
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from mom_core import HOST_ID, Guest, Host, Snapshot
+from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import Form, FormKind
+from mom_plugins_policy.language.values import Disk, Function, Guests, Record, requested
 from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
-from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS
+from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, OPERATORS, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 
 DEPTH = 200
@@ -25,42 +26,6 @@ class PlainError(Exception):
         super().__init__(kind)
         self.kind = kind
         self.form = form
-
-
-class Callee:
-    def __init__(self, call: Callable[[list[Any], Form], Any]) -> None:
-        self.call = call
-
-    def __call__(self) -> None:
-        raise NotImplementedError
-
-
-class GuestList:
-    def __init__(self, guests: Iterable[Guest]) -> None:
-        self.guests = list(guests)
-
-    def __len__(self) -> int:
-        return len(self.guests)
-
-    def __iter__(self) -> Iterator[Guest]:
-        return iter(self.guests)
-
-
-class DiskObject:
-    def __init__(self, guest: Guest, data: Mapping[str, Any]) -> None:
-        self.guest = guest
-        self.values = {"name": data.get("name"), "path": data.get("path")}
-        self.parts = {key: Part(data.get(key) or {}) for key in ("guaranteed", "maximum", "current")}
-
-
-class Part:
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self.data = dict(data)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Part) and self.data == other.data
-
-    __hash__ = None  # type: ignore[assignment]  # as a dictionary
 
 
 def defined(forms: Iterable[Form]) -> set[str]:
@@ -81,9 +46,9 @@ class Plain:
             del self.words[name]
         self.snapshot = snapshot
         self.samples = [*snapshot.history, snapshot]
-        self.guests = GuestList(snapshot.guests.values())
+        self.guests = Guests(snapshot.guests.values())
         self.scopes: list[dict[str, Any]] = [
-            {"Host": snapshot.host, "Guests": self.guests, "abs": Callee(self._abs), "debug": Callee(self._debug)}
+            {"Host": snapshot.host, "Guests": self.guests, **{name: self.callable(word) for name, word in CALLABLES.items()}}
         ]
         self.functions: dict[str, tuple[list[str], Form]] = {}
         self.depth = 0
@@ -138,21 +103,16 @@ class Plain:
     def attribute(self, value: Any, name: str) -> tuple[bool, Any]:
         if isinstance(value, Host | Guest):
             if name in ENTITY_METHODS:
-                return True, Callee(lambda args, form: self.method(value, name, args, form))
+                return True, Function(name, lambda args, site: self.method(value, name, args))
             if not self.declared(value, name):
                 return False, None
             if name == "io_tune" and isinstance(value, Guest):
                 return True, self.io_tune(value)
             return True, value.fields.get(name)
-        if isinstance(value, DiskObject):
-            if name in DISK_METHODS:
-                return True, Callee(lambda args, form: self.set_disk(value, name, args, form))
-            if name in value.values:
-                return True, value.values[name]
-            return (True, value.parts[name]) if name in value.parts else (False, None)
-        if isinstance(value, Part):
-            return (True, value.data[name]) if name in value.data else (False, None)
-        return False, None
+        if isinstance(value, Disk) and name in DISK_METHODS:
+            return True, Function(name, lambda args, site: self.set_disk(value, name, args))
+        parts = value.attributes if isinstance(value, Disk) else value if isinstance(value, Record) else {}
+        return name in parts, parts.get(name)
 
     def declared(self, entity: Host | Guest, name: Any) -> bool:
         if not isinstance(name, str):
@@ -164,7 +124,7 @@ class Plain:
     def io_tune(self, guest: Guest) -> Any:
         if guest.id not in self.disks:
             found = guest.fields.get("io_tune")
-            self.disks[guest.id] = [DiskObject(guest, item) for item in found] if isinstance(found, list) else found
+            self.disks[guest.id] = [Disk(guest, item) for item in found] if isinstance(found, list) else found
         return self.disks[guest.id]
 
     # --- forms ---------------------------------------------------------------------------------------------------------------
@@ -195,6 +155,10 @@ class Plain:
             raise PlainError("zero-division", form) from None
         except (OverflowError, ValueError):
             raise PlainError("range", form) from None
+        except Trouble as error:
+            raise PlainError(error.kind, form) from None
+        except MemoryError:
+            raise PlainError("limit", form) from None
         except RecursionError:  # Python's own limit comes before ours where calls are nested in other forms
             raise PlainError("recursion", form) from None
 
@@ -217,11 +181,11 @@ class Plain:
         name = head.name
         builtin = name in self.words
         found, value = self.resolve(name)
-        if found and value is not None and (isinstance(value, Callee) or not builtin):
+        if found and value is not None and (isinstance(value, Function) or not builtin):
             values = [self.eval(arg) for arg in args]
-            if not isinstance(value, Callee):
+            if not isinstance(value, Function):
                 raise PlainError("not-callable")
-            return value.call(values, form)
+            return value(*values)
         if found and value is None and "." in name and name not in self.functions:
             raise PlainError("undefined-symbol")
         return self.word(form, name, args)
@@ -232,7 +196,7 @@ class Plain:
             if not known.takes(len(args)):
                 raise PlainError("arity")
             if name in BUILTINS:
-                return self.builtin(name, [self.eval(arg) for arg in args])
+                return BUILTINS[name].compute(*[self.eval(arg) for arg in args])
             return getattr(self, f"special_{ {'defun': 'def', 'setq': 'set'}.get(name, name) }")(form, *args)
         if name not in self.functions:
             raise PlainError("unknown-function")
@@ -313,7 +277,7 @@ class Plain:
         if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
             raise PlainError("malformed")
         elements = self.eval(items)
-        if not isinstance(elements, GuestList | list | str):
+        if not isinstance(elements, Guests | list | str):
             raise PlainError("type")
         values = []
         for element in list(elements):
@@ -333,50 +297,18 @@ class Plain:
                 self.scopes.pop()
         return values
 
-    # --- builtins ------------------------------------------------------------------------------------------------------------
+    @staticmethod
+    def callable(word: FunctionWord) -> Function:
+        def call(args: tuple[Any, ...], site: int) -> Any:
+            if not word.takes(len(args)):
+                raise PlainError("arity")
+            return word.compute(*args)
 
-    def builtin(self, name: str, values: list[Any]) -> Any:
-        plain = {
-            "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "lt": operator.lt, "gt": operator.gt,
-            "lte": operator.le, "gte": operator.ge, "eq": operator.eq, "neq": operator.ne, "shl": operator.lshift, "shr": operator.rshift,
-        }  # fmt: skip
-        if name in plain:
-            if name not in ("eq", "neq") and any(isinstance(value, GuestList | Callee | DiskObject | Part) for value in values):
-                raise TypeError
-            return plain[name](*values)
-        if name == "not":
-            return not values[0]
-        if name in ("and", "or"):
-            for value in values:
-                if bool(value) == (name == "or"):
-                    return value
-            return values[-1]
-        if name in ("min", "max"):
-            best = values[0]
-            for value in values[1:]:
-                if self.builtin("lt", [best, value] if name == "max" else [value, best]):
-                    best = value
-            return best
-        if name == "null":
-            return all(value is None or (isinstance(value, str | list | GuestList) and not value) for value in values)
-        if name == "sqrt":
-            return math.sqrt(values[0])
-        assert name == "valid"
-        return all(value is not None for value in values)
-
-    def _abs(self, values: list[Any], form: Form) -> Any:
-        if len(values) != 1:
-            raise PlainError("arity")
-        return abs(values[0])
-
-    def _debug(self, values: list[Any], form: Form) -> Any:
-        if not values:
-            raise PlainError("arity")
-        return values[-1]
+        return Function(word.name, call)
 
     # --- entities ------------------------------------------------------------------------------------------------------------
 
-    def method(self, entity: Host | Guest, name: str, values: list[Any], form: Form) -> Any:
+    def method(self, entity: Host | Guest, name: str, values: tuple[Any, ...]) -> Any:
         if not ENTITY_METHODS[name].takes(len(values)):
             raise PlainError("arity")
         identity = entity.id if isinstance(entity, Guest) else "host"
@@ -397,7 +329,7 @@ class Plain:
                 return entity.fields.get(values[0], values[1] if len(values) > 1 else None)
             return self.mean(entity, values[0])
         if name == "Control":
-            self.controls[key] = self.requested(values[1])
+            self.controls[key] = requested(values[1])
             return None
         if name == "GetControl":
             return self.controls.get(key)
@@ -420,30 +352,15 @@ class Plain:
         return value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
 
     def mean(self, entity: Host | Guest, name: str) -> float:
+        there = [sample.host if isinstance(entity, Host) else sample.guests.get(entity.id) for sample in self.samples]
+        values: list[Any] = [one.fields[name] for one in there if one is not None and one.fields.get(name) is not None]
         total: Any = 0
-        count = 0
-        for sample in self.samples:
-            there = sample.host if isinstance(entity, Host) else sample.guests.get(entity.id)
-            value = None if there is None else there.fields.get(name)
-            if value is not None:
-                total += value
-                count += 1
-        return float(total / count) if count else 0.0
+        for value in values:
+            total += value
+        return float(total / len(values)) if values else 0.0
 
-    @staticmethod
-    def requested(value: Any) -> Any:
-        if value is None or isinstance(value, int):
-            return None if value is None else int(value)
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise PlainError("range")
-            return value
-        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value, re.ASCII):
-            return int(value)
-        raise PlainError("type")
-
-    def set_disk(self, disk: DiskObject, name: str, values: list[Any], form: Form) -> None:
+    def set_disk(self, disk: Disk, name: str, values: tuple[Any, ...]) -> None:
         if len(values) != 1:
             raise PlainError("arity")
-        value = self.requested(values[0])
-        disk.parts["current"].data[DISK_METHODS[name]] = None if value is None else int(value)
+        value = requested(values[0])
+        disk.current[DISK_METHODS[name]] = None if value is None else int(value)

@@ -158,21 +158,10 @@ class Writer:
     def odd(self, depth: int) -> str:
         if self.sane and self.choose(3):
             return self.name()
-        return self.pick(
-            (
-                "(+ 1)",
-                "(f)",
-                "(nope 1)",
-                "(if 1 2)",
-                "{}",
-                "(5 1)",
-                "(let (p 1) 2)",
-                "(a 1)",
-                "(a.b 1)",
-                "(Host.mem_free 1)",
-                "(Host.swap_total 1)",
-            )
-        )
+        return self.pick((
+            "(+ 1)", "(f)", "(nope 1)", "(if 1 2)", "{}", "(5 1)", "(let (p 1) 2)", "(a 1)", "(a.b 1)", "(Host.mem_free 1)",
+            "(Host.swap_total 1)",
+        ))  # fmt: skip
 
 
 def program(choose: Choose) -> str:

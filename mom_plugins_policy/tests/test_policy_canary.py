@@ -51,14 +51,8 @@ class Managed:
         return texts
 
     @property
-    def trials(self) -> PolicyTexts:
-        texts: object = self.texts
-        assert isinstance(texts, PolicyTexts)
-        return texts
-
-    @property
     def canary(self) -> Canary:
-        found = self.trials.canary()
+        found = self.texts.canary()
         assert found is not None
         return found
 
@@ -66,7 +60,7 @@ class Managed:
         more.setdefault("seconds", 60)
         if "guests" not in more:
             more.setdefault("share", 0.1)
-        return self.trials.begin_canary({name: text}, who="me", **more)
+        return self.texts.begin_canary({name: text}, who="me", **more)
 
 
 @pytest.fixture
@@ -94,14 +88,10 @@ class TestWhoIsInIt:
         choice = ChosenGuests.of_share(0.1, guests)
         chosen = {guest.id for guest in guests if choice.has(guest)}
         assert len(chosen) == 5
+        assert sum(map(ChosenGuests.of_share(0.001, guests).has, guests)) == 1
         assert {g.id for g in guests if ChosenGuests.of_share(0.1, reversed(guests)).has(g)} == chosen
         assert choice.has(Guest(min(chosen), "renamed"))
         assert rank("uuid-1") == rank("uuid-1") != rank("uuid-2")
-
-    @pytest.mark.parametrize(("share", "count"), [(0.001, 1), (0.1, 1), (0.34, 2), (1.0, 3)])
-    def test_it_is_at_least_one_guest(self, share: float, count: int) -> None:
-        guests = [Guest(f"uuid-{number}", "a") for number in range(3)]
-        assert sum(map(ChosenGuests.of_share(share, guests).has, guests)) == count
 
     def test_who_comes_and_goes_moves_nobody_in_or_out(self) -> None:
         guests = [Guest(f"uuid-{number}", "a") for number in range(50)]
@@ -153,7 +143,7 @@ class TestWhileItRuns:
         began = managed.begin(MINE.format(kib=1), expected_version=seen)
         assert began.version == managed.texts.state().version != seen
         with pytest.raises(PolicyConflict):
-            managed.trials.end_canary(promote=True, who="you", expected_version=seen)
+            managed.texts.end_canary(promote=True, who="you", expected_version=seen)
         with pytest.raises(PolicyConflict):
             managed.texts.change({"60_x": "(+ 1 2)"}, who="you", expected_version=seen)
 
@@ -161,8 +151,7 @@ class TestWhileItRuns:
         words = '(with Guests g (if (> g.balloon_max 1) (g.Control "balloon_target" 20000) 0))'
         managed.begin(words, share=0.2, seconds=600)
         report = managed.cycles()
-        texts: object = managed.texts
-        assert isinstance(texts, PolicyTexts)
+        texts = managed.texts
         on = {entity.id for entity in managed.canary.on}
         assert on
         for guest in report.snapshot.guests:
@@ -181,12 +170,7 @@ class TestWhileItRuns:
         report = managed.cycles()
         assert managed.canary.state is CanaryState.RUNNING
         assert any(one.source.name == "canary 50_balloon" for one in report.decisions)
-
-    def test_who_looks_after_a_reload_can_end_it(self, managed: Managed) -> None:
-        managed.begin(MINE.format(kib=1), seconds=600)
-        managed.engine.reload(managed.engine.config)
-        managed.cycles()
-        ended = managed.trials.end_canary(promote=False, who="you", expected_version=managed.canary.version)
+        ended = managed.texts.end_canary(promote=False, who="you", expected_version=managed.canary.version)
         assert ended.state is CanaryState.ABORTED
 
     def test_files_that_it_does_not_go_with_end_it(self, tmp_path: Path) -> None:
@@ -281,18 +265,18 @@ class TestHowItEnds:
     def test_somebody_promotes_it(self, managed: Managed) -> None:
         managed.begin("(+ 1 2)", name="60_x", seconds=600)
         managed.cycles()
-        assert managed.trials.end_canary(promote=True, who="you").state is CanaryState.PROMOTED
+        assert managed.texts.end_canary(promote=True, who="you").state is CanaryState.PROMOTED
         assert managed.texts.state().texts["60_x"].text == "(+ 1 2)"
         assert managed.texts.history()[-1].who == "you"
 
     def test_somebody_ends_it(self, managed: Managed) -> None:
         managed.begin("(+ 1 2)", name="60_x", seconds=600)
         managed.cycles()
-        ended = managed.trials.end_canary(promote=False, who="you")
+        ended = managed.texts.end_canary(promote=False, who="you")
         assert (ended.state, ended.reason) == (CanaryState.ABORTED, "by you")
         assert "60_x" not in managed.texts.state().texts
         with pytest.raises(MomError, match="no policies are tried on some guests now"):
-            managed.trials.end_canary(promote=False, who="you")
+            managed.texts.end_canary(promote=False, who="you")
         managed.texts.change({"60_x": "(+ 1 2)"}, who="you")
 
     def test_what_the_policies_remembered_of_guests_in_it_is_remembered_after_it(self, managed: Managed) -> None:
@@ -302,7 +286,7 @@ class TestHowItEnds:
         managed.begin(counts.format(step=100), name="60_x", share=0.5, seconds=600)
         managed.cycles(2)
         on = {entity.id for entity in managed.canary.on}
-        managed.trials.end_canary(promote=True, who="me")
+        managed.texts.end_canary(promote=True, who="me")
         managed.cycles()
         memory: Any = managed.texts.memory()
         assert {entry["values"]["seen"] for identity, entry in memory.items() if identity in on} == {302}
@@ -313,7 +297,7 @@ class TestHowItEnds:
         with made.engine:
             made.cycles()
             made.begin("(+ 1 2)", name="60_x", seconds=600)
-            made.trials.end_canary(promote=True, who="you")
+            made.texts.end_canary(promote=True, who="you")
         made.engine = made.new_engine()
         with made.engine:
             assert made.texts.state().texts["60_x"].text == "(+ 1 2)"
@@ -326,7 +310,7 @@ class TestHowItEnds:
         made.engine = made.new_engine()
         with made.engine:
             assert "60_x" not in made.texts.state().texts
-            assert made.trials.canary() is None
+            assert made.texts.canary() is None
 
 
 class TestWhatIsNotTried:
@@ -350,7 +334,7 @@ class TestWhatIsNotTried:
             managed.begin("(+ 1 2)", name="60_x", **more)
         assert message in str(refused.value)
         assert managed.texts.state().version == before
-        assert managed.trials.canary() is None
+        assert managed.texts.canary() is None
 
     def test_what_cannot_be_used(self, managed: Managed) -> None:
         with pytest.raises(PolicyRefused) as refused:
@@ -361,17 +345,17 @@ class TestWhatIsNotTried:
         with pytest.raises(MomError, match="there is nothing to try"):
             managed.begin(managed.texts.state().texts["50_balloon"].text)
 
-    def test_anything_where_mom_only_observes(self, tmp_path: Path) -> None:
-        made = Managed(tmp_path, mode="observe")
+    @pytest.mark.parametrize(
+        ("mode", "cycles", "why"),
+        [("observe", 1, "nothing can be tried: mom only observes"), ("enforce", 0, "has not looked at the guests yet")],
+    )
+    def test_anything_where_nothing_could_be_seen_of_it(self, tmp_path: Path, mode: str, cycles: int, why: str) -> None:
+        made = Managed(tmp_path, mode=mode)
         with made.engine:
-            made.cycles()
-            with pytest.raises(MomError, match="nothing can be tried: mom only observes"):
+            for _ in range(cycles):
+                made.cycles()
+            with pytest.raises(MomError, match=why):
                 made.begin("(+ 1 2)", name="60_x")
-
-    def test_anything_before_the_guests_are_known(self, tmp_path: Path) -> None:
-        made = Managed(tmp_path)
-        with made.engine, pytest.raises(MomError, match="mom has not looked at the guests yet"):
-            made.begin("(+ 1 2)", name="60_x")
 
 
 def test_who_looks_while_it_ends_sees_that_it_runs_and_then_how_it_has_ended(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,7 +369,7 @@ def test_who_looks_while_it_ends_sees_that_it_runs_and_then_how_it_has_ended(man
         return compile_(*given, **more)
 
     monkeypatch.setattr(Policy, "compile", looked_at)
-    managed.trials.end_canary(promote=True, who="you")
+    managed.texts.end_canary(promote=True, who="you")
     assert [one.state for one in seen] == [CanaryState.RUNNING]
     assert managed.canary.state is CanaryState.PROMOTED
 

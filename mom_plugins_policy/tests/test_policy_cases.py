@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import pytest
@@ -394,11 +393,6 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path, content: bytes | Non
     done = mom_policy("test", path)
     assert (done.code, done.out) == (2, "")
     assert str(path) in done.err
-
-
-def test_a_pipe_is_no_file_of_tests(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "t.yaml")
-    assert mom_policy("test", tmp_path / "t.yaml").code == 2
 
 
 def test_marks_and_line_ends_of_other_systems_are_fine(tests: Path) -> None:

@@ -208,17 +208,6 @@ def test_a_reset_forgets_what_was_kept(tmp_path: Path) -> None:
     assert Running(tmp_path, keep_changes=True).names() == ["10_default"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"state":"changes"', b"\xff\xfe"])
-def test_a_damaged_file_of_kept_changes_is_set_aside_and_told(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "state/policy/changes.json"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    it = Running(tmp_path, keep_changes=True)
-    assert it.names() == ["10_default"]
-    assert f"set aside as {path}.damaged-1; the policies are those of the files and defaults" in caplog.text
-    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.damaged-1"]
-
-
 def test_kept_changes_that_no_longer_compile_do_not_keep_mom_from_starting(tmp_path: Path) -> None:
     path = tmp_path / "state/policy/changes.json"
     StateFile(path, "changes", dict).write({"alone": False, "texts": {"20": {"text": "(", "origin": "set by x"}}})

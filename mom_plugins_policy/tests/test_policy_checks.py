@@ -403,11 +403,6 @@ def test_units_are_compared_with_those_of_all_arguments() -> None:
     assert found.message == "KiB and KiB/s are compared"
 
 
-def test_only_the_first_misspelt_names_are_compared_with_all_names() -> None:
-    hints = [one.hint for one in remarks_on("(defvar known 1)" + " ".join(f"(+ knowm{n} 1)" for n in range(40))) if "did you" in one.hint]
-    assert hints == ["did you mean known?"] * 10
-
-
 def faults_of(text: str) -> Sequence[Fault]:
     try:
         Policy.compile({"p": text})

@@ -10,7 +10,7 @@ from policy_declared import DECLARED
 
 from mom_core import Declarations, InForce, PluginContext
 from mom_core.testing import snapshot
-from mom_plugins_policy import PolicyLimits, PolicyPlugin
+from mom_plugins_policy import PolicyPlugin
 from mom_plugins_policy.checks import check_policy, walk
 from mom_plugins_policy.language import policy as compiled_policies
 from mom_plugins_policy.language.policy import Policy
@@ -40,19 +40,6 @@ def test_the_same_texts_are_compiled_once(compiled: list[str]) -> None:
     assert compiled == ["50_mine"]
     assert [one.value for one in second.evaluate(snapshot(host={"mem_free": 9})).decisions] == [1]
     assert first.evaluate(snapshot(host={"mem_free": 9})).decisions == second.evaluate(snapshot(host={"mem_free": 9})).decisions
-
-
-@pytest.mark.parametrize("other", [{"50_mine": "1"}, {"60_mine": TEXTS["50_mine"]}, {**TEXTS, "60_more": "2"}])
-def test_other_texts_are_other_policies(other: dict[str, str], compiled: list[str]) -> None:
-    assert Policy.compile(other, DECLARED).code is not Policy.compile(TEXTS, DECLARED).code
-    assert len(compiled) == 2
-
-
-def test_other_limits_are_kept(compiled: list[str]) -> None:
-    Policy.compile(TEXTS, DECLARED)
-    tight = Policy.compile(TEXTS, DECLARED, PolicyLimits(names=2))
-    assert tight.limits.names == 2
-    assert compiled == ["50_mine", "50_mine"]
 
 
 def test_what_is_declared_counts_for_texts_that_were_compiled_by_other_declarations() -> None:

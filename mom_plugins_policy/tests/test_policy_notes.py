@@ -120,28 +120,6 @@ def test_a_guest_that_fails_keeps_its_old_notes(tmp_path: Path) -> None:
     assert [value for value in asked if not isinstance(value, Problem)] == [0, 3, 5]
 
 
-def test_a_damaged_file_is_set_aside_and_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "state" / "policy" / "notes.json"
-    path.parent.mkdir(parents=True)
-    counted(plugin(tmp_path), guests("a"))
-    whole = path.read_bytes()
-    for number, text in enumerate((b"{", b"[]", b"", b"\xff", whole.replace(b'"n":1', b'"n":7'), whole[:-1]), 1):
-        path.write_bytes(text)
-        caplog.clear()
-        assert counted(plugin(tmp_path), guests("a")) == {"a": 1}
-        assert f"set aside as {path}.damaged-{number}; policies began without notes" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "content", [[], {"a": 1}, {"host": {"incarnation": 5, "values": {}}}, {"host": {"incarnation": "", "values": {"k": {}}}}]
-)
-def test_a_file_with_other_content_is_damaged_too(tmp_path: Path, content: object, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "state" / "policy" / "notes.json"
-    StateFile(path, "notes", NOTES).write(content)
-    assert counted(plugin(tmp_path), guests("a")) == {"a": 1}
-    assert "its content makes no sense" in caplog.text
-
-
 def test_a_disk_that_cannot_be_written_is_a_problem_and_nothing_more(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder belongs")
     it = plugin(tmp_path)
@@ -186,15 +164,3 @@ def test_what_is_no_memory_is_refused_and_changes_nothing(tmp_path: Path, rubbis
     with pytest.raises(MomError, match="no notes"):
         it.mom_services()[PolicyTexts].set_memory(rubbish)
     assert counted(it, guests("a")) == {"a": 2}
-
-
-def test_what_few_of_many_guests_change_is_found_after_a_restart(tmp_path: Path) -> None:
-    names = [f"guest-{number:04}" for number in range(2000)]
-    it = plugin(tmp_path, '(with Guests g (g.Remember "n" (if (< g.size 0) nil g.size)))')
-    sizes = dict.fromkeys(names, 1)
-    it.mom_evaluate(snapshot(guests={name: {"size": size} for name, size in sizes.items()}), ())
-    for change in ({"guest-0007": 7}, {"guest-0008": 8}, {"guest-0007": 9, "guest-0008": -1}):
-        it.mom_evaluate(snapshot(guests={name: {"size": size} for name, size in (sizes | change).items()}), ())
-    there = snapshot(guests={name: {"size": 1} for name in names})
-    found = counted(plugin(tmp_path, '(with Guests g (g.Control "n" (g.Recall "n" -1)))'), there)
-    assert found == dict.fromkeys(names, 1) | {"guest-0007": 9, "guest-0008": -1}

@@ -96,13 +96,6 @@ def test_policies_that_everybody_can_write_are_refused_with_their_path(tmp_path:
     assert refusal(plugin(tmp_path, directory=directory)) == [(Path(open_to_all).name, 0, 0, said)]
 
 
-def test_a_single_policy_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mine.policy"
-    path.write_text("(+ 1 2)")
-    path.chmod(0o666)
-    assert [problem[0] for problem in refusal(plugin(tmp_path, file=path))] == ["mine.policy"]
-
-
 def test_a_file_is_the_policy_in_place_of_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "mine.policy"
     path.write_text('(Host.Control "knob" 7)')
@@ -170,24 +163,21 @@ def test_all_that_is_wrong_in_all_files_is_told_at_once(tmp_path: Path) -> None:
     assert "0xff is not UTF-8" in told["30_c.policy"]
 
 
-def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "huge.policy"
-    with path.open("wb") as file:
-        file.truncate(100_000_000)
-    ((name, _, _, message),) = refusal(plugin(tmp_path, file=path))
-    assert name == "huge.policy"
-    assert "has more than" in message
-
-
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    ((name, *_, message),) = refusal(plugin(tmp_path, file=tmp_path / "nope.policy"))
-    assert (name, message) == ("nope.policy", "cannot be read: No such file or directory")
-
-
-def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    ((name, *_, message),) = refusal(plugin(tmp_path, directory=tmp_path / "file"))
-    assert (name, message) == ("file", "cannot be listed: Not a directory")
+    with (tmp_path / "huge.policy").open("wb") as file:
+        file.truncate(100_000_000)
+    (tmp_path / "open.policy").touch(0o666)
+    (tmp_path / "open.policy").chmod(0o666)
+    for setting, name, said in (
+        ({"file": tmp_path / "huge.policy"}, "huge.policy", "has more than 4,194,304 bytes"),
+        ({"file": tmp_path / "nope.policy"}, "nope.policy", "cannot be read: No such file or directory"),
+        ({"directory": tmp_path / "file"}, "file", "cannot be listed: Not a directory"),
+        ({"file": tmp_path / "open.policy"}, "open.policy", "can be written by everybody"),
+    ):
+        ((found, *_, message),) = refusal(plugin(tmp_path, **setting))
+        assert found == name
+        assert said in message
 
 
 def test_two_files_of_one_policy_name_are_refused(tmp_path: Path) -> None:

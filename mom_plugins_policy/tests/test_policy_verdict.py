@@ -19,7 +19,7 @@ from mom_plugins_policy.rollout.verdict import (
     kills,
     worse,
 )
-from mom_toolkit import CanaryState, ailment
+from mom_toolkit import CanaryState
 
 GIB = 1 << 20
 WELL: dict[str, Value] = {"balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0, "swap_in": 0, "major_fault": 0}
@@ -48,30 +48,6 @@ def good(count: int, guests: int = 3) -> list[WatchedCycle]:
 
 
 class TestWhenAGuestAils:
-    @pytest.mark.parametrize(
-        ("more", "what"),
-        [
-            ({}, ""),
-            ({"mem_usable": 40 * 1024}, "are short of memory"),
-            ({"balloon_cur": GIB, "mem_usable": 33 * 1024}, ""),
-            ({"swap_in": 5000}, "swap"),
-            ({"major_fault": 900}, "wait for pages from their disks"),
-            ({"guest_psi_memory_some_avg10": 25.0}, "wait for memory"),
-            ({"host_psi_memory_some_avg10": 25.0}, "wait for memory"),
-            ({"guest_guarantee": 3 * GIB}, "have less than they are guaranteed"),
-            ({"mem_usable": None}, None),
-            ({"balloon_cur": None}, None),
-            ({"stats_age": None}, None),
-            ({"stats_age": 16.0}, None),
-        ],
-    )
-    def test_by_what_it_tells(self, more: dict[str, Value], what: str | None) -> None:
-        assert ailment(a_guest(**more), 600) == what
-
-    def test_statistics_from_before_the_trial_tell_nothing_of_it(self) -> None:
-        assert ailment(a_guest(stats_age=4.0), 3.0) is None
-        assert ailment(a_guest(stats_age=4.0), 5.0) == ""
-
     @pytest.mark.parametrize(
         ("wanted", "more", "too_much"),
         [

@@ -175,15 +175,6 @@ class TestWhenTheHostLacksMemory:
         large = a_guest(size=64 * GIB, balloon_max=64 * GIB)
         assert targets(0, host_free=20 * GIB, a=large) == {"a": 64 * GIB - 5 * 900_000}
 
-    @pytest.mark.parametrize(
-        "unknown",
-        [{"mem_usable": None}, {"stats_age": None}, {"stats_age": 9.0}, {"balloon_cur": None}, {"balloon_max": None}],
-        ids=lambda unknown: next(iter(unknown)),
-    )
-    def test_a_guest_without_trustworthy_statistics_is_held(self, unknown: Fields) -> None:
-        decided = targets(0, sick=a_guest(**unknown), well=a_guest())  # type: ignore[arg-type]  # names of guests or fields
-        assert decided.keys() == {"well"}
-
     def test_a_guest_is_left_alone_until_its_statistics_are_newer_than_its_size(self) -> None:
         assert targets(0, a=a_guest(balloon_target_age=0.5)) == {}
         assert targets(0, a=a_guest(balloon_target_age=1.5)).keys() == {"a"}
@@ -305,17 +296,6 @@ class TestWhatItCosts:
         assert targets_of(TARGET - 300 * MIB, guests).keys() == {"cheap"}
         assert targets_of(TARGET - 700 * MIB, guests).keys() == {"cheap", "middle"}
         assert targets_of(TARGET - 1100 * MIB, guests).keys() == {"cheap", "middle", "dear"}
-
-    @pytest.mark.parametrize("available", [TARGET - 4 * GIB, HARD - 400 * MIB, 0])
-    def test_a_cheap_guest_is_not_taken_below_its_need_or_its_guarantee(self, available: float) -> None:
-        guests = {
-            "needs": a_guest(size=700 * MIB, reclaim_cost=0.001),
-            "promised": a_guest(guest_guarantee=1900 * MIB, reclaim_cost=0.001),
-            "dear": a_guest(mem_unused=0, reclaim_cost=1000.0),
-        }
-        decided = targets_of(available, guests)
-        assert decided.get("needs", 700 * MIB) >= 512 * MIB + 0.25 * margin(512 * MIB)
-        assert decided.get("promised", 2 * GIB) >= 1900 * MIB
 
 
 class TestSweeps:
@@ -485,10 +465,6 @@ class TestWhenAGuestRunsOutOfMemory:
     def test_it_grows_by_half_of_what_was_taken_if_that_is_more(self) -> None:
         assert targets(TARGET + GIB, a=self.poor(taken=1000 * MIB)) == {"a": self.need + 540 * MIB}
 
-    def test_it_does_not_grow_above_its_maximum(self) -> None:
-        assert targets(TARGET + GIB, a=self.poor(taken=100 * MIB)) == {"a": self.need + 140 * MIB}
-        assert targets(TARGET + GIB, a=self.poor(taken=0)) == {}
-
     def test_the_others_give_for_it_when_the_host_has_just_enough(self) -> None:
         decided = targets(TARGET, poor=self.poor(), rich=a_guest(need=100 * MIB))
         assert decided["poor"] == self.need + 140 * MIB
@@ -560,9 +536,6 @@ class TestWhenTheHostHasRoom:
         decided = targets(ROOM + 100 * MIB, a=a_guest(size=GIB), b=a_guest(size=GIB))
         assert sum(size - GIB for size in decided.values()) == pytest.approx(100 * MIB, abs=4)
 
-    def test_guests_that_have_everything_are_left_in_peace(self) -> None:
-        assert targets(ROOM + 5 * GIB, a=a_guest()) == {}
-
     def test_between_lack_and_room_nothing_is_done(self) -> None:
         for available in (TARGET - 15 * MIB, TARGET, (TARGET + ROOM) / 2, ROOM):
             assert targets(available, a=a_guest(size=GIB)) == {}
@@ -606,7 +579,7 @@ class TestParameters:
 class Loop:
     """A simulated host under a real engine; `cycle` is one, five simulated seconds later."""
 
-    def __init__(self, folder: Path, host_free: str | None = None, **sim: object) -> None:
+    def __init__(self, folder: Path, **sim: object) -> None:
         self.now = 0.0
         self.reports: list[Report] = []
         settings = {"guests": 16, "host_memory": "32GiB", "sold": 1.25, "load_for": "300s", "load_after": "60s"} | sim
@@ -615,7 +588,7 @@ class Loop:
                 "interval": "5s",
                 "state_directory": str(folder / "state"),
                 "run_directory": str(folder / "run"),
-                "plugins": {"sim": settings, "balloon": {} if host_free is None else {"host_free": host_free}, "policy": {}},
+                "plugins": {"sim": settings, "balloon": {}, "policy": {}},
             }
         )
         self.engine = Engine(config, Clock(self.clock, self.clock))
@@ -732,17 +705,3 @@ def test_the_bursts_of_some_are_no_waves_for_others(loop: Loop) -> None:
         steps = [after - before for before, after in pairwise(sizes) if after != before]
         reversals = sum(x * y < 0 for x, y in pairwise(steps))
         assert reversals <= (6 if guest.name.startswith("build") else 1), (guest.name, steps)  # what was taken too much comes back
-
-
-@pytest.mark.parametrize("loop", [{"load": "9GiB", "seed": 1, "silent": 0.25}], indirect=True)
-def test_guests_without_statistics_keep_their_memory(loop: Loop) -> None:
-    report = loop.until(300)
-    silent = [guest for guest in report.snapshot.guests.values() if "stats_age" not in guest.fields]
-    assert len(silent) == 4
-    assert all(guest.fields["balloon_cur"] == guest.fields["balloon_max"] for guest in silent)
-    assert taken(report) > GIB
-
-
-@pytest.mark.parametrize("loop", [{"host_free": "20GiB"}], indirect=True)
-def test_an_operator_can_raise_the_target_to_see_it_work(loop: Loop) -> None:
-    assert taken(loop.until(60)) > 2 * GIB
