@@ -70,7 +70,7 @@ GIB = 1 << 20
 
 def decided(text: str, *, total: float, available: float, run: int = 0, pages: int = 64, sleep: int = 20) -> dict[str, Any]:
     """What the KSM law with ksmtuned's values suggests. Sizes in GiB."""
-    plugins: Any = import_ksmtuned(text, "ksmtuned.conf").settings()["plugins"]
+    plugins: Any = import_ksmtuned({"ksmtuned.conf": text}).settings()["plugins"]
     host: dict[str, Any] = {
         "mem_available": round(total * GIB),
         "mem_really_available": round(available * GIB),
@@ -109,5 +109,5 @@ def test_ksmtuneds_bounds_decide() -> None:
 
 
 def test_what_has_no_counterpart_is_said() -> None:
-    imported = import_ksmtuned("KSM_NPAGES_BOOST=100\n", "ksmtuned.conf")
+    imported = import_ksmtuned({"ksmtuned.conf": "KSM_NPAGES_BOOST=100\n"})
     assert "line 1: KSM_NPAGES_BOOST=100 has no counterpart" in imported.notes
