@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from mom_core import (
-    ControlSpec,
     Decision,
     Declarations,
-    DefaultPolicy,
     Entity,
     FieldSpec,
     Guest,
@@ -30,7 +28,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_devkit import apply_decisions, declared, put_back
+from mom_devkit import apply_decisions, put_back
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.sysfs import SysfsKsm
 from mom_toolkit import PolicyTexts
