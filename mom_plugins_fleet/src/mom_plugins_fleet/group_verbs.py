@@ -59,7 +59,7 @@ def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
     try:
         text = file.read(1 << 20).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise MomError(f"{printable(file.name)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
+        raise MomError(f"{printable(file.name, 400)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
     if name == CLASSES:
         _check_classes(text, file.name)
     elif not FLEET_POLICY.match(name):
