@@ -21,7 +21,7 @@ from mom_core import (
 )
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, credentials
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, credentials
 from mom_plugins_eviction.movers.web_requests import WebUrl
 from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
 
@@ -32,7 +32,7 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 _MOVES: Final = frozenset({"migrating"})
 
 
-class OvirtMover:
+class OvirtMover(ServerMover):
     """`Mover` on the engine's API: `POST /vms/ID/migrate` begins, the job that its answer names says how it is, and without one the
     machine's own status; `POST /vms/ID/cancelmigration` gives it up. A machine's id is its UUID.
 
@@ -51,29 +51,23 @@ class OvirtMover:
             return ""
         return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"
 
-    def begin(self, job: MoveJob) -> str:
+    def ask_to_begin(self, job: MoveJob) -> str:
         """The reference is the id of the engine's job, where its answer names one."""
         host = job.destination.host
         action = {"host": {"id" if _UUID.fullmatch(host) else "name": host}} if host else {}
-        try:
-            answer = self._api.ask("POST", f"{self._machine(job)}/migrate", json.dumps(action).encode(), "application/json")
-        except UnclearAnswerError:
-            return ""
+        answer = self._api.ask("POST", f"{self._machine(job)}/migrate", json.dumps(action).encode(), "application/json")
         if answer.get("status") == "failed":
             raise HypervisorError(f"{self.name}: the engine says that it has failed: {printable(str(answer.get('fault', '')), 300)}")
         found = answer.get("job")
         identity = found.get("id") if isinstance(found, dict) else None
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
-    def look(self, job: MoveJob) -> MoveReport:
+    def ask_how(self, job: MoveJob) -> MoveReport:
         """By the job; else by the machine: that it runs on the host that it was to go to. That it runs elsewhere says nothing, as it may
         not have begun to move."""
-        try:
-            if _UUID.fullmatch(job.reference):
-                return self._by_job(job)
-            machine = self._api.ask("GET", self._machine(job))
-        except (HypervisorError, UnclearAnswerError):
-            return UNKNOWN
+        if _UUID.fullmatch(job.reference):
+            return self._by_job(job)
+        machine = self._api.ask("GET", self._machine(job))
         if machine.get("status") in _MOVES:
             return RUNNING
         there = machine.get("host")
@@ -91,12 +85,9 @@ class OvirtMover:
             return failed(f"the engine's job {status}: {printable(str(said.get('description', '')), 200)}")
         return UNKNOWN
 
-    def cancel(self, job: MoveJob) -> None:
+    def ask_to_cancel(self, job: MoveJob) -> None:
         """Have the engine stop the migration."""
-        try:
-            self._api.ask("POST", f"{self._machine(job)}/cancelmigration", b"{}", "application/json")
-        except UnclearAnswerError as error:
-            raise HypervisorError(error.message) from None
+        self._api.ask("POST", f"{self._machine(job)}/cancelmigration", b"{}", "application/json")
 
     def check(self) -> str:
         """Its version; raises `MomError` when it does not let mom in."""

@@ -21,7 +21,7 @@ from mom_core import (
 )
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, credentials
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, UnclearAnswerError, credentials
 from mom_plugins_eviction.movers.web_requests import WebUrl
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
@@ -40,7 +40,7 @@ _NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file, chmod 600"
 
 
-class ProxmoxMover:
+class ProxmoxMover(ServerMover):
     """`Mover` on Proxmox VE's API: `POST /nodes/NODE/qemu/VMID/migrate` makes a task, `GET /nodes/NODE/tasks/UPID/status` says how it is,
     `DELETE /nodes/NODE/tasks/UPID` ends it.
 
@@ -57,7 +57,7 @@ class ProxmoxMover:
             return f"{self.name} moves guests to other nodes by their names, `host://NODE`, not to {destination}"
         return "the guest is on that node already" if destination.host == self._node else ""
 
-    def begin(self, job: MoveJob) -> str:
+    def ask_to_begin(self, job: MoveJob) -> str:
         """Refused by what the cluster says of the guest before, or begun by a task."""
         try:
             vmid = self._vmid(job)
@@ -65,22 +65,16 @@ class ProxmoxMover:
         except UnclearAnswerError as error:  # nothing but questions so far
             raise HypervisorError(error.message) from None
         parameters = {"target": job.destination.host, "online": "1", **({"with-local-disks": "1"} if self._local_disks else {})}
-        try:
-            answer = self._api.ask("POST", f"{self._guests}/{vmid}/migrate", urlencode(parameters).encode(), _FORM)
-        except UnclearAnswerError:
-            return ""
+        answer = self._api.ask("POST", f"{self._guests}/{vmid}/migrate", urlencode(parameters).encode(), _FORM)
         upid = answer.get("data")
         return upid if isinstance(upid, str) and _UPID.fullmatch(upid) else ""
 
-    def look(self, job: MoveJob) -> MoveReport:
+    def ask_how(self, job: MoveJob) -> MoveReport:
         """By its task; where that is not known, by the tasks that this node has begun since."""
-        try:
-            upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
-            if not upid:
-                return UNKNOWN
-            said = self._data(self._api.ask("GET", f"{self._tasks}/{quote(upid, safe='')}/status"))
-        except (HypervisorError, UnclearAnswerError):
+        upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
+        if not upid:
             return UNKNOWN
+        said = self._data(self._api.ask("GET", f"{self._tasks}/{quote(upid, safe='')}/status"))
         if said.get("status") == "running":
             return RUNNING
         ended = said.get("exitstatus")
@@ -88,14 +82,11 @@ class ProxmoxMover:
             return UNKNOWN
         return DONE if ended == "OK" or ended.startswith("WARNINGS") else failed(f"Proxmox VE: {ended}")
 
-    def cancel(self, job: MoveJob) -> None:
+    def ask_to_cancel(self, job: MoveJob) -> None:
         """End the task: `qm migrate` then lets the guest run on here."""
-        try:
-            upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
-            if upid:
-                self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
-        except UnclearAnswerError as error:
-            raise HypervisorError(error.message) from None
+        upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
+        if upid:
+            self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
 
     def check(self) -> str:
         """The API's version; raises `MomError` when it does not let mom in."""

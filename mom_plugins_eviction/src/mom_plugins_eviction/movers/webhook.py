@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import StringConstraints
 
-from mom_core import HypervisorError, MomError, PluginContext, PluginSettings, printable
+from mom_core import MomError, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover
 from mom_plugins_eviction.movers.web_requests import WebhookSettings, signed_headers, webhook_secret
 from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
 
@@ -19,7 +19,7 @@ _NO_ANSWER: Final = frozenset({*range(300, 400), 408, 425, 429, *range(500, 600)
 """All but 2xx and plain refusals: they say nothing of what becomes of the request."""
 
 
-class WebhookMover:
+class WebhookMover(ServerMover):
     """`Mover` that sends `{"do": "begin" | "look" | "cancel", ...}`. Whether the server chooses the host is agreed on."""
 
     def __init__(self, name: str, api: ServerApi, abilities: MoverAbilities) -> None:
@@ -31,28 +31,19 @@ class WebhookMover:
             return ""
         return f"{self.name} " + ("chooses the host: the destination is `anywhere`" if self.abilities.chooses else "must be told where to")
 
-    def begin(self, job: MoveJob) -> str:
-        """A refusal is one of 4xx: nothing was begun then. Without a clear answer it may have been."""
-        try:
-            return _text(self._ask("begin", job).get("reference"))
-        except UnclearAnswerError:
-            return ""
+    def ask_to_begin(self, job: MoveJob) -> str:
+        """A refusal is one of 4xx."""
+        return _text(self._ask("begin", job).get("reference"))
 
-    def look(self, job: MoveJob) -> MoveReport:
-        """As the server says; what it does not say clearly is unknown."""
-        try:
-            said = self._ask("look", job)
-        except (HypervisorError, UnclearAnswerError):
-            return UNKNOWN
+    def ask_how(self, job: MoveJob) -> MoveReport:
+        """As the server says."""
+        said = self._ask("look", job)
         error = failed(_text(said.get("error")) or f"{self.name} says that it has failed")
         return {"running": RUNNING, "done": DONE, "failed": error}.get(_text(said.get("state")), UNKNOWN)
 
-    def cancel(self, job: MoveJob) -> None:
-        """Raises `HypervisorError` when the server does not take it."""
-        try:
-            self._ask("cancel", job)
-        except UnclearAnswerError as error:
-            raise HypervisorError(error.message) from None
+    def ask_to_cancel(self, job: MoveJob) -> None:
+        """As the server can."""
+        self._ask("cancel", job)
 
     def check(self) -> str:
         """Nothing is asked: a webhook has no question but those for moves."""
