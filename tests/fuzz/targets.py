@@ -244,7 +244,7 @@ def fleet_record(data: bytes) -> None:
             opened(Group, "mom-groups", "g", record, ["UABCDEFG" * 7])
     else:
         try:
-            read(Group, record).texts()
+            _ = read(Group, record).classes
         except MomError:
             return
     known = places(view)
@@ -253,7 +253,7 @@ def fleet_record(data: bytes) -> None:
         with suppress(MomError):  # larger than the servers take: the coordinator makes them anew
             assert read(Orders, orders.packed()) == orders
     with redirect_stdout(StringIO()):
-        print_hosts([host_row(view, host, {"g": 1}, 1.0) for host in ("h1", "h2")])
+        print_hosts([host_row(view, host, {"g": 1}) for host in ("h1", "h2")])
 
 
 class FromGuest(Wire):
@@ -407,7 +407,7 @@ def fleet_group(folder: Path) -> None:
     settings = FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1")
     found = FleetPlugin(settings, PluginContext(name="fleet", state_directory=folder)).remembered()
     if found is not None:
-        found[1].record.texts()
+        _ = found[1].record.classes
 
 
 BOOT: Final = "01234567-89ab-cdef-0123-456789abcdef"
