@@ -322,37 +322,9 @@ async def linked(
     async def back() -> None:
         log.info("connected to the fleet's servers again")
 
-    lets_in = _lets_in(access.key)
+    options = {"error_cb": failed, "disconnected_cb": lost, "reconnected_cb": back, **_lets_in(access.key)}
     try:
-        while True:
-            try:
-                await asyncio.wait_for(
-                    client.connect(
-                        list(access.servers),
-                        name=f"mom {name}",
-                        error_cb=failed,
-                        disconnected_cb=lost,
-                        reconnected_cb=back,
-                        allow_reconnect=True,
-                        max_reconnect_attempts=-1 if patient else 1,
-                        reconnect_time_wait=AGAIN_SECONDS,
-                        connect_timeout=CONNECT_SECONDS,
-                        ping_interval=PING_SECONDS,
-                        max_outstanding_pings=LOST_PINGS,
-                        inbox_prefix=inbox(name),
-                        pending_size=0,  # what cannot be sent now is not sent later: it would be old by then
-                        **lets_in,
-                    ),
-                    None if patient else 2 * ANSWER_SECONDS,
-                )
-                break
-            except (nats.errors.Error, TimeoutError, OSError, ssl.SSLError) as error:
-                if not patient:
-                    raise LinkError(
-                        f"the fleet's servers cannot be reached: {store.said[1] or printable(str(error) or type(error).__name__, 200)}",
-                        hint="is nats-server running there, and is this the right key?",
-                    ) from None
-                await asyncio.sleep(AGAIN_SECONDS)
+        await _connect(store, access.servers, name, options, patient=patient)
         waits = False
         yield store
     finally:
@@ -363,6 +335,37 @@ async def linked(
             await _end_tasks(client)
         finally:
             _hang_up(client)  # what the library has not closed in time, or connected just then
+
+
+async def _connect(store: Store, servers: Sequence[str], name: str, options: Mapping[str, Any], *, patient: bool) -> None:
+    """Connect, as `linked` says.
+
+    :param options: credentials, and callbacks, by the library's names
+    """
+    while True:
+        try:
+            connecting = store.client.connect(
+                list(servers),
+                name=f"mom {name}",
+                allow_reconnect=True,
+                max_reconnect_attempts=-1 if patient else 1,
+                reconnect_time_wait=AGAIN_SECONDS,
+                connect_timeout=CONNECT_SECONDS,
+                ping_interval=PING_SECONDS,
+                max_outstanding_pings=LOST_PINGS,
+                inbox_prefix=inbox(name),
+                pending_size=0,  # what cannot be sent now is not sent later: it would be old by then
+                **options,
+            )
+            await asyncio.wait_for(connecting, None if patient else 2 * ANSWER_SECONDS)
+            return
+        except (nats.errors.Error, TimeoutError, OSError, ssl.SSLError) as error:
+            if not patient:
+                raise LinkError(
+                    f"the fleet's servers cannot be reached: {store.said[1] or printable(str(error) or type(error).__name__, 200)}",
+                    hint="is nats-server running there, and is this the right key?",
+                ) from None
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 def ask(access: Access, name: str, log: logging.Logger, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
