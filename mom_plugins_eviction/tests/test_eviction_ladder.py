@@ -292,8 +292,7 @@ def test_nothing_is_allowed_that_the_class_does_not_say(fields: dict[str, Value]
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{", '{"format": 2, "stopped": []}', '{"format": 1}', '{"format": 1, "stopped": [{"guest": 5}]}', "[" * 5000, "\xff"],
+    "text", ["", "[]", "{", '{"format": 2, "stopped": []}', '{"format": 1}', '{"format": 1, "stopped": [{"guest": 5}]}', "[" * 5000, "\xff"]
 )
 def test_of_a_file_that_makes_no_sense_nothing_is_guessed_and_pauses_are_in_the_ledger(tmp_path: Path, text: str) -> None:
     path = tmp_path / "eviction" / "jobs.json"

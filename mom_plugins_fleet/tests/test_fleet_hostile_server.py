@@ -85,15 +85,7 @@ async def refused(url: str, why: str, ca: Path | None = None) -> None:
 
 
 @pytest.mark.parametrize(
-    "nonce",
-    [
-        '["mom fleet", "mom-orders", "h1", 7]\n{"moves":[]}',
-        "x" * 100,
-        "AAAAAAAAAAA\n",
-        "AAAAAAAAAA\u00e9",
-        7,
-        [NONCE],
-    ],
+    "nonce", ['["mom fleet", "mom-orders", "h1", 7]\n{"moves":[]}', "x" * 100, "AAAAAAAAAAA\n", "AAAAAAAAAA\u00e9", 7, [NONCE]]
 )
 def test_a_server_gets_no_signature_of_anything_but_a_nonce(nonce: object) -> None:
     async def work() -> None:

@@ -182,9 +182,7 @@ def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has
     assert not view.left, "it may leave again"
 
 
-def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_it_no_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_it_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     view = _with_move(MoveState.DONE)
     view.states.records["b"] = (2, HostState(host="b", mom="0", mode="enforce", total=64 * GIB, available=30 * GIB, guests=(_guest("1"),)))
     assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("b", MoveState.DONE)]

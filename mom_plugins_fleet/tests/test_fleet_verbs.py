@@ -58,8 +58,7 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("lease", "holder"),
-    [(None, None), (Lease(holder="c1").packed(), "c1"), (b"\xff{", "a coordinator whose lease cannot be read")],
+    ("lease", "holder"), [(None, None), (Lease(holder="c1").packed(), "c1"), (b"\xff{", "a coordinator whose lease cannot be read")]
 )
 def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(
     lease: bytes | None, holder: str | None, monkeypatch: pytest.MonkeyPatch

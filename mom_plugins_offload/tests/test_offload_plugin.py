@@ -123,11 +123,7 @@ def test_no_guest_is_asked_that_its_settings_or_its_class_spare() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [
-        ({"swap_in": 5000.0}, "its own swap"),
-        ({"guest_psi_memory_some_avg10": 30.0}, "wait for it 30 %"),
-        ({"host_swap": None}, "unknown"),
-    ],
+    [({"swap_in": 5000.0}, "its own swap"), ({"guest_psi_memory_some_avg10": 30.0}, "wait for it 30 %"), ({"host_swap": None}, "unknown")],
 )
 def test_a_guest_that_lacks_memory_itself_or_is_unknown_gives_nothing(fields: dict[str, Value], words: str) -> None:
     bench = Bench(["vm1"])

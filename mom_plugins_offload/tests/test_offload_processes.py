@@ -41,11 +41,7 @@ def test_a_group_is_preferred_to_the_process_and_v2_to_v1(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [
-        ("HugetlbPages:\t  2048 kB\n", "huge pages"),
-        ("VmPin:\t 1048576 kB\n", "for a device"),
-        ("VmLck:\t 1048576 kB\n", "locked"),
-    ],
+    [("HugetlbPages:\t  2048 kB\n", "huge pages"), ("VmPin:\t 1048576 kB\n", "for a device"), ("VmLck:\t 1048576 kB\n", "locked")],
 )
 def test_memory_that_is_held_in_place_goes_nowhere(tmp_path: Path, status: str, words: str) -> None:
     files = process(1000, status=status)

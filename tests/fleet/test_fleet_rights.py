@@ -69,15 +69,7 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
     monkeypatch.setattr(link, "ANSWER_SECONDS", 2.0)  # a server answers nothing to what it refuses
     before = everything(fleet)
     stolen = Access([fleet.url], None, fleet.folder / "h1.key")
-    written = [
-        (STATES, "h2"),
-        (PROGRESS, "h2"),
-        (ORDERS, "h2"),
-        (ORDERS, "h1"),
-        (ROSTER, "h1"),
-        (GROUPS, "g1"),
-        (AUTHORIZED, COORDINATORS),
-    ]
+    written = [(STATES, "h2"), (PROGRESS, "h2"), (ORDERS, "h2"), (ORDERS, "h1"), (ROSTER, "h1"), (GROUPS, "g1"), (AUTHORIZED, COORDINATORS)]
     asked = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2")]
 
     async def tried() -> None:

@@ -498,10 +498,7 @@ class EvictionPlugin:
             yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot stop guests", "leave enabled out, or use libvirt")
         elif (Scope.GUEST, EvictionField.MAY_SAVE) not in self._context.declarations.fields:
             yield Finding(
-                Severity.WARNING,
-                subject,
-                "nothing says which guests may leave, so none will",
-                "enable a plugin with classes, as sla",
+                Severity.WARNING, subject, "nothing says which guests may leave, so none will", "enable a plugin with classes, as sla"
             )
         else:
             yield Finding(Severity.OK, subject, "guests whose class allows it are stopped or moved when the host stays full")

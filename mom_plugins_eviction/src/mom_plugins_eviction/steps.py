@@ -134,13 +134,7 @@ def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
         return None
     cost, priority = (guest.number(name) for name in (EvictionField.COST, EvictionField.PRIORITY))
     return EvictionCandidate(
-        guest.id,
-        guest.name,
-        allowed,
-        frees,
-        1.0 if cost is None else cost,
-        50 if priority is None else int(priority),
-        warning_of(guest),
+        guest.id, guest.name, allowed, frees, 1.0 if cost is None else cost, 50 if priority is None else int(priority), warning_of(guest)
     )
 
 

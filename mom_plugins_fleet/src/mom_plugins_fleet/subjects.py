@@ -49,22 +49,9 @@ def inbox(name: str) -> str:
 
 def buckets(replicas: int) -> Iterable[KeyValueConfig]:
     """All of them, as they are made."""
-    for name, history in (
-        (ROSTER, 8),
-        (GROUPS, GROUPS_KEPT),
-        (STATES, 1),
-        (ORDERS, 1),
-        (PROGRESS, 1),
-        (AUTHORIZED, 8),
-        (LEASES, 1),
-    ):
+    for name, history in ((ROSTER, 8), (GROUPS, GROUPS_KEPT), (STATES, 1), (ORDERS, 1), (PROGRESS, 1), (AUTHORIZED, 8), (LEASES, 1)):
         yield KeyValueConfig(
-            bucket=name,
-            history=history,
-            direct=True,
-            replicas=replicas,
-            storage=StorageType.FILE,
-            max_value_size=LARGEST_RECORD + 4096,
+            bucket=name, history=history, direct=True, replicas=replicas, storage=StorageType.FILE, max_value_size=LARGEST_RECORD + 4096
         )
 
 

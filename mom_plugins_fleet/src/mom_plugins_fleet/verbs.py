@@ -15,13 +15,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from mom_core import (
-    MomError,
-    parse_size,
-    print_prose,
-    printable,
-    printable_lines,
-)
+from mom_core import MomError, parse_size, print_prose, printable, printable_lines
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.changes import ask_a_person, change, change_group, checked, named, show, standing, who
 from mom_plugins_fleet.group_verbs import policy_group
@@ -31,15 +25,7 @@ from mom_plugins_fleet.records import AuthorizedKeys, FleetRecord, Group, Member
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
-from mom_plugins_fleet.subjects import (
-    AUTHORIZED,
-    COORDINATORS,
-    GROUPS,
-    ORDERS,
-    PROGRESS,
-    ROSTER,
-    STATES,
-)
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.where import Where, checked_key
 from mom_toolkit import Destination
 
@@ -54,12 +40,7 @@ _LOG: Final = logging.getLogger("mom.fleet")
 @click.option("--key", envvar="MOM_FLEET_KEY", metavar="FILE", help="The operator's key.")
 @click.option("--ca", envvar="MOM_FLEET_CA", metavar="FILE", help="What the servers' certificates are checked with, as PEM.")
 @click.option(
-    "--operator",
-    "named",
-    multiple=True,
-    envvar="MOM_FLEET_OPERATORS",
-    metavar="KEY",
-    help="Another operator's public key: to be believed.",
+    "--operator", "named", multiple=True, envvar="MOM_FLEET_OPERATORS", metavar="KEY", help="Another operator's public key: to be believed."
 )
 @click.option(
     "--root",

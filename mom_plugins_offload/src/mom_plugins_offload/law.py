@@ -103,10 +103,7 @@ class Felt:
     def then(self, now: Felt, seconds: float, constant: float) -> Felt:
         """After so many seconds in which it felt that, as an exponential average with this time constant (s)."""
         weight = 1 - math.exp(-max(0.0, seconds) / constant)
-        return Felt(
-            self.refaults_kib + weight * (now.refaults_kib - self.refaults_kib),
-            self.stall + weight * (now.stall - self.stall),
-        )
+        return Felt(self.refaults_kib + weight * (now.refaults_kib - self.refaults_kib), self.stall + weight * (now.stall - self.stall))
 
 
 @dataclass(frozen=True, slots=True)

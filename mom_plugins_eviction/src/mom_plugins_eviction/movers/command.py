@@ -20,15 +20,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mom_core import (
-    HypervisorError,
-    MomError,
-    NotSupported,
-    PluginContext,
-    PluginSettings,
-    printable,
-    untrusted,
-)
+from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport, parse_process_stat
@@ -98,15 +90,7 @@ class CommandMover:
     :param root: where /proc is found
     """
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        live: bool | None,
-        within: str,
-        root: Path = Path("/"),
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], *, live: bool | None, within: str, root: Path = Path("/")) -> None:
         self.name, self._command, self._proc = name, command, root / "proc"
         self._chooses = not _TO & set(command)
         self.abilities = MoverAbilities(live, self._chooses, within)

@@ -11,14 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import StringConstraints
 
-from mom_core import (
-    ExistingFile,
-    HypervisorError,
-    NotSupported,
-    PluginContext,
-    PluginSettings,
-    printable,
-)
+from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, credentials

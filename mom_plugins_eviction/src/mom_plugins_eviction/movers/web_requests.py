@@ -126,14 +126,7 @@ class WebAnswer:
 
 
 def web_request(
-    method: str,
-    url: str,
-    *,
-    verify: ssl.SSLContext,
-    headers: Mapping[str, str],
-    content: bytes = b"",
-    seconds: float,
-    largest: int,
+    method: str, url: str, *, verify: ssl.SSLContext, headers: Mapping[str, str], content: bytes = b"", seconds: float, largest: int
 ) -> WebAnswer:
     """Ask a server, and wait for the whole answer, `seconds` at most for all of it. Raises `WebRequestError`.
 
