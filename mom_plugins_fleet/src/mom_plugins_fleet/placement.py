@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from mom_toolkit import ANYWHERE, Destination
+
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
 """What a host keeps available when guests come to it: so much of its memory, and 16 GiB at most. A guest that arrives takes all of its
@@ -19,6 +21,7 @@ class TargetHost:
     :param within: the hosts between which its mover moves guests; empty: any
     :param said: what the operator says that it has; None: its own word counts
     :param arrived: what came to it in the last day by the fleet's own books
+    :param address: where guests are sent
     :param works: what its guests work on; None: not of all of them that is known
     """
 
@@ -32,6 +35,7 @@ class TargetHost:
     said: int | None = None
     arrived: int = 0
     works: int | None = None
+    address: Destination = ANYWHERE
 
     @property
     def has(self) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_plugins_fleet.guest_list import leaving_order
 from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost
-from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import ANYWHERE
 
@@ -76,15 +76,21 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
         state.total,
         state.available,
         promised=state.others_promised + sum(guest.guarantee for guest in state.guests),
-        within=within(state),
+        within=_within(state.mover),
         said=member.memory,
         works=_works(state),
+        address=member.address,
     )
 
 
-def within(state: HostState | None) -> str:
-    """Between which hosts a host's mover moves guests; empty: any."""
-    return "" if state is None or state.mover is None else state.mover.within
+def _mover(view: FleetView, host: str) -> MoverState | None:
+    state = view.states.get(host)
+    return None if state is None else state.mover
+
+
+def _within(mover: MoverState | None) -> str:
+    """Between which hosts a mover moves guests; empty: any."""
+    return "" if mover is None else mover.within
 
 
 def _works(state: HostState) -> int | None:
@@ -160,8 +166,8 @@ def next_orders(
     under_way = sum(move.state in OPEN for move in kept)
     arriving = _arriving(view)
     by_guest = {move.guest: move for move in kept}
-    mine = within(view.states.get(host))
-    free, best = _free(known, arriving, member.group, mine, arriving_at_once)
+    mover = _mover(view, host)
+    free, best = _free(known, arriving, member.group, mover, arriving_at_once)
     for guest in sorted(guests.values(), key=leaving_order):
         earlier = by_guest.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
@@ -174,60 +180,49 @@ def next_orders(
             continue
         if under_way >= at_once or not view.is_fresh(host):
             continue
-        made = _move(view, host, member, guest, earlier, free, best)
+        made = _move(guest, earlier, member.group, mover, free, best)
         if isinstance(made, str):
             stuck[guest.name] = made
             continue
         by_guest[guest.id] = made
         arriving[made.to] = arriving.get(made.to, 0) + 1
         _expect(known, made)
-        free, best = _free(known, arriving, member.group, mine, arriving_at_once)
+        free, best = _free(known, arriving, member.group, mover, arriving_at_once)
         under_way += 1
     return Orders(epoch=epoch, moves=tuple(by_guest.values()), arrivals=arrivals), stuck
 
 
 def _free(
-    known: Mapping[str, TargetHost], arriving: Mapping[str, int], group: str, mine: str, most: int
+    known: Mapping[str, TargetHost], arriving: Mapping[str, int], group: str, mover: MoverState | None, most: int
 ) -> tuple[Mapping[str, TargetHost], Mapping[str, TargetHost]]:
     """The hosts to which one more guest may come, and the foremost of them."""
     free = {name: place for name, place in known.items() if arriving.get(name, 0) < most}
-    return free, foremost(free.values(), group, mine)
+    return free, foremost(free.values(), group, _within(mover))
 
 
 def _move(
-    view: FleetView,
-    host: str,
-    member: Member,
     guest: HostedGuest,
     earlier: Move | None,
+    group: str,
+    mover: MoverState | None,
     free: Mapping[str, TargetHost],
     best: Mapping[str, TargetHost],
 ) -> Move | str:
-    leaver, mine = leaver_of(guest), within(view.states.get(host))
+    leaver = leaver_of(guest)
     if leaver is None:
         return "its size is not known"
     avoid = frozenset() if earlier is None else frozenset({earlier.to})
     # Without any foremost host there is none that it can go to: all of them say why.
-    place = choose(leaver, best if earlier is None and best else free, member.group, avoid, within=mine)
+    place = choose(leaver, best if earlier is None and best else free, group, avoid, within=_within(mover))
     if isinstance(place, str) and earlier is not None:
-        place = choose(leaver, best, member.group, within=mine)
-    if isinstance(place, str):
-        return place
-    return _made(view, guest, leaver, place.name, _mover(view, host), 1 if earlier is None else earlier.number + 1)
+        place = choose(leaver, best, group, within=_within(mover))
+    return place if isinstance(place, str) else _made(guest, leaver, place, mover, 1 if earlier is None else earlier.number + 1)
 
 
-def _made(view: FleetView, guest: HostedGuest, leaver: Leaver, to: str, mover: MoverState | None, number: int) -> Move | str:
-    target = view.members.get(to)
-    if target is None or target.address is None:
-        return f"where {to} is reached is not known any more"
+def _made(guest: HostedGuest, leaver: Leaver, place: TargetHost, mover: MoverState | None, number: int) -> Move:
     # A mover that chooses is given a guest only where one host at least would keep all promises; which one it takes is its own affair.
-    destination = ANYWHERE if mover is not None and mover.chooses else target.address
-    return Move(guest=guest.id, name=guest.name, to=to, destination=destination, takes=leaver.needs, number=number)
-
-
-def _mover(view: FleetView, host: str) -> MoverState | None:
-    state = view.states.get(host)
-    return None if state is None else state.mover
+    destination = ANYWHERE if mover is not None and mover.chooses else place.address
+    return Move(guest=guest.id, name=guest.name, to=place.name, destination=destination, takes=leaver.needs, number=number)
 
 
 def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tried: Iterable[str] = ()) -> tuple[str, Move] | str:
@@ -253,7 +248,7 @@ def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tr
         return f"no guest is moved now: {busy}"
     lately = {*tried} | {one.guest for _, orders in view.all_ordered() for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS}
     others = {name: place for name, (place, _, _) in places.items()}
-    best: tuple[float, HostedGuest, Leaver, str] | None = None
+    best: tuple[float, Move] | None = None
     for guest in view.guests(fullest).values():
         leaver = leaver_of(guest)
         if leaver is None or guest.working is None or guest.stays or guest.id in lately:
@@ -263,14 +258,11 @@ def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tr
             continue
         after = max((works - guest.working) / full.has, ((there.works or 0) + guest.working) / there.has)
         if after < high and (best is None or after < best[0]):
-            best = after, guest, leaver, there.name
+            best = after, _made(guest, leaver, there, mover, 1)
     if best is None:
         return f"{loads}; no guest of {fullest} may leave, was not moved within a day, fits elsewhere, and leaves both better off"
-    _, guest, leaver, to = best
-    if not member.balance:
-        return f"{loads}: `mom fleet balance {fullest}` lets {guest.name} go to {to}"
-    move = _made(view, guest, leaver, to, mover, 1)
-    return move if isinstance(move, str) else (fullest, move)
+    move = best[1]
+    return (fullest, move) if member.balance else f"{loads}: `mom fleet balance {fullest}` lets {move.name} go to {move.to}"
 
 
 def _busy(view: FleetView, group: str) -> str:
