@@ -131,6 +131,18 @@ class _Call:
     at: float
 
 
+@dataclass(slots=True)
+class _Seen:
+    """A job as this run has seen it: since when (monotonic seconds), for how many looks the guest was absent, when its mover was looked at
+    last, and told to give up, and how often letting the guest go on has failed."""
+
+    since: float
+    absent: int = 0
+    looked: float = float("-inf")
+    given_up: bool = False
+    returns_failed: int = 0
+
+
 class Jobs:
     """The jobs of this host's guests, one for each guest at the most.
 
@@ -143,16 +155,11 @@ class Jobs:
         self._file = context.state_file(FILE, WHAT, FORM, loss=LOSS)
         self._callers = Callers("mom eviction")
         self._jobs: dict[str, Job] = {}
-        self._since: dict[str, float] = {}
-        """When each was begun, or found by this run, in monotonic seconds."""
+        self._seen: dict[str, _Seen] = {}
         self._calls: dict[str, _Call] = {}
         self._hung: dict[str, list[Future[Any]]] = {}
         """Calls of each mover that were abandoned."""
         self._errors: dict[str, str] = {}
-        self._absent: dict[str, int] = {}
-        self._looked: dict[str, float] = {}
-        self._given_up: set[str] = set()
-        self._returns_failed: dict[str, int] = {}
         self._unwritten = False
 
     def load(self, changes: Collection[LedgerEntry]) -> None:
@@ -165,7 +172,7 @@ class Jobs:
             paused = [one for one in changes if one.control == Step.PAUSE.control and one.applied == 1]
             found = tuple(Job(one.entity.id, one.entity.name, Step.PAUSE, JobState.DONE, one.time) for one in paused)
         self._jobs = {one.guest: one for one in found}
-        self._since = dict.fromkeys(self._jobs, self._context.monotonic())
+        self._seen = {guest: _Seen(self._context.monotonic()) for guest in self._jobs}
         for one in found:
             if one.is_move and not one.lost:
                 self._context.log.warning("guest %s was %s when mom ended: mom asks on how that goes", printable(one.name), one.what)
@@ -184,7 +191,7 @@ class Jobs:
     def stopped(self) -> Sequence[Job]:
         """Guests that were stopped, or are about to be, first to last; what has failed to go on comes first, to be tried last."""
         found = [one for one in self._jobs.values() if not one.is_move]
-        return sorted(found, key=lambda one: -self._returns_failed.get(one.guest, 0))
+        return sorted(found, key=lambda one: -self._seen[one.guest].returns_failed)
 
     @property
     def calls(self) -> Sequence[Future[Any]]:
@@ -214,7 +221,7 @@ class Jobs:
         return job.step is Step.SHUT_DOWN and job.state is JobState.BEGUN and self._age(job) >= self.seconds
 
     def _age(self, job: Job) -> float:
-        return self._context.monotonic() - self._since.get(job.guest, float("-inf"))
+        return self._context.monotonic() - self._seen[job.guest].since
 
     # --- what is begun -------------------------------------------------------------------------------------------------------------
 
@@ -267,7 +274,7 @@ class Jobs:
         if self.under_way >= AT_ONCE:
             raise MomError(f"{AT_ONCE} guests are being stopped or moved already")
         self._write({**self._jobs, job.guest: job})
-        self._since[job.guest] = self._context.monotonic()
+        self._seen[job.guest] = _Seen(self._context.monotonic())
 
     def _call(self, job: Job, kind: str, function: Callable[[], Any]) -> None:
         try:
@@ -342,9 +349,9 @@ class Jobs:
             self._failed(job, report.error or f"the mover {job.mover} says that it has failed")
 
     def _see_move(self, job: Job, is_here: bool, mover: Mover | None) -> None:
-        self._absent[job.guest] = 0 if is_here else self._absent.get(job.guest, 0) + 1
-        now, age = self._context.monotonic(), self._age(job)
-        if self._absent[job.guest] >= GONE_CYCLES:
+        seen, now, age = self._seen[job.guest], self._context.monotonic(), self._age(job)
+        seen.absent = 0 if is_here else seen.absent + 1
+        if seen.absent >= GONE_CYCLES:
             self._moved(job)
         elif job.guest in self._calls:
             pass
@@ -355,11 +362,11 @@ class Jobs:
             self._lose(job, f"the mover {job.mover} has not said within {within} how it ended: the guest is left alone until it does")
         elif mover is None or len(self._abandoned(mover.name)) >= AT_ONCE:
             pass
-        elif not job.lost and age >= job.seconds and job.guest not in self._given_up:
-            self._given_up.add(job.guest)
+        elif not job.lost and age >= job.seconds and not seen.given_up:
+            seen.given_up = True
             self._call(job, "cancel", lambda: mover.cancel(job.for_mover()))
-        elif not job.lost or now - self._looked.get(job.guest, float("-inf")) >= LOST_LOOK_SECONDS:
-            self._looked[job.guest] = now
+        elif not job.lost or now - seen.looked >= LOST_LOOK_SECONDS:
+            seen.looked = now
             self._call(job, "look", lambda: mover.look(job.for_mover()))
 
     def _abandoned(self, mover: str) -> Sequence[Future[Any]]:
@@ -368,13 +375,13 @@ class Jobs:
 
     def _see_standing(self, job: Job, found: GuestState | None) -> None:
         if found is _STANDS[job.step]:
-            self._absent.pop(job.guest, None)
+            self._seen[job.guest].absent = 0
             if job.state is not JobState.DONE:
                 self._done(job)
             return
         if found is None:
-            self._absent[job.guest] = self._absent.get(job.guest, 0) + 1
-            if self._absent[job.guest] < GONE_CYCLES:
+            self._seen[job.guest].absent += 1
+            if self._seen[job.guest].absent < GONE_CYCLES:
                 return
         elif job.state is JobState.BEGUN and self._age(job) < self.seconds:
             return
@@ -416,7 +423,7 @@ class Jobs:
 
     def _resumed(self, job: Job, error: str) -> None:
         if error:
-            self._returns_failed[job.guest] = self._returns_failed.get(job.guest, 0) + 1
+            self._seen[job.guest].returns_failed += 1
             self._context.log.error("guest %s cannot go on: %s", job.entity, error)
         else:
             self._context.log.warning("guest %s goes on", job.entity)
@@ -424,11 +431,9 @@ class Jobs:
 
     def forget(self, guest: str) -> None:
         """It is not mom's any more."""
-        for by_guest in (self._since, self._absent, self._looked, self._returns_failed):
-            by_guest.pop(guest, None)
-        self._given_up.discard(guest)
         if guest in self._jobs:
             self._note({key: one for key, one in self._jobs.items() if key != guest})
+            del self._seen[guest]
 
     def _note(self, jobs: Mapping[str, Job]) -> None:
         """Note what has happened: known, also where the disk does not take it, until mom ends; mom says what is wrong with the file."""
