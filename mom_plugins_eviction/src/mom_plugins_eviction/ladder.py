@@ -15,12 +15,13 @@ from mom_plugins_eviction.steps import EvictionCandidate, HostPressure, Step, ch
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A step that is to be taken at `due` (monotonic seconds), unless it is not wanted any more by then."""
+    """A step that is to be taken at `due` (monotonic seconds; `at`: since the epoch), unless it is not wanted any more by then."""
 
     identity: str
     name: str
     step: Step
     due: float
+    at: float = 0.0
 
 
 class Announcements:
@@ -34,9 +35,9 @@ class Announcements:
         """First to last."""
         return tuple(self._waiting.values())
 
-    def ask(self, identity: str, name: str, step: Step, now: float, warning: float) -> Announced:
+    def ask(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
         """It is wanted now."""
-        return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning))
+        return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning, time + warning))
 
     def keep(self, wanted: Iterable[tuple[str, Step]]) -> list[Announced]:
         """Forget what is not wanted any more, and return it."""

@@ -100,7 +100,6 @@ class EvictionPlugin:
         """What waits for its warning, or for its turn."""
         self._spared: Mapping[tuple[str, Step], float] = {}
         """What is not tried on which guest for some time, since when."""
-        self._moments: dict[Announced, str] = {}
         self._moves: deque[float] = deque()
 
     # --- life ------------------------------------------------------------------------------------------------------------------
@@ -201,12 +200,10 @@ class EvictionPlugin:
             moved=self._moved(now),
             busy=self.jobs.under_way > 0,
         )
-        waiting = self._announcements.waiting
-        self._moments = {one: at for one, at in self._moments.items() if one in waiting}
-        for one in waiting:
+        for one in self._announcements.waiting:
             guest = snapshot.guests.get(one.identity)
             if guest is not None:
-                yield self._warning(one, guest, snapshot)
+                yield self._warning(one, guest)
         if said.want is not None:
             guest, step = snapshot.guests[said.want[0]], said.want[1]
             value: Value = str(self._settings.destination) if step is Step.MIGRATE else 1
@@ -245,9 +242,8 @@ class EvictionPlugin:
             self._moves.popleft()
         return len(self._moves)
 
-    def _warning(self, one: Announced, guest: Guest, snapshot: Snapshot) -> Problem:
-        # The same text in all cycles: it is logged and counted as one problem then.
-        at = self._moments.setdefault(one, time.strftime("%H:%M:%S", time.localtime(snapshot.time + one.due - snapshot.monotonic)))
+    def _warning(self, one: Announced, guest: Guest) -> Problem:
+        at = time.strftime("%H:%M:%S", time.localtime(one.at))  # the same text in all cycles: it is logged and counted as one problem then
         what = "announced" if self._enforces else "would be announced, did mom not only observe"
         return Problem(
             self._source,
@@ -291,7 +287,7 @@ class EvictionPlugin:
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
         """Why what is wanted must wait; empty when its warning is over, and not too much is being done already."""
         self._put_off.add((guest.id, step))
-        announced = self._announcements.ask(guest.id, guest.name, step, now, warning_of(guest))
+        announced = self._announcements.ask(guest.id, guest.name, step, now, warning_of(guest), self._snapshot.time)
         if now < announced.due:
             return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
         if begun >= AT_ONCE:
