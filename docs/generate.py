@@ -44,10 +44,10 @@ from mom_core import (
     Value,
     hookspecs,
 )
-from mom_core.cli import frame, verbs
 from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.testing import snapshot
+from mom_daemon.cli import frame, verbs
 from mom_plugins_http.routes.host_metrics import host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.openapi import description

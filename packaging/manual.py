@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from click_man.core import write_man_pages
 
-from mom_core.cli import frame
+from mom_daemon.cli import frame
 from mom_plugins_vdsm.momd.daemon import momd
 
 

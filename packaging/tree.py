@@ -30,7 +30,7 @@ PYTHONS: Final = ("3.11", "3.12", "3.13")
 """Debian 12's, Debian 13's, and what is between them, as a dependency on python3 is a range."""
 PLATFORM: Final = "x86_64-manylinux_2_36"
 """Debian 12's C library; later ones run what was built for it."""
-PROGRAMS: Final = {"mom": "mom_core.cli:main", "momd": "mom_plugins_vdsm.momd.daemon:main"}
+PROGRAMS: Final = {"mom": "mom_daemon.cli:main", "momd": "mom_plugins_vdsm.momd.daemon:main"}
 """What /usr/bin has. mom-guestd runs in guests, and is installed there; mom-rpcclient is the client of vdsm's developers."""
 NOT_OURS: Final = 'libvirt-python; python_version < "3"\n'
 """Never wanted: it is the distribution's own, which knows its libvirt and has its corrections."""

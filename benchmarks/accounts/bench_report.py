@@ -121,7 +121,7 @@ def main() -> int:
                 file.write(day)
                 day = []
         size = path.stat().st_size
-        command = [sys.executable, "-m", "mom_core", "report", str(path), "--last", f"{asked.days}d", "--by", "guest", "--json"]
+        command = [sys.executable, "-m", "mom_daemon", "report", str(path), "--last", f"{asked.days}d", "--by", "guest", "--json"]
         began = time.perf_counter()
         told = subprocess.run(command, capture_output=True, check=True, timeout=600, text=True)  # our own program
         seconds = time.perf_counter() - began

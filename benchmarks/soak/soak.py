@@ -65,7 +65,7 @@ def sample(began: float) -> list[int]:
 
 def inside(config: str, every: float, minutes: float, trace: bool) -> None:
     """The daemon's process: a thread that measures, and mom."""
-    from mom_core.cli import main as mom
+    from mom_daemon.cli import main as mom
 
     def measure() -> None:
         began, middle = time.monotonic(), None

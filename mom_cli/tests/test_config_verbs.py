@@ -9,9 +9,9 @@ import pytest
 
 from mom_cli import config_verbs
 from mom_core import load_config
-from mom_core.cli import frame
 from mom_core.plugins.discovery import absent, how_to_install
 from mom_core.plugins.secrets import MASK
+from mom_daemon.cli import frame
 
 SETTINGS = '''
 class Settings(PluginSettings):

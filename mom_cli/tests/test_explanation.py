@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from mom_cli import Explainers, find_guest
+from mom_cli import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest
 from mom_core import ControlSpec, Decision, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit
 from mom_core.testing import snapshot
-from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
 

@@ -123,7 +123,7 @@ def test_mom_alone_says_what_mom_here_says_without_a_plugin_being_imported() -> 
     assert alone.stdout.startswith("mom manages memory overcommitment on KVM hosts. It sees here:\n")
     assert "What to type next:" in here.stdout
     assert [line.split()[0] for line in alone.stdout.splitlines() if line] == [line.split()[0] for line in here.stdout.splitlines() if line]
-    program = "import sys; from mom_core.cli import main; sys.argv = ['mom']; main(); print(*sys.modules, file=sys.stderr)"
+    program = "import sys; from mom_daemon.cli import main; sys.argv = ['mom']; main(); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert not [name for name in done.stderr.split() if name.startswith("mom_plugins_")]
     assert "pydantic" not in done.stderr.split(), "it is most of a second on a slow host"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core.cli.frame import run
+from mom_daemon.cli.frame import run
 
 YAML = """state_directory: {here}/state
 run_directory: {here}/run

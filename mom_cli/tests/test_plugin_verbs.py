@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from mom_core.cli import frame
 from mom_core.plugins.discovery import absent, how_to_install
+from mom_daemon.cli import frame
 
 BODY = '''
 class Settings(PluginSettings):

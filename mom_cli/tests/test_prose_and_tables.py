@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_cli.tables import GAP, TableColumn, layout_of, print_table
-from mom_core.cli import prose
-from mom_core.cli.prose import brief, cells, print_prose, wrapped
+from mom_daemon.cli import prose
+from mom_daemon.cli.prose import brief, cells, print_prose, wrapped
 
 words = st.lists(st.text("abcäあ", min_size=1, max_size=12), max_size=30)
 

@@ -10,7 +10,7 @@ import pytest
 
 from mom_cli.sources import newest
 from mom_core import Report, Snapshot
-from mom_core.cli import frame
+from mom_daemon.cli import frame
 from mom_toolkit import PastCycle
 
 BROKEN = """

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from mom_core import ConfigError, MomError, load_config, read_secret, untrusted
-from mom_core.cli.frame import mom
 from mom_core.ledger import Ledger
 from mom_core.lock import RunLock
+from mom_daemon.cli.frame import mom
 
 OTHER = 12345
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

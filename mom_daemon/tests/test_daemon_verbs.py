@@ -7,7 +7,7 @@ import importlib
 import click
 import pytest
 
-from mom_core import Verb
+from mom_daemon import Verb
 from mom_daemon.verbs import RESTORE, RUN
 
 

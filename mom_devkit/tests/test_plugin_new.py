@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core.cli import frame
+from mom_daemon.cli import frame
 from mom_devkit.plugin_new import KINDS, LONGEST_NAME, files_of
 
 BIN = Path(sys.executable).parent

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_plugins_cgroup.explanation import GroupExplainer
-from mom_toolkit import About
 
 GIB = 1 << 20
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_plugins_eviction.explanation import EvictionExplainer
-from mom_toolkit import About
 
 
 def test_a_guest_that_has_to_go_is_told_so_and_one_that_stays_is_not() -> None:

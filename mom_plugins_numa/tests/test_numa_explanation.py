@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_plugins_numa.explanation import NodesExplainer
-from mom_toolkit import About
 
 GIB = 1 << 20
 MEMORY: Value = [{"node": 0, "size": 3 * GIB}, {"node": 1, "size": 0}, {"node": 2, "size": GIB}, 7]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from offload_hosts import MovingHypervisor
 
+from mom_cli import About
 from mom_core import (
     Change,
     Decision,
@@ -30,7 +31,7 @@ from mom_plugins_offload.explanation import ColdExplainer
 from mom_plugins_offload.host_need import chosen, need_of
 from mom_plugins_offload.law import ColdOffer, ReclaimState
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
-from mom_toolkit import About, StoreKind, SwapStore
+from mom_toolkit import StoreKind, SwapStore
 
 GIB = 1 << 20
 SHORT: dict[str, Value] = {"mem_available": 16 * GIB, "mem_really_available": GIB, "mem_watermark_high": 2 * GIB}

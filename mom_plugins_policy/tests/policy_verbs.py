@@ -11,7 +11,7 @@ from unittest import mock
 
 import mom_cli
 from mom_core import Config, Declarations
-from mom_core.cli.frame import run
+from mom_daemon.cli.frame import run
 
 _declared = mom_cli.declarations_of
 

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from fake_monitors import MIB, FakeHost
 
+from mom_cli import About
 from mom_core import Change, Decision, Entity, Guest, NotSupported, PluginContext, Refused, Report, Scope, Snapshot, Status, Target, Value
 from mom_core.testing import snapshot
 from mom_devkit import apply_decisions
 from mom_plugins_qemu import QemuPlugin
-from mom_plugins_qemu.explanation import COLUMN, WayExplainer
+from mom_plugins_qemu.explanation import WayExplainer
+from mom_plugins_qemu.fields import WAY
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
-from mom_toolkit import About, Promises
+from mom_toolkit import Promises
 
 
 def device(name: str = "vm0", plugged: int = 256, most: int = 512) -> dict[str, Any]:
@@ -198,7 +200,7 @@ def test_the_way_is_explained_and_stands_beside_the_guest() -> None:
         snap = snapshot(guests={"web": fields})
         report = Report(1, 0.0, "enforce", snap, (), (), (), (), (), 0.1)
         part = WayExplainer().part(About(report, snap.guests["web"]))
-        return [str(COLUMN.value(fields) or ""), *(sentence.text for sentence in part.sentences)]
+        return [str(WAY.value(fields) or ""), *(sentence.text for sentence in part.sentences)]
 
     has = "that has 128 MiB of 512 MiB plugged in."
     assert said(None) == [""]

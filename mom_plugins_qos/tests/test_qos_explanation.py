@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_plugins_qos.explanation import LimitsExplainer
-from mom_toolkit import About
 
 
 def said(fields: dict[str, Value]) -> list[str]:

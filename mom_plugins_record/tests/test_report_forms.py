@@ -147,7 +147,7 @@ def test_a_name_that_a_spreadsheet_would_compute_is_a_text(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("by", ["class", "guest", "host"])
 def test_at_a_terminal_no_line_is_wider_than_it(accounts: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_core.cli.prose.terminal_columns", lambda *_, **__: 80)
+    monkeypatch.setattr("mom_daemon.cli.prose.terminal_columns", lambda *_, **__: 80)
     monkeypatch.setattr("mom_cli.tables.terminal_columns", lambda *_, **__: 80)
     lines = run(accounts, "--by", by).output.splitlines()
     assert max(map(len, lines)) <= 80

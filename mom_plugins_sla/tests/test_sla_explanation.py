@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_plugins_sla.explanation import ClassExplainer
-from mom_toolkit import About
 
 
 def said(**fields: Value) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mom_core.cli import hints
-from mom_core.cli.frame import mom
-from mom_core.cli.prose import print_prose
+from mom_daemon.cli import hints
+from mom_daemon.cli.frame import mom
+from mom_daemon.cli.prose import print_prose
 
 QUOTED = re.compile(r"`mom ([a-z][^`]*)`")
 SOURCES = Path(__file__).resolve().parents[2]

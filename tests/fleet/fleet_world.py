@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from mom_core import MomError
-from mom_core.cli.frame import run
+from mom_daemon.cli.frame import run
 
 MOM = str(Path(sys.executable).parent / "mom")
 NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"

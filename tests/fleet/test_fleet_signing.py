@@ -10,7 +10,7 @@ from contextlib import redirect_stderr
 import pytest
 from fleet_world import FleetWorld, need_a_server
 
-from mom_core.cli.frame import run
+from mom_daemon.cli.frame import run
 from mom_plugins_fleet.accounts import USER, new_seed
 from mom_plugins_fleet.link import Access, ask
 from mom_plugins_fleet.records import Group

@@ -8,7 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from mom_core import MomError
-from mom_core.cli.frame import mom
+from mom_daemon.cli.frame import mom
 
 GUEST = "name: web\nmemory: 4096\nballoon: 2048\n"
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mom_cli import declarations_of
-from mom_core.cli.frame import run
+from mom_daemon.cli.frame import run
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.cli.inputs import with_fields_of
 from mom_plugins_policy.cli.values import written_value

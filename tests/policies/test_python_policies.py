@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from mom_cli import declarations_of
 from mom_core import Decision, DefaultPolicy, InForce, PluginContext, Snapshot
-from mom_core.cli.frame import mom
 from mom_core.testing import snapshot
+from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
 from mom_plugins_policy.notes import NoteStore

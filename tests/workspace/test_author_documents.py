@@ -69,7 +69,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     commands = {tool: f"import runpy; runpy.run_module({tool!r}, run_name='__main__')" for tool in (*TOOLS, "pip")}
-    commands["mom"] = "import sys; from mom_core.cli import main; sys.exit(main())"
+    commands["mom"] = "import sys; from mom_daemon.cli import main; sys.exit(main())"
     for name, program in commands.items():
         script = folder / "bin" / name
         script.write_text(f"#!{python}\n{program}\n")

@@ -18,7 +18,7 @@ import pytest
 
 import mom_core
 from mom_cli.importers import installed_importers
-from mom_core.cli.frame import mom
+from mom_daemon.cli.frame import mom
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))

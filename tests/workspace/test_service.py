@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mom_core.cli.frame import mom
+from mom_daemon.cli.frame import mom
 from mom_plugins_vdsm.rpc_plugin import VDSM_SOCKET
 
 ROOT = Path(__file__).parents[2]

@@ -5,6 +5,14 @@ from .alike import (
 from .declared import (
     declarations_of as declarations_of,
 )
+from .explainer import (
+    About as About,
+    ExplainedDecision as ExplainedDecision,
+    Explainer as Explainer,
+    ExplanationPart as ExplanationPart,
+    Sentence as Sentence,
+    SentencePlace as SentencePlace,
+)
 from .explanation import (
     Explainers as Explainers,
     find_guest as find_guest,

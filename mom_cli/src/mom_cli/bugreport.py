@@ -22,7 +22,8 @@ import click
 
 from mom_cli.redaction import Redaction
 from mom_cli.sources import newest, recording
-from mom_core import Config, MomError, Report, __version__, attempt, config_argument, load_config, print_prose, printable, replace_file
+from mom_core import Config, MomError, Report, __version__, attempt, load_config, printable, replace_file
+from mom_daemon import config_argument, print_prose
 
 VERB_SECONDS: Final = 45.0
 """How long one of the parts may take: a plugin that hangs is what a report is made for."""
@@ -127,7 +128,7 @@ def _run(words: Sequence[str]) -> str:
 
 def _verb(*words: str) -> str:
     """What another verb prints, from a process of its own: a plugin that hangs or crashes does so there."""
-    return _run([sys.executable, "-P", "-m", "mom_core", *words])
+    return _run([sys.executable, "-P", "-m", "mom_daemon", *words])
 
 
 def _versions() -> str:

@@ -13,22 +13,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mom_cli.here import how_to_start
-from mom_core import (
-    ConfigError,
-    ConfigProblem,
-    Finding,
-    MomError,
-    Severity,
-    brief,
-    config_argument,
-    format_duration,
-    json_option,
-    print_prose,
-    replace_file,
-)
-from mom_core.cli.prose import terminal_columns
+from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
+from mom_daemon import brief, config_argument, json_option, print_prose
+from mom_daemon.cli.prose import terminal_columns
 
 if TYPE_CHECKING:
     from mom_cli.draft import Draft

@@ -17,22 +17,7 @@ from mom_cli.draft import additions, draft_config
 from mom_cli.enabled_plugins import about_enabled
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
-from mom_core import (
-    Config,
-    Finding,
-    Guest,
-    MomError,
-    PluginError,
-    Severity,
-    StateError,
-    brief,
-    config_argument,
-    json_option,
-    lasting,
-    load_config,
-    print_prose,
-    printable,
-)
+from mom_core import Config, Finding, Guest, MomError, PluginError, Severity, StateError, lasting, load_config, printable
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger
@@ -41,6 +26,7 @@ from mom_core.ownership import advice_when_denied
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
+from mom_daemon import brief, config_argument, json_option, print_prose
 
 Said: TypeAlias = "tuple[str, Finding]"
 

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from mom_cli.explainer import About, ExplainedDecision, Explainer, Sentence, SentencePlace
 from mom_cli.running import NoSuchGuest
 from mom_core import (
     ControlSpec,
@@ -35,7 +36,6 @@ from mom_core import (
     printable,
 )
 from mom_core.plugins.bounded import describe
-from mom_toolkit import About, ExplainedDecision, Explainer, Sentence, SentencePlace
 
 LOG = logging.getLogger("mom.explanation")
 

@@ -15,11 +15,12 @@ from typing import Final, TypeVar
 
 import click
 
-from mom_core import MomError, format_kib, print_prose
+from mom_core import MomError, format_kib
 from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
+from mom_daemon import print_prose
 from mom_toolkit import parse_meminfo, process_ids, read_kernel_file
 
 Found = TypeVar("Found")

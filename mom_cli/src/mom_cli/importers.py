@@ -9,8 +9,9 @@ import click
 
 from mom_cli.class_hooks import offered_list
 from mom_cli.imported import Importer, read_foreign
-from mom_core import MomError, print_prose, printable
+from mom_core import MomError, printable
 from mom_core.plugins.discovery import available_plugins, load_plugins, suggestion
+from mom_daemon import print_prose
 
 
 def installed_importers() -> Mapping[str, tuple[Importer, str]]:

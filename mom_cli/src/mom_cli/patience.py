@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from mom_core import print_prose
-from mom_core.cli.prose import terminal_columns
+from mom_daemon import print_prose
+from mom_daemon.cli.prose import terminal_columns
 
 LOOK_SECONDS: Final = 10.0
 """As long as a person waits for an answer. A hypervisor whose guests boot needs seconds, which a cycle would not give it."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import ConfigError, VerbGroup, brief, config_argument, json_option, print_prose, printable
+from mom_core import ConfigError, printable
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import absent, available_plugins, how_to_install, load_plugins, on_core
+from mom_daemon import VerbGroup, brief, config_argument, json_option, print_prose
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

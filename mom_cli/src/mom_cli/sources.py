@@ -13,9 +13,9 @@ from mom_cli.class_hooks import having, offered
 from mom_cli.patience import sign_of_life
 from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
 from mom_cli.status_file import RunningStatus, read_status
-from mom_core import Config, MomError, PluginSettings, print_prose
+from mom_core import Config, MomError, PluginSettings
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_daemon import STATUS_FILE
+from mom_daemon import STATUS_FILE, print_prose
 from mom_toolkit import PastCycle, PastCycles
 
 Found = TypeVar("Found")

@@ -16,26 +16,9 @@ from mom_cli.here import changes_left, how_to_start
 from mom_cli.marks import mark
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, problems_of, reported
-from mom_core import (
-    HOST_ID,
-    Config,
-    MomError,
-    Report,
-    Scope,
-    Severity,
-    Source,
-    Status,
-    Unit,
-    Verdict,
-    brief,
-    config_argument,
-    json_option,
-    lasting,
-    load_config,
-    print_prose,
-    printable,
-)
+from mom_core import HOST_ID, Config, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, load_config, printable
 from mom_core.config.lacking import lacking
+from mom_daemon import brief, config_argument, json_option, print_prose
 from mom_toolkit import REMARKS, StatusPart, amount
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core import printable
-from mom_core.cli.prose import cells, terminal_columns, wrapped
+from mom_daemon.cli.prose import cells, terminal_columns, wrapped
 
 GAP: Final = 2
 """Spaces between two columns of a table."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 HERE: Final = Verb("mom_cli.here:here_command", "")
 STATUS: Final = Verb("mom_cli.status:status_command", "Show how the host is, whether mom runs, and what it did last.", "Look")

@@ -1,22 +1,3 @@
-from .cli.frame import (
-    run_program as run_program,
-)
-from .cli.options import (
-    config_argument as config_argument,
-    config_option as config_option,
-    json_option as json_option,
-)
-from .cli.prose import (
-    brief as brief,
-    print_prose as print_prose,
-)
-from .cli.terminal import (
-    print_text as print_text,
-)
-from .cli.verbs import (
-    Verb as Verb,
-    VerbGroup as VerbGroup,
-)
 from .columns import (
     Columns as Columns,
 )

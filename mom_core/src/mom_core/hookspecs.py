@@ -245,7 +245,7 @@ def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body] 
 
 @hookspec(firstresult=True)
 def mom_explainer() -> object:
-    """A new `mom_toolkit.Explainer`, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it too.
+    """A new `mom_cli.Explainer`, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it too.
 
     An explainer goes by reports alone: it is asked in any thread, without this plugin's settings or connections. What it raises is
     contained, logged, and said to be unknown.

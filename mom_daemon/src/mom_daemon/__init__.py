@@ -1,6 +1,6 @@
-"""mom as a daemon: `mom run` and `mom restore`, its log, and what it tells systemd and the status file.
+"""mom as a program: the frame of the command `mom`, `mom run` and `mom restore`, the log, and what systemd and the status file are told.
 
-What is named here is public, for programs that are such a daemon with a command line of their own.
+What is named here is public: for verbs of other distributions, and for programs that are such a daemon with a command line of their own.
 """
 
 from __future__ import annotations

@@ -12,24 +12,12 @@ from typing import Final
 
 import click
 
-from mom_core import (
-    Config,
-    EngineState,
-    Entity,
-    LedgerEntry,
-    MomError,
-    Outcome,
-    Status,
-    brief,
-    config_argument,
-    json_option,
-    load_config,
-    print_prose,
-)
+from mom_core import Config, EngineState, Entity, LedgerEntry, MomError, Outcome, Status, load_config
 from mom_core.engine.restore import restore
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import build_plugins
+from mom_daemon import brief, config_argument, json_option, print_prose
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 from mom_toolkit import amount
 

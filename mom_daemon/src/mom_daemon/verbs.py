@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 RESTORE: Final = Verb("mom_daemon.restore:restore_command", "Put back what an earlier run has left changed.", "Operate")
 RUN: Final = Verb("mom_daemon.run:run_command", "Manage this host until SIGTERM, then put everything back.", "Operate")

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import click
 
-from mom_core import ConfigError, brief, json_option, parse_document, print_prose, printable
+from mom_core import ConfigError, parse_document, printable
 from mom_core.plugins.discovery import AvailablePlugin, available_plugins
+from mom_daemon import brief, json_option, print_prose
 
 CHECK_SECONDS: Final = 180.0
 """How long all checks of one plugin may take. They take seconds; a plugin whose every call hangs takes deadlines in a row."""

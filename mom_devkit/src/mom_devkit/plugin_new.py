@@ -15,7 +15,8 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, print_prose
+from mom_core import MomError
+from mom_daemon import print_prose
 from mom_devkit.hosts import host_of
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {

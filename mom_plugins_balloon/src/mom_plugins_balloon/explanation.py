@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from mom_cli import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL, why_blocked
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, SUGGESTED
 from mom_plugins_balloon.reasons import sentence
-from mom_toolkit import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace, stale_seconds
+from mom_toolkit import stale_seconds
 
 SIZE: Final = "balloon_cur"
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mom_core import (
     Change,
@@ -46,7 +46,10 @@ from mom_plugins_cgroup.findings import findings
 from mom_plugins_cgroup.groups import Stalled, folder_of, group_fields, limit_of, set_limit, stall_of
 from mom_plugins_cgroup.review import HostBounds, Need, need_of, reviewed
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
-from mom_toolkit import NO_PROMISES, Enforcement, Explainer, Hierarchies, Promises, SetValue, parse_meminfo, read_kernel_file, stale_seconds
+from mom_toolkit import NO_PROMISES, Enforcement, Hierarchies, Promises, SetValue, parse_meminfo, read_kernel_file, stale_seconds
+
+if TYPE_CHECKING:
+    from mom_cli import Explainer
 
 _SETTINGS: Final = {MEMORY_HIGH: "memory_high", MEMORY_LOW: "memory_low", MEMORY_MIN: "memory_min", SWAP_MAX: "swap_max"}
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the controller memory"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 EVICTION: Final = Verb(
     "mom_plugins_eviction.verbs:eviction", "Show the guests that mom has stopped or moves, and let them run again.", "Change"

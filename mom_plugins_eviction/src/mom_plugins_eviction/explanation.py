@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import printable
 from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
-from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 
 class EvictionExplainer(Explainer):

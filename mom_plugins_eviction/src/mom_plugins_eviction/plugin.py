@@ -67,7 +67,7 @@ from mom_toolkit import (
 )
 
 if TYPE_CHECKING:
-    from mom_toolkit import Explainer
+    from mom_cli import Explainer
 
 REQUESTS: Final = "undo"
 

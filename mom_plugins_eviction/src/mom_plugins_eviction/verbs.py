@@ -11,7 +11,8 @@ from typing import Final
 
 import click
 
-from mom_core import Config, MomError, StateFile, format_kib, json_option, load_config, print_prose, printable
+from mom_core import Config, MomError, StateFile, format_kib, load_config, printable
+from mom_daemon import json_option, print_prose
 from mom_plugins_eviction.jobs import FILE, FORM, LOSS, WHAT, Job, JobState
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_eviction.requests import ResumeRequests

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 FLEET: Final = Verb("mom_plugins_fleet.verbs:fleet", "Many hosts: policies, state, draining.", "Operate")

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from mom_core import ConfigError, MomError, json_option, load_config, parse_document, print_prose, print_text, printable
+from mom_core import ConfigError, MomError, load_config, parse_document, printable
+from mom_daemon import json_option, print_prose, print_text
 from mom_plugins_fleet.changes import change_group, named, standing
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group

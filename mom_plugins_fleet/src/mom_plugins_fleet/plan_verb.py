@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mom_cli import TableColumn, print_table
-from mom_core import MomError, brief, format_kib, json_option, print_prose, printable
+from mom_core import MomError, format_kib, printable
+from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.plan import OPEN, for_balance, next_orders, place_of, places
 from mom_plugins_fleet.records import MoveState, Orders
 from mom_plugins_fleet.view import FleetView

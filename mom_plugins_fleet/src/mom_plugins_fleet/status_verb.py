@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from mom_cli import TableColumn, print_table
-from mom_core import MomError, brief, format_kib, json_option, lasting, print_prose, printable
+from mom_core import MomError, format_kib, lasting, printable
+from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.coordinator import LEASE_SECONDS
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import Group, HostState, Lease, read

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from mom_core import MomError, parse_size, print_prose, printable, printable_lines
+from mom_core import MomError, parse_size, printable, printable_lines
+from mom_daemon import print_prose
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.changes import ask_a_person, change, change_group, checked, named, show, standing, who
 from mom_plugins_fleet.group_verbs import policy_group

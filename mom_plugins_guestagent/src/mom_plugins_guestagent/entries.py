@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 GUESTD_SCRIPT: Final = Verb(
     "mom_plugins_guestagent.script:guestd_script", "Print mom-guestd, the daemon that runs inside guests.", "Operate"

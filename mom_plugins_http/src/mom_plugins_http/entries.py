@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 ADMIT: Final = Verb("mom_plugins_http.cli.admit_verb:admit_command", "Say whether another guest fits.", "Look")
 EVENTS: Final = Verb(

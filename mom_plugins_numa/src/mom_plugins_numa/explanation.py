@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import format_kib, printable
 from mom_plugins_numa.fields import CONTROLS, NODESET
 from mom_plugins_numa.numbers import by_node
-from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 
 class NodesExplainer(Explainer):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mom_core import (
     Change,
@@ -31,7 +32,10 @@ from mom_plugins_numa.nodes import NumaNode, Rates, counted, cpus_to_nodes, node
 from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.sampler import NodeSampler
 from mom_plugins_numa.settings import NumaSettings
-from mom_toolkit import NO_PROMISES, CpuPinControl, Explainer, NodeTuneControl, Promises
+from mom_toolkit import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises
+
+if TYPE_CHECKING:
+    from mom_cli import Explainer
 
 
 class NumaPlugin:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mom_core import (
     Change,
@@ -54,7 +54,10 @@ from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.worker import ReclaimRequest
 from mom_plugins_offload.writes import WriteBudget
-from mom_toolkit import ColdMemoryControl, Explainer, Hierarchies, StoreKind, SwapStore
+from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore
+
+if TYPE_CHECKING:
+    from mom_cli import Explainer
 
 _CYCLES_IN_FORCE: Final = 1
 """A request lapses when it was not renewed in the cycle after it."""

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 POLICY: Final = Verb("mom_plugins_policy.cli:policy_command", "Check, try, explain, test and change policies.", "Change")

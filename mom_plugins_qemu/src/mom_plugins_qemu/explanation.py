@@ -1,13 +1,12 @@
-"""What `mom explain` says, and the tables of guests show, of the way in which a guest is sized, where it has two."""
+"""What `mom explain` says of the way in which a guest is sized, where it has two."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
-from mom_core import GuestColumn, Unit, format_kib
+from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_core import format_kib
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
-from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 
 class WayExplainer(Explainer):
@@ -25,6 +24,3 @@ def _sentences(about: About) -> Iterator[str]:
         yield f"It is sized by virtio-mem, as a balloon cannot take its memory{has}."
     elif way is not None:
         yield f"It is sized by its balloon, which works, and not by virtio-mem{has}."
-
-
-COLUMN: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "what sizes it: its balloon, or virtio-mem", 22, 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import FieldSpec, Scope, Unit
+from mom_core import FieldSpec, GuestColumn, Scope, Unit
 from mom_guests import AUTODEFLATE, PERIOD, REPORTING, guest_fields, host_fields
 
 PLUGGED: Final = "plugged_cur"
@@ -82,3 +82,5 @@ HOST_FIELDS: Final = (
         "mom's own clock",
     ),
 )
+
+WAY: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "what sizes it: its balloon, or virtio-mem", 22, 4)

@@ -30,16 +30,15 @@ from mom_core import (
     hookimpl,
 )
 from mom_guests import PluginOfGuests
-from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, PLUGGED_REQUESTED
+from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, PLUGGED_REQUESTED, WAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
 from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
 from mom_toolkit import NO_PROMISES, Promises
 
 if TYPE_CHECKING:
-    from mom_cli import Importer
+    from mom_cli import Explainer, Importer
     from mom_plugins_qemu.events import EventMonitors
     from mom_plugins_qemu.hypervisor import QemuHypervisor
-    from mom_toolkit import Explainer
 
 _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
 """Proxmox VE's monitors, and where hosts that start QEMU by themselves keep theirs, as a rule."""
@@ -86,11 +85,9 @@ class QemuPlugin(PluginOfGuests):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """What is known of each guest and of all together, the statistics period, and what virtio-mem has plugged in."""
-        from mom_plugins_qemu.explanation import COLUMN
-
         description = "memory that virtio-mem is to have plugged in, up to the device's size, in its steps"
         plugged = ControlSpec(CONTROL, Unit.KIB, Scope.GUEST, description, PLUGGED_REQUESTED, minimum=0)
-        return (*GUEST_FIELDS, *PLUGGED_FIELDS, *HOST_FIELDS, *super().mom_declare(), plugged, COLUMN)
+        return (*GUEST_FIELDS, *PLUGGED_FIELDS, *HOST_FIELDS, *super().mom_declare(), plugged, WAY)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from mom_core import (
     Change,
@@ -34,7 +35,10 @@ from mom_plugins_qos.findings import findings
 from mom_plugins_qos.limits import mistakes_in, wanted_of_all
 from mom_plugins_qos.review import reviewed
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
-from mom_toolkit import Enforcement, Explainer
+from mom_toolkit import Enforcement
+
+if TYPE_CHECKING:
+    from mom_cli import Explainer
 
 _NOTHING_SET = QosGuestSettings()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 RECORD: Final = Verb("mom_plugins_record.recording.command:record", "Look at what was recorded, and export it.", "Account")
 REPORT: Final = Verb("mom_plugins_record.report.command:report", "Say what mom has brought and what it has cost.", "Account")

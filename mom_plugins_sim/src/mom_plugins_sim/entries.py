@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import Verb
+from mom_daemon import Verb
 
 DEMO: Final = Verb("mom_plugins_sim.demo.command:demo", "Show mom at work on a simulated host.", "Try")
 SIMULATE: Final = Verb("mom_plugins_sim.simulate.command:simulate", "Run a scenario under the default policies or others.", "Try")

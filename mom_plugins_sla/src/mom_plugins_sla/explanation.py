@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import lasting, printable
-from mom_toolkit import About, Explainer, ExplanationPart, Sentence, SentencePlace
 
 _MAY: Final = {"may_migrate": "moved away", "may_save": "saved to disk", "may_pause": "paused", "may_power_off": "shut down"}
 

@@ -14,7 +14,8 @@ from xmlrpc.client import Error, Fault, ProtocolError, ServerProxy, Transport
 
 import click
 
-from mom_core import print_text, printable
+from mom_core import printable
+from mom_daemon import print_text
 from mom_toolkit import Address
 
 DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"

@@ -39,14 +39,6 @@ from .enforcement import (
     Enforcement as Enforcement,
     SetValue as SetValue,
 )
-from .explanation import (
-    About as About,
-    ExplainedDecision as ExplainedDecision,
-    Explainer as Explainer,
-    ExplanationPart as ExplanationPart,
-    Sentence as Sentence,
-    SentencePlace as SentencePlace,
-)
 from .freshness import (
     stale_seconds as stale_seconds,
 )
@@ -172,9 +164,6 @@ from .sockets import (
     has_access_lists as has_access_lists,
     listen as listen,
     peer_credentials as peer_credentials,
-)
-from .verbs import (
-    run_verb as run_verb,
 )
 
 __version__: str

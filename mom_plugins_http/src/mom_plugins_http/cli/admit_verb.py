@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import click
 
-from mom_core import UnitError, format_kib, parse_size, print_prose, printable
+from mom_core import UnitError, format_kib, parse_size, printable
+from mom_daemon import print_prose
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.policy_verbs import common_options
 

@@ -6,7 +6,8 @@ import json
 
 import click
 
-from mom_core import print_prose, printable
+from mom_core import printable
+from mom_daemon import print_prose
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.policy_verbs import common_options
 from mom_plugins_http.vocabulary import LOG_LEVEL_PATH, LOG_LEVELS

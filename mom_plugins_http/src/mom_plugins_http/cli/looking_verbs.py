@@ -12,7 +12,8 @@ from urllib.parse import quote
 import click
 
 from mom_cli import NoSuchGuest, TableColumn, print_table
-from mom_core import HOST_ID, MomError, Status, Unit, Value, as_number, brief, format_kib, print_prose, printable
+from mom_core import HOST_ID, MomError, Status, Unit, Value, as_number, format_kib, printable
+from mom_daemon import brief, print_prose
 from mom_plugins_http.cli.client import READ_SECONDS, ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.policy_verbs import common_options

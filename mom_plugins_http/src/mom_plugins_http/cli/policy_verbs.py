@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, UnitError, config_option, format_duration, json_option, parse_duration, print_prose, print_text, printable
+from mom_core import MomError, UnitError, format_duration, parse_duration, printable
+from mom_daemon import config_option, json_option, print_prose, print_text
 from mom_plugins_http.cli.client import ANSWER_SECONDS, READ_SECONDS, ApiRefusedError, Client
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, print_prose, printable
+from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, printable
+from mom_daemon import print_prose
 from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client
 from mom_plugins_http.cli.policy_verbs import common_options
 

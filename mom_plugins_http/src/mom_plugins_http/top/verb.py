@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mom_core import MomError, config_option, parse_duration
+from mom_core import MomError, parse_duration
+from mom_daemon import config_option
 from mom_plugins_http.cli.client import Client
 
 if TYPE_CHECKING:  # imported only where it is used: verbs must start fast

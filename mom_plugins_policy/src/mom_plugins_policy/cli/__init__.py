@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from mom_core import Verb, VerbGroup
+from mom_daemon import Verb, VerbGroup
 
 VERBS: Final[Mapping[str, Verb]] = {
     "check": Verb("mom_plugins_policy.cli.check:check_command", "Find mistakes in policies before they go live."),

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from mom_core import Severity, json_option, printable
+from mom_core import Severity, printable
+from mom_daemon import json_option
 from mom_plugins_policy.checks import Remark, check, counted
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies
 from mom_plugins_policy.cli.values import plain_place

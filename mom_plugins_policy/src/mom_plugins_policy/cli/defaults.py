@@ -8,7 +8,8 @@ from itertools import dropwhile, takewhile
 import click
 
 from mom_cli import declarations_of
-from mom_core import MomError, json_option, print_text
+from mom_core import MomError
+from mom_daemon import json_option, print_text
 from mom_plugins_policy.cli.inputs import config_option, configured
 from mom_plugins_policy.cli.values import table
 from mom_plugins_policy.language.tokens import comments

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import json_option
+from mom_daemon import json_option
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
     Given,

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from mom_core import Entity, MomError, Snapshot, Source, json_option, print_prose, printable
+from mom_core import Entity, MomError, Snapshot, Source, printable
+from mom_daemon import json_option, print_prose
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
     Given,

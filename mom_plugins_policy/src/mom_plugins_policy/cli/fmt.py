@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from mom_core import ConfigError, ConfigProblem, print_text, printable
+from mom_core import ConfigError, ConfigProblem, printable
+from mom_daemon import print_text
 from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS

@@ -14,18 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from mom_core import (
-    ConfigError,
-    ConfigProblem,
-    Declarations,
-    FieldSpec,
-    MomError,
-    Snapshot,
-    Unit,
-    brief,
-    print_prose,
-    printable,
-)
+from mom_core import ConfigError, ConfigProblem, Declarations, FieldSpec, MomError, Snapshot, Unit, printable
+from mom_daemon import brief, print_prose
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy

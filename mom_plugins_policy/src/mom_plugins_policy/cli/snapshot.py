@@ -6,7 +6,7 @@ import json
 
 import click
 
-from mom_core import print_text
+from mom_daemon import print_text
 from mom_plugins_policy.cli.inputs import config_option, live_snapshot
 from mom_plugins_policy.tools.snapshots import EXAMPLE, as_json
 

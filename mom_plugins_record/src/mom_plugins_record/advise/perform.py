@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from mom_core import UnitError, format_duration, format_kib, parse_duration, parse_size, print_prose
+from mom_core import UnitError, format_duration, format_kib, parse_duration, parse_size
+from mom_daemon import print_prose
 from mom_plugins_record.advise.search import CapacitySearch, TriedCount
 from mom_plugins_record.advise.trial import Newcomer, TrialOutcome, stage_of
 from mom_toolkit import quiet

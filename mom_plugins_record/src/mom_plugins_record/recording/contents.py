@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from mom_core import Status, brief, format_duration, format_kib, print_prose, printable
+from mom_core import Status, format_duration, format_kib, printable
+from mom_daemon import brief, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import shown
 

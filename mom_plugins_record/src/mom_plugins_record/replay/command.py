@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from mom_core import json_option, printable
+from mom_core import printable
+from mom_daemon import json_option
 
 FAILURES = ("below-need", "oscillation", "bounds", "difference")
 

@@ -11,7 +11,8 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, brief, print_prose, printable
+from mom_core import MomError, printable
+from mom_daemon import brief, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import config_option, json_option
+from mom_daemon import config_option, json_option
 
 
 @click.command()

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 import click
 
-from mom_core import lasting, print_prose, printable
+from mom_core import lasting, printable
+from mom_daemon import print_prose
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.growth import Growth
 from mom_plugins_record.report.sizes import KIB_PER_GIB, Fit

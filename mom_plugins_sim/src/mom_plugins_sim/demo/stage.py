@@ -19,7 +19,8 @@ from mom_core import MomError
 from mom_plugins_sim.demo.story import Moment, Plot, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
-from mom_toolkit import field_number, quiet, run_verb, taken_from
+from mom_plugins_sim.other_verbs import run_verb
+from mom_toolkit import field_number, quiet, taken_from
 
 CYCLES_A_LINE = 5
 """Where the output is no terminal, a line is printed for so many cycles."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import json_option
+from mom_daemon import json_option
 
 
 @click.command()

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import click
 
-from mom_core import Report, lasting, print_prose
+from mom_core import Report, lasting
+from mom_daemon import print_prose
+from mom_plugins_sim.other_verbs import run_verb
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
-from mom_toolkit import SIMULATION_BEGINS, RunSummary, SimulationSetup, quiet, run_verb, side_by_side
+from mom_toolkit import SIMULATION_BEGINS, RunSummary, SimulationSetup, quiet, side_by_side
 
 
 @dataclass(frozen=True, slots=True)

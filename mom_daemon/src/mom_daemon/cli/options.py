@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from mom_core.cli.hints import note_config
 from mom_core.files import DEFAULT_CONFIG
+from mom_daemon.cli.hints import note_config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

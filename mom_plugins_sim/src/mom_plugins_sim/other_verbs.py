@@ -7,7 +7,8 @@ from contextlib import redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from mom_core import MomError, Verb
+from mom_core import MomError
+from mom_daemon import Verb
 
 GROUP: Final = "mom.commands"
 """The entry-point group of verbs."""

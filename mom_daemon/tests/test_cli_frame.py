@@ -12,8 +12,8 @@ import click
 import pytest
 
 from mom_core import ConfigError, ConfigProblem, HypervisorError, PluginError, UnitError
-from mom_core.cli import frame
-from mom_core.cli.verbs import Verb
+from mom_daemon.cli import frame
+from mom_daemon.cli.verbs import Verb
 
 MOM = Path(sys.executable).with_name("mom")
 
@@ -151,7 +151,7 @@ def test_a_number_that_a_verb_returns_is_the_exit_code(mom, verb):
 def test_small_verbs_do_not_import_large_libraries():
     program = """
 import sys
-from mom_core.cli.frame import run
+from mom_daemon.cli.frame import run
 run(sys.argv[1:])
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {"pydantic", "rich", "yaml", "stevedore", "libvirt", "pluggy", "asyncio"}))
 """
@@ -206,7 +206,7 @@ def test_a_terminal_that_knows_only_ascii_shows_what_it_can(tmp_path):
 def test_what_verbs_import_is_not_searched_for_garbage_again_and_again():
     program = """
 import gc, sys
-from mom_core.cli import main
+from mom_daemon.cli import main
 gc.callbacks.append(lambda phase, _: phase == "start" and print("searched"))
 main()
 """

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from mom_core.errors import PluginError
+from mom_core import PluginError
 
 if TYPE_CHECKING:
     from mom_core.plugins.discovery import Entry
@@ -136,7 +136,7 @@ class VerbGroup(click.Group):
         return {name: found[name] for name in sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))}
 
     def _no_such_verb(self, ctx: click.Context, name: str) -> str:
-        from mom_core.model import printable
+        from mom_core import printable
         from mom_core.plugins.discovery import absent, how_to_install, suggestion
 
         distribution = COMES_WITH.get(f"{self.prefix()}{name}")

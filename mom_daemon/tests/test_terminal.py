@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_cli.tables import print_table
-from mom_core import MomError, print_text, printable_lines
-from mom_core.cli import frame
-from mom_core.cli.terminal import TerminalStream, safe_terminals
+from mom_core import MomError, printable_lines
+from mom_daemon import print_text
+from mom_daemon.cli import frame
+from mom_daemon.cli.terminal import TerminalStream, safe_terminals
 
 HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\rd\x9b31me\u202ef\x08g\x00"
 
@@ -83,8 +84,8 @@ def test_a_cell_of_a_table_is_one_line_of_text(capsys: pytest.CaptureFixture[str
 
 SHOWS = """
 import click, sys
-from mom_core import print_text
-from mom_core.cli.frame import run
+from mom_daemon import print_text
+from mom_daemon.cli.frame import run
 
 @click.command()
 @click.argument("file")

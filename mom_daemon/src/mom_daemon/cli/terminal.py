@@ -55,7 +55,7 @@ def safe_terminals() -> Iterator[None]:
 def _shown(text: str) -> str:
     if text.rstrip("\n").isprintable():
         return text
-    from mom_core.model import printable_lines  # not for every small command
+    from mom_core import printable_lines  # not for every small command
 
     return printable_lines(text)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mom_core.cli import frame, verbs
 from mom_core.plugins import discovery
 from mom_core.plugins.discovery import absent, how_to_install
+from mom_daemon.cli import frame, verbs
 
 Mom = Callable[..., tuple[int, str, str]]
 Bring = Callable[..., None]
@@ -111,7 +111,7 @@ def test_no_other_distribution_is_imported_for_a_verb(mom: Mom, bring: Bring) ->
 
 def test_a_group_of_a_distribution_takes_verbs_of_others(mom: Mom, bring: Bring) -> None:
     group = """
-    from mom_core import Verb, VerbGroup
+    from mom_daemon import (Verb, VerbGroup)
 
     @click.group("walls", cls=VerbGroup, verbs={"list": Verb("tools_house:list_command", "List all walls.")})
     def walls():
@@ -207,13 +207,13 @@ def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_i
 
 
 def test_help_shows_a_verb_that_says_what_it_is_without_importing_it(mom: Mom, bring: Bring) -> None:
-    bring("light", "from mom_core import Verb\nROLL = Verb('tools_heavy:roll', 'Roll it on.')", roll="ROLL")
+    bring("light", "from mom_daemon import Verb\nROLL = Verb('tools_heavy:roll', 'Roll it on.')", roll="ROLL")
     bring("heavy", PAINT.replace("painted", "rolled").replace("def paint", "def roll").replace('"paint"', '"roll"'))
     assert "  roll " in mom("--help")[1]
     assert "Roll it on." in mom("--help")[1]
     assert "tools_heavy" not in sys.modules
     assert mom("roll") == (0, "rolled\n", "")
-    bring("lost", "from mom_core import Verb\nGONE = Verb('tools_nowhere:gone', 'Is gone.')", gone="GONE")
+    bring("lost", "from mom_daemon import Verb\nGONE = Verb('tools_nowhere:gone', 'Is gone.')", gone="GONE")
     code, _, err = mom("gone")
     assert code == 2
     assert "the command 'gone' of acme-lost cannot be imported: ModuleNotFoundError" in err

@@ -16,12 +16,11 @@ from typing import Final
 
 import click
 
-from mom_core._version import __version__
-from mom_core.cli.hints import begin
-from mom_core.cli.prose import print_prose
-from mom_core.cli.terminal import safe_terminals
-from mom_core.cli.verbs import VerbGroup, what_it_lacks
-from mom_core.errors import ConfigError, MomError, PluginError
+from mom_core import ConfigError, MomError, PluginError, __version__
+from mom_daemon.cli.hints import begin
+from mom_daemon.cli.prose import print_prose
+from mom_daemon.cli.terminal import safe_terminals
+from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
@@ -193,7 +192,7 @@ def _tell_traceback(error: BaseException) -> None:
 
 def _tell(text: str) -> None:
     """On standard error, if it is still open: nothing in it steers a terminal, whatever it was that went wrong."""
-    from mom_core.model import printable_lines
+    from mom_core import printable_lines
 
     with suppress(OSError):
         print_prose(printable_lines(text), 2, err=True)

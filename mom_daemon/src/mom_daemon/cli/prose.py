@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from mom_core.cli.hints import with_config
-from mom_core.model import printable
+from mom_core import printable
+from mom_daemon.cli.hints import with_config
 
 
 def terminal_columns(*, err: bool = False) -> int | None:

@@ -1,9 +1,0 @@
-"""`python -m mom_core` is `mom`."""
-
-from __future__ import annotations
-
-import sys
-
-from mom_core.cli import main
-
-sys.exit(main())
