@@ -30,6 +30,14 @@ def test_mom_has_the_time_to_put_it_right_before_it_is_an_error() -> None:
     assert 0 < condition.after < 60
 
 
+def test_a_host_below_its_hard_watermark_is_warned_of() -> None:
+    host = {"mem_available": 62 * GIB, "mem_really_available": GIB, "mem_watermark_hard": 2 * GIB}
+    (condition,) = conditions(snapshot(host=host), MemoryState.HARD, PromisesKept())
+    assert (condition.name, condition.severity) == ("memory", Severity.WARNING)
+    assert condition.message == "the host is short of memory: 1.00 GiB of 62.00 GiB available"
+    assert "2.00 GiB" in condition.why
+
+
 def test_without_promises_it_is_said_what_guests_hold() -> None:
     (condition,) = conditions(FULL, MemoryState.LOW, PromisesKept())
     assert condition.why == "the processes of guests hold 40.00 GiB"
@@ -42,7 +50,7 @@ def test_more_is_promised_than_there_is_though_there_is_room_yet() -> None:
     assert (condition.name, condition.severity) == ("promises", Severity.WARNING)
 
 
-@pytest.mark.parametrize("state", [MemoryState.HIGH, MemoryState.SOFT, MemoryState.HARD])
+@pytest.mark.parametrize("state", [MemoryState.HIGH, MemoryState.SOFT])
 def test_a_host_where_guests_give_is_at_work_and_not_full(state: MemoryState) -> None:
     assert not list(conditions(FULL, state, PromisesKept()))
 

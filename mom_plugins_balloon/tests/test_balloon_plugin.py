@@ -11,10 +11,8 @@ from mom_core import (
     Guest,
     GuestBusy,
     GuestGone,
-    Host,
     HypervisorError,
     NotSupported,
-    Problem,
     Scope,
     Severity,
     Source,
@@ -284,17 +282,3 @@ def test_it_suggests_itself_where_guests_can_run(tmp_path, there):
     suggestion = BalloonPlugin.mom_suggest(tmp_path)
     assert suggestion is not None
     assert suggestion.reason
-
-
-def test_a_host_that_is_hard_up_is_told_of_in_the_same_words_as_long_as_it_is(plugin, hypervisor, seen_by):
-    def problems(available, now):
-        host = Host(fields={"mem_available": 16 * GIB, "mem_really_available": available})
-        snapshot = replace(seen_by(hypervisor, now=now), host=host)
-        return [item.message for item in plugin.mom_act(snapshot, ()) if isinstance(item, Problem)]
-
-    assert problems(600 * MIB, 0) == []
-    hard = problems(300 * MIB, 5)
-    assert hard == ["the host has less than 328 MiB available, its hard watermark"]
-    assert problems(290 * MIB, 10) == hard, "what changes with every cycle would be news in every cycle"
-    assert problems(150 * MIB, 15) == ["the host has less than 164 MiB available, its low watermark"]
-    assert problems(600 * MIB, 20) == []

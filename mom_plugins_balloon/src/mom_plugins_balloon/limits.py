@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from typing import NamedTuple
 
 from mom_core import Value, format_kib
@@ -79,19 +79,29 @@ def floor_kib(memory: KnownMemory, limits: ShrinkLimits) -> int | None:
 
 
 class Limit(Enum):
-    """Why a guest may not have the size that is wanted."""
+    """Why a guest may not have the size that is wanted; the last five: why it must not be shrunk at all now."""
 
-    MAXIMUM = auto()
-    MAXIMUM_UNKNOWN = auto()
-    GUARANTEE = auto()
-    NEED = auto()
-    NOTHING_TO_SPARE = auto()
-    # It must not be shrunk at all now.
-    HELD = auto()
-    USABLE_UNKNOWN = auto()
-    AGE_UNKNOWN = auto()
-    STALE = auto()
-    SWAPS = auto()
+    MAXIMUM = "above the guest's maximum of {maximum}"
+    MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
+    GUARANTEE = "below the guarantee of {guarantee}"
+    NEED = "the guest needs {floor} with its reserve"
+    NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor} with its reserve"
+    HELD = "{held}"
+    USABLE_UNKNOWN = "what the guest could spare is unknown"
+    AGE_UNKNOWN = "the age of the guest's statistics is unknown"
+    STALE = "the guest's statistics are {age:.0f} s old"
+    SWAPS = "the guest swaps {swapping}/s: it lacks memory"
+
+    def words(self, memory: KnownMemory, limits: ShrinkLimits) -> str:
+        """The same with the figures of a guest."""
+        return self.value.format(
+            maximum=format_kib(memory.maximum or 0.0),
+            guarantee=format_kib(_guaranteed(memory)),
+            floor=format_kib(floor_kib(memory, limits) or 0),
+            held=memory.obstacle,
+            age=memory.statistics_age or 0.0,
+            swapping=format_kib(memory.swapping),
+        )
 
 
 def never_shrunk(memory: KnownMemory, limits: ShrinkLimits) -> Limit | None:
@@ -107,12 +117,6 @@ def never_shrunk(memory: KnownMemory, limits: ShrinkLimits) -> Limit | None:
     return Limit.SWAPS if memory.swapping > SWAP_IN_KIB else None
 
 
-def why_not_shrink(memory: KnownMemory, limits: ShrinkLimits) -> str:
-    """The same in words; empty when it may be."""
-    limit = never_shrunk(memory, limits)
-    return "" if limit is None else _limit_in_words(limit, memory, limits)
-
-
 def permitted(target: Value, memory: KnownMemory, limits: ShrinkLimits) -> SafeSize:
     """The size that this guest may be set to when `target` KiB are wanted, as `gate` says, and why in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
@@ -120,7 +124,8 @@ def permitted(target: Value, memory: KnownMemory, limits: ShrinkLimits) -> SafeS
     if target <= MINIMUM_KIB:
         return SafeSize(None, f"{target:g} KiB is no size for a guest")
     passed = gate(int(target), memory, limits)
-    return SafeSize(passed.size, _in_words(passed, memory, limits))
+    why = "" if passed.limit is None else passed.limit.words(memory, limits)
+    return SafeSize(passed.size, f"{why}; the shrink under way is stopped" if passed.stops else why)
 
 
 class Passed(NamedTuple):
@@ -174,34 +179,3 @@ def _guaranteed(memory: KnownMemory) -> int:
         return 0
     guarantee = memory.guarantee if memory.maximum is None else min(memory.guarantee, memory.maximum)
     return math.ceil(guarantee)
-
-
-def _in_words(passed: Passed, memory: KnownMemory, limits: ShrinkLimits) -> str:
-    if passed.limit is None:
-        return ""
-    why = _limit_in_words(passed.limit, memory, limits)
-    return f"{why}; the shrink under way is stopped" if passed.stops else why
-
-
-def _limit_in_words(limit: Limit, memory: KnownMemory, limits: ShrinkLimits) -> str:
-    match limit:
-        case Limit.MAXIMUM:
-            return f"above the guest's maximum of {format_kib(memory.maximum or 0.0)}"
-        case Limit.MAXIMUM_UNKNOWN:
-            return "the guest's maximum is unknown"
-        case Limit.GUARANTEE:
-            return f"below the guarantee of {format_kib(_guaranteed(memory))}"
-        case Limit.NEED:
-            return f"the guest needs {format_kib(floor_kib(memory, limits) or 0)} with its reserve"
-        case Limit.NOTHING_TO_SPARE:
-            return f"the guest has nothing to spare: it needs {format_kib(floor_kib(memory, limits) or 0)} with its reserve"
-        case Limit.HELD:
-            return memory.obstacle
-        case Limit.USABLE_UNKNOWN:
-            return "what the guest could spare is unknown"
-        case Limit.AGE_UNKNOWN:
-            return "the age of the guest's statistics is unknown"
-        case Limit.STALE:
-            return f"the guest's statistics are {memory.statistics_age or 0.0:.0f} s old"
-        case Limit.SWAPS:
-            return f"the guest swaps {format_kib(memory.swapping)}/s: it lacks memory"

@@ -59,7 +59,7 @@ from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, per
 from mom_plugins_balloon.names import OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.problems import conditions, findings, host_problems, promise_problems
+from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
@@ -298,7 +298,6 @@ class BalloonPlugin:
         total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
         if total is not None and available is not None:
             self._host.see(total, available, self._learning.growth_kib, self._learning.room_kib)
-            yield from host_problems(self._host, source)
         watch(self._guests)
         for reservation, trouble in self._reservations.follow():
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")

@@ -20,7 +20,7 @@ from mom_core import (
 )
 from mom_plugins_balloon.ballooned_guests import why_blocked
 from mom_plugins_balloon.guarantees import PromisesKept
-from mom_plugins_balloon.states import HostWatermarks, MemoryState
+from mom_plugins_balloon.states import MemoryState
 
 MEMORY: Final = "memory"
 PROMISES: Final = "promises"
@@ -37,8 +37,8 @@ _FULL: Final = "move guests away or shut some down, start no more, or stop what 
 
 
 def conditions(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -> Iterable[Condition]:
-    """That the host is full, that guests may take more at once than it has, or that more is promised than there is; nothing where the
-    host's size is unknown."""
+    """That the host is full or short of memory, that guests may take more at once than it has, or that more is promised than there is;
+    nothing where the host's size is unknown."""
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
         return
@@ -47,6 +47,10 @@ def conditions(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -
         cure = f"{_OVERSOLD}; start no more" if oversold else _FULL
         message = f"the host is full: {format_kib(available)} of {format_kib(total)} available"
         yield Condition(MEMORY, message, oversold or _held(snapshot), cure, after=RECLAIM_SECONDS)
+    elif state is MemoryState.HARD:
+        message = f"the host is short of memory: {format_kib(available)} of {format_kib(total)} available"
+        why = f"its hard watermark is {format_kib(snapshot.host.number('mem_watermark_hard') or 0.0)}: guests give what they may miss"
+        yield Condition(MEMORY, message, why, _FULL, Severity.WARNING)
     elif growth is not None and available < growth:
         message = f"guests may take more at once than the host has: {format_kib(growth)} within 3 s were seen"
         yield Condition(GROWTH, message, f"{format_kib(available)} are available", _FULL, Severity.WARNING, after=RECLAIM_SECONDS)
@@ -60,15 +64,6 @@ def _held(snapshot: Snapshot) -> str:
     if held:
         return f"the processes of guests hold {format_kib(sum(held))}"
     return f"{len(sizes)} guests have {format_kib(sum(sizes))} together" if sizes else "no guest holds it: something else on the host does"
-
-
-def host_problems(host: HostWatermarks, source: Source) -> Iterable[Problem]:
-    """That guests have to give what they may miss."""
-    if host.reserve is not None and host.state in {MemoryState.HARD, MemoryState.LOW}:
-        # The bound, and not what is available now: a text that changes with every cycle would be news in every cycle.
-        least = format_kib(host.reserve.low if host.state is MemoryState.LOW else host.reserve.hard)
-        message = f"the host has less than {least} available, its {host.state} watermark"
-        yield Problem(source, message, severity=Severity.WARNING, hint=_FULL)
 
 
 def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mom_core import Guest, Snapshot, format_kib
 from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuests, why_blocked
-from mom_plugins_balloon.limits import SafeSize, ShrinkLimits, why_not_shrink
+from mom_plugins_balloon.limits import SafeSize, ShrinkLimits, never_shrunk
 
 
 def stopped_shrinks(
@@ -35,9 +35,9 @@ def stopped_shrinks(
             yield guest, SafeSize(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         elif size - target >= records.dead_band:
             memory = records.known(guest, guarantee)
-            reason = "" if memory is None else why_not_shrink(memory, limits)
-            if reason and not _has_arrived(guest.id, target, history, records.dead_band):
-                yield guest, SafeSize(math.ceil(size), f"{reason}; the shrink under way is stopped")
+            limit = None if memory is None else never_shrunk(memory, limits)
+            if memory is not None and limit is not None and not _has_arrived(guest.id, target, history, records.dead_band):
+                yield guest, SafeSize(math.ceil(size), f"{limit.words(memory, limits)}; the shrink under way is stopped")
 
 
 def _has_arrived(identity: str, target: float, history: Sequence[Snapshot], dead_band: float) -> bool:
