@@ -6,11 +6,7 @@ import time
 
 from mom_core import FieldSpec, Metric, Scope, Unit
 
-_PARTS = {
-    **dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT),
-    "second": Unit.SECONDS,
-    "microsecond": Unit.MICROSECONDS,
-}
+_PARTS = {**dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT), "second": Unit.SECONDS, "microsecond": Unit.MICROSECONDS}
 
 FIELDS = tuple(
     FieldSpec(f"time_{part}", unit, Scope.HOST, f"local time: {part}", "the system clock", Metric.NONE) for part, unit in _PARTS.items()

@@ -1,4 +1,4 @@
-"""What memory pressure says of the host as a whole, for the verdict."""
+"""Memory pressure on the host as a whole, for the verdict."""
 
 from __future__ import annotations
 

@@ -37,14 +37,14 @@ _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 
 
 class KeptByCpus(NamedTuple):
-    """What CPUs keep, in KiB: in all, and beyond what they keep in quiet times."""
+    """The KiB that CPUs keep: in all, and beyond what they keep in quiet times."""
 
     total: int
     excess: int
 
 
 def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
-    """What the text of /proc/zoneinfo says of it; None when it says nothing."""
+    """The same by the text of /proc/zoneinfo; None when it says nothing."""
     lists = _LIST.findall(zoneinfo)
     if not lists:
         return None
@@ -71,7 +71,7 @@ class CpuLists:
         self._thread: threading.Thread | None = None
 
     def kept(self) -> KeptByCpus | None:
-        """What CPUs keep now; None: unknown."""
+        """The memory that CPUs keep now; None: unknown."""
         text = read_text(self._zoneinfo)
         return None if text is None else kept_by_cpus(text)
 

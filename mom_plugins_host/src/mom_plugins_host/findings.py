@@ -1,4 +1,4 @@
-"""What this host does not tell, judged by the fields themselves, each with its cure."""
+"""Findings on what this host does not tell, judged by the fields themselves, each with its cure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PSI_CURE = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or ne
 
 
 def memory_finding(fields: Mapping[str, Value]) -> Finding:
-    """Whether the host's memory is known."""
+    """An error where the host's memory is unknown."""
     missing = [name for name in ("mem_available", "mem_unused", "mem_really_available") if fields.get(name) is None]
     if not missing:
         return Finding(Severity.OK, "host memory", "the kernel tells how much there is, and how much is available")
@@ -24,7 +24,7 @@ def memory_finding(fields: Mapping[str, Value]) -> Finding:
 
 
 def pressure_finding(fields: Mapping[str, Value]) -> Finding:
-    """Whether pressure stall information is known."""
+    """A warning where pressure stall information is unknown."""
     missing = [resource for resource in RESOURCES if fields.get(f"psi_{resource}_some_avg10") is None]
     if not missing:
         return Finding(Severity.OK, "host pressure (PSI)", "the kernel tells how long tasks wait for memory, CPU and I/O")
@@ -38,7 +38,7 @@ def watch_finding(how: str) -> Finding:
 
 
 def cpu_lists_finding(kept: KeptByCpus | None, why_not: str, *, wanted: bool) -> Finding | None:
-    """Whether the host gets back the free memory that CPUs keep for themselves; None when they keep no more than in quiet times."""
+    """How the host gets back the free memory that CPUs keep for themselves; None when they keep no more than in quiet times."""
     if kept is None or kept.excess < _KEPT_KIB:
         return None
     subject = "free memory kept by CPUs"
@@ -53,7 +53,7 @@ def cpu_lists_finding(kept: KeptByCpus | None, why_not: str, *, wanted: bool) ->
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:
-    """Whether there is swap to fall back on."""
+    """A warning where there is no swap to fall back on."""
     total = fields.get("swap_total")
     if isinstance(total, int) and total > 0:
         return Finding(Severity.OK, "host swap", f"{total // 1024:,} MiB of swap as a safety net")

@@ -9,18 +9,11 @@ from mom_core import FieldSpec, Scope, Unit
 _LOAD = re.compile(r"([0-9]{1,9}\.[0-9]{1,4}) ([0-9]{1,9}\.[0-9]{1,4}) ([0-9]{1,9}\.[0-9]{1,4}) ")
 _CPU_LIST = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*\n?")
 
+_ABOUT = "tasks that run or wait to, average of {} min, not divided by CPUs"
+
 FIELDS = (
     FieldSpec("cpu_count", Unit.COUNT, Scope.HOST, "CPUs that are online", "/sys/devices/system/cpu/online"),
-    *(
-        FieldSpec(
-            f"load_{minutes}",
-            Unit.RATIO,
-            Scope.HOST,
-            f"tasks that run or wait to, average of {minutes} min, not divided by CPUs",
-            "/proc/loadavg",
-        )
-        for minutes in (1, 5, 15)
-    ),
+    *(FieldSpec(f"load_{time}", Unit.RATIO, Scope.HOST, _ABOUT.format(time), "/proc/loadavg") for time in (1, 5, 15)),
 )
 
 
@@ -31,14 +24,9 @@ def load_fields(text: str) -> dict[str, float]:
 
 
 def count_cpus(text: str) -> int | None:
-    """How many CPUs a kernel CPU list such as `0-3,8` names; None when it is malformed (its numbers always rise)."""
+    """How many CPUs a kernel CPU list such as `0-3,8` names; None when it is malformed."""
     if not _CPU_LIST.fullmatch(text):
         return None
-    count, highest = 0, -1
-    for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        low, high = int(first), int(last or first)
-        if low <= highest or high < low:
-            return None
-        count, highest = count + high - low + 1, high
-    return count
+    parts = [part.partition("-") for part in text.strip().split(",")]
+    count = sum(int(last or first) - int(first) + 1 for first, _, last in parts)
+    return count if count > 0 else None

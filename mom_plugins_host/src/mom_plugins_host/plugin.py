@@ -1,4 +1,4 @@
-"""The plugin: which files are read each cycle, and what `mom doctor` says about them."""
+"""The plugin: the files that are read each cycle, and their findings for `mom doctor`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from mom_core import (
     Snapshot,
     Source,
     Suggestion,
+    Unit,
     Value,
+    as_whole,
     format_duration,
     hookimpl,
 )
@@ -51,7 +53,7 @@ def _not_too_often(seconds: float) -> float:
 
 
 class HostPlugin:
-    """Collects what the host itself says about its memory, swap, huge pages, CPUs, load, pressure and time."""
+    """Collects the host's own figures: its memory, swap, huge pages, CPUs, load, pressure and time."""
 
     class Settings(PluginSettings):
         """How closely the host is watched between two cycles."""
@@ -66,7 +68,7 @@ class HostPlugin:
         """Wake when tasks have waited so long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
         programs lose a twentieth of their time."""
         take_back: bool = True
-        """Whether CPUs are asked for the free memory that they keep for themselves, while less than twice what should be available is.
+        """Ask CPUs for the free memory that they keep for themselves, while less than twice what should be available is.
         Linux 6.7 and newer do not count it as available; CPUs return it within minutes by themselves."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
@@ -107,7 +109,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """What can be read now; a file that is missing or malformed only costs its own fields."""
+        """All that can be read now; a file that is missing or malformed only costs its own fields."""
         fields: dict[str, Value] = {"page_size": memory.PAGE_KIB}
         meminfo = parse_meminfo(read_kernel_file(self._meminfo))
         fields.update(memory.memory_fields(meminfo))
@@ -129,27 +131,29 @@ class HostPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
         """Say what policies have to do without, and that processes do little but wait for memory; tell the watch what policies go by."""
         known = snapshot.host.fields
-        total, available, wanted = (
-            value if isinstance(value := known.get(name), int) else None for name in ("mem_available", "mem_really_available", WANTED)
-        )
+        total, available, wanted = (as_whole(known.get(name)) for name in ("mem_available", "mem_really_available", WANTED))
         self._watch.saw(available, total, wanted)
-        findings = (memory_finding(snapshot.host.fields), pressure_finding(snapshot.host.fields))
-        for finding in findings:
+        for finding in (memory_finding(known), pressure_finding(known)):
             if finding.severity is not Severity.OK:
                 yield Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure)
-        yield from conditions.conditions(snapshot.host.fields)
+        yield from conditions.conditions(known)
 
     @staticmethod
     @hookimpl
     def mom_status(report: Report) -> Iterable[StatusPart]:
-        """The host's memory."""
-        from mom_plugins_host.overview import host_parts
-
-        return host_parts(report)
+        """How much memory there is, and how it is used."""
+        return StatusPart.of_fields(
+            report,
+            "host",
+            ("mem_available", "memory {}", Unit.KIB, 10),
+            ("mem_really_available", "available {}", Unit.KIB, 11),
+            ("swap_usage", "swapped {}", Unit.KIB, 30),
+            ("psi_memory_some_avg10", "memory pressure {:.1f} %", Unit.PERCENT, 50),
+        )
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Whether memory, pressure and swap can be read, and how pressure is watched."""
+        """See that memory, pressure and swap can be read, and how pressure is watched."""
         fields = self.mom_collect_host()
         lists, settings = self._watch.lists, self._watch.settings
         kept = cpu_lists_finding(lists.kept(), lists.why_not(), wanted=settings.take_back and settings.every > 0)

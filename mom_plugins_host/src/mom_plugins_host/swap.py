@@ -10,35 +10,25 @@ from mom_core import FieldSpec, Metric, Scope, Unit
 _COUNTERS = (("swap_in", "pswpin", "read back from"), ("swap_out", "pswpout", "written to"))
 _COUNTER = re.compile(r"^(pswpin|pswpout) ([0-9]{1,20})$", re.MULTILINE)
 
+
+def _spec(name: str, unit: Unit, when: str, counter: str, done: str, metric: Metric = Metric.GAUGE) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.HOST, f"pages {done} swap {when}", f"/proc/vmstat {counter}", metric)
+
+
 FIELDS = (
     FieldSpec("swap_total", Unit.KIB, Scope.HOST, "swap space that is switched on", "/proc/meminfo SwapTotal"),
     FieldSpec("swap_usage", Unit.KIB, Scope.HOST, "swap space that is in use", "/proc/meminfo SwapTotal - SwapFree"),
-    *(
-        FieldSpec(name, Unit.PAGES, Scope.HOST, f"pages {done} swap since the last sample", f"/proc/vmstat {counter}", Metric.NONE)
-        for name, counter, done in _COUNTERS
-    ),
-    *(
-        FieldSpec(
-            f"{name}_rate",
-            Unit.PAGES_PER_SECOND,
-            Scope.HOST,
-            f"pages {done} swap a second since the last sample",
-            f"/proc/vmstat {counter}",
-        )
-        for name, counter, done in _COUNTERS
-    ),
+    *(_spec(name, Unit.PAGES, "since the last sample", counter, done, Metric.NONE) for name, counter, done in _COUNTERS),
+    *(_spec(f"{name}_rate", Unit.PAGES_PER_SECOND, "a second", counter, done) for name, counter, done in _COUNTERS),
 )
 
 
 def swap_space_fields(meminfo: Mapping[str, int]) -> dict[str, int]:
     """`swap_total` and `swap_usage` in KiB, from the lines of /proc/meminfo; what is missing or negative is left out."""
-    fields: dict[str, int] = {}
     total, free = meminfo.get("SwapTotal"), meminfo.get("SwapFree")
-    if total is not None:
-        fields["swap_total"] = total
-        if free is not None and free <= total:
-            fields["swap_usage"] = total - free
-    return fields
+    if total is None:
+        return {}
+    return {"swap_total": total} | ({"swap_usage": total - free} if free is not None and free <= total else {})
 
 
 def parse_swap_counters(text: str) -> dict[str, int]:
@@ -47,7 +37,7 @@ def parse_swap_counters(text: str) -> dict[str, int]:
 
 
 class SwapActivity:
-    """What the swap counters say about the time between two samples.
+    """Swap counters, over the time between two samples.
 
     Each counter is remembered by itself: one that could not be read once is compared with its last known value, over the time that
     has really passed.
@@ -66,14 +56,12 @@ class SwapActivity:
         """
         fields: dict[str, int | float] = {}
         for name, counter, _ in _COUNTERS:
-            count = counters.get(counter)
-            if count is None:
+            if (count := counters.get(counter)) is None:
                 continue
-            before = self._last.get(counter)
+            before, since = self._last.get(counter, (count + 1, now))  # as if it went backwards: unknown
             self._last[counter] = (count, now)
-            if before is None or count < before[0]:
-                continue
-            fields[name] = count - before[0]
-            if now > before[1]:
-                fields[f"{name}_rate"] = (count - before[0]) / (now - before[1])
+            if count >= before:
+                fields[name] = count - before
+                if now > since:
+                    fields[f"{name}_rate"] = (count - before) / (now - since)
         return fields

@@ -36,20 +36,15 @@ class StallTrigger:
     events = select.POLLPRI
 
     def __init__(self, path: Path, stall_seconds: float, window_seconds: float = WINDOW_SECONDS) -> None:
+        self._fd = -1
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise NoTrigger(_why(error)) from error
-        try:
             if os.fstat(self._fd).st_size:
-                raise NoTrigger("it is no file of the kernel's")  # those have no size; an ordinary file must not be written to
+                raise OSError(errno.ENOTTY, "it is no file of the kernel's")  # those have no size; this must not be written to
             os.write(self._fd, b"some %d %d\0" % (round(stall_seconds * _MICROSECONDS), round(window_seconds * _MICROSECONDS)))
         except OSError as error:
             self.close()
-            raise NoTrigger(_why(error)) from error
-        except NoTrigger:
-            self.close()
-            raise
+            raise NoTrigger(_CURES.get(error.errno or 0, error.strerror)) from error
 
     def fileno(self) -> int:
         """The descriptor to be polled."""
@@ -59,7 +54,3 @@ class StallTrigger:
         """End the watch."""
         with suppress(OSError):
             os.close(self._fd)
-
-
-def _why(error: OSError) -> str:
-    return _CURES.get(error.errno or 0, os.strerror(error.errno or 0))

@@ -93,7 +93,7 @@ class Patience:
         self._last = float("-inf")
 
     def allows(self, now: float) -> bool:
-        """Whether to act on the trouble that there is at `now` (monotonic seconds)."""
+        """True if one is to act on the trouble that there is at `now` (monotonic seconds)."""
         quiet, self._last = now - self._last, now
         if quiet > 2 * self._gap:
             self._gap = FIRST_GAP_SECONDS
@@ -125,7 +125,7 @@ class HostWatch:
         self._pressure_path = root / "proc/pressure/memory"
         self._meminfo = root / "proc/meminfo"
         self.lists = CpuLists(root, log, monotonic)
-        """What CPUs keep of the host's free memory."""
+        """The lists in which CPUs keep free memory of the host."""
         self._wake = wake
         self._log = log
         self._monotonic = monotonic
