@@ -13,33 +13,18 @@ GIB = 1 << 20
 _MEMINFO = """Node {node} MemTotal:       {total} kB
 Node {node} MemFree:        {free} kB
 Node {node} MemUsed:         {used} kB
-Node {node} SwapCached:            0 kB
-Node {node} Active:          1491836 kB
-Node {node} Inactive:        2217960 kB
 Node {node} Active(anon):     588120 kB
-Node {node} Inactive(anon):     4096 kB
 Node {node} Active(file):   {active} kB
 Node {node} Inactive(file): {inactive} kB
-Node {node} FilePages:       3121020 kB
-Node {node} AnonPages:        612156 kB
 Node {node} HugePages_Total:     0
-"""
-
-_NUMASTAT = """numa_hit {hit}
-numa_miss 10
-numa_foreign 20
-interleave_hit 1133
-local_node 127073582
-other_node 30
 """
 
 
 def nodes_tree(
-    count: int = 2, *, total: int = 64 * GIB, free: Sequence[int] | None = None, cpus: int = 4, cache: int = 0, hit: int = 1000
+    count: int = 2, *, total: int = 64 * GIB, free: Sequence[int] | None = None, cpus: int = 4, cache: int = 0
 ) -> dict[str, str]:
     """The files of so many nodes. Sizes in KiB; `cpus` on each."""
     files = {"sys/devices/system/node/online": f"0-{count - 1}\n", "proc/sys/kernel/numa_balancing": "0\n"}
-    files["proc/vmstat"] = "nr_free_pages 100\nnuma_pages_migrated 70\n"
     for node in range(count):
         here = total // 2 if free is None else free[node]
         folder = f"sys/devices/system/node/node{node}"
@@ -48,7 +33,6 @@ def nodes_tree(
         )
         files[f"{folder}/cpulist"] = f"{node * cpus}-{(node + 1) * cpus - 1}\n"
         files[f"{folder}/distance"] = " ".join("10" if other == node else "21" for other in range(count)) + "\n"
-        files[f"{folder}/numastat"] = _NUMASTAT.format(hit=hit)
     return files
 
 

@@ -113,13 +113,6 @@ def test_a_guest_that_has_gone_is_gone(plugin: NumaPlugin, hypervisor: FakeHyper
     assert {outcome.status for outcome in put_entries_back(plugin, entries, hypervisor)} == {Status.GONE}
 
 
-def test_somebody_elses_pins_are_left_alone(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
-    apply(plugin, hypervisor, "vcpu_pins", "0-3")
-    hypervisor.known["vm"].pins = [frozenset({5}), frozenset({6})]
-    outcome = put_back(plugin, hypervisor, "vcpu_pins", "0-7", "0-3")
-    assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, "5;6")
-
-
 # --- review --------------------------------------------------------------------------------------------------------------------
 
 NODES: list[Value] = [
@@ -127,12 +120,7 @@ NODES: list[Value] = [
     {"node": 1, "total": 64 * GIB, "free": 0, "available": 40 * GIB, "cpus": "4-7"},
 ]
 MEMORY: list[Value] = [{"node": 0, "size": 2 * GIB}, {"node": 1, "size": 6 * GIB}]
-USUAL: dict[str, Value] = {
-    "numa_memory": MEMORY,
-    "balloon_cur": 8 * GIB,
-    "numa_nodeset": "0-1",
-    "vcpu_pins": "0-7",
-}
+USUAL: dict[str, Value] = {"numa_memory": MEMORY, "balloon_cur": 8 * GIB, "numa_nodeset": "0-1", "vcpu_pins": "0-7"}
 
 
 def review(control: str, value: Value, host: dict[str, Value] | None = None, **fields: Value) -> str:

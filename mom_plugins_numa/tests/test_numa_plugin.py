@@ -58,19 +58,10 @@ def looked(plugin: NumaPlugin, hypervisor: FakeHypervisor, name: str = "seen") -
     return fields
 
 
-def test_the_first_cycle_knows_the_nodes_and_the_second_the_rates(make: Callable[..., NumaPlugin], root: Path) -> None:
-    plugin = make()
-    first = plugin.mom_collect_host()
-    assert first["numa_node_count"] == 2
-    assert first["numa_balancing"] == 0
-    assert "numa_hit_rate" not in first
-    tree(root, nodes_tree(hit=2000))
-    second = plugin.mom_collect_host()
-    assert second["numa_hit_rate"] == 2 * 1000 / 5
-    assert second["numa_miss_rate"] == 0.0
-    assert second["numa_migrated_rate"] == 0.0
-    declared = {spec.name for spec in FIELDS}
-    assert second.keys() <= declared
+def test_a_cycle_knows_the_nodes(make: Callable[..., NumaPlugin]) -> None:
+    fields = make().mom_collect_host()
+    assert (fields["numa_node_count"], fields["numa_balancing"]) == (2, 0)
+    assert fields.keys() <= {spec.name for spec in FIELDS}
 
 
 def test_a_guest_is_seen_with_memory_vcpus_and_remote_share(make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_devkit import mirror_host
-from mom_plugins_numa.nodes import Rates, counted, cpus_to_nodes, node_fields, read_nodes
+from mom_plugins_numa.nodes import cpus_to_nodes, node_fields, read_nodes
 from mom_plugins_numa.numbers import format_list, parse_list, remote_share
 from mom_plugins_numa.process import Process, parse_numa_maps
 from mom_plugins_numa.sampler import take_sample
@@ -44,7 +44,7 @@ def test_the_remote_share_is_what_is_expected() -> None:
     assert remote_share({0: 1}, {}) is None
 
 
-def test_nodes_are_read_with_memory_cpus_distances_and_counters(tmp_path: Path) -> None:
+def test_nodes_are_read_with_memory_cpus_and_distances(tmp_path: Path) -> None:
     root = tree(tmp_path, nodes_tree(free=(10 * GIB, 30 * GIB), cache=4 * GIB))
     nodes = read_nodes(root)
     assert [(node.number, node.total, node.free, node.available) for node in nodes] == [
@@ -57,7 +57,6 @@ def test_nodes_are_read_with_memory_cpus_distances_and_counters(tmp_path: Path) 
     assert fields["numa_node_count"] == 2
     assert fields["numa_imbalance"] == pytest.approx(100 * 20 / 64, abs=0.01)
     assert fields["numa_available_least"] == 12 * GIB
-    assert counted(root, nodes) == {"numa_hit_rate": 2000, "numa_miss_rate": 20, "numa_migrated_rate": 70}
 
 
 def test_a_node_without_memory_has_cpus_and_counts_for_nothing_else(tmp_path: Path) -> None:
@@ -79,15 +78,6 @@ def test_a_node_that_cannot_be_read_is_left_out(tmp_path: Path, damaged: str) ->
 def test_a_kernel_without_numa_has_no_nodes(tmp_path: Path) -> None:
     assert read_nodes(tmp_path) == []
     assert node_fields([]) == {}
-    assert counted(tmp_path, []) == {}
-
-
-def test_rates_need_two_samples_and_do_not_go_backwards() -> None:
-    rates = Rates()
-    assert rates.since({"a": 5}, 1.0) == {}
-    assert rates.since({"a": 9, "b": 1}, 3.0) == {"a": 2.0}
-    assert rates.since({"a": 3, "b": 3}, 4.0) == {"b": 2.0}
-    assert rates.since({"a": 4}, 4.0) == {}
 
 
 def test_this_hosts_own_nodes_make_sense(tmp_path: Path) -> None:

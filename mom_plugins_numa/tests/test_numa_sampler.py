@@ -45,11 +45,6 @@ def test_guests_are_sampled_in_turn_and_forgotten_when_they_are_gone(sampler: No
     wait_for(lambda: seen(sampler, {"a": 2000}) == ["a"])
 
 
-def test_nothing_runs_while_there_are_no_guests(sampler: NodeSampler) -> None:
-    sampler.follow({})
-    assert sampler._thread is None
-
-
 def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
     sampler = NodeSampler(root, 0.0, 0.05, lambda: {0: 0})
     began = time.monotonic()

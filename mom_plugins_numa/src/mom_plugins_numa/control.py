@@ -21,7 +21,7 @@ class NumaControls:
     hypervisor: Hypervisor
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """What the controls stand at, all guests of one in one call."""
+        """Values of the controls, all guests of one in one call."""
         values: dict[Target, Value | HypervisorError] = {}
         for control in {target.control for target in targets}:
             entities = [target.entity for target in targets if target.control == control]

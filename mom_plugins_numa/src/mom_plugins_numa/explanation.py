@@ -1,4 +1,4 @@
-"""What `mom explain` says of the nodes that a guest is on."""
+"""Sentences of `mom explain` on the nodes that a guest is on."""
 
 from __future__ import annotations
 

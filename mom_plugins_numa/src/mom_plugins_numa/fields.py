@@ -27,75 +27,34 @@ def balancing_knob(root: Path) -> Knob:
 
 _BALANCING = balancing_knob(Path("/"))
 
+_NODES_ABOUT = "for each NUMA node `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"
+_AVAILABLE = "meminfo MemFree and half of Active(file), Inactive(file)"
+
 _HOST = (
-    ("numa_node_count", Unit.COUNT, "NUMA nodes with memory", _NODE_FILES + "meminfo"),
-    (
-        "numa_nodes",
-        Unit.LIST,
-        "for each NUMA node `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes",
-        _NODE_FILES + "meminfo, cpulist, distance",
-    ),
-    ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest", _NODE_FILES + "meminfo"),
-    (
-        "numa_available_least",
-        Unit.KIB,
-        "memory that can be had on the NUMA node that has the least of it",
-        _NODE_FILES + "meminfo MemFree and half of Active(file), Inactive(file)",
-    ),
-    ("numa_hit_rate", Unit.PAGES_PER_SECOND, "pages that came from the node that was meant", _NODE_FILES + "numastat numa_hit"),
-    (
-        "numa_miss_rate",
-        Unit.PAGES_PER_SECOND,
-        "pages that came from a node because another one, which was meant, had none",
-        _NODE_FILES + "numastat numa_miss",
-    ),
-    (
-        "numa_other_rate",
-        Unit.PAGES_PER_SECOND,
-        "pages that went to a program that ran on another node",
-        _NODE_FILES + "numastat other_node",
-    ),
-    (
-        "numa_migrated_rate",
-        Unit.PAGES_PER_SECOND,
-        "pages that the kernel's own NUMA balancing has moved",
-        "/proc/vmstat numa_pages_migrated",
-    ),
+    ("numa_node_count", Unit.COUNT, "NUMA nodes with memory", "meminfo"),
+    ("numa_nodes", Unit.LIST, _NODES_ABOUT, "meminfo, cpulist, distance"),
+    ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest", "meminfo"),
+    ("numa_available_least", Unit.KIB, "memory that can be had on the NUMA node that has the least of it", _AVAILABLE),
 )
+
+_CPUS_ABOUT = "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there, over a few samples"
+_VCPUS_ABOUT = "for each vCPU `vcpu`, the `cpu` and `node` where it ran last, and the `cpus` and `nodes` where it may run"
+_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, if all memory is used alike"
+_PINNED_ABOUT = "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3"
 
 _GUEST = (
     ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there", _NUMA_MAPS),
     ("numa_memory_age", Unit.SECONDS, "how long ago it was read where the guest's memory is", "mom's own clock"),
     ("numa_node", Unit.COUNT, "the NUMA node that holds most of the guest's memory", _NUMA_MAPS),
-    (
-        "numa_cpus",
-        Unit.LIST,
-        "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there, over a few samples",
-        _THREADS,
-    ),
-    (
-        "numa_vcpus",
-        Unit.LIST,
-        "for each vCPU `vcpu`, the `cpu` and `node` where it ran last, and the `cpus` and `nodes` where it may run",
-        _THREADS,
-    ),
-    (
-        "numa_remote",
-        Unit.RATIO,
-        "share of the guest's memory accesses that go to another NUMA node, if all memory is used alike",
-        "numa_memory and numa_cpus",
-    ),
-    (
-        PINS,
-        Unit.TEXT,
-        "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3",
-        "the hypervisor's pins",
-    ),
+    ("numa_cpus", Unit.LIST, _CPUS_ABOUT, _THREADS),
+    ("numa_vcpus", Unit.LIST, _VCPUS_ABOUT, _THREADS),
+    ("numa_remote", Unit.RATIO, _REMOTE_ABOUT, "numa_memory and numa_cpus"),
+    (PINS, Unit.TEXT, _PINNED_ABOUT, "the hypervisor's pins"),
     (NODESET, Unit.TEXT, "the NUMA nodes from which the guest's memory may come, such as 0-1", "the hypervisor"),
 )
 
 FIELDS = (
-    *(FieldSpec(name, unit, Scope.HOST, about, source) for name, unit, about, source in _HOST),
+    *(FieldSpec(name, unit, Scope.HOST, about, _NODE_FILES + source) for name, unit, about, source in _HOST),
     _BALANCING.field,
     *(FieldSpec(name, unit, Scope.GUEST, about, source) for name, unit, about, source in _GUEST),
 )
@@ -103,8 +62,7 @@ FIELDS = (
 # No bounds here: a node that is moved to a bound is another one than was meant. Those that the host has not are refused.
 _PINS_ABOUT = "let the vCPUs run on these CPUs of the host only: one list for all, such as 0-3, or one for each: 0-1;2-3"
 _NODESET_ABOUT = (
-    "take memory from these NUMA nodes only; libvirt can change that for guests in the modes strict and restrictive, and then moves all of"
-    " the memory at once"
+    "take memory from these NUMA nodes only; libvirt does that in the modes strict and restrictive, and moves all memory at once"
 )
 CONTROLS = (
     ControlSpec(PINS, Unit.TEXT, Scope.GUEST, _PINS_ABOUT, PINS),
@@ -115,9 +73,8 @@ CONTROLS = (
 
 def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
     """The CPUs of all vCPUs, as one list where they are all alike."""
-    if pins and all(cpus == pins[0] for cpus in pins):
-        return _cpus_text(frozenset(pins[0]))
-    return ";".join(_cpus_text(frozenset(cpus)) for cpus in pins)
+    each = [_cpus_text(frozenset(cpus)) for cpus in pins]
+    return each[0] if len(set(each)) == 1 else ";".join(each)
 
 
 @lru_cache(maxsize=1024)  # a thousand guests have a handful of different ones, in each cycle

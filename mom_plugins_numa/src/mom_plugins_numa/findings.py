@@ -1,4 +1,4 @@
-"""What `mom doctor` says about NUMA."""
+"""The findings of `mom doctor` about NUMA."""
 
 from __future__ import annotations
 

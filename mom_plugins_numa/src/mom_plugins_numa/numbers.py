@@ -43,7 +43,7 @@ def format_list(numbers: AbstractSet[int]) -> str:
 
 
 def by_node(value: Value, key: str) -> dict[int, float] | None:
-    """What a field with an item for each node says, by node; None when it is unknown."""
+    """The amounts of a field with an item for each node, by node; None when it is unknown."""
     found: dict[int, float] = {}
     for item in as_items(value) or ():
         node, amount = as_whole(item.get("node")), as_number(item.get(key))

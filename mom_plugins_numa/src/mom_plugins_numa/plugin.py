@@ -6,17 +6,21 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from mom_core import (
     Change,
     Decision,
     Declaration,
+    Duration,
     Finding,
     Guest,
     Hypervisor,
     HypervisorError,
     PluginContext,
+    PluginSettings,
     Revision,
     Snapshot,
     Suggestion,
@@ -28,10 +32,9 @@ from mom_core import (
 from mom_plugins_numa.control import NumaControls
 from mom_plugins_numa.fields import CONTROLS, FIELDS, NODESET, PINS, balancing_knob, nodeset_text, pins_text
 from mom_plugins_numa.findings import findings
-from mom_plugins_numa.nodes import NumaNode, Rates, counted, cpus_to_nodes, node_fields, read_nodes, with_memory
+from mom_plugins_numa.nodes import NumaNode, cpus_to_nodes, node_fields, read_nodes, with_memory
 from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.sampler import NodeSampler
-from mom_plugins_numa.settings import NumaSettings
 from mom_toolkit import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises
 
 if TYPE_CHECKING:
@@ -41,13 +44,19 @@ if TYPE_CHECKING:
 class NumaPlugin:
     """NUMA nodes, where guests are on them, and where they may be."""
 
-    Settings = NumaSettings
+    class Settings(PluginSettings):
+        """How often it is read where guests are."""
 
-    def __init__(self, settings: NumaSettings, context: PluginContext) -> None:
+        look_every: Annotated[Duration, Field(ge=1, le=86_400)] = 60.0
+        """How often it is read where a guest's memory and vCPUs are, at most: less often where that would take more than `look_share`."""
+
+        look_share: Annotated[float, Field(gt=0, le=1)] = 0.02
+        """Share of one CPU that this may use. The kernel walks all page tables of a guest to tell where its memory is."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
         self._nodes: Sequence[NumaNode] = ()
         self._nodes_of: Mapping[int, int] = {}
-        self._rates = Rates()
         self._sampler = NodeSampler(context.root, settings.look_every, settings.look_share, lambda: self._nodes_of)
 
     @staticmethod
@@ -74,8 +83,7 @@ class NumaPlugin:
         """The nodes now."""
         self._nodes = read_nodes(self._context.root)
         self._nodes_of = cpus_to_nodes(self._nodes)
-        rates = self._rates.since(counted(self._context.root, self._nodes), self._context.monotonic())
-        fields = {**node_fields(self._nodes), **rates}
+        fields = node_fields(self._nodes)
         balancing = balancing_knob(self._context.root)
         with suppress(HypervisorError):  # a kernel without it: unknown
             fields[balancing.name] = balancing.read()
@@ -113,7 +121,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """What the controls stand at."""
+        """Values of the controls."""
         return NumaControls(self._context.root, hypervisor).read(targets)
 
     @hookimpl

@@ -1,4 +1,4 @@
-"""What all plugins' decisions about NUMA come to: written as they are read back, and never into memory that is not there. Pure."""
+"""Review of all plugins' decisions about NUMA: written as they are read back, and never into memory that is not there. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_toolkit import Promises
 
 RESERVE_SHARE = 0.05
 RESERVE_KIB = 512 << 10
-"""What stays available on a node when guests are bound to it: 5 % of it and 512 MiB at least, far above the watermarks at which the
+"""So much stays available on a node when guests are bound to it: 5 % of it and 512 MiB at least, far above the watermarks at which the
 kernel reclaims."""
 
 _Nodes = Mapping[int, Mapping[str, Value]]
