@@ -4,7 +4,6 @@
 
 collect   reading the groups of all guests, in a cycle
 hold      a cycle in which every guest has limits from the YAML file and all of them stand: decided, reviewed, and found unchanged
-files     how many files of groups are read for each guest in `collect`
 
 Milliseconds of CPU time for all guests together; the median of the rounds. It ends with 1 when a target is missed.
 """
@@ -25,7 +24,6 @@ from pathlib import Path
 from mom_core import Decision, Guest, Host, InForce, PluginContext, Snapshot
 from mom_devkit import apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
-from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 
 TARGETS_MS = {("collect", 1000): 100.0, ("hold", 1000): 150.0}
@@ -47,18 +45,6 @@ _V2 = {
 _STAT = ["anon 2147483648", "file 1048576", "kernel 33554432", "shmem 0", *(f"a_counter_of_some_name_{n} {n}" for n in range(50))]
 
 _LIMITS = {"memory_high": "2560MiB", "memory_low": "512MiB"}
-
-
-class CountingFiles(Files):
-    """Counts what is read."""
-
-    def __init__(self) -> None:
-        self.reads = 0
-
-    def read(self, path: str) -> bytes:
-        """As usual."""
-        self.reads += 1
-        return super().read(path)
 
 
 @contextmanager
@@ -103,13 +89,7 @@ def measure(root: Path, paths: Sequence[dict[str, str]], rounds: int) -> dict[st
     guests = [Guest(f"id{number}", f"guest{number}", properties={"cgroups": path}, incarnation="1") for number, path in enumerate(paths)]
     known = {"balloon_cur": 2 << 20, "balloon_max": 2 << 20, "mem_usable": 1 << 20, "stats_age": 1.0}
 
-    files = CountingFiles()
-
-    class CountingPlugin(CgroupPlugin):
-        def make_files(self) -> Files:
-            return files
-
-    plugin = CountingPlugin(CgroupSettings(), context)
+    plugin = CgroupPlugin(CgroupSettings(), context)
 
     def cycle() -> int:
         fields = plugin.mom_collect_guests(guests)
@@ -120,9 +100,7 @@ def measure(root: Path, paths: Sequence[dict[str, str]], rounds: int) -> dict[st
 
     for _ in range(2):
         plugin.mom_collect_guests(guests)
-    files.reads = 0
     numbers = {"collect": measured(lambda: plugin.mom_collect_guests(guests), rounds)}
-    numbers["files"] = round(files.reads / rounds / len(guests), 2)
     cycle()
     numbers["hold"] = measured(cycle, rounds)
     return numbers
@@ -148,7 +126,7 @@ def main() -> int:
         for title, numbers in results.items():
             sys.stdout.write(f"{title}\n")
             for name, number in numbers.items():
-                sys.stdout.write(f"  {name:8} {number:8.2f} {'per guest' if name == 'files' else 'ms'}\n")
+                sys.stdout.write(f"  {name:8} {number:8.2f} ms\n")
     for count, name in missed:
         sys.stderr.write(f"missed: {name} for {count} guests, {TARGETS_MS[name, count]:g} ms\n")
     return 1 if missed else 0

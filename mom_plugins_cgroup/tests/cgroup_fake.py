@@ -17,7 +17,6 @@ from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginCont
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.fields import KNOBS
-from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 from mom_toolkit import Promises
 
@@ -38,7 +37,7 @@ def number(text: str) -> int:
     return int(text)
 
 
-class FakeKernel(Files):
+class FakeKernel:
     """Reads are real reads of the folder `root`; writes go by the kernel's rules. `denied` maps names of files to an errno."""
 
     def __init__(self, root: Path) -> None:
@@ -157,8 +156,7 @@ class Bench:
         kernel = self.kernel
 
         class OnFakeKernel(CgroupPlugin):
-            def make_files(self) -> Files:
-                return kernel
+            write = staticmethod(kernel.put)
 
         self.plugin = OnFakeKernel(CgroupSettings.model_validate(settings), self.context)
         return self.plugin

@@ -1,4 +1,4 @@
-"""What `mom explain` says of a guest's control group."""
+"""Sentences of `mom explain` on a guest's control group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIMITS: Final = {
 
 
 class GroupExplainer(Explainer):
-    """What the host holds for the guest, and what limits that."""
+    """The memory that the host holds for the guest, and its limits."""
 
     controls = CONTROLS
 

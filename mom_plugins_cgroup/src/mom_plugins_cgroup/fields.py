@@ -20,7 +20,7 @@ MEMORY_MIN: Final = "cgroup_memory_min"
 SWAP_MAX: Final = "cgroup_swap_max"
 
 NO_LIMIT: Final = -1
-"""What the kernel writes as `max`."""
+"""The kernel writes it as `max`."""
 
 KNOBS: Final = {
     MEMORY_HIGH: ("memory.high", "above this, memory is taken from the guest and it is slowed down; -1: no limit"),

@@ -1,4 +1,4 @@
-"""What `mom doctor` says about control groups."""
+"""The findings of `mom doctor` about control groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from mom_plugins_cgroup.groups import folder_of
 from mom_toolkit import UNIFIED, Hierarchies, read_kernel_file
 
 SUBJECT = "control groups"
-_MOST_NAMES = 5
 _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"
 
 
@@ -53,8 +52,7 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str]) -> Iterab
         yield Finding(Severity.OK, SUBJECT, f"{len(grouped)} of {len(guests)} guests have groups of their own")
     without = [printable(guest.name) for guest in guests if guest.id not in grouped]
     if without:
-        more = f" and {len(without) - _MOST_NAMES} more" if len(without) > _MOST_NAMES else ""
-        names = ", ".join(without[:_MOST_NAMES]) + more
+        names = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
         yield Finding(Severity.WARNING, SUBJECT, f"guests without a group of their own with the controller memory: {names}", _NO_GROUP_CURE)
     folder = next((folders[guest.id] for guest in guests if guest.id in grouped), None)
     for control, (file, _) in KNOBS.items() if folder is not None else ():
@@ -65,15 +63,11 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str]) -> Iterab
 
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """What a guest's group protects counts only as far as the groups above protect it, too."""
-    above = {}
-    for guest in guests:
-        paths = guest.properties.get("cgroups")
-        path = paths.get(UNIFIED) if isinstance(paths, Mapping) else None
-        if isinstance(path, str) and path.count("/") > 1:
-            parent = path.rpartition("/")[0]
-            above[parent] = hierarchies.folder(UNIFIED, parent)
-    for parent, folder in above.items():
+    """The protection of a guest's group counts only as far as the groups above protect it, too."""
+    paths = [groups.get(UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
+    parents = dict.fromkeys(path.rpartition("/")[0] for path in paths if isinstance(path, str) and path.count("/") > 1)
+    for parent in parents:
+        folder = hierarchies.folder(UNIFIED, parent)
         if folder is not None and read_kernel_file(f"{folder}/memory.low").strip() == b"0":
             message = f"memory.low of {printable(parent)} is 0: what guests in it protect (memory.low, memory.min) has no effect"
             unit = parent.rpartition("/")[2]

@@ -6,13 +6,14 @@ means something among the groups of all guests, which are siblings there, and li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import Value
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
-from mom_plugins_cgroup.files import Files
-from mom_toolkit import UNIFIED, Hierarchies, parse_pressure
+from mom_toolkit import UNIFIED, Hierarchies, parse_pressure, read_kernel_file, write_kernel_file
 
 _SHORTEST_SECONDS: Final = 0.2
 """A rate over less says more about when the kernel updates its counters than about the guest."""
@@ -33,25 +34,22 @@ def folder_of(property_: Value, hierarchies: Hierarchies) -> str | None:
     return hierarchies.folder(UNIFIED, path) if isinstance(path, str) else None
 
 
-def group_fields(folder: str, files: Files) -> dict[str, Value]:
-    """What a group holds, and what its controls stand at; without what is unknown."""
-    lines = files.read(f"{folder}/memory.stat").decode("ascii", "replace").splitlines()
-    stat = dict(line.split(" ", 1) for line in lines if " " in line)
-    sizes = {name: _kib(stat.get(word)) for name, word in _STAT.items()}
-    for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current")):
-        sizes[name] = _kib(files.read(f"{folder}/{file}").decode("ascii", "replace"))
-    for control in KNOBS:
-        sizes[control] = limit_of(control, folder, files)
+def group_fields(folder: str) -> dict[str, Value]:
+    """The memory that a group holds, and what its controls stand at; without what is unknown."""
+    stat = dict(line.split(" ", 1) for line in _text(folder, "memory.stat").splitlines() if " " in line)
+    sizes = {name: _kib(stat.get(word, "")) for name, word in _STAT.items()}
+    sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
+    sizes |= {control: limit_of(control, folder) for control in KNOBS}
     return {name: size for name, size in sizes.items() if size is not None}
 
 
-def stall_of(folder: str, files: Files, before: Stalled | None, now: float) -> tuple[float | None, Stalled | None]:
+def stall_of(folder: str, before: Stalled | None, now: float) -> tuple[float | None, Stalled | None]:
     """The percentage of time in which a task of the group waited for memory, and what the next call goes on from.
 
     :param before: what the last call gave
     :param now: monotonic seconds
     """
-    told = parse_pressure(files.read(f"{folder}/memory.pressure"))
+    told = parse_pressure(read_kernel_file(f"{folder}/memory.pressure"))
     stalled = Stalled(now, told["some"].total / 1e6) if "some" in told else None
     if before is None or stalled is None or stalled.seconds < before.seconds:
         return None, stalled
@@ -60,17 +58,43 @@ def stall_of(folder: str, files: Files, before: Stalled | None, now: float) -> t
     return round(min(100.0, (stalled.seconds - before.seconds) / (now - before.at) * 100), 4), stalled
 
 
-def limit_of(control: str, folder: str, files: Files) -> int | None:
-    """What a control stands at, in KiB; None where it is unknown."""
-    text = files.read(f"{folder}/{KNOBS[control][0]}").decode("ascii", "replace").strip()
+def limit_of(control: str, folder: str) -> int | None:
+    """The KiB that a control stands at; None where it is unknown."""
+    text = _text(folder, KNOBS[control][0])
     return NO_LIMIT if text == "max" else _kib(text)
 
 
-def set_limit(control: str, kib: int, folder: str, files: Files) -> None:
-    """Set a control. Raises `HypervisorError`. The reclaim is left to the group's own tasks, where the kernel can do that."""
-    files.write(f"{folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10))
+def set_limit(control: str, kib: int, folder: str, write: Callable[[str, str], None]) -> None:
+    """Set a control with the help of `write`, which raises `OSError`. Raises `HypervisorError`."""
+    path, text = f"{folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10)
+    try:
+        write(path, text)
+    except OSError as error:
+        raise _failure(error, path, text) from error
 
 
-def _kib(text: str | None) -> int | None:
-    word = (text or "").strip()
-    return int(word) >> 10 if word.isdigit() and len(word) < 20 else None
+def put(path: str, text: str) -> None:
+    """Write a file of a group at once; newer kernels leave the reclaim that it needs to the group. Raises `OSError`."""
+    write_kernel_file(path, text, wait=False)
+
+
+def _failure(error: OSError, path: str, text: str) -> HypervisorError:
+    file = Path(path)
+    if not file.parent.is_dir():
+        return GuestGone("its control group is gone")
+    if error.errno in {errno.EAGAIN, errno.EBUSY, errno.EINTR}:
+        return GuestBusy(f"the kernel could not do all of {text} in {file.name} now")
+    if error.errno in {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP}:
+        return NotSupported(f"the kernel does not take {text} in {file.name}")
+    why = f"{file.name} cannot be written: {error.strerror}"
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return PermissionDenied(why, hint="run mom as root, outside of containers, with the cgroup file system mounted read-write")
+    return HypervisorError(why)
+
+
+def _text(folder: str, file: str) -> str:
+    return read_kernel_file(f"{folder}/{file}").decode("ascii", "replace").strip()
+
+
+def _kib(text: str) -> int | None:
+    return int(text) >> 10 if text.isdigit() and len(text) < 20 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,21 +29,9 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_plugins_cgroup.fields import (
-    CONTROLS,
-    CURRENT,
-    FIELDS,
-    KNOBS,
-    MEMORY_HIGH,
-    MEMORY_LOW,
-    MEMORY_MIN,
-    NO_LIMIT,
-    STALL,
-    SWAP_MAX,
-)
-from mom_plugins_cgroup.files import Files
+from mom_plugins_cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT, STALL
 from mom_plugins_cgroup.findings import findings
-from mom_plugins_cgroup.groups import Stalled, folder_of, group_fields, limit_of, set_limit, stall_of
+from mom_plugins_cgroup.groups import Stalled, folder_of, group_fields, limit_of, put, set_limit, stall_of
 from mom_plugins_cgroup.review import HostBounds, Need, need_of, reviewed
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 from mom_toolkit import NO_PROMISES, Enforcement, Hierarchies, Promises, SetValue, parse_meminfo, read_kernel_file, stale_seconds
@@ -51,7 +39,6 @@ from mom_toolkit import NO_PROMISES, Enforcement, Hierarchies, Promises, SetValu
 if TYPE_CHECKING:
     from mom_cli import Explainer
 
-_SETTINGS: Final = {MEMORY_HIGH: "memory_high", MEMORY_LOW: "memory_low", MEMORY_MIN: "memory_min", SWAP_MAX: "swap_max"}
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the controller memory"
 
 
@@ -60,20 +47,17 @@ class CgroupPlugin:
 
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
+    write: Callable[[str, str], None] = staticmethod(put)
+    """Writes a file of a group; a test may have another kernel."""
 
     def __init__(self, settings: CgroupSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._files = self.make_files()
         self._hierarchies = Hierarchies(context.root)
         self._enforcement = Enforcement(context.name, CONTROLS, _hindrance)
         self._folders: dict[str, str] = {}
         """By guest id; what each was seen to have waited is by folder, as a guest that was started anew has another one."""
         self._stalled: dict[str, Stalled] = {}
-
-    def make_files(self) -> Files:
-        """What reads and writes the kernel's files."""
-        return Files()
 
     # --- declare and collect -----------------------------------------------------------------------------------------------------
 
@@ -92,24 +76,24 @@ class CgroupPlugin:
         before, self._stalled = self._stalled, {}
         collected: dict[str, Mapping[str, Value]] = {}
         for identity, folder in self._folders.items():
-            stall, stalled = stall_of(folder, self._files, before.get(folder), now)
+            stall, stalled = stall_of(folder, before.get(folder), now)
             if stalled is not None:
                 self._stalled[folder] = stalled
-            collected[identity] = {**group_fields(folder, self._files), STALL: stall}
+            collected[identity] = {**group_fields(folder), STALL: stall}
         return collected
 
     # --- decide and review -------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
-        """What the YAML file asks for, in every cycle: what another process has reset is set again, as systemd does when it reads its
+        """The values of the YAML file, in every cycle: what another process has reset is set again, as systemd does when it reads its
         units again."""
         return self._enforcement.decide(snapshot, {guest.id: self._wanted(guest) for guest in snapshot.guests.values()})
 
     def _wanted(self, guest: Guest) -> dict[str, SetValue]:
         settings = self._context.guest_settings(guest)
         own = settings.cgroup if isinstance(settings, CgroupGuestSettings) else None
-        sizes = {control: getattr(own, name) for control, name in _SETTINGS.items() if own is not None}
+        sizes = {control: getattr(own, control.removeprefix("cgroup_")) for control in KNOBS if own is not None}
         wanted = {control: SetValue(NO_LIMIT if size == "max" else size >> 10) for control, size in sizes.items() if size is not None}
         promised = self._need_of(guest).promised if self._settings.protect else 0
         if promised and MEMORY_LOW not in wanted:
@@ -132,7 +116,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """What the controls stand at."""
+        """Values of the controls."""
         folders = self._reached(hypervisor, {target.entity.id for target in targets})
         there = [target for target in targets if target.entity.id in folders]
         return {target: self._standing(target.control, folders[target.entity.id]) for target in there}
@@ -140,14 +124,14 @@ class CgroupPlugin:
     def _standing(self, control: str, folder: str | None) -> Value | HypervisorError:
         if folder is None:
             return NotSupported(_NO_GROUP)
-        value = limit_of(control, folder, self._files)
+        value = limit_of(control, folder)
         if value is None and not Path(folder).is_dir():
             return GuestGone("its control group is gone")
         return NotSupported(f"its control group has no {KNOBS[control][0]}") if value is None else value
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set what was decided."""
+        """Set values as decided."""
         until = time.monotonic() + self._settings.deadline / 2
         folders = self._reached(hypervisor, {change.entity.id for change in changes})
         errors: dict[Target, HypervisorError] = {}
@@ -158,7 +142,7 @@ class CgroupPlugin:
                     raise NotSupported(_NO_GROUP if folder is None else "a limit is a number")
                 if change.control == MEMORY_HIGH and not change.back and time.monotonic() > until:
                     raise Refused("there was no time left for it in this cycle")  # older kernels reclaim before such a write returns
-                set_limit(change.control, change.value, folder, self._files)
+                set_limit(change.control, change.value, folder, self.write)
             except PermissionDenied as error:
                 errors[change.target] = Refused(error.message, hint=error.hint)
             except HypervisorError as error:

@@ -1,4 +1,4 @@
-"""What all plugins' decisions come to: impossible ones are refused, no guest is pushed below what it needs or was promised. Pure."""
+"""Review of all plugins' decisions: impossible ones are refused, no guest is pushed below what it needs or was promised. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Need(NamedTuple):
 
 
 def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> Need:
-    """What a guest needs by its own statistics.
+    """The need of a guest by its own statistics.
 
     Its need is its size less what is usable in it, as for balloons; `overhead_kib` comes on top of that and of what was promised.
 
@@ -51,7 +51,7 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 
 @dataclass(frozen=True, slots=True)
 class HostBounds:
-    """What limits of all guests depend on, in KiB (None: unknown), the size of a page, and what each guest needs."""
+    """The figures that limits of all guests depend on, in KiB (None: unknown), the size of a page, and what each guest needs."""
 
     total_kib: int | None
     swap_free_kib: int | None
@@ -128,7 +128,7 @@ def _reclaimable(fields: Mapping[str, object], swap_free_kib: int | None) -> int
 
 
 def _protected(snapshot: Snapshot) -> dict[str, int]:
-    """What memory.min protects now, in KiB, by guest: no more than what the guest holds."""
+    """Memory that memory.min protects now, in KiB, by guest: no more than what the guest holds."""
     kib = {}
     for guest in snapshot.guests.values():
         least, current = guest.number(MEMORY_MIN), guest.number(CURRENT)

@@ -1,4 +1,4 @@
-"""What an operator writes about control groups in YAML, for all guests and for single ones."""
+"""The settings of control groups in YAML, for all guests and for single ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
 
 
 class GroupLimits(BaseModel):
-    """What a guest's control group is set to. What is left out stays as it is."""
+    """Values of a guest's control group. One that is left out stays as it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -28,12 +28,12 @@ class GroupLimits(BaseModel):
 
 
 class CgroupSettings(PluginSettings):
-    """What is done for all guests; nothing, unless it is switched on."""
+    """Settings for all guests; nothing is done unless it is switched on."""
 
     protect: bool = False
     """Have the kernel spare what guests are guaranteed: sets memory.low to it."""
     overhead: Size = 64 << 20
-    """What QEMU itself takes, on top of what a guest needs or is guaranteed."""
+    """The memory that QEMU itself takes, on top of what a guest needs or is guaranteed."""
     stale_after: Duration | None = None
     """A guest whose statistics are older is not limited further. Three cycles, and at least 10 s, if it is not given."""
 
@@ -42,4 +42,4 @@ class CgroupGuestSettings(mom_core.GuestSettings):
     """A guest's control group."""
 
     cgroup: GroupLimits | None = None
-    """What the guest's control group is set to."""
+    """Values of the guest's control group."""
