@@ -158,7 +158,7 @@ def one_cycle(setting: Setting) -> None:
 
 
 def one_reconnection(setting: Setting) -> None:
-    """vdsm ends the connection, and the next cycle finds it again, without the pause that protects a vdsm that is starting."""
+    """vdsm ends the connection, and the next cycle opens another one."""
     opened = setting.connection.opened
     setting.cycle()
     assert setting.connection.opened == opened + 1
@@ -167,7 +167,6 @@ def one_reconnection(setting: Setting) -> None:
     while setting.connection._session is not None:
         assert time.monotonic() < until
         time.sleep(0.001)
-    setting.connection._retry_at = 0.0
 
 
 def measure_apart(kind: str, *numbers: int) -> dict[str, float]:

@@ -33,12 +33,7 @@ def test_an_empty_file_has_the_old_daemons_defaults() -> None:
     assert momd("") == {
         "interval": "10s",
         "history": 10,
-        "plugins": {
-            "host": {},
-            "libvirt": {"uri": "qemu:///system"},
-            "balloon": {},
-            "policy": {"defaults": False},
-        },
+        "plugins": {"host": {}, "libvirt": {"uri": "qemu:///system"}, "balloon": {}, "policy": {"defaults": False}},
     }
 
 

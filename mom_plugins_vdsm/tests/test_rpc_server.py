@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from xmlrpc.client import Fault
 
 import pytest
 from hypothesis import given, settings
@@ -27,9 +26,11 @@ from mom_plugins_vdsm.rpc_codec import read_call
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 from mom_plugins_vdsm.rpc_server import MOST_ARRIVING
 from mom_toolkit import PolicyTexts
-from mom_toolkit.held_bytes import MOST_BYTES
 
 PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
+
+_ENTITIES = ['<!ENTITY a0 "ha">', *(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 30))]
+BOMB = f"<!DOCTYPE x [{''.join(_ENTITIES)}]><methodCall><methodName>&a29;</methodName></methodCall>".encode()
 
 
 @pytest.fixture
@@ -70,35 +71,20 @@ def status(answered: bytes) -> int:
     return int(answered.split(b" ", 2)[1])
 
 
-CLOSE = "Connection: close\r\n"
-
-
 # --- one client ------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/", "/RPC2"])
 def test_a_call_as_vdsm_sends_it_is_answered(serving: Serving, path: str) -> None:
-    assert b"<boolean>1</boolean>" in answer(serving.socket, post(PING, path=path, more=CLOSE))
-    assert answer(serving.socket, post(PING, path=path, version="HTTP/1.0")).startswith(b"HTTP/1.0 200 ")
+    assert b"<boolean>1</boolean>" in answer(serving.socket, post(PING, path=path))
+    assert status(answer(serving.socket, post(PING, path=path, version="HTTP/1.0"))) == 200
 
 
-def test_a_request_may_arrive_in_any_pieces_and_several_on_one_connection(serving: Serving) -> None:
+def test_a_request_may_arrive_in_any_pieces(serving: Serving) -> None:
     with connected(serving.socket) as sock:
-        for byte in post(PING) + post(PING, more=CLOSE):
+        for byte in post(PING):
             sock.sendall(bytes([byte]))
-        received = b""
-        while part := sock.recv(65536):
-            received += part
-    assert received.count(b"HTTP/1.1 200 OK") == 2
-
-
-def test_a_client_that_waits_for_100_continue_gets_it(serving: Serving) -> None:
-    with connected(serving.socket) as sock:
-        head, _, body = post(PING, more=CLOSE + "Expect: 100-continue\r\n").partition(b"\r\n\r\n")
-        sock.sendall(head + b"\r\n\r\n")
-        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        sock.sendall(body)
-        assert sock.recv(100).startswith(b"HTTP/1.1 200 OK")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.parametrize(
@@ -106,18 +92,18 @@ def test_a_client_that_waits_for_100_continue_gets_it(serving: Serving) -> None:
     [
         (b"GET /RPC2 HTTP/1.1\r\n\r\n", 501),
         (post(PING, path="/other"), 404),
-        (post(PING, version="HTTP/3.0"), 505),
+        (post(PING, version="HTTP/3.0"), 400),
         (b"POST /RPC2 HTTP/1.1\r\n\r\n", 411),
         (b"POST /RPC2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
-        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
-        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
-        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 413),
-        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 100_000, 413),
-        (b"POST /RPC2 HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde", 415),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 411),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 411),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 411),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 100_000, 413),
         (post(PING, more="Origin: http://evil.example\r\n"), 403),
         (b"rubbish\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 400),
-        (b"POST /RPC2 HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"POST /RPC2 HTTP/1.1\r\nno colon\r\n\r\n", 411),
+        (b"POST /RPC2 HTTP/1.1\r\n" + b"X: 1\r\n" * 200 + b"\r\n", 431),
         (b"POST /RPC2 HTTP/1.1\r\nX: " + b"x" * 20_000, 431),
     ],
 )
@@ -125,37 +111,20 @@ def test_what_is_no_call_gets_an_http_error_and_the_connection_ends(serving: Ser
     assert status(answer(serving.socket, sent, end=True)) == expected
 
 
-def test_a_policy_that_is_too_large_is_refused_as_others_are_logged_and_the_connection_goes_on(
-    serving: Serving, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_policy_that_is_too_large_is_refused_as_others_are_and_logged(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
     """After a fault, vdsm asks nothing for 5 s and calls mom inactive."""
     with client(serving.socket) as mom:
         assert mom.setPolicy("#" * 5_000_000) is False
         assert mom.setNamedPolicy("01-parameters", "#" * 5_000_000) is False
         (problem,) = serving.plugin.mom_act()
         assert isinstance(problem, Problem)
-        assert re.search(r"are refused: a request of 5,000,\d+ bytes is more than is read, and nothing changes", problem.message)
-        with pytest.raises(Fault, match=r"a request of 5,000,\d+ bytes is more than is read, and nothing changes; the setting `largest`"):
-            mom.system.methodHelp("#" * 5_000_000)
+        assert re.search(r"a request of 5,000,\d+ bytes is more than is read", problem.message)
         assert mom.ping() is True
         assert mom.setNamedPolicy("01-parameters", "# nothing") is True
         assert list(serving.plugin.mom_act()) == []
     assert re.search(r"mom\.sock: a request of 5,000,\d+ bytes .* by process \d+ of user \d+", caplog.text)
-    with connected(serving.socket) as sock:
-        sock.sendall(post(b"x" * 5_000_000) + post(PING, more=CLOSE))
-        received = b""
-        while part := sock.recv(65536):
-            received += part
-    assert received.count(b"HTTP/1.1 200 OK") == 2
-    assert b"<boolean>1</boolean>" in received
-
-
-def test_who_is_refused_and_why_is_in_the_log(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
-    head = b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n"
-    assert status(answer(serving.socket, head, end=True)) == 413
-    assert re.search(r"a request of process \d+ of user \d+ is refused: at most 4,194,304 bytes", caplog.text)
-    waits = b"POST /RPC2 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000000\r\n\r\n"
-    assert status(answer(serving.socket, waits, end=True)) == 413
+    assert status(answer(serving.socket, b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", end=True)) == 413
+    assert re.search(r"a request of process \d+ of user \d+ is refused: at most 67,108,864 bytes", caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +138,7 @@ def test_who_is_refused_and_why_is_in_the_log(serving: Serving, caplog: pytest.L
         b"<methodCall><methodName>ping</methodName><params><param><value><int>x</int></value></param></params></methodCall>",
         b"<methodCall><methodName>ping</methodName><params><param><value><int>" + b"9" * 100_000 + b"</int></value></param></params>",
         b"<methodResponse><fault><value><struct></struct></value></fault></methodResponse>",
-        b'<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx">]><methodCall><methodName>&x;</methodName></methodCall>',
+        BOMB,
         b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><methodCall><methodName>ping</methodName></methodCall>',
         b"<methodCall><methodName>setPolicy</methodName><params><param>" + b"<value><array><data>" * 100_000,
         b"<methodCall><methodName>ping</methodName><params>" + b"<param><value>1</value></param>" * 100_000 + b"</params></methodCall>",
@@ -177,15 +146,10 @@ def test_who_is_refused_and_why_is_in_the_log(serving: Serving, caplog: pytest.L
     ],
 )
 def test_a_body_that_is_no_call_is_a_fault(serving: Serving, body: bytes) -> None:
-    said = answer(serving.socket, post(body, more=CLOSE))
+    said = answer(serving.socket, post(body))
     assert status(said) == 200
     assert b"<name>faultCode</name>\n<value><int>1</int>" in said
-
-
-def test_entities_are_refused_before_they_are_expanded(serving: Serving) -> None:
-    lines = ['<!ENTITY a0 "ha">'] + [f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 30)]
-    body = f"<!DOCTYPE x [{''.join(lines)}]><methodCall><methodName>&a29;</methodName></methodCall>".encode()
-    assert b"document types and entities are not accepted" in answer(serving.socket, post(body, more=CLOSE))
+    assert (b"document types and entities are not accepted" in said) == (b"DOCTYPE" in body), "before they are expanded"
 
 
 @settings(max_examples=200, deadline=None)
@@ -202,10 +166,13 @@ def test_no_body_does_more_than_raise(body: bytes) -> None:
 # --- clients that harm others ------------------------------------------------------------------------------------------------------------
 
 
-def test_silent_and_slow_clients_hold_up_nobody(serving: Serving) -> None:
-    held = [connected(serving.socket) for _ in range(20)]
-    for sock in held[10:]:
+def test_silent_slow_and_lazy_clients_hold_up_nobody(serving: Serving) -> None:
+    serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(20_000)})
+    held = [connected(serving.socket) for _ in range(24)]
+    for sock in held[10:20]:
         sock.sendall(post(PING)[:50])
+    for sock in held[20:]:  # do not take their answer
+        sock.sendall(post(PING.replace(b"ping", b"getStatistics")))
     began = time.monotonic()
     with client(serving.socket) as mom:
         assert mom.ping() is True
@@ -220,20 +187,8 @@ def test_half_a_request_is_ended(tmp_path: Path) -> None:
         for sock in held:
             sock.sendall(post(PING)[:50])
         for sock in held:
-            assert sock.recv(100).startswith(b"HTTP/1.1 408")
+            assert sock.recv(100) == b""
             sock.close()
-
-
-def test_a_client_that_does_not_take_its_answer_holds_up_nobody(serving: Serving) -> None:
-    serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(20_000)})
-    lazy = [connected(serving.socket) for _ in range(4)]
-    body = PING.replace(b"ping", b"getStatistics")
-    for sock in lazy:
-        sock.sendall(post(body) * 3)
-    with client(serving.socket) as mom:
-        assert mom.ping() is True
-    for sock in lazy:
-        sock.close()
 
 
 def resident_bytes() -> int:
@@ -256,30 +211,22 @@ def test_statistics_that_clients_do_not_take_are_in_memory_once(serving: Serving
 def test_requests_that_do_not_arrive_whole_take_no_more_memory_than_is_meant_for_them(tmp_path: Path) -> None:
     size = 4 << 20
     lacking = post(b" " * size)[:-1]
-    with Serving(tmp_path, patience="1m") as serving, ExitStack() as stuck:
-        before = resident_bytes()
-        for _ in range(60):
-            with suppress(BrokenPipeError, ConnectionResetError):  # those that have been sending for longest are ended
+    with Serving(tmp_path, patience="1s") as serving, ExitStack() as stuck:
+
+        def send() -> None:
+            with suppress(OSError):  # those that take too long are ended
                 stuck.enter_context(connected(serving.socket)).sendall(lacking)
+
+        before = resident_bytes()
+        threads = [threading.Thread(target=send) for _ in range(60)]
+        for thread in threads:
+            thread.start()
         with client(serving.socket) as mom:
             assert mom.ping() is True
             assert mom.setPolicy("(+ 1 1)" + " " * (1 << 19)) is True, "a client that sends all of it gets its answer"
         assert resident_bytes() - before < 4 * MOST_ARRIVING < 60 * size
-
-
-@pytest.mark.long
-def test_answers_that_clients_do_not_take_are_bounded_also_where_each_is_another(tmp_path: Path) -> None:
-    text = "#" + "&" * 1_000_000  # five characters each, as XML has it
-    with Serving(tmp_path, policies={"60_x": text}, patience="1m") as serving, ExitStack() as lazy:
-        asked = post(PING.replace(b"ping", b"getNamedPolicies"))
-        before = resident_bytes()
-        for _ in range(60):
-            lazy.enter_context(sock := connected(serving.socket)).sendall(asked)
-            assert select.select([sock], [], [], LONG_SECONDS)[0]
-        with client(serving.socket) as mom:
-            assert mom.ping() is True
-            assert mom.getNamedPolicies() == {"60_x": text}
-        assert resident_bytes() - before < 3 * MOST_BYTES < 60 * 5 * len(text)
+        for thread in threads:
+            thread.join()
 
 
 def test_with_too_many_clients_the_one_that_is_silent_for_longest_goes(tmp_path: Path) -> None:
@@ -340,12 +287,24 @@ def test_the_socket_is_there_for_its_owner_only_and_gone_at_the_end(tmp_path: Pa
         assert stat.S_IMODE(serving.socket.stat().st_mode) == 0o660
 
 
-def test_a_socket_that_nobody_serves_any_more_is_replaced(tmp_path: Path) -> None:
-    stale = socket.socket(socket.AF_UNIX)
-    stale.bind(str(tmp_path / "mom.sock"))
-    stale.close()
-    with Serving(tmp_path) as serving, client(serving.socket) as mom:
-        assert mom.ping() is True
+@pytest.mark.parametrize("kind", ["stale", "datagrams", "file", "folder", "link"])
+def test_a_socket_that_nobody_serves_is_replaced_and_anything_else_left_alone(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mom.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM) as other:
+        if kind == "link":
+            path.symlink_to("/etc/passwd")
+        elif kind in {"file", "folder"}:
+            path.touch() if kind == "file" else path.mkdir()
+        else:
+            other.bind(str(path))
+        if kind == "stale":
+            other.close()
+            with Serving(tmp_path) as serving, client(serving.socket) as mom:
+                assert mom.ping() is True
+            return
+        with pytest.raises(MomError, match="is a socket of another kind" if kind == "datagrams" else "is there already and is no socket"):
+            Serving(tmp_path).plugin.mom_setup()
+    assert path.is_symlink() or path.exists()
 
 
 @pytest.mark.processes
@@ -361,27 +320,6 @@ def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path
             assert (tmp_path / "mom.sock").is_socket()
         finally:
             child.kill()
-
-
-def test_a_socket_of_another_kind_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "mom.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.bind(str(path))
-        with pytest.raises(MomError, match=r"is a socket of another kind"):
-            Serving(tmp_path).plugin.mom_setup()
-    assert path.is_socket()
-
-
-@pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_what_is_no_socket_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "mom.sock"
-    if kind == "link":
-        path.symlink_to("/etc/passwd")
-    else:
-        path.touch() if kind == "file" else path.mkdir()
-    with pytest.raises(MomError, match=r"is there already and is no socket"):
-        Serving(tmp_path).plugin.mom_setup()
-    assert path.is_symlink() or path.exists()
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -30,11 +30,6 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
         yield serving
 
 
-def test_ping_is_true(serving: Serving) -> None:
-    with client(serving.socket) as mom:
-        assert mom.ping() is True
-
-
 def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving: Serving) -> None:
     needed = {"ksm_run": 0, "ksm_merge_across_nodes": 0, "ksm_pages_to_scan": 0, "ksm_pages_sharing": 0, "ksmd_cpu_usage": 0}
     with client(serving.socket) as mom:
@@ -75,7 +70,7 @@ def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Se
 SIX = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 
 
-def test_disks_are_told_as_mom_tells_them(tmp_path: Path) -> None:
+def test_disks_and_swap_are_told_as_mom_tells_them(tmp_path: Path) -> None:
     now = {**dict.fromkeys(SIX, 0), "total_bytes_sec": 7}
     unknown = dict.fromkeys(SIX)
     disks: list[Value] = [
@@ -84,22 +79,17 @@ def test_disks_are_told_as_mom_tells_them(tmp_path: Path) -> None:
     ]
     present: list[Value] = [{"name": "vda", "path": "/a", **now}, {"name": "vdb", "path": "/b", **now}]
     with Serving(tmp_path) as serving, client(serving.socket) as mom:
-        serving.report({}, {"vm1": {"io_tune": disks, "io_tune_current": present}, "vm2": {"io_tune": [], "io_tune_current": []}})
+        told: dict[str, Value] = {"mem_available": 5, "swap_total": None, "io_tune": disks, "io_tune_current": present}
+        serving.report({}, {"vm1": told, "vm2": {"io_tune": [], "io_tune_current": []}, "vm3": {"mem_available": 5, "swap_usage": 3}})
         guests = mom.getStatistics()["guests"]
+    assert (guests["vm1"]["swap_total"], guests["vm1"]["swap_usage"]) == (0, 0), "vdsm does not tell swap, which MOM takes for none"
+    assert "swap_total" not in guests["vm2"]
+    assert (guests["vm3"]["swap_total"], guests["vm3"]["swap_usage"]) == (0, 3)
     assert guests["vm1"]["io_tune"] == [
         {"name": "vda", "path": "/a", "guaranteed": {"vals": {}}, "maximum": {"vals": {"total_iops_sec": 5}}, "current": {"vals": now}}
     ]
     assert guests["vm1"]["io_tune_current"] == [{"name": "vda", "path": "/a", "ioTune": now}]
     assert (guests["vm2"]["io_tune"], guests["vm2"]["io_tune_current"]) == (None, None)
-
-
-def test_swap_that_vdsm_does_not_tell_is_0_where_it_tells_of_memory(tmp_path: Path) -> None:
-    with Serving(tmp_path) as serving, client(serving.socket) as mom:
-        serving.report({}, {"vm1": {"mem_available": 5, "swap_total": None}, "vm2": {}, "vm3": {"mem_available": 5, "swap_usage": 3}})
-        guests = mom.getStatistics()["guests"]
-    assert (guests["vm1"]["swap_total"], guests["vm1"]["swap_usage"]) == (0, 0)
-    assert "swap_total" not in guests["vm2"]
-    assert (guests["vm3"]["swap_total"], guests["vm3"]["swap_usage"]) == (0, 3)
 
 
 def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_active_and_has_statistics(serving: Serving) -> None:
@@ -131,32 +121,33 @@ def test_statistics_never_fault_even_when_they_cannot_be_told(serving: Serving, 
     assert "the statistics cannot be told" in caplog.text
 
 
-def test_policies_are_read_by_name_and_joined(serving: Serving) -> None:
+def test_policies_are_read_and_vdsms_parameters_in_force_at_the_next_evaluation(serving: Serving) -> None:
     with client(serving.socket) as mom:
         assert mom.getNamedPolicies() == FIRST
         assert mom.getPolicy() == "\n".join(FIRST.values())
-
-
-def test_vdsms_parameters_are_set_and_in_force_at_the_next_evaluation(serving: Serving) -> None:
-    with client(serving.socket) as mom:
         assert mom.setNamedPolicy("01-parameters", "(set x True)\n(set True 1)") is True
         assert mom.getNamedPolicies()["01-parameters"] == "(set x True)\n(set True 1)"
     assert serving.woken == ["the policies have changed"]
 
 
-@pytest.mark.parametrize("text", ["(set x", '"open', "1 @ 2", 5, ["(+ 1 2)"], {"a": 1}])
-def test_a_wrong_policy_is_false_and_the_old_ones_stay(serving: Serving, text: object, caplog: pytest.LogCaptureFixture) -> None:
-    with client(serving.socket) as mom:
-        assert mom.setNamedPolicy("01-parameters", text) is False
-        assert mom.setPolicy(text) is False
-        assert mom.getNamedPolicies() == FIRST
-    assert f"process {os.getpid()} of user {os.getuid()} is refused" in caplog.text
+WRONG = [
+    "(set x",
+    '"open',
+    "1 @ 2",
+    "(nosuch 1 2)",
+    "(defvar x)",
+    "(def f (a))",
+    "(Host.x.y 1)",
+    "(/ 1 0)",
+    "(set unknown 1)",
+    "(set x None)",
+]
 
 
-@pytest.mark.parametrize(
-    "text", ["(nosuch 1 2)", "(defvar x)", "(def f (a))", "(Host.x.y 1)", "(/ 1 0)", "(set unknown 1)", "(set x None)", "Host.typo"]
-)
-def test_a_policy_that_is_certain_to_fail_is_false_and_the_old_ones_decide_on(serving: Serving, text: str) -> None:
+@pytest.mark.parametrize("text", [*WRONG, "Host.typo"])
+def test_a_policy_that_is_wrong_or_certain_to_fail_is_false_and_the_old_ones_decide_on(
+    serving: Serving, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     serving.evaluate()
     with client(serving.socket) as mom:
         assert mom.setNamedPolicy("01-parameters", text) is False
@@ -164,6 +155,7 @@ def test_a_policy_that_is_certain_to_fail_is_false_and_the_old_ones_decide_on(se
         assert mom.getNamedPolicies() == FIRST
         assert serving.evaluate() != []
         assert mom.ping() is True, "what is in force works"
+    assert f"process {os.getpid()} of user {os.getuid()} is refused" in caplog.text
 
 
 def test_ping_is_false_while_the_policies_in_force_fail(tmp_path: Path) -> None:
@@ -262,11 +254,6 @@ def test_verbosity_changes_what_mom_logs(serving: Serving, level: object, name: 
         logger.setLevel(before)
 
 
-def test_a_wrong_level_is_a_fault(serving: Serving) -> None:
-    with client(serving.socket) as mom, pytest.raises(Fault, match="loud is no level"):
-        mom.setVerbosity("loud")
-
-
 def test_introspection_knows_all_methods(serving: Serving) -> None:
     with client(serving.socket) as mom:
         methods = mom.system.listMethods()
@@ -284,7 +271,10 @@ def test_introspection_knows_all_methods(serving: Serving) -> None:
         (lambda mom: mom.getStatistics(1), "takes 0 parameters"),
         (lambda mom: mom.setNamedPolicy("a"), "takes 2 parameters"),
         (lambda mom: mom.setNamedPolicy(5, "1"), "name is a text"),
+        (lambda mom: mom.setNamedPolicy("a", ["(+ 1 2)"]), "a policy is a text"),
+        (lambda mom: mom.setPolicy(None), "a policy is a text"),
         (lambda mom: mom.system.methodHelp("nothing"), "is not supported"),
+        (lambda mom: mom.setVerbosity("loud"), "loud is no level"),
     ],
 )
 def test_a_call_that_cannot_be_is_fault_1(serving: Serving, call: Any, message: str) -> None:
@@ -323,17 +313,7 @@ def test_vdsms_threads_call_at_once(serving: Serving) -> None:
     assert failures == []
 
 
-def test_on_a_port_of_the_loopback_nil_is_left_out(tmp_path: Path, free_port: int) -> None:
-    with Serving(tmp_path, policies=FIRST, listen=str(free_port)) as serving:
-        serving.report({"unknown": None}, {"vm1": {"balloon_cur": 1}})
-        with ServerProxy(f"http://127.0.0.1:{free_port}/RPC2") as mom:
-            assert mom.ping() is True
-            found: Any = mom.getStatistics()
-            assert found["guests"] == {"vm1": {"balloon_cur": 1}}
-            assert "unknown" not in found["host"]
-
-
-CHANGES = [
+CHANGES: list[Any] = [
     lambda mom: mom.setPolicy("(+ 1 2)"),
     lambda mom: mom.setNamedPolicy("01-parameters", "(set x 1)"),
     lambda mom: mom.resetPolicies(),
@@ -341,15 +321,22 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_nothing_can_be_changed_over_tcp(tmp_path: Path, free_port: int, change: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_on_a_port_of_the_loopback_nil_is_left_out_and_nothing_can_be_changed(
+    tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
     with Serving(tmp_path, policies=FIRST, listen=str(free_port)) as serving:
+        serving.report({"unknown": None}, {"vm1": {"balloon_cur": 1}})
         policies = serving.context.service(PolicyTexts)
         assert policies is not None
         before = policies.state()
         with ServerProxy(f"http://127.0.0.1:{free_port}/RPC2") as mom:
-            with pytest.raises(Fault, match="nothing can be changed over TCP"):
-                change(mom)
+            assert mom.ping() is True
+            found: Any = mom.getStatistics()
+            assert found["guests"] == {"vm1": {"balloon_cur": 1}}
+            assert "unknown" not in found["host"]
+            for change in CHANGES:
+                with pytest.raises(Fault, match="nothing can be changed over TCP"):
+                    change(mom)
             assert mom.getNamedPolicies() == FIRST
         assert policies.state() is before
     assert "changes something, and nothing can be changed over TCP" in caplog.text

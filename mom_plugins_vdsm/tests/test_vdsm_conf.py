@@ -16,7 +16,7 @@ def write(root: Path, path: str, text: str) -> None:
 
 def test_without_files_vdsms_defaults_hold(tmp_path: Path) -> None:
     conf = read_vdsm_conf(tmp_path)
-    assert (conf.tls, conf.host, conf.port, conf.sample_interval, conf.files, conf.problems) == (True, "localhost", 54321, 15.0, (), ())
+    assert (conf.tls, conf.host, conf.port, conf.sample_interval, conf.problems) == (True, "localhost", 54321, 15.0, ())
 
 
 def test_the_main_file_is_read(tmp_path: Path) -> None:

@@ -97,8 +97,5 @@ def test_a_total_may_replace_its_parts() -> None:
 def test_impossible_cpu_limits_are_refused_with_the_bounds(quota: int | None, period: int | None) -> None:
     with pytest.raises(NotSupported):
         check_cpu_tune(quota, period)
-
-
-@pytest.mark.parametrize(("quota", "period"), [(-1, 100_000), (1000, 1000), (50_000, None), (None, None)])
-def test_possible_cpu_limits_are_not(quota: int | None, period: int | None) -> None:
-    check_cpu_tune(quota, period)
+    for possible in ((-1, 100_000), (1000, 1000), (50_000, None), (None, None)):
+        check_cpu_tune(*possible)

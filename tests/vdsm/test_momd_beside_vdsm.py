@@ -121,16 +121,6 @@ def test_what_vdsm_sets_while_mom_runs_decides_from_then_on_and_outlives_a_resta
     assert "is refused, and nothing changes: 01-parameters:1:1: syntax" in momd.log.read_text()
 
 
-def test_a_vdsm_that_restarts_costs_cycles_and_not_the_daemon(momd: Momd, vdsm: Vdsm) -> None:
-    with asked(momd.socket) as mom:
-        momd.wait_for(lambda: len(mom.getActiveGuests()) == 2)
-        vdsm.do("stop")
-        momd.wait_for(lambda: mom.getActiveGuests() == [])
-        assert mom.ping() is True
-        vdsm.do("start")
-        momd.wait_for(lambda: len(mom.getActiveGuests()) == 2)
-
-
 def test_sighup_reads_configuration_and_policies_again(momd: Momd) -> None:
     (momd.policies / "09-more.policy").write_text("(defvar more 1)")
     assert momd.process is not None
@@ -141,18 +131,3 @@ def test_sighup_reads_configuration_and_policies_again(momd: Momd) -> None:
         momd.process.send_signal(signal.SIGHUP)
         momd.wait_for(lambda: "the new configuration is refused" in momd.log.read_text())
         assert mom.getNamedPolicies()["09-more"] == "(defvar more 1)"
-
-
-def test_without_vdsm_it_waits_and_answers(tmp_path: Path, start_vdsm: Callable[..., Vdsm], pki: Path) -> None:
-    vdsm = start_vdsm("--pki", pki, "--sample-every", 1)
-    vdsm.add(*MACHINES)
-    vdsm.do("stop")
-    it = Momd(tmp_path, vdsm.port, pki)
-    it.start()
-    try:
-        with asked(it.socket) as mom:
-            assert mom.getStatistics()["guests"] == {}
-            vdsm.do("start")
-            it.wait_for(lambda: len(mom.getActiveGuests()) == 2, 120)
-    finally:
-        assert it.stop() == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -131,27 +130,6 @@ def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_password(connect: Co
     assert "it is encrypted" in failure(connect(vdsm, pki)).message
 
 
-def test_renewed_files_are_used_at_once_even_when_it_is_too_early_to_try_again(
-    start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca
-) -> None:
-    mine = write_pki(tmp_path / "mine", ca, begins=timedelta(days=-9), ends=timedelta(days=-2))
-    vdsm = start_vdsm("--pki", pki)
-    connection = connect(vdsm, mine)
-    for _ in range(3):  # by now, a while would have to pass
-        failure(connection)
-        with connection._lock:
-            connection._retry_at = time.monotonic() + 600.0
-    write_pki(mine, ca)
-    assert connection.call("Host.ping2", {}, 60.0, "pinging") is True
-
-
-def test_files_whose_permissions_change_count_as_renewed(pki: Path) -> None:
-    before = files(pki).fingerprint()
-    time.sleep(0.05)  # the kernel's clock for files ticks every few milliseconds
-    (pki / "keys/vdsmkey.pem").chmod(0o440)
-    assert files(pki).fingerprint() != before
-
-
 def test_renewed_files_are_used_with_the_next_connection(start_vdsm: Start, connect: Connect, pki: Path, ca: Ca) -> None:
     vdsm = start_vdsm("--pki", pki)
     connection = connect(vdsm, pki)
@@ -160,8 +138,7 @@ def test_renewed_files_are_used_with_the_next_connection(start_vdsm: Start, conn
     assert connection.call("Host.ping2", {}, 60.0, "pinging") is True
     vdsm.do("drop")
     wait_for(lambda: connection._session is None)
-    with connection._lock:
-        connection._retry_at = 0.0
+    connection._retry_at = 0.0
     assert f"{pki / 'certs/vdsmcert.pem'} has expired" in failure(connection).message
 
 
@@ -170,8 +147,7 @@ def test_a_refusal_is_logged_once(start_vdsm: Start, connect: Connect, pki: Path
     connection = connect(start_vdsm(), pki)
     for _ in range(3):
         failure(connection)
-        with connection._lock:
-            connection._retry_at = 0.0
+        connection._retry_at = 0.0
     assert len(caplog.records) == 1
 
 

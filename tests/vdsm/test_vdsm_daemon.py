@@ -232,30 +232,6 @@ def test_a_parameter_that_the_policies_do_not_know_is_left_out_and_the_others_ar
     daemon.wait(lambda: stats()["momStatus"] == "active")
 
 
-def test_guests_of_which_too_little_is_known_are_a_remark_once_and_no_error(daemon: Daemon) -> None:
-    # As vdsm's own 02-balloon ends: it compares what guests have with what they are guaranteed, whether it is known or not.
-    text = '(with Guests guest (if (< guest.balloon_cur guest.balloon_min) (guest.Control "balloon_target" guest.balloon_min) 0))'
-    (daemon.folder / "mom.d/02-balloon.policy").write_text(text)
-    (daemon.folder / "mom.d/06-more.policy").write_text(text)
-    daemon.vdsm.add(
-        {**ONE, "id": "11111111-0000-4000-8000-000000000011", "name": "no-device", "device": False},
-        {**ONE, "id": "11111111-0000-4000-8000-000000000012", "name": "paused", "status": "Paused"},
-        {**ONE, "id": "11111111-0000-4000-8000-000000000013", "name": "fresh", "samples": -1000},
-    )
-    daemon.start()
-    daemon.wait(lambda: "left out by" in daemon.log.read_text())
-    time.sleep(4)  # some ten cycles
-    log = daemon.log.read_text()
-    assert " ERROR " not in log
-    for name in ("no-device", "paused", "fresh"):
-        said = f"{name}: left out by 02-balloon, 06-more, as balloon_cur, balloon_min are unknown"
-        assert log.count(f" {name}: left out") == log.count(said) == 1, log
-    rows = {row["name"]: row for row in json.loads(daemon.mom("guests", "--json").stdout)}
-    assert rows["no-device"]["remarks"] == ["left out by 02-balloon, 06-more, as balloon_cur, balloon_min are unknown"]
-    assert rows["one"]["remarks"] == []
-    assert "left out by 02-balloon, 06-more" in daemon.mom("guests").stdout
-
-
 def test_a_value_that_ksm_run_has_not_is_dropped_and_does_not_unmerge_everything(daemon: Daemon) -> None:
     (daemon.ksm / "run").write_text("1\n")
     daemon.start()
@@ -334,8 +310,7 @@ def test_after_mom_was_killed_restore_puts_back_through_vdsm(daemon: Daemon) -> 
     assert daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 0
 
 
-@pytest.mark.parametrize("then", ["restore", "run"])
-def test_what_mom_has_changed_is_put_back_though_the_file_that_knows_the_guests_is_damaged(daemon: Daemon, then: str) -> None:
+def test_what_mom_has_changed_is_put_back_though_the_file_that_knows_the_guests_is_damaged(daemon: Daemon) -> None:
     daemon.start()
     daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
     daemon.wait((daemon.folder / "state/vdsm/guests.json").exists)
@@ -343,20 +318,15 @@ def test_what_mom_has_changed_is_put_back_though_the_file_that_knows_the_guests_
     daemon.process.kill()
     daemon.process.wait(60)
     (daemon.folder / "state/vdsm/guests.json").write_bytes(b"\0" * 512)
-    told = daemon.mom("doctor").stdout
-    assert "guests.json is damaged: it is empty" in told
-    if then == "restore":
-        done = daemon.mom("restore")
-        assert done.returncode == 0, done.stdout + done.stderr
-    else:
-        said = len(daemon.log.read_text())
-        daemon.start()
-        daemon.wait(lambda: "guests.json is damaged" in daemon.log.read_text()[said:])
-        daemon.wait(lambda: daemon.mom("status", "--json").returncode == 0)
-        time.sleep(2)  # several cycles, in which the guests are not taken for others than those that mom has changed
-        assert daemon.stop() == 0
-        assert (daemon.folder / "state/vdsm/guests.json.damaged-1").read_bytes() == b"\0" * 512
-        assert "guests.json.damaged-1" in daemon.mom("doctor").stdout
+    assert "guests.json is damaged: it is empty" in daemon.mom("doctor").stdout
+    said = len(daemon.log.read_text())
+    daemon.start()
+    daemon.wait(lambda: "guests.json is damaged" in daemon.log.read_text()[said:])
+    daemon.wait(lambda: daemon.mom("status", "--json").returncode == 0)
+    time.sleep(2)  # several cycles, in which the guests are not taken for others than those that mom has changed
+    assert daemon.stop() == 0
+    assert (daemon.folder / "state/vdsm/guests.json.damaged-1").read_bytes() == b"\0" * 512
+    assert "guests.json.damaged-1" in daemon.mom("doctor").stdout
     assert daemon.machine(ONE)["quota"] == -1
     assert daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 0
 

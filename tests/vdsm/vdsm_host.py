@@ -64,7 +64,6 @@ class Machine:
     disks: list[Disk] = field(default_factory=list)
     pause_code: str = "NOERR"
     post_copy: bool = False
-    old_agent: bool = False
     extra: dict[str, object] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -121,11 +120,6 @@ class Machine:
                 "mem_total": str(total), "mem_unused": str(unused), "mem_free": str(unused + self.cache), "swap_in": 0, "swap_out": 0,
                 "majflt": 2, "minflt": 200, "pageflt": 202,
             }  # fmt: skip
-            if self.old_agent:
-                entry["memoryStats"] = {
-                    "mem_total": str(total), "mem_unused": str(unused), "mem_free": str(unused + self.cache), "mem_buffers": "100",
-                    "mem_cached": "200", "swap_in": "2", "swap_out": "4", "majflt": "2", "pageflt": "202",
-                }  # fmt: skip
         return entry
 
     def sample(self) -> None:
@@ -166,9 +160,6 @@ class VdsmHost:
             "Host.getStats": self._host_stats,
             "Host.setMOMPolicy": self._set_mom_policy,
             "Host.setMOMPolicyParameters": self._set_mom_policy,
-            "VM.getStats": lambda params: [self._machine(params).stats()],
-            "VM.getIoTune": lambda params: _current_values(self._machine(params)),
-            "VM.getIoTunePolicy": lambda params: _policy(self._machine(params)),
             "VM.setBalloonTarget": self._set_balloon_target,
             "VM.setCpuTuneQuota": self._set_quota,
             "VM.setCpuTunePeriod": self._set_period,
@@ -183,9 +174,6 @@ class VdsmHost:
         if self.recovering:
             raise VerbError(99, "Recovering from crash or Initializing")
         self._sample()
-        if isinstance(params, list):
-            names = {"VM.setBalloonTarget": ("vmID", "target")}.get(method, ())
-            params = dict(zip(names, params, strict=False))
         try:
             result = self.verbs[method](params if isinstance(params, Mapping) else {})
         except KeyError as error:
@@ -301,17 +289,11 @@ class VdsmHost:
 
 
 def _policy(machine: Machine) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
-    for disk in machine.disks:
-        if disk.maximum is None and disk.guaranteed is None:
-            continue
-        entry: dict[str, object] = {"name": disk.name, "path": disk.path}
-        if disk.maximum is not None:
-            entry["maximum"] = disk.maximum
-        if disk.guaranteed is not None:
-            entry["guaranteed"] = disk.guaranteed
-        found.append(entry)
-    return found
+    return [
+        {"name": disk.name, "path": disk.path} | {name: value for name in ("maximum", "guaranteed") if (value := getattr(disk, name))}
+        for disk in machine.disks
+        if disk.maximum is not None or disk.guaranteed is not None
+    ]
 
 
 def _current_values(machine: Machine) -> list[dict[str, object]]:

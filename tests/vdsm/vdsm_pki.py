@@ -31,12 +31,7 @@ def make_ca(name: str = "the engine's CA") -> Ca:
 
 
 def write_pki(
-    folder: Path,
-    ca: Ca,
-    *,
-    begins: timedelta = timedelta(days=-1),
-    ends: timedelta = timedelta(days=365),
-    name: str = HOST_NAME,
+    folder: Path, ca: Ca, *, begins: timedelta = timedelta(days=-1), ends: timedelta = timedelta(days=365), name: str = HOST_NAME
 ) -> Path:
     """Write a key, its certificate (for the name in CN only, without subjectAltName) and the CA's, where vdsm has them; the folder."""
     key = ec.generate_private_key(ec.SECP256R1())

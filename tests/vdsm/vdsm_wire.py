@@ -96,8 +96,6 @@ class Faults:
     answers: dict[str, list[dict[str, object]]] = field(default_factory=lambda: defaultdict(list))
     piece: int = 0
     """Send everything in pieces of so many bytes."""
-    hold: int = 0
-    """Hold back answers until there are so many, and send them in one piece."""
     heart_beats: bool = True
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """Set: answers that are `held` go."""
@@ -146,9 +144,6 @@ class Client:
                     piece += more
         except TimeoutError:
             self.vdsm.drops.append("nothing to peek at")
-            return b""
-        if piece.startswith((b"GET /", b"PUT /")):
-            self.stream.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             return b""
         if not any(piece.startswith(command) for command in COMMANDS):
             self.vdsm.drops.append(f"unknown protocol {piece[:PEEKED]!r}")
@@ -255,7 +250,6 @@ class Vdsm:
         self._waiting = 0
         self._workers = asyncio.Semaphore(WORKERS)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: list[tuple[str, bytes]] = []
 
     def keep(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -387,21 +381,5 @@ class Vdsm:
         self._publish_to(self._reply_to.pop(identity, None), body)
 
     def _publish_to(self, destination: str | None, body: bytes) -> None:
-        if destination is None:
-            return
-        self._held.append((destination, body))
-        if len(self._held) <= self.faults.hold:
-            return
-        held, self._held = self._held, []
-        if self.faults.hold:
-            for client in list(self.clients):
-                data = b""
-                for where, content in held:
-                    for identity, subscribed in client.subscriptions.items():
-                        if subscribed == where:
-                            headers = {"destination": where, "content-type": "application/json", "subscription": identity}
-                            data += frame("MESSAGE", headers | {"content-length": str(len(content))}, content)
-                client.write(data)
-            return
-        for where, content in held:
-            self.publish({where}, where, content)
+        if destination is not None:
+            self.publish({destination}, destination, body)

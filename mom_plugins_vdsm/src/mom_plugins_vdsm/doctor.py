@@ -1,4 +1,4 @@
-"""What `mom doctor` says about vdsm: how it is configured, whether it can be reached, and which guests mom can do little for."""
+"""The findings of `mom doctor` about vdsm: how it is configured, whether it can be reached, and which guests mom can do little for."""
 
 from __future__ import annotations
 

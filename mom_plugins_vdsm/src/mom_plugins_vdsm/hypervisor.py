@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Value, printable
-from mom_plugins_vdsm.connection import PendingCall, VdsmConnection
+from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
 from mom_plugins_vdsm.statistics import Vm, read_vm
@@ -47,27 +47,21 @@ class HypervisorSettings:
     count_page_cache: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Disks:
-    """All guests' disks as of a moment, in monotonic seconds."""
-
-    read: float
-    tunes: Mapping[str, Sequence[DiskTune]]
-
-
 @dataclass(slots=True)
 class _State:
-    """What was read last. Belongs to the hypervisor's lock; the mappings are replaced, never changed."""
+    """All that was read last. Belongs to the hypervisor's lock; the mappings are replaced, never changed."""
 
     vms: Mapping[str, Vm] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     read: float | None = None
     changed: set[str] = field(default_factory=set)
     """Guests that were changed since, so that what was read of them is no longer true."""
-    disks: _Disks | None = None
-    disks_changed: set[str] = field(default_factory=set)
-    late: dict[str, tuple[PendingCall, float]] = field(default_factory=dict)
-    """Calls about a guest that were given up and have not come back, by guest id."""
+    disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
+    disks_read: float | None = None
+    """None also after a change, so that what was read is no longer true."""
+    disk_changes: int = 0
+    late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
+    """Of calls about a guest that were given up, whether they have come back, and since when; by guest id."""
 
 
 class VdsmHypervisor:
@@ -131,7 +125,7 @@ class VdsmHypervisor:
         return found
 
     def vms(self) -> Sequence[Vm]:
-        """What is known of the guests that run here, as of the last call of `guests`."""
+        """The guests that run here, as of the last call of `guests`."""
         with self._lock:
             return tuple(self._state.vms.values())
 
@@ -157,18 +151,13 @@ class VdsmHypervisor:
         now, settings = self._monotonic(), self._settings
         with self._lock:
             before = self._state.vms
-        vms: dict[str, Vm] = {}
-        malformed = 0
-        for entry in answer:
-            vm = None
-            if isinstance(entry, dict):
-                identity = entry.get("vmId")
-                previous = before.get(identity) if isinstance(identity, str) else None
-                vm = read_vm(entry, previous, now, settings.sample_interval, count_page_cache=settings.count_page_cache)
-            if vm is None:
-                malformed += 1
-            elif vm.here:
-                vms[vm.id] = vm
+        read = [
+            read_vm(entry, before.get(str(entry.get("vmId"))), now, settings.sample_interval, count_page_cache=settings.count_page_cache)
+            for entry in answer
+            if isinstance(entry, dict)
+        ]
+        vms = {vm.id: vm for vm in read if vm is not None and vm.here}
+        malformed = len(answer) - sum(vm is not None for vm in read)
         if malformed > self._malformed:
             self._log.warning("%d entries of vdsm's list of guests make no sense, and are left out", malformed)
         self._malformed = malformed
@@ -185,7 +174,7 @@ class VdsmHypervisor:
         """Also what will not be answered any more. The lock is held."""
         now = self._monotonic()
         late = self._state.late
-        self._state.late = {i: (call, since) for i, (call, since) in late.items() if not call.done.is_set() and now - since < _LOST_SECONDS}
+        self._state.late = {i: (done, since) for i, (done, since) in late.items() if not done() and now - since < _LOST_SECONDS}
 
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
@@ -207,7 +196,7 @@ class VdsmHypervisor:
         self._set(guest, "VM.setBalloonTarget", {"target": target_kib}, "setting the balloon")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """What these guests have now in KiB, as vdsm knows it, which samples every so many seconds. One bulk call at most."""
+        """The KiB that these guests have now, as vdsm knows it, which samples every so many seconds. One bulk call at most."""
         sizes = {}
         for identity, vm in self._vms_of(guests).items():
             size = vm.fields.get("balloon_cur")
@@ -218,7 +207,7 @@ class VdsmHypervisor:
     # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """What limits these guests now, from the same bulk answer as their statistics."""
+        """The limits of these guests now, from the same bulk answer as their statistics."""
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
@@ -237,30 +226,25 @@ class VdsmHypervisor:
         wanted = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
-                disks, changed = self._state.disks, wanted & self._state.disks_changed
-                here = wanted & self._state.vms.keys()
-            if (
-                disks is None
-                or self._monotonic() - disks.read >= self._settings.io_tune_kept
-                or changed
-                or here - disks.tunes.keys()  # they have come since
-            ):
+                disks, read = self._state.disks, self._state.disks_read
+                come = (wanted & self._state.vms.keys()) - disks.keys()
+            if read is None or self._monotonic() - read >= self._settings.io_tune_kept or come:
                 disks = self._read_disks()
-        return {identity: disks.tunes[identity] for identity in wanted if disks.tunes.get(identity)}
+        return {identity: disks[identity] for identity in wanted if disks.get(identity)}
 
-    def _read_disks(self) -> _Disks:
+    def _read_disks(self) -> Mapping[str, Sequence[DiskTune]]:
         with self._lock:
-            noted = set(self._state.disks_changed)
+            changes, now = self._state.disk_changes, self._monotonic()
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits")
         if not isinstance(answer, dict):
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
         tunes = {identity: disk_tunes(entry) for identity, entry in answer.items() if isinstance(identity, str)}
-        disks = _Disks(self._monotonic(), {**dict.fromkeys(running, ()), **tunes})
         with self._lock:
-            self._state.disks = disks
-            self._state.disks_changed -= noted
-        return disks
+            self._state.disks = {**dict.fromkeys(running, ()), **tunes}
+            # What was changed while vdsm answered may not be in the answer.
+            self._state.disks_read = now if self._state.disk_changes == changes else None
+            return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits on the disk with that name; the others stay. Raises as `set_balloon` does."""
@@ -272,7 +256,8 @@ class VdsmHypervisor:
             self._set(guest, "VM.setIoTune", {"tunables": [tunable(found, limits)]}, f"setting the limits of disk {printable(disk)}")
         finally:
             with self._lock:
-                self._state.disks_changed.add(guest.id)
+                self._state.disks_read = None
+                self._state.disk_changes += 1
 
     # --- KSM ---------------------------------------------------------------------------------------------------------------------
 
@@ -288,7 +273,7 @@ class VdsmHypervisor:
         return {identity: vms[identity] for identity in wanted if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
-        """What is known of the guest, without asking vdsm if anything is."""
+        """A guest as it was read last; vdsm is asked only where nothing was read."""
         with self._lock:
             known, read = self._state.vms.get(guest.id), self._state.read
         if known is None and read is None:  # a caller asks for guests by what an earlier process knew of them
@@ -309,9 +294,9 @@ class VdsmHypervisor:
             if guest.id in self._state.late:
                 raise GuestBusy(f"{guest}: {_SILENT}")
 
-        def late(call: PendingCall) -> None:
+        def late(done: Callable[[], bool]) -> None:
             with self._lock:
-                self._state.late[guest.id] = (call, self._monotonic())
+                self._state.late[guest.id] = (done, self._monotonic())
 
         try:
             self._connection.call(method, {"vmID": guest.id, **params}, self._settings.call_timeout, f"{doing} of {guest}", late)
@@ -367,8 +352,6 @@ def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
 
 def _listed(vm: Vm, mark: str, *, silent: bool) -> Guest:
     properties: dict[str, Value] = {"name": vm.name, "uuid": vm.id, "state": vm.status}
-    if vm.pid is not None:
-        properties["pid"] = vm.pid
     blocked: dict[str, str] = {}
     if vm.blocked or silent:
         blocked[ALL_CONTROLS] = vm.blocked or _SILENT

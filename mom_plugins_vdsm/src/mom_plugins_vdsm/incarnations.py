@@ -1,4 +1,4 @@
-"""Whether a guest was started anew: vdsm has no number for that, only for how long the guest has been running.
+"""Tells a guest that was started anew from the same one: vdsm has no number for that, only for how long the guest has been running.
 
 What was found out is kept in a file, so that mom knows a guest again after mom itself was restarted. Where that file says nothing of a
 guest, as it was damaged or could not be written, the ledger may: it has the mark that the guest had when mom changed something on it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -38,7 +38,7 @@ class _GuestRun:
 
 @dataclass(frozen=True, slots=True)
 class KeptIncarnations:
-    """What the file says: of which run of the host, and each guest's mark and start in seconds since that began, by the guest's id."""
+    """The file: of which run of the host, and each guest's mark and start in seconds since that began, by the guest's id."""
 
     boot: str
     guests: dict[str, tuple[str, float]]
@@ -81,20 +81,17 @@ class Incarnations:
         self._runs = {identity: _GuestRun(mark, started, 0.0, now) for identity, (mark, started) in known.items()}
         self._written = True
 
-    def follow(self, vms: Iterable[Vm]) -> Mapping[str, str]:
+    def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
         """The marks of these guests, which are all that run here now, by guest id."""
         now = self._since_boot()
         runs: dict[str, _GuestRun] = {}
         before = self._runs
-        in_ledger: Mapping[str, LedgerEntry] | None = None
+        in_ledger = {} if all(vm.id in before for vm in vms) else self._in_ledger()
         for vm in vms:
             run = before.get(vm.id)
             started = None if vm.elapsed is None else now - vm.elapsed
             if run is None or _is_new(run, vm.elapsed, started):
-                mark = ""
-                if run is None:
-                    in_ledger = self._in_ledger() if in_ledger is None else in_ledger
-                    mark = self._mark_of_same(vm, in_ledger.get(vm.id))
+                mark = self._mark_of_same(vm, in_ledger.get(vm.id)) if run is None else ""
                 run = _GuestRun(mark or uuid.uuid4().hex[:12], now if started is None else started, vm.elapsed or 0.0, now)
                 self._written = False
             elif vm.elapsed is not None and started is not None:
@@ -111,14 +108,10 @@ class Incarnations:
             self._write()
         return marks
 
-    def _in_ledger(self) -> Mapping[str, LedgerEntry]:
-        """What mom has changed last on each guest, by the guest's id; nothing when the host was started anew since."""
-        newest: dict[str, LedgerEntry] = {}
-        for entry in () if self._rebooted else self._changes():
-            known = newest.get(entry.entity.id)
-            if entry.incarnation and (known is None or known.time < entry.time):
-                newest[entry.entity.id] = entry
-        return newest
+    def _in_ledger(self) -> dict[str, LedgerEntry]:
+        """The last change that mom made to each guest, by the guest's id; nothing when the host was started anew since."""
+        changes = () if self._rebooted else sorted(self._changes(), key=lambda entry: entry.time)
+        return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
     def _mark_of_same(self, vm: Vm, changed: LedgerEntry | None) -> str:
         """The mark that a guest had when mom changed it; empty if it was started after that.

@@ -25,18 +25,13 @@ MOST_VALUES = 1_000_000
 """Values in one message: a few hundred for each guest make that thousands of guests. Of `[],` 60 MB stand for 20 million lists and 1.6 GB,
 and the parser lets no other thread of mom work meanwhile."""
 
-_KINDS: dict[int, type[HypervisorError]] = {
-    NO_SUCH_VERB: NotSupported,
-    NO_SUCH_VM: GuestGone,
-    MIGRATING: GuestBusy,
-    QUEUE_FULL: GuestBusy,
-}
+_KINDS: dict[int, type[HypervisorError]] = {NO_SUCH_VERB: NotSupported, NO_SUCH_VM: GuestGone, MIGRATING: GuestBusy, QUEUE_FULL: GuestBusy}
 
 _RECOVERING_HINT = "wait: vdsm has been started and looks for its guests"
 
 
 class AnswerError(ValueError):
-    """What arrived is no JSON-RPC message."""
+    """A message that is no JSON-RPC."""
 
 
 class JsonRpcRequest(NamedTuple):
@@ -80,7 +75,7 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
-    """What a message says. Raises `AnswerError` for what is none, and before it is parsed for one of more than `MOST_VALUES` values."""
+    """A message as it is meant. Raises `AnswerError` for none, and before it is parsed for one of more than `MOST_VALUES` values."""
     # Each value but the first of a list or object stands behind a comma. Those in texts count too: there are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > MOST_VALUES:
@@ -111,11 +106,8 @@ def _refusal(error: object) -> JsonRpcRefusal:
     return JsonRpcRefusal(number, message if isinstance(message, str) else f"{message!r:.100}")
 
 
-def failure(refusal: JsonRpcRefusal, doing: str) -> HypervisorError:
-    """The error for what vdsm refused.
-
-    :param doing: what was being done
-    """
+def failure(refusal: JsonRpcRefusal) -> HypervisorError:
+    """The error for a refusal of vdsm's."""
     kind = _KINDS.get(refusal.code, HypervisorError)
     said = f"{printable(refusal.message, 300)} (vdsm's code {refusal.code})"
-    return kind(f"{doing}: {said}", hint=_RECOVERING_HINT if refusal.code == RECOVERING else "")
+    return kind(said, hint=_RECOVERING_HINT if refusal.code == RECOVERING else "")

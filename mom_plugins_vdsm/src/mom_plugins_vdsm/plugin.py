@@ -18,7 +18,6 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Scope,
-    Size,
     Suggestion,
     Unit,
     Value,
@@ -33,10 +32,12 @@ if TYPE_CHECKING:
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
 _TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
-"""What is there where vdsm is installed."""
+"""Files of which one is there where vdsm is installed."""
 
+_STATISTICS_KEPT_SECONDS = 5.0
 _STATISTICS_PER_CYCLE = 0.5
-"""Statistics are kept for at most this ratio of a cycle: every cycle has new ones, and all calls within one cycle have the same."""
+"""Statistics are used again for so long, and for at most this ratio of a cycle: every cycle has new ones, and all calls within one have the
+same."""
 
 _ANSWERS_OF_DEADLINE = 0.8
 """The ratio of the plugin's deadline that waiting for an answer may take; mapping a thousand guests takes some hundredths of a second."""
@@ -55,7 +56,7 @@ class VdsmPlugin:
         port: Annotated[int, Field(gt=0, le=65535)] | None = None
         """The port. Unset: vdsm's `management_port`, usually 54321."""
         tls: bool | None = None
-        """Whether to speak TLS. Unset: as vdsm's option `ssl` says, which is usually true."""
+        """Speak TLS. Unset: as vdsm's option `ssl` says, which is usually true."""
         pki_directory: str = "/etc/pki/vdsm"
         """Where the files of the next three settings are."""
         key: str = "keys/vdsmkey.pem"
@@ -68,19 +69,9 @@ class VdsmPlugin:
         """How long to wait for an answer about all guests; at most 80 % of `deadline`."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
         """How long to wait for an answer about one guest."""
-        statistics_kept: Annotated[Duration, Field(ge=0, le=60)] = 5.0
-        """For how long an answer with all guests' statistics is used again; at most half a cycle."""
-        io_tune_kept: Annotated[Duration, Field(ge=0, le=86400)] = 300.0
-        """For how long an answer with all disks' limits is used again. vdsm asks libvirt about each disk for it."""
-        sample_interval: Annotated[Duration, Field(gt=0, le=3600)] | None = None
-        """How often vdsm itself looks at its guests. Unset: vdsm's `vm_sample_interval`, usually 15s."""
         count_page_cache: bool = False
-        """Whether what a guest's page cache holds counts as usable (`mem_usable`). vdsm does not say how much of it is shared memory, which
+        """Count what a guest's page cache holds as usable (`mem_usable`). vdsm does not say how much of it is shared memory, which
         a guest cannot give: with databases in the guests, leave this off."""
-        events: bool = True
-        """Have vdsm tell at once when guests start and stop."""
-        largest_answer: Annotated[Size, Field(ge=64 << 10, le=1 << 30)] = 64 << 20
-        """A larger answer is refused. vdsm needs a few KiB for each guest."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -100,7 +91,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """What vdsm says of each guest."""
+        """vdsm's statistics of each guest."""
         return (
             _field("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloonInfo.balloon_cur"),
             _field("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloonInfo.balloon_max"),
@@ -108,9 +99,7 @@ class VdsmPlugin:
             _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "memoryStats.mem_total"),
             _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "memoryStats.mem_unused"),
             _field("mem_free", Unit.KIB, "the same, and its page cache", "memoryStats.mem_free"),
-            _field(
-                "mem_usable", Unit.KIB, "memory that the guest can give without swapping, at least", "memoryStats.mem_unused, or mem_free"
-            ),
+            _field("mem_usable", Unit.KIB, "memory that the guest can give without swapping, at least", "mem_unused, or mem_free"),
             _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "memoryStats.mem_free - mem_unused"),
             _field("mem_buffers", Unit.KIB, "memory that the guest uses as buffers; from old agents", "memoryStats.mem_buffers"),
             _field("mem_cached", Unit.KIB, "memory that the guest uses as page cache; from old agents", "memoryStats.mem_cached"),
@@ -143,11 +132,7 @@ class VdsmPlugin:
             "guests.json", "the file of guests' starts", FORM, loss="a guest counts as started anew unless the ledger knows it"
         )
         incarnations = Incarnations(
-            file,
-            boot_id(context.root / "proc"),
-            _since_boot,
-            changes=lambda: context.engine_state().changes,
-            keep=context.serves,
+            file, boot_id(context.root / "proc"), _since_boot, changes=lambda: context.engine_state().changes, keep=context.serves
         )
         connection = VdsmConnection(self._connection_settings(conf), context.log)
         hypervisor = VdsmHypervisor(connection, self._hypervisor_settings(conf), incarnations, context.log, context.monotonic)
@@ -178,9 +163,7 @@ class VdsmPlugin:
                 self._context.root / str(folder / name).lstrip("/") for name in (settings.key, settings.certificate, settings.ca)
             )
             files = TlsFiles(key, certificate, ca)
-        return VdsmConnectionSettings(
-            settings.host or conf.host, settings.port or conf.port, files, settings.largest_answer, settings.events
-        )
+        return VdsmConnectionSettings(settings.host or conf.host, settings.port or conf.port, files)
 
     def _hypervisor_settings(self, conf: VdsmConf) -> HypervisorSettings:
         from mom_plugins_vdsm.hypervisor import HypervisorSettings
@@ -189,17 +172,16 @@ class VdsmPlugin:
         return HypervisorSettings(
             min(settings.answer_timeout, _ANSWERS_OF_DEADLINE * settings.deadline),
             settings.call_timeout,
-            min(settings.statistics_kept, _STATISTICS_PER_CYCLE * self._context.interval),
-            settings.io_tune_kept,
-            settings.sample_interval or conf.sample_interval,
-            settings.count_page_cache,
+            min(_STATISTICS_KEPT_SECONDS, _STATISTICS_PER_CYCLE * self._context.interval),
+            sample_interval=conf.sample_interval,
+            count_page_cache=settings.count_page_cache,
         )
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """What the bulk answer that listed the guests said about them."""
+        """The statistics of the bulk answer that listed the guests."""
         own = self._hypervisor
         return {} if own is None or hypervisor is not own else own.fields(guests)
 
@@ -215,7 +197,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether vdsm can be reached, and what the guests lack."""
+        """Reach vdsm, and see what the guests lack."""
         from mom_plugins_vdsm.doctor import configured, examined
 
         if self._conf is None or self._connection is None or self._hypervisor is None:

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from xml.parsers.expat import ExpatError
 from xmlrpc.client import Error, Fault, ProtocolError, ServerProxy, Transport
 
@@ -22,23 +22,22 @@ DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
 TIMEOUT_SECONDS: Final = 10.0
 """mom answers at once; an old MOM may be at the end of its cycle."""
 
+VERBS: Final = {
+    "ping": "",
+    "getStatistics": "",
+    "getActiveGuests": "",
+    "getPolicy": "",
+    "getNamedPolicies": "",
+    "setPolicy": "FILE",
+    "setNamedPolicy": "NAME [FILE]",
+    "resetPolicies": "",
+    "setVerbosity": "LEVEL",
+}
+"""The verbs, each with its arguments."""
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_SECONDS)
-        self.sock.connect(self._path)
-
-
-class RpcTransport(Transport):
-    """XML-RPC to a unix socket, or to a TCP port with a time limit."""
+class _Transport(Transport):
+    """XML-RPC to a unix socket, or to a TCP port, with a time limit."""
 
     def __init__(self, address: Address) -> None:
         super().__init__(use_builtin_types=True)
@@ -47,40 +46,15 @@ class RpcTransport(Transport):
     def make_connection(self, host: object) -> http.client.HTTPConnection:
         """The way to the server, whatever the URL says."""
         self.close()
-        connection = (
-            _UnixConnection(self._address.path)
-            if self._address.path
-            else http.client.HTTPConnection(self._address.host, self._address.port, timeout=TIMEOUT_SECONDS)
-        )
+        connection = http.client.HTTPConnection("localhost")
         self._connection = ("", connection)  # what close() of the base class closes
+        if self._address.path:
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.settimeout(TIMEOUT_SECONDS)
+            connection.sock.connect(self._address.path)
+        else:
+            connection.sock = socket.create_connection((self._address.host, self._address.port), TIMEOUT_SECONDS)
         return connection
-
-
-def connected(address: Address) -> ServerProxy:
-    """A proxy for the server at an address."""
-    return ServerProxy("http://localhost/RPC2", transport=RpcTransport(address), allow_none=True)
-
-
-class ClientVerb(NamedTuple):
-    """A verb on the command line: its arguments, and what it does."""
-
-    arguments: str
-    help: str
-
-
-VERBS: Final = {
-    "ping": ClientVerb("", "Is mom there?"),
-    "getStatistics": ClientVerb("", "The newest statistics of the host and of all guests."),
-    "getActiveGuests": ClientVerb("", "The names of the guests."),
-    "getPolicy": ClientVerb("", "All policies as one text."),
-    "getNamedPolicies": ClientVerb("", "All policies by name."),
-    "setPolicy": ClientVerb("FILE", "Replace all policies by the one in FILE (- is standard input)."),
-    "setNamedPolicy": ClientVerb("NAME [FILE]", "Set one policy; without FILE, remove it."),
-    "resetPolicies": ClientVerb("", "Go back to the policies in the daemon's files."),
-    "setVerbosity": ClientVerb("LEVEL", "How much is logged: critical, error, warn, info, debug, or 1 to 5."),
-}
-
-_EPILOG: Final = "\b\nVerbs:\n" + "\n".join(f"  {f'{name} {verb.arguments}':<26} {verb.help}" for name, verb in VERBS.items())
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> Address:
@@ -90,7 +64,12 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(str(error), context, parameter) from None
 
 
-@click.command("mom-rpcclient", epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(
+    "mom-rpcclient",
+    epilog=f"Verbs: {', '.join(f'{name} {arguments}'.rstrip() for name, arguments in VERBS.items())}. FILE may be - for standard input; "
+    "setNamedPolicy without FILE removes the policy.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.option(
     "-p",
     "--port",
@@ -114,21 +93,19 @@ def rpc_client(address: Address, as_json: bool, verb: str, arguments: tuple[str,
         raise click.UsageError(f"there is no verb {verb!r}; there are {', '.join(VERBS)}")
     parameters = _parameters(name, arguments)
     try:
-        with connected(address) as server:
+        with ServerProxy("http://localhost/RPC2", transport=_Transport(address), allow_none=True) as server:
             answer: object = getattr(server, name)(*parameters)
     except Fault as fault:
         raise click.ClickException(f"the daemon refuses: {printable(fault.faultString, 400)}") from None
     except ProtocolError as error:
         raise click.ClickException(f"{address} answers with HTTP {error.errcode} {printable(error.errmsg)}") from None
-    except TimeoutError:
-        raise click.ClickException(f"no mom answers on {address} within {TIMEOUT_SECONDS:g} s") from None
     except OSError as error:
         raise click.ClickException(f"{address}: {error.strerror or error}") from None
     except (Error, ExpatError, http.client.HTTPException) as error:
         raise click.ClickException(f"what answers on {address} is no XML-RPC server: {printable(str(error), 200)}") from None
     plain = isinstance(answer, str) and not as_json
     shown = str(answer) if plain else json.dumps(answer, indent=2, sort_keys=True, ensure_ascii=False)
-    print_text(shown if shown.endswith("\n") else shown + "\n")
+    print_text(shown.removesuffix("\n") + "\n")
     if answer is False:
         if "olic" in name:
             click.echo("The policy is refused, and nothing has changed; the daemon's log says why.", err=True)
@@ -136,23 +113,20 @@ def rpc_client(address: Address, as_json: bool, verb: str, arguments: tuple[str,
 
 
 def _parameters(name: str, arguments: Sequence[str]) -> list[str | None]:
-    """What the verb is called with: files are read here."""
-    wanted = VERBS[name].arguments.split()
+    """The parameters of the verb: files are read here."""
+    wanted = VERBS[name].split()
     least = sum(not kind.startswith("[") for kind in wanted)
     if not least <= len(arguments) <= len(wanted):
-        raise click.UsageError(f"write: mom-rpcclient {name} {VERBS[name].arguments}".rstrip())
-    parameters: list[str | None] = [
-        _text(given) if kind.strip("[]") == "FILE" else given for kind, given in zip(wanted, arguments, strict=False)
-    ]
-    return parameters + [None] * (len(wanted) - len(parameters))
+        raise click.UsageError(f"write: mom-rpcclient {name} {VERBS[name]}".rstrip())
+    given = [_text(argument) if kind.strip("[]") == "FILE" else argument for kind, argument in zip(wanted, arguments, strict=False)]
+    return given + [None] * (len(wanted) - len(given))
 
 
 def _text(file: str) -> str:
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise click.UsageError(f"{file} cannot be read: {reason}") from None
+        raise click.UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
 
 
 def main() -> None:

@@ -98,7 +98,7 @@ class _Answer:
     def __init__(self, *, nil: bool) -> None:
         self._nil = nil
         self._heads: dict[object, str] = {}
-        """What stands before the value of a member, by its name: a thousand guests have the same."""
+        """The text before the value of a member, by its name: a thousand guests have the same."""
 
     def value(self, value: object) -> str:
         """One value, of any kind that mom has."""

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from mom_core import (
-    Duration,
-    Finding,
-    PluginContext,
-    PluginSettings,
-    Problem,
-    Report,
-    Severity,
-    Size,
-    Source,
-    Suggestion,
-    hookimpl,
-)
+from mom_core import Duration, Finding, PluginContext, PluginSettings, Problem, Report, Severity, Size, Source, Suggestion, hookimpl
 from mom_plugins_vdsm.rpc_server import RpcLimits, RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
 from mom_toolkit import Address, Listener, listen
@@ -39,11 +28,7 @@ def _an_address(text: str) -> str:
 
 
 def _permissions(text: str) -> str:
-    try:
-        good = 0 <= int(text, 8) <= 0o777
-    except ValueError:
-        good = False
-    if not good:
+    if not re.fullmatch("0?[0-7]{1,3}", text):
         raise ValueError("write the permissions as in chmod, such as '0600'")
     return text
 
@@ -60,7 +45,7 @@ class XmlRpcPlugin:
         """The permissions of the unix socket: who can connect can change the policies. vdsm runs as the same user as mom, so no other
         user needs any."""
         changes_over_tcp: bool = False
-        """Whether clients on TCP may change policies and the log level, too. XML-RPC has no authentication: with true, any account of this
+        """Let clients on TCP change policies and the log level, too. XML-RPC has no authentication: with true, any account of this
         host can replace all policies, and so can others on the network if the address is not of the loopback."""
         clients: Annotated[int, Field(ge=1, le=1000)] = 64
         """How many may be connected at once; with more, the one goes that has been silent for longest."""
@@ -74,10 +59,7 @@ class XmlRpcPlugin:
         self._context = context
         self._address = Address.parse(settings.listen, LOOPBACK)
         self._verbs = Verbs(
-            context,
-            str(self._address),
-            nil=bool(self._address.path),
-            read_only=not self._address.path and not settings.changes_over_tcp,
+            context, str(self._address), nil=bool(self._address.path), read_only=not self._address.path and not settings.changes_over_tcp
         )
         self._server: RpcServer | None = None
 
@@ -96,10 +78,7 @@ class XmlRpcPlugin:
             return
         settings = self._settings
         limits = RpcLimits(settings.patience, settings.largest, settings.clients)
-        paths = frozenset({"/", "/RPC2"}) if self._address.path else frozenset({"/RPC2"})
-        self._server = RpcServer(
-            self._listen, self._verbs.answer, self._verbs.too_large, self._verbs.is_slow, paths, limits, self._context.log
-        )
+        self._server = RpcServer(self._listen, self._verbs, limits, self._context.log)
         self._server.start(self._context.name)
         for finding in self._exposed():
             self._context.log.warning("%s: %s; %s", finding.subject, finding.message, finding.cure)
@@ -127,7 +106,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the socket's folder is there, and who can change the policies."""
+        """Look for the socket's folder, and say who can change the policies."""
         path = Path(self._address.path)
         if self._address.path and not path.parent.is_dir():
             cure = "make it; under oVirt, install and start vdsm"
@@ -144,7 +123,7 @@ class XmlRpcPlugin:
         return f"XML-RPC on {self._address}"
 
     def _exposed(self) -> list[Finding]:
-        """What others than mom's own user can do there, where that is more than the operator may know of."""
+        """Others than mom's own user can do more there than the operator may know of."""
         address = self._address
         if address.path:
             if not int(self._settings.mode, 8) & 0o002:

@@ -6,12 +6,12 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from mom_core import MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
-from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
-from mom_plugins_vdsm.rpc_server import RpcPeer
+from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
+from mom_plugins_vdsm.tunables import IO_KEYS
 from mom_toolkit import PolicyProblem, PolicyRefused, PolicyTexts
 
 MAIN_POLICY: Final = "50_main_"
@@ -26,16 +26,11 @@ GUEST_FIELDS: Final = (
 )  # fmt: skip
 """MOM's guest fields: a client may look for each, so that those of which nothing is known are nil rather than absent."""
 
-LEVELS: Final[Mapping[str, int]] = {
-    **dict.fromkeys(("5", "debug"), logging.DEBUG),
-    **dict.fromkeys(("4", "info"), logging.INFO),
-    **dict.fromkeys(("3", "warn"), logging.WARNING),
-    **dict.fromkeys(("2", "error"), logging.ERROR),
-    **dict.fromkeys(("1", "critical"), logging.CRITICAL),
-}
+LEVELS: Final = ("critical", "error", "warn", "info", "debug")
+"""Of the log; MOM's clients may write their numbers, from 1."""
 
 ALL_POLICIES: Final = ""
-"""Stands for all policies together, in what was refused."""
+"""Stands for all policies together, among those that were refused."""
 
 MOST_REFUSED: Final = 20
 """So many refused policies are remembered: a client can think of any number of names."""
@@ -52,15 +47,13 @@ _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
 ABSENT_IS_0: Final = ("swap_total", "swap_usage")
 """Guest fields that MOM knows to be 0 where vdsm does not tell them, as it does of no guest today."""
 
-IO_KEYS: Final = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
-
 _ALL_CONTROLS: Final = "*"
-"""What a guest is blocked for to which nothing can be done."""
+"""The block of a guest to which nothing can be done."""
 
 CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "setVerbosity"})
 """The verbs that change something."""
 
-CHANGES: Final = (b"setPolicy", b"setNamedPolicy", b"resetPolicies")
+_STILL: Final = "what was in force before is in force still"
 
 
 class RpcVerb(NamedTuple):
@@ -79,14 +72,7 @@ class Verbs:
     :param read_only: whether verbs that change something are refused
     """
 
-    def __init__(
-        self,
-        context: PluginContext,
-        where: str,
-        *,
-        nil: bool,
-        read_only: bool = False,
-    ) -> None:
+    def __init__(self, context: PluginContext, where: str, *, nil: bool, read_only: bool = False) -> None:
         self.read_only = read_only
         self._context = context
         self._where = where
@@ -96,7 +82,7 @@ class Verbs:
         self._statistics: tuple[Report | None, bytes] | None = None
         self._marshalling = threading.Lock()
         self._refused: dict[str, tuple[str, str]] = {}
-        """What was wrong with the last change of each policy, of those that were refused and not made good since; and what is in force."""
+        """Of each policy whose last change was refused, and not made good since: what was wrong, and what is in force."""
         self._verbs: Mapping[str, RpcVerb] = {
             "ping": RpcVerb(lambda peer: self._works(), 0, "True: mom is there, and its policies work. False: they fail."),
             "getStatistics": RpcVerb(lambda peer: self._newest(), 0, "The newest statistics of the host and of each guest, by name."),
@@ -118,46 +104,36 @@ class Verbs:
         """From now on, this is the newest report."""
         self._report = report
 
-    def too_large(self, size: int, peer: RpcPeer, beginning: bytes) -> bytes:
-        """The answer to a request of so many bytes, of which only the beginning was kept: as any policy that is refused, or a fault."""
-        said = f"a request of {size:,} bytes is more than is read, and nothing changes; the setting `largest` says how many are"
-        self._log.error("%s: %s by %s", self._where, said, peer.name)
-        if self.read_only or not self.is_slow(beginning):
-            return _fault(ValueError(said))
-        self._remember(_TOO_LARGE, f"the policies that were sent last are refused: {said}")
-        return write_answer(False, nil=self._nil)  # vdsm takes a fault for a broken connection, and asks nothing for 5 s
+    def is_change(self, body: bytes) -> bool:
+        """True if a call is one for a change of policies, which may take its time."""
+        return any(name in body for name in (b"setPolicy", b"setNamedPolicy", b"resetPolicies"))
 
-    def refused(self) -> Sequence[tuple[str, str]]:
-        """What is wrong with changes that were not made, or not as a whole, and what is in force. A client may not have told."""
+    def too_large(self, size: int, peer: str) -> bytes:
+        """The answer to a call of so many bytes: as to any policy that is refused. vdsm takes a fault for a mom that is not there."""
+        said = f"a request of {size:,} bytes is more than is read, and nothing changes; the setting `largest` says how many are"
+        self._log.error("%s: %s by %s", self._where, said, peer)
+        if not self.read_only:
+            self._refused[_TOO_LARGE] = (f"the policies that were sent last are refused: {said}", _STILL)
+        return write_answer(False, nil=self._nil)
+
+    def refused(self) -> Iterable[tuple[str, str]]:
+        """Why changes were not made, or not as a whole, and what is in force. A client may not have told."""
         return tuple(self._refused.values())
 
-    def is_slow(self, body: bytes) -> bool:
-        """Whether a request is one for a change of policies, which may take its time."""
-        return any(name in body for name in CHANGES)
-
-    def answer(self, body: bytes, peer: RpcPeer) -> bytes:
+    def answer(self, body: bytes, peer: str) -> bytes:
         """The answer to a call, or a fault. Never raises, and `getStatistics` never faults."""
+        method = "a call"
         try:
             method, params = read_call(body)
-        except RefusedRequestError as error:
-            self._log.warning("%s: a call of %s is refused: %s", self._where, peer.name, error)
-            return _fault(error)
-        except Exception as error:  # noqa: BLE001  # expat and xmlrpc raise a dozen kinds for what is not XML or not a call
-            return _fault(error)
-        if method == "getStatistics" and not params:
-            return self._statistics_answer()
-        try:
+            if method == "getStatistics" and not params:
+                return self._statistics_answer()
             return write_answer(self._called(method, params, peer), nil=self._nil)
-        except MomError as error:
-            self._log.warning("%s: %s by %s: %s", self._where, printable(method), peer.name, error)
-            return _fault(error)
-        except (TypeError, ValueError, _UnsupportedError) as error:
-            return _fault(error)
-        except Exception as error:  # noqa: BLE001  # a mistake here must not take the connection with it: the client learns that it failed
-            self._log.exception("%s: %s by %s failed", self._where, printable(method), peer.name)
+        except Exception as error:  # noqa: BLE001  # the client learns of a mistake here, too; expat and xmlrpc raise a dozen kinds
+            self._log.warning("%s: %s by %s is refused: %s", self._where, printable(method), peer, printable(str(error), 400))
+            self._log.debug("where that was", exc_info=True)
             return _fault(error)
 
-    def _called(self, method: str, params: Sequence[object], peer: RpcPeer) -> object:
+    def _called(self, method: str, params: Sequence[object], peer: str) -> object:
         verb = self._verb(method)
         if len(params) != verb.parameters:
             raise TypeError(f"{method} takes {verb.parameters} parameters, and {len(params)} are given")
@@ -201,7 +177,7 @@ class Verbs:
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
-        """What vdsm tells its engine as `momStatus`: of what is in force, whatever was refused."""
+        """The `momStatus` of vdsm's engine: of what is in force, whatever was refused."""
         evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 
@@ -232,19 +208,50 @@ class Verbs:
     def _joined(self) -> str:
         return "\n".join(self._named().values()) or "0"
 
-    def _set_policy(self, peer: RpcPeer, text: object) -> bool:
-        return self._changed(peer, "setPolicy", {MAIN_POLICY: text}, replace_all=True)
+    def _set_policy(self, peer: str, text: object) -> bool:
+        return self._changed(peer, "setPolicy", {MAIN_POLICY: _policy(text)}, replace_all=True)
 
-    def _set_named(self, peer: RpcPeer, name: object, text: object) -> bool:
+    def _set_named(self, peer: str, name: object, text: object) -> bool:
         if not isinstance(name, str):
             raise TypeError("a policy's name is a text")
-        return self._changed(peer, "setNamedPolicy", {name: text})
+        return self._changed(peer, "setNamedPolicy", {name: None if text is None else _policy(text)})
 
-    def _change(self, texts: Mapping[str, str | None], who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
-        """Make a change; of parameters, without those that are wrong, which are returned. Raises `PolicyRefused`.
+    def _reset(self, peer: str) -> bool:
+        return self._changed(peer, "resetPolicies", None, replace_all=True)
+
+    def _changed(self, peer: str, method: str, texts: Mapping[str, str | None] | None, *, replace_all: bool = False) -> bool:
+        """Make a change, or go back to the files (None). False: it is refused, which the log and `refused` tell."""
+        name = ALL_POLICIES if replace_all or texts is None else next(iter(texts))
+        what = f"the policy {printable(name)} that was set last is" if name else "the policies that were set last are"
+        try:
+            left_out = self._change(texts, f"{peer} through {self._where}", replace_all=replace_all)
+        except PolicyRefused as refused:
+            self._tell(logging.ERROR, f"{method} by {peer} is refused, and nothing changes", refused.problems)
+            self._refused.pop(name, None)
+            while len(self._refused) >= MOST_REFUSED:
+                self._refused.pop(next(iter(self._refused)))
+            wrong = printable(str(refused.problems[0]), 400) if refused.problems else refused.message
+            self._refused[name] = (f"{what} refused: {wrong}", _STILL)
+            return False
+        if not name:
+            self._refused.clear()
+        self._refused.pop(name, None)
+        self._refused.pop(_TOO_LARGE, None)
+        if left_out:
+            self._tell(logging.WARNING, f"{method} by {peer} is taken without what is wrong", left_out)
+            lines, wrong = len({one.line for one in left_out}), printable(str(left_out[0]), 400)
+            still = "the other lines are in force; a policy in the files may define what these set"
+            self._refused[name] = (f"{what} in force without {lines} of its lines: {wrong}", still)
+        return True
+
+    def _change(self, texts: Mapping[str, str | None] | None, who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
+        """Make it; of parameters, without those that are wrong, which are returned. Raises `PolicyRefused`.
 
         vdsm repeats all parameters that it was ever told, so one that is wrong would be there until vdsm is restarted.
         """
+        if texts is None:
+            self._texts().reset(who=who)
+            return ()
         left_out: list[PolicyProblem] = []
         while True:
             try:
@@ -258,65 +265,27 @@ class Verbs:
             else:
                 return left_out
 
-    def _changed(self, peer: RpcPeer, method: str, changes: Mapping[str, object], *, replace_all: bool = False) -> bool:
-        texts: dict[str, str | None] = {}
-        what = ALL_POLICIES if replace_all else next(iter(changes), "")
-        for name, text in changes.items():
-            if not (isinstance(text, str) or (text is None and not replace_all)):
-                self._log.warning("%s: %s by %s is refused: the policy is no text", self._where, method, peer.name)
-                self._remember(what, f"{_said(what)} refused: it is no text")
-                return False
-            texts[name] = text
-        return self._try(peer, method, what, lambda who: self._change(texts, who, replace_all=replace_all))
-
-    def _reset(self, peer: RpcPeer) -> bool:
-        return self._try(peer, "resetPolicies", ALL_POLICIES, self._put_back)
-
-    def _put_back(self, who: str) -> Sequence[PolicyProblem]:
-        self._texts().reset(who=who)
-        return ()
-
-    def _try(self, peer: RpcPeer, method: str, what: str, change: Callable[[str], Sequence[PolicyProblem]]) -> bool:
-        try:
-            left_out = change(f"{peer.name} through {self._where}")
-        except PolicyRefused as refused:
-            for problem in refused.problems[:10]:
-                said = printable(str(problem), 400)
-                self._log.error("%s: %s by %s is refused, and nothing changes: %s", self._where, method, peer.name, said)
-            wrong = printable(str(refused.problems[0]), 400) if refused.problems else refused.message
-            self._remember(what, f"{_said(what)} refused: {wrong}")
-            return False
-        if what == ALL_POLICIES:
-            self._refused.clear()
-        self._refused.pop(what, None)
-        self._refused.pop(_TOO_LARGE, None)
-        for problem in left_out[:10]:
-            said = printable(str(problem), 400)
-            self._log.warning("%s: %s by %s is taken without what is wrong: %s", self._where, method, peer.name, said)
-        if left_out:
-            wrong = f"{_said(what)} in force without {len({one.line for one in left_out})} of its lines: {printable(str(left_out[0]), 400)}"
-            self._remember(what, wrong, "the other lines are in force; a policy in the files may define what these set")
-        return True
-
-    def _remember(self, what: str, wrong: str, still: str = "what was in force before is in force still") -> None:
-        self._refused.pop(what, None)
-        while len(self._refused) >= MOST_REFUSED:
-            self._refused.pop(next(iter(self._refused)))
-        self._refused[what] = (wrong, still)
+    def _tell(self, level: int, done: str, problems: Sequence[PolicyProblem]) -> None:
+        for problem in problems[:10]:
+            self._log.log(level, "%s: %s: %s", self._where, done, printable(str(problem), 400))
 
     # --- the daemon -----------------------------------------------------------------------------------------------------------------
 
-    def _set_verbosity(self, peer: RpcPeer, level: object) -> bool:
-        wanted = LEVELS.get(str(level).strip().lower())
-        if wanted is None:
-            raise ValueError(f"{printable(str(level))} is no level: critical, error, warn, info, debug, or 1 to 5")
+    def _set_verbosity(self, peer: str, level: object) -> bool:
+        said = str(level).strip().lower()
+        name = dict(zip("12345", LEVELS, strict=True)).get(said, said)
+        if name not in LEVELS:
+            raise ValueError(f"{printable(said)} is no level: {', '.join(LEVELS)}, or 1 to 5")
+        wanted = logging.getLevelNamesMapping()[name.upper()]
         logging.getLogger("mom").setLevel(wanted)
-        self._log.log(wanted, "%s: %s sets the log level to %s", self._where, peer.name, logging.getLevelName(wanted))
+        self._log.log(wanted, "%s: %s sets the log level to %s", self._where, peer, logging.getLevelName(wanted))
         return True
 
 
-def _said(what: str) -> str:
-    return "the policies that were set last are" if what == ALL_POLICIES else f"the policy {printable(what)} that was set last is"
+def _policy(text: object) -> str:
+    if not isinstance(text, str):
+        raise TypeError("a policy is a text")
+    return text
 
 
 def _without_wrong(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:

@@ -24,16 +24,10 @@ _STATUS_WORDS = {
     "Migration Source": "is being migrated",
     "Saving State": "is being saved",
 }
-"""What each status means, of those in which vdsm is to be left alone with the guest."""
+"""The meaning of each status, of those in which vdsm is to be left alone with the guest."""
 
-_MEMORY = {
-    "mem_available": "mem_total",
-    "mem_unused": "mem_unused",
-    "mem_free": "mem_free",
-    "mem_buffers": "mem_buffers",
-    "mem_cached": "mem_cached",
-    "swap_total": "swap_total",
-    "swap_usage": "swap_usage",
+_MEMORY = {"mem_available": "mem_total"} | {
+    name: name for name in ("mem_unused", "mem_free", "mem_buffers", "mem_cached", "swap_total", "swap_usage")
 }
 """Sizes in KiB, by their names in `memoryStats`."""
 
@@ -45,10 +39,10 @@ _LATEST_SAMPLE = 1.2
 
 NO_LIMIT = -1
 UNSET_PERIOD_US = 100_000
-"""What libvirt gives a guest whose period was never set; vdsm leaves out what was never set."""
+"""libvirt's, for a guest whose period was never set; vdsm leaves out what was never set."""
 
-ALL_OF_THE_HOST_PERCENT = 100
-"""What a guest may have of the host's CPUs when nothing was agreed."""
+_UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": UNSET_PERIOD_US, "vcpuUserLimit": 100}
+"""A guest may have 100 % of the host's CPUs when nothing was agreed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +66,13 @@ class Vm:
     reports: bool = False
     cpu: CpuTune = field(default_factory=CpuTune)
     elapsed: float | None = None
-    pid: int | None = None
     sample: object = None
     changed: float = 0.0
     age_then: float = 0.0
 
     @property
     def here(self) -> bool:
-        """Whether it runs on this host, in whatever state."""
+        """True if it runs on this host, in whatever state."""
         return self.status not in NOT_HERE
 
     def age(self, now: float, sample_interval: float) -> float:
@@ -93,7 +86,7 @@ class Vm:
 
 
 def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample_interval: float, *, count_page_cache: bool) -> Vm | None:
-    """What this entry says; None if it names no guest.
+    """A guest as this entry describes it; None if it names no guest.
 
     :param entry: as in the answer to Host.getAllVmStats
     :param previous: the same guest at the last look
@@ -104,16 +97,16 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
     identity, status = entry.get("vmId"), entry.get("status")
     if not isinstance(identity, str) or not identity or not isinstance(status, str):
         return None
-    name = entry.get("vmName")
-    if not isinstance(name, str) or not name:
-        name = previous.name if previous else identity
+    named = entry.get("vmName")
     fields: dict[str, Value] = {}
     vcpus = number(entry.get("vcpuCount"))
     if vcpus:
         fields["vcpu_count"] = vcpus
     balloon = entry.get("balloonInfo")
-    if isinstance(balloon, Mapping):
-        _put_balloon(fields, balloon)
+    for name in ("balloon_cur", "balloon_max", "balloon_min"):
+        size = number(balloon.get(name)) if isinstance(balloon, Mapping) else None
+        if size or (size == 0 and name == "balloon_min"):  # nothing was guaranteed; 0 of the others: libvirt did not say
+            fields[name] = size
     stats = entry.get("memoryStats")
     reports = isinstance(stats, Mapping) and number(entry.get("memUsage")) != 0
     if isinstance(stats, Mapping) and reports:
@@ -122,7 +115,7 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
     changed, age_then = _first_seen(sample, previous, now, sample_interval)
     return Vm(
         id=identity,
-        name=name,
+        name=named if isinstance(named, str) and named else previous.name if previous else identity,
         status=status,
         blocked=_why_blocked(status, entry),
         read=now,
@@ -133,22 +126,10 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
         reports=reports,
         cpu=_cpu(entry, sampled=bool(vcpus)),
         elapsed=_rate(entry.get("elapsedTime")),
-        pid=number(entry.get("pid")) or None,
         sample=sample,
         changed=changed,
         age_then=age_then,
     )
-
-
-def _put_balloon(fields: dict[str, Value], balloon: Mapping[str, object]) -> None:
-    current, maximum = number(balloon.get("balloon_cur")), number(balloon.get("balloon_max"))
-    minimum = number(balloon.get("balloon_min"))
-    if current:  # 0: libvirt did not say
-        fields["balloon_cur"] = current
-    if maximum:
-        fields["balloon_max"] = maximum
-    if minimum is not None:  # 0: nothing was guaranteed
-        fields["balloon_min"] = minimum
 
 
 def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], *, count_page_cache: bool) -> None:
@@ -171,15 +152,9 @@ def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], *, count_
         rate = _rate(stats.get(key))
         if rate is not None:
             fields[name] = rate
-    if "minor_fault" not in fields:
-        _put_minor_faults(fields, stats)
-
-
-def _put_minor_faults(fields: dict[str, Value], stats: Mapping[str, object]) -> None:
-    """An old agent gives all faults and the major ones only."""
     every, major = _rate(stats.get("pageflt")), _rate(stats.get("majflt"))
-    if every is not None and major is not None and every >= major:
-        fields["minor_fault"] = every - major
+    if every is not None and major is not None and every >= major:  # an old agent gives only these
+        fields.setdefault("minor_fault", every - major)
 
 
 def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval: float) -> tuple[float, float]:
@@ -192,18 +167,13 @@ def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval
 
 
 def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
-    """What limits the guest's CPU time. vdsm leaves out what was never set: no limit, where the guest is known to run."""
-    limit = number(entry.get("vcpuUserLimit"))
-    quota, period = number(entry.get("vcpuQuota"), negative=True), number(entry.get("vcpuPeriod"))
-    if quota is not None and quota <= 0:
-        quota = NO_LIMIT
-    if sampled and "vcpuQuota" not in entry:
-        quota = NO_LIMIT
-    if period == 0 or (sampled and "vcpuPeriod" not in entry):
-        period = UNSET_PERIOD_US
-    if sampled and "vcpuUserLimit" not in entry:
-        limit = ALL_OF_THE_HOST_PERCENT
-    return CpuTune(quota, period, user_limit_percent=limit)
+    """The limits of the guest's CPU time. vdsm leaves out what was never set: no limit, where the guest is known to run."""
+    unset = _UNSET_CPU if sampled else {}
+    quota = number(entry.get("vcpuQuota", unset.get("vcpuQuota")), negative=True)
+    period, limit = (number(entry.get(key, unset.get(key))) for key in ("vcpuPeriod", "vcpuUserLimit"))
+    return CpuTune(
+        NO_LIMIT if quota is not None and quota <= 0 else quota, UNSET_PERIOD_US if period == 0 else period, user_limit_percent=limit
+    )
 
 
 def _why_blocked(status: str, entry: Mapping[str, object]) -> str:

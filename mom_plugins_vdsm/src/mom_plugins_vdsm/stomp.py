@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 LARGEST_HEAD = 16 << 10
 """Bytes of command and headers. vdsm's are some 200; without a limit a peer could fill memory with a header that never ends."""
@@ -25,7 +25,7 @@ _TO_ESCAPE = re.compile(r"[\\:\n\r]")
 
 
 class FrameError(ValueError):
-    """What arrived is no frame: the connection cannot be used any more, as it is unknown where the next frame begins."""
+    """The bytes that arrived are no frame: the connection cannot be used any more, as it is unknown where the next frame begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,6 @@ class StompFrame:
         return "\n".join(lines).encode() + b"\n\n" + self.body + b"\0"
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    command: str
-    headers: Mapping[str, str]
-    length: int | None
-    """Bytes of the body, where the frame says so; otherwise it goes to the next NUL."""
-
-
 class FrameReader:
     """Cuts a stream into frames.
 
@@ -60,53 +52,40 @@ class FrameReader:
     def __init__(self, largest_body: int) -> None:
         self._largest_body = largest_body
         self._buffer = bytearray()
-        self._head: _Head | None = None
+        self._head: StompFrame | None = None
+        """The frame whose body is being read."""
         self._searched = 0
         """So much of the buffer was searched for the end of what is being read, and is not searched again."""
-        self.skipped = 0
-        """Ends of lines between frames so far."""
 
     def feed(self, piece: bytes) -> Iterator[StompFrame]:
         """The frames that are complete with this piece; raises `FrameError` behind the last good one. To be exhausted each time."""
         self._buffer += piece
-        while (frame := self._next()) is not None:
+        while True:
+            if self._head is None:
+                self._head = self._next_head()
+            body = None if self._head is None else self._next_body(self._head)
+            if self._head is None or body is None:
+                return
+            frame, self._head = replace(self._head, body=body), None
             yield frame
 
-    def _next(self) -> StompFrame | None:
-        if self._head is None:
-            self._head = self._next_head()
-        head = self._head
-        if head is None:
-            return None
-        body = self._next_body(head)
-        if body is None:
-            return None
-        self._head = None
-        return StompFrame(head.command, head.headers, body)
-
-    def _next_head(self) -> _Head | None:
+    def _next_head(self) -> StompFrame | None:
         buffer = self._buffer
         if not self._searched:
-            beats = len(buffer) - len(buffer.lstrip(b"\r\n"))  # between frames, ends of lines are signs of life
-            del buffer[:beats]
-            self.skipped += beats
+            del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]  # between frames, ends of lines are signs of life
         # The end that is searched for may have begun in what was searched before.
-        found = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
-        start, end = found.span() if found else (len(buffer), 0)
-        if start > LARGEST_HEAD:
+        end = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
+        if (end.start() if end else len(buffer)) > LARGEST_HEAD:
             raise FrameError(f"the head of a frame is longer than {LARGEST_HEAD} bytes")
-        if not found:
+        if end is None:
             self._searched = len(buffer)
             return None
-        text = bytes(buffer[:start])
-        del buffer[:end]
-        self._searched = 0
-        return _parsed_head(text, self._largest_body)
+        return _parsed_head(self._cut(end.start(), end.end()), self._largest_body)
 
-    def _next_body(self, head: _Head) -> bytes | None:
+    def _next_body(self, head: StompFrame) -> bytes | None:
         buffer = self._buffer
-        length = head.length
-        if length is None:
+        length = int(head.headers.get("content-length", -1))
+        if length < 0:
             length = buffer.find(b"\0", self._searched)
             if length < 0:
                 self._searched = len(buffer)
@@ -117,14 +96,18 @@ class FrameReader:
             return None
         if buffer[length]:
             raise FrameError(f"the body of a {head.command} frame does not end where its content-length says")
-        with memoryview(buffer) as view:
-            body = bytes(view[:length])
-        del buffer[: length + 1]
+        return self._cut(length, length + 1)
+
+    def _cut(self, length: int, end: int) -> bytes:
+        """The first bytes of the buffer, which begins anew at `end`."""
+        with memoryview(self._buffer) as view:
+            first = bytes(view[:length])
+        del self._buffer[:end]
         self._searched = 0
-        return body
+        return first
 
 
-def _parsed_head(head: bytes, largest_body: int) -> _Head:
+def _parsed_head(head: bytes, largest_body: int) -> StompFrame:
     try:
         lines = head.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -140,14 +123,12 @@ def _parsed_head(head: bytes, largest_body: int) -> _Head:
         if not colon or ":" in value:
             raise FrameError(f"a {command} frame has the malformed header {line[:40]!r}")
         headers.setdefault(_unescaped(name), _unescaped(value))
-    length = headers.get("content-length")
-    if length is None:
-        return _Head(command, headers, None)
+    length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) < 16):
         raise FrameError(f"{length[:20]!r} is no content-length")
     if int(length) > largest_body:
         raise FrameError(f"the body of a {command} frame would be {int(length)} bytes, and {largest_body} are allowed")
-    return _Head(command, headers, int(length))
+    return StompFrame(command, headers)
 
 
 def _escaped(text: str) -> str:

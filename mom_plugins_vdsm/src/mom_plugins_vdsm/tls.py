@@ -23,8 +23,6 @@ _ENROLL_HINT = "have the engine make new ones for this host: Installation, Enrol
 _LARGEST_FILE = 1 << 20
 """Bytes. A certificate has 2 KiB, the largest bundles of CAs some hundred."""
 
-Fingerprint = tuple[tuple[int, int, int] | None, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
@@ -34,26 +32,14 @@ class TlsFiles:
     certificate: Path
     ca: Path
 
-    def fingerprint(self) -> Fingerprint:
-        """Another value after one of the files was replaced or changed."""
-        return tuple(_stamp(path) for path in (self.key, self.certificate, self.ca))
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ctime_ns, found.st_ino, found.st_size  # not the time of the content: a key that may be read now is news, too
-
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
-    """What a connection to vdsm is made with, from the files as they are now. Raises `HypervisorError` that names the file."""
+    """The context of a connection to vdsm, from the files as they are now. Raises `HypervisorError` that names the file."""
     return _context(files, ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _context(files: TlsFiles, protocol: int) -> ssl.SSLContext:
-    key, certificate, _ = (_read(path) for path in (files.key, files.certificate, files.ca))
+    key, _, _ = (_read(path) for path in (files.key, files.certificate, files.ca))
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
@@ -62,10 +48,6 @@ def _context(files: TlsFiles, protocol: int) -> ssl.SSLContext:
         context.load_verify_locations(cafile=files.ca)
     except (ssl.SSLError, ValueError) as error:
         raise HypervisorError(f"{files.ca} holds no certificate of a CA: {_said(error)}") from error
-    if b"-----BEGIN CERTIFICATE-----" not in certificate:
-        raise HypervisorError(f"{files.certificate} holds no certificate in PEM form")
-    if b"PRIVATE KEY-----" not in key:
-        raise HypervisorError(f"{files.key} holds no private key in PEM form")
     damaged = f"{files.certificate} and its key {files.key} cannot be used"
     try:
         # Asked for a password, OpenSSL would read it from the terminal, and wait for ever.
@@ -75,7 +57,7 @@ def _context(files: TlsFiles, protocol: int) -> ssl.SSLContext:
             raise HypervisorError(f"the key {files.key} does not belong to the certificate {files.certificate}") from error
         if b"ENCRYPTED" in key:
             raise HypervisorError(f"{damaged}: it is encrypted") from error
-        raise HypervisorError(f"{damaged}: what one of them holds is damaged ({_said(error)})", hint=_ENROLL_HINT) from error
+        raise HypervisorError(f"{damaged}: one of them is damaged, or is not in PEM form ({_said(error)})", hint=_ENROLL_HINT) from error
     return context
 
 
@@ -90,7 +72,7 @@ def _read(path: Path) -> bytes:
 
 
 def own_certificate_problem(files: TlsFiles) -> str:
-    """What a peer with the same CA would find wrong with mom's certificate; empty when it is good.
+    """The problem that a peer with the same CA would have with mom's certificate; empty when it is good.
 
     A handshake in memory says: there is no other way to have the standard library check a certificate.
     """
@@ -116,7 +98,7 @@ def own_certificate_problem(files: TlsFiles) -> str:
 
 
 def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorError:
-    """What it means that the handshake, or the first read after it, failed with this.
+    """The error for a handshake, or the first read after it, that failed with this.
 
     Under TLS 1.3 a client takes the handshake for done before the server has looked at its certificate.
     """
@@ -133,7 +115,7 @@ def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorE
 
 
 def not_let_in(files: TlsFiles, peer: str, said: str) -> HypervisorError:
-    """What it means that vdsm ended the connection before it said anything: it does not accept mom's certificate.
+    """The error for a connection that vdsm ended before it said anything: it does not accept mom's certificate.
 
     :param said: vdsm's reason, if it gave one
     """

@@ -1,4 +1,4 @@
-"""Disks' and CPUs' limits in vdsm's words, and what vdsm or libvirt would refuse. Pure."""
+"""Disks' and CPUs' limits in vdsm's words, without those that vdsm or libvirt would refuse. Pure."""
 
 from __future__ import annotations
 
@@ -23,39 +23,19 @@ def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
     """
     if not isinstance(entry, Mapping):
         return ()
-    agreed_for = _Agreed(_objects(entry.get("policy")))
+    policies = _objects(entry.get("policy"))[::-1]  # of two for one disk, the first counts
+    by_path = {path: policy for policy in policies if (path := _text(policy, "path"))}
+    by_name = {name: policy for policy in policies if (name := _text(policy, "name"))}
+    without_path = {_text(policy, "name"): policy for policy in policies if not _text(policy, "path")}
     tunes = []
     for item in _objects(entry.get("current_values")):
         name, path = _text(item, "name"), _text(item, "path")
         if not name and not path:
             continue
-        agreed = agreed_for.disk(name, path)
+        agreed = (by_path.get(path) or without_path.get(name, {})) if path else by_name.get(name, {})
         current = _limits(item.get("ioTune")) or {}
         tunes.append(DiskTune(name or path, path, current, _limits(agreed.get("maximum")), _limits(agreed.get("guaranteed"))))
     return tuple(tunes)
-
-
-class _Agreed:
-    """What was agreed, by disk: found at once, as the lists come from another program, and are as long as that wants."""
-
-    def __init__(self, policies: Sequence[Mapping[str, object]]) -> None:
-        self._by_path: dict[str, Mapping[str, object]] = {}
-        self._by_name: dict[str, Mapping[str, object]] = {}
-        self._without_path: dict[str, Mapping[str, object]] = {}
-        for policy in policies:
-            name, path = _text(policy, "name"), _text(policy, "path")
-            if path:
-                self._by_path.setdefault(path, policy)
-            if name:
-                self._by_name.setdefault(name, policy)
-                if not path:
-                    self._without_path.setdefault(name, policy)
-
-    def disk(self, name: str, path: str) -> Mapping[str, object]:
-        """By path where both have one, by name otherwise."""
-        if not path:
-            return self._by_name.get(name, {})
-        return self._by_path.get(path) or self._without_path.get(name, {})
 
 
 def _limits(value: object) -> dict[str, int] | None:
@@ -74,7 +54,7 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
-    """What VM.setIoTune is told to give this disk these limits. Raises `NotSupported` for those that vdsm would refuse."""
+    """The entry with which VM.setIoTune gives this disk these limits. Raises `NotSupported` for those that vdsm would refuse."""
     for key, limit in limits.items():
         if key not in IO_KEYS:
             raise NotSupported(f"vdsm knows no limit {printable(str(key), 40)}", hint=f"it knows {', '.join(IO_KEYS)}")
@@ -84,7 +64,7 @@ def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
     for total, *parts in _EXCLUSIVE:
         if then.get(total) and any(then.get(part) for part in parts):
             raise NotSupported(f"{disk.name}: {total} and a limit on {parts[0]} or {parts[1]} exclude each other; set one of them to 0")
-    told: dict[str, object] = {"ioTune": {**{key: then[key] for key in IO_KEYS if key in then}}}
+    told: dict[str, object] = {"ioTune": {key: then[key] for key in IO_KEYS if key in then}}
     if disk.path:
         told["path"] = disk.path
     if disk.name != disk.path:

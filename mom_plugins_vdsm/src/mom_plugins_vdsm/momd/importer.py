@@ -41,7 +41,7 @@ CONTROLS: Final[Mapping[str, tuple[str, ...]]] = {
     "CpuTune": ("vcpu_quota", "vcpu_period"),
     "IoTune": ("io_tune",),
 }
-"""What a controller acted on. Without the controller, a policy that set these did nothing."""
+"""The controls that a controller acted on. Without the controller, a policy that set these did nothing."""
 
 LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("5", "debug"), "debug"),
@@ -71,8 +71,12 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "logging": {"log": "stdio", "verbosity": "info", "max-bytes": "2097152", "backup-count": "5"},
     "host": {"collectors": "HostMemory"},
     "guest": {"collectors": "GuestQemuProc, GuestLibvirt"},
+    VDSM: dict.fromkeys(("host", "port", "pki-dir", "key-file", "cert-file", "ca-cert-file", "request-timeout"), ""),
 }
-"""What the old daemon takes for options that are not given."""
+"""The values that the old daemon takes for options that are not given; those of [vdsm] it never read."""
+
+VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
+"""The settings of the plugin vdsm, by options of [vdsm]; numbers apart."""
 
 _ANSWER_SHARE: Final = 0.8
 """The share of its deadline that the plugin vdsm waits for an answer at most."""
@@ -108,39 +112,61 @@ class Momd:
 
 @dataclass(slots=True)
 class _Reader:
-    """The options of one file, with the command line on top and the defaults below."""
+    """The options of one file, with the command line on top and the defaults below, and what becomes of them."""
 
     ini: Ini
     overrides: Mapping[tuple[str, str], str]
+    imported: Imported
 
-    def option(self, section: str, name: str) -> IniOption:
+    def option(self, name: str, section: str = "main") -> IniOption:
         """An option as it counts."""
         if (section, name) in self.overrides:
             return IniOption(self.overrides[section, name])
-        found = self.ini.sections.get(section, {}).get(name)
-        return found if found is not None else IniOption(DEFAULTS[section][name])
+        return self.ini.sections.get(section, {}).get(name) or IniOption(DEFAULTS[section][name])
 
-    def given(self, section: str, name: str) -> bool:
-        """Whether it is said at all."""
+    def given(self, name: str, section: str = "main") -> bool:
+        """True if the file or the command line says it."""
         return (section, name) in self.overrides or name in self.ini.sections.get(section, {})
 
-    def number(self, section: str, name: str, *, whole: bool, least: float) -> float:
-        """A number. What is wrong is noted, and the default taken."""
-        option = self.option(section, name)
-        try:
-            value = float(int(option.text)) if whole else float(option.text)
-            if not math.isfinite(value) or value < least:
-                raise ValueError
-        except (ValueError, OverflowError):  # OverflowError: hundreds of digits
-            kind = "whole number" if whole else "number"
-            self.ini.complain(option, f"{name}: {printable(option.text or 'nothing', 40)} is no {kind} of at least {least:g}")
-            return float(DEFAULTS[section][name])
-        return value
+    def wrong(self, name: str, section: str, must: str, hint: str = "") -> None:
+        """Note that an option is not what it must be."""
+        option = self.option(name, section)
+        self.ini.complain(option.line, f"{name}: {printable(option.text or 'nothing', 80)} is {must}", hint)
 
-    def names(self, section: str, name: str) -> list[tuple[str, IniOption]]:
-        """A list of names, separated by commas."""
-        option = self.option(section, name)
-        return [(part.strip(), option) for part in option.text.replace("\n", ",").split(",") if part.strip()]
+    def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
+        """A number. Anything else is noted, and None."""
+        text = self.option(name, section).text
+        try:
+            value = float(int(text)) if whole else float(text)
+        except (ValueError, OverflowError):  # OverflowError: hundreds of digits
+            value = math.nan
+        if math.isfinite(value) and least <= value <= most:
+            return value
+        kind = "whole number" if whole else "number"
+        self.wrong(name, section, f"no {kind} of at least {least:g}" + (f" and at most {most:g}" if most < math.inf else ""))
+        return None
+
+    def path(self, name: str, section: str = "main") -> str:
+        """A path, or nothing. What does not begin with / is noted."""
+        text = self.option(name, section).text
+        if text and not text.startswith("/"):
+            self.wrong(name, section, "no path that begins with /")
+        return text
+
+    def names(self, name: str, section: str, known: Mapping[str, str], kind: str) -> list[str]:
+        """A list of known names, separated by commas or lines. What others there are becomes a note."""
+        option = self.option(name, section)
+        names = [part.strip() for part in option.text.replace("\n", ",").split(",") if part.strip()]
+        where = f" (line {option.line})" if option.line else ""
+        for one in names:
+            if one not in known:
+                advice = _alike(one, known) or "it is not one of MOM's own; it needs a plugin of mom's"
+                self.note(f"{kind} {one}{where}: {advice}")
+        return [one for one in names if one in known]
+
+    def note(self, text: str) -> None:
+        """Say what is not taken over, and why."""
+        self.imported.notes.append(text)
 
 
 def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Momd:
@@ -149,54 +175,49 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     :param overrides: what the command line says, by section and option; it comes before the file
     :raises ConfigError: with everything that is wrong, each with its line
     """
-    reader = _Reader(read_ini(text, file), overrides or {})
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Each setting says what it was; "
         "at the end stands what was not taken over, and why."
     )
-    hypervisor = _hypervisor(reader, imported)
-    _intervals(reader, imported)
-    log = _logging(reader, imported)
+    reader = _Reader(read_ini(text, file), overrides or {}, imported)
+    hypervisor = _hypervisor(reader)
+    _intervals(reader)
+    log = _logging(reader)
     imported.plugin("host")
-    _add_hypervisor(reader, imported, hypervisor)
-    _collectors(reader, imported, hypervisor)
-    missing = _controllers(reader, imported)
-    _policies(reader, imported, hypervisor, missing)
-    _rpc(reader, imported)
-    _what_no_longer_matters(reader, imported)
+    _guests(reader, hypervisor)
+    _collectors(reader, hypervisor)
+    _policies(reader, hypervisor, _idle_controllers(reader))
+    _rpc(reader)
+    _rest(reader)
     if reader.ini.problems:
         raise ConfigError(sorted(reader.ini.problems))
     return Momd(imported, log)
 
 
-def _hypervisor(reader: _Reader, imported: Imported) -> str:
-    option = reader.option("main", "hypervisor-interface")
-    name = option.text.lower()
-    if not name:
-        return "libvirt"
-    known = HYPERVISORS.get(name)
-    if known is None and name.isidentifier():
-        imported.plugin(name, "none of MOM's own, so a plugin of that name")
+def _hypervisor(reader: _Reader) -> str:
+    name = reader.option("hypervisor-interface").text.lower() or "libvirt"
+    if name in HYPERVISORS:
+        return HYPERVISORS[name]
+    if name.isidentifier():
+        reader.imported.plugin(name, "none of MOM's own, so a plugin of that name")
         return name
-    if known is None:
-        reader.ini.complain(option, f"hypervisor-interface: {printable(option.text, 40)} is no name", f"there are {', '.join(HYPERVISORS)}")
-    return known or "libvirt"
+    reader.wrong("hypervisor-interface", "main", "no name", f"there are {', '.join(HYPERVISORS)}")
+    return "libvirt"
 
 
-def _intervals(reader: _Reader, imported: Imported) -> None:
-    evaluated = reader.number("main", "policy-engine-interval", whole=False, least=0.01)
-    others = {
-        name: reader.number("main", name, whole=False, least=0.01)
-        for name in ("main-loop-interval", "host-monitor-interval", "guest-manager-interval", "guest-monitor-interval")
-    }
-    imported.top.set("interval", _seconds(evaluated), f"policy-engine-interval: {evaluated:g}")
-    samples = int(reader.number("main", "sample-history-length", whole=True, least=1))
-    imported.top.set("history", samples, f"sample-history-length: {samples}")
-    differing = [f"{name}: {value:g}" for name, value in others.items() if value != evaluated and reader.given("main", name)]
+def _intervals(reader: _Reader) -> None:
+    every = reader.number("policy-engine-interval")
+    others = ("main-loop-interval", "host-monitor-interval", "guest-manager-interval", "guest-monitor-interval")
+    differing = [f"{name}: {value:g}" for name in others if (value := reader.number(name)) != every and value and reader.given(name)]
+    samples = reader.number("sample-history-length", whole=True, least=1)
+    if every is None or samples is None:
+        return
+    reader.imported.top.set("interval", _seconds(every), f"policy-engine-interval: {every:g}")
+    reader.imported.top.set("history", int(samples), f"sample-history-length: {samples:.0f}")
     if differing:
-        imported.notes.append(
-            f"{', '.join(differing)}: host and guests are read in the cycle in which the policy is evaluated, every {evaluated:g} s; "
-            f"averages are over {samples * evaluated:g} s now"
+        reader.note(
+            f"{', '.join(differing)}: host and guests are read in the cycle in which the policy is evaluated, every {every:g} s; "
+            f"averages are over {samples * every:g} s now"
         )
 
 
@@ -204,172 +225,124 @@ def _seconds(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".") + "s"  # never with an exponent, which is no way to write a duration
 
 
-def _logging(reader: _Reader, imported: Imported) -> LogTarget:
-    option = reader.option("logging", "verbosity")
-    level = LEVELS.get(option.text.lower())
+def _logging(reader: _Reader) -> LogTarget:
+    said = reader.option("verbosity", "logging").text
+    level = LEVELS.get(said.lower())
     if level is None:
-        reader.ini.complain(
-            option, f"verbosity: {printable(option.text, 40)} is no level", "there are critical, error, warn, info, debug, or 1 to 5"
-        )
-    elif level != "info" or reader.given("logging", "verbosity"):
-        imported.top.set("log_level", level, f"verbosity: {option.text}")
-    target = reader.option("logging", "log").text
-    file = "" if target.lower() in {"stdio", ""} else target
-    if file and not file.startswith("/"):
-        reader.ini.complain(reader.option("logging", "log"), f"log: {printable(file, 80)} is no path that begins with /")
-    backups = int(reader.number("logging", "backup-count", whole=True, least=0))
-    size = int(reader.number("logging", "max-bytes", whole=True, least=0))
-    return LogTarget(file, size, backups)
+        reader.wrong("verbosity", "logging", "no level", "there are critical, error, warn, info, debug, or 1 to 5")
+    elif level != "info" or reader.given("verbosity", "logging"):
+        reader.imported.top.set("log_level", level, f"verbosity: {said}")
+    file = "" if reader.option("log", "logging").text.lower() in {"stdio", ""} else reader.path("log", "logging")
+    size, backups = (reader.number(name, "logging", whole=True, least=0) or 0 for name in ("max-bytes", "backup-count"))
+    return LogTarget(file, int(size), int(backups))
 
 
-def _add_hypervisor(reader: _Reader, imported: Imported, hypervisor: str) -> None:
-    option = reader.option("main", "hypervisor-interface")
-    section = imported.plugin(hypervisor, f"hypervisor-interface: {option.text or hypervisor}")
-    uri = reader.option("main", "libvirt-hypervisor-uri").text
+def _guests(reader: _Reader, hypervisor: str) -> None:
+    """The plugin that the guests come from."""
+    section = reader.imported.plugin(hypervisor, f"hypervisor-interface: {reader.option('hypervisor-interface').text or hypervisor}")
+    uri = reader.option("libvirt-hypervisor-uri").text
     if hypervisor == "libvirt":
         section.set("uri", uri or SYSTEM_URI, f"libvirt-hypervisor-uri: {uri}" if uri else "libvirt-hypervisor-uri was not given")
     elif uri:
-        imported.notes.append(f"libvirt-hypervisor-uri: {uri}: the guests do not come from libvirt")
+        reader.note(f"libvirt-hypervisor-uri: {uri}: the guests do not come from libvirt")
     if hypervisor != VDSM:
         return
-    for name, setting, kind in (
-        ("host", "host", str),
-        ("port", "port", int),
-        ("pki-dir", "pki_directory", str),
-        ("key-file", "key", str),
-        ("cert-file", "certificate", str),
-        ("ca-cert-file", "ca", str),
-    ):
-        found = reader.ini.get("vdsm", name)
-        if found is None:
-            continue
-        if kind is int and not found.text.isdecimal():
-            reader.ini.complain(found, f"{name}: {printable(found.text, 40)} is no number")
-        else:
-            section.set(setting, kind(found.text), f"{name} in [vdsm], which the old daemon never read")
-    patience = reader.ini.get("vdsm", "request-timeout")
-    if patience is not None:
-        try:
-            seconds = float(patience.text)
-            if not 0 < seconds <= 120:
-                raise ValueError
-        except ValueError:
-            reader.ini.complain(patience, f"request-timeout: {printable(patience.text, 40)} is no number of seconds up to 120")
-        else:
-            section.set("answer_timeout", _seconds(seconds), "request-timeout in [vdsm], which the old daemon never read")
-            section.set("deadline", _seconds(math.ceil(seconds / _ANSWER_SHARE)), "so that so long can be waited")
+    why = "{} in [vdsm], which the old daemon never read"
+    for name, setting in VDSM_SETTINGS.items():
+        if text := reader.option(name, VDSM).text:
+            section.set(setting, text, why.format(name))
+    if reader.option("port", VDSM).text and (port := reader.number("port", VDSM, whole=True, least=1, most=65535)):
+        section.set("port", int(port), why.format("port"))
+    if reader.option("request-timeout", VDSM).text and (seconds := reader.number("request-timeout", VDSM, most=120)):
+        section.set("answer_timeout", _seconds(seconds), why.format("request-timeout"))
+        section.set("deadline", _seconds(math.ceil(seconds / _ANSWER_SHARE)), "so that so long can be waited")
 
 
-def _collectors(reader: _Reader, imported: Imported, hypervisor: str) -> None:
+def _collectors(reader: _Reader, hypervisor: str) -> None:
     for section, known in (("host", HOST_COLLECTORS), ("guest", GUEST_COLLECTORS)):
         by_plugin: dict[str, list[str]] = {}
-        for name, option in reader.names(section, "collectors"):
-            plugin = known.get(name)
-            if plugin is None:
-                imported.notes.append(_unknown(f"collector {name}", name, known, option))
-            else:
-                by_plugin.setdefault(hypervisor if plugin == HYPERVISOR else plugin, []).append(name)
+        for name in reader.names("collectors", section, known, "collector"):
+            by_plugin.setdefault(hypervisor if known[name] == HYPERVISOR else known[name], []).append(name)
         for plugin, names in by_plugin.items():
-            imported.plugin(plugin, f"[{section}] collectors: {', '.join(names)}")
+            enabled = reader.imported.plugin(plugin, f"[{section}] collectors: {', '.join(names)}")
             if plugin == "guestagent":
-                imported.plugins[plugin].set("guestd", "GuestNetworkDaemon" in names)
-                imported.plugins[plugin].set("qemu_agent", "GuestQemuAgent" in names)
+                enabled.set("guestd", "GuestNetworkDaemon" in names)
+                enabled.set("qemu_agent", "GuestQemuAgent" in names)
 
 
-def _unknown(what: str, name: str, known: Iterable[str], option: IniOption) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    where = f" (line {option.line})" if option.line else ""
-    advice = f"did you mean {close[0]}?" if close else "it is not one of MOM's own; it needs a plugin of mom's"
-    return f"{what}{where}: {advice}"
-
-
-def _controllers(reader: _Reader, imported: Imported) -> list[str]:
+def _idle_controllers(reader: _Reader) -> list[str]:
     """Enable what the controllers need; the controllers that are not enabled although their plugin is."""
-    enabled = []
-    for name, option in reader.names("main", "controllers"):
-        plugin = CONTROLLERS.get(name)
-        if plugin is None:
-            imported.notes.append(_unknown(f"controller {name}", name, CONTROLLERS, option))
-        else:
-            enabled.append(name)
-            imported.plugin(plugin, f"controllers: {name}")
-    return [name for name, plugin in CONTROLLERS.items() if name not in enabled and plugin in imported.plugins]
+    enabled = reader.names("controllers", "main", CONTROLLERS, "controller")
+    for name in enabled:
+        reader.imported.plugin(CONTROLLERS[name], f"controllers: {name}")
+    return [name for name, plugin in CONTROLLERS.items() if name not in enabled and plugin in reader.imported.plugins]
 
 
-def _policies(reader: _Reader, imported: Imported, hypervisor: str, missing: list[str]) -> None:
-    section = imported.plugin("policy")
-    file, folder = reader.option("main", "policy"), reader.option("main", "policy-dir")
-    for option, name in ((file, "policy"), (folder, "policy-dir")):
-        if option.text and not option.text.startswith("/"):
-            reader.ini.complain(option, f"{name}: {printable(option.text, 80)} is no path that begins with /")
-    if file.text:
-        section.set("file", file.text, "policy")
-        if folder.text:
-            imported.notes.append(f"policy-dir: {folder.text}: there is a policy, which comes first")
-    elif folder.text:
-        section.set("directory", folder.text, "policy-dir")
+def _policies(reader: _Reader, hypervisor: str, idle: list[str]) -> None:
+    section = reader.imported.plugin("policy")
+    file, folder = reader.path("policy"), reader.path("policy-dir")
+    if file:
+        section.set("file", file, "policy")
+        if folder:
+            reader.note(f"policy-dir: {folder}: there is a policy, which comes first")
+    elif folder:
+        section.set("directory", folder, "policy-dir")
     section.set("defaults", False, "MOM had no policies of its own; with true, mom's decide where yours have not their names")
     if hypervisor == VDSM:
         section.set("keep_changes", True, "what vdsm sets outlives a restart: it does not say it again")
-    ignored = [control for name in missing for control in CONTROLS[name]]
-    if ignored:
-        section.set("ignore", ignored, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not among the controllers")
+    if idle:
+        ignored = [control for name in idle for control in CONTROLS[name]]
+        section.set("ignore", ignored, f"{', '.join(idle)} {'is' if len(idle) == 1 else 'are'} not among the controllers")
 
 
-def _rpc(reader: _Reader, imported: Imported) -> None:
-    option = reader.option("main", "rpc-port")
-    if option.text.startswith("/"):
-        imported.plugin("xmlrpc").set("listen", option.text, "rpc-port")
+def _rpc(reader: _Reader) -> None:
+    said = reader.option("rpc-port").text
+    if said.startswith("/"):
+        reader.imported.plugin("xmlrpc").set("listen", said, "rpc-port")
         return
     try:
-        port = int(option.text or "-1")
-        if port > 65535:
-            raise ValueError
+        port = int(said or "-1")
     except ValueError:
-        reader.ini.complain(option, f"rpc-port: {printable(option.text, 80)} is neither a port nor a path that begins with /", "-1 is off")
-        return
-    if port > 0:
-        section = imported.plugin("xmlrpc")
+        port = 1 << 16
+    if port > 65535:
+        reader.wrong("rpc-port", "main", "neither a port nor a path that begins with /", "-1 is off")
+    elif port > 0:
+        section = reader.imported.plugin("xmlrpc")
         section.set("listen", f"127.0.0.1:{port}", f"rpc-port: {port}")
-        section.set(
-            "changes_over_tcp",
-            False,
-            "XML-RPC has no authentication: with true, as in MOM, any account of this host can replace all policies",
-        )
-        imported.notes.append(
+        why = "XML-RPC has no authentication: with true, as in MOM, any account of this host can replace all policies"
+        section.set("changes_over_tcp", False, why)
+        reader.note(
             f"rpc-port: {port}: it tells statistics and policies, and takes no changes; a path such as /run/mom/rpc.sock takes them"
         )
 
 
-def _what_no_longer_matters(reader: _Reader, imported: Imported) -> None:
-    plots = reader.option("main", "plot-dir").text
+def _rest(reader: _Reader) -> None:
+    """Note what no longer matters, and what there is not."""
+    plots, threads = reader.option("plot-dir").text, reader.option("guest-manager-multi-thread").text
     if plots:
-        imported.notes.append(f"plot-dir: {plots}: enable the plugin record; `mom plot RECORDING` draws what it records")
-    threads = reader.option("main", "guest-manager-multi-thread")
-    if threads.text.lower() not in _FLAGS:
-        reader.ini.complain(threads, f"guest-manager-multi-thread: {printable(threads.text, 40)} is neither true nor false")
-    elif reader.given("main", "guest-manager-multi-thread"):
-        imported.notes.append(f"guest-manager-multi-thread: {threads.text}: all guests are read in one call now")
+        reader.note(f"plot-dir: {plots}: enable the plugin record; `mom plot RECORDING` draws what it records")
+    if threads.lower() not in _FLAGS:
+        reader.wrong("guest-manager-multi-thread", "main", "neither true nor false")
+    elif reader.given("guest-manager-multi-thread"):
+        reader.note(f"guest-manager-multi-thread: {threads}: all guests are read in one call now")
     for section, options in reader.ini.sections.items():
-        known: Iterable[str] = DEFAULTS.get(section, {})
-        if section == "vdsm":
-            known = ("host", "port", "pki-dir", "key-file", "cert-file", "ca-cert-file", "request-timeout")
-            if VDSM not in imported.plugins:
-                imported.notes.append("[vdsm]: the guests do not come from vdsm")
         if section.lower().startswith("collector:"):
             told = ", ".join(f"{name}: {option.text}" for name, option in options.items()) or "nothing"
-            imported.notes.append(f"[{section}] {told}: {_collector_options(section)}")
-            continue
-        if section not in DEFAULTS and section != "vdsm":
-            close = difflib.get_close_matches(section.lower(), [*DEFAULTS, "vdsm"], 1)
-            advice = f"; did you mean [{close[0]}]?" if close else ""
-            imported.notes.append(f"[{section}] (line {reader.ini.lines.get(section, 0)}): there is no such section{advice}")
-            continue
-        for name, option in options.items():
-            if name not in known:
-                close = difflib.get_close_matches(name, list(known), 1)
-                advice = f"; did you mean {close[0]}?" if close else ""
-                imported.notes.append(f"{name} of [{section}] (line {option.line}): there is no such option{advice}")
+            reader.note(f"[{section}] {told}: {_collector_options(section)}")
+        elif section not in DEFAULTS:
+            alike = _alike(section.lower(), DEFAULTS, "; did you mean [{}]?")
+            reader.note(f"[{section}] (line {reader.ini.lines.get(section, 0)}): there is no such section{alike}")
+        elif section == VDSM and VDSM not in reader.imported.plugins:
+            reader.note("[vdsm]: the guests do not come from vdsm")
+        for name, option in options.items() if section in DEFAULTS else ():
+            if name not in DEFAULTS[section]:
+                alike = _alike(name, DEFAULTS[section], "; did you mean {}?")
+                reader.note(f"{name} of [{section}] (line {option.line}): there is no such option{alike}")
+
+
+def _alike(name: str, known: Iterable[str], words: str = "did you mean {}?") -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return words.format(close[0]) if close else ""
 
 
 def _collector_options(section: str) -> str:
