@@ -26,7 +26,7 @@ def with_plugins(text: str, file: str, additions: Mapping[str, Addition]) -> str
 
 
 def _read(text: str, file: str) -> dict[str, Any]:
-    """What the text says; a plugin without settings is one with none."""
+    """The content of the text; a plugin without settings is one with none."""
     document = parse_document(text, file)
     given = dict(document.value) if isinstance(document.value, Mapping) and not document.problems else {}
     section = given.get("plugins")

@@ -127,7 +127,7 @@ def _run(words: Sequence[str]) -> str:
 
 
 def _verb(*words: str) -> str:
-    """What another verb prints, from a process of its own: a plugin that hangs or crashes does so there."""
+    """The output of another verb, from a process of its own: a plugin that hangs or crashes does so there."""
     return _run([sys.executable, "-P", "-m", "mom_daemon", *words])
 
 
@@ -208,7 +208,7 @@ _COLUMN: Final = 30
 
 
 def _words_for_names(config: Config, texts: Mapping[str, str], guests: str) -> dict[str, str]:
-    """What is written for each guest's name, for the patterns of names in the configuration, and for the host's name.
+    """The words for each guest's name, for the patterns of names in the configuration, and for the host's name.
 
     Names stand in the report as they are, as JSON spells them, and as much of them as verbs print.
 

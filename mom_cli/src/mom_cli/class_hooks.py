@@ -14,7 +14,7 @@ Kind = TypeVar("Kind")
 
 
 def offered(plugin: LoadedPlugin, hook: str, *arguments: object) -> Any:
-    """What a plugin's class offers by a hook; None: nothing. Raises `MomError`, whatever goes wrong in there."""
+    """The offer of a plugin's class by a hook; None: nothing. Raises `MomError`, whatever goes wrong in there."""
     offer = getattr(plugin.plugin_class, hook, None)
     if offer is None:
         return None

@@ -131,7 +131,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
 
 def _show_running(config: Config, *, as_json: bool) -> None:
-    """What the running mom goes by, beside the file."""
+    """The settings of the running mom, beside the file's."""
     from mom_cli.sources import ask, running_mom
     from mom_cli.tables import TableColumn, print_table
     from mom_core import dotted

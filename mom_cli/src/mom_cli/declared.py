@@ -1,4 +1,4 @@
-"""What plugins declare, and what is wrong with their part of a configuration, without setting up any of them."""
+"""Declarations of plugins, and what is wrong with their part of a configuration, without setting up any of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed
 
 
 def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
-    """What each plugin of a configuration declares.
+    """The declarations of each plugin of a configuration.
 
     :param left_out: takes in why plugins cannot be used, which are left out then
     :raises PluginError: one cannot be used, where nothing takes that in
@@ -58,7 +58,7 @@ def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
 
 
 class Checked(NamedTuple):
-    """What would keep plugins from being set up; and, where nothing does, what they say about their configuration, by plugin."""
+    """Reasons that keep plugins from being set up; and, where nothing does, what they say about their configuration, by plugin."""
 
     errors: list[PluginError]
     findings: list[tuple[str, Finding]]

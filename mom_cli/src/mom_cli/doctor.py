@@ -46,7 +46,7 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _examine(config_path: str | None) -> list[Said]:
-    """What is found, each with the plugin that says it, or `core`."""
+    """All findings, each with the plugin that says it, or `core`."""
     findings: list[Said] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
         advice = "`mom config init` writes one; until then this looks with what it would write"
@@ -72,7 +72,7 @@ def _examine(config_path: str | None) -> list[Said]:
 
 
 def _to_add(config: Config) -> Iterable[Finding]:
-    """What no enabled plugin does, or several do; and the installed plugins that fit this host and are not enabled."""
+    """Tasks that no enabled plugin does, or several do; and the installed plugins that fit this host and are not enabled."""
     about = {finding.subject: finding for finding in about_enabled(config)}
     if config.file is not None:
         fitting = additions(config)
@@ -118,7 +118,7 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
 
 
 def _is_watched(pid: int) -> bool:
-    """Whether a supervisor has started this process with a watchdog; of another user's process, it is taken to have."""
+    """True if a supervisor has started this process with a watchdog; of another user's process, it is taken to have."""
     try:
         return b"WATCHDOG_USEC=" in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -126,7 +126,7 @@ def _is_watched(pid: int) -> bool:
 
 
 def _exists(path: Path) -> bool:
-    """Whether it is there; of what is in a folder into which this user cannot look, it is taken to be."""
+    """True if it is there; what is in a folder into which this user cannot look is taken to be."""
     try:
         return path.exists()
     except PermissionError:
@@ -153,7 +153,7 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
-    """What the next mom would find wrong with the plugins' files."""
+    """Faults that the next mom would find in the plugins' files."""
     for plugin in plugins.plugins:
         for file in plugin.context.state_files:
             try:
@@ -179,7 +179,7 @@ def _build(config: Config, findings: list[Said]) -> PluginSet | None:
 
 
 def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
-    """What plugins say of their configuration, and of the host; and names of guests in the configuration that there are not."""
+    """The plugins' findings about their configuration and the host; and names of guests in the configuration that there are not."""
     owner, hypervisor = plugins.hypervisor_owner, None
     if owner is not None:
         try:

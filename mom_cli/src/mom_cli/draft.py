@@ -53,7 +53,7 @@ class Addition:
 
 @dataclass(slots=True)
 class _InstalledPlugins:
-    """What was found out about the installed plugins."""
+    """The installed plugins, with those that fit and those that do not."""
 
     plugins: dict[str, LoadedPlugin] = field(default_factory=dict)
     suggestions: dict[str, Suggestion] = field(default_factory=dict)

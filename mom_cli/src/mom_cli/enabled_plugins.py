@@ -1,4 +1,4 @@
-"""What the enabled plugins of a configuration lack together, and what several of them do that one is to do."""
+"""Tasks that no enabled plugin of a configuration does, and those that several of them do that one is to do."""
 
 from __future__ import annotations
 

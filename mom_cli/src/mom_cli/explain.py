@@ -167,7 +167,7 @@ def _nothing(recorded: PastCycles) -> MomError:
 
 
 def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str]:
-    """What must be said when the moment is in no cycle."""
+    """A remark when the moment is in no cycle."""
     report = cycle.report
     interval = report.snapshot.host.properties.get("interval")
     usual = interval if isinstance(interval, int | float) else 0.0

@@ -154,7 +154,7 @@ class Explainers:
         return suggested or ("" if reasons is None else reasons(control))
 
     def _answers(self, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
-        """What each gives: of those that fail or do not end in time nothing, but that it is so."""
+        """The answers by name: of those that fail or do not end in time none, but that it is so."""
         answers: dict[str, Result] = {}
         for name, call in calls.items():
             if name in self._asked:
@@ -225,7 +225,7 @@ def find_guest(guests: Mapping[str, Guest], wanted: str) -> Guest:
 def _wanted(
     report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], reasons: Callable[[str], str]
 ) -> list[ExplainedDecision]:
-    """What was decided about the guest, and what came of each."""
+    """The decisions about the guest, and what came of each."""
     found = []
     outcomes = {one.decision.control: one for one in report.outcomes if one.decision.entity.id == guest.id}
     revisions = [one for one in report.revisions if one.before.entity.id == guest.id]
@@ -266,7 +266,7 @@ def _line(source: Source, texts: Mapping[str, str]) -> str:
 
 
 def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str, str]) -> Iterator[Sentence]:
-    """What was wanted, what review made of it, and what was done."""
+    """Sentences of what was wanted, what review made of it, and what was done."""
     here = SentencePlace.DECIDED
     if not about.wanted:
         yield Sentence("wanted", "No policy wants to change anything about it in this cycle.", here)

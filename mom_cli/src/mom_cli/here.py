@@ -30,14 +30,14 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Proxmox VE": ("etc/pve/qemu-server",),
     "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
 }
-"""What is there where guests are managed by each: the first that is found is the one that mom would ask for the guests."""
+"""Paths that are there where guests are managed by each: the first that is found is the one that mom would ask for the guests."""
 
 WATCH: Final = (("mom status", "how the host is, and what mom did last"), ("mom guests", "all guests with their memory"))
 
 
 @dataclass(frozen=True, slots=True)
 class HostSight:
-    """What is seen of a host. None: it is not known.
+    """A host, as far as it is seen. None: it is not known.
 
     `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes, which hold `guests_kib`.
     `ksm` is what the kernel's `run` says. `observes` is the line of the configuration by which mom touches nothing. `unit` says whether
@@ -76,7 +76,7 @@ def here_command() -> None:
 
 
 def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
-    """What starts mom with that configuration, or with the usual one: systemd where it has mom's unit, which runs that one."""
+    """The command that starts mom with that configuration, or with the usual one: systemd where it has mom's unit, which runs that one."""
     if config_path in {None, str(DEFAULT_CONFIG)} and _has_unit(root) and _exists(root / "run/systemd/system"):
         return "systemctl start mom"
     return "mom run" if config_path is None else f"mom run -c {config_path}"
@@ -87,7 +87,7 @@ def _has_unit(root: Path) -> bool:
 
 
 def look(root: Path) -> HostSight:
-    """What is seen of the host whose files are below `root`."""
+    """Look at the host whose files are below `root`."""
     signs = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
     managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
     memory = parse_meminfo(read_kernel_file(root / "proc/meminfo"))
@@ -115,7 +115,7 @@ def look(root: Path) -> HostSight:
 
 
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
-    """What to type on such a host, with what it does, the first thing first.
+    """Commands to type on such a host, with what each does, the first thing first.
 
     :param root: whether this is root, who alone may change a host
     :param demo: whether there is a `mom demo`
@@ -167,7 +167,7 @@ _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 def _known(read: Callable[[], Found]) -> Found | None:
-    """What is read; None where it cannot be, or is malformed."""
+    """The value that is read; None where it cannot be, or is malformed."""
     with suppress(MomError, OSError, ValueError):
         return read()
     return None
@@ -193,5 +193,5 @@ def changes_left(state: Path) -> int | None:
 
 
 def _exists(path: Path) -> bool:
-    """Whether it is there; of what is in a folder into which this user cannot look, it is taken not to be."""
+    """True if it is there; what is in a folder into which this user cannot look is taken not to be."""
     return bool(_known(path.exists))

@@ -50,7 +50,7 @@ class Imported:
         return section
 
     def settings(self) -> dict[str, object]:
-        """What the YAML says, as a mapping."""
+        """The content of the YAML, as a mapping."""
         plugins = {name: dict(section.settings) for name, section in self.plugins.items()}
         guests = {pattern: dict(section.settings) for pattern, section in self.guests.items()}
         return {**self.top.settings, "plugins": plugins, **({"guests": guests} if guests else {})}

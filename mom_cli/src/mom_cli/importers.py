@@ -1,4 +1,4 @@
-"""What `mom config import` can read: importers that the installed plugins bring."""
+"""The kinds that `mom config import` can read: importers that the installed plugins bring."""
 
 from __future__ import annotations
 

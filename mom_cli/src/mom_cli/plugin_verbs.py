@@ -114,7 +114,7 @@ def info_command(name: str, as_json: bool) -> None:
 
 
 def _about(plugin: LoadedPlugin) -> dict[str, Any]:
-    """What is known of a plugin that does not run, for programs."""
+    """A plugin that does not run, for programs."""
     import inspect
     import sys
 

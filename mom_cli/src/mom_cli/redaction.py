@@ -59,7 +59,7 @@ class Redaction:
 
 
 def _secrets_elsewhere(value: object, name: str = "") -> Iterator[str]:
-    """What stands in the files that settings name as a secret, and passwords in URIs."""
+    """The content of files that settings name as a secret, and passwords in URIs."""
     if isinstance(value, BaseModel):
         value = {inner: getattr(value, inner) for inner in type(value).model_fields}
     if isinstance(value, Mapping):
@@ -75,7 +75,7 @@ def _secrets_elsewhere(value: object, name: str = "") -> Iterator[str]:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """What a secret's file holds; of a key, its lines."""
+    """The content of a secret's file; of a key, its lines."""
     with suppress(OSError, ValueError):
         if path.is_file():
             with path.open("rb") as file:

@@ -23,7 +23,7 @@ Kind = TypeVar("Kind")
 
 
 class LocatedStatus(NamedTuple):
-    """What a running mom says, and how it was asked."""
+    """The status of a running mom, and how it was asked."""
 
     status: RunningStatus
     where: str
@@ -60,7 +60,7 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
 
 
 def told(config: Config) -> LocatedStatus | None:
-    """What the running mom says; None when none runs. Raises `MomError`."""
+    """The running mom's status; None when none runs. Raises `MomError`."""
     file = config.run_directory / STATUS_FILE
     answer = ask(config, lambda running: running.report(), otherwise=str(file))
     if answer is not None:

@@ -158,7 +158,7 @@ def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
 
 
 def _parts(config: Config, report: Report) -> Mapping[str, str]:
-    """What the enabled plugins say, by heading, once each; the host first, also when nothing is known of it."""
+    """The parts of the enabled plugins by heading, once each; the host first, also when nothing is known of it."""
     parts = sorted(dict.fromkeys(_all_offered(config, "mom_status", StatusPart, report)), key=lambda part: part.place)
     lines: dict[str, list[str]] = {"host": []}
     for part in parts:
@@ -167,7 +167,7 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
 
 
 def _all_offered(config: Config, hook: str, kind: type[Kind], *arguments: object) -> Iterator[Kind]:
-    """What the classes of the enabled plugins offer; one that is broken is remarked upon, and the others count."""
+    """The offers of the enabled plugins' classes; one that is broken is remarked upon, and the others count."""
     for plugin in config.plugins.values():
         try:
             yield from offered_list(plugin.loaded, hook, kind, *arguments)
@@ -176,7 +176,7 @@ def _all_offered(config: Config, hook: str, kind: type[Kind], *arguments: object
 
 
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
-"""What came of a decision that changed nothing, and that is not remarked upon."""
+"""Outcomes that changed nothing, and that are not remarked upon."""
 
 SHOWN = 10
 """Lines of what was done and what was refused; the rest is counted."""

@@ -1,4 +1,4 @@
-"""What the status file of a running mom says, for verbs: as a report, and with whether mom is late."""
+"""The status file of a running mom, for verbs: as a report, and with whether mom is late."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _entity(one: EntityModel) -> Entity:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """What a status file says, and whether the mom that wrote it is still there."""
+    """The content of a status file, with the process that wrote it and its age in seconds."""
 
     content: ReportDocument
     pid: int
@@ -100,12 +100,12 @@ class RunningStatus:
 
     @property
     def late(self) -> bool:
-        """Whether mom holds its lock but has not finished a cycle for too long."""
+        """True if mom holds its lock but has not finished a cycle for too long."""
         return self.age > LATE_CYCLES * float(self.content["interval_seconds"]) + 1.0
 
     @property
     def verdict(self) -> Verdict:
-        """What mom says of the whole; first of all that it hangs, where it does: then the rest is as of its last cycle."""
+        """The verdict on the whole; first of all that mom hangs, where it does: then the rest is as of its last cycle."""
         content = self.content["verdict"]
         said = Verdict() if content is None else Verdict.from_json(content)
         if not self.late:

@@ -1,4 +1,4 @@
-"""What the types of settings are called, for people."""
+"""Names of the types of settings, for people."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KINDS: Final[Mapping[type, str]] = {
     list: "list",
     Destination: "destination",
 }
-"""What simple types are called; the first that fits counts."""
+"""Names of simple types; the first that fits counts."""
 
 
 def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:

@@ -40,7 +40,7 @@ REPORT_FORMAT: Final = 3
 """The document's version."""
 
 described = with_config(ConfigDict(use_attribute_docstrings=True))
-"""What stands below a member of a model describes it."""
+"""The text below a member of a model describes it."""
 
 AnyValue = Annotated[Any, Field(description="In the unit of its field or control; null is unknown.")]
 """The value of a field or control, as a member of a model."""
@@ -61,7 +61,7 @@ GuestFields = Annotated[Mapping[str, Any], Field(json_schema_extra={"x-fields": 
 """The same of a guest."""
 
 Mode = Annotated[str, Field(json_schema_extra={"enum": ["enforce", "observe"]})]
-"""Whether mom acts, or only says what it would do."""
+"""`enforce`: mom acts; `observe`: it only says what it would do."""
 
 
 class EntityModel(TypedDict):
@@ -99,11 +99,11 @@ class ConditionModel(TypedDict):
     """Stays the same while the words change."""
     severity: Severity
     message: str
-    """What is so now, on one line."""
+    """The present state, on one line."""
     why: str
     """May be empty, as `cure`."""
     cure: str
-    """What to do."""
+    """The fix."""
     plugins: list[str]
     """Who says so."""
     since: Time
@@ -149,7 +149,7 @@ class ProblemModel(TypedDict):
 
 
 class DecisionModel(TypedDict):
-    """What an evaluator wanted."""
+    """A decision of an evaluator."""
 
     entity: EntityModel
     control: str
@@ -159,7 +159,7 @@ class DecisionModel(TypedDict):
 
 
 class OutcomeModel(DecisionModel):
-    """What came of a decision."""
+    """A decision, with its outcome."""
 
     before: AnyValue
     after: AnyValue
@@ -169,7 +169,7 @@ class OutcomeModel(DecisionModel):
 
 @described
 class RevisionModel(TypedDict):
-    """What review did to a decision."""
+    """A change to a decision by review."""
 
     entity: EntityModel
     control: str
@@ -195,7 +195,7 @@ class DifferenceModel(TypedDict):
 
 @described
 class TrialModel(TypedDict):
-    """What policies on trial would have decided."""
+    """The decisions of policies on trial."""
 
     decisions: int
     differing: int
@@ -230,7 +230,7 @@ class GuestColumnModel(TypedDict):
     """The column of the table of guests that holds its values."""
     unit: str
     about: str
-    """What it is, as a sentence without its full stop."""
+    """Its meaning, as a sentence without its full stop."""
     rank: int
     """Where there is too little room, columns of the highest rank are left out first; those of rank 0 stay."""
     mark_from: float | None
@@ -282,7 +282,7 @@ class ReportDocument(TypedDict):
 
 
 _SHOWN_DIFFERENCES: Final = 100
-"""What a person looks at; how many there are is counted."""
+"""As many as a person looks at; how many there are is counted."""
 
 
 def report_document(
@@ -416,7 +416,7 @@ def plugin_model(plugin: PluginReport, state: EngineState) -> PluginModel:
 
 
 def problem_model(problem: Problem) -> ProblemModel:
-    """What is wrong, and since when."""
+    """A problem, and since when it stands."""
     return {
         "severity": _PLAIN[problem.severity],
         "source": source_model(problem.source),
@@ -429,7 +429,7 @@ def problem_model(problem: Problem) -> ProblemModel:
 
 
 def decision_model(decision: Decision) -> DecisionModel:
-    """What was wanted."""
+    """A decision."""
     return {
         "entity": entity_model(decision.entity),
         "control": decision.control,
@@ -440,7 +440,7 @@ def decision_model(decision: Decision) -> DecisionModel:
 
 
 def outcome_model(outcome: Outcome) -> OutcomeModel:
-    """What came of it. Written out: it is made for each guest in each cycle."""
+    """An outcome. Written out: it is made for each guest in each cycle."""
     decision = outcome.decision
     scope, identity, name = decision.entity
     policy, line, column = decision.source
@@ -458,7 +458,7 @@ def outcome_model(outcome: Outcome) -> OutcomeModel:
 
 
 def revision_model(revision: Revision) -> RevisionModel:
-    """What review did to it."""
+    """A revision."""
     before, after = revision.before, revision.after
     return {
         "entity": entity_model(before.entity),

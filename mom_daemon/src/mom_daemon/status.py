@@ -1,4 +1,4 @@
-"""What a running mom knows, in one file that is replaced after every cycle: readable by any tool, and by a person when mom itself hangs."""
+"""The status of a running mom, in a file that is replaced after every cycle: for any tool, and by a person when mom itself hangs."""
 
 from __future__ import annotations
 

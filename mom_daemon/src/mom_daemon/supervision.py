@@ -1,4 +1,4 @@
-"""What mom tells the supervisor that has started it, and leaves in the run directory for the next mom and for `mom restore`."""
+"""Messages for the supervisor that has started mom, and files in the run directory for the next mom and for `mom restore`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ KEEP: Final = "keep"
 it, so that it holds for one successor: one that does not complete a cycle has everything put back (a crash loop)."""
 
 MARGIN_SECONDS: Final = 5.0
-"""What the watchdog gives beyond the longest call of a plugin, and systemd beyond the longest stop."""
+"""Seconds that the watchdog gives beyond the longest call of a plugin, and systemd beyond the longest stop."""
 
 RELOAD_SECONDS: Final = 60.0
-"""What the watchdog gives for a reload, in which plugins are set up one after the other, each within 10 s."""
+"""Seconds that the watchdog gives for a reload, in which plugins are set up one after the other, each within 10 s."""
 
 NAME_IT: Final = "name the configuration with -c"
 
@@ -98,7 +98,7 @@ class Supervision:
 
 
 def take_keep(directory: Path) -> bool:
-    """Whether the mom that has ended left its changes to the next one. Asked a second time, it did not."""
+    """True if the mom that has ended left its changes to the next one. Asked a second time, it did not."""
     try:
         (directory / KEEP).unlink()
     except FileNotFoundError:

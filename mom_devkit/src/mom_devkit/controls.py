@@ -17,7 +17,7 @@ Kind = TypeVar("Kind")
 def apply_decisions(
     plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None, snapshot: Snapshot | None = None
 ) -> list[Outcome]:
-    """What the engine makes of these decisions: reads, writes through the plugin, and reads again. One outcome for each, in their order.
+    """Apply these decisions as the engine does: read, write through the plugin, and read again. One outcome for each, in their order.
 
     There is no review but that of the bounds, no ledger and no deadline; what the plugin raises is raised here.
 
@@ -47,13 +47,13 @@ def apply_decisions(
 
 
 def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervisor | None = None) -> list[Outcome]:
-    """What the engine makes of these entries of the ledger when mom ends: one outcome for each, in their order."""
+    """The outcomes that the engine makes of these entries of the ledger when mom ends: one outcome for each, in their order."""
     outcomes = {target_of(outcome.decision): outcome for outcome in _controller(plugin, hypervisor).put_back(entries)}
     return [outcomes[target_of(entry)] for entry in entries]
 
 
 def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
-    """What a plugin declares of one kind: `FieldSpec`, `ControlSpec`, `DefaultPolicy` or `GuestColumn`."""
+    """The declarations of a plugin of one kind: `FieldSpec`, `ControlSpec`, `DefaultPolicy` or `GuestColumn`."""
     specs: Iterable[object] = plugin.mom_declare()  # type: ignore[attr-defined]  # a plugin is any object with hooks
     return [one for one in specs if isinstance(one, kind)]
 

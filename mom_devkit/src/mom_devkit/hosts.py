@@ -14,7 +14,7 @@ USUAL: Final = (
     "sys/module/zswap/parameters/* sys/block/zram*/mm_stat sys/devices/system/node/* sys/devices/system/node/node*/* "
     "sys/devices/system/cpu/online sys/devices/system/cpu/possible sys/fs/cgroup/cgroup.controllers"
 )
-"""What plugins that manage memory read on a host. Whatever of it this host lacks is missing in the copy too."""
+"""Files that plugins read that manage memory. Whatever of them this host lacks is missing in the copy too."""
 
 LONGEST_BYTES: Final = 1 << 20
 """Larger files are left out: none of the usual ones is, and a test need not copy what it does not read."""

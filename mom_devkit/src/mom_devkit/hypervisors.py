@@ -95,13 +95,13 @@ class FakeHypervisor:
         one.balloon_kib = target_kib
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """What they have."""
+        """Their sizes."""
         return {one.id: one.balloon_kib for one in self._there(guests)}
 
     # CpuTuneControl
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """What stands."""
+        """The present settings."""
         return {one.id: one.cpu for one in self._there(guests)}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
@@ -117,7 +117,7 @@ class FakeHypervisor:
     # IoTuneControl
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """What stands."""
+        """The present settings."""
         return {one.id: one.disks for one in self._there(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
@@ -130,7 +130,7 @@ class FakeHypervisor:
     # NetTuneControl
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """What stands."""
+        """The present settings."""
         return {one.id: one.interfaces for one in self._there(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
@@ -143,7 +143,7 @@ class FakeHypervisor:
     # CpuPinControl and NodeTuneControl
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """What stands."""
+        """The present settings."""
         return {one.id: tuple(one.pins) for one in self._there(guests)}
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
@@ -154,7 +154,7 @@ class FakeHypervisor:
         one.pins[vcpu] = frozenset(cpus)
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """What stands."""
+        """The present settings."""
         return {one.id: one.nodes for one in self._there(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:

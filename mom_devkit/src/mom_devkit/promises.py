@@ -1,4 +1,4 @@
-"""What guests are promised, for tests of plugins that ask for it."""
+"""Promises to guests, for tests of plugins that ask for them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class FakePromises:
         self._guaranteed, self._promised = guaranteed, promised or guaranteed
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """What the field says."""
+        """The field's value."""
         return guest.number(self._guaranteed)
 
     def promised_kib(self, guest: Guest) -> float | None:
-        """What the field says."""
+        """The field's value."""
         return guest.number(self._promised)

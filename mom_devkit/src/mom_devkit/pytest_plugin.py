@@ -1,4 +1,4 @@
-"""What pytest gets wherever this distribution is installed: fixtures, and nothing that costs time unless they are used."""
+"""The plugin for pytest, wherever this distribution is installed: fixtures, and nothing that costs time unless they are used."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ NEW_YEAR = 1_767_225_600.0
 
 @dataclass(frozen=True, slots=True)
 class PluginRun:
-    """What came of a run: the reports of all its cycles, in order."""
+    """A run: the reports of all its cycles, in order."""
 
     reports: Sequence[Report]
 
@@ -27,17 +27,17 @@ class PluginRun:
         return [guests.get(guest, {}).get(field) for guests in seen]
 
     def decided(self, control: str, guest: str | None = None) -> list[Value]:
-        """What evaluators wanted of a control in the whole run, of one guest or of all."""
+        """The values that evaluators decided of a control in the whole run, of one guest or of all."""
         return _values((one for report in self.reports for one in report.decisions), control, guest)
 
     def applied(self, control: str, guest: str | None = None) -> list[Value]:
-        """What was done of it."""
+        """The values that were applied."""
         outcomes = (one for report in self.reports for one in report.outcomes)
         return _values((one.decision for one in outcomes if one.status is Status.APPLIED), control, guest)
 
     @property
     def problems(self) -> list[str]:
-        """What went wrong, once each, as `source: message`."""
+        """All problems, once each, as `source: message`."""
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:

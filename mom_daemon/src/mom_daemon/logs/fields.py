@@ -1,4 +1,4 @@
-"""What a log record says beside its text: which cycle, plugin, guest or control it is about."""
+"""The fields of a log record beside its text: which cycle, plugin, guest or control it is about."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Log:
 
 
 def leads_to_journal(descriptor: int = 2, said: str | None = None) -> bool:
-    """Whether what is written there ends up in the journal, as JOURNAL_STREAM says (systemd.exec(5)): a device and an inode."""
+    """True if text written there ends up in the journal, as JOURNAL_STREAM says (systemd.exec(5)): a device and an inode."""
     said = os.environ.get("JOURNAL_STREAM", "") if said is None else said
     try:
         status = os.fstat(descriptor)

@@ -27,7 +27,7 @@ Key = tuple[object, ...]
 
 @dataclass(slots=True)
 class _RepeatedRecord:
-    """What was said: when first in this window, and how often since without being said."""
+    """A record: when it was said first in this window, and how often since without being said."""
 
     since: float
     record: logging.LogRecord
@@ -58,7 +58,7 @@ class Repeats:
         self._seen: dict[Key, _RepeatedRecord] = {}
 
     def takes(self, record: logging.LogRecord, text: str, now: float) -> bool:
-        """Whether this one is to be said; otherwise it is counted. Numbers in a text (times, sizes) do not make it another one; those in
+        """True if this one is to be said; otherwise it is counted. Numbers in a text (times, sizes) do not make it another one; those in
         names do, where the lines of one place are counted, too.
 
         :param now: seconds, monotonic
@@ -71,7 +71,7 @@ class Repeats:
         return said
 
     def over(self, now: float, *, all_of_them: bool = False) -> list[Again]:
-        """What was counted in windows that are over (or in all, at the end), and is to be said now."""
+        """The counts of windows that are over (or in all, at the end), and is to be said now."""
         ended = [key for key, seen in self._seen.items() if all_of_them or now - seen.since >= WINDOW_SECONDS]
         found = []
         for key in ended:

@@ -22,7 +22,7 @@ SWEEP_SECONDS: Final = 15.0
 
 
 CLOSE_SECONDS: Final = 0.5
-"""What waits at the end is written for so long: a stop has two seconds for everything."""
+"""Lines that wait at the end are written for so long: a stop has two seconds for everything."""
 
 
 class Writer(logging.Handler):
@@ -64,7 +64,7 @@ class Writer(logging.Handler):
 
     @property
     def stuck(self) -> bool:
-        """Whether the thread did not end with `close`: whatever it writes to does not take it."""
+        """True if the thread did not end with `close`: whatever it writes to does not take it."""
         return self._ended is not None and self._ended.is_alive()
 
     def tell_repeats(self) -> None:
@@ -103,12 +103,12 @@ class Writer(logging.Handler):
                     self.lost += 1
 
     def _over(self, *, all_of_them: bool = False) -> list[Again]:
-        """What is to be said of repetitions now. Under the lock that `emit` is called with, as who logs counts in there."""
+        """Repetitions to be said now. Under the lock that `emit` is called with, as who logs counts in there."""
         with self.lock or threading.Lock():
             return self._repeats.over(time.monotonic(), all_of_them=all_of_them)
 
     def _hand_on(self, record: logging.LogRecord) -> bool:
-        """Whether the sink has taken it."""
+        """True if the sink has taken it."""
         try:
             self.sink.handle(record)
         except Exception:  # noqa: BLE001  # a full disk, a journal that is gone: mom goes on, and what was lost is counted

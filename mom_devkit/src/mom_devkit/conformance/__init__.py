@@ -52,7 +52,7 @@ def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **given: Any
 
 @contextmanager
 def examined(plugin_class: type, *, name: str = "", host: Mapping[str, str] | Path | None = None, **given: Any) -> Iterator[ExaminedPlugin]:
-    """What is checked, with its test host below a folder of its own; the parameters are those of `check_plugin`."""
+    """The plugin under test, with its test host below a folder of its own; the parameters are those of `check_plugin`."""
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         root = Path(folder, "host")
         if isinstance(host, Path):

@@ -33,7 +33,7 @@ ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
 
 
 def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterator[Finding]:
-    """What the engine says of the plugin's answers in a cycle, and of its calls since it was set up."""
+    """The engine's complaints about the plugin's answers in a cycle, and of its calls since it was set up."""
     own = next(plugin for plugin in report.plugins if plugin.name == subject.name)
     if hasattr(subject.plugin_class, "mom_hypervisor") and own.last_error.startswith(HypervisorError.__name__):
         yield subject.remark(f"its hypervisor cannot be reached here: {own.last_error}", "give settings that reach one")
@@ -52,7 +52,7 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """What its hooks return is of the declared types, nothing fails, and every call is done well within the deadline."""
+    """Its hooks return values of the declared types, nothing fails, and every call is done well within the deadline."""
     with alive(subject) as life:
         for _ in range(CYCLES):
             report = life.cycle()
@@ -150,7 +150,7 @@ GHOST: Final = Entity(Scope.GUEST, "5e5e5e5e-0000-4000-8000-00000000dead", "conf
 """A guest that no hypervisor has."""
 
 READINGS: Final = ("balloon_sizes", "cpu_tunes", "io_tunes", "net_tunes", "agent_channels", "cpu_pins", "node_tunes", "standings")
-"""What capabilities read of all guests at once."""
+"""Calls by which capabilities read of all guests at once."""
 
 CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("set_balloon", (1 << 20,)),
@@ -166,7 +166,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("shut_down", ()),
     ("start", (1.0,)),
 )
-"""What capabilities do to a guest, with what is given besides the guest."""
+"""Calls by which capabilities change a guest, with the arguments besides the guest."""
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
@@ -215,10 +215,10 @@ def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
 # --- what is left --------------------------------------------------------------------------------------------------------------
 
 END_SECONDS: Final = 2.0
-"""What a thread that was told to end may take for it."""
+"""Seconds that a thread may take that was told to end."""
 
 SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # no real one: it is planted to be looked for
-"""What a secret is set to where the settings have none, to be looked for afterwards."""
+"""The value of a secret where the settings have none, to be looked for afterwards."""
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
@@ -288,7 +288,7 @@ def _open_files() -> dict[str, str]:
 
 
 def process_state() -> dict[str, object]:
-    """What belongs to the whole process and no plugin may change, by what it is called."""
+    """The state of the whole process that no plugin may change, by name."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")  # asking for the umask itself would set it
     handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
     return {
@@ -301,6 +301,6 @@ def process_state() -> dict[str, object]:
 
 
 def changes_since(before: dict[str, object]) -> list[str]:
-    """What of the process is another now."""
+    """The names of what has changed in the process."""
     now = process_state()
     return [what for what in {**before, **now} if before.get(what) != now.get(what)]

@@ -25,7 +25,7 @@ from mom_core.plugins.registry import check_hooks
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
-"""What is easily written in YAML and on a command line."""
+"""Names that are easily written in YAML and on a command line."""
 
 FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 """A word of the policy language, as all others are written."""

@@ -1,4 +1,4 @@
-"""What is checked, and its life on a test host: the real engine, with the plugin between two companions that stand in for all else."""
+"""A plugin under test, and its life on a test host: the real engine, with the plugin between two companions that stand in for all else."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ class ExaminedPlugin:
         return root
 
     def fresh_hypervisor(self) -> Hypervisor:
-        """What stands in where the plugin brings no hypervisor."""
+        """A stand-in where the plugin brings no hypervisor."""
         return FakeHypervisor() if self.hypervisor is None else self.hypervisor()
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
-        """What it declares of one kind. Raises `PluginError`."""
+        """Its declarations of one kind. Raises `PluginError`."""
         return [one for one in self._declared if isinstance(one, kind)]
 
     @cached_property
@@ -189,7 +189,7 @@ class _Decider(_Companion):
 
     @hookimpl
     def mom_evaluate(self) -> Sequence[Decision]:
-        """What is wanted in this cycle."""
+        """The decisions of this cycle."""
         return tuple(self.wanted)
 
 
@@ -206,7 +206,7 @@ class _TestHost(_Companion):
 
     @hookimpl
     def mom_declare(self) -> Sequence[FieldSpec]:
-        """What the plugin under test does not declare itself."""
+        """Fields that the plugin under test does not declare itself."""
         return self.fields
 
     @hookimpl

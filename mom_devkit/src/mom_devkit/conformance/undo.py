@@ -135,6 +135,6 @@ def _same(spec: ControlSpec, one: Value, other: Value) -> bool:
 
 
 def outcome_of(outcomes: Sequence[Outcome], decision: Decision) -> Outcome | None:
-    """What came of a decision, or of putting back what it changed."""
+    """The outcome of a decision, or of putting back its change."""
     wanted = (decision.entity.id, decision.control)
     return next((one for one in outcomes if (one.decision.entity.id, one.decision.control) == wanted), None)
