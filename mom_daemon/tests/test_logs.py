@@ -20,7 +20,7 @@ from mom_core.plugins.secrets import Hiding
 from mom_daemon.logs import Log
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
 from mom_daemon.logs.log import leads_to_journal
-from mom_daemon.logs.repeats import ALIKE, WINDOW_SECONDS, Again, Repeats
+from mom_daemon.logs.repeats import ALIKE, WINDOW_SECONDS, Repeats
 from mom_daemon.logs.writer import WAITING, Writer
 
 LOG = logging.getLogger("mom.plugin.test_logs")
@@ -186,18 +186,7 @@ def test_a_disk_that_hangs_stops_nobody_and_what_is_lost_is_counted() -> None:
     writer.close()
 
 
-def test_a_full_disk_stops_nobody() -> None:
-    writer = Writer(Full())
-    for number in range(10):
-        writer.handle(record(f"line {'x' * number}"))
-    until = time.monotonic() + 60
-    while writer.lost < 10 and time.monotonic() < until:
-        time.sleep(0.01)
-    assert writer.lost >= 10
-    writer.close()
-
-
-def test_a_disk_that_has_room_again_is_told_how_many_lines_are_missing_in_all() -> None:
+def test_a_full_disk_stops_nobody_and_is_told_what_is_missing_when_it_has_room_again() -> None:
     sink = Full()
     writer = Writer(sink)
     for number in range(10):
@@ -215,59 +204,30 @@ def test_a_disk_that_has_room_again_is_told_how_many_lines_are_missing_in_all() 
     assert [line for line in room.lines if "lost" in line] == ["lost 10 of the log's lines, which could not be written in time"]
 
 
-def test_the_counts_are_said_at_the_end() -> None:
+def written(*texts: str, told_before_the_last: bool = False) -> list[str]:
+    """The lines of a log with these records, of which others may be held back until the last."""
     sink = Slow()
     sink.free.set()
     writer = Writer(sink)
-    for _ in range(5):
-        writer.handle(record("the same"))
+    *first, last = texts
+    for text in first:
+        writer.handle(record(text))
+    if told_before_the_last:
+        writer.tell_repeats()
+    writer.handle(record(last))
     writer.close()
-    assert sink.lines == ["the same", "the same … again 4 times in the last 1 min"]
+    return sink.lines
 
 
-def test_what_was_held_back_can_be_said_before_what_is_logged_next() -> None:
-    sink = Slow()
-    sink.free.set()
-    writer = Writer(sink)
-    for _ in range(3):
-        writer.handle(record("the same"))
-    writer.tell_repeats()
-    writer.handle(record("ended"))
-    writer.close()
-    assert sink.lines == ["the same", "the same … again 2 times in the last 1 min", "ended"]
+def test_what_was_held_back_is_said_at_the_end_or_before_what_is_logged_next() -> None:
+    assert written(*["the same"] * 5) == ["the same", "the same … again 4 times in the last 1 min"]
+    said = written(*["the same"] * 3, "ended", told_before_the_last=True)
+    assert said == ["the same", "the same … again 2 times in the last 1 min", "ended"]
 
 
 def test_a_traceback_that_is_said_again_is_counted_by_its_last_line() -> None:
-    sink = Slow()
-    sink.free.set()
-    writer = Writer(sink)
-    for _ in range(3):
-        writer.handle(record("it failed:\nTraceback (most recent call last):\n  File x\nValueError: no"))
-    writer.close()
-    assert sink.lines[1:] == ["it failed: ValueError: no … again 2 times in the last 1 min"]
-
-
-def test_nobody_looks_at_the_counts_while_a_line_is_being_counted() -> None:
-    writer = Writer(logging.NullHandler())
-    could_count: list[bool] = []
-
-    def counts() -> None:
-        assert writer.lock is not None
-        could_count.append(writer.lock.acquire(blocking=False))
-        if could_count[-1]:
-            writer.lock.release()
-
-    class Watched(Repeats):
-        def over(self, now: float, *, all_of_them: bool = False) -> list[Again]:
-            somebody = threading.Thread(target=counts)
-            somebody.start()
-            somebody.join()
-            return super().over(now, all_of_them=all_of_them)
-
-    writer._repeats = Watched()
-    writer.handle(record("x"))
-    writer.close()
-    assert could_count == [False, False], "after the line, and at the end"
+    said = written(*["it failed:\nTraceback (most recent call last):\n  File x\nValueError: no"] * 3)
+    assert said[1:] == ["it failed: ValueError: no … again 2 times in the last 1 min"]
 
 
 def test_arguments_are_what_they_were_when_it_was_logged() -> None:
