@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,9 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from mom_core.cli import frame
 
 MOM = Path(sys.executable).parent / "mom"
 
@@ -171,7 +176,19 @@ class Mom:
         return process
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb with this configuration."""
+        """Run a verb with this configuration, in this process: another one would import all of mom first."""
+        words = [*arguments, "-c", str(self.config)]
+        with (
+            patch.dict(os.environ, self.environment, clear=True),
+            patch.object(sys, "path", [str(self.site), *sys.path]),
+            redirect_stdout(io.StringIO()) as out,
+            redirect_stderr(io.StringIO()) as err,
+        ):
+            code = frame.run(words)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+    def process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same as a process of its own."""
         command = [str(MOM), *arguments, "-c", str(self.config)]
         return subprocess.run(command, capture_output=True, text=True, timeout=180, env=self.environment, check=False)
 

@@ -22,7 +22,7 @@ def test_it_applies_says_so_and_puts_back_on_sigterm(mom: Mom) -> None:
     assert f"runs as process {process.pid}" in status.stdout
     assert "ksm          ok" in status.stdout
     for verb in ("restore", "run"):
-        refused = mom(verb)
+        refused = mom.process(verb)
         assert refused.returncode != 0
         assert f"process {process.pid}" in refused.stderr
         assert "Traceback" not in refused.stderr
@@ -149,7 +149,7 @@ def test_a_ledger_that_cannot_be_written_stops_controls_and_is_said(mom: Mom) ->
     state.mkdir()
     # A folder where the new ledger would be moved to: what a full disk does, but also to root.
     (state / "ledger.json").mkdir()
-    refused = mom("run")
+    refused = mom.process("run")
     assert refused.returncode != 0
     assert "ledger" in refused.stderr
     assert "Traceback" not in refused.stderr
