@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mom_cli.draft import Addition
@@ -36,17 +36,9 @@ def _read(text: str, file: str) -> dict[str, Any]:
 
 def _with_plugin(text: str, file: str, name: str, addition: Addition) -> str:
     places = {str(path[1]): place for path, place in parse_document(text, file).keys.items() if len(path) == 2 and path[0] == "plugins"}
-    if not places:
-        raise _by_hand(file, {name: addition})
-    indent = next(iter(places.values())).column - 1
-    lines = [line for line in text.splitlines() if not re.match(rf"\s*# {re.escape(name)}: {{}}\s+# installed", line)]
-    numbers = {
-        key: number
-        for number, line in enumerate(lines)
-        for key in places
-        if re.match(rf"{' ' * indent}['\"]?{re.escape(key)}['\"]?\s*:", line)
-    }
-    if not numbers:
+    indent = min((place.column - 1 for place in places.values()), default=0)
+    lines, numbers = text.splitlines(), {key: place.line - 1 for key, place in places.items()}
+    if not places or any(lines[number][:indent].strip() for number in numbers.values()):
         raise _by_hand(file, {name: addition})
     later = [numbers[key] for key in addition.later if key in numbers]
     if later:
@@ -57,14 +49,11 @@ def _with_plugin(text: str, file: str, name: str, addition: Addition) -> str:
         at = max(numbers.values()) + 1
         while at < len(lines) and re.match(rf"{' ' * indent}\s+\S", lines[at]):
             at += 1
-    added = _indented(addition.lines, indent)
+    added = [" " * indent + line[2:] if line else line for line in addition.lines]
     if at == len(lines) or not lines[at].strip():
         added = added[:-1]  # one empty line is enough
-    return "\n".join([*lines[:at], *added, *lines[at:]]) + "\n"
-
-
-def _indented(lines: Sequence[str], indent: int) -> list[str]:
-    return [" " * indent + line[2:] if line else line for line in lines]
+    made = [*lines[:at], *added, *lines[at:]]
+    return "\n".join(line for line in made if not re.match(rf"\s*# {re.escape(name)}: {{}}\s+# installed", line)) + "\n"
 
 
 def _by_hand(file: str, additions: Mapping[str, Addition]) -> MomError:

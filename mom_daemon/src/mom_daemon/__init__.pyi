@@ -31,7 +31,7 @@ from .report_models import (
     Mode as Mode,
     OutcomeModel as OutcomeModel,
     PluginModel as PluginModel,
-    ProblemModel as ProblemModel,
+    StandingProblemModel as StandingProblemModel,
     REPORT_FORMAT as REPORT_FORMAT,
     ReportDocument as ReportDocument,
     RevisionModel as RevisionModel,

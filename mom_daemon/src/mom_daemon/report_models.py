@@ -135,7 +135,7 @@ class PluginModel(TypedDict):
 
 
 @described
-class ProblemModel(TypedDict):
+class StandingProblemModel(TypedDict):
     """A problem that is not over."""
 
     severity: Severity
@@ -261,7 +261,7 @@ class ReportDocument(TypedDict):
     to_put_back: int
     """Changes that would be put back if mom stopped now."""
     plugins: list[PluginModel]
-    problems: list[ProblemModel]
+    problems: list[StandingProblemModel]
     """Those that stand."""
     fields: Mapping[str, str]
     """Units of what is collected, by scope and name, such as `guest.balloon_cur`."""
@@ -415,7 +415,7 @@ def plugin_model(plugin: PluginReport, state: EngineState) -> PluginModel:
     }
 
 
-def problem_model(problem: Problem) -> ProblemModel:
+def problem_model(problem: Problem) -> StandingProblemModel:
     """A problem, and since when it stands."""
     return {
         "severity": _PLAIN[problem.severity],

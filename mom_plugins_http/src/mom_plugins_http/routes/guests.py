@@ -16,8 +16,8 @@ from mom_daemon import (
     DecisionModel,
     Mode,
     OutcomeModel,
-    ProblemModel,
     RevisionModel,
+    StandingProblemModel,
     Time,
     cycle_model,
     decision_model,
@@ -63,7 +63,7 @@ class GuestWithDecisionsModel(GuestModel):
     decisions: list[DecisionModel]
     revisions: list[RevisionModel]
     outcomes: list[OutcomeModel]
-    problems: list[ProblemModel]
+    problems: list[StandingProblemModel]
 
 
 class PastGuestModel(PastModel):
