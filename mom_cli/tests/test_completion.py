@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mom_core.cli.frame import run
+
 BIN = Path(sys.executable).parent
 
 
@@ -41,10 +43,11 @@ COMP_WORDS=(mom guest); COMP_CWORD=1; _mom_completion mom guest mom; printf '%s\
 
 @pytest.mark.processes
 @pytest.mark.parametrize(("shell", "check"), [("zsh", "-n"), ("fish", "--no-execute")])
-def test_the_other_shells_take_what_is_printed(shell: str, check: str, tmp_path: Path) -> None:
-    done = subprocess.run([BIN / "mom", "completion", shell], capture_output=True, text=True, timeout=60, check=True)
-    assert f"_MOM_COMPLETE={shell}_complete" in done.stdout
+def test_the_other_shells_take_what_is_printed(shell: str, check: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    printed = capsys.readouterr().out
+    assert f"_MOM_COMPLETE={shell}_complete" in printed
     if shutil.which(shell):
         script = tmp_path / "mom"
-        script.write_text(done.stdout)
+        script.write_text(printed)
         subprocess.run([shell, check, script], timeout=60, check=True)

@@ -25,7 +25,7 @@ class GuestSettings(GuestSettings):
     """Its weight."""
     key: SecretStr | None = None
 '''
-IMPORTS = "from pydantic import SecretStr\nfrom mom_core import ControlSpec, Duration, Scope, Size, Suggestion, Unit"
+IMPORTS = "from pydantic import SecretStr\nfrom mom_core import ControlSpec, Duration, FieldSpec, Scope, Size, Suggestion, Unit"
 
 
 @pytest.fixture
@@ -75,6 +75,9 @@ def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(mom, acme, file
     assert [line.split(": ")[0] for line in err.splitlines()] == [f"{file}:1:7", f"{file}:3:10", f"{file}:4:3"]
 
 
+DECLARES = "@hookimpl\ndef mom_declare(self):\n    return [{}]"
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [
@@ -83,6 +86,8 @@ def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(mom, acme, file
         ("def mom_collect_host(self): ...", "not marked as a hook"),
         ("def __init__(self, settings, context):\n    raise SystemExit(3)", "its constructor failed"),
         ("@hookimpl\ndef mom_declare(self):\n    return [7]", "mom_declare: 7 is no FieldSpec"),
+        (DECLARES.format("FieldSpec(7, Unit.KIB, Scope.HOST, 'x')"), "name that is an identifier"),
+        (DECLARES.format("FieldSpec('x', Unit.KIB, Scope.HOST, None)"), "texts as description"),
         ("@hookimpl\ndef mom_check(self):\n    raise KeyError(7)", "mom_check failed: KeyError: 7 (at "),
         ("@hookimpl\ndef mom_services(self):\n    return {int: 7}", "mom_services failed: <class 'int'> is no protocol"),
     ],
@@ -95,6 +100,15 @@ def test_what_is_wrong_with_a_plugin_is_found_before_the_daemon_starts(mom, acme
     assert err.startswith(f"{file}:3:3: ")
     assert told in err
     assert "acme-acme" in err
+
+
+def test_plugins_that_clash_are_an_error_that_names_what_they_declare(mom, acme, file):
+    for name, unit in (("one", "KIB"), ("two", "PAGES")):
+        acme(name=name, body=DECLARES.format(f"FieldSpec('clash', Unit.{unit}, Scope.HOST, 'x')"))
+    file.write_text("plugins: {one: {}, two: {}}")
+    code, _, err = mom("config", "check", "-c", file)
+    assert code == 2
+    assert "declares the field clash in pages, another plugin in KiB" in err
 
 
 def test_what_is_wrong_is_told_to_programs_by_its_place(mom, acme, file):

@@ -51,25 +51,26 @@ def test_fields_controls_and_policies_of_all_plugins_come_together(tmp_path):
     assert declared.policies == {"50_sizes": "1"}
 
 
-def test_a_plugin_of_the_configuration_that_cannot_be_constructed_is_an_error(tmp_path):
-    with pytest.raises(PluginError, match="its constructor failed"):
-        declarations_of(config_of(tmp_path, {"sizes": Sizes, "broken": Broken}))
+class Misspelt(Sizes):
+    @hookimpl
+    def mom_colect_host(self):
+        return {}
 
 
-def test_declarations_that_do_not_fit_together_are_an_error(tmp_path):
-    with pytest.raises(PluginError, match="no plugin declares the guest field size"):
-        declarations_of(config_of(tmp_path, {"controls": Controls}))
+@pytest.mark.parametrize(
+    ("plugins", "why"),
+    [
+        ({"sizes": Sizes, "broken": Broken}, "its constructor failed"),
+        ({"controls": Controls}, "no plugin declares the guest field size"),
+        ({"misspelt": Misspelt}, "mom_colect_host"),
+    ],
+)
+def test_a_plugin_of_the_configuration_that_cannot_be_used_is_an_error(tmp_path, plugins, why):
+    with pytest.raises(PluginError, match=why):
+        declarations_of(config_of(tmp_path, plugins))
 
 
 def test_a_plugin_that_cannot_be_used_is_left_out_where_that_is_said(tmp_path):
-    class Misspelt(Sizes):
-        @hookimpl
-        def mom_colect_host(self):
-            return {}
-
     left_out: list[PluginError] = []
-    config = config_of(tmp_path, {"misspelt": Misspelt, "controls": Controls})
-    assert declared_by(config, left_out).keys() == {"controls"}
+    assert declared_by(config_of(tmp_path, {"misspelt": Misspelt, "controls": Controls}), left_out).keys() == {"controls"}
     assert [(one.plugin, "mom_colect_host" in one.message) for one in left_out] == [("misspelt", True)]
-    with pytest.raises(PluginError, match="mom_colect_host"):
-        declared_by(config)

@@ -138,38 +138,3 @@ def test_a_secret_of_a_wrong_type_or_a_key_that_does_not_exist_is_not_quoted(dae
         refused = daemon.mom("config", "check")
         assert refused.returncode == 2
         assert "sesame" not in refused.stderr + refused.stdout
-
-
-CLASH = (
-    HEAD
-    + "class Plugin(Base):\n    @hookimpl\n    def mom_declare(self):\n        return [FieldSpec('clash', Unit.{unit}, Scope.HOST, 'x')]\n"
-)
-
-
-def test_plugins_that_clash_are_an_error_that_names_both(daemon: Daemon) -> None:
-    daemon.install("one", CLASH.format(unit="KIB"))
-    daemon.install("two", CLASH.format(unit="PAGES"))
-    daemon.configure("one: {}", "two: {}")
-    assert "declares the field clash in pages, another plugin in KiB" in daemon.mom("config", "check").stderr
-    daemon.install("one", KNOB)
-    daemon.install("two", KNOB)
-    said = daemon.mom("config", "check").stderr
-    assert "the control knob is declared by the plugins one and two" in said
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("FieldSpec('x', 'furlongs', Scope.HOST, 'x')", "Unit and a Scope"),
-        ("FieldSpec(7, Unit.KIB, Scope.HOST, 'x')", "name that is an identifier"),
-        ("FieldSpec('x', Unit.KIB, Scope.HOST, None)", "texts as description"),
-        ("'x'", "'x' is no FieldSpec"),
-    ],
-)
-def test_declarations_that_make_no_sense_keep_mom_from_starting_with_a_reason(daemon: Daemon, spec: str, message: str) -> None:
-    daemon.install("odd", HEAD + f"class Plugin(Base):\n    @hookimpl\n    def mom_declare(self):\n        return [{spec}]\n")
-    daemon.configure("odd: {}")
-    refused = daemon.mom("config", "check")
-    assert refused.returncode == 2
-    assert message in refused.stderr
-    assert "plugin odd of kit-odd 1.0" in refused.stderr
