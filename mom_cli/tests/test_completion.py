@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core.cli.frame import run
+from mom_daemon.cli.frame import run
 
 BIN = Path(sys.executable).parent
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import pytest
 
-from mom_core.cli import frame
+from mom_daemon.cli import frame
 
 MOM = Path(sys.executable).parent / "mom"
 
