@@ -106,7 +106,7 @@ def test_an_operator_signs_with_another_key_than_that_with_which_servers_have_th
     write_secret(tmp_path / "both.key", f"{seed}\n{connects.seed}\n{connects.jwt}".encode())
     assert credentials_of(tmp_path / "both.key") == connects
     assert signing_seed(tmp_path / "both.key") == seed
-    write_secret(tmp_path / "one.key", f"{connects.seed}\n{connects.jwt}".encode())  # as an earlier mom made it, and as a host has it
+    write_secret(tmp_path / "one.key", f"{connects.seed}\n{connects.jwt}".encode())  # as a host has it
     assert credentials_of(tmp_path / "one.key") == connects
     assert signing_seed(tmp_path / "one.key") is None
     with pytest.raises(MomError, match="is a key to connect with"):

@@ -134,7 +134,7 @@ class FleetRoot:
 
     def revoke(self, key: str) -> None:
         """Let that key in no more: kept in the file, and for `fleet_account`. Raises `MomError`."""
-        # Of a key that an earlier mom made the first one connects.
+        # Both: the one that signs connects nowhere, unless its owner has made credentials of it.
         revoked = dict.fromkeys((key, _public(_pair(self._connects(key)))), int(time.time()))
         kept = RootFile(self._kept.operator, self._kept.system, self._kept.fleet, {**self._kept.revoked, **revoked})
         new = self._path.with_name(f".{self._path.name}.new")

@@ -431,8 +431,8 @@ def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None
 
 
 def signing_seed(key: Path) -> str | None:
-    """The seed with which an operator or a coordinator signs. None for one that connects, such as a host's, or that of an earlier mom that
-    did both: servers choose what it signs. Raises `MomError`."""
+    """The seed with which an operator or a coordinator signs. None for one that connects, such as a host's: servers
+    choose what it signs. Raises `MomError`."""
     seed, *rest = _lines(key)
     return None if len(rest) == 1 else seed
 

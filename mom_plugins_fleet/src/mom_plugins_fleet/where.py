@@ -72,7 +72,7 @@ class Where:
         if seed is None:
             raise MomError(
                 f"{self.key} is a key to connect with, and what directs hosts is signed with another one",
-                hint="`mom fleet --root FILE key FILE` makes both; a key that an earlier mom made is to be replaced: see docs/fleet.md",
+                hint="`mom fleet --root FILE key FILE` makes both",
             )
         return Signer(seed)
 
