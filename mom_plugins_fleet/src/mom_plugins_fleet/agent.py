@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mom_core import MomError, printable
@@ -293,25 +293,20 @@ class FleetAgent:
         kept = await store.read(GROUPS, group)
         if kept.data is None:
             return  # no operator has said anything, so that what is in force stays
+        taken = Taken(group, 0, Group())
         try:
             found = self._revisions.open(Group, GROUPS, group, kept.data, self._operators)
-        except MomError as error:
-            self._refuse(Taken(group, 0, Group(), shown(error)))
+            taken = Taken(group, found.revision, found.record)
+            await self._put_in_force(group, found, kept.data)  # also where it is the same: what is in force here may have been changed
+        except MomError as error:  # it is tried again with each look, as the host's own policies may be the cause
+            taken = replace(taken, refused=shown(error))
+        if taken == self._taken:
             return
-        try:  # also when nothing has changed there: the operator may have changed what is in force here
-            await self._put_in_force(group, found, kept.data)
-        except MomError as error:
-            self._refuse(Taken(group, found.revision, found.record, shown(error)))
-            return
-        taken = Taken(group, found.revision, found.record)
-        if taken != self._taken:
-            self._taken = taken
-            self._log.info("the policies of the group %s are in force, revision %d", group, found.revision)
-
-    def _refuse(self, taken: Taken) -> None:
-        if taken != self._taken:  # it is tried again with each look, as the host's own policies may have been the cause
-            self._taken = taken
-            self._log.error("the policies of the group %s are not taken: %s; the ones before stay", taken.group, taken.refused)
+        self._taken = taken
+        if taken.refused:
+            self._log.error("the policies of the group %s are not taken: %s; the ones before stay", group, taken.refused)
+        else:
+            self._log.info("the policies of the group %s are in force, revision %d", group, taken.revision)
 
     async def _take_orders(self, store: Store, member: Member) -> None:
         kept = await store.read(ORDERS, self._host)
