@@ -24,7 +24,7 @@ from pathlib import Path
 
 from mom_core import Entity, Guest, NotSupported, PluginContext
 from mom_plugins_guestagent import GuestAgentPlugin
-from mom_plugins_guestagent.guestd import FILES, LineConversation
+from mom_plugins_guestagent.guestd import FILES
 from mom_plugins_guestagent.guestd import GuestFigures as Inside
 
 COMMANDS = [
@@ -80,11 +80,8 @@ async def serve(folder: Path, count: int, hanging: int, protocol: str, ready: Ev
             pass
 
     async def guestd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        conversation = LineConversation(inside)
-        while data := await reader.read(4096):
-            conversation.receive(data)
-            writer.write(conversation.waiting)
-            conversation.sent(len(conversation.waiting))
+        while line := await reader.readline():
+            writer.write(inside.answer(line.decode()).encode())
         writer.close()
 
     async def qemu_agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -146,7 +146,8 @@ class RecordedLibvirt:
 def listing() -> list[float]:
     """Milliseconds for 1,000 guests to be listed with their fields, in each of the cycles after the first, once all were described."""
     from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-    from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
+    from mom_plugins_libvirt.domains import SamplingSettings
+    from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
     module = RecordedLibvirt()
     first = next(module.rounds[0])
@@ -158,7 +159,7 @@ def listing() -> list[float]:
     hypervisor = LibvirtHypervisor(connection, SamplingSettings(), log, lambda: base + clock[0] - 999, lambda: clock[0])
     for _ in range(20):
         hypervisor.guests()
-    assert len(hypervisor.descriptions()) == MANY
+    assert sum(guest.described for guest in hypervisor.seen()) == MANY
     spent = []
     for _ in range(ROUNDS):
         clock[0] += INTERVAL

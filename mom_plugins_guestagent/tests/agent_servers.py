@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mom_plugins_guestagent.guestd import GuestFigures, LineConversation
+from mom_plugins_guestagent.guestd import GuestFigures
 
 MEMINFO = """MemTotal:        1000000 kB
 MemFree:          300000 kB
@@ -51,7 +51,6 @@ class QemuAgent:
             "guest-get-osinfo": {"pretty-name": "Debian GNU/Linux 12", "kernel-release": "6.1.0"},
             "guest-get-fsinfo": [{"name": "vda1", "mountpoint": "/", "type": "ext4", "total-bytes": 1000, "used-bytes": 400, "disk": []}],
             "guest-get-vcpus": [{"logical-id": 0, "online": True}, {"logical-id": 1, "online": False}],
-            "guest-network-get-interfaces": [{"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1"}]}],
         }
         self.asked: list[str] = []
         self.visits = 0
@@ -99,9 +98,7 @@ class QemuAgent:
         if name == "guest-sync-delimited":
             return arguments["id"]
         if name == "guest-info":
-            known = [
-                "guest-info", "guest-file-open", "guest-file-read", "guest-file-close", "guest-exec", "guest-exec-status", *self.answers
-            ]  # fmt: skip
+            known = ["guest-info", "guest-file-open", "guest-file-read", "guest-file-close", *self.answers]
             return {"version": "7.2.1", "supported_commands": [{"name": each, "enabled": each not in self.disabled} for each in known]}
         if name == "guest-file-open":
             if arguments["path"] not in self.files:
@@ -115,17 +112,11 @@ class QemuAgent:
         if name == "guest-file-close":
             del self.open[arguments["handle"]]
             return {}
-        if name == "guest-exec":
-            assert arguments["path"] == "/bin/cat"
-            return {"pid": 17}
-        if name == "guest-exec-status":
-            text = "".join(self.files[path] for path in self.files).encode()
-            return {"exited": True, "exitcode": 0, "out-data": base64.b64encode(text).decode()}
         return self.answers[name]
 
 
 class Guestd:
-    """The real mom-guestd's conversation, over a folder of files."""
+    """The real mom-guestd's answers, over a folder of files."""
 
     def __init__(self, root: Path) -> None:
         self.guest = GuestFigures(str(root), 4)
@@ -133,11 +124,8 @@ class Guestd:
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits += 1
-        conversation = LineConversation(self.guest)
-        while data := await reader.read(4096):
-            conversation.receive(data)
-            writer.write(conversation.waiting)
-            conversation.sent(len(conversation.waiting))
+        while line := await reader.readline():
+            writer.write(self.guest.answer(line.decode()).encode())
 
 
 class Servers:

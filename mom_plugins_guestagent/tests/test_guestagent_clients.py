@@ -33,9 +33,9 @@ from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, RefusedByAgent
 from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd import figures
-from mom_plugins_guestagent.guestd_client import GuestdClient
-from mom_plugins_guestagent.qemu_agent import AgentBehindHypervisor, AgentVisits, _answer, _file_systems, _system
-from mom_plugins_guestagent.ways import AgentAddress, AgentKind, AgentWay, GuestdWay, VisitAnswer, VisitLimits
+from mom_plugins_guestagent.guestd_client import GuestdWay
+from mom_plugins_guestagent.qemu_agent import AgentWay, _answer, _file_systems, _system
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer
 
 T = TypeVar("T")
 
@@ -54,10 +54,13 @@ def run(made: Awaitable[T], seconds: float = 2 * LONG_SECONDS) -> T:
     return asyncio.run(limited())
 
 
-def agent_way(path: str, seconds: float = LONG_SECONDS, *, allow_exec: bool = False, addresses: bool = False) -> AgentWay:
-    return AgentWay(
-        AgentAddress(AgentKind.AGENT_SOCKET, path), VisitLimits(seconds, allow_exec, addresses), GUEST, lambda function: asyncio.Future()
-    )
+def agent_way(path: str, seconds: float = LONG_SECONDS) -> AgentWay:
+    return AgentWay(AgentAddress(AgentKind.AGENT_SOCKET, path), seconds, GUEST, lambda function: asyncio.Future())
+
+
+def guestd_way(address: str | tuple[str, int], seconds: float = LONG_SECONDS) -> GuestdWay:
+    kind = AgentKind.GUESTD_CHANNEL if isinstance(address, str) else AgentKind.GUESTD_TCP
+    return GuestdWay(AgentAddress(kind, address), seconds)
 
 
 def visit(way: AgentWay | GuestdWay, *, figures: bool = True, facts: bool = True) -> VisitAnswer:
@@ -138,9 +141,9 @@ def test_disabled_commands_are_tolerated_and_remembered(servers: Servers) -> Non
     assert said.figures == {"load_1": 0.25, "load_5": 0.5, "load_15": 0.75}
     assert said.facts is not None
     assert said.facts["guest_os"] == "Debian GNU/Linux 12"
-    assert way.visits.disabled == ("guest-file-open",)
+    assert way.disabled == ("guest-file-open",)
     visit(way, facts=False)
-    assert not {"guest-file-open", "guest-exec", "guest-get-fsinfo"} & set(agent.asked)
+    assert not {"guest-file-open", "guest-get-fsinfo"} & set(agent.asked)
 
 
 def test_an_agent_that_knows_its_load_need_not_read_a_file_for_it(servers: Servers) -> None:
@@ -169,30 +172,6 @@ def test_files_that_a_visit_left_open_are_closed_by_the_next(servers: Servers) -
     assert agent.open == {}
 
 
-def test_programs_run_in_the_guest_only_if_that_is_allowed(servers: Servers) -> None:
-    agent = QemuAgent()
-    agent.disabled = {"guest-file-read"}
-    path = servers.unix(agent.speak)
-    assert visit(agent_way(path)).figures is None
-    assert "guest-exec" not in agent.asked
-    assert visit(agent_way(path, allow_exec=True)).figures == ALL
-    agent.disabled.clear()
-    agent.asked.clear()
-    assert visit(agent_way(path, allow_exec=True)).figures == ALL
-    assert "guest-exec" not in agent.asked, "reading files is preferred"
-
-
-def test_addresses_are_asked_for_only_where_they_are_of_use(servers: Servers) -> None:
-    agent = QemuAgent()
-    agent.answers["guest-network-get-interfaces"] = [{"ip-addresses": [{"ip-address": "192.0.2.7"}, {"ip-address": 5}]}, {}, 7]
-    path = servers.unix(agent.speak)
-    visit(agent_way(path))
-    assert "guest-network-get-interfaces" not in agent.asked
-    way = agent_way(path, addresses=True)
-    visit(way)
-    assert way.visits.addresses == ("192.0.2.7",)
-
-
 async def hanging_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Ends at once."""
 
@@ -219,9 +198,9 @@ def test_a_hostile_guest_costs_little_and_gives_nothing(servers: Servers, name: 
     if way == "agent":
         asked = agent_way(servers.unix(speak), 0.4)
     elif way == "guestd":
-        asked = GuestdWay(AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(speak)), VisitLimits(0.4))
+        asked = guestd_way(servers.unix(speak), 0.4)
     else:
-        asked = GuestdWay(AgentAddress(AgentKind.GUESTD_TCP, servers.tcp(speak)), VisitLimits(0.8))
+        asked = guestd_way(servers.tcp(speak), 0.8)
     tracemalloc.start()
     try:
         with pytest.raises((NoAnswer, Misbehaves, TimeoutError)):
@@ -300,7 +279,7 @@ def test_any_bytes_before_the_answer_are_passed_over(servers: Servers, stale: li
 # --- through the hypervisor --------------------------------------------------------------------------------------------------------
 
 
-def behind(answer: Callable[[str], str], end: float = 1e12) -> AgentBehindHypervisor:
+def visit_through(answer: Callable[[str], str], seconds: float = LONG_SECONDS) -> VisitAnswer:
     def call(function: Callable[[], list[Any]]) -> asyncio.Future[list[Any]]:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         try:
@@ -309,20 +288,16 @@ def behind(answer: Callable[[str], str], end: float = 1e12) -> AgentBehindHyperv
             future.set_exception(error)
         return future
 
-    return AgentBehindHypervisor(call, lambda guest, command, seconds: answer(command), GUEST, 1.0, end)
+    place = AgentAddress(AgentKind.AGENT_HYPERVISOR)
+    return visit(AgentWay(place, seconds, GUEST, call, lambda guest, command, seconds: answer(command)))
 
 
 def test_through_the_hypervisor_the_same_is_asked_and_answered() -> None:
     agent = QemuAgent()
-    visits = AgentVisits(allow_exec=False, addresses=False)
-
-    async def both() -> tuple[Any, Any]:
-        through = behind(lambda command: agent.answer(command.encode()).decode())
-        return await visits.facts(through), await visits.figures(through)
-
-    facts, found = run(both())
-    assert found == ALL
-    assert facts["guest_agent_version"] == "7.2.1"
+    said = visit_through(lambda command: agent.answer(command.encode()).decode())
+    assert said.figures == ALL
+    assert said.facts is not None
+    assert said.facts["guest_agent_version"] == "7.2.1"
     assert agent.open == {}
 
 
@@ -332,7 +307,7 @@ def test_an_agent_that_is_not_there_gives_no_answer(error: HypervisorError) -> N
         raise error
 
     with pytest.raises(NoAnswer):
-        run(AgentVisits(allow_exec=False, addresses=False).facts(behind(fail)))
+        visit_through(fail)
 
 
 def test_a_refused_file_leaves_the_others_through_the_hypervisor_too() -> None:
@@ -343,12 +318,12 @@ def test_a_refused_file_leaves_the_others_through_the_hypervisor_too() -> None:
             raise HypervisorError("unable to execute QEMU agent command 'guest-file-open'")
         return agent.answer(command.encode()).decode()
 
-    assert run(AgentVisits(allow_exec=False, addresses=False).figures(behind(answer))) == figures(MEMINFO + VMSTAT + LOADAVG)
+    assert visit_through(answer).figures == figures(MEMINFO + VMSTAT + LOADAVG)
 
 
 def test_nothing_is_begun_after_the_time_is_up() -> None:
     with pytest.raises(NoAnswer):
-        run(behind(lambda command: "{}", end=0.0).ask(("guest-ping", {})))
+        visit_through(lambda command: pytest.fail("it is asked all the same"), seconds=0.0)
 
 
 # --- mom-guestd --------------------------------------------------------------------------------------------------------------------
@@ -356,16 +331,13 @@ def test_nothing_is_begun_after_the_time_is_up() -> None:
 
 def test_guestd_is_asked_over_its_channel_and_over_tcp(servers: Servers, tmp_path: Path) -> None:
     daemon = Guestd(proc(tmp_path / "root"))
-    for place in (
-        AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(daemon.speak)),
-        AgentAddress(AgentKind.GUESTD_TCP, servers.tcp(daemon.speak)),
-    ):
-        said = visit(GuestdWay(place, VisitLimits(LONG_SECONDS)))
+    for address in (servers.unix(daemon.speak), servers.tcp(daemon.speak)):
+        said = visit(guestd_way(address))
         assert said.figures is not None
         assert judge(said.figures, 1.0) == judge(ALL, 1.0)
         assert said.facts is not None
         assert said.facts["guest_agent_version"] == "0.1.0"
-        assert visit(GuestdWay(place, VisitLimits(LONG_SECONDS)), facts=False).facts is None
+        assert visit(guestd_way(address), facts=False).facts is None
     assert daemon.visits == 4
 
 
@@ -376,7 +348,7 @@ def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Pa
         writer.write(b"vailable:7\nend:0123\nbegin:4567\nmem_available:1\nerror:x\n\xff\x00\n")
         await daemon.speak(reader, writer)
 
-    said = visit(GuestdWay(AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(speak)), VisitLimits(LONG_SECONDS)))
+    said = visit(guestd_way(servers.unix(speak)))
     assert said.figures is not None
     assert said.figures["mem_available"] == "1000000"
 
@@ -397,7 +369,7 @@ def test_moms_older_daemon_is_understood_over_tcp(servers: Servers, closes: bool
         if not closes:
             await silent(reader, writer)
 
-    way = GuestdWay(AgentAddress(AgentKind.GUESTD_TCP, servers.tcp(speak)), VisitLimits(10))
+    way = guestd_way(servers.tcp(speak), 10)
     for facts in (True, False, False):
         said = visit(way, facts=facts)
         assert said.figures == {"mem_available": "1000", "mem_unused": "300"}, "nothing says since when it counts"
@@ -411,13 +383,13 @@ def test_a_list_of_names_without_end_is_no_answer(servers: Servers) -> None:
         await silent(reader, writer)
 
     with pytest.raises(Misbehaves):
-        run(GuestdClient(servers.unix(speak), LONG_SECONDS).read(facts=False))
+        visit(guestd_way(servers.unix(speak)), facts=False)
 
 
 def test_nobody_at_all_is_no_answer(tmp_path: Path) -> None:
     for address in (str(tmp_path / "nothing"), "x" * 200, "a\0b", ("127.0.0.1", 1)):
         with pytest.raises(NoAnswer):
-            run(GuestdClient(address, 2).read(facts=False))
+            visit(guestd_way(address, 2), facts=False)
     with pytest.raises(NoAnswer):
         visit(agent_way(str(tmp_path / "nothing")))
 

@@ -8,7 +8,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,9 +32,9 @@ from mom_core import (
     Value,
 )
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
-from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget, Asking, _allowed
+from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget, Asking
 from mom_plugins_guestagent.script import guestd_script
-from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitLimits
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 from mom_toolkit import AgentAccess
 
 T = TypeVar("T")
@@ -242,26 +241,6 @@ def test_sockets_can_be_named_where_the_hypervisor_knows_none(make: Make, server
     eventually(lambda: ["mem_available" in fields for fields in plugin.mom_collect_guests(Plain(), both).values()] == [True, True])
 
 
-def test_reported_addresses_are_used_only_inside_the_networks_of_the_operator(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
-    agent = QemuAgent({})
-    agent.disabled = {"guest-file-open"}
-    agent.answers["guest-network-get-interfaces"] = [{"ip-addresses": [{"ip-address": "192.0.2.7"}, {"ip-address": "127.0.0.1"}]}]
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
-    plugin = make(timeout="1s", networks=["192.0.2.0/24", "127.0.0.0/8"])
-    fields_once_known(plugin, hypervisor, guest("a"), name="guest_os")
-    assert plugin._collector is not None
-    (followed,) = plugin._collector._guests.values()
-    assert [trial.place for trial in followed.reported] == [AgentAddress(AgentKind.GUESTD_TCP, ("192.0.2.7", 2187))], (
-        "loopback would be this host"
-    )
-    assert _allowed(["192.0.2.7", "x", "10.0.0.1", "192.0.2.7", "192.0.2.8", "192.0.2.9"], plugin._collector._asking.networks) == [
-        "192.0.2.7", "192.0.2.8"
-    ]  # fmt: skip
-    assert _allowed(["192.0.2.7"], ()) == []
-    everywhere = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-    assert _allowed([str(everywhere[0].network_address), "::", "::1", "224.0.0.1", "fe80::1%eth0", "127.1.2.3"], everywhere) == []
-
-
 # --- lies ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -305,7 +284,7 @@ def test_a_guest_that_does_not_answer_is_asked_less_and_less(servers: Servers, c
     agent = QemuAgent()
     agent.hangs_up = True
     path = servers.unix(agent.speak)
-    collector = AgentCollector(Asking(0.05, stale_after=60.0, limits=VisitLimits(5.0)), PluginContext().log)
+    collector = AgentCollector(Asking(0.05, stale_after=60.0, timeout=5.0), PluginContext().log)
     collector.start()
     target = AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, path),))
     began = time.monotonic()
@@ -356,7 +335,7 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
 
     dead = QemuAgent()
     dead.hangs_up = True
-    collector = AgentCollector(Asking(0.05, hypervisor_period=3600.0, limits=VisitLimits(LONG_SECONDS)), PluginContext().log, pass_on)
+    collector = AgentCollector(Asking(0.05, hypervisor_period=3600.0, timeout=LONG_SECONDS), PluginContext().log, pass_on)
     collector.start()
     identity = guest("a").id
     collector.spare({identity})
@@ -395,7 +374,7 @@ def test_a_guest_whose_balloon_driver_reports_is_left_in_peace(make: Make, hyper
 
 
 def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
-    asking = Asking(10.0, hypervisor_period=60.0, limits=VisitLimits(3.0))
+    asking = Asking(10.0, hypervisor_period=60.0, timeout=3.0)
     assert asking.stale(AgentKind.AGENT_SOCKET, known=True) == 33.0
     assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=False) == 33.0
     assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=True) == 123.0
@@ -502,8 +481,6 @@ def test_what_an_agent_may_not_do_is_said_once(
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        ({"networks": ["10.0.0.1/8"]}, "host bits"),
-        ({"networks": ["everywhere"]}, "does not appear"),
         ({"period": "100ms"}, "greater"),
         ({"timeout": "0s"}, "greater"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import io
 import ipaddress
 import os
 import re
@@ -13,9 +14,10 @@ import subprocess
 import sys
 import threading
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agent_servers import proc
@@ -24,19 +26,11 @@ from hypothesis import strategies as st
 
 import mom_plugins_guestagent
 from mom_plugins_guestagent import guestd
-from mom_plugins_guestagent.guestd import (
-    MOST_CLIENTS,
-    MOST_LINE_BYTES,
-    MOST_WAITING_BYTES,
-    Daemon,
-    GuestFigures,
-    LineConversation,
-    find_port,
-)
+from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, Clients, GuestFigures, converse, find_port
 
 STATS = "mem_available:1000000\nmem_unused:300000\nswap_in:40\nswap_out:80\nmajor_fault:100\nminor_fault:4900\n"
 
-Serve = Callable[..., Daemon]
+Serve = Callable[..., tuple[str, int]]
 
 
 @pytest.fixture
@@ -46,29 +40,25 @@ def guest(tmp_path: Path) -> GuestFigures:
 
 @pytest.fixture
 def serve(guest: GuestFigures) -> Iterator[Serve]:
-    stopping = threading.Event()
-    threads = []
+    begun: list[tuple[Clients, threading.Thread]] = []
 
-    def begin(**settings: object) -> Daemon:
-        daemon = Daemon(guest, **{"addresses": (("127.0.0.1", 0),), **settings})  # type: ignore[arg-type]  # as a test says it
-
-        def run() -> None:
-            while not stopping.is_set():
-                daemon.turn(0.02)
-            daemon.close()
-
-        threads.append(threading.Thread(target=run))
-        threads[-1].start()
-        return daemon
+    def begin(allowed: Sequence[str] = ()) -> tuple[str, int]:
+        networks = [ipaddress.ip_network(network) for network in allowed]
+        server = Clients(guest, "127.0.0.1", 0, networks, threading.Semaphore(MOST_CLIENTS))
+        begun.append((server, threading.Thread(target=server.serve_forever, args=(0.02,))))
+        begun[-1][1].start()
+        host, port = server.socket.getsockname()
+        return host, port
 
     yield begin
-    stopping.set()
-    for thread in threads:
+    for server, thread in begun:
+        server.shutdown()
+        server.server_close()
         thread.join()
 
 
-def client_of(daemon: Daemon) -> socket.socket:
-    return socket.create_connection(daemon.listeners[0].getsockname(), timeout=60)
+def client_of(address: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(address, timeout=60)
 
 
 def answer(client: socket.socket, request: bytes, end: bytes) -> bytes:
@@ -112,9 +102,9 @@ def test_what_is_no_question_is_said_to_be_none(guest: GuestFigures, request_: s
     assert guest.answer("  ") == ""
 
 
-def test_files_are_not_read_more_often_than_makes_sense(guest: GuestFigures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_not_read_more_often_than_makes_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guestd, "FRESH_SECONDS", 3600.0)
-    guest._read_at = -3600.0
+    guest = GuestFigures(str(proc(tmp_path)), 4)
     guest.answer("stats")
     (tmp_path / "proc/meminfo").write_text("MemTotal: 1 kB\n")
     assert guest.answer("stats") == STATS
@@ -128,43 +118,44 @@ def test_a_guest_without_these_files_answers_nothing_wrong(tmp_path: Path) -> No
 # --- a conversation ----------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.binary(max_size=2000), max_size=20), st.data())
-def test_nothing_that_is_said_makes_a_conversation_grow_or_break(pieces: list[bytes], data: st.DataObject) -> None:
-    conversation = LineConversation(GuestFigures("/nowhere", 4))
-    for piece in pieces:
-        if conversation.listens:
-            conversation.receive(piece)
-        assert len(conversation.waiting) < MOST_WAITING_BYTES + 4096
-        conversation.sent(data.draw(st.integers(0, len(conversation.waiting))))
-    conversation.sent(len(conversation.waiting))
-    conversation.receive(b"\nstats z\n")
-    assert conversation.waiting.endswith(b"begin:z\nend:z\n")
+class Pieces(io.RawIOBase):
+    """A stream that comes in such pieces."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = [piece for piece in pieces if piece]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece, rest = self._pieces[0][: len(buffer)] if self._pieces else b"", self._pieces[1:]
+        left = self._pieces[0][len(piece) :] if self._pieces else b""
+        self._pieces = [left, *rest] if left else rest
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def said_to(guest: GuestFigures, pieces: Iterable[bytes]) -> bytes:
+    answers: list[bytes] = []
+    converse(guest, io.BufferedReader(Pieces(pieces)), answers.append)
+    return b"".join(answers)
+
+
+@given(st.lists(st.binary(max_size=2000), max_size=20))
+def test_nothing_that_is_said_breaks_a_conversation(pieces: list[bytes]) -> None:
+    assert said_to(GuestFigures("/nowhere", 4), [*pieces, b"\nstats z\n"]).endswith(b"begin:z\nend:z\n")
 
 
 @given(st.integers(1, 60))
 def test_requests_may_come_in_pieces(size: int) -> None:
-    conversation = LineConversation(GuestFigures("/nowhere", 4))
-    text = b"stats a\r\nstats b\n\nprops\nstats c\n"
-    for start in range(0, len(text), size):
-        conversation.receive(text[start : start + size])
-    assert re.findall(rb"end:(.)", conversation.waiting) == [b"a", b"b", b"c"]
+    text = b"stats a\r\nstats b\n\nprops\nstats c\nstats d"
+    answers = said_to(GuestFigures("/nowhere", 4), [text[start : start + size] for start in range(0, len(text), size)])
+    assert re.findall(rb"end:(.)", answers) == [b"a", b"b", b"c"], "half a question is none"
 
 
 def test_a_line_that_is_too_long_is_passed_over_to_its_end(guest: GuestFigures) -> None:
-    conversation = LineConversation(guest)
-    for _ in range(1000):
-        conversation.receive(b"x" * MOST_LINE_BYTES)
-    conversation.receive(b"stats a\nstats b\n")
-    assert conversation.waiting.startswith(b"error:the line is too long\nbegin:b\n")
-
-
-def test_who_asks_and_does_not_read_is_not_listened_to(guest: GuestFigures) -> None:
-    conversation = LineConversation(guest)
-    while conversation.listens:
-        conversation.receive(b"stats a\n" * 100)
-    assert len(conversation.waiting) < MOST_WAITING_BYTES + 1024
-    conversation.sent(len(conversation.waiting))
-    assert conversation.waiting, "what was asked before is answered now"
+    answers = said_to(guest, [b"x" * MOST_LINE_BYTES] * 1000 + [b"stats a\nstats b\n"])
+    assert answers.startswith(b"error:the line is too long\nbegin:b\n")
 
 
 # --- TCP ---------------------------------------------------------------------------------------------------------------------------
@@ -185,15 +176,15 @@ def test_a_client_that_has_said_its_last_gets_its_answer_and_the_end(serve: Serv
 
 
 def test_there_are_not_more_clients_than_there_may_be(serve: Serve) -> None:
-    daemon = serve()
-    clients = [client_of(daemon) for _ in range(MOST_CLIENTS)]
+    address = serve()
+    clients = [client_of(address) for _ in range(MOST_CLIENTS)]
     for client in clients:
         answer(client, b"stats a\n", b"end:a\n")
-    with client_of(daemon) as one_more, suppress(ConnectionError):
+    with client_of(address) as one_more, suppress(ConnectionError):
         assert one_more.recv(100) == b""
     clients.pop().close()
     for _ in range(200):
-        with client_of(daemon) as next_one, suppress(ConnectionError):
+        with client_of(address) as next_one, suppress(ConnectionError):
             if answer(next_one, b"stats a\n", b"end:a\n"):
                 break
     else:
@@ -203,11 +194,11 @@ def test_there_are_not_more_clients_than_there_may_be(serve: Serve) -> None:
 
 
 def test_only_those_are_answered_who_may_ask(serve: Serve) -> None:
-    refusing = serve(allowed=(ipaddress.ip_network("192.0.2.0/24"),))
+    refusing = serve(allowed=["192.0.2.0/24"])
     with client_of(refusing) as client, suppress(ConnectionError):
         client.sendall(b"stats\n")
         assert client.recv(100) == b""
-    answering = serve(allowed=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")))
+    answering = serve(allowed=["127.0.0.0/8", "::1/128"])
     with client_of(answering) as client:
         assert answer(client, b"stats\n", b"4900\n").decode() == STATS
 
@@ -215,10 +206,10 @@ def test_only_those_are_answered_who_may_ask(serve: Serve) -> None:
 def test_idle_and_stalled_clients_are_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guestd, "IDLE_SECONDS", 0.1)
     monkeypatch.setattr(guestd, "STALL_SECONDS", 0.1)
-    daemon = serve()
-    with client_of(daemon) as client:
+    address = serve()
+    with client_of(address) as client:
         assert client.recv(100) == b""
-    with client_of(daemon) as client, suppress(ConnectionError):
+    with client_of(address) as client, suppress(ConnectionError):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         for _ in range(100_000):
             client.sendall(b"stats a\n" * 500)
@@ -228,29 +219,40 @@ def test_idle_and_stalled_clients_are_closed(serve: Serve, monkeypatch: pytest.M
 # --- the channel -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_device_is_served_without_a_network(serve: Serve) -> None:
-    host, device = os.openpty()
-    tty.setraw(device)
-    serve(addresses=(), channel=os.ttyname(device))
-    try:
-        os.write(host, b"half a qu")
-        os.write(host, b"\nstats abc\n")
-        got = b""
-        while not got.endswith(b"end:abc\n"):
-            got += os.read(host, 65536)
-        assert b"begin:abc\nmem_available:1000000\n" in got
-    finally:
-        os.close(host)
-        os.close(device)
+@pytest.mark.processes
+def test_a_device_is_served_without_a_network_and_again_when_it_was_away(tmp_path: Path) -> None:
+    link = tmp_path / "device"
+    root = str(proc(tmp_path / "root"))
+    command = [sys.executable, "-I", "-S", "-c", AT_ONCE, str(FILE), "--root", root, "--no-tcp", "--channel", str(link)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stderr is not None
+        assert os.strerror(errno.ENOENT) in daemon.stderr.readline()
+        for _ in range(2):
+            host, device = os.openpty()
+            tty.setraw(device)
+            link.symlink_to(os.ttyname(device))
+            assert daemon.stderr.readline() == f"mom-guestd: serving {link}\n"
+            os.write(host, b"half a qu")
+            os.write(host, b"\nstats abc\n")
+            got = b""
+            while not got.endswith(b"end:abc\n"):
+                got += os.read(host, 65536)
+            assert b"begin:abc\nmem_available:1000000\n" in got
+            link.unlink()
+            os.close(device)
+            os.close(host)
+            assert str(link) in daemon.stderr.readline()
+        daemon.terminate()
+        assert daemon.wait(60) == 0
 
 
-def test_a_device_that_goes_away_does_not_end_the_daemon(serve: Serve) -> None:
-    host, device = os.openpty()
-    daemon = serve(channel=os.ttyname(device))
-    os.close(host)
-    os.close(device)
-    with client_of(daemon) as client:
-        assert answer(client, b"stats\n", b"4900\n").decode() == STATS
+AT_ONCE = """
+import sys
+sys.argv = sys.argv[1:]
+text = open(sys.argv[0]).read().replace("REOPEN_SECONDS = 5.0", "REOPEN_SECONDS = 0.02")
+exec(compile(text, sys.argv[0], "exec"))
+"""
+"""Runs mom-guestd, with less time between two looks for its channel."""
 
 
 def test_the_channels_device_is_found_by_its_name(tmp_path: Path) -> None:
@@ -272,7 +274,7 @@ def test_it_is_one_file_for_old_and_new_pythons() -> None:
     tree = ast.parse(FILE.read_text(), feature_version=(3, 7))
     plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported = plain | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported - {"__future__"} <= sys.stdlib_module_names
+    assert {name.partition(".")[0] for name in imported - {"__future__"}} <= sys.stdlib_module_names
     assert mom_plugins_guestagent.__version__ == guestd.VERSION
 
 

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 from fake_libvirt import LONG_SECONDS, FakeLibvirtd, HandClock, MakeHypervisor  # only found from here on
 
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
+from mom_plugins_libvirt.domains import SamplingSettings
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 
 @pytest.fixture

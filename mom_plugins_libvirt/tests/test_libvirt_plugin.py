@@ -57,7 +57,7 @@ class NoLoop:
 def make_plugin(libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., LibvirtPlugin]]:
     monkeypatch.setattr(connection_module, "binding", lambda: libvirtd)
     monkeypatch.setattr(connection_module, "EventLoop", NoLoop)
-    monkeypatch.setattr("mom_plugins_libvirt.hypervisor._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
+    monkeypatch.setattr("mom_plugins_libvirt.domains._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
     made: list[LibvirtPlugin] = []
 
     def make(**settings: object) -> LibvirtPlugin:

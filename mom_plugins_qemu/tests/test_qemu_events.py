@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_plugins_qemu.events import EventMonitors, EventReceivers
+from mom_plugins_qemu.events import EventMonitors
 
 SECONDS = 3.0
 STOPPED = b'{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}\r\n'
@@ -71,8 +71,8 @@ def flood(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flood]:
 
 def test_a_flood_of_events_is_read_slowly_and_said_once(flood: Flood, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
-    receivers = EventReceivers(lambda _process, text: told.append(text), lambda _process, _size: None)
-    listening = EventMonitors(Path("/"), [f"{tmp_path}/*.events"], receivers, logging.getLogger("test"))
+    log = logging.getLogger("test")
+    listening = EventMonitors(Path("/"), [f"{tmp_path}/*.events"], lambda _, text: told.append(text), lambda *_: None, log)
     listening.start()
     try:
         time.sleep(SECONDS)

@@ -159,7 +159,7 @@ def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothin
             assert fake.stdout is not None
             assert fake.stdout.readline() == b"listens\n"
             assert list(listed(hypervisor)) == ["web"]
-            assert hypervisor.foreign() == {str(path): "it belongs to user 1"}
+            assert hypervisor.foreign == {str(path): "it belongs to user 1"}
             (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
             assert finding.message == f"{path} is not used: it belongs to user 1, who could pretend to be any guest"
         finally:
@@ -190,7 +190,7 @@ def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_progra
     assert isinstance(hypervisor, AgentAccess)
     assert hypervisor.agent_channels([entity]) == {}, "by the command line of this test, which is no QEMU"
     channels = (("org.qemu.guest_agent.0", "/run/100.qga"), ("org.mom.guestd.0", "/run/mom/100"))
-    (known,) = hypervisor._sampler.by_id.values()
+    (known,) = hypervisor.seen()
     known.identity = Identity("web", channels=channels)
     assert hypervisor.agent_channels([entity]) == {entity.id: {"org.mom.guestd.0": "/run/mom/100"}}
     with pytest.raises(NotSupported, match="passes no commands on"):
@@ -402,8 +402,7 @@ def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_carried_ou
 def test_a_monitor_whose_guest_becomes_another_one_is_not_asked_for_the_first(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web")
     old = listed(hypervisor)["web"]
-    with hypervisor._sampler.lock:
-        hypervisor._sampler.by_id[old.id].process = 1  # another process listened then
+    hypervisor.seen()[0].process = 1  # another process listened then
     guest = host.guests["web"]
     with pytest.raises(GuestGone):
         hypervisor.set_balloon(old.entity, 500 * MIB)

@@ -21,7 +21,7 @@ from zlib import crc32
 import h11
 from starlette.types import ASGIApp, Message, Scope
 
-from mom_core import Engine, MomError, PluginContext, Snapshot, StateError, StateFile, Value, load_config
+from mom_core import Engine, Guest, MomError, PluginContext, Snapshot, StateError, StateFile, Value, load_config
 from mom_core.config.document import parse_document
 from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
@@ -36,7 +36,8 @@ from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import fields_of, judge
 from mom_plugins_guestagent.guestd_client import ask
-from mom_plugins_guestagent.qemu_agent import AgentVisits, RawAgent
+from mom_plugins_guestagent.qemu_agent import AgentWay, RawAgent
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 from mom_plugins_guestagent.wire import Wire
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.server.access import Peer, Right
@@ -289,10 +290,9 @@ def guest_agent(data: bytes) -> None:
     """What a guest answers in the place of qemu-guest-agent."""
 
     async def visit() -> None:
-        visits = AgentVisits(allow_exec=False, addresses=True)
-        agent = RawAgent(FromGuest(data))
-        await visits.facts(agent)
-        fields_of(judge(await visits.figures(agent), 1.0).sample)
+        way = AgentWay(AgentAddress(AgentKind.AGENT_SOCKET), 1.0, Guest("fuzz", "fuzz").entity, lambda function: asyncio.Future())
+        said = await way.ask(RawAgent(FromGuest(data)), figures=True, facts=True)
+        fields_of(judge(said.figures or {}, 1.0).sample)
 
     try:
         asyncio.run(visit())

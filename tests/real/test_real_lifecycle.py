@@ -14,7 +14,8 @@ from real_guests import Lab, RealGuest, eventually
 
 from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
+from mom_plugins_libvirt.domains import SamplingSettings
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_toolkit import GuestState
 
 pytestmark = pytest.mark.real

@@ -247,26 +247,6 @@ def test_what_a_balloon_does_by_itself_is_known_of_each_start(host: PlainHost) -
     eventually("its next start is known", lambda: found().get("plain") == (1, 1))
 
 
-def test_virtio_mem_is_a_second_way_to_size_a_guest(host: PlainHost) -> None:
-    options = ["-m", "256,maxmem=2G", "-object", "memory-backend-ram,id=vmem0,size=512M"]
-    guest = host.start("web", options=[*options, "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,requested-size=256M"])
-    guest.wait_until_up()
-    hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
-
-    def plugged() -> Value:
-        (found,) = hypervisor.guests()
-        return hypervisor.fields([found])[found.id]["plugged_cur"]
-
-    (found,) = hypervisor.guests()
-    eventually("it is plugged in", lambda: plugged() == 256 * KIB_IN_MIB)
-    assert hypervisor.fields(hypervisor.guests())[found.id]["balloon_cur"] == 512 * KIB_IN_MIB
-    hypervisor.set_plugged(found.entity, 128 * KIB_IN_MIB)
-    assert hypervisor.plugged(found.entity) == 128 * KIB_IN_MIB
-    eventually("it is unplugged", lambda: plugged() == 128 * KIB_IN_MIB)
-    hypervisor.set_plugged(found.entity, 256 * KIB_IN_MIB)
-    eventually("it is plugged in again", lambda: plugged() == 256 * KIB_IN_MIB)
-
-
 def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: PlainHost) -> None:
     options = ["-m", "256,maxmem=2G", "-object", "memory-backend-ram,id=vmem0,size=256M"]
     guest = host.start("web", options=[*options, "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,requested-size=256M"], balloon=False)

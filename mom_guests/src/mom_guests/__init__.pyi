@@ -1,6 +1,7 @@
-from .balloon_switches import (
-    could_have as could_have,
+from .doctor import (
+    Cures as Cures,
     count_of as count_of,
+    examined as examined,
     names_of as names_of,
 )
 from .disk_limits import (
@@ -35,9 +36,10 @@ from .qemu_process import (
 from .resizes import (
     Resizes as Resizes,
 )
-from .silence import (
-    distrusted as distrusted,
-    why_silent as why_silent,
+from .seen_guests import (
+    BALLOON as BALLOON,
+    SeenGuest as SeenGuest,
+    SeenGuests as SeenGuests,
 )
 from .statistics import (
     Reading as Reading,

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
+from typing import Final
 
 from mom_plugins_guestagent.guestd import PORT
+
+_WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:]+))(?::([0-9]{0,5}))?")
+"""An address of IPv6 has brackets around it where a port follows."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """The address and port in `10.0.0.7`, `10.0.0.7:2187`, `fe80::7` or `[fe80::7]:2187`. Raises `ValueError`."""
-    host, port = text, ""
-    if text.startswith("["):
-        host, bracket, port = text[1:].partition("]")
-        if not bracket or (port and not port.startswith(":")):
-            raise ValueError(f"{text!r:.60} is no address; write it like [fe80::7]:2187")
-        port = port[1:]
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
+    match = _WITH_PORT.fullmatch(text)
+    host, port = (match[1] or match[2], int(match[3] or PORT)) if match else (text, PORT)
     try:
         if "%" in host:
             raise ValueError("an interface's name would have to be looked up")
         address = str(ip_address(host))
     except ValueError:
-        raise ValueError(f"{text!r:.60} is no numeric address; write it like 10.0.0.7 or 10.0.0.7:{PORT}") from None
-    if not port:
-        return address, PORT
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 1 << 16):
-        raise ValueError(f"{port!r:.20} is no port")
-    return address, int(port)
+        raise ValueError(f"{text!r:.60} is no numeric address; write it like 10.0.0.7, 10.0.0.7:{PORT} or [fd00::7]:{PORT}") from None
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"{port} is no port")
+    return address, port

@@ -14,16 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TypeVar
 from zlib import crc32
 
 from mom_core import Entity, Value
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import AgentSample, fields_of, judge
-from mom_plugins_guestagent.guestd import PORT
-from mom_plugins_guestagent.qemu_agent import PassOn
-from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, AgentWay, GuestdWay, VisitLimits, Way
+from mom_plugins_guestagent.guestd_client import GuestdWay
+from mom_plugins_guestagent.qemu_agent import AgentWay, PassOn
+from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, Way
 from mom_toolkit import Callers
 
 T = TypeVar("T")
@@ -43,9 +42,6 @@ _LONGEST_WAIT_SECONDS = 120.0
 _SPREAD = 0.1
 """A guest's period is longer or shorter by up to this share, always by the same, so that not all are asked at the same moment."""
 
-_MOST_REPORTED_ADDRESSES = 2
-"""So many of the addresses that a guest reports are tried, of those that the operator allows."""
-
 _STALE_PERIODS = 3
 _STALE_LONG_PERIODS = 2
 """Figures are stale after so many periods, of the long ones through the hypervisor, and a visit: one that fails does no harm yet."""
@@ -53,30 +49,26 @@ _STALE_LONG_PERIODS = 2
 _FACTS_PERIODS = 3
 """Facts that could not be read again for so many periods are unknown."""
 
-Network = IPv4Network | IPv6Network
-
 
 @dataclass(frozen=True, slots=True)
 class Asking:
     """How to ask: all in seconds. `hypervisor_period` holds for guests that are asked through the hypervisor, and of which that knows how
-    their memory is by itself. From which age on figures are stale is by the period, unless it is given. `networks` hold the addresses at
-    which a guest that reports them may be asked over TCP.
+    their memory is by itself. From which age on figures are stale is by the period, unless it is given. `timeout` is for one visit.
     """
 
     period: float = 10.0
     hypervisor_period: float = 60.0
     stale_after: float | None = None
     facts_period: float = 300.0
-    limits: VisitLimits = field(default_factory=VisitLimits)
-    networks: tuple[Network, ...] = ()
+    timeout: float = 3.0
 
     def stale(self, by: AgentKind | None, *, known: bool) -> float:
         """From which age on figures that came this way are not to be believed any more; `known`: the hypervisor knows some by itself."""
         if self.stale_after is not None:
             return self.stale_after
         if known and by is AgentKind.AGENT_HYPERVISOR:
-            return _STALE_LONG_PERIODS * max(self.period, self.hypervisor_period) + self.limits.seconds
-        return _STALE_PERIODS * self.period + self.limits.seconds
+            return _STALE_LONG_PERIODS * max(self.period, self.hypervisor_period) + self.timeout
+        return _STALE_PERIODS * self.period + self.timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +95,7 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
-    """What is known of one guest. Replaced, never changed, so that it can be read from any thread.
+    """All that is known of one guest. Replaced, never changed, so that it can be read from any thread.
 
     `by` is the way on which the last sample came, `facts_at` when the facts were read (seconds); `untrusted` counts the visits after which
     something was not believed, `complaint` says what it was at the last one; `disabled` are commands that the agent lacks; `silence` says
@@ -124,23 +116,19 @@ class AgentState:
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """A guest that is being asked. Belongs to the loop's thread, apart from `state`, which any thread may read.
-
-    `trials` are the ways that its target names, `reported` those to addresses that the guest itself has named.
-    """
+    """A guest that is being asked. Belongs to the loop's thread, apart from `state`, which any thread may read."""
 
     target: AgentTarget
     trials: list[_Trial]
-    reported: list[_Trial] = field(default_factory=list)
     state: AgentState = field(default_factory=AgentState)
     task: asyncio.Task[None] | None = None
     surprised: bool = False
-    """Whether something has gone wrong that is none of the failures that are expected: said once."""
+    """Something has gone wrong that is none of the failures that are expected: said once."""
 
 
 @dataclass(slots=True)
 class _RoundResult:
-    """What one round has found so far."""
+    """One round's result so far."""
 
     sample: AgentSample | None = None
     by: AgentKind | None = None
@@ -148,11 +136,11 @@ class _RoundResult:
     complaints: list[str] = field(default_factory=list)
     answered: bool = False
     resting: bool = False
-    """Whether a way was left out that answered last time, as it is not yet time to ask on it again."""
+    """A way was left out that answered last time, as it is not yet time to ask on it again."""
 
     @property
     def of_memory(self) -> bool:
-        """Whether there are figures of its memory: an agent that may not read files still tells how busy the guest is."""
+        """There are figures of its memory: an agent that may not read files still tells how busy the guest is."""
         return self.sample is not None and self.sample.of_memory
 
 
@@ -212,11 +200,11 @@ class AgentCollector:
         self._known = known
 
     def states(self) -> Mapping[str, AgentState]:
-        """What is known of each guest that is followed, by guest id."""
+        """The state of each guest that is followed, by guest id."""
         return {identity: followed.state for identity, followed in self._guests.items()}
 
     def fields(self, identities: Sequence[str]) -> dict[str, dict[str, Value]]:
-        """What is fresh, by guest id."""
+        """Fresh fields, by guest id."""
         now = time.monotonic()
         guests = self._guests
         return {
@@ -265,8 +253,8 @@ class AgentCollector:
 
     def _way(self, guest: Entity, place: AgentAddress) -> Way:
         if place.kind in OF_AGENTS:
-            return AgentWay(place, self._asking.limits, guest, self._call, self.pass_on)
-        return GuestdWay(place, self._asking.limits)
+            return AgentWay(place, self._asking.timeout, guest, self._call, self.pass_on)
+        return GuestdWay(place, self._asking.timeout)
 
     async def _keep_asking(self, followed: _Followed) -> None:
         period = self._asking.period * _spread(followed)
@@ -278,7 +266,7 @@ class AgentCollector:
                 self._log.log(logging.DEBUG if followed.surprised else logging.ERROR, "asking %s", followed.target.guest, exc_info=True)
                 followed.surprised = True
             # The next period, or when the first way may be tried again.
-            tries = [trial.not_before for trial in (*followed.trials, *followed.reported)]
+            tries = [trial.not_before for trial in followed.trials]
             await asyncio.sleep(max(began + period, min(tries, default=0.0)) - self._loop.time())
 
     async def _round(self, followed: _Followed) -> None:
@@ -287,9 +275,6 @@ class AgentCollector:
         facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
         found = _RoundResult()
         for trial in followed.trials:
-            await self._try(followed, trial, found, facts_due)
-        self._find_reported(followed)
-        for trial in followed.reported:
             await self._try(followed, trial, found, facts_due)
         followed.state = self._next(followed, found, facts_due)
 
@@ -328,7 +313,7 @@ class AgentCollector:
                 found.sample, found.by = judged.sample, trial.place.kind
 
     def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
-        """Whether it is too early to ask on this way again: a dozen commands for what the hypervisor mostly knows are dear."""
+        """Tell whether it is too early to ask on this way again: a dozen commands for what the hypervisor mostly knows are dear."""
         if trial.place.kind is not AgentKind.AGENT_HYPERVISOR or trial.asked is None or followed.target.guest.id not in self._known:
             return False
         # Rounds begin a period apart, so the one that is nearest to the end of the long period is the one.
@@ -337,11 +322,10 @@ class AgentCollector:
     def _next(self, followed: _Followed, found: _RoundResult, facts_due: bool) -> AgentState:
         state = followed.state
         learnt = facts_due and found.answered
-        trials = (*followed.trials, *followed.reported)
-        disabled = tuple(name for trial in trials if isinstance(trial.way, AgentWay) for name in trial.way.visits.disabled)
+        disabled = tuple(name for trial in followed.trials if isinstance(trial.way, AgentWay) for name in trial.way.disabled)
         if disabled and not state.disabled and not found.of_memory:
             self._log.info("the agent of %s may not run %s: how its memory is stays unknown", followed.target.guest, ", ".join(disabled))
-        silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in trials if trial.why)
+        silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in followed.trials if trial.why)
         takes_over = found.of_memory or (found.sample is not None and not self._tells_of_memory(followed))
         return AgentState(
             sample=found.sample if takes_over else state.sample,
@@ -357,39 +341,17 @@ class AgentCollector:
         )
 
     def _tells_of_memory(self, followed: _Followed) -> bool:
-        """Whether the last sample does, and is still believed: one that says less does not take its place before."""
+        """Tell whether the last sample does, and is still believed: one that says less does not take its place before."""
         sample, by = followed.state.sample, followed.state.by
         if sample is None or not sample.of_memory:
             return False
         return time.monotonic() - sample.monotonic <= self._asking.stale(by, known=followed.target.guest.id in self._known)
-
-    def _find_reported(self, followed: _Followed) -> None:
-        """Ways over TCP to addresses that the guest reports through its agent, where the operator allows them."""
-        known = {trial.place: trial for trial in followed.reported}
-        ways = [trial.way for trial in followed.trials]
-        reported = [address for way in ways if isinstance(way, AgentWay) for address in way.visits.addresses]
-        places = [AgentAddress(AgentKind.GUESTD_TCP, (address, PORT)) for address in _allowed(reported, self._asking.networks)]
-        new = [place for place in places if place not in followed.target.places]
-        followed.reported = [known.get(place) or _Trial(place, self._way(followed.target.guest, place)) for place in new]
 
 
 def _spread(followed: _Followed) -> float:
     """By how much a guest's periods are longer than they are meant to be, or shorter."""
     share = crc32(followed.target.guest.id.encode()) / (1 << 32)
     return 1 + _SPREAD * (2 * share - 1)
-
-
-def _allowed(reported: Sequence[str], networks: Sequence[Network]) -> list[str]:
-    """The first few of these addresses that are in one of the networks, and neither mean this host nor need looking up."""
-    found: list[str] = []
-    for text in reported:
-        with suppress(ValueError):
-            address = ip_address(text)
-            if "%" in text or address.is_loopback or address.is_unspecified or address.is_multicast:
-                continue
-            if any(address in network for network in networks) and str(address) not in found:
-                found.append(str(address))
-    return found[:_MOST_REPORTED_ADDRESSES]
 
 
 def _fields(state: AgentState, now: float, asking: Asking, known: bool) -> dict[str, Value]:

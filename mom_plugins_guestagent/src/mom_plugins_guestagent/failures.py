@@ -14,4 +14,4 @@ class RefusedByAgent(MomError):
 
 
 class Misbehaves(MomError):
-    """What came was no answer to what was asked, or too much of it. It is believed nothing, and reported."""
+    """The guest answered what was not asked, or too much. It is believed nothing, and reported."""

@@ -1,4 +1,4 @@
-"""What a guest says about its memory, as fields: what cannot be true is not believed, and counts become rates.
+"""From what a guest says about its memory to fields: what cannot be true is not believed, and counts become rates.
 
 Pure: numbers in, numbers out. Whatever a guest says, this does not raise, and gives no number that is negative or not finite.
 """
@@ -45,7 +45,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 
 @dataclass(frozen=True, slots=True)
 class AgentSample:
-    """What a guest said at one moment, as far as it is believed.
+    """The believed part of what a guest said at one moment.
 
     `monotonic` is in seconds; `now` holds fields that are true as they are, `counts` those of which only the growth says something, and
     `rates` that growth per second. `of_memory`: it said something of its memory, believed or not, and not only how busy it is.
@@ -67,7 +67,7 @@ class Judged:
 
 
 def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> Judged:
-    """What of this can be believed.
+    """Believe of this what can be true.
 
     :param said: numbers, or texts that are numbers, by name; other names are passed over
     :param previous: the same guest's last sample since it was started

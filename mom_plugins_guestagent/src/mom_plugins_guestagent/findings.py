@@ -1,4 +1,4 @@
-"""What `mom doctor` says about agents in guests."""
+"""Findings of `mom doctor` about agents in guests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ SUBJECT = "guest agents"
 NO_ACCESS = Finding(Severity.WARNING, SUBJECT, "no hypervisor gives access to guests' agents", "give guests a guestd_address under guests:")
 
 _CHANNEL_CURE = "add a channel to the guests, as mom-plugins-guestagent's README shows, and run an agent in them; or set guestd_address"
-_FILES_CURE = (
-    "allow guest-file-open, guest-file-read and guest-file-close in the guest's qemu-ga configuration, set allow_exec where guest-exec is "
-    "allowed, or run mom-guestd there"
-)
+_FILES_CURE = "allow guest-file-open, guest-file-read and guest-file-close in the guest's qemu-ga configuration, or run mom-guestd there"
 
 
 def examined(guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState]) -> Iterable[Finding]:

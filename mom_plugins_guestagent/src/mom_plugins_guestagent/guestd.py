@@ -17,18 +17,25 @@ host can tell where an answer begins and ends, and which question it belongs to:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
+import io
 import ipaddress
 import os
 import platform
 import re
-import selectors
 import signal
 import socket
+import socketserver
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 VERSION = "0.1.0"
 
@@ -36,13 +43,10 @@ PORT = 2187
 CHANNEL = "org.mom.guestd.0"
 
 PLAIN_STATS = ("mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault")
-"""What `stats` without a token answers, in this order: the protocol of MOM's guest daemon."""
+"""The answer to `stats` without a token, in this order: the protocol of MOM's guest daemon."""
 
 MOST_LINE_BYTES = 256
 """A request is shorter than 50 bytes; what is longer is skipped to the end of its line."""
-
-MOST_WAITING_BYTES = 32 << 10
-"""Answers that the other side does not read are kept up to here; then no more requests are read."""
 
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
@@ -53,16 +57,15 @@ FRESH_SECONDS = 0.1
 """Figures are read at most this often, however many ask: what the other side can make this daemon spend is bounded."""
 
 HANGUP_SECONDS = 0.5
-"""How often to look whether the host has connected to the channel: the device wakes no process for that."""
+"""How often to look whether the host has connected to the channel: until it has, the device reads as at its end."""
 
 REOPEN_SECONDS = 5.0
 """How often to look whether the channel is there; it can be plugged in while the guest runs."""
 
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
-"""What is read below /proc."""
+"""Read below /proc."""
 
-_SIZE = re.compile(r"^([A-Za-z]+): +([0-9]{1,18}) kB$", re.MULTILINE)
-_COUNT = re.compile(r"^([a-z_]+) ([0-9]{1,18})$", re.MULTILINE)
+_NUMBER = re.compile(r"^(\w+):? +([0-9]{1,18})(?: kB)?$", re.MULTILINE | re.ASCII)
 _PRESSURE = re.compile(
     r"^(some|full) avg10=([0-9]{1,3}\.[0-9]{2}) avg60=([0-9]{1,3}\.[0-9]{2}) avg300=([0-9]{1,3}\.[0-9]{2}) total=([0-9]{1,18})$",
     re.MULTILINE,
@@ -71,36 +74,34 @@ _LOAD = re.compile(r"^([0-9]{1,6}\.[0-9]{2}) ([0-9]{1,6}\.[0-9]{2}) ([0-9]{1,6}\
 _REQUEST = re.compile(r"(stats|props)(?: ([0-9A-Za-z]{1,32}))?")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
+_SUMS = (
+    ("mem_available", "MemTotal"),
+    ("mem_unused", "MemFree"),
+    ("mem_usable", "MemAvailable"),
+    ("mem_free", "MemFree", "Buffers", "Cached"),
+    ("mem_disk_caches", "Buffers", "Cached", "SwapCached"),
+    ("swap_total", "SwapTotal"),
+    ("major_fault", "pgmajfault"),
+    ("oom_kills", "oom_kill"),
+)
+_DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfault", "pgmajfault"))
+"""Figures, and what in meminfo (KiB) and vmstat (counts) they are made of."""
+
 
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
-    """What the files in `FILES`, one after the other, say about memory: sizes in KiB, counts since boot, shares in percent.
+    """The figures in the files in `FILES`, one after the other: sizes in KiB, counts since boot, shares in percent.
 
     :param page_kib: the guest's page size; where it is not known it is worked out from the two counts of free memory
     """
-    sizes = {name: int(size) for name, size in _SIZE.findall(text)}
-    counts = {name: int(count) for name, count in _COUNT.findall(text)}
-    found: dict[str, int | float] = {}
-
-    def put(name: str, known: dict[str, int], *parts: str) -> None:
-        if all(part in known for part in parts):
-            found[name] = sum(known[part] for part in parts)
-
-    put("mem_available", sizes, "MemTotal")
-    put("mem_unused", sizes, "MemFree")
-    put("mem_usable", sizes, "MemAvailable")
-    put("mem_free", sizes, "MemFree", "Buffers", "Cached")
-    put("mem_disk_caches", sizes, "Buffers", "Cached", "SwapCached")
-    put("swap_total", sizes, "SwapTotal")
-    if "SwapTotal" in sizes and "SwapFree" in sizes:
-        found["swap_usage"] = sizes["SwapTotal"] - sizes["SwapFree"]
-    page_kib = page_kib or _page_kib(sizes.get("MemFree"), counts.get("nr_free_pages"))
+    known = {name: int(number) for name, number in _NUMBER.findall(text)}
+    found: dict[str, int | float] = {
+        name: sum(known[part] for part in parts) for name, *parts in _SUMS if all(part in known for part in parts)
+    }
+    found.update((name, known[whole] - known[part]) for name, whole, part in _DIFFERENCES if whole in known and part in known)
+    page_kib = page_kib or _page_kib(known.get("MemFree"), known.get("nr_free_pages"))
     for name, key in (("swap_in", "pswpin"), ("swap_out", "pswpout")):
-        if key in counts and page_kib:
-            found[name] = counts[key] * page_kib
-    put("major_fault", counts, "pgmajfault")
-    if "pgfault" in counts and "pgmajfault" in counts:
-        found["minor_fault"] = counts["pgfault"] - counts["pgmajfault"]
-    put("oom_kills", counts, "oom_kill")
+        if key in known and page_kib:
+            found[name] = known[key] * page_kib
     for kind, *averages, total in _PRESSURE.findall(text):
         for seconds, average in zip((10, 60, 300), averages):  # noqa: B905  # Python 3.7 has no strict
             found[f"psi_memory_{kind}_avg{seconds}"] = float(average)
@@ -119,7 +120,7 @@ def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
 
 
 def properties(root: str = "/") -> dict[str, str]:
-    """What kind of guest this is."""
+    """The guest's kernel, system and CPUs, as printable texts."""
     found = {"guestd": VERSION, "hostname": platform.node(), "kernel": platform.release(), "vcpus": str(os.cpu_count() or "")}
     for name in ("etc/os-release", "usr/lib/os-release"):
         match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _read(Path(root, name)), re.MULTILINE)
@@ -145,6 +146,7 @@ class GuestFigures:
         self._page_kib = page_kib or os.sysconf("SC_PAGE_SIZE") // 1024
         self._figures: dict[str, int | float] = {}
         self._read_at = -FRESH_SECONDS
+        self._lock = threading.Lock()
 
     def answer(self, request: str) -> str:
         """The answer to one request, of whole lines; empty for an empty one."""
@@ -164,237 +166,109 @@ class GuestFigures:
 
     def figures(self) -> dict[str, int | float]:
         """How memory is now."""
-        now = time.monotonic()
-        if now - self._read_at >= FRESH_SECONDS:
-            self._figures = figures("\n".join(_read(Path(self._root, "proc", name)) for name in FILES), self._page_kib)
-            self._read_at = now
-        return self._figures
+        with self._lock:
+            now = time.monotonic()
+            if now - self._read_at >= FRESH_SECONDS:
+                self._figures = figures("\n".join(_read(Path(self._root, "proc", name)) for name in FILES), self._page_kib)
+                self._read_at = now
+            return self._figures
 
 
-class LineConversation:
-    """One side of a line conversation: bytes that came in, bytes to go out. Both are bounded."""
-
-    def __init__(self, guest: GuestFigures) -> None:
-        self._guest = guest
-        self._came = b""
-        self._skipping = False
-        self.waiting = b""
-        self.ended = False
-        """Whether the other side has said its last."""
-
-    @property
-    def listens(self) -> bool:
-        """Whether more may be read from the other side now."""
-        return not self.ended and len(self.waiting) < MOST_WAITING_BYTES
-
-    def receive(self, data: bytes) -> None:
-        """Take what came in, and answer what is complete."""
-        self._came += data
-        self._work()
-
-    def sent(self, count: int) -> None:
-        """So many bytes of what was waiting have gone out."""
-        self.waiting = self.waiting[count:]
-        self._work()
-
-    def _work(self) -> None:
-        while len(self.waiting) < MOST_WAITING_BYTES:
-            line, newline, rest = self._came.partition(b"\n")
-            if not newline:
-                if len(line) > MOST_LINE_BYTES:
-                    self._skipping, self._came = True, b""
-                return
-            self._came = rest
-            if self._skipping or len(line) > MOST_LINE_BYTES:
-                self._skipping = False
-                self.waiting += b"error:the line is too long\n"
-            else:
-                self.waiting += self._guest.answer(line.decode("ascii", "replace")).encode("ascii", "replace")
+def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
+    """Answer what is asked in a stream, until it ends. A line that is too long is skipped, and not kept."""
+    skipping = False
+    while True:
+        line = lines.readline(MOST_LINE_BYTES + 1)
+        if not line:
+            return
+        if not line.endswith(b"\n"):
+            skipping = True
+        elif skipping:
+            skipping = False
+            send(b"error:the line is too long\n")
+        else:
+            send(guest.answer(line.decode("ascii", "replace")).encode("ascii", "replace"))
 
 
-class Daemon:
-    """Serves the channel and TCP clients in one thread, until the process is told to end.
+class Clients(socketserver.ThreadingTCPServer):
+    """Serves clients over TCP at one address, each in a thread.
 
-    :param addresses: (address, port) pairs to listen on
     :param allowed: networks from which clients may come; all if there are none
-    :param channel: the channel's name, or the path of a device; empty for none
+    :param places: a semaphore of as many clients as there may be, at all addresses together
     """
 
-    def __init__(
-        self,
-        guest: GuestFigures,
-        addresses: tuple[tuple[str, int], ...] = (),
-        allowed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (),
-        channel: str = "",
-        root: str = "/",
-    ) -> None:
-        self._guest = guest
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = MOST_CLIENTS
+
+    def __init__(self, guest: GuestFigures, address: str, port: int, allowed: Sequence[Network], places: threading.Semaphore) -> None:
+        self.guest = guest
         self._allowed = allowed
-        self._channel = channel
-        self._root = root
-        self._selector = selectors.DefaultSelector()
-        self._clients: dict[socket.socket, tuple[LineConversation, float]] = {}
-        self._port = -1
-        self._port_conversation = LineConversation(guest)
-        self._port_registered = False
-        self._look_at_port = 0.0
-        self._said = ""
-        self.listeners = [self._listen(address, port) for address, port in addresses]
+        self._places = places
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        super().__init__((address, port), _Client)
 
-    def serve(self) -> None:
-        """Serve for ever."""
-        while True:
-            self.turn(self._patience())
+    def server_bind(self) -> None:
+        """Another server may have the same port for IPv4."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
 
-    def turn(self, patience: float) -> None:
-        """Wait for something to do, for so many seconds at most, and do it."""
-        for key, events in self._selector.select(patience):
-            if key.fileobj in self.listeners:
-                self._accept(key.fileobj)
-            elif key.fileobj == self._port:
-                self._serve_port(events)
-            elif key.fileobj in self._clients:
-                self._serve_client(key.fileobj, events)
-        now = time.monotonic()
-        for client, (conversation, since) in list(self._clients.items()):
-            if now - since > (STALL_SECONDS if conversation.waiting else IDLE_SECONDS):
-                self._drop(client)
-        if self._channel and not self._port_registered and now >= self._look_at_port:
-            self._revive_port(now)
+    def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
+        """Who may ask, and finds a place."""
+        address = ipaddress.ip_address(client_address[0].partition("%")[0])
+        return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
 
-    def close(self) -> None:
-        """Close everything."""
-        for client in list(self._clients):
-            self._drop(client)
-        for listener in self.listeners:
-            listener.close()
-        self._close_port(0.0)
-        self._selector.close()
-
-    def _patience(self) -> float:
-        if self._channel and not self._port_registered:
-            return max(0.0, self._look_at_port - time.monotonic())
-        return STALL_SECONDS if self._clients else 3600.0
-
-    # --- TCP ---
-
-    def _listen(self, address: str, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((address, port))
-        listener.listen(MOST_CLIENTS)
-        listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ)
-        return listener
-
-    def _accept(self, listener: socket.socket) -> None:
+    def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
+        """In the client's thread."""
         try:
-            client, peer = listener.accept()
-        except OSError:  # it has gone again, or there is no descriptor left
-            return
-        address = ipaddress.ip_address(peer[0].partition("%")[0])
-        if len(self._clients) >= MOST_CLIENTS or (self._allowed and not any(address in network for network in self._allowed)):
-            client.close()
-            return
-        client.setblocking(False)
-        self._clients[client] = (LineConversation(self._guest), time.monotonic())
-        self._selector.register(client, selectors.EVENT_READ)
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
-    def _serve_client(self, client: socket.socket, events: int) -> None:
-        conversation, since = self._clients[client]
+    def handle_error(self, request: object, client_address: object) -> None:
+        """It has gone in the middle, or was too slow: nothing to tell of."""
+
+
+class _Client(socketserver.StreamRequestHandler):
+    server: Clients
+
+    def handle(self) -> None:
+        self.connection.settimeout(IDLE_SECONDS)
+        converse(self.server.guest, self.rfile, self._send)
+
+    def _send(self, answer: bytes) -> None:
+        self.connection.settimeout(STALL_SECONDS)
+        self.connection.sendall(answer)
+        self.connection.settimeout(IDLE_SECONDS)
+
+
+def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> None:
+    """Serve the channel for ever, whether it is there and the host connected or not. What has changed is said on stderr.
+
+    :param channel: its name, or the path of a device
+    """
+    said = ""
+    while True:
+        path = find_port(channel, root)
+        text = f"serving {path}"
         try:
-            if events & selectors.EVENT_READ and conversation.listens:
-                data = client.recv(4096)
-                conversation.receive(data)
-                conversation.ended = not data
-                since = time.monotonic()
-            if conversation.waiting:
-                conversation.sent(client.send(conversation.waiting))
-                since = time.monotonic()
-        except BlockingIOError:
-            pass
-        except OSError:
-            conversation.ended, conversation.waiting = True, b""
-        if conversation.ended and not conversation.waiting:
-            self._drop(client)
-            return
-        self._clients[client] = (conversation, since)
-        self._selector.modify(client, _events(conversation))
-
-    def _drop(self, client: socket.socket) -> None:
-        del self._clients[client]
-        self._selector.unregister(client)
-        client.close()
-
-    # --- virtio-serial ---
-
-    def _revive_port(self, now: float) -> None:
-        """Open the channel if it is closed, and serve it if the host is connected: while it is not, the device reads as at its end."""
-        if self._port < 0:
-            path = find_port(self._channel, self._root)
-            try:
-                self._port = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError as error:
-                self._say(f"{path}: {error.strerror}")
-                self._look_at_port = now + REOPEN_SECONDS
-                return
-            self._say(f"serving {path}")
-        self._serve_port(selectors.EVENT_READ)
-
-    def _serve_port(self, events: int) -> None:
-        conversation = self._port_conversation
-        try:
-            if events & selectors.EVENT_READ and conversation.listens:
-                with contextlib.suppress(BlockingIOError):
-                    data = os.read(self._port, 4096)
-                    if not data:
-                        self._hang_up()
-                        return
-                    conversation.receive(data)
-            if conversation.waiting:
-                conversation.sent(os.write(self._port, conversation.waiting))
-        except BlockingIOError:
-            if events & selectors.EVENT_WRITE:  # it said that it can be written: so the host has gone
-                self._hang_up()
-                return
+            with Path(path).open("r+b", buffering=0) as port, io.BufferedReader(port) as lines:
+                said = _say(text, said)
+                while True:
+                    converse(guest, lines, port.write)
+                    time.sleep(HANGUP_SECONDS)
         except OSError as error:
-            self._say(f"the channel is lost: {error.strerror}")
-            self._close_port(time.monotonic() + REOPEN_SECONDS)
-            return
-        if self._port_registered:
-            self._selector.modify(self._port, _events(conversation))
-        else:
-            self._selector.register(self._port, _events(conversation))
-            self._port_registered = True
-
-    def _hang_up(self) -> None:
-        """The host has gone: what was meant for it is dropped. Waiting for the device would return at once now, again and again."""
-        self._port_conversation = LineConversation(self._guest)
-        if self._port_registered:
-            self._selector.unregister(self._port)
-            self._port_registered = False
-        self._look_at_port = time.monotonic() + HANGUP_SECONDS
-
-    def _close_port(self, look_again_at: float) -> None:
-        if self._port >= 0:
-            self._hang_up()
-            os.close(self._port)
-            self._port = -1
-        self._look_at_port = look_again_at
-
-    def _say(self, text: str) -> None:
-        """On stderr, once for as long as it stays so."""
-        if text != self._said:
-            self._said = text
-            sys.stderr.write(f"mom-guestd: {text}\n")
-            sys.stderr.flush()
+            said = _say(f"{path}: {error.strerror}", said)
+            time.sleep(REOPEN_SECONDS)
 
 
-def _events(conversation: LineConversation) -> int:
-    return (selectors.EVENT_READ if conversation.listens else 0) | (selectors.EVENT_WRITE if conversation.waiting else 0)
+def _say(text: str, said: str) -> str:
+    if text != said:
+        sys.stderr.write(f"mom-guestd: {text}\n")
+        sys.stderr.flush()
+    return text
 
 
 def find_port(channel: str, root: str = "/") -> str:
@@ -439,19 +313,22 @@ def main(arguments: list[str] | None = None) -> int:
     if not channel and not listen:
         parser.error("there is nothing to serve")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    places = threading.Semaphore(MOST_CLIENTS)
     try:
-        daemon = Daemon(guest, tuple((address, chosen.port) for address in listen), allowed, channel, chosen.root)
+        servers = [Clients(guest, address, chosen.port, allowed, places) for address in listen]
     except OSError as error:
         taken = " (another one runs already?)" if error.errno == errno.EADDRINUSE else ""
         sys.stderr.write(f"mom-guestd: cannot listen: {error.strerror}{taken}\n")
         return 1
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(3600.0,), daemon=True).start()
+    if channel:
+        threading.Thread(target=serve_channel, args=(guest, channel, chosen.root), daemon=True).start()
     try:
-        daemon.serve()
+        while True:
+            signal.pause()
     except KeyboardInterrupt:
-        pass
-    finally:
-        daemon.close()
-    return 0
+        return 0
 
 
 if __name__ == "__main__":

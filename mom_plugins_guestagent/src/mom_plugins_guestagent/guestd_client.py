@@ -8,7 +8,9 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 
+from mom_core import Value
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
+from mom_plugins_guestagent.ways import AgentAddress, VisitAnswer
 from mom_plugins_guestagent.wire import Wire
 
 _MOST_LINE_BYTES = 512
@@ -72,41 +74,43 @@ def _take(line: bytes, said: dict[str, str]) -> None:
     said[match[1].decode()] = match[2].decode()
 
 
-class GuestdClient:
-    """One guest's daemon, at one place.
+class GuestdWay:
+    """To mom-guestd, or to MOM's: that can be there only over TCP."""
 
-    :param address: the path of a unix socket, or a numeric (address, port) pair; only over TCP can it be MOM's
-    """
-
-    def __init__(self, address: str | tuple[str, int], timeout: float) -> None:
-        self._address = address
-        self._timeout = timeout
+    def __init__(self, place: AgentAddress, seconds: float) -> None:
+        self._address = place.address
+        self._seconds = seconds
         self._plain = False
 
-    async def read(self, *, facts: bool) -> tuple[Mapping[str, str], Mapping[str, str] | None]:
-        """Its figures and, if they are wanted, its properties. Raises `NoAnswer` and `Misbehaves`; the caller limits the time."""
-        if facts or not self._plain:
-            try:
-                async with asyncio.timeout(self._timeout * (_TOKEN_PATIENCE if self._may_be_plain else 1)):
-                    async with self._wire() as wire:
-                        figures, *properties = await ask(wire, *(("stats", "props") if facts else ("stats",)))
-                return figures, properties[0] if properties else None
-            except (TimeoutError, NoAnswer):
-                if not self._may_be_plain:
-                    raise
-        try:
+    async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
+        """As `Way.visit`; figures are asked for in any case."""
+        async with asyncio.timeout(self._seconds):
+            may_be_plain = not isinstance(self._address, str)
+            if facts or not self._plain:
+                try:
+                    async with asyncio.timeout(self._seconds * _TOKEN_PATIENCE if may_be_plain else None), self._wire() as wire:
+                        said, *properties = await ask(wire, *(("stats", "props") if facts else ("stats",)))
+                    return VisitAnswer(said, _facts(properties[0]) if properties else None)
+                except (TimeoutError, NoAnswer):
+                    if not may_be_plain:
+                        raise
+            self._plain = False
             async with self._wire() as wire:
                 said = await ask_plainly(wire, "stats")
-        except NoAnswer:
-            self._plain = False
-            raise
-        self._plain = True
+            self._plain = True
         # Nothing says since when such a daemon counts: only sizes are taken from it.
-        return {name: value for name, value in said.items() if name.startswith("mem_")}, {} if facts else None
-
-    @property
-    def _may_be_plain(self) -> bool:
-        return not isinstance(self._address, str)
+        return VisitAnswer({name: value for name, value in said.items() if name.startswith("mem_")}, {} if facts else None)
 
     def _wire(self) -> Wire:
         return Wire(self._address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_BYTES)
+
+
+_FACTS = {"guestd": "guest_agent_version", "os": "guest_os", "kernel": "guest_kernel"}
+
+
+def _facts(properties: Mapping[str, str]) -> dict[str, Value]:
+    known: dict[str, Value] = {ours: properties[name] for name, ours in _FACTS.items() if properties.get(name)}
+    vcpus = properties.get("vcpus", "")
+    if vcpus.isascii() and vcpus.isdigit() and len(vcpus) < 6:
+        known["guest_vcpus_online"] = int(vcpus)
+    return known

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
@@ -51,12 +50,6 @@ def _addresses(text: str) -> str:
     return text
 
 
-def _networks(texts: list[str]) -> list[str]:
-    for text in texts:
-        ip_network(text)
-    return texts
-
-
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError("must be an absolute path")
@@ -86,20 +79,16 @@ class GuestAgentPlugin:
         """Ask mom-guestd, where a guest has its channel or a `guestd_address`."""
         qemu_agent: bool = True
         """Ask qemu-guest-agent, where a guest has a channel for it."""
-        allow_exec: bool = False
-        """Where an agent may not read files but may run programs, have it run `cat` on them (guest-exec)."""
         guestd_channel: str = "org.mom.guestd.0"
         """The name of mom-guestd's channel in the guest's description."""
         agent_channels: list[str] = Field(default_factory=lambda: ["org.qemu.guest_agent.1"])
         """Names of channels on which a qemu-guest-agent listens that is mom's alone: its socket is used, not libvirt."""
-        networks: Annotated[list[str], AfterValidator(_networks)] = Field(default_factory=list)
-        """Where a guest may be asked over TCP at an address that it reports itself, such as `192.168.122.0/24`. Empty: nowhere."""
 
     class GuestSettings(mom_core.GuestSettings):
         """Where to ask single guests, and whether."""
 
         ask_agent: bool = True
-        """Whether to ask this guest at all."""
+        """Ask this guest at all."""
         guestd_address: Annotated[str, AfterValidator(_addresses)] | None = None
         """The numeric address, with or without a port, at which the guest's mom-guestd listens: `10.0.0.7`, `[fd00::7]:2187`."""
         guestd_socket: _Path | None = None
@@ -116,7 +105,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """What agents can tell."""
+        """The fields that agents give."""
         return FIELDS
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -125,17 +114,9 @@ class GuestAgentPlugin:
     def mom_setup(self) -> None:
         """Start the thread that asks. No guest is asked before the first cycle has said which there are."""
         from mom_plugins_guestagent.collector import AgentCollector, Asking
-        from mom_plugins_guestagent.ways import VisitLimits
 
-        settings = self._settings
-        asking = Asking(
-            settings.period,
-            settings.hypervisor_period,
-            settings.stale_after,
-            settings.facts_period,
-            VisitLimits(settings.timeout, settings.allow_exec, bool(settings.networks) and settings.guestd),
-            tuple(ip_network(text) for text in settings.networks) if settings.guestd else (),
-        )
+        one = self._settings
+        asking = Asking(one.period, one.hypervisor_period, one.stale_after, one.facts_period, one.timeout)
         self._collector = AgentCollector(asking, self._context.log)
         self._collector.start()
 
@@ -149,7 +130,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """What is fresh of what these guests have said. Waits for no guest."""
+        """Hand out what is fresh of what these guests have said. Waits for no guest."""
         if self._collector is None:
             return {}
         self._collector.follow(self._targets(hypervisor, guests))
@@ -237,5 +218,5 @@ class GuestAgentPlugin:
 
 
 def _is_fresh(age: Value, period: float) -> bool:
-    """Whether the hypervisor's statistics of a guest are no older than what its agent says would be."""
+    """Tell whether the hypervisor's statistics of a guest are no older than what its agent says would be."""
     return isinstance(age, int | float) and age <= period

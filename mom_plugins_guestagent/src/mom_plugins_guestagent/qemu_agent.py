@@ -18,7 +18,9 @@ from typing import NoReturn, Protocol, TypeAlias
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, RefusedByAgent
-from mom_plugins_guestagent.guestd import FILES, figures
+from mom_plugins_guestagent.guestd import FILES
+from mom_plugins_guestagent.guestd import figures as figures_in
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer
 from mom_plugins_guestagent.wire import Wire
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
@@ -40,14 +42,10 @@ _SENTINEL = b"\xff"
 """Where the stream begins anew: no text has this byte."""
 
 _MOST_STALE_LINES = 1000
-"""What a channel may still hold when it is taken over."""
+"""So much a channel may still hold when it is taken over."""
 
 _READ_BYTES = 16 << 10
 """/proc/vmstat, the longest of the files, has some 6 KiB."""
-
-_EXEC_LOOKS = 20
-_EXEC_SECONDS = 0.05
-"""How often, and how long after each other, to look whether a program in the guest has ended: a second, for reading four files."""
 
 _MOST_LIST = 64
 _LONGEST_TEXT = 120
@@ -55,9 +53,7 @@ _MOST_COMMANDS = 1000
 _LARGEST = 1 << 62
 
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-close")
-EXEC_COMMANDS = ("guest-exec", "guest-exec-status")
 FACT_COMMANDS = ("guest-get-osinfo", "guest-get-fsinfo", "guest-get-vcpus")
-NETWORK_COMMAND = "guest-network-get-interfaces"
 LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
 """One command instead of the three that a file takes, where the agent knows it."""
 
@@ -156,7 +152,7 @@ def _answer(line: bytes) -> Json | RefusedByAgent:
 
 
 def _returned(line: bytes) -> Json:
-    """What an answer returns. Raises `RefusedByAgent` when it is an error, and `Misbehaves` when it is no answer."""
+    """The result in an answer. Raises `RefusedByAgent` when it is an error, and `Misbehaves` when it is no answer."""
     try:
         answer = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -176,48 +172,60 @@ def _no_number(text: str) -> NoReturn:
 # --- what is asked ---------------------------------------------------------------------------------------------------------------
 
 
-class AgentVisits:
-    """What is remembered of one guest's agent from one visit to the next: what it can, and what is not there."""
+class AgentWay:
+    """To one guest's agent, over a socket of our own or through the hypervisor; remembers what the agent can, and what is not there.
 
-    def __init__(self, *, allow_exec: bool, addresses: bool) -> None:
-        self._allow_exec = allow_exec
-        self._addresses = addresses
+    :param seconds: for one visit
+    """
+
+    def __init__(self, place: AgentAddress, seconds: float, guest: Entity, call: Call, pass_on: PassOn | None = None) -> None:
+        self._place = place
+        self._seconds = seconds
+        self._guest = guest
+        self._call = call
+        self._pass_on = pass_on
         self._able: frozenset[str] | None = None
         self._version = ""
         self._missing: set[str] = set()
         self._open: list[int] = []
         """Files in the guest that a visit left open, as it was cut off."""
         self.disabled: tuple[str, ...] = ()
-        """Commands for reading figures that the agent has not, or has disabled, where that leaves no way to read them."""
-        self.addresses: tuple[str, ...] = ()
-        """What the guest says its addresses are."""
+        """Commands for reading figures that the agent has not, or has disabled."""
 
-    async def facts(self, agent: QemuAgent) -> dict[str, Value]:
-        """What changes rarely, and what the agent can. Raises `NoAnswer` and `Misbehaves`."""
+    async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
+        """As `Way.visit`."""
+        if self._place.kind is AgentKind.AGENT_SOCKET:
+            async with asyncio.timeout(self._seconds), RawAgent.wire(str(self._place.address)) as wire:
+                raw = RawAgent(wire)
+                await raw.synchronise()
+                return await self.ask(raw, figures=figures, facts=facts)
+        assert self._pass_on is not None  # noqa: S101  # where the hypervisor is the way, there is one
+        # No time limit around it: a call that is under way cannot be taken back, and each has a limit of its own.
+        behind = AgentBehindHypervisor(self._call, self._pass_on, self._guest, self._seconds / 3, time.monotonic() + self._seconds)
+        return await self.ask(behind, figures=figures, facts=facts)
+
+    async def ask(self, agent: QemuAgent, *, figures: bool, facts: bool) -> VisitAnswer:
+        """Ask for what is wanted, one after the other. Raises `NoAnswer` and `Misbehaves`."""
+        known = await self._facts(agent) if facts else None
+        return VisitAnswer((await self._figures(agent) or None) if figures else None, known)
+
+    async def _facts(self, agent: QemuAgent) -> dict[str, Value]:
+        """Read what changes rarely, and what the agent can."""
         (info,) = await agent.ask(("guest-info", {}))
         if isinstance(info, RefusedByAgent):
             raise NoAnswer(f"the agent does not say what it can: {info.message}")
         self._learn(info)
         asked = [name for name in FACT_COMMANDS if self._can(name)]
-        if self._addresses and self._can(NETWORK_COMMAND):
-            asked.append(NETWORK_COMMAND)
         answers = dict(zip(asked, await agent.ask(*((name, {}) for name in asked)), strict=True)) if asked else {}
-        self.addresses = _addresses(answers.get(NETWORK_COMMAND))
         found: dict[str, Value] = {"guest_agent_version": self._version or None}
         found.update(_system(answers.get("guest-get-osinfo")))
         found["guest_filesystems"] = _file_systems(answers.get("guest-get-fsinfo"))
         found["guest_vcpus_online"] = _online(answers.get("guest-get-vcpus"))
         return {name: value for name, value in found.items() if value is not None}
 
-    async def figures(self, agent: QemuAgent) -> Mapping[str, object]:
-        """How memory is now; empty when the agent must not read files. Raises `NoAnswer` and `Misbehaves`."""
-        if self._can(*FILE_COMMANDS):
-            text = await self._files(agent)
-        elif self._allow_exec and self._can(*EXEC_COMMANDS):
-            text = await _printed(agent, tuple(f"/proc/{name}" for name in FILES))
-        else:
-            text = ""
-        found: dict[str, object] = dict(figures(text))
+    async def _figures(self, agent: QemuAgent) -> Mapping[str, object]:
+        """How memory is now; empty when the agent must not read files."""
+        found: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
         if "load_1" not in found and self._can(LOAD_COMMAND):
             (load,) = await agent.ask((LOAD_COMMAND, {}))
             if isinstance(load, Mapping):
@@ -235,9 +243,7 @@ class AgentVisits:
         self._able = frozenset(name for name, enabled in named if isinstance(name, str) and enabled is True)
         self._version = _short(info.get("version"))
         self._missing.clear()
-        wanted = FILE_COMMANDS + (EXEC_COMMANDS if self._allow_exec else ())
-        readable = self._can(*FILE_COMMANDS) or (self._allow_exec and self._can(*EXEC_COMMANDS))
-        self.disabled = () if readable else tuple(name for name in wanted if name not in self._able)
+        self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
     async def _files(self, agent: QemuAgent) -> str:
         """The files one after the other; what cannot be opened is not tried again before the next facts."""
@@ -258,22 +264,6 @@ class AgentVisits:
         answers = await agent.ask(*reading) if reading else []
         self._open = []
         return "\n".join(_decoded(answer.get("buf-b64")) for answer in answers[::2] if isinstance(answer, Mapping))
-
-
-async def _printed(agent: QemuAgent, paths: Sequence[str]) -> str:
-    """What `cat` prints in the guest: nothing of it comes from a shell."""
-    (started,) = await agent.ask(("guest-exec", {"path": "/bin/cat", "arg": list(paths), "capture-output": True}))
-    pid = started.get("pid") if isinstance(started, Mapping) else None
-    if type(pid) is not int:
-        return ""
-    for _ in range(_EXEC_LOOKS):
-        (status,) = await agent.ask(("guest-exec-status", {"pid": pid}))
-        if not isinstance(status, Mapping):
-            return ""
-        if status.get("exited") is True:
-            return _decoded(status.get("out-data"))
-        await asyncio.sleep(_EXEC_SECONDS)
-    return ""
 
 
 # --- what is made of the answers: whatever a guest says, these do not raise, and what they give is bounded -------------------------
@@ -321,13 +311,3 @@ def _online(value: Json | RefusedByAgent | None) -> int | None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return sum(1 for one in value if isinstance(one, Mapping) and one.get("online") is True)
-
-
-def _addresses(value: Json | RefusedByAgent | None) -> tuple[str, ...]:
-    found = []
-    for interface in _list(value if value is not None else ()):
-        for one in _list(interface.get("ip-addresses")) if isinstance(interface, Mapping) else ():
-            address = one.get("ip-address") if isinstance(one, Mapping) else None
-            if isinstance(address, str) and len(address) < _LONGEST_TEXT:
-                found.append(address)
-    return tuple(found[:_MOST_LIST])

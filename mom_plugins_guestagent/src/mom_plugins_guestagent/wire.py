@@ -69,7 +69,7 @@ class Wire:
 
     @property
     def pending(self) -> bool:
-        """Whether something has come that was not asked for yet."""
+        """Something has come that was not asked for yet."""
         return bool(self._came)
 
     def _taken(self) -> bytes | None:
@@ -87,7 +87,7 @@ class Wire:
         return line
 
     async def _more(self) -> bool:
-        """Whether more has come; False at the end of the stream."""
+        """Wait for more; False at the end of the stream."""
         self._reads_left -= 1
         if self._left <= 0 or self._reads_left <= 0:
             raise Misbehaves("it sends more than any answer can be")

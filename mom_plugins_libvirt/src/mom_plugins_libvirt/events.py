@@ -7,7 +7,7 @@ events may be missed, come twice or in any order, and the list ends up the same.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from mom_core import printable
@@ -70,17 +70,13 @@ class GuestEvent(NamedTuple):
 
 
 class EventBook:
-    """What events have said since the last question, and who is to be woken. Safe to be used from several threads."""
+    """Events since the last question, and who is to be woken. Safe to be used from several threads."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, resizes: Resizes, subscribers: Subscribers) -> None:
         self._lock = threading.Lock()
         self._changed: set[str] = set()
-        self._resizes = Resizes(monotonic)
-        self._subscribers = Subscribers()
-
-    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call `callback(what happened)` when something happens that is worth a cycle; the result ends that."""
-        return self._subscribers.subscribe(callback)
+        self._resizes = resizes
+        self._subscribers = subscribers
 
     def returned(self, uri: str) -> None:
         """libvirtd can be reached again; what happened meanwhile is read by the cycle that this asks for."""
@@ -102,12 +98,8 @@ class EventBook:
         self._resizes.keep(active)
         return changed
 
-    def resizing(self, uuid: str, size_kib: int | None, target_kib: int) -> None:
-        """Mom is about to resize this guest, which has `size_kib` now: the events that this causes are not news."""
-        self._resizes.resizing(uuid, size_kib, target_kib)
-
     def _worth_a_cycle(self, event: GuestEvent) -> str:
-        """What happened, in words; empty if it can wait for the next cycle. The lock is held."""
+        """Say what happened, in words; empty if it can wait for the next cycle. The lock is held."""
         if event.kind == LIFECYCLE:
             what, detail = _ACTIVE.get(event.code, ""), _DETAILS.get((event.code, event.detail), "")
             return f"{what}, {detail}" if what and detail else what

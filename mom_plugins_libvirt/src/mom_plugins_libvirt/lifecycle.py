@@ -16,6 +16,7 @@ from typing import Any
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
 from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.connection import Connection
+from mom_plugins_libvirt.domains import Domains
 from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.states import PAUSED
 from mom_toolkit import Callers, Destination, GuestState, came_back
@@ -33,8 +34,8 @@ _REACH_SECONDS = 10.0
 """How long another host's libvirt may take to let mom in."""
 
 
-class Lifecycle:
-    """What `LifecycleControl` and `MigrationControl` ask for.
+class LongJobs:
+    """Calls on a guest that take long, each on a connection of its own.
 
     :param main: the connection that everything else goes through; these are like it
     """
@@ -46,54 +47,6 @@ class Lifecycle:
         self._open: set[Connection] = set()
         self._callers = Callers("libvirt-destination")
 
-    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these guests are; those that do not run are asked for one by one."""
-        found: dict[str, GuestState] = {}
-        for guest in guests:
-            with suppress(GuestGone):
-                found[guest.id] = self._main.call(f"looking at {guest}", guest.id, _standing)
-        return found
-
-    def pause(self, guest: Entity) -> None:
-        """Let its CPUs stand still."""
-        self._main.call(f"pausing {guest}", guest.id, lambda domain: domain.suspend())
-
-    def resume(self, guest: Entity) -> None:
-        """Let them go on. One that libvirt has paused for another reason, such as a disk that is full, goes on too, if it can."""
-        self._main.call(f"resuming {guest}", guest.id, lambda domain: domain.resume())
-
-    def shut_down(self, guest: Entity) -> None:
-        """Ask its system, by its agent or its power button."""
-        self._main.call(f"shutting {guest} down", guest.id, lambda domain: domain.shutdown())
-
-    def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Have libvirt keep its memory in a file, from which it goes on when it is started."""
-        doing = f"saving {guest}"
-        self._long(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0))
-
-    def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Start it, or let it go on where it was saved."""
-        self._long(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create(), can_be_given_up=False)
-
-    def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys."""
-        doing = f"moving {guest} to {destination.uri}"
-        self._main.call(doing, guest.id, lambda domain: None)  # for one that is gone, no other is asked
-        module = self._main.module
-        reached = self._reach(destination, doing)
-        flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
-        parameters = {module.VIR_MIGRATE_PARAM_URI: destination.way} if destination.way else {}
-
-        def move(domain: Domain) -> object:
-            # A guest that is defined here is defined there then, and not here any more: it must not be started twice.
-            persistent = module.VIR_MIGRATE_PERSIST_DEST | module.VIR_MIGRATE_UNDEFINE_SOURCE if domain.isPersistent() else 0
-            return domain.migrate3(reached, parameters, flags | persistent)
-
-        try:
-            self._long(doing, guest, timeout_seconds, move)
-        finally:
-            self._callers.start(lambda: _closed(reached))
-
     def close(self) -> None:
         """Let all connections go. A migration that is under way is given up by libvirt: the guest stays."""
         with self._lock:
@@ -102,20 +55,10 @@ class Lifecycle:
             connection.close()
         self._callers.close(0)
 
-    def _reach(self, destination: Destination, doing: str) -> Any:
-        """A connection to the other libvirt. Raises `HypervisorError`."""
-        module, uri = self._main.module, _without_questions(destination).uri
-        call = self._callers.start(lambda: module.open(uri))
-        if not came_back(call, _REACH_SECONDS):
-            raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
-        try:
-            return call.result()
-        except module.libvirtError as error:
-            raise translated(error, doing) from error
-
-    def _long(
+    def do(
         self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], *, can_be_given_up: bool = True
     ) -> None:
+        """Make the call. Raises `GuestBusy` when it took too long, and what the call raises."""
         if not self._slots.acquire(timeout=min(1.0, timeout_seconds)):
             raise GuestBusy(f"{doing}: {_MOST_AT_ONCE} such things are being done already")
         # The call itself is ended by giving the job up; its connection waits a little longer, so that it hears of that.
@@ -124,10 +67,10 @@ class Lifecycle:
         with self._lock:
             self._open.add(connection)
         given_up, over = threading.Event(), threading.Event()
-        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, given_up, over)) if can_be_given_up else None
+        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, given_up, over))
+        timer.daemon = True
         try:
-            if timer is not None:
-                timer.daemon = True
+            if can_be_given_up:
                 timer.start()
             connection.call(doing, guest.id, function)
         except HypervisorError as error:
@@ -136,8 +79,7 @@ class Lifecycle:
             raise
         finally:
             over.set()
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
             with self._lock:
                 self._open.discard(connection)
             connection.close()
@@ -157,6 +99,81 @@ class Lifecycle:
             if told:  # it is under way, and does not come back; more of them would only hold up libvirtd
                 return
             over.wait(_AGAIN_SECONDS)
+
+    def reach(self, destination: Destination, doing: str) -> Any:
+        """A connection to the other libvirt. Raises `HypervisorError`."""
+        module, uri = self._main.module, _without_questions(destination).uri
+        call = self._callers.start(lambda: module.open(uri))
+        if not came_back(call, _REACH_SECONDS):
+            raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
+        try:
+            return call.result()
+        except module.libvirtError as error:
+            raise translated(error, doing) from error
+
+    def part_from(self, reached: Any) -> None:
+        """Close a connection to another libvirt, in a thread, as that may hang."""
+        self._callers.start(lambda: _closed(reached))
+
+
+class MovableGuests(Domains):
+    """Implements `LifecycleControl` and `MigrationControl`. Raises what the hypervisor's other calls do."""
+
+    _jobs: LongJobs
+
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
+        """How these guests are; those that do not run are asked for one by one."""
+        found: dict[str, GuestState] = {}
+        for guest in guests:
+            with suppress(GuestGone):
+                found[guest.id] = self._connection.call(f"looking at {guest}", guest.id, _standing)
+        return found
+
+    def pause(self, guest: Entity) -> None:
+        """Let its CPUs stand still."""
+        self._writable()
+        self._connection.call(f"pausing {guest}", guest.id, lambda domain: domain.suspend())
+
+    def resume(self, guest: Entity) -> None:
+        """Let them go on. One that libvirt has paused for another reason, such as a disk that is full, goes on too, if it can."""
+        self._writable()
+        self._connection.call(f"resuming {guest}", guest.id, lambda domain: domain.resume())
+
+    def shut_down(self, guest: Entity) -> None:
+        """Ask its system, by its agent or its power button."""
+        self._writable()
+        self._connection.call(f"shutting {guest} down", guest.id, lambda domain: domain.shutdown())
+
+    def save(self, guest: Entity, timeout_seconds: float) -> None:
+        """Have libvirt keep its memory in a file, from which it goes on when it is started."""
+        self._writable()
+        doing = f"saving {guest}"
+        self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0))
+
+    def start(self, guest: Entity, timeout_seconds: float) -> None:
+        """Start it, or let it go on where it was saved."""
+        self._writable()
+        self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create(), can_be_given_up=False)
+
+    def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
+        """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys."""
+        self._writable()
+        doing = f"moving {guest} to {destination.uri}"
+        self._connection.call(doing, guest.id, lambda domain: None)  # for one that is gone, no other is asked
+        module = self._connection.module
+        reached = self._jobs.reach(destination, doing)
+        flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
+        parameters = {module.VIR_MIGRATE_PARAM_URI: destination.way} if destination.way else {}
+
+        def move(domain: Domain) -> object:
+            # A guest that is defined here is defined there then, and not here any more: it must not be started twice.
+            persistent = module.VIR_MIGRATE_PERSIST_DEST | module.VIR_MIGRATE_UNDEFINE_SOURCE if domain.isPersistent() else 0
+            return domain.migrate3(reached, parameters, flags | persistent)
+
+        try:
+            self._jobs.do(doing, guest, timeout_seconds, move)
+        finally:
+            self._jobs.part_from(reached)
 
 
 def _without_questions(destination: Destination) -> Destination:

@@ -73,7 +73,7 @@ class LibvirtPlugin(PluginOfGuests):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """What is known of each guest, and of all of them together."""
+        """The fields of each guest and of all together, and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -83,7 +83,8 @@ class LibvirtPlugin(PluginOfGuests):
         """Start libvirt's event loop. The first call that needs a connection opens it: libvirtd may be down when mom starts."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
         from mom_plugins_libvirt.connection import Connection
-        from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
+        from mom_plugins_libvirt.domains import SamplingSettings
+        from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
         root = self._context.root
         pids = root / self._settings.pid_directory.lstrip("/")
@@ -127,7 +128,7 @@ class LibvirtPlugin(PluginOfGuests):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether libvirt can be reached, and what the guests lack."""
+        """Say if libvirt can be reached, and what the guests lack."""
         from mom_plugins_libvirt.connection import Connection
         from mom_plugins_libvirt.doctor import examined, read_only_works, unreachable
 

@@ -7,25 +7,16 @@ that was read. What libvirt would not take is refused before the call, with the 
 from __future__ import annotations
 
 import math
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
 from mom_guests import wanted_limits
-from mom_plugins_libvirt.api import Domain
+from mom_plugins_libvirt.domains import Domains
+from mom_plugins_libvirt.known_guest import KnownDomain
 from mom_plugins_libvirt.tuning_xml import BANDWIDTH, UNTUNED, Tuning
 from mom_toolkit import NodeTune
-
-if TYPE_CHECKING:
-    from mom_plugins_libvirt.connection import Connection
-    from mom_plugins_libvirt.known_guest import KnownDomain
-
-T = TypeVar("T")
 
 # libvirt's own bounds (src/util/vircgroup.h and its QEMU driver).
 LEAST_QUOTA_US, MOST_QUOTA_US = 1000, (1 << 44) - 1
@@ -43,63 +34,36 @@ _ASK_AGAIN_SECONDS = 300.0
 """How long a host without a CPU controller is taken to have none: the operator may mount one and restart libvirtd."""
 
 
-class TunableGuests(ABC):
-    """Mixed into the hypervisor: implements `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
+class TunableGuests(Domains):
+    """Implements `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
 
     After every setter the next look sees what stands then. They raise `NotSupported` for what the guest cannot take, and
     what the hypervisor's other calls raise.
     """
 
-    _connection: Connection
-    _lock: threading.Lock
-    _monotonic: Callable[[], float]
-    _known: dict[str, KnownDomain]
     _untunable: str = ""
     """Why CPU time cannot be limited on this host; empty if it can, or it was not looked for."""
     _untunable_since: float = 0.0
 
-    @abstractmethod
-    def _ready(self, guest: Entity) -> KnownDomain: ...
-
-    @abstractmethod
-    def _sample_first(self) -> None: ...
-
-    @abstractmethod
-    def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T]) -> T: ...
-
-    @abstractmethod
-    def _change(self, known: KnownDomain, doing: str, function: Callable[[Domain], T]) -> T: ...
-
-    @abstractmethod
-    def _describe_now(self, known: KnownDomain) -> None: ...
-
-    def _look_again(self, known: KnownDomain) -> None:
-        """What was set stands, whether or not it can be read back now: if not, the next cycle reads it."""
-        with suppress(HypervisorError):
-            self._describe_now(known)
-
-    def _tuning_blocked(self) -> Mapping[str, str]:
-        """The controls that cannot be had on this host, with the reason."""
-        return dict.fromkeys(CPU_CONTROLS, self._untunable) if self._untunable else {}
+    def _blocked(self, seen: KnownDomain) -> dict[str, str]:
+        return {**(dict.fromkeys(CPU_CONTROLS, self._untunable) if self._untunable else {}), **super()._blocked(seen)}
 
     def _found(self, guests: Sequence[Entity]) -> list[tuple[KnownDomain, Tuning]]:
         """Those of these guests that are known, with what their descriptions say."""
-        self._sample_first()
-        with self._lock:
-            there = [known for guest in guests if (known := self._known.get(guest.id)) is not None]
-            return [(known, known.description.tuning) for known in there if known.description is not None]
+        self._look_first()
+        return [(known, known.description.tuning) for known in self.seen(guests) if known.description is not None]
 
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """What limits these guests' CPU time, by guest id. Read once for each description; half a second at most is spent on that."""
+        """The limits of these guests' CPU time, by guest id. Read once for each description; half a second at most is spent on that."""
         end = self._monotonic() + _READ_SECONDS
         found = {}
         for known, tuning in self._found(guests):
             tune = known.cpu_tune  # another thread may forget it meanwhile, as the description was read again
             if tune is None and known.late is None and self._monotonic() < end:
                 known.cpu_tune = tune = self._read_cpu_tune(known, tuning)
-            found[known.uuid] = CpuTune(user_limit_percent=tuning.user_limit_percent) if tune is None else tune
+            found[known.id] = CpuTune(user_limit_percent=tuning.user_limit_percent) if tune is None else tune
         return found
 
     def _read_cpu_tune(self, known: KnownDomain, tuning: Tuning) -> CpuTune | None:
@@ -136,29 +100,24 @@ class TunableGuests(ABC):
             _check("CPU shares", shares, *self._share_bounds())
             wanted["cpu_shares"] = shares
         known = self._ready(guest)
-        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         try:
-            self._change(known, f"setting the CPU limits of {guest}", lambda domain: domain.setSchedulerParametersFlags(wanted, live))
+            self._change(known, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(wanted, live))
         finally:
             known.cpu_tune = None  # to be read again, whatever came of it
 
     def _share_bounds(self) -> tuple[int, int]:
-        folder = self._cgroup_folder()
-        if folder is None:
+        folder = self._cgroups
+        if not self._local:
             return SHARES_ANY
         if (folder / "cpu").is_dir() or (folder / "cpu,cpuacct").is_dir():
             return SHARES_V1
         return SHARES_V2 if (folder / "cgroup.controllers").exists() else SHARES_ANY
 
-    @abstractmethod
-    def _cgroup_folder(self) -> Path | None:
-        """Where this host's cgroups are; None when the guests run on another host."""
-
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """The limits of these guests' disks, by guest id. Costs no call."""
-        return {known.uuid: tuning.disks for known, tuning in self._found(guests)}
+        return {known.id: tuning.disks for known, tuning in self._found(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits of that disk; those that are not given stay."""
@@ -166,18 +125,14 @@ class TunableGuests(ABC):
         tuning = known.description.tuning if known.description is not None else UNTUNED
         # libvirt takes a limit that is not given for 0 if another one of its kind is given.
         wanted = wanted_limits(guest, disk, tuning.disks, limits)
-        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
-        known.describe = True
-        self._change(
-            known, f"setting the limits of disk {printable(disk)} of {guest}", lambda domain: domain.setBlockIoTune(disk, wanted, live)
-        )
-        self._look_again(known)
+        doing = f"setting the limits of disk {printable(disk)} of {guest}"
+        self._change_described(known, doing, lambda domain, live: domain.setBlockIoTune(disk, wanted, live))
 
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
         """The limits of these guests' network interfaces, by guest id. Costs no call."""
-        return {known.uuid: tuning.interfaces for known, tuning in self._found(guests)}
+        return {known.id: tuning.interfaces for known, tuning in self._found(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of that interface; an empty one is no limit."""
@@ -189,19 +144,16 @@ class TunableGuests(ABC):
         _check_bandwidth("inbound", inbound)
         _check_bandwidth("outbound", outbound)
         wanted, before = _parameters(inbound, outbound), _parameters(tunes[interface].inbound, tunes[interface].outbound)
-        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
-        known.describe = True
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
         try:
-            self._change(known, doing, lambda domain: domain.setInterfaceParameters(interface, wanted, live))
+            self._change_described(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, wanted, live))
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
             # libvirt makes a limit in several steps and leaves what it has made when one of them fails, while it says that there is none.
             with suppress(HypervisorError):
-                self._ask(known, doing, lambda domain: domain.setInterfaceParameters(interface, before, live))
+                self._change(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
             raise
-        self._look_again(known)
 
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
@@ -214,7 +166,7 @@ class TunableGuests(ABC):
             if pins is None and known.late is None and self._monotonic() < end:
                 pins = self._read_pins(known)
             if pins is not None:
-                found[known.uuid] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
+                found[known.id] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
         return found
 
     def _read_pins(self, known: KnownDomain) -> Sequence[Sequence[bool]] | None:
@@ -234,14 +186,13 @@ class TunableGuests(ABC):
         count = len(rows[vcpu])
         if not cpus or min(cpus) < 0 or max(cpus) >= count:
             raise NotSupported(f"{sorted(cpus)[:8]} are no CPUs of the host; it has 0 to {count - 1}")
-        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         chosen = tuple(cpu in cpus for cpu in range(count))
         known.pins = None
-        self._change(known, f"pinning vCPU {vcpu} of {guest}", lambda domain: domain.pinVcpuFlags(vcpu, chosen, live))
+        self._change(known, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
         """From which NUMA nodes these guests' memory comes, by guest id. Costs no call."""
-        return {known.uuid: tuning.nodes for known, tuning in self._found(guests)}
+        return {known.id: tuning.nodes for known, tuning in self._found(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Take new memory from these nodes. libvirt can change that for guests in the modes strict and restrictive only."""
@@ -249,11 +200,8 @@ class TunableGuests(ABC):
             raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
         known = self._ready(guest)
         wanted = ",".join(str(node) for node in sorted(nodes))
-        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
-        known.describe = True
         doing = f"setting the NUMA nodes of {guest}"
-        self._change(known, doing, lambda domain: domain.setNumaParameters({"numa_nodeset": wanted}, live))
-        self._look_again(known)
+        self._change_described(known, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": wanted}, live))
 
 
 def _check(what: str, value: int, least: int, most: int, more: str = "") -> None:

@@ -60,20 +60,16 @@ class _Line:
 
 
 @dataclass(slots=True)
-class EventReceivers:
-    """Who is told of events. `what(process, text)` of what is worth a cycle; `size(process, bytes)` of a new size by the balloon."""
-
-    what: Callable[[int, str], None]
-    size: Callable[[int, int], None]
-
-
-@dataclass(slots=True)
 class EventMonitors:
-    """A thread that keeps the monitors that match these patterns open, from `start` to `stop`."""
+    """A thread that keeps the monitors that match these patterns open, from `start` to `stop`.
+
+    It calls `heard(process, text)` of what is worth a cycle, and `resized(process, bytes)` of a new size by the balloon.
+    """
 
     root: Path
     patterns: Sequence[str]
-    told: EventReceivers
+    heard: Callable[[int, str], None]
+    resized: Callable[[int, int], None]
     log: logging.Logger
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
     """The ids of the users whose monitors are believed."""
@@ -176,18 +172,18 @@ class EventMonitors:
         if not data:
             line.sock.close()
             del self._lines[path]
-            self.told.what(line.process, "has ended, or its monitor was closed")
+            self.heard(line.process, "has ended, or its monitor was closed")
 
     def _take(self, line: _Line, content: Any) -> None:
         event = content.get("event")
         if not line.greeted:
             line.greeted = True
             line.sock.send(request(()))
-            self.told.what(line.process, "is there")
+            self.heard(line.process, "is there")
         elif event == _RESIZED:
             content = content.get("data")
             actual = content.get("actual") if isinstance(content, dict) else None
             if type(actual) is int and 0 < actual < 1 << 62:
-                self.told.size(line.process, actual)
+                self.resized(line.process, actual)
         elif isinstance(event, str) and event in _WORTH_A_CYCLE:
-            self.told.what(line.process, _WORTH_A_CYCLE[event])
+            self.heard(line.process, _WORTH_A_CYCLE[event])

@@ -1,4 +1,4 @@
-"""What the plugin declares to collect: the fields of all guests, and where they are from under QEMU itself."""
+"""The fields that the plugin collects: the fields of all guests, and where they are from under QEMU itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from mom_core import FieldSpec, GuestColumn, Scope, Unit
 from mom_guests import AUTODEFLATE, PERIOD, REPORTING, guest_fields, host_fields
 
 PLUGGED: Final = "plugged_cur"
-PLUGGED_REQUESTED: Final = "plugged_requested"
 PLUGGED_MAXIMUM: Final = "plugged_max"
 
 _SOURCES: Final = {
@@ -57,7 +56,6 @@ PLUGGED_FIELDS: Final = (
         FieldSpec(name, Unit.KIB, Scope.GUEST, description, f"QMP query-memory-devices {source}")
         for name, description, source in (
             (PLUGGED, "memory that virtio-mem has plugged in; of guests with one such device", "size"),
-            (PLUGGED_REQUESTED, "what virtio-mem is to have plugged in", "requested-size"),
             (PLUGGED_MAXIMUM, "what virtio-mem can have plugged in", "max-size"),
         )
     ),

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Value, printable
-from mom_guests import PERIOD, Reading, Record, convert, why_silent
+from mom_guests import PERIOD, Record, SeenGuest
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.description import Description, VirtioMem
-from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED, SIZED_BY, VIRTIO_MEM
+from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import Defined
 from mom_plugins_qemu.proxmox import GuestDefinition
-from mom_plugins_qemu.states import why_left_alone
+from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.way import ByVirtioMem, by_virtio_mem
-from mom_toolkit import stale_seconds
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 10.0
@@ -26,51 +25,84 @@ PAUSED: Final = "paused"
 """QEMU's word for a guest whose CPUs stand still."""
 
 
-@dataclass(slots=True)
-class MonitoredGuest:
+@dataclass(slots=True, eq=False, kw_only=True)
+class MonitoredGuest(SeenGuest):
     """The guest behind one monitor, since its QEMU was started. Belongs to the sampler's lock."""
 
     path: str
     process: int
     started: int
     identity: Identity
-    since: float
-    """Monotonic seconds since when statistics could have come."""
-    id: str = ""
-    name: str = ""
+    own_name: str = ""
+    """Its name by QEMU; `name` is what the operator calls it, where that is another one."""
     description: Description | None = None
     describe_at: float = 0.0
     looking: tuple[bytes, int] = (b"", 0)
     status: str = ""
     migration: str = ""
-    period: int | None = None
+    polling: int | None = None
+    """Its statistics period; None: unknown."""
     virtio_mem: tuple[VirtioMem, ...] = ()
     switches: Mapping[str, Value] | None = None
     """The fields of what its balloon device does by itself; None: not asked yet."""
-    reading: Reading | None = None
-    fresh: bool = False
-    fields: dict[str, Value] = field(default_factory=dict)
     number: str = ""
     """Its VMID, where it is Proxmox VE's."""
     definition: GuestDefinition | None = None
     defined: Defined | None = None
-    """What the operator has defined."""
+    """The operator's definition."""
     failure: str = ""
     """Why its monitor gave no answer to the last visit; empty where it did."""
     retry_at: float = 0.0
     retry_after: float = FIRST_RETRY_SECONDS
 
     @property
+    def start(self) -> str:
+        """The process, and when it was started."""
+        return f"{self.process}.{self.started}"
+
+    @property
+    def state(self) -> str:
+        """By QEMU's status."""
+        return state_name(self.status)
+
+    @property
+    def described(self) -> bool:
+        """By its monitor."""
+        return self.description is not None
+
+    @property
+    def balloon(self) -> bool:
+        """By its devices."""
+        return self.description is not None and bool(self.description.balloon)
+
+    @property
+    def pinned(self) -> str:
+        """By its devices."""
+        return self.description.pinned if self.description is not None and self.way is None else ""
+
+    @property
+    def period(self) -> int:
+        """As its balloon device says."""
+        return self.polling or 0
+
+    @property
+    def without_balloon(self) -> bool:
+        """virtio-mem sizes it."""
+        return self.way is not None
+
+    @property
+    def plugged_kib(self) -> int:
+        """KiB that virtio-mem has plugged in."""
+        return sum(device.size_kib for device in self.virtio_mem)
+
+    def left_alone(self) -> str:
+        """By its monitor's silence, and QEMU's status."""
+        return self.failure or why_left_alone(self.status, self.migration)
+
+    @property
     def way(self) -> ByVirtioMem | None:
         """How virtio-mem sizes it; None: it does not."""
         return by_virtio_mem(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
-
-    def update(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
-        """Take its newest statistics; an empty record: nothing new is known, and what it said last grows older."""
-        limit = stale_seconds(self.period or 0, stale_after)
-        self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
-        age = self.reading.age(monotonic)
-        self.fresh = age is not None and age <= limit
 
     def with_maximum(self, record: Record) -> Record:
         """This record, with the size that virtio-mem may bring the guest to as its maximum."""
@@ -92,25 +124,14 @@ class MonitoredGuest:
             return "the guest's definition cannot be read, so what it is promised is not known"
         return self.failure or why_left_alone("running" if while_paused and self.status == PAUSED else self.status, self.migration)
 
-    def silence(self, monotonic: float, stale_after: float | None) -> str:
-        """In what way its statistics have not come for long; empty where they come, or need not."""
-        if self.reading is None or self.fresh or not self.period or self.failure or why_left_alone(self.status, self.migration):
-            return ""
-        return why_silent(self.reading, self.since, monotonic, stale_seconds(self.period, stale_after))
-
-    def is_smaller(self) -> bool:
-        """Whether there is something to be given back to it."""
-        size, maximum = self.fields.get("balloon_cur"), self.fields.get("balloon_max")
-        return isinstance(size, int) and isinstance(maximum, int) and size < maximum
-
     def all_fields(self) -> dict[str, Value]:
-        """What its monitor and its definition say of it."""
+        """Its fields by its monitor and its definition."""
         fields = {**self.fields, **(self.switches or {})}
-        if self.period is not None and not self.failure:
-            fields[PERIOD] = self.period
+        if self.polling is not None and not self.failure:
+            fields[PERIOD] = self.polling
         if len(self.virtio_mem) == 1 and not self.failure:
             (device,) = self.virtio_mem
-            fields |= {PLUGGED: device.size_kib, PLUGGED_REQUESTED: device.requested_kib, PLUGGED_MAXIMUM: device.maximum_kib}
+            fields |= {PLUGGED: device.size_kib, PLUGGED_MAXIMUM: device.maximum_kib}
             works = self.description is not None and self.description.balloon_works
             if self.way is not None or works:
                 fields[SIZED_BY] = VIRTIO_MEM if self.way is not None else "balloon"

@@ -9,31 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import (
-    Change,
-    ControlSpec,
-    Decision,
     Declaration,
     Finding,
     Hypervisor,
     HypervisorError,
     PluginContext,
-    Refused,
-    Revision,
-    Scope,
     Severity,
-    Snapshot,
     Suggestion,
-    Target,
-    Unit,
     Value,
-    as_whole,
     hookimpl,
 )
 from mom_guests import PluginOfGuests
-from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, PLUGGED_REQUESTED, WAY
+from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, WAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
-from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
-from mom_toolkit import NO_PROMISES, Promises
 
 if TYPE_CHECKING:
     from mom_cli import Explainer, Importer
@@ -84,10 +72,8 @@ class QemuPlugin(PluginOfGuests):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """What is known of each guest and of all together, the statistics period, and what virtio-mem has plugged in."""
-        description = "memory that virtio-mem is to have plugged in, up to the device's size, in its steps"
-        plugged = ControlSpec(CONTROL, Unit.KIB, Scope.GUEST, description, PLUGGED_REQUESTED, minimum=0)
-        return (*GUEST_FIELDS, *PLUGGED_FIELDS, *HOST_FIELDS, *super().mom_declare(), plugged, WAY)
+        """The fields of each guest and of all together, the statistics period, and which of two ways sizes guests."""
+        return (*GUEST_FIELDS, *PLUGGED_FIELDS, *HOST_FIELDS, *super().mom_declare(), WAY)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -96,7 +82,7 @@ class QemuPlugin(PluginOfGuests):
         """Make ready. Nothing is visited yet: guests may be started later."""
         # Loaded here, as commands that only list plugins are to be fast.
         from mom_guests import GuestWatch
-        from mom_plugins_qemu.events import EventMonitors, EventReceivers
+        from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor
         from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
@@ -114,9 +100,9 @@ class QemuPlugin(PluginOfGuests):
         )
         self._hypervisor = self._qemu = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
         if settings.event_sockets:
-            told = EventReceivers(self._qemu.heard, self._qemu.resized)
             self._qemu.subscribe(context.wake)
-            self._events = EventMonitors(context.root, settings.event_sockets, told, context.log.getChild("events"), users)
+            log = context.log.getChild("events")
+            self._events = EventMonitors(context.root, settings.event_sockets, self._qemu.heard, self._qemu.resized, log, users)
             self._events.start()
         if settings.watch:
             self._watch = GuestWatch(self._qemu, settings.watch, context.wake, context.log.getChild("watch"))
@@ -140,42 +126,6 @@ class QemuPlugin(PluginOfGuests):
             found[LONGEST_STAY] = self._qemu.longest_stay()
         return found
 
-    # --- review and control --------------------------------------------------------------------------------------------------------
-
-    @hookimpl
-    def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """virtio-mem takes no more from a guest than it can spare, and nothing that it is promised."""
-        return reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
-
-    @hookimpl
-    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Statistics periods, and what virtio-mem is to have plugged in."""
-        found = dict(super().mom_read(hypervisor, [target for target in targets if target.control != CONTROL]))
-        if self._qemu is not None:
-            for target in targets:
-                if target.control == CONTROL:
-                    try:
-                        found[target] = self._qemu.plugged(target.entity)
-                    except HypervisorError as error:
-                        found[target] = error
-        return found
-
-    @hookimpl
-    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set both."""
-        errors = dict(super().mom_write(hypervisor, [change for change in changes if change.control != CONTROL]))
-        if self._qemu is not None:
-            for change in changes:
-                if change.control == CONTROL:
-                    size = as_whole(change.value)
-                    try:
-                        if size is None:
-                            raise Refused("not a size in KiB")
-                        self._qemu.set_plugged(change.entity, size)
-                    except HypervisorError as error:
-                        errors[change.target] = error
-        return errors
-
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     @staticmethod
@@ -196,7 +146,7 @@ class QemuPlugin(PluginOfGuests):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether monitors answer, and what the guests lack."""
+        """Say which monitors answer, and what the guests lack."""
         from mom_plugins_qemu.doctor import SUBJECT, examined
 
         if self._qemu is None:

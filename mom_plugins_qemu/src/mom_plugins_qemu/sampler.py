@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid as uuids
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
-from mom_guests import HostSide, Record, Resizes, times_of
+from mom_guests import HostSide, Record, SeenGuests, times_of
 from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
@@ -30,6 +31,8 @@ _ASKED_AGAIN: Final = 3
 
 _DESCRIBING: Final = prepared(DESCRIBING)
 
+_ANOTHER_USER: Final = "run mom as root, or as QEMU's own user"
+
 
 @dataclass(frozen=True, slots=True)
 class QemuHypervisorSettings:
@@ -46,23 +49,28 @@ class QemuHypervisorSettings:
     guest_files: Path | None = None
     """A folder with a file for each guest that the operator defines."""
     observing: Callable[[], bool] = lambda: False
-    """Whether mom only observes now: then what another daemon resizes is no reason not to say what mom would do."""
+    """Tells if mom only observes now: then what another daemon resizes is no reason not to say what mom would do."""
 
 
-class Sampler:
+class Sampler(SeenGuests[MonitoredGuest]):
     """The monitors that are found by patterns, and the guests behind them.
 
     Safe to be used from several threads; one of them at a time visits monitors. A sample's visits take a second at most, whatever hangs.
     """
 
     def __init__(
-        self, settings: QemuHypervisorSettings, log: logging.Logger, wall: Callable[[], float], monotonic: Callable[[], float]
+        self,
+        settings: QemuHypervisorSettings,
+        log: logging.Logger,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._proc = settings.root / "proc"
+        host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
+        super().__init__(settings.stale_after, monotonic, host_side, self._proc)
         self._settings = settings
         self._log = log
         self._wall = wall
-        self._monotonic = monotonic
-        self._sampling = threading.Lock()
         self._visiting = threading.Lock()
         self._guests: dict[str, MonitoredGuest] = {}
         self._ask_again_at = 0.0
@@ -71,63 +79,56 @@ class Sampler:
         """Until when, in monotonic seconds, it is not looked again for what listens at a monitor that takes no connection."""
         self._denied = ""
         """A monitor that this user may not visit, in the sample that is being taken."""
-        self._proc = settings.root / "proc"
         self._definitions = None if settings.definitions is None else Definitions(settings.root, settings.definitions)
         self._files = None if settings.guest_files is None else GuestFiles(settings.root, settings.guest_files)
         self._defined: Mapping[str, Defined] = {}
-        """What the operator has defined, by the monitors' paths."""
-        self.lock = threading.Lock()
-        """Held while what follows is read or written."""
-        self.by_id: dict[str, MonitoredGuest] = {}
-        """The guests, by their ids."""
+        """The operator's definitions, by the monitors' paths."""
+        self._processes = host_side
         self.doubles: dict[str, str] = {}
         """Monitors whose guest says that it is another one that is there already, by path: which."""
         self.foreign: dict[str, str] = {}
         """Monitors at which another user's process listens, in the last sample: whose."""
         self.proxmox_resizes = False
-        """Whether Proxmox VE's own daemon runs."""
-        self.resizes = Resizes(monotonic)
-        self.host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
+        """Proxmox VE's own daemon runs."""
 
-    def sample(self) -> None:
+    def _look(self) -> None:
         """Find the monitors that are there now, and ask all of them at once. Raises `PermissionDenied` where one must not be asked."""
-        with self._sampling:
-            now = self._monotonic()
-            self._denied = ""
-            self.foreign = {}
-            defined = {} if self._files is None else self._files.read()
-            paths = monitors(self._settings.root, self._settings.sockets, self._settings.users, defined)
-            with self.lock:
-                self._defined = defined
-                due = self._begin(paths, now)
-            self._rounds(due, 0)
-            if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
-                raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint="run mom as root, or as QEMU's own user")
-            with self.lock:
-                self._define()
-                self._index()
+        now = self._monotonic()
+        self._denied = ""
+        self.foreign = {}
+        defined = {} if self._files is None else self._files.read()
+        paths = monitors(self._settings.root, self._settings.sockets, self._settings.users, defined)
+        with self._lock:
+            self._defined = defined
+            due = self._begin(paths, now)
+        self._rounds(due, 0)
+        if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
+            raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint=_ANOTHER_USER)
+        with self._lock:
+            self._define()
+            self._index()
 
     def _rounds(self, due: list[tuple[Visit, MonitoredGuest | None]], first: int) -> None:
         """Make these visits, and those that follow from them. Sampling is locked."""
         for attempt in range(first, _ASKED_AGAIN):
             if due:
-                self.visit([visit for visit, _ in due])
-                with self.lock:
+                self._visit([visit for visit, _ in due])
+                with self._lock:
                     due = self._take(due, attempt)
 
-    def ask_again(self) -> None:
+    def _ask_again(self) -> None:
         """Visit the monitors that did not answer once more, all at once, before their time: what was held by another client may be free
         now, and what is to be put back at the end has no next cycle to wait for."""
-        with self._sampling:
+        with self._looking:
             now = self._monotonic()
             if now < self._ask_again_at:
                 return
-            with self.lock:
+            with self._lock:
                 due: list[tuple[Visit, MonitoredGuest | None]] = [
                     (self._due(known, now), known) for known in self._guests.values() if known.failure
                 ]
             self._rounds(due, 1)
-            with self.lock:
+            with self._lock:
                 self._index()
             self._ask_again_at = self._monotonic() + FIRST_RETRY_SECONDS
 
@@ -174,7 +175,7 @@ class Sampler:
                     self._learn(known, described(visit.answers))
                     again = True
                 else:
-                    self._look(known, visit.answers)
+                    self._heard_of(known, visit.answers)
                     again = known.description is None
             except WireError as error:
                 visit.fail(Failure.GARBLED, str(error))
@@ -200,12 +201,18 @@ class Sampler:
                 self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
         if not process:
             return None
+        identity = identity_of(self._proc, process)
         known = MonitoredGuest(
-            visit.path, process, self._started(process), identity_of(self._proc, process), self._monotonic(), failure=Failure.LEFT
+            id=identity.uuid,
+            path=visit.path,
+            process=process,
+            started=self._started(process),
+            identity=identity,
+            own_name=identity.name,
+            defined=self._defined.get(visit.path),
+            since=self._monotonic(),
+            failure=Failure.LEFT,
         )
-        known.id = known.identity.uuid
-        known.name = known.identity.name
-        known.defined = self._defined.get(visit.path)
         self._guests[visit.path] = known
         return known
 
@@ -220,7 +227,7 @@ class Sampler:
         return listener_of(self._proc, path)
 
     def _worth_another_attempt(self, known: MonitoredGuest, visit: Visit, attempt: int) -> bool:
-        """Whether a visit that brought nothing is made again at once: another process listens now, or another client was just there."""
+        """A visit that brought nothing is made again at once: another process listens now, or another client was just there."""
         return visit.failure is Failure.STRANGER or (
             visit.failure is Failure.OCCUPIED and attempt == 0 and not known.failure and known.description is not None
         )
@@ -252,7 +259,7 @@ class Sampler:
         if known.identity.uuid and description.uuid != known.identity.uuid:
             raise WireError(f"it says that it is {printable(description.uuid) or 'without a UUID'}, and was started otherwise")
         known.id = description.uuid or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{known.path}"))
-        known.name = description.name or known.identity.name or Path(known.path).stem
+        known.own_name = description.name or known.identity.name or Path(known.path).stem
         before, known.description = known.description, description
         known.virtio_mem = description.virtio_mem
         if before is None or before.balloon != description.balloon:
@@ -261,7 +268,7 @@ class Sampler:
         spread = 1 + zlib.crc32(known.path.encode(errors="replace")) % 100 / 100
         known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * spread
 
-    def _look(self, known: MonitoredGuest, answers: Sequence[Answer]) -> None:
+    def _heard_of(self, known: MonitoredGuest, answers: Sequence[Answer]) -> None:
         """The lock is held."""
         description = known.description
         if description is None:
@@ -270,7 +277,7 @@ class Sampler:
         monotonic = self._monotonic()
         if known.status not in {"", look.status} or not known.period:
             known.since = monotonic
-        known.status, known.migration, known.period, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
+        known.status, known.migration, known.polling, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
         known.failure, known.retry_after = "", FIRST_RETRY_SECONDS
         self._update(known, known.with_maximum(look.record))
         if look.switches is not None:
@@ -285,12 +292,13 @@ class Sampler:
         for known in self._guests.values():
             if not known.id:
                 continue
+            known.name = (known.defined.guest.name if known.defined is not None else "") or known.own_name or known.id
             first = found.setdefault(known.id, known)
             if first is not known and first.process != known.process:
                 self.doubles[known.path] = f"it says that it is guest {printable(first.name)}, which {first.path} is"
-        self.by_id = found
-        self.resizes.keep(found)
-        self.host_side.follow((known.id, known.name, (known.process, known.started)) for known in found.values())
+        self._seen = found
+        self._resizes.keep(found)
+        self._processes.follow((known.id, known.name, known.start) for known in found.values())
 
     def _define(self) -> None:
         """Read what Proxmox VE says of its guests. The lock is held."""
@@ -303,18 +311,18 @@ class Sampler:
         definitions.forget_others({known.number for known in self._guests.values()})
         self.proxmox_resizes = definitions.daemon_runs()
 
-    def command(self, known: MonitoredGuest, doing: str, question: Question) -> Answer:
+    def _command(self, known: MonitoredGuest, doing: str, question: Question) -> Answer:
         """QEMU's answer to one command. Raises `HypervisorError` of the kind that says what became of it.
 
         :param doing: what is being done, for error messages
         """
         visit = Visit(known.path, prepared([question]), known.process)
-        self.visit([visit])
+        self._visit([visit])
         if visit.answers is None:
             if visit.failure in {Failure.ABSENT, Failure.STRANGER} and not self._is_alive(known):
                 raise GuestGone(f"{doing}: the guest is not there any more")
             if visit.failure is Failure.DENIED:
-                raise PermissionDenied(f"{doing}: {visit.failure}", hint="run mom as root, or as QEMU's own user")
+                raise PermissionDenied(f"{doing}: {visit.failure}", hint=_ANOTHER_USER)
             raise GuestBusy(f"{doing}: {visit.failure}")
         (answer,) = visit.answers
         if isinstance(answer, Refusal):
@@ -322,7 +330,7 @@ class Sampler:
             raise NotSupported(text) if answer.kind in {"DeviceNotActive", "KVMMissingCap", "CommandNotFound"} else HypervisorError(text)
         return answer
 
-    def visit(self, visits: Sequence[Visit]) -> None:
+    def _visit(self, visits: Sequence[Visit]) -> None:
         """One thread at a time: two connections of mom's would only stand in each other's way."""
         if visits:
             with self._visiting:
@@ -341,13 +349,13 @@ class Sampler:
         return times.started if times is not None else 0
 
     def _is_alive(self, known: MonitoredGuest) -> bool:
-        """Whether the process is the one that it was; where that cannot be read, by its number alone."""
+        """The process is the one that it was; where that cannot be read, by its number alone."""
         return not known.started or self._started(known.process) == known.started
 
     def _update(self, known: MonitoredGuest, record: Record) -> None:
         """The lock is held."""
-        known.update(record, self._wall(), self._monotonic(), self._settings.stale_after)
+        known.take(record, self._wall(), self._monotonic(), self._stale_after)
 
     def _process_of(self, name: str, uuid: str) -> int | None:
-        known = self.by_id.get(uuid)
+        known = self._seen.get(uuid)
         return known.process or None if known is not None else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mom_core import NotSupported, format_kib
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.guest_files import GuestFile
 
@@ -20,14 +19,12 @@ class ByVirtioMem:
     why: str
 
     def plugged_for(self, target_kib: int) -> int:
-        """How much has to be plugged in for that size. Raises `NotSupported` for more than the guest was sold; less than what cannot be
-        unplugged is that."""
-        if target_kib > self.sold_kib:
-            raise NotSupported(f"{format_kib(target_kib)} is more than the {format_kib(self.sold_kib)} that the guest was sold")
-        return min(max(target_kib - self.fixed_kib, 0), self.device.maximum_kib)
+        """KiB that have to be plugged in for that size, in the device's steps; less than what cannot be unplugged is that."""
+        step = max(1, self.device.block_kib)
+        return min(-(-max(target_kib - self.fixed_kib, 0) // step) * step, self.device.maximum_kib)
 
     def guaranteed_kib(self, guest: GuestFile) -> int:
-        """What stays with the guest whatever is asked: what it is promised, and what cannot be unplugged."""
+        """Memory that stays with the guest whatever is asked: what it is promised, and what cannot be unplugged."""
         promised = None if guest.guarantee is None else guest.guarantee.kib_of(self.sold_kib)
         return max(self.fixed_kib, int(promised or 0))
 

@@ -1,0 +1,103 @@
+"""Findings of `mom doctor` about guests, the same under each hypervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from mom_core import Finding, Severity, Value, format_duration, printable
+from mom_guests.fields import AUTODEFLATE, REPORTING
+from mom_guests.seen_guests import SeenGuest
+
+_MOST_NAMES: Final = 5
+"""So many guests are named; a host may have hundreds."""
+
+_WORTH_MENTION_KIB: Final = 64 << 10
+"""Memory that a guest's process holds and the guest does not use, from which on a number is worth saying."""
+
+NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
+"""A guest's name and its fields."""
+
+
+class Cures(NamedTuple):
+    """A hypervisor's ways to give guests a balloon device, and to switch on their statistics, free page reporting and autodeflate.
+
+    An empty one: there is none. In `statistics`, `{}` stands for the seconds.
+    """
+
+    balloon: str
+    statistics: str
+    reporting: str
+    autodeflate: str
+
+
+def examined(
+    guests: Sequence[SeenGuest], fields: Mapping[str, Mapping[str, Value]], cures: Cures, plugin: str, *, acts: bool, stats_period: float
+) -> Iterable[Finding]:
+    """Findings about guests whose devices are known.
+
+    :param acts: mom may change something
+    :param stats_period: at which mom switches statistics on
+    """
+    without = [guest.name for guest in guests if not guest.balloon]
+    if without:
+        yield Finding(Severity.WARNING, "balloon device", f"{count_of(without)} without: {names_of(without)}", cures.balloon)
+    for reason in dict.fromkeys(guest.pinned for guest in guests if guest.pinned):
+        pinned = [guest.name for guest in guests if guest.pinned == reason]
+        yield Finding(Severity.OK, "pinned memory", f"{count_of(pinned)} left at their size: {names_of(pinned)}: {reason}")
+    off = [guest.name for guest in guests if guest.balloon and not guest.period]
+    if off and stats_period and acts:
+        text = f"off for {count_of(off)}: {names_of(off)}; mom will switch them on, every {format_duration(stats_period)}, when it acts"
+        cure = cures.statistics.format(max(1, round(stats_period)))
+        yield Finding(Severity.OK, "guest statistics", text, cure and f"to see what mom would do while it only observes: {cure}")
+    elif off:
+        cure = f"set stats_period for the plugin {plugin}" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
+        yield Finding(Severity.WARNING, "guest statistics", f"off for {count_of(off)}: {names_of(off)}", cure)
+    workable = [(guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)]
+    yield from _could_have(workable, cures.reporting, cures.autodeflate)
+    waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
+    if waiting:
+        cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are booting or paused"
+        yield Finding(Severity.WARNING, "guest statistics", f"{count_of(waiting)} without an answer: {names_of(waiting)}", cure)
+
+
+def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
+    """Findings about what would bring something if it were switched on; nothing is wrong. docs/reporting.md has the measurements."""
+    silent = [guest for guest in guests if guest[1].get(REPORTING) == 0]
+    if silent and reporting_by:
+        held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
+        now = f", here now up to {held_kib >> 10} MiB" if held_kib >= _WORTH_MENTION_KIB else ""
+        gain = f"with it the host gets back what a guest has freed, of 450 MiB about 420 in 10 s{now}"
+        cure = f"to have it: {reporting_by}; from the guest's next start; QEMU 5.1, in the guest Linux 5.7"
+        yield Finding(Severity.OK, "free page reporting", f"off for {_told(silent)}; {gain}", cure)
+    stiff = [guest for guest in guests if guest[1].get(AUTODEFLATE) == 0]
+    if stiff:
+        gain = "with it a guest that runs out takes back from its balloon within a second, instead of a kill"
+        cure = (
+            f"to have it: {autodeflate_by}; from the guest's next start; not where a guest must never get more than the host has given it"
+        )
+        yield Finding(Severity.OK, "autodeflate", f"off for {_told(stiff)}; {gain}", cure)
+
+
+def _told(guests: Sequence[NamedFields]) -> str:
+    names = [name for name, _ in guests]
+    return f"{count_of(names)}: {names_of(names)}"
+
+
+def _held_for_nothing(fields: Mapping[str, Value]) -> int:
+    """KiB that a guest's process holds on the host beyond what the guest uses: at most what is free in the guest."""
+    rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
+    if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
+        return 0
+    return max(0, min(unused, rss - (size - unused)))
+
+
+def count_of(guests: Sequence[object]) -> str:
+    """How many guests these are."""
+    return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
+
+
+def names_of(names: Sequence[str]) -> str:
+    """The first of these guests' names, and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(printable(name) for name in names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

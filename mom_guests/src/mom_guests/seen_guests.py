@@ -1,0 +1,252 @@
+"""The guests of one hypervisor as its last look saw them, the same however they are reached: statistics, obstacles, the host's view."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
+from mom_guests.fields import PERIOD
+from mom_guests.host_side import HostSide
+from mom_guests.resizes import Resizes
+from mom_guests.statistics import Reading, Record, convert
+from mom_guests.subscribers import Subscribers
+from mom_toolkit import boot_id, stale_seconds
+
+BALLOON: Final = "balloon_target"
+
+_DRIVER_GRACE_SECONDS: Final = 60.0
+"""How long a guest may take to answer for the first time, from when it was first seen with statistics on. Booting takes tens of seconds."""
+
+_DRIVER_SILENT_SECONDS: Final = 30.0
+_DRIVER_SILENT_STALE: Final = 3
+"""How long, and how many times the age from which on they are stale, statistics may not come before the driver counts as silent: a
+guest that is short of CPU misses several."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class SeenGuest(ABC):
+    """One guest since it was started. Belongs to the lock of its hypervisor, which says what the abstract properties are."""
+
+    id: str = ""
+    name: str = ""
+    since: float
+    """Monotonic seconds since when its statistics could have come: since it runs, and they are on."""
+    fields: dict[str, Value] = field(default_factory=dict)
+    reading: Reading | None = None
+    fresh: bool = False
+    """Its statistics are no older than what counts."""
+
+    @property
+    @abstractmethod
+    def start(self) -> Hashable:
+        """Another one each time the guest is started."""
+
+    @property
+    @abstractmethod
+    def state(self) -> str:
+        """How the guest is, in a word that people know."""
+
+    @property
+    @abstractmethod
+    def described(self) -> bool:
+        """Its devices are known."""
+
+    @property
+    @abstractmethod
+    def balloon(self) -> bool:
+        """It has a balloon device."""
+
+    @property
+    @abstractmethod
+    def pinned(self) -> str:
+        """Why the host cannot use what its balloon takes; empty where it can."""
+
+    @property
+    @abstractmethod
+    def period(self) -> int:
+        """Every how many seconds its balloon driver is asked; 0: never, or not known."""
+
+    @property
+    def without_balloon(self) -> bool:
+        """Something else than a balloon sizes it."""
+        return False
+
+    @abstractmethod
+    def left_alone(self) -> str:
+        """Why nothing may be changed on it in its state, in which it need not report either; empty where something may."""
+
+    def take(self, record: Record, wall: float, monotonic: float, stale_after: float | None, unplugged_kib: int = 0) -> None:
+        """Take its newest record; of an empty one nothing is new, and what it said last grows older. See `convert`."""
+        limit = stale_seconds(self.period, stale_after)
+        self.fields, self.reading = convert(
+            record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit, unplugged_kib=unplugged_kib
+        )
+        age = self.reading.age(monotonic)
+        self.fresh = age is not None and age <= limit
+
+    @property
+    def reports(self) -> bool:
+        """Its statistics ought to come."""
+        return self.balloon and self.period > 0
+
+    def silence(self, monotonic: float, stale_after: float | None) -> str:
+        """In what way its statistics have not come for long; empty where they come, or need not."""
+        if self.reading is None or self.fresh or not self.reports or self.left_alone():
+            return ""
+        age = self.reading.age(monotonic)
+        if age is None:
+            return "the guest's balloon driver has never answered" if monotonic - self.since > _DRIVER_GRACE_SECONDS else ""
+        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period, stale_after))
+        return "the guest's balloon driver does not answer any more" if min(age, monotonic - self.since) > patience else ""
+
+    @property
+    def size(self) -> int | None:
+        """KiB that it has now."""
+        size = self.fields.get("balloon_cur")
+        return size if isinstance(size, int) else None
+
+    @property
+    def is_smaller(self) -> bool:
+        """There is something to be given back to it."""
+        maximum = self.fields.get("balloon_max")
+        return self.size is not None and isinstance(maximum, int) and self.size < maximum
+
+    def balloon_request(self, target_kib: int, maximum_kib: int | None, plugged_kib: int) -> int:
+        """KiB to ask of its balloon for this size. Raises `NotSupported` for one that the guest cannot have.
+
+        :param plugged_kib: what virtio-mem has plugged in: part of the guest's size, and out of the balloon's reach
+        """
+        if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
+            raise NotSupported(f"{target_kib!r:.40} KiB is no size for {printable(self.name)}")
+        if maximum_kib is not None and target_kib > maximum_kib:
+            raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {printable(self.name)} can have")
+        if target_kib <= plugged_kib:
+            text = f"{target_kib} KiB is not more than the {plugged_kib} KiB of {printable(self.name)} that its balloon cannot take"
+            raise NotSupported(text)
+        return target_kib - plugged_kib
+
+
+G = TypeVar("G", bound=SeenGuest)
+
+
+class SeenGuests(ABC, Generic[G]):
+    """The guests of a hypervisor, for several threads: implements `Hypervisor`, `GuestEvents` and what `ReportingGuests` reads.
+
+    :param stale_after: seconds from which on statistics are stale; None: by each guest's own period
+    :param host_side: sees the guests' processes; None where they run on another host
+    :param proc: this host's /proc, where they run on it: the boot is part of guests' incarnations, as process ids and counts of starts
+        come again after it
+    """
+
+    def __init__(self, stale_after: float | None, monotonic: Callable[[], float], host_side: HostSide | None, proc: Path | None) -> None:
+        self._stale_after = stale_after
+        self._monotonic = monotonic
+        self._host_side = host_side
+        self._resizes = Resizes(monotonic)
+        self._subscribers = Subscribers()
+        self._looking = threading.Lock()
+        """Held during a look."""
+        self._lock = threading.Lock()
+        self._seen: dict[str, G] = {}
+        """By guest id; read and replaced with the lock held."""
+        self._looked = False
+        boot = boot_id(proc) if proc is not None else ""
+        self._boot = f"@{boot}" if boot else ""
+
+    @abstractmethod
+    def _look(self) -> None:
+        """Look at all guests, and fill `_seen`, with `_looking` held. Raises `HypervisorError`."""
+
+    @abstractmethod
+    def _obstacle(self, seen: G) -> str:
+        """Why nothing can be changed of this guest now; empty where something can. The lock is held."""
+
+    @abstractmethod
+    def _properties(self, seen: G) -> Mapping[str, Value]:
+        """The properties that it has beside its name, state and process. The lock is held."""
+
+    def _moved_by(self, seen: G) -> str:
+        """Why its balloon is left to another program; empty where it is not. The lock is held."""
+        return ""
+
+    def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:
+        """All its fields, with those of its process. The lock is held."""
+        return {**seen.fields, **process}
+
+    # --- what there is -----------------------------------------------------------------------------------------------------------
+
+    def guests(self) -> Sequence[Guest]:
+        """The guests that are active now, by one look, at which what `fields` hands out is read. Raises `HypervisorError`."""
+        with self._looking:
+            self._look()
+            self._looked = True
+            with self._lock:
+                return tuple(self._listed(seen) for seen in self._seen.values())
+
+    def _listed(self, seen: G) -> Guest:
+        properties: dict[str, Value] = {"name": seen.name, "uuid": seen.id, "state": seen.state}
+        if self._host_side is not None:
+            properties |= self._host_side.properties(seen.id)
+        properties |= self._properties(seen)
+        return Guest(seen.id, seen.name, properties=properties, blocked=self._blocked(seen), incarnation=f"{seen.start}{self._boot}")
+
+    def _blocked(self, seen: G) -> dict[str, str]:
+        why = self._obstacle(seen)
+        if why:
+            return {"*": why}
+        if not seen.described:
+            return dict.fromkeys((BALLOON, PERIOD), "the guest's description has not been read yet")
+        if not seen.balloon:
+            return dict.fromkeys((PERIOD,) if seen.without_balloon else (BALLOON, PERIOD), "the guest has no balloon device")
+        why = self._moved_by(seen)
+        if not why and seen.pinned and not seen.without_balloon and not seen.is_smaller:
+            why = seen.pinned
+        why = why or seen.silence(self._monotonic(), self._stale_after)
+        return {BALLOON: why} if why else {}
+
+    def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+        """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        with self._lock:
+            there = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
+            processes = {} if self._host_side is None else self._host_side.fields(there)
+            return {identity: self._fields_of(seen, processes.get(identity, {})) for identity, seen in there.items()}
+
+    def silent(self) -> Mapping[str, str]:
+        """The guests whose statistics ought to come, and have not for long, by id: in what way."""
+        now = self._monotonic()
+        return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
+
+    def impossible(self) -> Mapping[str, Sequence[str]]:
+        """The guests whose last statistics cannot be true, by id: the names of the fields."""
+        return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
+
+    def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
+        """All guests as of the last look, or those of these that are there."""
+        with self._lock:
+            if guests is None:
+                return tuple(self._seen.values())
+            return [seen for guest in guests if (seen := self._seen.get(guest.id)) is not None]
+
+    def _look_first(self) -> None:
+        """A caller may ask for guests by what an earlier process knew of them."""
+        if not self._looked:
+            self.guests()
+
+    def _there(self, guest: Entity) -> G:
+        """This guest as it was seen last. Raises `GuestGone`."""
+        with self._lock:
+            seen = self._seen.get(guest.id)
+        if seen is None:
+            raise GuestGone(f"{guest} is not there any more")
+        return seen
+
+    # --- what happens ------------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call `callback(what happened)` from the thread that hears of what needs a cycle; the result ends that."""
+        return self._subscribers.subscribe(callback)

@@ -1,0 +1,259 @@
+"""The guests of one libvirtd, as bulk calls and their descriptions show them."""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
+from mom_guests import AUTODEFLATE, PERIOD, REPORTING, HostSide, SeenGuests, possible_maximum
+from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.connection import Connection, GuestRecord
+from mom_plugins_libvirt.domain_xml import DomainDescription, described
+from mom_plugins_libvirt.events import EventBook
+from mom_plugins_libvirt.known_guest import KnownDomain
+from mom_plugins_libvirt.qemu_process import pid_of
+from mom_plugins_libvirt.states import PAUSED, job_name
+from mom_plugins_libvirt.uri import is_local
+
+T = TypeVar("T")
+
+_DUE_SECONDS = 1.0
+_DUE_PERIODS = 1.5
+"""Statistics are late after so many of the guest's periods, and a second, as their time is known in whole seconds: then it is looked
+whether the operator has switched them off, long before they are stale."""
+
+_DESCRIBE_SECONDS = 0.5
+"""How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
+
+_DESCRIBE_AGAIN_SECONDS = 150.0
+"""A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
+
+_SILENT = "the guest has not answered libvirt's last call"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """`stale_after` in seconds (None: by each guest's own period); the folders of libvirt's pid files, of /proc and of the cgroups."""
+
+    stale_after: float | None = None
+    pid_folder: Path = Path("/run/libvirt/qemu")
+    proc: Path = Path("/proc")
+    cgroups: Path = Path("/sys/fs/cgroup")
+
+
+class Domains(SeenGuests[KnownDomain]):
+    """The guests of one libvirtd: who is there, how they are, and one call on one of them.
+
+    A call takes at most two of the connection's call timeouts, and however many guests hang, all calls of a cycle together not much more.
+    A guest that does not answer is not asked again while the question to it is still open.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: SamplingSettings,
+        log: logging.Logger,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._log = log
+        self._wall = wall
+        self._local = is_local(connection.settings.uri)
+        self._cgroups = settings.cgroups
+        pid = partial(pid_of, settings.pid_folder, settings.proc)
+        host_side = HostSide(pid, settings.proc, settings.cgroups, monotonic) if self._local else None
+        super().__init__(settings.stale_after, monotonic, host_side, settings.proc if self._local else None)
+        self._opened = 0
+        self._events = EventBook(self._resizes, self._subscribers)
+        connection.on_event = self._events.heard
+        connection.on_return = partial(self._events.returned, self.uri)
+
+    @property
+    def uri(self) -> str:
+        """libvirt's URI."""
+        return self._connection.settings.uri
+
+    def _look(self) -> None:
+        """One bulk call; guests that were not there before, or that seem to have changed, cost one more each, once."""
+        module = self._connection.module
+        end = self._monotonic() + self._connection.settings.call_timeout
+        asks_nobody = module.VIR_DOMAIN_STATS_STATE
+        asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON | module.VIR_DOMAIN_STATS_VCPU
+        self._take(self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody))
+        self._describe(end)
+
+    def _take(self, records: Sequence[GuestRecord]) -> None:
+        wall, monotonic = self._wall(), self._monotonic()
+        with self._lock:
+            missed_events = self._opened != self._connection.opened
+            self._opened = self._connection.opened
+            changed = self._events.changed({found.uuid for found in records})
+            before, self._seen = self._seen, {}
+            for uuid, name, number, record in records:
+                known = before.get(uuid)
+                if known is None or known.start != number:
+                    known = KnownDomain(id=uuid, name=name, start=number, since=monotonic)
+                known.describe |= missed_events or uuid in changed or monotonic >= known.describe_at
+                self._update(known, record, wall, monotonic)
+                self._seen[uuid] = known
+            if self._host_side is not None:
+                self._host_side.follow((known.id, known.name, known.start) for known in self._seen.values())
+
+    def _update(self, known: KnownDomain, record: Record, wall: float, monotonic: float) -> None:
+        status, before, size, fresh = known.status, known.reading, known.size, known.fresh
+        known.status, known.reason = whole(record, "state.state"), whole(record, "state.reason")
+        if status == PAUSED != known.status:
+            known.since = monotonic
+        unplugged = known.description.unplugged_kib if known.description else 0
+        known.take(record, wall, monotonic, self._stale_after, unplugged)
+        age = known.reading.age(monotonic) if known.reading else None
+        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * known.period
+        # Statistics that begin or cease to come or are late, and a new maximum, are signs that the guest was changed; so is,
+        # where memory can be plugged in by the block, a new size. Jobs end.
+        known.describe |= (
+            fresh != known.fresh
+            or (known.prompt and not prompt)
+            or (before is not None and known.reading is not None and known.reading.maximum != before.maximum)
+            or bool(known.job)
+            or (known.description is not None and bool(known.description.resizable_kib) and known.size != size)
+        )
+        known.prompt = prompt
+        if known.late is not None and known.late.done():
+            known.late = None
+
+    def _describe(self, end: float) -> None:
+        """Read the descriptions that are missing or may have changed, as many as there is time for until `end`, or before."""
+        end = min(end, self._monotonic() + _DESCRIBE_SECONDS)
+        with self._lock:
+            due = [known for known in self._seen.values() if known.describe and known.late is None]
+        for known in due:
+            if self._monotonic() >= end:
+                return
+            try:
+                description = self._read_description(known)
+            except GuestGone:
+                with self._lock:
+                    self._seen.pop(known.id, None)
+                continue
+            except HypervisorError as error:  # this guest's matter only: what concerns all is raised by the bulk call
+                self._log.debug("%s", error)
+                continue
+            with self._lock:
+                self._learn(known, description)
+
+    def _read_description(self, known: KnownDomain) -> DomainDescription | None:
+        def read(domain: Domain) -> str:
+            known.job = self._job(domain)
+            return domain.XMLDesc(0)
+
+        with self._lock:
+            known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
+        try:
+            return described(self._ask(known, f"reading the description of {printable(known.name)}", read))
+        except HypervisorError:
+            with self._lock:
+                known.describe = True
+            raise
+
+    def _job(self, domain: Domain) -> str:
+        """Name what libvirt is doing with the guest that allows no change now."""
+        try:
+            return job_name(domain.jobStats())
+        except self._connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
+            return ""
+
+    def _learn(self, known: KnownDomain, description: DomainDescription | None) -> None:
+        """The lock is held."""
+        had = known.period
+        known.description = description
+        if known.period and not had:
+            known.since = self._monotonic()
+        known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * (1 + zlib.crc32(known.id.encode()) % 100 / 100)
+        known.cpu_tune = known.pins = None
+        if description is not None and known.reading is not None and known.reading.maximum is not None:
+            known.fields["balloon_max"] = possible_maximum(known.reading.maximum, description.unplugged_kib, known.size)
+
+    def _describe_now(self, known: KnownDomain) -> None:
+        description = self._read_description(known)
+        with self._lock:
+            self._learn(known, description)
+
+    def _properties(self, seen: KnownDomain) -> Mapping[str, Value]:
+        if seen.description is None:
+            return {}
+        return {**seen.description.promises, "pinned": seen.pinned} if seen.pinned else seen.description.promises
+
+    def _fields_of(self, seen: KnownDomain, process: Mapping[str, Value]) -> dict[str, Value]:
+        described: dict[str, Value] = {}
+        if seen.description is not None and seen.balloon:
+            described[PERIOD] = seen.period
+            if seen.description.balloon.startswith("virtio"):
+                described |= {REPORTING: int(seen.description.reports_free_pages), AUTODEFLATE: int(seen.description.autodeflate)}
+        return {**seen.fields, **described, **process}
+
+    def _obstacle(self, seen: KnownDomain) -> str:
+        if self._connection.settings.readonly:
+            return "the connection to libvirt is read-only"
+        if seen.late is not None:
+            return _SILENT
+        why = seen.left_alone() or (f"the guest is {seen.job}" if seen.job else "")
+        return why or ("none of the guest's CPUs is online" if seen.fields.get("vcpu_count") == 0 else "")
+
+    # --- one call on one guest ---------------------------------------------------------------------------------------------------
+
+    def _writable(self) -> None:
+        if self._connection.settings.readonly:
+            raise PermissionDenied("the connection to libvirt is read-only", hint="set readonly to false for the plugin libvirt")
+
+    def _ready(self, guest: Entity) -> KnownDomain:
+        self._writable()
+        self._look_first()
+        known = self._there(guest)
+        with self._lock:
+            if known.late is not None and not known.late.done():
+                raise GuestBusy(f"{guest}: {_SILENT}")
+        return known
+
+    def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T]) -> T:
+        def late(call: Future[Any]) -> None:
+            with self._lock:
+                known.late = call
+
+        return self._connection.call(doing, known.id, function, late)
+
+    def _change(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> T:
+        """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest.
+
+        :param function: is given libvirt's flag for changes of the guest that runs, too
+        """
+
+        def unless_busy(domain: Domain) -> T:
+            known.job = self._job(domain)
+            if known.job:
+                raise GuestBusy(f"{doing}: the guest is {known.job}")
+            return function(domain, self._connection.module.VIR_DOMAIN_AFFECT_LIVE)
+
+        return self._ask(known, doing, unless_busy)
+
+    def _change_described(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> None:
+        """As `_change`, for what stands in the guest's description, which is read again."""
+        known.describe = True
+        self._change(known, doing, function)
+        with suppress(HypervisorError):  # what was set stands, whether or not it can be read back now: if not, the next cycle reads it
+            self._describe_now(known)
+
+
+def whole(record: Record, key: str) -> int:
+    """The number in a record; 0 where there is none."""
+    value = record.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
