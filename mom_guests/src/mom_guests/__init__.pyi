@@ -25,7 +25,6 @@ from .host_side import (
 )
 from .plugin_of_guests import (
     PluginOfGuests as PluginOfGuests,
-    ReportingGuests as ReportingGuests,
 )
 from .qemu_process import (
     Merged as Merged,

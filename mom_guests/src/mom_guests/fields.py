@@ -1,4 +1,4 @@
-"""What a hypervisor of QEMU guests declares to collect: one list, so that a field means the same under each of them."""
+"""The fields of a hypervisor of QEMU guests: one list, so that a field means the same under each of them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def _pressure(resource: str, kind: str, who: str, what: str) -> FieldSpec:
     return FieldSpec(f"host_psi_{resource}_{kind}_avg10", Unit.PERCENT, Scope.GUEST, description, source)
 
 
+MEMORY: Final = (
+    ("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
+    ("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "balloon.unused"),
+    ("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
+    ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
+)
+"""Figures of the guest's kernel. The first is all memory that it has: none of the others can be more."""
+
+COUNTERS: Final = (
+    ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
+    ("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "balloon.swap_out"),
+    ("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "balloon.major_fault"),
+    ("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "balloon.minor_fault"),
+)
+"""Counters since the guest's boot (KiB, faults), whose growth per second is the field."""
+
 _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
@@ -37,9 +53,7 @@ _SAID: Final = (
     ),
     (AUTODEFLATE, Unit.FLAG, "1: the balloon gives memory back by itself when the guest runs out; 0: it does not", AUTODEFLATE),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
-    ("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
-    ("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "balloon.unused"),
-    ("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
+    *MEMORY,
     (
         "mem_usable_soon",
         Unit.KIB,
@@ -47,11 +61,7 @@ _SAID: Final = (
         " that are watched, while they use up memory",
         "balloon.usable, twice",
     ),
-    ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
-    ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
-    ("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "balloon.swap_out"),
-    ("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "balloon.major_fault"),
-    ("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "balloon.minor_fault"),
+    *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of what the guest itself reported", "balloon.last-update"),
     ("stats_rejected", Unit.COUNT, "figures that the guest reported since mom knows it and that cannot be true", "balloon.*"),
     (PERIOD, Unit.SECONDS, "how often the guest is asked to report; 0: never", PERIOD),

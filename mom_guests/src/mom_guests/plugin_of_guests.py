@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
@@ -14,7 +14,6 @@ from mom_core import (
     Decision,
     Declaration,
     Duration,
-    Entity,
     Guest,
     Hypervisor,
     HypervisorError,
@@ -31,12 +30,14 @@ from mom_core import (
     Target,
     Unit,
     Value,
+    as_whole,
     format_duration,
     hookimpl,
 )
 from mom_guests.fields import PERIOD
 
 if TYPE_CHECKING:
+    from mom_guests.seen_guests import SeenGuests
     from mom_guests.watch import GuestWatch
 
 LONGEST_PERIOD_SECONDS: Final = 3600
@@ -46,32 +47,6 @@ _SWITCHED_PER_CYCLE: Final = 50
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Guests have something new to tell once a second; looking more often than this only costs."""
-
-_NOT_OURS: Final = "another plugin's hypervisor is in use"
-
-
-class ReportingGuests(Hypervisor, Protocol):
-    """A hypervisor whose guests' balloon drivers report."""
-
-    def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """The fields of these guests as of the last call of `guests`, by guest id."""
-        ...
-
-    def silent(self) -> Mapping[str, str]:
-        """The guests whose statistics ought to come, and have not for long, by id: in what way."""
-        ...
-
-    def impossible(self) -> Mapping[str, Sequence[str]]:
-        """The guests whose last statistics cannot be true, by id: the names of the fields."""
-        ...
-
-    def stats_period(self, guest: Entity) -> int:
-        """Every how many seconds the guest is asked to report now; 0: never. Raises `HypervisorError`."""
-        ...
-
-    def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Have the guest asked every `seconds`, 0 for no longer. Raises `HypervisorError`."""
-        ...
 
 
 def _whole_seconds(seconds: float) -> float:
@@ -105,7 +80,7 @@ class PluginOfGuests:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._reporting = settings
         self._context = context
-        self._hypervisor: ReportingGuests | None = None
+        self._hypervisor: SeenGuests[Any] | None = None
         self._watch: GuestWatch | None = None
 
     # --- declare and end ---------------------------------------------------------------------------------------------------------
@@ -130,7 +105,7 @@ class PluginOfGuests:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """What was said about the guests when they were listed."""
+        """Hand out what was said about the guests when they were listed."""
         own = self._own(hypervisor)
         if own is None:
             return {}
@@ -181,45 +156,42 @@ class PluginOfGuests:
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Statistics periods."""
-        own = self._own(hypervisor)
-        if own is None:
-            raise NotSupported(_NOT_OURS)
-        return {target: _period_of(own, target.entity) for target in targets}
+        own = self._ours(hypervisor)
+        found: dict[Target, Value | HypervisorError] = {}
+        for target in targets:
+            try:
+                found[target] = own.stats_period(target.entity)
+            except HypervisorError as error:
+                found[target] = error
+        return found
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set statistics periods."""
-        own = self._own(hypervisor)
-        if own is None:
-            raise NotSupported(_NOT_OURS)
+        own = self._ours(hypervisor)
         errors: dict[Target, HypervisorError] = {}
         for change in changes:
+            period = as_whole(change.value)
             try:
-                _set_period(own, change)
+                if period is None or not 0 <= period <= LONGEST_PERIOD_SECONDS:
+                    raise Refused(f"not a number of whole seconds from 0 to {LONGEST_PERIOD_SECONDS}")
+                own.set_stats_period(change.entity, period)
             except HypervisorError as error:
                 errors[change.target] = error
         return errors
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """What the cycle saw of the guests, and asked of them, is what the watch compares with."""
+        """Tell the watch what the cycle saw of the guests, and asked of them."""
         if self._watch is not None:
             self._watch.follow(report)
 
-    def _own(self, hypervisor: Hypervisor) -> ReportingGuests | None:
+    def _own(self, hypervisor: Hypervisor) -> SeenGuests[Any] | None:
         """This plugin's hypervisor, if it is the one in use."""
         return self._hypervisor if hypervisor is self._hypervisor else None
 
-
-def _period_of(own: ReportingGuests, guest: Entity) -> Value | HypervisorError:
-    try:
-        return own.stats_period(guest)
-    except HypervisorError as error:
-        return error
-
-
-def _set_period(own: ReportingGuests, change: Change) -> None:
-    value = change.value
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LONGEST_PERIOD_SECONDS:
-        raise Refused(f"not a number of whole seconds from 0 to {LONGEST_PERIOD_SECONDS}")
-    own.set_stats_period(change.entity, value)
+    def _ours(self, hypervisor: Hypervisor) -> SeenGuests[Any]:
+        own = self._own(hypervisor)
+        if own is None:
+            raise NotSupported("another plugin's hypervisor is in use")
+        return own

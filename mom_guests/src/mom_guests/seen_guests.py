@@ -135,7 +135,7 @@ G = TypeVar("G", bound=SeenGuest)
 
 
 class SeenGuests(ABC, Generic[G]):
-    """The guests of a hypervisor, for several threads: implements `Hypervisor`, `GuestEvents` and what `ReportingGuests` reads.
+    """The guests of a hypervisor, for several threads: implements `Hypervisor`, `GuestEvents`.
 
     :param stale_after: seconds from which on statistics are stale; None: by each guest's own period
     :param host_side: sees the guests' processes; None where they run on another host
@@ -158,6 +158,11 @@ class SeenGuests(ABC, Generic[G]):
         boot = boot_id(proc) if proc is not None else ""
         self._boot = f"@{boot}" if boot else ""
 
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """Where the guests run."""
+
     @abstractmethod
     def _look(self) -> None:
         """Look at all guests, and fill `_seen`, with `_looking` held. Raises `HypervisorError`."""
@@ -169,6 +174,14 @@ class SeenGuests(ABC, Generic[G]):
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
         """The properties that it has beside its name, state and process. The lock is held."""
+
+    @abstractmethod
+    def stats_period(self, guest: Entity) -> int:
+        """Every how many seconds the guest is asked to report now; 0: never. Raises `HypervisorError`."""
+
+    @abstractmethod
+    def set_stats_period(self, guest: Entity, seconds: int) -> None:
+        """Have the guest asked every `seconds`, 0 for no longer. Raises `HypervisorError`."""
 
     def _moved_by(self, seen: G) -> str:
         """Why its balloon is left to another program; empty where it is not. The lock is held."""

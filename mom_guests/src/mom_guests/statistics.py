@@ -10,32 +10,17 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from mom_core import Value
+from mom_guests.fields import COUNTERS, MEMORY
 
 Record: TypeAlias = Mapping[str, object]
-"""What is known of one guest at one moment, by libvirt's names:
+"""The record of one guest at one moment, by libvirt's names:
 sizes in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
 
 _LARGEST = 1 << 62
 """Above this a number is no size and no count."""
 
 _ALL_ONES = (1 << 64) - 1
-"""What the balloon driver reports for what it does not know. It is no lie."""
-
-_MEMORY = (
-    ("mem_available", "balloon.available"),
-    ("mem_unused", "balloon.unused"),
-    ("mem_usable", "balloon.usable"),
-    ("mem_disk_caches", "balloon.disk_caches"),
-)
-"""Fields in KiB, and their names in records. The first is all that the guest's kernel has: none of the others can be more."""
-
-_COUNTERS = (
-    ("swap_in", "balloon.swap_in"),
-    ("swap_out", "balloon.swap_out"),
-    ("major_fault", "balloon.major_fault"),
-    ("minor_fault", "balloon.minor_fault"),
-)
-"""Counters since the guest's boot (KiB, faults), whose growth per second is the field."""
+"""Reported by the balloon driver for what it does not know. It is no lie."""
 
 _FASTEST = 1 << 30
 """Growth per second: 1 TiB of swap, or a billion faults. No machine does that."""
@@ -67,7 +52,7 @@ class Pace(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one look at a guest leaves behind for the next.
+    """The memory of one look at a guest, for the next.
 
     `looked` is when that was, in monotonic seconds. `updated` is `last-update`, in seconds since the epoch; `seen` is when it was first
     seen, in monotonic seconds, and `age_then` how old it was at that moment. `counters` and `rates` are of that time, too, and so is
@@ -117,17 +102,12 @@ def convert(
     maximum = _number(record, "balloon.maximum") or None
     if maximum is not None:
         fields["balloon_max"] = possible_maximum(maximum, unplugged_kib, size)
-    rss = _number(record, "balloon.rss")
-    if rss is not None:
-        fields["rss"] = rss
-    count = _number(record, "vcpu.current")
-    if count is not None:
-        fields["vcpu_count"] = count
+    for name, key in (("rss", "balloon.rss"), ("vcpu_count", "vcpu.current")):
+        number = _number(record, key)
+        if number is not None:
+            fields[name] = number
     pace = _next_pace(_number(record, "cpu.time"), size, previous.pace if previous else None, monotonic)
-    if pace.usage is not None:
-        fields["cpu_usage"] = pace.usage
-    if pace.rate is not None:
-        fields["balloon_rate"] = pace.rate
+    fields.update({name: rate for name, rate in (("cpu_usage", pace.usage), ("balloon_rate", pace.rate)) if rate is not None})
     updated = _number(record, "balloon.last-update") or 0
     memory, lies = _memory(record, maximum, previous) if updated else ({}, ())
     reading = _next_reading(record, previous, updated, lies, wall, monotonic)._replace(pace=pace, maximum=maximum)
@@ -152,7 +132,7 @@ def _next_reading(record: Record, previous: Reading | None, updated: int, lies: 
         return previous._replace(looked=monotonic)
     if not updated:
         return Reading(monotonic)
-    counters = {name: count for name, key in _COUNTERS if (count := _number(record, key)) is not None}
+    counters = {name: count for name, _, _, key in COUNTERS if (count := _number(record, key)) is not None}
     rates: Mapping[str, float] = _NO_RATES
     if previous is not None:
         rates, leaps = _rates(previous.counters, counters, updated - previous.updated)
@@ -184,14 +164,14 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
 
 
 def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """What the guest says about its memory, and which of it cannot be: no number, or more than the guest has.
+    """The guest's figures of its memory, and which of them cannot be: no number, or more than the guest has.
 
     While memory is unplugged, what the guest said a moment ago is related to the maximum of that time.
     """
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
     known: dict[str, Value] = {}
     lies: tuple[str, ...] = ()
-    for name, key in _MEMORY:
+    for name, _, _, key in MEMORY:
         value = record.get(key)
         if value is None or value == _ALL_ONES:
             continue

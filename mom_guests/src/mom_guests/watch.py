@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
@@ -63,14 +64,14 @@ _JOIN_SECONDS = 0.1
 
 
 class WatchedMemory(NamedTuple):
-    """What is known of one guest: sizes in KiB, swapping in KiB/s, faults per second (None: unknown)."""
+    """The memory of one guest: sizes in KiB, swapping in KiB/s, faults per second (None: unknown)."""
 
     size: float
     usable: float
     swap_in: float | None = None
     major_fault: float | None = None
     soon: float | None = None
-    """What will be usable soon, if that is known."""
+    """Usable soon, if that is known."""
 
 
 def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
@@ -90,7 +91,7 @@ def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
 
 
 def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
-    """What a guest has freed since the last cycle saw it as `before`; what its balloon gave it was not freed."""
+    """KiB that a guest has freed since the last cycle saw it as `before`; what its balloon gave it was not freed."""
     return now.usable - before.usable - max(0.0, now.size - before.size)
 
 
@@ -99,7 +100,7 @@ def _runs_out(usable: float, memory: WatchedMemory) -> bool:
 
 
 class Statistics(NamedTuple):
-    """What a guest said at one time, and its size when that was first seen. KiB; `updated` in seconds, `total` is None where unknown.
+    """A guest's statistics of one time, and its size when that was first seen. KiB; `updated` in seconds, `total` is None where unknown.
 
     `steady` says that the size had not changed for so long that these statistics were made at this size for certain.
     """
@@ -112,7 +113,7 @@ class Statistics(NamedTuple):
 
 
 def usable_soon(before: Statistics, now: Statistics) -> float:
-    """What will be usable in the guest when mom can act on its next statistics, if it goes on as between these two.
+    """KiB that will be usable in the guest when mom can act on its next statistics, if it goes on as between these two.
 
     What a moving balloon takes and gives must not count. The kernel's total, of the same moment, follows the balloon; where it does not
     (a balloon that deflates on its own when memory runs out is not taken off the total), only a balloon at rest tells anything.
@@ -141,28 +142,28 @@ class BalloonStatistics(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
 class _Watched:
     """One guest that is watched. Belongs to the lock of the watch, except `reading`, which belongs to its thread."""
 
-    def __init__(self, name: str, incarnation: str) -> None:
-        self.name = name
-        self.incarnation = incarnation
-        self.seen: WatchedMemory | None = None
-        """What the last cycle saw."""
-        self.expected: WatchedMemory | None = None
-        """What the guest has when it has done what that cycle asked of it."""
-        self.asked = False
-        """Whether a cycle was asked for since the last one."""
-        self.owes: float | None = None
-        """The size that it was asked to shrink to, in KiB, until it gets there."""
-        self.reading: Reading | None = None
-        self.news: WatchedMemory | None = None
-        """What the guest has said that no cycle was asked for, and none is known to have seen: it is judged when no cycle is due."""
-        self.statistics: Statistics | None = None
-        self.unsteady = 1
-        """New statistics that are still to be seen before the guest's size counts as steady."""
-        self.soon: tuple[float, int] | None = None
-        """When a forecast was made (monotonic seconds), and what it was (KiB): only where it is less than what is usable."""
+    name: str
+    incarnation: str
+    seen: WatchedMemory
+    """By the last cycle."""
+    expected: WatchedMemory
+    """Its memory when it has done what that cycle asked of it."""
+    asked: bool = False
+    """A cycle was asked for since the last one."""
+    owes: float | None = None
+    """The size that it was asked to shrink to, in KiB, until it gets there."""
+    reading: Reading | None = None
+    news: WatchedMemory | None = None
+    """Said by the guest, no cycle was asked for, and none is known to have seen it: it is judged when no cycle is due."""
+    statistics: Statistics | None = None
+    unsteady: int = 1
+    """New statistics that are still to be seen before the guest's size counts as steady."""
+    soon: tuple[float, int] | None = None
+    """When a forecast was made (monotonic seconds), and what it was (KiB): only where it is less than what is usable."""
 
     def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> WatchedMemory | None:
         """Take note of new statistics; what is known of the guest, with what will be usable soon."""
@@ -231,7 +232,8 @@ class GuestWatch:
 
     def follow(self, report: Report) -> None:
         """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
-        asked = {o.decision.entity.id: o.decision.value for o in report.outcomes if _asked_for_a_size(o.status, o.decision.control)}
+        applied = (one.decision for one in report.outcomes if one.status is Status.APPLIED)
+        asked = {decision.entity.id: decision.value for decision in applied if decision.control == BALLOON_CONTROL}
         state = report.snapshot.host.fields.get(STATE_FIELD)
         with self._lock:
             self._pressed = state is not None and state != STATE_HIGH
@@ -240,10 +242,10 @@ class GuestWatch:
                 seen = _memory(guest.fields)
                 if seen is None or not _can_be_helped(guest, seen, asked.get(guest.id)):
                     continue
-                known = before.get(guest.id)
+                known, expected = before.get(guest.id), _expected(seen, asked.get(guest.id))
                 if known is None or known.incarnation != guest.incarnation:
-                    known = _Watched(guest.name, guest.incarnation)
-                known.seen, known.expected, known.asked = seen, _expected(seen, asked.get(guest.id)), False
+                    known = _Watched(guest.name, guest.incarnation, seen, expected)
+                known.seen, known.expected, known.asked = seen, expected, False
                 target = as_number(asked.get(guest.id, guest.fields.get(BALLOON_CONTROL)))
                 if target is not None:  # a sweep may have ended since it was asked for: then the guest owes nothing any more
                     known.owes = target if target < seen.size - TAKEN_KIB else None
@@ -254,7 +256,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self) -> dict[str, int]:
-        """What will be usable soon in KiB, by guest id, where that is known and less than what is usable."""
+        """KiB that will be usable soon, by guest id, where that is known and less than what is usable."""
         now = self._monotonic()
         with self._lock:
             made = {uuid: guest.soon for uuid, guest in self._watched.items()}
@@ -295,7 +297,7 @@ class GuestWatch:
         return max(every, (now - began) / LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
-        """Whether the guest has come to have what it was asked to shrink to; once for each time that it was asked."""
+        """The guest has come to have what it was asked to shrink to; once for each time that it was asked."""
         with self._lock:
             if guest.owes is None or size > guest.owes + TAKEN_KIB:
                 return False
@@ -309,7 +311,7 @@ class GuestWatch:
         """
         with self._lock:
             now = guest.news
-            if now is None or guest.asked or guest.seen is None or guest.expected is None:
+            if now is None or guest.asked:
                 return ""
             guest.news = None
             if now.usable == guest.seen.usable:  # the very statistics that the cycle went by: where they lead to may be news to it
@@ -337,18 +339,14 @@ class GuestWatch:
                 pause = _FAILURE_SECONDS
 
 
-def _asked_for_a_size(status: Status, control: str) -> bool:
-    return status is Status.APPLIED and control == BALLOON_CONTROL
-
-
 def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
-    """What the guest has when it has followed: then it is not short any more, and may be so again."""
+    """Its memory when it has followed: then it is not short any more, and may be so again."""
     target = as_number(asked)
     return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
 
 
 def _can_be_helped(guest: Guest, seen: WatchedMemory, asked: Value) -> bool:
-    """Whether there is anything that the guest could get back."""
+    """There is something that the guest could get back."""
     maximum = guest.number("balloon_max")
     if maximum is None or {"*", BALLOON_CONTROL} & guest.blocked.keys():
         return False

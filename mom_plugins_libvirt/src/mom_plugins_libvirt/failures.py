@@ -1,8 +1,9 @@
-"""What libvirt's errors mean to mom."""
+"""From libvirt's errors to mom's."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import Final
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
@@ -10,42 +11,16 @@ from mom_plugins_libvirt.uri import cure_for_transport
 
 # Numbers of virErrorNumber in libvirt/virterror.h, which are part of libvirt's stable interface. They stand here so that neither this
 # module nor its tests need the binding.
-NO_SUPPORT = 3
-NO_CONNECT = 5
-INVALID_ARGUMENT = 8
-OPERATION_DENIED = 29
-SYSTEM_ERROR = 38
-NO_DOMAIN = 42
-AUTH_FAILED = 45
-OPERATION_INVALID = 55
-CONFIG_UNSUPPORTED = 67
-OPERATION_TIMEOUT = 68
-ARGUMENT_UNSUPPORTED = 74
-AUTH_CANCELLED = 79
-AUTH_UNAVAILABLE = 94
-OPERATION_UNSUPPORTED = 84
-AGENT_UNRESPONSIVE = 86
-RESOURCE_BUSY = 87
-ACCESS_DENIED = 88
-AGENT_UNSYNCED = 97
-DEVICE_MISSING = 99
+NO_SUPPORT, NO_CONNECT, INVALID_ARGUMENT, SYSTEM_ERROR, NO_DOMAIN, OPERATION_INVALID = 3, 5, 8, 38, 42, 55
+CONFIG_UNSUPPORTED, ARGUMENT_UNSUPPORTED, OPERATION_UNSUPPORTED, DEVICE_MISSING = 67, 74, 84, 99
+OPERATION_TIMEOUT, AGENT_UNRESPONSIVE, RESOURCE_BUSY, AGENT_UNSYNCED = 68, 86, 87, 97
+OPERATION_DENIED, AUTH_FAILED, AUTH_CANCELLED, ACCESS_DENIED, AUTH_UNAVAILABLE = 29, 45, 79, 88, 94
 
-_KINDS: dict[int, type[HypervisorError]] = {
+_KINDS: Final[Mapping[int, type[HypervisorError]]] = {
     NO_DOMAIN: GuestGone,
-    OPERATION_TIMEOUT: GuestBusy,
-    AGENT_UNRESPONSIVE: GuestBusy,
-    AGENT_UNSYNCED: GuestBusy,
-    RESOURCE_BUSY: GuestBusy,
-    NO_SUPPORT: NotSupported,
-    CONFIG_UNSUPPORTED: NotSupported,
-    ARGUMENT_UNSUPPORTED: NotSupported,
-    OPERATION_UNSUPPORTED: NotSupported,
-    DEVICE_MISSING: NotSupported,
-    OPERATION_DENIED: PermissionDenied,
-    AUTH_FAILED: PermissionDenied,
-    AUTH_CANCELLED: PermissionDenied,
-    AUTH_UNAVAILABLE: PermissionDenied,
-    ACCESS_DENIED: PermissionDenied,
+    **dict.fromkeys((OPERATION_TIMEOUT, AGENT_UNRESPONSIVE, RESOURCE_BUSY, AGENT_UNSYNCED), GuestBusy),
+    **dict.fromkeys((NO_SUPPORT, CONFIG_UNSUPPORTED, ARGUMENT_UNSUPPORTED, OPERATION_UNSUPPORTED, DEVICE_MISSING), NotSupported),
+    **dict.fromkeys((OPERATION_DENIED, AUTH_FAILED, AUTH_CANCELLED, ACCESS_DENIED, AUTH_UNAVAILABLE), PermissionDenied),
 }
 
 _DENIED = (errno.EACCES, errno.EPERM)
@@ -84,7 +59,7 @@ START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.so
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
-    """What an operator can do when libvirt cannot be reached with this error; empty when there is nothing better to say than the error."""
+    """An operator's cure when libvirt cannot be reached with this error; empty when there is nothing better to say than the error."""
     elsewhere = cure_for_transport(uri)
     if elsewhere:
         return elsewhere

@@ -43,10 +43,10 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
 
     def close(self) -> None:
         """Let all connections go, in well under half a second."""
-        wait = self._agents.close()
-        self._jobs.close()
+        waits = [self._agents.close(), self._jobs.close()]
         self._connection.close()
-        wait()
+        for wait in waits:
+            wait()
 
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 

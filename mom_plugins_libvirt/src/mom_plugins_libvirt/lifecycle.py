@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
@@ -18,7 +17,9 @@ from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domains import Domains
 from mom_plugins_libvirt.failures import translated
+from mom_plugins_libvirt.spare_connections import SpareConnections
 from mom_plugins_libvirt.states import PAUSED
+from mom_plugins_libvirt.uri import without_questions
 from mom_toolkit import Callers, Destination, GuestState, came_back
 
 _MOST_AT_ONCE = 4
@@ -35,44 +36,35 @@ _REACH_SECONDS = 10.0
 
 
 class LongJobs:
-    """Calls on a guest that take long, each on a connection of its own.
+    """Calls on guests that take long.
 
-    :param main: the connection that everything else goes through; these are like it
+    :param main: the connection that everything else goes through
     """
 
     def __init__(self, main: Connection, log: logging.Logger) -> None:
         self._main, self._log = main, log
-        self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
-        self._lock = threading.Lock()
-        self._open: set[Connection] = set()
+        self._spare = SpareConnections(main, log, _MOST_AT_ONCE)
         self._callers = Callers("libvirt-destination")
 
-    def close(self) -> None:
-        """Let all connections go. A migration that is under way is given up by libvirt: the guest stays."""
-        with self._lock:
-            connections = tuple(self._open)
-        for connection in connections:
-            connection.close()
+    def close(self) -> Callable[[], None]:
+        """As `SpareConnections.close`. A migration that is under way is given up by libvirt: the guest stays."""
         self._callers.close(0)
+        return self._spare.close()
 
     def do(
         self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], *, can_be_given_up: bool = True
     ) -> None:
         """Make the call. Raises `GuestBusy` when it took too long, and what the call raises."""
-        if not self._slots.acquire(timeout=min(1.0, timeout_seconds)):
-            raise GuestBusy(f"{doing}: {_MOST_AT_ONCE} such things are being done already")
-        # The call itself is ended by giving the job up; its connection waits a little longer, so that it hears of that.
-        settings = replace(self._main.settings, call_timeout=timeout_seconds + 2 * _GIVE_UP_SECONDS)
-        connection = Connection(settings, self._log, self._main.module)
-        with self._lock:
-            self._open.add(connection)
         given_up, over = threading.Event(), threading.Event()
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, given_up, over))
         timer.daemon = True
+        # The call itself is ended by giving the job up; its connection waits a little longer, so that it hears of that.
+        patience = timeout_seconds + 2 * _GIVE_UP_SECONDS
         try:
-            if can_be_given_up:
-                timer.start()
-            connection.call(doing, guest.id, function)
+            with self._spare.borrowed(doing, min(1.0, timeout_seconds), patience) as connection:
+                if can_be_given_up:
+                    timer.start()
+                connection.call(doing, guest.id, function)
         except HypervisorError as error:
             if given_up.is_set():
                 raise GuestBusy(f"{doing}: it took longer than {timeout_seconds:g} s and was given up") from error
@@ -80,10 +72,6 @@ class LongJobs:
         finally:
             over.set()
             timer.cancel()
-            with self._lock:
-                self._open.discard(connection)
-            connection.close()
-            self._slots.release()
 
     def _give_up(self, doing: str, guest: Entity, given_up: threading.Event, over: threading.Event) -> None:
         """In the timer's thread. Until it is over: while the connection is busy, libvirt was not told."""
@@ -102,7 +90,7 @@ class LongJobs:
 
     def reach(self, destination: Destination, doing: str) -> Any:
         """A connection to the other libvirt. Raises `HypervisorError`."""
-        module, uri = self._main.module, _without_questions(destination).uri
+        module, uri = self._main.module, without_questions(destination.uri)
         call = self._callers.start(lambda: module.open(uri))
         if not came_back(call, _REACH_SECONDS):
             raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
@@ -174,13 +162,6 @@ class MovableGuests(Domains):
             self._jobs.do(doing, guest, timeout_seconds, move)
         finally:
             self._jobs.part_from(reached)
-
-
-def _without_questions(destination: Destination) -> Destination:
-    """The same, with ssh forbidden to ask for passwords or about unknown hosts, as no person would answer."""
-    if destination.transport != "ssh":
-        return destination
-    return replace(destination, parameters=tuple(sorted({**dict(destination.parameters), "no_tty": "1"}.items())))
 
 
 def _standing(domain: Domain) -> GuestState:

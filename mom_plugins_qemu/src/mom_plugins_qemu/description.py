@@ -31,7 +31,7 @@ DESCRIBING: Final = (
 )
 """What is asked of a guest that is not known yet."""
 
-GUEST_STATISTICS: Final = "guest-stats"
+GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
 _SWITCHES: Final = {REPORTING: "free-page-reporting", AUTODEFLATE: "deflate-on-oom"}
@@ -40,7 +40,7 @@ _SWITCHES: Final = {REPORTING: "free-page-reporting", AUTODEFLATE: "deflate-on-o
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
 """Devices that reach the guest's memory by themselves: QEMU discards nothing while there is one."""
 
-_STATISTICS: Final = {
+STATISTICS: Final = {
     "stat-total-memory": ("balloon.available", 10),
     "stat-free-memory": ("balloon.unused", 10),
     "stat-available-memory": ("balloon.usable", 10),
@@ -108,7 +108,7 @@ class Description:
             return ()
         return (
             Question("query-balloon"),
-            Question("qom-get", {"path": self.balloon, "property": GUEST_STATISTICS}),
+            Question("qom-get", {"path": self.balloon, "property": GUESTSTATISTICS}),
             Question("qom-get", {"path": self.balloon, "property": POLLING_INTERVAL}),
         )
 
@@ -236,7 +236,7 @@ def _statistics(answer: Mapping[str, object]) -> dict[str, object]:
     said = answer.get("stats")
     found: dict[str, object] = {}
     for name, value in said.items() if isinstance(said, dict) else ():
-        known = _STATISTICS.get(name)
+        known = STATISTICS.get(name)
         if known is not None and value not in _UNKNOWN:
             found[known[0]] = value >> known[1] if type(value) is int else value
     updated = answer.get("last-update")

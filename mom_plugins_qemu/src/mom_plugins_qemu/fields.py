@@ -6,6 +6,7 @@ from typing import Final
 
 from mom_core import FieldSpec, GuestColumn, Scope, Unit
 from mom_guests import AUTODEFLATE, PERIOD, REPORTING, guest_fields, host_fields
+from mom_plugins_qemu.description import STATISTICS
 
 PLUGGED: Final = "plugged_cur"
 PLUGGED_MAXIMUM: Final = "plugged_max"
@@ -14,15 +15,8 @@ _SOURCES: Final = {
     "balloon.current": "query-balloon actual, and virtio-mem's size",
     "balloon.maximum": "query-memory-size-summary base-memory, DIMMs, and virtio-mem's size",
     "balloon.rss": "/proc/PID/stat of the guest's QEMU process",
-    "balloon.available": "stat-total-memory",
-    "balloon.unused": "stat-free-memory",
-    "balloon.usable": "stat-available-memory",
+    **{record: name for name, (record, _) in STATISTICS.items()},
     "balloon.usable, twice": "stat-available-memory, twice",
-    "balloon.disk_caches": "stat-disk-caches",
-    "balloon.swap_in": "stat-swap-in",
-    "balloon.swap_out": "stat-swap-out",
-    "balloon.major_fault": "stat-major-faults",
-    "balloon.minor_fault": "stat-minor-faults",
     "balloon.last-update": "last-update",
     "balloon.*": "guest-stats",
     PERIOD: "guest-stats-polling-interval",
@@ -34,7 +28,9 @@ _SOURCES: Final = {
 
 
 def _source(record: str) -> str:
-    source = _SOURCES.get(record) or f"stat-{record.removeprefix('balloon.').replace('_', '-')}"  # as guest-stats names most
+    source = _SOURCES.get(record)
+    if source is None:
+        return f"QEMU does not tell: no statistic of `STATISTICS` is {record}"
     return source if source.startswith("/") else f"QMP {source}"
 
 
