@@ -198,15 +198,10 @@ def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(
     assert waited == [LONG_SECONDS / 2**number for number in range(6)]
     assert sum(waited) < 2 * LONG_SECONDS
     hang.set()
-
-
-def test_patience_returns(libvirtd: FakeLibvirtd, make: Callable[..., Connection], clock: HandClock) -> None:
-    connection = make(monotonic=clock)
-    assert connection._patience() == LONG_SECONDS
-    connection._impatience += [clock.now] * 20
-    assert connection._patience() == 0.1, "not less"
     clock.now += 5
-    assert connection._patience() == LONG_SECONDS
+    with _patience_noted() as later:
+        connection.statistics(BALLOON, [guests[0].uuid])
+    assert later[0] == LONG_SECONDS, "patience returns"
 
 
 def test_calls_that_hang_are_not_piled_up_in_libvirtd(
@@ -295,37 +290,26 @@ def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd: Fake
     assert returns == [], "nothing was amiss"
 
 
+@pytest.mark.parametrize("was_there", [True, False])
 def test_a_libvirtd_that_was_away_is_said_to_be_back(
-    libvirtd: FakeLibvirtd, with_loop: Connection, monkeypatch: pytest.MonkeyPatch
+    libvirtd: FakeLibvirtd, with_loop: Connection, monkeypatch: pytest.MonkeyPatch, was_there: bool
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.05)
     with_loop._retry_after = 0.05
     back = threading.Event()
     with_loop.on_return = back.set
-    with_loop.statistics(BALLOON)
-    assert not back.is_set(), "it was never away"
+    if was_there:
+        with_loop.statistics(BALLOON)
+        assert not back.is_set(), "it was never away"
     libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
-    libvirtd.connections[0].lose()
-    until(lambda: libvirtd.calls["open"] >= 4)
+    if was_there:
+        libvirtd.connections[0].lose()
+        until(lambda: libvirtd.calls["open"] >= 4)
     with pytest.raises(HypervisorError):
         with_loop.statistics(BALLOON)
     libvirtd.refusal = None
     assert back.wait(2 * LONG_SECONDS)
     assert with_loop.statistics(BALLOON) == []
-
-
-def test_a_libvirtd_that_was_never_there_is_noticed_when_it_comes(
-    libvirtd: FakeLibvirtd, with_loop: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.05)
-    with_loop._retry_after = 0.05
-    back = threading.Event()
-    with_loop.on_return = back.set
-    libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
-    with pytest.raises(HypervisorError):
-        with_loop.statistics(BALLOON)
-    libvirtd.refusal = None
-    assert back.wait(2 * LONG_SECONDS)
 
 
 def test_nothing_comes_back_after_the_end(libvirtd: FakeLibvirtd, with_loop: Connection) -> None:
@@ -343,15 +327,6 @@ def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:
         connection.statistics(BALLOON)
         connection.close()
     assert libvirtd.opened_uris == ["qemu+ssh://root@other/system?no_tty=1", "qemu:///system"]
-
-
-def test_another_host_that_refuses_has_its_own_cure(libvirtd: FakeLibvirtd) -> None:
-    libvirtd.refusal = FakeError("Cannot recv data: Permission denied (publickey)", SYSTEM_ERROR, errno.ECONNRESET)
-    connection = Connection(ConnectionSettings("qemu+ssh://root@other/system", call_timeout=LONG_SECONDS), LOG, libvirtd)
-    with pytest.raises(HypervisorError) as raised:
-        connection.statistics(BALLOON)
-    assert "ssh root@other true" in raised.value.hint
-    connection.close()
 
 
 def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:

@@ -52,6 +52,7 @@ def test_a_cure_fits_the_error() -> None:
     assert "group libvirt" in cure_for(failures.AUTH_UNAVAILABLE)
     assert "uri" in cure_for(failures.NO_CONNECT)
     assert cure_for(failures.NO_DOMAIN) == ""
+    assert "ssh root@other true" in cure_for(failures.SYSTEM_ERROR, errno.ECONNRESET, "qemu+ssh://root@other/system")
 
 
 def test_any_exception_has_numbers() -> None:
