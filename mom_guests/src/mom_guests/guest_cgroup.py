@@ -17,9 +17,9 @@ UNIFIED = ""
 
 
 class CpuCounters(NamedTuple):
-    """Seconds of CPU time, and seconds for which a quota held the group back (None: they are not counted)."""
+    """Seconds of CPU time, and seconds for which a quota held the group back. None: they are not counted."""
 
-    used: float
+    used: float | None
     throttled: float | None
 
 

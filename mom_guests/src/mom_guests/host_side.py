@@ -1,4 +1,4 @@
-"""What the host sees of its guests: their processes, and what the kernel counts for these and for their control groups."""
+"""The host's view of its guests: their processes, and what the kernel counts for these and for their control groups."""
 
 from __future__ import annotations
 
@@ -24,8 +24,29 @@ _SHORTEST_SECONDS = 0.5
 
 
 @dataclass(slots=True)
+class _Growth:
+    """How fast a counter of seconds grows: in percent of the time, between two looks that are long enough apart; None: unknown."""
+
+    looked: float | None = None
+    counted: float = 0.0
+    percent: float | None = None
+
+    def take(self, counted: float | None, now: float) -> float | None:
+        """The growth until now; unknown where it went back, as it does when what is counted was made anew."""
+        if counted is None:
+            self.looked = self.percent = None
+        elif self.looked is None:
+            self.looked, self.counted = now, counted
+        elif now - self.looked >= _SHORTEST_SECONDS:
+            grown = counted - self.counted
+            self.percent = round(grown / (now - self.looked) * 100, 2) if grown >= 0 else None
+            self.looked, self.counted = now, counted
+        return self.percent
+
+
+@dataclass(slots=True)
 class _Process:
-    """A guest's process, and what was seen of it last. `times_at` and `cpu_at` are monotonic seconds."""
+    """A guest's process, as it was seen last."""
 
     start: Hashable
     name: str
@@ -35,12 +56,11 @@ class _Process:
     search_after: float = _FIRST_SEARCH_SECONDS
     cgroups: Mapping[str, str] = field(default_factory=dict)
     times: ProcessStat | None = None
-    pace: tuple[float, float] | None = None
-    """When CPU time was last compared, and what it was then."""
-    usage: float | None = None
-    group_cpu: tuple[float, CpuCounters] | None = None
+    cpu: _Growth = field(default_factory=_Growth)
+    group_used: _Growth = field(default_factory=_Growth)
+    group_throttled: _Growth = field(default_factory=_Growth)
     closely: dict[str, Value] = field(default_factory=dict)
-    """What the last close look found."""
+    """By the last close look."""
 
 
 class HostSide:
@@ -91,7 +111,7 @@ class HostSide:
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def process(self, uuid: str) -> ProcessStat | None:
-        """What the kernel counted for this guest's process when its fields were last read."""
+        """The kernel's counters for this guest's process when its fields were last read."""
         process = self._processes.get(uuid)
         return process.times if process is not None and process.pid else None
 
@@ -119,7 +139,7 @@ class HostSide:
         times, before = times_of(folder), process.times
         if times is None or times.started != process.started:  # it has ended, and the number may be another process's by now
             process.pid, process.times, process.closely = 0, None, {}
-            process.pace = process.usage = process.group_cpu = None
+            process.cpu, process.group_used, process.group_throttled = _Growth(), _Growth(), _Growth()
             return {}
         if close or not process.closely:
             process.closely = self._looked_closely(process, folder, now)
@@ -128,17 +148,10 @@ class HostSide:
         if before is not None:
             fields["host_minor_faults"] = max(0, times.minor_faults - before.minor_faults)
             fields["host_major_faults"] = max(0, times.major_faults - before.major_faults)
-        self._compare_cpu(process, times.cpu_seconds, now)
-        if process.usage is not None:
-            fields["host_cpu_usage"] = process.usage
+        usage = process.cpu.take(times.cpu_seconds, now)
+        if usage is not None:
+            fields["host_cpu_usage"] = usage
         return fields
-
-    def _compare_cpu(self, process: _Process, cpu_seconds: float, now: float) -> None:
-        if process.pace is None:
-            process.pace = now, cpu_seconds
-        elif now - process.pace[0] >= _SHORTEST_SECONDS:
-            process.usage = round(max(0.0, cpu_seconds - process.pace[1]) / (now - process.pace[0]) * 100, 2)
-            process.pace = now, cpu_seconds
 
     def _looked_closely(self, process: _Process, folder: str, now: float) -> dict[str, Value]:
         fields: dict[str, Value] = {}
@@ -153,23 +166,12 @@ class HostSide:
         process.cgroups = self._cgroups.own(process.pid, cgroups_of(folder))  # the operator may have moved it
         for name, percent in self._cgroups.pressure(process.cgroups).items():
             fields[f"host_psi_{name}_avg10"] = percent
-        self._compare_group_cpu(process, fields, now)
+        counters = self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
+        for name, growth, counted in (
+            ("host_cgroup_cpu_usage", process.group_used, counters.used),
+            ("host_cgroup_throttled", process.group_throttled, counters.throttled),
+        ):
+            share = growth.take(counted, now)
+            if share is not None:
+                fields[name] = share
         return fields
-
-    def _compare_group_cpu(self, process: _Process, fields: dict[str, Value], now: float) -> None:
-        counters, before = self._cgroups.cpu(process.cgroups), process.group_cpu
-        if counters is None:
-            process.group_cpu = None
-        elif before is None:
-            process.group_cpu = now, counters
-        elif now - before[0] < _SHORTEST_SECONDS:
-            for name in ("host_cgroup_cpu_usage", "host_cgroup_throttled"):
-                if name in process.closely:
-                    fields[name] = process.closely[name]
-        else:
-            seconds, earlier = now - before[0], before[1]
-            process.group_cpu = now, counters
-            if counters.used >= earlier.used:
-                fields["host_cgroup_cpu_usage"] = round((counters.used - earlier.used) / seconds * 100, 2)
-            if counters.throttled is not None and earlier.throttled is not None and counters.throttled >= earlier.throttled:
-                fields["host_cgroup_throttled"] = round((counters.throttled - earlier.throttled) / seconds * 100, 2)

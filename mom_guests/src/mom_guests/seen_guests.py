@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
 from mom_guests.fields import PERIOD
@@ -28,48 +28,48 @@ _DRIVER_SILENT_STALE: Final = 3
 guest that is short of CPU misses several."""
 
 
+class Devices(Protocol):
+    """The devices of a guest, as far as they matter here."""
+
+    @property
+    def balloon(self) -> str:
+        """Its balloon device; empty: it has none."""
+
+    @property
+    def pinned(self) -> str:
+        """Why the host cannot use what a balloon takes; empty where it can."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class SeenGuest(ABC):
-    """One guest since it was started. Belongs to the lock of its hypervisor, which says what the abstract properties are."""
+    """One guest since it was started. Belongs to the lock of its hypervisor."""
 
     id: str = ""
     name: str = ""
+    start: Hashable
+    """Another one each time the guest is started."""
     since: float
     """Monotonic seconds since when its statistics could have come: since it runs, and they are on."""
+    state: str = "unknown"
+    """How the guest is, in a word that people know."""
+    description: Devices | None = None
+    """None: not known yet."""
+    period: int = 0
+    """Every how many seconds its balloon driver is asked; 0: never, or not known."""
     fields: dict[str, Value] = field(default_factory=dict)
     reading: Reading | None = None
     fresh: bool = False
     """Its statistics are no older than what counts."""
 
     @property
-    @abstractmethod
-    def start(self) -> Hashable:
-        """Another one each time the guest is started."""
-
-    @property
-    @abstractmethod
-    def state(self) -> str:
-        """How the guest is, in a word that people know."""
-
-    @property
-    @abstractmethod
-    def described(self) -> bool:
-        """Its devices are known."""
-
-    @property
-    @abstractmethod
     def balloon(self) -> bool:
         """It has a balloon device."""
+        return self.description is not None and bool(self.description.balloon)
 
     @property
-    @abstractmethod
     def pinned(self) -> str:
-        """Why the host cannot use what its balloon takes; empty where it can."""
-
-    @property
-    @abstractmethod
-    def period(self) -> int:
-        """Every how many seconds its balloon driver is asked; 0: never, or not known."""
+        """Why the host cannot use what its balloon takes; empty where it can, or something else sizes it."""
+        return "" if self.description is None or self.without_balloon else self.description.pinned
 
     @property
     def without_balloon(self) -> bool:
@@ -212,12 +212,12 @@ class SeenGuests(ABC, Generic[G]):
         why = self._obstacle(seen)
         if why:
             return {"*": why}
-        if not seen.described:
+        if seen.description is None:
             return dict.fromkeys((BALLOON, PERIOD), "the guest's description has not been read yet")
         if not seen.balloon:
             return dict.fromkeys((PERIOD,) if seen.without_balloon else (BALLOON, PERIOD), "the guest has no balloon device")
         why = self._moved_by(seen)
-        if not why and seen.pinned and not seen.without_balloon and not seen.is_smaller:
+        if not why and seen.pinned and not seen.is_smaller:
             why = seen.pinned
         why = why or seen.silence(self._monotonic(), self._stale_after)
         return {BALLOON: why} if why else {}

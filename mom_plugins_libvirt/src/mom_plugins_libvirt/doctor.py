@@ -45,7 +45,7 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
     yield Finding(Severity.OK, SUBJECT, f"{hypervisor.uri} answers; {count_of(guests)} active")
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "the connection is read-only: mom can watch and change nothing", "set readonly to false")
-    seen = [known for known in hypervisor.seen() if known.described]
+    seen = [known for known in hypervisor.seen() if known.description is not None]
     reporting = _switching("freePageReporting") if hypervisor.library_version >= _REPORTING_FROM else ""
     cures = Cures(_BALLOON_CURE, "virsh dommemstat GUEST --period {} --live", reporting, _switching("autodeflate"))
     yield from examined_guests(seen, hypervisor.fields(guests), cures, "libvirt", acts=not readonly, stats_period=stats_period)

@@ -21,7 +21,7 @@ from mom_plugins_libvirt.domain_xml import DomainDescription, described
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.known_guest import KnownDomain
 from mom_plugins_libvirt.qemu_process import pid_of
-from mom_plugins_libvirt.states import PAUSED, job_name
+from mom_plugins_libvirt.states import PAUSED, job_name, state_name
 from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
@@ -112,6 +112,7 @@ class Domains(SeenGuests[KnownDomain]):
     def _update(self, known: KnownDomain, record: Record, wall: float, monotonic: float) -> None:
         status, before, size, fresh = known.status, known.reading, known.size, known.fresh
         known.status, known.reason = whole(record, "state.state"), whole(record, "state.reason")
+        known.state = state_name(known.status)
         if status == PAUSED != known.status:
             known.since = monotonic
         unplugged = known.description.unplugged_kib if known.description else 0
@@ -174,8 +175,8 @@ class Domains(SeenGuests[KnownDomain]):
 
     def _learn(self, known: KnownDomain, description: DomainDescription | None) -> None:
         """The lock is held."""
-        had = known.period
-        known.description = description
+        had, known.description = known.period, description
+        known.period = 0 if description is None else description.stats_period
         if known.period and not had:
             known.since = self._monotonic()
         known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * (1 + zlib.crc32(known.id.encode()) % 100 / 100)

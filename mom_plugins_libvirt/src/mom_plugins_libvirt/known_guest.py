@@ -10,15 +10,13 @@ from typing import Any
 from mom_core import CpuTune
 from mom_guests import SeenGuest
 from mom_plugins_libvirt.domain_xml import DomainDescription
-from mom_plugins_libvirt.states import state_name, why_left_alone
+from mom_plugins_libvirt.states import why_left_alone
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class KnownDomain(SeenGuest):
     """A guest since it was started. Belongs to the hypervisor's lock."""
 
-    start: int
-    """libvirt's number, another one each time the guest is started."""
     status: int = 0
     reason: int = 0
     job: str = ""
@@ -35,31 +33,6 @@ class KnownDomain(SeenGuest):
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
     """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until asked for, after each description."""
-
-    @property
-    def state(self) -> str:
-        """As libvirt's tools call it."""
-        return state_name(self.status)
-
-    @property
-    def described(self) -> bool:
-        """Its description has been read, and understood."""
-        return self.description is not None
-
-    @property
-    def balloon(self) -> bool:
-        """By the description."""
-        return self.description is not None and bool(self.description.balloon)
-
-    @property
-    def pinned(self) -> str:
-        """By the description."""
-        return "" if self.description is None else self.description.pinned
-
-    @property
-    def period(self) -> int:
-        """By the description."""
-        return 0 if self.description is None else self.description.stats_period
 
     def left_alone(self) -> str:
         """By libvirt's state and reason."""

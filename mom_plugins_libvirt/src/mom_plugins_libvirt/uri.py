@@ -7,7 +7,6 @@ which holds much less.
 
 from __future__ import annotations
 
-import difflib
 from urllib.parse import SplitResult, urlsplit
 
 DRIVERS = ("qemu", "test", "xen", "ch", "lxc", "bhyve", "vz")
@@ -28,9 +27,9 @@ def checked(uri: str) -> str:
         raise ValueError(f"{uri!r:.80} is no libvirt URI: {error}") from error
     driver, plus, transport = uri.partition("://")[0].partition("+")
     if driver not in DRIVERS:
-        raise ValueError(f"{driver!r:.40} is no driver of libvirt that mom can use{_nearest(driver, DRIVERS)}; write {_EXAMPLES}")
+        raise ValueError(f"{driver!r:.40} is no driver of libvirt that mom can use; write {_EXAMPLES}")
     if plus and transport not in TRANSPORTS:
-        raise ValueError(f"{transport!r:.40} is no transport{_nearest(transport, TRANSPORTS)}; there are {', '.join(TRANSPORTS)}")
+        raise ValueError(f"{transport!r:.40} is no transport; there are {', '.join(TRANSPORTS)}")
     if port == 0:
         raise ValueError("0 is no port; leave it out for the usual one")
     if parts.netloc and transport == "unix":
@@ -80,8 +79,3 @@ def _parts(uri: str) -> SplitResult | None:
 
 def _transport(parts: SplitResult) -> str:
     return parts.scheme.partition("+")[2]
-
-
-def _nearest(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word.lower(), known, 1)
-    return f"; {near[0]} is one" if near else ""

@@ -51,5 +51,5 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(number))
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom was told to change nothing here", "set readonly to false")
-    described = [guest for guest in answering if guest.described]
+    described = [guest for guest in answering if guest.description is not None]
     yield from examined_guests(described, hypervisor.fields(guests), _CURES, "qemu", acts=not readonly, stats_period=stats_period)

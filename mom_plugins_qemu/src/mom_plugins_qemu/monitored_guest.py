@@ -13,7 +13,7 @@ from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import Defined
 from mom_plugins_qemu.proxmox import GuestDefinition
-from mom_plugins_qemu.states import state_name, why_left_alone
+from mom_plugins_qemu.states import why_left_alone
 from mom_plugins_qemu.way import ByVirtioMem, by_virtio_mem
 
 FIRST_RETRY_SECONDS: Final = 0.5
@@ -54,36 +54,6 @@ class MonitoredGuest(SeenGuest):
     """Why its monitor gave no answer to the last visit; empty where it did."""
     retry_at: float = 0.0
     retry_after: float = FIRST_RETRY_SECONDS
-
-    @property
-    def start(self) -> str:
-        """The process, and when it was started."""
-        return f"{self.process}.{self.started}"
-
-    @property
-    def state(self) -> str:
-        """By QEMU's status."""
-        return state_name(self.status)
-
-    @property
-    def described(self) -> bool:
-        """By its monitor."""
-        return self.description is not None
-
-    @property
-    def balloon(self) -> bool:
-        """By its devices."""
-        return self.description is not None and bool(self.description.balloon)
-
-    @property
-    def pinned(self) -> str:
-        """By its devices."""
-        return self.description.pinned if self.description is not None and self.way is None else ""
-
-    @property
-    def period(self) -> int:
-        """As its balloon device says."""
-        return self.polling or 0
 
     @property
     def without_balloon(self) -> bool:

@@ -20,6 +20,7 @@ from mom_plugins_qemu.guest_files import Defined, GuestFiles
 from mom_plugins_qemu.monitored_guest import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, MonitoredGuest
 from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
 from mom_plugins_qemu.proxmox import Definitions
+from mom_plugins_qemu.states import state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
@@ -171,7 +172,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                     again = not last and self._worth_another_attempt(known, visit, attempt)
                     if not again:
                         self._failed(known, visit)
-                elif visit.bytes is _DESCRIBING[0]:
+                elif visit.questions is _DESCRIBING:
                     self._learn(known, described(visit.answers))
                     again = True
                 else:
@@ -201,12 +202,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
         if not process:
             return None
-        identity = identity_of(self._proc, process)
+        identity, started = identity_of(self._proc, process), self._started(process)
         known = MonitoredGuest(
             id=identity.uuid,
             path=visit.path,
             process=process,
-            started=self._started(process),
+            started=started,
+            start=f"{process}.{started}",
             identity=identity,
             own_name=identity.name,
             defined=self._defined.get(visit.path),
@@ -278,6 +280,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if known.status not in {"", look.status} or not known.period:
             known.since = monotonic
         known.status, known.migration, known.polling, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
+        known.state, known.period = state_name(look.status), look.period or 0
         known.failure, known.retry_after = "", FIRST_RETRY_SECONDS
         self._update(known, known.with_maximum(look.record))
         if look.switches is not None:

@@ -16,6 +16,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -59,40 +60,37 @@ class Failure(StrEnum):
     LEFT = "its turn did not come in this round"
 
 
+@dataclass(slots=True, eq=False)
 class Visit:
-    """One visit: where to, and what to ask; afterwards what came of it.
+    """One visit: where to, and what to ask (`prepared` questions); afterwards what came of it.
 
-    `process` is the id of the process that listens, by the kernel's word; 0 where it is not known. Either `answers` is there, one for each
-    question, or `failure`.
+    Where `expected` is given, another process is asked nothing. `process` is the id of the process that listens, by the kernel's word; 0
+    where it is not known. Either `answers` is there, one for each question, or `failure`.
     """
 
-    __slots__ = ("_count", "_known", "answers", "bytes", "expected", "failure", "greeted", "path", "process", "stays", "why")
-
-    def __init__(self, path: str, questions: tuple[bytes, int], expected: int = 0) -> None:
-        """`questions` are `prepared`. Where `expected` is given, another process is asked nothing."""
-        self.path = path
-        self.bytes, self._count = questions
-        self.expected = expected
-        self.process = 0
-        self.greeted = False
-        self.answers: Sequence[Answer] | None = None
-        self.failure: Failure | None = None
-        self.why = ""
-        """More about the failure, for the log."""
-        self.stays: list[tuple[float, float]] = []
-        """From when to when others were kept waiting, in monotonic seconds."""
-        self._known: list[Answer] = []
+    path: str
+    questions: tuple[bytes, int]
+    expected: int = 0
+    process: int = 0
+    greeted: bool = False
+    answers: Sequence[Answer] | None = None
+    failure: Failure | None = None
+    why: str = ""
+    """More about the failure, for the log."""
+    stays: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when others were kept waiting, in monotonic seconds."""
+    _known: list[Answer] = field(default_factory=list)
 
     def conversation(self) -> Conversation:
         """A fresh one, for those of this visit's questions that have no answer yet."""
         self.greeted = False
-        return Conversation(self._count - len(self._known), len(self._known))
+        return Conversation(self.questions[1] - len(self._known), len(self._known))
 
     def to_send(self) -> bytes:
-        """What is asked in that conversation."""
+        """The questions of that conversation."""
         if not self._known:
-            return self.bytes
-        first, *others = self.bytes.splitlines(keepends=True)
+            return self.questions[0]
+        first, *others = self.questions[0].splitlines(keepends=True)
         return b"".join((first, *others[len(self._known) :]))
 
     def keep(self, answers: Sequence[Answer]) -> None:
@@ -114,17 +112,16 @@ def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
     return request(questions), len(questions)
 
 
+@dataclass(slots=True, eq=False)
 class _Open:
-    __slots__ = ("began", "conversation", "greeted", "since", "sock", "visit")
+    """A visit that is under way: connected at `since`, and for the first time at `began`; others wait for it from `greeted` on."""
 
-    def __init__(self, visit: Visit, sock: socket.socket, since: float, began: float) -> None:
-        """It was connected at `since`, and for the first time in this visit at `began`; `greeted` is when others began to wait for it."""
-        self.visit = visit
-        self.sock = sock
-        self.since = since
-        self.began = began
-        self.greeted = 0.0
-        self.conversation = visit.conversation()
+    visit: Visit
+    sock: socket.socket
+    since: float
+    began: float
+    conversation: Conversation
+    greeted: float = 0.0
 
     def close(self, now: float) -> None:
         """Leave."""
@@ -148,7 +145,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
         def connect(visit: Visit, now: float, first: float) -> None:
             sock = _connected(visit, users)
             if sock is not None:
-                open_[sock.fileno()] = _Open(visit, sock, now, first)
+                open_[sock.fileno()] = _Open(visit, sock, now, first, visit.conversation())
                 poll.register(sock.fileno(), select.EPOLLIN)
             elif visit.failure is Failure.OCCUPIED:
                 away.append((visit, first))
@@ -215,7 +212,7 @@ _SO_PEERPIDFD: Final = 77
 
 
 def _is_the_peer(sock: socket.socket, peer: PeerCredentials, path: str) -> bool:
-    """Whether the process of that number is still the one that called listen(): another one may have the number by now.
+    """The process of that number is still the one that called listen(): another one may have the number by now.
 
     Without handles of peers (before Linux 6.5), it must be of the same user, or one that root has become, and older than the socket's file.
     """
@@ -279,7 +276,7 @@ def _over(one: _Open, monotonic: Callable[[], float]) -> bool:
 
 
 def _late(one: _Open, now: float) -> bool:
-    """Whether it is time to leave; what has come so far is kept."""
+    """Tell if it is time to leave; what has come so far is kept."""
     if one.greeted:
         if now - one.greeted > STAY_SECONDS:
             one.visit.keep(one.conversation.result())
