@@ -25,7 +25,7 @@ from agent_servers import (
     silent,
     without_end,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
@@ -101,17 +101,6 @@ def test_answers_may_come_in_pieces(servers: Servers, piece: int) -> None:
     agent = QemuAgent({"/proc/meminfo": MEMINFO})
     agent.piece = piece
     assert visit(agent_way(servers.unix(agent.speak)), facts=False).figures == figures(MEMINFO)
-
-
-def test_a_large_answer_is_read_whole(servers: Servers) -> None:
-    agent = QemuAgent()
-    agent.answers["guest-get-fsinfo"] *= 3000
-    agent.piece = 5000
-    facts = visit(agent_way(servers.unix(agent.speak)), figures=False).facts
-    assert facts is not None
-    systems = facts["guest_filesystems"]
-    assert isinstance(systems, tuple)
-    assert len(systems) == 64
 
 
 @pytest.mark.parametrize("stale", [b'{"return": 5}\n{"ret', b'\xff{"return": 17}\n', b"x" * 100_000, b"\xff" * 1000, b"\n\n\n"])
@@ -266,14 +255,6 @@ def test_whatever_an_agent_says_of_its_file_systems_is_bounded(value: Any) -> No
         assert isinstance(system, dict)
         assert all(len(text) <= 120 and text.isprintable() for text in system.values() if isinstance(text, str))
     assert all(text is None or isinstance(text, str) for text in _system(value).values())
-
-
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.binary(max_size=300), max_size=5))
-def test_any_bytes_before_the_answer_are_passed_over(servers: Servers, stale: list[bytes]) -> None:
-    agent = QemuAgent({"/proc/meminfo": MEMINFO})
-    agent.stale = b"\n".join(stale)
-    assert visit(agent_way(servers.unix(agent.speak)), facts=False).figures == figures(MEMINFO)
 
 
 # --- through the hypervisor --------------------------------------------------------------------------------------------------------

@@ -359,20 +359,6 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
     collector.stop(1.0)
 
 
-def test_a_guest_whose_balloon_driver_reports_is_left_in_peace(make: Make, hypervisor: Hypervisor) -> None:
-    hypervisor.channels = {"uuid-of-a": {"org.qemu.guest_agent.0": ""}}
-    hypervisor.agents = {"uuid-of-a": QemuAgent()}
-    plugin = make(hypervisor_period="1h")
-    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"stats_age": PERIOD_SECONDS / 2})))
-    fields_once_known(plugin, hypervisor, guest("a"))
-    asked = list(hypervisor.agents["uuid-of-a"].asked)
-    time.sleep(3 * PERIOD_SECONDS)
-    assert hypervisor.agents["uuid-of-a"].asked == asked
-    assert "mem_available" in fields_of(plugin, hypervisor, guest("a"))
-    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"stats_age": 50.0})))
-    eventually(lambda: hypervisor.agents["uuid-of-a"].asked != asked)
-
-
 def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
     asking = Asking(10.0, hypervisor_period=60.0, timeout=3.0)
     assert asking.stale(AgentKind.AGENT_SOCKET, known=True) == 33.0
@@ -386,13 +372,16 @@ def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
 
 def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:
     forbidding, lying = QemuAgent(), QemuAgent({**FILES, "/proc/meminfo": MEMINFO.replace("300000", "9300000")})
+    foreign = QemuAgent({})
     forbidding.disabled = {"guest-file-open"}
+    forbidding.answers["guest-get-load"] = foreign.answers["guest-get-load"] = LOAD
     hypervisor.channels = {
         "uuid-of-well": {"org.mom.guestd.0": servers.unix(Guestd(proc(tmp_path / "root")).speak)},
         "uuid-of-bare": {},
         "uuid-of-hung": {"org.qemu.guest_agent.1": servers.unix(silent)},
         "uuid-of-careful": {"org.qemu.guest_agent.1": servers.unix(forbidding.speak)},
         "uuid-of-liar": {"org.qemu.guest_agent.1": servers.unix(lying.speak)},
+        "uuid-of-foreign": {"org.qemu.guest_agent.1": servers.unix(foreign.speak)},
         "uuid-of-private": {},
     }
     plugin = make({"private": {"ask_agent": False}}, timeout="2s", deadline="1m")
@@ -401,6 +390,7 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor
         (Severity.WARNING, "1 guest without a channel or address: bare"),
         (Severity.OK, "2 guests gave figures: 1 by agent-socket, 1 by guestd-channel"),
         (Severity.WARNING, "1 guest whose agent may not run guest-file-open: careful"),
+        (Severity.WARNING, "1 guest whose agent says nothing of memory: foreign"),
         (Severity.WARNING, "1 guest whose agent does not answer: hung (agent-socket: no answer in time)"),
         (Severity.WARNING, "1 guest not believed: liar (mem_unused is more than all its memory)"),
     ]
@@ -433,19 +423,6 @@ def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_t
     eventually(lambda: agent.visits >= visits + 2)
     after = fields_of(plugin, hypervisor, guest("a"))
     assert after["mem_available"] == before["mem_available"]
-
-
-def test_doctor_says_whose_agent_tells_no_more_than_its_load(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
-    forbidding, foreign = QemuAgent(), QemuAgent({})
-    forbidding.disabled = {"guest-file-open"}
-    for agent in (forbidding, foreign):
-        agent.answers["guest-get-load"] = LOAD
-    hypervisor.channels = {
-        "uuid-of-careful": {"org.qemu.guest_agent.1": servers.unix(forbidding.speak)},
-        "uuid-of-foreign": {"org.qemu.guest_agent.1": servers.unix(foreign.speak)},
-    }
-    found = [finding.message for finding in make().mom_doctor(hypervisor)]
-    assert found == ["1 guest whose agent may not run guest-file-open: careful", "1 guest whose agent says nothing of memory: foreign"]
 
 
 def test_the_script_and_its_unit_can_be_had() -> None:

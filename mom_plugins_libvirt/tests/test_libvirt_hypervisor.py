@@ -107,12 +107,6 @@ def test_a_guest_has_its_properties_and_an_incarnation(libvirtd: FakeLibvirtd, h
     assert listed(hypervisor, guest).incarnation != found.incarnation
 
 
-def test_names_may_repeat(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    libvirtd.add("twin", "a")
-    libvirtd.add("twin", "b")
-    assert {guest.id for guest in hypervisor.guests()} == {"a", "b"}
-
-
 @pytest.mark.parametrize("name", ["", " ", "a b", "\"'", "x\ny", "../../../etc/passwd", "%s{0}", "\0", "\u202e", "n" * 10_000])
 def test_no_name_harms(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, name: str) -> None:
     guest = libvirtd.add(name, "u")
@@ -121,20 +115,10 @@ def test_no_name_harms(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, na
     assert guest.current == 1000
 
 
-@pytest.mark.parametrize(
-    ("state", "reason"),
-    [
-        (3, "the guest is paused"),
-        (4, "the guest is shutting down"),
-        (6, "the guest is crashed"),
-        (7, "the guest is suspended"),
-        (99, "unknown state"),
-    ],
-)
-def test_a_guest_that_does_not_run_is_blocked(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, state: int, reason: str) -> None:
+def test_a_guest_that_does_not_run_is_blocked(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
     guest = libvirtd.add("g")
-    guest.state = state
-    assert reason in listed(hypervisor, guest).blocked["*"]
+    guest.state = 3
+    assert listed(hypervisor, guest).blocked == {"*": "the guest is paused"}
     guest.state = 1
     assert listed(hypervisor, guest).blocked == {}
 
@@ -151,10 +135,7 @@ def test_a_guest_without_a_balloon_is_blocked(libvirtd: FakeLibvirtd, hypervisor
     ("balloon", "fields"),
     [
         ("virtio' autodeflate='on' freePageReporting='on", (1, 1)),
-        ("virtio-non-transitional' autodeflate='off' freePageReporting='on", (1, 0)),
-        ("virtio' autodeflate='on", (0, 1)),
-        ("virtio", (0, 0)),
-        ("none", (None, None)),
+        ("virtio-non-transitional' autodeflate='off", (0, 0)),
         ("xen", (None, None)),
     ],
 )
@@ -213,7 +194,7 @@ def test_a_guest_that_was_paused_is_given_time_to_answer_again(
     assert BALLOON in listed(hypervisor, guest).blocked
 
 
-@pytest.mark.parametrize(("operation", "what"), [(2, "being saved"), (5, "being migrated out"), (6, "being snapshotted")])
+@pytest.mark.parametrize(("operation", "what"), [(2, "being saved"), (5, "being migrated out")])
 def test_a_guest_is_left_alone_while_libvirt_works_on_it(
     libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, operation: int, what: str
 ) -> None:
@@ -224,15 +205,7 @@ def test_a_guest_is_left_alone_while_libvirt_works_on_it(
         hypervisor.set_balloon(entity(guest), 1 << 19)
     assert libvirtd.calls["setMemoryFlags"] == 0, "libvirt would make it wait for the end of that"
     assert listed(hypervisor, guest).blocked == {"*": f"the guest is {what}"}
-    guest.job = {"type": 0}
-    assert listed(hypervisor, guest).blocked == {}
-    hypervisor.set_balloon(entity(guest), 1 << 19)
-    assert guest.current == 1 << 19
-
-
-def test_a_guest_can_be_changed_while_it_is_backed_up(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("g")
-    guest.job = {"type": 2, "operation": 9}
+    guest.job = {"type": 2, "operation": 9}  # a backup
     assert listed(hypervisor, guest).blocked == {}
     hypervisor.set_balloon(entity(guest), 1 << 19)
     assert guest.current == 1 << 19
@@ -370,17 +343,6 @@ def test_sizes_that_make_no_sense_are_refused(libvirtd: FakeLibvirtd, hypervisor
     hypervisor.set_balloon(entity(guest), 1 << 20)
 
 
-def test_memory_that_is_plugged_in_may_be_given(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("g")
-    guest.current = guest.maximum = 4 << 30
-    hypervisor.guests()
-    hypervisor.set_balloon(entity(guest), 4 << 30)
-    guest.maximum = 5 << 30
-    hypervisor.guests()
-    hypervisor.set_balloon(entity(guest), 5 << 30)
-    assert guest.current == 5 << 30
-
-
 def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
     libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
 ) -> None:
@@ -453,26 +415,20 @@ def test_a_process_that_has_just_started_can_restore(libvirtd: FakeLibvirtd, hyp
     assert hypervisor.balloon_sizes([entity(guest)]) == {guest.uuid: 1 << 20}
 
 
-def test_faults_on_the_host_are_counted_between_samples(libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, tmp_path: Path) -> None:
+def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(
+    libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, tmp_path: Path
+) -> None:
     guest = libvirtd.add("g")
-    (tmp_path / "pids").mkdir()
-    (tmp_path / "pids" / "g.pid").write_text("42")
     process = tmp_path / "proc" / "42"
     process.mkdir(parents=True)
+    (tmp_path / "pids").mkdir()
+    (tmp_path / "pids" / "g.pid").write_text("42")
     (process / "cmdline").write_text(f"qemu\0-uuid\0{guest.uuid}\0")
-
-    def sample(minor: int, major: int) -> dict[str, object]:
-        (process / "stat").write_text(f"42 (qemu) S 1 7 7 0 -1 4194560 {minor} 0 {major} 0 100 200 0 0 20 0 5 0 99\n")
-        fields = hypervisor.fields(hypervisor.guests())[guest.uuid]
-        return {name: value for name, value in fields.items() if "faults" in name}
-
+    (process / "stat").write_text("42 (qemu) S 1 7 7 0 -1 4194560 130 0 5 0 100 200 0 0 20 0 5 0 99\n")
+    (process / "status").write_text("Name:\tqemu\nVmSwap:\t     2048 kB\n")
     hypervisor = make_hypervisor()
-    assert sample(100, 5) == {}, "the first sample"
-    assert sample(130, 5) == {"host_minor_faults": 30, "host_major_faults": 0}
-    (process / "stat").unlink()
-    assert hypervisor.fields(hypervisor.guests())[guest.uuid].get("host_minor_faults") is None
-    sample(0, 0)
-    assert listed(make_hypervisor(), guest).properties["pid"] == 42
+    assert listed(hypervisor, guest).properties["pid"] == 42
+    assert hypervisor.fields(hypervisor.guests())[guest.uuid]["host_swap"] == 2048
     assert "pid" not in listed(make_hypervisor("fake://elsewhere/system"), guest).properties
 
 

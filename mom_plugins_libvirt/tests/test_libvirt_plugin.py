@@ -15,10 +15,8 @@ from pydantic import ValidationError
 
 import mom_plugins_libvirt.connection as connection_module
 from mom_core import (
-    ControlSpec,
     Decision,
     Entity,
-    FieldSpec,
     Guest,
     HypervisorError,
     LedgerEntry,
@@ -28,10 +26,9 @@ from mom_core import (
     Severity,
     Snapshot,
     Status,
-    Unit,
     Value,
 )
-from mom_devkit import apply_decisions, declared, put_back
+from mom_devkit import apply_decisions, put_back
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -104,17 +101,6 @@ def test_defaults_are_sensible_and_nonsense_is_refused() -> None:
         with pytest.raises(ValidationError):
             LibvirtPlugin.Settings.model_validate(wrong)
     assert LibvirtPlugin.Settings.model_validate({"call_timeout": "3s", "deadline": "10s"}).call_timeout == 3
-
-
-def test_fields_and_the_control_are_declared_with_units() -> None:
-    plugin = LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext())
-    fields = {spec.name: spec for spec in declared(plugin, FieldSpec)}
-    assert {name for name, spec in fields.items() if spec.scope is Scope.HOST} == {"guests_silent", "guests_distrusted"}
-    assert all(spec.description and spec.source for spec in fields.values())
-    assert fields["balloon_cur"].unit is Unit.KIB
-    assert fields["swap_in"].unit is Unit.KIB_PER_SECOND
-    (control,) = declared(plugin, ControlSpec)
-    assert control.field in fields
 
 
 def test_it_suggests_itself_where_libvirt_listens(tmp_path: Path) -> None:
@@ -270,14 +256,6 @@ def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_
     assert plugin.mom_collect_host(hypervisor) == {"guests_silent": 0, "guests_distrusted": 1}
     assert said[0] == said[1]
     assert "what cannot be true (mem_unused)" in said[0][1]
-
-
-def test_the_doctor_names_the_first_of_many(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:
-    for number in range(20):
-        libvirtd.add(f"g{number:02}").model = "none"
-    (finding,) = [finding for finding in make_plugin().mom_doctor() if finding.severity is Severity.WARNING]
-    assert "20 guests" in finding.message
-    assert "g04 and 15 more" in finding.message
 
 
 def test_the_doctor_tells_down_from_denied(

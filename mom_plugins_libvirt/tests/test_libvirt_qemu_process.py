@@ -21,16 +21,11 @@ def pid_file(folder: Path, name: str, text: str) -> None:
     (folder / f"{name}.pid").write_text(text)
 
 
-def test_the_pid_is_in_libvirts_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "file"), [("web 1", "web 1"), ("a'b<", "a&apos;b&lt;")])
+def test_the_pid_is_in_libvirts_file_whose_name_may_be_as_in_xml(tmp_path: Path, name: str, file: str) -> None:
     process(tmp_path / "proc", 4711)
-    pid_file(tmp_path / "run", "web 1", "4711\n")
-    assert pid_of(tmp_path / "run", tmp_path / "proc", "web 1", UUID) == 4711
-
-
-def test_a_file_named_as_in_xml_is_found(tmp_path: Path) -> None:
-    process(tmp_path / "proc", 4711)
-    pid_file(tmp_path / "run", "a&apos;b&lt;", "4711")
-    assert pid_of(tmp_path / "run", tmp_path / "proc", "a'b<", UUID) == 4711
+    pid_file(tmp_path / "run", file, "4711\n")
+    assert pid_of(tmp_path / "run", tmp_path / "proc", name, UUID) == 4711
 
 
 def test_another_guests_process_does_not_count(tmp_path: Path) -> None:

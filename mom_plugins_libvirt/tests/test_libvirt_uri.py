@@ -58,47 +58,24 @@ def test_nonsense_is_refused_with_what_could_be_meant(uri: str, said: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("uri", "local"),
+    ("uri", "local", "opened", "cure"),
     [
-        ("qemu:///system", True),
-        ("qemu+unix:///system?socket=/x", True),
-        ("qemu+ext:///system?command=/x", False),
-        ("qemu+ssh://root@other/system", False),
-        ("qemu://other/system", False),
-        ("//[", False),
+        ("qemu:///system", True, "", ""),
+        ("qemu+unix:///system?socket=/x", True, "", ""),
+        ("qemu+ext:///system?command=/x", False, "", ""),
+        ("qemu+ssh://root@other/system", False, "?no_tty=1", "ssh root@other true"),
+        ("qemu+ssh://other/system?keyfile=/k", False, "&no_tty=1", "ssh other true"),
+        ("qemu+ssh://other/system?no_tty=0", False, "", "ssh other true"),
+        ("qemu+libssh://other/system", False, "", "ssh other true"),
+        ("qemu://other/system", False, "", "certificate"),
+        ("qemu+tcp://other/system", False, "", "listens"),
+        ("//[", False, "", ""),
     ],
 )
-def test_only_this_hosts_guests_have_processes_here(uri: str, local: bool) -> None:
+def test_only_local_guests_have_processes_here_only_ssh_asks_questions_and_each_transport_has_its_cure(
+    uri: str, local: bool, opened: str, cure: str
+) -> None:
     assert is_local(uri) is local
-
-
-@pytest.mark.parametrize(
-    ("uri", "opened"),
-    [
-        ("qemu+ssh://other/system", "qemu+ssh://other/system?no_tty=1"),
-        ("qemu+ssh:///system", "qemu+ssh:///system?no_tty=1"),
-        ("qemu+ssh://other/system?keyfile=/k", "qemu+ssh://other/system?keyfile=/k&no_tty=1"),
-        ("qemu+ssh://other/system?no_tty=0", "qemu+ssh://other/system?no_tty=0"),
-        ("qemu+libssh://other/system", "qemu+libssh://other/system"),
-        ("qemu:///system", "qemu:///system"),
-        ("//[", "//["),
-    ],
-)
-def test_only_ssh_asks_questions(uri: str, opened: str) -> None:
-    assert without_questions(uri) == opened
-
-
-@pytest.mark.parametrize(
-    ("uri", "word"),
-    [
-        ("qemu:///system", ""),
-        ("qemu+ssh://root@other/system", "ssh root@other true"),
-        ("qemu://other/system", "certificate"),
-        ("qemu+tcp://other/system", "listens"),
-        ("//[", ""),
-    ],
-)
-def test_each_transport_has_its_own_cure(uri: str, word: str) -> None:
-    cure = cure_for_transport(uri)
-    assert word in cure
-    assert bool(cure) == bool(word)
+    assert without_questions(uri) == uri + opened
+    assert cure in cure_for_transport(uri)
+    assert bool(cure_for_transport(uri)) == bool(cure)

@@ -139,28 +139,21 @@ def test_what_a_guest_says_while_a_cycle_is_under_way_is_judged_when_that_has_en
     assert len(lab.woken) == 2
 
 
-def test_where_a_guest_is_going_is_news_to_a_cycle_that_saw_its_statistics_first(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("given", "woken"), [(600, ["guest db-1 is short of memory: 190 MiB usable of 600 MiB, and 28 MiB soon"]), (900, [])]
+)
+def test_where_a_guest_is_going_is_news_to_a_cycle_that_saw_its_statistics_first_and_gave_too_little(
+    lab: Lab, given: int, woken: list[str]
+) -> None:
     guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
     lab.cycle()
     for usable in (300, 299, 298):
         lab.reports(guest, usable * MIB)
         lab.watch.look()
     lab.reports(guest, 190 * MIB)
-    lab.cycle()
+    lab.cycle((guest, given * MIB))
     lab.watch.look()
-    assert lab.woken == ["guest db-1 is short of memory: 190 MiB usable of 600 MiB, and 28 MiB soon"]
-
-
-def test_a_cycle_that_gave_enough_for_where_a_guest_is_going_is_followed_by_no_other(lab: Lab) -> None:
-    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
-    lab.cycle()
-    for usable in (300, 299, 298):
-        lab.reports(guest, usable * MIB)
-        lab.watch.look()
-    lab.reports(guest, 190 * MIB)
-    lab.cycle((guest, 900 * MIB))
-    lab.watch.look()
-    assert lab.woken == []
+    assert lab.woken == woken
 
 
 def test_a_size_that_changes_makes_no_forecast_of_a_guest_whose_total_stays(lab: Lab) -> None:

@@ -104,20 +104,6 @@ def test_doctor_says_what_answers_and_what_does_not(make: Make, host: FakeHost) 
     assert said[Severity.WARNING, "balloon device"] == "1 guest without: bare"
 
 
-def test_doctor_says_what_guests_could_have_and_nothing_of_those_that_have_it(make: Make, host: FakeHost) -> None:
-    host.add("has", switches={"free-page-reporting": True, "deflate-on-oom": True})
-    host.add("bare", balloon=False)
-    host.add("pinned", devices=[{"name": "gpu", "type": "child<vfio-pci>"}])
-    host.add("old", switches={})
-    subjects = {"free page reporting", "autodeflate"}
-    assert not subjects & {finding.subject for finding in make().mom_doctor()}
-    host.add("plain")
-    found = {finding.subject: finding for finding in make().mom_doctor() if finding.subject in subjects}
-    assert all(finding.severity is Severity.OK and "off for 1 guest: plain;" in finding.message for finding in found.values())
-    assert "free-page-reporting=on" in found["free page reporting"].cure
-    assert "deflate-on-oom=on" in found["autodeflate"].cure
-
-
 def test_doctor_says_that_no_monitor_is_found(make: Make, host: FakeHost) -> None:
     (finding,) = make().mom_doctor()
     assert finding.severity is Severity.WARNING
