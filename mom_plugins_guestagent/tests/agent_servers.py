@@ -58,9 +58,9 @@ class QemuAgent:
         self.piece = 1 << 20
         """Bytes that are sent at once."""
         self.hangs_up = False
-        """Whether it says nothing, and ends at once."""
+        """It says nothing, and ends at once."""
         self.stale = b""
-        """What is sent before anything was asked."""
+        """Sent before anything was asked."""
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits += 1

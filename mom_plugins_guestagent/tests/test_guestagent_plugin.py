@@ -122,7 +122,7 @@ def states_of(plugin: GuestAgentPlugin) -> Mapping[str, AgentState]:
 
 
 def fields_of(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest) -> Mapping[str, Value]:
-    """What is known of the first guest now."""
+    """All that is known of the first guest now."""
     return plugin.mom_collect_guests(hypervisor, guests).get(guests[0].id, {})
 
 

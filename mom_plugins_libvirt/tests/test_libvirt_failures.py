@@ -1,4 +1,4 @@
-"""What libvirt's errors mean."""
+"""From libvirt's errors to mom's."""
 
 from __future__ import annotations
 

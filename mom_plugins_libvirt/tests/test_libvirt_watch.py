@@ -51,7 +51,7 @@ class Lab:
         guest.statistics = {"balloon.last-update": last + 1, "balloon.available": guest.maximum, "balloon.usable": usable, **counters}
 
     def cycle(self, *asked: tuple[FakeGuest, int], **blocked: str) -> None:
-        """What the engine tells after a cycle that saw the guests as they are now, and asked these for sizes."""
+        """The engine's report after a cycle that saw the guests as they are now, and asked these for sizes."""
         guests = {}
         for guest in self.libvirtd.guests.values():
             fields: dict[str, Value] = {"balloon_cur": guest.current, "balloon_max": guest.maximum}

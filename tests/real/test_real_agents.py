@@ -48,7 +48,7 @@ class Mom:
         return found
 
     def fields(self, real: RealGuest) -> dict[str, Value]:
-        """What is known of a guest through its agents now."""
+        """All that is known of a guest through its agents now."""
         guests = self.hypervisor.guests()
         return dict(self.agents.mom_collect_guests(self.hypervisor, guests).get(real.uuid, {}))
 

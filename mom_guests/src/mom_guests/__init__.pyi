@@ -2,7 +2,7 @@ from .doctor import (
     Cures as Cures,
     count_of as count_of,
     examined as examined,
-    names_of as names_of,
+    told as told,
 )
 from .disk_limits import (
     DISK_LIMITS as DISK_LIMITS,

@@ -41,24 +41,24 @@ def examined(
     """
     without = [guest.name for guest in guests if not guest.balloon]
     if without:
-        yield Finding(Severity.WARNING, "balloon device", f"{count_of(without)} without: {names_of(without)}", cures.balloon)
+        yield Finding(Severity.WARNING, "balloon device", told(without, " without"), cures.balloon)
     for reason in dict.fromkeys(guest.pinned for guest in guests if guest.pinned):
         pinned = [guest.name for guest in guests if guest.pinned == reason]
-        yield Finding(Severity.OK, "pinned memory", f"{count_of(pinned)} left at their size: {names_of(pinned)}: {reason}")
+        yield Finding(Severity.OK, "pinned memory", f"{told(pinned, ' left at their size')}: {reason}")
     off = [guest.name for guest in guests if guest.balloon and not guest.period]
     if off and stats_period and acts:
-        text = f"off for {count_of(off)}: {names_of(off)}; mom will switch them on, every {format_duration(stats_period)}, when it acts"
+        text = f"off for {told(off)}; mom will switch them on, every {format_duration(stats_period)}, when it acts"
         cure = cures.statistics.format(max(1, round(stats_period)))
         yield Finding(Severity.OK, "guest statistics", text, cure and f"to see what mom would do while it only observes: {cure}")
     elif off:
         cure = f"set stats_period for the plugin {plugin}" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
-        yield Finding(Severity.WARNING, "guest statistics", f"off for {count_of(off)}: {names_of(off)}", cure)
+        yield Finding(Severity.WARNING, "guest statistics", f"off for {told(off)}", cure)
     workable = [(guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)]
     yield from _could_have(workable, cures.reporting, cures.autodeflate)
     waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
     if waiting:
         cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are booting or paused"
-        yield Finding(Severity.WARNING, "guest statistics", f"{count_of(waiting)} without an answer: {names_of(waiting)}", cure)
+        yield Finding(Severity.WARNING, "guest statistics", told(waiting, " without an answer"), cure)
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
@@ -69,19 +69,14 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
         now = f", here now up to {held_kib >> 10} MiB" if held_kib >= _WORTH_MENTION_KIB else ""
         gain = f"with it the host gets back what a guest has freed, of 450 MiB about 420 in 10 s{now}"
         cure = f"to have it: {reporting_by}; from the guest's next start; QEMU 5.1, in the guest Linux 5.7"
-        yield Finding(Severity.OK, "free page reporting", f"off for {_told(silent)}; {gain}", cure)
+        yield Finding(Severity.OK, "free page reporting", f"off for {told([name for name, _ in silent])}; {gain}", cure)
     stiff = [guest for guest in guests if guest[1].get(AUTODEFLATE) == 0]
     if stiff:
         gain = "with it a guest that runs out takes back from its balloon within a second, instead of a kill"
         cure = (
             f"to have it: {autodeflate_by}; from the guest's next start; not where a guest must never get more than the host has given it"
         )
-        yield Finding(Severity.OK, "autodeflate", f"off for {_told(stiff)}; {gain}", cure)
-
-
-def _told(guests: Sequence[NamedFields]) -> str:
-    names = [name for name, _ in guests]
-    return f"{count_of(names)}: {names_of(names)}"
+        yield Finding(Severity.OK, "autodeflate", f"off for {told([name for name, _ in stiff])}; {gain}", cure)
 
 
 def _held_for_nothing(fields: Mapping[str, Value]) -> int:
@@ -97,7 +92,8 @@ def count_of(guests: Sequence[object]) -> str:
     return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
 
 
-def names_of(names: Sequence[str]) -> str:
-    """The first of these guests' names, and how many more there are."""
+def told(names: Sequence[str], how: str = "") -> str:
+    """How many guests these are, how they are, the first of their names, and how many more there are."""
     more = len(names) - _MOST_NAMES
-    return ", ".join(printable(name) for name in names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    named = ", ".join(printable(name) for name in names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"{count_of(names)}{how}: {named}"

@@ -38,7 +38,7 @@ from mom_guests.fields import PERIOD
 
 if TYPE_CHECKING:
     from mom_guests.seen_guests import SeenGuests
-    from mom_guests.watch import GuestWatch
+    from mom_guests.watch import BalloonStatistics, GuestWatch
 
 LONGEST_PERIOD_SECONDS: Final = 3600
 
@@ -96,6 +96,13 @@ class PluginOfGuests:
     def mom_hypervisor(self) -> Hypervisor | None:
         """Who runs the guests."""
         return self._hypervisor
+
+    def _watch_by(self, balloons: BalloonStatistics) -> None:
+        """Watch the guests by what these say of them."""
+        from mom_guests.watch import GuestWatch
+
+        self._watch = GuestWatch(balloons, self._reporting.watch, self._context.wake, self._context.log.getChild("watch"))
+        self._watch.start()
 
     def _stop_watching(self) -> None:
         if self._watch is not None:

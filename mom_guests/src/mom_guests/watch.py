@@ -26,7 +26,7 @@ grow, which goes by a fifth of the guest's margin, so that there is time for it.
 
 USED_UP_SHARE = 0.25
 USED_UP_KIB = 16 << 10
-"""What the last cycle decided is out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least. From
+"""The last cycle's decisions are out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least. From
 comfort to running out, that is five cycles."""
 
 FREED_KIB = 128 << 10

@@ -1,4 +1,4 @@
-"""What mom uses of libvirt's Python binding, as types: the binding itself has none, and tests stand in for it with these."""
+"""The part of libvirt's Python binding that mom uses, as types: the binding itself has none, and tests stand in for it with these."""
 
 # ruff: noqa: D102, N802, N803  # the names are libvirt's, which describes them: https://libvirt.org/html/libvirt-libvirt-domain.html
 

@@ -28,7 +28,7 @@ EVENT_KINDS: Mapping[str, str] = {
     "tunable": "TUNABLE",
     "metadata-change": "METADATA_CHANGE",
 }
-"""What is listened to, with the names of libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. Where one is missing, polling notices."""
+"""The events that are listened to, and libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. Where one is missing, polling notices."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """virDomainEventType, without `defined` and `undefined`, which change no running guest."""

@@ -20,7 +20,7 @@ class KnownDomain(SeenGuest):
     status: int = 0
     reason: int = 0
     job: str = ""
-    """What libvirt is doing with the guest that allows no change; empty for nothing."""
+    """Libvirt's job with the guest that allows no change; empty for nothing."""
     description: DomainDescription | None = None
     describe: bool = True
     """The description must be read (again); whatever changes something sets it."""

@@ -23,7 +23,6 @@ from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_libvirt.uri import checked
 
 if TYPE_CHECKING:
-    from mom_guests import GuestWatch
     from mom_plugins_libvirt.connection import ConnectionSettings
     from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
@@ -85,6 +84,7 @@ class LibvirtPlugin(PluginOfGuests):
         from mom_plugins_libvirt.connection import Connection
         from mom_plugins_libvirt.domains import SamplingSettings
         from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+        from mom_plugins_libvirt.watched_statistics import WatchedStatistics
 
         root = self._context.root
         pids = root / self._settings.pid_directory.lstrip("/")
@@ -97,24 +97,14 @@ class LibvirtPlugin(PluginOfGuests):
         connection.start()
         self._hypervisor = self._libvirt = hypervisor
         if self._settings.watch:
-            self._watch = self._started_watch()
+            balloons = Connection(self._connection_settings(readonly=True), self._context.log.getChild("watch"))
+            self._watch_by(WatchedStatistics(balloons))
 
     @hookimpl
     def mom_teardown(self) -> None:
         """Watch no longer, and let the connections go."""
         self._stop_watching()
         self._close()
-
-    def _started_watch(self) -> GuestWatch:
-        from mom_guests import GuestWatch
-        from mom_plugins_libvirt.connection import Connection
-        from mom_plugins_libvirt.watched_statistics import WatchedStatistics
-
-        log = self._context.log.getChild("watch")
-        balloons = WatchedStatistics(Connection(self._connection_settings(readonly=True), log))
-        watch = GuestWatch(balloons, self._settings.watch, self._context.wake, log)
-        watch.start()
-        return watch
 
     def _connection_settings(self, readonly: bool) -> ConnectionSettings:
         from mom_plugins_libvirt.connection import ConnectionSettings

@@ -44,7 +44,7 @@ def checked(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Whether the guests behind this libvirt URI run on this host, so that their processes are in its /proc."""
+    """Tell whether the guests behind this libvirt URI run on this host, so that their processes are in its /proc."""
     parts = _parts(uri)
     return parts is not None and not parts.netloc and _transport(parts) != "ext"
 
@@ -58,7 +58,7 @@ def without_questions(uri: str) -> str:
 
 
 def cure_for_transport(uri: str) -> str:
-    """What an operator can look at when libvirt on another host cannot be reached; empty for this host."""
+    """An operator's cure when libvirt on another host cannot be reached; empty for this host."""
     parts = _parts(uri)
     transport = _transport(parts) if parts is not None else ""
     if parts is None or not parts.netloc:

@@ -29,13 +29,13 @@ DESCRIBING: Final = (
     Question("qom-list", {"path": _ANONYMOUS}),
     Question("qom-get", {"path": "/machine", "property": "confidential-guest-support"}),
 )
-"""What is asked of a guest that is not known yet."""
+"""Asked of a guest that is not known yet."""
 
 GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
 _SWITCHES: Final = {REPORTING: "free-page-reporting", AUTODEFLATE: "deflate-on-oom"}
-"""What a balloon device does by itself: the fields, and its properties, which are fixed when the guest is started."""
+"""A balloon device's own doings: the fields, and its properties, which are fixed when the guest is started."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
 """Devices that reach the guest's memory by themselves: QEMU discards nothing while there is one."""
@@ -53,7 +53,7 @@ STATISTICS: Final = {
 """The balloon device's statistics: their names in records, and by how many bits to shift them, as it counts bytes."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
-"""What the driver reports for what it does not know."""
+"""Reported by the driver for what it does not know."""
 
 
 class VirtioMem(NamedTuple):
@@ -68,7 +68,7 @@ class VirtioMem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is known of a guest since it was started. Sizes in KiB.
+    """A guest as it is known since it was started. Sizes in KiB.
 
     `balloon` is the balloon device's path in QEMU's tree of objects, empty where there is none. `pinned` says why the host cannot use what
     the balloon takes, empty where it can. `fixed_kib` is all memory but virtio-mem's.
@@ -85,11 +85,11 @@ class Description:
 
     @property
     def balloon_works(self) -> bool:
-        """Whether the host gets what a balloon takes."""
+        """The host gets what a balloon takes."""
         return bool(self.balloon) and not self.pinned
 
     def looking(self, *, switches: bool = False) -> tuple[Question, ...]:
-        """What is asked of this guest in each cycle.
+        """The questions to this guest in each cycle.
 
         :param switches: ask what its balloon device does by itself, too
         """
@@ -98,12 +98,12 @@ class Description:
         return (Question("query-status"), Question("query-migrate"), *self.size_questions(), *asked)
 
     def size_questions(self) -> tuple[Question, ...]:
-        """What is asked about its size, and what its balloon driver says."""
+        """The questions about its size, and what its balloon driver says."""
         devices = (Question("query-memory-devices"),) if self.virtio_mem else ()
         return (*devices, *self.balloon_questions())
 
     def balloon_questions(self) -> tuple[Question, ...]:
-        """What is asked about its balloon."""
+        """The questions about its balloon."""
         if not self.balloon:
             return ()
         return (
@@ -130,7 +130,7 @@ class Look(NamedTuple):
 
 
 def described(answers: Sequence[Answer]) -> Description:
-    """What a guest is, by the answers to `DESCRIBING`. Raises `WireError`."""
+    """Describe a guest by the answers to `DESCRIBING`. Raises `WireError`."""
     name, uuid, memory, devices, cpus, named, unnamed, confidential = answers
     sizes = _mapping(memory)
     dimms, virtio_mem = _memory_devices(devices)
@@ -232,7 +232,7 @@ def balloon_record(description: Description, answers: Sequence[Answer], virtio_m
 
 
 def _statistics(answer: Mapping[str, object]) -> dict[str, object]:
-    """What the balloon driver said, in the words of records. It is the guest's: what is not possible is for the conversion to refuse."""
+    """The balloon driver's statistics, in the words of records. It is the guest's: what is not possible is for the conversion to refuse."""
     said = answer.get("stats")
     found: dict[str, object] = {}
     for name, value in said.items() if isinstance(said, dict) else ():

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mom_core import Finding, Severity, printable
-from mom_guests import Cures, count_of, names_of
+from mom_guests import Cures, count_of, told
 from mom_guests import examined as examined_guests
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.hypervisor import cure as cure_of_proxmox
@@ -37,7 +37,7 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
     for reason in sorted({guest.failure for guest in known if guest.failure}):
         names = [guest.name for guest in known if guest.failure == reason]
         cure = "see who holds it (ss -xp), or give mom a monitor of its own: a second -qmp, which `sockets` match"
-        yield Finding(Severity.WARNING, "monitor", f"{count_of(names)} left alone: {names_of(names)}: {reason}", cure)
+        yield Finding(Severity.WARNING, "monitor", f"{told(names, ' left alone')}: {reason}", cure)
     for path, why in hypervisor.doubles.items():
         yield Finding(
             Severity.WARNING, "monitor", f"{printable(path)}: {why}; it is left alone", "give each guest a UUID of its own (-uuid)"

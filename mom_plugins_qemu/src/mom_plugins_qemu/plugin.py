@@ -81,7 +81,6 @@ class QemuPlugin(PluginOfGuests):
     def mom_setup(self) -> None:
         """Make ready. Nothing is visited yet: guests may be started later."""
         # Loaded here, as commands that only list plugins are to be fast.
-        from mom_guests import GuestWatch
         from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor
         from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -105,8 +104,7 @@ class QemuPlugin(PluginOfGuests):
             self._events = EventMonitors(context.root, settings.event_sockets, self._qemu.heard, self._qemu.resized, log, users)
             self._events.start()
         if settings.watch:
-            self._watch = GuestWatch(self._qemu, settings.watch, context.wake, context.log.getChild("watch"))
-            self._watch.start()
+            self._watch_by(self._qemu)
 
     def _observes(self) -> bool:
         return self._context.configuration().get("mode") == "observe"
