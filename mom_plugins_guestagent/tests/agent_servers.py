@@ -49,8 +49,6 @@ class QemuAgent:
         self.disabled: set[str] = set()
         self.answers: dict[str, Any] = {
             "guest-get-osinfo": {"pretty-name": "Debian GNU/Linux 12", "kernel-release": "6.1.0"},
-            "guest-get-fsinfo": [{"name": "vda1", "mountpoint": "/", "type": "ext4", "total-bytes": 1000, "used-bytes": 400, "disk": []}],
-            "guest-get-vcpus": [{"logical-id": 0, "online": True}, {"logical-id": 1, "online": False}],
         }
         self.asked: list[str] = []
         self.visits = 0

@@ -155,7 +155,6 @@ def test_every_way_gives_what_the_balloon_driver_says_and_more(make_mom: MakeMom
     assert fields["guest_oom_kills"] == 0
     assert fields["guest_os"] == "mom test guest"
     assert str(fields["guest_kernel"]).endswith("-cloud-amd64")
-    assert fields["guest_vcpus_online"] == 1
     assert number(fields, "guest_agent_age") < 5
 
     def balloon() -> dict[str, Value]:
@@ -169,9 +168,9 @@ def test_every_way_gives_what_the_balloon_driver_says_and_more(make_mom: MakeMom
 
 
 def test_the_first_way_that_answers_is_taken_and_facts_come_from_the_agent_too(make_mom: MakeMom, guest: RealGuest) -> None:
-    fields = make_mom(timeout="60s").once_known(guest, "guest_filesystems")  # on a busy machine even the first way is slow to answer
+    fields = make_mom(timeout="60s").once_known(guest, "guest_agent_version")  # on a busy machine even the first way is slow to answer
     assert fields["guest_agent"] == "guestd-channel"
-    assert fields["guest_filesystems"] == (), "it has nothing but its initramfs"
+    assert fields["guest_agent_version"] != guestd.VERSION
 
 
 def test_a_host_that_hangs_up_in_the_middle_confuses_nobody(make_mom: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:

@@ -61,15 +61,8 @@ FIELDS = (
         )
         for minutes in (1, 5, 15)
     ),
-    _field("guest_vcpus_online", Unit.COUNT, "virtual CPUs that the guest uses", "guest-get-vcpus; mom-guestd's props"),
     _field("guest_os", Unit.TEXT, "the guest's operating system, by its own account", "guest-get-osinfo; mom-guestd's props"),
     _field("guest_kernel", Unit.TEXT, "the guest's kernel release, by its own account", "guest-get-osinfo; mom-guestd's props"),
-    _field(
-        "guest_filesystems",
-        Unit.LIST,
-        "the guest's mounted file systems: mountpoint, device, type, total_bytes and used_bytes; 64 at most",
-        "guest-get-fsinfo",
-    ),
     _field("guest_agent", Unit.TEXT, "how the last figures came: guestd-channel, guestd-tcp, agent-socket or agent-hypervisor", "mom"),
     _field("guest_agent_version", Unit.TEXT, "version of the agent in the guest", "guest-info; mom-guestd's props"),
     _field("guest_agent_age", Unit.SECONDS, "age of what the guest's agent said last", "mom"),

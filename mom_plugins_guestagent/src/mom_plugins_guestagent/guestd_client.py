@@ -109,8 +109,4 @@ _FACTS = {"guestd": "guest_agent_version", "os": "guest_os", "kernel": "guest_ke
 
 
 def _facts(properties: Mapping[str, str]) -> dict[str, Value]:
-    known: dict[str, Value] = {ours: properties[name] for name, ours in _FACTS.items() if properties.get(name)}
-    vcpus = properties.get("vcpus", "")
-    if vcpus.isascii() and vcpus.isdigit() and len(vcpus) < 6:
-        known["guest_vcpus_online"] = int(vcpus)
-    return known
+    return {ours: properties[name] for name, ours in _FACTS.items() if properties.get(name)}

@@ -74,7 +74,7 @@ class GuestAgentPlugin:
         timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
         """How long one guest may take to answer everything."""
         facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0
-        """How often to read what changes rarely: versions, file systems, what the agent can."""
+        """How often to read what changes rarely: versions, and what the agent can."""
         guestd: bool = True
         """Ask mom-guestd, where a guest has its channel or a `guestd_address`."""
         qemu_agent: bool = True

@@ -32,10 +32,10 @@ PassOn: TypeAlias = "Callable[[Entity, str, float], str]"
 Call: TypeAlias = "Callable[[Callable[[], list[Json | RefusedByAgent]]], asyncio.Future[list[Json | RefusedByAgent]]]"
 """Makes a call that blocks in a thread of its own."""
 
-MOST_ANSWER_BYTES = 1 << 20
-"""Of one answer. The largest real ones are the file systems of a guest full of containers: a few hundred KiB."""
+MOST_ANSWER_BYTES = 256 << 10
+"""Of one answer. The largest real ones are the commands that an agent knows: a few KiB."""
 
-_MOST_BYTES = 4 << 20
+_MOST_BYTES = 1 << 20
 """Of all answers of one visit."""
 
 _SENTINEL = b"\xff"
@@ -47,13 +47,11 @@ _MOST_STALE_LINES = 1000
 _READ_BYTES = 16 << 10
 """/proc/vmstat, the longest of the files, has some 6 KiB."""
 
-_MOST_LIST = 64
 _LONGEST_TEXT = 120
 _MOST_COMMANDS = 1000
-_LARGEST = 1 << 62
 
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-close")
-FACT_COMMANDS = ("guest-get-osinfo", "guest-get-fsinfo", "guest-get-vcpus")
+SYSTEM_COMMAND = "guest-get-osinfo"
 LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
 """One command instead of the three that a file takes, where the agent knows it."""
 
@@ -215,12 +213,10 @@ class AgentWay:
         if isinstance(info, RefusedByAgent):
             raise NoAnswer(f"the agent does not say what it can: {info.message}")
         self._learn(info)
-        asked = [name for name in FACT_COMMANDS if self._can(name)]
-        answers = dict(zip(asked, await agent.ask(*((name, {}) for name in asked)), strict=True)) if asked else {}
         found: dict[str, Value] = {"guest_agent_version": self._version or None}
-        found.update(_system(answers.get("guest-get-osinfo")))
-        found["guest_filesystems"] = _file_systems(answers.get("guest-get-fsinfo"))
-        found["guest_vcpus_online"] = _online(answers.get("guest-get-vcpus"))
+        if self._can(SYSTEM_COMMAND):
+            (system,) = await agent.ask((SYSTEM_COMMAND, {}))
+            found.update(_system(system))
         return {name: value for name, value in found.items() if value is not None}
 
     async def _figures(self, agent: QemuAgent) -> Mapping[str, object]:
@@ -282,32 +278,7 @@ def _short(text: Json) -> str:
     return printable(text, _LONGEST_TEXT) if isinstance(text, str) else ""
 
 
-def _list(value: Json | RefusedByAgent) -> Sequence[Json]:
-    return value[:_MOST_LIST] if isinstance(value, Sequence) and not isinstance(value, str) else ()
-
-
-def _system(value: Json | RefusedByAgent | None) -> dict[str, Value]:
+def _system(value: Json | RefusedByAgent) -> dict[str, Value]:
     if not isinstance(value, Mapping):
         return {}
     return {"guest_os": _short(value.get("pretty-name")) or None, "guest_kernel": _short(value.get("kernel-release")) or None}
-
-
-def _file_systems(value: Json | RefusedByAgent | None) -> Value:
-    """Mounted file systems; sizes in bytes, where the agent knows them."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return None
-    found = []
-    for one in _list(value):
-        if isinstance(one, Mapping) and (mountpoint := _short(one.get("mountpoint"))):
-            system: dict[str, Value] = {"mountpoint": mountpoint, "device": _short(one.get("name")), "type": _short(one.get("type"))}
-            total, used = one.get("total-bytes"), one.get("used-bytes")
-            if type(total) is int and type(used) is int and 0 <= used <= total < _LARGEST:
-                system.update(total_bytes=total, used_bytes=used)
-            found.append(system)
-    return tuple(found)
-
-
-def _online(value: Json | RefusedByAgent | None) -> int | None:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return None
-    return sum(1 for one in value if isinstance(one, Mapping) and one.get("online") is True)
