@@ -1,4 +1,4 @@
-"""What a plugin says in `mom explain`: its own part, from reports alone. What is not known is said, never guessed."""
+"""A plugin's own part of `mom explain`, from reports alone. What is not known is said, never guessed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
-    """What one plugin says of a guest: sentences, figures for programs by their names in JSON, and what it would have to know and does not,
+    """One plugin's part about a guest: sentences, figures for programs by their names in JSON, and what it would have to know and does not,
     each as a noun such as `its size`."""
 
     sentences: Sequence[Sentence] = ()
@@ -94,7 +94,7 @@ class About:
 
 
 class Explainer:
-    """What a plugin says of its part, from reports alone: those of a running mom, of its status file, or of a recording.
+    """Says a plugin's part, from reports alone: those of a running mom, of its status file, or of a recording.
 
     `mom_explainer` gives a new one. It is given each report in turn (none, where only one is at hand), and asked about a guest of the last
     one. It touches nothing and waits for nothing; of a status file, properties and decisions without an outcome are missing.
@@ -111,7 +111,7 @@ class Explainer:
         """A cycle has ended: keep what is needed of it."""
 
     def part(self, about: About) -> ExplanationPart:
-        """What this plugin has to say of a guest."""
+        """This plugin's part about a guest."""
         return ExplanationPart()
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
