@@ -93,6 +93,10 @@ def _umask_is_as_before() -> Iterator[None]:
     os.umask(before)
 
 
+_WEIGHTS = {"processes": 1, "long": 1, "waits": 10}
+"""What waits begins first, beside what computes: at the end, nothing would be left to do meanwhile."""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes long, where several workers steal each other's work.
@@ -104,7 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if workers == 1 or config.option.loadgroup:
         return
     files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
-    long = [sum(bool(item.get_closest_marker(mark)) for item in tests for mark in ("processes", "long")) for tests in files]
+    long = [sum(weight for item in tests for mark, weight in _WEIGHTS.items() if item.get_closest_marker(mark)) for tests in files]
     parts: list[list[pytest.Item]] = [[] for _ in range(workers)]
     given = [0] * workers
     for number in sorted(range(len(files)), key=lambda number: -long[number]):

@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 
 from own_systemd import CannotStart, OwnSystemd, eventually  # only found from here on
 
+pytestmark = pytest.mark.waits
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
