@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from mom_core import MomError, PluginError, attempt
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
 
-Kind = TypeVar("Kind")
 
+def offered(plugin: LoadedPlugin, hook: str, *arguments: object, each: type[object] | None = None) -> Any:
+    """The offer of a plugin's class by a hook; None: nothing. Raises `MomError`, whatever goes wrong in there.
 
-def offered(plugin: LoadedPlugin, hook: str, *arguments: object) -> Any:
-    """The offer of a plugin's class by a hook; None: nothing. Raises `MomError`, whatever goes wrong in there."""
-    offer = getattr(plugin.plugin_class, hook, None)
-    if offer is None:
-        return None
-    made = attempt(partial(offer, *arguments), seconds=IMPORT_SECONDS, what=hook)
-    if made.error is None:
-        return made.value
+    :param each: the hook gives any number of this kind, of which this makes a list
+    """
+
+    def asked() -> Any:
+        offer = getattr(plugin.plugin_class, hook, None)
+        found = None if offer is None else offer(*arguments)
+        return found if each is None else list(found or ())
+
+    made = attempt(asked, seconds=IMPORT_SECONDS, what=hook)
     if isinstance(made.error, MomError):
         raise made.error
-    raise mistake(plugin, f"{hook} failed: {describe(made.error)}")
-
-
-def offered_list(plugin: LoadedPlugin, hook: str, kind: type[Kind], *arguments: object) -> list[Kind]:
-    """The same, of a hook that gives any number of one kind. Raises `MomError`, also when one is of another kind."""
-
-    def listed() -> list[object]:
-        offer = getattr(plugin.plugin_class, hook, None)
-        found: Iterable[object] = () if offer is None else offer(*arguments)
-        return list(found)
-
-    made = attempt(listed, seconds=IMPORT_SECONDS, what=hook)
     if made.error is not None:
         raise mistake(plugin, f"{hook} failed: {describe(made.error)}")
-    result = []
-    for one in made.value or ():
-        if not isinstance(one, kind):
-            raise mistake(plugin, f"{hook} gave a {type(one).__name__} that is no {kind.__name__}")
-        result.append(one)
-    return result
+    wrong = [] if each is None else [type(one).__name__ for one in made.value or () if not isinstance(one, each)]
+    if each is not None and wrong:
+        raise mistake(plugin, f"{hook} gave a {wrong[0]} that is no {each.__name__}")
+    return made.value
 
 
 def having(hook: str) -> dict[str, LoadedPlugin]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mom_cli.class_hooks import offered_list
+from mom_cli.class_hooks import offered
 from mom_cli.imported import Importer, read_foreign
 from mom_core import MomError, printable
 from mom_core.plugins.discovery import available_plugins, load_plugins, suggestion
@@ -22,7 +22,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
     remarks: list[MomError] = list(errors)
     for plugin in loaded.values():
         try:
-            for importer in offered_list(plugin, "mom_importers", Importer):
+            for importer in offered(plugin, "mom_importers", each=Importer):
                 other, distribution = brought.setdefault(importer.kind, (importer, plugin.distribution))
                 if other is not importer:
                     remarks.append(MomError(f"{plugin.distribution} imports {importer.kind!r}, which {distribution} does already"))

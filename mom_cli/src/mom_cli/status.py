@@ -6,12 +6,12 @@ import json
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from mom_cli.alike import common_problems
-from mom_cli.class_hooks import offered_list
+from mom_cli.class_hooks import offered
 from mom_cli.here import changes_left, how_to_start
 from mom_cli.marks import mark
 from mom_cli.sources import told
@@ -23,8 +23,6 @@ from mom_toolkit import REMARKS, StatusPart, amount
 
 if TYPE_CHECKING:
     from mom_daemon import EntityModel, GuestColumnModel, ReportDocument
-
-Kind = TypeVar("Kind")
 
 
 @click.command("status")
@@ -159,20 +157,16 @@ def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
 
 def _parts(config: Config, report: Report) -> Mapping[str, str]:
     """The parts of the enabled plugins by heading, once each; the host first, also when nothing is known of it."""
-    parts = sorted(dict.fromkeys(_all_offered(config, "mom_status", StatusPart, report)), key=lambda part: part.place)
-    lines: dict[str, list[str]] = {"host": []}
-    for part in parts:
-        lines.setdefault(part.heading, []).append(part.text)
-    return {heading: printable(", ".join(texts) or "nothing is known of it", 1000) for heading, texts in lines.items()}
-
-
-def _all_offered(config: Config, hook: str, kind: type[Kind], *arguments: object) -> Iterator[Kind]:
-    """The offers of the enabled plugins' classes; one that is broken is remarked upon, and the others count."""
+    parts: list[StatusPart] = []
     for plugin in config.plugins.values():
         try:
-            yield from offered_list(plugin.loaded, hook, kind, *arguments)
-        except MomError as error:
+            parts += offered(plugin.loaded, "mom_status", report, each=StatusPart)
+        except MomError as error:  # the others count
             print_prose(f"mom: warning: {error}", 2, err=True)
+    lines: dict[str, list[str]] = {"host": []}
+    for part in sorted(dict.fromkeys(parts), key=lambda part: part.place):
+        lines.setdefault(part.heading, []).append(part.text)
+    return {heading: printable(", ".join(texts) or "nothing is known of it", 1000) for heading, texts in lines.items()}
 
 
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
