@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -22,8 +21,8 @@ import click
 
 from mom_cli.redaction import Redaction
 from mom_cli.sources import newest, recording
-from mom_core import Config, MomError, Report, __version__, attempt, load_config, printable, replace_file
-from mom_daemon import config_argument, print_prose
+from mom_core import Config, Declarations, EngineState, MomError, Report, __version__, attempt, load_config, printable, replace_file
+from mom_daemon import ReportDocument, config_argument, print_prose, report_document
 
 VERB_SECONDS: Final = 45.0
 """How long one of the parts may take: a plugin that hangs is what a report is made for."""
@@ -182,22 +181,10 @@ def _cycles(config: Config) -> str:
     return "".join(f"{json.dumps(_of(cycle.report), default=str)}\n" for cycle in found) or "nothing was recorded lately\n"
 
 
-def _of(report: Report) -> dict[str, object]:
-    snapshot = report.snapshot
-    return {
-        "number": report.number,
-        "time": report.time,
-        "duration": report.duration,
-        "woken_by": report.woken_by,
-        "host": dict(snapshot.host.fields),
-        "guests": {guest.name: dict(guest.fields) for guest in snapshot.guests.values()},
-        "outcomes": [
-            f"{one.decision.entity.name}: {one.decision.control} {one.before} -> {one.decision.value}: {one.status} {one.error}"
-            for one in report.outcomes
-        ],
-        "problems": [f"{one.source}: {one.message}" for one in report.problems],
-        "plugins": [dataclasses.asdict(one) for one in report.plugins],
-    }
+def _of(report: Report) -> ReportDocument:
+    """A cycle as the status file has it, as far as it was recorded."""
+    names = dict.fromkeys(name for guest in report.snapshot.guests.values() for name in guest.fields)
+    return report_document(report, Declarations(), EngineState(), 0.0, fields=list(names))
 
 
 _IN_LEDGER: Final = re.compile(r'"scope":\s*"guest",\s*"id":\s*"[^"]*",\s*"name":\s*("(?:[^"\\\n]|\\.)*")')
@@ -222,7 +209,7 @@ def _words_for_names(config: Config, texts: Mapping[str, str], guests: str) -> d
             names[str(json.loads(spelled))] = None
     for line in texts["cycles.jsonl"].splitlines():
         with suppress(ValueError, TypeError, KeyError):
-            names.update(dict.fromkeys(json.loads(line)["guests"]))
+            names.update((str(row[1]), None) for row in json.loads(line)["guests"]["rows"])
     words = {rule.pattern: f"pattern-{number}" for number, rule in enumerate(config.guests, 1)}
     for number, name in enumerate(names, 1):
         for spelled in (name, json.dumps(name)[1:-1], printable(name), printable(name, _COLUMN)):
