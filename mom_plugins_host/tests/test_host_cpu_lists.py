@@ -84,21 +84,20 @@ def test_what_says_nothing_is_unknown(text: str) -> None:
     assert kept_by_cpus(text) is None
 
 
-def test_a_host_that_is_short_asks_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert emptied(host(tmp_path, 1 << 20, MANY), caplog)
-
-
-def test_a_host_with_plenty_of_memory_lets_cpus_keep_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert not emptied(host(tmp_path, 3 << 20, MANY), caplog)
-
-
-def test_little_is_not_worth_asking_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert not emptied(host(tmp_path / "least", 1 << 20, ZONE.format(first=9000, second=9000)), caplog), "less than 64 MiB"
-    assert not emptied(host(tmp_path / "share", 3 << 19, ZONE.format(first=10000, second=10000)), caplog), "less than 5 % of 1.5 GiB"
-
-
-def test_nobody_asks_where_it_is_switched_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert not emptied(host(tmp_path, 1 << 20, MANY), caplog, take_back=False)
+@pytest.mark.parametrize(
+    ("available_kib", "zoneinfo", "take_back", "asks"),
+    [
+        (1 << 20, MANY, True, True),
+        (1 << 20, MANY, False, False),
+        (3 << 20, MANY, True, False),  # there is plenty
+        (1 << 20, ZONE.format(first=9000, second=9000), True, False),  # less than 64 MiB
+        (3 << 19, ZONE.format(first=10000, second=10000), True, False),  # less than 5 % of 1.5 GiB
+    ],
+)
+def test_a_host_that_is_short_asks_for_much(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, available_kib: int, zoneinfo: str, take_back: bool, asks: bool
+) -> None:
+    assert emptied(host(tmp_path, available_kib, zoneinfo), caplog, take_back=take_back) is asks
 
 
 def test_cpus_that_are_to_be_left_alone_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

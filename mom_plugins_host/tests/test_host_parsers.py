@@ -108,21 +108,7 @@ def test_a_counter_that_goes_backwards_is_unknown_and_starts_anew() -> None:
     activity.fields({"pswpin": 100, "pswpout": 50}, now=0.0)
     assert activity.fields({"pswpin": 5, "pswpout": 60}, now=5.0) == {"swap_out": 10, "swap_out_rate": 2.0}
     assert activity.fields({"pswpin": 6, "pswpout": 60}, now=10.0)["swap_in"] == 1
-
-
-def test_without_time_between_samples_there_is_no_rate() -> None:
-    activity = SwapActivity()
-    activity.fields({"pswpin": 100}, now=3.0)
-    assert activity.fields({"pswpin": 110}, now=3.0) == {"swap_in": 10}
-
-
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.floats(0, 100)), max_size=20))
-def test_swap_activity_is_never_negative(samples: list[tuple[int, float]]) -> None:
-    activity = SwapActivity()
-    now = 0.0
-    for count, step in samples:
-        now += step
-        assert all(value >= 0 for value in activity.fields({"pswpin": count}, now).values())
+    assert activity.fields({"pswpin": 7}, now=10.0) == {"swap_in": 1}, "without time between samples there is no rate"
 
 
 def test_pressure_in_percent_and_microseconds() -> None:
@@ -144,20 +130,11 @@ def test_an_older_kernel_has_no_full_pressure_of_the_cpu() -> None:
     }
 
 
-def test_a_newer_kernel_may_append_to_a_line() -> None:
-    assert pressure_fields("io", parse_pressure(f"{PRESSURE.splitlines()[0]} avg3600=1.00".encode()))["psi_io_some_avg10"] == 2.18
-
-
 @pytest.mark.parametrize("bad", ["-0.10", "100.01", "nan", "1", "", "1,5"])
 def test_a_malformed_pressure_line_is_unknown_and_the_other_stands(bad: str) -> None:
     fields = pressure_fields("io", parse_pressure(PRESSURE.replace("2.18", bad).encode()))
     assert "psi_io_some_avg10" not in fields
     assert fields["psi_io_full_avg300"] == 100.0
-
-
-@given(texts)
-def test_any_text_as_pressure_is_within_bounds(text: str) -> None:
-    assert all(value >= 0 for value in pressure_fields("io", parse_pressure(text.encode())).values())
 
 
 def test_load() -> None:
@@ -180,7 +157,8 @@ def test_a_malformed_cpu_list_is_unknown(bad: str) -> None:
 
 
 @given(texts)
-def test_any_text_as_load_or_cpus_is_harmless(text: str) -> None:
+def test_any_text_is_harmless(text: str) -> None:
+    assert all(value >= 0 for value in pressure_fields("io", parse_pressure(text.encode())).values())
     assert all(value >= 0 for value in load_fields(text).values())
     assert (count_cpus(text) or 1) >= 1
 

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -65,6 +66,10 @@ class Raw:
         self.ask({"jsonrpc": "2.0", "method": method, "params": params, "id": identity})
         answer: dict[str, Any] = json.loads(self.frame().body)
         return answer
+
+
+def has_more_than(vdsm: Vdsm, requests: int) -> bool:
+    return vdsm.wire()["frames"].count("SEND") > requests
 
 
 @pytest.fixture
@@ -151,7 +156,7 @@ def test_where_answers_go_and_where_they_are_lost(raw: Callable[[], Raw], vdsm: 
     for one, destination in ((client, "q"), (third, "q2")):  # with the same id at the same time
         sent = vdsm.wire()["frames"].count("SEND")
         one.ask({"jsonrpc": "2.0", "method": "Host.ping2", "id": "1"}, destination)
-        wait_for(lambda before=sent: vdsm.wire()["frames"].count("SEND") > before)
+        wait_for(partial(has_more_than, vdsm, sent))
     vdsm.release()
     assert third.frame()
     assert client.silent()
