@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import subprocess
 import threading
@@ -438,21 +437,6 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     (tmp_path / "mom-guestd.service").write_text(unit)
     done = subprocess.run(["systemd-analyze", "verify", tmp_path / "mom-guestd.service"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_what_an_agent_may_not_do_is_said_once(
-    make: Make, hypervisor: Hypervisor, servers: Servers, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    agent = QemuAgent()
-    agent.disabled = {"guest-file-open"}
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
-    plugin = make()
-    fields_once_known(plugin, hypervisor, guest("a"), name="guest_os")
-    eventually(lambda: agent.visits >= 3)
-    assert [record.getMessage() for record in caplog.records] == [
-        "the agent of a may not run guest-file-open: how its memory is stays unknown"
-    ]
 
 
 @pytest.mark.parametrize(

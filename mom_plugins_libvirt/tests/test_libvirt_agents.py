@@ -18,7 +18,6 @@ from mom_plugins_libvirt.agents import AgentCommands, channels_of
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_libvirt.failures import AGENT_UNRESPONSIVE, ARGUMENT_UNSUPPORTED
-from mom_toolkit import AgentAccess
 
 CHANNELS = """<devices>
 <channel type='unix'><source mode='bind' path='/run/a/agent'/><target type='virtio' name='org.qemu.guest_agent.0'
@@ -118,7 +117,6 @@ def test_the_hypervisor_hands_out_what_the_descriptions_say(libvirtd: FakeLibvir
     libvirtd.guests["uuid-of-a"] = Talkative("uuid-of-a", "a")
     libvirtd.add("b")
     hypervisor = make_hypervisor()
-    assert isinstance(hypervisor, AgentAccess)
     guests = [guest.entity for guest in hypervisor.guests()]
     assert hypervisor.agent_channels(guests).keys() == {"uuid-of-a"}
     assert hypervisor.agent_channels([A])["uuid-of-a"]["org.mom.guestd.0"] == "/run/a/guestd"

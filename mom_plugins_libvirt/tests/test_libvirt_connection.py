@@ -78,15 +78,6 @@ def test_being_refused_is_told_apart_from_being_down(libvirtd: FakeLibvirtd, mak
             connection.statistics(BALLOON)
 
 
-def test_a_connection_that_broke_is_replaced(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
-    connection = make()
-    connection.statistics(BALLOON)
-    libvirtd.connections[0].broken = True
-    assert connection.statistics(BALLOON) == []
-    assert connection.opened == 2
-    until(lambda: libvirtd.connections[0].closed)
-
-
 def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(
     libvirtd: FakeLibvirtd, make: Callable[..., Connection]
 ) -> None:

@@ -12,6 +12,7 @@ from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, imp
 import mom_plugins_libvirt.states as module
 from mom_core import (
     BalloonControl,
+    CpuTuneControl,
     Entity,
     Guest,
     GuestBusy,
@@ -19,11 +20,14 @@ from mom_core import (
     GuestGone,
     Hypervisor,
     HypervisorError,
+    IoTuneControl,
+    NetTuneControl,
     NotSupported,
     PermissionDenied,
     Scope,
 )
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_toolkit import AgentAccess, CpuPinControl, LifecycleControl, MigrationControl, NodeTuneControl
 
 BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 
@@ -37,9 +41,9 @@ def listed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> Guest:
 
 
 def test_it_is_what_controllers_test_for(hypervisor: LibvirtHypervisor) -> None:
-    assert isinstance(hypervisor, Hypervisor)
-    assert isinstance(hypervisor, BalloonControl)
-    assert isinstance(hypervisor, GuestEvents)
+    tuning = (CpuTuneControl, IoTuneControl, NetTuneControl, CpuPinControl, NodeTuneControl)
+    for capability in (Hypervisor, BalloonControl, GuestEvents, AgentAccess, LifecycleControl, MigrationControl, *tuning):
+        assert isinstance(hypervisor, capability)
     assert hypervisor.uri == "fake:///system"
 
 

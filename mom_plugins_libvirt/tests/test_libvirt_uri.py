@@ -33,7 +33,6 @@ def test_uris_of_all_transports_are_accepted(uri: str) -> None:
     [
         ("", "no libvirt URI; write qemu:///system"),
         ("qemu", "no libvirt URI"),
-        ("qemu:/system", "no libvirt URI"),
         ("/run/libvirt/libvirt-sock", "no libvirt URI"),
         ("qemu:///system\n", "no libvirt URI"),
         ("qemu://my host/system", "no libvirt URI"),
@@ -46,8 +45,6 @@ def test_uris_of_all_transports_are_accepted(uri: str) -> None:
         ("qemu://system", "a slash is missing: qemu:///system"),
         ("qemu+unix://session", "unix stays on this host"),
         ("qemu:///", "qemu has /system and /session"),
-        ("qemu+ssh://host", "qemu has /system and /session"),
-        ("qemu:///sytem", "leads nowhere"),
         ("qemu+ssh://-oProxyCommand=reboot/system", "hyphen"),
     ],
 )

@@ -208,14 +208,6 @@ def test_a_guest_is_resized(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     assert guest.asked["balloon"] == 1
 
 
-def test_the_statistics_period_is_read_and_set(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    guest = host.add("web", period=0)
-    entity = listed(hypervisor)["web"].entity
-    assert hypervisor.stats_period(entity) == 0
-    hypervisor.set_stats_period(entity, 2)
-    assert (guest.period, hypervisor.stats_period(entity)) == (2, 2)
-
-
 def test_what_virtio_mem_has_plugged_in_is_part_of_the_guests_size(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     device = {"id": "vmem0", "size": 512 << 20, "requested-size": 512 << 20, "max-size": 1 << 30, "block-size": 2 << 20, "node": 0}
     guest = host.add("web", size=900 * MIB, memory_devices=[{"type": "virtio-mem", "data": device}])
