@@ -136,7 +136,7 @@ def asking_each(plugin: Knob, hypervisor: FakeHypervisor, guests: Sequence[Guest
         ("declarations", {"unit": Unit.TEXT}, "is text and has bounds"),
         ("results", {"mom_collect_host": lambda self: {"knob": "sixty"}}, "should be a number"),
         ("results", {"mom_collect_host": lambda self: {"other": 1}}, "did not declare"),
-        ("results", {"mom_report": lambda self: {}["disk"]}, "KeyError: 'disk'"),
+        ("results", {"mom_report": lambda self: int("disk")}, "ValueError: invalid literal"),
         ("results", {"mom_evaluate": lambda self: ["a decision"]}, "mom_evaluate returned a str"),
         ("results", {"mom_setup": lambda self: signal.signal(signal.SIGTERM, signal.SIG_IGN)}, "signal only works in main thread"),
         ("changing_guests", {"mom_collect_guests": asking_each}, "with a guest that ended within the cycle, "),
