@@ -81,7 +81,7 @@ def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
             pip = (there, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile", "--find-links", built)
             run(*pip, *requirements, seconds=900)
         else:
-            run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", there, *requirements, seconds=900, **told)
+            run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", there, *requirements, seconds=900, cwd=None, **told)
         return folder / "bin"
 
     return make
