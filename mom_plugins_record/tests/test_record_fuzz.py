@@ -1,6 +1,6 @@
 """Whatever a recording holds, `record show`, `replay`, `plot` and `explain` give an answer or say what is wrong, soon and in little memory.
 
-The inputs are sound recordings that were changed: bytes, whole frames with right checksums around wrong bodies, and JSON within these.
+The inputs are sound recordings that were changed: bytes, lines behind right checksums, and JSON within these.
 `MOM_FUZZ=N` takes N inputs instead of the few that a run of all tests can afford.
 """
 
@@ -10,21 +10,20 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 from click.testing import CliRunner, Result
-from test_record_hostile import everybody_reads, forged
+from test_record_hostile import everybody_reads, forged, group
 from test_record_recording import LIMITS, SESSION, simulated
 
-from mom_core import MomError
+from mom_core import ControlSpec, FieldSpec, MomError, Scope, Unit
 from mom_plugins_record.plot.command import plot
 from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.frames import HEADER, MARK, START, Dictionary, FrameKind, Losses, checksum, pack, read_frames
-from mom_plugins_record.recording.reader import session_content
+from mom_plugins_record.recording.groups import MARK, RecordingFile
 from mom_plugins_record.recording.writer import RecordingWriter, files_of
 from mom_plugins_record.replay.command import replay
 
@@ -34,47 +33,25 @@ LONGEST_SECONDS = 2.0
 """Of CPU time for one verb, pictures apart."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A frame of a sound recording, with its body as it is and what it was packed with."""
-
-    kind: FrameKind
-    number: int
-    key: int
-    body: bytes
-    dictionary: Dictionary | None
-
-    def packed(self, body: bytes | None = None) -> bytes:
-        return pack(self.kind, self.number, self.key, self.body if body is None else body, self.dictionary)
-
-
 @pytest.fixture(scope="module")
-def pieces(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Piece]:
-    """A recording of a host under pressure, of two keys and the cycles between them."""
+def groups(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Sequence[bytes]]:
+    """The lines of a sound recording of a host under pressure, by groups."""
     reports = simulated(tmp_path_factory.mktemp("simulated"), 34, guests=6)
     folder = tmp_path_factory.mktemp("sound") / "r"
     writer = RecordingWriter(folder, LIMITS)
     writer.open()
-    plugins: dict[str, Any] = {"policy": {}, "balloon": {}}
-    content: dict[str, Any] = {**session_content(SESSION), "configuration": {"interval": "10s", "plugins": plugins, "guests": {}},
-               "policies": {"50_main_": "(with Guests g (if (> g.balloon_cur 1) (g.Control 'balloon_target' (* g.balloon_cur 0.9)) 0))"},
-               "fields": [[name, "KiB", "guest", "x", ""] for name in ("balloon_cur", "balloon_max", "mem_usable", "rss")],
-               "controls": [["balloon_target", "KiB", "guest", "b", "balloon_cur", 0, None]]}  # fmt: skip
-    writer.session(content)
+    fields = tuple(FieldSpec(name, Unit.KIB, Scope.GUEST, "x") for name in ("balloon_cur", "balloon_max", "mem_usable", "rss"))
+    configuration: dict[str, Any] = {"interval": "10s", "plugins": {"policy": {}, "balloon": {}}, "guests": {}}
+    policy = "(with Guests g (if (> g.balloon_cur 1) (g.Control 'balloon_target' (* g.balloon_cur 0.9)) 0))"
+    control = ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "b", "balloon_cur", 0)
+    session = replace(SESSION, configuration=configuration, policies={"50_main_": policy}, fields=fields, controls=(control,))
+    writer.session(session)
     for report in reports:
         writer.cycle(report, lambda: {"notes": {"a": [1, 2, {"b": "c"}]}})
     writer.close()
     (path,) = files_of(folder)
-    found = []
-    keys: dict[int, Dictionary] = {}
-    with path.open("rb") as source:
-        for frame in read_frames(source, str(path), Losses()):
-            dictionary = keys.get(frame.key) if frame.kind is FrameKind.CYCLE else None
-            body = frame.unpack(dictionary)
-            if frame.kind is FrameKind.KEY:
-                keys[frame.number] = Dictionary(body)
-            found.append(Piece(frame.kind, frame.number, frame.key, body, dictionary))
-    return found
+    with closing(RecordingFile(path)) as file:
+        return [[*file.lines(number)] for number in range(file.groups)]
 
 
 def flipped(content: bytes, chosen: random.Random) -> bytes:
@@ -92,44 +69,39 @@ def flipped(content: bytes, chosen: random.Random) -> bytes:
     return bytes(changed)
 
 
-def changed_bytes(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
-    return flipped(START + b"".join(piece.packed() for piece in pieces), chosen)
+Groups = Sequence[Sequence[bytes]]
 
 
-def changed_body(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
-    which = chosen.randrange(len(pieces))
-    return START + b"".join(piece.packed(flipped(piece.body, chosen) if i == which else None) for i, piece in enumerate(pieces))
+def changed_bytes(groups: Groups, chosen: random.Random) -> bytes:
+    return flipped(b"".join(group(*lines) for lines in groups), chosen)
 
 
-def changed_json(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
-    which = chosen.randrange(len(pieces))
-    piece = pieces[which]
-    return START + b"".join(one.packed(forged(one.body, chosen) if one is piece else None) for one in pieces)
+def changed_line(groups: Groups, chosen: random.Random) -> bytes:
+    return _with_one_line(groups, flipped, chosen)
 
 
-def changed_frames(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
-    """Frames that are left out, doubled, in another order, of another kind, or with false headers between them."""
-    content = bytearray(START)
-    shuffled = list(pieces)
-    for _ in range(3):
-        i, j = chosen.randrange(len(shuffled)), chosen.randrange(len(shuffled))
-        shuffled[i], shuffled[j] = chosen.choice(((shuffled[j], shuffled[i]), (shuffled[i], shuffled[i])))
-    for piece in shuffled:
-        if chosen.random() < 0.9:
-            content += piece.packed()
-        if chosen.random() < 0.1:
-            kind, number, key, size = (
-                chosen.choice(list(FrameKind)),
-                chosen.randrange(1 << 32),
-                chosen.randrange(60),
-                chosen.randrange(1 << 32),
-            )
-            packed = zstandard.compress(chosen.choice((piece.body, bytes(1 << 21))))
-            content += HEADER.pack(MARK, kind, number, key, len(packed), size, checksum(kind, number, key, size, packed)) + packed
-    return bytes(content)
+def changed_json(groups: Groups, chosen: random.Random) -> bytes:
+    return _with_one_line(groups, forged, chosen)
 
 
-CHANGES: Sequence[Callable[[Sequence[Piece], random.Random], bytes]] = (changed_bytes, changed_body, changed_json, changed_frames)
+def _with_one_line(groups: Groups, change: Callable[[bytes, random.Random], bytes], chosen: random.Random) -> bytes:
+    which = chosen.choice([text for lines in groups for text in lines])
+    return b"".join(group(*(change(text, chosen) if text is which else text for text in lines)) for lines in groups)
+
+
+def changed_order(groups: Groups, chosen: random.Random) -> bytes:
+    """Lines that are left out, doubled, or in another order, and false marks between groups."""
+    content = b""
+    for lines in groups:
+        shuffled = list(lines)
+        for _ in range(3):
+            i, j = chosen.randrange(len(shuffled)), chosen.randrange(len(shuffled))
+            shuffled[i], shuffled[j] = chosen.choice(((shuffled[j], shuffled[i]), (shuffled[i], shuffled[i])))
+        content += group(*(text for text in shuffled if chosen.random() < 0.9)) + chosen.choice((b"", MARK, MARK + bytes(1 << 16)))
+    return content
+
+
+CHANGES: Sequence[Callable[[Groups, random.Random], bytes]] = (changed_bytes, changed_line, changed_json, changed_order)
 
 
 def answers(result: Result) -> bool:
@@ -139,10 +111,10 @@ def answers(result: Result) -> bool:
 
 @pytest.mark.long
 @pytest.mark.parametrize("turn", range(INPUTS))
-def test_every_changed_recording_is_answered(pieces: Sequence[Piece], tmp_path: Path, turn: int) -> None:
+def test_every_changed_recording_is_answered(groups: Groups, tmp_path: Path, turn: int) -> None:
     chosen = random.Random(turn)  # noqa: S311  # the same each time
     path = tmp_path / "changed.momrec"
-    path.write_bytes(CHANGES[turn % len(CHANGES)](pieces, chosen))
+    path.write_bytes(CHANGES[turn % len(CHANGES)](groups, chosen))
     everybody_reads(path)
     export = ["export", str(path), "--to", "csv", "-o", str(tmp_path / "tables")]
     verbs = [(record, ["show", str(path)]), (replay, [str(path), "--json"]), (record, export)]

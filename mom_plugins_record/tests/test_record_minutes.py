@@ -24,11 +24,11 @@ from mom_cli.explain import explain_command
 from mom_core import MomError, PluginContext, Report
 from mom_plugins_record.plot.series import series_of
 from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.frames import START, FrameKind, pack
+from mom_plugins_record.recording.groups import MARK
 from mom_plugins_record.recording.minutes import EVERY, MinutesWriter
 from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.plugin import RecordPlugin
-from mom_plugins_record.recording.reader import Recording, apart, session_content
+from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.writer import MINUTES, RecordingFull, files_of, sizes_of
 from mom_plugins_record.replay.command import replay
 
@@ -54,8 +54,8 @@ def write(folder: Path, made: Made, numbers: range, full: float = LIMITS.keep / 
     writer.open()
     for one in Recording(made.folder).cycles():
         if one.report.number in numbers:
-            writer.session(session_content(one.session))
-            writer.cycle(one.report, partial(made.memories.get, one.report.number), one.record.reasons)
+            writer.session(one.session)
+            writer.cycle(one.report, partial(made.memories.get, one.report.number), one.cycle.reasons)
     writer.close()
 
 
@@ -75,7 +75,7 @@ def test_of_older_time_one_cycle_a_minute_is_left_and_across_the_border_none_is_
     found = list(Recording(thinned.folder).cycles())
     assert [one.report for one in found] == thinned.kept
     assert [one.session.every for one in found] == [EVERY] * (len(found) - 30) + [0.0] * 30
-    assert [apart(one.session) for one in (found[0], found[-1])] == [EVERY, 5.0]
+    assert [one.session.apart for one in (found[0], found[-1])] == [EVERY, 5.0]
     assert len(found) < CYCLES / 2
     assert not Recording(thinned.folder).damage
 
@@ -107,14 +107,14 @@ def test_when_each_cycle_is_lost_those_of_the_minutes_are_read(thinned: Thinned,
     found = [one.report.number for one in Recording(tmp_path / "r").cycles()]
     assert found[0] == 1
     assert found[-1] > OLD
-    (tmp_path / "r" / files_of(thinned.folder)[0].name).write_bytes(START[:5])
+    (tmp_path / "r" / files_of(thinned.folder)[0].name).write_bytes(MARK[:5])
     assert [one.report.number for one in Recording(tmp_path / "r").cycles()] == found
 
 
 def test_a_full_disk_loses_nothing_that_was_kept_and_the_minute_is_caught_up(thinned: Thinned, tmp_path: Path) -> None:
     writer = MinutesWriter(tmp_path / "r", LIMITS, 3600.0)
     writer.open()
-    writer.session(session_content(SESSION))
+    writer.session(SESSION)
     for report in thinned.reports[:4]:
         writer.cycle(report)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -139,7 +139,7 @@ def test_a_full_disk_loses_nothing_that_was_kept_and_the_minute_is_caught_up(thi
 def test_when_a_minute_cannot_be_written_each_cycle_still_is_and_the_next_one_stands_for_it(thinned: Thinned, tmp_path: Path) -> None:
     writer = MinutesWriter(tmp_path / "r", LIMITS, 3600.0)
     writer.open()
-    writer.session(session_content(SESSION))
+    writer.session(SESSION)
     writer.cycle(thinned.reports[0])
     shutil.rmtree(tmp_path / "r" / MINUTES)
     (tmp_path / "r" / MINUTES).touch()
@@ -157,7 +157,7 @@ def test_both_kinds_keep_within_the_size_together(tmp_path: Path, thinned: Thinn
     now = 0.0
     writer = MinutesWriter(tmp_path / "r", limits, 3600.0, monotonic=lambda: now)
     writer.open()
-    writer.session(session_content(SESSION))
+    writer.session(SESSION)
     for number in range(1200):
         now += 60.0
         one = thinned.reports[number % CYCLES]
@@ -207,14 +207,6 @@ def test_tables_and_what_a_recording_holds_reach_across_the_border(thinned: Thin
     content = json.loads(shown.output)
     assert (content["cycles"], content["thinned"]) == (len(thinned.kept), len(thinned.kept) - 30)
     assert content["bytes"] == sum(size for _, size in sizes_of(thinned.folder))
-
-
-@pytest.mark.parametrize("every", [-1, 1e300, float("nan"), "1m", [60]])
-def test_a_forged_distance_between_cycles_is_damage(tmp_path: Path, thinned: Thinned, every: object) -> None:
-    text = json.dumps({**session_content(SESSION), "every": every})
-    path = tmp_path / "000001-20260101T000000Z.momrec"
-    path.write_bytes(files_of(thinned.folder)[0].read_bytes()[: len(START)] + pack(FrameKind.SESSION, 0, 0, text.encode()))
-    assert list(Recording(path).sessions()) == []
 
 
 @pytest.mark.parametrize(("settings", "apart_after"), [({}, True), ({"full": "30d"}, False), ({"full": "1d", "keep": "12h"}, False)])

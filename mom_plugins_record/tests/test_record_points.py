@@ -10,7 +10,7 @@ from test_record_recording import simulated, written
 from mom_core import MomError, Report, as_number
 from mom_plugins_record.recording.points import points_of
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.writer import KEY_EVERY, files_of
+from mom_plugins_record.recording.writer import GROUP, files_of
 from mom_toolkit import PointsAsked
 
 pytestmark = pytest.mark.processes
@@ -20,15 +20,15 @@ FOREVER = (0.0, 1e11)
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
-    return simulated(tmp_path_factory.mktemp("simulated"), 5 * KEY_EVERY + 5)
+    return simulated(tmp_path_factory.mktemp("simulated"), 5 * GROUP + 5)
 
 
 def test_of_all_cycles_so_many_are_told_as_are_asked_for_evenly(tmp_path: Path, reports: list[Report]) -> None:
     folder = written(tmp_path / "r", reports)
-    times = [one.time for one in Recording(folder).sparse(*FOREVER, 100)]
-    assert times == [one.time for one in reports[::KEY_EVERY]]
-    assert [one.time for one in Recording(folder).sparse(*FOREVER, 3)] == times[1::2]
-    assert [one.time for one in Recording(folder).sparse(times[1], times[2], 100)] == times[1:3]
+    times = [one.report.time for one in Recording(folder).sparse(*FOREVER, 100)]
+    assert times == [one.time for one in reports[::GROUP]]
+    assert [one.report.time for one in Recording(folder).sparse(*FOREVER, 3)] == times[1::2]
+    assert [one.report.time for one in Recording(folder).sparse(times[1], times[2], 100)] == times[1:3]
 
 
 def test_points_have_the_fields_that_are_asked_for_and_nothing_for_what_is_unknown(tmp_path: Path, reports: list[Report]) -> None:
@@ -36,8 +36,8 @@ def test_points_have_the_fields_that_are_asked_for_and_nothing_for_what_is_unkno
     guest = next(iter(reports[0].snapshot.guests))
     asked = PointsAsked(*FOREVER, 100, ["mem_available", "nothing"], ["rss", "nothing"], guest, ["balloon_cur", "nothing"])
     found = points_of(folder, asked)
-    assert [one.number for one in found] == [one.number for one in reports[::KEY_EVERY]]
-    for point, report in zip(found, reports[::KEY_EVERY], strict=True):
+    assert [one.number for one in found] == [one.number for one in reports[::GROUP]]
+    for point, report in zip(found, reports[::GROUP], strict=True):
         assert point.host == {"mem_available": report.snapshot.host.fields["mem_available"]}
         assert point.together == {"rss": sum(as_number(kib) or 0 for kib in report.snapshot.column("rss"))}
         assert point.guest == {"balloon_cur": report.snapshot.guests[guest].fields["balloon_cur"]}

@@ -17,12 +17,11 @@ from test_record_recording import LIMITS, read
 from mom_cli.explain import explain_command
 from mom_core import Clock, Decision, Engine, Guest, Host, Report, Snapshot, Source, Value, load_config
 from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.cycles import NO_KEY, CycleRecord, Key, Reasons, read_record, write_cycle
-from mom_plugins_record.recording.frames import START
+from mom_plugins_record.recording.cycles import CycleRead, Reasons, cycle_line, read_cycle
 from mom_plugins_record.recording.past import PastOf
-from mom_plugins_record.recording.reader import Recorded, Recording, session_content
+from mom_plugins_record.recording.reader import Recorded, Recording
 from mom_plugins_record.recording.reasons import LONGEST_SECONDS, SHARE, ReasonsAsked
-from mom_plugins_record.recording.writer import KEY_EVERY, RecordingWriter, files_of
+from mom_plugins_record.recording.writer import GROUP, RecordingWriter, files_of
 from mom_toolkit import PastCycle, PolicyTexts
 
 CONTROL = "balloon_target"
@@ -74,7 +73,7 @@ def recorded(folder: Path, cycles: int) -> Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return recorded(tmp_path_factory.mktemp("made"), 2 * KEY_EVERY)
+    return recorded(tmp_path_factory.mktemp("made"), 2 * GROUP)
 
 
 def cycle_of(folder: Path, number: int) -> PastCycle:
@@ -86,7 +85,7 @@ def rewritten(folder: Path, cycles: list[Recorded], reasons: Mapping[int, Reason
     writer = RecordingWriter(folder, LIMITS)
     writer.open()
     for one in cycles:
-        writer.session(session_content(one.session))
+        writer.session(one.session)
         writer.cycle(one.report, reasons=reasons.get(one.report.number))
     writer.close()
     return writer
@@ -101,11 +100,11 @@ def test_why_is_told_as_the_running_mom_said_it(made: Made, number: int) -> None
 
 
 def test_a_reason_is_shown_in_words_for_a_person(made: Made) -> None:
-    guest = next(iter(cycle_of(made.folder, 2 * KEY_EVERY).report.snapshot.guests.values()))
+    guest = next(iter(cycle_of(made.folder, 2 * GROUP).report.snapshot.guests.values()))
     shown = CliRunner().invoke(explain_command, [guest.name, "--recording", str(made.folder)])
     assert shown.exit_code == 0, shown.output
     said = dict(line.split(None, 1) for line in shown.output.splitlines() if line.startswith("Why "))
-    assert said == {"Why": f"{made.words[2 * KEY_EVERY, guest.id]}."}  # how wide the headings are depends on what else there is to say
+    assert said == {"Why": f"{made.words[2 * GROUP, guest.id]}."}  # how wide the headings are depends on what else there is to say
 
 
 def test_where_it_was_not_recorded_the_rest_is_explained(made: Made, tmp_path: Path) -> None:
@@ -120,7 +119,7 @@ def test_where_it_was_not_recorded_the_rest_is_explained(made: Made, tmp_path: P
 
 def test_words_of_all_guests_cost_a_seventh_more_at_most(made: Made, tmp_path: Path) -> None:
     cycles = list(Recording(made.folder).cycles())[:40]
-    reasons = {one.report.number: one.record.reasons for one in cycles}
+    reasons = {one.report.number: one.cycle.reasons for one in cycles}
     assert rewritten(tmp_path / "with", cycles, reasons).written < 8 / 7 * rewritten(tmp_path / "without", cycles, {}).written
 
 
@@ -194,7 +193,7 @@ def test_guests_of_which_nothing_is_known_take_no_room() -> None:
     silent: Any = Silent(0.0)
     said: Reasons | None = ReasonsAsked(lambda: 0.0).of(report, silent, [CONTROL])
     assert said == {}
-    assert json.loads(write_cycle(report, NO_KEY, said)[0])["reasons"] == {}
+    assert json.loads(cycle_line(report, "", 0, said))["reasons"] == {}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -203,7 +202,7 @@ def test_what_was_before_is_left_out_unread_and_nothing_else(made: Made, tmp_pat
     (path,) = files_of(made.folder)
     content = bytearray(path.read_bytes())
     for _ in range(seed // 2):
-        content[chosen.randrange(len(START), len(content))] ^= 0x10
+        content[chosen.randrange(len(content))] ^= 0x10
     damaged = tmp_path / path.name
     damaged.write_bytes(content)
     every, _ = read(damaged)
@@ -216,10 +215,10 @@ def test_cycles_that_nobody_wants_are_not_read(made: Made, monkeypatch: pytest.M
     every, _ = read(made.folder)
     done: list[int] = []
 
-    def counted(body: bytes, key: Key, stored: int) -> tuple[CycleRecord, Key]:
+    def counted(text: bytes) -> CycleRead:
         done.append(1)
-        return read_record(body, key, stored)
+        return read_cycle(text)
 
-    monkeypatch.setattr("mom_plugins_record.recording.reader.read_record", counted)
+    monkeypatch.setattr("mom_plugins_record.recording.reader.read_cycle", counted)
     assert len(list(Recording(made.folder).cycles(every[-3].time))) == 3
-    assert len(done) < KEY_EVERY + 8
+    assert len(done) < GROUP + 8

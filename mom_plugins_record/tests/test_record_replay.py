@@ -17,8 +17,8 @@ from test_record_recording import simulated
 from mom_core import ControlSpec, Decision, Host, Scope, Snapshot, Source, Unit, hookimpl, load_config
 from mom_core.testing import snapshot
 from mom_plugins_record.recording.contents import contents_of
-from mom_plugins_record.recording.reader import Recording, session_content
-from mom_plugins_record.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
+from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.writer import GROUP, RecordingLimits, RecordingWriter, files_of
 from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import compare
 from mom_plugins_record.replay.estimate import estimate
@@ -115,7 +115,7 @@ def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
     for cycle in Recording(recorded(tmp_path, 15)).cycles():
         plugins: Any = cycle.session.configuration["plugins"]
         configuration = {**cycle.session.configuration, "plugins": {"acme": {}, **plugins, "policy": {"of_another_version": 1}}}
-        writer.session(session_content(replace(cycle.session, configuration=configuration)))
+        writer.session(replace(cycle.session, configuration=configuration))
         writer.cycle(cycle.report)
     writer.close()
     result = compare(Recording(folder))
@@ -198,16 +198,12 @@ def test_a_time_without_cycles_is_said(recording: Path) -> None:
 
 def test_a_recording_of_plugins_that_are_not_here_is_replayed_without_them(recording: Path, tmp_path: Path) -> None:
     """The session is rewritten as if another evaluator had been there, too."""
-    from mom_plugins_record.recording.reader import session_content
-    from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
-
     writer = RecordingWriter(tmp_path / "r", RecordingLimits(1e6, 1 << 30))
     writer.open()
     for cycle in Recording(recording).cycles():
-        content = session_content(cycle.session)
         configuration: dict[str, Any] = dict(cycle.session.configuration)
-        content["configuration"] = {**configuration, "plugins": {"teapot": {}, **configuration["plugins"]}}
-        writer.session(content)
+        with_more = {**configuration, "plugins": {"teapot": {}, **configuration["plugins"]}}
+        writer.session(replace(cycle.session, configuration=with_more))
         writer.cycle(cycle.report)
     writer.close()
     shown = run(tmp_path / "r")
@@ -265,8 +261,8 @@ def test_a_need_is_what_is_used_or_promised(fields: dict[str, Any], need: float 
 
 
 def test_every_key_frame_comes_with_what_is_remembered(recording: Path) -> None:
-    with_memory = [cycle.report.number for cycle in Recording(recording).cycles() if cycle.memory is not None]
-    assert with_memory == list(range(1, 91, KEY_EVERY))
+    with_memory = [cycle.report.number for cycle in Recording(recording).cycles() if cycle.cycle.memory is not None]
+    assert with_memory == list(range(1, 91, GROUP))
 
 
 # --- estimates ------------------------------------------------------------------------------------------------------------------

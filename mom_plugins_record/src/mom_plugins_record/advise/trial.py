@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, Report, Value, format_kib, load_config, printable
-from mom_plugins_record.recording.reader import RecordedSession, Recording, interval_of, nothing_in
+from mom_plugins_record.recording.reader import Recording, nothing_in
+from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.replay.estimate import controllers
 from mom_plugins_record.replay.installed import guest_rules
 from mom_toolkit import SimulationSetup, field_number, is_broken, run_simulation
@@ -191,7 +192,7 @@ def stage_of(path: Path, config: Path | None, seconds: float | None) -> TrialSta
     document = session.configuration if config is None else load_config(config).in_force()
     plugins, _ = controllers(document)
     plugins = {"balloon": {}, **plugins, CLASSES: dict(plugins.get(CLASSES, {}))}
-    interval = interval_of(session)
+    interval = session.interval
     lasts = ends - begins if seconds is None else min(seconds, ends - begins)
     if lasts < 10 * interval:
         raise MomError(f"{path} holds only {lasts:.0f} s", hint="record for hours: what guests want by day and by night")

@@ -89,6 +89,9 @@ class CsvFile:
         self._file.close()
 
 
+LARGEST: Final = (1 << 63) - 1
+"""Of a column of whole numbers."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -102,7 +105,7 @@ def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | N
         return [value if value is None or isinstance(value, str) else json.dumps(value, separators=(",", ":")) for value in values]
     if kind is Kind.TIME:
         return [(_EPOCH + timedelta(microseconds=value)).isoformat(timespec="microseconds") for value in values if isinstance(value, int)]
-    return [value for value in values if isinstance(value, int)]
+    return [max(-LARGEST, min(value, LARGEST)) for value in values if isinstance(value, int)]
 
 
 def _number(value: Value) -> int | float | None:

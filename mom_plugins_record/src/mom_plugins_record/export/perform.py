@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, Value, printable
+from mom_core import MomError, Value
 from mom_plugins_record.export.files import CsvFile, ParquetFile, TableFile
 from mom_plugins_record.export.tables import Tables
 from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
@@ -78,14 +78,9 @@ def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[s
             file = FILES[options.kind](folder / f"{name}.{options.kind}", schema)
             stack.callback(file.close)
             files[name] = _Table(file, [[] for _ in schema])
-        for recorded in recording.records(options.since, options.until):
-            try:
-                columns = tables.columns_of(recorded.record, recorded.session)
-            except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-                recording.damage.places.append(f"cycle at {recorded.record.time}: {printable(str(error), 200)}")
-                recording.damage.cycles += 1
-                continue
+        for recorded in recording.cycles(options.since, options.until):
             cycles += 1
+            columns = tables.columns_of(recorded)
             for name, table in files.items():
                 table.add(columns[name])
         for table in files.values():

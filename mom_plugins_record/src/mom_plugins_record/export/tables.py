@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from mom_core import HOST_ID, FieldSpec, Guest, Scope, Unit, Value
-from mom_plugins_record.recording.cycles import CycleRecord
-from mom_plugins_record.recording.reader import RecordedSession
+from mom_core import Decision, FieldSpec, Report, Scope, Unit, Value
+from mom_plugins_record.recording.cycles import CycleRead
+from mom_plugins_record.recording.reader import Recorded
+from mom_plugins_record.recording.session import RecordedSession
 
 SUFFIXES: Final = {
     Unit.KIB: "_kib",
@@ -92,11 +93,6 @@ def kind_of(unit: Unit) -> Kind:
     return Kind.TEXT if unit in {Unit.TEXT, Unit.LIST} else Kind.FLAG if unit is Unit.FLAG else Kind.NUMBER
 
 
-def is_chosen(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a guest's name matches a pattern; without any, all do."""
-    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
 @dataclass(slots=True)
 class Tables:
     """The columns of fields, those of all sessions, and the rows that a cycle makes.
@@ -109,9 +105,6 @@ class Tables:
     _session: RecordedSession | None = None
     _fields: dict[Scope, dict[str, str]] = field(default_factory=dict)
     """The session's fields, by column."""
-    _units: dict[str, str] = field(default_factory=dict)
-    _guests: Sequence[Guest] = ()
-    _chosen: Sequence[int] = ()
 
     def declare(self, session: RecordedSession) -> None:
         """Fields of one more session."""
@@ -129,127 +122,93 @@ class Tables:
             "outcomes": OUTCOMES,
         }
 
-    def columns_of(self, record: CycleRecord, session: RecordedSession) -> Mapping[str, Sequence[Sequence[Value]]]:
-        """A cycle's rows of each table, column by column. Raises `TypeError` and its like for what no recorder has written."""
+    def columns_of(self, recorded: Recorded) -> Mapping[str, Sequence[Sequence[Value]]]:
+        """A cycle's rows of each table, column by column."""
+        session = recorded.session
         if session is not self._session:
             self._session = session
             self._fields = {scope: {} for scope in Scope}
             for spec in session.fields:
                 self._fields[spec.scope].setdefault(column_name(spec), spec.name)
-            self._units = {spec.name: str(spec.unit) for spec in session.controls}
-        done = _Done(record, self._units, self.patterns)
+        places = {id(decision): place for place, decision in enumerate(recorded.cycle.decisions)}
         return {
-            "host": [(value,) for value in self._host_row(record)],
-            "guests": self._guest_columns(record),
-            "decisions": [*zip(*done.decisions(), strict=True)],
-            "outcomes": [*zip(*done.outcomes(), strict=True)],
+            "host": [(value,) for value in self._host_row(recorded.report)],
+            "guests": self._guest_columns(recorded.cycle),
+            "decisions": [*zip(*self._decisions(recorded, places), strict=True)],
+            "outcomes": [*zip(*self._outcomes(recorded, places), strict=True)],
         }
 
-    def _host_row(self, record: CycleRecord) -> Row:
-        content, host = record.content, record.content["host"]
-        said = (host["name"], content["mode"], content["woken_by"], content["duration"], len(record.guests))
+    def _host_row(self, report: Report) -> Row:
+        host = report.snapshot.host
+        said = (host.name, report.mode, report.woken_by, report.duration, len(report.snapshot.guests))
         names = self._fields[Scope.HOST]
-        return (*_when(record), *said, *(host["fields"].get(names.get(name, "")) for name in self.columns[Scope.HOST]))
+        return (*_when(report), *said, *(host.fields.get(names.get(name, "")) for name in self.columns[Scope.HOST]))
 
-    def _guest_columns(self, record: CycleRecord) -> Sequence[Sequence[Value]]:
-        if record.guests is not self._guests:
-            self._guests = record.guests
-            self._chosen = [place for place, guest in enumerate(record.guests) if is_chosen(guest.name, self.patterns)]
-        guests = [self._guests[place] for place in self._chosen]
-        unknown = [None] * len(self._guests)
+    def _guest_columns(self, cycle: CycleRead) -> Sequence[Sequence[Value]]:
+        all_guests = [*cycle.report.snapshot.guests.values()]
+        chosen = [place for place, guest in enumerate(all_guests) if self._is_chosen(guest.name)]
+        guests, unknown = [all_guests[place] for place in chosen], [None] * len(all_guests)
         names = self._fields[Scope.GUEST]
-        time, cycle = _when(record)
-        columns: list[Sequence[Value]] = [[time] * len(guests), [cycle] * len(guests), [g.id for g in guests], [g.name for g in guests]]
+        time, number = _when(cycle.report)
+        columns: list[Sequence[Value]] = [[time] * len(guests), [number] * len(guests), [g.id for g in guests], [g.name for g in guests]]
         for name in self.columns[Scope.GUEST]:
-            values = record.columns.get(names.get(name, ""), unknown)
-            columns.append(values if len(guests) == len(values) else [values[place] for place in self._chosen])
+            values = cycle.columns.get(names.get(name, ""), unknown)
+            columns.append(values if len(guests) == len(values) else [values[place] for place in chosen])
         return columns
 
+    def _is_chosen(self, name: str) -> bool:
+        return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
-def _whole_number(value: Any) -> int:
-    """A number that a column of integers takes. Raises `TypeError` for what is none."""
-    if type(value) is not int or abs(value) >= 1 << 62:
-        raise TypeError("there is something else where a whole number belongs")
-    return value
+    def _about(self, recorded: Recorded, decision: Decision, place: int) -> Row | None:
+        """How a row of a decision begins; None: its guest is not asked for."""
+        entity = decision.entity
+        unit = next((str(spec.unit) for spec in recorded.session.controls if spec.name == decision.control), None)
+        if entity.scope is Scope.HOST:
+            return (*_when(recorded.report), place, str(entity.scope), None, None, decision.control, unit)
+        if self._is_chosen(entity.name):
+            return (*_when(recorded.report), place, str(entity.scope), entity.id, entity.name, decision.control, unit)
+        return None
+
+    def _decisions(self, recorded: Recorded, places: Mapping[int, int]) -> Iterator[Row]:
+        report, cycle = recorded.report, recorded.cycle
+        guests = {identity: place for place, identity in enumerate(report.snapshot.guests)}
+        tried = {id(one) for one in report.considered or ()}
+        dropped = {id(one.before): one.reason for one in report.revisions if one.after is None}
+        because = {id(one.after): one.reason for one in report.revisions if one.after is not None}
+        for one in cycle.decisions:
+            place = places[id(one)]
+            about = self._about(recorded, one, place)
+            if about is None:
+                continue
+            stage = "evaluation" if place < len(report.decisions) else "trial" if id(one) in tried else "review"
+            texts, guest = (cycle.reasons or {}).get(one.control), guests.get(one.entity.id)
+            why = None
+            if stage == "evaluation" and one.source.line > 0 and texts is not None and guest is not None:
+                why = texts[guest] or None
+            yield (
+                *about,
+                one.value,
+                _as_json(one.value),
+                because.get(id(one), one.reason) if stage == "review" else one.reason,
+                why,
+                *one.source,
+                stage,
+                dropped.get(id(one)),
+            )
+
+    def _outcomes(self, recorded: Recorded, places: Mapping[int, int]) -> Iterator[Row]:
+        for one in recorded.report.outcomes:
+            about = self._about(recorded, one.decision, places[id(one.decision)])
+            if about is not None:
+                yield (*about, one.before, _as_json(one.before), one.after, _as_json(one.after), one.status, one.error or None)
 
 
-def _when(record: CycleRecord) -> tuple[int, int]:
+def _when(report: Report) -> tuple[int, int]:
     """How a row of each table begins."""
-    return round(record.time * 1e6), _whole_number(record.content["cycle"])
+    return round(report.time * 1e6), report.number
 
 
 def _as_json(value: Value) -> str | None:
     """What is no number, as JSON."""
     number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     return None if number else json.dumps(value, separators=(",", ":"))
-
-
-class _Done:
-    """What was decided in a cycle, and what came of it, as rows."""
-
-    def __init__(self, record: CycleRecord, units: Mapping[str, str], patterns: Sequence[str]) -> None:
-        self._when = _when(record)
-        self._content = record.content
-        self._units = units
-        self._patterns = patterns
-        self._names = {guest.id: guest.name for guest in record.guests}
-        self._places = {guest.id: place for place, guest in enumerate(record.guests)}
-        self._reasons = self._content.get("reasons") or {}
-        self._listed = self._content.get("decisions") or {}
-        self._whom = [self._entity(said) for said in self._listed.get("entity", ())]
-
-    def _entity(self, said: Any) -> tuple[str, str | None, str | None]:
-        if isinstance(said, str):
-            return (str(Scope.HOST), None, None) if said == HOST_ID else (str(Scope.GUEST), said, self._names[said])
-        scope, identity, name = said
-        return (str(Scope(scope)), str(identity), str(name))
-
-    def _about(self, place: int, control: str) -> Row:
-        return (*self._when, place, *self._whom[place], control, self._units.get(control))
-
-    def _is_chosen(self, place: int) -> bool:
-        name = self._whom[place][2]
-        return name is None or is_chosen(name, self._patterns)
-
-    def _why(self, place: int, control: str) -> str | None:
-        texts = self._reasons.get(control)
-        at = self._places.get(self._whom[place][1] or "")
-        return None if texts is None or at is None else texts[at] or None
-
-    def decisions(self) -> Iterator[Row]:
-        """A row for each decision."""
-        if not self._listed:
-            return
-        tried = set(self._content.get("considered") or ())
-        revised = self._content.get("revisions") or {"before": [], "after": [], "reason": []}
-        revisions = [*zip(revised["before"], revised["after"], revised["reason"], strict=True)]
-        dropped = {before: why for before, after, why in revisions if after is None}
-        because = {after: why for _, after, why in revisions if after is not None}
-        parts = (self._listed[name] for name in ("control", "value", "reason", "source"))
-        for place, (control, value, reason, (source, line, column)) in enumerate(zip(*parts, strict=True)):
-            if not self._is_chosen(place):
-                continue
-            stage = "evaluation" if place < self._content["decided"] else "trial" if place in tried else "review"
-            yield (
-                *self._about(place, control),
-                value,
-                _as_json(value),
-                because.get(place, reason) if stage == "review" else reason,
-                self._why(place, control) if stage == "evaluation" and line > 0 else None,
-                source,
-                _whole_number(line),
-                _whole_number(column),
-                stage,
-                dropped.get(place),
-            )
-
-    def outcomes(self) -> Iterator[Row]:
-        """A row for each outcome."""
-        listed = self._content.get("outcomes")
-        if listed is None:
-            return
-        parts = (listed[name] for name in ("decision", "before", "after", "status", "error"))
-        for place, before, after, status, error in zip(*parts, strict=True):
-            if self._is_chosen(place):
-                about = self._about(place, self._listed["control"][place])
-                yield (*about, before, _as_json(before), after, _as_json(after), status, error or None)

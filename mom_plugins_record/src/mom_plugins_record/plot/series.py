@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Guest, MomError, Report, Status, Value, as_number
-from mom_plugins_record.recording.reader import Recording, apart, nothing_in
+from mom_plugins_record.recording.reader import Recording, nothing_in
 from mom_toolkit import ailment, field_number, pages_kib, program_need, taken_from
 
 BALLOON: Final = "balloon_target"
@@ -197,9 +197,9 @@ def _timed(recording: Recording, since: float, until: float) -> Iterator[tuple[f
     for recorded in recording.cycles(since, until):
         report = recorded.report
         time, before = max(last, report.time), last
-        longest = GAP_CYCLES * max(interval, apart(recorded.session))
+        longest = GAP_CYCLES * max(interval, recorded.session.apart)
         yield time, before if before and time - before > longest else None, report
-        last, interval = time, apart(recorded.session)
+        last, interval = time, recorded.session.apart
 
 
 def _ranked(scores: Mapping[str, _Score], patterns: Sequence[str]) -> list[str]:

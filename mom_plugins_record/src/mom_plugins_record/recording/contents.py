@@ -35,7 +35,6 @@ class Contents:
     on_trial: int = 0
     differed: int = 0
     lost: int = 0
-    rubbish: int = 0
     cut_off: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
@@ -71,7 +70,7 @@ def contents_of(path: Path) -> Contents:
             for names, now in ((found.hosts, [session.host]), (found.versions, [session.version]), (found.policies, session.policies)):
                 names.extend(name for name in now if name not in names)
     damage = recording.damage
-    found.lost, found.rubbish, found.cut_off = damage.cycles, damage.rubbish, damage.cut_off
+    found.lost, found.cut_off = damage.cycles, damage.cut_off
     found.damaged = damage.places
     found.woken = dict(woken.most_common(20))
     return found
@@ -97,9 +96,9 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     lines.append(("host", ", ".join(map(printable, contents.hosts)) or "unknown"))
     lines.append(("policies", ", ".join(map(printable, contents.policies)) or "none"))
     lines.extend(("woken by", f"{printable(reason)} ({count} times)") for reason, count in contents.woken.items())
-    if contents.lost or contents.rubbish:
-        lines.append(("damaged", f"{contents.lost} cycles are lost, {contents.rubbish} bytes are no part of a recording"))
+    if contents.lost or contents.damaged:
+        lines.append(("damaged", f"{contents.lost} cycles are lost"))
     lines.extend(("", printable(place, 300)) for place in contents.damaged)
-    lines.extend(("cut off", f"{path} ends in the middle of a cycle: it is being written, or mom was killed") for path in contents.cut_off)
+    lines.extend(("cut off", f"{path} is not ended: it is being written, or mom was killed") for path in contents.cut_off)
     for name, text in lines:
         print_prose(f"{name:<9} {brief(text, 2000)}", 10)

@@ -8,13 +8,14 @@ is as safe as one alone. Where both have a time, readers take the one with all c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from mom_core import Report, Value
 from mom_plugins_record.recording.cycles import Reasons
+from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import MINUTES, RecordingLimits, RecordingWriter
 
 EVERY: Final = 60.0
@@ -61,10 +62,10 @@ class MinutesWriter:
         for writer in self._writers:
             writer.open()
 
-    def session(self, content: Mapping[str, Value]) -> None:
+    def session(self, session: RecordedSession) -> None:
         """From now on, this is so."""
         for writer, every in zip(self._writers, (0.0, EVERY), strict=False):
-            writer.session({**content, "every": every})
+            writer.session(replace(session, every=every))
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None, reasons: Reasons | None = None) -> None:
         """Append a cycle. Raises `RecordingFull`."""

@@ -30,8 +30,8 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_record.recording.minutes import MinutesWriter
-from mom_plugins_record.recording.reader import RecordedSession, session_content
 from mom_plugins_record.recording.reasons import ReasonsAsked
+from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, sizes_of
 from mom_toolkit import (
     PastCycles,
@@ -158,7 +158,7 @@ class RecordPlugin:
         # The first two are replaced when the configuration is read again: whether they are others is seen faster than what they say.
         if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
-            writer.session(session_content(self._session(report, texts)))
+            writer.session(self._session(report, texts))
             self._in_force = in_force
         controls = [name for name, spec in context.declarations.controls.items() if spec.scope is Scope.GUEST]
         reasons = self._reasons.of(report, context.service(PolicyTexts), controls)

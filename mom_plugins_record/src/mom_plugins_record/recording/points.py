@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError, Value, as_number, printable
-from mom_plugins_record.recording.cycles import CycleRecord
+from mom_core import MomError, as_number, printable
+from mom_plugins_record.recording.cycles import CycleRead
 from mom_plugins_record.recording.reader import Recording
 from mom_toolkit import PointsAsked, RecordedPoint
 
@@ -43,25 +43,19 @@ def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
     return [RecordedPoint(**one) for one in json.loads(done.stdout)]
 
 
-def point_of(record: CycleRecord, asked: PointsAsked) -> RecordedPoint:
+def point_of(record: CycleRead, asked: PointsAsked) -> RecordedPoint:
     """What is wanted of a recorded cycle."""
-    content = record.content
-    fields = content["host"]["fields"]
+    report = record.report
+    fields = report.snapshot.host.fields
     host = {name: fields[name] for name in asked.host if fields.get(name) is not None}
     together = {name: sum(known) for name in asked.together if (known := _known(record, name))}
-    return RecordedPoint(content["cycle"], record.time, content["duration"], host, together, _guest(record, asked))
+    guest = report.snapshot.guests.get(asked.guest)
+    values = None if guest is None else {name: value for name in asked.guest_fields if (value := guest.fields.get(name)) is not None}
+    return RecordedPoint(report.number, report.time, report.duration, host, together, values)
 
 
-def _known(record: CycleRecord, name: str) -> Sequence[float]:
+def _known(record: CycleRead, name: str) -> Sequence[float]:
     return [number for value in record.columns.get(name, ()) if (number := as_number(value)) is not None]
-
-
-def _guest(record: CycleRecord, asked: PointsAsked) -> Mapping[str, Value] | None:
-    place = next((place for place, guest in enumerate(record.guests) if guest.id == asked.guest), None) if asked.guest else None
-    if place is None:
-        return None
-    values = {name: record.columns[name][place] for name in asked.guest_fields if name in record.columns}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def main() -> None:

@@ -6,29 +6,27 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_kib
-from mom_plugins_record.recording.cycles import NO_KEY, Key, Reasons, write_cycle
-from mom_plugins_record.recording.frames import LARGEST_BODY, START, Dictionary, FrameKind, pack
-from mom_plugins_record.recording.json_text import json_bytes
-
-SUFFIX = ".momrec"
+from mom_plugins_record.recording.cycles import Reasons, cycle_line
+from mom_plugins_record.recording.groups import LARGEST_LINE, MARK, SUFFIX, GroupPacker, checksum
+from mom_plugins_record.recording.session import RecordedSession, session_line
 
 MINUTES = "minutes"
 """The folder, in a recording's own, with a recording of one cycle a minute."""
 
-KEY_EVERY = 30
-"""Cycles from one key frame to the next: two and a half minutes at five seconds. A key is seven times as large as another cycle, and
-what is damaged in it takes the cycles after it along."""
+GROUP = 30
+"""Cycles in a group: two and a half minutes at five seconds. The first is ten times as large as another one, and what is damaged takes
+those after it along."""
 
 SESSION_EVERY = 20
-"""Key frames from one copy of what does not change to the next, 50 minutes at five seconds: a hundredth of what 100 guests write. The
-first copy follows the first key frame, so that no damaged place makes a file worthless."""
+"""Groups from one copy of what is in force to the next, 50 minutes at five seconds: a hundredth of what 100 guests write. The
+second group has one, too, so that no damaged place makes a file worthless."""
 
 FILES = 8
 """Into how many files the allowed size is divided, as it is given back a file at a time."""
@@ -93,17 +91,15 @@ class RecordingWriter:
         self._wall = wall
         self._monotonic = monotonic
         self._session = b""
-        self._session_number = 0
         self._lock: int | None = None
         self._file: int | None = None
         self._path = folder
         self._size = 0
         self._began = 0.0
-        self._number = 0
-        self._key: Key | None = None
-        self._key_number = 0
-        self._since_key = 0
-        self._keys = 0
+        self._packer: GroupPacker | None = None
+        self._in_group = 0
+        self._groups = 0
+        self._cycles = 0
 
     def open(self) -> None:
         """Make the folder. Raises `RecordingFull` when that cannot be."""
@@ -112,39 +108,44 @@ class RecordingWriter:
         except OSError as error:
             raise _refused(self.folder, error) from error
 
-    def session(self, content: Mapping[str, Value]) -> None:
+    def session(self, session: RecordedSession) -> None:
         """From now on, this is so: written before the next cycle unless it is the same as before."""
-        packed = json_bytes(content)
-        if packed != self._session:
-            self._session = packed
-            self._key = None
-            if self._file is not None:
-                self._begin_session()
+        line = session_line(session)
+        if line != self._session:
+            self._session = line
+            self._in_group, self._groups = GROUP, 0
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None, reasons: Reasons | None = None) -> None:
-        """Append a cycle with its reasons, and with a key frame what policies remember after it. Raises `RecordingFull`, and leaves the
-        file as it was.
+        """Append a cycle with its reasons, and to the first one of a group what policies remember after it. Raises `RecordingFull`, and
+        leaves the file as it was.
         """
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
-        key = self._key
-        if key is None or self._since_key >= KEY_EVERY:
-            body, key = write_cycle(report, NO_KEY, reasons)
-            self._append(FrameKind.KEY, self._session_number, body)
-            self._key, self._key_number, self._since_key = key, self._number - 1, 1
-            if memory is not None:
-                self._append(FrameKind.MEMORY, self._number, json_bytes(memory()))
-            if self._keys % SESSION_EVERY == 0:
-                self._append(FrameKind.SESSION, self._session_number, self._session)
-            self._keys += 1
-        else:
-            body, _ = write_cycle(report, key, reasons)
-            self._append(FrameKind.CYCLE, self._key_number, body, key.dictionary)
-            self._since_key += 1
+        lines = []
+        packer, begins = self._packer, b""
+        if packer is None or self._in_group >= GROUP:
+            begins = (b"" if packer is None else packer.end()) + MARK
+            packer = GroupPacker()
+            self._in_group = 0
+            if self._groups % SESSION_EVERY in {0, 1}:
+                lines.append(self._session)
+            self._groups += 1
+        remembered = memory() if memory is not None and not self._in_group else None
+        lines.append(cycle_line(report, checksum(self._session), self._cycles, reasons, remembered))
+        if max(map(len, lines)) > LARGEST_LINE:
+            self._close_file()
+            raise RecordingFull(f"nothing is recorded: a cycle takes more than {format_kib(LARGEST_LINE / 1024)}")
+        self._append(begins + b"".join(map(packer.line, lines)))
+        self._packer = packer
+        self._in_group += 1
+        self._cycles += 1
 
     def close(self) -> None:
         """Let the file and the folder go."""
+        if self._packer is not None:
+            with suppress(RecordingFull):
+                self._append(self._packer.end())
         self._close_file()
         if self._lock is not None:
             os.close(self._lock)
@@ -156,34 +157,26 @@ class RecordingWriter:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        self._key = None
+        self._packer = None
 
-    def _begin_session(self) -> None:
-        self._session_number, self._keys = self._number, 0
-        self._append(FrameKind.SESSION, self._session_number, self._session)
-
-    def _append(self, kind: FrameKind, key: int, body: bytes, dictionary: Dictionary | None = None) -> None:
+    def _append(self, content: bytes) -> None:
         file = self._file
         if file is None:
             raise RecordingFull(f"{self.folder} has no file that could be written to")
-        if len(body) > LARGEST_BODY:
-            raise RecordingFull(
-                f"nothing is recorded: a record of {format_kib(len(body) / 1024)} is larger than {format_kib(LARGEST_BODY / 1024)}"
-            )
-        frame = memoryview(pack(kind, self._number, key, body, dictionary))
-        done = 0
+        rest = memoryview(content)
         try:
-            while done < len(frame):
-                done += os.write(file, frame[done:])
+            while rest:
+                rest = rest[os.write(file, rest) :]
         except OSError as error:
-            # The frame may be half there: what is sound ends before it.
+            # It may be half there: what is sound ends before it.
             with suppress(OSError):
                 os.ftruncate(file, self._size)
             self._close_file()
+            if not self._size:
+                self._path.unlink(missing_ok=True)  # each attempt would leave one behind
             raise _refused(self._path, error) from error
-        self._number += 1
-        self._size += done
-        self.written += done
+        self._size += len(content)
+        self.written += len(content)
 
     def _is_long(self) -> bool:
         return self._size >= min(self._limits.size // FILES, LARGEST_FILE) or self._monotonic() - self._began >= min(
@@ -195,30 +188,22 @@ class RecordingWriter:
         return self._file is not None and os.fstat(self._file).st_nlink == 0
 
     def _next_file(self) -> None:
-        self._close_file()
-        path = None
+        self.close()
         try:
             self.open()
             self._lock_folder()
             there = files_of(self.folder)
             last = _NAME.fullmatch(there[-1].name) if there else None
             stamp = time.strftime(_STAMP, time.gmtime(max(0.0, self._wall())))
-            path = self.folder / f"{int(last[1]) + 1 if last else 1:06d}-{stamp}{SUFFIX}"
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            self._path, self._size, self._number, self._began = path, 0, 0, self._monotonic()
-            self._size = os.write(self._file, START)
-            self._begin_session()
-        except (OSError, RecordingFull) as error:
-            self._close_file()
-            if path is not None:
-                path.unlink(missing_ok=True)  # each attempt would leave one behind
-            raise error if isinstance(error, RecordingFull) else _refused(self.folder, error) from error
+            self._path = self.folder / f"{int(last[1]) + 1 if last else 1:06d}-{stamp}{SUFFIX}"
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise _refused(self.folder, error) from error
+        self._size, self._groups, self._cycles, self._began = 0, 0, 0, self._monotonic()
         self._forget(there)
 
     def _lock_folder(self) -> None:
         """Two that write into one folder would delete each other's files. The lock goes with the process."""
-        if self._lock is not None:
-            os.close(self._lock)  # the folder may be another one now
         # A file that others cannot open, as the folder may be one that they can read: who can open it can lock it.
         self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -246,7 +231,7 @@ class RecordingWriter:
             return  # the file may be open still; if not, opening one will say what is wrong
         free = found.f_bavail * found.f_frsize
         if free < self._limits.reserve:
-            self._close_file()
+            self.close()
             raise RecordingFull(
                 f"nothing is recorded: only {format_kib(free / 1024)} are free where {self.folder} is",
                 hint=f"make room, or lower reserve, which is {format_kib(self._limits.reserve / 1024)}",

@@ -9,15 +9,14 @@ from typing import Final
 from mom_core import Decision, MomError, Severity, Value
 from mom_plugins_record.recording.reader import (
     Recorded,
-    RecordedSession,
     Recording,
     follows,
-    interval_of,
     must_fit,
     nothing_in,
     rarely_collected,
 )
-from mom_plugins_record.recording.writer import KEY_EVERY
+from mom_plugins_record.recording.session import RecordedSession
+from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.engine import RecordedEngine, scope_of
 from mom_toolkit import Complaints, concerns_decisions
 
@@ -144,10 +143,10 @@ class _Run:
         again = engine.cycle(report.snapshot)
         result.evaluated += 1
         exact = self._knows and (self._whole or self._looked_back >= engine.history)
-        if recorded.memory is not None and (not self._knows or report.number == 1):
-            if self._policies is None and self._knows and engine.memory != recorded.memory:
+        if recorded.cycle.memory is not None and (not self._knows or report.number == 1):
+            if self._policies is None and self._knows and engine.memory != recorded.cycle.memory:
                 exact = False  # the daemon began with what it remembered from an earlier run
-            engine.remember(recorded.memory)
+            engine.remember(recorded.cycle.memory)
             self._knows = True
         self._looked_back += 1
         if report.time < self._since:
@@ -167,7 +166,7 @@ class _Run:
 
 def _warm_up(session: RecordedSession, history: int) -> float:
     """Seconds before the first cycle of interest, from which on everything is known at it."""
-    return (KEY_EVERY + history + 2) * interval_of(session)
+    return (GROUP + history + 2) * session.interval
 
 
 def _compare(recorded: Recorded, then: tuple[Decision, ...], now: tuple[Decision, ...], result: Comparison) -> None:

@@ -22,7 +22,7 @@ from mom_core import (
     Value,
     load_config,
 )
-from mom_plugins_record.recording.reader import RecordedSession
+from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
 from mom_toolkit import PolicyRefused, PolicyTexts
 

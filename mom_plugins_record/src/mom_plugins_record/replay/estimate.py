@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Value
-from mom_plugins_record.recording.reader import Recording, interval_of, nothing_in
+from mom_plugins_record.recording.reader import Recording, nothing_in
 from mom_plugins_record.replay.installed import guest_rules, installed_plugins
 from mom_toolkit import RunSummary, SimulationSetup, run_simulation
 
@@ -44,7 +44,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
         was.add(recorded.report)
     if begins is None or session is None:
         raise nothing_in(recording)
-    seconds = interval_of(session)
+    seconds = session.interval
     plugins, left_out = controllers(session.configuration)
     sim: dict[str, Value] = {"recording": str(recording.path), "begins": begins, "ends": ends}
     guests = guest_rules(session.configuration, plugins)

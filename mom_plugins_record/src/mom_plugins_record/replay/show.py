@@ -72,7 +72,7 @@ def _occurs(failure: str, result: Comparison) -> bool:
 def _texts(recording: Recording, asked: ReplayOptions) -> dict[str, str]:
     """The policies to evaluate: those in force at that time, with these in place of and beside them."""
     texts: dict[str, str] = {}
-    first = next(recording.records(asked.since), None) if asked.keep_others else None
+    first = next(recording.cycles(asked.since), None) if asked.keep_others else None
     if first is not None:
         texts = dict(first.session.policies)
     for path in asked.policies:

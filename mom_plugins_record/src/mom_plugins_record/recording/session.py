@@ -1,0 +1,94 @@
+"""What is so for many cycles, once for all of them: configuration, policies in force, declared fields and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from mom_core import ControlSpec, FieldSpec, Scope, Unit, Value, parse_duration
+from mom_plugins_record.recording.cycles import json_text, why_not
+from mom_plugins_record.recording.groups import Corrupt
+
+USUAL_INTERVAL: Final = 5.0
+"""Seconds."""
+
+LONGEST_APART: Final = 86_400.0
+"""Seconds between cycles of which not each one was kept."""
+
+MOST_DECLARED: Final = 4096
+"""Fields, or controls, that a session may declare: mom's own plugins together declare some two hundred."""
+
+SESSION: Final = b'{"session":'
+"""How the line of a session begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSession:
+    """What was so while cycles were recorded.
+
+    `every` is how many seconds the recorded cycles are apart where not each one was kept, and 0 elsewhere.
+    `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
+    of the mom that wrote it, `host` its name.
+    """
+
+    version: str
+    host: str
+    configuration: Mapping[str, Value]
+    policies: Mapping[str, str]
+    fields: tuple[FieldSpec, ...]
+    controls: tuple[ControlSpec, ...]
+    every: float = 0.0
+
+    @property
+    def interval(self) -> float:
+        """Seconds from one of mom's cycles to the next; mom's default where the recording does not tell."""
+        interval = self.configuration.get("interval")
+        try:
+            return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
+        except ValueError:
+            return USUAL_INTERVAL
+
+    @property
+    def apart(self) -> float:
+        """Seconds from one recorded cycle to the next."""
+        return max(self.every, self.interval)
+
+
+class _Session(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    version: str
+    host: str
+    configuration: dict[str, Any]
+    policies: dict[str, str]
+    fields: Annotated[list[tuple[str, Unit, Scope, str, str]], Field(max_length=MOST_DECLARED)]
+    controls: Annotated[
+        list[tuple[str, Unit, Scope, str, str, FiniteFloat | None, FiniteFloat | None, list[int]]], Field(max_length=MOST_DECLARED)
+    ]
+    every: Annotated[float, Field(ge=0, le=LONGEST_APART)]
+
+
+class _SessionLine(BaseModel):
+    session: _Session
+
+
+def session_line(session: RecordedSession) -> bytes:
+    """A session as JSON."""
+    fields = [[f.name, f.unit, f.scope, f.description, f.source] for f in session.fields]
+    controls = [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum, list(c.choices)] for c in session.controls]
+    names = ("version", "host", "every", "configuration", "policies")
+    return json_text({"session": {**{name: getattr(session, name) for name in names}, "fields": fields, "controls": controls}})
+
+
+def read_session(text: bytes) -> RecordedSession:
+    """What `session_line` wrote. Raises `Corrupt`."""
+    try:
+        one = _SessionLine.model_validate_json(text).session
+    except ValidationError as error:
+        raise Corrupt(f"what was in force makes no sense: {why_not(error)}") from error
+    fields = tuple(FieldSpec(*field) for field in one.fields)
+    controls = tuple(ControlSpec(*control) for control in one.controls)
+    return RecordedSession(one.version, one.host, one.configuration, one.policies, fields, controls, one.every)
