@@ -15,9 +15,6 @@ from mom_daemon import json_option
 @click.option("--memory", metavar="SIZE", help="What each of them is sold, such as 4GiB.  [default: what recorded guests are]")
 @click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, help="No more than this many are tried.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="How often each number is simulated.")
-@click.option(
-    "--risk", type=click.FloatRange(0, 100), default=0.0, show_default=True, metavar="PERCENT", help="Runs in which harm is accepted."
-)
 @click.option("--hours", type=click.FloatRange(0.01, 24 * 365), help="How much of the recording is simulated.  [default: all]")
 @click.option("--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="End after this, with what is known.")
 @click.option(
@@ -34,7 +31,6 @@ def advise(
     memory: str | None,
     most: int,
     seeds: int,
-    risk: float,
     hours: float | None,
     time_limit: str,
     config: Path | None,
@@ -50,4 +46,4 @@ def advise(
     """
     from mom_plugins_record.advise.perform import AdviseOptions, perform
 
-    perform(recording, AdviseOptions(sla_class, memory, most, seeds, risk / 100, hours, time_limit, config), as_json=as_json)
+    perform(recording, AdviseOptions(sla_class, memory, most, seeds, hours, time_limit, config), as_json=as_json)

@@ -17,18 +17,18 @@ from mom_core import UnitError, format_duration, format_kib, parse_duration, par
 from mom_daemon import print_prose
 from mom_plugins_record.advise.search import CapacitySearch, TriedCount
 from mom_plugins_record.advise.trial import Newcomer, TrialOutcome, stage_of
+from mom_plugins_record.report.sizes import risk_of
 from mom_toolkit import quiet
 
 
 @dataclass(frozen=True, slots=True)
 class AdviseOptions:
-    """What was asked on the command line; `risk` is a ratio."""
+    """Options of the command line."""
 
     sla_class: str
     memory: str | None
     most: int
     seeds: int
-    risk: float
     hours: float | None
     time_limit: str
     config: Path | None
@@ -70,7 +70,7 @@ def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
             seen.append(count)
             return done.harm
 
-        search = CapacitySearch(run, asked.seeds, asked.most, asked.risk, lambda: time.monotonic() > ends)
+        search = CapacitySearch(run, asked.seeds, asked.most, lambda: time.monotonic() > ends)
         try:
             fits = search.largest()
         except _TimeIsOver:
@@ -92,7 +92,7 @@ def perform(recording: Path, asked: AdviseOptions, *, as_json: bool) -> None:
 
 def _known(search: CapacitySearch) -> int | None:
     """The largest number that was tried to some end and held, when time was over."""
-    held = [one.count for one in search.tried.values() if one.runs and one.risk <= search.risk]
+    held = [one.count for one in search.tried.values() if one.runs and not one.harm]
     return max(held, default=None)
 
 
@@ -102,28 +102,27 @@ def _told(search: CapacitySearch, fits: int | None, asked: AdviseOptions, second
         why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"
         yield f"no guest of class {asked.sla_class} fits: without any, {why}"
     else:
-        found = search.tried[fits]
+        runs = search.tried[fits].runs
         most = " or more" if fits == asked.most else ""
-        low, high = found.interval
         yield (
-            f"{fits}{most} more guests of class {asked.sla_class} fit: harm in {found.harmed} of {found.runs} runs of"
-            f" {format_duration(round(seconds))}, so a risk of {100 * low:.0f} to {100 * high:.0f} % (95 % confidence)"
+            f"{fits}{most} more guests of class {asked.sla_class} fit: no harm in {runs} runs of {format_duration(round(seconds))},"
+            f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
         )
     if cut_off or not search.complete:
         yield f"the time of {asked.time_limit} was over before all was tried: --time gives more, --hours and --seeds ask for less"
-    yield f"  {'more':>5}  {'runs':>4}  {'harmed':>6}  {'risk, 95 % confidence':<22}  the first harm"
-    for one in sorted(search.tried.values(), key=lambda tried: tried.count):
-        if one.runs:
-            low, high = one.interval
-            yield f"  {one.count:>5}  {one.runs:>4}  {one.harmed:>6}  {f'{100 * low:.0f} to {100 * high:.0f} %':<22}  {one.harm}".rstrip()
+    yield f"  {'more':>5}  {'runs':>4}  harm"
+    for one in _tried(search):
+        yield f"  {one.count:>5}  {one.runs:>4}  {one.harm or 'none'}"
+
+
+def _tried(search: CapacitySearch) -> list[TriedCount]:
+    return sorted((one for one in search.tried.values() if one.runs), key=lambda one: one.count)
 
 
 def _as_json(search: CapacitySearch, fits: int | None, asked: AdviseOptions, cut_off: bool) -> dict[str, object]:
-    def shown(one: TriedCount) -> dict[str, object]:
-        return {"more": one.count, "runs": one.runs, "harmed": one.harmed, "risk": one.interval, "harm": one.harm}
-
-    tried = [shown(one) for one in sorted(search.tried.values(), key=lambda one: one.count) if one.runs]
-    return {"class": asked.sla_class, "fits": fits, "complete": search.complete and not cut_off, "tried": tried}
+    tried = [{"more": one.count, "runs": one.runs, "harm": one.harm} for one in _tried(search)]
+    risk = None if fits is None else risk_of(search.tried[fits].runs)
+    return {"class": asked.sla_class, "fits": fits, "risk": risk, "complete": search.complete and not cut_off, "tried": tried}
 
 
 @contextmanager
