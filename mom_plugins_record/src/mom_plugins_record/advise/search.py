@@ -57,7 +57,7 @@ class CapacitySearch:
         return self.seeds if count else 1
 
     def _holds(self, count: int) -> bool:
-        """Whether nobody comes to harm with so many, as far as the runs tell."""
+        """True if nobody comes to harm with so many, as far as the runs tell."""
         tried = self.tried.setdefault(count, TriedCount(count))
         while not tried.harm and tried.runs < self._runs(count) and not (tried.runs and self.out_of_time()):
             tried.harm = self.run(count, tried.runs + 1)

@@ -22,7 +22,7 @@ WORK, NEWCOMERS_WORK = 0.01, 0.05
 one is slowed down that bought something else, and the other gets what no customer would buy."""
 
 SETTLED_SECONDS: Final = 120.0
-"""What guests lose in the first two minutes is not counted: all of them come at once, which they would not."""
+"""The loss of guests in the first two minutes is not counted: all of them come at once, which they would not."""
 
 
 NAME: Final = "advised"
@@ -37,7 +37,7 @@ CLASSES: Final = "sla"
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """What would come: a class, and how much memory (KiB; None: as recorded guests have)."""
+    """A guest that would come: a class, and how much memory (KiB; None: as recorded guests have)."""
 
     sla_class: str
     memory_kib: float | None
@@ -45,7 +45,7 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """What came of one run: which guest came to harm first and how (empty: none); what share of its work each guest lost, by id; how many
+    """The outcome of one run: which guest came to harm first and how (empty: none); what share of its work each guest lost, by id; how many
     programs were killed, how much the host has swapped out at most by need, and by mom because it was cold (KiB), once all was settled."""
 
     harm: str = ""
@@ -56,7 +56,7 @@ class TrialOutcome:
 
     @property
     def remark(self) -> str:
-        """What a run without newcomers suffers from already; empty: nothing."""
+        """The harm that a run without newcomers suffers already; empty: nothing."""
         if self.killed:
             return f"guests' kernels kill programs {self.killed:.0f} times"
         if self.swapped > SWAPPED_KIB:
@@ -67,7 +67,7 @@ class TrialOutcome:
 
 @dataclass(frozen=True, slots=True)
 class TrialStage:
-    """What is simulated again and again: so many seconds of a recording, with these plugins, guests' settings and policies."""
+    """The stage that is simulated again and again: so many seconds of a recording, with these plugins, guests' settings and policies."""
 
     path: Path
     begins: float
@@ -106,7 +106,7 @@ class TrialStage:
 
 @dataclass(slots=True)
 class _Harm:
-    """What there is to be said against a run."""
+    """The harm in a run."""
 
     swapped: float | None = None
     killed: float | None = None
@@ -119,7 +119,7 @@ class _Harm:
     most_cold: float = 0.0
 
     def in_cycle(self, report: Report, before: TrialOutcome, count: int) -> str:
-        """What cannot be made good any more."""
+        """Harm that cannot be made good any more; empty: none."""
         snapshot = report.snapshot
         host = snapshot.host.fields
         self.began = snapshot.monotonic if self.began is None else self.began
@@ -158,7 +158,7 @@ class _Harm:
         return 0.0 if self.began is None else min(1.0, (report.snapshot.monotonic - self.began) / seconds)
 
     def shares(self) -> dict[str, float]:
-        """What share of its work each guest lost, by id."""
+        """The share of its work that each guest lost, by id."""
         return {identity: lost / (self.now - since) for identity, (since, lost) in self.seen.items() if self.now - since > SETTLED_SECONDS}
 
     def at_the_end(self, without: TrialOutcome) -> str:
@@ -173,7 +173,7 @@ class _Harm:
 
 
 def stage_of(path: Path, config: Path | None, seconds: float | None) -> TrialStage:
-    """What there is to be simulated. Raises `MomError`.
+    """The stage of a recording. Raises `MomError`.
 
     :param config: a configuration whose classes, guests and other settings are taken, instead of those of the recording
     :param seconds: how much of the recording at most, from its beginning; None: all

@@ -71,7 +71,7 @@ def _array(values: Sequence[Value], wanted: pa.DataType, kind: Kind) -> pa.Array
 
 
 class CsvFile:
-    """What is unknown is empty. A text that a spreadsheet would compute begins with an apostrophe."""
+    """Unknown values are empty. A text that a spreadsheet would compute begins with an apostrophe."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self._kinds = [*schema.values()]

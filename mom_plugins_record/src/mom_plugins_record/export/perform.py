@@ -27,7 +27,7 @@ ROWS: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What was asked for: one of `FILES`, patterns of guests' names (none: all), seconds since the epoch."""
+    """Options of the command line: one of `FILES`, patterns of guests' names (none: all), seconds since the epoch."""
 
     kind: str
     guests: Sequence[str] = ()

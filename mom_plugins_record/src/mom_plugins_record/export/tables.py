@@ -1,4 +1,4 @@
-"""What stands in the tables: their columns, named with units, and a cycle's rows of each."""
+"""The tables: their columns, named with units, and a cycle's rows of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUFFIXES: Final = {
     Unit.PER_SECOND: "_per_second",
     Unit.BYTES_PER_SECOND: "_bytes_per_second",
 }
-"""What a column's name says after the field's. Counts, flags, texts and lists have no unit."""
+"""Suffixes of columns' names by unit. Counts, flags, texts and lists have no unit."""
 
 
 class Kind(Enum):
@@ -209,6 +209,6 @@ def _when(report: Report) -> tuple[int, int]:
 
 
 def _as_json(value: Value) -> str | None:
-    """What is no number, as JSON."""
+    """A value that is no number, as JSON."""
     number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     return None if number else json.dumps(value, separators=(",", ":"))

@@ -44,7 +44,7 @@ _INKED: Final[tuple[Literal["text.color", "axes.edgecolor", "axes.labelcolor", "
 
 @contextmanager
 def drawing(ink: str = "black") -> Iterator[type[Figure]]:
-    """What draws, with the colour of letters and axes. Raises `MomError` when matplotlib is missing."""
+    """The class that draws, with the colour of letters and axes. Raises `MomError` when matplotlib is missing."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure

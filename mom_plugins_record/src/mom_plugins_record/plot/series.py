@@ -1,4 +1,4 @@
-"""What a picture shows, taken out of a recording in two passes: the first chooses guests, the second keeps their values, and no others."""
+"""The data of a picture, taken out of a recording in two passes: the first chooses guests, the second keeps their values, and no others."""
 
 from __future__ import annotations
 

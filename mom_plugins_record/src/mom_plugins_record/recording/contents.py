@@ -1,4 +1,4 @@
-"""What a recording holds, summed up for a person or a program."""
+"""The contents of a recording, summed up for a person or a program."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ class CycleRead:
 
 
 def read_cycle(text: bytes) -> CycleRead:
-    """What `cycle_line` wrote. Raises `Corrupt`."""
+    """Read a line of `cycle_line`. Raises `Corrupt`."""
     try:
         content = _Cycle.model_validate_json(text)
         decisions = [Decision(one.entity, one.control, one.value, one.reason, one.source) for one in content.decisions]
@@ -221,7 +221,7 @@ def read_cycle(text: bytes) -> CycleRead:
 
 
 def why_not(error: Exception) -> str:
-    """What is wrong with a line."""
+    """The first error of a line, for a person."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)

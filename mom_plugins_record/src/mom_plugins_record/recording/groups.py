@@ -141,7 +141,7 @@ class RecordingFile:
             self.cut_off = True
 
     def _only_begun(self, size: int) -> bool:
-        """Whether it is as a writer leaves it that could not write more; a file of another version is an error."""
+        """True if a writer left it so that could not write more; a file of another version is an error."""
         self._source.seek(0)
         start = self._source.read(len(MARK) + 8)
         other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)

@@ -67,7 +67,7 @@ class RecordPlugin:
         """How much it may hold in all; the oldest goes first."""
 
         reserve: Size = 256 << 20
-        """What must stay free on its disk: with less, recording stops until there is room again."""
+        """How much must stay free on its disk: with less, recording stops until there is room again."""
 
         accounts_keep: Annotated[Duration, Field(ge=86_400)] = 40 * 86_400.0
         """How long the accounts are kept of which `mom report` is made. The host's are kept for 400 days."""
@@ -76,7 +76,7 @@ class RecordPlugin:
         """How much they may hold; the oldest day goes first."""
 
         price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-        """What a GiB of memory costs in a month, for `mom report`. Unset: it says what was given back is worth in memory and in hosts."""
+        """The price of a GiB of memory for a month, for `mom report`. Unset: its worth is told in memory and in hosts."""
 
         currency: Annotated[str, Field(max_length=10)] = ""
         """In which currency."""
@@ -111,7 +111,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """What the accounts say now, and of today."""
+        """The accounts' sums of now, and of today."""
         from mom_plugins_record.report.fields import FIELDS
 
         return FIELDS
@@ -138,7 +138,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """What is wrong with the accounts."""
+        """Errors of the accounts."""
         accounts = self._accounts
         wrong = () if accounts is None else (accounts.damage, accounts.write_error)
         return [Problem(Source(self._context.name), text, severity=Severity.WARNING) for text in wrong if text]

@@ -44,7 +44,7 @@ def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
 
 
 def point_of(record: CycleRead, asked: PointsAsked) -> RecordedPoint:
-    """What is wanted of a recorded cycle."""
+    """The fields asked for of a recorded cycle."""
     report = record.report
     fields = report.snapshot.host.fields
     host = {name: fields[name] for name in asked.host if fields.get(name) is not None}

@@ -40,7 +40,7 @@ class Recorded:
 
 
 def follows(before: Recorded, recorded: Recorded) -> bool:
-    """Whether nothing is missing between two cycles, and the plugins that decided are the same ones: they were not made anew."""
+    """True if nothing is missing between two cycles, and the plugins that decided are the same ones: they were not made anew."""
     if recorded.gap or recorded.report.number != before.report.number + 1:
         return False
     then, now = before.session.configuration, recorded.session.configuration
@@ -57,7 +57,7 @@ def must_fit(recorded: Recorded, cycles: int) -> None:
 
 @dataclass(slots=True)
 class Damage:
-    """What could not be read: cycles that are lost, and the files whose last group is not ended.
+    """The parts that could not be read: cycles that are lost, and the files whose last group is not ended.
 
     `places` says of the first damaged places which file, which byte of it, and what is wrong there.
     """
@@ -125,7 +125,7 @@ class Recording:
                         yield first
 
     def sessions(self) -> Iterator[RecordedSession]:
-        """What was so while cycles were recorded, as often as it is said."""
+        """The sessions of all files, as often as they stand there."""
         for path in [*self.minutes, *self.files]:
             with _readable(path) as file:
                 yield from _heads(file)[0].values()

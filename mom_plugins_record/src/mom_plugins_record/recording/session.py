@@ -1,4 +1,4 @@
-"""What is so for many cycles, once for all of them: configuration, policies in force, declared fields and controls."""
+"""A session, which is written once for many cycles: configuration, policies in force, declared fields and controls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SESSION: Final = b'{"session":'
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """What was so while cycles were recorded.
+    """The session of cycles.
 
     `every` is how many seconds the recorded cycles are apart where not each one was kept, and 0 elsewhere.
     `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
@@ -84,7 +84,7 @@ def session_line(session: RecordedSession) -> bytes:
 
 
 def read_session(text: bytes) -> RecordedSession:
-    """What `session_line` wrote. Raises `Corrupt`."""
+    """Read a line of `session_line`. Raises `Corrupt`."""
     try:
         one = _SessionLine.model_validate_json(text).session
     except ValidationError as error:

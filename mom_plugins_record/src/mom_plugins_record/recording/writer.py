@@ -184,7 +184,7 @@ class RecordingWriter:
         )
 
     def _is_away(self) -> bool:
-        """Whether the file was deleted."""
+        """True if the file was deleted."""
         return self._file is not None and os.fstat(self._file).st_nlink == 0
 
     def _next_file(self) -> None:

@@ -68,7 +68,7 @@ class Comparison:
     """Cycles in which policies failed."""
     lost: int = 0
     damage: str = ""
-    """What is damaged, and where; empty: nothing."""
+    """The damage, and where it is; empty: nothing."""
     thinned: int = 0
     """Recorded cycles that are a minute apart: what was looked back at is not there."""
     apart: int = 0
@@ -124,7 +124,7 @@ class _Run:
         self._policies, self._since, self._result = policies, since, result
         self._begins = since - _warm_up(first.session, engine.history)
         self._knows = self._whole = first.report.number == 1
-        """Whether what policies remember is what they remembered then, and whether all that they can look back at is there."""
+        """True if what policies remember is what they remembered then, and whether all that they can look back at is there."""
         self._looked_back = 0
         result.left_out.update(engine.left_out)
         for verdict in (result.then, result.now):

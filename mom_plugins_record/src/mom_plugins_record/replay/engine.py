@@ -66,13 +66,13 @@ class RecordedEngine:
         self._session = session
 
     def cycle(self, snapshot: Snapshot) -> Report:
-        """What mom does in the cycle in which this was known."""
+        """The report of mom in the cycle in which this was known."""
         self._snapshot = snapshot
         return self._engine.cycle(snapshot=snapshot)
 
     @property
     def memory(self) -> Value:
-        """What the policies remember; None when no evaluator has any."""
+        """The memory of the policies; None when no evaluator has any."""
         return None if self._texts is None else self._texts.memory()
 
     def remember(self, memory: Value) -> None:
@@ -81,7 +81,7 @@ class RecordedEngine:
             self._texts.set_memory(memory)
 
     def is_compared(self, decision: Decision) -> bool:
-        """Whether a recorded decision came from an evaluator that is here."""
+        """True if a recorded decision came from an evaluator that is here."""
         if decision.source.line > 0:  # of a policy
             return self._texts is not None
         return decision.source.name not in self.left_out
@@ -146,7 +146,7 @@ class RecordedEngine:
 
 
 def _goes_by_what_it_did(plugin_class: type) -> bool:
-    """Whether it acts, and asks the hypervisor for what came of it, of the host as of guests: its memory of that is in no snapshot."""
+    """True if it acts, and asks the hypervisor for what came of it, of the host as of guests: its memory of that is in no snapshot."""
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")

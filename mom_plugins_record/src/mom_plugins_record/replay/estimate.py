@@ -1,4 +1,4 @@
-"""What would have followed from other decisions: the simulator goes on from the recorded state, with the policies of then and of now.
+"""An estimate of other decisions: the simulator goes on from the recorded state, with the policies of then and of now.
 
 Both are simulated, so that what the simulator gets wrong is wrong in both, and what differs comes of the policies.
 """

@@ -1,4 +1,4 @@
-"""What of a recorded configuration can be used here: the plugins that are installed, with settings that they know."""
+"""The part of a recorded configuration that can be used here: the plugins that are installed, with settings that they know."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, Ins
 
 
 def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
-    """What the recorded section `guests` says to these plugins: the rest was for others."""
+    """The settings of the recorded section `guests` for these plugins: the rest was for others."""
     if not plugins:
         return {}
     models = [plugin.loaded.guest_settings_class for plugin in load_config({"plugins": dict(plugins)}).plugins.values()]

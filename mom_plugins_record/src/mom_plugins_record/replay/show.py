@@ -27,7 +27,7 @@ SHOWN: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What was asked for on the command line: policies instead of the recorded ones, beside those that they do not replace or alone; the
+    """Options of the command line: policies instead of the recorded ones, beside those that they do not replace or alone; the
     time (seconds since the epoch), what ends with exit 1."""
 
     policies: Sequence[Path]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from math import log
 from typing import Any, Final
 
-from mom_core import Guest, Report, Status, Value, as_number
+from mom_core import Guest, Host, Report, Status, Value
 from mom_plugins_record.report.spread import PER_NATURAL, bin_of
 from mom_toolkit import is_broken, pages_kib
 
@@ -144,7 +144,7 @@ def with_guests(host: HostHour, guests: Iterable[GuestHour]) -> HostHour:
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a guest's process has held at the most since the guest was started, in KiB: what it would still hold without mom."""
+    """The size that a guest's process has held at the most since the guest was started, in KiB: it would still hold that without mom."""
 
     incarnation: str
     kib: float
@@ -160,14 +160,14 @@ class _Followed:
     killed: float | None = None
     late: bool = False
     kept: bool = False
-    """Whether mom holds something back from it."""
+    """True if mom holds something back from it."""
     now: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """KiB given back by balloon, sweeps and offloading, at the last look."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """What the host has back now, in KiB by each means, as of the last cycle. None: unknown."""
+    """The memory that the host has back now, in KiB by each means, as of the last cycle. None: unknown."""
 
     balloon: float = 0.0
     sweeps: float = 0.0
@@ -285,9 +285,8 @@ class Accounts:
             followed[identity] = _Followed(GuestHour(hour, identity, guest.name, incarnation=guest.incarnation), now, known)
 
     def _add_host(self, row: HostHour, report: Report, elapsed: float, cpu_seconds: float | None) -> None:
-        known = report.snapshot.host.fields
-        guests = report.snapshot.guests
-        row.name = report.snapshot.host.name
+        host, guests = report.snapshot.host, report.snapshot.guests
+        row.name = host.name
         row.began, row.ended = row.began or report.time - elapsed, report.time
         row.cycles += 1
         row.seconds += elapsed
@@ -301,44 +300,46 @@ class Accounts:
                 row.mom_cpu_seconds += max(0.0, cpu_seconds - self._cpu)
                 row.mom_known_seconds += elapsed
             self._cpu = cpu_seconds
-        total, available = _number(known, "mem_available"), _number(known, "mem_really_available")
-        if total is not None and available is not None:
-            used = max(0.0, total - available)
-            row.total_kib = total
-            row.memory_known_seconds += elapsed
-            row.total_kib_seconds += total * elapsed
-            row.available_kib_seconds += available * elapsed
-            row.used_most_kib = max(row.used_most_kib, used)
-            number = bin_of(used)
-            row.used_spread[number] = row.used_spread.get(number, 0.0) + elapsed
-            wanted = _number(known, "mem_watermark_high")
-            if wanted is not None:
-                row.wanted_kib = wanted
-                row.limits_known_seconds += elapsed
-                row.below_wanted_seconds += elapsed * (available < wanted)
-                row.below_hard_seconds += elapsed * (available < (_number(known, "mem_watermark_hard") or 0.0))
-                row.below_low_seconds += elapsed * (available < (_number(known, "mem_watermark_low") or 0.0))
-        self._ksm = _number(known, "ksm_saved")
+        _add_memory(row, host, elapsed)
+        self._ksm = host.number("ksm_saved")
         if self._ksm is not None:
             # Empty pages that KSM has replaced are in no process' memory any more: they count as what guests do not hold.
-            self._ksm -= pages_kib(known, "ksm_zero_pages")
+            self._ksm -= pages_kib(host.fields, "ksm_zero_pages")
             row.ksm_kib_seconds += self._ksm * elapsed
             row.ksm_known_seconds += elapsed
-        row.swapped_kib_seconds += (_number(known, "swap_usage") or 0.0) * elapsed
-        stalled = _number(known, "psi_memory_some_avg10")
+        row.swapped_kib_seconds += (host.number("swap_usage") or 0.0) * elapsed
+        stalled = host.number("psi_memory_some_avg10")
         if stalled is not None:
             row.stalled_seconds += elapsed * stalled / 100
             row.stalled_known_seconds += elapsed
-        busy = _number(known, "ksmd_cpu_usage")
+        busy = host.number("ksmd_cpu_usage")
         if busy is not None:
             row.ksmd_cpu_seconds += elapsed * busy / 100
             row.ksmd_known_seconds += elapsed
-        row.promised_most_kib = max(row.promised_most_kib, _number(known, "mem_promised") or 0.0)
-        row.promisable_kib = _number(known, "mem_promisable") or row.promisable_kib
-        sold = 0.0
-        for one in self._guests.values():
-            sold += one.row.sold_kib
-        row.sold_most_kib = max(row.sold_most_kib, sold)
+        row.promised_most_kib = max(row.promised_most_kib, host.number("mem_promised") or 0.0)
+        row.promisable_kib = host.number("mem_promisable") or row.promisable_kib
+        row.sold_most_kib = max(row.sold_most_kib, sum(one.row.sold_kib for one in self._guests.values()))
+
+
+def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:
+    """Add the memory that the host used, and how near it was to its limits."""
+    total, available = host.number("mem_available"), host.number("mem_really_available")
+    if total is not None and available is not None:
+        used = max(0.0, total - available)
+        row.total_kib = total
+        row.memory_known_seconds += elapsed
+        row.total_kib_seconds += total * elapsed
+        row.available_kib_seconds += available * elapsed
+        row.used_most_kib = max(row.used_most_kib, used)
+        number = bin_of(used)
+        row.used_spread[number] = row.used_spread.get(number, 0.0) + elapsed
+        wanted = host.number("mem_watermark_high")
+        if wanted is not None:
+            row.wanted_kib = wanted
+            row.limits_known_seconds += elapsed
+            row.below_wanted_seconds += elapsed * (available < wanted)
+            row.below_hard_seconds += elapsed * (available < (host.number("mem_watermark_hard") or 0.0))
+            row.below_low_seconds += elapsed * (available < (host.number("mem_watermark_low") or 0.0))
 
 
 _Get = Callable[[str], Any]
@@ -403,7 +404,7 @@ def _sizes(one: _Followed, get: _Get, seconds: float, spread_swap: float, gained
 
 
 def _uses(row: GuestHour, get: _Get, seconds: float) -> None:
-    """What it works on, and what KSM saves in it, where that is told. Raises `TypeError`."""
+    """Add what it works on, and what KSM saves in it, where that is told. Raises `TypeError`."""
     worked = get("working_set")
     if worked is not None:
         row.worked_kib_seconds += worked * seconds
@@ -452,7 +453,7 @@ def _signs(one: _Followed, get: _Get, seconds: float) -> None:
 
 
 def _swap_share(swapped: Value, guests: Iterable[Guest]) -> float:
-    """What of each guest counts as swapped out, as a ratio of what its process holds, where guests do not say: the whole of the host's
+    """The part of each guest in swap, as a ratio of what its process holds, where guests do not say: the whole of the host's
     swap, as if guests alone were in it, so that nothing that the kernel has swapped out counts as given back."""
     if not isinstance(swapped, int | float):
         return 0.0
@@ -464,11 +465,6 @@ def _swap_share(swapped: Value, guests: Iterable[Guest]) -> float:
         else:
             known += told
     return max(0.0, swapped - known) / held if held else 0.0
-
-
-def _number(fields: Mapping[str, Value], name: str) -> float | None:
-    known = as_number(fields.get(name))
-    return None if known is None else float(known)
 
 
 def _holds(row: GuestHour) -> bool:

@@ -47,7 +47,7 @@ _HOST_KEY: Final = ("hour", "run")
 _GUEST_KEY: Final = ("hour", "run", "id")
 
 _WRONG: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What reading raises where the file is damaged: SQLite's own messages may hold bytes of it that are no text."""
+"""Errors of reading where the file is damaged: SQLite's own messages may hold bytes of it that are no text."""
 
 Row = TypeVar("Row", HostHour, GuestHour)
 Hour = tuple[HostHour, Sequence[GuestHour]]
@@ -58,7 +58,7 @@ class AccountsError(MomError):
 
 
 class AccountsDamaged(AccountsError):
-    """What stands in the file is not what mom has written."""
+    """The file holds something that mom has not written."""
 
     def __init__(self, path: Path, what: str) -> None:
         self.what = what
@@ -109,7 +109,7 @@ class AccountsFile:
         return f"{self.path} was damaged ({printable(why, 100)}) and is now {aside.name}: the accounts begin anew"
 
     def touched(self, now: float) -> dict[str, Touched]:
-        """What guests have held at the most, as far as the last two days tell. Raises `AccountsError`."""
+        """The most that guests have held, as far as the last two days tell. Raises `AccountsError`."""
         found: dict[str, Touched] = {}
         for row in read_guests(self.path, now - 48 * HOUR, float("inf")):
             before = found.get(row.id)
@@ -152,7 +152,7 @@ class AccountsFile:
 
 
 def is_accounts(path: Path) -> bool:
-    """Whether a file says that it is one of SQLite."""
+    """True if a file says that it is one of SQLite."""
     try:
         with path.open("rb") as file:
             return file.read(16) == b"SQLite format 3\0"

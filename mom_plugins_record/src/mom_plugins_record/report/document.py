@@ -18,7 +18,7 @@ FORMAT: Final = 2
 """The version of the JSON document."""
 
 _NAMES: Final = {"since": "from", "until": "to", "service_class": "class"}
-"""What is called otherwise than in Python."""
+"""Names that are others than in Python."""
 
 _MOMENTS: Final = frozenset({"since", "until", "begins"})
 """Seconds since the epoch, which are written as a time in UTC."""

@@ -1,4 +1,4 @@
-"""What the accounts say now and of today, as fields of the host: for metrics and the web page. `mom report` defines them alike."""
+"""The accounts' sums of now and of today, as fields of the host: for metrics and the web page. `mom report` defines them alike."""
 
 from __future__ import annotations
 

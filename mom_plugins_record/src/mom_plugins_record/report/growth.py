@@ -11,7 +11,7 @@ LEAST_DAYS: Final = 7
 """With fewer days, a week's rhythm looks like growth."""
 
 FARTHEST_DAYS: Final = 730.0
-"""What lies beyond two years is not told: no host is planned so far by some weeks."""
+"""Two years; a date beyond is not told: no host is planned so far by some weeks."""
 
 # Student's t at 97.5 % by degrees of freedom, from so many on.
 _STUDENT: Final = (

@@ -42,7 +42,7 @@ class AccountsKeeper:
         self._summed: float | None = None
         self._opened = False
         self.damage = ""
-        """What was wrong with the file at the start; empty: nothing."""
+        """The damage of the file at the start; empty: nothing."""
         self.write_error = ""
         """Why the accounts are not on disk; empty: they are."""
 

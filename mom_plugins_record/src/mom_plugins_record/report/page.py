@@ -93,7 +93,7 @@ def _table(summary: ReportSummary) -> str:
 
 
 def _in_a_line(text: str) -> str:
-    """What stands in columns on a terminal."""
+    """A row of a terminal's columns as one text."""
     return ", ".join(part.strip() for part in text.strip().split("  ") if part.strip())
 
 

@@ -18,7 +18,7 @@ from mom_plugins_record.report.terminal import print_report
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What was asked for on the command line."""
+    """Options of the command line."""
 
     path: Path | None
     last: str

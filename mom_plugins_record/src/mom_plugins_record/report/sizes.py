@@ -10,7 +10,7 @@ from typing import Final
 
 MARGIN_SHARE: Final = 0.25
 MARGIN_KIB: Final = 80 * 1024.0
-"""What a guest needs beside what it uses, by the balloon law: with less, programs were killed in guests of 1 GiB (docs/balloon-law.md)."""
+"""The memory that a guest needs beside what it uses, by the balloon law: with less, programs were killed in guests of 1 GiB (docs/balloon-law.md)."""
 
 STEP_KIB: Final = 256 * 1024.0
 """Sizes are told in these steps, rounded up."""
@@ -40,7 +40,7 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SizeAdvice:
-    """What size would do for a guest; None: unknown.
+    """A size that would do for a guest; None: unknown.
 
     `risk` is the ratio of hours that may need more than was seen in any of `hours`: with 95 % confidence, it is no more.
     """

@@ -33,7 +33,7 @@ SEEN_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a GiB of memory costs in a month; None: the operator has not said."""
+    """The price of a GiB of memory for a month; None: the operator has not said."""
 
     each_gib_month: float | None = None
     currency: str = ""
@@ -64,7 +64,7 @@ class SoldParts:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """What the host had back, by each means.
+    """The memory that the host had back, by each means.
 
     `at_least` is their sum: guests would still hold what they have ever touched. `at_most`: they would hold all that they were sold.
     """
@@ -156,7 +156,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What was given back at least is worth: money where there is a price, and hosts like this one where its size is known."""
+    """The worth of what was given back at least: money where there is a price, and hosts like this one where its size is known."""
 
     gib_months: float
     price_per_gib_month: float | None
@@ -167,7 +167,7 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """What a report says. `host` and `growth` are None where it is about one tenant: they tell of the others, too."""
+    """A report's content. `host` and `growth` are None where it is about one tenant: they tell of the others, too."""
 
     host_name: str
     since: float
@@ -302,7 +302,7 @@ def _guest_line(one: _Guest) -> Line:
 
 
 def spare_of(line: Line) -> float:
-    """What a guest was sold beyond what would do, in GiB; of those of which nothing is known, less than of any other."""
+    """The size that a guest was sold beyond what would do, in GiB; of those of which nothing is known, less than of any other."""
     if line.size.would_do_gib is None or line.sold_gib is None:
         return -1e18
     return line.sold_gib - line.size.would_do_gib

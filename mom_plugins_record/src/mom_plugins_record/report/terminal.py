@@ -66,7 +66,7 @@ def span(summary: ReportSummary) -> str:
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
-    """What is said of all guests and of the host: headings, with rows of a name and a text."""
+    """The sections about all guests and the host: headings, with rows of a name and a text."""
     whole = summary.whole
     yield "Given back to the host", list(_given(summary))
     yield "Worth", list(_worth(summary.worth))
