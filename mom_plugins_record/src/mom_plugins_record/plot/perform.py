@@ -17,7 +17,7 @@ from mom_plugins_record.recording.times import shown
 
 @dataclass(frozen=True, slots=True)
 class PlotView:
-    """The part of a recording that is shown: guests by patterns (none: the worst), how many (None: as many as fit), seconds since the epoch."""
+    """The part that is shown: guests by patterns (none: the worst), how many (None: as many as fit), seconds since the epoch."""
 
     guests: Sequence[str] = ()
     limit: int | None = None

@@ -10,7 +10,7 @@ from typing import Final
 
 MARGIN_SHARE: Final = 0.25
 MARGIN_KIB: Final = 80 * 1024.0
-"""The memory that a guest needs beside what it uses, by the balloon law: with less, programs were killed in guests of 1 GiB (docs/balloon-law.md)."""
+"""A guest needs that beside what it uses, by the balloon law: with less, programs were killed in guests of 1 GiB (docs/balloon-law.md)."""
 
 STEP_KIB: Final = 256 * 1024.0
 """Sizes are told in these steps, rounded up."""
