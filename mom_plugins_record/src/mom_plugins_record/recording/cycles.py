@@ -253,7 +253,7 @@ def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
         content.skipped,
         content.woken_by,
         None if content.considered is None else tuple(decisions[one] for one in content.considered),
-        content.verdict,
+        Verdict(tuple(content.verdict.conditions)) if content.verdict else None,
     )
 
 
