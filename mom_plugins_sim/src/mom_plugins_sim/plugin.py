@@ -32,8 +32,6 @@ from mom_plugins_sim.workload import HostLoad
 from mom_plugins_sim.world import CLASS, World
 
 if TYPE_CHECKING:
-    pass
-
     from mom_core import Report
     from mom_toolkit import StatusPart
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 from mom_core import MomError
-from mom_plugins_sim.guest import BALLOON_RATE, SUPERVISION
 from mom_plugins_sim.scene import FOREVER, GUEST_GRAIN_KIB, GuestScene, Scene, draw_identity
-from mom_plugins_sim.workload import Demand, Trace, Workload
+from mom_plugins_sim.workload import Demand, Trace
 
 NAME: Final = "advised"
 """Newcomers are called this and a number: a pattern of the section `guests` gives them their class."""
@@ -33,25 +32,26 @@ def _like(model: GuestScene, number: int, memory_kib: float | None, source: rand
     memory = model.memory if memory_kib is None else max(GUEST_GRAIN_KIB, memory_kib)
     ratio = memory / model.memory
     workload = model.workload
-    return GuestScene(
-        draw_identity(source),
-        f"{NAME}-{number:03d}",
-        NAME,
-        memory,
-        Workload(
-            _shifted(workload.demand, ratio, source),
-            workload.files * ratio,
-            workload.read_rate,
-            workload.hot_cache * ratio,
-            workload.duplicate,
+    return replace(
+        model,
+        identity=draw_identity(source),
+        name=f"{NAME}-{number:03d}",
+        kind=NAME,
+        memory=memory,
+        workload=replace(
+            workload,
+            demand=_shifted(workload.demand, ratio, source),
+            files=workload.files * ratio,
+            hot_cache=workload.hot_cache * ratio,
+            cold=0.0,
         ),
         swap=model.swap * ratio,
-        cached=model.cached,
-        statistics_period=model.statistics_period,
         statistics_first=source.uniform(0.0, model.statistics_period),
+        rigid=False,
+        arrives=0.0,
         departs=FOREVER,
-        balloon_rate=BALLOON_RATE,
-        beside=SUPERVISION,
+        size=None,
+        sold_as=None,
     )
 
 

@@ -40,12 +40,11 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None, lasts: f
     loads = HostLoads(tuple(HostLoad(load.memory / KIB, load.at, load.lasts, load.growth / KIB) for load in scenario.host.load))
     faults = []
     for part in scenario.faults:
-        struck = (
-            frozenset(g.identity for g in guests if fnmatch.fnmatchcase(g.name, part.guests)) if part.kind in OF_GUESTS else frozenset()
-        )
-        if part.kind in OF_GUESTS and not struck:
+        of_guests = part.what in OF_GUESTS
+        struck = frozenset(one.identity for one in guests if of_guests and fnmatch.fnmatchcase(one.name, part.guests))
+        if of_guests and not struck:
             raise MomError(f"the fault {part.what} concerns guests {part.guests}, and there is none", hint="guests are called group-001")
-        faults.append(SceneFault(part.kind, part.at, part.lasts, struck))
+        faults.append(SceneFault(part.what, part.at, part.lasts, struck))
     host = scenario.host
     return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, host_zram=host.zram / KIB)
 

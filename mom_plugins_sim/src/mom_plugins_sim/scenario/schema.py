@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
@@ -245,15 +245,10 @@ class FaultPart(ScenarioPart):
     """When it begins."""
     lasts: Annotated[Duration, Field(gt=0)]
     """How long it is so."""
-    what: Literal["guest-hangs", "statistics-stop", "balloon-stuck", "hypervisor-away", "plugin-raises"]
-    """What goes wrong."""
+    what: Annotated[FaultKind, Field(strict=False)]
+    """The kind."""
     guests: str = "*"
     """The guests that it concerns, by a pattern of their names, where it concerns guests."""
-
-    @property
-    def kind(self) -> FaultKind:
-        """The same as a kind."""
-        return FaultKind(self.what)
 
 
 class Scenario(ScenarioPart):
