@@ -144,7 +144,7 @@ def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
         *told,
         age,
         None if sent.silent else sent.period,
-        *((None, None) if guest.rigid else (int(memory.reporting), int(memory.autodeflate))),
+        *((None, None) if guest.scene.rigid else (int(memory.reporting), int(memory.autodeflate))),
         int(memory.size),
         int(memory.maximum),
         VCPUS,

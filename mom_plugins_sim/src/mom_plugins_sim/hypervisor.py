@@ -10,6 +10,7 @@ from dataclasses import replace
 from mom_core import Columns, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
 from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
+from mom_plugins_sim.scene import GuestScene
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import SimulatedGuest, World
@@ -36,7 +37,7 @@ class SimHypervisor:
         """Guests for which a cycle was asked for since the last one."""
         self._gauge = AvailableGauge()
         self._owing: dict[str, float] = {}
-        """What guests were asked to shrink to in KiB, until they get there."""
+        """The sizes that guests were asked to shrink to in KiB, until they get there."""
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -70,7 +71,7 @@ class SimHypervisor:
                 if there is not None:
                     found[guest.id] = GuestState.PAUSED if there.paused else GuestState.RUNNING
                 elif stopped is not None:
-                    found[guest.id] = GuestState.OFF if stopped.saved is None else GuestState.SAVED
+                    found[guest.id] = GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
             return found
 
     def pause(self, guest: Entity) -> None:
@@ -165,7 +166,7 @@ class SimHypervisor:
         with self._lock:  # not by `_answering`, which takes longer than all the rest: this is called for each guest that is resized
             self._catch_up()
             there = self._there(guest)
-            if there.rigid:
+            if there.scene.rigid:
                 raise NotSupported("the guest has no balloon device")
             if not 0 < target_kib <= there.memory.maximum:
                 raise NotSupported(f"{target_kib} KiB is not between 0 and the guest's maximum")
@@ -185,13 +186,13 @@ class SimHypervisor:
             return int(self.world.sweep(guest.id, bottom_kib))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """What the guests have now, KiB by guest id."""
+        """The sizes of the guests now, KiB by guest id."""
         with self._answering():
             there = self.world.guests
             return {guest.id: int(there[guest.id].memory.size) for guest in guests if guest.id in there}
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """What limits the guests' CPU time, by guest id."""
+        """The limits of the guests' CPU time, by guest id."""
         with self._answering():
             there = self.world.guests
             return {guest.id: there[guest.id].cpu for guest in guests if guest.id in there}

@@ -40,7 +40,7 @@ class SimPlugin:
     """A simulated host with guests. Enable it before `host`, so that its fields win over those of the real host."""
 
     class Settings(PluginSettings):
-        """What to simulate: a mixture of the usual guests, or a scenario or a recording, which say all of it."""
+        """The world to simulate: a mixture of the usual guests, or a scenario or a recording, which say all of it."""
 
         scenario: str | None = None
         """The name of a scenario that comes with mom, or the path of a YAML file; then only `seed` counts besides."""
@@ -59,7 +59,7 @@ class SimPlugin:
         another time of it; `seed` says which."""
 
         more_memory: Size | None = None
-        """What each of them is sold; unset: what the recorded guest is whose programs it runs."""
+        """The memory that each of them is sold; unset: as the recorded guest whose programs it runs."""
 
         guests: Annotated[int, Field(ge=0, le=100_000)] = 24
         """How many guests there are."""
@@ -95,11 +95,11 @@ class SimPlugin:
         """A folder that several simulated hosts share, so that guests can be moved between them; unset: they cannot."""
 
         host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
-        """What this host is called there: it has a folder of that name on the shelf, with a file for each of its guests. The destination of
+        """The name of this host there: it has a folder of that name on the shelf, with a file for each of its guests. The destination of
         a move to it is `qemu+tls://NAME/system`, as to a real host."""
 
         load: Size = 0
-        """What a program beside the guests takes of the host's memory for a while."""
+        """How much a program beside the guests takes of the host's memory for a while."""
 
         load_after: Annotated[Duration, Field(ge=0)] = 60.0
         """When that program begins."""
@@ -176,7 +176,7 @@ class SimPlugin:
 
 
 def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
-    """What these settings describe. Raises `MomError` for a scenario that cannot be used."""
+    """The scene of these settings. Raises `MomError` for a scenario that cannot be used."""
     if settings.recording is not None:
         from mom_plugins_sim.scenario.recorded import recording_at, scene_of_recording
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, Scope
+from mom_core import CpuTune, DiskTune, Guest
 from mom_guests import DISK_LIMITS
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
@@ -39,14 +38,14 @@ CLASS = "sla_class"
 """The property of a guest with the service class that its metadata says, as of real ones."""
 
 VCPUS = 2
-"""What every guest has."""
+"""Of every guest."""
 
 CPUS = 32
-"""What the host has."""
+"""Of the host."""
 
 
 Seen: TypeAlias = tuple[float, float, float, SentFigures]
-"""What a cycle saw of a guest, and makes of it: its size and what is usable in KiB, by statistics of that time (seconds), and what those
+"""A guest as a cycle saw it, and makes of it: its size and what is usable in KiB, by statistics of that time (seconds), and what those
 told. A plain tuple, which takes a tenth of the time of a named one: there is one for each guest and cycle."""
 
 
@@ -54,20 +53,17 @@ told. A plain tuple, which takes a tenth of the time of a named one: there is on
 class SimulatedGuest:
     """A guest as the hypervisor knows it, with its memory and what it tells.
 
-    What is wrong with it now: it `hangs`, or it is `mute` and sends no statistics; one that is `refusing` never gives memory.
+    What is wrong with it now: it `hangs`, or it is `mute` and sends no statistics.
     `cpu` and `disks` are kept, and limit nothing: CPU time and I/O are not simulated.
     """
 
     listed: Guest
-    kind: str
+    scene: GuestScene
     memory: GuestMemory
     statistics: SentStatistics
-    rigid: bool = False
-    refusing: bool = False
-    departs: float = FOREVER
     seen_faults: tuple[float, float] = (0.0, 0.0)
     seen: Seen | None = None
-    """What the last cycle saw of it, with what was asked of it since; None where that was nothing."""
+    """It as the last cycle saw it, with what was asked of it since; None where that was nothing."""
     hangs: bool = False
     mute: bool = False
     paused: bool = False
@@ -75,21 +71,7 @@ class SimulatedGuest:
     cpu: CpuTune = UNLIMITED_CPU
     disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
     swapped: SwappedGuest = field(default_factory=SwappedGuest)
-    """What of it is in the host's swap."""
-
-    @property
-    def entity(self) -> Entity:
-        """Who it is."""
-        return self.listed.entity
-
-
-@dataclass(frozen=True, slots=True)
-class StoppedGuest:
-    """A guest that does not run: as it is when it goes on, or boots."""
-
-    scene: GuestScene
-    saved: SimulatedGuest | None
-    """What was saved of it; None: it boots."""
+    """The part of it in the host's swap."""
 
 
 class World:
@@ -105,19 +87,18 @@ class World:
         self.guests: dict[str, SimulatedGuest] = {}
         """Those that are there now."""
         self.away = False
-        """Whether the hypervisor does not answer now."""
+        """True while the hypervisor does not answer."""
         self.broken = False
-        """Whether collecting fails now."""
+        """True while collecting fails."""
         self.killed = 0
         """Workloads that guests' own kernels have killed, in guests that have left."""
         self.lost_seconds = 0.0
         """Seconds of work lost by guests that have left."""
-        self.stopped: dict[str, StoppedGuest] = {}
-        """Guests that were saved or shut down and can be started, by id."""
+        self.stopped: dict[str, SimulatedGuest | GuestScene] = {}
+        """Guests that were saved and go on, or were shut down and boot, when they are started, by id."""
         self.ksm = Ksm()
         self._began = now
         self._starts = 1
-        self._scenes: dict[str, GuestScene] = {}
         # By name, as snapshots have them: of thousands, those that lie in memory in the order in which they are looked at are read faster.
         self._coming = sorted(scene.guests, key=lambda guest: (guest.arrives, guest.name, guest.identity), reverse=True)
         self._next_change = 0.0
@@ -199,7 +180,7 @@ class World:
         host.swapped = sum(guest.swapped.total for guest in self.guests.values()) + host.others_swapped
 
     def _held(self, *identities: str) -> list[tuple[Held, SwappedGuest]]:
-        """What these guests hold, or all of them, and what of it is swapped."""
+        """The memory of these guests, or of all, and the part of it that is swapped."""
         guests = [self.guests[identity] for identity in identities] if identities else self.guests.values()
         return [(held_by(guest.memory, self.time), guest.swapped) for guest in guests]
 
@@ -207,7 +188,7 @@ class World:
         """Guests come and go, faults begin and end; nothing of this happens again before `_next_change`."""
         while self._coming and self._coming[-1].arrives <= time:
             self.join(self._coming.pop())
-        for identity in [identity for identity, guest in self.guests.items() if guest.departs <= time]:
+        for identity in [identity for identity, guest in self.guests.items() if guest.scene.departs <= time]:
             self.leave(identity)
         on = [fault for fault in self.scene.faults if fault.is_on(time)]
         kinds = {fault.kind for fault in on}
@@ -215,9 +196,9 @@ class World:
         for identity, guest in self.guests.items():
             guest.hangs = _struck(on, FaultKind.GUEST_HANGS, identity)
             guest.mute = _struck(on, FaultKind.STATISTICS_STOP, identity)
-            guest.memory.stuck = _struck(on, FaultKind.BALLOON_STUCK, identity) or guest.refusing
+            guest.memory.stuck = _struck(on, FaultKind.BALLOON_STUCK, identity) or guest.scene.refusing
         edges = [edge for fault in self.scene.faults for edge in (fault.begins, fault.begins + fault.lasts)]
-        edges.extend(guest.departs for guest in self.guests.values())
+        edges.extend(guest.scene.departs for guest in self.guests.values())
         if self._coming:
             edges.append(self._coming[-1].arrives)
         self._next_change = min((edge for edge in edges if edge > time), default=FOREVER)
@@ -225,7 +206,6 @@ class World:
     def leave(self, identity: str) -> None:
         """A guest is not here any more; KeyError when there is no such guest."""
         left = self.guests.pop(identity).memory
-        del self._scenes[identity]
         self.killed += left.killed
         self.lost_seconds += left.lost_seconds
 
@@ -239,16 +219,16 @@ class World:
             self.killed += guest.memory.killed
             self.lost_seconds += guest.memory.lost_seconds
         guest.swapped, guest.seen = SwappedGuest(), None
-        self.stopped[identity] = StoppedGuest(self._scenes[identity], guest if keep else None)
+        self.stopped[identity] = guest if keep else guest.scene
 
     def start(self, identity: str) -> None:
         """Let a guest run again that was stopped; KeyError when there is none."""
         stopped = self.stopped.pop(identity)
         self._starts += 1
-        if stopped.saved is None:
-            self.join(stopped.scene)
+        if isinstance(stopped, GuestScene):
+            self.join(stopped)
         else:
-            self.guests[identity] = stopped.saved
+            self.guests[identity] = stopped
         guest = self.guests[identity]
         guest.listed = replace(guest.listed, incarnation=str(self._starts))
 
@@ -262,9 +242,7 @@ class World:
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
         properties = {"name": scene.name, "uuid": scene.identity, **({} if scene.sold_as is None else {CLASS: scene.sold_as})}
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
-        guest = SimulatedGuest(listed, scene.kind, memory, statistics, scene.rigid, scene.refusing, scene.departs)
-        self.guests[scene.identity] = guest
-        self._scenes[scene.identity] = scene
+        self.guests[scene.identity] = SimulatedGuest(listed, scene, memory, statistics)
 
     # --- what can be done to it ----------------------------------------------------------------------------------------------------
 
@@ -305,10 +283,6 @@ class World:
         host.swapped -= came
         host.swap_in += came
         return came
-
-    def entities(self) -> Iterable[Entity]:
-        """All guests that are there."""
-        return [Entity(Scope.GUEST, guest.listed.id, guest.listed.name) for guest in self.guests.values()]
 
     def _touched(self) -> float:
         return sum(guest.memory.touched + guest.memory.beside for guest in self.guests.values())
