@@ -25,7 +25,7 @@ minute is in `mom report`'s accounts, which count each cycle."""
 
 SHARE: Final = 2
 """Into how many equal parts the allowed size is divided: half of 1 GiB is
-each cycle of 100 guests for 10 days, or one a minute for months."""
+each cycle of 100 guests for 12 days, or one a minute for months."""
 
 
 class MinutesWriter:
