@@ -263,11 +263,11 @@ def _read_guests(content: _Cycle) -> dict[str, Guest]:
     if {*map(len, parts), *map(len, columns.values())} != {len(listed.id)}:
         raise ValueError("there is another number of values than there are guests")
     rows = zip(*columns.values(), strict=True) if columns else [()] * len(listed.id)
-    none: set[int] = set()
-    fields = [
-        {name: value for name, value in zip(columns, row, strict=True) if value is not None or place in unknown.get(name, none)}
-        for place, row in enumerate(rows)
-    ]
+    fields = [dict(zip(columns, row, strict=True)) for row in rows]
+    for name, column in columns.items():
+        if None in column:
+            for place in {place for place, value in enumerate(column) if value is None} - unknown.get(name, set()):
+                del fields[place][name]
     return {
         identity: Guest(identity, name, of, properties, blocked, incarnation)
         for of, (identity, name, properties, blocked, incarnation) in zip(fields, zip(*parts, strict=True), strict=True)
