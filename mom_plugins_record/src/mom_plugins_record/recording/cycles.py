@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
@@ -232,8 +232,6 @@ def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
     guests, taken = _read_guests(content), content.snapshot
     if len(guests) != len(content.guests.id):
         raise ValueError("two of its guests have one id")
-    if content.verdict and not all(abs(one.since) <= FARTHEST and 0 <= one.lasted <= FARTHEST for one in content.verdict.conditions):
-        raise ValueError("there is something else where times belong")
     host = Host(content.host.name, content.host.fields, content.host.properties)
     return Report(
         content.cycle,
@@ -253,8 +251,16 @@ def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
         content.skipped,
         content.woken_by,
         None if content.considered is None else tuple(decisions[one] for one in content.considered),
-        Verdict(tuple(content.verdict.conditions)) if content.verdict else None,
+        _read_verdict(content.verdict),
     )
+
+
+def _read_verdict(verdict: Verdict | None) -> Verdict | None:
+    if verdict is None:
+        return None
+    if not all(abs(one.since) <= FARTHEST and 0 <= one.lasted <= FARTHEST for one in verdict.conditions):
+        raise ValueError("there is something else where times belong")
+    return Verdict(tuple(replace(one, plugins=tuple(one.plugins)) for one in verdict.conditions))
 
 
 def _read_guests(content: _Cycle) -> dict[str, Guest]:
