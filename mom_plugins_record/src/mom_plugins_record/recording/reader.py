@@ -112,13 +112,13 @@ class Recording:
         """At most so many cycles of that time, about as far apart as each other: the first ones of groups. What is damaged is left out."""
         counted = []
         for path, end in self._paths(since, until):
-            with _readable(path) as file:
+            for file in _readable(path):
                 counted.append((path, end, file.groups))
         step = -(-sum(groups for *_, groups in counted) // max(1, most)) or 1
         place = 0
         for path, end, groups in counted:
-            with _readable(path) as file:
-                for group in range(groups):
+            for file in _readable(path):
+                for group in range(min(groups, file.groups)):
                     place += 1
                     first = None if place % step else _head(file, group, {})
                     if first is not None and since <= first.report.time <= end:
@@ -127,7 +127,7 @@ class Recording:
     def sessions(self) -> Iterator[RecordedSession]:
         """The sessions of all files, as often as they stand there."""
         for path in [*self.minutes, *self.files]:
-            with _readable(path) as file:
+            for file in _readable(path):
                 yield from _heads(file)[0].values()
 
     def _paths(self, since: float, until: float) -> Iterator[tuple[Path, float]]:
@@ -141,7 +141,7 @@ class Recording:
     def _begins(self) -> float:
         """When the first cycle was that stands in a file with each."""
         for path in self.files:
-            with _readable(path) as file:
+            for file in _readable(path):
                 for group in range(file.groups):
                     first = _head(file, group, {})
                     if first is not None:
@@ -218,9 +218,8 @@ def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
     return paths[first:]
 
 
-@contextmanager
 def _readable(path: Path) -> Iterator[RecordingFile]:
-    """The file; what needs it is left out where it cannot be read any more."""
+    """The file; none where it cannot be read any more."""
     with suppress(OSError, NoRecording), closing(RecordingFile(path)) as file:
         yield file
 
@@ -237,7 +236,7 @@ def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence
 
 def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession]) -> CycleRead | None:
     """The first cycle of a group, None if it is damaged; and what is in force, where the group says so."""
-    with suppress(Corrupt):
+    with suppress(Corrupt, OSError):
         for text in file.lines(group):
             if not text.startswith(SESSION):
                 return read_cycle(text)
