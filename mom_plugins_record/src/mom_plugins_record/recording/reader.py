@@ -110,10 +110,7 @@ class Recording:
 
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
         """At most so many cycles of that time, about as far apart as each other: the first ones of groups. What is damaged is left out."""
-        counted = []
-        for path, end in self._paths(since, until):
-            for file in _readable(path):
-                counted.append((path, end, file.groups))
+        counted = [(path, end, file.groups) for path, end in self._paths(since, until) for file in _readable(path)]
         step = -(-sum(groups for *_, groups in counted) // max(1, most)) or 1
         place = 0
         for path, end, groups in counted:
