@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import statistics
 import sys
@@ -30,7 +29,7 @@ from plain_qemu import BALLOON, PlainGuest, PlainHost, ask
 
 from mom_core import Entity, Scope
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.sweeps import QemuProcess, Sweep, SweepOutcome, described
+from mom_plugins_balloon.sweeps import UNKNOWN_COST, QemuProcess, Sweep, SweepOutcome, SweepPlan, described
 
 PERIOD_SECONDS, DUTY_PERCENT, BASE_MIB, BURST_MIB, GROWTH_MIB = 10, 50, 80, 700, 320
 STEP_SECONDS, BEFORE_STEPS, AFTER_STEPS = 0.1, 15, 2
@@ -58,7 +57,7 @@ class Squeezed:
         self.entity = Entity(Scope.GUEST, guest.uuid, guest.name)
         self.met: list[Met] = []
         self.reactions: list[float] = []
-        self.cheapest = math.inf
+        self.cost = UNKNOWN_COST
 
     def told(self) -> dict[str, float]:
         """The last line of its workload."""
@@ -83,26 +82,28 @@ class Squeezed:
                 return time.monotonic() - 0.04
             idle = 0 if busy == 4 else idle
 
-    def bottom(self, size: int) -> int:
-        """As low as the law would sweep it."""
+    def plan(self, size: int) -> SweepPlan:
+        """As the law would sweep it."""
         stats: dict[str, Any] = self.guest.ask("qom-get", path=BALLOON, property="guest-stats")["stats"]
         law, reaction = LawParameters(), max(self.reactions[-20:], default=UNKNOWN_REACTION_SECONDS)
         keeps = max(law.sweep_keeps / KIB, law.growth_rate / KIB * reaction)
         held = size - stats["stat-free-memory"] / KIB
         reserved = size - stats["stat-total-memory"] / KIB
-        idle = (self.process.resident_kib() or 0.0) - PROCESS_KIB - held
-        return min(size, int(max(held + keeps, BURST_MIB * KIB + reserved, size - max(0.0, idle))))
+        memory = self.process.memory()
+        backed = 0.0 if memory is None else max(0.0, memory.resident - PROCESS_KIB)
+        above, hollow, wait = size - max(held + keeps, BURST_MIB * KIB + reserved), max(0.0, size - backed), law.sweep_wait
+        gain = max(0.0, min(above, backed - held))
+        return SweepPlan(size, min(size, int(size - min(above, gain + hollow))), gain, hollow, wait)
 
     def sweep(self, at: float, size: int) -> SweepOutcome:
         """Sweep it at that time."""
         time.sleep(max(0.0, at - 0.1 - time.monotonic()))
-        bottom = self.bottom(size)
+        plan = self.plan(size)
         time.sleep(max(0.0, at - time.monotonic()))
-        sweep = Sweep(self.entity, "1", size, bottom, self.resize, self.process, LawParameters().sweep_wait, self.cheapest)
-        outcome = sweep.perform()
-        if outcome.lowest < outcome.back:
+        outcome = Sweep(self.entity, "1", plan, self.resize, self.process, self.cost).perform()
+        if outcome.lowest < size:
             self.reactions.append(outcome.reaction)
-        self.cheapest = outcome.cheapest
+        self.cost = outcome.cost
         return outcome
 
     def resize(self, kib: int) -> None:
@@ -170,7 +171,7 @@ def show(squeezed: list[Squeezed]) -> None:
     print("before  sweeps  begun  gave MiB  lasted s  filled s (median, worst)  ends")
     for before in sorted(by_distance):
         some = by_distance[before]
-        begun = [one.outcome for one in some if one.outcome is not None and one.outcome.lowest < one.outcome.back]
+        begun = [one.outcome for one in some if one.outcome is not None and one.outcome.lowest < one.outcome.plan.size]
         gave = statistics.mean(one.gave / KIB for one in begun) if begun else 0.0
         lasted = max((one.seconds for one in begun), default=0.0)
         filled = [one.filled for one in some]

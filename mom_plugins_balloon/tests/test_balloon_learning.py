@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mom_core import Entity, Guest, Scope, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
 from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning, learn_from_sweep
-from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome
+from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome, SweepPlan
 
 MIB = 1024
 TOTAL = 1000 * MIB
@@ -280,10 +280,10 @@ def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_t
     held = HIDDEN + 100 * MIB
     back = TOTAL + HIDDEN
     idle = 1000 * MIB - PROCESS_KIB - held
-    bottom = back - idle if learns else back - lowest * MIB // 8
-    outcome = SweepOutcome(
-        Entity(Scope.GUEST, "a", "a"), "1", idle, bottom, back, 0.0, 1.0, 0.3, guest.now, SweepEnd.NOTHING_MORE, resident=1000 * MIB
-    )
+    hollow = back - (1000 * MIB - PROCESS_KIB)
+    bottom = int(back - idle - hollow) if learns else back - lowest * MIB // 8
+    told = (SweepPlan(back, bottom, idle, hollow, 3.0), bottom, 0.0, 1.0, 0.3, guest.now, SweepEnd.NOTHING_MORE)
+    outcome = SweepOutcome(Entity(Scope.GUEST, "a", "a"), "1", *told, resident=1000 * MIB)
     memory = guest.records.of("a")
     assert memory is not None
     assert memory.learnt is not None

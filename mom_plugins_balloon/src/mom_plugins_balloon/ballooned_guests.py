@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot
 from mom_plugins_balloon.limits import KnownMemory
-from mom_plugins_balloon.sweeps import SweepOutcome
+from mom_plugins_balloon.sweeps import UNKNOWN_COST, SweepCost, SweepOutcome
 
 CONTROL = "balloon_target"
 
@@ -66,13 +66,13 @@ class LearntNeeds:
     """What a guest has taught.
 
     `said` is when its statistics were last made, `peak_at` and `hurts_at` when the largest use and the largest pain were seen; `pained`:
-    its last statistics told of pain. `process` is what its process holds beside what it uses. `size_told` is what size was seen with the
-    last statistics, `total_told` the total that they told. `size` is that of the snapshot before. `total` is what the guest had in all by
-    the last statistics: the kernels of some (Windows; Linux with autodeflate) count what their balloon has taken, too, which `counts_all`
-    says; `ballooned` is how much that was. `held` is what it held by its last statistics; `growth` what it took within a second at most,
-    as a mean between two statistics, and `met_at` when it was first seen. `calm` is the least that it used between bursts, and `burst`
-    what its use has risen by from there to near its peak, again, at `burst_at`. `freed_at` is when it was last seen to use less, or its
-    process to hold less; a guest that is new may just have done so.
+    its last statistics told of pain. `process` is what its process holds beside what it uses, `rss_most` the most that it held.
+    `size_told` is what size was seen with the last statistics, `total_told` the total that they told. `size` is that of the snapshot
+    before. `total` is what the guest had in all by the last statistics: the kernels of some (Windows; Linux with autodeflate) count what
+    their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was. `held` is what it held by its last statistics;
+    `growth` what it took within a second at most, as a mean between two statistics, and `met_at` when it was first seen. `calm` is the
+    least that it used between bursts, and `burst` what its use has risen by from there to near its peak, again, at `burst_at`. `freed_at`
+    is when it was last seen to use less, or its process to hold less; a guest that is new may just have done so.
     """
 
     said: float
@@ -86,6 +86,7 @@ class LearntNeeds:
     hurts: float = 0.0
     hurts_at: float = 0.0
     rss: float | None = None
+    rss_most: float = 0.0
     hidden: float | None = None
     cache_share: float = 0.0
     size: float | None = None
@@ -105,8 +106,7 @@ class LearntNeeds:
 @dataclass(slots=True)
 class BalloonedGuest:
     """One incarnation of a guest: what was asked of it, the sizes that it had (with since when), what its kernel does not count as its own,
-    whether it gives, what it has taught, and its sweeps: the last one, until when there is no other, and the CPU seconds that its balloon
-    needed for a KiB at least."""
+    whether it gives, what it has taught, and its sweeps: the last one, until when there is no other, and what its balloon costs."""
 
     incarnation: str
     request: SizeRequest | None = None
@@ -117,7 +117,7 @@ class BalloonedGuest:
     learnt: LearntNeeds | None = None
     sweep: SweepOutcome | None = None
     rests_until: float = -math.inf
-    cheapest_sweep: float = math.inf
+    sweep_cost: SweepCost = UNKNOWN_COST
 
     # --- what was asked ------------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED
 from mom_plugins_balloon.limits import MINIMUM_KIB
-from mom_plugins_balloon.names import OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
+from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
 _H, _G = Scope.HOST, Scope.GUEST
@@ -42,7 +42,9 @@ _FIELDS: Final = (
     (REASON, _TEXT, _G, "the code of the law's reason, such as sweep or runs-out", _MOM),
     ("mem_growth_rate", _RATE, _G, "what the guest may take from the host in a second, as far as is known", _MOM),
     ("mem_freed_age", _S, _G, "how long ago the guest was last seen to free memory; unknown: not lately", _MOM),
+    ("mem_hollow", _KIB, _G, "what the host has got back of the guest, and the guest has not touched since", _MOM),
     ("mem_burst", _KIB, _G, "what its use rose by to near its peak, more than once lately", _MOM),
+    (GAIN, _KIB, _G, "what the host is to get by the sweep that the balloon law suggests", _MOM),
     (GAVE, _KIB, _G, "what the host got by the guest's last sweep, for a minute", _MOM),
     (LASTED, _S, _G, "for how long that left the guest without its headroom", _MOM),
     (ENDED, _TEXT, _G, "why that ended: arrived, grew, nothing-more, at-work, late or another", _MOM),

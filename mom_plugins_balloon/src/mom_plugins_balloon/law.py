@@ -110,7 +110,8 @@ class LawGuest(NamedTuple):
     is what will be usable before long. `guarantee` is the largest of its promises that hold. `cost`: what it costs to take from it.
     `growth` is what it may take in a second. With `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept
     for `sweep_rest` seconds. `burst` is what its use has risen by more than once lately. With `reporting`, its kernel hands free pages back
-    by itself; `freed_age` seconds ago it was last seen to free memory, None: not lately.
+    by itself; `freed_age` seconds ago it was last seen to free memory, None: not lately. `hollow` is what the host has got back of it and
+    it has not touched since: a balloon gets that first, more often than not.
     """
 
     size: float | None = None
@@ -143,13 +144,15 @@ class LawGuest(NamedTuple):
     burst: float | None = None
     reporting: float | None = None
     freed_age: float | None = None
+    hollow: float | None = None
 
 
 class GuestAsk(NamedTuple):
     """What one guest asks for, or can give; KiB, and 0 where it is nothing.
 
     `full`: the size that it gets at once, as it costs nothing. `grows` is wanted at once, `eases` as far as the host has it, `fills` as far
-    as it has more than it should, `returns` is what it may get back. `sweep` can be swept. `trims` is what can be trimmed by each of
+    as it has more than it should, `returns` is what it may get back. `sweep` is what the host gets by a sweep, for which the balloon takes
+    `depth`. `trims` is what can be trimmed by each of
     `TRIMS`, with those before it; nothing: it gives nothing. `backed` is what the host gains by the first. `untouched` is what it has and
     does not use. `keeps`: it keeps its size, whatever the host has.
     """
@@ -163,6 +166,7 @@ class GuestAsk(NamedTuple):
     returns: float = 0.0
     untouched: float = 0.0
     sweep: float = 0.0
+    depth: float = 0.0
     backed: float = 0.0
     trims: Sequence[float] = ()
     cost: float = 1.0
@@ -174,10 +178,11 @@ to want, and all but the least that it keeps."""
 
 
 class SizeSuggestion(NamedTuple):
-    """The size that a guest should be set to (None: it keeps what it has), and why."""
+    """The size that a guest should be set to (None: it keeps what it has), why, and what the host is to get by a sweep to that size."""
 
     target: float | None
     code: ReasonCode
+    gain: float | None = None
 
 
 NOTHING: Final = GuestAsk(None, True)
@@ -388,7 +393,7 @@ class GuestLook:
 
     def _means(
         self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, *, waits: bool
-    ) -> tuple[float, float, Sequence[float]] | None:
+    ) -> tuple[float, float, float, Sequence[float]] | None:
         """What the guest can give, as in `GuestAsk` from `sweep` to `trims`; None if that is nothing.
 
         :param spare: what it has above its guarantee
@@ -396,19 +401,20 @@ class GuestLook:
         """
         unused, held, idle = self.held(guest, seen)
         worth, calm = max(self._worth, self._worth_share * size), 0.0 if waits else spare
-        sweep = self._sweep(guest, seen, idle, min(calm, size - self.swept_keeps(guest, seen, held))) if idle >= worth else 0.0
-        sweep = sweep if sweep >= worth else 0.0
+        hollow = guest.hollow or 0.0
+        above = min(self._moves, calm, size - self.swept_keeps(guest, seen, held))
+        sweep = min(self._sweep(guest, seen, idle), above - hollow) if idle >= worth else 0.0
+        sweep, depth = (sweep, sweep + hollow) if sweep >= worth else (0.0, 0.0)
         if seen.sparse and not self._below_hard:  # it has all of it: that is taken only below the hard watermark
-            return (sweep, 0.0, ()) if sweep else None
+            return (sweep, depth, 0.0, ()) if sweep else None
         trims = self._trims(seen, unused, worth, calm, spare)
         backed = 0.0 if not trims else min(idle, trims[0]) if seen.told else trims[0]
-        return (sweep, backed, trims) if sweep or trims else None
+        return (sweep, depth, backed, trims) if sweep or trims else None
 
-    def _sweep(self, guest: LawGuest, seen: GuestNeed, idle: float, above: float) -> float:
+    def _sweep(self, guest: LawGuest, seen: GuestNeed, idle: float) -> float:
         """What can be swept: memory that the guest had used and freed, if it was left in peace for a while.
 
         :param idle: that memory
-        :param above: what it has above what a sweep leaves it, and may give
         """
         # A host below its hard watermark takes a little of all in each cycle, and none would ever be swept.
         p = self._p
@@ -416,7 +422,7 @@ class GuestLook:
             return 0.0
         if guest.target_age is not None and guest.target_age < (0.0 if self._below_hard else p.sweep_rest):
             return 0.0
-        return min(self._not_reported(guest, idle) if guest.reporting else idle, self._moves, above)
+        return self._not_reported(guest, idle) if guest.reporting else idle
 
     def swept_keeps(self, guest: LawGuest, seen: GuestNeed, held: float) -> float:
         """The size that a sweep leaves a guest which holds so much."""
@@ -521,7 +527,7 @@ def share(
         elif ask.eases and ease_ratio > 0:
             change = ease_ratio * ask.eases
         elif place in swept:
-            change, code = -ask.sweep, ReasonCode.SWEEP
+            change, code = -ask.depth, ReasonCode.SWEEP
         elif ask.trims and left > 0:
             given = means.of(ask)
             if given < step:  # when all shares are smaller, those give a step that can spare most
@@ -542,7 +548,7 @@ def share(
         if change:
             passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
             growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
-        suggestions.append(SizeSuggestion(passed, code))
+        suggestions.append(SizeSuggestion(passed, code, ask.sweep if code is ReasonCode.SWEEP and passed is not None else None))
     return suggestions
 
 

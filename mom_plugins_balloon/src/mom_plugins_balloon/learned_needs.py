@@ -119,6 +119,8 @@ class Learning:
                         known.freed_at = now
                 self._hear(known, now, numbers, memory.request)
             known.rss, known.size = rss, size
+            if rss is not None and rss > known.rss_most:
+                known.rss_most = rss
             if size is not None and rss is not None:
                 backed = rss - known.process if rss > known.process else 0.0
                 room += size - backed if size > backed else 0.0
@@ -235,7 +237,7 @@ class Learning:
 
 
 _FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "kernel_reserved", "rss_before", "qemu_overhead", "mem_stall_floor",
-           "mem_growth_rate", "mem_burst", "mem_freed_age")  # fmt: skip
+           "mem_growth_rate", "mem_burst", "mem_freed_age", "mem_hollow")  # fmt: skip
 _NOTHING: Sequence[Value] = (None,) * len(_FIELDS)
 
 
@@ -256,6 +258,7 @@ def _row(known: LearntNeeds, unknown: float, freed_age: float) -> Sequence[Value
         int(max(unknown, GROWTH_FACTOR * known.growth)),
         int(known.burst) if known.burst else None,
         round(freed_age, 1) if freed_age < FREED_SECONDS else None,
+        None if known.rss is None else int(known.rss_most - known.rss),
     )
 
 
@@ -268,8 +271,9 @@ def learn_from_sweep(known: LearntNeeds, outcome: SweepOutcome) -> None:
     to nothing. What is less than all may have been memory that the guest never used."""
     if outcome.resident is None or known.held is None:
         return
-    idle, given = outcome.resident + outcome.gave - known.process - known.held, outcome.back - outcome.lowest
-    whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and VAIN_KIB <= idle <= given + STRAY_KIB
+    backed, size = max(0.0, outcome.resident + outcome.gave - known.process), outcome.plan.size
+    idle, hollow, given = backed - known.held, max(0.0, size - backed), size - outcome.lowest
+    whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= VAIN_KIB and idle + hollow <= given + STRAY_KIB
     if whole and outcome.gave < VAIN_SHARE * idle:
         known.process = max(0.0, outcome.resident - known.held)
 

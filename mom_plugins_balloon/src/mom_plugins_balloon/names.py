@@ -10,6 +10,9 @@ SUGGESTED: Final = "balloon_suggested"
 REASON: Final = "balloon_reason"
 """The field with the code of the reason, as `law.ReasonCode`."""
 
+GAIN: Final = "sweep_gain"
+"""The field with what the host is to get by the sweep that the law suggests."""
+
 RESERVED: Final = "mem_reserved"
 """The host field with what is kept for launches, that policies read."""
 

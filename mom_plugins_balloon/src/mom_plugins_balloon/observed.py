@@ -18,7 +18,8 @@ _FIELDS: Final = (
 )  # fmt: skip
 """Of guests, in the order of `LawGuest`, up to what is worked out of several of them."""
 
-_FIELDS_BESIDE: Final = ("mem_growth_rate", "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age")
+_FIELDS_BESIDE: Final = ("mem_growth_rate", "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age",
+                         "mem_hollow")  # fmt: skip
 """Those after that."""
 
 

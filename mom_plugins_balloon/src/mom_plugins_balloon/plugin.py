@@ -56,7 +56,7 @@ from mom_plugins_balloon.guarantees import HOLDS, PROMISED, Guarantees, HeldProm
 from mom_plugins_balloon.host_reservations import HostReservations, ReservationSettings, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
-from mom_plugins_balloon.names import OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
+from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
@@ -205,7 +205,10 @@ class BalloonPlugin:
         """The sizes that the law suggests."""
         found = suggestions(snapshot, self._settings.law, self._host.wanted, self._limits(), interval=self._context.interval)
         sizes = [None if one.target is None else int(one.target) for one in found]
-        return Derived(guests=Columns({SUGGESTED: sizes, REASON: [one.code.value for one in found]}))
+        columns: dict[str, Sequence[Value]] = {SUGGESTED: sizes, REASON: [one.code.value for one in found]}
+        if any(one.gain for one in found):
+            columns[GAIN] = [None if one.gain is None else int(one.gain) for one in found]
+        return Derived(guests=Columns(columns))
 
     # --- collect ---------------------------------------------------------------------------------------------------------------
 
@@ -399,7 +402,7 @@ class BalloonPlugin:
         if target < size and is_sweep(guest, target):
             waited = max(0.0, self._context.monotonic() - now)
             swept = self._sweeps.begin(hypervisor, guest, target, int(size), None if age is None else age + waited)
-            size, target = (size, target) if swept is None else (swept.lowest, int(swept.back))
+            size, target = (size, target) if swept is None else (swept.lowest, swept.plan.size)
         else:
             self._sweeps.sweeper.take_over(guest.id)
             hypervisor.set_balloon(change.entity, target)

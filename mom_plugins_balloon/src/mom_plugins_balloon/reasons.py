@@ -8,7 +8,7 @@ from typing import Final
 from mom_core import Guest, Host, format_kib
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.law import ReasonCode
-from mom_plugins_balloon.names import SUGGESTED
+from mom_plugins_balloon.names import GAIN, SUGGESTED
 
 SENTENCES: Final[Mapping[str, str]] = {
     ReasonCode.HOST_UNKNOWN: "what the host has available, or is to have, is unknown, so no guest's size is changed",
@@ -40,8 +40,8 @@ SENTENCES: Final[Mapping[str, str]] = {
         "{0.has}, clearly more than the {0.high} that it is to have: this one gets back what was taken from it, a little at a time"
     ),
     ReasonCode.SWEEP: (
-        "{0.short}; the guest holds {0.gives} that it had used and freed, so it is swept: that is taken, and it gets its headroom back "
-        "in a moment"
+        "{0.short}; the guest holds {0.swept} that it had used and freed, so it is swept: that is taken, and it gets its headroom "
+        "back in a moment"
     ),
     ReasonCode.TRIM_EMPTY: "{0.short}; guests give memory that holds nothing, and this one gives {0.gives} of that now",
     ReasonCode.TRIM_CACHE: (
@@ -76,6 +76,7 @@ class Figures:
         self._free = (self._available or 0.0) - (host.number("mem_reserved") or 0.0)
         self.high = _size(self._wanted)
         self.gives = format_kib(-self._change)
+        self.swept = _size(guest.number(GAIN) or -self._change)
         self.guarantee = _size(guaranteed_kib(guest.fields))
         self.statistics_age, self.target_age = _seconds(guest.number("stats_age")), _seconds(guest.number("balloon_target_age"))
         self.major_faults = f"{guest.number('major_fault') or 0.0:,.0f}"

@@ -6,6 +6,9 @@ over; whatever the cycle does meanwhile. It does not rely on the guest's own sta
 guest's process: its CPU time, its resident size and its page faults, which the kernel tells in microseconds. A balloon that moves has a
 CPU of the guest busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices it can be seen
 whether the guest has anything else to do.
+
+Which pages a balloon gets is up to the guest's kernel: those that it has had before, and gave back, come first more often than not. They
+hold nothing of the host's memory (they are hollow), so that a sweep has to go through them until the host has what it was to get.
 """
 
 from __future__ import annotations
@@ -43,8 +46,8 @@ PAUSE_SECONDS: Final = 0.02
 """s. For so long a guest is to be idle after each slice."""
 
 AT_WORK: Final = 0.25
-"""Ratio of one CPU. A guest that does more is at work: one that only keeps its services up needs 0.02, with tasks of 3 ms ten times a
-second 0.15 in the 20 ms in which one falls, and a program that fills memory a whole CPU."""
+"""Ratio of one CPU. A guest that does more is at work, or its balloon still moves: one that only keeps its services up needs 0.02, with
+tasks of 3 ms ten times a second 0.15 in the 20 ms in which one falls, and a program that fills memory a whole CPU."""
 
 GROWN_KIB: Final = 4 * 1024.0
 """KiB. A process that holds or has faulted in so much more, while its balloon stands still: its programs take memory. A balloon that moves
@@ -67,8 +70,12 @@ USUAL_SHARE: Final = 0.75
 
 VAIN_SHARE: Final = 0.25
 VAIN_SLICES: Final = 2
-"""Ratio of a slice, and slices. When the host gets less of so many in a row, they were the last: what the balloon takes now was never
-touched, or the kernel of the guest reads it back from its own swap."""
+"""Ratio of a slice, and slices. A slice of which the host gets less is hollow. When there were so many more than the guest has hollow
+memory, they were the last: the kernel of the guest reads what the balloon takes back from its own swap, or QEMU holds more than was
+thought."""
+
+GOT_SHARE: Final = 0.97
+"""Ratio of what the host is to get: a sweep that has got so much is over. What a process holds goes up and down by some MiB."""
 
 SLICE_WAIT_SECONDS: Final = 1.0
 """s. A slice that takes longer is given up: the balloon is stuck, or the host has no CPU for the guest."""
@@ -156,25 +163,45 @@ class QemuProcess:
         return ProcessMemory(stat.resident_kib, (stat.minor_faults + stat.major_faults) * _PAGE_KIB)
 
 
+class SweepPlan(NamedTuple):
+    """What a sweep is to do: a guest of `size` goes down to `bottom` at most, until the host has got `gain`, through `hollow` memory that
+    holds nothing; KiB. It may take `wait` seconds besides what a slow balloon needs."""
+
+    size: int
+    bottom: int
+    gain: float
+    hollow: float
+    wait: float
+
+
+class SweepCost(NamedTuple):
+    """CPU seconds that a guest's balloon needs for a KiB at least: of memory that the host gets, and of hollow memory, which the kernel of
+    the guest may zero first."""
+
+    backed: float = math.inf
+    hollow: float = math.inf
+
+
+UNKNOWN_COST: Final = SweepCost()
+
+
 class SweepOutcome(NamedTuple):
     """What became of a sweep of one guest.
 
-    `wanted` is what it was to take, `lowest` the smallest size that was asked for, `back` the size that it has again, and `gave` what the
-    host got: KiB. `seconds` is how long the guest was without its headroom, `reaction` how long it took at most to notice that the guest
-    grows and to give headroom back. `ended` is in monotonic seconds. `cheapest` is the least CPU time in seconds that its balloon needed
-    for a KiB; `resident` what its process held at the end (None: unknown)."""
+    `lowest` is the smallest size that was asked for, `gave` what the host got, `resident` what the process held at the end (None: unknown):
+    KiB. `seconds` is how long the guest was without its headroom, `reaction` how long it took at most to notice that the guest grows and
+    to give headroom back. `ended` is in monotonic seconds."""
 
     guest: Entity
     incarnation: str
-    wanted: float
+    plan: SweepPlan
     lowest: float
-    back: float
     gave: float
     seconds: float
     reaction: float
     ended: float
     end: SweepEnd
-    cheapest: float = math.inf
+    cost: SweepCost = UNKNOWN_COST
     resident: float | None = None
     error: str = ""
 
@@ -182,42 +209,36 @@ class SweepOutcome(NamedTuple):
 class Sweep:
     """One sweep, carried out by `perform` in a thread of its own.
 
-    :param size: what the guest has, and gets back
-    :param bottom: the least that it is to have meanwhile
     :param command: asks the guest for a size; raises `HypervisorError`
-    :param wait: s that the sweep may take besides what a slow balloon needs
-    :param cheapest: CPU seconds that the balloon of this guest needed for a KiB in the sweeps before
+    :param cost: of the balloon of this guest in the sweeps before
     """
 
     def __init__(
         self,
         guest: Entity,
         incarnation: str,
-        size: int,
-        bottom: int,
+        plan: SweepPlan,
         command: Callable[[int], None],
         process: GuestProcess,
-        wait: float,
-        cheapest: float = math.inf,
+        cost: SweepCost = UNKNOWN_COST,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.guest = guest
         self.incarnation = incarnation
-        self.back = size
-        self.bottom = bottom
+        self.plan = plan
         self._command = command
         self._process = process
-        self._longest = wait + (size - bottom) / SLOW_BALLOON_KIB_PER_SECOND
+        self._longest = plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._monotonic = monotonic
         self._stopped = threading.Event()
         self._pause = pause or self._stopped.wait
         self._lock = threading.Lock()
         self._over = False
-        self._lowest = size
+        self._lowest = plan.size
         self._slowest = 0.0
         """Seconds of the slowest slice."""
-        self._cheapest = cheapest
+        self._cost = cost
         self._resident: float | None = None
 
     def take_over(self) -> None:
@@ -239,16 +260,15 @@ class Sweep:
         except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
             end, error = SweepEnd.FAILED, str(failure) or type(failure).__name__
         commanded = self._monotonic()
-        if self._lowest < self.back and end is not SweepEnd.GONE:
+        if self._lowest < self.plan.size and end is not SweepEnd.GONE:
             error = self._give_back() or error
         now = self._monotonic()
         reaction = self._slowest + PAUSE_SECONDS + (now - commanded) + RELEASE_SECONDS
         gave = 0.0 if first is None or self._resident is None else max(0.0, first.resident - self._resident)
         end = SweepEnd.TAKEN_OVER if self._over and end is not SweepEnd.GONE else end
-        seconds = now - began if self._lowest < self.back else 0.0
-        wanted = float(self.back - self.bottom)
-        told = (self.guest, self.incarnation, wanted, self._lowest, self.back, gave, seconds, reaction, now, end)
-        return SweepOutcome(*told, self._cheapest, self._resident, error)
+        seconds = now - began if self._lowest < self.plan.size else 0.0
+        told = (self.guest, self.incarnation, self.plan, self._lowest, gave, seconds, reaction, now, end)
+        return SweepOutcome(*told, self._cost, self._resident, error)
 
     def _taken(self, began: float, resident: float) -> SweepEnd:
         """Take slice after slice. Raises `HypervisorError`.
@@ -258,7 +278,7 @@ class Sweep:
         self._resident = resident
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
             return end
-        vain = 0
+        hollow, first = self.plan.hollow + VAIN_SLICES * SLICE_KIB, resident
         for size in self._sizes():
             if self._monotonic() - began > self._longest:
                 return SweepEnd.LATE
@@ -269,27 +289,33 @@ class Sweep:
             taken, self._lowest = self._lowest - size, size
             if used is None:
                 return SweepEnd.GONE
-            usual = taken * min(self._cheapest, 1 / SLOW_BALLOON_KIB_PER_SECOND)
-            end = self._arrived(used, FAR_MORE_WORK * usual + WORK_SECONDS) or self._at_rest(PAUSE_SECONDS, SweepEnd.GREW)
-            if end is not None:
+            usual = self._cost.backed if hollow <= VAIN_SLICES * SLICE_KIB else max(self._cost)
+            budget = FAR_MORE_WORK * taken * min(usual, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
+            if (end := self._arrived(used, budget)) is not None:
                 return end
             spent = self._process.cpu_seconds()
             if spent is None:
                 return SweepEnd.GONE
+            got = before - self._resident
+            usual = taken * min(self._cost.backed if got > VAIN_SHARE * taken else self._cost.hollow, 1 / SLOW_BALLOON_KIB_PER_SECOND)
             if spent - used > MORE_WORK * usual + WORK_SECONDS and (end := self._at_rest(DOUBT_SECONDS, SweepEnd.GREW)) is not None:
                 return end
-            if before - self._resident > USUAL_SHARE * taken:
-                self._cheapest = min(self._cheapest, (spent - used) / taken)
-            vain = vain + 1 if before - self._resident < VAIN_SHARE * taken else 0
-            if vain >= VAIN_SLICES:
+            if got > USUAL_SHARE * taken:
+                self._cost = self._cost._replace(backed=min(self._cost.backed, (spent - used) / taken))
+            elif got < VAIN_SHARE * taken:
+                self._cost = self._cost._replace(hollow=min(self._cost.hollow, (spent - used) / taken))
+            hollow -= taken - max(0.0, got)
+            if first - self._resident >= GOT_SHARE * self.plan.gain:
+                return SweepEnd.ARRIVED
+            if hollow <= 0:
                 return SweepEnd.NOTHING_MORE
         return SweepEnd.ARRIVED
 
     def _sizes(self) -> Iterator[int]:
         """What the guest is asked for, one after the other."""
-        size = self.back
-        while size > self.bottom:
-            size = max(self.bottom, int(size - SLICE_KIB))
+        size = self.plan.size
+        while size > self.plan.bottom:
+            size = max(self.plan.bottom, int(size - SLICE_KIB))
             yield size
 
     def _ask(self, size: int) -> bool:
@@ -303,22 +329,30 @@ class Sweep:
     def _arrived(self, used: float, budget: float) -> SweepEnd | None:
         """Wait until the balloon stands still, which leaves the guest idle; why the sweep ends if it does not.
 
+        On a busy host the balloon's CPU may be kept from it for a moment, which looks like idle: so it is looked at twice.
+
         :param used: CPU seconds of the guest before the slice
         :param budget: CPU seconds that the slice may take
         """
         began = self._monotonic()
         while True:
-            busy, spent = self._busy(POLL_SECONDS), self._process.cpu_seconds()
-            passed = self._monotonic() - began
+            busy, memory = self._busy(POLL_SECONDS), self._process.memory()
+            grown = 0.0
+            if memory is not None and busy is not None and busy < AT_WORK:
+                before = memory
+                busy, memory = self._busy(PAUSE_SECONDS), self._process.memory()
+                grown = 0.0 if memory is None else memory.resident - before.resident
+            spent, passed = self._process.cpu_seconds(), self._monotonic() - began
             self._slowest = max(self._slowest, passed)
-            if busy is None or spent is None:
+            if busy is None or spent is None or memory is None:
                 return SweepEnd.GONE
+            self._resident = memory.resident
             if self._stopped.is_set():
                 return SweepEnd.TAKEN_OVER
+            if grown > GROWN_KIB or spent - used > budget:
+                return SweepEnd.GREW
             if busy < AT_WORK:
                 return None
-            if spent - used > budget:
-                return SweepEnd.GREW
             if passed > SLICE_WAIT_SECONDS:
                 return SweepEnd.LATE
 
@@ -359,7 +393,7 @@ class Sweep:
                 if self._over:
                     return ""
                 try:
-                    self._command(self.back)
+                    self._command(self.plan.size)
                 except GuestGone:
                     return ""
                 except HypervisorError as failure:
@@ -421,7 +455,7 @@ class Sweeper:
         return outcomes
 
     def _noted(self) -> dict[str, tuple[str, int, int]]:
-        return {identity: (one.incarnation, one.bottom, one.back) for identity, one in self._under_way.items()}
+        return {identity: (one.incarnation, one.plan.bottom, one.plan.size) for identity, one in self._under_way.items()}
 
     def _perform(self, sweep: Sweep) -> None:
         outcome = None
@@ -446,5 +480,5 @@ class Sweeper:
 
 def described(outcome: SweepOutcome) -> str:
     """What became of a sweep, in words."""
-    gave = f"gave {format_kib(outcome.gave)} of {format_kib(outcome.wanted)} in {outcome.seconds:.2f} s"
+    gave = f"gave {format_kib(outcome.gave)} of {format_kib(outcome.plan.gain)} in {outcome.seconds:.2f} s"
     return f"{gave}, {outcome.end}{': ' if outcome.error else ''}{outcome.error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Final, Protocol, runtime_checkable
@@ -13,9 +12,9 @@ from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, Pl
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
 from mom_plugins_balloon.law import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
-from mom_plugins_balloon.names import REASON, SUGGESTED
+from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.sweeps import REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome
+from mom_plugins_balloon.sweeps import REST_SECONDS, UNKNOWN_COST, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
 
 GAVE, LASTED, ENDED, REST = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest"
 REACTION = "balloon_reaction"
@@ -77,7 +76,8 @@ class SweptGuests:
         if isinstance(hypervisor, SweepControl):
             held, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
             now, left = self._context.monotonic(), None if held is None else held - gave
-            told = (size - target, target, size, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED)
+            plan = SweepPlan(size, target, gave, 0.0, self._law.sweep_wait)
+            told = (plan, target, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED)
             outcome = SweepOutcome(guest.entity, guest.incarnation, *told, resident=left)
             self._took(memory, outcome)
             return outcome
@@ -94,8 +94,11 @@ class SweptGuests:
 
         process = QemuProcess(pid, self._context.root / "proc")
         self._cut_off_before()
-        cheapest = math.inf if memory is None else memory.cheapest_sweep
-        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, size, target, command, process, self._law.sweep_wait, cheapest))
+        cost = UNKNOWN_COST if memory is None else memory.sweep_cost
+        gain = guest.number(GAIN) or float(size - target)
+        hollow = guest.number("mem_hollow") or 0.0
+        sweep = Sweep(guest.entity, guest.incarnation, SweepPlan(size, target, gain, hollow, self._law.sweep_wait), command, process, cost)
+        self.sweeper.begin(sweep)
         return None
 
     # --- what became of them ---------------------------------------------------------------------------------------------------------
@@ -108,15 +111,15 @@ class SweptGuests:
                 if outcome.end is SweepEnd.GONE:
                     memory.request = None
                 elif outcome.end is not SweepEnd.TAKEN_OVER:
-                    memory.request = SizeRequest(int(outcome.back), outcome.lowest, outcome.ended)
+                    memory.request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended)
             self._took(memory, outcome)
 
     def _took(self, memory: BalloonedGuest | None, outcome: SweepOutcome) -> None:
-        if outcome.reaction and outcome.lowest < outcome.back:
+        if outcome.reaction and outcome.lowest < outcome.plan.size:
             self._reactions = [*self._reactions, outcome.reaction][-REACTIONS:]
         if memory is None or memory.incarnation != outcome.incarnation:
             return
-        memory.sweep, memory.cheapest_sweep = outcome, outcome.cheapest
+        memory.sweep, memory.sweep_cost = outcome, outcome.cost
         memory.rests_until = outcome.ended + REST_SECONDS.get(outcome.end, 0.0)
         if memory.learnt is not None:
             learn_from_sweep(memory.learnt, outcome)
