@@ -116,7 +116,8 @@ class TestForms:
         policy = Policy.compile({"p": EXAMPLES[word.name]})
         found = survey(policy.program.forms)
         bound = {binding.name.name for roles in policy.program.roles.values() for binding in roles.bindings}
-        assert bound == policy.program.bound == found.known - set(policy.program.definitions)
+        listed = {form.name for form, _ in found.variables} | {form.name for form in found.others}
+        assert bound == policy.program.bound == listed
         assert {roles.assigned for roles in policy.program.roles.values()} - {""} == policy.program.assigned
 
     def test_it_is_laid_out_and_stays_the_same_program(self, word: FormWord) -> None:

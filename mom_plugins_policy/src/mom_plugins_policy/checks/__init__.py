@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from mom_core import Declarations, Severity
-from mom_plugins_policy.checks.names import Names, remarks_on_names, survey
+from mom_plugins_policy.checks.names import remarks_on_names, survey
 from mom_plugins_policy.checks.remarks import RULES, Remark, Rule, refused
 from mom_plugins_policy.checks.walk import Walk
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Code, Policy
-from mom_plugins_policy.language.reader import read
-from mom_plugins_policy.language.syntax import Form
 
 __all__ = ["RULES", "Remark", "Rule", "check", "check_policy"]
 
@@ -24,30 +22,25 @@ _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[Remark]]] = WeakK
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[Remark]:
     """Everything that can be said about policies without evaluating them, in the order of their names and texts.
 
-    Errors are what the policies are refused for, and what fails for certain once it is reached; the rest are warnings. A name that a
-    default policy of `declarations` provides, and that is not replaced by one of `texts`, counts as known.
+    Errors are what the policies are refused for, and what fails for certain once it is reached; the rest are warnings. They are looked at
+    together with the default policies of `declarations` that they do not replace, of which nothing is said.
 
     :param texts: policy texts by name
     :param declarations: what the enabled plugins declare; without it, every field and control is good
     """
+    beside = {} if declarations is None else declarations.policies
     try:
-        policy = Policy.compile(texts, declarations, limits)
+        policy = Policy.compile({**beside, **texts}, declarations, limits)
     except PolicyError as error:
         return sorted((refused(fault) for fault in error.faults), key=_place)
-    beside = declarations.policies if declarations is not None else {}
-    return check_policy(policy, {name: text for name, text in beside.items() if name not in texts})
+    return [one for one in check_policy(policy) if one.source.name in texts]
 
 
-def check_policy(policy: Policy, beside: Mapping[str, str] | None = None) -> list[Remark]:
-    """What there is to say about policies that are compiled already.
-
-    :param beside: texts of other policies, whose names count as known
-    """
-    if beside:
-        return _looked_at(policy, beside)
+def check_policy(policy: Policy) -> list[Remark]:
+    """Everything about policies that are compiled already."""
     known = _last.get(policy.code)
     if known is None or not _alike(known[0], policy.declarations):
-        known = _last[policy.code] = (policy.declarations, _looked_at(policy, {}))
+        known = _last[policy.code] = (policy.declarations, _looked_at(policy))
     return list(known[1])
 
 
@@ -56,25 +49,13 @@ def _alike(one: Declarations | None, other: Declarations | None) -> bool:
     return one is other or (one is not None and other is not None and one.fields == other.fields and one.controls == other.controls)
 
 
-def _looked_at(policy: Policy, beside: Mapping[str, str]) -> list[Remark]:
-    program = policy.program
-    names = survey(program.forms)
-    elsewhere = _names_in(beside)
-    walk = Walk(program, policy.declarations, elsewhere.known, names.tested)
+def _looked_at(policy: Policy) -> list[Remark]:
+    names = survey(policy.program.forms)
+    walk = Walk(policy.program, policy.declarations, names.tested)
     walk.walk()
-    if names.notes_known and elsewhere.notes_known:
-        walk.declared.unset_notes(names.noted | elsewhere.noted)
-    return sorted([*walk.remarks.values(), *remarks_on_names(names, elsewhere)], key=_place)
-
-
-def _names_in(texts: Mapping[str, str]) -> Names:
-    forms: list[Form] = []
-    for name, text in sorted(texts.items()):
-        try:
-            forms.extend(read(name, text))
-        except PolicyError:
-            continue  # whoever loads it is told
-    return survey(forms)
+    if names.notes_known:
+        walk.declared.unset_notes(names.noted)
+    return sorted([*walk.remarks.values(), *remarks_on_names(names)], key=_place)
 
 
 def _place(one: Remark) -> tuple[str, int, int, bool, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -15,19 +15,13 @@ Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
 
 
 class Knowledge:
-    """Changes as the walk goes on; what a branch changes is undone (`end`), and joined with the other one's changes.
+    """Changes as the walk goes on; what a branch changes is undone (`end`), and joined with the other one's changes."""
 
-    :param unknown: a value of which nothing is known
-    :param elsewhere: names that policies beside these bind
-    """
-
-    def __init__(self, unknown: Value, elsewhere: Collection[str]) -> None:
+    def __init__(self) -> None:
         self.chain = [0]
         """The scopes, by their numbers, from the outside in."""
         self.store: dict[Key, Any] = {}
         self.frames: list[dict[Key, Any]] = []
-        self._unknown = unknown
-        self._elsewhere = elsewhere
         self._scopes = 0
 
     def put(self, key: Key, value: Any) -> None:
@@ -106,7 +100,7 @@ class Knowledge:
                 result = bound(value) if result is None else either(result, bound(value))
                 if not value.types & UNBOUND:
                     return result
-        return self._unknown if result is None and name in self._elsewhere else result
+        return result
 
     def narrowed(self, value: Value) -> Value:
         """A value that is read, with what is known of it here."""

@@ -36,12 +36,6 @@ class Names:
     notes_known: bool = True
     """True if these are all: none has a name that is computed."""
 
-    @property
-    def known(self) -> set[str]:
-        """All names that are bound or defined."""
-        bound = {form.name for form, _ in self.variables} | {form.name for form, _ in self.functions}
-        return bound | {name.name for name in self.others}
-
 
 def survey(forms: Sequence[Form]) -> Names:
     """The names in a program."""
@@ -107,28 +101,22 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
         names.pairs.append(valued)
 
 
-def remarks_on_names(names: Names, elsewhere: Names) -> Iterator[Remark]:
-    """All remarks on the names in policies.
-
-    :param elsewhere: the names in the policies beside them
-    """
-    yield from _unused(names, elsewhere)
+def remarks_on_names(names: Names) -> Iterator[Remark]:
+    """All remarks on the names in policies."""
+    yield from _unused(names)
     yield from _twice(names)
     yield from _taken(names)
 
 
-def _unused(names: Names, elsewhere: Names) -> Iterator[Remark]:
-    read = names.read | elsewhere.read
-    override = elsewhere.known
+def _unused(names: Names) -> Iterator[Remark]:
     for form, top in names.variables:
-        unread = form.name not in read and not form.name.startswith("_")
-        if unread and not (top and (form.text.name in names.libraries or form.name in override)):
+        unread = form.name not in names.read and not form.name.startswith("_")
+        if unread and not (top and form.text.name in names.libraries):
             yield remark("unused-variable", form, f"nothing reads the variable {form.name}", "delete it, or begin its name with _")
-    called = names.called | elsewhere.called
     for form, top in names.functions:
-        if form.name in _TAKEN or form.name in called or form.name.startswith("_"):
+        if form.name in _TAKEN or form.name in names.called or form.name.startswith("_"):
             continue
-        if not (top and (form.text.name in names.libraries or form.name in override)):
+        if not (top and form.text.name in names.libraries):
             yield remark("unused-function", form, f"nothing calls the function {form.name}", "delete it, or begin its name with _")
 
 

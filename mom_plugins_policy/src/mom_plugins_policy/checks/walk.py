@@ -62,23 +62,18 @@ class _Together:
 class Walk:
     """One walk over a program. `remarks` has what there is to say.
 
-    :param elsewhere: names that policies beside these bind or define
     :param guarded: for each policy, the host fields that it tests for nil somewhere
     """
 
-    def __init__(
-        self, program: Program, declarations: Declarations | None, elsewhere: Collection[str], guarded: Mapping[str, Collection[str]]
-    ) -> None:  # fmt: skip
+    def __init__(self, program: Program, declarations: Declarations | None, guarded: Mapping[str, Collection[str]]) -> None:
         self.program = program
         self.remarks: dict[tuple[str, int, object], Remark] = {}
         self._like = Suggestions().of
         self.declared = DeclaredNames(declarations, self.say, self._like)
-        self.words = {name: word for name, word in program.words.items() if not word.extension or name not in elsewhere}
         self._declarations = declarations
-        self._elsewhere = elsewhere
         self._guarded = guarded
         self._unknown = Value(ANY if program.callables else ANY & ~FUNCTION)
-        self._now = Knowledge(self._unknown, elsewhere)
+        self._now = Knowledge()
         self._steps = _STEPS
         self._depth = self._loops = self._switched_off = 0
         self._afterwards = False  # whether the program has ended, and what nothing called is looked at
@@ -140,7 +135,7 @@ class Walk:
         first, *rest = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
-            hint = self._like("variable", first, lambda: self.program.bound | set(self._elsewhere)) or _ELSEWHERE
+            hint = self._like("variable", first, lambda: self.program.bound) or _ELSEWHERE
             raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
         for part in rest:
             value = self._attribute(form, value, part)
@@ -200,7 +195,7 @@ class Walk:
             return self._method(form, value, value.held, values, arguments)
         if value.types & FUNCTION:
             raise _TooFar
-        if head.name not in self.words and not value.types & (NIL | UNBOUND):
+        if head.name not in self.program.words and not value.types & (NIL | UNBOUND):
             hint = f"call the function otherwise, or the variable {head.name}" if head.name in self.program.definitions else ""
             raise self._wrong(form, "not-callable", f"{head.name} is a variable here, and what it holds cannot be called", head, hint)
         return self._word(form, arguments)  # what cannot be called does not hide a word
@@ -208,10 +203,10 @@ class Walk:
     def _word(self, form: Form, arguments: Sequence[Form]) -> Value:
         """A list whose head is no variable: special form, builtin or a function."""
         name = form.items[0].name
-        word = self.words.get(name)
+        word = self.program.words.get(name)
         if isinstance(word, FormWord):
             self._arity(form, name, word, len(arguments))
-            if word.roles(form) is None and not (name in DEFINING and arguments[0].name in self.words):
+            if word.roles(form) is None and not (name in DEFINING and arguments[0].name in self.program.words):
                 raise self._wrong(form, "malformed", word.shape)
             return _FORMS[name](self, form, arguments)
         if isinstance(word, FunctionWord):
@@ -289,8 +284,8 @@ class Walk:
                 self._now.put(key, either(before, value) if before.types & UNBOUND else value)
                 if not before.types & UNBOUND:
                     break
-        if not held and name.name not in self._elsewhere:
-            hint = self._like("variable", name.name, lambda: self.program.bound | set(self._elsewhere)) or _ELSEWHERE
+        if not held:
+            hint = self._like("variable", name.name, lambda: self.program.bound) or _ELSEWHERE
             raise self._wrong(form, "unknown-variable", f"there is no variable {name.name} to set", name, hint)
         return value
 
@@ -336,12 +331,8 @@ class Walk:
         if self._afterwards:  # what nothing called so far may have been meant for before a later policy defined it anew
             candidates = self.program.definitions.get(name, ())
         if not candidates:
-            if name in self._elsewhere:
-                for argument in arguments:
-                    self._value(argument)
-                return replace(self._unknown)
             later = "it is defined only later" if name in self.program.definitions else ""
-            hint = later or self._like("function", name, lambda: {*self.program.definitions, *self._elsewhere, *WORDS}) or _ELSEWHERE
+            hint = later or self._like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
             raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
         fitting = [one for one in candidates if len(one.parameters) == len(arguments)]
         if not fitting:
