@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_plugins_policy import PolicyLimits, PolicyPlugin
+from mom_plugins_policy import PolicyLimits, PolicyPlugin, checks
 
 FIELDS = {
     (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),
@@ -132,6 +133,65 @@ def test_a_control_that_is_to_be_ignored_is_set_without_effect(tmp_path: Path) -
     it = plugin(tmp_path, directory=directory, ignore=["knob"])
     it.mom_setup()
     assert found(it) == ({("host", "share"): 0.5}, [])
+
+
+def test_the_operators_policy_takes_the_place_of_the_default_of_its_name(tmp_path: Path) -> None:
+    it = plugin(
+        tmp_path, defaults={"10_a": '(Host.Control "knob" 1)'}, directory=folder(tmp_path, {"10_a.policy": '(Host.Control "knob" 2)'})
+    )
+    it.mom_setup()
+    assert found(it)[0] == {("host", "knob"): 2}
+
+
+def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said_in_each_cycle(tmp_path: Path) -> None:
+    it = plugin(tmp_path, defaults={"10_a": "(if (valid Host.load) 1 2)", "20_b": '(Host.Control "knob" Host.free)'})
+    it.mom_setup()
+    decided, (problem,) = found(it)
+    assert decided == {("host", "knob"): 50}
+    assert problem.message == "the default policy 10_a is left out, and nothing is decided by it: no plugin declares host.load"
+    assert problem.hint == "enable what collects them: those of the host are collected by the plugin host"
+
+
+# --- what the log says -------------------------------------------------------------------------------------------------------------
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_remarks_are_logged_when_policies_are_loaded_and_not_in_each_cycle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = folder(tmp_path, {"60_own.policy": "(Host.Control 'knub' 1)\n(if (> Host.free 5) (nope) 0)\n"})
+    it = plugin(tmp_path, directory=directory)
+    it.mom_setup()
+    warning, error = logged(caplog)
+    path = directory / "60_own.policy"
+    assert warning == ("WARNING", f"{path}:1:15: no plugin has the control knub (did you mean knob?) [unknown-control]")
+    assert error[0] == "ERROR"
+    assert error[1].startswith(f"{path}:2:22: there is no function nope (")
+    caplog.clear()
+    found(it)
+    assert logged(caplog) == []
+    it.mom_reload()()
+    assert len(logged(caplog)) == 2
+
+
+def test_not_more_is_logged_than_a_person_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plugin(tmp_path, directory=folder(tmp_path, {"60.policy": "\n".join(f"(debug Host.no_{number})" for number in range(50))})).mom_setup()
+    assert len(logged(caplog)) == 31
+    assert "and 20 more" in logged(caplog)[-1][1]
+
+
+def test_a_mistake_of_the_checks_does_not_keep_policies_from_being_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(policy: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(checks, "check_policy", broken)
+    it = plugin(tmp_path, directory=folder(tmp_path, {"60.policy": "(Host.Control 'knob' 1)"}))
+    it.mom_setup()
+    assert [message for _, message in logged(caplog)] == ["the policies could not be checked"]
+    assert found(it)[0] == {("host", "knob"): 1}
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------------------

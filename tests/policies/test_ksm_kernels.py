@@ -17,40 +17,16 @@ from mom_plugins_policy import Policy
 MIB = 1 << 10  # KiB
 PAGE = 4  # KiB
 EVERY = {
-    "run": "0",
-    "pages_to_scan": "100",
-    "sleep_millisecs": "20",
-    "merge_across_nodes": "1",
-    "use_zero_pages": "0",
-    "max_page_sharing": "256",
-    "pages_shared": "0",
-    "pages_sharing": "0",
-    "pages_unshared": "0",
-    "pages_volatile": "0",
-    "stable_node_chains": "0",
-    "stable_node_chains_prune_millisecs": "2000",
-    "stable_node_dups": "0",
-    "full_scans": "0",
-}
-KERNELS = {
-    "5.10": EVERY,
-    "5.15": EVERY,
-    "6.1": EVERY,
-    "6.6": {**EVERY, "general_profit": "0", "ksm_zero_pages": "0", "pages_scanned": "0"},
-    "6.12": {
-        **EVERY,
-        "general_profit": "0",
-        "ksm_zero_pages": "0",
-        "pages_scanned": "0",
-        "pages_skipped": "0",
-        "smart_scan": "1",
-        "advisor_mode": "[none] scan-time",
-        "advisor_max_cpu": "70",
-        "advisor_min_pages_to_scan": "500",
-        "advisor_max_pages_to_scan": "30000",
-        "advisor_target_scan_time": "200",
-    },
-}
+    "run": "0", "pages_to_scan": "100", "sleep_millisecs": "20", "merge_across_nodes": "1", "use_zero_pages": "0", "max_page_sharing": "256",
+    "pages_shared": "0", "pages_sharing": "0", "pages_unshared": "0", "pages_volatile": "0", "stable_node_chains": "0",
+    "stable_node_chains_prune_millisecs": "2000", "stable_node_dups": "0", "full_scans": "0",
+}  # fmt: skip
+SINCE_6_6 = {**EVERY, "general_profit": "0", "ksm_zero_pages": "0", "pages_scanned": "0"}
+SINCE_6_12 = {
+    **SINCE_6_6, "pages_skipped": "0", "smart_scan": "1", "advisor_mode": "[none] scan-time", "advisor_max_cpu": "70",
+    "advisor_min_pages_to_scan": "500", "advisor_max_pages_to_scan": "30000", "advisor_target_scan_time": "200",
+}  # fmt: skip
+KERNELS = {"5.10": EVERY, "5.15": EVERY, "6.1": EVERY, "6.6": SINCE_6_6, "6.12": SINCE_6_12}
 STAT = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 0 {} 0 0 25 5 1 0 26 0 0 0\n"
 PAGE_SECONDS = 3e-6
 
