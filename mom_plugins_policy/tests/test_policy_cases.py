@@ -401,8 +401,9 @@ def test_marks_and_line_ends_of_other_systems_are_fine(tests: Path) -> None:
 
 
 WORDS = [
-    "policies", "parameters", "declare", "given", "tests", "name", "expect", "decisions", "others", "errors", "remembered", "host", "guests",
-    "vm1", "size", "target", "snapshot", "properties", "history", "interval", "uuid", "kind", "type", "any", "none", "default", "50_p", "1GiB",
+    "policies", "parameters", "declare", "given", "tests", "name", "expect", "decisions", "others", "errors", "remembered", "host",
+    "guests", "vm1", "size", "target", "snapshot", "properties", "history", "interval", "uuid", "kind", "type", "any", "none",
+    "default", "50_p", "1GiB",
 ]  # fmt: skip
 leaves = st.one_of(st.none(), st.booleans(), st.integers(-5, 10**30), st.floats(), st.sampled_from(WORDS), st.text(max_size=5))
 values = st.recursive(
