@@ -18,8 +18,8 @@ MIB = 1 << 10  # KiB
 PAGE = 4  # KiB
 EVERY = {
     "run": "0", "pages_to_scan": "100", "sleep_millisecs": "20", "merge_across_nodes": "1", "use_zero_pages": "0",
-    "max_page_sharing": "256", "pages_shared": "0", "pages_sharing": "0", "pages_unshared": "0", "pages_volatile": "0", "stable_node_chains": "0",
-    "stable_node_chains_prune_millisecs": "2000", "stable_node_dups": "0", "full_scans": "0",
+    "max_page_sharing": "256", "pages_shared": "0", "pages_sharing": "0", "pages_unshared": "0", "pages_volatile": "0",
+    "stable_node_chains": "0", "stable_node_chains_prune_millisecs": "2000", "stable_node_dups": "0", "full_scans": "0",
 }  # fmt: skip
 SINCE_6_6 = {**EVERY, "general_profit": "0", "ksm_zero_pages": "0", "pages_scanned": "0"}
 SINCE_6_12 = {
