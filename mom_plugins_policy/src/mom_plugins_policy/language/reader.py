@@ -40,12 +40,7 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
     :raises PolicyError: `syntax` (half a character, one that begins no token, unmatched brackets), `bad-literal`, `range` (an integer
         beyond `limits.integer_bits`), `recursion` (nested deeper than `limits.nesting`) or `limit` (too long, too many forms)
     """
-    if len(text) > limits.text:
-        raise _refusal("limit", SourceText(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read")
-    if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
-        raise _refusal("limit", SourceText(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
-    whole = SourceText(name, text)
-    _refuse_halves(whole)
+    whole = _accepted(name, text, limits)
     top: list[Form] = []
     here = top
     open_forms: list[Form] = []
@@ -115,12 +110,18 @@ def _literal(what: int | None, token: str, whole: SourceText, start: int, limits
     raise _refusal("range", whole, start, f"an integer of more than {limits.integer_bits} bits")
 
 
-def _refuse_halves(whole: SourceText) -> None:
-    """Raise `PolicyError` for half a character: it comes by escapes in JSON, and could be neither kept nor shown."""
-    half = None if whole.text.isascii() else _HALF.search(whole.text)
+def _accepted(name: str, text: str, limits: PolicyLimits) -> SourceText:
+    """The text, if it is not too large. Half a character comes by escapes in JSON, and could be neither kept nor shown."""
+    if len(text) > limits.text:
+        raise _refusal("limit", SourceText(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read")
+    if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
+        raise _refusal("limit", SourceText(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
+    whole = SourceText(name, text)
+    half = None if text.isascii() else _HALF.search(text)
     if half is not None:
         what = f"U+{ord(half.group()):04X} is half a character (a lone surrogate), which no file can hold; remove it"
         raise _refusal("syntax", whole, half.start(), what)
+    return whole
 
 
 def _no_token(whole: SourceText, position: int) -> PolicyError:

@@ -21,8 +21,7 @@ from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.rollout.diff import difference
-from mom_plugins_policy.rollout.versions import Overlay, Version
+from mom_plugins_policy.rollout.versions import Overlay, Version, difference
 from mom_toolkit import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 
 if TYPE_CHECKING:
