@@ -26,7 +26,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_plugins_policy import PolicyLimits, PolicyPlugin, checks
+from mom_plugins_policy import PolicyPlugin, checks
 
 FIELDS = {
     (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),
@@ -39,8 +39,8 @@ CONTROLS = {
 }
 
 
-def plugin(tmp_path: Path, *, defaults: dict[str, str] | None = None, **settings: object) -> PolicyPlugin:
-    declarations = Declarations(FIELDS, CONTROLS, dict.fromkeys(CONTROLS, "someone"), defaults or {})
+def plugin(tmp_path: Path, *, brought: dict[str, str] | None = None, **settings: object) -> PolicyPlugin:
+    declarations = Declarations(FIELDS, CONTROLS, dict.fromkeys(CONTROLS, "someone"), brought or {})
     context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=declarations))
     return PolicyPlugin(PolicyPlugin.Settings.model_validate(settings), context)
 
@@ -51,6 +51,13 @@ def folder(tmp_path: Path, files: dict[str, str | bytes]) -> Path:
     for name, text in files.items():
         (directory / name).write_bytes(text.encode() if isinstance(text, str) else text)
     return directory
+
+
+def running(tmp_path: Path, files: dict[str, str | bytes] | None = None, **settings: Any) -> PolicyPlugin:
+    """The plugin, set up with these files in its folder."""
+    it = plugin(tmp_path, **({} if files is None else {"directory": folder(tmp_path, files)}), **settings)
+    it.mom_setup()
+    return it
 
 
 def snap() -> Snapshot:
@@ -73,19 +80,14 @@ def refusal(what: PolicyPlugin) -> list[tuple[str, int, int, str]]:
 
 
 def test_files_are_read_in_name_order_and_others_are_not(tmp_path: Path) -> None:
-    directory = folder(
-        tmp_path,
-        {
-            "20_b.policy": '(Host.Control "knob" (+ n 1))',
-            "10_a.policy": "\ufeff(defvar n 5)\r\n# comment only",
-            ".30_hidden.policy": '(Host.Control "knob" 0)',
-            "40_note.policy.bak": "((((",
-            "README": "((((",
-        },
-    )
-    it = plugin(tmp_path, directory=directory)
-    it.mom_setup()
-    assert found(it) == ({("host", "knob"): 6}, [])
+    files: dict[str, str | bytes] = {
+        "20_b.policy": '(Host.Control "knob" (+ n 1))',
+        "10_a.policy": "\ufeff(defvar n 5)\r\n# comment only",
+        ".30_hidden.policy": '(Host.Control "knob" 0)',
+        "40_note.policy.bak": "((((",
+        "README": "((((",
+    }
+    assert found(running(tmp_path, files)) == ({("host", "knob"): 6}, [])
 
 
 @pytest.mark.parametrize("open_to_all", ["policy.d", "policy.d/20_b.policy"])
@@ -100,52 +102,33 @@ def test_policies_that_everybody_can_write_are_refused_with_their_path(tmp_path:
 def test_a_file_is_the_policy_in_place_of_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "mine.policy"
     path.write_text('(Host.Control "knob" 7)')
-    defaults = {"10_default": '(Host.Control "share" 0.5)'}
-    it = plugin(tmp_path, file=path, defaults=defaults)
-    it.mom_setup()
-    (decision,) = it.mom_evaluate(snap(), ())
+    brought = {"10_default": '(Host.Control "share" 0.5)'}
+    (decision,) = running(tmp_path, file=path, brought=brought).mom_evaluate(snap(), ())
     assert isinstance(decision, Decision)
     assert str(decision.source) == "50_main_:1:1"
-    both = PolicyPlugin(PolicyPlugin.Settings(file=path, defaults=True), it._context)
-    both.mom_setup()
-    assert found(both)[0] == {("host", "knob"): 7, ("host", "share"): 0.5}
+    assert found(running(tmp_path, file=path, brought=brought, defaults=True))[0] == {("host", "knob"): 7, ("host", "share"): 0.5}
 
 
-@pytest.mark.parametrize("where", ["absent", "empty", "none"])
-def test_without_policies_of_the_operator_the_defaults_decide(tmp_path: Path, where: str) -> None:
-    settings: dict[str, object] = {"absent": {"directory": tmp_path / "nope"}, "empty": {"directory": folder(tmp_path, {})}, "none": {}}[
-        where
-    ]  # type: ignore[assignment]  # one of these
-    it = plugin(tmp_path, defaults={"10_default": '(Host.Control "knob" 3)'}, **settings)
-    it.mom_setup()
-    assert found(it)[0] == {("host", "knob"): 3}
-
-
-def test_defaults_can_be_switched_off(tmp_path: Path) -> None:
-    context = plugin(tmp_path, defaults={"10_default": '(Host.Control "knob" 3)'})._context
-    it = PolicyPlugin(PolicyPlugin.Settings(defaults=False), context)
-    it.mom_setup()
-    assert found(it) == ({}, [])
+def test_without_policies_of_the_operator_the_defaults_decide_unless_they_are_switched_off(tmp_path: Path) -> None:
+    brought = {"10_default": '(Host.Control "knob" 3)'}
+    for it in (running(tmp_path, {}, brought=brought), running(tmp_path, brought=brought, directory=tmp_path / "nope")):
+        assert found(it)[0] == {("host", "knob"): 3}
+    assert found(running(tmp_path, brought=brought)) == ({("host", "knob"): 3}, [])
+    assert found(running(tmp_path, brought=brought, defaults=False)) == ({}, [])
 
 
 def test_a_control_that_is_to_be_ignored_is_set_without_effect(tmp_path: Path) -> None:
-    directory = folder(tmp_path, {"10.policy": '(Host.Control "knob" 3) (Host.Control "share" 0.5)'})
-    it = plugin(tmp_path, directory=directory, ignore=["knob"])
-    it.mom_setup()
+    it = running(tmp_path, {"10.policy": '(Host.Control "knob" 3) (Host.Control "share" 0.5)'}, ignore=["knob"])
     assert found(it) == ({("host", "share"): 0.5}, [])
 
 
 def test_the_operators_policy_takes_the_place_of_the_default_of_its_name(tmp_path: Path) -> None:
-    it = plugin(
-        tmp_path, defaults={"10_a": '(Host.Control "knob" 1)'}, directory=folder(tmp_path, {"10_a.policy": '(Host.Control "knob" 2)'})
-    )
-    it.mom_setup()
+    it = running(tmp_path, {"10_a.policy": '(Host.Control "knob" 2)'}, brought={"10_a": '(Host.Control "knob" 1)'})
     assert found(it)[0] == {("host", "knob"): 2}
 
 
 def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said_in_each_cycle(tmp_path: Path) -> None:
-    it = plugin(tmp_path, defaults={"10_a": "(if (valid Host.load) 1 2)", "20_b": '(Host.Control "knob" Host.free)'})
-    it.mom_setup()
+    it = running(tmp_path, brought={"10_a": "(if (valid Host.load) 1 2)", "20_b": '(Host.Control "knob" Host.free)'})
     decided, (problem,) = found(it)
     assert decided == {("host", "knob"): 50}
     assert problem.message == "the default policy 10_a is left out, and nothing is decided by it: no plugin declares host.load"
@@ -160,11 +143,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 
 def test_remarks_are_logged_when_policies_are_loaded_and_not_in_each_cycle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    directory = folder(tmp_path, {"60_own.policy": "(Host.Control 'knub' 1)\n(if (> Host.free 5) (nope) 0)\n"})
-    it = plugin(tmp_path, directory=directory)
-    it.mom_setup()
+    it = running(tmp_path, {"60_own.policy": "(Host.Control 'knub' 1)\n(if (> Host.free 5) (nope) 0)\n"})
     warning, error = logged(caplog)
-    path = directory / "60_own.policy"
+    path = tmp_path / "policy.d/60_own.policy"
     assert warning == ("WARNING", f"{path}:1:15: no plugin has the control knub (did you mean knob?) [unknown-control]")
     assert error[0] == "ERROR"
     assert error[1].startswith(f"{path}:2:22: there is no function nope (")
@@ -188,8 +169,7 @@ def test_a_mistake_of_the_checks_does_not_keep_policies_from_being_used(
         raise RuntimeError("broken")
 
     monkeypatch.setattr(checks, "check_policy", broken)
-    it = plugin(tmp_path, directory=folder(tmp_path, {"60.policy": "(Host.Control 'knob' 1)"}))
-    it.mom_setup()
+    it = running(tmp_path, {"60.policy": "(Host.Control 'knob' 1)"})
     assert [message for _, message in logged(caplog)] == ["the policies could not be checked"]
     assert found(it)[0] == {("host", "knob"): 1}
 
@@ -240,18 +220,13 @@ def test_a_file_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
         assert said in message
 
 
-def test_two_files_of_one_policy_name_are_refused(tmp_path: Path) -> None:
-    directory = folder(tmp_path, {"10_a.policy": "1", "10_a.policy.policy": "2"})
-    ((name, *_, message),) = refusal(plugin(tmp_path, directory=directory))
+def test_a_name_that_is_there_already_or_has_control_characters_is_refused(tmp_path: Path) -> None:
+    directory = folder(tmp_path, {"10_a.policy": "1", "10_a.policy.policy": "2", "20_a\n\x1b[31m.policy": "1"})
+    (name, *_, message), (unprintable, *_, why) = refusal(plugin(tmp_path, directory=directory))
     assert name == "10_a.policy.policy"
     assert "has the same policy name" in message
-
-
-def test_a_name_with_control_characters_is_refused(tmp_path: Path) -> None:
-    directory = folder(tmp_path, {"10_a\n\x1b[31m.policy": "1"})
-    ((name, *_, message),) = refusal(plugin(tmp_path, directory=directory))
-    assert name.isprintable()
-    assert "control characters" in message
+    assert unprintable.isprintable()
+    assert "control characters" in why
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +245,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 
 
 def test_a_bad_default_names_itself(tmp_path: Path) -> None:
-    ((name, line, column, _),) = refusal(plugin(tmp_path, defaults={"10_bad": "\n(("}))
+    ((name, line, column, _),) = refusal(plugin(tmp_path, brought={"10_bad": "\n(("}))
     assert (name, line, column) == ("default policy 10_bad", 2, 2)
 
 
@@ -284,9 +259,7 @@ def test_settings_are_checked() -> None:
 
 
 def test_decisions_say_where_they_come_from(tmp_path: Path) -> None:
-    directory = folder(tmp_path, {"50_balloon.policy": '(with Guests g\n  (g.Control "balloon_target" 90.7))'})
-    it = plugin(tmp_path, directory=directory)
-    it.mom_setup()
+    it = running(tmp_path, {"50_balloon.policy": '(with Guests g\n  (g.Control "balloon_target" 90.7))'})
     decisions = [item for item in it.mom_evaluate(snap(), ()) if isinstance(item, Decision)]
     assert [(one.entity.id, one.control, one.value, str(one.source)) for one in decisions] == [
         ("a", "balloon_target", 90, "50_balloon:2:3"),
@@ -296,23 +269,20 @@ def test_decisions_say_where_they_come_from(tmp_path: Path) -> None:
 
 
 def test_values_are_cut_where_the_control_counts_things(tmp_path: Path) -> None:
-    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(Host.Control "knob" -2.9) (Host.Control "share" 0.25)'}))
-    it.mom_setup()
+    it = running(tmp_path, {"a.policy": '(Host.Control "knob" -2.9) (Host.Control "share" 0.25)'})
     assert found(it)[0] == {("host", "knob"): -2, ("host", "share"): 0.25}
 
 
 def test_controls_of_the_wrong_scope_and_unknown_ones_are_no_decisions(tmp_path: Path) -> None:
     text = '(Host.Control "balloon_target" 1) (Host.Control "nope" 1) (with Guests g (g.Control "knob" 1))'
-    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": text}))
-    it.mom_setup()
+    it = running(tmp_path, {"a.policy": text})
     decisions, problems = found(it)
     assert {control for _, control in decisions} <= {"nope"}  # the core's review drops that one, with the reason
     assert not problems
 
 
 def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
-    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(with Guests g (g.Control "balloon_target" (- g.size 1)))'}))
-    it.mom_setup()
+    it = running(tmp_path, {"a.policy": '(with Guests g (g.Control "balloon_target" (- g.size 1)))'})
     decisions, (problem,) = found(it)
     assert decisions == {("a", "balloon_target"): 99}
     assert problem.entity is not None
@@ -323,16 +293,14 @@ def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
 
 
 def test_what_fails_for_a_guest_for_another_reason_than_an_unknown_field_is_an_error(tmp_path: Path) -> None:
-    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(with Guests g (if (== g.size 100) (- 1 (g.Prop "name")) 0))'}))
-    it.mom_setup()
+    it = running(tmp_path, {"a.policy": '(with Guests g (if (== g.size 100) (- 1 (g.Prop "name")) 0))'})
     _, (problem,) = found(it)
     assert problem.severity == "error"
     assert problem.message == 'type: operands of these types do not fit in (- 1 (g.Prop "name"))'
 
 
 def test_the_same_problem_has_the_same_words_in_every_cycle(tmp_path: Path) -> None:
-    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(with Guests g (+ g.size "x"))'}))
-    it.mom_setup()
+    it = running(tmp_path, {"a.policy": '(with Guests g (+ g.size "x"))'})
     messages = [
         {problem.message for problem in found(it, snapshot(guests={"a": {"size": size}}))[1]} for size in (1, 2, 3)
     ]  # fmt: skip
@@ -341,8 +309,7 @@ def test_the_same_problem_has_the_same_words_in_every_cycle(tmp_path: Path) -> N
 
 
 def test_history_is_what_the_engine_hands_over(tmp_path: Path) -> None:
-    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(Host.Control "knob" (Host.StatAvg "free"))'}))
-    it.mom_setup()
+    it = running(tmp_path, {"a.policy": '(Host.Control "knob" (Host.StatAvg "free"))'})
     (decision,) = it.mom_evaluate(snap(), (snapshot(host={"free": 100}), snapshot(host={"free": 150})))
     assert isinstance(decision, Decision)
     assert decision.value == 100
@@ -352,9 +319,7 @@ def test_history_is_what_the_engine_hands_over(tmp_path: Path) -> None:
 
 
 def test_a_reload_takes_effect_when_everybody_agreed(tmp_path: Path) -> None:
-    directory = folder(tmp_path, {"a.policy": '(Host.Control "knob" 1)'})
-    it = plugin(tmp_path, directory=directory)
-    it.mom_setup()
+    it = running(tmp_path, {"a.policy": '(Host.Control "knob" 1)'})
     folder(tmp_path, {"a.policy": '(Host.Control "knob" 2)', "b.policy": '(Host.Control "share" 1)'})
     commit = it.mom_reload()
     assert found(it)[0] == {("host", "knob"): 1}
@@ -363,9 +328,7 @@ def test_a_reload_takes_effect_when_everybody_agreed(tmp_path: Path) -> None:
 
 
 def test_a_bad_reload_changes_nothing(tmp_path: Path) -> None:
-    directory = folder(tmp_path, {"a.policy": '(Host.Control "knob" 1)'})
-    it = plugin(tmp_path, directory=directory)
-    it.mom_setup()
+    it = running(tmp_path, {"a.policy": '(Host.Control "knob" 1)'})
     folder(tmp_path, {"a.policy": '(Host.Control "knob" 2)', "b.policy": "(("})
     with pytest.raises(ConfigError):
         it.mom_reload()
@@ -383,35 +346,29 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
             (tmp_path / folder / f"{name}.policy").write_text("(+ 1 2)")
     (tmp_path / "policy.d/60_a.policy").write_text("(+ 1 2)\n(+ 1 (")
     (tmp_path / "shadow/90_d.policy").write_text("(+ 1 2)")
-    settings = PolicyPlugin.Settings(
-        directory=tmp_path / "policy.d", shadow=tmp_path / "shadow", limits=PolicyLimits(policies=2), defaults=False
-    )
-    found = list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check())
+    it = plugin(tmp_path, directory=tmp_path / "policy.d", shadow=tmp_path / "shadow", limits={"policies": 2})
+    found = list(it.mom_check())
     assert {one.severity for one in found} == {Severity.ERROR}
     said = [one.message for one in found]
     assert {f"{tmp_path / folder}: holds more than 2 policies" for folder in ("policy.d", "shadow")} < set(said)
     (tmp_path / "policy.d/80_c.policy").unlink()
-    found = list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check())
+    found = list(it.mom_check())
     assert found[0].message.startswith(f"{tmp_path / 'policy.d/60_a.policy'}:2:6: ")
     for wrong in ("policy.d/60_a.policy", "shadow/90_d.policy"):
         (tmp_path / wrong).unlink()
-    assert list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check()) == []
+    assert list(it.mom_check()) == []
 
 
 def test_a_check_says_what_the_log_would_say_of_policies_that_can_be_loaded(tmp_path: Path) -> None:
-    (tmp_path / "60_mine.policy").write_text("(with Guests g {\n  (if g.nosuch 1 2)\n})\n")
-    known = {(Scope.GUEST, "balloon_cur"): FieldSpec("balloon_cur", Unit.KIB, Scope.GUEST, "size")}
-    context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=Declarations(fields=known)))
-    settings = PolicyPlugin.Settings(directory=tmp_path, defaults=False)
-    (finding,) = PolicyPlugin(settings, context).mom_check()
+    directory = folder(tmp_path, {"60_mine.policy": "(with Guests g {\n  (if g.nosuch 1 2)\n})\n"})
+    (finding,) = plugin(tmp_path, directory=directory).mom_check()
     assert finding.severity is Severity.ERROR
     assert "60_mine:2:" in finding.message
     assert "no plugin declares the guest field nosuch" in finding.message
 
 
 def test_a_folder_of_policies_that_is_not_there_is_found_by_a_check(tmp_path: Path) -> None:
-    settings = PolicyPlugin.Settings(directory=tmp_path / "polcy.d")
-    plugin = PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path))
-    assert [one.message for one in plugin.mom_check()] == [f"{tmp_path}/polcy.d is not there: no policy of yours is read"]
+    it = plugin(tmp_path, directory=tmp_path / "polcy.d")
+    assert [one.message for one in it.mom_check()] == [f"{tmp_path}/polcy.d is not there: no policy of yours is read"]
     (tmp_path / "polcy.d").mkdir()
-    assert list(plugin.mom_check()) == []
+    assert list(it.mom_check()) == []
