@@ -39,7 +39,7 @@ CONTROLS = {
 }
 
 
-def plugin(tmp_path: Path, *, brought: dict[str, str] | None = None, **settings: object) -> PolicyPlugin:
+def plugin(tmp_path: Path, *, brought: Any = None, **settings: object) -> PolicyPlugin:
     declarations = Declarations(FIELDS, CONTROLS, dict.fromkeys(CONTROLS, "someone"), brought or {})
     context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=declarations))
     return PolicyPlugin(PolicyPlugin.Settings.model_validate(settings), context)
@@ -55,7 +55,9 @@ def folder(tmp_path: Path, files: dict[str, str | bytes]) -> Path:
 
 def running(tmp_path: Path, files: dict[str, str | bytes] | None = None, **settings: Any) -> PolicyPlugin:
     """The plugin, set up with these files in its folder."""
-    it = plugin(tmp_path, **({} if files is None else {"directory": folder(tmp_path, files)}), **settings)
+    if files is not None:
+        settings["directory"] = folder(tmp_path, files)
+    it = plugin(tmp_path, **settings)
     it.mom_setup()
     return it
 
