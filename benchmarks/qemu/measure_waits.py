@@ -131,7 +131,7 @@ def measure(paths: Sequence[str], options: argparse.Namespace) -> bool:
 
     def watch() -> None:
         while not stopping.wait(WATCH_SECONDS):
-            hypervisor.of({guest for guest, (_, _, failure, _) in hypervisor.known().items() if not failure})
+            hypervisor.of({guest.id for guest in hypervisor.seen() if not guest.failure})
 
     threads = [threading.Thread(target=one) for one in (cycles, watch)]
     for thread in threads:
