@@ -183,7 +183,7 @@ def show(squeezed: list[Squeezed]) -> None:
             f"{statistics.median(filled):6.2f}  {max(filled):6.2f}  {dict(ends)}"
         )
     outcomes = [one.outcome for one in met if one.outcome is not None]
-    begun = [one for one in outcomes if one.lowest < one.back]
+    begun = [one for one in outcomes if one.lowest < one.plan.size]
     swept = [one.filled for one in met if one.before is not None]
     print(
         json.dumps(
