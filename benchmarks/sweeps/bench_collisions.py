@@ -29,7 +29,7 @@ from plain_qemu import BALLOON, PlainGuest, PlainHost, ask
 
 from mom_core import Entity, Scope
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.sweeps import UNKNOWN_COST, QemuProcess, Sweep, SweepOutcome, SweepPlan, described
+from mom_plugins_balloon.sweeps import QemuProcess, Sweep, SweepCost, SweepOutcome, SweepPlan, described
 
 PERIOD_SECONDS, DUTY_PERCENT, BASE_MIB, BURST_MIB, GROWTH_MIB = 10, 50, 80, 700, 320
 STEP_SECONDS, BEFORE_STEPS, AFTER_STEPS = 0.1, 15, 2
@@ -57,7 +57,7 @@ class Squeezed:
         self.entity = Entity(Scope.GUEST, guest.uuid, guest.name)
         self.met: list[Met] = []
         self.reactions: list[float] = []
-        self.cost = UNKNOWN_COST
+        self.cost: SweepCost | None = None
 
     def told(self) -> dict[str, float]:
         """The last line of its workload."""

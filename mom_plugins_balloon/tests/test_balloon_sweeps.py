@@ -14,7 +14,6 @@ from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Scope, 
 from mom_plugins_balloon.sweeps import (
     PAUSE_SECONDS,
     SLICE_KIB,
-    UNKNOWN_COST,
     ProcessMemory,
     QemuProcess,
     Sweep,
@@ -113,7 +112,7 @@ def sweep_of(
     guest: Guest,
     bottom: int = HELD + 100 * MIB,
     gain: float = SIZE,
-    cost: SweepCost = UNKNOWN_COST,
+    cost: SweepCost | None = None,
     pause: Callable[[float], None] | None = None,
 ) -> Sweep:
     plan = SweepPlan(SIZE, bottom, gain, guest.hollow, 3.0)

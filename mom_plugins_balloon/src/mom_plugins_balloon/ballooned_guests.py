@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot
 from mom_plugins_balloon.limits import KnownMemory
-from mom_plugins_balloon.sweeps import UNKNOWN_COST, SweepCost, SweepOutcome
+from mom_plugins_balloon.sweeps import SweepCost, SweepOutcome
 
 CONTROL = "balloon_target"
 
@@ -117,7 +117,7 @@ class BalloonedGuest:
     learnt: LearntNeeds | None = None
     sweep: SweepOutcome | None = None
     rests_until: float = -math.inf
-    sweep_cost: SweepCost = UNKNOWN_COST
+    sweep_cost: SweepCost | None = None
 
     # --- what was asked ------------------------------------------------------------------------------------------------------------
 

@@ -56,17 +56,17 @@ SENTENCES: Final[Mapping[str, str]] = {
         "that now"
     ),
 }
-"""`{0[FIELD]}` is a field of the guest in KiB, `{0.NAME}` a figure or a part of the sentence that `Figures` has."""
+"""`{0[FIELD]}` is a field of the guest in KiB, `{0.NAME}` a figure or a part of the sentence that `ReasonFigures` has."""
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:
     """Why the law suggests what it does of this guest; empty for a code that this mom does not know, as of a newer recording."""
     template = SENTENCES.get(code)
-    return "" if template is None else template.format(Figures(guest, host))
+    return "" if template is None else template.format(ReasonFigures(guest, host))
 
 
-class Figures:
-    """Figures and parts of sentences, in words."""
+class ReasonFigures:
+    """ReasonFigures and parts of sentences, in words."""
 
     def __init__(self, guest: Guest, host: Host) -> None:
         self._guest, self._host = guest, host

@@ -182,9 +182,6 @@ class SweepCost(NamedTuple):
     hollow: float = math.inf
 
 
-UNKNOWN_COST: Final = SweepCost()
-
-
 class SweepOutcome(NamedTuple):
     """What became of a sweep of one guest.
 
@@ -201,7 +198,7 @@ class SweepOutcome(NamedTuple):
     reaction: float
     ended: float
     end: SweepEnd
-    cost: SweepCost = UNKNOWN_COST
+    cost: SweepCost | None = None
     resident: float | None = None
     error: str = ""
 
@@ -210,7 +207,7 @@ class Sweep:
     """One sweep, carried out by `perform` in a thread of its own.
 
     :param command: asks the guest for a size; raises `HypervisorError`
-    :param cost: of the balloon of this guest in the sweeps before
+    :param cost: of the balloon of this guest in the sweeps before; None: there was none
     """
 
     def __init__(
@@ -220,7 +217,7 @@ class Sweep:
         plan: SweepPlan,
         command: Callable[[int], None],
         process: GuestProcess,
-        cost: SweepCost = UNKNOWN_COST,
+        cost: SweepCost | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
     ) -> None:
@@ -238,7 +235,7 @@ class Sweep:
         self._lowest = plan.size
         self._slowest = 0.0
         """Seconds of the slowest slice."""
-        self._cost = cost
+        self._cost = cost or SweepCost()
         self._resident: float | None = None
 
     def take_over(self) -> None:

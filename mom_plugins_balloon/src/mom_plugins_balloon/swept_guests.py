@@ -14,7 +14,7 @@ from mom_plugins_balloon.law import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.sweeps import REST_SECONDS, UNKNOWN_COST, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweeps import REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
 
 GAVE, LASTED, ENDED, REST = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest"
 REACTION = "balloon_reaction"
@@ -94,7 +94,7 @@ class SweptGuests:
 
         process = QemuProcess(pid, self._context.root / "proc")
         self._cut_off_before()
-        cost = UNKNOWN_COST if memory is None else memory.sweep_cost
+        cost = None if memory is None else memory.sweep_cost
         gain = guest.number(GAIN) or float(size - target)
         hollow = guest.number("mem_hollow") or 0.0
         sweep = Sweep(guest.entity, guest.incarnation, SweepPlan(size, target, gain, hollow, self._law.sweep_wait), command, process, cost)
