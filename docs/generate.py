@@ -47,6 +47,7 @@ from mom_core import (
 from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.testing import snapshot
+from mom_daemon import guest_columns
 from mom_daemon.cli import frame, verbs
 from mom_plugins_http.routes.host_metrics import host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
@@ -54,7 +55,7 @@ from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.service import Service
 from mom_plugins_http.settings import HttpSettings
-from mom_toolkit import Canary, CanaryState, guest_columns
+from mom_toolkit import Canary, CanaryState
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent

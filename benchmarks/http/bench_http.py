@@ -22,10 +22,9 @@ from pathlib import Path
 
 from mom_core import Decision, Engine, Outcome, Report, Source, Status, Value, load_config
 from mom_core.testing import snapshot
-from mom_daemon import status_of
+from mom_daemon import json_text, status_of
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.cli.running_mom import SocketMom
-from mom_toolkit import json_text
 
 CYCLES = 8  # in each of the turns, which alternate so that the machine's moods hit both alike
 PAUSE_SECONDS = 0.25  # between cycles: a real one has seconds, in which no answer has to be made anew

@@ -61,7 +61,7 @@ def test_parts_of_plugins_are_joined_by_heading_in_their_order_and_a_broken_plug
     only_shelf, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, place in (("late", 60), ("early", 20)):
-        only_shelf.add_plugin(name, PLUGIN.format(words=name, place=place), before="from mom_toolkit import StatusPart")
+        only_shelf.add_plugin(name, PLUGIN.format(words=name, place=place), before="from mom_cli import StatusPart")
     only_shelf.add_plugin("odd", "@staticmethod\n@hookimpl\ndef mom_status(report):\n    raise SystemExit(3)\n")
     config = load_config({"plugins": {"late": {}, "odd": {}, "early": {}}})
     taken = snapshot()
@@ -73,8 +73,8 @@ def test_parts_of_plugins_are_joined_by_heading_in_their_order_and_a_broken_plug
 def test_what_several_plugins_say_of_the_host_stands_there_once(only_shelf) -> None:
     """As the plugins sim and host do of the memory that both collect."""
     for name in ("one", "other"):
-        only_shelf.add_plugin(name, PLUGIN.format(words="memory 1 GiB", place=10), before="from mom_toolkit import StatusPart")
-    only_shelf.add_plugin("later", PLUGIN.format(words="swapped", place=30), before="from mom_toolkit import StatusPart")
+        only_shelf.add_plugin(name, PLUGIN.format(words="memory 1 GiB", place=10), before="from mom_cli import StatusPart")
+    only_shelf.add_plugin("later", PLUGIN.format(words="swapped", place=30), before="from mom_cli import StatusPart")
     taken = snapshot()
     report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
     parts = _parts(load_config({"plugins": {"one": {}, "other": {}, "later": {}}}), report)

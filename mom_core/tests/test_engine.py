@@ -1000,9 +1000,9 @@ def test_a_guest_that_is_gone_for_good_leaves_the_ledger(tmp_path: Path, machine
         del machine.sizes["a"]
         for _ in range(2):
             engine.cycle()
-        assert engine.ledger_entries == 2
+        assert engine.state().to_put_back == 2
         engine.cycle()
-        assert engine.ledger_entries == 1
+        assert engine.state().to_put_back == 1
 
 
 def test_a_guest_that_was_started_anew_has_a_new_first_value(tmp_path: Path, machine: Machine) -> None:

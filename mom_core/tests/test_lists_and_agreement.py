@@ -6,7 +6,7 @@ import pytest
 
 from mom_core import ControlSpec, Decision, Declarations, Entity, Guest, Scope, Snapshot, Source, Unit, Value
 from mom_core.engine.review import Proposal, review
-from mom_toolkit import amount
+from mom_daemon import amount
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, Host, Value, as_items, as_number, as_whole
-from mom_core.values import as_text
 
 
 class Level(IntEnum):
@@ -37,7 +36,7 @@ def test_a_whole_number_may_be_written_with_a_point_and_has_no_fraction(value: f
 
 @pytest.mark.parametrize(("value", "text"), [("x", "x"), ("", ""), (None, None), (5, None), (["x"], None)])
 def test_only_a_text_is_a_text(value: Value, text: str | None) -> None:
-    assert as_text(value) == text
+    assert Host(fields={"f": value}).text("f") == text
 
 
 @pytest.mark.parametrize(

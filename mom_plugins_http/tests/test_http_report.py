@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from test_http_reading import busy_report
 
-from mom_daemon import ReportDocument, status_of
+from mom_daemon import ReportDocument, json_text, status_of
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import ReportChanges, changes_between, with_changes
 from mom_plugins_http.routes.events import MOST_LISTS
-from mom_toolkit import json_text
 
 if TYPE_CHECKING:
     from conftest import Serve, Served

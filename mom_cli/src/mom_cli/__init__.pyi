@@ -33,6 +33,9 @@ from .sources import (
     recording as recording,
     running_mom as running_mom,
 )
+from .status_part import (
+    StatusPart as StatusPart,
+)
 from .status_file import (
     problems_of as problems_of,
 )

@@ -17,9 +17,9 @@ from mom_cli.declared import check_plugins
 from mom_cli.type_names import type_name
 from mom_cli.yaml_values import default_texts, yaml_value
 from mom_core import Config, MomError, Suggestion, printable
-from mom_core.config.complaints import is_secret
 from mom_core.config.configuration import ConfiguredPlugin
 from mom_core.config.schema import CoreSettings, validated
+from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, load_plugins
 

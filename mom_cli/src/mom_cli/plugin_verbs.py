@@ -154,7 +154,7 @@ def _distribution(name: str) -> tuple[str, str]:
 def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
     from mom_cli.type_names import type_name
     from mom_cli.yaml_values import default_texts
-    from mom_core.config.complaints import is_secret
+    from mom_core.config.wording import is_secret
 
     rows, defaults = [], default_texts(model)
     for name, field in model.model_fields.items():

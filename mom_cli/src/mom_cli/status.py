@@ -10,16 +10,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mom_cli import StatusPart
 from mom_cli.alike import common_problems
 from mom_cli.class_hooks import offered
 from mom_cli.here import changes_left, how_to_start
 from mom_cli.marks import mark
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, problems_of, reported
-from mom_core import HOST_ID, Config, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, load_config, printable
+from mom_core import (
+    HOST_ID,
+    Config,
+    GuestColumn,
+    MomError,
+    Report,
+    Scope,
+    Severity,
+    Source,
+    Status,
+    Unit,
+    Verdict,
+    lasting,
+    load_config,
+    printable,
+)
 from mom_core.config.lacking import lacking
-from mom_daemon import brief, config_argument, json_option, print_prose
-from mom_toolkit import REMARKS, StatusPart, amount
+from mom_daemon import amount, brief, config_argument, json_option, print_prose
 
 if TYPE_CHECKING:
     from mom_daemon import EntityModel, GuestColumnModel, ReportDocument
@@ -229,10 +244,10 @@ def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumn
         print_prose("No guests.", 2)
         return
     shared = _shared_reasons(rows)
-    shown = [one for one in columns if one["name"] != REMARKS and any(row.get(one["key"]) is not None for row in rows)]
-    remarking = [one["key"] for one in columns if one["name"] == REMARKS]
+    shown = [one for one in columns if one["name"] != GuestColumn.REMARKS and any(row.get(one["key"]) is not None for row in rows)]
+    remarking = [one["key"] for one in columns if one["name"] == GuestColumn.REMARKS]
     print_table(
-        [TableColumn("guest"), *(TableColumn(one["name"], one["rank"]) for one in shown), TableColumn(REMARKS, prose=True)],
+        [TableColumn("guest"), *(TableColumn(one["name"], one["rank"]) for one in shown), TableColumn(GuestColumn.REMARKS, prose=True)],
         [
             (
                 brief(row["name"], 30),

@@ -13,7 +13,7 @@ from mom_core.columns import Columns
 from mom_core.engine_state import EngineState
 from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, GuestColumn, Scope, Snapshot, Value
 from mom_core.settings import GuestSettings
-from mom_core.state_files import LARGEST_BYTES, StateFile
+from mom_core.state_files import StateFile
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -54,18 +54,6 @@ class Declarations:
         return snapshot
 
 
-def _no_guest_settings(guest: Guest) -> GuestSettings:
-    return GuestSettings()
-
-
-def _no_wake(reason: str) -> None:
-    """No engine listens: a plugin that is used without an engine, as in a unit test."""
-
-
-def _no_configuration() -> Mapping[str, Value]:
-    return {}
-
-
 @dataclass(frozen=True, slots=True)
 class InForce:
     """What a plugin knows of the configuration that is in force: replaced as a whole by a reload, so that nothing of two is ever mixed.
@@ -76,8 +64,8 @@ class InForce:
     declarations: Declarations = field(default_factory=Declarations)
     services: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
     interval: float = 5.0
-    guest_settings: Callable[[Guest], GuestSettings] = _no_guest_settings
-    configuration: Callable[[], Mapping[str, Value]] = _no_configuration
+    guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
+    configuration: Callable[[], Mapping[str, Value]] = dict
 
     # A protocol is given as what would make one: type checkers take no abstract class for `type[Service]`.
     def all_services(self, kind: Callable[..., Service]) -> Sequence[Service]:
@@ -109,7 +97,7 @@ class PluginContext:
     """Whether mom is here to stay. A command that only takes a look, such as `mom doctor`, sets plugins up too: listen on nothing then."""
     engine_state: Callable[[], EngineState] = EngineState
     """What the engine knows besides its reports, now. From any thread."""
-    wake: Callable[[str], None] = _no_wake
+    wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
     """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""
     state_files: list[StateFile[Any]] = field(default_factory=list)
@@ -154,33 +142,13 @@ class PluginContext:
         """What all enabled plugins offer under this protocol, in the YAML order; see `service`."""
         return self.in_force.all_services(kind)
 
-    def state_file(
-        self,
-        name: str,
-        what: str,
-        form: TypeAdapter[Content] | Callable[[Any], Content],
-        *,
-        loss: str = "",
-        version: int = 1,
-        largest: int = LARGEST_BYTES,
-        mode: int = 0o640,
-    ) -> StateFile[Content]:
+    def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
         """A file of state of this plugin, in its folder below `state_directory`. What is wrong with it is reported by mom itself: as a
         problem in each cycle, and in `mom doctor`. A command that only takes a look sets nothing aside.
 
         :param name: of the file, such as `highest.json`; for the other parameters see `StateFile`
         """
         path = self.state_directory / self.name / name
-        file = StateFile(
-            path,
-            what,
-            form,
-            loss=loss,
-            version=version,
-            largest=largest,
-            mode=mode,
-            sets_aside=self.serves,
-            log=self.log,
-        )
+        file = StateFile(path, what, form, sets_aside=self.serves, log=self.log, **how)
         self.state_files.append(file)
         return file

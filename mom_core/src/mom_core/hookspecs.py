@@ -236,7 +236,7 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 @hookspec
 def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
-    """What this plugin says in `mom status`, in a few words, by the last report: each a `mom_toolkit.StatusPart`.
+    """What this plugin says in `mom status`, in a few words, by the last report: each a `mom_cli.StatusPart`.
 
     A static method: it is called on the class, without settings, by `mom` and not by the daemon. The report comes from a
     running mom or its status file: see `mom_explainer`.

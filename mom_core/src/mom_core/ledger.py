@@ -200,22 +200,8 @@ def can_be_kept(value: Value) -> bool:
 
 def _record(entry: LedgerEntry) -> dict[str, object]:
     """All of an entry, as it stands in the file."""
-    entity = entry.entity
-    return {
-        "scope": entity.scope,
-        "id": entity.id,
-        "name": entity.name,
-        "control": entry.control,
-        "before": entry.before,
-        "plugin": entry.plugin,
-        "time": entry.time,
-        "incarnation": entry.incarnation,
-        "applied": entry.applied,
-        "earlier": entry.earlier,
-        "attempted": entry.attempted,
-        "found": entry.found,
-        "in_doubt": entry.in_doubt,
-    }
+    rest = entry._asdict()
+    return {**rest.pop("entity")._asdict(), **rest}
 
 
 def _from_json(content: Any) -> dict[Key, LedgerEntry]:
@@ -231,17 +217,6 @@ def _entry(record: dict[str, Any]) -> LedgerEntry:
         raise TypeError("an entry holds something else than a text or a number")
     if type(record["attempted"]) is not list or type(record["in_doubt"]) is not bool:
         raise TypeError("an entry does not say what was attempted")
-    identity, name, control, plugin, incarnation = texts
-    return LedgerEntry(
-        Entity(Scope(record["scope"]), identity, name),
-        control,
-        record["before"],
-        record["applied"],
-        plugin,
-        float(record["time"]),
-        incarnation,
-        record["earlier"],
-        tuple(record["attempted"]),
-        record["found"],
-        record["in_doubt"],
-    )
+    entity = Entity(Scope(record["scope"]), record["id"], record["name"])
+    entry = LedgerEntry(entity, *(record[name] for name in LedgerEntry._fields[1:]))
+    return entry._replace(time=float(entry.time), attempted=tuple(entry.attempted))

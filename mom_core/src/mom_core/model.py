@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from dataclasses import field as _field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from mom_core.columns import Columns, GuestRow
 from mom_core.units import Unit
@@ -299,6 +299,9 @@ class GuestColumn:
     :param mark_from: a value from which on it is marked
     :param made: its value, by a guest's fields; without it, the first of the fields that is known
     """
+
+    REMARKS: ClassVar[str] = "remarks"
+    """The column of prose at the end: what several plugins remark on a guest is joined."""
 
     name: str
     fields: tuple[str, ...]

@@ -28,11 +28,6 @@ def as_whole(value: Value) -> int | None:
     return int(number) if number is not None and number == int(number) else None
 
 
-def as_text(value: Value) -> str | None:
-    """A text as it is, also an empty one. None: it is unknown or no text."""
-    return value if isinstance(value, str) else None
-
-
 def as_items(value: Value) -> Sequence[Mapping[str, Value]] | None:
     """The mappings of a list, such as one for each disk; what else is in it is left out. None: it is unknown or no list."""
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -56,8 +51,9 @@ class Readable:
         return as_whole(self.fields.get(name))
 
     def text(self, name: str) -> str | None:
-        """A field as a text: see `as_text`."""
-        return as_text(self.fields.get(name))
+        """A field as a text, also an empty one. None: it is unknown or no text."""
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else None
 
     def items(self, name: str) -> Sequence[Mapping[str, Value]] | None:
         """A field as a list of mappings: see `as_items`."""

@@ -17,6 +17,15 @@ from .cli.verbs import (
     Verb as Verb,
     VerbGroup as VerbGroup,
 )
+from .amounts import (
+    amount as amount,
+)
+from .guest_figures import (
+    guest_columns as guest_columns,
+)
+from .json_encoder import (
+    json_text as json_text,
+)
 from .report_models import (
     ConditionModel as ConditionModel,
     AnyValue as AnyValue,

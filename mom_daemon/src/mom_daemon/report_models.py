@@ -34,7 +34,7 @@ from mom_core import (
     Value,
     __version__,
 )
-from mom_toolkit import guest_columns
+from mom_daemon import guest_columns
 
 REPORT_FORMAT: Final = 3
 """The document's version."""

@@ -17,9 +17,8 @@ from mom_core.engine.restore import restore
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import build_plugins
-from mom_daemon import brief, config_argument, json_option, print_prose
+from mom_daemon import amount, brief, config_argument, json_option, print_prose
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
-from mom_toolkit import amount
 
 SETTLING_SECONDS = 1.5
 """How long the lock is kept when something is still on its way back: QEMU tells of a balloon's new size once a second, and a mom that

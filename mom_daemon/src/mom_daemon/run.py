@@ -126,7 +126,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
             status.remove()
             supervision.ended(engine)
     log.tell_repeats()
-    left = engine.ledger_entries
+    left = engine.state().to_put_back
     if left:
         LOG.info("ended; %d changes stand: the next mom takes them over, or %s puts them back", left, with_config("`mom restore`"))
     else:

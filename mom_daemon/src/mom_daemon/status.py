@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import Report, replace_file
-from mom_daemon import report_document
-from mom_toolkit import json_text
+from mom_daemon import json_text, report_document
 
 if TYPE_CHECKING:
     from mom_core import Engine

@@ -72,7 +72,7 @@ class Supervision:
 
     def ended(self, engine: Engine) -> None:
         """All that could be done is done."""
-        if not engine.ledger_entries:
+        if not engine.state().to_put_back:
             (engine.config.run_directory / IN_FORCE).unlink(missing_ok=True)
 
     def _take_in(self, engine: Engine) -> None:

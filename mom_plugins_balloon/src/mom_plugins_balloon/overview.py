@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mom_core import GuestColumn, Report, Unit, format_kib
 from mom_plugins_balloon.guarantees import SOURCES, guaranteed_kib, promised_kib
 from mom_plugins_balloon.names import OBSTACLE
-from mom_toolkit import REMARKS, StatusPart
+
+if TYPE_CHECKING:
+    from mom_cli import StatusPart
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
     """What the host should have available, how it is off, and what is kept for launches."""
+    from mom_cli import StatusPart
+
     host = report.snapshot.host
     wanted, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
     if wanted is not None:
@@ -30,5 +34,5 @@ COLUMNS: Final = (
         "promise", SOURCES, Unit.KIB, "all that it is promised, also what the host cannot keep", 31, 4, "mom_guest_promised_bytes",
         made=promised_kib,
     ),
-    GuestColumn(REMARKS, (OBSTACLE,), Unit.TEXT, "what keeps it from giving memory"),
+    GuestColumn(GuestColumn.REMARKS, (OBSTACLE,), Unit.TEXT, "what keeps it from giving memory"),
 )  # fmt: skip

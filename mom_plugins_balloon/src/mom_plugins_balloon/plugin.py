@@ -66,9 +66,8 @@ from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
 from mom_toolkit import PolicyTexts, Promises, Reservations, stale_seconds
 
 if TYPE_CHECKING:
-    from mom_cli import Explainer
+    from mom_cli import Explainer, StatusPart
     from mom_core import Report
-    from mom_toolkit import StatusPart
 
 _NOTHING: Mapping[str, Value] = {}
 

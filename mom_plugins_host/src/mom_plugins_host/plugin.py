@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -35,7 +35,10 @@ from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressur
 from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
 from mom_plugins_host.watch import HostWatch, WatchSettings
-from mom_toolkit import ColdMemoryControl, StatusPart, parse_meminfo, parse_pressure, read_kernel_file
+from mom_toolkit import ColdMemoryControl, parse_meminfo, parse_pressure, read_kernel_file
+
+if TYPE_CHECKING:
+    from mom_cli import StatusPart
 
 _MEMINFO = "proc/meminfo"
 
@@ -142,6 +145,8 @@ class HostPlugin:
     @hookimpl
     def mom_status(report: Report) -> Iterable[StatusPart]:
         """How much memory there is, and how it is used."""
+        from mom_cli import StatusPart
+
         return StatusPart.of_fields(
             report,
             "host",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from mom_cli import StatusPart
 from mom_core import Report
 from mom_plugins_ksm.law import KsmReason
-from mom_toolkit import StatusPart
 
 REASONS: Final[Mapping[str, str]] = {
     KsmReason.AWAY: "all guests are gone at once",

@@ -42,9 +42,8 @@ from mom_plugins_ksm.yields import Yield
 from mom_toolkit import PolicyTexts
 
 if TYPE_CHECKING:
-    from mom_cli import Importer
+    from mom_cli import Importer, StatusPart
     from mom_core import Report
-    from mom_toolkit import StatusPart
 
 
 class KsmPlugin:

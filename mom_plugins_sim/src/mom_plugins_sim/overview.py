@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mom_cli import StatusPart
 from mom_core import Report, Unit
-from mom_toolkit import StatusPart
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:

@@ -32,8 +32,8 @@ from mom_plugins_sim.workload import HostLoad
 from mom_plugins_sim.world import CLASS, World
 
 if TYPE_CHECKING:
+    from mom_cli import StatusPart
     from mom_core import Report
-    from mom_toolkit import StatusPart
 
 
 class SimPlugin:

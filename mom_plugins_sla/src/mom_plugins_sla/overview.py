@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mom_core import GuestColumn, Report, Unit, printable
-from mom_toolkit import StatusPart
+
+if TYPE_CHECKING:
+    from mom_cli import StatusPart
 
 _SHOWN: Final = 10
 
 
 def class_parts(report: Report) -> Iterator[StatusPart]:
     """How many guests are of which class, the most frequent first; nothing where no guest has one."""
+    from mom_cli import StatusPart
+
     counted = Counter(guest.fields.get("sla_class") for guest in report.snapshot.guests.values())
     without = counted.pop(None, 0)
     if counted:

@@ -34,9 +34,8 @@ from mom_plugins_sla.shared_classes import SharedClasses
 from mom_toolkit import NO_PROMISES, Admissions, ClassFiles, Promises
 
 if TYPE_CHECKING:
-    from mom_cli import Explainer
+    from mom_cli import Explainer, StatusPart
     from mom_core import Report
-    from mom_toolkit import StatusPart
 
 
 class SlaPlugin:

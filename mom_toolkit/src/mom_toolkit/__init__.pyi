@@ -1,6 +1,3 @@
-from .amounts import (
-    amount as amount,
-)
 from .bounded_server import (
     BoundedServer as BoundedServer,
     ServerDoor as ServerDoor,
@@ -42,10 +39,6 @@ from .enforcement import (
 from .freshness import (
     stale_seconds as stale_seconds,
 )
-from .guest_figures import (
-    REMARKS as REMARKS,
-    guest_columns as guest_columns,
-)
 from .health import (
     MAJOR_FAULTS as MAJOR_FAULTS,
     PRESSURE_PERCENT as PRESSURE_PERCENT,
@@ -65,9 +58,6 @@ from .host_gauge import (
     AvailableGauge as AvailableGauge,
     usual_low as usual_low,
 )
-from .json_encoder import (
-    json_text as json_text,
-)
 from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
@@ -85,9 +75,6 @@ from .knobs import (
     KnobPlugin as KnobPlugin,
     file_knob as file_knob,
     write_file as write_file,
-)
-from .overview import (
-    StatusPart as StatusPart,
 )
 from .run_summary import (
     RunSummary as RunSummary,

@@ -263,28 +263,12 @@ def _compose(text: str, file: str) -> yaml.Node | None:
 # --- the values ----------------------------------------------------------------------------------------------------------------
 
 
-def _integer(text: str) -> int:
-    return int(text, 0 if re.match("[-+]?0[ox]", text) else 10)
-
-
-def _flag(text: str) -> bool:
-    return {"true": True, "false": False}[text.lower()]
-
-
-def _nothing(_: str) -> None:
-    return None
-
-
-def _number(text: str) -> float:
-    return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
-
-
 _SCALARS: Final[Mapping[str, Callable[[str], object]]] = {
     f"{_TAG}str": str,
-    f"{_TAG}null": _nothing,
-    f"{_TAG}bool": _flag,
-    f"{_TAG}int": _integer,
-    f"{_TAG}float": _number,
+    f"{_TAG}null": lambda _: None,
+    f"{_TAG}bool": lambda text: {"true": True, "false": False}[text.lower()],
+    f"{_TAG}int": lambda text: int(text, 0 if re.match("[-+]?0[ox]", text) else 10),
+    f"{_TAG}float": lambda text: float(re.sub(r"\.(?=inf|nan)", "", text.lower())),
 }
 
 

@@ -10,10 +10,10 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mom_core.config.complaints import complain, unknown_key
 from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
 from mom_core.config.document import Document, KeyPath, mapping_document, read_document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names, validated
+from mom_core.config.wording import complain, unknown_key
 from mom_core.errors import ConfigError, ConfigProblem, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.model import printable

@@ -74,6 +74,8 @@ class Engine:
         self.config = config
         self.report: Report | None = None
         self.started_at = 0.0
+        self.number = 0
+        """Of the cycle that runs, or ran last; 0 before the first."""
         self._clock = clock or Clock()
         self._on_report = on_report
         self._serve = serve
@@ -88,7 +90,6 @@ class Engine:
         self._history: deque[Snapshot] = deque()
         self._cycle: CycleSteps | None = None
         self._ledger: Ledger | None = None
-        self._number = 0
         self._skipped = 0
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -159,7 +160,7 @@ class Engine:
                     broken = 0
                 except Exception:
                     # Plugins are contained further in; this would be a mistake of our own, and a late cycle is better than none.
-                    LOG.exception("cycle %d failed", self._number)
+                    LOG.exception("cycle %d failed", self.number)
                     broken += 1
                     if broken >= BROKEN_CYCLES:
                         raise
@@ -257,11 +258,6 @@ class Engine:
         """The plugins in use. Only while the engine is open."""
         return self._opened().plugins
 
-    @property
-    def ledger_entries(self) -> int:
-        """How many changes could be put back now."""
-        return 0 if self._ledger is None else len(self._ledger.entries)
-
     def state(self) -> EngineState:
         """What is so now, besides the newest report. From any thread."""
         cycle = self._cycle
@@ -287,11 +283,6 @@ class Engine:
         """The problems that were over with the last cycle."""
         return self._problems.over
 
-    @property
-    def number(self) -> int:
-        """Of the cycle that runs, or ran last; 0 before the first."""
-        return self._number
-
     # --- inside ---------------------------------------------------------------------------------------------------------------
 
     def _opened(self) -> CycleSteps:
@@ -300,9 +291,9 @@ class Engine:
         return self._cycle
 
     def _one(self, tick: Tick, snapshot: Snapshot | None = None) -> Report:
-        self._number = self._number + 1 if snapshot is None else snapshot.number
+        self.number = self.number + 1 if snapshot is None else snapshot.number
         self._skipped += tick.skipped
-        report = self._opened().run(self._number, tick, self._skipped, snapshot)
+        report = self._opened().run(self.number, tick, self._skipped, snapshot)
         self.report = report
         if self._on_report is not None:
             self._on_report(report)

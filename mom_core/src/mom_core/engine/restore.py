@@ -81,8 +81,8 @@ CYCLES_UNTIL_GONE = 3
 """A guest that is missing from so many lists in a row is gone. One list may be short when a hypervisor has just restarted."""
 
 
-def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> list[LedgerEntry]:
-    """End the entries of guests that are gone or were started anew since, and return them. Only when the list of guests is known.
+def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> None:
+    """End the entries of guests that are gone or were started anew since. Only when the list of guests is known.
 
     :param missing: kept by the caller from cycle to cycle: for how many lists a guest with entries has been missing
     """
@@ -105,7 +105,6 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> 
         gone += [entry for entry in ledger.entries.values() if entry.entity.id in lost]
     if gone:
         forget(ledger, [(entry.entity.id, entry.control) for entry in gone])
-    return gone
 
 
 def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:

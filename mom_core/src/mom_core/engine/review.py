@@ -157,9 +157,9 @@ def apply_revisions(
     accepted: list[Revision] = []
     problems: list[Problem] = []
     for item in given:
-        complaint = _complaint(item, standing)
-        if complaint or not isinstance(item, Revision):
-            problems.append(Problem(Source(plugin), f"mom_review: {complaint}"))
+        why = _why_senseless(item, standing)
+        if why or not isinstance(item, Revision):
+            problems.append(Problem(Source(plugin), f"mom_review: {why}"))
             continue
         revision = replace(item, reviewer=plugin)
         key = (revision.before.entity.id, revision.before.control)
@@ -175,7 +175,7 @@ def apply_revisions(
     return list(standing.values()), accepted, problems
 
 
-def _complaint(item: object, standing: Mapping[tuple[str, str], Decision]) -> str:
+def _why_senseless(item: object, standing: Mapping[tuple[str, str], Decision]) -> str:
     if not isinstance(item, Revision) or not isinstance(item.before, Decision):
         return f"it returned a {type(item).__name__} where a Revision belongs"
     key = (item.before.entity.id, item.before.control)

@@ -118,8 +118,8 @@ def accepted(plugin: str, said: Iterable[Condition], problems: list[Problem]) ->
     """The conditions of a plugin's `mom_act` that can be worked with; what is wrong with the others becomes a problem."""
     conditions: list[Condition] = []
     for item in said:
-        if fault := _fault(item):
-            problems.append(Problem(Source(plugin), f"mom_act: {fault}"))
+        if why := _why_useless(item):
+            problems.append(Problem(Source(plugin), f"mom_act: {why}"))
         else:
             conditions.append(item)
     if len(conditions) > MOST_CONDITIONS:
@@ -129,7 +129,7 @@ def accepted(plugin: str, said: Iterable[Condition], problems: list[Problem]) ->
     return conditions[:MOST_CONDITIONS]
 
 
-def _fault(item: Condition) -> str:
+def _why_useless(item: Condition) -> str:
     """What about a condition cannot be worked with; empty if nothing is."""
     texts: tuple[object, ...] = (item.name, item.message, item.why, item.cure)
     if not all(isinstance(text, str) for text in texts) or not item.name or not item.message:

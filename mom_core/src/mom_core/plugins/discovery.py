@@ -392,18 +392,10 @@ def _missing(name: str, found: Installed, own: Mapping[str, str], *, suggest: bo
 
 
 def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginError:
-    providers = list(dict.fromkeys(f"{entry.distribution} {entry.version}" for entry in entries))
-    if len(providers) == 1:
-        targets = " and ".join(entry.target for entry in entries)
-        return PluginError(
-            f"plugin '{printable(name)}' of {providers[0]} is declared twice, as {targets}",
-            plugin=name,
-            distribution=entries[0].distribution,
-            hint=_ask_author(entries[0]),
-        )
+    providers = [f"{entry.distribution} {entry.version} ({entry.target})" for entry in entries]
     return PluginError(
         f"plugin '{printable(name)}' is provided by {' and by '.join(providers)}",
         plugin=name,
-        distribution=", ".join(entry.distribution for entry in entries),
-        hint="keep one: " + " or ".join(f"`pip uninstall {entry.distribution}`" for entry in entries),
+        distribution=", ".join(dict.fromkeys(entry.distribution for entry in entries)),
+        hint="keep one: " + " or ".join(f"`pip uninstall {one}`" for one in dict.fromkeys(entry.distribution for entry in entries)),
     )

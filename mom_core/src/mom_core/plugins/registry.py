@@ -137,10 +137,6 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
     return [plugin.name for plugin in plugins if not plugin.worker.close(until)]
 
 
-def ignore(reason: str) -> None:
-    """For a wish to be woken where no engine runs that could be."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """Plugins that are ready to take over: call `commit`, use `plugins`, then close `left_over`."""
@@ -152,7 +148,7 @@ class Rebuilt:
 
 def build_plugins(
     config: Config,
-    wake: Callable[[str], None] = ignore,
+    wake: Callable[[str], None] = lambda _: None,
     stopping: threading.Event | None = None,
     previous: PluginSet | None = None,
     monotonic: Callable[[], float] = time.monotonic,
@@ -275,7 +271,7 @@ def _new(
     config: Config,
     stopping: threading.Event | None = None,
     *,
-    wake: Callable[[str], None] = ignore,
+    wake: Callable[[str], None] = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
     serves: bool = True,
     engine_state: Callable[[], EngineState] = EngineState,

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 import mom_core
 import mom_toolkit
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit, attempt
-from mom_core.config.complaints import is_secret
+from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import GROUP, on_core
 from mom_core.plugins.registry import check_hooks

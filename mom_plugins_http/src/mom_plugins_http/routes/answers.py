@@ -9,10 +9,10 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_cli import find_guest
 from mom_core import HOST_ID, Entity, Guest, MomError, PluginContext
+from mom_daemon import json_text
 from mom_plugins_http.routes.published import Published, ReportView
 from mom_plugins_http.routes.route import ApiCall
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import json_text
 
 Item = TypeVar("Item")
 

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
 
 from mom_core import MomError, PluginContext, UnitError, printable
+from mom_daemon import json_text
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route
@@ -23,7 +24,7 @@ from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.protocol import UNKNOWN_PEER, ClientLimits
 from mom_plugins_http.server.refusals import RefusalLog
 from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
-from mom_toolkit import HeldBytes, json_text
+from mom_toolkit import HeldBytes
 
 
 class Resource(Protocol):

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 
 from mom_core import PluginContext
-from mom_daemon import ReportDocument
+from mom_daemon import ReportDocument, json_text
 from mom_plugins_http.report_changes import ReportChanges, changes_between
 from mom_plugins_http.routes.canary import CanaryModel
 from mom_plugins_http.routes.guests import FIELDS, wanted_fields
@@ -18,7 +18,6 @@ from mom_plugins_http.routes.published import Published, ReportView, Subscriber
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import json_text
 
 MEDIA_TYPE: Final = "text/event-stream"
 

@@ -22,6 +22,7 @@ from mom_daemon import (
     cycle_model,
     decision_model,
     described,
+    guest_columns,
     outcome_model,
     problem_model,
     revision_model,
@@ -32,7 +33,7 @@ from mom_plugins_http.routes.host import PastModel, past_cycles
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import PolicyTexts, guest_columns
+from mom_toolkit import PolicyTexts
 
 FIELDS: Final = Parameter(
     "fields",

@@ -16,11 +16,12 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 
 from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Status, Unit, __version__
+from mom_daemon import guest_columns
 from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.routes.route import ApiCall, Route
-from mom_toolkit import Canary, CanaryGroup, CanaryState, PolicyTexts, guest_columns
+from mom_toolkit import Canary, CanaryGroup, CanaryState, PolicyTexts
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

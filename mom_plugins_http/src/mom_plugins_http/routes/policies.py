@@ -10,14 +10,14 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, printable
-from mom_daemon import Time, described
+from mom_daemon import Time, described, json_text
 from mom_plugins_http.routes.answers import Items
 from mom_plugins_http.routes.bodies import JSON, BodyModel, read_body, text_of
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts, json_text
+from mom_toolkit import PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
 
 Result = TypeVar("Result")
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from mom_toolkit import json_text
+from mom_daemon import json_text
 
 MEDIA_TYPE: Final = "application/problem+json"
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_core import Status, Unit, format_kib, printable
-from mom_toolkit import REMARKS
+from mom_core import GuestColumn, Status, Unit, format_kib, printable
 
 if TYPE_CHECKING:
     from mom_cli import CommonProblem
@@ -120,7 +119,9 @@ def picture_of(report: ReportDocument, last: Mapping[str, Happening], problems: 
     places = [(one["name"], table.index(one["key"])) for one in report["guest_columns"]]
     rows = [_row(row, places, last.get(row[0])) for row in report["guests"]["rows"]]
     known = {name for row in rows for name, value in row.values.items() if value is not None}
-    return Picture(report, [one for one in report["guest_columns"] if one["name"] in known and one["name"] != REMARKS], rows, problems)
+    return Picture(
+        report, [one for one in report["guest_columns"] if one["name"] in known and one["name"] != GuestColumn.REMARKS], rows, problems
+    )
 
 
 def _row(row: Sequence[Any], places: Sequence[tuple[str, int]], last: Happening | None) -> Row:
@@ -128,7 +129,7 @@ def _row(row: Sequence[Any], places: Sequence[tuple[str, int]], last: Happening 
     values = {column: row[place] for column, place in places}
     if last is not None and last.status == Status.OBSERVED and last.target is not None:
         values["target"] = last.target  # it would have been asked for this
-    notes = list(dict.fromkeys([*filter(None, [values.get(REMARKS)]), *blocked.values()]))
+    notes = list(dict.fromkeys([*filter(None, [values.get(GuestColumn.REMARKS)]), *blocked.values()]))
     if last is not None and last.status not in _FINE:
         notes.insert(0, f"{last.status}: {last.error or last.control}")
     return Row(identity, printable(name, 200), values, printable("; ".join(map(str, notes)), LONGEST_NOTE))

@@ -8,8 +8,7 @@ import pytest
 
 from mom_core import Declarations, EngineState, FieldSpec, GuestColumn, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
-from mom_daemon import report_document
-from mom_toolkit import guest_columns
+from mom_daemon import guest_columns, report_document
 
 
 def declared(*names: str, columns: tuple[object, ...] = ()) -> Declarations:

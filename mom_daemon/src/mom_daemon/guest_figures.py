@@ -9,10 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mom_core import Declarations, GuestColumn, Scope, Unit, Value, as_number
-from mom_toolkit.health import PRESSURE_PERCENT, STALE_SECONDS, SWAP_IN_KIB
-
-REMARKS: Final = "remarks"
-"""The column of prose at the end: what several plugins remark on a guest is joined."""
+from mom_toolkit import PRESSURE_PERCENT, SWAP_IN_KIB, stale_seconds
 
 
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
@@ -21,10 +18,10 @@ def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
     columns = [column for column in (*declarations.guest_columns, *USUAL) if declared.intersection(column.fields)]
     found: dict[str, GuestColumn] = {}
     for column in columns:
-        if column.name != REMARKS:
+        if column.name != GuestColumn.REMARKS:
             found.setdefault(column.name, column)
     made = sorted(found.values(), key=lambda column: column.place)
-    remarking = [column for column in columns if column.name == REMARKS]
+    remarking = [column for column in columns if column.name == GuestColumn.REMARKS]
     if not remarking:
         return made
 
@@ -32,7 +29,7 @@ def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
         return "; ".join(dict.fromkeys(str(value) for one in remarking if (value := one.value(fields)))) or None
 
     sources = tuple(dict.fromkeys(name for one in remarking for name in one.fields))
-    return [*made, GuestColumn(REMARKS, sources, Unit.TEXT, "; ".join(one.about for one in remarking), made=joined)]
+    return [*made, GuestColumn(GuestColumn.REMARKS, sources, Unit.TEXT, "; ".join(one.about for one in remarking), made=joined)]
 
 
 def _used(fields: Mapping[str, Value]) -> float | None:
@@ -47,6 +44,8 @@ def _swapping(fields: Mapping[str, Value]) -> float | None:
 
 _SWAPS: Final = ("swap_in", "swap_out")
 _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
+_OLD: Final = stale_seconds(5.0)
+"""Marked from the age on at which statistics that come every 5 s, as is usual, say nothing about now."""
 
 USUAL: Final = (
     GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory with its balloon as it is", 20, metric="mom_guest_memory_bytes"),
@@ -64,7 +63,7 @@ USUAL: Final = (
         1,
         mark_from=PRESSURE_PERCENT,
     ),
-    GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of its statistics", 47, 2, "mom_guest_statistics_age_seconds", STALE_SECONDS),
+    GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of its statistics", 47, 2, "mom_guest_statistics_age_seconds", _OLD),
     *(
         GuestColumn(name, (name,), unit, about, rank=None, metric=metric)
         for name, unit, metric, about in (
