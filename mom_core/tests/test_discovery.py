@@ -11,6 +11,8 @@ from mom_core.plugins import discovery
 from mom_core.plugins.bounded import attempt
 from mom_core.plugins.discovery import available_plugins, how_to_install, load_plugins
 
+HEAD = "from mom_core import GuestSettings, PluginSettings\nclass P:\n    def __init__(self, settings, context): ...\n"
+
 
 def only_error(name: str) -> PluginError:
     loaded, errors = load_plugins([name])
@@ -212,39 +214,29 @@ def test_whatever_an_import_raises_is_that_plugins_error_and_the_others_load(she
     assert error.__cause__ is not None
 
 
-def test_an_import_that_recurses_for_ever_is_an_error(shelf):
-    shelf.add_plugin("deep", before="def f():\n    f()\nf()")
-    assert "RecursionError" in only_error("deep").message
+AGAIN = "install acme-odd again from where it came"
 
 
-def test_a_syntax_error_is_an_error(shelf):
-    shelf.add("acme-syntax", {"syntax": "shelf_syntax:Plugin"}, {"shelf_syntax": "class Plugin(:\n"})
-    assert "SyntaxError" in only_error("syntax").message
-
-
-def test_a_missing_dependency_says_what_is_missing_and_how_to_get_it(shelf):
-    shelf.add_plugin("needy", before="import a_module_that_nobody_has")
-    error = only_error("needy")
-    assert "No module named 'a_module_that_nobody_has'" in error.message
-    assert "install acme-needy again from where it came" in error.hint
-
-
-def test_a_missing_module_of_its_own_means_a_broken_installation(shelf):
-    shelf.add("acme-torn", {"torn": "torn_module.inner:Plugin"})
-    error = only_error("torn")
-    assert "installed incompletely" in error.message
-    assert "install acme-torn again" in error.hint
-
-
-def test_a_class_that_does_not_exist_is_named(shelf):
-    shelf.add("acme-gone", {"gone": "shelf_gone:Plugin"}, {"shelf_gone": ""})
-    assert "shelf_gone:Plugin" in only_error("gone").message
-
-
-@pytest.mark.parametrize("target", ["", ":", "no module", "a:b:c", "..x:Y"])
-def test_an_entry_that_is_no_reference_is_an_error(shelf, target):
-    shelf.add("acme-odd", {"odd": target})
-    assert only_error("odd").distribution == "acme-odd"
+@pytest.mark.parametrize(
+    ("target", "source", "what", "hint"),
+    [
+        ("odd:Plugin", "def f():\n    f()\nf()", "RecursionError", ""),
+        ("odd:Plugin", "class Plugin(:\n", "SyntaxError", ""),
+        ("odd:Plugin", "import a_module_that_nobody_has", "No module named 'a_module_that_nobody_has'", AGAIN),
+        ("odd.inner:Plugin", "", "installed incompletely", AGAIN),
+        ("odd:Plugin", "", "odd:Plugin", AGAIN),
+        *((target, "", "cannot be imported", "") for target in ("", ":", "no module", "a:b:c", "..x:Y")),
+        ("odd:make", "def make(settings, context): ...", "is no class", ""),
+        ("odd:P", f"{HEAD}    class Settings(PluginSettings):\n        x: 'NoSuchType' = 1\n", "NoSuchType", ""),
+        ("odd:P", f"{HEAD}    class GuestSettings(GuestSettings):\n        share: int\n", "without a default for share", ""),
+    ],
+)
+def test_what_is_wrong_with_a_module_or_class_is_said_with_a_cure(shelf, target, source, what, hint):
+    shelf.add("acme-odd", {"odd": target}, {"odd": source})
+    error = only_error("odd")
+    assert error.distribution == "acme-odd"
+    assert what in error.message
+    assert hint in error.hint
 
 
 def test_an_import_that_does_not_end_is_left_behind(shelf, monkeypatch):
@@ -272,11 +264,6 @@ def test_the_operators_own_interrupt_is_not_swallowed(monkeypatch):
 # --- shape ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_function_is_no_plugin(shelf):
-    shelf.add("acme-function", {"function": "shelf_function:make"}, {"shelf_function": "def make(settings, context): ..."})
-    assert "is no class" in only_error("function").message
-
-
 @pytest.mark.parametrize("signature", ["self", "self, settings", "self, settings, context, more", "self, *, settings, context"])
 def test_a_constructor_that_does_not_take_settings_and_context_is_refused(shelf, signature):
     shelf.add_plugin("shape", f"def __init__({signature}): ...")
@@ -296,16 +283,6 @@ def test_a_constructor_that_takes_them_in_another_way_is_fine(shelf, signature):
 def test_settings_of_another_kind_are_refused(shelf, kind, value):
     shelf.add_plugin("odd", f"{kind} = {value}")
     assert f"inner {kind}" in only_error("odd").message
-
-
-def test_settings_whose_types_do_not_exist_are_refused(shelf):
-    shelf.add_plugin("types", "class Settings(PluginSettings):\n    x: 'NoSuchType' = 1\n")
-    assert "NoSuchType" in only_error("types").message
-
-
-def test_guest_settings_without_a_default_are_refused(shelf):
-    shelf.add_plugin("guests", "class GuestSettings(GuestSettings):\n    share: int\n")
-    assert "without a default for share" in only_error("guests").message
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,6 @@ def in_doubt(name: str = "vm", before: Value = 100, applied: Value = 50, incarna
     return entry(name, before=before, applied=applied, incarnation=incarnation)._replace(in_doubt=True)
 
 
-def test_what_was_recorded_is_there_after_a_crash(tmp_path: Path) -> None:
-    Ledger.open(tmp_path).record([entry('a "b"\n../é'), entry("c", before=1.5)])
-    again = Ledger.open(tmp_path)
-    assert list(again.entries.values()) == [in_doubt('a "b"\n../é'), in_doubt("c", before=1.5)]
-    assert again.damage == ""
-
-
 def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
@@ -261,46 +254,6 @@ def test_another_incarnation_is_another_entry(tmp_path: Path) -> None:
     ledger.record([entry(before=100, applied=50, incarnation="1")])
     ledger.record([entry(before=300, applied=40, incarnation="2")])
     assert list(ledger.entries.values()) == [in_doubt(before=300, applied=40, incarnation="2")]
-
-
-def test_forgotten_entries_are_gone_from_the_disk(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
-    ledger.record([entry("a"), entry("b")])
-    ledger.forget([("id-a", "balloon_target"), ("nobody", "balloon_target")])
-    assert list(Ledger.open(tmp_path).entries.values()) == [in_doubt("b")]
-
-
-def cut(text: str) -> str:
-    return text[: len(text) // 2]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        cut,
-        lambda text: "",
-        lambda text: text.replace("100", "900"),
-        lambda text: "[]",
-        lambda text: '{"version": 1}',
-        lambda text: text.replace('"version":1', '"version":2'),
-        lambda text: text[:-1],
-        lambda text: text.replace("ledger", "leaver"),
-        lambda text: "[" * 9999,
-    ],
-    ids=["cut", "empty", "changed", "other", "incomplete", "version", "no end of line", "kind", "deep"],
-)
-def test_a_damaged_ledger_is_set_aside_and_said(tmp_path: Path, damage: object) -> None:
-    Ledger.open(tmp_path).record([entry()])
-    path = tmp_path / "ledger.json"
-    assert callable(damage)
-    path.write_text(damaged := damage(path.read_text()))
-    ledger = Ledger.open(tmp_path)
-    assert ledger.entries == {}
-    aside = tmp_path / "ledger.json.damaged-1"
-    assert aside.read_text() == damaged
-    assert str(aside) in ledger.damage
-    ledger.record([entry("b")])
-    assert list(Ledger.open(tmp_path).entries.values()) == [in_doubt("b")]
 
 
 def test_a_ledger_of_a_later_version_is_refused_and_kept(tmp_path: Path) -> None:

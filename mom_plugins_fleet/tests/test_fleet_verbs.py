@@ -14,7 +14,7 @@ from mom_plugins_fleet.status_verb import host_row, print_hosts
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination, DestinationError
+from mom_toolkit import Destination
 
 NOBODY = ["--server", "nats://localhost:1"]
 
@@ -53,7 +53,7 @@ def test_a_pattern_or_a_typing_error_is_no_name(command: list[str], name: str, m
 def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path: Path, address: str) -> None:
     key = tmp_path / "h2.key"
     done = CliRunner().invoke(fleet, [*NOBODY, "enroll", "h2", "--group", "g1", f"--address={address}", "--new-key", str(key)])
-    assert isinstance(done.exception, DestinationError)
+    assert isinstance(done.exception, MomError)
     assert not key.exists()
 
 

@@ -19,7 +19,7 @@ from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, Permis
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
-from mom_toolkit import came_back
+from mom_toolkit import Callers
 
 LOG = logging.getLogger("test")
 BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON
@@ -163,13 +163,14 @@ def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(
 def _patience_noted() -> Iterator[list[float]]:
     """For calls that all hang: for how long each of them would be waited."""
     waited: list[float] = []
+    came_back = Callers.came_back
 
     def wait(call: Future[object], timeout: float) -> bool:
         waited.append(timeout)
         return came_back(call, min(timeout, 0.01))
 
     with pytest.MonkeyPatch.context() as calls:
-        calls.setattr(module, "came_back", wait)
+        calls.setattr(Callers, "came_back", staticmethod(wait))
         yield waited
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mom_toolkit import Callers, came_back
+from mom_toolkit import Callers
 
 LONG_SECONDS = 60.0
 
@@ -15,10 +15,10 @@ LONG_SECONDS = 60.0
 def test_a_call_gives_what_it_returns_and_raises_what_it_raises() -> None:
     callers = Callers("test")
     call = callers.start(lambda: 7)
-    assert came_back(call, LONG_SECONDS)
+    assert Callers.came_back(call, LONG_SECONDS)
     assert call.result() == 7
     failing = callers.start(lambda: 1 // 0)
-    assert came_back(failing, LONG_SECONDS)
+    assert Callers.came_back(failing, LONG_SECONDS)
     with pytest.raises(ZeroDivisionError):
         failing.result()
     callers.close(1)
@@ -28,10 +28,10 @@ def test_a_call_that_hangs_holds_up_no_other() -> None:
     callers = Callers("test")
     hang = threading.Event()
     stuck = [callers.start(hang.wait) for _ in range(3)]
-    assert came_back(callers.start(lambda: None), LONG_SECONDS)
+    assert Callers.came_back(callers.start(lambda: None), LONG_SECONDS)
     assert not any(call.done() for call in stuck)
     hang.set()
-    assert all(came_back(call, LONG_SECONDS) for call in stuck)
+    assert all(Callers.came_back(call, LONG_SECONDS) for call in stuck)
     callers.close(1)
 
 
@@ -41,7 +41,7 @@ def test_threads_are_reused_and_end() -> None:
 
     callers = Callers("reusing")
     for _ in range(50):
-        assert came_back(callers.start(lambda: None), LONG_SECONDS)
+        assert Callers.came_back(callers.start(lambda: None), LONG_SECONDS)
     assert 0 < threads() < 10, "one or two, but one that has answered may not be idle again yet"
     callers.close(2)
     until = time.monotonic() + LONG_SECONDS
@@ -57,8 +57,8 @@ def test_no_more_threads_are_started_than_may_be_and_what_waits_can_be_cancelled
     assert sum(thread.name == "one" for thread in threading.enumerate()) == 1
     assert waiting[1].cancel()
     hang.set()
-    assert came_back(first, LONG_SECONDS)
-    assert came_back(waiting[2], LONG_SECONDS)
+    assert Callers.came_back(first, LONG_SECONDS)
+    assert Callers.came_back(waiting[2], LONG_SECONDS)
     assert made == [0, 2]
     callers.close(1)
 
@@ -70,5 +70,5 @@ def test_closing_waits_for_no_hung_call_and_no_further_call_is_made() -> None:
     began = time.monotonic()
     callers.close(0.1)
     assert time.monotonic() - began < LONG_SECONDS
-    assert not came_back(callers.start(lambda: None), 0.05)
+    assert not Callers.came_back(callers.start(lambda: None), 0.05)
     hang.set()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_toolkit.cgroup_mounts import BELIEVED_SECONDS, UNIFIED, Hierarchies, mounts_in
+from mom_toolkit.cgroup_mounts import BELIEVED_SECONDS, Hierarchies, mounts_in
 
 V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HYBRID = """24 1 254:0 / / rw - ext4 /dev/vda rw
@@ -29,18 +29,18 @@ def hierarchies(tmp_path: Path, text: str) -> Hierarchies:
 @pytest.mark.parametrize(
     ("text", "controller", "path", "folder"),
     [
-        (V2, UNIFIED, "/machine.slice/a.scope", "sys/fs/cgroup/machine.slice/a.scope"),
+        (V2, Hierarchies.UNIFIED, "/machine.slice/a.scope", "sys/fs/cgroup/machine.slice/a.scope"),
         (V2, "memory", "/machine.slice/a.scope", None),
-        (V2, UNIFIED, "/", "sys/fs/cgroup"),
+        (V2, Hierarchies.UNIFIED, "/", "sys/fs/cgroup"),
         (HYBRID, "memory", "/machine/a", "sys/fs/cgroup/memory/machine/a"),
         (HYBRID, "cpuacct", "/machine/a", "sys/fs/cgroup/cpu,cpuacct/machine/a"),
-        (HYBRID, UNIFIED, "/machine/a", "sys/fs/cgroup/unified/machine/a"),
-        (V2, UNIFIED, "/../machine/a", None),
-        (V2, UNIFIED, "machine", None),
-        (V2.replace("0:28 / ", "0:28 /docker/x "), UNIFIED, "/docker/x/a", "sys/fs/cgroup/a"),
-        (V2.replace("0:28 / ", "0:28 /docker/x "), UNIFIED, "/docker/xy/a", None),
-        (V2.replace("/sys/fs/cgroup", "/mnt/my\\040groups"), UNIFIED, "/a", "mnt/my groups/a"),
-        ("", UNIFIED, "/a", None),
+        (HYBRID, Hierarchies.UNIFIED, "/machine/a", "sys/fs/cgroup/unified/machine/a"),
+        (V2, Hierarchies.UNIFIED, "/../machine/a", None),
+        (V2, Hierarchies.UNIFIED, "machine", None),
+        (V2.replace("0:28 / ", "0:28 /docker/x "), Hierarchies.UNIFIED, "/docker/x/a", "sys/fs/cgroup/a"),
+        (V2.replace("0:28 / ", "0:28 /docker/x "), Hierarchies.UNIFIED, "/docker/xy/a", None),
+        (V2.replace("/sys/fs/cgroup", "/mnt/my\\040groups"), Hierarchies.UNIFIED, "/a", "mnt/my groups/a"),
+        ("", Hierarchies.UNIFIED, "/a", None),
     ],
 )
 def test_a_group_is_found_through_what_is_mounted(tmp_path: Path, text: str, controller: str, path: str, folder: str | None) -> None:

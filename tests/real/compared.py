@@ -25,7 +25,7 @@ from mom_core import Report, Scope, Status, Value
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import SIMULATION_BEGINS, SimulationSetup
+from mom_toolkit import SimulationSetup
 
 KIB = 1024
 INTERVAL = 5.0
@@ -172,7 +172,7 @@ def simulated(course: Course, capacity: float, folder: Path) -> Track:
     path = folder / "scenario.yaml"
     path.write_text(course.scenario(capacity))
     setup = SimulationSetup("compared", (), plugins={"balloon": course.balloon(capacity)})
-    return track_of(run_scenario(read_scenario(path), path, setup, None, course.seconds), SIMULATION_BEGINS)
+    return track_of(run_scenario(read_scenario(path), path, setup, None, course.seconds), SimulationSetup.BEGINS)
 
 
 def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:

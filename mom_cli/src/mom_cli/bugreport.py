@@ -21,7 +21,8 @@ import click
 
 from mom_cli.redaction import Redaction
 from mom_cli.sources import newest, recording
-from mom_core import Config, Declarations, EngineState, MomError, Report, __version__, attempt, load_config, printable, replace_file
+from mom_core import Config, Declarations, EngineState, MomError, Report, __version__, load_config, printable, replace_file
+from mom_core.plugins.bounded import attempt
 from mom_daemon import ReportDocument, config_argument, print_prose, report_document
 
 VERB_SECONDS: Final = 45.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mom_core import MomError, PluginError, attempt
-from mom_core.plugins.bounded import describe
+from mom_core import MomError, PluginError
+from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
 
 

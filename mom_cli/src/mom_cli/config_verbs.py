@@ -69,7 +69,8 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     from mom_cli.declared import check_plugins
     from mom_cli.enabled_plugins import about_enabled
     from mom_cli.needed_files import missing_files
-    from mom_core import dotted, load_config
+    from mom_core import load_config
+    from mom_core.config.document import dotted
 
     config = load_config(path)
     checked = check_plugins(config)
@@ -109,7 +110,8 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
     With --running, exit code 1 when none runs, or it cannot be asked.
     """
     from mom_cli.tables import TableColumn, print_table
-    from mom_core import dotted, load_config
+    from mom_core import load_config
+    from mom_core.config.document import dotted
 
     config = load_config(config_path)
     if of_running:
@@ -134,7 +136,7 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     """The settings of the running mom, beside the file's."""
     from mom_cli.sources import ask, running_mom
     from mom_cli.tables import TableColumn, print_table
-    from mom_core import dotted
+    from mom_core.config.document import dotted
 
     answer = ask(config, lambda running: running.configuration())
     if answer is None:

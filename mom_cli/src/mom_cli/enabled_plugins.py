@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mom_cli.class_hooks import having
 from mom_core import Config, Finding, Severity
-from mom_core.config.lacking import lacking
+from mom_daemon import lacking
 
 
 def about_enabled(config: Config) -> Iterator[Finding]:

@@ -30,12 +30,11 @@ from mom_core import (
     Unit,
     Value,
     as_number,
-    attempt,
     format_duration,
     format_kib,
     printable,
 )
-from mom_core.plugins.bounded import describe
+from mom_core.plugins.bounded import attempt, describe
 
 LOG = logging.getLogger("mom.explanation")
 

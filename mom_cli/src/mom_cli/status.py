@@ -33,8 +33,7 @@ from mom_core import (
     load_config,
     printable,
 )
-from mom_core.config.lacking import lacking
-from mom_daemon import amount, brief, config_argument, json_option, print_prose
+from mom_daemon import amount, brief, config_argument, json_option, lacking, print_prose
 
 if TYPE_CHECKING:
     from mom_daemon import EntityModel, GuestColumnModel, ReportDocument

@@ -9,7 +9,6 @@ from .config import (
 )
 from .config.document import (
     Document as Document,
-    dotted as dotted,
     parse_document as parse_document,
 )
 from .context import (
@@ -99,9 +98,6 @@ from .model import (
 from .ownership import (
     read_secret as read_secret,
     untrusted as untrusted,
-)
-from .plugins.bounded import (
-    attempt as attempt,
 )
 from .settings import (
     Duration as Duration,

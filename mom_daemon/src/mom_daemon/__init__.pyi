@@ -26,6 +26,9 @@ from .guest_figures import (
 from .json_encoder import (
     json_text as json_text,
 )
+from .lacking import (
+    lacking as lacking,
+)
 from .report_models import (
     ConditionModel as ConditionModel,
     AnyValue as AnyValue,

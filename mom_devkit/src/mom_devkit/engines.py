@@ -7,9 +7,19 @@ from pathlib import Path
 
 from mom_core import Config, GuestSettings, PluginSettings
 from mom_core.config import ConfiguredPlugin
-from mom_core.config.document import mapping_document
-from mom_core.config.loader import plugin_settings
+from mom_core.config.document import Document, mapping_document
+from mom_core.config.loader import settings_in
 from mom_core.plugins.discovery import LoadedPlugin
+
+
+def plugin_settings(document: Document, name: str, model: type[PluginSettings]) -> PluginSettings:
+    """A plugin's settings, if this document stood in its section of the configuration. An empty one means the defaults.
+
+    :raises ConfigError: with all that is wrong, each with its place in the document and a hint
+    """
+    if document.value is None and not document.problems:
+        document.value = {}
+    return settings_in(document, model, f"plugin {name!r}")
 
 
 def config_of(

@@ -9,7 +9,7 @@ from pathlib import Path
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, printable
 from mom_plugins_cgroup.fields import KNOBS
 from mom_plugins_cgroup.groups import folder_of
-from mom_toolkit import UNIFIED, Hierarchies, read_kernel_file
+from mom_toolkit import Hierarchies, read_kernel_file
 
 SUBJECT = "control groups"
 _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"
@@ -33,7 +33,7 @@ def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterabl
 
 
 def _about_mounts(hierarchies: Hierarchies) -> Finding:
-    mount, memory = hierarchies.mount_of(UNIFIED), hierarchies.mount_of("memory")
+    mount, memory = hierarchies.mount_of(Hierarchies.UNIFIED), hierarchies.mount_of("memory")
     if memory is not None:
         message = f"memory is a controller of cgroups v1, mounted at {memory.folder}: no limit can be read or set"
         return Finding(Severity.ERROR, SUBJECT, message, "boot with systemd.unified_cgroup_hierarchy=1")
@@ -64,10 +64,10 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str]) -> Iterab
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:
     """The protection of a guest's group counts only as far as the groups above protect it, too."""
-    paths = [groups.get(UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
+    paths = [groups.get(Hierarchies.UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
     parents = dict.fromkeys(path.rpartition("/")[0] for path in paths if isinstance(path, str) and path.count("/") > 1)
     for parent in parents:
-        folder = hierarchies.folder(UNIFIED, parent)
+        folder = hierarchies.folder(Hierarchies.UNIFIED, parent)
         if folder is not None and read_kernel_file(f"{folder}/memory.low").strip() == b"0":
             message = f"memory.low of {printable(parent)} is 0: what guests in it protect (memory.low, memory.min) has no effect"
             unit = parent.rpartition("/")[2]

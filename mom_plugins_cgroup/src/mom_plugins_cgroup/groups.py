@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
-from mom_toolkit import UNIFIED, Hierarchies, parse_pressure, read_kernel_file, write_kernel_file
+from mom_toolkit import Hierarchies, parse_pressure, read_kernel_file, write_kernel_file
 
 _SHORTEST_SECONDS: Final = 0.2
 """A rate over less says more about when the kernel updates its counters than about the guest."""
@@ -30,8 +30,8 @@ class Stalled(NamedTuple):
 
 def folder_of(property_: Value, hierarchies: Hierarchies) -> str | None:
     """Where the group (cgroups v2) is that a guest's property `cgroups` names; None: it has none."""
-    path = property_.get(UNIFIED) if isinstance(property_, Mapping) else None
-    return hierarchies.folder(UNIFIED, path) if isinstance(path, str) else None
+    path = property_.get(Hierarchies.UNIFIED) if isinstance(property_, Mapping) else None
+    return hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
 
 
 def group_fields(folder: str) -> dict[str, Value]:

@@ -55,7 +55,6 @@ from mom_plugins_eviction.steps import (
 )
 from mom_toolkit import (
     Destination,
-    DestinationError,
     EvictionField,
     GuestMoves,
     GuestState,
@@ -330,7 +329,7 @@ class EvictionPlugin:
     def _why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
         try:
             destination = Destination.parse(value)
-        except DestinationError as error:
+        except MomError as error:
             return error.message
         if not drains and destination != self._settings.destination:
             return "guests are moved to the `destination` of the settings only, or as the operator of a fleet says"

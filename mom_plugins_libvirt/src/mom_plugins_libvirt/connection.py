@@ -26,7 +26,7 @@ from mom_plugins_libvirt.event_loop import EventLoop
 from mom_plugins_libvirt.events import EVENT_KINDS, GuestEvent
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
 from mom_plugins_libvirt.uri import without_questions
-from mom_toolkit import Callers, came_back
+from mom_toolkit import Callers
 
 T = TypeVar("T")
 
@@ -188,7 +188,7 @@ class Connection:
                 live.given_up = True
             self._changed.notify_all()
         if live is not None and idle:
-            came_back(self._callers.start(live.close), _CLOSE_SECONDS)
+            Callers.came_back(self._callers.start(live.close), _CLOSE_SECONDS)
         if self._loop is not None:
             self._loop.stop(_CLOSE_SECONDS)
         self._callers.close(_CLOSE_SECONDS / 3)
@@ -243,7 +243,7 @@ class Connection:
         live = self._borrowed(doing, end)
         patience = max(0.0, end - self._monotonic())
         call = self._callers.start(lambda: self._used(live, ask, doing))
-        if not came_back(call, patience):
+        if not Callers.came_back(call, patience):
             self._give_up(live, f"{doing}: no answer")
             self._left_behind(call)
             if late is not None:

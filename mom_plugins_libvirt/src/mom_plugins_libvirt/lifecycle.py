@@ -20,7 +20,7 @@ from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.spare_connections import SpareConnections
 from mom_plugins_libvirt.states import PAUSED
 from mom_plugins_libvirt.uri import without_questions
-from mom_toolkit import Callers, Destination, GuestState, came_back
+from mom_toolkit import Callers, Destination, GuestState
 
 _MOST_AT_ONCE = 4
 """Saving and moving are bound by the disk and the network: more at once make each slower."""
@@ -92,7 +92,7 @@ class LongJobs:
         """A connection to the other libvirt. Raises `HypervisorError`."""
         module, uri = self._main.module, without_questions(destination.uri)
         call = self._callers.start(lambda: module.open(uri))
-        if not came_back(call, _REACH_SECONDS):
+        if not Callers.came_back(call, _REACH_SECONDS):
             raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
         try:
             return call.result()

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from mom_plugins_sim.guest import BALLOON_RATE, MIB, SMALL_PIECES, SUPERVISION
 from mom_plugins_sim.workload import HostLoad, HostLoads, Workload, draw_workload
-from mom_toolkit import SIMULATION_BEGINS
+from mom_toolkit import SimulationSetup
 
 FOREVER = float("inf")
 
@@ -94,7 +94,7 @@ class Scene:
     base: float | None = None
     """What the host's own system holds, in KiB; None: what is usual for one of this size."""
     host_zram: float = 0.0
-    begins: float = SIMULATION_BEGINS
+    begins: float = SimulationSetup.BEGINS
     """The local time on the host at the beginning, in seconds since 1970: midnight, as workloads by the time of day have it."""
 
 

@@ -4,7 +4,6 @@ from .bounded_server import (
 )
 from .callers import (
     Callers as Callers,
-    came_back as came_back,
 )
 from .capabilities import (
     AgentAccess as AgentAccess,
@@ -21,7 +20,6 @@ from .capabilities import (
 )
 from .cgroup_mounts import (
     Hierarchies as Hierarchies,
-    UNIFIED as UNIFIED,
 )
 from .complaints import (
     Complaint as Complaint,
@@ -30,7 +28,6 @@ from .complaints import (
 from .destination import (
     ANYWHERE as ANYWHERE,
     Destination as Destination,
-    DestinationError as DestinationError,
 )
 from .enforcement import (
     Enforcement as Enforcement,
@@ -74,7 +71,6 @@ from .knobs import (
     Knob as Knob,
     KnobPlugin as KnobPlugin,
     file_knob as file_knob,
-    write_file as write_file,
 )
 from .run_summary import (
     RunSummary as RunSummary,
@@ -138,8 +134,6 @@ from .services.past_cycles import (
     PastCycles as PastCycles,
 )
 from .simulation import (
-    CONTROLLERS as CONTROLLERS,
-    SIMULATION_BEGINS as SIMULATION_BEGINS,
     SimulationSetup as SimulationSetup,
     quiet as quiet,
     run_simulation as run_simulation,

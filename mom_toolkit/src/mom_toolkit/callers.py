@@ -68,6 +68,11 @@ class Callers:
                 future, function = self._waiting.popleft()
             make(future, function)
 
+    @staticmethod
+    def came_back(future: Future[Any], seconds: float) -> bool:
+        """Whether a call comes back within so many seconds, with a result or an error."""
+        return bool(futures.wait([future], seconds).done)
+
 
 def make(future: Future[T], function: Callable[[], T]) -> None:
     """Make a call in this thread, and tell the future what came of it, whatever that is."""
@@ -77,8 +82,3 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
         future.set_result(function())
     except BaseException as error:  # noqa: BLE001  # handed to the caller, whatever it is
         future.set_exception(error)
-
-
-def came_back(future: Future[Any], seconds: float) -> bool:
-    """Whether a call comes back within so many seconds, with a result or an error."""
-    return bool(futures.wait([future], seconds).done)

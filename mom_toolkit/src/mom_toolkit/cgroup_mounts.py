@@ -6,10 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-UNIFIED = ""
-"""The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
+from typing import Final, NamedTuple
 
 BELIEVED_SECONDS = 60.0
 """How long the list of mounts is believed. On a host with containers it is long, and what guests use is mounted at its start."""
@@ -18,7 +15,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """One mount: its controllers (v2: only `UNIFIED`), the group that is its root, where it is, and whether it can be written to."""
+    """One mount: its controllers (v2: only the unified one), the group that is its root, where it is, and whether it can be written to."""
 
     controllers: frozenset[str]
     root: str
@@ -38,7 +35,7 @@ def mounts_in(mountinfo: str) -> list[Mount]:
         if not dash or len(words) < 6 or len(kinds) < 3 or kinds[0] not in {"cgroup", "cgroup2"}:
             continue
         root, folder = (_OCTAL.sub(lambda match: chr(int(match[1], 8)), word) for word in words[3:5])
-        controllers = [UNIFIED] if kinds[0] == "cgroup2" else kinds[2].split(",")
+        controllers = [Hierarchies.UNIFIED] if kinds[0] == "cgroup2" else kinds[2].split(",")
         found.append(Mount(frozenset(controllers), root, folder, "rw" in words[5].split(",") and "rw" in kinds[2].split(",")))
     return found
 
@@ -48,6 +45,9 @@ class Hierarchies:
 
     :param root: where /proc and /sys are found
     """
+
+    UNIFIED: Final = ""
+    """The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

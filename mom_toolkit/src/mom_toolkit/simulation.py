@@ -12,12 +12,9 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from mom_core import Clock, Engine, MomError, Report, Value, load_config
-
-SIMULATION_BEGINS: Final = 1_767_225_600.0
-"""Seconds since the epoch. Every simulation begins at the same midnight, in UTC."""
 
 LOOK_SECONDS: Final = 1.0
 """How often it is looked whether a guest needs a cycle before the next is due: as often as guests send statistics at best."""
@@ -30,9 +27,6 @@ RECORDER: Final = "record"
 
 EVALUATOR: Final = "policy"
 """The plugin that evaluates policies."""
-
-CONTROLLERS: Final = ("balloon", "ksm")
-"""The plugins whose default policies are tried, where nothing else is said."""
 
 
 @runtime_checkable
@@ -51,6 +45,11 @@ class SimulationSetup:
     `plugins` are those that control, with their settings. `texts` are all policies by name, in place of defaults and files; `guests` is
     the section of that name.
     """
+
+    BEGINS: ClassVar[float] = 1_767_225_600.0
+    """Seconds since the epoch. Every simulation begins at the same midnight, in UTC."""
+    CONTROLLERS: ClassVar[Sequence[str]] = ("balloon", "ksm")
+    """The plugins whose default policies are tried, where nothing else is said."""
 
     name: str
     policies: Sequence[Path] = ()
@@ -74,7 +73,7 @@ def run_simulation(
     now = 0.0
     with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder:
         config = load_config(_configuration(sim, setup, interval, record, Path(folder)))
-        with Engine(config, Clock(lambda: now, lambda: SIMULATION_BEGINS + now)) as engine:
+        with Engine(config, Clock(lambda: now, lambda: setup.BEGINS + now)) as engine:
             hypervisor = engine.hypervisor
             if not isinstance(hypervisor, SimulatedHost):
                 raise MomError("another plugin's hypervisor is used", hint="leave it out: a scenario has its own")
@@ -93,7 +92,7 @@ def run_simulation(
 def _configuration(
     sim: Mapping[str, Value], setup: SimulationSetup, interval: float, record: Path | None, folder: Path
 ) -> dict[str, object]:
-    controllers = setup.plugins if setup.plugins is not None else {name: {} for name in CONTROLLERS}
+    controllers = setup.plugins if setup.plugins is not None else {name: {} for name in setup.CONTROLLERS}
     policy: dict[str, object] = {}
     if setup.policies:
         policy["directory"] = str(_gathered(setup.policies, folder / "policy.d"))

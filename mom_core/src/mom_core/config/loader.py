@@ -53,16 +53,6 @@ def read_settings(source: Path, model: type[Model]) -> Model:
     return settings_in(read_document(source), model, str(source))
 
 
-def plugin_settings(document: Document, name: str, model: type[Model]) -> Model:
-    """A plugin's settings, if this document stood in its section of the configuration. An empty one means the defaults.
-
-    :raises ConfigError: with all that is wrong, each with its place in the document and a hint
-    """
-    if document.value is None and not document.problems:
-        document.value = {}
-    return settings_in(document, model, f"plugin {name!r}")
-
-
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
     """The settings in a document, as a pydantic model has them; `owner` is whose settings these are.
 

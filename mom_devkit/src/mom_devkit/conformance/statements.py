@@ -17,9 +17,9 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_toolkit
-from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit, attempt
+from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit
 from mom_core.config.wording import is_secret
-from mom_core.plugins.bounded import describe
+from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core
 from mom_core.plugins.registry import check_hooks
 from mom_devkit.conformance.subject import ExaminedPlugin

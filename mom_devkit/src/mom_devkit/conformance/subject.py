@@ -30,9 +30,8 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.config.document import mapping_document
-from mom_core.config.loader import plugin_settings
 from mom_core.plugins.registry import Plugin
-from mom_devkit.engines import config_of
+from mom_devkit.engines import config_of, plugin_settings
 from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)

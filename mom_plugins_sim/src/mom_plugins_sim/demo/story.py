@@ -12,7 +12,7 @@ from mom_plugins_sim.plugin import SimPlugin, scene_of_settings
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.simulate.run import OFFLOADER
 from mom_plugins_sim.world import World
-from mom_toolkit import CONTROLLERS, SimulationSetup, run_simulation
+from mom_toolkit import SimulationSetup, run_simulation
 
 INTERVAL = 5.0
 """Simulated seconds from one cycle to the next: mom's default."""
@@ -38,7 +38,7 @@ SETTINGS = SimPlugin.Settings.model_validate(
 """A host with a quarter more memory sold than it has, and compressed swap; guests that hardly touch 30 % of what they hold always, one
 without statistics, one without a balloon; a program that takes 8.5 GiB."""
 
-PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*CONTROLLERS, OFFLOADER)}
+PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*SimulationSetup.CONTROLLERS, OFFLOADER)}
 """What acts in the story."""
 
 

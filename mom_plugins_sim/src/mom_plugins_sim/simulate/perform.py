@@ -20,7 +20,7 @@ from mom_plugins_sim.other_verbs import run_verb
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
-from mom_toolkit import SIMULATION_BEGINS, RunSummary, SimulationSetup, quiet, side_by_side
+from mom_toolkit import RunSummary, SimulationSetup, quiet, side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool
         task = progress.add_task(name, total=lasts)
         for report in reports:
             yield report
-            progress.update(task, completed=report.time - SIMULATION_BEGINS)
+            progress.update(task, completed=report.time - SimulationSetup.BEGINS)
 
 
 def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:

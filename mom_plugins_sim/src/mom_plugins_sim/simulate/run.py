@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_core import Report, Value
 from mom_plugins_sim.scenario.schema import Scenario
-from mom_toolkit import CONTROLLERS, SimulationSetup, run_simulation
+from mom_toolkit import SimulationSetup, run_simulation
 
 OFFLOADER: Final = "offload"
 """The plugin that moves cold memory to the host's swap."""
@@ -18,7 +18,7 @@ OFFLOADER: Final = "offload"
 SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "nothing": SimulationSetup("nothing", acts=False),
     "defaults": SimulationSetup("defaults"),
-    "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in CONTROLLERS}),
+    "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
 }
 """What `--compare` takes besides policies: mom only watches; the default policies alone; these, and no cold memory goes to swap."""
 
@@ -43,13 +43,13 @@ def with_offloading(scenario: Scenario, setup: SimulationSetup) -> SimulationSet
     """The same, with cold memory going to swap where the host has some that is compressed and nothing else is said."""
     if not scenario.host.zram or setup.plugins is not None:
         return setup
-    return replace(setup, plugins={name: {} for name in (*CONTROLLERS, OFFLOADER)})
+    return replace(setup, plugins={name: {} for name in (*SimulationSetup.CONTROLLERS, OFFLOADER)})
 
 
 def with_classes(scenario: Scenario, setup: SimulationSetup) -> SimulationSetup:
     """The same, with the plugin of the classes that guests are sold as; unchanged where there are none."""
     if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):
         return setup
-    plugins = dict(setup.plugins) if setup.plugins is not None else {name: {} for name in CONTROLLERS}
+    plugins = dict(setup.plugins) if setup.plugins is not None else {name: {} for name in SimulationSetup.CONTROLLERS}
     classes: Mapping[str, Value] = {"classes": {name: dict(settings) for name, settings in scenario.classes.items()}}
     return replace(setup, plugins={**plugins, "sla": classes})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mom_core.config.configuration import Config
+from mom_core import Config
 
 
 class Lack(NamedTuple):
