@@ -26,7 +26,7 @@ from .guest_figures import (
 from .json_encoder import (
     json_text as json_text,
 )
-from .lacking import (
+from .lacks import (
     lacking as lacking,
 )
 from .report_models import (

@@ -23,7 +23,7 @@ from mom_core import Config, Engine, MomError, Report, Status, load_config
 from mom_core.engine.problems import described
 from mom_daemon import config_argument
 from mom_daemon.cli.hints import with_config
-from mom_daemon.lacking import lacking
+from mom_daemon.lacks import lacking
 from mom_daemon.logs import Log
 from mom_daemon.status import StatusFile
 from mom_daemon.supervision import Supervision

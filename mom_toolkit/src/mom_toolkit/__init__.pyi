@@ -71,6 +71,7 @@ from .knobs import (
     Knob as Knob,
     KnobPlugin as KnobPlugin,
     file_knob as file_knob,
+    write_file as write_file,
 )
 from .run_summary import (
     RunSummary as RunSummary,
