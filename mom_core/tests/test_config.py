@@ -172,9 +172,9 @@ def test_the_configuration_knows_where_each_setting_stands(acme, config):
         (".", "a directory, not a file"),
         ("pipe", "not a regular file"),
         ("large.yaml", "too large: 1,000,000,000,000 bytes"),
-        ("/proc/self/maps", ""),  # it says that it is empty
-        *((device, "") for device in ("/dev/zero", "/dev/null", "/dev/tty")),
-        *((name, "") for name in ("a\0b", "x" * 5000, "\ud800", "/etc/passwd/mom.yaml")),
+        ("/proc/self/maps", None),  # it says that it is empty
+        *((device, None) for device in ("/dev/zero", "/dev/null", "/dev/tty")),
+        *((name, None) for name in ("a\0b", "x" * 5000, "\ud800", "/etc/passwd/mom.yaml")),
     ],
 )
 def test_what_is_no_usual_file_is_refused_and_neither_waited_for_nor_read_without_end(tmp_path, name, words):
