@@ -190,6 +190,7 @@ def test_what_was_in_force_is_read_from_its_other_copy(tmp_path: Path) -> None:
     assert [one.report for one in Recording(path).cycles()] == REPORTS[:2]
 
 
+@pytest.mark.long
 def test_bare_marks_are_passed_over_soon(tmp_path: Path) -> None:
     path = tmp_path / "r.momrec"
     path.write_bytes(MARK * (MIB // len(MARK)))
@@ -239,6 +240,7 @@ def test_half_a_surrogate_pair_is_no_character(tmp_path: Path) -> None:
     everybody_reads(path)
 
 
+@pytest.mark.long
 def test_a_calm_host_with_many_like_guests_is_no_bomb(tmp_path: Path) -> None:
     fields = {f"field{number}": 1.0 for number in range(120)}
     guests = {f"{number}": Guest(f"{number}", "", {**fields, "disks": ["disk" * 500]}) for number in range(1500)}
