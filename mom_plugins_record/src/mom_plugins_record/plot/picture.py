@@ -111,9 +111,17 @@ def _gib(values: Sequence[float]) -> list[float]:
     return [value / GIB for value in values]
 
 
-def _draw_host(axes: Axes, series: PlotSeries) -> None:
+def date_axis(axes: Axes, *, show_offset: bool) -> None:
+    """Have the x axis show times."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+    axes.xaxis_date()
+    locator = AutoDateLocator(minticks=4, maxticks=10)  # type: ignore[no-untyped-call]  # no types here; from 5 on, 4 h 40 min have no ticks
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=show_offset))  # type: ignore[no-untyped-call]  # as above
+
+
+def _draw_host(axes: Axes, series: PlotSeries) -> None:
     host = series.host
     times = days(host["time"])
     stack = [_gib([0.0 if math.isnan(v) else v for v in host[name]]) for name in ("itself", "guests", "free", "reclaimed", "shared")]
@@ -130,10 +138,7 @@ def _draw_host(axes: Axes, series: PlotSeries) -> None:
         at = moment.largest.time / SECONDS_A_DAY
         axes.annotate(str(number), (at, 1.07 * top), fontsize=8, ha="center", va="top", fontweight="bold")
         axes.axvline(at, color="black", linewidth=0.4, alpha=0.5)
-    axes.xaxis_date()
-    locator = AutoDateLocator(minticks=4, maxticks=10)  # type: ignore[no-untyped-call]  # no types here; from 5 on, 4 h 40 min have no ticks
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))  # type: ignore[no-untyped-call]  # as above
+    date_axis(axes, show_offset=False)
     axes.set_ylabel("host memory, GiB")
     axes.set_xlim(times[0], max(times[-1], times[0] + 1 / SECONDS_A_DAY))
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, fontsize=8, ncols=8, columnspacing=1.2)

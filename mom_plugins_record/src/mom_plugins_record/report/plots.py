@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_plugins_record.plot.picture import days, drawing
+from mom_plugins_record.plot.picture import date_axis, days, drawing
 
 HELD: Final = "held by guests"
 
@@ -30,8 +30,6 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
     :param times: seconds since the epoch
     Raises `MomError` when matplotlib is missing.
     """
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
     out = io.StringIO()
     with drawing(_INK) as figure_class:
         figure = figure_class(figsize=(8.2, 2.9), layout="constrained")
@@ -43,10 +41,7 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
             axes.plot(days(times), values, label=line.label, color=colour, linewidth=1.6, linestyle="--" if line.dashed else "-")
         axes.set_xlim(days(times)[0], days(times)[-1])
         axes.set_ylim(bottom=0)
-        axes.xaxis_date()
-        locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]  # no types here
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # as above
+        date_axis(axes, show_offset=True)
         axes.set_title(title, loc="left", fontsize=10)
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.34), frameon=False, fontsize=8, ncols=6)
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
