@@ -123,8 +123,6 @@ class RecordingFile:
         unpacker = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
         line = b""
         for at in range(0, len(packed), SLICE):
-            if unpacker.eof:
-                raise Corrupt("a group is followed by bytes of no recording")
             try:
                 piece = unpacker.decompress(packed[at : at + SLICE])
             except zstandard.ZstdError as error:
@@ -135,6 +133,8 @@ class RecordingFile:
                 yield _sound(whole)
             if self._left < 0 or len(line) > LARGEST_LINE:
                 raise Corrupt("a group unpacks to more than one of a recording")
+            if unpacker.eof and (line or unpacker.unused_data or at + SLICE < len(packed)):
+                raise Corrupt("a group goes on behind its end")
         if not unpacker.eof:
             if group + 1 < self.groups:
                 raise Corrupt("a group is cut off")
