@@ -167,10 +167,10 @@ def test_every_way_gives_what_the_balloon_driver_says_and_more(make_mom: MakeMom
     assert fields["mem_available"] == theirs["mem_available"]
 
 
-def test_the_first_way_that_answers_is_taken_and_facts_come_from_the_agent_too(make_mom: MakeMom, guest: RealGuest) -> None:
+def test_the_first_way_that_answers_is_taken(make_mom: MakeMom, guest: RealGuest) -> None:
     fields = make_mom(timeout="60s").once_known(guest, "guest_agent_version")  # on a busy machine even the first way is slow to answer
     assert fields["guest_agent"] == "guestd-channel"
-    assert fields["guest_agent_version"] != guestd.VERSION
+    assert fields["guest_agent_version"] == guestd.VERSION
 
 
 def test_a_host_that_hangs_up_in_the_middle_confuses_nobody(make_mom: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:

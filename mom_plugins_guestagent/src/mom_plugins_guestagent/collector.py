@@ -270,7 +270,7 @@ class AgentCollector:
             await asyncio.sleep(max(began + period, min(tries, default=0.0)) - self._loop.time())
 
     async def _round(self, followed: _Followed) -> None:
-        """Ask on one way after the other until there are figures of memory; for facts, where they are due, on the ways of agents too."""
+        """Ask on one way after the other until there are figures of memory, and facts where they are due."""
         state = followed.state
         facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
         found = _RoundResult()
@@ -280,8 +280,7 @@ class AgentCollector:
 
     async def _try(self, followed: _Followed, trial: _Trial, found: _RoundResult, facts_due: bool) -> None:
         """Ask on this way, if there is something to ask for and it is time to try it."""
-        wanted = not found.of_memory or (facts_due and trial.place.kind in OF_AGENTS)
-        if not wanted:
+        if found.of_memory and (found.facts or not facts_due):
             return
         began = self._loop.time()
         if began < trial.not_before:
