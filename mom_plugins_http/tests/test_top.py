@@ -22,7 +22,7 @@ from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, News, Picture, Row, chosen, happening_of, ordered, picture_of
 from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
 from mom_plugins_http.top.selection import Looking
-from mom_plugins_http.top.terminal import cell, keys_in
+from mom_plugins_http.top.terminal import cell
 
 if TYPE_CHECKING:
     from conftest import Serve
@@ -78,31 +78,6 @@ def test_the_columns_that_fit_are_those_of_the_lowest_ranks(screen_width: int) -
     assert min(left_out, default=9) >= max(one["rank"] for one, _ in shown)
     assert name + sum(width + 1 for _, width in shown) + 1 + note <= screen_width
     assert (not left_out) == (screen_width >= 60)
-
-
-@pytest.mark.parametrize(
-    ("sent", "keys", "rest"),
-    [
-        ("q", ["q"], ""),
-        ("\x1b[A\x1bOB", ["up", "down"], ""),
-        ("\x1b", [], "\x1b"),
-        ("\x1b[5", [], "\x1b[5"),
-        ("\x1b[5~x", ["page up", "x"], ""),
-        ("\x1bq", ["escape", "q"], ""),
-        ("\x1b[200~", ["unknown"], ""),
-        ("ü\r\x7f", ["ü", "enter", "backspace"], ""),
-    ],
-)
-def test_keys_are_read_from_what_terminals_send(sent: str, keys: list[str], rest: str) -> None:
-    assert keys_in(sent) == (keys, rest)
-
-
-@given(st.text("\x1b[OA5~qü\t", max_size=20), st.integers(0, 20))
-def test_it_does_not_matter_where_a_sequence_is_split(sent: str, at: int) -> None:
-    whole, left = keys_in(sent)
-    first, begun = keys_in(sent[:at])
-    second, rest = keys_in(begun + sent[at:])
-    assert (first + second, rest) == (whole, left)
 
 
 def test_what_is_unknown_comes_last_either_way() -> None:
