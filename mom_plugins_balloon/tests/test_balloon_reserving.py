@@ -102,7 +102,12 @@ class TestWhatCanBeHad:
     def test_what_is_available_beyond_what_the_host_keeps_is_there_at_once(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(4 * GIB, 600, who="me")
-        assert (made.state, made.there_kib, made.expected_in, made.expires_in) == (ReservationState.READY, 4 * GIB, 0.0, 600)
+        assert (made.state, made.there_kib, made.expected_in_seconds, made.expires_in_seconds) == (
+            ReservationState.READY,
+            4 * GIB,
+            0.0,
+            600,
+        )
         assert host.kept.reserved_kib() == 4 * GIB
         assert host.woken == ["4.00 GiB were reserved"]
 
@@ -113,8 +118,8 @@ class TestWhatCanBeHad:
         made = host.kept.reserve(2 * GIB, 600)
         assert made.state is ReservationState.MAKING
         assert made.there_kib == int(2 * GIB - KEEPS)
-        assert made.expected_in is not None
-        assert 5 < made.expected_in < 60
+        assert made.expected_in_seconds is not None
+        assert 5 < made.expected_in_seconds < 60
 
     def test_it_is_refused_at_once_when_it_cannot_be_had_with_all_figures(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a", balloon_min=3 * GIB))
@@ -339,7 +344,7 @@ class TestHowItEnds:
         host.now += 1
         assert host.kept.reserved_kib() == 0
         ended = host.one(made.id)
-        assert (ended.state, ended.note, ended.expires_in) == (ReservationState.EXPIRED, "no guest came for it in time", 0)
+        assert (ended.state, ended.note, ended.expires_in_seconds) == (ReservationState.EXPIRED, "no guest came for it in time", 0)
 
     def test_when_it_is_released(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
@@ -458,7 +463,7 @@ class TestAcrossRestarts:
         host.begin()
         assert host.kept.reserved_kib() == 4 * GIB
         host.see(8 * GIB, a_guest("old"))
-        assert (host.one(made.id).name, host.one(made.id).expires_in) == ("db-*", 25)
+        assert (host.one(made.id).name, host.one(made.id).expires_in_seconds) == ("db-*", 25)
         host.now += 30
         host.begin()
         assert host.kept.reserved_kib() == 0
@@ -574,14 +579,14 @@ def test_guests_make_room_in_the_time_that_was_said(tmp_path: Path) -> None:
         room = simulated.kept.room()
         made = simulated.kept.reserve(int(0.95 * room.most_kib), 600)
         assert made.there_kib < made.kept_kib
-        assert made.expected_in is not None
+        assert made.expected_in_seconds is not None
         began = simulated.now
         for report in simulated.cycles(20):
             assert report.snapshot.host.fields["mem_reserved"] == made.memory_kib
             assert not below_need(report)
             if simulated.kept.reservations()[0].state is ReservationState.READY:
                 break
-        assert simulated.now - began <= made.expected_in + 5
+        assert simulated.now - began <= made.expected_in_seconds + 5
 
 
 @pytest.mark.long

@@ -61,7 +61,7 @@ def test_a_mom_that_observes_promises_only_what_is_there(serve: Serve) -> None:
     served.engine.reload(dataclasses.replace(served.engine.config, mode="observe"))
     served.engine.cycle()
     room = served.get("/v1/reservations")["room"]
-    assert (room["can_be_freed_kib"], room["why"]) == (0, "mom only observes")
+    assert (room["can_free_kib"], room["why"]) == (0, "mom only observes")
     assert ask(served, memory=room["free_kib"], deadline=60)["state"] == "ready"
     assert "(mom only observes)" in ask(served, 409, memory="1GiB", deadline=60)["hint"]
 

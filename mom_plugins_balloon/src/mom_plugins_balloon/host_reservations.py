@@ -425,7 +425,8 @@ class HostReservations:
         until = one.deadline if one.taken_at is None else one.taken_at + self._settings.settle
         left = max(0.0, until - self._context.monotonic()) if state.lasts else 0.0
         guest = Entity(Scope.GUEST, one.guest, one.guest_name) if one.guest else None
-        return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, expected, guest, note)
+        come = max(0, kept - there)
+        return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, come, expected, guest, note)
 
 
 def _particular(one: KeptReservation) -> tuple[bool, int]:

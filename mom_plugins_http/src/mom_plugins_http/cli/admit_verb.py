@@ -43,13 +43,13 @@ def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config
 def _lines(found: dict[str, object]) -> list[str]:
     count, fits = found["count"], found["fits"]
     guests = "1 guest" if count == 1 else f"{count} guests"
-    what = f"{guests} of {format_kib(float(str(found['memory_kib'])))}, class {printable(str(found['class'] or 'none'))}"
+    what = f"{guests} of {format_kib(float(str(found['memory_kib'])))}, class {printable(str(found['sla_class'] or 'none'))}"
     lines = [f"yes: {what} would fit" if found["admitted"] else f"no: {what} would not fit" + (f"; {fits} would" if fits else "")]
     reasons, donors = found["reasons"], found["donors"]
     lines += [f"  {printable(str(reason), 400)}" for reason in reasons] if isinstance(reasons, list) else []
     if isinstance(donors, list) and donors:
         lines.append("would have to give:" if found["admitted"] else "what would make room:")
         for one in donors:
-            of_what = "of what it is promised" if one["what"] == "promise" else "that it neither uses nor is promised"
+            of_what = "of what it is promised" if one["promise"] else "that it neither uses nor is promised"
             lines.append(f"  {printable(one['guest']['name'])}: {format_kib(one['kib'])} {of_what}")
     return lines

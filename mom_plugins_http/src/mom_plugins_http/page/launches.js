@@ -54,7 +54,7 @@ export class LaunchesView {
     renew(this.room, room ? [
       tile("Could be reserved", kib(room.most_kib), `${kib(room.free_kib)} of it is there already`),
       tile("Reserved", kib(room.reserved_kib)),
-      tile("Guests can give", kib(room.can_be_freed_kib + room.can_be_offloaded_kib), `${kib(room.can_be_offloaded_kib)} of it cold`),
+      tile("Guests can give", kib(room.can_free_kib + room.can_offload_kib), `${kib(room.can_offload_kib)} of it cold`),
       tile("On its way back", kib(room.returning_kib)),
       tile("Kept for guests' guarantees", kib(room.guaranteed_kib)),
       tile("Kept for the host", kib(room.host_keeps_kib), `${kib(room.available_kib)} are available`),
@@ -124,9 +124,9 @@ export class LaunchesView {
       const found = await get(`v1/admission?memory=${coded(memory)}&count=${coded(count)}${kind && `&class=${coded(kind)}`}`);
       const guests = `${found.count} guest${found.count === 1 ? "" : "s"} of ${kib(found.memory_kib)}`;
       renew(this.verdict, h("p", { class: found.admitted ? "notice" : "notice bad" }, h("strong", null, `${found.admitted ? "✓" : "✗"} ${guests} ${found.admitted ? "fit" : "do not fit"}`),
-        `: ${found.fits} would${found.class && ` in the class ${found.class}`}, each guaranteed ${kib(found.guarantee_kib)}.`),
+        `: ${found.fits} would${found.sla_class && ` in the class ${found.sla_class}`}, each guaranteed ${kib(found.guarantee_kib)}.`),
       h("ul", null, found.reasons.map((reason) => h("li", null, reason))),
-      found.donors.length > 0 && h("p", null, "Guests that would have to give: ", found.donors.map((one) => `${one.guest.name} ${kib(one.kib)} of its ${one.what}`).join(", ")));
+      found.donors.length > 0 && h("p", null, "Guests that would have to give: ", found.donors.map((one) => `${one.guest.name} ${kib(one.kib)} of its ${one.promise ? "promise" : "memory"}`).join(", ")));
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       renew(this.verdict, h("p", { class: "notice bad" }, said(error)));

@@ -8,13 +8,12 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, WithJsonSchema
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_daemon import Seconds, Time, described
+from mom_daemon import described
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Span, as_float, read_body, span_schema
-from mom_plugins_http.routes.guests import IdentityModel
 from mom_plugins_http.routes.policies import ChangedTexts, PolicyRoutes
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
-from mom_toolkit import Canary, CanaryGroup, CanaryState
+from mom_toolkit import Canary
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 
@@ -45,48 +44,10 @@ class BeginModel(BodyModel):
 
 
 @described
-class CanaryGroupModel(TypedDict):
-    """How some guests fared."""
-
-    guests: int
-    looks: int
-    """How often one of them was looked at: once in each cycle."""
-    told: int
-    """In how many looks it told how it is."""
-    ailing: int
-    """In how many of those it was short of memory, swapped or waited."""
-    killed: int
-    """Programs that guests' kernels killed for want of memory."""
-
-
-@described
-class CanaryModel(TypedDict):
-    """A trial of policies."""
-
-    state: CanaryState
-    what: str
-    who: str
-    version: str
-    share: float | None
-    guests: str
-    duration_seconds: Seconds
-    began_at: Time
-    left_seconds: Seconds
-    cycles: int
-    on: list[IdentityModel]
-    canary: CanaryGroupModel
-    others: CanaryGroupModel
-    before: CanaryGroupModel
-    """The same guests before the trial."""
-    reason: str
-    note: str
-
-
-@described
 class CanaryAnswerModel(TypedDict):
     """The trial, if there was one."""
 
-    canary: CanaryModel | None
+    canary: Canary | None
     """null: there was none."""
 
 
@@ -137,31 +98,5 @@ class CanaryRoutes:
         return _answer(await self._policies.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
 
 
-def canary_of(canary: Canary) -> CanaryModel:
-    """As JSON."""
-    return {
-        "state": canary.state,
-        "what": canary.what,
-        "who": canary.who,
-        "version": canary.version,
-        "share": canary.share,
-        "guests": canary.guests,
-        "duration_seconds": canary.seconds,
-        "began_at": canary.began,
-        "left_seconds": canary.left,
-        "cycles": canary.cycles,
-        "on": [{"id": entity.id, "name": entity.name} for entity in canary.on],
-        "canary": _group(canary.canary),
-        "others": _group(canary.others),
-        "before": _group(canary.before),
-        "reason": canary.reason,
-        "note": canary.note,
-    }
-
-
-def _group(group: CanaryGroup) -> CanaryGroupModel:
-    return {"guests": group.guests, "looks": group.looks, "told": group.told, "ailing": group.ailing, "killed": group.killed}
-
-
 def _answer(canary: Canary | None) -> CanaryAnswerModel:
-    return {"canary": None if canary is None else canary_of(canary)}
+    return {"canary": canary}

@@ -11,13 +11,13 @@ from starlette.responses import Response, StreamingResponse
 from mom_core import PluginContext
 from mom_daemon import ReportDocument, json_text
 from mom_plugins_http.report_changes import ReportChanges, changes_between
-from mom_plugins_http.routes.canary import CanaryModel
 from mom_plugins_http.routes.guests import FIELDS, wanted_fields
 from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel
 from mom_plugins_http.routes.published import Published, ReportView, Subscriber
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_plugins_http.server.problems import ProblemError
+from mom_toolkit import Canary
 
 MEDIA_TYPE: Final = "text/event-stream"
 
@@ -69,7 +69,7 @@ class Events:
             "cycle": ReportChanges,
             "reservations": NewReservationsModel,
             "policies": NewPoliciesModel,
-            "canary": CanaryModel,
+            "canary": Canary,
         }
         return [Route("GET", "/v1/events", self.events, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
 

@@ -208,8 +208,8 @@ def _canary(canary: Canary | None) -> Iterator[_Family]:
         return
     states = [(f'{{state="{state}"}}', int(canary.state is state)) for state in CanaryState]
     yield _Family("mom_canary_state", "gauge", "1 for the state of what is tried on some guests, or was last.", states)
-    yield _gauge("mom_canary_begin_timestamp_seconds", "When that began, in seconds since the epoch.", canary.began)
-    yield _gauge("mom_canary_left_seconds", "How long it is still tried.", canary.left)
+    yield _gauge("mom_canary_begin_timestamp_seconds", "When that began, in seconds since the epoch.", canary.began_at)
+    yield _gauge("mom_canary_left_seconds", "How long it is still tried.", canary.left_seconds)
     groups = [(f'{{group="{name}"}}', group) for name, group in _canary_groups(canary)]
     for key, name, text in (
         ("guests", "mom_canary_guests", "Guests on trial, all others, and those on trial before."),

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext
-from mom_plugins_http.routes.canary import canary_of
 from mom_plugins_http.routes.policies import PolicyChangeModel
-from mom_plugins_http.routes.reservations import ReservationModel, reservation_of
-from mom_toolkit import CanaryState, PolicyTexts, Reservations, ReservationState
+from mom_toolkit import CanaryState, PolicyTexts, Reservation, Reservations, ReservationState
 
 
 class NewReservationsModel(TypedDict):
     """Reservations whose state has changed."""
 
-    items: list[ReservationModel]
+    items: list[Reservation]
 
 
 class NewPoliciesModel(TypedDict):
@@ -58,7 +57,7 @@ class News:
         before, self._states = self._states, {identity: one.state for identity, one in found.items()}
         if before is None:
             return ()
-        changed = [reservation_of(one) for one in found.values() if before.get(one.id) is not one.state]
+        changed = [one for one in found.values() if before.get(one.id) is not one.state]
         return [Item("reservations", {"items": changed})] if changed else ()
 
     def _policies(self) -> Sequence[Item]:
@@ -84,7 +83,7 @@ class News:
             found = None if texts is None else texts.canary()
         except MomError:  # as above
             return ()
-        if found is None or (now := (found.began, found.state)) == self._trial:
+        if found is None or (now := (found.began_at, found.state)) == self._trial:
             return ()
         self._trial = now
-        return [Item("canary", canary_of(found))]
+        return [Item("canary", asdict(found))]

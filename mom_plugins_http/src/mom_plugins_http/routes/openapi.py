@@ -12,9 +12,11 @@ from typing import (
 )
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypedDict
 
 from mom_core import __version__
+from mom_plugins_http.routes.bodies import BodyModel
 from mom_plugins_http.routes.policies import PolicyProblemModel
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server import problems
@@ -23,6 +25,9 @@ from mom_plugins_http.server.access import Right
 Schema = dict[str, Any]
 
 _REFERENCE: Final = "#/components/schemas/"
+
+_UNITS: Final = {"_kib": "KiB", "_seconds": "s", "_at": "s"}
+"""By the endings of members' names."""
 
 
 class ProblemModel(TypedDict):
@@ -98,7 +103,8 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
 def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
     """A function that gives the schema of one of these models, and the components that schemas refer to: once in a process, as models stay
     the same, and each time leaves something in caches of Python's `typing`."""
-    adapters: list[tuple[int, Any, TypeAdapter[Any]]] = [(number, "validation", TypeAdapter(model)) for number, model in enumerate(models)]
+    modes: list[JsonSchemaMode] = ["validation" if _is_body(model) else "serialization" for model in models]
+    adapters = [(number, mode, TypeAdapter(model)) for number, (mode, model) in enumerate(zip(modes, models, strict=True))]
     made, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}")
     kinds = shared.get("$defs", {})
     choices = {_REFERENCE + name: kind for name, kind in kinds.items() if "enum" in kind}
@@ -112,10 +118,19 @@ def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schem
         if (reference := value.get("$ref")) is not None:
             named = {"type": "string", "enum": choices[reference]["enum"]} if reference in choices else {"$ref": _name(reference)}
             return {**{key: one for key, one in value.items() if key != "$ref"}, **named}
-        return {key: tidy(one) for key, one in value.items() if not (key == "title" and isinstance(one, str))}
+        kept = {key: tidy(one) for key, one in value.items() if not (key == "title" and isinstance(one, str))}
+        for name, unit in _UNITS.items():
+            for member, of in kept.get("properties", {}).items():
+                if member.endswith(name) and isinstance(of, dict):
+                    of.setdefault("x-unit", unit)
+        return kept
 
     components = {_name(name): tidy(kind) for name, kind in kinds.items() if _REFERENCE + name not in choices}
-    return lambda model: tidy(made[models.index(model), "validation"]), components
+    return lambda model: tidy(made[models.index(model), modes[models.index(model)]]), components
+
+
+def _is_body(model: object) -> bool:
+    return isinstance(model, type) and issubclass(model, BodyModel)
 
 
 def _name(name: str) -> str:

@@ -139,7 +139,7 @@ class CanaryRun:
 
     def left(self, now: float) -> float:
         """Seconds until its end."""
-        return max(0.0, self.began_at + self.begun.seconds - now)
+        return max(0.0, self.began_at + self.begun.duration_seconds - now)
 
     def memory(self, in_force: Value) -> Value:
         """The notes for when they are in force for all: on the guests that were in the trial, those of the policies on trial."""
@@ -159,7 +159,7 @@ class CanaryRun:
             return dataclasses.replace(
                 self.begun,
                 state=state,
-                left=self.left(now) if state is CanaryState.RUNNING else 0.0,
+                left_seconds=self.left(now) if state is CanaryState.RUNNING else 0.0,
                 cycles=evidence.cycles,
                 on=tuple(guest.entity for guest in self._members),
                 canary=evidence.canary.group(guests),

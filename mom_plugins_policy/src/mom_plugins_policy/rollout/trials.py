@@ -115,7 +115,7 @@ class TriedPolicies(ChangingPolicies):
             choice, on = self._chosen(share, guests)
             what = said_of(changes)
             state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
-            begun = Canary(CanaryState.RUNNING, what, who, state.version, share, choice.pattern, seconds, time.time(), left=seconds)
+            begun = Canary(CanaryState.RUNNING, what, who, state.version, share, choice.pattern, seconds, time.time(), left_seconds=seconds)
             trial = CanaryRun(begun, now, choice, tried, self.memory)
             self.trial, self._overlay_tried = trial, overlay
         self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)

@@ -108,9 +108,9 @@ class CanaryGroup:
 class Canary:
     """Policies that are tried on some guests while the others keep those in force.
 
-    `what` they change, in words; `share` of the guests or the pattern `guests` says who they are tried on, `on` who that is now. `seconds`
-    is how long they are tried, `left` how much of that is left; `began` is seconds since the epoch. `before` is how the same guests fared
-    before. `reason` says why it ended so; `note` what the trial cannot tell. `version` is of the policies in force meanwhile.
+    `what` they change, in words; `share` of the guests or the pattern `guests` says who they are tried on, `on` who that is now. They are
+    tried for `duration_seconds`, of which `left_seconds` are left; `began_at` is seconds since the epoch. `before` is how the same guests
+    fared before. `reason` says why it ended so; `note` what the trial cannot tell. `version` is of the policies in force meanwhile.
     """
 
     state: CanaryState
@@ -119,9 +119,9 @@ class Canary:
     version: str
     share: float | None
     guests: str
-    seconds: float
-    began: float
-    left: float
+    duration_seconds: float
+    began_at: float
+    left_seconds: float
     cycles: int = 0
     on: Sequence[Entity] = ()
     canary: CanaryGroup = CanaryGroup()

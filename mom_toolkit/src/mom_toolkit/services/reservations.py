@@ -33,10 +33,10 @@ class ReservationState(StrEnum):
 class Reservation:
     """Memory that is kept for a launch, as it was in the last cycle. Sizes in KiB.
 
-    `name` is a pattern for the name or the id of the guest that it is for; empty: for the first new guest that fits. `created` is
-    seconds since the epoch, `expires_in` the seconds that are left. `kept_kib` is what is kept still: less than `memory_kib` when
-    `guest`, which has come for it, has touched a part. `there_kib` of that is free now; `expected_in` is how many seconds it will take
-    until all of it is, None when that is not known. `note` says in words what an operator should know; empty: nothing.
+    `name` is a pattern for the name or the id of the guest that it is for; empty: for the first new guest that fits. `created_at`
+    is seconds since the epoch, `expires_in_seconds` is left. `kept_kib` is what is kept still: less than `memory_kib` when
+    `guest`, which has come for it, has touched a part. `there_kib` of that is free now, `expected_kib` is still to come from guests, and
+    `expected_in_seconds` says until when, None when that is not known. `note` says in words what an operator should know; empty: nothing.
     """
 
     id: str
@@ -44,11 +44,12 @@ class Reservation:
     state: ReservationState
     name: str = ""
     who: str = ""
-    created: float = 0.0
-    expires_in: float = 0.0
+    created_at: float = 0.0
+    expires_in_seconds: float = 0.0
     kept_kib: int = 0
     there_kib: int = 0
-    expected_in: float | None = None
+    expected_kib: int = 0
+    expected_in_seconds: float | None = None
     guest: Entity | None = None
     note: str = ""
 
