@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from mom_core import (
     Problem,
     Severity,
     Snapshot,
-    Value,
     load_config,
     parse_portion,
 )
@@ -92,25 +90,6 @@ def test_guests_have_the_fields_of_their_class() -> None:
         "may_pause": 0, "may_save": 0, "may_power_off": 0, "may_migrate": 1, "leave_warning": 30.0, "comes_back": 1,
     }  # fmt: skip
     assert (fields["2"]["mem_guarantee"], fields["2"]["may_power_off"], fields["2"]["leave_warning"]) == (0, 1, 60.0)
-
-
-def test_the_pattern_of_the_yaml_file_that_gave_the_class_is_told_and_it_is_the_last_that_gives_one() -> None:
-    section: dict[str, Value] = {
-        "db-*": {"class": "gold"},
-        "db-1": {"class": "vapor"},
-        "*-1": {"guarantee": "1GiB"},
-        "x-?": {"class": "compute"},
-    }
-    context = PluginContext(
-        name="sla", in_force=InForce(configuration=lambda: {"guests": section}, guest_settings=lambda _: written("gold"))
-    )
-    plugin = SlaPlugin(SlaSettings(), context)
-    guests = [Guest("1", "db-1"), Guest("2", "db-2")]
-    told = [one["sla_class_by"] for one in plugin.mom_collect_guests(guests).values()]
-    assert told == ["guests: in the YAML file (db-1)", "guests: in the YAML file (db-*)"]
-    section = {"*": {"class": "gold"}}
-    context.in_force = replace(context.in_force, guest_settings=lambda _: written("gold"))  # the configuration was read again
-    assert plugin.mom_collect_guests(guests)["1"]["sla_class_by"] == "guests: in the YAML file (*)"
 
 
 def test_every_field_is_declared() -> None:

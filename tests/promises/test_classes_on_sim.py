@@ -151,7 +151,7 @@ def test_the_class_of_each_guest_is_shown_and_what_gave_it_that(tmp_path: Path) 
             time.sleep(0.2)
         assert "classes: 3 platinum, 1 vapor, 2 of none" in status
         assert "of the service class vapor, by patterns of the plugin sla (idle-*)" in told("explain", "idle-01")
-        assert "by guests: in the YAML file (web-*)" in told("explain", "web-01")
+        assert "by guests: in the YAML file" in told("explain", "web-01")
         assert "which says platnum" in " ".join(told("explain", "db-01").split())
         assert "of no service class" in told("explain", "build-01")
         assert {one.get("sla_class") for one in json.loads(told("guests", "--json"))} == {None, "platinum", "vapor"}

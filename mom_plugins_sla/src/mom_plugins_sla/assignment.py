@@ -1,11 +1,10 @@
-"""Which guest is of which class, who said so, and what to do where that is not known: names in, names out."""
+"""The classes of guests, who says so, and what to do where that is not known: names in, names out."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -20,10 +19,6 @@ REMEMBERED: Final = 32_768
 """Guests whose class is remembered: three times those of the largest host."""
 
 
-WRITTEN: Final = "guests: in the YAML file"
-"""Who says it of a guest that the section `guests` gives a class."""
-
-
 class Assigned(NamedTuple):
     """A guest's class, by name; `unknown` is what was said instead of a class that there is, and `by` who said it."""
 
@@ -31,20 +26,10 @@ class Assigned(NamedTuple):
     by: str
     unknown: str = ""
 
-    def told(self, where: str = "") -> str:
-        """Who says it, and what is wrong with what was said.
-
-        :param where: the pattern in the section `guests`, for a class that stands there
-        """
-        by = f"{self.by} ({printable(where, 60)})" if where and self.by == WRITTEN else self.by
-        return f"{by}, which says {self.unknown}: there is no such class, and this is the safest" if self.unknown else by
-
-
-@dataclass(frozen=True, slots=True)
-class _Pattern:
-    matches: Callable[[str], object]
-    name: str
-    by: str
+    @property
+    def told(self) -> str:
+        """Who says it, and what is wrong with what was said."""
+        return f"{self.by}, which says {self.unknown}: there is no such class, and this is the safest" if self.unknown else self.by
 
 
 class ClassAssignment:
@@ -56,7 +41,7 @@ class ClassAssignment:
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
         self._classes = classes
         self._patterns = [
-            _Pattern(re.compile(fnmatch.translate(pattern)).match, name, f"patterns of the plugin sla ({printable(pattern, 60)})")
+            (re.compile(fnmatch.translate(pattern)).match, name, f"patterns of the plugin sla ({printable(pattern, 60)})")
             for pattern, name in patterns.items()
         ]
         self._default = default
@@ -79,39 +64,15 @@ class ClassAssignment:
 
     def _find(self, guest: str, written: str | None, metadata: str | None) -> Assigned | None:
         if written is not None:
-            return self._existing(written, WRITTEN)
+            return self._existing(written, "guests: in the YAML file")
         if metadata is not None:
             return self._existing(metadata, "the guest's metadata")
-        for pattern in reversed(self._patterns):
-            if pattern.matches(guest):
-                return self._existing(pattern.name, pattern.by)
+        for matches, name, by in reversed(self._patterns):
+            if matches(guest):
+                return self._existing(name, by)
         return None if self._default is None else self._existing(self._default, "default of the plugin sla")
 
     def _existing(self, name: str, by: str) -> Assigned:
         if name in self._classes:
             return Assigned(name, by)
         return Assigned(self._safest, by, printable(name, 40) or "an empty name")
-
-
-class WrittenClasses:
-    """Where the section `guests` says the classes of guests.
-
-    :param guests: the section, by pattern; of several that match, the last one that has a class counts, as for its other settings
-    """
-
-    def __init__(self, guests: object) -> None:
-        written = guests.items() if isinstance(guests, Mapping) else ()
-        having = [str(pattern) for pattern, said in written if isinstance(said, Mapping) and said.get("class") is not None]
-        self._names = {pattern: number for number, pattern in enumerate(having)}
-        self._patterns = [
-            (number, pattern, re.compile(fnmatch.translate(pattern)).match)
-            for number, pattern in enumerate(having)
-            if re.search(r"[*?\[]", pattern)
-        ]
-        self.pattern_of = lru_cache(REMEMBERED)(self._find)
-        """Gives the pattern, or name, under which the class of the guest of a name stands; empty: nowhere."""
-
-    def _find(self, guest: str) -> str:
-        matching = [(number, pattern) for number, pattern, matches in self._patterns if matches(guest)]
-        matching += [(self._names[guest], guest)] if guest in self._names else []
-        return max(matching, default=(0, ""))[1]

@@ -24,7 +24,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_sla.assignment import Assigned, ClassAssignment, WrittenClasses
+from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
@@ -49,8 +49,6 @@ class SlaPlugin:
         self._context = context
         self._classes: Mapping[str, ServiceClass] = settings.all_classes
         self._assignment = ClassAssignment(self._classes, settings.patterns, settings.default)
-        self._settings_of = context.guest_settings
-        self._written_classes: WrittenClasses | None = None
         self._shared = None if settings.classes_file is None else SharedClasses(settings.classes_file)
         self._maxima: dict[str, float] = {}
         self._fairness = Fairness()
@@ -102,13 +100,6 @@ class SlaPlugin:
         self._admissions.know(self._classes)
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
-    def _written(self) -> WrittenClasses:
-        """Where the YAML file says classes, as it was read last."""
-        if self._written_classes is None or self._settings_of is not self._context.guest_settings:
-            self._settings_of = self._context.guest_settings
-            self._written_classes = WrittenClasses(self._context.configuration().get("guests"))
-        return self._written_classes
-
     def _wrong_file(self) -> str:
         """Why the classes of the file are not in force; empty: they are, or there are none to be."""
         shared = self._shared
@@ -124,11 +115,9 @@ class SlaPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The class of each guest, and what it promises."""
-        assigned, writing = self._assignment.of_all(guests, self._context.guest_settings), self._written()
         fields = {
-            guest.id: fields_of(one.name, one.told(writing.pattern_of(guest.name)), self._classes[one.name], self._maxima.get(guest.id))
-            for guest in guests
-            if (one := assigned.get(guest.id)) is not None
+            identity: fields_of(one.name, one.told, self._classes[one.name], self._maxima.get(identity))
+            for identity, one in self._assignment.of_all(guests, self._context.guest_settings).items()
         }
         for guest in guests:
             share = self._fairness.shares.get(guest.id)
