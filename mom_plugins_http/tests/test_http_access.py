@@ -221,13 +221,6 @@ def test_no_other_host_passes_for_this_machine(host: str) -> None:
     assert not same_site(host, None, ["localhost", "127.0.0.1", "::1", "mom.example"])
 
 
-def test_the_name_for_tools_is_for_tools_only() -> None:
-    assert same_site_locally("mom", None, None, opens_page=False)
-    assert not same_site_locally("mom", None, "same-origin", opens_page=False)
-    assert not same_site_locally("mom", None, "none", opens_page=True)
-    assert not same_site_locally("mom", "http://mom", None, opens_page=False)
-
-
 @pytest.mark.parametrize(
     ("text", "name"),
     [("Mom.Example", "mom.example"), ("::1", "::1"), ("0::1", "::1"), ("192.0.2.7", "192.0.2.7"), ("mom.example:8132", None),
@@ -325,6 +318,8 @@ HERE = "localhost:8132"
         ("evil.example:8132", None, None, False),
         ("evil.example:8132", "http://evil.example:8132", None, False),
         ("mom", "http://mom", None, False),
+        ("mom", None, "same-origin", False),
+        ("mom", None, "none", False),
     ],
 )
 def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(

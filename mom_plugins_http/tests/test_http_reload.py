@@ -115,32 +115,17 @@ def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path
         certificate(tmp_path)
         served.engine.reload(served.engine.config)
         assert kept.get(f"https://localhost:{free_port}/v1/log-level").status_code == 200
-    assert shown_certificate(free_port) != before
+    renewed = shown_certificate(free_port)
+    assert renewed != before
     assert over_tcp(free_port, first[0]).status_code == 200
-
-
-def test_a_certificate_that_does_not_fit_its_key_is_refused_and_the_old_one_stays(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    first = certificate(tmp_path)
-    served = serve(tcp=tcp(tmp_path, free_port, first))
-    before = shown_certificate(free_port)
-    other = tmp_path / "other"
-    other.mkdir()
+    (other := tmp_path / "other").mkdir()
     shutil.copy(certificate(other)[1], first[1])
     with pytest.raises(MomError, match="cannot be used"):
         served.engine.reload(served.engine.config)
-    assert shown_certificate(free_port) == before
+    assert shown_certificate(free_port) == renewed, "one that does not fit its key is refused"
 
 
-def test_a_renewed_token_counts_from_then_on(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    cert = certificate(tmp_path)
-    served = serve(tcp=tcp(tmp_path, free_port, cert))
-    (tmp_path / "token").write_text("other" * 8)
-    assert over_tcp(free_port, cert[0]).status_code == 200
-    served.engine.reload(served.engine.config)
-    assert over_tcp(free_port, cert[0]).status_code == 401
-
-
-def test_a_stream_of_events_ends_when_its_token_is_replaced(serve: Serve, tmp_path: Path, free_port: int) -> None:
+def test_a_renewed_token_counts_from_then_on_and_ends_streams_of_the_old_one(serve: Serve, tmp_path: Path, free_port: int) -> None:
     cert = certificate(tmp_path)
     served = serve(tcp=tcp(tmp_path, free_port, cert))
     headers = {"authorization": "Bearer " + "read" * 8}
@@ -153,3 +138,4 @@ def test_a_stream_of_events_ends_when_its_token_is_replaced(serve: Serve, tmp_pa
         served.engine.reload(served.engine.config)
         served.engine.cycle()
         assert not any(line.startswith("event: cycle") for line in lines)
+    assert over_tcp(free_port, cert[0]).status_code == 401

@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import Scope
+from mom_core import ControlSpec, FieldSpec, Scope
 from mom_plugins_http.routes.answers import CycleAnswers, Items
 from mom_plugins_http.routes.route import ApiCall, Route
 
@@ -55,39 +55,16 @@ class DeclaredRoutes:
         """The settings in force; secrets are masked."""
         return self._answers.context.configuration()
 
-    async def fields(self, call: ApiCall) -> Items[FieldModel]:
+    async def fields(self, call: ApiCall) -> object:
         """What is collected, with units."""
         declared = self._answers.view().declarations
-        return {
-            "items": [
-                {
-                    "name": spec.name,
-                    "scope": spec.scope,
-                    "unit": spec.unit,
-                    "description": spec.description,
-                    "source": spec.source,
-                    "plugin": declared.field_owners.get(key, ""),
-                }
-                for key, spec in declared.fields.items()
-            ]
-        }
+        return {"items": [_told(FieldModel, spec, declared.field_owners.get(key)) for key, spec in declared.fields.items()]}
 
-    async def controls(self, call: ApiCall) -> Items[ControlModel]:
+    async def controls(self, call: ApiCall) -> object:
         """What can be set, with units and bounds."""
         declared = self._answers.view().declarations
-        return {
-            "items": [
-                {
-                    "name": spec.name,
-                    "scope": spec.scope,
-                    "unit": spec.unit,
-                    "description": spec.description,
-                    "field": spec.field,
-                    "minimum": spec.minimum,
-                    "maximum": spec.maximum,
-                    "choices": list(spec.choices),
-                    "plugin": declared.control_owners.get(spec.name, ""),
-                }
-                for spec in declared.controls.values()
-            ]
-        }
+        return {"items": [_told(ControlModel, spec, declared.control_owners.get(spec.name)) for spec in declared.controls.values()]}
+
+
+def _told(model: type, spec: FieldSpec | ControlSpec, plugin: str | None) -> dict[str, object]:
+    return {**{name: getattr(spec, name) for name in model.__annotations__ if name != "plugin"}, "plugin": plugin or ""}
