@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
-"""What ending may take: the teardown of all plugins has 0.4 s."""
+"""The longest that ending may take: the teardown of all plugins has 0.4 s."""
 
 
 class SocketPermissions(TypedDict):
-    """What `listen` takes for a socket's file."""
+    """Parameters of `listen` for a socket's file."""
 
     mode: int
     group: int | None
@@ -133,7 +133,7 @@ class Service:
 
     @property
     def _replaces(self) -> bool:
-        """Whether a plugin of this process may still listen there: one that a reload replaces, which has the unix socket too."""
+        """True where a plugin of this process may still listen there: one that a reload replaces, which has the unix socket too."""
         return self._server.waits
 
     def start(self) -> None:

@@ -69,14 +69,14 @@ class SlaPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """What a class says of its guests, and the policies that are switched on."""
+        """Fields and columns of classes, and the policies that are switched on."""
         from mom_plugins_sla.overview import COLUMNS
 
         return (*FIELDS, *COLUMNS, *(DefaultPolicy(name, text) for name, text in self._policies().items()))
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Whether another guest fits, and whether a file of classes is used."""
+        """Admission, and the file of classes."""
         return {Admissions: self._admissions, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
@@ -127,7 +127,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """What the host lacks, as the last cycle saw it, and whether the file of classes makes sense."""
+        """The host's lack, as the last cycle saw it, and why the file of classes is not in force."""
         self._look()
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:

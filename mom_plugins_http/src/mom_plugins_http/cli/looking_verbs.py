@@ -27,13 +27,13 @@ SILENCE_SECONDS: Final = 60.0
 """Between two events at most: mom sends a sign of life every 15 s."""
 
 _OF_HOST: Final = ("mem_available", "mem_really_available", "swap_usage", "psi_memory_some_avg10", "ksm_pages_sharing", "ksmd_cpu_usage")
-"""What is shown of the host's many fields; --json has all."""
+"""The fields of the host that are shown; --json has all."""
 
 _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",
     "balloon_reason", "sweep_end", "stats_age",
 )  # fmt: skip
-"""What comes first of a guest's; the others follow by name, as far as the terminal has room."""
+"""A guest's first fields; the others follow by name, as far as the terminal has room."""
 
 _SHOWN_PAST: Final = 20
 

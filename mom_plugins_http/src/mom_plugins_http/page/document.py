@@ -25,7 +25,7 @@ _MODULES_MARK: Final = "<!--modules-->"
 
 
 class Part(NamedTuple):
-    """What a browser is sent."""
+    """A file as a browser gets it."""
 
     body: bytes
     packed: bytes
@@ -96,7 +96,7 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
 }
-"""What keeps a browser from running, loading, framing or telling any server anything else."""
+"""They keep a browser from running, loading, framing or telling any server anything else."""
 
 
 def _answer(call: ApiCall, part: Part) -> Response:

@@ -1,4 +1,4 @@
-"""Whether guests fit, through the API."""
+"""Admission of guests, through the API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AdmissionRoutes:
         return [Route("GET", "/v1/admission", self.admission, Admission, parameters=(MEMORY, CLASS, COUNT))]
 
     async def admission(self, call: ApiCall) -> Admission:
-        """Whether more guests fit without breaking a promise, and what would have to give."""
+        """Say whether more guests fit without breaking a promise, and what would have to give."""
         offered = self._context.service(Admissions)
         if offered is None:
             raise ProblemError(409, "no enabled plugin knows promises", "enable the plugin sla in the configuration")

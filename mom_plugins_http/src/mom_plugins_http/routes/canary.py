@@ -34,7 +34,7 @@ _SHARE: Final = {
 
 
 class BeginModel(BodyModel):
-    """What is to be tried, on whom, and for how long."""
+    """Policies to be tried, on whom, and for how long."""
 
     changes: ChangedTexts
     share: Annotated[float | None, BeforeValidator(_share), WithJsonSchema(_SHARE)] = None

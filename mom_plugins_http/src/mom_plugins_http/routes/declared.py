@@ -1,4 +1,4 @@
-"""What is declared and configured: fields, controls, settings."""
+"""Fields, controls and settings, as they are declared and configured."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class DeclaredRoutes:
         return self._answers.context.configuration()
 
     async def fields(self, call: ApiCall) -> object:
-        """What is collected, with units."""
+        """All fields, with units."""
         declared = self._answers.view().declarations
         return {"items": [_told(FieldModel, spec, declared.field_owners.get(key)) for key, spec in declared.fields.items()]}
 
     async def controls(self, call: ApiCall) -> object:
-        """What can be set, with units and bounds."""
+        """All controls, with units and bounds."""
         declared = self._answers.view().declarations
         return {"items": [_told(ControlModel, spec, declared.control_owners.get(spec.name)) for spec in declared.controls.values()]}
 

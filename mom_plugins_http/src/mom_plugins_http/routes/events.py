@@ -34,7 +34,7 @@ MOST_LISTS: Final = 8
 
 @dataclass(slots=True)
 class _Told:
-    """What clients that want the same fields know by now, and that as an event, made for the first who asks."""
+    """The report as clients that want the same fields know it, and as an event, made for the first who asks."""
 
     report: ReportDocument
     event: bytes = b""

@@ -91,7 +91,7 @@ class IdentityModel(TypedDict):
 
 
 class SentenceModel(TypedDict):
-    """What to print, below a heading for its topic."""
+    """A sentence, to be printed below a heading for its topic."""
 
     topic: str
     text: str
@@ -108,12 +108,12 @@ class ExplanationModel(TypedDict):
     mode: Mode
     interval_seconds: Annotated[float | None, Field(description="null: unknown.", json_schema_extra={"x-unit": "s"})]
     decisions: list[Mapping[str, Any]]
-    """What was wanted, why, by which line of which policy, what review made of it, and what came of it."""
+    """Each with its reason, the policy's line, revisions and outcome."""
     why_unchanged: str
     """Why no policy wants another size; empty: one does, or it is not known."""
     problems: list[Mapping[str, Any]]
     trial: list[Mapping[str, Any]] | None
-    """What policies on trial would decide otherwise; null without a trial."""
+    """Decisions in which policies on trial differ; null without a trial."""
     unknown: list[str]
     sentences: list[SentenceModel]
 

@@ -1,4 +1,4 @@
-"""What has changed beside figures since the last cycle, for those who listen: reservations and policies."""
+"""Changes of reservations and policies since the last cycle, for those who listen."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class News:
         self._trial: tuple[float, CanaryState] | None = None
 
     def gather(self) -> Sequence[Item]:
-        """What has happened since this was asked last."""
+        """The changes since this was asked last."""
         return [*self._reservations(), *self._policies(), *self._canary()]
 
     def _reservations(self) -> Sequence[Item]:

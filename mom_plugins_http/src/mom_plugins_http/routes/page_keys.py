@@ -71,7 +71,7 @@ class PageSessionModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """What a key or session is good for, whom it was given to, and until when, in monotonic seconds.
+    """The right that a key or session gives, whom it was given to, and until when, in monotonic seconds.
 
     :param process: the number of the process that it ends with, and when that was started; None for none
     """
@@ -178,5 +178,5 @@ class PageKeys:
 
 
 def _digest(secret: str) -> bytes:
-    """What is looked up: to find it tells nothing of a secret of 192 bits or more."""
+    """The key of the table: to find it tells nothing of a secret of 192 bits or more."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -40,7 +40,7 @@ ChangedTexts = Annotated[
     dict[str, Annotated[str | None, Field(description="The text to set; null removes the policy.")]],
     AfterValidator(_named),
 ]
-"""What is to be set and removed, by the policy's name."""
+"""Texts to set, and policies to remove, by the policy's name."""
 
 
 class ChangesModel(BodyModel):
@@ -94,7 +94,7 @@ class ChangedModel(TypedDict):
 
 @described
 class PolicyProblemModel(TypedDict):
-    """What is wrong with a policy, and where."""
+    """A mistake in a policy, and its place."""
 
     name: str
     line: int
@@ -103,15 +103,15 @@ class PolicyProblemModel(TypedDict):
     message: str
     severity: Literal["error", "warning"]
     hint: str
-    """What to do; may be empty."""
+    """The fix; may be empty."""
 
 
 @described
 class CheckedModel(TypedDict):
-    """What is wrong with changes."""
+    """Mistakes in changes."""
 
     good: bool
-    """Whether the changes could be made: there may be warnings."""
+    """The changes could be made: there may be warnings."""
     problems: list[PolicyProblemModel]
     warnings: list[PolicyProblemModel]
 

@@ -1,4 +1,4 @@
-"""What came of decisions in past cycles."""
+"""Outcomes of past cycles."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Route
 
 
 class RecentOutcomeModel(OutcomeModel):
-    """What came of a decision, and in which cycle."""
+    """An outcome, and its cycle."""
 
     cycle: int
     time: Time
 
 
 class RecentOutcomeRoutes:
-    """What was done; of the newest cycle, the report says it."""
+    """Outcomes of past cycles; of the newest cycle, the report says it."""
 
     def __init__(self, answers: CycleAnswers) -> None:
         self._answers = answers
@@ -25,6 +25,6 @@ class RecentOutcomeRoutes:
         return [Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], parameters=(LIMIT, GUEST))]
 
     async def recent_outcomes(self, call: ApiCall) -> Items[RecentOutcomeModel]:
-        """What came of decisions in past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""
+        """Outcomes of past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""
         done = about(call, self._answers.view(), self._answers.published.done(), lambda one: one.outcome.decision.entity)
         return {"items": [{"cycle": one.number, "time": one.time, **outcome_model(one.outcome)} for one in done[: call.number(LIMIT)]]}

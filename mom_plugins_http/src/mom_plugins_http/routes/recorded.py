@@ -40,7 +40,7 @@ class RecordedModel(PastModel):
 
 
 class RecordedRoutes:
-    """What a recorder has kept."""
+    """Cycles that a recorder has kept."""
 
     def __init__(self, context: PluginContext, answers: CycleAnswers, worker: Worker) -> None:
         self._context = context

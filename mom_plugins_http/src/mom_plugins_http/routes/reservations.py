@@ -35,7 +35,7 @@ class WantedModel(BodyModel):
 
 @described
 class RoomModel(TypedDict):
-    """What could be reserved, and what it is made of."""
+    """Memory that could be reserved, and its parts."""
 
     available_kib: int
     host_keeps_kib: int
@@ -47,7 +47,7 @@ class RoomModel(TypedDict):
     most_kib: int
     """The largest reservation that can be had."""
     free_kib: int
-    """What of that is there already."""
+    """The part of that which is there already."""
     why: str
     """Why guests give nothing; empty if they do."""
 
@@ -57,7 +57,7 @@ class ReservationsModel(TypedDict):
     """All reservations."""
 
     room: RoomModel | None
-    """What could be reserved; null: unknown."""
+    """Memory that could be reserved; null: unknown."""
     items: list[Reservation]
     ended: list[Reservation]
     """The last ones, newest first."""
@@ -98,7 +98,7 @@ class ReservationRoutes:
             raise ProblemError(503, error.message, error.hint, headers={"retry-after": "1"}) from None
 
     async def reservations(self, call: ApiCall) -> ReservationsModel:
-        """What is reserved for launches, and what could be."""
+        """Memory that is reserved for launches, and that could be."""
         kept = self._context.service(Reservations)
         if kept is None:  # there are none, which is no mistake of the client's
             return {"room": None, "items": [], "ended": []}

@@ -1,4 +1,4 @@
-"""What is wrong, and since when."""
+"""Problems, and since when they stand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ProblemRoutes:
         return [Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], parameters=(GUEST,))]
 
     async def problems(self, call: ApiCall) -> Items[CommonProblemModel]:
-        """What is wrong, and since when, each thing once for all guests that have it; the report has each by itself."""
+        """Problems, and since when they stand, each once for all guests that have it; the report has each by itself."""
         view = self._answers.view()
         standing = about(call, view, standing_problems(view.report, view.state), lambda one: one.entity)
         return {"items": [_model(one) for one in common_problems(standing)]}

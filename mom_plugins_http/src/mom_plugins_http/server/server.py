@@ -70,7 +70,7 @@ class Server(BoundedServer[Door]):
         return len(self._state.connections) + self._handshakes
 
     def takes(self, door: Door) -> bool:
-        """Whether this door takes one more client: no more handshakes of TLS than may be half made."""
+        """True where this door takes one more client: no more handshakes of TLS than may be half made."""
         return door.tls is None or self._handshakes < _HANDSHAKES
 
     async def connect(self, door: Door, sock: socket.socket) -> None:

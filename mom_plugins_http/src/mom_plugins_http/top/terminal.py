@@ -33,7 +33,7 @@ _KEYS: Final[dict[int | str, str]] = {
 _COLORS: Final = {"red": curses.COLOR_RED, "green": curses.COLOR_GREEN, "yellow": curses.COLOR_YELLOW, "cyan": curses.COLOR_CYAN}
 
 _PLAIN: Final = str.maketrans("…█░▁▂▃▄▅▆▇→←↑↓", "~#-_.:-=+*><^v")
-"""What stands for what, where a terminal has no Unicode."""
+"""Signs for terminals without Unicode."""
 
 
 class EndedError(Exception):

@@ -147,7 +147,7 @@ class PolicyTexts(Protocol):
     """
 
     def state(self) -> PolicyState:
-        """What is in force now."""
+        """The policies in force now."""
         ...
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
@@ -183,7 +183,7 @@ class PolicyTexts(Protocol):
         ...
 
     def memory(self) -> Value:
-        """What the policies remember from one evaluation to the next, as JSON that only `set_memory` understands: for a recording."""
+        """The notes that policies keep from one evaluation to the next, as JSON that only `set_memory` understands: for a recording."""
         ...
 
     def set_memory(self, memory: Value) -> None:

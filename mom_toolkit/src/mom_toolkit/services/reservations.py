@@ -25,7 +25,7 @@ class ReservationState(StrEnum):
 
     @property
     def lasts(self) -> bool:
-        """Whether memory is kept in this state."""
+        """True where memory is kept in this state."""
         return self in {ReservationState.MAKING, ReservationState.READY, ReservationState.TAKEN}
 
 
@@ -56,7 +56,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What could be reserved, and what it is made of. Sizes in KiB.
+    """Memory that could be reserved, and its parts. Sizes in KiB.
 
     :param available_kib: what programs can have on the host now without swapping
     :param host_keeps_kib: what of that the host keeps for itself whatever is reserved
@@ -84,7 +84,7 @@ class Room:
 
     @property
     def free_kib(self) -> int:
-        """What of that is there already."""
+        """The part of that which is there already."""
         return max(0, min(self.most_kib, self._unreserved_kib))
 
     @property
@@ -102,7 +102,7 @@ class ReservationRefused(MomError):
 
 @runtime_checkable
 class Reservations(Protocol):
-    """What is reserved on this host. Any thread may call this.
+    """The reservations of this host. Any thread may call this.
 
     While memory is reserved, the host field `mem_reserved` holds how much (KiB): policies add it to what the host is to have
     available. No reservation makes a guest smaller than its guarantee or its need, and a guest that runs out of memory comes first.
@@ -111,7 +111,7 @@ class Reservations(Protocol):
     """
 
     def room(self) -> Room:
-        """What could be reserved now."""
+        """Memory that could be reserved now."""
         ...
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
