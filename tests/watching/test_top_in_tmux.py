@@ -85,6 +85,10 @@ def test_host_and_guests_fit_on_the_smallest_usual_terminal(daemon: Start, scree
     assert "q:end" in text
     screen.keys("q")
     screen.is_as_before()
+    screen.run(f"TERM=nobody-knows-it {MOM} top -c {mom.config}")
+    screen.shows("5 guests have", "q:end")
+    screen.keys("q")
+    screen.is_as_before()
 
 
 def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: Screen) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from mom_core import (
     Change,
@@ -49,14 +48,14 @@ Refusals = dict[Target, HypervisorError]
 
 
 def read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-    """What the limits stand at, of all guests in one call for each kind."""
+    """The limits as they stand, of all guests in one call for each kind."""
     found: dict[Target, Value | HypervisorError] = {}
-    for kind in _KINDS:
-        due = [target for target in targets if target.control in kind.controls]
+    for controls, read_all in _READ_TOGETHER:
+        due = [target for target in targets if target.control in controls]
         if not due:
             continue
         try:
-            values = kind.read(hypervisor, list({target.entity.id: target.entity for target in due}.values()))
+            values = read_all(hypervisor, list({target.entity.id: target.entity for target in due}.values()))
             found |= {target: values.get(target.entity.id, {}).get(target.control) for target in due}
         except HypervisorError as error:
             found |= dict.fromkeys(due, error)
@@ -107,15 +106,7 @@ def _interfaces(hypervisor: Hypervisor, guests: Sequence[Entity]) -> Mapping[str
     return {identity: {INTERFACES: present_interfaces(tunes)} for identity, tunes in hypervisor.net_tunes(guests).items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """Controls that are read in one call."""
-
-    controls: Sequence[str]
-    read: Callable[[Hypervisor, Sequence[Entity]], Mapping[str, Mapping[str, Value]]]
-
-
-_KINDS = (_Kind(CPU_CONTROLS, _cpu), _Kind((DISKS,), _disks), _Kind((INTERFACES,), _interfaces))
+_READ_TOGETHER = ((CPU_CONTROLS, _cpu), ((DISKS,), _disks), ((INTERFACES,), _interfaces))
 
 
 def _without_paths(disks: Sequence[Item]) -> list[Item]:

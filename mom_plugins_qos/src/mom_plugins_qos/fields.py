@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import CpuTune, DiskTune, FieldSpec, NetTune, Scope, Unit, Value
+from mom_core import CpuTune, DiskTune, FieldSpec, Scope, Unit, Value
 from mom_plugins_qos.bounds import CPU_SHARES, DISK_LIMITS, PERIOD, QUOTA
-from mom_plugins_qos.lists import present_disks, present_interfaces
+from mom_plugins_qos.lists import present_disks
 from mom_plugins_qos.settings import QosGuestSettings
 
 USER_LIMIT, DISKS, DISKS_NOW, INTERFACES = "vcpu_user_limit", "io_tune", "io_tune_current", "net_tune"
@@ -37,7 +37,7 @@ FIELDS = (
 
 
 def cpu_fields(tune: CpuTune, settings: QosGuestSettings) -> dict[str, Value]:
-    """What limits a guest's CPU time."""
+    """The limits of a guest's CPU time."""
     limit = tune.user_limit_percent if settings.cpu_limit is None else settings.cpu_limit
     return {QUOTA: tune.quota_us, PERIOD: tune.period_us, CPU_SHARES: tune.shares, USER_LIMIT: limit}
 
@@ -61,8 +61,3 @@ def _disk(tune: DiskTune, set_here: Mapping[str, int]) -> dict[str, Value]:
 def _all_six(limits: Mapping[str, int]) -> dict[str, Value]:
     """Policies name all six: what is unknown is nil, and no error."""
     return {key: limits.get(key) for key in DISK_LIMITS}
-
-
-def interface_fields(tunes: Sequence[NetTune]) -> dict[str, Value]:
-    """The limits of a guest's network interfaces."""
-    return {INTERFACES: present_interfaces(tunes)}

@@ -30,9 +30,10 @@ from mom_core import (
 )
 from mom_plugins_qos import control
 from mom_plugins_qos.control import CONTROLS
-from mom_plugins_qos.fields import FIELDS, cpu_fields, disk_fields, interface_fields
+from mom_plugins_qos.fields import FIELDS, INTERFACES, cpu_fields, disk_fields
 from mom_plugins_qos.findings import findings
 from mom_plugins_qos.limits import mistakes_in, wanted_of_all
+from mom_plugins_qos.lists import present_interfaces
 from mom_plugins_qos.review import reviewed
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
 from mom_toolkit import Enforcement
@@ -91,7 +92,7 @@ class QosPlugin:
             cached = before.get(guest.id)
             if cached is None or cached[0] is not tunes[0] or cached[1] is not tunes[1] or cached[2] is not settings:
                 lists: dict[str, Value] = {} if tunes[0] is None else disk_fields(tunes[0], settings)
-                lists.update({} if tunes[1] is None else interface_fields(tunes[1]))
+                lists.update({} if tunes[1] is None else {INTERFACES: present_interfaces(tunes[1])})
                 cached = (*tunes, settings, lists)
             self._lists[guest.id] = cached
             fields[guest.id] = {**cpu_fields(cpu.get(guest.id, _NOT_KNOWN), settings), **cached[3]}
@@ -102,7 +103,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
-        """What the YAML file sets for single guests."""
+        """Decide on the limits that the YAML file sets for single guests."""
         yield from self._enforcement.decide(snapshot, wanted_of_all(snapshot, self._set_for))
         yield from mistakes_in(snapshot, self._set_for, Source(self._context.name))
 
@@ -115,7 +116,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """What limits stand at."""
+        """The limits as they stand."""
         return control.read(hypervisor, targets)
 
     @hookimpl
@@ -135,7 +136,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """What can be limited on this host."""
+        """Say which limits this host can set."""
         return findings(hypervisor)
 
 

@@ -12,11 +12,11 @@ from typing import (
 )
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import JsonSchemaMode
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic_core.core_schema import DataclassField, ModelField, TypedDictField
 from typing_extensions import TypedDict
 
 from mom_core import __version__
-from mom_plugins_http.routes.bodies import BodyModel
 from mom_plugins_http.routes.policies import PolicyProblemModel
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server import problems
@@ -99,13 +99,18 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
     return operation
 
 
+class _Generator(GenerateJsonSchema):
+    def field_is_required(self, field: ModelField | DataclassField | TypedDictField, total: bool) -> bool:
+        """Data classes are answers only, which have all of their members."""
+        return field["type"] == "dataclass-field" or super().field_is_required(field, total)
+
+
 @cache
 def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
     """A function that gives the schema of one of these models, and the components that schemas refer to: once in a process, as models stay
     the same, and each time leaves something in caches of Python's `typing`."""
-    modes: list[JsonSchemaMode] = ["validation" if _is_body(model) else "serialization" for model in models]
-    adapters = [(number, mode, TypeAdapter(model)) for number, (mode, model) in enumerate(zip(modes, models, strict=True))]
-    made, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}")
+    adapters: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [(n, "validation", TypeAdapter(model)) for n, model in enumerate(models)]
+    made, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}", schema_generator=_Generator)
     kinds = shared.get("$defs", {})
     choices = {_REFERENCE + name: kind for name, kind in kinds.items() if "enum" in kind}
 
@@ -126,11 +131,7 @@ def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schem
         return kept
 
     components = {_name(name): tidy(kind) for name, kind in kinds.items() if _REFERENCE + name not in choices}
-    return lambda model: tidy(made[models.index(model), modes[models.index(model)]]), components
-
-
-def _is_body(model: object) -> bool:
-    return isinstance(model, type) and issubclass(model, BodyModel)
+    return lambda model: tidy(made[models.index(model), "validation"]), components
 
 
 def _name(name: str) -> str:

@@ -14,6 +14,8 @@ from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
+from mom_core import MomError
+
 Line = Sequence[tuple[str, str]]
 """Texts, each with the style it has: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
 
@@ -54,7 +56,11 @@ class Terminal:
             self._screen = curses.initscr()
         except curses.error:
             os.environ["TERM"] = _USUAL_TERMINAL
-            self._screen = curses.initscr()
+            try:
+                self._screen = curses.initscr()
+            except curses.error as error:
+                hint = "install ncurses-base; `mom status` and `mom guests` print what it shows once"
+                raise MomError(f"mom top cannot draw on this terminal: {error}", hint=hint) from error
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH):
             self._handlers[number] = signal.signal(number, self._on_signal)
         curses.cbreak()
