@@ -37,8 +37,6 @@ from .report_models import (
     DifferenceModel as DifferenceModel,
     EntityModel as EntityModel,
     GuestColumnModel as GuestColumnModel,
-    GuestFields as GuestFields,
-    HostFields as HostFields,
     Kib as Kib,
     Mode as Mode,
     OutcomeModel as OutcomeModel,

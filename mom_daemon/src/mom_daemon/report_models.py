@@ -54,12 +54,6 @@ Time = Annotated[float, Field(description="Seconds since the epoch.", json_schem
 Kib = Annotated[float | None, Field(description="null: unknown.", json_schema_extra={"x-unit": "KiB"})]
 """A size; None is unknown."""
 
-HostFields = Annotated[Mapping[str, Any], Field(json_schema_extra={"x-fields": "host"})]
-"""The host's fields by name; the API's description puts in those that are declared."""
-
-GuestFields = Annotated[Mapping[str, Any], Field(json_schema_extra={"x-fields": "guest"})]
-"""The same of a guest."""
-
 Mode = Annotated[str, Field(json_schema_extra={"enum": ["enforce", "observe"]})]
 """`enforce`: mom acts; `observe`: it only says what it would do."""
 
@@ -207,7 +201,7 @@ class ReportedHostModel(TypedDict):
     """The host."""
 
     name: str
-    fields: HostFields
+    fields: Mapping[str, Any]
 
 
 @described
