@@ -36,6 +36,7 @@ def test_a_trial_begins_is_watched_and_promoted(serve: Serve) -> None:
     assert 'mom_canary_guests{group="canary"} 3' in metrics
     now = served.get(PATH)["canary"]
     assert (now["cycles"], now["canary"]["guests"], len(now["on"])) == (1, 3, 3)
+    assert {one["scope"] for one in now["on"]} == {"guest"}
     assert now["others"]["guests"] == 21
     assert "60_mine" not in [one["name"] for one in served.get("/v1/policies")["items"]]
     done = served.client.post(f"{PATH}/promotion", headers={"if-match": served.version()})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mom_core import InForce, MomError, PluginContext
+from mom_core import Entity, InForce, MomError, PluginContext, Scope
 from mom_plugins_http.routes.news import News
 from mom_toolkit import Reservation, Reservations, ReservationState, Room
 
@@ -166,7 +166,7 @@ class SometimesKnown(Reservations):
     def reservations(self) -> Sequence[Reservation]:
         if not self.known:
             raise MomError("nothing is known of the host's memory")
-        return [Reservation("r1", 1 << 20, self.state)]
+        return [Reservation("r1", 1 << 20, self.state, guest=Entity(Scope.GUEST, "1", "web"))]
 
     def room(self) -> Room:
         raise NotImplementedError
@@ -187,3 +187,4 @@ def test_cycles_are_told_while_nothing_is_known_of_reservations_and_what_changed
     kept.known = True
     (told,) = news.gather()
     assert told.name == "reservations"
+    assert told.content["items"][0]["guest"] == {"scope": "guest", "id": "1", "name": "web"}

@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from typing import Final
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -46,8 +45,6 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, defau
 def _finite(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if is_dataclass(value) and not isinstance(value, type):
-        return _finite(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from mom_core import PluginContext, parse_size
+from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
@@ -27,10 +28,10 @@ class AdmissionRoutes:
         """Its operation."""
         return [Route("GET", "/v1/admission", self.admission, Admission, parameters=(MEMORY, CLASS, COUNT))]
 
-    async def admission(self, call: ApiCall) -> Admission:
+    async def admission(self, call: ApiCall) -> object:
         """Say whether more guests fit without breaking a promise, and what would have to give."""
         offered = self._context.service(Admissions)
         if offered is None:
             raise ProblemError(409, "no enabled plugin knows promises", "enable the plugin sla in the configuration")
         memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
-        return await self._worker.run(lambda: offered.admission(memory, sla_class, call.number(COUNT)))
+        return as_object(await self._worker.run(lambda: offered.admission(memory, sla_class, call.number(COUNT))))

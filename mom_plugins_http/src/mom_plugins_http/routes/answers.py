@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Any, Generic, TypeVar
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
@@ -41,6 +42,15 @@ class CycleAnswers:
         """The answer of this name."""
         view = self.view()
         return view.answer(key, lambda: json_text(make(view)))
+
+
+def as_object(value: object) -> Any:
+    """A data class of a service with all that is in it, for JSON; entities are objects, too."""
+    if isinstance(value, Entity):
+        return value._asdict()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: as_object(getattr(value, one.name)) for one in fields(value)}
+    return [as_object(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def found_guest(view: ReportView, wanted: str) -> Guest:

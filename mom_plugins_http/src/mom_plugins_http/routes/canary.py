@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_daemon import described
+from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Span, as_float, read_body, span_schema
 from mom_plugins_http.routes.policies import ChangedTexts, PolicyRoutes
 from mom_plugins_http.routes.route import ApiCall, Route
@@ -99,4 +100,4 @@ class CanaryRoutes:
 
 
 def _answer(canary: Canary | None) -> CanaryAnswerModel:
-    return {"canary": canary}
+    return {"canary": as_object(canary)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext
+from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.policies import PolicyChangeModel
 from mom_toolkit import CanaryState, PolicyTexts, Reservation, Reservations, ReservationState
 
@@ -57,7 +57,7 @@ class News:
         before, self._states = self._states, {identity: one.state for identity, one in found.items()}
         if before is None:
             return ()
-        changed = [one for one in found.values() if before.get(one.id) is not one.state]
+        changed = [as_object(one) for one in found.values() if before.get(one.id) is not one.state]
         return [Item("reservations", {"items": changed})] if changed else ()
 
     def _policies(self) -> Sequence[Item]:
@@ -86,4 +86,4 @@ class News:
         if found is None or (now := (found.began_at, found.state)) == self._trial:
             return ()
         self._trial = now
-        return [Item("canary", asdict(found))]
+        return [Item("canary", as_object(found))]

@@ -130,7 +130,8 @@ def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schem
                     of.setdefault("x-unit", unit)
         return kept
 
-    components = {_name(name): tidy(kind) for name, kind in kinds.items() if _REFERENCE + name not in choices}
+    described = {name: kind for name, kind in kinds.items() if f"{name}Model" not in kinds}  # an entity of a service is told as its model
+    components = {_name(name): tidy(kind) for name, kind in described.items() if _REFERENCE + name not in choices}
     return lambda model: tidy(made[models.index(model), "validation"]), components
 
 

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, UnitError, printable
 from mom_daemon import described
+from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Size, Span, read_body, size_schema, span_schema
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
@@ -113,13 +114,13 @@ class ReservationRoutes:
         found = await self._run(kept.reservations)
         return {
             "room": None if known is None else room_of(known),
-            "items": [one for one in found if one.state.lasts],
-            "ended": [one for one in reversed(found) if not one.state.lasts],
+            "items": [as_object(one) for one in found if one.state.lasts],
+            "ended": [as_object(one) for one in reversed(found) if not one.state.lasts],
         }
 
-    async def reservation(self, call: ApiCall) -> Reservation:
+    async def reservation(self, call: ApiCall) -> object:
         """One reservation, also one that has ended lately."""
-        return await self._found(call)
+        return as_object(await self._found(call))
 
     async def _found(self, call: ApiCall) -> Reservation:
         identity = call.path["id"]
@@ -130,19 +131,19 @@ class ReservationRoutes:
         known = ", ".join(one.id for one in found if one.state.lasts)
         raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {known or 'none'}")
 
-    async def reserve(self, call: ApiCall) -> Reservation:
+    async def reserve(self, call: ApiCall) -> object:
         """Have memory made and kept for a launch; 409 at once with all figures when it cannot be had."""
         given = await read_body(call, WantedModel)
         kept, who = self._offered(), call.peer.name
-        return await self._run(lambda: kept.reserve(given.memory, given.deadline, name=given.name, who=who), given.memory)
+        return as_object(await self._run(lambda: kept.reserve(given.memory, given.deadline, name=given.name, who=who), given.memory))
 
-    async def release_reservation(self, call: ApiCall) -> Reservation:
+    async def release_reservation(self, call: ApiCall) -> object:
         """Give a reservation up."""
         found = await self._found(call)
         if not found.state.lasts:
             raise ProblemError(409, f"reservation {found.id} has ended: it is {found.state}", found.note)
         kept, who = self._offered(), call.peer.name
-        return await self._run(lambda: kept.release(found.id, who=who))
+        return as_object(await self._run(lambda: kept.release(found.id, who=who)))
 
 
 def room_of(room: Room) -> RoomModel:
