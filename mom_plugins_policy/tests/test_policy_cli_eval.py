@@ -170,6 +170,7 @@ BAD_SNAPSHOTS = {
     '{"host": {"x": [{"y": 1e999}]}}': "host.x: must be a finite number, not inf",
     f'{{"host": {{"x": {"9" * 5000}}}}}': "holds a number that is too long",
     '{"host": ' + "[" * 100_000: "is nested too deep",
+    '{"host": {"mem_free": 1, "mem_free": 2}}': "the key mem_free is there twice",
     '{"guests": {"vm1": 5}}': "guests.vm1: must be a mapping, not 5",
     '{"guests": {"": {}}}': "cannot be a guest's name",
     '{"guests": {"host": {}}}': "guests.host: cannot be a guest's name",

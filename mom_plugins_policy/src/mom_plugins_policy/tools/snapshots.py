@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Host, Scope, Snapshot, Value, settings_in
+from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Host, Scope, Snapshot, Value, printable, settings_in
 from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
@@ -96,6 +96,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
+class _RepeatedKeyError(ValueError):
+    """A key that an object has twice."""
+
+
+def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises `_RepeatedKeyError`."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(f"the key {printable(next(key for key in keys if keys.count(key) > 1), 60)} is there twice")
+    return made
+
+
 def read_form(path: Path) -> SnapshotForm:
     """The form of the snapshot in a JSON file; `-` is standard input.
 
@@ -107,9 +120,11 @@ def read_form(path: Path) -> SnapshotForm:
     if text is None:
         raise ConfigError(problems)
     try:
-        given = json.loads(text.removeprefix("\ufeff"))
+        given = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise ConfigError([ConfigProblem(file, error.lineno, error.colno, f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")]) from None
+    except _RepeatedKeyError as error:
+        raise ConfigError([ConfigProblem(file, 0, 0, str(error))]) from None
     except (RecursionError, ValueError):
         raise ConfigError([ConfigProblem(file, 0, 0, "is nested too deep, or holds a number that is too long")]) from None
     return checked_form(given, file)
