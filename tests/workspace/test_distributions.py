@@ -215,9 +215,9 @@ providers_of_packages = cache(packages_distributions)
 PARTS = {"pydantic_core": "pydantic"}
 """A distribution that is part of another one, which requires exactly one version of it."""
 
-CORE_BRINGS = {"click", "mom-cli", "mom-core", "mom-daemon", "pluggy", "pydantic"}
-"""What a plugin may use because the contract is made of it: settings, hooks and verbs. Verbs are imported by the program `mom`, which is
-mom-daemon's; where they are not wanted there is no mom-cli."""
+CORE_BRINGS = {"click", "mom-cli", "mom-core", "pluggy", "pydantic"}
+"""What a plugin may use because the contract is made of it: settings, hooks, and the verbs of those that require mom-daemon, which brings
+click. What they say for mom-cli is imported where there is one."""
 
 
 def _normal(distribution: str) -> str:
