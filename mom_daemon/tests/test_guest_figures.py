@@ -11,7 +11,7 @@ from mom_core.testing import snapshot
 from mom_daemon import guest_columns, report_document
 
 
-def declared(*names: str, columns: tuple[object, ...] = ()) -> Declarations:
+def declared(*names: str, columns: tuple[GuestColumn, ...] = ()) -> Declarations:
     fields = {(Scope.GUEST, name): FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in names}
     return Declarations(fields, guest_columns=columns)
 

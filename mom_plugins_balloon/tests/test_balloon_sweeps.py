@@ -134,7 +134,8 @@ def test_an_idle_guest_gives_all_that_it_had_freed_and_has_its_room_again() -> N
 def test_a_timer_between_two_slices_is_not_taken_for_work() -> None:
     """7 ms of CPU time, as soon as the balloon stands still: a third of the 20 ms in which it is looked at."""
     guest = Guest()
-    pause, woken = guest.pause, []
+    pause = guest.pause
+    woken: list[float] = []
 
     def with_a_timer(seconds: float) -> None:
         if seconds == PAUSE_SECONDS and not woken:

@@ -133,11 +133,12 @@ class AccountServers(ThreeServers):
             try:
                 async with linked(Access([self.urls[asked]], None, credentials), host, LOG, patient=False) as store:
                     await store.put(STATES, host, HostState(host=host, mom="0", mode="enforce", problems=asked).packed())
-                    assert (await store.read(ROSTER, host)).data is not None
-                    return
+                    if (await store.read(ROSTER, host)).data is not None:  # a server that was away may not have it yet
+                        return
             except LinkError:
-                assert time.monotonic() < ends, f"server {asked} does not let {host} in"
-                await asyncio.sleep(0.2)
+                pass
+            assert time.monotonic() < ends, f"server {asked} does not let {host} in, or does not have its entry"
+            await asyncio.sleep(0.2)
 
 
 def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_when_it_is_back(tmp_path: Path) -> None:

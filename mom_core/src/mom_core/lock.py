@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final
 
 from mom_core.errors import AlreadyRunning, MomError
+from mom_core.model import printable
 from mom_core.ownership import refuse_untrusted
 
 LOCK_MODE: Final = 0o600
@@ -44,6 +45,8 @@ class RunLock:
         began = time.monotonic()
         while (descriptor := self._try()) is None:
             pid, command = self._holder()
+            if (really := locked_by(self.path)) and really != pid:
+                pid, command = really, command_of(really)
             waits = self._patience if " restore" in command else LOOK_SECONDS
             if time.monotonic() - began >= waits:
                 who = f"process {pid} ({command})" if pid else "another process"
@@ -152,6 +155,15 @@ def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
         if len(words) >= 6 and words[1] == "FLOCK" and words[3] == "WRITE" and words[5] == meant and words[4].isdigit():
             return int(words[4])
     return 0
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, for an error; empty when it cannot be read."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
+    except OSError:
+        return ""
+    return printable(b" ".join(words).decode(errors="replace").strip(), 200)
 
 
 def _holder(descriptor: int) -> tuple[int, str]:
