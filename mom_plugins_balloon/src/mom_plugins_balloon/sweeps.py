@@ -414,8 +414,9 @@ class Sweeper:
         self._lock = threading.Lock()
         self._under_way: dict[str, Sweep] = {}
         self._outcomes: list[SweepOutcome] = []
-        self._most = max(4, os.cpu_count() or 1)
-        """A balloon that moves takes a CPU of its guest: more at a time would take it from each other."""
+        self._most = max(1, (os.cpu_count() or 1) // 2)
+        """A balloon that moves has a CPU busy: more at a time would keep programs of guests from theirs. One sweep after the other takes
+        0.5 GiB a second, which is more than a burst does."""
 
     def begin(self, sweep: Sweep) -> None:
         """Carry it out in a thread of its own. Raises `NoChangeNeeded` and `Refused` where it has to wait."""
@@ -424,7 +425,7 @@ class Sweeper:
             if identity in self._under_way:
                 raise NoChangeNeeded("it is swept now")
             if len(self._under_way) >= self._most:
-                raise NoChangeNeeded(f"{self._most} guests are swept now: this one will be later")
+                raise NoChangeNeeded(f"as many guests are swept now as may be at a time ({self._most}): this one will be later")
             self._under_way[identity] = sweep
             try:
                 self._note(self._noted())
