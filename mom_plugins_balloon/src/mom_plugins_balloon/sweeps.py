@@ -182,6 +182,16 @@ class SweepCost(NamedTuple):
     hollow: float = math.inf
 
 
+class _Look(NamedTuple):
+    """A process that was looked at for a while: how much of a CPU it used, what it held at the end, by how much that had grown, and what it
+    had faulted in; KiB."""
+
+    busy: float
+    resident: float
+    grown: float
+    faulted: float
+
+
 class SweepOutcome(NamedTuple):
     """What became of a sweep of one guest.
 
@@ -272,10 +282,9 @@ class Sweep:
 
         :param resident: what the process holds now
         """
-        self._resident = resident
+        self._resident, vain = resident, 0.0  # KiB that the balloon took, and the host did not get
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
             return end
-        hollow, first = self.plan.hollow + VAIN_SLICES * SLICE_KIB, resident
         for size in self._sizes():
             if self._monotonic() - began > self._longest:
                 return SweepEnd.LATE
@@ -286,8 +295,8 @@ class Sweep:
             taken, self._lowest = self._lowest - size, size
             if used is None:
                 return SweepEnd.GONE
-            usual = self._cost.backed if hollow <= VAIN_SLICES * SLICE_KIB else max(self._cost)
-            budget = FAR_MORE_WORK * taken * min(usual, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
+            dearest = max(self._cost) if vain < self.plan.hollow else self._cost.backed
+            budget = FAR_MORE_WORK * taken * min(dearest, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
             if (end := self._arrived(used, budget)) is not None:
                 return end
             spent = self._process.cpu_seconds()
@@ -301,10 +310,10 @@ class Sweep:
                 self._cost = self._cost._replace(backed=min(self._cost.backed, (spent - used) / taken))
             elif got < VAIN_SHARE * taken:
                 self._cost = self._cost._replace(hollow=min(self._cost.hollow, (spent - used) / taken))
-            hollow -= taken - max(0.0, got)
-            if first - self._resident >= GOT_SHARE * self.plan.gain:
+            vain += taken - max(0.0, got)
+            if resident - self._resident >= GOT_SHARE * self.plan.gain:
                 return SweepEnd.ARRIVED
-            if hollow <= 0:
+            if vain >= self.plan.hollow + VAIN_SLICES * SLICE_KIB:
                 return SweepEnd.NOTHING_MORE
         return SweepEnd.ARRIVED
 
@@ -333,43 +342,46 @@ class Sweep:
         """
         began = self._monotonic()
         while True:
-            busy, memory = self._busy(POLL_SECONDS), self._process.memory()
-            grown = 0.0
-            if memory is not None and busy is not None and busy < AT_WORK:
-                before = memory
-                busy, memory = self._busy(PAUSE_SECONDS), self._process.memory()
-                grown = 0.0 if memory is None else memory.resident - before.resident
+            look = self._look(POLL_SECONDS)
+            idle = look is not None and look.busy < AT_WORK
+            if idle:
+                look = self._look(PAUSE_SECONDS)
             spent, passed = self._process.cpu_seconds(), self._monotonic() - began
             self._slowest = max(self._slowest, passed)
-            if busy is None or spent is None or memory is None:
+            if look is None or spent is None:
                 return SweepEnd.GONE
-            self._resident = memory.resident
+            self._resident = look.resident
             if self._stopped.is_set():
                 return SweepEnd.TAKEN_OVER
-            if grown > GROWN_KIB or spent - used > budget:
+            if (idle and look.grown > GROWN_KIB) or spent - used > budget:
                 return SweepEnd.GREW
-            if busy < AT_WORK:
+            if look.busy < AT_WORK:
                 return None
             if passed > SLICE_WAIT_SECONDS:
                 return SweepEnd.LATE
 
     def _at_rest(self, seconds: float, otherwise: SweepEnd) -> SweepEnd | None:
         """Whether the guest does nothing for so long: why the sweep ends if it does something."""
-        before = self._process.memory()
-        busy = self._busy(seconds)
-        now = self._process.memory()
-        if busy is None or before is None or now is None or self._resident is None:
+        look = self._look(seconds)
+        if look is None or self._resident is None:
             return SweepEnd.GONE
-        grown = max(now.resident - self._resident, now.faulted - before.faulted)
-        self._resident = now.resident
+        grown = max(look.resident - self._resident, look.faulted)
+        self._resident = look.resident
         if self._stopped.is_set():
             return SweepEnd.TAKEN_OVER
         if grown > GROWN_KIB:
             return otherwise
-        if busy < AT_WORK:
+        if look.busy < AT_WORK:
             return None
         # A timer and a service that wakes up look like work in so short a time.
         return otherwise if seconds >= DOUBT_SECONDS else self._at_rest(DOUBT_SECONDS, otherwise)
+
+    def _look(self, seconds: float) -> _Look | None:
+        """Look at the process for so long; None when it has gone."""
+        before, busy, after = self._process.memory(), self._busy(seconds), self._process.memory()
+        if before is None or busy is None or after is None:
+            return None
+        return _Look(busy, after.resident, after.resident - before.resident, after.faulted - before.faulted)
 
     def _busy(self, seconds: float) -> float | None:
         """How much of a CPU the guest uses for so long; None when it has gone."""
