@@ -36,6 +36,8 @@ def test_a_host_below_its_hard_watermark_is_warned_of() -> None:
     assert (condition.name, condition.severity) == ("memory", Severity.WARNING)
     assert condition.message == "the host is short of memory: 1.00 GiB of 62.00 GiB available"
     assert "2.00 GiB" in condition.why
+    _, growth = conditions(snapshot(host={**host, "mem_growth_peak": 3 * GIB}), MemoryState.HARD, PromisesKept())
+    assert growth.name == "growth", "that is known as well"
 
 
 def test_without_promises_it_is_said_what_guests_hold() -> None:

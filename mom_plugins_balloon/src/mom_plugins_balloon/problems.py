@@ -51,7 +51,7 @@ def conditions(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -
         message = f"the host is short of memory: {format_kib(available)} of {format_kib(total)} available"
         why = f"its hard watermark is {format_kib(snapshot.host.number('mem_watermark_hard') or 0.0)}: guests give what they may miss"
         yield Condition(MEMORY, message, why, _FULL, Severity.WARNING)
-    elif growth is not None and available < growth:
+    if growth is not None and available < growth and state is not MemoryState.LOW:
         message = f"guests may take more at once than the host has: {format_kib(growth)} within 3 s were seen"
         yield Condition(GROWTH, message, f"{format_kib(available)} are available", _FULL, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold and state is not MemoryState.LOW:
