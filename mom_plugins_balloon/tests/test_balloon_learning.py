@@ -301,3 +301,11 @@ def test_when_a_guest_has_freed_memory_or_its_process_has_given_some_back_is_rem
     assert guest.says(500 * MIB, rss=790 * MIB)["mem_freed_age"] == 2, "so little comes and goes"
     assert guest.says(600 * MIB, rss=790 * MIB, after=50)["mem_freed_age"] == 52
     assert "mem_freed_age" not in guest.says(600 * MIB, rss=790 * MIB, after=10)
+
+
+def test_what_the_host_has_got_back_of_a_guest_is_hollow_until_it_is_touched_and_what_is_in_swap_is_not(guest: Watched) -> None:
+    assert guest.says(600 * MIB, rss=900 * MIB)["mem_hollow"] == 0
+    assert guest.says(100 * MIB, rss=500 * MIB)["mem_hollow"] == 400 * MIB
+    assert guest.says(100 * MIB, rss=400 * MIB, host_swap=100 * MIB)["mem_hollow"] == 400 * MIB
+    assert guest.says(500 * MIB, rss=800 * MIB, host_swap=0)["mem_hollow"] == 100 * MIB
+    assert guest.says(700 * MIB, rss=1000 * MIB)["mem_hollow"] == 0

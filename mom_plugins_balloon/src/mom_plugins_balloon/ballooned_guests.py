@@ -66,13 +66,14 @@ class LearntNeeds:
     """What a guest has taught.
 
     `said` is when its statistics were last made, `peak_at` and `hurts_at` when the largest use and the largest pain were seen; `pained`:
-    its last statistics told of pain. `process` is what its process holds beside what it uses, `rss_most` the most that it held.
-    `size_told` is what size was seen with the last statistics, `total_told` the total that they told. `size` is that of the snapshot
-    before. `total` is what the guest had in all by the last statistics: the kernels of some (Windows; Linux with autodeflate) count what
-    their balloon has taken, too, which `counts_all` says; `ballooned` is how much that was. `held` is what it held by its last statistics;
-    `growth` what it took within a second at most, as a mean between two statistics, and `met_at` when it was first seen. `calm` is the
-    least that it used between bursts, and `burst` what its use has risen by from there to near its peak, again, at `burst_at`. `freed_at`
-    is when it was last seen to use less, or its process to hold less; a guest that is new may just have done so.
+    its last statistics told of pain. `process` is what its process holds beside what it uses, `stored_most` the most that it held, in the
+    host's memory and swap, and `hollow` by how much less that is now. `size_told` is what size was seen with the last statistics,
+    `total_told` the total that they told. `size` is that of the snapshot before. `total` is what the guest had in all by the last
+    statistics: the kernels of some (Windows; Linux with autodeflate) count what their balloon has taken, too, which `counts_all` says;
+    `ballooned` is how much that was. `held` is what it held by its last statistics; `growth` what it took within a second at most, as a
+    mean between two statistics, and `met_at` when it was first seen. `calm` is the least that it used between bursts, and `burst` what its
+    use has risen by from there to near its peak, again, at `burst_at`. `freed_at` is when it was last seen to use less, or its process to
+    hold less; a guest that is new may just have done so.
     """
 
     said: float
@@ -86,7 +87,8 @@ class LearntNeeds:
     hurts: float = 0.0
     hurts_at: float = 0.0
     rss: float | None = None
-    rss_most: float = 0.0
+    stored_most: float = 0.0
+    hollow: float = 0.0
     hidden: float | None = None
     cache_share: float = 0.0
     size: float | None = None

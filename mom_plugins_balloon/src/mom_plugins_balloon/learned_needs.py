@@ -119,8 +119,10 @@ class Learning:
                         known.freed_at = now
                 self._hear(known, now, numbers, memory.request)
             known.rss, known.size = rss, size
-            if rss is not None and rss > known.rss_most:
-                known.rss_most = rss
+            if rss is not None:
+                stored = rss + (numbers[9] or 0.0)  # what is in the host's swap holds something, too
+                known.stored_most = max(known.stored_most, stored)
+                known.hollow = known.stored_most - stored
             if size is not None and rss is not None:
                 backed = rss - known.process if rss > known.process else 0.0
                 room += size - backed if size > backed else 0.0
@@ -258,7 +260,7 @@ def _row(known: LearntNeeds, unknown: float, freed_age: float) -> Sequence[Value
         int(max(unknown, GROWTH_FACTOR * known.growth)),
         int(known.burst) if known.burst else None,
         round(freed_age, 1) if freed_age < FREED_SECONDS else None,
-        None if known.rss is None else int(known.rss_most - known.rss),
+        None if known.rss is None else int(known.hollow),
     )
 
 
