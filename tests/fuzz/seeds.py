@@ -85,7 +85,7 @@ def requests() -> list[bytes]:
         "v1/fields",
     ]
     paths += ["v1/controls", "v1/policies", "v1/policy-history?limit=3", "v1/recent-outcomes", "v1/reservations"]
-    paths += ["v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics", "v1/events", "v1/log-levels"]
+    paths += ["v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics", "v1/events", "v1/log-level"]
     found = [f"GET /{path}\n\n".encode() for path in paths]
     changing = b"if-match: *\ncontent-type: application/json\n\n"
     found.append(b"PUT /v1/policies/60_x\nif-match: *\ncontent-type: text/plain\n\n(defvar x 1)")
@@ -93,7 +93,7 @@ def requests() -> list[bytes]:
     found.append(b"POST /v1/policy-canary\n" + changing + b'{"share": 0.5, "duration": "6h", "changes": {"60_x": "(+ 1 2)"}}')
     found.append(b"DELETE /v1/policy-canary\nif-match: *\n\n")
     found.append(b"POST /v1/reservations\n" + changing + b'{"memory_kib": 4096, "seconds": 60, "name": "web-*"}')
-    found.append(b"PUT /v1/log-levels\n" + changing + b'{"levels": {"mom": "debug"}, "seconds": 60}')
+    found.append(b"PUT /v1/log-level\n" + changing + b'{"levels": {"mom": "debug"}, "seconds": 60}')
     return found
 
 
