@@ -122,6 +122,7 @@ plugins:
     run.start()
     yield run
     run.kill()
+    print(run.log)  # shown where the test fails
 
 
 def reserve(mom: MomRun, *words: str) -> subprocess.CompletedProcess[str]:
@@ -152,13 +153,17 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
     one = f"/{made['id']}"
     assert made["state"] == "making"
     assert made["expected_kib"] > 100 << 10
-    eventually("all of it is there", lambda: asked(mom, one)["state"] == "ready", made["expected_in_seconds"] + SLACK_SECONDS)
-    took = time.monotonic() - began
-    freed = held - sum(anonymous_mib(pid) for pid in pids)
+    expected = 0.8 * made["expected_kib"] / 1024
+
+    def given() -> bool:
+        """The reservation is ready as the guests' processes gave memory: what others free on this host counts only for a moment."""
+        freed = held - sum(anonymous_mib(pid) for pid in pids)
+        return freed > expected and asked(mom, one)["state"] == "ready" and available_mib() > steady + expected - 30
+
+    eventually("all of it is there, given by guests", given, made["expected_in_seconds"] + SLACK_SECONDS)
+    took, freed = time.monotonic() - began, held - sum(anonymous_mib(pid) for pid in pids)
     record_property("promised", f"{made['expected_kib'] >> 10} MiB in {made['expected_in_seconds']:.0f} s")
     record_property("came", f"{freed:.0f} MiB in {took:.1f} s")
-    assert freed > 0.8 * made["expected_kib"] / 1024, "the processes really gave it to the host"
-    assert available_mib() > steady + 0.8 * made["expected_kib"] / 1024 - 30
 
     launched = place.start("launch", GUEST_MIB, (200, 10, 10, 0))
     taken = eventually("it has come for it", lambda: being_taken(asked(mom, one)))
