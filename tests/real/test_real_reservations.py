@@ -122,7 +122,7 @@ plugins:
     run.start()
     yield run
     run.kill()
-    print(run.log)  # shown where the test fails
+    sys.stdout.write(run.log)  # shown where the test fails
 
 
 def reserve(mom: MomRun, *words: str) -> subprocess.CompletedProcess[str]:
