@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from mom_core import Decision, Guest, Host, InForce, PluginContext, Snapshot
+from mom_core import Decision, Guest, Host, PluginContext, Snapshot
 from mom_devkit import apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
@@ -85,7 +85,7 @@ def measure(root: Path, paths: Sequence[dict[str, str]], rounds: int) -> dict[st
         return clock
 
     ours = CgroupGuestSettings.model_validate({"cgroup": _LIMITS})
-    context = PluginContext(name="cgroup", root=root, monotonic=tick, in_force=InForce(guest_settings=lambda guest: ours))
+    context = PluginContext(name="cgroup", root=root, monotonic=tick, guest_settings=lambda guest: ours)
     guests = [Guest(f"id{number}", f"guest{number}", properties={"cgroups": path}, incarnation="1") for number, path in enumerate(paths)]
     known = {"balloon_cur": 2 << 20, "balloon_max": 2 << 20, "mem_usable": 1 << 20, "stats_age": 1.0}
 

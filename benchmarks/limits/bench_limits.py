@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from xml.etree import ElementTree
 
-from mom_core import Decision, Guest, Host, InForce, PluginContext, Snapshot
+from mom_core import Decision, Guest, Host, PluginContext, Snapshot
 from mom_devkit import apply_decisions
 from mom_plugins_libvirt.tuning_xml import tuning_of
 from mom_plugins_qos import QosPlugin
@@ -56,7 +56,7 @@ def measure(count: int, rounds: int) -> dict[str, float]:
     hypervisor = SimHypervisor(World(ScenePlan(guests=count, host_memory=count << 20).scene()), lambda: 0.0)
     listed = hypervisor.guests()
     ours = QosGuestSettings.model_validate(_OURS)
-    plugin = QosPlugin(QosSettings(), PluginContext(name="qos", in_force=InForce(guest_settings=lambda guest: ours)))
+    plugin = QosPlugin(QosSettings(), PluginContext(name="qos", guest_settings=lambda guest: ours))
 
     def collect() -> Snapshot:
         fields = plugin.mom_collect_guests(hypervisor, listed)

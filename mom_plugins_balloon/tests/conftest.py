@@ -2,7 +2,7 @@
 
 import pytest
 
-from mom_core import Guest, GuestGone, InForce, PluginContext, Snapshot
+from mom_core import Guest, GuestGone, PluginContext, Snapshot
 from mom_plugins_balloon import BalloonPlugin
 
 MIB = 1024
@@ -54,7 +54,7 @@ def hypervisor():
 
 @pytest.fixture
 def context():
-    return PluginContext(name="balloon", in_force=InForce(interval=5.0))
+    return PluginContext(name="balloon", interval=5.0)
 
 
 @pytest.fixture

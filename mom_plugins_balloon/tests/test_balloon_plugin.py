@@ -208,20 +208,20 @@ class TestControl:
 class TestFields:
     def test_the_guarantee_is_collected_in_kib(self, plugin, context):
         promised = {"a": BalloonPlugin.GuestSettings(guarantee="512MiB"), "b": BalloonPlugin.GuestSettings()}  # type: ignore[arg-type]  # as in YAML
-        context.in_force = replace(context.in_force, guest_settings=lambda guest: promised[guest.id])
+        context.guest_settings = lambda guest: promised[guest.id]
         assert collected(plugin, [Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": 512 * MIB}}
 
     def test_the_larger_guarantee_holds_when_the_hypervisor_has_one_too(self, plugin, context, hypervisor, seen_by):
-        context.in_force = replace(context.in_force, guest_settings=lambda guest: BalloonPlugin.GuestSettings(guarantee="1536MiB"))  # type: ignore[arg-type]  # as in YAML
+        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="1536MiB")  # type: ignore[arg-type]  # as in YAML
         for hypervisors, holds in ((0, 1536 * MIB), (1800 * MIB, 1800 * MIB)):
             (revision,) = plugin.mom_review(seen_by(hypervisor, a={"balloon_min": hypervisors}), [wants("a", GIB)])
             assert revision.after is not None
             assert revision.after.value == holds
 
     def test_a_new_configuration_brings_new_guarantees(self, plugin, context):
-        context.in_force = replace(context.in_force, guest_settings=lambda guest: BalloonPlugin.GuestSettings(guarantee="512MiB"))  # type: ignore[arg-type]  # as in YAML
+        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="512MiB")  # type: ignore[arg-type]  # as in YAML
         plugin.mom_collect_guests([Guest("a", "a")])
-        context.in_force = replace(context.in_force, guest_settings=lambda guest: BalloonPlugin.GuestSettings(guarantee="1GiB"))  # type: ignore[arg-type]  # as in YAML
+        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="1GiB")  # type: ignore[arg-type]  # as in YAML
         assert collected(plugin, [Guest("a", "a")])["a"]["balloon_min"] == GIB
 
     def test_what_was_asked_last_is_a_field_for_as_long_as_the_guest_is_there(self, plugin, hypervisor, seen_by):

@@ -21,7 +21,6 @@ from mom_core import (
     Engine,
     Guest,
     Host,
-    InForce,
     MomError,
     PluginContext,
     Report,
@@ -242,7 +241,7 @@ class Promises:
 
 class TestWhereSomebodyKnowsPromises:
     def test_what_would_break_one_is_refused_with_the_reason(self, host: KeptReservation) -> None:
-        host.context.in_force = InForce(services={Admissions: (Promises(0),)})
+        host.context.offers = {Admissions: (Promises(0),)}
         host.see(64 * GIB)
         with pytest.raises(ReservationRefused, match="break a promise to others") as refused:
             host.kept.reserve(GIB, 60)
@@ -251,7 +250,7 @@ class TestWhereSomebodyKnowsPromises:
 
     @pytest.mark.parametrize("promises", [Promises(1), Promises(0, knows=False)])
     def test_what_breaks_none_or_is_not_known_to_is_made(self, host: KeptReservation, promises: Promises) -> None:
-        host.context.in_force = InForce(services={Admissions: (promises,)})
+        host.context.offers = {Admissions: (promises,)}
         host.see(64 * GIB)
         assert host.kept.reserve(GIB, 60).state is ReservationState.READY
 

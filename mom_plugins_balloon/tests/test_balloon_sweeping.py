@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Change, Decision, InForce, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target
+from mom_core import Change, Decision, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.sweeps import SLICE_KIB, SweepEnd
 
@@ -22,7 +22,7 @@ def context(tmp_path: Path) -> PluginContext:
     process = tmp_path / "root/proc/4711"
     process.mkdir(parents=True)
     (process / "stat").write_text(STAT.format(pid=4711, pages=400_000))
-    return PluginContext(name="balloon", root=tmp_path / "root", state_directory=tmp_path / "state", in_force=InForce(interval=5.0))
+    return PluginContext(name="balloon", root=tmp_path / "root", state_directory=tmp_path / "state", interval=5.0)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginContext, Problem, Revision, Snapshot, Value
+from mom_core import Decision, Entity, Guest, Host, Outcome, PluginContext, Problem, Revision, Snapshot, Value
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.fields import KNOBS
@@ -143,11 +143,9 @@ class Bench:
             name="cgroup",
             root=kernel.root,
             monotonic=lambda: self.clock,
-            in_force=InForce(
-                services={Promises: (FakePromises("guest_guarantee"),)},
-                interval=interval,
-                guest_settings=lambda guest: self.own.get(guest.name, nothing),
-            ),
+            offers={Promises: (FakePromises("guest_guarantee"),)},
+            interval=interval,
+            guest_settings=lambda guest: self.own.get(guest.name, nothing),
         )
         self.plugin = self.fresh()
 

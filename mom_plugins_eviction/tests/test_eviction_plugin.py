@@ -18,7 +18,6 @@ from mom_core import (
     EngineState,
     Entity,
     GuestBusy,
-    InForce,
     LedgerEntry,
     Outcome,
     PluginContext,
@@ -94,7 +93,8 @@ class Bench:
             state_directory=self.folder,
             monotonic=self.clock,
             engine_state=lambda: EngineState(changes=changes),
-            in_force=InForce(configuration=lambda: {"mode": self.mode}, services=self.services()),
+            configuration=lambda: {"mode": self.mode},
+            offers=self.services(),
         )
         plugin = EvictionPlugin(EvictionSettings.model_validate(settings), context)
         plugin.mom_setup()

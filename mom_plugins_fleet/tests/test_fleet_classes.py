@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mom_core import InForce, MomError, PluginContext
+from mom_core import MomError, PluginContext
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Opened
@@ -84,7 +84,7 @@ class Policies:
 def a_host(folder: Path) -> tuple[Policies, Callable[[Group], None]]:
     """Its policies, and what puts a group's record in force there."""
     policies = Policies()
-    context = PluginContext(name="fleet", state_directory=folder, in_force=InForce(services={PolicyTexts: (policies,)}))
+    context = PluginContext(name="fleet", state_directory=folder, offers={PolicyTexts: (policies,)})
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
     return policies, lambda record: plugin._apply("g", Opened(record, 1, "U"), None)
 
@@ -145,7 +145,7 @@ class ClassesRead:
     ],
 )
 def test_a_host_says_why_it_does_not_use_them(tmp_path: Path, record: Group, readers: list[str], said: str) -> None:
-    in_force = InForce(services={ClassFiles: tuple(map(ClassesRead, readers))})
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path, in_force=in_force))
+    offers = {ClassFiles: tuple(map(ClassesRead, readers))}
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path, offers=offers))
     assert said in plugin._classes_unused(record)
     assert bool(said) == bool(plugin._classes_unused(record))

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mom_core import Guest, InForce, PluginContext, Report
+from mom_core import Guest, PluginContext, Report
 from mom_core.testing import snapshot
 from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
@@ -29,7 +29,7 @@ class Drained(FleetAgent):
         self._taken = None
 
 
-PROMISED = InForce(services={Promises: (FakePromises("mem_promised"),)})
+PROMISED = {Promises: (FakePromises("mem_promised"),)}
 
 
 def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Guest]:
@@ -39,7 +39,7 @@ def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Gues
 
 
 def state_of(guests: Mapping[str, Guest], *, draining: bool = False) -> HostState:
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", in_force=PROMISED))
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=PROMISED))
     plugin._agent = Drained(draining=draining)
     taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39})
     plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)

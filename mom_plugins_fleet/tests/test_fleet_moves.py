@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import Decision, Entity, Guest, InForce, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Value
+from mom_core import Decision, Entity, Guest, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
@@ -59,7 +59,7 @@ class Host:
 
     def __init__(self, *, mover: bool = True) -> None:
         services = {GuestMoves: (FakeMoves(),)} if mover else {}
-        context = PluginContext(name="fleet", in_force=InForce(services=services))
+        context = PluginContext(name="fleet", offers=services)
         self.plugin = FleetPlugin(FleetPlugin.Settings(), context)
         self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
         self.agent = OrdersOnly(

@@ -21,7 +21,6 @@ from mom_core import (
     GuestBusy,
     GuestSettings,
     Host,
-    InForce,
     NotSupported,
     PluginContext,
     PluginReport,
@@ -98,7 +97,7 @@ def make() -> Iterator[Make]:
 
         mine = GuestAgentPlugin.Settings.model_validate({"timeout": "5s", **settings})
         often = mine if "period" in settings else mine.model_copy(update={"period": PERIOD_SECONDS})
-        made.append(GuestAgentPlugin(often, PluginContext(name="guestagent", in_force=InForce(guest_settings=guest_settings))))
+        made.append(GuestAgentPlugin(often, PluginContext(name="guestagent", guest_settings=guest_settings)))
         made[-1].mom_setup()
         return made[-1]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mom_core import Entity, InForce, MomError, PluginContext, Scope
+from mom_core import Entity, MomError, PluginContext, Scope
 from mom_plugins_http.routes.news import News
 from mom_toolkit import Reservation, Reservations, ReservationState, Room
 
@@ -120,7 +120,7 @@ def test_before_the_first_cycle_nothing_is_promised(serve: Serve) -> None:
 
 def test_without_a_plugin_that_makes_room_it_says_which_would(serve: Serve) -> None:
     served = serve()
-    served.plugin._context.in_force = InForce()
+    served.plugin._context.offers = {}
     assert "enable the plugin balloon" in ask(served, 409, memory="1GiB", deadline="1m")["hint"]
 
 
@@ -180,7 +180,7 @@ class SometimesKnown(Reservations):
 
 def test_cycles_are_told_while_nothing_is_known_of_reservations_and_what_changed_meanwhile_afterwards() -> None:
     kept = SometimesKnown()
-    news = News(PluginContext(in_force=InForce(services={Reservations: (kept,)})))
+    news = News(PluginContext(offers={Reservations: (kept,)}))
     assert news.gather() == []
     kept.known, kept.state = False, ReservationState.READY
     assert news.gather() == []

@@ -16,7 +16,6 @@ from mom_core import (
     Entity,
     FieldSpec,
     Guest,
-    InForce,
     LedgerEntry,
     PermissionDenied,
     PluginContext,
@@ -68,8 +67,8 @@ def folder(root: Path) -> Path:
 
 
 def plugin(root: Path, declarations: Declarations | None = None, clock: Callable[[], float] = time.monotonic) -> KsmPlugin:
-    in_force = InForce(declarations=declarations or Declarations())
-    context = PluginContext(name="ksm", root=root, monotonic=clock, in_force=in_force, state_directory=root / "state")
+    context = PluginContext(name="ksm", root=root, monotonic=clock, state_directory=root / "state")
+    context.declarations = declarations or Declarations()
     return KsmPlugin(KsmPlugin.Settings(), context)
 
 
@@ -296,7 +295,7 @@ def test_the_doctor_says_when_nobody_collects_what_the_policy_reads(root: Path) 
     declared = Declarations({(Scope.HOST, spec.name): spec})
     looked = plugin(root, declared)
     assert not [f for f in looked.mom_doctor(None) if f.severity is Severity.ERROR], "nobody evaluates it"
-    looked._context.in_force = replace(looked._context.in_force, services={PolicyTexts: [object()]})
+    looked._context.offers = {PolicyTexts: [object()]}
     (finding,) = (f for f in looked.mom_doctor(None) if f.severity is Severity.ERROR)
     assert "mem_really_available" in finding.message
     assert "host" in finding.cure

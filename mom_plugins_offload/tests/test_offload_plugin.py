@@ -13,7 +13,6 @@ from mom_core import (
     FieldSpec,
     Guest,
     GuestSettings,
-    InForce,
     PluginContext,
     Report,
     Scope,
@@ -48,8 +47,9 @@ class Bench:
         self.forbidden: set[str] = set()
         target = FieldSpec("balloon_target", Unit.KIB, scope=Scope.GUEST, description="as the plugin balloon declares it")
         declarations = Declarations({(target.scope, target.name): target})
-        in_force = InForce(declarations, interval=1.0, guest_settings=self._settings_of)
-        context = PluginContext(name="offload", in_force=in_force, monotonic=lambda: self.now)
+        context = PluginContext(
+            "offload", declarations=declarations, interval=1.0, guest_settings=self._settings_of, monotonic=lambda: self.now
+        )
         self.plugin = OffloadPlugin(settings or OffloadSettings(), context)
 
     def _settings_of(self, guest: Guest) -> GuestSettings:

@@ -13,7 +13,6 @@ from mom_core import (
     Decision,
     Declarations,
     FieldSpec,
-    InForce,
     MomError,
     PluginContext,
     Scope,
@@ -41,9 +40,7 @@ class Running:
         self.folder = path / "policy.d"
         self.folder.mkdir(exist_ok=True)
         self.woken: list[str] = []
-        context = PluginContext(
-            name="policy", state_directory=path / "state", wake=self.woken.append, in_force=InForce(declarations=DECLARED)
-        )
+        context = PluginContext(name="policy", state_directory=path / "state", wake=self.woken.append, declarations=DECLARED)
         self.plugin = PolicyPlugin(PolicyPlugin.Settings.model_validate({"directory": self.folder, **settings}), context)
         self.plugin.mom_setup()
         self.policies: PolicyTexts = self.plugin.mom_services()[PolicyTexts]
@@ -260,7 +257,7 @@ def test_a_look_beside_a_running_mom_touches_nothing_that_is_kept(tmp_path: Path
     path.parent.mkdir(parents=True)
     path.write_text("damaged")
     for keep in (True, False):
-        context = PluginContext(name="policy", state_directory=tmp_path / "state", serves=False, in_force=InForce(declarations=DECLARED))
+        context = PluginContext(name="policy", state_directory=tmp_path / "state", serves=False, declarations=DECLARED)
         PolicyPlugin(PolicyPlugin.Settings(keep_changes=keep), context).mom_setup()
     assert [each.name for each in path.parent.iterdir()] == ["changes.json"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from policy_declared import DECLARED
 
-from mom_core import Declarations, InForce, PluginContext
+from mom_core import Declarations, PluginContext
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_policy.checks import check_policy, walk
@@ -68,9 +68,7 @@ def test_remarks_are_by_what_is_declared_and_looked_for_once(monkeypatch: pytest
 
 def test_a_start_and_a_reload_compile_each_default_and_all_of_them_once(tmp_path: Path, compiled: list[str]) -> None:
     defaults = {"10_one": "(defvar a Host.mem_free)", "20_two": "(defvar b Host.swap_total)"}
-    context = PluginContext(
-        "policy", state_directory=tmp_path, in_force=InForce(declarations=dataclasses.replace(DECLARED, policies=defaults))
-    )
+    context = PluginContext("policy", state_directory=tmp_path, declarations=dataclasses.replace(DECLARED, policies=defaults))
     made = PolicyPlugin(PolicyPlugin.Settings(), context)
     made.mom_setup()
     made.mom_reload()()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mom_core import Decision, Declarations, FieldSpec, InForce, MomError, PluginContext, Problem, Scope, Snapshot, StateFile, Unit
+from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Snapshot, StateFile, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyPlugin
 from mom_plugins_policy.notes import NOTES, NoteStore
@@ -33,7 +33,7 @@ def plugin(tmp_path: Path, text: str = COUNT) -> PolicyPlugin:
     tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "mine.policy"
     path.write_text(text)
-    context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=Declarations(FIELDS)))
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=Declarations(FIELDS))
     it = PolicyPlugin(PolicyPlugin.Settings(file=path), context)
     it.mom_setup()
     return it

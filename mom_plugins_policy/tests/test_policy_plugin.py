@@ -16,7 +16,6 @@ from mom_core import (
     Decision,
     Declarations,
     FieldSpec,
-    InForce,
     PluginContext,
     Problem,
     Scope,
@@ -41,7 +40,7 @@ CONTROLS = {
 
 def plugin(tmp_path: Path, *, brought: Any = None, **settings: object) -> PolicyPlugin:
     declarations = Declarations(FIELDS, CONTROLS, dict.fromkeys(CONTROLS, "someone"), brought or {})
-    context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=declarations))
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=declarations)
     return PolicyPlugin(PolicyPlugin.Settings.model_validate(settings), context)
 
 

@@ -12,7 +12,6 @@ from mom_core import (
     Decision,
     Declarations,
     FieldSpec,
-    InForce,
     PluginContext,
     Problem,
     Scope,
@@ -38,7 +37,7 @@ def plugin(tmp_path: Path, **shadow: str) -> PolicyPlugin:
         (tmp_path / folder).mkdir(exist_ok=True)
         for name, text in texts.items():
             (tmp_path / folder / f"{name}.policy").write_text(text)
-    context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=DECLARED))
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=DECLARED)
     it = PolicyPlugin(PolicyPlugin.Settings(directory=tmp_path / "real", shadow=tmp_path / "trial"), context)
     it.mom_setup()
     return it

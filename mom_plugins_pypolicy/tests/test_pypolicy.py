@@ -16,7 +16,6 @@ from mom_core import (
     Decision,
     Declarations,
     FieldSpec,
-    InForce,
     PluginContext,
     Problem,
     Scope,
@@ -43,8 +42,8 @@ class Folder:
     def __init__(self, tmp_path: Path) -> None:
         self.path = tmp_path / "pypolicy.d"
         self.path.mkdir()
-        in_force = InForce(Declarations(fields=FIELDS, controls=CONTROLS))
-        self.context = PluginContext(name="pypolicy", state_directory=tmp_path / "state", in_force=in_force)
+        declarations = Declarations(fields=FIELDS, controls=CONTROLS)
+        self.context = PluginContext(name="pypolicy", state_directory=tmp_path / "state", declarations=declarations)
         self.plugin = self.anew()
 
     def anew(self) -> PypolicyPlugin:

@@ -11,7 +11,7 @@ from fake_monitors import MIB, FakeGuest, FakeHost
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, GuestBusy, InForce, PluginContext, Severity
+from mom_core import Guest, GuestBusy, PluginContext, Severity
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.proxmox import GuestDefinition, parsed
@@ -47,7 +47,7 @@ class Node:
         (root / "proc/77/cmdline").write_bytes(b"pvestatd\0")
         self.monitors = FakeHost(root / "run/qemu-server")
         self.mode = "enforce"
-        context = PluginContext(name="qemu", root=root, in_force=InForce(configuration=lambda: {"mode": self.mode}))
+        context = PluginContext(name="qemu", root=root, configuration=lambda: {"mode": self.mode})
         self.plugin = QemuPlugin(QemuPlugin.Settings.model_validate({"watch": "0s"}), context)
         self.plugin.mom_setup()
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 
 from qos_fake import FakeHypervisor  # only found from here on
 
-from mom_core import InForce, PluginContext
+from mom_core import PluginContext
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
 
@@ -24,7 +24,7 @@ def hypervisor() -> FakeHypervisor:
 @pytest.fixture
 def context() -> PluginContext:
     nothing = QosGuestSettings()
-    return PluginContext(name="qos", in_force=InForce(guest_settings=lambda guest: nothing))
+    return PluginContext(name="qos", guest_settings=lambda guest: nothing)
 
 
 @pytest.fixture

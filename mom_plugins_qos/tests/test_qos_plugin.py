@@ -57,7 +57,7 @@ def entry(guest: Entity, control: str, before: Any, applied: Any, earlier: Any =
 
 def settings(context: PluginContext, **values: Any) -> None:
     own = QosGuestSettings.model_validate(values)
-    context.in_force = replace(context.in_force, guest_settings=lambda guest: own)
+    context.guest_settings = lambda guest: own
 
 
 # --- what is collected -----------------------------------------------------------------------------------------------------------

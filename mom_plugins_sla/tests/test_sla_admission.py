@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Entity, Guest, Host, InForce, MomError, PluginContext, Scope, Snapshot
+from mom_core import Entity, Guest, Host, MomError, PluginContext, Scope, Snapshot
 from mom_devkit import FakePromises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
@@ -107,7 +107,7 @@ def asked(
         Promises: (FakePromises("guest_guarantee", "mem_promised"),),
         GuestMoves: () if moves is None else (moves,),
     }
-    context = PluginContext(name="sla", monotonic=lambda: 100.0, in_force=InForce(services=services))
+    context = PluginContext(name="sla", monotonic=lambda: 100.0, offers=services)
     plugin = SlaPlugin(SlaSettings(default=default), context)
     host = Host(fields={"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB})
     snapshot = Snapshot(host, {guest.id: guest for guest in guests}, monotonic=99.0)

@@ -11,7 +11,6 @@ from mom_core import (
     FieldSpec,
     Guest,
     GuestSettings,
-    InForce,
     PluginContext,
     Problem,
     Severity,
@@ -149,7 +148,7 @@ def test_what_contradicts_itself_is_an_error_with_its_place(tmp_path: Path, sett
 @pytest.mark.parametrize(("shared", "severity"), [(None, Severity.ERROR), ("/etc/mom/classes.yaml", Severity.WARNING)])
 def test_a_class_that_the_section_guests_names_and_that_there_is_not_is_found_by_a_check(shared: str | None, severity: Severity) -> None:
     given = {"db*": {"class": "nonsense"}, "web*": {"class": "gold"}, "x": {"guarantee": "1GiB"}}
-    context = PluginContext(name="sla", in_force=InForce(configuration=lambda: {"guests": given}))
+    context = PluginContext(name="sla", configuration=lambda: {"guests": given})
     settings = SlaSettings() if shared is None else SlaSettings(classes_file=Path(shared))
     (finding,) = SlaPlugin(settings, context).mom_check()
     assert finding.severity is severity

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy, Transport
 
-from mom_core import Declarations, FieldSpec, InForce, PluginContext, Report, Scope, Snapshot, Unit
+from mom_core import Declarations, FieldSpec, PluginContext, Report, Scope, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
@@ -60,13 +60,11 @@ class Serving:
         fields = {(Scope.GUEST, name): FieldSpec(name, Unit.KIB, Scope.GUEST, name) for name in GUEST_FIELDS}
         declarations = Declarations(fields=fields)
         self.woken: list[str] = []
-        own = PluginContext(
-            name="policy", state_directory=path / "state", wake=self.woken.append, in_force=InForce(declarations=declarations)
-        )
+        own = PluginContext(name="policy", state_directory=path / "state", wake=self.woken.append, declarations=declarations)
         self.evaluator = PolicyPlugin(PolicyPlugin.Settings(directory=folder), own)
         self.evaluator.mom_setup()
         services = {kind: (offer,) for kind, offer in self.evaluator.mom_services().items()} if evaluator else {}
-        self.context = PluginContext(name="xmlrpc", in_force=InForce(declarations, services))
+        self.context = PluginContext(name="xmlrpc", declarations=declarations, offers=services)
         self.plugin = XmlRpcPlugin(XmlRpcPlugin.Settings.model_validate({"listen": str(self.socket), **settings}), self.context)
 
     def __enter__(self) -> Serving:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mom_core import Guest, InForce, PluginContext
+from mom_core import Guest, PluginContext
 from mom_plugins_vdsm import VdsmPlugin
 
 
 def plugin(root: Path, **settings: object) -> VdsmPlugin:
-    context = PluginContext("vdsm", root, root / "state", root / "run", in_force=InForce(interval=4.0))
+    context = PluginContext("vdsm", root, root / "state", root / "run", interval=4.0)
     return VdsmPlugin(VdsmPlugin.Settings.model_validate(settings), context)
 
 

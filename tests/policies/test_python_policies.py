@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_cli import declarations_of
-from mom_core import Decision, DefaultPolicy, InForce, PluginContext, Snapshot
+from mom_core import Decision, DefaultPolicy, PluginContext, Snapshot
 from mom_core.testing import snapshot
 from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
@@ -45,7 +45,7 @@ class Both:
         qos = QosPlugin(QosSettings(cpu_limits=True), PluginContext(name="qos"))
         self.default = Policy.compile({one.name: one.text for one in declared(qos, DefaultPolicy) if "cpu" in one.name})
         self.notes = NoteStore()
-        context = PluginContext(name="pypolicy", state_directory=tmp_path, in_force=InForce(DECLARED))
+        context = PluginContext(name="pypolicy", state_directory=tmp_path, declarations=DECLARED)
         self.python = PypolicyPlugin(
             PypolicyPlugin.Settings(directory=Path(folder_with(tmp_path, "60.py", (EXAMPLES / "60_cpu_limits.py").read_text()))), context
         )

@@ -19,7 +19,7 @@ from guest_image import CannotBuild
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually, not_here
 
-from mom_core import Finding, Guest, GuestBusy, GuestGone, GuestSettings, HypervisorError, InForce, NotSupported, PluginContext, Value
+from mom_core import Finding, Guest, GuestBusy, GuestGone, GuestSettings, HypervisorError, NotSupported, PluginContext, Value
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -76,7 +76,7 @@ def make_mom(libvirtd: PrivateLibvirtd) -> Iterator[MakeMom]:
 
         libvirt = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(where), PluginContext(name="libvirt"))
         mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "3s", **settings})
-        agents = GuestAgentPlugin(mine, PluginContext(name="guestagent", in_force=InForce(guest_settings=guest_settings)))
+        agents = GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings))
         libvirt.mom_setup()
         agents.mom_setup()
         made.append(Mom(libvirt, agents))

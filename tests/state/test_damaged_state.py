@@ -225,7 +225,7 @@ def test_mom_starts_whatever_right_checksums_vouch_for(world: World, seed: int) 
         written(world.state, name, swapped(chance, content))
     with world.mom() as engine:
         world.cycles(engine)
-        policies = engine.plugins.in_force.service(PolicyTexts)
+        policies = engine.service(PolicyTexts)
         assert policies is not None
         policies.history()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -70,7 +69,7 @@ def check_plugins(config: Config) -> Checked:
     with constructed(config, checked.errors) as plugins:
         declarations = Declarations() if checked.errors else joined(plugins, checked.errors)
         for plugin in [] if checked.errors else plugins:
-            plugin.context.in_force = replace(plugin.context.in_force, declarations=declarations)
+            plugin.context.declarations = declarations
             guarded(checked.errors, plugin, partial(_ask_for_findings, checked.findings))
     return checked
 

@@ -13,7 +13,6 @@ from .config.document import (
 )
 from .context import (
     Declarations as Declarations,
-    InForce as InForce,
     PluginContext as PluginContext,
 )
 from .engine import (

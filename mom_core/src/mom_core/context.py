@@ -54,29 +54,6 @@ class Declarations:
         return snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """What a plugin knows of the configuration that is in force: replaced as a whole by a reload, so that nothing of two is ever mixed.
-
-    `interval` is seconds between two scheduled cycles. `services` has what plugins offer by the protocols, each in the YAML order.
-    """
-
-    declarations: Declarations = field(default_factory=Declarations)
-    services: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
-    interval: float = 5.0
-    guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
-    configuration: Callable[[], Mapping[str, Value]] = dict
-
-    # A protocol is given as what would make one: type checkers take no abstract class for `type[Service]`.
-    def all_services(self, kind: Callable[..., Service]) -> Sequence[Service]:
-        """All that plugins offer under this protocol, in the YAML order."""
-        return self.services.get(kind, ())
-
-    def service(self, kind: Callable[..., Service]) -> Service | None:
-        """The first of them."""
-        return next(iter(self.all_services(kind)), None)
-
-
 @dataclass(slots=True)
 class PluginContext:
     """Given to a plugin's constructor. The core makes it; a test may make one with no arguments at all.
@@ -91,8 +68,19 @@ class PluginContext:
     """Where the plugin may keep files across restarts, in a folder of its own below this one: `state_file` gives them."""
     run_directory: Path = Path("/run/mom")
     """Where sockets and files go that do not outlive a reboot."""
-    in_force: InForce = field(default_factory=InForce)
-    """From `mom_setup` on, and replaced when the configuration is reloaded; the properties below are read from it."""
+    declarations: Declarations = field(default_factory=Declarations)
+    """What the enabled plugins declared. Complete from `mom_setup` on; this and the next four are replaced when the configuration is
+    reloaded."""
+    offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
+    """What plugins offer by protocol, in the YAML order: `service` and `services` find it."""
+    interval: float = 5.0
+    """Seconds between two scheduled cycles."""
+    guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
+    """`guest_settings(guest)` gives the plugin's own `GuestSettings` for a guest, from all matching patterns in the YAML section `guests`,
+    in the order of the file."""
+    configuration: Callable[[], Mapping[str, Value]] = dict
+    """`configuration()` gives all settings in force, as they would be written in YAML, with secrets masked: for what shows or records
+    them."""
     serves: bool = True
     """Whether mom is here to stay. A command that only takes a look, such as `mom doctor`, sets plugins up too: listen on nothing then."""
     engine_state: Callable[[], EngineState] = EngineState
@@ -108,39 +96,18 @@ class PluginContext:
         """The plugin's own logger, `mom.plugin.NAME`."""
         return logging.getLogger(f"mom.plugin.{self.name}")
 
-    @property
-    def declarations(self) -> Declarations:
-        """What the enabled plugins declared. Complete from `mom_setup` on."""
-        return self.in_force.declarations
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two scheduled cycles."""
-        return self.in_force.interval
-
-    @property
-    def guest_settings(self) -> Callable[[Guest], GuestSettings]:
-        """`guest_settings(guest)` gives the plugin's own `GuestSettings` for a guest, from all matching patterns in the YAML section
-        `guests`, in the order of the file. Another function when the configuration was reloaded."""
-        return self.in_force.guest_settings
-
-    @property
-    def configuration(self) -> Callable[[], Mapping[str, Value]]:
-        """`configuration()` gives all settings in force, as they would be written in YAML, with secrets masked: for what shows or records
-        them. Another function when the configuration was reloaded."""
-        return self.in_force.configuration
-
+    # A protocol is given as what would make one: type checkers take no abstract class for `type[Service]`.
     def service(self, kind: Callable[..., Service]) -> Service | None:
         """What an enabled plugin offers under this protocol (`mom_services`), such as `context.service(PolicyTexts)`; None: none does.
 
         Of several plugins, the first in the YAML order. From `mom_setup` on, from any thread; ask again rather than keep it, as a reload
         may bring another one. Calls that come before the `mom_setup` of the plugin that offers it raise `MomError`.
         """
-        return self.in_force.service(kind)
+        return next(iter(self.services(kind)), None)
 
     def services(self, kind: Callable[..., Service]) -> Sequence[Service]:
         """What all enabled plugins offer under this protocol, in the YAML order; see `service`."""
-        return self.in_force.all_services(kind)
+        return self.offers.get(kind, ())
 
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
         """A file of state of this plugin, in its folder below `state_directory`. What is wrong with it is reported by mom itself: as a

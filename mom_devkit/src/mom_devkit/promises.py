@@ -6,7 +6,7 @@ from mom_core import Guest
 
 
 class FakePromises:
-    """Implements `mom_core.Promises` by fields of guests: `PluginContext(in_force=InForce(services={Promises: (FakePromises("x"),)}))`.
+    """Implements `mom_core.Promises` by fields of guests: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
     :param guaranteed: the name of the field with what holds, in KiB
     :param promised: the name of the field with all that is promised; empty: the same

@@ -251,7 +251,7 @@ class Engine:
 
         None: none does; of several, the first in the YAML order. Only while the engine is open.
         """
-        return self._opened().plugins.in_force.service(kind)
+        return self._opened().plugins.service(kind)
 
     @property
     def plugins(self) -> PluginSet:

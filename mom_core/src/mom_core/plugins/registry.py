@@ -7,17 +7,17 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pluggy
 
 from mom_core import hookspecs
 from mom_core.columns import Columns
-from mom_core.context import Declarations, InForce, PluginContext
+from mom_core.context import Declarations, PluginContext, Service
 from mom_core.engine_state import EngineState
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor
@@ -98,14 +98,14 @@ class PluginSet:
     """All enabled plugins, in the YAML order, set up together."""
 
     plugins: tuple[Plugin, ...]
-    in_force: InForce
+    declarations: Declarations
+    offers: Mapping[object, Sequence[Any]]
     hypervisor: Hypervisor
     hypervisor_owner: Plugin | None
 
-    @property
-    def declarations(self) -> Declarations:
-        """All that they declared."""
-        return self.in_force.declarations
+    def service(self, kind: Callable[..., Service]) -> Service | None:
+        """What the first of them offers under a protocol that offers it."""
+        return next(iter(self.offers.get(kind, ())), None)
 
     def having(self, hook: str) -> list[Plugin]:
         """The plugins that implement a hook, in the YAML order."""
@@ -168,7 +168,7 @@ def build_plugins(
     :raises MomError: a `PluginError`; then everything is as it was before the call
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
-    before = [(plugin.context, plugin.context.in_force) for plugin in kept.values()]
+    before = [(plugin.context, {name: getattr(plugin.context, name) for name in _RELOADED}) for plugin in kept.values()]
     fresh: list[Plugin] = []
     try:
         plugins: list[Plugin] = []
@@ -186,14 +186,11 @@ def build_plugins(
         raise_all(errors)
         declarations = joined(plugins, errors, declared)
         raise_all(errors)
-        in_force = InForce(
-            declarations,
-            _services(plugins),
-            config.interval,
-            configuration=cache(config.in_force),  # plugins ask in each cycle, and with many guests' settings that takes long
-        )
+        offers = _services(plugins)
+        configuration = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
         for plugin in plugins:
-            plugin.context.in_force = replace(in_force, guest_settings=config.guest_settings(plugin.name))
+            reloaded = (declarations, offers, config.interval, config.guest_settings(plugin.name), configuration)
+            _put_in_force(plugin.context, dict(zip(_RELOADED, reloaded, strict=True)))
         for plugin in fresh:
             guarded(errors, plugin, _set_up)
         commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
@@ -202,10 +199,19 @@ def build_plugins(
     except BaseException:
         close_plugins(fresh, 1.0)
         for context, was in before:
-            context.in_force = was
+            _put_in_force(context, was)
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
-    return Rebuilt(PluginSet(tuple(plugins), in_force, hypervisor, owner), left_over, tuple(commits))
+    return Rebuilt(PluginSet(tuple(plugins), declarations, offers, hypervisor, owner), left_over, tuple(commits))
+
+
+_RELOADED: Final = ("declarations", "offers", "interval", "guest_settings", "configuration")
+"""What a reload replaces in the contexts of all plugins."""
+
+
+def _put_in_force(context: PluginContext, values: Mapping[str, object]) -> None:
+    for name, value in values.items():
+        setattr(context, name, value)
 
 
 @contextmanager
@@ -281,7 +287,9 @@ def _new(
         root=config.root,
         state_directory=config.state_directory,
         run_directory=config.run_directory,
-        in_force=InForce(interval=config.interval, guest_settings=config.guest_settings(configured.name), configuration=config.in_force),
+        interval=config.interval,
+        guest_settings=config.guest_settings(configured.name),
+        configuration=config.in_force,
         serves=serves,
         engine_state=engine_state,
         wake=wake,
@@ -460,9 +468,9 @@ def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] |
     return None
 
 
-def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[object, ...]]:
+def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
     """What the plugins offer, by protocol."""
-    services: dict[object, tuple[object, ...]] = {}
+    services: dict[object, tuple[Any, ...]] = {}
     for plugin in plugins:
         for kind, offer in plugin.services.items():
             services[kind] = (*services.get(kind, ()), offer)
