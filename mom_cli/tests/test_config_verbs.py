@@ -463,33 +463,14 @@ def test_init_keeps_the_mode_of_the_file_that_it_replaces(mom, acme, file):
     assert load_config(file).mode == "observe"
 
 
-def test_add_takes_what_fits_by_now_into_the_file_and_keeps_all_that_stands_there(mom, acme, file):
-    acme("return Suggestion('here')", name="acme")
-    acme("return Suggestion('found by now')", name="early")
-    acme("return None", name="unasked")
-    own = "# mine\ninterval: 7s  # so\nplugins:\n    # why it is here\n    zinc: {}\n\n# guests are mine\n"
+def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_path):
+    acme()
     acme("return None", name="zinc")
-    file.write_text(own)
-    code, out, err = mom("config", "add", "-c", file)
-    assert (code, err) == (0, "")
-    assert "added early: found by now" in out
-    text = file.read_text()
-    assert set(own.splitlines()) <= set(text.splitlines())
-    assert list(load_config(file).plugins) == ["zinc", "acme", "early"]
-    assert "has all that fits" in mom("config", "add", "-c", file)[1]
-    assert mom("config", "add", "-c", file, "unasked")[0] == 0
-    assert "unasked" in load_config(file).plugins
-    assert mom("config", "add", "-c", file, "unasked")[0] == 1
-
-
-def test_add_says_the_lines_where_the_plugins_stand_on_one_line(mom, acme, file):
-    acme("return Suggestion('here')")
-    acme("return None", name="zinc")
-    file.write_text(before := "plugins: {zinc: {}}\n")
-    code, _, err = mom("config", "add", "-c", file)
-    assert code == 1
-    assert "add by hand, below `plugins`" in err
-    assert file.read_text() == before
+    acme("return Suggestion('no', {'stp': 1})", name="wrong")
+    file.write_text(f"plugins: {{zinc: {{}}}}\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n")
+    findings = json.loads(mom("doctor", "-c", file, "--json")[1])
+    (fits,) = (one["message"] for one in findings if one["subject"] == "plugins")
+    assert fits.endswith(": acme (Acme is here)")
 
 
 def test_check_refuses_a_state_directory_below_what_is_no_folder(mom, acme, file, tmp_path):

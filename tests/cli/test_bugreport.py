@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,23 +64,6 @@ def test_a_broken_configuration_and_no_mom_are_what_it_is_for(mom: Mom) -> None:
     _, found, _ = made(mom)
     assert "nobody" in found["config.txt"]
     assert "s3cret-password" not in "".join(found.values())
-
-
-def test_anonymous_names_no_guest_also_while_mom_does_not_run(mom: Mom) -> None:
-    folders = f"state_directory: {mom.directory}/state\nrun_directory: {mom.directory}/run\n"
-    mom.config.write_text(folders + "plugins: {sim: {guests: 2}, balloon: {}}\nguests:\n  'vm-00*': {}\n")
-    state = mom.directory / "state"
-    state.mkdir()
-    long = "a-customer-whose-name-is-longer-than-a-column-of-a-table"
-    named = [{"scope": "guest", "id": "u1", "name": name, "control": "balloon_target"} for name in ("kundin-ü", long)]
-    (state / "ledger.json").write_text(json.dumps({"version": 1, "content": named}))
-    (state / "ledger.json.damaged-1").write_text('{"version":1,"entries":[{"scope":"guest","id":"u3","name":"cut-off","control":"ba')
-    names = [row["name"] for row in json.loads(mom("guests", "--json").stdout)]
-    assert names
-    text = "".join(made(mom, "--anonymous")[1].values())
-    assert "guest-1" in text
-    for name in (*names, "kundin", long[:29], "cut-off"):
-        assert name not in text
 
 
 def test_it_is_whole_or_not_there_and_replaces_nothing(mom: Mom) -> None:

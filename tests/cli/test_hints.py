@@ -26,7 +26,7 @@ def named() -> Iterator[str]:
     hints.begin(mom)
 
 
-@pytest.mark.parametrize("verb", ["doctor", "status", "restore", "config show", "config add http", "explain web-1 --at '1s ago'"])
+@pytest.mark.parametrize("verb", ["doctor", "status", "restore", "config show", "explain web-1 --at '1s ago'"])
 def test_a_verb_that_takes_the_configuration_is_named_with_it(named: str, verb: str) -> None:
     assert hints.with_config(f"see `mom {verb}`, then") == f"see `mom {verb} -c '/etc/my mom.yaml'`, then"
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -52,8 +49,7 @@ Part = Callable[[], str]
 @click.command("bugreport")
 @config_argument
 @click.option("-o", "--output", metavar="FILE", help="Where to write; - is standard output.  [default: mom-bugreport-TIME.txt]")
-@click.option("--anonymous", is_flag=True, help="Write guest-1, guest-2 … instead of guests' names, and numbers instead of UUIDs.")
-def bugreport_command(config_path: str | None, output: str | None, anonymous: bool) -> None:
+def bugreport_command(config_path: str | None, output: str | None) -> None:
     """Collect what a support engineer asks for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
     the log, and facts about the kernel. Secrets are masked. Nothing on the host is changed, and nothing is sent anywhere.
     """
@@ -69,10 +65,8 @@ def bugreport_command(config_path: str | None, output: str | None, anonymous: bo
     parts = _parts(config, options, trouble)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         texts = dict(zip(parts, pool.map(_made, (part for part, _ in parts.values())), strict=True))
-    if anonymous:
-        redact.replace_names(_words_for_names(config, texts, _verb("guests", "--json", *options)))
     redacted = {name: redact(text) for name, text in texts.items()}
-    about = _about({name: words for name, (_, words) in parts.items()}, redacted, redact.masked, anonymous=anonymous)
+    about = _about({name: words for name, (_, words) in parts.items()}, redacted, redact.masked)
     report = about + "".join(f"===== {name}\n{text}\n" for name, text in redacted.items())
     if output == "-":
         click.echo(report)
@@ -188,42 +182,12 @@ def _of(report: Report) -> ReportDocument:
     return report_document(report, Declarations(), EngineState(), 0.0, fields=list(names))
 
 
-_IN_LEDGER: Final = re.compile(r'"scope":\s*"guest",\s*"id":\s*"[^"]*",\s*"name":\s*("(?:[^"\\\n]|\\.)*")')
-"""A guest's name in a ledger, also in one that is damaged and no JSON any more."""
-
-_COLUMN: Final = 30
-"""Characters of a name that tables have room for."""
-
-
-def _words_for_names(config: Config, texts: Mapping[str, str], guests: str) -> dict[str, str]:
-    """The words for each guest's name, for the patterns of names in the configuration, and for the host's name.
-
-    Names stand in the report as they are, as JSON spells them, and as much of them as verbs print.
-
-    :param guests: what `mom guests --json` says, also when mom does not run
-    """
-    names: dict[str, None] = {}
-    with suppress(ValueError, TypeError, KeyError):
-        names.update((str(row["name"]), None) for row in json.loads(guests.partition("\n--- ")[0]))
-    for spelled in _IN_LEDGER.findall(texts["ledger.json"]):
-        with suppress(ValueError):
-            names[str(json.loads(spelled))] = None
-    for line in texts["cycles.jsonl"].splitlines():
-        with suppress(ValueError, TypeError, KeyError):
-            names.update((str(row[1]), None) for row in json.loads(line)["guests"]["rows"])
-    words = {rule.pattern: f"pattern-{number}" for number, rule in enumerate(config.guests, 1)}
-    for number, name in enumerate(names, 1):
-        for spelled in (name, json.dumps(name)[1:-1], printable(name), printable(name, _COLUMN)):
-            words[spelled] = f"guest-{number}"
-    return {**words, socket.gethostname(): "this-host", platform.node(): "this-host"}
-
-
-def _about(described: Mapping[str, str], texts: Mapping[str, str], masked: int, *, anonymous: bool) -> str:
+def _about(described: Mapping[str, str], texts: Mapping[str, str], masked: int) -> str:
     lines = [
         f"A report about mom {__version__}, made by `mom bugreport` on {time.strftime('%Y-%m-%d %H:%M:%S %z')}.",
         *(f"  {name:<18} {words}{'' if texts[name].strip() else ' (empty)'}" for name, words in described.items()),
         f"{masked} secrets were masked. Neither the configuration file nor the environment is here.",
-        "Names of guests, UUIDs and the host's name were replaced." if anonymous else "It names your guests; --anonymous does not.",
+        "It names your guests and this host.",
     ]
     return "\n".join(lines) + "\n"
 

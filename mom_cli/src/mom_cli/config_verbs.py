@@ -225,53 +225,6 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
     _tell_what_next(path, draft, observe=observe)
 
 
-# --- add ----------------------------------------------------------------------------------------------------------------------
-
-
-@config_command.command("add")
-@click.argument("names", metavar="[PLUGIN]...", nargs=-1)
-@click.option("-c", "--config", "config_path", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="The configuration.")
-def add_command(names: tuple[str, ...], config_path: str) -> None:
-    """Add plugins to the configuration, and keep all that stands there; without PLUGIN, those that fit this host by now.
-
-    Each gets the settings that `mom config init` would write. The order is that of `mom config init`, too.
-    """
-    from mom_cli.additions import with_plugins
-    from mom_cli.draft import additions
-    from mom_core import load_config
-
-    config = load_config(config_path)
-    for name in names:
-        if name in config.plugins:
-            raise MomError(f"{name} stands in {config_path} already", hint="`mom config show` has its settings")
-    fitting = additions(config, names)
-    for name in names:
-        if name not in fitting:
-            raise MomError(f"{name} cannot be added", hint=_why_not(config, name))
-    wanted = {name: one for name, one in fitting.items() if not names or name in names}
-    if not wanted:
-        print_prose(f"{config_path} has all that fits this host", 2)
-        return
-    path = Path(config_path)
-    text = with_plugins(path.read_text(encoding="utf-8"), config_path, wanted)
-    _write(path, text, replace=True)
-    for name, one in wanted.items():
-        print_prose(f"added {name}: {one.reason}", 2)
-    option = "" if path == DEFAULT_CONFIG else f" -c {path}"
-    print_prose(f"next: mom config check{option}; a running mom takes it over by: systemctl reload mom", 2)
-
-
-def _why_not(config: Config, name: str) -> str:
-    """Why a plugin cannot be added: what the file would be refused for."""
-    from mom_core import load_config
-
-    try:
-        load_config({"plugins": {name: {}}})
-    except ConfigError as error:
-        return error.problems[0].message + (f" ({error.problems[0].hint})" if error.problems[0].hint else "")
-    return f"it does not go together with {', '.join(config.plugins)}"
-
-
 # --- import --------------------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import click
 
-from mom_cli.draft import additions, draft_config
+from mom_cli.draft import draft_config, fitting
 from mom_cli.enabled_plugins import about_enabled
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
@@ -73,16 +73,12 @@ def _examine(config_path: str | None) -> list[Said]:
 
 def _to_add(config: Config) -> Iterable[Finding]:
     """Tasks that no enabled plugin does, or several do; and the installed plugins that fit this host and are not enabled."""
-    about = {finding.subject: finding for finding in about_enabled(config)}
-    if config.file is not None:
-        fitting = additions(config)
-        for name in [name for name, one in fitting.items() if one.is_hypervisor]:
-            text = f"{about.pop('hypervisor').message}; {name} would fit: {fitting.pop(name).reason}"
-            yield Finding(Severity.WARNING, "hypervisor", text, f"`mom config add {name}`, and systemctl reload mom")
-        if fitting:
-            cure = f"`mom config add {' '.join(fitting)}`, where they are wanted"
-            yield Finding(Severity.OK, "plugins", f"fit this host, and are not enabled: {', '.join(fitting)}", cure)
-    yield from about.values()
+    fits = {} if config.file is None else fitting(config)
+    if fits:
+        named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
+        cure = "`mom config init -o -` shows the lines of each, for `plugins`; then systemctl reload mom"
+        yield Finding(Severity.OK, "plugins", f"fit this host, and are not enabled: {named}", cure)
+    yield from about_enabled(config)
 
 
 def _core(config: Config) -> Iterable[Finding]:

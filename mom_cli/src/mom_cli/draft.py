@@ -40,17 +40,6 @@ class Draft:
     unasked: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """A plugin that a configuration could have: why, what it is told, its lines below `plugins`, and the plugins to stand before."""
-
-    reason: str
-    settings: Mapping[str, object]
-    lines: Sequence[str]
-    later: Sequence[str]
-    is_hypervisor: bool
-
-
 @dataclass(slots=True)
 class _InstalledPlugins:
     """The installed plugins, with those that fit and those that do not."""
@@ -70,9 +59,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
 
     :param observe: whether mom is to touch nothing by it, until the operator says otherwise
     """
-    found = _ask(root)
-    _keep_one_hypervisor(found)
-    _drop_what_does_not_go_together(found, root)
+    found = _fitting(root)
     missing = absent("kvm")
     enabled = {name: found.suggestions[name].reason for name in found.in_order()}
     lines = [
@@ -92,34 +79,26 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
     return Draft("\n".join(lines).rstrip() + "\n", enabled, settings, found.left_out, missing, found.unasked)
 
 
-def additions(config: Config, names: Iterable[str] = ()) -> dict[str, Addition]:
-    """The plugins that fit the host of a configuration which does not enable them, in order.
+def fitting(config: Config) -> dict[str, str]:
+    """The plugins that fit the host of a configuration which does not enable them, in order, each with the reason."""
+    found = _fitting(config.root, config.plugins)
+    return {name: found.suggestions[name].reason for name in found.in_order()}
 
-    :param names: other installed plugins that are wanted, too
-    """
-    found = _ask(config.root)
-    order = {name: suggestion.order for name, suggestion in found.suggestions.items()}
-    for name in names:
-        if name in found.plugins and name not in found.suggestions:
-            found.suggestions[name] = Suggestion("added by hand", {}, max(order.values(), default=0) + 1)
-    for name in config.plugins:
+
+def _fitting(root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyType({})) -> _InstalledPlugins:
+    """The plugins that fit this host, and each other, beside those that are enabled."""
+    found = _ask(root)
+    for name in enabled:
         found.suggestions.pop(name, None)
-    if any(hasattr(plugin.loaded.plugin_class, "mom_hypervisor") for plugin in config.plugins.values()):
-        for name in [name for name in found.suggestions if hasattr(found.plugins[name].plugin_class, "mom_hypervisor")]:
-            del found.suggestions[name]
-    _keep_one_hypervisor(found)
-    _drop_what_does_not_go_together(found, config.root, config.plugins)
-    return {
-        name: Addition(
-            suggestion.reason,
-            suggestion.settings,
-            list(_plugin_lines(found, name)),
-            [other for other in config.plugins if (order.get(other, -1), other) > (suggestion.order, name)],
-            hasattr(found.plugins[name].plugin_class, "mom_hypervisor"),
-        )
-        for name in found.in_order()
-        for suggestion in [found.suggestions[name]]
-    }
+    classes = {name: plugin.loaded.plugin_class for name, plugin in enabled.items()}
+    classes |= {name: found.plugins[name].plugin_class for name in found.in_order()}
+    # Of several hypervisors the first: where vdsm manages the guests, libvirt has the same ones, and is vdsm's alone.
+    hypervisors = [name for name, one in classes.items() if hasattr(one, "mom_hypervisor")]
+    for name in hypervisors[1:]:
+        found.suggestions.pop(name, None)
+        found.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
+    _drop_what_does_not_go_together(found, root, enabled)
+    return found
 
 
 def _ask(root: Path) -> _InstalledPlugins:
@@ -152,17 +131,7 @@ def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
     return suggestion
 
 
-def _keep_one_hypervisor(found: _InstalledPlugins) -> None:
-    """Of several that fit, the first: where vdsm manages the guests, libvirt has the same ones, and is vdsm's alone."""
-    hypervisors = [name for name in found.in_order() if hasattr(found.plugins[name].plugin_class, "mom_hypervisor")]
-    for name in hypervisors[1:]:
-        del found.suggestions[name]
-        found.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
-
-
-def _drop_what_does_not_go_together(
-    found: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyType({})
-) -> None:
+def _drop_what_does_not_go_together(found: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin]) -> None:
     """Leave out what the others lack something for (a balloon needs a hypervisor): what is written must pass `mom config check`."""
     while found.suggestions:
         plugins = {

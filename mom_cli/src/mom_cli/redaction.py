@@ -1,4 +1,4 @@
-"""Takes out of texts what must not be passed on: secrets always, names of guests and of this host where that is asked for."""
+"""Takes out of texts what must not be passed on: secrets."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ _A_VALUE: Final = r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;}]+)"
 _NAMED: Final = re.compile(rf"({MASKED_NAMES}[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]{{2,}})){_HARMLESS}{_A_VALUE}", re.I)
 """name: value, name = value, "name": "value", and in columns. A path is no secret: what is in its file is."""
 
-_UUID: Final = r"\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b"
-
 
 class Redaction:
     """A function from text to text.
@@ -34,28 +32,13 @@ class Redaction:
         self.masked = 0
         settings = list(settings)
         self._hide = Hiding([*settings, *({"secret": text} for one in settings for text in _secrets_elsewhere(one))])
-        self._names: dict[str, str] = {}
-        self._pattern: re.Pattern[str] | None = None
-        self._uuids: dict[str, str] = {}
-
-    def replace_names(self, names: Mapping[str, str]) -> None:
-        """Write these words instead of those, wherever they stand by themselves; and a number for each UUID.
-
-        A name without letters and digits, such as the pattern `*`, tells nothing, and stands for something else elsewhere.
-        """
-        self._names = {name: word for name, word in names.items() if any(map(str.isalnum, name))}
-        words = "".join(rf"(?<!\w){re.escape(name)}(?!\w)|" for name in sorted(self._names, key=len, reverse=True))
-        self._pattern = re.compile(words + _UUID)
 
     def __call__(self, text: str) -> str:
         """The text without what is to be taken out."""
         before = text.count(MASK)
         text = _NAMED.sub(rf"\1{MASK}", without_secrets(self._hide(text)))
         self.masked += max(0, text.count(MASK) - before)
-        return text if self._pattern is None else self._pattern.sub(self._word, text)
-
-    def _word(self, match: re.Match[str]) -> str:
-        return self._names.get(match[0]) or self._uuids.setdefault(match[0].lower(), f"uuid-{len(self._uuids) + 1}")
+        return text
 
 
 def _secrets_elsewhere(value: object, name: str = "") -> Iterator[str]:
