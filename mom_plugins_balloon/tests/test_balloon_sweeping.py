@@ -86,7 +86,7 @@ def test_a_guest_without_a_known_process_is_not_swept_and_not_for_long(plugin, h
 
 
 def test_statistics_that_have_become_too_old_meanwhile_are_not_swept_by(plugin, hypervisor, seen_by, context) -> None:
-    said = write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, stats_age=2.1))
+    said = write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, stats_age=1.1))
     assert isinstance(said, NoChangeNeeded)
     assert hypervisor.commands == []
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -32,6 +34,7 @@ BACK = 2000 * MIB
 HELD = 150 * MIB
 """What the guest uses when it is idle."""
 GUEST = Entity(Scope.GUEST, "a", "one")
+T = TypeVar("T")
 
 
 class Guest:
@@ -114,9 +117,11 @@ def sweep_of(
     gain: float = SIZE,
     cost: SweepCost | None = None,
     pause: Callable[[float], None] | None = None,
+    said: float = math.inf,
+    statistics: Callable[[], tuple[float, float] | None] | None = None,
 ) -> Sweep:
-    plan = SweepPlan(SIZE, bottom, gain, guest.hollow, 3.0)
-    return Sweep(GUEST, "1", plan, guest.command, guest, cost, guest.monotonic, pause or guest.pause)
+    plan = SweepPlan(SIZE, bottom, gain, guest.hollow, 3.0, SIZE - HELD, said)
+    return Sweep(GUEST, "1", plan, guest.command, guest, cost, statistics, guest.monotonic, pause or guest.pause)
 
 
 def test_an_idle_guest_gives_all_that_it_had_freed_and_has_its_room_again() -> None:
@@ -129,6 +134,56 @@ def test_an_idle_guest_gives_all_that_it_had_freed_and_has_its_room_again() -> N
     assert outcome.seconds < (SIZE - outcome.lowest) / BALLOON + 0.2 + 0.2, (
         "what the balloon needs, what the guest is watched for before it, and 0.2 s"
     )
+
+
+def statistics_of(guest: Guest, period: float = 2.0) -> Callable[[], tuple[float, float] | None]:
+    """What a guest says every so many seconds, at half of the period for the first time: of that moment, in whole seconds."""
+    told: dict[int, tuple[float, float]] = {0: (100.0, SIZE - HELD)}
+
+    def statistics() -> tuple[float, float] | None:
+        number = int((guest.now + period / 2) // period)
+        return told.setdefault(number, (100.0 + int(number * period), SIZE - guest.held))
+
+    return statistics
+
+
+def commands_of(sweep: Sweep, noted: Callable[[], T], commands: list[T] | None = None) -> list[T]:
+    """What is noted at each command of a sweep from now on."""
+    commands, command = [] if commands is None else commands, sweep._command
+
+    def note(kib: int) -> None:
+        commands.append(noted())
+        command(kib)
+
+    sweep._command = note
+    return commands
+
+
+@pytest.mark.parametrize(("said", "begins"), [(0.0, 0.2), (-0.9, 0.2), (-1.1, 1.2), (-9.0, 1.2)])
+def test_a_guest_is_swept_by_statistics_of_a_second_at_most(said: float, begins: float) -> None:
+    guest = Guest()
+    sweep = sweep_of(guest, said=said, statistics=statistics_of(guest))
+    began = commands_of(sweep, lambda: guest.now)
+    outcome = sweep.perform()
+    assert outcome.end is SweepEnd.ARRIVED
+    assert began[0] == pytest.approx(begins, abs=0.15)
+    assert outcome.seconds < 2, "waiting does not count: it had its headroom"
+
+
+def test_a_guest_that_has_used_memory_since_its_last_statistics_is_not_swept() -> None:
+    """Its program took, within the second that they are old, what they call unused, and is idle by now."""
+    guest = Guest()
+    guest.held += 100 * MIB
+    outcome = sweep_of(guest, said=-1.5, statistics=statistics_of(guest)).perform()
+    assert (outcome.end, guest.commands) == (SweepEnd.GREW, [])
+
+
+@pytest.mark.parametrize("statistics", [None, lambda: None, lambda: (100.0, SIZE - HELD)])
+def test_without_new_statistics_a_guest_is_not_swept_by_old_ones(statistics: Callable[[], tuple[float, float] | None] | None) -> None:
+    guest = Guest()
+    outcome = sweep_of(guest, said=-1.5, statistics=statistics).perform()
+    assert (outcome.end, guest.commands) == (SweepEnd.LATE, [])
+    assert guest.now < 3
 
 
 def test_a_timer_between_two_slices_is_not_taken_for_work() -> None:
@@ -314,15 +369,8 @@ class Noted:
 
 def test_what_is_under_way_is_noted_before_the_first_command_and_until_the_last() -> None:
     noted, guest = Noted(), Guest()
-    seen: list[int] = []
     sweep = sweep_of(guest)
-    command = sweep._command
-
-    def see(kib: int) -> None:
-        seen.append(len(noted.notes))
-        command(kib)
-
-    sweep._command = see
+    seen = commands_of(sweep, lambda: len(noted.notes))
     noted.sweeper.begin(sweep)
     assert noted.ended.wait(10)
     assert noted.notes == [{"a": ("1", HELD + 100 * MIB, SIZE)}, {}]
@@ -355,6 +403,36 @@ def test_a_guest_is_swept_once_at_a_time() -> None:
         noted.sweeper.begin(sweep_of(guest))
     go.set()
     assert noted.ended.wait(10)
+
+
+def test_guests_wait_for_statistics_beside_a_sweep_and_are_swept_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_balloon.sweeps.os.cpu_count", lambda: 2)
+    noted, go = Noted(), threading.Event()
+    guests, asked, order = [Guest(), Guest()], threading.Event(), list[str]()
+
+    def held_up(seconds: float) -> None:
+        go.wait(10)
+        guests[0].pause(seconds)
+
+    def statistics() -> tuple[float, float]:
+        asked.set()
+        return statistics_of(guests[1])() or (0.0, 0.0)
+
+    sweeps = [sweep_of(guests[0], pause=held_up), sweep_of(guests[1], said=-2.0, statistics=statistics)]
+    for sweep, name in zip(sweeps, "ab", strict=True):
+        sweep.guest = Entity(Scope.GUEST, name, name)
+        commands_of(sweep, partial(str, name), order)
+        noted.sweeper.begin(sweep)
+    third = sweep_of(Guest())
+    third.guest = Entity(Scope.GUEST, "c", "c")
+    with pytest.raises(NoChangeNeeded, match="as many guests"):
+        noted.sweeper.begin(third)
+    assert asked.wait(10)
+    assert not order
+    go.set()
+    assert noted.ended.wait(10)
+    assert order == sorted(order)
+    assert {one.end for one in noted.sweeper.outcomes()} == {SweepEnd.ARRIVED}
 
 
 @pytest.mark.processes

@@ -115,6 +115,13 @@ def test_a_guests_size_and_its_own_statistics_are_known(mom: Mom, lab: Lab) -> N
     assert number("mem_unused") - kept < number("mem_usable") < number("mem_available") - (40 << 10)
     assert number("rss") > 40 << 10
     assert 0 <= number("stats_age") <= 10
+    hypervisor, seen = mom.hypervisor, mom.guest(guest)
+    assert seen is not None
+    entity = seen.entity
+    asked = hypervisor.usable_memory(entity)
+    assert asked is not None
+    assert asked[1] == pytest.approx(number("mem_usable"), abs=kept)
+    eventually("the next statistics, a second later", lambda: (hypervisor.usable_memory(entity) or (0,))[0] > asked[0])
     assert number(PERIOD) == 1
     assert number("vcpu_count") == 1
     assert 0 <= number("cpu_usage") < 200

@@ -81,6 +81,10 @@ def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     assert isinstance(measured["rss"], int)
     assert measured["rss"] > 50 * KIB_IN_MIB
     assert {"mem_available", "mem_unused", "mem_disk_caches", "vcpu_count", "stats_age", "host_swap"} <= measured.keys()
+    asked = hypervisor.usable_memory(found.entity)
+    assert asked is not None
+    assert asked[1] == pytest.approx(measured["mem_usable"], abs=8 * KIB_IN_MIB)
+    eventually("the next statistics, a second later", lambda: (hypervisor.usable_memory(found.entity) or (0,))[0] > asked[0])
     hypervisor.set_balloon(found.entity, 200 * KIB_IN_MIB)
     eventually("the guest has followed", lambda: hypervisor.balloon_sizes([found.entity]) == {guest.uuid: 200 * KIB_IN_MIB})
     eventually("rates are known", lambda: "swap_in" in fields())

@@ -45,6 +45,7 @@ from .statistics import (
     Record as Record,
     convert as convert,
     possible_maximum as possible_maximum,
+    usable_memory as usable_memory,
 )
 from .subscribers import (
     Subscribers as Subscribers,

@@ -121,6 +121,12 @@ def convert(
     return fields, reading
 
 
+def usable_memory(record: Record | None) -> tuple[int, int] | None:
+    """When a guest's last statistics were made (s since the epoch), and KiB usable by them, if the record has both."""
+    updated, usable = (_number(record or {}, f"balloon.{name}") for name in ("last-update", "usable"))
+    return (updated, usable) if updated and usable is not None else None
+
+
 def possible_maximum(maximum: int, unplugged_kib: int, size: Value) -> int:
     """The guest's size in KiB with an empty balloon, never less than what it has."""
     return max(maximum - unplugged_kib, size if isinstance(size, int) else 1)

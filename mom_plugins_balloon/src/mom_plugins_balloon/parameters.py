@@ -83,9 +83,9 @@ class LawParameters(BaseModel):
     sweep_least: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Ratio of a guest's maximum: a sweep leaves a guest that bursts again and again headroom for such a burst in one piece, up to this, as
     long as the host is not tight. Linux refuses a program that asks for more than there is; one that asks for more than half is rare."""
-    sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-    """A guest is not swept by older statistics: a program may have begun to take what they call unused. Statistics tell their time in whole
-    seconds, so that what seems to be two seconds old may be of a second ago; whether the guest is at work is seen from its process."""
+    sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 3.0
+    """A guest whose statistics are older is not chosen for a sweep. They come once in a second or two, and their time is known in whole
+    seconds. The sweep itself begins by statistics of a second at most: it waits for the next where these are older."""
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
     """For so long a sweep may take, besides the time that a slow balloon needs, before the guest gets its headroom back anyway."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0

@@ -2,7 +2,8 @@
 guest.
 
 A sweep ends when it has arrived, when the guest begins to use memory, when the balloon gets nothing more for the host, or when its time is
-over; whatever the cycle does meanwhile. It does not rely on the guest's own statistics, which come once in two seconds, but looks at the
+over; whatever the cycle does meanwhile. It begins by statistics of the guest that are a second old at most, and where the cycle's are older
+it waits for the next. From then on it does not rely on them, as they come once in a second or two, but looks at the
 guest's process: its CPU time, its resident size and its page faults, which the kernel tells in microseconds. A balloon that moves has a
 CPU of the guest busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices it can be seen
 whether the guest has anything else to do.
@@ -20,7 +21,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -37,6 +38,13 @@ cost more looks and commands."""
 
 POLL_SECONDS: Final = 0.01
 """s. Between two looks at the CPU time of a guest whose balloon moves: what each slice takes longer than its balloon at most."""
+
+FRESH_SECONDS: Final = 1.0
+"""s. Statistics that a sweep begins by are no older: a program may have begun to take what they call unused."""
+
+NEXT_STATISTICS_SECONDS: Final = 2.5
+ASK_SECONDS: Final = 0.1
+"""s. For how long to wait for a guest's next statistics, which come once in a second or two, and how often to ask for them."""
 
 QUIET_SECONDS: Final = 0.2
 """s. For so long a guest is to be idle before it is swept, which costs it nothing: a program that fills memory in slots of 100 ms pauses
@@ -165,13 +173,16 @@ class QemuProcess:
 
 class SweepPlan(NamedTuple):
     """What a sweep is to do: a guest of `size` goes down to `bottom` at most, until the host has got `gain`, through `hollow` memory that
-    holds nothing; KiB. It may take `wait` seconds besides what a slow balloon needs."""
+    holds nothing; KiB. It may take `wait` seconds besides what a slow balloon needs. `usable` in the guest is what it goes by, from before
+    `said` (monotonic seconds)."""
 
     size: int
     bottom: int
     gain: float
     hollow: float
     wait: float
+    usable: float = 0.0
+    said: float = math.inf
 
 
 class SweepCost(NamedTuple):
@@ -217,6 +228,8 @@ class Sweep:
     """One sweep, carried out by `perform` in a thread of its own.
 
     :param command: asks the guest for a size; raises `HypervisorError`
+    :param statistics: when the guest's last statistics were made (s since the epoch), and what was usable by them, in KiB; None: it says
+        nothing. Raises `HypervisorError`
     :param cost: of the balloon of this guest in the sweeps before; None: there was none
     """
 
@@ -228,6 +241,7 @@ class Sweep:
         command: Callable[[int], None],
         process: GuestProcess,
         cost: SweepCost | None = None,
+        statistics: Callable[[], tuple[float, float] | None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
     ) -> None:
@@ -236,6 +250,8 @@ class Sweep:
         self.plan = plan
         self._command = command
         self._process = process
+        self._statistics = statistics
+        self._fresh_until = plan.said + FRESH_SECONDS
         self._longest = plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._monotonic = monotonic
         self._stopped = threading.Event()
@@ -246,6 +262,9 @@ class Sweep:
         self._slowest = 0.0
         """Seconds of the slowest slice."""
         self._cost = cost or SweepCost()
+        self._began = self._monotonic()
+        self._first: float | None = None
+        """KiB that the process held before the first slice."""
         self._resident: float | None = None
 
     def take_over(self) -> None:
@@ -256,12 +275,17 @@ class Sweep:
         if taken:
             self._lock.release()
 
-    def perform(self) -> SweepOutcome:
-        """Take what there is, and give the headroom back."""
-        began, error = self._monotonic(), ""
-        first = self._process.memory()
+    def perform(self, turn: AbstractContextManager[object] | None = None) -> SweepOutcome:
+        """Take what there is, and give the headroom back.
+
+        :param turn: held while the balloon takes memory, and not while statistics are waited for
+        """
+        error = ""
         try:
-            end = SweepEnd.UNSEEN if first is None else self._taken(began, first.resident)
+            end = self._read_anew()
+            if end is None:
+                with turn or nullcontext():
+                    end = self._read_anew() or self._taken()
         except GuestGone:
             end = SweepEnd.GONE
         except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
@@ -271,18 +295,37 @@ class Sweep:
             error = self._give_back() or error
         now = self._monotonic()
         reaction = self._slowest + PAUSE_SECONDS + (now - commanded) + RELEASE_SECONDS
-        gave = 0.0 if first is None or self._resident is None else max(0.0, first.resident - self._resident)
+        gave = 0.0 if self._first is None or self._resident is None else max(0.0, self._first - self._resident)
         end = SweepEnd.TAKEN_OVER if self._over and end is not SweepEnd.GONE else end
-        seconds = now - began if self._lowest < self.plan.size else 0.0
+        seconds = now - self._began if self._lowest < self.plan.size else 0.0
         told = (self.guest, self.incarnation, self.plan, self._lowest, gave, seconds, reaction, now, end)
         return SweepOutcome(*told, self._cost, self._resident, error)
 
-    def _taken(self, began: float, resident: float) -> SweepEnd:
-        """Take slice after slice. Raises `HypervisorError`.
+    def _read_anew(self) -> SweepEnd | None:
+        """Wait for the guest's next statistics where those that it is swept by have become too old; why it is not swept, if it is not.
+        Raises `HypervisorError`."""
+        now = self._monotonic()
+        if now <= self._fresh_until or self._statistics is None:
+            return None if now <= self._fresh_until else SweepEnd.LATE
+        first, until = self._statistics(), now + NEXT_STATISTICS_SECONDS
+        while self._monotonic() < until:
+            self._pause(ASK_SECONDS)
+            asked, told = self._monotonic(), self._statistics()
+            if self._stopped.is_set():
+                return SweepEnd.TAKEN_OVER
+            first = first or told
+            if told is not None and first is not None and told[0] != first[0]:
+                self._fresh_until = asked - ASK_SECONDS + FRESH_SECONDS
+                return None if told[1] >= self.plan.usable - GROWN_KIB else SweepEnd.GREW
+        return SweepEnd.LATE
 
-        :param resident: what the process holds now
-        """
-        self._resident, vain = resident, 0.0  # KiB that the balloon took, and the host did not get
+    def _taken(self) -> SweepEnd:
+        """Take slice after slice. Raises `HypervisorError`."""
+        memory, began = self._process.memory(), self._monotonic()
+        if memory is None:
+            return SweepEnd.UNSEEN
+        self._resident = self._first = resident = memory.resident
+        self._began, vain = began, 0.0  # KiB that the balloon took, and the host did not get
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
             return end
         for size in self._sizes():
@@ -428,7 +471,8 @@ class Sweeper:
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
         """A balloon that moves has a CPU busy: more at a time would keep programs of guests from theirs. One sweep after the other takes
-        0.5 GiB a second, which is more than a burst does."""
+        0.5 GiB a second, which is more than a burst does. As many wait for statistics meanwhile."""
+        self._turns = threading.Semaphore(self._most)
 
     def begin(self, sweep: Sweep) -> None:
         """Carry it out in a thread of its own. Raises `NoChangeNeeded` and `Refused` where it has to wait."""
@@ -436,7 +480,7 @@ class Sweeper:
         with self._lock:
             if identity in self._under_way:
                 raise NoChangeNeeded("it is swept now")
-            if len(self._under_way) >= self._most:
+            if len(self._under_way) >= 2 * self._most:
                 raise NoChangeNeeded(f"as many guests are swept now as may be at a time ({self._most}): this one will be later")
             self._under_way[identity] = sweep
             try:
@@ -470,7 +514,7 @@ class Sweeper:
     def _perform(self, sweep: Sweep) -> None:
         outcome = None
         try:
-            outcome = sweep.perform()
+            outcome = sweep.perform(self._turns)
         except Exception:  # noqa: BLE001  # containment: what one sweep meets must not leave the others unnoted
             self._log.exception("sweeping %s failed", sweep.guest)
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Final, Protocol, runtime_checkable
 
 from pydantic import Field, TypeAdapter
@@ -14,7 +15,8 @@ from mom_plugins_balloon.law import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.sweeps import REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
+from mom_toolkit import stale_seconds
 
 GAVE, LASTED, ENDED, REST = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest"
 REACTION = "balloon_reaction"
@@ -41,6 +43,18 @@ class SweepControl(Protocol):
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
         """Take what the guest has used and freed, down to that size, and leave it the size that it has; KiB that the host got."""
+        ...
+
+
+@runtime_checkable
+class GuestStatistics(Protocol):
+    """A hypervisor that can be asked between two cycles what a guest says of its memory."""
+
+    def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
+        """When the guest's last statistics were made (s since the epoch), and KiB that are usable by them; None: it says nothing.
+
+        Raises `HypervisorError`.
+        """
         ...
 
 
@@ -81,7 +95,8 @@ class SweptGuests:
             outcome = SweepOutcome(guest.entity, guest.incarnation, *told, resident=left)
             self._took(memory, outcome)
             return outcome
-        if age is None or age > self._law.sweep_statistics_age:
+        statistics = partial(hypervisor.usable_memory, guest.entity) if isinstance(hypervisor, GuestStatistics) else None
+        if age is None or age > (FRESH_SECONDS if statistics is None else stale_seconds(self._context.interval)):
             raise NoChangeNeeded("its statistics are too old by now to sweep it")
         pid = as_whole(guest.properties.get("pid"))
         if not pid:
@@ -95,10 +110,10 @@ class SweptGuests:
         process = QemuProcess(pid, self._context.root / "proc")
         self._cut_off_before()
         cost = None if memory is None else memory.sweep_cost
-        gain = guest.number(GAIN) or float(size - target)
-        hollow = guest.number("mem_hollow") or 0.0
-        sweep = Sweep(guest.entity, guest.incarnation, SweepPlan(size, target, gain, hollow, self._law.sweep_wait), command, process, cost)
-        self.sweeper.begin(sweep)
+        gain, said = guest.number(GAIN) or float(size - target), self._context.monotonic() - age
+        hollow, usable = guest.number("mem_hollow") or 0.0, guest.number("mem_usable") or 0.0
+        plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, said)
+        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, command, process, cost, statistics))
         return None
 
     # --- what became of them ---------------------------------------------------------------------------------------------------------
