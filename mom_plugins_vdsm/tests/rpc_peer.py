@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import ServerProxy, Transport
+from xmlrpc.client import ServerProxy
 
 from mom_core import Declarations, FieldSpec, PluginContext, Report, Scope, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
+from mom_plugins_vdsm.rpc_client import SocketTransport
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
+from mom_toolkit import Address
 
 LONG_SECONDS = 60.0
 """Longer than anything here takes, however busy the machine is. vdsm takes mom for dead after two seconds without an answer."""
 
 
-class UnixTransport(Transport):
-    """As vdsm's, but more patient: a connection for each call, over a unix socket, with a limit for each operation."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._path = path
-
-    def make_connection(self, host: object) -> http.client.HTTPConnection:
-        self.close()
-        connection = http.client.HTTPConnection("2F72756E", timeout=LONG_SECONDS)
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(LONG_SECONDS)
-        connection.sock.connect(self._path)
-        self._connection = ("", connection)  # what close() of the base class closes
-        return connection
-
-
 @contextmanager
 def client(path: Path) -> Iterator[Any]:
     """What vdsm calls."""
-    with ServerProxy("http://2F72756E/RPC2", transport=UnixTransport(str(path)), allow_none=True) as proxy:
+    with ServerProxy("http://2F72756E/RPC2", transport=SocketTransport(Address.parse(str(path)), LONG_SECONDS), allow_none=True) as proxy:
         yield proxy
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
-from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcAnswer, JsonRpcRefusal, failure, parsed, request
+from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcAnswer, parsed, request
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -74,21 +74,14 @@ def test_a_result_of_null_is_a_result() -> None:
     assert parsed(b'{"id": "x", "result": null}') == JsonRpcAnswer("x", None)
 
 
-def test_an_answer_without_result_and_error_is_a_refusal() -> None:
-    message = parsed(b'{"id": "x"}')
-    assert isinstance(message, JsonRpcAnswer)
-    assert message.refusal is not None
-
-
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(1, GuestGone), (51, GuestBusy), (1100, GuestBusy), (-32601, NotSupported), (53, HypervisorError), (0, HypervisorError)],
+    [(1, GuestGone), (51, GuestBusy), (1100, GuestBusy), (-32601, NotSupported), (53, HypervisorError), (99, HypervisorError)],
 )
 def test_error_codes_have_kinds(code: int, kind: type[HypervisorError]) -> None:
-    error = failure(JsonRpcRefusal(code, "why"))
-    assert type(error) is kind
-    assert error.message == f"why (vdsm's code {code})"
-
-
-def test_a_recovering_vdsm_is_to_be_waited_for() -> None:
-    assert "wait" in failure(JsonRpcRefusal(99, "Recovering from crash or Initializing")).hint
+    message = parsed(json.dumps({"id": "x", "error": {"code": code, "message": "why"}}).encode())
+    assert isinstance(message, JsonRpcAnswer)
+    assert message.error is not None
+    assert type(message.error) is kind
+    assert message.error.message == f"why (vdsm's code {code})"
+    assert bool(message.error.hint) is (code == 99), "a recovering vdsm is to be waited for"

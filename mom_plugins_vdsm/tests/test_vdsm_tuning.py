@@ -1,4 +1,4 @@
-"""Limits of disks and CPUs: pairing, merging, and what would be refused."""
+"""Limits of disks: pairing and merging."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import DiskTune, NotSupported
-from mom_plugins_vdsm.tunables import IO_KEYS, check_cpu_tune, disk_tunes, tunable
+from mom_core import DiskTune
+from mom_plugins_vdsm.tunables import IO_KEYS, disk_tunes, tunable
 
 NOTHING = dict.fromkeys(IO_KEYS, 0)
-VDA = DiskTune("vda", "/path/vda", NOTHING)
 
 
 def current(name: str, path: str, **limits: object) -> dict[str, object]:
@@ -68,34 +67,3 @@ def test_lists_of_disks_as_long_as_another_program_wants_are_read_at_once() -> N
     tunes = disk_tunes({"policy": [{**disk, "maximum": {"total_iops_sec": 5}} for disk in disks], "current_values": disks})
     assert time.process_time() - began < 10, "it took hours, pair by pair"
     assert tunes[-1].maximum == {"total_iops_sec": 5}
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"bytes": 1},
-        {"total_bytes_sec": -1},
-        {"total_bytes_sec": True},
-        {"total_bytes_sec": 1.5},
-        {"total_bytes_sec": 1, "read_bytes_sec": 1},
-        {"total_iops_sec": 1, "write_iops_sec": 1},
-    ],
-)
-def test_what_vdsm_would_refuse_is_not_sent(limits: dict[str, int]) -> None:
-    with pytest.raises(NotSupported):
-        tunable(VDA, limits)
-
-
-def test_a_total_may_replace_its_parts() -> None:
-    disk = DiskTune("vda", "/p", {**NOTHING, "read_bytes_sec": 5})
-    with pytest.raises(NotSupported, match="exclude each other"):
-        tunable(disk, {"total_bytes_sec": 9})
-    assert tunable(disk, {"total_bytes_sec": 9, "read_bytes_sec": 0})["ioTune"] == {**NOTHING, "total_bytes_sec": 9}
-
-
-@pytest.mark.parametrize(("quota", "period"), [(999, None), (0, None), (None, 999), (None, 1_000_001), (True, None), (None, 1e5)])
-def test_impossible_cpu_limits_are_refused_with_the_bounds(quota: int | None, period: int | None) -> None:
-    with pytest.raises(NotSupported):
-        check_cpu_tune(quota, period)
-    for possible in ((-1, 100_000), (1000, 1000), (50_000, None), (None, None)):
-        check_cpu_tune(*possible)

@@ -52,7 +52,7 @@ def test_a_policy_that_comes_by_rpc_resizes_a_real_guest_which_has_its_memory_ba
     environment = {**os.environ, "STATE_DIRECTORY": str(tmp_path / "state"), "RUNTIME_DIRECTORY": str(tmp_path / "run")}
 
     def ask(*words: str, given: str = "") -> Any:
-        command = [str(BIN / "mom-rpcclient"), "-p", str(socket), "--json", *words]
+        command = [str(BIN / "mom-rpcclient"), "-p", str(socket), *words]
         done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
         return json.loads(done.stdout or "null")
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import ServerProxy, Transport
+from xmlrpc.client import ServerProxy
+
+from mom_plugins_vdsm.rpc_client import SocketTransport
+from mom_toolkit import Address
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "tests/momd/vdsm_mom.conf"
@@ -25,25 +26,10 @@ ANSWER_SECONDS = 9.0
 """vdsm waits for 2 s. Not so here, where processes fight for a processor; but less than mom waits for vdsm, which it must not do here."""
 
 
-class _Transport(Transport):
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def make_connection(self, host: object) -> http.client.HTTPConnection:
-        self.close()
-        connection = http.client.HTTPConnection("2F72756E", timeout=ANSWER_SECONDS)
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(ANSWER_SECONDS)
-        self._connection = ("", connection)
-        connection.sock.connect(str(self._path))
-        return connection
-
-
 @contextmanager
 def asked(path: Path) -> Iterator[Any]:
     """mom as vdsm calls it: a connection for each call, some seconds for each operation, nil allowed."""
-    with ServerProxy("http://2F72756E/RPC2", transport=_Transport(path), allow_none=True) as proxy:
+    with ServerProxy("http://2F72756E/RPC2", transport=SocketTransport(Address.parse(str(path)), ANSWER_SECONDS), allow_none=True) as proxy:
         yield proxy
 
 

@@ -56,18 +56,6 @@ def machine(vdsm: Vdsm, identity: str) -> dict[str, Any]:
     return entry
 
 
-def test_balloons_cpu_and_disks_are_set_through_vdsm_and_put_back(momd: Momd, vdsm: Vdsm) -> None:
-    momd.wait_for(lambda: machine(vdsm, FULL)["target"] > 2 << 20)
-    momd.wait_for(lambda: machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 1 << 33)
-    momd.wait_for(lambda: machine(vdsm, FULL)["quota"] is not None and machine(vdsm, FULL)["quota"] > 0)
-    assert machine(vdsm, FULL)["period"] == 100_000
-    assert machine(vdsm, BARE)["target"] == 4 << 20
-    assert momd.stop() == 0
-    assert machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 0
-    assert machine(vdsm, FULL)["quota"] <= 0
-    assert not momd.socket.exists()
-
-
 def test_what_a_momd_that_was_killed_leaves_is_put_back_by_its_unit(momd: Momd, vdsm: Vdsm) -> None:
     (command,) = re.findall(r"^ExecStopPost=-/bin/sh -c '(.*)'$", (ROOT / "packaging/mom-vdsm.service").read_text(), re.M)
     command = command.replace("/opt/mom/bin", str(BIN)).replace("/run/mom", str(momd.folder / "run"))
@@ -87,20 +75,6 @@ def test_what_a_momd_that_was_killed_leaves_is_put_back_by_its_unit(momd: Momd, 
     momd.wait_for(lambda: machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 1 << 33)
     assert momd.stop() == 0
     assert stop_post() == "Nothing to put back.\n"
-
-
-def test_vdsm_gets_what_its_host_statistics_need_at_any_moment(momd: Momd) -> None:
-    needed = {"ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage"}
-    with asked(momd.socket) as mom:
-        for _ in range(20):
-            assert mom.ping() is True
-            host = mom.getStatistics()["host"]
-            assert all(isinstance(host[name], int) for name in needed)
-        momd.wait_for(lambda: sorted(mom.getActiveGuests()) == ["bare", "full"])
-        guests = mom.getStatistics()["guests"]
-    assert guests["full"]["balloon_max"] == 4 << 20
-    assert guests["bare"]["balloon_cur"] is None
-    assert guests["full"]["io_tune"][0]["maximum"]["vals"]["total_bytes_sec"] == 1 << 33
 
 
 def test_what_vdsm_sets_while_mom_runs_decides_from_then_on_and_outlives_a_restart(momd: Momd, vdsm: Vdsm) -> None:

@@ -72,25 +72,6 @@ def test_answers_in_pieces_are_put_together(vdsm: Vdsm, connect: Connect, piece:
     assert len(found) == 5
 
 
-def test_answers_in_another_order_find_their_callers(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
-    vdsm.fault("Host.ping2", held=True)
-    done: list[str] = []
-
-    def ping_slowly() -> None:
-        ping(one)
-        done.append("slow")
-
-    slow = threading.Thread(target=ping_slowly)
-    slow.start()
-    wait_for(lambda: "SEND" in vdsm.wire()["frames"])
-    one.call("Host.getVMList", {}, 60.0, "listing")
-    done.append("quick")
-    vdsm.release()
-    slow.join()
-    assert done == ["quick", "slow"]
-
-
 def test_an_answer_that_comes_twice_or_is_nobodys_harms_nobody(vdsm: Vdsm, connect: Connect) -> None:
     one = connect(vdsm)
     vdsm.fault("Host.ping2", how="twice")
@@ -138,54 +119,11 @@ def test_an_answer_that_is_too_large_is_refused_before_it_is_there(vdsm: Vdsm, c
         one.call("Host.getAllVmStats", {}, 60.0, "reading")
 
 
-EVENT = 'MESSAGE\ndestination:jms.queue.events\n\n{"method": "|virt|VM_status|x", "params": {}}\0'
-NOBODYS = 'MESSAGE\ndestination:q\n\n{"id": "nobody", "result": [1, 2, 3]}\0'
-
-
-@pytest.mark.parametrize("text", ["\n", "\r\n", EVENT, NOBODYS, "ERROR\n\noops\0"])
-def test_a_peer_that_sends_without_an_end_what_nobody_asked_for_is_given_up(vdsm: Vdsm, connect: Connect, text: str) -> None:
-    one = connect(vdsm)
-    assert ping(one) is True
-    began = time.process_time()
-    vdsm.do("flood", text=text, megabytes=2000)
-    wait_for(lambda: not vdsm.wire()["clients"])
-    assert time.process_time() - began < 20, "it costs what may be sent, and not what is"
-    assert "sends without an end what mom has not asked for" in str(one._refusal)
-    wait_for(lambda: can_ping(one))
-
-
 def can_ping(one: VdsmConnection) -> bool:
     try:
         return ping(one) is True
     except HypervisorError:
         return False
-
-
-def test_as_many_events_as_a_host_has_are_taken(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm, events=True)
-    heard: list[object] = []
-    one.on_event = heard.append
-    ping(one)
-    for number in range(2000):
-        vdsm.do("event", identity=str(number), status="Up")
-    wait_for(lambda: len(heard) == 2000)
-    assert ping(one) is True
-    assert vdsm.wire()["connections"] == 1
-
-
-def test_large_answers_that_were_asked_for_are_no_flood(vdsm: Vdsm, connect: Connect) -> None:
-    vdsm.add(*({"id": str(number), "name": "x" * 10_000} for number in range(500)))
-    one = connect(vdsm, largest=64 << 20)
-    for _ in range(4):  # of 5 MB each
-        one.call("Host.getAllVmStats", {}, 60.0, "reading")
-    assert vdsm.wire()["connections"] == 1
-
-
-def test_an_answer_of_very_many_values_is_refused_and_the_next_connection_is_good(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm, largest=64 << 20)
-    vdsm.fault("Host.ping2", how="body", body='{"id": "ID", "result": [' + "[]," * 1_200_000 + "0]}")
-    assert "values is not read" in refused(one).message
-    wait_for(lambda: can_ping(one))
 
 
 @pytest.mark.parametrize(
@@ -264,13 +202,6 @@ def test_a_request_that_was_given_up_before_it_was_sent_is_never_sent(connect: C
             frames = sock.recv(65536)
         assert frames.startswith(b"CONNECT\n")
         assert b"SEND\n" not in frames
-
-
-def test_a_full_queue_is_a_busy_vdsm(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
-    vdsm.fault("Host.ping2", how="error", code=1100)
-    assert isinstance(refused(one), GuestBusy)
-    assert ping(one) is True
 
 
 def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

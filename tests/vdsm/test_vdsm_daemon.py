@@ -298,18 +298,6 @@ def test_mom_may_start_before_vdsm(daemon: Daemon) -> None:
     assert daemon.stop() == 0
 
 
-def test_after_mom_was_killed_restore_puts_back_through_vdsm(daemon: Daemon) -> None:
-    daemon.start()
-    daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
-    assert daemon.process is not None
-    daemon.process.kill()
-    daemon.process.wait(60)
-    done = daemon.mom("restore")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert daemon.machine(ONE)["quota"] == -1
-    assert daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 0
-
-
 def test_what_mom_has_changed_is_put_back_though_the_file_that_knows_the_guests_is_damaged(daemon: Daemon) -> None:
     daemon.start()
     daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)

@@ -143,9 +143,6 @@ def test_quota_then_period(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
     assert (found.quota_us, found.period_us) == (50_000, 200_000)
     with pytest.raises(NotSupported, match="shares"):
         hypervisor.set_cpu_tune(ONE, shares=5)
-    with pytest.raises(NotSupported, match=r"1000 to 1000000"):
-        hypervisor.set_cpu_tune(ONE, quota_us=1000, period_us=1_100_000)
-    assert vdsm.calls("VM.setCpuTuneQuota") == []
 
 
 def test_disks_limits_are_set_kept_and_read_anew_after_a_change(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:

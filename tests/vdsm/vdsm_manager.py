@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import time
 import xmlrpc.client
 from collections.abc import Mapping
 from contextlib import suppress
+
+from mom_plugins_vdsm.rpc_client import SocketTransport
+from mom_toolkit import Address
 
 TIMEOUT_SECONDS = 2.0
 SILENCE_SECONDS = 5.0
@@ -19,20 +21,6 @@ NAME = "01-parameters"
 
 class Unavailable(Exception):
     """mom cannot be reached, or vdsm is still sulking."""
-
-
-class _Transport(xmlrpc.client.Transport):
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._path = path
-
-    def make_connection(self, host: object) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("2F72756E")
-        self._connection = ("", connection)  # what close() closes
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(TIMEOUT_SECONDS)
-        connection.sock.connect(self._path)
-        return connection
 
 
 class Manager:
@@ -75,7 +63,9 @@ class Manager:
     def _call(self, method: str, *arguments: str) -> object:
         if time.monotonic() < self._silent_until:
             raise Unavailable
-        proxy = xmlrpc.client.ServerProxy("http://2F72756E/RPC2", transport=_Transport(self._path), allow_none=True)
+        proxy = xmlrpc.client.ServerProxy(
+            "http://2F72756E/RPC2", transport=SocketTransport(Address.parse(self._path), TIMEOUT_SECONDS), allow_none=True
+        )
         try:
             return getattr(proxy, method)(*arguments)
         except (OSError, http.client.HTTPException) as error:

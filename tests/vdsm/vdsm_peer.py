@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import socket
 import ssl
@@ -108,7 +107,7 @@ class Peer:
     def do_event(self, identity: str, status: str) -> int:
         params = {identity: {"status": status}, "notify_time": 4711}
         body = json.dumps({"jsonrpc": "2.0", "method": f"|virt|VM_status|{identity}", "params": params}).encode()
-        return self.vdsm.publish({"jms.queue.events"}, "jms.queue.events", body)
+        return self.vdsm.publish("jms.queue.events", body)
 
     # --- faults ------------------------------------------------------------------------------------------------------------------
 
@@ -122,26 +121,12 @@ class Peer:
     def do_release(self) -> None:
         self.vdsm.faults.released.set()
 
-    def do_peek_for(self, seconds: float) -> None:
-        self.vdsm.peek_seconds = seconds
-
     def do_recovering(self, value: bool) -> None:
         self.host.recovering = value
 
     def do_send(self, text: str) -> None:
         for client in list(self.vdsm.clients):
             client.write(text.encode("latin-1"))
-
-    async def do_flood(self, text: str, megabytes: int) -> None:
-        """Send a text again and again, to everybody, until that is so much or nobody is there."""
-        piece = text.encode("latin-1") * max(1, (64 << 10) // len(text))
-        for _ in range((megabytes << 20) // len(piece)):
-            for client in list(self.vdsm.clients):
-                client.write(piece)
-                with contextlib.suppress(ConnectionError):  # it has ended the connection
-                    await client.stream.drain()
-            if not self.vdsm.clients:
-                return
 
     def do_error(self, text: str) -> None:
         for client in list(self.vdsm.clients):

@@ -13,11 +13,7 @@ from dataclasses import dataclass, field
 from vdsm_host import VdsmHost, VerbError
 from vdsm_stream import Stream
 
-PEEKED = 11
-COMMANDS = (b"CONNECT", b"CONNECTED", b"DISCONNECT", b"ERROR", b"MESSAGE", b"RECEIPT", b"SEND", b"SUBSCRIBE", b"UNSUBSCRIBE")
-REQUEST_DESTINATIONS = ("jms.topic.vdsm_requests", "jms.topic.vdsm_irs_requests")
-WORKERS = 8
-MOST_WAITING = 80
+REQUESTS = "jms.topic.vdsm_requests"
 _UNESCAPED = {"\\\\": "\\", "\\c": ":", "\\n": "\n", "\\r": "\r"}
 
 
@@ -43,6 +39,8 @@ class Parser:
 
     def feed(self, piece: bytes) -> list[Received]:
         self._buffer += piece
+        if self._first and not self._buffer[:1].isalpha():
+            raise Drop("unknown protocol")
         found: list[Received] = []
         while True:
             if not self._first:
@@ -114,41 +112,19 @@ class Client:
         self.parser = Parser()
         self.subscriptions: dict[str, str] = {}
         self.outgoing = 0.0
-        self.incoming = 0.0
-        self.sent_at = self.heard_at = asyncio.get_running_loop().time()
+        self.sent_at = asyncio.get_running_loop().time()
 
     async def serve(self) -> None:
-        piece = await self._peek()
         try:
-            while piece:
-                self.heard_at = asyncio.get_running_loop().time()
+            while piece := await self.stream.read():
                 for received in self.parser.feed(piece):
                     self.vdsm.frames.append(received.command)
                     self.take(received)
                 await self.stream.drain()
-                limit = self.heard_at + self.incoming - asyncio.get_running_loop().time() if self.incoming else None
-                piece = await asyncio.wait_for(self.stream.read(), limit)
-        except (TimeoutError, Drop, ValueError, UnicodeDecodeError) as error:
+        except (Drop, ValueError) as error:
             self.vdsm.drops.append(str(error) or type(error).__name__)
         except ConnectionError:
             pass
-
-    async def _peek(self) -> bytes:
-        piece = b""
-        try:
-            async with asyncio.timeout(self.vdsm.peek_seconds):
-                while len(piece) < PEEKED:
-                    more = await self.stream.read()
-                    if not more:
-                        return b""
-                    piece += more
-        except TimeoutError:
-            self.vdsm.drops.append("nothing to peek at")
-            return b""
-        if not any(piece.startswith(command) for command in COMMANDS):
-            self.vdsm.drops.append(f"unknown protocol {piece[:PEEKED]!r}")
-            return b""
-        return piece
 
     def take(self, received: Received) -> None:
         headers = received.headers
@@ -164,15 +140,10 @@ class Client:
                     self.error("Missing destination or subscription id header" if not (identity and destination) else "Duplicate id")
                     return
                 self.subscriptions[identity] = destination
-            case "UNSUBSCRIBE":
-                if "id" not in headers:
-                    self.error("Missing id header")
-                    return
-                self.subscriptions.pop(headers["id"], None)
             case "SEND":
-                if "destination" not in headers:
-                    raise Drop("SEND without destination")
-                self._sent(headers["destination"], headers, received.body)
+                if headers.get("destination") != REQUESTS:
+                    raise Drop(f"SEND to {headers.get('destination')}")
+                self.vdsm.requested(received.body, headers.get("reply-to"))
             case "DISCONNECT":
                 if "receipt" not in headers:
                     raise Drop("DISCONNECT without receipt")
@@ -186,7 +157,7 @@ class Client:
         except ValueError:
             mine = yours = 0
         mine, yours = (number and max(number, 1000) for number in (mine, yours))
-        self.incoming, self.outgoing = mine / 1000, yours / 1000 if self.vdsm.faults.heart_beats else 0.0
+        self.outgoing = yours / 1000 if self.vdsm.faults.heart_beats else 0.0
         self.write(frame("CONNECTED", {"version": "1.2", "heart-beat": f"{yours},{mine}"}))
         if self.outgoing:
             self.vdsm.keep(self._beat())
@@ -198,15 +169,6 @@ class Client:
                 self.write(b"\n")
             else:
                 await asyncio.sleep(wait)
-
-    def _sent(self, destination: str, headers: Mapping[str, str], body: bytes) -> None:
-        if any(destination == request or destination.startswith(f"{request}.") for request in REQUEST_DESTINATIONS):
-            self.vdsm.requested(body, headers.get("reply-to"))
-            return
-        parts = destination.split(".")
-        wanted = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
-        if not self.vdsm.publish(wanted, destination, body):
-            self.error("Subscription not available")
 
     def error(self, text: str) -> None:
         self.write(frame("ERROR", {"content-length": str(len(text))}, text.encode()))
@@ -241,14 +203,10 @@ class Vdsm:
         self.frames: list[str] = []
         self.drops: list[str] = []
         self.connections = 0
-        self.peek_seconds = 10.0
         self.dead = False
         """A notification has ended the request thread."""
         self.trickling = asyncio.Lock()
         self._reply_to: dict[object, str | None] = {}
-        self._running = 0
-        self._waiting = 0
-        self._workers = asyncio.Semaphore(WORKERS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def keep(self, work: Coroutine[object, object, None]) -> None:
@@ -275,12 +233,12 @@ class Vdsm:
         for client in list(self.clients):
             client.stream.abort()
 
-    def publish(self, destinations: set[str], destination: str, body: bytes) -> int:
+    def publish(self, destination: str, body: bytes) -> int:
         """Send a message to everybody who is subscribed; how many that are."""
         count = 0
         for client in list(self.clients):
             for identity, subscribed in client.subscriptions.items():
-                if subscribed in destinations:
+                if subscribed == destination:
                     headers = {"destination": destination, "content-type": "application/json", "subscription": identity}
                     client.write(frame("MESSAGE", headers | {"content-length": str(len(body))}, body))
                     count += 1
@@ -291,48 +249,26 @@ class Vdsm:
     def requested(self, body: bytes, reply_to: str | None) -> None:
         if self.dead:
             return
-        try:
-            message = json.loads(body)
-        except ValueError:
-            self._without_id(-32700, "Parse error")
-            return
-        if isinstance(message, list) and len(message) == 1:
-            message = message[0]
-        elif isinstance(message, list):
-            for each in message:  # executed, and never answered
-                self.keep(self._execute(each, None))
-            return
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0" or not isinstance(message.get("params", {}), dict | list):
-            self._without_id(-32600, "Invalid request")
-            return
+        message = json.loads(body)
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0" or not isinstance(message.get("params", {}), dict):
+            raise Drop("no request")
         if message.get("id") is None:
             self.dead = True
             return
         self._reply_to[message["id"]] = reply_to
-        if self._waiting >= MOST_WAITING:
-            self._answer(message["id"], {"error": {"code": 1100, "message": "Not enough resources: the queue is full"}})
-            return
-        self._waiting += 1
-        self.keep(self._execute(message, message["id"], queued=True))
+        self.keep(self._execute(message, message["id"]))
 
-    def _without_id(self, code: int, text: str) -> None:
-        body = json.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}).encode()
-        self.publish({"jms.topic.vdsm_responses"}, "jms.topic.vdsm_responses", body)
-
-    async def _execute(self, message: Mapping[str, object], identity: object, *, queued: bool = False) -> None:
-        async with self._workers:
-            self._waiting -= queued
-            fault = self.faults.next(message.get("method")) if identity is not None else None
-            if fault is not None and "seconds" in fault:
-                await asyncio.sleep(float(str(fault["seconds"])))
-            if fault is not None and "held" in fault:
-                await self.faults.released.wait()
-            try:
-                answer: dict[str, object] = {"result": await self.called(message.get("method"), message.get("params", {}))}
-            except VerbError as error:
-                answer = {"error": {"code": error.code, "message": error.message}}
-            if identity is not None:
-                await self._wrongly(identity, answer, fault or {})
+    async def _execute(self, message: Mapping[str, object], identity: object) -> None:
+        fault = self.faults.next(message.get("method"))
+        if fault is not None and "seconds" in fault:
+            await asyncio.sleep(float(str(fault["seconds"])))
+        if fault is not None and "held" in fault:
+            await self.faults.released.wait()
+        try:
+            answer: dict[str, object] = {"result": await self.called(message.get("method"), message.get("params", {}))}
+        except VerbError as error:
+            answer = {"error": {"code": error.code, "message": error.message}}
+        await self._wrongly(identity, answer, fault or {})
 
     async def called(self, method: object, params: object) -> object:
         # What asks mom may take seconds, and must hold up one worker only.
@@ -382,4 +318,4 @@ class Vdsm:
 
     def _publish_to(self, destination: str | None, body: bytes) -> None:
         if destination is not None:
-            self.publish({destination}, destination, body)
+            self.publish(destination, body)

@@ -13,7 +13,6 @@ import logging
 import socket
 import ssl
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from mom_core import GuestBusy, HypervisorError, format_duration, printable
-from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcAnswer, JsonRpcRequest, failure, parsed, request
+from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcRequest, parsed, request
 from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
 from mom_plugins_vdsm.tls import TlsFiles, client_context, not_let_in, refused_handshake
 
@@ -46,13 +45,6 @@ _FAREWELL_SECONDS = 0.1
 
 _SLACK_SECONDS = 5.0
 """A caller waits for so much longer than its time before it takes the connection's thread for dead."""
-
-_UNASKED_BYTES = 8 << 20
-_UNASKED_BYTES_PER_SECOND = 256 << 10
-_FRAME_COSTS_BYTES = 2000
-"""How much more than the largest answer vdsm may send between two answers (events, errors, signs of life), at once and all the time, where
-each frame counts as so many bytes more: thousands of events when all guests of a host start, and a hundred a second from then on. One that
-sends them without an end would cost half a CPU and more."""
 
 _PIECE = 64 << 10
 """Bytes that are read at once."""
@@ -102,13 +94,11 @@ class _Session:
     """Where vdsm sends answers. New for each connection: all who are subscribed to it get them."""
     silence_limit: float | None = _OPEN_SECONDS
     """Seconds without a byte after which vdsm is taken for dead; None when it promised no heart-beat."""
-    sent: dict[str, asyncio.Future[JsonRpcAnswer | HypervisorError]] = field(default_factory=dict)
+    sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)
+    """Each gets the result, or the `HypervisorError` that says why there is none."""
     late: set[str] = field(default_factory=set)
     """Ids of those that no caller waits for any more."""
     answers: int = 0
-    unasked: float = 0.0
-    """Bytes since the last answer, less what vdsm may send in the time."""
-    heard: float = field(default_factory=time.monotonic)
     given_up: HypervisorError | None = None
 
     def send(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
@@ -117,8 +107,7 @@ class _Session:
 
     def ask(self, message: JsonRpcRequest) -> _Question:
         """Send a request."""
-        answer: asyncio.Future[JsonRpcAnswer | HypervisorError] = asyncio.get_running_loop().create_future()
-        self.sent[message.id] = answer
+        answer = self.sent[message.id] = asyncio.get_running_loop().create_future()
         headers = {
             "destination": REQUESTS,
             "content-type": "application/json",
@@ -127,12 +116,6 @@ class _Session:
         }
         self.send("SEND", headers, message.body)
         return _Question(self, message.id, answer, self.answers)
-
-    def hear(self, size: int) -> None:
-        """Note that so many bytes have come, none of which may belong to an answer."""
-        now = time.monotonic()
-        drained = (now - self.heard) * _UNASKED_BYTES_PER_SECOND
-        self.unasked, self.heard = max(0.0, self.unasked - drained) + size, now
 
     def give_up(self, error: HypervisorError) -> None:
         """End the connection for this reason."""
@@ -146,7 +129,7 @@ class _Question:
 
     session: _Session
     id: str
-    answer: asyncio.Future[JsonRpcAnswer | HypervisorError]
+    answer: asyncio.Future[object]
     answers_before: int
 
 
@@ -235,9 +218,7 @@ class VdsmConnection:
                 answer = await asyncio.shield(question.answer)
             if isinstance(answer, HypervisorError):
                 raise answer
-            if answer.refusal is not None:
-                raise failure(answer.refusal)
-            return answer.result
+            return answer
         except TimeoutError:
             if question is not None and not question.answer.done():
                 self._overdue(question)
@@ -354,16 +335,11 @@ class VdsmConnection:
                 raise self._lost(session, error) from error
             if not piece:
                 raise self._lost(session, None)
-            session.hear(len(piece))
             try:
                 for frame in session.frames.feed(piece):
-                    session.hear(_FRAME_COSTS_BYTES)
                     self._take(session, frame)
             except (FrameError, AnswerError) as error:
                 raise _Ended(HypervisorError(f"{peer} cannot be understood: {error}")) from error
-            if session.unasked > self.settings.largest_answer + _UNASKED_BYTES:
-                session.answers = 0  # none of them makes up for it: the next attempts become rarer
-                raise _Ended(HypervisorError(f"{peer} sends without an end what mom has not asked for"))
 
     def _lost(self, session: _Session, error: OSError | None) -> _Ended:
         """Why the connection broke, or was closed by vdsm (None)."""
@@ -411,8 +387,7 @@ class VdsmConnection:
         session.late.discard(message.id)
         if answer is not None:  # else it is another client's, or was given twice
             session.answers += 1
-            session.unasked = 0.0
-            answer.set_result(message)
+            answer.set_result(message.error or message.result)
 
     async def _say_farewell(self, session: _Session) -> None:
         """Tell vdsm, so that it need not find out. It confirms, and leaves closing to the client."""

@@ -14,7 +14,7 @@ from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
 from mom_plugins_vdsm.statistics import Vm, read_vm
-from mom_plugins_vdsm.tunables import check_cpu_tune, disk_tunes, tunable
+from mom_plugins_vdsm.tunables import disk_tunes, tunable
 
 ALL_CONTROLS = "*"
 BALLOON_CONTROL = "balloon_target"
@@ -214,7 +214,6 @@ class VdsmHypervisor:
         """Set what is given: the quota, then the period, as vdsm has a verb for each. Raises as `set_balloon` does."""
         if shares is not None:
             raise NotSupported("vdsm has no verb for CPU shares")
-        check_cpu_tune(quota_us, period_us)
         self._vm(guest)
         if quota_us is not None:
             self._set(guest, "VM.setCpuTuneQuota", {"quota": quota_us}, "setting the CPU quota")

@@ -41,20 +41,13 @@ class JsonRpcRequest(NamedTuple):
     body: bytes
 
 
-class JsonRpcRefusal(NamedTuple):
-    """vdsm's error: its code, and its text for people."""
-
-    code: int
-    message: str
-
-
 @dataclass(frozen=True, slots=True)
 class JsonRpcAnswer:
     """The answer to the request with that id: its result, or why there is none."""
 
     id: str
     result: object = None
-    refusal: JsonRpcRefusal | None = None
+    error: HypervisorError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +85,16 @@ def parsed(body: bytes) -> JsonRpcAnswer | Event:
     if not isinstance(identity, str):
         identity = ""  # no request of mom's
     if "error" in message and message["error"] is not None:
-        return JsonRpcAnswer(identity, refusal=_refusal(message["error"]))
+        return JsonRpcAnswer(identity, error=_refused(message["error"]))
     if "result" not in message:
-        return JsonRpcAnswer(identity, refusal=JsonRpcRefusal(0, "the answer has neither a result nor an error"))
+        return JsonRpcAnswer(identity, error=HypervisorError("the answer has neither a result nor an error"))
     return JsonRpcAnswer(identity, message["result"])
 
 
-def _refusal(error: object) -> JsonRpcRefusal:
-    if not isinstance(error, dict):
-        return JsonRpcRefusal(0, f"an error that is no object: {error!r:.100}")
-    code, message = error.get("code"), error.get("message")
-    number = code if isinstance(code, int) and not isinstance(code, bool) else 0
-    return JsonRpcRefusal(number, message if isinstance(message, str) else f"{message!r:.100}")
-
-
-def failure(refusal: JsonRpcRefusal) -> HypervisorError:
-    """The error for a refusal of vdsm's."""
-    kind = _KINDS.get(refusal.code, HypervisorError)
-    said = f"{printable(refusal.message, 300)} (vdsm's code {refusal.code})"
-    return kind(said, hint=_RECOVERING_HINT if refusal.code == RECOVERING else "")
+def _refused(error: object) -> HypervisorError:
+    """The error for vdsm's own."""
+    code, message = (error.get("code"), error.get("message")) if isinstance(error, dict) else (0, error)
+    code = code if isinstance(code, int) else 0
+    text = message if isinstance(message, str) else f"{message!r:.100}"
+    hint = _RECOVERING_HINT if code == RECOVERING else ""
+    return _KINDS.get(code, HypervisorError)(f"{printable(text, 300)} (vdsm's code {code})", hint=hint)

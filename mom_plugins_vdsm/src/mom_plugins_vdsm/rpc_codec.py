@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 from xml.parsers import expat
 from xmlrpc.client import Fault, ResponseError, Unmarshaller
@@ -86,44 +86,23 @@ def _whole(value: int) -> str:
     return f"<value><double>{float(max(-_LARGEST, min(_LARGEST, value)))!r}</double></value>"
 
 
-class _Answer:
-    """Writes values as XML-RPC has them: structs, arrays, texts, numbers, flags, and nil where that is allowed.
-
-    The standard library's marshaller wants all values prepared, and takes more than twice as long with that; and as long as an answer is
-    being written, mom's cycle has to share the interpreter with it.
-
-    :param nil: whether unknown values are sent as nil; otherwise they are left out of structs, and empty texts elsewhere
-    """
-
-    def __init__(self, *, nil: bool) -> None:
-        self._nil = nil
-        self._heads: dict[object, str] = {}
-        """The text before the value of a member, by its name: a thousand guests have the same."""
-
-    def value(self, value: object) -> str:
-        """One value, of any kind that mom has."""
-        if isinstance(value, bool):
-            return f"<value><boolean>{value:d}</boolean></value>"
-        if isinstance(value, int):
-            return _whole(value)
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            return "<value><nil/></value>" if self._nil else "<value><string></string></value>"
-        if isinstance(value, float):
-            return f"<value><double>{value!r}</double></value>"
-        if isinstance(value, Mapping):
-            return f"<value><struct>{''.join(self._members(value))}</struct></value>"
-        if isinstance(value, list | tuple):
-            return f"<value><array><data>{''.join(map(self.value, value))}</data></array></value>"
-        return f"<value><string>{_escaped(str(value))}</string></value>"
-
-    def _members(self, struct: Mapping[object, object]) -> Iterator[str]:
-        for name, value in struct.items():
-            if not self._nil and _unknown(value):
-                continue
-            head = self._heads.get(name)
-            if head is None:
-                head = self._heads[name] = f"<member><name>{_escaped(str(name))}</name>\n"
-            yield f"{head}{self.value(value)}</member>\n"
+def _xml(value: object, nil: bool) -> str:
+    """One value as XML-RPC has it. The standard library's marshaller wants all values prepared, which takes as long again."""
+    if isinstance(value, bool):
+        return f"<value><boolean>{value:d}</boolean></value>"
+    if isinstance(value, int):
+        return _whole(value)
+    if _unknown(value):
+        return "<value><nil/></value>" if nil else "<value><string></string></value>"
+    if isinstance(value, float):
+        return f"<value><double>{value!r}</double></value>"
+    if isinstance(value, Mapping):
+        told = ((_escaped(str(name)), _xml(one, nil)) for name, one in value.items() if nil or not _unknown(one))
+        members = "".join(f"<member><name>{name}</name>\n{one}</member>\n" for name, one in told)
+        return f"<value><struct>{members}</struct></value>"
+    if isinstance(value, list | tuple):
+        return f"<value><array><data>{''.join(_xml(one, nil) for one in value)}</data></array></value>"
+    return f"<value><string>{_escaped(str(value))}</string></value>"
 
 
 def _unknown(value: object) -> bool:
@@ -131,14 +110,16 @@ def _unknown(value: object) -> bool:
 
 
 def write_answer(value: object, *, nil: bool) -> bytes:
-    """A method's answer."""
-    return _response(f"<params>\n<param>\n{_Answer(nil=nil).value(value)}\n</param>\n</params>\n")
+    """A method's answer.
+
+    :param nil: whether unknown values are sent as nil; otherwise they are left out of structs, and empty texts elsewhere
+    """
+    return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
 
 
 def write_fault(text: str) -> bytes:
     """A failure, as MOM tells it: with code 1."""
-    fault = {"faultCode": 1, "faultString": text}
-    return _response(f"<fault>\n{_Answer(nil=False).value(fault)}\n</fault>\n")
+    return _response(f"<fault>\n{_xml({'faultCode': 1, 'faultString': text}, nil=False)}\n</fault>\n")
 
 
 def _response(content: str) -> bytes:

@@ -7,7 +7,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_core import MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
 from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
@@ -56,14 +56,6 @@ CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "se
 _STILL: Final = "what was in force before is in force still"
 
 
-class RpcVerb(NamedTuple):
-    """One verb: what does it, how many parameters it takes, and what `system.methodHelp` says."""
-
-    call: Callable[..., object]
-    parameters: int
-    help: str
-
-
 class Verbs:
     """Answers calls, from any thread.
 
@@ -83,22 +75,18 @@ class Verbs:
         self._marshalling = threading.Lock()
         self._refused: dict[str, tuple[str, str]] = {}
         """Of each policy whose last change was refused, and not made good since: what was wrong, and what is in force."""
-        self._verbs: Mapping[str, RpcVerb] = {
-            "ping": RpcVerb(lambda peer: self._works(), 0, "True: mom is there, and its policies work. False: they fail."),
-            "getStatistics": RpcVerb(lambda peer: self._newest(), 0, "The newest statistics of the host and of each guest, by name."),
-            "getActiveGuests": RpcVerb(lambda peer: self._guests(), 0, "The names of the guests that run and can be controlled now."),
-            "getPolicy": RpcVerb(lambda peer: self._joined(), 0, "All policies, joined in the order of their names; 0 if there are none."),
-            "getNamedPolicies": RpcVerb(lambda peer: self._named(), 0, "All policies by name."),
-            "setPolicy": RpcVerb(self._set_policy, 1, "Replace all policies by this one. False: it is wrong, and nothing has changed."),
-            "setNamedPolicy": RpcVerb(self._set_named, 2, "Set the policy of a name; nil as text removes it. False: as for setPolicy."),
-            "resetPolicies": RpcVerb(
-                self._reset, 0, "Go back to the policies in the files. False: they are wrong, and nothing has changed."
-            ),
-            "setVerbosity": RpcVerb(self._set_verbosity, 1, "How much mom logs: critical, error, warn, info, debug, or 1 to 5."),
-            "system.listMethods": RpcVerb(lambda peer: sorted(self._verbs), 0, "The names of all methods."),
-            "system.methodHelp": RpcVerb(lambda peer, name: self._verb(name).help, 1, "What a method does."),
-            "system.methodSignature": RpcVerb(lambda peer, name: "signatures not supported", 1, "Not supported."),
+        self._verbs: Mapping[str, tuple[Callable[..., object], int]] = {
+            "ping": (lambda peer: self._works(), 0),
+            "getStatistics": (lambda peer: self._newest(), 0),
+            "getActiveGuests": (lambda peer: self._guests(), 0),
+            "getPolicy": (lambda peer: self._joined(), 0),
+            "getNamedPolicies": (lambda peer: self._named(), 0),
+            "setPolicy": (self._set_policy, 1),
+            "setNamedPolicy": (self._set_named, 2),
+            "resetPolicies": (self._reset, 0),
+            "setVerbosity": (self._set_verbosity, 1),
         }
+        """Each verb, and how many parameters it takes."""
 
     def note(self, report: Report) -> None:
         """From now on, this is the newest report."""
@@ -134,19 +122,15 @@ class Verbs:
             return _fault(error)
 
     def _called(self, method: str, params: Sequence[object], peer: str) -> object:
-        verb = self._verb(method)
-        if len(params) != verb.parameters:
-            raise TypeError(f"{method} takes {verb.parameters} parameters, and {len(params)} are given")
+        verb, count = self._verbs.get(method, (None, 0))
+        if verb is None:
+            raise _UnsupportedError(f'method "{method}" is not supported')
+        if len(params) != count:
+            raise TypeError(f"{method} takes {count} parameters, and {len(params)} are given")
         if self.read_only and method in CHANGING:
             hint = "listen on a unix socket, whose permissions say who may, or set changes_over_tcp: true for the plugin xmlrpc"
             raise PermissionDenied(f"{method} changes something, and nothing can be changed over TCP", hint=hint)
-        return verb.call(peer, *params)
-
-    def _verb(self, name: object) -> RpcVerb:
-        verb = self._verbs.get(name) if isinstance(name, str) else None
-        if verb is None:
-            raise _UnsupportedError(f'method "{name}" is not supported')
-        return verb
+        return verb(peer, *params)
 
     # --- statistics -----------------------------------------------------------------------------------------------------------------
 

@@ -1,19 +1,13 @@
-"""Disks' and CPUs' limits in vdsm's words, without those that vdsm or libvirt would refuse. Pure."""
+"""Disks' limits in vdsm's words. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DiskTune, NotSupported, printable
+from mom_core import DiskTune
 from mom_plugins_vdsm.statistics import number
 
 IO_KEYS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
-_EXCLUSIVE = (IO_KEYS[:3], IO_KEYS[3:])
-"""A limit on the sum, and one on a part of it, exclude each other."""
-
-_LEAST_PERIOD_US, _MOST_PERIOD_US = 1000, 1_000_000
-_LEAST_QUOTA_US, _MOST_QUOTA_US = 1000, 17_592_186_044_415
-"""libvirt's bounds: of the kernel's CFS bandwidth control, which counts nanoseconds in 64 bits less the lowest 20."""
 
 
 def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
@@ -54,30 +48,11 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
-    """The entry with which VM.setIoTune gives this disk these limits. Raises `NotSupported` for those that vdsm would refuse."""
-    for key, limit in limits.items():
-        if key not in IO_KEYS:
-            raise NotSupported(f"vdsm knows no limit {printable(str(key), 40)}", hint=f"it knows {', '.join(IO_KEYS)}")
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-            raise NotSupported(f"{limit!r:.40} is no limit for {key}: it takes whole numbers from 0, which means none")
+    """The entry with which VM.setIoTune gives this disk these limits; the others stay."""
     then = {**disk.current, **limits}
-    for total, *parts in _EXCLUSIVE:
-        if then.get(total) and any(then.get(part) for part in parts):
-            raise NotSupported(f"{disk.name}: {total} and a limit on {parts[0]} or {parts[1]} exclude each other; set one of them to 0")
     told: dict[str, object] = {"ioTune": {key: then[key] for key in IO_KEYS if key in then}}
     if disk.path:
         told["path"] = disk.path
     if disk.name != disk.path:
         told["name"] = disk.name
     return told
-
-
-def check_cpu_tune(quota_us: int | None, period_us: int | None) -> None:
-    """Raise `NotSupported`, with libvirt's bounds, for what it would refuse."""
-    for value in (quota_us, period_us):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise NotSupported(f"{value!r:.40} is no whole number of microseconds")
-    if period_us is not None and not _LEAST_PERIOD_US <= period_us <= _MOST_PERIOD_US:
-        raise NotSupported(f"a period of {period_us} µs is impossible: it is {_LEAST_PERIOD_US} to {_MOST_PERIOD_US}")
-    if quota_us is not None and quota_us >= 0 and not _LEAST_QUOTA_US <= quota_us <= _MOST_QUOTA_US:
-        raise NotSupported(f"a quota of {quota_us} µs is impossible: it is {_LEAST_QUOTA_US} to {_MOST_QUOTA_US}, or -1 for no limit")
