@@ -259,7 +259,6 @@ class FakeConnection:
         self.broken = False
         self.hangs: threading.Event | None = None
         """Bulk calls on it that ask guests wait for this."""
-        self.keepalive: tuple[int, int] | None = None
         self.close_callback: Callable[[object, int, object], None] | None = None
         self.closed = False
 
@@ -309,10 +308,6 @@ class FakeConnection:
         self.broken = True
         if self.close_callback is not None:
             self.close_callback(self, 1, None)
-
-    def setKeepAlive(self, interval: int, count: int) -> int:
-        self.keepalive = (interval, count)
-        return 0
 
     def tell(self, guest: FakeGuest, event: int, detail: int = 0) -> None:
         """What libvirt does when something happens to a guest's life."""

@@ -10,7 +10,7 @@ from fake_libvirt import FakeError
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_plugins_libvirt import failures
-from mom_plugins_libvirt.failures import cure_for, error_numbers, kind_of, translated
+from mom_plugins_libvirt.failures import cure_for, kind_of, translated
 
 
 def test_the_numbers_are_libvirts() -> None:
@@ -53,7 +53,3 @@ def test_a_cure_fits_the_error() -> None:
     assert "uri" in cure_for(failures.NO_CONNECT)
     assert cure_for(failures.NO_DOMAIN) == ""
     assert "ssh root@other true" in cure_for(failures.SYSTEM_ERROR, errno.ECONNRESET, "qemu+ssh://root@other/system")
-
-
-def test_any_exception_has_numbers() -> None:
-    assert error_numbers(ValueError("x")) == (0, 0)

@@ -139,41 +139,6 @@ def test_what_a_guest_says_while_a_cycle_is_under_way_is_judged_when_that_has_en
     assert len(lab.woken) == 2
 
 
-@pytest.mark.parametrize(
-    ("given", "woken"), [(600, ["guest db-1 is short of memory: 190 MiB usable of 600 MiB, and 28 MiB soon"]), (900, [])]
-)
-def test_where_a_guest_is_going_is_news_to_a_cycle_that_saw_its_statistics_first_and_gave_too_little(
-    lab: Lab, given: int, woken: list[str]
-) -> None:
-    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
-    lab.cycle()
-    for usable in (300, 299, 298):
-        lab.reports(guest, usable * MIB)
-        lab.watch.look()
-    lab.reports(guest, 190 * MIB)
-    lab.cycle((guest, given * MIB))
-    lab.watch.look()
-    assert lab.woken == woken
-
-
-def test_a_size_that_changes_makes_no_forecast_of_a_guest_whose_total_stays(lab: Lab) -> None:
-    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
-    lab.cycle()
-    for _ in range(3):
-        lab.reports(guest, 300 * MIB)
-        lab.watch.look()
-    guest.current = 500 * MIB
-    lab.watch.look()
-    lab.reports(guest, 200 * MIB)
-    lab.watch.look()
-    lab.reports(guest, 199 * MIB)
-    lab.watch.look()
-    assert lab.watch.forecasts() == {}
-    lab.reports(guest, 198 * MIB)
-    lab.watch.look()
-    assert lab.watch.forecasts() == {guest.uuid: int(196.5 * MIB)}
-
-
 def test_only_guests_from_which_something_was_taken_are_asked_about(lab: Lab) -> None:
     whole = lab.guest("whole", size=GIB, maximum=GIB, usable=500 * MIB)
     lab.guest("blocked", size=GIB // 2, maximum=GIB, usable=200 * MIB)
@@ -257,16 +222,6 @@ def test_a_libvirtd_that_fails_is_left_in_peace_for_a_while(lab: Lab) -> None:
     lab.reports(guest, 20 * MIB)
     lab.watch.look()
     assert len(lab.woken) == 1, "it is connected again"
-
-
-def test_the_thread_looks_by_itself_and_ends_in_time(lab: Lab) -> None:
-    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
-    lab.watch.start()
-    lab.cycle()
-    lab.reports(guest, 20 * MIB)
-    assert lab.called.wait(LONG_SECONDS)
-    lab.watch.stop()
-    until(lambda: not any(thread.name == "guest-watch" for thread in threading.enumerate()))
 
 
 def test_a_libvirtd_that_hangs_does_not_hold_up_the_end(lab: Lab) -> None:

@@ -4,8 +4,8 @@ Once it is started it comes back by itself after a loss, without waiting for the
 
 A connection is only ever used for one call at a time, and never again after a call that did not come back in time: before 10.3,
 libvirt's client corrupts its memory when a second thread, or its own keepalive, interrupts a call that waits for an answer (CVE-2024-4418).
-So several threads take turns here, a call that hangs keeps its connection to itself until it comes back, and keepalive is asked for from
-10.3 on only: what does not come back in time is given up anyway.
+So several threads take turns here, a call that hangs keeps its connection to itself until it comes back, and keepalive is not asked for:
+what does not come back in time is given up anyway.
 """
 
 from __future__ import annotations
@@ -59,15 +59,6 @@ _NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: gu
 
 _TOO_MANY_OPEN = f"libvirtd has not come back from {_MOST_OPEN_CALLS} earlier calls"
 
-_KEEPALIVE_FROM = 10_003_000
-"""The first libvirt, as its number, whose client survives it when its own keepalive interrupts a call (CVE-2024-4418)."""
-
-_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT = 5, 3
-"""A libvirtd that has said nothing for four times so many seconds is gone, and the calls that wait for it come back."""
-
-_MOST_HANDLES = 10_000
-"""Handles that are kept where no bulk call ever says which guests are gone: more than any host has guests."""
-
 _CLOSE_SECONDS = 0.15
 """How long a connection, and then the event loop, may take to end: a plugin has 0.4 s for that."""
 
@@ -107,8 +98,6 @@ class _Live:
         """The handle for this guest."""
         known = self.domains.get(uuid)
         if known is None:
-            if len(self.domains) >= _MOST_HANDLES:
-                self.domains.clear()
             known = self.domains[uuid] = self.connection.lookupByUUIDString(uuid)
         return known
 
@@ -417,8 +406,6 @@ class Connection:
         if self._loop is not None:
             with suppress(module.libvirtError):  # a driver within the library has no server to lose
                 connection.registerCloseCallback(self._lost, None)
-                if module.getVersion() >= _KEEPALIVE_FROM:
-                    connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
         return _Live(connection, callbacks)
 
     def _give_up(self, live: _Live, why: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from mom_core import Finding, HypervisorError, PermissionDenied, Severity
+from mom_core import Finding, Severity
 from mom_guests import Cures, count_of
 from mom_guests import examined as examined_guests
-from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 _REPORTING_FROM = 6_009_000
@@ -18,25 +17,6 @@ mom runs on."""
 SUBJECT: Final = "libvirt"
 
 _BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh edit) and start them anew"
-
-
-def unreachable(error: HypervisorError, read_only_works: bool) -> Finding:
-    """The finding when there is no connection."""
-    message = error.message
-    if isinstance(error, PermissionDenied) and read_only_works:
-        message += "; a read-only connection is allowed, with which mom can watch and change nothing"
-    return Finding(Severity.ERROR, SUBJECT, message, error.hint)
-
-
-def read_only_works(connection: Connection) -> bool:
-    """Try this other, read-only connection."""
-    try:
-        connection.statistics(connection.module.VIR_DOMAIN_STATS_STATE)
-    except HypervisorError:
-        return False
-    finally:
-        connection.close()
-    return True
 
 
 def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:

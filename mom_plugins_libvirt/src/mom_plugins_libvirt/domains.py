@@ -69,7 +69,6 @@ class Domains(SeenGuests[KnownDomain]):
         self._log = log
         self._wall = wall
         self._local = is_local(connection.settings.uri)
-        self._cgroups = settings.cgroups
         pid = partial(pid_of, settings.pid_folder, settings.proc)
         host_side = HostSide(pid, settings.proc, settings.cgroups, monotonic) if self._local else None
         super().__init__(settings.stale_after, monotonic, host_side, settings.proc if self._local else None)

@@ -14,6 +14,7 @@ from mom_core import (
     Finding,
     HypervisorError,
     PluginContext,
+    Severity,
     Suggestion,
     format_duration,
     hookimpl,
@@ -119,17 +120,14 @@ class LibvirtPlugin(PluginOfGuests):
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Say if libvirt can be reached, and what the guests lack."""
-        from mom_plugins_libvirt.connection import Connection
-        from mom_plugins_libvirt.doctor import examined, read_only_works, unreachable
+        from mom_plugins_libvirt.doctor import SUBJECT, examined
 
         if self._libvirt is None:
             return []
         try:
             return list(examined(self._libvirt, readonly=self._settings.readonly, stats_period=self._settings.stats_period))
         except HypervisorError as error:
-            watching = Connection(self._connection_settings(readonly=True), self._context.log)
-            readable = not self._settings.readonly and read_only_works(watching)
-            return [unreachable(error, readable)]
+            return [Finding(Severity.ERROR, SUBJECT, error.message, error.hint)]
 
 
 def _nothing() -> None:

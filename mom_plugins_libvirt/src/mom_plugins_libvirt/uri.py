@@ -9,10 +9,6 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urlsplit
 
-DRIVERS = ("qemu", "test", "xen", "ch", "lxc", "bhyve", "vz")
-TRANSPORTS = ("unix", "ssh", "tls", "tcp", "libssh", "libssh2", "ext")
-QEMU_PATHS = ("/system", "/session")
-
 _EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/system for another host"
 
 
@@ -22,22 +18,10 @@ def checked(uri: str) -> str:
         raise ValueError(f"{uri!r:.80} is no libvirt URI; write {_EXAMPLES}")
     try:
         parts = urlsplit(uri)
-        port = parts.port
     except ValueError as error:
         raise ValueError(f"{uri!r:.80} is no libvirt URI: {error}") from error
-    driver, plus, transport = uri.partition("://")[0].partition("+")
-    if driver not in DRIVERS:
-        raise ValueError(f"{driver!r:.40} is no driver of libvirt that mom can use; write {_EXAMPLES}")
-    if plus and transport not in TRANSPORTS:
-        raise ValueError(f"{transport!r:.40} is no transport; there are {', '.join(TRANSPORTS)}")
-    if port == 0:
-        raise ValueError("0 is no port; leave it out for the usual one")
-    if parts.netloc and transport == "unix":
-        raise ValueError(f"the transport unix stays on this host; for another host write {driver}+ssh:// or {driver}+tls://")
-    if driver == "qemu" and parts.path not in QEMU_PATHS:
-        if not parts.path.strip("/") and parts.netloc in {"system", "session"}:
-            raise ValueError(f"a slash is missing: {uri.partition('://')[0]}:///{parts.netloc} (a host would stand there)")
-        raise ValueError(f"the path {parts.path!r:.40} leads nowhere: qemu has /system and /session, as in {_EXAMPLES}")
+    if parts.scheme.startswith("qemu") and parts.netloc in {"system", "session"} and not parts.path.strip("/"):
+        raise ValueError(f"a slash is missing: {parts.scheme}:///{parts.netloc} (a host would stand there)")
     if (parts.hostname or "").startswith("-"):
         raise ValueError("a host's name does not begin with a hyphen")
     return uri
