@@ -33,21 +33,12 @@ def test_limits_are_read_and_set_and_the_others_stay(host: FakeHost, hypervisor:
     assert "bps_max" not in guest.throttled[1], "QEMU refuses a burst beyond no limit"
 
 
-@pytest.mark.parametrize(
-    ("name", "limits"),
-    [
-        ("none", {"total_iops_sec": 1}),
-        ("drive-scsi0", {"speed": 1}),
-        ("drive-scsi0", {"total_iops_sec": -1}),
-        ("drive-scsi0", {"read_bytes_sec": 5}),
-        ("ide1-cd0", {"total_iops_sec": 1}),
-    ],
-)
-def test_impossible_limits_are_refused_and_not_sent(host: FakeHost, hypervisor: QemuHypervisor, name: str, limits: dict[str, int]) -> None:
+@pytest.mark.parametrize("name", ["none", "ide1-cd0"])
+def test_a_disk_that_the_guest_has_not_or_that_cannot_be_limited_is_refused(host: FakeHost, hypervisor: QemuHypervisor, name: str) -> None:
     guest = host.add("web", disks=[disk(bps=1000), CDROM])
     (web,) = hypervisor.guests()
     with pytest.raises(NotSupported):
-        hypervisor.set_io_tune(web.entity, name, limits)
+        hypervisor.set_io_tune(web.entity, name, {"total_iops_sec": 1})
     assert not guest.throttled
 
 
