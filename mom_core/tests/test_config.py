@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mom_core import ConfigError, Guest, UnitError, load_config, parse_portion
+from mom_core import ConfigError, Guest, Portion, UnitError, load_config
 from mom_core.config import Config, document
 
 ACME = '''
@@ -644,16 +644,16 @@ def test_with_its_secrets_it_reads_back_as_the_same_wherever_they_are(shelf):
     ],
 )
 def test_a_portion_is_a_size_or_a_share(text: str, size: int | None, share: float | None, shown: str) -> None:
-    portion = parse_portion(text)
+    portion = Portion.parse(text)
     assert (portion.size, portion.share and round(portion.share, 9)) == (size, share)
     assert str(portion) == shown
-    assert parse_portion(str(portion)) == portion
+    assert Portion.parse(str(portion)) == portion
 
 
 def test_a_share_of_something_unknown_is_unknown() -> None:
-    assert parse_portion("50%").kib_of(None) is None
-    assert parse_portion("50%").kib_of(1000) == 500
-    assert parse_portion("2MiB").kib_of(None) == 2048
+    assert Portion.parse("50%").kib_of(None) is None
+    assert Portion.parse("50%").kib_of(1000) == 500
+    assert Portion.parse("2MiB").kib_of(None) == 2048
 
 
 @pytest.mark.parametrize(
@@ -672,5 +672,5 @@ def test_a_share_of_something_unknown_is_unknown() -> None:
 )
 def test_what_is_no_portion_is_refused_with_an_example(text: object, message: str) -> None:
     with pytest.raises(UnitError, match=re.escape(message)) as refused:
-        parse_portion(text)
+        Portion.parse(text)
     assert "%" in refused.value.hint

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, Host, Snapshot, parse_portion
+from mom_core import Guest, Host, Portion, Snapshot
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.guarantees import Guarantees, Promise, kept
 
@@ -23,14 +23,14 @@ rooms = st.floats(0, 1 << 44)
 
 def standing(host=64 * GIB, written="", reserve="0B", **guests):
     """How promises stand for guests of 8 GiB with these fields (and properties, as text)."""
-    settings = BalloonPlugin.GuestSettings(guarantee=parse_portion(written) if written else None)
+    settings = BalloonPlugin.GuestSettings(guarantee=Portion.parse(written) if written else None)
     found = {}
     for name, known in guests.items():
         fields = {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB} | {
             key: value for key, value in known.items() if not isinstance(value, str)
         }
         found[name] = Guest(name, name, fields, {key: value for key, value in known.items() if isinstance(value, str)})
-    return Guarantees(lambda one: settings.guarantee, parse_portion(reserve)).look(
+    return Guarantees(lambda one: settings.guarantee, Portion.parse(reserve)).look(
         Snapshot(Host(fields={"mem_available": host}), found), lambda guest: settings
     )
 
@@ -77,7 +77,7 @@ class TestWhatIsPromised:
         assert (guest.name, bool(error.hint)) == ("vm", True)
 
     def test_a_share_of_a_maximum_that_is_not_known_now_is_one_of_that_which_was(self):
-        book = Guarantees(lambda settings: parse_portion("50%"), parse_portion("0%"))
+        book = Guarantees(lambda settings: Portion.parse("50%"), Portion.parse("0%"))
         settings = BalloonPlugin.GuestSettings()
         for maximum, size, holds in ((8 * GIB, 8 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB)):
             snapshot = Snapshot(guests={"vm": Guest("vm", "vm", {"balloon_cur": size, "balloon_max": maximum})})
@@ -86,8 +86,8 @@ class TestWhatIsPromised:
         assert book.look(snapshot, lambda guest: settings).holds == {"vm": 4 * GIB}
 
     def test_guests_own_promises_follow_the_guests_and_the_configuration(self):
-        silent, promised = BalloonPlugin.GuestSettings(), BalloonPlugin.GuestSettings(guarantee=parse_portion("2GiB"))
-        book = Guarantees(lambda settings: promised.guarantee if settings is promised else None, parse_portion("0%"))
+        silent, promised = BalloonPlugin.GuestSettings(), BalloonPlugin.GuestSettings(guarantee=Portion.parse("2GiB"))
+        book = Guarantees(lambda settings: promised.guarantee if settings is promised else None, Portion.parse("0%"))
         before, after = (lambda guest: silent), (lambda guest: promised)
         plain, written = Guest("vm", "vm"), Guest("vm", "vm", properties={"mem_guarantee": "1GiB"})
         assert [book.own((plain,), before) for _ in range(2)] == [{}, {}]

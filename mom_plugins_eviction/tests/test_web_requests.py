@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from mom_core import MomError
 from mom_plugins_eviction.movers.web_requests import (
     SIGNATURE,
+    SecretUrl,
     WebAnswer,
     WebhookSettings,
     WebRequestError,
@@ -178,3 +179,10 @@ def test_the_secret_is_nobody_elses(tmp_path: Path) -> None:
     secret.write_bytes(b"short")
     with pytest.raises(MomError, match="has 5 bytes"):
         webhook_secret(secret)
+
+
+def test_a_url_that_is_a_secret_is_shown_by_its_host() -> None:
+    url = SecretUrl("https://x.example:8443/abcdefgh/ijklmn?q=0123456789ab")
+    assert str(url) == "https://x.example:8443/**********"
+    assert "abcdefgh" not in repr(url)
+    assert str(SecretUrl("http://[::1")) == "**********"

@@ -13,7 +13,7 @@ from mom_plugins_host.load import count_cpus, load_fields
 from mom_plugins_host.memory import memory_fields
 from mom_plugins_host.pressure import pressure_fields
 from mom_plugins_host.swap import SwapActivity, parse_swap_counters, swap_space_fields
-from mom_toolkit import parse_meminfo, parse_pressure
+from mom_toolkit import Pressure, parse_meminfo
 
 MEMINFO = """\
 MemTotal:       24684092 kB
@@ -112,7 +112,7 @@ def test_a_counter_that_goes_backwards_is_unknown_and_starts_anew() -> None:
 
 
 def test_pressure_in_percent_and_microseconds() -> None:
-    assert pressure_fields("memory", parse_pressure(PRESSURE.encode())) == {
+    assert pressure_fields("memory", Pressure.parse(PRESSURE.encode())) == {
         "psi_memory_some_avg10": 2.18,
         "psi_memory_some_avg60": 0.97,
         "psi_memory_some_avg300": 0.29,
@@ -125,14 +125,14 @@ def test_pressure_in_percent_and_microseconds() -> None:
 
 
 def test_an_older_kernel_has_no_full_pressure_of_the_cpu() -> None:
-    assert set(pressure_fields("cpu", parse_pressure(PRESSURE.splitlines()[0].encode()))) == {
+    assert set(pressure_fields("cpu", Pressure.parse(PRESSURE.splitlines()[0].encode()))) == {
         f"psi_cpu_some_{what}" for what in ("avg10", "avg60", "avg300", "total")
     }
 
 
 @pytest.mark.parametrize("bad", ["-0.10", "100.01", "nan", "1", "", "1,5"])
 def test_a_malformed_pressure_line_is_unknown_and_the_other_stands(bad: str) -> None:
-    fields = pressure_fields("io", parse_pressure(PRESSURE.replace("2.18", bad).encode()))
+    fields = pressure_fields("io", Pressure.parse(PRESSURE.replace("2.18", bad).encode()))
     assert "psi_io_some_avg10" not in fields
     assert fields["psi_io_full_avg300"] == 100.0
 
@@ -158,7 +158,7 @@ def test_a_malformed_cpu_list_is_unknown(bad: str) -> None:
 
 @given(texts)
 def test_any_text_is_harmless(text: str) -> None:
-    assert all(value >= 0 for value in pressure_fields("io", parse_pressure(text.encode())).values())
+    assert all(value >= 0 for value in pressure_fields("io", Pressure.parse(text.encode())).values())
     assert all(value >= 0 for value in load_fields(text).values())
     assert (count_cpus(text) or 1) >= 1
 

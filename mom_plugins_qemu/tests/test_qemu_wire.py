@@ -19,7 +19,7 @@ from mom_plugins_qemu import visits
 from mom_plugins_qemu.command_line import Identity, named_in
 from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
 from mom_plugins_qemu.wire import MOST_BYTES, Conversation, Question, Refusal, WireError, request
-from mom_toolkit import peer_credentials
+from mom_toolkit import PeerCredentials
 
 UUID = "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
@@ -141,7 +141,7 @@ def test_who_listens_is_known_and_another_process_of_that_number_is_not_taken_fo
         listening.bind(str(path))
         listening.listen()
         sock.connect(str(path))
-        peer = peer_credentials(sock)
+        peer = PeerCredentials.of(sock)
         assert visits._is_the_peer(sock, peer, str(path))
         with subprocess.Popen(["sleep", "60"]) as other:
             another = peer._replace(process=other.pid)

@@ -12,11 +12,11 @@ from mom_core import (
     Guest,
     GuestSettings,
     PluginContext,
+    Portion,
     Problem,
     Severity,
     Snapshot,
     load_config,
-    parse_portion,
 )
 from mom_devkit import declared
 from mom_plugins_sla import SlaPlugin
@@ -70,7 +70,7 @@ def test_a_class_follows_the_metadata_when_that_changes() -> None:
 def test_the_safest_class_is_the_one_under_which_least_can_be_done() -> None:
     assert safest(READY) == "platinum"
     assert safest({name: one for name, one in READY.items() if name != "platinum"}) == "gold"
-    large = ServiceClass(guarantee=parse_portion("64GiB"))
+    large = ServiceClass(guarantee=Portion.parse("64GiB"))
     assert safest({"a": ServiceClass(), "large": large, "vapor": READY["vapor"]}) == "large"
 
 

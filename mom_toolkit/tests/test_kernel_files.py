@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_toolkit import (
+    Pressure,
+    ProcessStat,
     boot_id,
     parse_meminfo,
-    parse_pressure,
-    parse_process_stat,
     pid_of,
     process_ids,
     read_kernel_file,
@@ -25,7 +25,7 @@ KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 1844674
 
 
 def told(text: str) -> tuple[str, bool, float] | None:
-    found = parse_process_stat(text.encode())
+    found = ProcessStat.parse(text.encode())
     return None if found is None else (found.name, found.is_kernel_thread, found.cpu_seconds)
 
 
@@ -37,12 +37,12 @@ def test_a_thread_of_the_kernel_is_told_from_a_program_that_calls_itself_so() ->
 
 @pytest.mark.parametrize("bad", ["", "37", "37 (ksmd", "37 ksmd) S", "37 (ksmd) S 2 0 0 0 -1", KSMD.replace(" 25 75 ", " 25 -7 ")])
 def test_a_malformed_stat_is_no_process(bad: str) -> None:
-    assert parse_process_stat(bad.encode()) is None
+    assert ProcessStat.parse(bad.encode()) is None
 
 
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda more: KSMD.encode() + more)))
 def test_any_bytes_as_stat_are_harmless(content: bytes) -> None:
-    parsed = parse_process_stat(content)
+    parsed = ProcessStat.parse(content)
     assert parsed is None or parsed.cpu_seconds >= 0
 
 
@@ -67,7 +67,7 @@ def test_a_file_of_the_kernel_is_written_as_a_whole_and_never_made(tmp_path: Pat
 @given(st.binary(max_size=300))
 def test_any_bytes_as_meminfo_or_pressure_are_harmless(content: bytes) -> None:
     assert all(number >= 0 for number in parse_meminfo(content).values())
-    assert all(0 <= one.avg10 <= 100 and one.total >= 0 for one in parse_pressure(content).values())
+    assert all(0 <= one.avg10 <= 100 and one.total >= 0 for one in Pressure.parse(content).values())
 
 
 def test_processes_are_found_by_their_names_and_an_unreadable_proc_is_no_empty_one(tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ from mom_core import (
     Guest,
     PluginContext,
     PluginSettings,
+    Portion,
     Scope,
     Snapshot,
     Unit,
     Value,
     hookimpl,
-    parse_portion,
 )
 from mom_devkit import PluginRun, run_plugins
 from mom_plugins_sim.hypervisor import SimHypervisor
@@ -55,7 +55,7 @@ class Promised:
     priority: int | None = None
 
     def of(self, maximum: float) -> float:
-        portions = [parse_portion(text).kib_of(maximum) or 0.0 for text in (self.written, self.metadata) if text]
+        portions = [Portion.parse(text).kib_of(maximum) or 0.0 for text in (self.written, self.metadata) if text]
         portions += [self.share * maximum] if self.share is not None else []
         portions += [self.kib] if self.kib is not None else []
         return min(maximum, max(portions, default=0.0))

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
 
-from mom_core import parse_duration, parse_portion, parse_size
+from mom_core import Portion, parse_duration, parse_size
 from mom_toolkit import Destination
 
 _KINDS: Final[Mapping[type, str]] = {
@@ -32,7 +32,7 @@ _KINDS: Final[Mapping[type, str]] = {
 def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
     """A setting's type in words: `duration`, `size`, `size or share`, `whole number`, `enforce or observe`, `list of text`."""
     parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator | PlainValidator)]
-    if parse_portion in parsers:
+    if Portion.parse in parsers:
         return "size or share"
     if parse_duration in parsers or parse_size in parsers:
         return "duration" if parse_duration in parsers else "size"

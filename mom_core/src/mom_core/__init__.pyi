@@ -23,7 +23,6 @@ from .engine_state import (
     EngineState as EngineState,
 )
 from .errors import (
-    AlreadyRunning as AlreadyRunning,
     ConfigError as ConfigError,
     ConfigProblem as ConfigProblem,
     GuestBusy as GuestBusy,
@@ -103,7 +102,6 @@ from .settings import (
     ExistingFile as ExistingFile,
     GuestSettings as GuestSettings,
     PluginSettings as PluginSettings,
-    SecretUrl as SecretUrl,
     Size as Size,
     SizeOrShare as SizeOrShare,
 )
@@ -117,7 +115,6 @@ from .units import (
     format_kib as format_kib,
     lasting as lasting,
     parse_duration as parse_duration,
-    parse_portion as parse_portion,
     parse_size as parse_size,
 )
 from .values import (

@@ -75,14 +75,6 @@ class StateError(MomError):
     """A file of state cannot be written, or what it holds cannot be used. While the ledger cannot, no control is applied."""
 
 
-class AlreadyRunning(MomError):
-    """Another mom manages this host. `pid` is its process id, 0 if the lock does not say."""
-
-    def __init__(self, message: str, *, pid: int = 0, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.pid = pid
-
-
 class HypervisorError(MomError):
     """The hypervisor could not do what was asked: it is unreachable, or refused for a reason that has no kind of its own."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from mom_core.errors import AlreadyRunning, MomError
+from mom_core.errors import MomError
 from mom_core.model import printable
 from mom_core.ownership import refuse_untrusted
 
@@ -41,7 +41,7 @@ class RunLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Take the lock. Raises `AlreadyRunning`, which names the holder, or `MomError` when the folder cannot be used."""
+        """Take the lock. Raises `MomError` when another process holds it, which is named, or the folder cannot be used."""
         began = time.monotonic()
         while (descriptor := self._try()) is None:
             pid, command = self._holder()
@@ -50,7 +50,7 @@ class RunLock:
             waits = self._patience if " restore" in command else LOOK_SECONDS
             if time.monotonic() - began >= waits:
                 who = f"process {pid} ({command})" if pid else "another process"
-                raise AlreadyRunning(f"mom is running already: {who} holds {self.path}", pid=pid, hint="stop that one first")
+                raise MomError(f"mom is running already: {who} holds {self.path}", hint="stop that one first")
             time.sleep(0.05)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)}).encode(), 0)

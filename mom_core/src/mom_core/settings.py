@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, Secret, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_portion, parse_size
+from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_size
 
 Duration = Annotated[
     float,
@@ -29,7 +28,7 @@ Size = Annotated[
 
 SizeOrShare = Annotated[
     Portion,
-    PlainValidator(parse_portion),
+    PlainValidator(Portion.parse),
     PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B|%)$", "examples": ["6GiB", "75%"]}),
 ]
@@ -43,18 +42,6 @@ class FileMustExist:
 
 ExistingFile = Annotated[Path, FileMustExist()]
 """The path of a file that has to be there."""
-
-
-class SecretUrl(Secret[str]):
-    """A URL that opens something to all who know it, such as a webhook's: its path or its query is the secret. It is shown by its host."""
-
-    def _display(self) -> str:
-        try:
-            parts = urlsplit(self.get_secret_value())
-            host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
-        except ValueError:
-            return "**********"
-        return f"{parts.scheme}://{host}/**********"
 
 
 class Settings(BaseModel):

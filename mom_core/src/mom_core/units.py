@@ -69,12 +69,34 @@ def parse_size(text: object) -> int:
     return round(_quantity(text, _BYTES, "64MiB"))
 
 
+_PORTION_EXAMPLE = "6GiB, or 75% for a share"
+
+
 @dataclass(frozen=True, slots=True)
 class Portion:
     """A size, or a share of something whose size is not known yet: exactly one of `size` (bytes) and `share` (a ratio from 0 to 1)."""
 
     size: int | None = None
     share: float | None = None
+
+    @classmethod
+    def parse(cls, text: object) -> Portion:
+        """The portion that a text like `6GiB` or `75%` means.
+
+        :raises UnitError: for a bare number other than 0, too, and for more than all
+        """
+        if isinstance(text, cls):
+            return text
+        if not isinstance(text, str) or not text.strip().endswith("%"):
+            return cls(size=round(_quantity(text, _BYTES, _PORTION_EXAMPLE)))
+        shown = f"{text!r:.40}"
+        match = _QUANTITY.fullmatch(text.strip().removesuffix("%").strip())
+        if match is None or match[2]:
+            raise UnitError(f"{shown} is no percentage", hint=f"write it like {_PORTION_EXAMPLE}")
+        percent = float(match[1])
+        if percent > 100:
+            raise UnitError(f"{shown} is more than all of it", hint="100% is the most")
+        return cls(share=percent / 100)
 
     def kib_of(self, whole_kib: float | None) -> float | None:
         """The portion in KiB of so much; None when it is a share of what is not known."""
@@ -84,25 +106,6 @@ class Portion:
 
     def __str__(self) -> str:
         return format_size(self.size or 0) if self.share is None else f"{self.share * 100:.10g}%"
-
-
-_PORTION_EXAMPLE = "6GiB, or 75% for a share"
-
-
-def parse_portion(text: object) -> Portion:
-    """The portion that a text like `6GiB` or `75%` means. Raises `UnitError`; a bare number other than 0 is refused, and more than all."""
-    if isinstance(text, Portion):
-        return text
-    if not isinstance(text, str) or not text.strip().endswith("%"):
-        return Portion(size=round(_quantity(text, _BYTES, _PORTION_EXAMPLE)))
-    shown = f"{text!r:.40}"
-    match = _QUANTITY.fullmatch(text.strip().removesuffix("%").strip())
-    if match is None or match[2]:
-        raise UnitError(f"{shown} is no percentage", hint=f"write it like {_PORTION_EXAMPLE}")
-    percent = float(match[1])
-    if percent > 100:
-        raise UnitError(f"{shown} is more than all of it", hint="100% is the most")
-    return Portion(share=percent / 100)
 
 
 def format_duration(seconds: float) -> str:

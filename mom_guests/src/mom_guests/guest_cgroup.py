@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mom_toolkit import parse_pressure, read_kernel_file
+from mom_toolkit import Pressure, read_kernel_file
 
 _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
@@ -83,7 +83,7 @@ class Cgroups:
         folder = self.folder(UNIFIED, own[UNIFIED])
         found = {}
         for resource in ("memory", "cpu", "io"):
-            for kind, pressure in parse_pressure(read_kernel_file(f"{folder}/{resource}.pressure")).items():
+            for kind, pressure in Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure")).items():
                 found[f"{resource}_{kind}"] = pressure.avg10
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from mom_toolkit import ProcessStat, parse_process_stat, read_kernel_file
+from mom_toolkit import ProcessStat, read_kernel_file
 
 _STAT_BYTES = 4096
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
@@ -23,7 +23,7 @@ def times_of(process: str) -> ProcessStat | None:
 
     :param process: its folder in /proc
     """
-    found = parse_process_stat(read_kernel_file(f"{process}/stat"))
+    found = ProcessStat.parse(read_kernel_file(f"{process}/stat"))
     return None if found is None or found.state in {"Z", "X"} else found
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from operator import is_
 from typing import NamedTuple
 
-from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, Value, as_number, format_kib, parse_portion, printable
+from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, Value, as_number, format_kib, printable
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -234,7 +234,7 @@ def _read(text: str) -> tuple[Portion, UnitError | None]:
     """What a guest's metadata promise. A promise that cannot be understood is one of all: the guest is not shrunk, which is safe for it,
     and gets noticed."""
     try:
-        return parse_portion(text), None
+        return Portion.parse(text), None
     except UnitError as error:
         return Portion(share=1.0), error
 

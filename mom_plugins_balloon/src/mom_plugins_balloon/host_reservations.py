@@ -45,12 +45,12 @@ from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_fr
 from mom_plugins_balloon.states import hard_kib
 from mom_toolkit import (
     Admissions,
+    ProcessStat,
     Reservation,
     ReservationRefused,
     ReservationState,
     Room,
     boot_id,
-    parse_process_stat,
     read_kernel_file,
     stale_seconds,
 )
@@ -325,7 +325,7 @@ class HostReservations:
     def _held_kib(self, guest: Guest) -> float:
         """What a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
         pid = as_whole(guest.properties.get("pid"))
-        stat = None if pid is None else parse_process_stat(read_kernel_file(self._context.root / f"proc/{pid}/stat"))
+        stat = None if pid is None else ProcessStat.parse(read_kernel_file(self._context.root / f"proc/{pid}/stat"))
         if stat is not None and stat.resident_kib is not None:
             return stat.resident_kib
         return guest.number("rss") or 0.0

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
-from mom_toolkit import Hierarchies, parse_pressure, read_kernel_file, write_kernel_file
+from mom_toolkit import Hierarchies, Pressure, read_kernel_file, write_kernel_file
 
 _SHORTEST_SECONDS: Final = 0.2
 """A rate over less says more about when the kernel updates its counters than about the guest."""
@@ -49,7 +49,7 @@ def stall_of(folder: str, before: Stalled | None, now: float) -> tuple[float | N
     :param before: what the last call gave
     :param now: monotonic seconds
     """
-    told = parse_pressure(read_kernel_file(f"{folder}/memory.pressure"))
+    told = Pressure.parse(read_kernel_file(f"{folder}/memory.pressure"))
     stalled = Stalled(now, told["some"].total / 1e6) if "some" in told else None
     if before is None or stalled is None or stalled.seconds < before.seconds:
         return None, stalled

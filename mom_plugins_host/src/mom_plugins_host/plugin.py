@@ -35,7 +35,7 @@ from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressur
 from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
 from mom_plugins_host.watch import HostWatch, WatchSettings
-from mom_toolkit import ColdMemoryControl, parse_meminfo, parse_pressure, read_kernel_file
+from mom_toolkit import ColdMemoryControl, Pressure, parse_meminfo, read_kernel_file
 
 if TYPE_CHECKING:
     from mom_cli import StatusPart
@@ -126,7 +126,7 @@ class HostPlugin:
         if (text := read_text(self._cpus)) is not None:
             fields["cpu_count"] = load.count_cpus(text)
         for resource, path in self._pressure:
-            fields.update(pressure.pressure_fields(resource, parse_pressure(read_kernel_file(path))))
+            fields.update(pressure.pressure_fields(resource, Pressure.parse(read_kernel_file(path))))
         fields.update(clock.time_fields(time.time_ns()))
         return fields
 

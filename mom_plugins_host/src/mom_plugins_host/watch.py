@@ -21,7 +21,7 @@ from pathlib import Path
 from mom_core import format_duration
 from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
-from mom_toolkit import AvailableGauge, read_kernel_file, usual_low
+from mom_toolkit import AvailableGauge, read_kernel_file
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
@@ -204,7 +204,7 @@ class HostWatch:
     def _low(self, total: int) -> float:
         if self.settings.low_kib is not None:
             return self.settings.low_kib
-        return usual_low(total) if self._wanted is None else self._wanted
+        return AvailableGauge.usual_low(total) if self._wanted is None else self._wanted
 
     def _run(self) -> None:
         poller = select.poll()

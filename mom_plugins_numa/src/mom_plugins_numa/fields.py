@@ -10,7 +10,7 @@ from pathlib import Path
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_numa.nodes import BALANCING
 from mom_plugins_numa.numbers import format_list, parse_list
-from mom_toolkit import Knob, NodeTune, file_knob
+from mom_toolkit import Knob, NodeTune
 
 PINS, NODESET = "vcpu_pins", "numa_nodeset"
 
@@ -22,7 +22,7 @@ _THREADS = "/proc/PID/task/TID/stat and status of the vCPUs' threads"
 def balancing_knob(root: Path) -> Knob:
     """The kernel's own NUMA balancing, a file."""
     about = "the kernel's own NUMA balancing: 0 off, 1 on, 2 between tiers of memory, 3 both"
-    return file_knob("numa_balancing", Unit.COUNT, about, root / BALANCING, choices=(0, 1, 2, 3))
+    return Knob.of_file("numa_balancing", Unit.COUNT, about, root / BALANCING, choices=(0, 1, 2, 3))
 
 
 _BALANCING = balancing_knob(Path("/"))

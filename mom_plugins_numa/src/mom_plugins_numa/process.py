@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_plugins_numa.numbers import parse_list
-from mom_toolkit import parse_process_stat, read_kernel_file
+from mom_toolkit import ProcessStat, read_kernel_file
 
 MOST_MAPS = 64 << 20
 """Bytes of numa_maps that are read at most: 100 bytes for each of 65,530 areas (vm.max_map_count), tenfold."""
@@ -50,7 +50,7 @@ class Process:
 
     def started(self) -> int | None:
         """When it was started, in the kernel's ticks: with the process id, this is who it is. None when there is none."""
-        stat = parse_process_stat(read_kernel_file(self.folder / "stat"))
+        stat = ProcessStat.parse(read_kernel_file(self.folder / "stat"))
         return None if stat is None else stat.started
 
     def memory(self) -> dict[int, int]:
@@ -75,7 +75,7 @@ class Process:
             named = _VCPU.fullmatch(read_kernel_file(task / "comm"))
             if named is None:
                 continue
-            stat = parse_process_stat(read_kernel_file(task / "stat"))
+            stat = ProcessStat.parse(read_kernel_file(task / "stat"))
             allowed = _ALLOWED.search(read_kernel_file(task / "status"))
             if stat is not None and stat.processor is not None and allowed is not None:
                 yield Vcpu(int(named[1]), stat.processor, parse_list(allowed[1].decode()) or frozenset(), stat.cpu_seconds)

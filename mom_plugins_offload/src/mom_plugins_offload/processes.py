@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Guest, as_whole
-from mom_toolkit import Hierarchies, parse_process_stat, read_kernel_file
+from mom_toolkit import Hierarchies, ProcessStat, read_kernel_file
 
 _LOCKED_KIB: Final = 64 << 10
 """QEMU locks nothing of its own but queues and stacks; a guest whose memory is locked, or held for a device, has all of it so."""
@@ -39,7 +39,7 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
     :param root: where /proc and /sys are found
     """
     pid = as_whole(guest.properties.get("pid"))
-    stat = parse_process_stat(read_kernel_file(root / f"proc/{pid}/stat")) if pid else None
+    stat = ProcessStat.parse(read_kernel_file(root / f"proc/{pid}/stat")) if pid else None
     if not pid or stat is None:
         return MemoryWay("", why_not="its process is not known")
     why = _held_in_place(f"{root}/proc/{pid}")
@@ -86,5 +86,5 @@ def faults_of(way: MemoryWay, root: Path) -> int | None:
             return int(match[1])
     if not way.pid:
         return None
-    stat = parse_process_stat(read_kernel_file(root / f"proc/{way.pid}/stat"))
+    stat = ProcessStat.parse(read_kernel_file(root / f"proc/{way.pid}/stat"))
     return stat.major_faults if stat is not None and stat.started == way.started else None

@@ -15,7 +15,7 @@ from typing import Any, Final
 from mom_core import HypervisorError
 from mom_plugins_qemu.monitors import monitors, trusted_users
 from mom_plugins_qemu.wire import WireError, message, request
-from mom_toolkit import peer_credentials
+from mom_toolkit import PeerCredentials
 
 _SEARCH_SECONDS: Final = 1.0
 """How often to look for monitors of guests that were started since."""
@@ -124,7 +124,7 @@ class EventMonitors:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             sock.connect(path)
-            peer = peer_credentials(sock)
+            peer = PeerCredentials.of(sock)
             if peer.user not in self.users:
                 raise PermissionError(f"it belongs to user {peer.user}")
             self._lines[path] = _Line(sock, peer.process)

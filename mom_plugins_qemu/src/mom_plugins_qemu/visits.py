@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
-from mom_toolkit import PeerCredentials, parse_process_stat, peer_credentials
+from mom_toolkit import PeerCredentials, ProcessStat
 
 GREETING_SECONDS: Final = 0.25
 """How long to stand in line for a monitor that another client holds, or whose QEMU hangs."""
@@ -188,7 +188,7 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
         return None
     try:
         sock.connect(visit.path)
-        peer = peer_credentials(sock)
+        peer = PeerCredentials.of(sock)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         number = error.errno if isinstance(error, OSError) else None
         visit.fail(_CONNECTING.get(number or 0, Failure.ABSENT), str(error))
@@ -229,7 +229,7 @@ def _is_the_peer(sock: socket.socket, peer: PeerCredentials, path: str) -> bool:
         return f"\nPid:\t{peer.process}\n".encode() in told
     try:
         users = re.search(rb"^Uid:\t\d+\t(\d+)", Path(f"/proc/{peer.process}/status").read_bytes(), re.MULTILINE)
-        stat = parse_process_stat(Path(f"/proc/{peer.process}/stat").read_bytes())
+        stat = ProcessStat.parse(Path(f"/proc/{peer.process}/stat").read_bytes())
         listened = time.time() - Path(path).stat().st_mtime
     except OSError:
         return False

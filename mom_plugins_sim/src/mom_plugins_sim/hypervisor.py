@@ -14,7 +14,7 @@ from mom_plugins_sim.scene import GuestScene
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import SimulatedGuest, World
-from mom_toolkit import AvailableGauge, Destination, GuestState, Offloaded, StoreKind, SwapStore, usual_low
+from mom_toolkit import AvailableGauge, Destination, GuestState, Offloaded, StoreKind, SwapStore
 
 
 class SimHypervisor:
@@ -148,7 +148,7 @@ class SimHypervisor:
     def _news_of_host(self) -> str:
         """Why the host needs a cycle; empty when it does not, or when one was asked for already."""
         host = self.world.host
-        why = self._gauge.why(host.available, usual_low(host.total))
+        why = self._gauge.why(host.available, AvailableGauge.usual_low(host.total))
         return f"host: {why}" if why else ""
 
     @property
@@ -272,7 +272,7 @@ class SimHypervisor:
     def host_fields(self) -> dict[str, Value]:
         """The host's fields now."""
         with self._answering():
-            self._gauge.saw(self.world.host.available, usual_low(self.world.host.total))
+            self._gauge.saw(self.world.host.available, AvailableGauge.usual_low(self.world.host.total))
             return self._sampler.fields(self.world)
 
     def guest_columns(self, guests: Sequence[Guest]) -> Columns:

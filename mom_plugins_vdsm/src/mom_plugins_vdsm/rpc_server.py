@@ -19,7 +19,7 @@ from typing import Final
 
 from mom_core import printable
 from mom_plugins_vdsm.rpc_verbs import Verbs
-from mom_toolkit import BoundedServer, Listener, ServerDoor, peer_credentials
+from mom_toolkit import BoundedServer, Listener, PeerCredentials, ServerDoor
 
 LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""
@@ -176,7 +176,7 @@ def _peer(client: socket.socket) -> str:
     """A client as people call it."""
     try:
         if client.family == socket.AF_UNIX:
-            process, user, _group = peer_credentials(client)
+            process, user, _group = PeerCredentials.of(client)
             return f"process {process} of user {user}"
         host, port, *_ = client.getpeername()
         return f"{printable(str(host))} port {port}"

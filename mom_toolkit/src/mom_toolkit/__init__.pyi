@@ -53,15 +53,12 @@ from .held_bytes import (
 )
 from .host_gauge import (
     AvailableGauge as AvailableGauge,
-    usual_low as usual_low,
 )
 from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
     boot_id as boot_id,
     parse_meminfo as parse_meminfo,
-    parse_pressure as parse_pressure,
-    parse_process_stat as parse_process_stat,
     pid_of as pid_of,
     process_ids as process_ids,
     read_kernel_file as read_kernel_file,
@@ -70,7 +67,6 @@ from .kernel_files import (
 from .knobs import (
     Knob as Knob,
     KnobPlugin as KnobPlugin,
-    file_knob as file_knob,
     write_file as write_file,
 )
 from .run_summary import (
@@ -145,7 +141,6 @@ from .sockets import (
     PeerCredentials as PeerCredentials,
     has_access_lists as has_access_lists,
     listen as listen,
-    peer_credentials as peer_credentials,
 )
 
 __version__: str

@@ -16,11 +16,6 @@ REARM_SHARE: Final = 0.01
 down by tens of MiB all the time."""
 
 
-def usual_low(total_kib: float) -> float:
-    """With less available, in KiB, a host of this size is low, where nothing else is said."""
-    return min(LOW_SHARE * total_kib, LOW_MOST_KIB)
-
-
 class AvailableGauge:
     """Whether the memory that is available now makes what the last cycle saw out of date. Numbers in KiB."""
 
@@ -36,6 +31,11 @@ class AvailableGauge:
         self._seen: float | None = None
         self._armed = False
         self._asked = False
+
+    @staticmethod
+    def usual_low(total_kib: float) -> float:
+        """With less available, in KiB, a host of this size is low, where nothing else is said."""
+        return min(LOW_SHARE * total_kib, LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
         """A cycle goes by this value."""

@@ -78,16 +78,16 @@ class Pressure(NamedTuple):
     avg300: float
     total: int
 
-
-def parse_pressure(content: bytes) -> dict[str, Pressure]:
-    """Pressure stall information, of the host (/proc/pressure) or of a control group, by `some` (at least one task waited) and `full` (all
-    did). A line that is malformed, or claims more than all the time, is left out."""
-    found = {}
-    for kind, *averages, total in _PRESSURE_LINE.findall(content):
-        avg10, avg60, avg300 = map(float, averages)
-        if max(avg10, avg60, avg300) <= 100:
-            found[kind.decode()] = Pressure(avg10, avg60, avg300, int(total))
-    return found
+    @classmethod
+    def parse(cls, content: bytes) -> dict[str, Pressure]:
+        """Pressure stall information, of the host (/proc/pressure) or of a control group, by `some` (at least one task waited) and `full`
+        (all did). A line that is malformed, or claims more than all the time, is left out."""
+        found = {}
+        for kind, *averages, total in _PRESSURE_LINE.findall(content):
+            avg10, avg60, avg300 = map(float, averages)
+            if max(avg10, avg60, avg300) <= 100:
+                found[kind.decode()] = cls(avg10, avg60, avg300, int(total))
+        return found
 
 
 class ProcessStat(NamedTuple):
@@ -109,6 +109,28 @@ class ProcessStat(NamedTuple):
     processor: int | None
     resident_kib: int | None
 
+    @classmethod
+    def parse(cls, content: bytes) -> ProcessStat | None:
+        """A process by its stat file; None when it is malformed or empty.
+
+        The fields are those of proc(5): 2 comm (in brackets, and may hold any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime,
+        15 stime, 22 starttime, 24 rss, 39 processor.
+        """
+        head, closing, tail = content.rpartition(b")")
+        _, opening, name = head.partition(b"(")
+        words = tail.split(None, 37)
+        if not (opening and closing and len(words) > 19):
+            return None
+        numbers = (words[6], words[7], words[9], words[11], words[12], words[19])
+        if not all(word.isdigit() and len(word) < 20 for word in numbers):
+            return None
+        flags, minor, major, user, system, started = map(int, numbers)
+        processor = int(words[36]) if len(words) > 36 and words[36].isdigit() else None
+        resident = int(words[21]) * _PAGE_KIB if len(words) > 21 and words[21].isdigit() else None
+        state, cpu_seconds = words[0].decode("ascii", "replace"), (user + system) / _TICKS_PER_SECOND
+        who = name.decode("ascii", "replace")
+        return cls(who, state, bool(flags & _KERNEL_THREAD), minor, major, cpu_seconds, started, processor, resident)
+
 
 def process_ids(proc: Path) -> list[int] | None:
     """The ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""
@@ -125,25 +147,3 @@ def pid_of(name: str, proc: Path) -> int:
         if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode():
             return pid
     return 0
-
-
-def parse_process_stat(content: bytes) -> ProcessStat | None:
-    """A process by its stat file; None when it is malformed or empty.
-
-    The fields are those of proc(5): 2 comm (in brackets, and may hold any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime,
-    15 stime, 22 starttime, 24 rss, 39 processor.
-    """
-    head, closing, tail = content.rpartition(b")")
-    _, opening, name = head.partition(b"(")
-    words = tail.split(None, 37)
-    if not (opening and closing and len(words) > 19):
-        return None
-    numbers = (words[6], words[7], words[9], words[11], words[12], words[19])
-    if not all(word.isdigit() and len(word) < 20 for word in numbers):
-        return None
-    flags, minor, major, user, system, started = map(int, numbers)
-    processor = int(words[36]) if len(words) > 36 and words[36].isdigit() else None
-    resident = int(words[21]) * _PAGE_KIB if len(words) > 21 and words[21].isdigit() else None
-    state, cpu_seconds = words[0].decode("ascii", "replace"), (user + system) / _TICKS_PER_SECOND
-    who = name.decode("ascii", "replace")
-    return ProcessStat(who, state, bool(flags & _KERNEL_THREAD), minor, major, cpu_seconds, started, processor, resident)

@@ -50,6 +50,27 @@ class Knob:
     choices: Sequence[int] = ()
     source: str = ""
 
+    @classmethod
+    def of_file(
+        cls,
+        name: str,
+        unit: Unit,
+        description: str,
+        path: Path,
+        minimum: float | None = None,
+        maximum: float | None = None,
+        choices: Sequence[int] = (),
+    ) -> Knob:
+        """A knob that is a file of the kernel with one whole number in it.
+
+        :param path: below the context's `root`, so that a test can give a folder
+        """
+
+        def write(value: Value) -> None:
+            write_file(path, f"{round(value) if isinstance(value, float) else value}\n")
+
+        return cls(name, unit, description, lambda: read_number(path), write, minimum, maximum, choices, str(path))
+
     @property
     def control(self) -> ControlSpec:
         """The declaration of the control; its field has the same name."""
@@ -61,26 +82,6 @@ class Knob:
     def field(self) -> FieldSpec:
         """The declaration of the field that holds the present value."""
         return FieldSpec(self.name, self.unit, Scope.HOST, self.description, self.source)
-
-
-def file_knob(
-    name: str,
-    unit: Unit,
-    description: str,
-    path: Path,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: Sequence[int] = (),
-) -> Knob:
-    """A knob that is a file of the kernel with one whole number in it.
-
-    :param path: below the context's `root`, so that a test can give a folder
-    """
-
-    def write(value: Value) -> None:
-        write_file(path, f"{round(value) if isinstance(value, float) else value}\n")
-
-    return Knob(name, unit, description, lambda: read_number(path), write, minimum, maximum, choices, str(path))
 
 
 def read_number(path: Path) -> int | None:

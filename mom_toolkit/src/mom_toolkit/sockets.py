@@ -92,6 +92,11 @@ class PeerCredentials(NamedTuple):
     user: int
     group: int
 
+    @classmethod
+    def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
+        """Of the peer of a connected unix socket. Raises `OSError`."""
+        return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
+
 
 class Listener:
     """A socket that listens. `close` removes its file, unless another program has put its own there.
@@ -110,11 +115,6 @@ class Listener:
         if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
             self._path.unlink(missing_ok=True)
         self.sock.close()
-
-
-def peer_credentials(sock: socket.socket | TransportSocket) -> PeerCredentials:
-    """Of the peer of a connected unix socket. Raises `OSError`."""
-    return PeerCredentials(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
 def listen(
@@ -238,7 +238,7 @@ def _free(path: Path) -> None:
                 raise MomError(what, hint="remove it, or listen elsewhere") from error
             raise MomError(f"cannot find out whether another process serves {path}: {error.strerror}", hint=_advice(path, error)) from error
         else:
-            holder = peer_credentials(knock).process
+            holder = PeerCredentials.of(knock).process
     if holder == os.getpid():
         raise OccupiedByOurselvesError
     who = f"process {holder}" if holder else "another program"

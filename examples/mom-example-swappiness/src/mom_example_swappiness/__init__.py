@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mom_core import Decision, PluginContext, PluginSettings, Snapshot, Source, Unit, hookimpl
-from mom_toolkit import KnobPlugin, file_knob
+from mom_toolkit import Knob, KnobPlugin
 
 NAME = "vm_swappiness"
 LOWEST, HIGHEST = 0, 200  # what the kernel accepts since 5.8: Documentation/admin-guide/sysctl/vm.rst
@@ -31,7 +31,7 @@ class SwappinessPlugin(KnobPlugin):
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         path = context.root / "proc/sys/vm/swappiness"
-        self.knobs = (file_knob(NAME, Unit.COUNT, "How eagerly the host swaps, 0 to 200", path, LOWEST, settings.highest),)
+        self.knobs = (Knob.of_file(NAME, Unit.COUNT, "How eagerly the host swaps, 0 to 200", path, LOWEST, settings.highest),)
 
     # What should be done. Two evaluators that disagree are no trouble: the plugin that stands first in the YAML file wins.
 

@@ -14,7 +14,7 @@ from mom_core.config.document import Document, KeyPath
 from mom_core.errors import MomError
 from mom_core.model import printable
 from mom_core.plugins.discovery import suggestion
-from mom_core.units import format_duration, format_size, parse_duration, parse_portion, parse_size
+from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_size
 
 _EXPECTED: Final[Mapping[str, str]] = {
     "int_type": "a whole number",
@@ -201,6 +201,6 @@ def _in_unit(value: object, field: FieldInfo | None) -> str:
         parsers = set(parsers_of(field.annotation, field.metadata))
         if parse_duration in parsers:
             return format_duration(float(value))
-        if parsers & {parse_size, parse_portion}:
+        if parsers & {parse_size, Portion.parse}:
             return format_size(round(value))
     return printable(f"{value:g}" if isinstance(value, float) else str(value), 40)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -22,7 +21,7 @@ from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Schedule, Tick
 from mom_core.engine.verdict import HeldConditions
 from mom_core.engine_state import EngineState
-from mom_core.errors import AlreadyRunning, MomError
+from mom_core.errors import MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
@@ -170,7 +169,7 @@ class Engine:
     def start(self) -> None:
         """Open, and run in a thread of the engine's own. Raises what `open` raises."""
         if self._thread is not None:
-            raise AlreadyRunning("this engine is running already", pid=os.getpid(), hint="stop it first")
+            raise MomError("this engine is running already", hint="stop it first")
         self.open()
         self._thread = threading.Thread(target=self._run_in_thread, name="mom-engine", daemon=True)
         self._thread.start()

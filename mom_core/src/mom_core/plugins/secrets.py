@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from mom_core.model import Value
-from mom_core.settings import SecretUrl
 
 Item = TypeVar("Item")
 
@@ -100,44 +100,39 @@ def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]
         option = found if _OPTION.fullmatch(found) else ""
 
 
-def secrets_in(value: object) -> Iterator[str]:
-    """All secrets in settings, wherever they are nested."""
-    if isinstance(value, SecretUrl):
-        url = value.get_secret_value()
-        parts = urlsplit(url)
-        yield url
-        yield from (part for part in (parts.path, parts.query) if len(part) >= _SHORTEST_PART)
-    elif isinstance(value, SecretStr | Secret):
-        yield str(value.get_secret_value())
-    elif isinstance(value, SecretBytes):
-        yield value.get_secret_value().decode(errors="replace")
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from secrets_in(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from secrets_in(inner)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for inner in value:
-            yield from secrets_in(inner)
-
-
-def _called_secrets(value: object, name: str = "") -> Iterator[str]:
-    """What settings hold under names that say that it is secret, as a whole and word by word."""
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """All that is nested in settings, with what each is called."""
     if isinstance(value, BaseModel):
-        for inner in type(value).model_fields:
-            yield from _called_secrets(getattr(value, inner), inner)
-    elif isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _called_secrets(one, str(key))
-    elif isinstance(value, list | tuple):
-        for called, one in called_items(value, name):
-            yield from _called_secrets(one, called)
-    elif isinstance(value, str):
-        assigned = _ASSIGNED.fullmatch(value)
+        value = {key: getattr(value, key) for key in type(value).model_fields}
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, str(key))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for called, inner in called_items(value, name):
+            yield from _leaves(inner, called)
+    else:
+        yield name, value
+
+
+def secrets_in(settings: object) -> Iterator[str]:
+    """All secrets in settings, wherever they are nested. Of a URL, what opens something is its path and its query, too."""
+    for _, value in _leaves(settings):
+        if isinstance(value, Secret | SecretStr | SecretBytes):
+            held = value.get_secret_value()
+            text = held.decode(errors="replace") if isinstance(held, bytes) else str(held)
+            yield text
+            with suppress(ValueError):
+                parts = urlsplit(text)
+                yield from (part for part in (parts.path, parts.query) if parts.netloc and len(part) >= _SHORTEST_PART)
+
+
+def _called_secrets(settings: object) -> Iterator[str]:
+    """What settings hold under names that say that it is secret, as a whole and word by word."""
+    for name, value in _leaves(settings):
+        assigned = _ASSIGNED.fullmatch(value) if isinstance(value, str) else None
         if assigned and names_secret("key", assigned[1]):
             yield assigned[1]
-        elif names_secret(name, value):
+        elif isinstance(value, str) and names_secret(name, value):
             yield from (value, *value.split())
 
 

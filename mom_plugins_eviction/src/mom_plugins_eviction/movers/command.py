@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport, parse_process_stat
+from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport, ProcessStat
 
 KILL_SECONDS: Final = 20.0
 """How long a command that was told to end (SIGTERM) may take before it is killed."""
@@ -177,7 +177,7 @@ class CommandMover:
     def _started(self, pid: int) -> int:
         """When that process was started, in ticks; 0: it is not there."""
         try:
-            found = parse_process_stat((self._proc / str(pid) / "stat").read_bytes())
+            found = ProcessStat.parse((self._proc / str(pid) / "stat").read_bytes())
         except OSError:
             return 0
         return 0 if found is None or found.state in "ZX" else found.started

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Secret
 
-from mom_core import ExistingFile, MomError, SecretUrl, printable, read_secret
+from mom_core import ExistingFile, MomError, printable, read_secret
 
 Result = TypeVar("Result")
 
@@ -44,6 +44,18 @@ def _a_server(url: str) -> str:
     if parts.username or parts.password:
         raise ValueError("leave user and password out: they belong into a file of their own")
     return url
+
+
+class SecretUrl(Secret[str]):
+    """A URL that opens something to all who know it, such as a webhook's: its path or its query is the secret. It is shown by its host."""
+
+    def _display(self) -> str:
+        try:
+            parts = urlsplit(self.get_secret_value())
+            host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+        except ValueError:
+            return "**********"
+        return f"{parts.scheme}://{host}/**********"
 
 
 def _a_secret_server(secret: SecretUrl) -> SecretUrl:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mom_cli import NotRunning
 from mom_core import MomError, load_config
-from mom_toolkit import PolicyProblem, PolicyRefused, parse_process_stat, peer_credentials, read_kernel_file
+from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat, read_kernel_file
 
 CONNECT_SECONDS: Final = 5.0
 
@@ -130,10 +130,10 @@ class Client:
 def _silent(connection: UnixConnection) -> tuple[str, str]:
     """Which process it is that does not answer, and what can be done about it."""
     try:
-        pid = peer_credentials(connection.sock).process
+        pid = PeerCredentials.of(connection.sock).process
     except OSError:
         pid = 0
-    process = parse_process_stat(read_kernel_file(f"/proc/{pid}/stat"))
+    process = ProcessStat.parse(read_kernel_file(f"/proc/{pid}/stat"))
     if process is None:  # it has ended, or the kernel does not say
         return "", "it hangs, or the host does; `mom status` says what was so last"
     if process.state in {"T", "t"}:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import MomError, printable, read_secret
-from mom_toolkit import peer_credentials
+from mom_toolkit import PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
 """asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups, as they were when it connected."""
@@ -62,7 +62,7 @@ class Peer:
 
 def credentials(sock: socket.socket | TransportSocket) -> Credentials:
     """Of the peer of a connected unix socket."""
-    process, user, group = peer_credentials(sock)
+    process, user, group = PeerCredentials.of(sock)
     try:
         packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
         groups = frozenset(array("I", packed))
