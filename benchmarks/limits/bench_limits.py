@@ -27,7 +27,8 @@ from mom_plugins_libvirt.tuning_xml import tuning_of
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import ScenePlan
+from mom_plugins_sim.scene import mixture
+from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.world import World
 
 TARGETS_MS = {("collect", 1000): 15.0, ("hold", 1000): 40.0}
@@ -53,7 +54,9 @@ def measured(work: Callable[[], object], rounds: int) -> float:
 
 def measure(count: int, rounds: int) -> dict[str, float]:
     """All numbers for so many guests."""
-    hypervisor = SimHypervisor(World(ScenePlan(guests=count, host_memory=count << 20).scene()), lambda: 0.0)
+    hypervisor = SimHypervisor(
+        World(mixture(SimSettings.model_validate({"guests": count, "host_memory": f"{count}GiB", "host_swap": "0"}))), lambda: 0.0
+    )
     listed = hypervisor.guests()
     ours = QosGuestSettings.model_validate(_OURS)
     plugin = QosPlugin(QosSettings(), PluginContext(name="qos", guest_settings=lambda guest: ours))

@@ -1,9 +1,9 @@
-"""What it costs to write weeks of a recording as tables: each cycle of the last days, and one a minute of the time before.
+"""What it costs to write days of a recording as tables.
 
-    python benchmarks/recording/bench_export.py [--guests 100] [--days 30] [--full 1] [--json]
+    python benchmarks/recording/bench_export.py [--guests 100] [--days 3] [--json]
 
-The guests are those of `bench_recording.py`, whose first 60 cycles are repeated; the recording is made by the recorder itself, in the two
-parts that it has after that time. CPU seconds are those of all threads of this process.
+The guests are those of `bench_recording.py`, whose first 60 cycles are repeated; the recording is made by the recorder itself. CPU seconds
+are those of all threads of this process.
 """
 
 from __future__ import annotations
@@ -23,24 +23,22 @@ from bench_recording import reports
 
 from mom_core import FieldSpec, Report, Scope, Unit
 from mom_plugins_record.export.perform import ExportOptions, perform
-from mom_plugins_record.recording.minutes import EVERY
 from mom_plugins_record.recording.session import RecordedSession
-from mom_plugins_record.recording.writer import MINUTES, RecordingLimits, RecordingWriter, sizes_of
+from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter, sizes_of
 
-CPU_WANTED_SECONDS = 60.0
-"""For 30 days of 100 guests, of which one has each cycle."""
+CPU_WANTED_SECONDS = 50.0
+"""For 3 days of 100 guests."""
 
 INTERVAL, DAY = 5.0, 86_400.0
 BEGINS = 1.7e9
 
 
-def at(made: list[Report], seconds: float, lasts: float, every: float) -> Iterator[Report]:
-    """Cycles of that time, so many seconds apart."""
-    for number in range(int(lasts / every)):
-        one, now = made[number % len(made)], seconds + number * every
-        moment = int(now / INTERVAL) + 1
-        snapshot = replace(one.snapshot, number=moment, time=BEGINS + now, monotonic=now)
-        yield replace(one, number=moment, time=BEGINS + now, snapshot=snapshot)
+def of_days(made: list[Report], days: float) -> Iterator[Report]:
+    """Cycles of that time."""
+    for number in range(int(days * DAY / INTERVAL)):
+        one, now = made[number % len(made)], number * INTERVAL
+        snapshot = replace(one.snapshot, number=number + 1, time=BEGINS + now, monotonic=now)
+        yield replace(one, number=number + 1, time=BEGINS + now, snapshot=snapshot)
 
 
 def record(folder: Path, session: RecordedSession, cycles: Iterator[Report]) -> int:
@@ -61,8 +59,7 @@ def main() -> int:
     """Measure, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guests", type=int, default=100)
-    parser.add_argument("--days", type=float, default=30.0)
-    parser.add_argument("--full", type=float, default=1.0, help="days of which each cycle is there")
+    parser.add_argument("--days", type=float, default=3.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     made = list(reports(options.guests, 60))
@@ -70,12 +67,9 @@ def main() -> int:
     fields = [FieldSpec(name, Unit.KIB, Scope.GUEST, "", "") for name in guest.fields]
     fields += [FieldSpec(name, Unit.KIB, Scope.HOST, "", "") for name in made[0].snapshot.host.fields]
     session = RecordedSession("0", "h", {"interval": "5s"}, {}, tuple(fields), ())
-    thin, full = (options.days - options.full) * DAY, options.full * DAY
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as base:
         folder = Path(base) / "recording"
-        cycles = record(folder / MINUTES, replace(session, every=EVERY), at(made, 0.0, thin, EVERY))
-        minutes = sum(size for _, size in sizes_of(folder / MINUTES))
-        cycles += record(folder, session, at(made, thin, full, INTERVAL))
+        cycles = record(folder, session, of_days(made, options.days))
         size = sum(size for _, size in sizes_of(folder))
         began, wall = time.process_time(), time.monotonic()
         with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -89,7 +83,6 @@ def main() -> int:
         "days": options.days,
         "cycles": cycles,
         "recording_mib": size / (1 << 20),
-        "minutes_mib": minutes / (1 << 20),
         "export_cpu_seconds": spent,
         "export_seconds": lasted,
         "tables_mib": tables / (1 << 20),
@@ -99,7 +92,7 @@ def main() -> int:
         print(json.dumps(result))
         return 0
     print(
-        f"{options.guests} guests, {options.days:g} days, {cycles} cycles; wanted: {CPU_WANTED_SECONDS:.0f} CPU seconds for 30 days of 100"
+        f"{options.guests} guests, {options.days:g} days, {cycles} cycles; wanted: {CPU_WANTED_SECONDS:.0f} CPU seconds for 3 days of 100"
     )
     for name, value in result.items():
         print(f"{name:<22}{value:>12.1f}")

@@ -14,7 +14,7 @@ from test_record_recording import simulated, written
 from mom_core import Guest, Host, Report, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_record.plot.command import plot
-from mom_plugins_record.plot.series import NOTED, POINTS, Lines, series_of
+from mom_plugins_record.plot.series import POINTS, Lines, series_of
 from mom_plugins_record.recording.reader import Recording
 
 EVER = (float("-inf"), float("inf"))
@@ -39,10 +39,7 @@ def test_the_series_add_up(recording: Path) -> None:
     assert series.cycles == len(host["time"]) == 40
     for used, guests, free, total in zip(host["itself"], host["guests"], host["free"], host["total"], strict=True):
         assert used + guests + free == pytest.approx(total)
-    assert 0 < len(series.moments) <= NOTED
-    given = sum(max(0.0, -mark.change) for guest in series_of(Recording(recording), (), None, *EVER).guests for mark in guest.marks)
-    assert 0 < sum(moment.given for moment in series.moments) <= given
-    assert all("50_balloon" in moment.largest.reason for moment in series.moments)
+    assert any(mark.change < 0 for guest in series.guests for mark in guest.marks)
 
 
 def cycles_at(folder: Path, times: list[float]) -> Path:
@@ -81,7 +78,7 @@ def test_pictures_of_all_kinds(recording: Path, tmp_path: Path, suffix: str, sta
     content = path.read_bytes()
     assert content.startswith(start)
     if suffix != "png":
-        for text in (b"taken back by balloons", b"sold to guests", b"web-", b"50_balloon"):
+        for text in (b"taken back by balloons", b"sold to guests", b"web-"):
             assert text in content
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 

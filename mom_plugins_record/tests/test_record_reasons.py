@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from test_record_recording import LIMITS, read
 
 from mom_cli.explain import explain_command
-from mom_core import Clock, Decision, Engine, Guest, Host, Report, Snapshot, Source, Value, load_config
+from mom_core import Clock, Decision, Engine, Guest, Host, Report, Snapshot, Source, load_config
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.cycles import CycleRead, Reasons, cycle_line, read_cycle
 from mom_plugins_record.recording.past import PastOf
@@ -36,18 +36,16 @@ REMEMBERS = """
 
 
 class Made(NamedTuple):
-    """A recording; why each guest had its size in each cycle, as the mom said that ran; and what its policies remembered after each."""
+    """A recording; and why each guest had its size in each cycle, as the mom said that ran."""
 
     folder: Path
     words: dict[tuple[int, str], str]
-    memories: dict[int, Value]
 
 
 def recorded(folder: Path, cycles: int) -> Made:
     policy = folder / "50_mine.policy"
     policy.write_text(REMEMBERS)
     words: dict[tuple[int, str], str] = {}
-    memories: dict[int, Value] = {}
     now = 0.0
     plugins = {
         "sim": {"guests": 6, "load": "5GiB", "load_after": "30s"},
@@ -59,16 +57,13 @@ def recorded(folder: Path, cycles: int) -> Made:
     document = {"state_directory": str(folder / "state"), "run_directory": str(folder / "run"), "plugins": plugins}
     with Engine(load_config(document), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
         reasoned = engine.service(PolicyTexts)
-        policies = engine.service(PolicyTexts)
         assert reasoned is not None
-        assert policies is not None
         for _ in range(cycles):
             now += 10.0
             report = engine.cycle()
             words |= {(report.number, guest): reasoned.reason(report.number, guest, CONTROL) for guest in report.snapshot.guests}
-            memories[report.number] = json.loads(json.dumps(policies.memory()))
     assert all(words.values())
-    return Made(folder / "state" / "recording", words, memories)
+    return Made(folder / "state" / "recording", words)
 
 
 @pytest.fixture(scope="module")

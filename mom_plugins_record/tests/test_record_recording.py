@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from full_disk import largest_file
 
 from mom_core import (
     Clock,
@@ -25,6 +25,7 @@ from mom_core import (
     Host,
     MomError,
     Outcome,
+    PluginContext,
     Problem,
     Report,
     Revision,
@@ -34,6 +35,7 @@ from mom_core import (
     Status,
     load_config,
 )
+from mom_plugins_record import RecordPlugin
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.groups import MARK
 from mom_plugins_record.recording.past import PastOf
@@ -71,10 +73,15 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
     return found
 
 
-def written(folder: Path, reports: list[Report], limits: RecordingLimits = LIMITS) -> Path:
-    writer = RecordingWriter(folder, limits)
+def opened(folder: Path, limits: RecordingLimits = LIMITS, **more: Any) -> RecordingWriter:
+    writer = RecordingWriter(folder, limits, **more)
     writer.open()
     writer.session(SESSION)
+    return writer
+
+
+def written(folder: Path, reports: list[Report], limits: RecordingLimits = LIMITS) -> Path:
+    writer = opened(folder, limits)
     for report in reports:
         writer.cycle(report)
     writer.close()
@@ -166,9 +173,7 @@ def test_a_recording_that_ends_anywhere_is_read_up_to_there(tmp_path, reports):
 
 
 def test_it_is_read_while_it_is_written(tmp_path, reports):
-    writer = RecordingWriter(tmp_path / "r", LIMITS)
-    writer.open()
-    writer.session(SESSION)
+    writer = opened(tmp_path / "r")
     for number, report in enumerate(reports[:5], 1):
         writer.cycle(report)
         assert len(read(tmp_path / "r")[0]) == number
@@ -182,12 +187,9 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from typing import Any
-from test_record_recording import simulated, LIMITS, SESSION
-from mom_plugins_record.recording.writer import RecordingWriter
+from test_record_recording import opened, simulated
 reports = simulated(Path({str(tmp_path)!r}), 7)
-writer = RecordingWriter(Path({str(tmp_path / "r")!r}), LIMITS)
-writer.open()
-writer.session(SESSION)
+writer = opened(Path({str(tmp_path / "r")!r}))
 for report in reports:
     writer.cycle(report)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -220,20 +222,11 @@ def test_old_files_go_by_age(tmp_path, reports):
 
 
 def test_a_full_disk_stops_the_recording_and_leaves_it_sound(tmp_path, reports):
-    writer = RecordingWriter(tmp_path / "r", LIMITS)
-    writer.open()
-    writer.session(SESSION)
+    writer = opened(tmp_path / "r")
     writer.cycle(reports[0])
     (path,) = files_of(tmp_path / "r")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
-        with pytest.raises(RecordingFull, match="nothing is recorded"):
-            writer.cycle(reports[1])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with largest_file(path.stat().st_size + 20), pytest.raises(RecordingFull, match="nothing is recorded"):
+        writer.cycle(reports[1])
     back, recording = read(tmp_path / "r")
     assert back == reports[:1]
     assert not recording.damage
@@ -243,17 +236,13 @@ def test_a_full_disk_stops_the_recording_and_leaves_it_sound(tmp_path, reports):
 
 
 def test_too_little_room_is_said_before_the_disk_is_full(tmp_path, reports):
-    writer = RecordingWriter(tmp_path / "r", RecordingLimits(86_400.0, 1 << 30, reserve=1 << 62))
-    writer.open()
-    writer.session(SESSION)
+    writer = opened(tmp_path / "r", RecordingLimits(86_400.0, 1 << 30, reserve=1 << 62))
     with pytest.raises(RecordingFull, match="are free where"):
         writer.cycle(reports[0])
 
 
 def test_a_file_that_somebody_deleted_is_begun_anew(tmp_path, reports):
-    writer = RecordingWriter(tmp_path / "r", LIMITS)
-    writer.open()
-    writer.session(SESSION)
+    writer = opened(tmp_path / "r")
     writer.cycle(reports[0])
     for path in files_of(tmp_path / "r"):
         path.unlink()
@@ -315,29 +304,17 @@ def test_what_policies_remember_is_recorded_now_and_then(tmp_path):
 
 
 def test_a_disk_that_stays_full_gathers_no_empty_files(tmp_path, reports):
-    writer = RecordingWriter(tmp_path / "r", LIMITS)
-    writer.open()
-    writer.session(SESSION)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        for room in (0, len(MARK), len(MARK) + 10):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-            with pytest.raises(RecordingFull, match="nothing is recorded"):
-                writer.cycle(reports[0])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
+    writer = opened(tmp_path / "r")
+    for room in (0, len(MARK), len(MARK) + 10):
+        with largest_file(room), pytest.raises(RecordingFull, match="nothing is recorded"):
+            writer.cycle(reports[0])
     assert files_of(tmp_path / "r") == []
     writer.cycle(reports[0])
     assert read(tmp_path / "r")[0] == reports[:1]
 
 
 def test_two_do_not_record_into_one_folder(tmp_path, reports):
-    one, other = (RecordingWriter(tmp_path / "r", LIMITS) for _ in range(2))
-    for writer in (one, other):
-        writer.open()
-        writer.session(SESSION)
+    one, other = (opened(tmp_path / "r") for _ in range(2))
     one.cycle(reports[0])
     with pytest.raises(RecordingFull, match="another mom records in"):
         other.cycle(reports[0])
@@ -353,11 +330,7 @@ def test_whoever_can_look_into_the_folder_cannot_keep_mom_from_recording(tmp_pat
     looks = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(looks, fcntl.LOCK_EX)
-        writer = RecordingWriter(folder, LIMITS)
-        writer.open()
-        writer.session(SESSION)
-        writer.cycle(reports[0])
-        writer.close()
+        written(folder, reports[:1])
     finally:
         os.close(looks)
     assert (folder / ".lock").stat().st_mode & 0o7777 == 0o600
@@ -366,9 +339,7 @@ def test_whoever_can_look_into_the_folder_cannot_keep_mom_from_recording(tmp_pat
 
 def test_a_recording_can_be_looked_at_again_from_further_back(tmp_path: Path, reports: list[Report]) -> None:
     for part in (reports[:10], reports[10:20]):
-        writer = RecordingWriter(tmp_path / "r", LIMITS, wall=partial(float, part[0].time))
-        writer.open()
-        writer.session(SESSION)
+        writer = opened(tmp_path / "r", wall=partial(float, part[0].time))
         for report in part:
             writer.cycle(report)
         writer.close()
@@ -382,3 +353,10 @@ def test_verbs_that_only_ask_a_mom_that_runs_do_not_load_the_accounts() -> None:
     program = "import sys, mom_plugins_record; mom_plugins_record.RecordPlugin.Settings(); print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert not [name for name in done.stdout.splitlines() if name.startswith("mom_plugins_record.report.")]
+
+
+def test_the_doctor_says_in_digits_that_a_person_reads_how_much_is_recorded(tmp_path: Path) -> None:
+    plugin = RecordPlugin(RecordPlugin.Settings(path=str(tmp_path)), PluginContext(state_directory=tmp_path, serves=False))
+    (tmp_path / "000001-20260101T000000Z.momrec").write_bytes(bytes(496_950))
+    (found,) = plugin.mom_doctor(None)
+    assert found.message.startswith("485 KiB in 1 files in ")

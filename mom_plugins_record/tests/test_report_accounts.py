@@ -46,31 +46,32 @@ def test_a_size_counts_for_the_time_for_which_it_stood() -> None:
     assert row.ballooned_kib_seconds == 5 * GIB
 
 
-def test_what_a_guest_once_held_and_holds_no_more_was_given_back_by_a_sweep_once_it_has_its_room_again() -> None:
-    held_less = {**KNOWN, "rss": 1 * GIB}
-    row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}), cycle(20, {"a": held_less})))
-    assert row.by_sweeps_kib_seconds == 10 * 2 * GIB
-    assert row.by_balloon_kib_seconds == 0
+SWAPPED = {"rss": GIB, "host_swap": 2 * GIB}
+MOVED = {**SWAPPED, "offloaded": 3 * GIB}
 
 
-def test_what_stays_away_while_the_balloon_holds_it_was_given_back_by_the_balloon() -> None:
-    held_less = {**KNOWN, "rss": 1 * GIB, "balloon_cur": 3 * GIB}
-    row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}), cycle(20, {"a": held_less})))
-    assert row.by_balloon_kib_seconds == 10 * 1 * GIB
-    assert row.by_sweeps_kib_seconds == 10 * 1 * GIB
-
-
-def test_what_a_guest_never_touched_was_given_back_by_no_means() -> None:
-    small = {**KNOWN, "balloon_cur": 2 * GIB, "rss": GIB}
-    row = row_of(after(cycle(0, {"a": small}), cycle(10, {"a": small})))
-    assert row.by_balloon_kib_seconds == row.by_sweeps_kib_seconds == 0
-    assert row.ballooned_kib_seconds == 10 * 2 * GIB
-
-
-def test_a_guest_that_is_started_anew_has_touched_nothing_yet() -> None:
-    little = {**KNOWN, "rss": GIB // 2}
-    row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}), cycle(20, {"a": little}, incarnation="2")))
-    assert row.by_sweeps_kib_seconds == 0
+@pytest.mark.parametrize(
+    ("fields", "host", "incarnation", "balloon", "sweeps", "cold"),
+    [
+        pytest.param({"rss": GIB}, {}, "1", 0, 2, 0, id="swept, with its room again"),
+        pytest.param({"rss": GIB, "balloon_cur": 3 * GIB}, {}, "1", 1, 1, 0, id="kept away by the balloon, and swept"),
+        pytest.param({"balloon_cur": 3 * GIB}, {}, "1", 0, 0, 0, id="never touched"),
+        pytest.param({"rss": GIB}, {}, "2", 0, 0, 0, id="started anew"),
+        pytest.param(SWAPPED, {}, "1", 0, 0, 0, id="swapped out by the kernel"),
+        pytest.param({"rss": GIB}, {"swap_usage": 2 * GIB}, "1", 0, 0, 0, id="swapped out, which guests do not say"),
+        pytest.param({**SWAPPED, "offloaded": GIB}, {}, "1", 0, 0, 1, id="swapped out, by mom in part"),
+        pytest.param(MOVED, {}, "1", 0, 0, 2, id="offloaded to a disk"),
+        pytest.param(MOVED, {"offload_ratio": 4.0}, "1", 0, 0, 1.5, id="offloaded, compressed to a quarter"),
+        pytest.param(MOVED, {"offload_ratio": 1.0}, "1", 0, 0, 0, id="offloaded, and not compressed"),
+        pytest.param(MOVED, {"offload_ratio": 0.0}, "1", 0, 0, 0, id="offloaded, with a ratio that is none"),
+    ],
+)
+def test_what_a_guest_once_held_and_holds_no_more_was_given_back_by_one_means(
+    fields: Mapping[str, Value], host: Mapping[str, Value], incarnation: str, balloon: float, sweeps: float, cold: float
+) -> None:
+    row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": {**KNOWN, **fields}}, host, incarnation=incarnation)))
+    given = (row.by_balloon_kib_seconds, row.by_sweeps_kib_seconds, row.by_cold_kib_seconds)
+    assert given == tuple(10 * gib * GIB for gib in (balloon, sweeps, cold))
 
 
 @pytest.mark.parametrize(("incarnation", "given"), [("1", 10 * GIB), ("0", 0)])
@@ -81,44 +82,11 @@ def test_what_a_guest_has_touched_is_known_after_a_restart_of_mom_and_not_after_
     assert row_of(accounts).by_sweeps_kib_seconds == given
 
 
-def test_what_the_host_has_swapped_out_is_not_given_back_by_a_sweep() -> None:
-    swapped = {**KNOWN, "rss": 1 * GIB, "host_swap": 2 * GIB}
-    row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}), cycle(20, {"a": swapped})))
-    assert row.by_sweeps_kib_seconds == row.by_balloon_kib_seconds == 0
-    assert row.swapped_kib_seconds == 10 * 2 * GIB
-
-
-def test_where_guests_do_not_say_what_of_them_is_swapped_out_all_of_the_hosts_swap_counts_as_theirs() -> None:
-    less = {**KNOWN, "rss": 1 * GIB}
-    accounts = after(cycle(0, {"a": KNOWN}), cycle(10, {"a": less}, {"swap_usage": 2 * GIB}))
-    assert row_of(accounts).by_sweeps_kib_seconds == 0
-
-
-@pytest.mark.parametrize(("ratio", "given"), [(None, 2.0), (4.0, 1.5), (1.0, 0.0), (0.0, 0.0)])
-def test_of_cold_memory_that_is_compressed_on_the_host_only_the_gain_was_given_back(ratio: float | None, given: float) -> None:
-    moved = {**KNOWN, "rss": 1 * GIB, "host_swap": 2 * GIB, "offloaded": 3 * GIB}
-    row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}), cycle(20, {"a": moved}, {"offload_ratio": ratio})))
-    assert row.by_cold_kib_seconds == 10 * given * GIB
-
-
-def test_what_the_kernel_has_swapped_out_without_mom_is_none_of_moms() -> None:
-    swapped = {**KNOWN, "rss": 1 * GIB, "host_swap": 2 * GIB, "offloaded": GIB}
-    row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": swapped})))
-    assert row.by_cold_kib_seconds == 10 * GIB
-
-
 @pytest.mark.parametrize("missing", ["balloon_max", "balloon_cur", "rss"])
 def test_the_time_of_a_guest_whose_sizes_are_unknown_is_unknown_and_in_no_sum(missing: str) -> None:
     fields = {name: value for name, value in KNOWN.items() if name != missing}
     row = row_of(after(cycle(0, {"a": fields}), cycle(10, {"a": fields})))
     assert (row.seconds, row.unknown_seconds, row.sold_kib_seconds) == (0, 10, 0)
-
-
-def test_a_field_of_another_type_is_unknown_and_keeps_no_other_guest_from_its_account() -> None:
-    odd = {**KNOWN, "rss": "a lot"}
-    accounts = after(cycle(0, {"a": odd, "b": KNOWN}), cycle(10, {"a": odd, "b": KNOWN}))
-    assert row_of(accounts, "a").unknown_seconds == 10
-    assert row_of(accounts, "b").seconds == 10
 
 
 def test_the_time_in_which_mom_was_away_is_unknown() -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
-import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from full_disk import largest_file
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
-from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, _checksum, check, read_guests, read_hosts
+from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, check, read_guests, read_hosts
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
 
 EPOCH = 1_000_000 * 3600.0
@@ -111,22 +110,6 @@ def test_another_programs_database_is_not_taken_for_accounts(tmp_path: Path) -> 
         read_hosts(path, 0, 1)
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("seconds", "'many'"), ("seconds", "9e999"), ("used_spread", "'[1]'"), ("used_spread", "'{\"-4\": 1}'")]
-)
-def test_what_makes_no_sense_in_a_file_is_said_and_not_summed_up(path: Path, column: str, value: str) -> None:
-    file_at(path).write([hour()])
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"UPDATE guest_hours SET {column} = {value}")  # noqa: S608  # of the lines above
-        names = [name for _, name, *_ in connection.execute("PRAGMA table_info(guest_hours)")]
-        for row in connection.execute("SELECT * FROM guest_hours").fetchall():
-            stored = dict(zip(names, row, strict=True))
-            checksum = _checksum("guest_hours", [*row[1:]])
-            connection.execute("UPDATE guest_hours SET checksum = ? WHERE id = ?", (checksum, stored["id"]))
-    with pytest.raises(AccountsError, match="damaged"):
-        list(read_guests(path, 0, float("inf")))
-
-
 @pytest.mark.processes
 def test_what_was_written_survives_a_mom_that_is_killed(path: Path) -> None:
     program = (
@@ -139,19 +122,6 @@ def test_what_was_written_survives_a_mom_that_is_killed(path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     assert file_at(path).open() == ""
     assert len(read_hosts(path, 0, float("inf"))) == 4
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond that, as if the disk were full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_on_a_full_disk_the_accounts_are_kept_in_memory_and_written_when_there_is_room(

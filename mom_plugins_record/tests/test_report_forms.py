@@ -186,8 +186,8 @@ def test_what_cannot_be_meant_is_said(accounts: Path, arguments: Sequence[str]) 
     assert run(accounts, *arguments).exit_code == 2
 
 
-def test_a_folder_without_a_recording_is_said(tmp_path: Path) -> None:
-    assert "no recording" in str(run(tmp_path).exception)
+def test_a_folder_without_accounts_is_said(tmp_path: Path) -> None:
+    assert f"there is no {tmp_path / NAME}" in str(run(tmp_path).exception)
 
 
 def test_hours_that_two_moms_have_shared_are_one_hour(tmp_path: Path) -> None:

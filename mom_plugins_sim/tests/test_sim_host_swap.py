@@ -5,12 +5,12 @@ from sim_guests import fields_of
 
 from mom_core import NotSupported
 from mom_plugins_sim.guest import MIB, new_guest
-from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, compressed, disk, held_by, take
+from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, held_by, take
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import GuestScene, Scene, ScenePlan
+from mom_plugins_sim.scene import GuestScene, Scene
 from mom_plugins_sim.workload import Bursty, Constant, HostLoad, HostLoads, Workload
 from mom_plugins_sim.world import World
-from mom_toolkit import ColdMemoryControl, StoreKind
+from mom_toolkit import StoreKind
 
 GIB = 1024 * MIB
 HELD = Held(free=100 * MIB, cold=500 * MIB, hot=200 * MIB)
@@ -44,7 +44,7 @@ def test_of_several_guests_the_coldest_memory_of_all_goes_first():
 def a_world(*, cold=500 * MIB, memory=4 * GIB, zram=2.0 * GIB, guests=2, load=0.0, warms=None, burst=0.0, swap=0.0):
     demand = Bursty(600 * MIB, burst, 60, 0.5, 30) if burst else Constant(600 * MIB)
     workload = Workload(demand, cold=cold, warms=warms)
-    scenes = [GuestScene(f"u{n}", f"g{n}", "g", GIB, workload, statistics_period=1.0) for n in range(guests)]
+    scenes = [GuestScene(f"u{n}", f"g{n}", GIB, workload, statistics_period=1.0) for n in range(guests)]
     loads = HostLoads((HostLoad(load, 10, 1e6, 50 * MIB),))
     return World(Scene(memory, scenes, host_zram=zram, host_swap=swap, load=loads, base=512 * MIB))
 
@@ -196,10 +196,6 @@ def test_it_moves_cold_memory_as_plugins_ask_for_it_and_says_so_in_its_fields(hy
     assert hypervisor.recall_memory(guest.entity, GIB, 10.0).kib == pytest.approx(fields["host_swap"], rel=0.1)
 
 
-def test_it_can_move_cold_memory(hypervisor):
-    assert isinstance(hypervisor, ColdMemoryControl)
-
-
 def test_an_order_is_not_carried_out_beyond_its_time_the_swap_or_what_there_is(hypervisor):
     guest = hypervisor.guests()[0]
     short = hypervisor.offload_memory(guest.entity, 300 * MIB, 0.1)
@@ -215,11 +211,6 @@ def test_a_host_without_swap_has_no_store_and_moves_nothing(clock):
     assert hypervisor.swap_stores() == []
     with pytest.raises(NotSupported, match="no swap"):
         hypervisor.offload_memory(hypervisor.guests()[0].entity, 1024, 1.0)
-
-
-def test_swap_is_compressed_or_on_a_disk():
-    assert compressed(1.0).ratio > 0 == disk(1.0).ratio
-    assert SimHypervisor(a_world(zram=0.0, swap=1.0 * GIB), lambda: 0.0).swap_stores()[0].kind is StoreKind.DISK
 
 
 def test_memory_in_a_guests_own_swap_is_what_it_hardly_touches():
@@ -238,9 +229,3 @@ def test_when_guests_have_no_more_to_give_programs_beside_them_go_to_swap_and_no
     out = host.swap_out
     pass_time(world, 10)
     assert host.swap_out - out < 10 * 1.01 * host.swap.in_rate, "only what makes room for what comes back"
-
-
-def test_guests_that_are_drawn_hold_cold_memory_only_when_they_are_told_to():
-    usual, cold = (ScenePlan(8, 8 * GIB, cold=share).scene() for share in (0.0, 0.3))
-    assert not any(guest.workload.cold for guest in usual.guests)
-    assert [guest.workload.cold for guest in cold.guests] == [pytest.approx(0.3 * guest.workload.demand.base) for guest in cold.guests]

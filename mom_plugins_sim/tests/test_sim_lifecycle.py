@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sim_guests import usual_world
 
 from mom_core import GuestGone
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import ScenePlan
-from mom_plugins_sim.world import World
 from mom_toolkit import GuestState
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def host(clock: Clock) -> SimHypervisor:
-    return SimHypervisor(World(ScenePlan(guests=3, host_memory=8 << 20).scene(), 0.0), clock)
+    return SimHypervisor(usual_world(3, 8), clock)
 
 
 def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimHypervisor, clock: Clock) -> None:

@@ -13,7 +13,6 @@ from sim_guests import fields_of
 
 from mom_core import ConfigError, HypervisorError, MomError, PluginContext
 from mom_devkit import run_plugins
-from mom_guests import WatchedMemory, why_wake
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.guest import MIB
@@ -203,21 +202,6 @@ def test_a_guest_or_a_host_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: P
     assert {"guest", "host:"} == {reason.split()[0] for reason in woken}
 
 
-def test_a_guest_comes_short_by_the_law_of_the_watch_on_real_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s").replace("memory: 8GiB", "memory: 6GiB"))
-    judged: list[tuple[WatchedMemory, WatchedMemory, str]] = []
-
-    def judge(before: WatchedMemory, now: WatchedMemory) -> str:
-        judged.append((before, now, why_wake(before, now)))
-        return judged[-1][2]
-
-    monkeypatch.setattr("mom_plugins_sim.hypervisor.why_wake", judge)
-    woken = [report.woken_by for report in run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 600.0)]
-    short = {reason.partition(" is short of memory: ")[2] for reason in woken} - {""}
-    assert short
-    assert short <= {why for _, _, why in judged}
-
-
 def test_what_a_balloon_takes_is_no_news_but_that_it_has_done_so_once(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s"))
     scene = scene_of(read_scenario(path), tmp_path)
@@ -232,21 +216,6 @@ def test_what_a_balloon_takes_is_no_news_but_that_it_has_done_so_once(tmp_path: 
     now = 40.0
     assert hypervisor.news() == f"guest {guest.name} has given what it was asked for"
     assert guest.name not in hypervisor.news()
-
-
-@pytest.mark.long
-def test_every_scenario_runs_for_a_while_and_mom_is_better_than_nothing() -> None:
-    for name in ("boot-storm", "noisy-neighbour"):
-        path = find_scenario(name)
-        scenario = read_scenario(path)
-        summaries = {}
-        for setup in (SimulationSetup("nothing", acts=False), SimulationSetup("mom")):
-            summary = summaries[setup.name] = RunSummary(setup.name)
-            for report in run_scenario(scenario, path, setup, None, 600.0):
-                summary.add(report)
-        assert summaries["mom"].work_done > summaries["nothing"].work_done
-        assert summaries["mom"].most_swapped < summaries["nothing"].most_swapped
-        assert summaries["mom"].reclaimed > 0 == summaries["nothing"].reclaimed
 
 
 @pytest.mark.long

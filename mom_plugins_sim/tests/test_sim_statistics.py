@@ -1,6 +1,6 @@
 """What simulated guests tell about themselves."""
 
-from mom_plugins_sim.guest import MIB, new_guest, step
+from mom_plugins_sim.guest import MIB, new_guest
 from mom_plugins_sim.statistics import SentStatistics
 from mom_plugins_sim.workload import Constant, Workload
 
@@ -35,16 +35,6 @@ def test_rates_are_unknown_at_the_first_time_and_known_from_the_second_on():
     assert fields(statistics, 8.0).keys() >= RATES
 
 
-def test_rates_are_per_second():
-    statistics, guest = SentStatistics(5.0, due=0.0), a_guest()
-    statistics.take(guest, 0.0)
-    guest.swap_in += 5000
-    guest.major_faults += 50
-    statistics.take(guest, 5.0)
-    told = fields(statistics, 5.0)
-    assert (told["swap_in"], told["major_fault"]) == (1000, 10)
-
-
 def test_what_is_told_is_as_old_as_it_says():
     statistics, guest = SentStatistics(5.0, due=0.0), a_guest()
     statistics.take(guest, 0.0)
@@ -61,19 +51,3 @@ def test_stale_statistics_leave_only_their_age():
     statistics.take(a_guest(), 0.0)
     assert "mem_usable" in fields(statistics, 15.0)
     assert fields(statistics, 16.0) == {"stats_age": 16.0}
-
-
-def test_a_guest_that_lacks_memory_tells_so_in_time():
-    statistics, guest = SentStatistics(5.0, due=5.0), a_guest(swap=1024 * MIB)
-    guest.target = 400 * MIB
-    for second in range(5):
-        step(guest, float(second), 1.0)
-    assert guest.squeezed > 0
-    statistics.take(guest, 5.0)
-    assert fields(statistics, 5.0)["mem_usable"] == 0
-
-
-def test_a_silent_guest_tells_nothing():
-    statistics = SentStatistics(5.0, due=0.0, silent=True)
-    statistics.take(a_guest(), 100.0)
-    assert fields(statistics, 100.0) == {}

@@ -32,7 +32,7 @@ SMALL = {
     "policy/bench_policy.py": "--guests 10 --rounds 2",
     "qemu/bench_qemu.py": "--guests 20 --hanging 2 --rounds 2",
     "qemu/measure_waits.py": "--guests 0 --stand-ins 3 --seconds 1 --alone 1",
-    "recording/bench_export.py": "--guests 5 --days 0.02 --full 0.01",
+    "recording/bench_export.py": "--guests 5 --days 0.01",
     "recording/bench_recording.py": "--guests 10 --cycles 5",
     "rpc/bench_rpc.py": "--guests 10 --runs 2",
     "service/bench_service.py": "--runs 5",

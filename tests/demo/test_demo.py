@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mom_plugins_sim.demo.story import CYCLES, Moment, play, plot_of
+from mom_plugins_sim.demo.story import CYCLES, Moment, play
 from mom_plugins_sim.demo.summary import Summary, program
 from mom_plugins_sim.demo.view import ASCII, UNICODE, Glyphs, frame
 from mom_plugins_sim.world import SWAPS_BELOW_SHARE
@@ -24,7 +24,7 @@ def demo(*options: str) -> str:
 
 @pytest.fixture(scope="module")
 def moments() -> list[Moment]:
-    return list(play(plot_of(1)))
+    return list(play(1))
 
 
 def test_what_it_says_to_type_next_works_where_it_was_called(tmp_path: Path) -> None:
@@ -43,23 +43,22 @@ def test_what_it_says_to_type_next_works_where_it_was_called(tmp_path: Path) -> 
 @pytest.mark.parametrize("seed", [1, 2, 3, 7])
 def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
     summary = Summary()
-    for moment in play(plot_of(seed)):
+    for moment in play(seed):
         summary.add(moment)
+    waited, waited_alone = (one.snapshot.host.number("psi_memory_some_total") or 0 for one in (moment.report, moment.alone))
     assert summary.managed.least_available > 1 << 20, "its kernel never has to swap by itself"
     assert summary.alone.least_available == pytest.approx(SWAPS_BELOW_SHARE * summary.host), "its kernel swaps all that is more"
     assert summary.alone.most_swapped > 1 << 20
-    assert 2 * summary.managed.waited < summary.alone.waited
-    assert summary.below_need == set()
+    assert 2 * waited < waited_alone
     assert summary.returned > 0.95
-    assert summary.taken_most > 0
-    assert summary.cold_most > 1 << 20
-    assert summary.offloaded
+    assert summary.managed.most_reclaimed > 0 == summary.alone.most_reclaimed
+    assert summary.managed.most_swapped > 1 << 20, "what is not touched"
 
 
 def test_it_ends_with_what_happened_and_what_to_type_next() -> None:
     text = demo("--seconds", "0")
     assert "What happened" in text
-    assert "shrunk below what it was known to need: no guest" in text
+    assert "given back afterwards: " in text
     assert "mom here " in text
 
 
@@ -103,10 +102,3 @@ def test_it_leaves_a_recording_and_a_picture_behind(tmp_path: Path) -> None:
     assert (tmp_path / "mom.png").read_bytes().startswith(b"\x89PNG")
     replayed = subprocess.run([MOM, "replay", tmp_path / "recording"], capture_output=True, text=True, check=True, timeout=300).stdout
     assert "all decisions are identical" in replayed
-
-
-def test_a_scenario_can_be_shown(tmp_path: Path) -> None:
-    text = demo("--seconds", "0", "--scenario", "boot-storm", "--output", str(tmp_path))
-    assert "guests were sold" in text
-    result = subprocess.run([MOM, "demo", "--scenario", "rain"], capture_output=True, text=True, check=False, timeout=300)
-    assert "there is no scenario rain" in result.stderr

@@ -229,9 +229,7 @@ def stages(draw: st.DrawFn, oversold: bool) -> Stage:
         promised[name] = draw(promises)
         identity = f"00000000-0000-4000-8000-00000000000{number}"
         silent, swap = draw(st.integers(0, 9)) == 0, memory / 4 if draw(st.booleans()) else 0.0
-        made.append(
-            GuestScene(identity, name, kind, memory, workload, swap, statistics_period=draw(st.sampled_from([1.0, 5.0])), silent=silent)
-        )
+        made.append(GuestScene(identity, name, memory, workload, swap, statistics_period=draw(st.sampled_from([1.0, 5.0])), silent=silent))
     host = max(2 * GIB, total // 2) if oversold else 4 * total + 4 * GIB
     return Stage(Scene(float(host), made), promised, wishes=draw(wishes))
 
@@ -298,8 +296,8 @@ def test_on_a_host_that_has_promised_too_much_what_holds_of_it_holds(
 
 def test_a_guest_gets_back_what_it_is_promised_now_though_nobody_decides_it() -> None:
     source = random.Random(1)  # noqa: S311  # a world that repeats itself is the purpose
-    kind, workload = draw_workload(source, 2 * GIB)
-    guest = GuestScene("00000000-0000-4000-8000-000000000001", "vm", kind, 2 * GIB, workload, statistics_period=1.0)
+    _, workload = draw_workload(source, 2 * GIB)
+    guest = GuestScene("00000000-0000-4000-8000-000000000001", "vm", 2 * GIB, workload, statistics_period=1.0)
     stage = Stage(Scene(float(16 * GIB), [guest]), {"vm": Promised()}, wishes=[0.6])
     run = stage.run(8, {4: [("nobody-decides", 0, 0), ("promised-more", 0, 0.8)]})
     sizes = run.values("vm", "balloon_cur")

@@ -121,16 +121,6 @@ def test_the_parts_are_the_whole(ran: tuple[Path, Truth, str]) -> None:
     assert means == pytest.approx(given["at_least_gib_hours"], rel=1e-4)
 
 
-def test_the_same_sums_come_from_the_cycles_of_the_recording_alone(ran: tuple[Path, Truth, str], tmp_path: Path) -> None:
-    folder, truth, _ = ran
-    for path in folder.iterdir():
-        if path.is_file() and not path.name.startswith("accounts"):
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    parts = told(tmp_path)["whole"]["sold_parts"]
-    assert parts["sold_gib_hours"] == pytest.approx(truth.sold / GIB_HOUR, rel=WITHIN)
-    assert parts["held_gib_hours"] + parts["swapped_gib_hours"] == pytest.approx(truth.held / GIB_HOUR, rel=WITHIN)
-
-
 def test_what_guests_would_have_held_without_mom_lies_between_at_least_and_at_most(ran: tuple[Path, Truth, str], tmp_path: Path) -> None:
     folder, truth, scenario = ran
     without = simulated(tmp_path / "recording", scenario, SECONDS, acts=False)

@@ -174,8 +174,6 @@ def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str
     away = then - report.time
     if away <= max(GAP_CYCLES * usual, LEAST_GAP_SECONDS):
         return []
-    if away <= GAP_CYCLES * cycle.every:
-        return [f"Of that time, a cycle every {lasting(cycle.every)} is kept: this is the last one before it, {lasting(away)} earlier."]
     end = "the recording ends with it" if following is None else f"the next one is of {_shown(following.report.time)}"
     return [f"Nothing was recorded at {_shown(then)}: this is the last cycle before it, {lasting(away)} earlier, and {end}."]
 

@@ -87,7 +87,6 @@ class GuestMemory:
     swap_out: float = 0.0
     major_faults: float = 0.0
     minor_faults: float = 0.0
-    lost_kib_seconds: float = 0.0
     lost_seconds: float = 0.0
     killed: int = 0
     runs_again: float = 0.0
@@ -267,7 +266,6 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
     guest.major_faults += back / PAGE
     guest.minor_faults += growth / PAGE
     guest.squeezed = max(0.0, guest.wanted - guest.anon) if tight else 0.0  # with room, what is in swap is there for the touching
-    guest.lost_kib_seconds += guest.squeezed * dt
     if taken > 0:
         _give_to_host(guest, taken)
 

@@ -30,7 +30,6 @@ class SwapDevice:
     takes of the host's own memory.
     """
 
-    kind: str
     size: float
     out_rate: float
     in_rate: float
@@ -41,12 +40,12 @@ class SwapDevice:
 
 def disk(size: float) -> SwapDevice:
     """An SSD: written in clusters, read by single pages as they are touched."""
-    return SwapDevice("disk", size, 300.0 * MIB, 60.0 * MIB, 100e-6, 4.0)
+    return SwapDevice(size, 300.0 * MIB, 60.0 * MIB, 100e-6, 4.0)
 
 
 def compressed(size: float) -> SwapDevice:
     """zram. 512 MiB were moved to it in 0.6 s by one CPU; a page comes back in the time of a fault and of its decompression."""
-    return SwapDevice("zram", size, 850.0 * MIB, 400.0 * MIB, 12e-6, 1.5, ratio=0.2)
+    return SwapDevice(size, 850.0 * MIB, 400.0 * MIB, 12e-6, 1.5, ratio=0.2)
 
 
 class Held(NamedTuple):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mom_plugins_sim.guest import BALLOON_RATE, MIB, SMALL_PIECES, SUPERVISION
+from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.workload import HostLoad, HostLoads, Workload, draw_workload
 from mom_toolkit import SimulationSetup
 
@@ -35,7 +37,6 @@ class GuestScene:
 
     identity: str
     name: str
-    kind: str
     memory: float
     workload: Workload
     swap: float = 0.0
@@ -98,60 +99,41 @@ class Scene:
     """The local time on the host at the beginning, in seconds since 1970: midnight, as workloads by the time of day have it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScenePlan:
-    """A mixture of the usual kinds: sizes in KiB, shares as ratios, times in seconds. The same plan gives the same scene.
-
-    `sold` is the guests' memory together, as a multiple of the host's. `silent` and `rigid` are the shares of guests that send no
-    statistics, and that have no balloon device; `cold` is the ratio of what guests hold always that they hardly touch.
-    """
-
-    guests: int
-    host_memory: int
-    seed: int = 1
-    sold: float = 1.5
-    host_swap: int = 0
-    statistics_period: float = 5.0
-    silent: float = 0.0
-    rigid: float = 0.0
-    load: HostLoad = field(default_factory=HostLoad)
-    host_zram: int = 0
-    cold: float = 0.0
-
-    def scene(self) -> Scene:
-        """The mixture, drawn."""
-        source = random.Random(self.seed)  # noqa: S311  # a world that repeats itself is the purpose
-        shares = [source.choice(SIZES) for _ in range(self.guests)]
-        unit = self.host_memory * self.sold / sum(shares) if shares else 0.0
-        numbers: dict[str, int] = {}
-        silent = _every(self.silent, self.guests)
-        rigid = _every(self.rigid, self.guests, offset=1)
-        guests = []
-        for index, share in enumerate(shares):
-            maximum = max(1, round(share * unit / GUEST_GRAIN_KIB)) * GUEST_GRAIN_KIB
-            kind, workload = draw_workload(source, maximum, self.cold)
-            numbers[kind] = numbers.get(kind, 0) + 1
-            swap = maximum / 4 if source.random() < 0.5 else 0.0  # half of all guests have a swap partition
-            cached = source.uniform(0.6, 1.0)
-            first = source.uniform(0.0, self.statistics_period)
-            guests.append(
-                GuestScene(
-                    draw_identity(source),
-                    f"{kind}-{numbers[kind]:02d}",
-                    kind,
-                    maximum,
-                    workload,
-                    swap,
-                    cached,
-                    self.statistics_period,
-                    first,
-                    silent=index in silent,
-                    rigid=index in rigid,
-                )
+def mixture(settings: SimSettings) -> Scene:
+    """The mixture of usual guests that these settings describe, drawn. The same settings give the same scene."""
+    seed = 1 if settings.seed is None else settings.seed
+    host = settings.host_memory // 1024
+    source = random.Random(seed)  # noqa: S311  # a world that repeats itself is the purpose
+    shares = [source.choice(SIZES) for _ in range(settings.guests)]
+    unit = host * settings.sold / sum(shares) if shares else 0.0
+    numbers: Counter[str] = Counter()
+    silent = _every(settings.silent, settings.guests)
+    rigid = _every(settings.rigid, settings.guests, offset=1)
+    guests = []
+    for index, share in enumerate(shares):
+        maximum = max(1, round(share * unit / GUEST_GRAIN_KIB)) * GUEST_GRAIN_KIB
+        kind, workload = draw_workload(source, maximum, settings.cold)
+        numbers[kind] += 1
+        swap = maximum / 4 if source.random() < 0.5 else 0.0  # half of all guests have a swap partition
+        cached = source.uniform(0.6, 1.0)
+        first = source.uniform(0.0, settings.statistics_period)
+        guests.append(
+            GuestScene(
+                draw_identity(source),
+                f"{kind}-{numbers[kind]:02d}",
+                maximum,
+                workload,
+                swap,
+                cached,
+                settings.statistics_period,
+                first,
+                silent=index in silent,
+                rigid=index in rigid,
             )
-        loads = HostLoads((self.load,))
-        host = (float(self.host_memory), guests, self.seed, float(self.host_swap), loads)
-        return Scene(*host, host_zram=float(self.host_zram))
+        )
+    load = HostLoad(settings.load / 1024, settings.load_after, settings.load_for, settings.load_growth / 1024)
+    swap, zram = settings.host_swap // 1024, settings.host_zram // 1024
+    return Scene(float(host), guests, seed, float(swap), HostLoads((load,)), host_zram=float(zram))
 
 
 def draw_identity(source: random.Random) -> str:

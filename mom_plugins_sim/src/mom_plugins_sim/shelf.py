@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
 
 from mom_core import HypervisorError, MomError, NotSupported, StateError, StateFile
-from mom_plugins_sim.scene import GuestScene, Scene, ScenePlan
-from mom_plugins_sim.workload import HostLoad
+from mom_plugins_sim.scene import GuestScene, Scene, mixture
+from mom_plugins_sim.settings import SimSettings
 from mom_toolkit import Destination
 
 LOG = logging.getLogger("mom.plugin.sim")
@@ -22,10 +21,8 @@ LOG = logging.getLogger("mom.plugin.sim")
 _STOCKED = "stocked"
 """Marks a host whose guests were put there once: those that it has lost since have moved away."""
 
-NO_LOAD: Final = HostLoad()
-
-MOST_GUESTS: Final = 100_000
-"""Of a plan, as in the plugin's settings: to draw them takes seconds."""
+_DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
+"""The settings that guests are drawn from."""
 
 SETTLED_NANOSECONDS = 100_000_000
 """Linux's file systems tell the times of changes to within a tick of the kernel's, 10 ms at most."""
@@ -41,14 +38,14 @@ class Shelf:
     def __init__(self, folder: Path, host: str) -> None:
         self._folder = folder
         self._own = folder / host
-        self._drawn: dict[ScenePlan, Mapping[str, GuestScene]] = {}
+        self._drawn: dict[SimSettings, Mapping[str, GuestScene]] = {}
         self._changed = -1
         self.host = host
 
-    def stocked(self, plan: ScenePlan) -> Scene:
-        """The scene of this plan with the guests that are here now; the first time, those of the plan. Raises `MomError`."""
-        scene = plan.scene()
-        origin = {name: value for name, value in asdict(plan).items() if name != "load"}
+    def stocked(self, settings: SimSettings) -> Scene:
+        """The scene of these settings with the guests that are here now; the first time, those of the settings. Raises `MomError`."""
+        scene = mixture(settings)
+        origin = settings.model_dump(mode="json", include=_DRAWN)
         try:
             self._own.mkdir(parents=True, exist_ok=True)
             if not (self._own / _STOCKED).exists():
@@ -95,26 +92,18 @@ class Shelf:
     def _names(self) -> Sequence[str]:
         return sorted(path.stem for path in self._own.glob("*.json"))
 
-    def _file(self, identity: str) -> StateFile[ScenePlan]:
-        return StateFile(self._own / f"{identity}.json", "the file of a guest on the shelf", _plan)
+    def _file(self, identity: str) -> StateFile[SimSettings]:
+        return StateFile(self._own / f"{identity}.json", "the file of a guest on the shelf", SimSettings.model_validate)
 
     def _read(self, identity: str) -> GuestScene:
-        """Who it is and what it does follows from the plan that it came from. Raises `StateError`."""
+        """Who it is and what it does follows from the settings that it was drawn by. Raises `StateError`."""
         file = self._file(identity)
-        plan = file.look()
-        if plan is None:
+        settings = file.look()
+        if settings is None:
             raise StateError(f"the guest {identity} is not on the shelf {self._own} any more")
-        if plan not in self._drawn:
-            self._drawn[plan] = {guest.identity: guest for guest in plan.scene().guests}
+        if settings not in self._drawn:
+            self._drawn[settings] = {guest.identity: guest for guest in mixture(settings).guests}
         try:
-            return self._drawn[plan][identity]
+            return self._drawn[settings][identity]
         except KeyError:
-            raise StateError(f"the plan in {file.path} has no such guest", hint="give the file its name back") from None
-
-
-def _plan(content: Any) -> ScenePlan:
-    """A plan as its file has it, without the host's own load, in which guests have no part. Raises `TypeError`, `ValueError`."""
-    plan = ScenePlan(**{**content, "load": NO_LOAD})
-    if not all(type(value) in {int, float} for name, value in content.items()) or not 0 <= plan.guests <= MOST_GUESTS:
-        raise ValueError("it is no plan")
-    return plan
+            raise StateError(f"by {file.path} there is no such guest", hint="give the file its name back") from None

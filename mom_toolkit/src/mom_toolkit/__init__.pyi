@@ -21,10 +21,6 @@ from .capabilities import (
 from .cgroup_mounts import (
     Hierarchies as Hierarchies,
 )
-from .complaints import (
-    Complaint as Complaint,
-    Complaints as Complaints,
-)
 from .destination import (
     ANYWHERE as ANYWHERE,
     Destination as Destination,
@@ -71,7 +67,6 @@ from .knobs import (
 )
 from .run_summary import (
     RunSummary as RunSummary,
-    concerns_decisions as concerns_decisions,
     side_by_side as side_by_side,
 )
 from .services.admission import (

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import ControlSpec, Guest, Problem, Report, Severity, Status, Value, printable
-from mom_toolkit.complaints import Complaint, Complaints
+from mom_core import Guest, Problem, Report, Severity, Status, Value, printable
 from mom_toolkit.health import PRESSURE_PERCENT, field_number, is_broken, pages_kib, taken_from
 
 NOTICEABLE_KIB: Final = 16 * 1024
@@ -17,11 +16,6 @@ DECIDING: Final = ("mom_evaluate", "mom_act")
 """The hooks that give decisions."""
 
 SHOWN_FAILURES: Final = 10
-
-
-def concerns_decisions(problem: Problem) -> bool:
-    """Whether a problem is of policies, or of a plugin that could not decide; the others are about the host."""
-    return problem.source.line > 0 or problem.message.startswith(DECIDING)
 
 
 @dataclass(slots=True)
@@ -99,7 +93,6 @@ class RunSummary:
     problems: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     """How policies failed, and in how many cycles: the first of them. What they would have decided is not in the other sums."""
-    verdict: Complaints = field(default_factory=Complaints)
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     """By service class, those that have one."""
     _last: float | None = None
@@ -133,19 +126,19 @@ class RunSummary:
             self.applied += outcome.status is Status.APPLIED
             self.failed += outcome.status is Status.FAILED
         self.problems += len(report.problems)
-        lost = [one for one in report.problems if one.severity is Severity.ERROR and concerns_decisions(one)]
+        lost = [one for one in self.problems_of_decisions(report) if one.severity is Severity.ERROR]
         for text in {f"{one.source}: {one.message}" for one in lost}:
             if len(self.failures) < SHOWN_FAILURES or text in self.failures:
                 self.failures[text] = self.failures.get(text, 0) + 1
-        self.verdict.add(snapshot, report.decisions)
         for guest in snapshot.guests.values():
             name = guest.fields.get("sla_class")
             if isinstance(name, str):
                 self.classes.setdefault(name, ClassSummary()).add(guest, elapsed)
 
-    def use(self, controls: dict[str, ControlSpec]) -> None:
-        """What the controls' bounds are."""
-        self.verdict.controls.update(controls)
+    @staticmethod
+    def problems_of_decisions(report: Report) -> list[Problem]:
+        """Problems of policies, and of plugins that could not decide; the others are about the host."""
+        return [one for one in report.problems if one.source.line > 0 or one.message.startswith(DECIDING)]
 
     @property
     def work_done(self) -> float:
@@ -155,7 +148,6 @@ class RunSummary:
     def rows(self) -> list[tuple[str, str]]:
         """For a person: what, and how much."""
         seconds = self.seconds or 1.0
-        swinging = self.verdict.of(Complaint.OSCILLATION)
         return [
             ("memory taken back, on average", gib(self.reclaimed / seconds)),
             ("memory taken back, at most", gib(self.most_reclaimed)),
@@ -169,7 +161,6 @@ class RunSummary:
             ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
             ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
             ("changes that failed", str(self.failed)),
-            ("controls that swing to and fro", str(len(swinging))),
             ("cycles, and of these started early", f"{self.cycles}, {self.woken}"),
         ]
 
@@ -226,8 +217,6 @@ class RunSummary:
             "failed": self.failed,
             "problems": self.problems,
             "failures": dict(self.failures),
-            "swinging": len(self.verdict.of(Complaint.OSCILLATION)),
-            "below_need": len(self.verdict.of(Complaint.BELOW_NEED)),
         }
 
 

@@ -28,7 +28,7 @@ def plot(
     since: str | None,
     until: str | None,
 ) -> None:
-    """Draw what a recording holds: the host's memory, its pressure, and the guests that fared worst, with the reasons of what was done.
+    """Draw what a recording holds: the host's memory, its pressure, and the guests that fared worst.
 
     RECORDING is the folder that the plugin `record` has written, or one file of it. `mom simulate --plot` draws a scenario.
     """

@@ -1,16 +1,14 @@
-"""Draws a recording: the host's memory stacked, its pressure, the guests one by one, and the largest decisions with their reasons."""
+"""Draws a recording: the host's memory stacked, its pressure, and the guests one by one."""
 
 from __future__ import annotations
 
 import io
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from mom_core import MomError, format_kib, printable
+from mom_core import MomError, printable
 from mom_plugins_record.plot.series import GuestSeries, Lines, PlotSeries
 
 if TYPE_CHECKING:
@@ -132,12 +130,7 @@ def _draw_host(axes: Axes, series: PlotSeries) -> None:
         axes.plot(times, _gib(host["sold"]), color="black", linewidth=1, linestyle="--", label="sold to guests")
     if any(value > 0 for value in host["swapped"]):
         axes.plot(times, _gib(host["swapped"]), color=PRESSURE, linewidth=1.2, label="in the host's swap")
-    top = axes.get_ylim()[1]
-    axes.set_ylim(0, 1.08 * top)
-    for number, moment in enumerate(series.moments, 1):
-        at = moment.largest.time / SECONDS_A_DAY
-        axes.annotate(str(number), (at, 1.07 * top), fontsize=8, ha="center", va="top", fontweight="bold")
-        axes.axvline(at, color="black", linewidth=0.4, alpha=0.5)
+    axes.set_ylim(bottom=0)
     date_axis(axes, show_offset=False)
     axes.set_ylabel("host memory, GiB")
     axes.set_xlim(times[0], max(times[-1], times[0] + 1 / SECONDS_A_DAY))
@@ -175,17 +168,5 @@ def _draw_guest(axes: Axes, guest: GuestSeries, *, small: bool) -> None:
 
 
 def _notes(series: PlotSeries) -> list[str]:
-    lines = []
-    for number, moment in enumerate(series.moments, 1):
-        largest = moment.largest
-        clock = datetime.fromtimestamp(largest.time, UTC).strftime("%H:%M:%S")
-        done = [f"{len(who)} {verb} {format_kib(kib)}" for who, verb, kib in
-                ((moment.gave, "give", moment.given), (moment.got, "get", moment.gotten)) if who]  # fmt: skip
-        sizes = f"{format_kib(largest.before)} → {format_kib(largest.after)}"
-        text = f"{number}  {clock}  guests: {' and '.join(done)}; {printable(largest.guest)}: {sizes}, {printable(largest.reason, 200)}"
-        lines.append(textwrap.shorten(text, 190, placeholder=" …"))
-    if series.left_out:
-        lines.append(f"{series.left_out} more guests, which fared no worse, are not shown")
-    if series.damage:
-        lines.append(printable(series.damage, 160))
-    return lines
+    left = f"{series.left_out} more guests, which fared no worse, are not shown" if series.left_out else ""
+    return [note for note in (left, printable(series.damage, 160)) if note]

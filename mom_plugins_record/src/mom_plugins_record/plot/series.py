@@ -17,17 +17,11 @@ BALLOON: Final = "balloon_target"
 POINTS: Final = 1500
 """Points of a line at most: more than a picture has dots from left to right."""
 
-NOTED: Final = 10
-"""Moments that are described with their reasons: those in which most memory changed hands."""
-
 SHOWN_ALL: Final = 48
 """Guests that are all shown, unless it is said how many: eight rows of six."""
 
 SHOWN_WORST: Final = 24
 """How many are shown of more."""
-
-MOMENTS: Final = 40
-"""Parts of the time for moments: numbers beside each other must not touch."""
 
 MOST_MARKS: Final = 400
 """Changes of one guest that are drawn; the smallest go first."""
@@ -68,13 +62,11 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A decision that was applied: when, to which guest, from and to which size in KiB, and why."""
+    """A decision that was applied: when, and from and to which size in KiB."""
 
     time: float
-    guest: str
     before: float
     after: float
-    reason: str
 
     @property
     def change(self) -> float:
@@ -98,38 +90,15 @@ class GuestSeries:
             del self.marks[MOST_MARKS // 2 :]
 
 
-@dataclass(slots=True)
-class BusyMoment:
-    """A short time in which memory changed hands: the largest change of one guest, who gave and who got memory, and how much (KiB)."""
-
-    largest: Mark
-    gave: set[str] = field(default_factory=set)
-    got: set[str] = field(default_factory=set)
-    given: float = 0.0
-    gotten: float = 0.0
-
-    def add(self, mark: Mark) -> None:
-        """One more change."""
-        if mark.change < 0:
-            self.gave.add(mark.guest)
-            self.given -= mark.change
-        else:
-            self.got.add(mark.guest)
-            self.gotten += mark.change
-        if abs(mark.change) > abs(self.largest.change):
-            self.largest = mark
-
-
 @dataclass(frozen=True, slots=True)
 class PlotSeries:
-    """All that a picture shows: the host in KiB and percent, guests, and the moments in which most memory changed hands.
+    """All that a picture shows: the host in KiB and percent, and guests.
 
     `left_out` counts the guests that are not among `guests`; `damage` says what of the recording is damaged, and where.
     """
 
     host: Lines
     guests: Sequence[GuestSeries]
-    moments: Sequence[BusyMoment]
     left_out: int
     cycles: int
     damage: str
@@ -174,21 +143,15 @@ def series_of(recording: Recording, patterns: Sequence[str], limit: int | None, 
     ranked = _ranked(scores, patterns)
     most = limit if limit is not None else SHOWN_ALL if len(ranked) <= SHOWN_ALL else SHOWN_WORST
     guests = {identity: GuestSeries(scores[identity].name) for identity in ranked[:most]}
-    begins, seconds = host["time"][0], max(1e-3, host["time"][-1] - host["time"][0])
-    moments: dict[int, BusyMoment] = {}
     for time, before, report in _timed(recording, since, until):
         for identity, series in guests.items():
             if before is not None:
                 series.lines.gap(before, time)
             series.lines.add(time, *_guest_point(report.snapshot.guests.get(identity)))
         for identity, mark in _marks(time, report):
-            if abs(mark.change) > 0:  # and known
-                moments.setdefault(int((time - begins) / seconds * MOMENTS), BusyMoment(mark)).add(mark)
             if identity in guests:
                 guests[identity].mark(mark)
-    noted = sorted(moments.values(), key=lambda moment: -(moment.given + moment.gotten))[:NOTED]
-    noted.sort(key=lambda moment: moment.largest.time)
-    return PlotSeries(host, list(guests.values()), noted, len(scores) - len(guests), cycles, recording.damage.summary())
+    return PlotSeries(host, list(guests.values()), len(scores) - len(guests), cycles, recording.damage.summary())
 
 
 def _timed(recording: Recording, since: float, until: float) -> Iterator[tuple[float, float | None, Report]]:
@@ -197,9 +160,9 @@ def _timed(recording: Recording, since: float, until: float) -> Iterator[tuple[f
     for recorded in recording.cycles(since, until):
         report = recorded.report
         time, before = max(last, report.time), last
-        longest = GAP_CYCLES * max(interval, recorded.session.apart)
+        longest = GAP_CYCLES * max(interval, recorded.session.interval)
         yield time, before if before and time - before > longest else None, report
-        last, interval = time, recorded.session.apart
+        last, interval = time, recorded.session.interval
 
 
 def _ranked(scores: Mapping[str, _Score], patterns: Sequence[str]) -> list[str]:
@@ -214,8 +177,7 @@ def _marks(time: float, report: Report) -> Iterator[tuple[str, Mark]]:
     for outcome in report.outcomes:
         decision = outcome.decision
         if decision.control == BALLOON and outcome.status in {Status.APPLIED, Status.OBSERVED}:
-            before, after = _number(outcome.before), _number(decision.value)
-            yield decision.entity.id, Mark(time, str(decision.entity), before, after, decision.reason)
+            yield decision.entity.id, Mark(time, _number(outcome.before), _number(decision.value))
 
 
 def _host_point(report: Report) -> tuple[float, ...]:

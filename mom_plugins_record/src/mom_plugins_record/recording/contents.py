@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from mom_plugins_record.recording.times import shown
 
 @dataclass(slots=True)
 class Contents:
-    """Sums over a recording. Times in seconds since the epoch; `sampled` counts guests times cycles, `on_trial`, `differed` and `thinned`
-    cycles: the last are not each one of their time."""
+    """Sums over a recording. Times in seconds since the epoch; `sampled` counts guests times cycles."""
 
     path: str
     files: int
@@ -26,45 +24,34 @@ class Contents:
     begins: float | None = None
     ends: float | None = None
     cycles: int = 0
-    thinned: int = 0
     sampled: int = 0
     most_guests: int = 0
     decisions: int = 0
     applied: int = 0
     problems: int = 0
-    on_trial: int = 0
-    differed: int = 0
     lost: int = 0
     cut_off: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
     versions: list[str] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
-    woken: dict[str, int] = field(default_factory=dict)
 
 
 def contents_of(path: Path) -> Contents:
     """Read all of it. Raises `MomError`."""
     recording = Recording(path)
-    files = [*recording.minutes, *recording.files]
-    found = Contents(str(path), len(files), sum(file.stat().st_size for file in files if file.exists()))
-    woken: Counter[str] = Counter()
+    found = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
     session = None
     for recorded in recording.cycles():
         report = recorded.report
         found.begins = report.time if found.begins is None else min(found.begins, report.time)
         found.ends = report.time if found.ends is None else max(found.ends, report.time)
         found.cycles += 1
-        found.thinned += recorded.session.every > 0
         found.sampled += len(report.snapshot.guests)
         found.most_guests = max(found.most_guests, len(report.snapshot.guests))
         found.decisions += len(report.decisions)
         found.applied += sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
         found.problems += len(report.problems)
-        found.on_trial += report.considered is not None
-        found.differed += bool(report.differences())
-        if report.woken_by:
-            woken[report.woken_by] += 1
         if recorded.session is not session:
             session = recorded.session
             for names, now in ((found.hosts, [session.host]), (found.versions, [session.version]), (found.policies, session.policies)):
@@ -72,7 +59,6 @@ def contents_of(path: Path) -> Contents:
     damage = recording.damage
     found.lost, found.cut_off = damage.cycles, damage.cut_off
     found.damaged = damage.places
-    found.woken = dict(woken.most_common(20))
     return found
 
 
@@ -88,14 +74,9 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
     lines.append(("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"))
     lines.append(("decided", f"{contents.decisions}, of which {contents.applied} were applied"))
-    if contents.thinned:
-        lines.append(("thinned", f"{contents.thinned} of these cycles: the oldest, of whose time one a minute is kept"))
-    if contents.on_trial:
-        lines.append(("on trial", f"policies in {contents.on_trial} cycles, which would have decided otherwise in {contents.differed}"))
     lines.append(("problems", str(contents.problems)))
     lines.append(("host", ", ".join(map(printable, contents.hosts)) or "unknown"))
     lines.append(("policies", ", ".join(map(printable, contents.policies)) or "none"))
-    lines.extend(("woken by", f"{printable(reason)} ({count} times)") for reason, count in contents.woken.items())
     if contents.lost or contents.damaged:
         lines.append(("damaged", f"{contents.lost} cycles are lost"))
     lines.extend(("", printable(place, 300)) for place in contents.damaged)

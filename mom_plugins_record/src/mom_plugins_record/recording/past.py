@@ -23,4 +23,4 @@ class PastOf:
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
         """The cycles of that time. Files that ended before it are not opened. Raises `MomError`."""
         for one in self._recording.cycles(since, until):
-            yield PastCycle(one.report, one.session.policies, one.session.every, one.cycle.reasons)
+            yield PastCycle(one.report, one.session.policies, one.cycle.reasons)

@@ -29,10 +29,9 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
-from mom_plugins_record.recording.minutes import MinutesWriter
 from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.session import RecordedSession
-from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, sizes_of
+from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
 from mom_toolkit import (
     PastCycles,
     PointsAsked,
@@ -60,9 +59,6 @@ class RecordPlugin:
         keep: Annotated[Duration, Field(ge=60)] = 30 * 86_400.0
         """How long a recording is kept."""
 
-        full: Annotated[Duration, Field(ge=60)] = 7 * 86_400.0
-        """How long each cycle of it is kept: of what is older, one a minute. Each kind may take half of `size`."""
-
         size: Annotated[Size, Field(ge=1 << 20)] = 1 << 30
         """How much it may hold in all; the oldest goes first."""
 
@@ -84,7 +80,7 @@ class RecordPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._writer: MinutesWriter | None = None
+        self._writer: RecordingWriter | None = None
         self._in_force: tuple[object, ...] | None = None
         self._stopped = False
         self._reasons = ReasonsAsked()
@@ -99,7 +95,7 @@ class RecordPlugin:
     def mom_setup(self) -> None:
         """Make the folder. One that cannot be made is said here, where the operator sees it; later, recording just stops."""
         settings = self._settings
-        self._writer = MinutesWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve), settings.full)
+        self._writer = RecordingWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve))
         self._writer.open()
         if self._context.serves:
             # Loaded here, as verbs that only ask a mom that runs are to be fast.

@@ -16,7 +16,7 @@ from mom_core import MomError, Report, printable
 from mom_plugins_record.recording.cycles import FARTHEST, CycleRead, read_cycle
 from mom_plugins_record.recording.groups import SUFFIX, Corrupt, NoRecording, RecordingFile, checksum
 from mom_plugins_record.recording.session import SESSION, RecordedSession, read_session
-from mom_plugins_record.recording.writer import MINUTES, begun, files_of
+from mom_plugins_record.recording.writer import begun, files_of
 
 MOST_PLACES: Final = 20
 """Damaged places that are told one by one: what a person reads."""
@@ -83,20 +83,16 @@ class Damage:
 
 
 class Recording:
-    """A recording: a folder, or one file of it. `damage` is complete when `cycles` has come to the end.
-
-    `files` have each cycle. `minutes` have one a minute, also of the time before these, for which they are read.
-    """
+    """A recording: a folder, or one file of it. `damage` is complete when `cycles` has come to the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage = Damage()
         try:
             self.files = files_of(path) if path.is_dir() else [path]
-            self.minutes = files_of(path / MINUTES) if (path / MINUTES).is_dir() else []
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
-        if not self.files and not self.minutes:
+        if not self.files:
             raise MomError(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[Recorded]:
@@ -105,45 +101,27 @@ class Recording:
         Raises `MomError` when there is no such file, when it is no recording, or when it is of another version.
         """
         self.damage = Damage()
-        for path, end in self._paths(since, until):
-            yield from self._of_file(path, since, end)
+        for path in ending_after(self.files, since):
+            yield from self._of_file(path, since, until)
 
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
         """At most so many cycles of that time, about as far apart as each other: the first ones of groups. What is damaged is left out."""
-        counted = [(path, end, file.groups) for path, end in self._paths(since, until) for file in _readable(path)]
-        step = -(-sum(groups for *_, groups in counted) // max(1, most)) or 1
+        counted = [(path, file.groups) for path in ending_after(self.files, since) for file in _readable(path)]
+        step = -(-sum(groups for _, groups in counted) // max(1, most)) or 1
         place = 0
-        for path, end, groups in counted:
+        for path, groups in counted:
             for file in _readable(path):
                 for group in range(min(groups, file.groups)):
                     place += 1
                     first = None if place % step else _head(file, group, {})
-                    if first is not None and since <= first.report.time <= end:
+                    if first is not None and since <= first.report.time <= until:
                         yield first
 
     def sessions(self) -> Iterator[RecordedSession]:
         """The sessions of all files, as often as they stand there."""
-        for path in [*self.minutes, *self.files]:
-            for file in _readable(path):
-                yield from _heads(file)[0].values()
-
-    def _paths(self, since: float, until: float) -> Iterator[tuple[Path, float]]:
-        """The files that have some of that time, and until when each is read."""
-        if self.minutes:
-            begins = math.nextafter(self._begins(), -math.inf)  # strictly before the first that has each cycle
-            if since <= begins:
-                yield from ((path, min(until, begins)) for path in ending_after(self.minutes, since))
-        yield from ((path, until) for path in ending_after(self.files, since))
-
-    def _begins(self) -> float:
-        """When the first cycle was that stands in a file with each."""
         for path in self.files:
             for file in _readable(path):
-                for group in range(file.groups):
-                    first = _head(file, group, {})
-                    if first is not None:
-                        return first.report.time
-        return math.inf
+                yield from _heads(file)[0].values()
 
     def _of_file(self, path: Path, since: float, until: float) -> Iterator[Recorded]:
         try:
@@ -155,7 +133,7 @@ class Recording:
             if path.stat().st_size:
                 self.damage.note(path, 0, str(error))
         except FileNotFoundError as error:
-            if [path] == [*self.minutes, *self.files]:
+            if [path] == self.files:
                 raise MomError(f"there is no file {path}") from error
             self.damage.cut_off.append(str(path))  # given up by the writer while we read
         except OSError as error:

@@ -15,9 +15,6 @@ from mom_plugins_record.recording.groups import Corrupt
 USUAL_INTERVAL: Final = 5.0
 """Seconds."""
 
-LONGEST_APART: Final = 86_400.0
-"""Seconds between cycles of which not each one was kept."""
-
 MOST_DECLARED: Final = 4096
 """Fields, or controls, that a session may declare: mom's own plugins together declare some two hundred."""
 
@@ -29,7 +26,6 @@ SESSION: Final = b'{"session":'
 class RecordedSession:
     """The session of cycles.
 
-    `every` is how many seconds the recorded cycles are apart where not each one was kept, and 0 elsewhere.
     `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
     of the mom that wrote it, `host` its name.
     """
@@ -40,7 +36,6 @@ class RecordedSession:
     policies: Mapping[str, str]
     fields: tuple[FieldSpec, ...]
     controls: tuple[ControlSpec, ...]
-    every: float = 0.0
 
     @property
     def interval(self) -> float:
@@ -50,11 +45,6 @@ class RecordedSession:
             return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
         except ValueError:
             return USUAL_INTERVAL
-
-    @property
-    def apart(self) -> float:
-        """Seconds from one recorded cycle to the next."""
-        return max(self.every, self.interval)
 
 
 class _Session(BaseModel):
@@ -68,7 +58,6 @@ class _Session(BaseModel):
     controls: Annotated[
         list[tuple[str, Unit, Scope, str, str, FiniteFloat | None, FiniteFloat | None, list[int]]], Field(max_length=MOST_DECLARED)
     ]
-    every: Annotated[float, Field(ge=0, le=LONGEST_APART)]
 
 
 class _SessionLine(BaseModel):
@@ -79,7 +68,7 @@ def session_line(session: RecordedSession) -> bytes:
     """A session as JSON."""
     fields = [[f.name, f.unit, f.scope, f.description, f.source] for f in session.fields]
     controls = [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum, list(c.choices)] for c in session.controls]
-    names = ("version", "host", "every", "configuration", "policies")
+    names = ("version", "host", "configuration", "policies")
     return json_text({"session": {**{name: getattr(session, name) for name in names}, "fields": fields, "controls": controls}})
 
 
@@ -91,4 +80,4 @@ def read_session(text: bytes) -> RecordedSession:
         raise Corrupt(f"what was in force makes no sense: {why_not(error)}") from error
     fields = tuple(FieldSpec(*field) for field in one.fields)
     controls = tuple(ControlSpec(*control) for control in one.controls)
-    return RecordedSession(one.version, one.host, one.configuration, one.policies, fields, controls, one.every)
+    return RecordedSession(one.version, one.host, one.configuration, one.policies, fields, controls)

@@ -17,9 +17,6 @@ from mom_plugins_record.recording.cycles import Reasons, cycle_line
 from mom_plugins_record.recording.groups import LARGEST_LINE, MARK, SUFFIX, GroupPacker, checksum
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
-MINUTES = "minutes"
-"""The folder, in a recording's own, with a recording of one cycle a minute."""
-
 GROUP = 30
 """Cycles in a group: two and a half minutes at five seconds. The first is ten times as large as another one, and what is damaged takes
 those after it along."""
@@ -251,8 +248,7 @@ def _refused(path: Path, error: OSError) -> RecordingFull:
 
 def sizes_of(folder: Path) -> Iterator[tuple[Path, int]]:
     """A recording's files with their sizes in bytes."""
-    minutes = folder / MINUTES
-    for path in [*(files_of(minutes) if minutes.is_dir() else ()), *files_of(folder)]:
+    for path in files_of(folder):
         found = _status(path)
         if found is not None:
             yield path, found.st_size

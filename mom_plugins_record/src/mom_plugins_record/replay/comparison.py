@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Decision, MomError, Severity, Value
+from mom_core import Decision, Severity, Value
 from mom_plugins_record.recording.reader import (
     Recorded,
     Recording,
@@ -17,8 +17,9 @@ from mom_plugins_record.recording.reader import (
 )
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import GROUP
+from mom_plugins_record.replay.complaints import Complaints
 from mom_plugins_record.replay.engine import RecordedEngine, scope_of
-from mom_toolkit import Complaints, concerns_decisions
+from mom_toolkit import RunSummary
 
 SHOWN_PROBLEMS: Final = 10
 
@@ -39,13 +40,12 @@ class DecisionDifference:
 
 @dataclass(slots=True)
 class Sum:
-    """How one control of one entity differs over the whole recording: in how many cycles, and by how much at most (for numbers)."""
+    """How one control of one entity differs over the whole recording: in how many cycles, and how in the first of them."""
 
     entity: str
     control: str
+    example: DecisionDifference
     cycles: int = 0
-    largest: float = 0.0
-    example: DecisionDifference | None = None
 
 
 @dataclass(slots=True)
@@ -58,7 +58,6 @@ class Comparison:
     identical: int = 0
     begins: float | None = None
     ends: float | None = None
-    first: DecisionDifference | None = None
     sums: dict[tuple[str, str], Sum] = field(default_factory=dict)
     then: Complaints = field(default_factory=Complaints)
     now: Complaints = field(default_factory=Complaints)
@@ -69,15 +68,13 @@ class Comparison:
     lost: int = 0
     damage: str = ""
     """The damage, and where it is; empty: nothing."""
-    thinned: int = 0
-    """Recorded cycles that are a minute apart: what was looked back at is not there."""
     apart: int = 0
     """Recorded decisions that nothing here could take again."""
 
     @property
     def most_different(self) -> list[Sum]:
-        """The controls that differ in most cycles, and of these by most, first."""
-        return sorted(self.sums.values(), key=lambda s: (-s.cycles, -s.largest, s.entity, s.control))
+        """The controls that differ in most cycles, first."""
+        return sorted(self.sums.values(), key=lambda s: (-s.cycles, s.entity, s.control))
 
 
 @rarely_collected()
@@ -93,9 +90,6 @@ def compare(
     run: _Run | None = None
     try:
         for recorded in recording.cycles(until=until):
-            if recorded.session.every:  # of those before it, not all were kept
-                result.thinned += recorded.report.time >= since
-                continue
             if run is None or not follows(run.last, recorded):
                 if run is not None:
                     run.engine.close()
@@ -105,11 +99,6 @@ def compare(
         if run is not None:
             run.engine.close()
     result.lost, result.damage = recording.damage.cycles, recording.damage.summary()
-    if not result.evaluated and result.thinned:
-        raise MomError(
-            f"of that time, {recording.path} has only some cycles: what policies looked back at is not there",
-            hint="choose a later time with --from, or keep each cycle for longer: `full` of the plugin record",
-        )
     if not result.evaluated:
         raise nothing_in(recording)
     return result
@@ -151,7 +140,7 @@ class _Run:
         self._looked_back += 1
         if report.time < self._since:
             return
-        of_decisions = [one for one in again.problems if concerns_decisions(one)]
+        of_decisions = RunSummary.problems_of_decisions(again)
         result.failures += any(one.severity is Severity.ERROR for one in of_decisions)
         for problem in of_decisions:
             if len(result.problems) < SHOWN_PROBLEMS or problem.message in result.problems:
@@ -180,14 +169,8 @@ def _compare(recorded: Recorded, then: tuple[Decision, ...], now: tuple[Decision
         result.identical += 1
         return
     for difference in _differences(recorded, then, now):
-        if result.first is None:
-            result.first = difference
         key = (difference.entity, difference.control)
-        found = result.sums.setdefault(key, Sum(*key))
-        found.cycles += 1
-        size = _size(difference)
-        if size > found.largest or found.example is None:
-            found.largest, found.example = size, difference
+        result.sums.setdefault(key, Sum(*key, difference)).cycles += 1
 
 
 def _differences(recorded: Recorded, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
@@ -209,10 +192,3 @@ def _differences(recorded: Recorded, then: Iterable[Decision], now: Iterable[Dec
                 str(old.source) if old else "",
                 str(new.source) if new else "",
             )
-
-
-def _size(difference: DecisionDifference) -> float:
-    then, now = difference.then, difference.now
-    if isinstance(then, int | float) and isinstance(now, int | float):
-        return abs(now - then)
-    return 0.0

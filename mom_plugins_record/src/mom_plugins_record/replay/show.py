@@ -16,8 +16,9 @@ from mom_daemon import brief, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
+from mom_plugins_record.replay.complaints import Complaint, Complaints
 from mom_plugins_record.replay.estimate import Estimate, estimate
-from mom_toolkit import Complaint, Complaints, side_by_side
+from mom_toolkit import side_by_side
 
 SUFFIX: Final = ".policy"
 
@@ -95,10 +96,6 @@ def _lines(result: Comparison, *, other: bool) -> list[str]:
     lines.append(f"{result.compared} cycles compared{span}")
     if result.warming:
         lines.append(f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording")
-    if result.thinned:
-        lines.append(
-            f"{result.thinned} older ones are not compared: of their time, not each cycle was kept, and what was looked back at is gone"
-        )
     if result.damage:
         lines.append(result.damage)
     for name, reason in result.left_out.items():
@@ -115,12 +112,10 @@ def _lines(result: Comparison, *, other: bool) -> list[str]:
         lines.append(
             f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
         )
-        if result.first is not None:
-            lines.append(f"  first: {_difference(result.first)}")
-        lines.append("  most:")
-        for found in result.most_different[:SHOWN]:
-            example = f", such as {_difference(found.example)}" if found.example else ""
-            lines.append(f"    {found.entity} {found.control}: in {found.cycles} cycles{example}")
+        lines.extend(
+            f"    {found.entity} {found.control}: in {found.cycles} cycles, first {_difference(found.example)}"
+            for found in result.most_different[:SHOWN]
+        )
         if len(result.sums) > SHOWN:
             lines.append(f"    and {len(result.sums) - SHOWN} more")
     for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
@@ -181,12 +176,11 @@ def _difference(difference: DecisionDifference) -> str:
 
 def _as_json(result: Comparison) -> Mapping[str, object]:
     exact = {
-        "first": None if result.first is None else asdict(result.first),
         "most_different": [asdict(found) for found in result.most_different],
         "then": _verdict_json(result.then),
         "now": _verdict_json(result.now),
     }
-    parts = ("first", "sums", "then", "now")
+    parts = ("sums", "then", "now")
     return {**{one.name: getattr(result, one.name) for one in fields(result) if one.name not in parts}, "exact": exact}
 
 

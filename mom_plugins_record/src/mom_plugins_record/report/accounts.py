@@ -197,7 +197,7 @@ class Accounts:
     def add(self, report: Report, cpu_seconds: float | None = None) -> None:
         """Take in one cycle.
 
-        :param cpu_seconds: CPU time of mom's process since its start; None: unknown, as in a recording
+        :param cpu_seconds: CPU time of mom's process since its start; None: unknown
         """
         snapshot = report.snapshot
         now, guests = snapshot.monotonic, snapshot.guests
@@ -207,7 +207,7 @@ class Accounts:
         host = self._host
         assert host is not None  # noqa: S101  # made above
         elapsed = 0.0 if self._looked is None else now - self._looked
-        if elapsed < 0 or elapsed > LONGEST_GAP:  # mom was away, or another boot or another host begins
+        if elapsed > LONGEST_GAP:  # mom was away
             host.unknown_seconds += max(0.0, report.time - self._time)
             elapsed = 0.0
             for one in self._guests.values():
@@ -233,14 +233,10 @@ class Accounts:
             if one.row.incarnation != guest.incarnation:
                 one.row.incarnation = guest.incarnation
                 one.touched, one.killed = 0.0, None
-            seen = one.row.seconds
-            try:
-                known: Any = guest.fields  # the engine drops what is not of the type that was declared; a recording may hold anything
-                if _sizes(one, known.get, seconds, spread_swap, gained):
-                    _uses(one.row, known.get, seconds)
-                    _signs(one, known.get, seconds)
-            except TypeError:  # a field is of another type than its name says: what is unknown stays unknown
-                one.row.unknown_seconds += seconds - (one.row.seconds - seen)
+            known: Any = guest.fields  # the engine drops what is not of the type that was declared
+            if _sizes(one, known.get, seconds, spread_swap, gained):
+                _uses(one.row, known.get, seconds)
+                _signs(one, known.get, seconds)
 
     def given_back(self) -> GivenBack | None:
         """As of the last cycle; None before the first."""
@@ -347,7 +343,7 @@ _Get = Callable[[str], Any]
 
 
 def _sizes(one: _Followed, get: _Get, seconds: float, spread_swap: float, gained: float) -> bool:
-    """Where what the guest was sold is, and what was given back of it; False where its sizes are unknown. Raises `TypeError`.
+    """Where what the guest was sold is, and what was given back of it; False where its sizes are unknown.
 
     :param spread_swap: of what each guest holds, what of it counts as swapped out besides, where it does not say so (ratio)
     :param gained: of cold memory, what the host has by moving it: less than all where it is compressed in the host's memory (ratio)
@@ -404,7 +400,7 @@ def _sizes(one: _Followed, get: _Get, seconds: float, spread_swap: float, gained
 
 
 def _uses(row: GuestHour, get: _Get, seconds: float) -> None:
-    """Add what it works on, and what KSM saves in it, where that is told. Raises `TypeError`."""
+    """Add what it works on, and what KSM saves in it, where that is told."""
     worked = get("working_set")
     if worked is not None:
         row.worked_kib_seconds += worked * seconds
@@ -418,7 +414,7 @@ def _uses(row: GuestHour, get: _Get, seconds: float) -> None:
 
 
 def _signs(one: _Followed, get: _Get, seconds: float) -> None:
-    """How it fares: its waiting, programs killed in it, whether it has what it is promised; its class. Raises `TypeError`."""
+    """How it fares: its waiting, programs killed in it, whether it has what it is promised; its class."""
     row = one.row
     stalled, faults = get("guest_psi_memory_some_avg10"), get("major_fault")
     if stalled is not None or faults is not None:

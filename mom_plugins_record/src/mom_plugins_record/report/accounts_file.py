@@ -19,7 +19,6 @@ from typing import Any, Final, TypeVar
 
 from mom_core import MomError, printable
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched, with_guests
-from mom_plugins_record.report.spread import MOST_BINS
 
 NAME: Final = "accounts.sqlite3"
 """In the folder of the recording."""
@@ -39,9 +38,6 @@ when it is read or written."""
 
 HOST_KEPT: Final = 400 * 86_400.0
 """Seconds for which the host's rows are kept: growth is seen over months, and a year of them is 3 MiB."""
-
-MOST_SPREAD: Final = 32 << 10
-"""Characters of one spread: a thousand bins."""
 
 _HOST_KEY: Final = ("hour", "run")
 _GUEST_KEY: Final = ("hour", "run", "id")
@@ -151,15 +147,6 @@ class AccountsFile:
                 )
 
 
-def is_accounts(path: Path) -> bool:
-    """True if a file says that it is one of SQLite."""
-    try:
-        with path.open("rb") as file:
-            return file.read(16) == b"SQLite format 3\0"
-    except OSError:
-        return False
-
-
 def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
     """The host's hours of that time (seconds since the epoch), oldest first. Raises `AccountsError`."""
     return list(_read(path, "host_hours", HostHour, since, until))
@@ -190,10 +177,7 @@ def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
 def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -> Iterator[Row]:
     names = _columns(kind)
     first, last = _hour(since), _hour(until)
-    places = {name: n for n, name in enumerate(names)}
-    spreads = [n for name, n in places.items() if name.endswith("_spread")]
-    texts = [n for name, n in places.items() if _type(kind, name) == "TEXT" and n not in spreads]
-    numbers = [n for n in range(len(names)) if n not in spreads and n not in texts]
+    spreads = [n for n, name in enumerate(names) if name.endswith("_spread")]
     try:
         with closing(_connected(path)) as connection:
             query = f"SELECT checksum, run, {', '.join(names)} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # of our own names
@@ -201,28 +185,11 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -
                 if checksum != _checksum(table, stored):
                     raise AccountsDamaged(path, f"a checksum in {table} is wrong")
                 row: list[Any] = stored[1:]
-                for n in numbers:
-                    if not isinstance(row[n], int | float) or not math.isfinite(row[n]):
-                        raise AccountsDamaged(path, f"{names[n]} is no number")
-                for n in texts:
-                    row[n] = str(row[n])[:1000]
                 for n in spreads:
-                    row[n] = _spread(path, row[n])
+                    row[n] = {int(number): seconds for number, seconds in json.loads(row[n]).items()}
                 yield kind(*row)
     except _WRONG as error:
         raise AccountsError(f"{path} cannot be read: {_reason(error)}", hint="name the folder of a recording, or its accounts") from error
-
-
-def _spread(path: Path, text: object) -> dict[int, float]:
-    try:
-        if not isinstance(text, str) or len(text) > MOST_SPREAD:
-            raise ValueError("it is too long")
-        found = {int(number): float(seconds) for number, seconds in json.loads(text).items()}
-        if not all(0 <= number <= MOST_BINS and 0 <= seconds < 1e9 for number, seconds in found.items()):
-            raise ValueError("it is none")
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise AccountsDamaged(path, "a spread of sizes makes no sense") from error
-    return found
 
 
 def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[HostHour] | Sequence[GuestHour]) -> None:

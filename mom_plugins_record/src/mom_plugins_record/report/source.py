@@ -1,4 +1,4 @@
-"""Where a report has its figures from: the accounts that mom keeps, or a recording, from which they are made anew."""
+"""Where a report has its figures from: the accounts that mom keeps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import MomError
-from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
 from mom_plugins_record.recording.times import shown
-from mom_plugins_record.report.accounts import HOUR, Accounts, GuestHour, HostHour, with_guests
-from mom_plugins_record.report.accounts_file import NAME, check, is_accounts, read_guests, read_hosts
+from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
+from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +24,15 @@ class Found:
 
 
 def find_accounts(path: Path, last: float) -> Found:
-    """The last so many seconds of what is at this path: the folder of a recording, a file of it, or a file of accounts.
+    """The last so many seconds of what is at this path: the folder of a recording, or the file of accounts in it.
 
     Raises `MomError` when there is nothing.
     """
     accounts = path / NAME if path.is_dir() else path
-    if not is_accounts(accounts):
-        return _of_recording(path, last)
+    if not accounts.exists():
+        raise MomError(
+            f"there is no {accounts}", hint="name the folder of a recording, or its accounts: a mom with the plugin record keeps them"
+        )
     remarks = []
     if (accounts.with_name(f"{accounts.name}.damaged-1")).exists():
         remarks.append(f"accounts of earlier were damaged: they are in {accounts.name}.damaged-1")
@@ -46,23 +47,3 @@ def find_accounts(path: Path, last: float) -> Found:
         remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
         since = begins
     return Found([row for row in hosts if row.hour >= int(since // HOUR)], read_guests(accounts, since, until), since, until, remarks)
-
-
-@rarely_collected()
-def _of_recording(path: Path, last: float) -> Found:
-    """Accounts of a recording that has none, as one of a mom that kept none: all of its cycles are read, which takes its time."""
-    recording = Recording(path)
-    accounts = Accounts()
-    for recorded in recording.cycles():
-        accounts.add(recorded.report)
-    current = accounts.current()
-    if current is None:
-        raise nothing_in(recording)
-    hours = [*accounts.take(), current]
-    ends = current[0].ended
-    since = max(hours[0][0].began, (ends - last) // HOUR * HOUR)
-    hours = [hour for hour in hours if hour[0].hour >= int(since // HOUR)]
-    remarks = ["made from the recording's cycles: mom's CPU is unknown"]
-    if recording.damage:
-        remarks.append(recording.damage.summary())
-    return Found([with_guests(*hour) for hour in hours], [row for _, rows in hours for row in rows], since, ends, remarks)

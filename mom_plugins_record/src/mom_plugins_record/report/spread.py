@@ -11,9 +11,6 @@ from typing import Final
 
 BINS_EACH_DOUBLING: Final = 16
 
-MOST_BINS: Final = 60 * BINS_EACH_DOUBLING
-"""From 1 KiB on: more than any machine holds."""
-
 PER_NATURAL: Final = BINS_EACH_DOUBLING / math.log(2)
 
 

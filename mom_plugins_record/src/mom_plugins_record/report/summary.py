@@ -322,15 +322,16 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size
     if not total.seconds or not seconds:
         return Line(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
 
-    def hours(kib_seconds: float) -> float:
-        return kib_seconds / KIB_SECONDS_PER_GIB_HOUR
+    def of(name: str) -> float:
+        kib_seconds: float = getattr(total, f"{name}_kib_seconds")
+        return kib_seconds
 
-    def average(kib_seconds: float) -> float:
-        return kib_seconds / seconds / KIB_PER_GIB
+    def hours(*names: str) -> float:
+        return sum(map(of, names)) / KIB_SECONDS_PER_GIB_HOUR
 
-    merged = ksm or 0.0
-    at_least = hours(total.by_balloon_kib_seconds + total.by_sweeps_kib_seconds + total.by_cold_kib_seconds + merged)
-    at_most = hours(total.ballooned_kib_seconds + total.untaken_kib_seconds + total.by_cold_kib_seconds + merged)
+    merged = None if ksm is None else ksm / KIB_SECONDS_PER_GIB_HOUR
+    at_least = hours("by_balloon", "by_sweeps", "by_cold") + (merged or 0.0)
+    at_most = hours("ballooned", "untaken", "by_cold") + (merged or 0.0)
     return Line(
         total.name,
         total.id,
@@ -338,29 +339,13 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size
         guests,
         total.seconds / HOUR,
         total.unknown_seconds / HOUR,
-        average(total.sold_kib_seconds),
-        average(total.had_kib_seconds),
-        average(total.held_kib_seconds),
-        average(total.used_kib_seconds) if total.used_known_seconds else None,
+        *(of(name) / seconds / KIB_PER_GIB for name in ("sold", "had", "held")),
+        total.used_kib_seconds / seconds / KIB_PER_GIB if total.used_known_seconds else None,
         _percentiles(total.held_spread, total.held_kib_seconds, total.seconds),
         _percentiles(total.used_spread, total.used_kib_seconds, total.used_known_seconds, total.used_most_kib),
         _percentiles(total.worked_spread, total.worked_kib_seconds, total.worked_known_seconds),
-        SoldParts(
-            hours(total.sold_kib_seconds),
-            hours(total.held_kib_seconds),
-            hours(total.swapped_kib_seconds),
-            hours(total.ballooned_kib_seconds),
-            hours(total.untaken_kib_seconds),
-            hours(total.beyond_kib_seconds),
-        ),
-        GivenBack(
-            hours(total.by_balloon_kib_seconds),
-            hours(total.by_sweeps_kib_seconds),
-            hours(total.by_cold_kib_seconds),
-            None if ksm is None else hours(ksm),
-            at_least,
-            max(at_least, at_most),
-        ),
+        SoldParts(*map(hours, ("sold", "held", "swapped", "ballooned", "untaken", "beyond"))),
+        GivenBack(*map(hours, ("by_balloon", "by_sweeps", "by_cold")), merged, at_least, max(at_least, at_most)),
         _known(total.waited_seconds, total.waiting_known_seconds),
         _known(total.waited_for_mom_seconds, total.waiting_known_seconds),
         total.late_bursts if total.waiting_known_seconds else None,
@@ -466,16 +451,10 @@ def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:
 
 
 def _span(begins: float, one: HostHour) -> Span:
-    def average(kib_seconds: float) -> float:
-        return kib_seconds / one.seconds / KIB_PER_GIB
-
+    sums: list[float] = [getattr(one, f"guests_{name}_kib_seconds") for name in ("sold", "held", "by_balloon", "by_sweeps", "by_cold")]
     return Span(
         begins,
-        average(one.guests_sold_kib_seconds),
-        average(one.guests_held_kib_seconds),
-        average(one.guests_by_balloon_kib_seconds),
-        average(one.guests_by_sweeps_kib_seconds),
-        average(one.guests_by_cold_kib_seconds),
+        *(kib_seconds / one.seconds / KIB_PER_GIB for kib_seconds in sums),
         one.ksm_kib_seconds / one.ksm_known_seconds / KIB_PER_GIB if one.ksm_known_seconds else None,
         one.used_most_kib / KIB_PER_GIB if one.total_kib else None,
         one.total_kib / KIB_PER_GIB or None,

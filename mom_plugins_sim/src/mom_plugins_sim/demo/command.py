@@ -10,15 +10,13 @@ import click
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True, help="How long it takes; 0: as fast as it can.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another number, another host.")
-@click.option("--scenario", metavar="NAME", help="One of those of mom simulate.  [default: a program takes a quarter of the host]")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For recording and picture.  [default: a new folder]")
-def demo(seconds: float, seed: int, scenario: str | None, output: Path | None) -> None:
+def demo(seconds: float, seed: int, output: Path | None) -> None:
     """Show mom at work on a simulated host: nothing real is touched.
 
     A host has more memory sold than it has, and gets under pressure. The same host without mom is shown beside it. It leaves a recording
     and a picture behind.
     """
     from mom_plugins_sim.demo.stage import perform
-    from mom_plugins_sim.demo.story import plot_of
 
-    perform(seconds, plot_of(seed, scenario), output)
+    perform(seconds, seed, output)

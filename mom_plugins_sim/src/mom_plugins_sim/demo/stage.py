@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mom_core import MomError
-from mom_plugins_sim.demo.story import Moment, Plot, play
+from mom_plugins_sim.demo.story import CYCLES, Moment, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
 from mom_plugins_sim.other_verbs import run_verb
@@ -27,7 +27,7 @@ CYCLES_A_LINE = 5
 
 
 @quiet(logging.ERROR)
-def perform(seconds: float, plot: Plot, output: Path | None) -> None:
+def perform(seconds: float, seed: int, output: Path | None) -> None:
     """Show the story within so many seconds (0: as fast as it can), what happened in it, and where it is recorded and drawn.
 
     :param output: the folder for that; None: a new one among the temporary files
@@ -36,10 +36,8 @@ def perform(seconds: float, plot: Plot, output: Path | None) -> None:
     console = Console(highlight=False, file=sys.__stdout__ if draws else None)  # mom's own shows what steers a terminal
     summary = Summary()
     recording = (Path(tempfile.mkdtemp(prefix="mom-demo-")) if output is None else output) / "recording"
-    if console.is_terminal:
-        _show(console, summary, seconds, play(plot, recording))
-    else:
-        _print(console, summary, seconds, play(plot, recording))
+    show = _show if console.is_terminal else _print
+    show(console, summary, seconds, play(seed, recording))
     _conclude(console, summary)
     _tell_of(console, recording)
 
@@ -53,7 +51,7 @@ def _show(console: Console, summary: Summary, seconds: float, story: Generator[M
         for moment in story:
             summary.add(moment)
             live.update(frame(moment, glyphs), refresh=True)
-            _wait(began, seconds * moment.number / moment.plot.cycles)
+            _wait(began, seconds * moment.number / CYCLES)
 
 
 def _print(console: Console, summary: Summary, seconds: float, story: Generator[Moment, None, None]) -> None:
@@ -64,7 +62,7 @@ def _print(console: Console, summary: Summary, seconds: float, story: Generator[
             summary.add(moment)
             if moment.number % CYCLES_A_LINE == 0:
                 console.print(_line(moment), soft_wrap=True)
-            _wait(began, seconds * moment.number / moment.plot.cycles)
+            _wait(began, seconds * moment.number / CYCLES)
     console.print()
 
 
@@ -74,13 +72,14 @@ def _wait(began: float, seconds: float) -> None:
 
 
 def _line(moment: Moment) -> str:
-    snapshot, alone = moment.report.snapshot, moment.alone
-    taken = sum(taken_from(guest) for guest in snapshot.guests.values())
-    cold = field_number(snapshot.host.fields, "swap_usage")
-    available = field_number(snapshot.host.fields, "mem_really_available")
+    taken = sum(map(taken_from, moment.report.snapshot.guests.values()))
+    (available, cold), (alone, swapped) = (
+        [size(field_number(report.snapshot.host.fields, name)) for name in ("mem_really_available", "swap_usage")]
+        for report in (moment.report, moment.alone)
+    )
     return (
-        f"{clock(moment.time):>5}  available {size(available):>8}  ballooned {size(taken):>8}  cold {size(cold):>8}"
-        f"  | without mom: available {size(alone.available):>8}, swap {size(alone.swapped):>8}"
+        f"{clock(moment.time):>5}  available {available:>8}  ballooned {size(taken):>8}  cold {cold:>8}"
+        f"  | without mom: available {alone:>8}, swap {swapped:>8}"
     )
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
-from mom_core import Decision, Guest, Status, printable
-from mom_plugins_sim.demo.story import Moment
+from mom_core import Decision, Guest, Report, Status, printable
+from mom_plugins_sim.demo.story import CYCLES, INTERVAL, LOAD, Moment
 from mom_plugins_sim.demo.summary import BALLOON, size
 from mom_toolkit import field_number, pages_kib, taken_from
 
@@ -45,15 +45,12 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def phase(moment: Moment, taken: float) -> tuple[str, str]:
+def phase(time: float, taken: float) -> tuple[str, str]:
     """What is going on, in one sentence, and its style."""
-    if moment.plot.title:
-        return f"{moment.plot.title}.", "green"
-    program = size(moment.plot.settings.load / 1024)
-    if moment.time <= moment.plot.settings.load_after:
+    if time <= LOAD.begins:
         return "All is calm: what guests have bought and do not use is free on the host.", "green"
-    if moment.loading:
-        return f"A program takes {program}: guests give what they can spare and do not touch.", "bold yellow"
+    if LOAD.wanted(time):
+        return f"A program takes {size(LOAD.peak)}: guests give what they can spare and do not touch.", "bold yellow"
     if taken > GIB / 4:
         return "The program has ended: guests get their memory back.", "cyan"
     return "All is calm again.", "green"
@@ -76,15 +73,15 @@ def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -
 def frame(moment: Moment, glyphs: Glyphs = UNICODE) -> Group:
     """The whole picture."""
     guests = list(moment.report.snapshot.guests.values())
-    taken = sum(taken_from(guest) for guest in guests)
-    sentence, style = phase(moment, taken)
+    sentence, style = phase(moment.time, sum(map(taken_from, guests)))
+    program = LOAD.wanted(moment.time)
     shown = sorted(guests, key=lambda guest: (-field_number(guest.fields, "balloon_max"), guest.name))[:GUESTS_SHOWN]
     return Group(
         _title(moment, guests),
         Text(f" {sentence}", style),
         Text(),
-        *_managed(moment, glyphs),
-        *_alone(moment, glyphs),
+        *_host("with mom", moment.report, program, glyphs),
+        *_host("without mom", moment.alone, program, glyphs),
         Text(),
         _legend(glyphs),
         *(_guest(guest, moment, glyphs) for guest in shown),
@@ -98,48 +95,28 @@ def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
     sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
     total = field_number(moment.report.snapshot.host.fields, "mem_available")
     title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)} sold", "bold")
-    done = f"{clock(moment.time)} of {clock(moment.plot.interval * moment.plot.cycles)} "
+    done = f"{clock(moment.time)} of {clock(INTERVAL * CYCLES)} "
     title.append(done.rjust(WIDTH - len(title)), "dim")
     return title
 
 
-def _host_lines(label: str, bar: Text, details: str, style: str) -> tuple[Text, Text]:
-    first = Text(f" {label:<{LABEL - 1}}", style)
-    first.append("▕" if bar.plain.isascii() is False else "|", "dim")
-    first.append_text(bar)
-    first.append("▏" if bar.plain.isascii() is False else "|", "dim")
-    return first, Text(f" {'':<{LABEL}}{details}", "dim")
-
-
-def _managed(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
-    host = moment.report.snapshot.host.fields
-    total, available = field_number(host, "mem_available"), field_number(host, "mem_really_available")
-    swapped = field_number(host, "swap_usage")
-    program = moment.alone.program
+def _host(label: str, report: Report, program: float, glyphs: Glyphs) -> tuple[Text, Text]:
+    """A host's bar, and below it what is to be said of it."""
+    host = report.snapshot.host.fields
+    total, available, swapped = (field_number(host, name) for name in ("mem_available", "mem_really_available", "swap_usage"))
     takes = swapped / field_number(host, "offload_ratio", math.inf)
     guests = max(0.0, total - available - program - takes)
     parts = ((guests, glyphs.used, "blue"), (program, glyphs.program, "yellow"), (takes, glyphs.swapped, "red"))
+    details = f"{size(available)} available"
+    taken = sum(map(taken_from, report.snapshot.guests.values()))
+    if report.mode == "enforce":
+        details += f"; ballooned {size(taken)}, merged {size(pages_kib(host, 'ksm_pages_sharing'))}, cold {size(swapped)}"
+    elif swapped > SHOWN_KIB:
+        details += f"; {size(swapped)} in swap, programs wait {field_number(host, 'psi_memory_some_avg10'):.0f} % of the time"
+    edges = ("|", "|") if glyphs is ASCII else ("▕", "▏")
     bar = stacked(parts, total, WIDTH - LABEL - 3)
-    taken = sum(taken_from(guest) for guest in moment.report.snapshot.guests.values())
-    merged = pages_kib(host, "ksm_pages_sharing")
-    details = f"{size(available)} available; ballooned {size(taken)}, merged {size(merged)}, cold {size(swapped)}"
-    return _host_lines("with mom", bar, details, "bold green")
-
-
-def _alone(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
-    alone = moment.alone
-    total = field_number(moment.report.snapshot.host.fields, "mem_available")
-    guests = max(0.0, total - alone.available - alone.program - alone.takes)
-    parts = ((guests, glyphs.used, "blue"), (alone.program, glyphs.program, "yellow"), (alone.takes, glyphs.swapped, "red"))
-    bar = stacked(parts, total, WIDTH - LABEL - 3)
-    details = f"{size(alone.available)} available"
-    swaps = alone.swapped > SHOWN_KIB
-    if swaps:
-        details += f"; {size(alone.swapped)} in swap, programs wait {alone.pressure:.0f} % of the time"
-    first, second = _host_lines("without mom", bar, details, "bold red" if swaps else "bold")
-    if swaps:
-        second.stylize("red")
-    return first, second
+    line = Text.assemble((f" {label:<{LABEL - 1}}", "bold"), (edges[0], "dim"), bar, (edges[1], "dim"))
+    return line, Text(f" {'':<{LABEL}}{details}", "dim")
 
 
 def _legend(glyphs: Glyphs) -> Text:

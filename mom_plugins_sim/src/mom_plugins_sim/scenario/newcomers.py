@@ -36,7 +36,6 @@ def _like(model: GuestScene, number: int, memory_kib: float | None, source: rand
         model,
         identity=draw_identity(source),
         name=f"{NAME}-{number:03d}",
-        kind=NAME,
         memory=memory,
         workload=replace(
             workload,

@@ -154,7 +154,6 @@ def _scene(identity: str, one: _RecordedGuest, ends: float, duplicate: float) ->
     return GuestScene(
         identity,
         one.guest.name,
-        "recorded",
         one.memory,
         Workload(Trace(one.times, wanted), files, READ_RATE, files / 4, duplicate, cold=cold),
         swap=SWAP_SHARE * one.memory if one.swaps else 0.0,

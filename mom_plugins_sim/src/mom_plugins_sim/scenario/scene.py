@@ -64,7 +64,6 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
         yield GuestScene(
             identity,
             f"{name}-{index + 1:03d}",
-            name,
             memory,
             Workload(
                 demand,

@@ -13,13 +13,11 @@ from mom_core import Report
 class PastCycle:
     """A recorded cycle: its report, and the texts of the policies in force by name.
 
-    `every`: the recorded cycles are so many seconds apart, as not each one was kept; 0: each was. `reasons`: why policies decided so, by
-    control a text for each guest in their order; None: not recorded.
+    `reasons`: why policies decided so, by control a text for each guest in their order; None: not recorded.
     """
 
     report: Report
     policies: Mapping[str, str]
-    every: float = 0.0
     reasons: Mapping[str, Sequence[str | None]] | None = None
 
     def reasons_of(self, guest: str) -> Mapping[str, str] | None:
