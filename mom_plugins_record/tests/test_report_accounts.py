@@ -202,5 +202,5 @@ def test_what_is_given_back_now_is_that_of_the_last_cycle() -> None:
     accounts = after(cycle(0, {"a": KNOWN}, host), cycle(5, {"a": {**KNOWN, "rss": GIB}}, host))
     now = accounts.given_back()
     assert now is not None
-    assert (now.balloon, now.sweeps, now.cold, now.ksm, now.guests) == (0, 2 * GIB, 0, 1000, 1)
+    assert (now.balloon, now.sweeps, now.cold, now.ksm) == (0, 2 * GIB, 0, 1000)
     assert Accounts().given_back() is None

@@ -17,7 +17,6 @@ from host_swap import HostSwap, descendants, system_seconds, thread_seconds
 from managers import Running, applied_in, could_be_reserved, state_in
 from merit import Moment, spread, taken_at_work, taken_unfelt
 from mixes import read_mixes
-from needs import Needs
 from one_run import Squeeze, warming
 
 from mom_core import Declarations, Report, Status
@@ -153,38 +152,6 @@ def test_the_table_has_a_row_for_each_manager_that_ran_and_one_for_nobody_squeez
     assert rows[2][3] == "2 killed at 600 s"
 
 
-def test_the_table_ends_with_what_could_be_had_at_all_where_runs_of_mom_know_it() -> None:
-    bound = squeeze_report.Bound(Needs(0, 0, 0, 0, 0), 15000, 10000, 9500)
-    last = [cell.strip() for cell in squeeze_report.main_table([RUN], "bursty", [bound]).splitlines()[-1].strip("|").split("|")]
-    assert last[:4] == ["nothing left that no guest needs", "1", "10,000", "mom took 95 % of it"]
-    assert len(last) == 10
-
-
-SWAPPED = {
-    **RUN, "mix": "cold", "manager": "mom-offload", "host_swap": [5600, 1100], "compression_cpu_percent": 12.34, "taken_unfelt": 9100,
-    "p99_ms_until_taken": 88.0, "burst_worst_until_taken": 1.6,
-}  # fmt: skip
-
-
-def test_hosts_with_swap_have_a_table_with_latency_against_the_unsqueezed_and_the_kernels_share() -> None:
-    mixes = {"cold": read_mixes()["cold"]}
-    table = squeeze_report.cold_table([SWAPPED, {**SWAPPED, "manager": "nothing", "host_swap": None}], mixes)
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert [row[1] for row in rows[2:]] == ["no manager, without swap", "mom with offload"]
-    assert rows[3][3:8] == ["9,500", "1.6", "88", "1.1 times", "9,100"]
-    assert rows[3][10:] == ["5,600, 1,100", "12.3", "0.80"]
-    assert squeeze_report.cold_table([], mixes) == "Nothing has been measured yet."
-
-
-def test_it_is_told_when_guests_that_use_what_was_cold_had_their_work_back() -> None:
-    run = {**SWAPPED, "warming": {"taken": 4500, "least_work": 0.71, "back": 14.0}}
-    assert "4,500 MiB were taken by then; the least work in any 10 s was 71.0 %, and 95 % of it were back for good after 14 s" in (
-        squeeze_report.warming_text([run])
-    )
-    never = {**SWAPPED, "warming": {"taken": 4500, "least_work": 0.2, "back": None}}
-    assert "not back before the end" in squeeze_report.warming_text([never])
-
-
 def squeezed_since(met: int) -> Squeeze:
     """Guests that did all of their work but for what is lacking in the first 20 s after 100 s, when they began to use what was cold."""
     told = [(float(at), said(at, 10 * at - (0 if at <= 100 else met * min(20, at - 100)))) for at in range(161)]
@@ -277,21 +244,3 @@ def test_commands_are_counted_by_what_mom_tells_prometheus() -> None:
     totals.outcomes |= {("ksm_run", Status.APPLIED): 2, ("ksm_run", Status.UNCHANGED): 7, ("balloon_target", Status.FAILED): 1}
     report = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), (), 0.1)
     assert applied_in(exposition(ReportView(report, Declarations(), totals), GuestSelection()).decode()) == {"ksm_run": 2}
-
-
-def test_what_mom_did_while_nothing_changed_is_told() -> None:
-    one = {
-        "mix": "steady",
-        "taken": 7000,
-        "available": 1400.4,
-        "states": ["soft"],
-        "settled": 120.0,
-        "seconds": 600.0,
-        "work": 1.0,
-        "kills": 0,
-    }
-    text = squeeze_report.still_text([one | {"sizes_changed": 0, "applied": {"ksm_run": 2, "ksm_pages_to_scan": 1}}])
-    assert "commands: none;" in squeeze_report.still_text([one | {"sizes_changed": 0, "applied": {}}])
-    assert "with 7,000 MiB taken and 1,400 MiB available (state soft), in 10 minutes in which nothing changed, after 120 s" in text
-    assert "0 changes of a balloon, commands: `ksm_pages_to_scan` 1, `ksm_run` 2;" in text
-    assert squeeze_report.still_text([]) == "Nothing has been measured yet."

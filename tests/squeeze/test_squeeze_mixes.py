@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import time
@@ -133,37 +132,6 @@ def test_a_run_that_was_done_is_not_repeated_unless_it_was_done_under_another_la
     assert done(runs, ("fast", "mom", False, None, "libvirt", 0, False, False), "") == 0, "with another swap, too"
     assert done(runs, ("fast", "mom", False, None, "libvirt", None, True, False), "") == 0, "with free page reporting, too"
     assert done([{**runs[0], "fpr": True}], ("fast", "mom", False, None, "libvirt", None, True, False), "") == 1
-
-
-def test_runs_without_libvirt_stand_beside_those_of_the_same_version_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = {
-        "mix": "fast", "manager": "mom", "deaf": False, "label": "1.0", "ended": "host exhausted", "seconds": 230, "taken": 6000,
-        "kills": 0, "burst_worst": 0.4, "burst": 0.3, "manager_cpu_percent": 0.5, "work": 1.0, "p99_ms": 20, "swap": 0,
-        "burst_worst_unsqueezed": 0.3, "burst_unsqueezed": 0.3, "p99_ms_unsqueezed": 10,
-        "host": {"cpus": 2, "memory_gib": 24, "kernel": "6", "guests": "software emulation"},
-    }  # fmt: skip
-    runs = [run, run | {"label": "0.9", "taken": 5123}, run | {"on": "qemu", "taken": 6051, "burst_worst": 0.7}]
-    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in runs))
-    main(["report", "--results", str(tmp_path)])
-    told = capsys.readouterr().out
-    assert "| `fast` | libvirt | 1 | 6,000 | host exhausted at 230 s | 0.4 | 0.3 | 0.50 |" in told
-    assert "| `fast` | QEMU alone | 1 | 6,051 | host exhausted at 230 s | 0.7 | 0.3 | 0.50 |" in told
-    assert told.count("6,051") == 1, "it is in none of the other tables"
-
-
-def test_runs_below_the_floor_stand_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = {
-        "mix": "fast", "manager": "mom-asked", "deaf": False, "label": "", "ended": "manager refuses", "seconds": 230, "taken": 6010,
-        "taken_at_end": 6020, "available_least": 455, "kills": 0, "work": 0.999, "work_last_minute": 1.0, "burst_worst": 0.4,
-        "states": {"high": -12.5, "soft": 3000, "refused": 6000}, "floor": 150,
-    }  # fmt: skip
-    (tmp_path / "runs.jsonl").write_text(json.dumps(run) + "\n")
-    main(["report", "--results", str(tmp_path)])
-    told = capsys.readouterr().out
-    assert "down to 150 MiB: manager refuses at 230 s; 6,020 MiB taken, 455 available at the least, 0 programs killed" in told
-    assert "`high` before any was taken, `soft` first with 3,000 MiB taken, `refused` first with 6,000 MiB taken." in told
-    assert "| `fast` | 6, 6,144 MiB |" in told
-    assert "6,010" not in told, "it is in none of the tables that compare"
 
 
 def test_a_mix_can_be_squeezed_further() -> None:

@@ -166,18 +166,3 @@ def test_runs_that_knew_less_are_left_out_of_what_could_be_taken(tmp_path: Path)
     assert (bound.capacity, bound.could, bound.taken) == (15570, 9102, 9000)
     assert bound.percent == pytest.approx(98.9, abs=0.1)
     assert squeeze_report.bounds(tmp_path, runs, "tiny", PROTOCOL) == []
-
-
-BOUND = squeeze_report.Bound(Needs(4050, 1104, 1284, 470, 216), 15570, 9102, 9000)
-
-
-def test_the_tables_say_how_much_of_what_nobody_needs_mom_took() -> None:
-    assert "| 9,102; mom took 99 % of it |" in squeeze_report.mixes_table([OLD], MIXES, {"bursty": [BOUND]})
-    assert "mom took" not in squeeze_report.mixes_table([OLD], MIXES, {"bursty": []})
-
-
-def test_the_text_says_of_what_the_bound_is_made_once_a_run_has_recorded_it() -> None:
-    text = squeeze_report.needs_text([BOUND], PROTOCOL)
-    for figure in ("15,570 MiB", "500", "4,050", "1,104", "1,284", "470", "9,102", "9,000", "216"):
-        assert figure in text
-    assert "No run" in squeeze_report.needs_text([], PROTOCOL)

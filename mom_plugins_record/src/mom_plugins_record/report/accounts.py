@@ -173,7 +173,6 @@ class GivenBack:
     sweeps: float = 0.0
     cold: float = 0.0
     ksm: float | None = None
-    guests: int = 0
 
 
 class Accounts:
@@ -244,7 +243,7 @@ class Accounts:
             return None
         means = [one.now for one in self._guests.values()]
         balloon, sweeps, cold = (math.fsum(one[n] for one in means) for n in range(3))
-        return GivenBack(balloon, sweeps, cold, self._ksm, len(means))
+        return GivenBack(balloon, sweeps, cold, self._ksm)
 
     def current(self) -> tuple[HostHour, list[GuestHour]] | None:
         """The hour that is not over, as it is now; None before the first cycle."""

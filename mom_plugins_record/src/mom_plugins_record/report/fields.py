@@ -30,7 +30,7 @@ FIELDS: Final = tuple(
 )
 
 
-def values_of(now: GivenBack | None, today: HostHour | None) -> Mapping[str, Value]:
+def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
     """The fields; what is unknown is None."""
     known: dict[str, Value] = {}
     if now is not None:
@@ -40,7 +40,7 @@ def values_of(now: GivenBack | None, today: HostHour | None) -> Mapping[str, Val
             "given_back_cold": int(now.cold),
             "given_back_ksm": None if now.ksm is None else int(now.ksm),
         }
-    if today is not None and today.seconds:
+    if today.seconds:
         given = today.guests_by_balloon_kib_seconds + today.guests_by_sweeps_kib_seconds + today.guests_by_cold_kib_seconds
         known["given_back_today"] = int((given + today.ksm_kib_seconds) / today.seconds)
         known["waited_today"] = today.guests_waited_for_mom_seconds if today.guests_waiting_known_seconds else None
