@@ -329,8 +329,10 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size
     def hours(*names: str) -> float:
         return sum(map(of, names)) / KIB_SECONDS_PER_GIB_HOUR
 
+    sold, had, held = (of(name) / seconds / KIB_PER_GIB for name in ("sold", "had", "held"))
+    balloon, sweeps, cold = map(hours, ("by_balloon", "by_sweeps", "by_cold"))
     merged = None if ksm is None else ksm / KIB_SECONDS_PER_GIB_HOUR
-    at_least = hours("by_balloon", "by_sweeps", "by_cold") + (merged or 0.0)
+    at_least = balloon + sweeps + cold + (merged or 0.0)
     at_most = hours("ballooned", "untaken", "by_cold") + (merged or 0.0)
     return Line(
         total.name,
@@ -339,13 +341,15 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size
         guests,
         total.seconds / HOUR,
         total.unknown_seconds / HOUR,
-        *(of(name) / seconds / KIB_PER_GIB for name in ("sold", "had", "held")),
+        sold,
+        had,
+        held,
         total.used_kib_seconds / seconds / KIB_PER_GIB if total.used_known_seconds else None,
         _percentiles(total.held_spread, total.held_kib_seconds, total.seconds),
         _percentiles(total.used_spread, total.used_kib_seconds, total.used_known_seconds, total.used_most_kib),
         _percentiles(total.worked_spread, total.worked_kib_seconds, total.worked_known_seconds),
         SoldParts(*map(hours, ("sold", "held", "swapped", "ballooned", "untaken", "beyond"))),
-        GivenBack(*map(hours, ("by_balloon", "by_sweeps", "by_cold")), merged, at_least, max(at_least, at_most)),
+        GivenBack(balloon, sweeps, cold, merged, at_least, max(at_least, at_most)),
         _known(total.waited_seconds, total.waiting_known_seconds),
         _known(total.waited_for_mom_seconds, total.waiting_known_seconds),
         total.late_bursts if total.waiting_known_seconds else None,
@@ -452,9 +456,14 @@ def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:
 
 def _span(begins: float, one: HostHour) -> Span:
     sums: list[float] = [getattr(one, f"guests_{name}_kib_seconds") for name in ("sold", "held", "by_balloon", "by_sweeps", "by_cold")]
+    sold, held, balloon, sweeps, cold = (kib_seconds / one.seconds / KIB_PER_GIB for kib_seconds in sums)
     return Span(
         begins,
-        *(kib_seconds / one.seconds / KIB_PER_GIB for kib_seconds in sums),
+        sold,
+        held,
+        balloon,
+        sweeps,
+        cold,
         one.ksm_kib_seconds / one.ksm_known_seconds / KIB_PER_GIB if one.ksm_known_seconds else None,
         one.used_most_kib / KIB_PER_GIB if one.total_kib else None,
         one.total_kib / KIB_PER_GIB or None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,7 +59,7 @@ class Moment:
         return self.number * INTERVAL
 
 
-def play(seed: int, record: Path | None = None) -> Iterator[Moment]:
+def play(seed: int, record: Path | None = None) -> Generator[Moment, None, None]:
     """The moments of the story, as fast as they are asked for; the same for the same seed. Raises `MomError` when plugins are missing.
 
     :param record: a folder for a recording
