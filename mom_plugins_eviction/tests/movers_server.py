@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,11 +22,14 @@ class Request:
 
 @dataclass
 class Server:
-    """`answer` gives status and body to a request; a status of 0 closes the connection without a word."""
+    """`answer` gives status and body to a request; a status of 0 closes the connection without a word. `writes` writes itself what it likes
+    instead, until the test is over: then nothing hangs any more."""
 
     url: str = ""
     got: list[Request] = field(default_factory=list)
     answer: Callable[[Request], tuple[int, bytes]] = lambda request: (200, b"{}")
+    writes: Callable[[BaseHTTPRequestHandler], object] | None = None
+    over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def asked(self) -> list[tuple[str, str]]:
@@ -44,6 +47,11 @@ def serving() -> Iterator[Server]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             request = Request(self.command, self.path, {key.lower(): value for key, value in self.headers.items()}, body)
             server.got.append(request)
+            if server.writes is not None:
+                self.close_connection = True
+                with suppress(OSError):
+                    server.writes(self)
+                return
             status, content = server.answer(request)
             if not status:
                 self.close_connection = True
@@ -66,6 +74,7 @@ def serving() -> Iterator[Server]:
     try:
         yield server
     finally:
+        server.over.set()
         http.shutdown()
         http.server_close()
         thread.join()

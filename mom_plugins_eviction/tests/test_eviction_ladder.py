@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Entity, LedgerEntry, PluginContext, Scope, StateFile, Value
+from mom_core import Entity, LedgerEntry, PluginContext, Scope, Value
 from mom_core.testing import snapshot
-from mom_plugins_eviction.jobs import FORM, LOSS, WHAT, Job, Jobs, JobState
+from mom_plugins_eviction.jobs import Job, Jobs, JobState
 from mom_plugins_eviction.ladder import Announcements, Ladder, climb
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import (
@@ -306,14 +306,3 @@ def test_of_a_file_that_makes_no_sense_nothing_is_guessed_and_pauses_are_in_the_
     assert jobs.stopped == [Job("guest_pause", "vm", Step.PAUSE, JobState.DONE, 7.0)]
     assert "start them by hand" in context.state_files[0].damage
     assert path.with_name("jobs.json.damaged-1").read_bytes() == text.encode("latin-1")
-
-
-def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.json"
-    one = {"guest": "a", "name": "a", "step": "save", "comes_back": True, "state": "done", "time": 0}
-    wrong: tuple[object, ...] = (True, "1", -1, 1 << 60, None, [])
-    for number, needs in enumerate(wrong):
-        StateFile(path, WHAT, FORM).write([{**one, "needs": needs}])
-        file = StateFile(path, WHAT, FORM, loss=LOSS)
-        assert file.read() is None
-        assert "its content makes no sense" in file.damage, number

@@ -190,12 +190,8 @@ def test_a_guest_whose_class_allows_it_is_saved_and_comes_back_when_there_has_be
     assert bench.remembered == []
 
 
-def test_without_a_word_of_the_operator_nobody_is_stopped(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, ordinary=MAY_ALL)
-    assert applied(bench.cycles(300)) == []
-
-
-def test_nothing_is_done_to_guests_without_a_class(tmp_path: Path) -> None:
+def test_nobody_is_stopped_without_a_word_of_the_operator_or_without_a_class(tmp_path: Path) -> None:
+    assert applied(Bench(tmp_path, ordinary=MAY_ALL).cycles(300)) == []
     assert applied(Bench(tmp_path, enabled=True).cycles(300)) == []
 
 
@@ -398,16 +394,10 @@ def test_whoever_decides_a_destination_that_runs_programs_gets_no_further(tmp_pa
     assert [said in one.reason for one in revisions] == [True] * 4
     outcomes = apply_decisions(bench.plugin, wanted, bench.hypervisor, seen)
     assert {one.status for one in outcomes} == {Status.FAILED}, "one that passed the review nevertheless is refused where it would be done"
-    bench.settle()
-    assert bench.hypervisor.migrated == {}
-
-
-@pytest.mark.parametrize(
-    "destination", [" qemu+ext:///system?command=/tmp/evil.sh", "qemu+tls://spare/system?no_verify=1", "qemu:///system", ""]
-)
-def test_a_configuration_with_such_a_destination_is_refused(destination: str) -> None:
     with pytest.raises(ValidationError):
         EvictionSettings(destination=destination)  # type: ignore[arg-type]  # as in YAML
+    bench.settle()
+    assert bench.hypervisor.migrated == {}
 
 
 def test_nothing_is_done_twice(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from mom_devkit import ConformanceTests
 from mom_plugins_eviction.movers.command import CommandMoverPlugin
 from mom_plugins_eviction.movers.ovirt import OvirtMoverPlugin
 from mom_plugins_eviction.movers.proxmox import ProxmoxMoverPlugin
-from mom_plugins_eviction.movers.webhook import WebhookMoverPlugin
 
 
 class WithSecret(ConformanceTests):
@@ -25,13 +24,6 @@ class WithSecret(ConformanceTests):
 class TestCommand(ConformanceTests):
     plugin = CommandMoverPlugin
     settings = {"command": ["/bin/true", "{guest}", "{host}"]}
-
-
-class TestWebhook(WithSecret):
-    plugin = WebhookMoverPlugin
-
-    def settings_with(self, secret: str) -> dict[str, object]:
-        return {"server": {"url": "https://cloud.example.org/mom", "secret": secret}}
 
 
 class TestProxmox(WithSecret):

@@ -5,9 +5,9 @@ All is called from the plugin's thread. What takes long (saving, moving) is call
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -26,6 +26,7 @@ from mom_core import (
     format_duration,
     printable,
 )
+from mom_plugins_eviction.movers.reports import UNKNOWN, why_failed
 from mom_plugins_eviction.steps import Step
 from mom_toolkit import Callers, Destination, GuestState, LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
 
@@ -230,9 +231,7 @@ class Jobs:
         if not isinstance(hypervisor, LifecycleControl):
             raise MomError(f"{hypervisor.uri} cannot stop guests")
         control, guest = hypervisor, job.entity
-        # Noted before it is done: what is not remembered would never come back.
-        self._begin(job)
-        try:
+        with self._noted(job):
             if job.step is Step.PAUSE:
                 control.pause(guest)  # at once: what puts it back at mom's end must not come before it
                 self._done(job)
@@ -240,20 +239,13 @@ class Jobs:
                 self._call(job, "save", lambda: control.save(guest, self.seconds))
             else:
                 self._call(job, "ask", lambda: control.shut_down(guest))
-        except MomError:
-            self.forget(job.guest)
-            raise
 
     def move(self, mover: Mover, job: Job) -> None:
         """Begin to move a guest. Raises as `stop` does."""
         if len(self._abandoned(mover.name)) >= AT_ONCE:
             raise MomError(f"the mover {mover.name} has not come back from {AT_ONCE} calls", hint="see to it, and reload mom")
-        self._begin(job)
-        try:
+        with self._noted(job):
             self._call(job, "begin", lambda: mover.begin(job.for_mover()))
-        except MomError:
-            self.forget(job.guest)
-            raise
 
     def resume(self, hypervisor: Hypervisor | None, job: Job, why: str) -> None:
         """Begin to let a guest go on."""
@@ -262,12 +254,12 @@ class Jobs:
         control, guest = hypervisor, job.entity
         self._context.log.warning("guest %s is to go on: %s", guest, why)
         with suppress(MomError):  # it is tried again
-            if job.step is Step.PAUSE:
-                self._call(job, "resume", lambda: control.resume(guest))
-            else:
-                self._call(job, "resume", lambda: control.start(guest, self.seconds))
+            is_paused = job.step is Step.PAUSE
+            self._call(job, "resume", lambda: control.resume(guest) if is_paused else control.start(guest, self.seconds))
 
-    def _begin(self, job: Job) -> None:
+    @contextmanager
+    def _noted(self, job: Job) -> Iterator[None]:
+        """Note it before it is done, as what is not remembered would never come back; forget it where it could not be begun."""
         doing = self.doing(job.guest) or ("" if job.guest not in self._jobs else "stopped or moved")
         if doing:
             raise MomError(f"the guest is {doing} already")
@@ -275,6 +267,11 @@ class Jobs:
             raise MomError(f"{AT_ONCE} guests are being stopped or moved already")
         self._write({**self._jobs, job.guest: job})
         self._seen[job.guest] = _Seen(self._context.monotonic())
+        try:
+            yield
+        except MomError:
+            self.forget(job.guest)
+            raise
 
     def _call(self, job: Job, kind: str, function: Callable[[], Any]) -> None:
         try:
@@ -323,15 +320,11 @@ class Jobs:
     def _take(self, job: Job, call: _Call) -> None:
         """Note what a call came to."""
         error = call.future.exception()
-        said = (
-            ""
-            if error is None
-            else printable(str(error) if isinstance(error, HypervisorError) else f"{type(error).__name__}: {error}", 400)
-        )
+        said = "" if error is None else why_failed(error)
         if call.kind == "resume":
             self._resumed(job, said)
         elif call.kind == "look":
-            self._take_report(job, MoveReport(MoveStanding.UNKNOWN) if error else call.future.result())
+            self._take_report(job, UNKNOWN if error else call.future.result())
         elif call.kind == "begin" and not isinstance(error, HypervisorError):
             if error:  # a mistake of the mover's: it may have begun, or not
                 self._context.log.error("the mover %s: %s", job.mover, said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections import deque
@@ -161,13 +162,9 @@ class EvictionPlugin:
     def _see_mode(self, enforces: bool) -> None:
         """Begin anew under another mode: its steps were not announced to the same people."""
         if enforces != self._enforces:
-            self._call_off("mom only observes now")
-            self._enforces = enforces
-
-    def _call_off(self, why: str) -> None:
-        for one in self._announcements.keep(()):
-            self._cancelled(one, why)
-        self._ladder.chosen = None
+            for one in self._announcements.keep(()):
+                self._cancelled(one, "mom only observes now")
+            self._ladder.chosen, self._enforces = None, enforces
 
     def _take_requests(self, hypervisor: Hypervisor) -> None:
         """`mom eviction undo` has looked whether they can be done."""
@@ -221,16 +218,13 @@ class EvictionPlugin:
         found = []
         for guest in snapshot.guests.values():
             one = candidate_of(guest, destination is not None and not self._why_not_there(guest, destination, drains=False))
-            if one is None or self.jobs.get(guest.id) is not None:
-                continue
-            allowed = frozenset(step for step in one.allowed if not self._is_spared(guest.id, step, snapshot.monotonic))
-            if allowed:
+            if one is not None and self.jobs.get(guest.id) is None:
+                allowed = frozenset(step for step in one.allowed if not self._is_spared(guest.id, step, snapshot.monotonic))
                 found.append(replace(one, allowed=allowed))
         return found
 
     def _is_spared(self, identity: str, step: Step, now: float) -> bool:
-        since = self._spared.get((identity, step))
-        return since is not None and now - since < AGAIN_SECONDS
+        return now - self._spared.get((identity, step), -math.inf) < AGAIN_SECONDS
 
     def _guests(self, snapshot: Snapshot) -> int:
         """How many there are, those that are stopped included."""
@@ -266,9 +260,11 @@ class EvictionPlugin:
             if step is None or guest is None or decision.value == 0:
                 continue
             drains = step is Step.MIGRATE and self._is_drained(decision)
-            why = self._why_not(step, guest, decision, drains) or ("" if drains else self._why_not_now(step, guest, now))
+            why = self._why_not(step, guest, decision, drains)
             if not why and not drains:
-                if step is Step.MIGRATE and moved >= most_moved:
+                if self._is_spared(guest.id, step, now):
+                    why = "that did not work lately, or a person has let the guest go on: it is left alone for half an hour"
+                elif step is Step.MIGRATE and moved >= most_moved:
                     why = f"{moved} guests were moved away within the last hour, and more than {most_moved} of {guests + moved} must not be"
                 elif step is not Step.MIGRATE and stopped >= most:
                     why = f"{stopped} guests are stopped, or about to be, and more than {most} of {guests} must not be"
@@ -302,11 +298,6 @@ class EvictionPlugin:
     def _is_drained(self, decision: Decision) -> bool:
         """True for a move by which the operator empties the host."""
         return any(one.is_ordered(decision) for one in self._context.services(HostDrain))
-
-    def _why_not_now(self, step: Step, guest: Guest, now: float) -> str:
-        if self._is_spared(guest.id, step, now):
-            return "that did not work lately, or a person has let the guest go on: it is left alone for half an hour"
-        return ""
 
     def _why_not(self, step: Step, guest: Guest, decision: Decision, drains: bool) -> str:
         field = ALLOWED_BY[step]
@@ -435,13 +426,13 @@ class EvictionPlugin:
         guest = self._snapshot.guests.get(entity.id)
         if guest is None:
             raise MomError("the guest was not seen in this cycle")
+        job = Job(entity.id, entity.name[:256], step, time=self._snapshot.time)
         if step is Step.MIGRATE:
             destination = Destination.parse(change.value)
             mover = self._mover_to(destination)
             if isinstance(mover, str):
                 raise MomError(mover)
-            moved = Job(entity.id, entity.name[:256], step, time=self._snapshot.time, destination=destination, mover=mover.name)
-            moved = replace(moved, move=secrets.token_hex(16), seconds=self._settings.timeout)
+            moved = replace(job, destination=destination, mover=mover.name, move=secrets.token_hex(16), seconds=self._settings.timeout)
             self.jobs.move(mover, moved)
             if not self._is_drained(Decision(entity, change.control, change.value, source=change.source)):
                 self._moves.append(self._snapshot.monotonic)
@@ -449,7 +440,7 @@ class EvictionPlugin:
         needs, comes_back = needs_of(guest, step), guest.fields.get(EvictionField.COMES_BACK) != 0
         if needs is None:
             raise MomError("how much memory it needs when it comes back is unknown")
-        self.jobs.stop(hypervisor, Job(entity.id, entity.name[:256], step, time=self._snapshot.time, needs=needs, comes_back=comes_back))
+        self.jobs.stop(hypervisor, replace(job, needs=needs, comes_back=comes_back))
 
     @hookimpl
     def mom_report(self, report: Report) -> None:

@@ -1,1 +1,1 @@
-"""What moves guests to other hosts: the hypervisor, a program, a server of the operator's, Proxmox VE, oVirt's engine."""
+"""What moves guests to other hosts: the hypervisor, a program, Proxmox VE, oVirt's engine."""

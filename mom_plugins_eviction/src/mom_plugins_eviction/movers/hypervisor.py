@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
 
-from mom_core import HypervisorError, printable
-from mom_toolkit import Callers, Destination, MigrationControl, MoveJob, MoverAbilities, MoveReport, MoveStanding
+from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed, why_failed
+from mom_toolkit import Callers, Destination, MigrationControl, MoveJob, MoverAbilities, MoveReport
 
 AFTER_SECONDS: Final = 60.0
 """A move that an earlier mom began ends with its connection. So long after its time, counted anew, a guest that is still here has not
@@ -47,18 +47,14 @@ class HypervisorMover:
         with self._lock:
             call = self._calls.get(job.id)
         if call is None:
-            if self._monotonic() < self._began + job.seconds + AFTER_SECONDS:
-                return MoveReport(MoveStanding.UNKNOWN)
-            return MoveReport(MoveStanding.FAILED, "mom ended while it was under way, and the guest is still here")
+            is_over = self._monotonic() >= self._began + job.seconds + AFTER_SECONDS
+            return failed("mom ended while it was under way, and the guest is still here") if is_over else UNKNOWN
         if not call.done():
-            return MoveReport(MoveStanding.RUNNING)
+            return RUNNING
         with self._lock:
             self._calls.pop(job.id, None)  # it is over, and is not asked for again
         error = call.exception()
-        if error is None:
-            return MoveReport(MoveStanding.DONE)
-        said = str(error) if isinstance(error, HypervisorError) else f"{type(error).__name__}: {error}"
-        return MoveReport(MoveStanding.FAILED, printable(said, 400))
+        return DONE if error is None else failed(why_failed(error))
 
     def cancel(self, job: MoveJob) -> None:
         """The hypervisor gives it up by itself when its time is over."""

@@ -14,8 +14,7 @@ from pydantic import StringConstraints
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, credentials
-from mom_plugins_eviction.movers.web_requests import WebUrl
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, WebUrl, credentials
 from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -120,6 +119,6 @@ class OvirtMoverPlugin(MoverPlugin):
         """The cluster's name: guests are moved between hosts of a fleet whose movers have the same word here."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        api = ServerApi(context.name, settings.url, lambda _: _basic(settings.password), settings.ca)
+        api = ServerApi(context.name, settings.url, lambda: _basic(settings.password), settings.ca)
         mover = OvirtMover(context.name, api, chooses=settings.chooses, within=settings.within)
         super().__init__(mover, "oVirt's engine", api.check)

@@ -14,8 +14,7 @@ from pydantic import StringConstraints
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, UnclearAnswerError, credentials
-from mom_plugins_eviction.movers.web_requests import WebUrl
+from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, UnclearAnswerError, WebUrl, credentials
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -161,7 +160,7 @@ class ProxmoxMoverPlugin(MoverPlugin):
         """The cluster's name: guests are moved between hosts of a fleet whose movers have the same word here."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        api = ServerApi(context.name, settings.url, lambda _: _token(settings.token), settings.ca, _NO_ANSWER)
+        api = ServerApi(context.name, settings.url, lambda: _token(settings.token), settings.ca, _NO_ANSWER)
         node = settings.node or socket.gethostname().partition(".")[0].lower()
         mover = ProxmoxMover(context.name, api, node, local_disks=settings.local_disks, within=settings.within)
         super().__init__(mover, "Proxmox VE", api.check)

@@ -1,6 +1,6 @@
 """What moves guests to other hosts: each way of doing it is a mover, offered by a plugin, and used by the plugin that decides who leaves.
 
-A host's own hypervisor is one; a cluster's management, a webhook or a command of the operator's are others. The contract is small so that a
+A host's own hypervisor is one; a cluster's management and a command of the operator's are others. The contract is small so that a
 mover that hangs, dies or forgets does no harm: it is told to begin, asked how it is, and told to give up, each by a call that may be
 abandoned. What was begun is noted on disk before, and asked for again after a restart.
 """

@@ -1,0 +1,121 @@
+"""Requests to real servers on this host: ones that hang, drip, talk nonsense, send megabytes and point elsewhere."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from movers_server import Server
+from pydantic import TypeAdapter, ValidationError
+
+from mom_core import HypervisorError
+from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials
+
+Writes = Callable[[Server, BaseHTTPRequestHandler], object]
+
+LONG_SECONDS = 60.0
+"""Longer than anything here takes that does not hang, however busy the machine is."""
+
+
+def api(url: str, seconds: float = LONG_SECONDS) -> ServerApi:
+    return ServerApi("cloud", url, dict, seconds=seconds)
+
+
+def _drips(first: bytes) -> Writes:
+    def drips(server: Server, handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(first)
+        while not server.over.wait(0.05):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+
+    return drips
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        lambda server, handler: server.over.wait(2 * LONG_SECONDS),
+        _drips(b"HTTP/1.1 200 OK\r\nX-Slow: "),
+        _drips(b"HTTP/1.1 200 OK\r\n\r\n"),
+        lambda server, handler: handler.wfile.write(b"220 smtp.example.org ESMTP\r\n"),
+        lambda server, handler: None,
+    ],
+    ids=["hangs", "drips headers", "drips a body", "talks nonsense", "hangs up"],
+)
+def test_a_server_that_hangs_drips_or_talks_nonsense_is_given_up_in_time(server: Server, writes: Writes) -> None:
+    server.writes = partial(writes, server)
+    began = time.monotonic()
+    with pytest.raises(UnclearAnswerError):
+        api(server.url, 0.3).ask("GET", "/")
+    assert time.monotonic() - began < LONG_SECONDS / 2
+
+
+def test_a_name_of_which_nobody_knows_the_address_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def unanswered(*arguments: object, **more: object) -> list[object]:
+        answers.wait(LONG_SECONDS)
+        raise OSError("nobody knows")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unanswered)
+    began = time.monotonic()
+    with pytest.raises(UnclearAnswerError, match=r"does not answer within 0\.1 s"):
+        api("https://mom.example.org", 0.1).ask("GET", "/")
+    assert time.monotonic() - began < LONG_SECONDS / 2
+    answers.set()
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(server: Server) -> None:
+    sent: list[int] = []
+
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(60_000):
+            handler.wfile.write(b'{"hold": 90}' + b" " * 1012)
+            sent.append(1)
+
+    server.writes = endless
+    assert api(server.url).ask("GET", "/") == {}
+    assert len(sent) < 60_000
+
+
+def test_where_a_server_points_to_is_not_gone_to(server: Server) -> None:
+    server.writes = lambda handler: handler.wfile.write(b"HTTP/1.1 307 There\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(HypervisorError, match="307"):
+        api(server.url).ask("GET", "/")
+    assert len(server.got) == 1
+
+
+@pytest.mark.parametrize("content", [b"done", b"\xff", b"[" * 100_000, b"[]"])
+def test_an_answer_that_is_no_object_says_nothing(server: Server, content: bytes) -> None:
+    server.answer = lambda request: (200, content)
+    assert api(server.url).ask("GET", "/") == {}
+
+
+def test_nobody_there_is_told_apart_from_no_answer() -> None:
+    with pytest.raises(HypervisorError):
+        api("http://127.0.0.1:1").ask("GET", "/")
+
+
+@pytest.mark.parametrize("url", ["http://cloud.example.org/x", "ftp://h/x", "https://user:word@h/x", "https:///x", "https://h/ x"])
+def test_a_server_is_reached_by_https_but_on_this_host(url: str) -> None:
+    for allowed in ("https://cloud.example.org/x", "http://127.0.0.1:8080/x"):
+        assert TypeAdapter(WebUrl).validate_python(allowed) == allowed
+    with pytest.raises(ValidationError):
+        TypeAdapter(WebUrl).validate_python(url)
+
+
+def test_credentials_that_others_can_read_are_not_sent(server: Server, secret: Path) -> None:
+    one = ServerApi("cloud", server.url, lambda: {"Authorization": credentials(secret, "make one")})
+    one.ask("GET", "/")
+    assert server.got[0].headers["authorization"].startswith("mom@pve!")
+    secret.chmod(0o644)
+    with pytest.raises(HypervisorError, match="is no secret"):
+        one.ask("GET", "/")
+    assert len(server.got) == 1
