@@ -123,8 +123,6 @@ guests:
     ("settings", "place", "message"),
     [
         ("classes: {a: {guarantee: 100%, may_save: true}}", ":4:18", "guarantee is 100%, and may_save is true"),
-        ("classes: {a: {warning: 1m}}", ":4:18", "warning is given, but nothing may be done"),
-        ("classes: {a: {comes_back: true}}", ":4:18", "comes_back is given, but nothing may be done"),
         ("classes: {a: {guarantee: 120%}}", ":4:30", "'120%' is more than all of it"),
         ("classes: {a: {priority: 101}}", ":4:29", "must be at most 100"),
         ("classes: {a: {reclaim_cost: 1.0e-320}}", ":", "must be at least 0.001"),

@@ -18,7 +18,3 @@ def test_classes_are_counted_the_most_frequent_first() -> None:
 
 def test_nothing_is_said_where_no_guest_has_a_class() -> None:
     assert said(None, None) == ""
-
-
-def test_many_classes_are_counted_at_the_end() -> None:
-    assert said(*(f"c{number:02}" for number in range(12))).endswith("1 c09, 2 others")

@@ -15,10 +15,16 @@ NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100
 """The CPU share of an ordinary guest."""
 
-EVICTIONS: Final = tuple(
-    str(one) for one in (EvictionField.MAY_PAUSE, EvictionField.MAY_SAVE, EvictionField.MAY_POWER_OFF, EvictionField.MAY_MIGRATE)
+ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        EvictionField.MAY_MIGRATE: "moved to another host",
+        EvictionField.MAY_SAVE: "saved to disk",
+        EvictionField.MAY_PAUSE: "paused",
+        EvictionField.MAY_POWER_OFF: "shut down",
+    }
 )
-"""The settings and fields that allow that a guest leaves the host, or stops, to make room. None is on unless a class says so."""
+"""The settings and fields that allow that a guest leaves the host, or stops, to make room: none is on unless a class says so; and in words
+what is done to it."""
 
 
 class ServiceClass(BaseModel):
@@ -56,37 +62,21 @@ class ServiceClass(BaseModel):
     may_migrate: bool = False
     """A guest may be moved to another host."""
 
-    warning: Duration | None = None
-    """How long before such a step it is announced, for something better to be done. Half a minute, unless it is given."""
+    warning: Duration = 30.0
+    """How long before such a step it is announced, for something better to be done."""
 
-    comes_back: bool | None = None
-    """Whether what was done is undone (resumed, restored, started) when there has been enough memory for long. Yes, unless it is given."""
+    comes_back: bool = True
+    """Whether what was done is undone (resumed, restored, started) when there has been enough memory for long."""
 
     @property
     def may_leave(self) -> bool:
         """Whether anything may be done to its guests when the host is full."""
-        return any(getattr(self, name) for name in EVICTIONS)
-
-    @property
-    def warning_seconds(self) -> float:
-        """How long before a step it is announced."""
-        return 30.0 if self.warning is None else self.warning
-
-    @property
-    def returns(self) -> bool:
-        """Whether what was done is undone."""
-        return self.comes_back is not False
+        return any(getattr(self, name) for name in ALLOWED)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ServiceClass:
-        if not self.may_leave:
-            for name in ("warning", "comes_back"):
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f"{name} is given, but nothing may be done to such guests: allow one of {', '.join(EVICTIONS)}, or leave it out"
-                    )
         if self.guarantee.share == 1.0 and (self.may_power_off or self.may_save or self.may_pause):
-            allowed = next(name for name in EVICTIONS if name != "may_migrate" and getattr(self, name))
+            allowed = next(name for name in ALLOWED if name != EvictionField.MAY_MIGRATE and getattr(self, name))
             raise ValueError(
                 f"guarantee is 100%, and {allowed} is true: guests that keep all their memory whatever happens are none that may stop for"
                 " want of it. Lower the guarantee, or allow only may_migrate"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import lasting, printable
-
-_MAY: Final = {"may_migrate": "moved away", "may_save": "saved to disk", "may_pause": "paused", "may_power_off": "shut down"}
+from mom_plugins_sla.classes import ALLOWED
 
 
 class ClassExplainer(Explainer):
@@ -28,7 +26,7 @@ def _of_class(about: About) -> Iterator[str]:
         return
     why = f", by {printable(by, 200)}" if isinstance(by, str) and by else ""
     yield f"It is of the service class {printable(name, 60)}{why}."
-    may = [what for field, what in _MAY.items() if fields.get(field) == 1]
+    may = [what for field, what in ALLOWED.items() if fields.get(field) == 1]
     if may:
         warning = about.number("leave_warning")
         when = "" if warning is None else f", {lasting(warning)} after that is announced"

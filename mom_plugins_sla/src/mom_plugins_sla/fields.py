@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from mom_core import FieldSpec, Scope, Unit, Value
-from mom_plugins_sla.classes import EVICTIONS, ServiceClass
+from mom_plugins_sla.classes import ALLOWED, ServiceClass
 
 _CLASS = "the guest's class"
 
@@ -14,13 +13,6 @@ _CLASS = "the guest's class"
 def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> FieldSpec:
     return FieldSpec(name, unit, Scope.GUEST, description, source)
 
-
-_ALLOWED: Mapping[str, str] = {
-    "may_pause": "paused",
-    "may_save": "saved to disk",
-    "may_power_off": "shut down",
-    "may_migrate": "moved to another host",
-}
 
 FIELDS = (
     _guest("sla_class", Unit.TEXT, "the guest's service class; unknown if it has none", "YAML file, metadata, patterns, default"),
@@ -34,7 +26,7 @@ FIELDS = (
     _guest("cpu_share", Unit.COUNT, "the guest's weight when CPUs are short; 100 is ordinary"),
     _guest("io_share", Unit.RATIO, "how much of its disks' agreed limits the guest may use while disks are short"),
     _guest("may_offload", Unit.FLAG, "whether memory that the guest no longer touches may go to the host's swap"),
-    *(_guest(name, Unit.FLAG, f"whether the guest may be {what} when the host is full") for name, what in _ALLOWED.items()),
+    *(_guest(name, Unit.FLAG, f"whether the guest may be {what} when the host is full") for name, what in ALLOWED.items()),
     _guest("leave_warning", Unit.SECONDS, "how long before such a step it is announced; unknown if nothing may be done"),
     _guest("comes_back", Unit.FLAG, "whether what was done is undone later; unknown if nothing may be done"),
     FieldSpec(
@@ -70,11 +62,11 @@ def fields_of(name: str, by: str, one: ServiceClass, maximum_kib: float | None) 
         "may_offload": int(one.offload),
         "cpu_share": one.cpu_share,
         "io_share": one.io_share,
-        **{allowed: int(getattr(one, allowed)) for allowed in EVICTIONS},
+        **{str(allowed): int(getattr(one, allowed)) for allowed in ALLOWED},
     }
     guarantee = one.guarantee.kib_of(maximum_kib)
     if guarantee is not None:
         found["mem_guarantee"] = math.ceil(guarantee)
     if one.may_leave:
-        found["leave_warning"], found["comes_back"] = one.warning_seconds, int(one.returns)
+        found["leave_warning"], found["comes_back"] = one.warning, int(one.comes_back)
     return found

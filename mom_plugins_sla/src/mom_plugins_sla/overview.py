@@ -11,8 +11,6 @@ from mom_core import GuestColumn, Report, Unit, printable
 if TYPE_CHECKING:
     from mom_cli import StatusPart
 
-_SHOWN: Final = 10
-
 
 def class_parts(report: Report) -> Iterator[StatusPart]:
     """How many guests are of which class, the most frequent first; nothing where no guest has one."""
@@ -21,10 +19,8 @@ def class_parts(report: Report) -> Iterator[StatusPart]:
     counted = Counter(guest.fields.get("sla_class") for guest in report.snapshot.guests.values())
     without = counted.pop(None, 0)
     if counted:
-        parts = [f"{count} {printable(str(name), 60)}" for name, count in sorted(counted.items(), key=lambda one: (-one[1], str(one[0])))]
-        others = [f"{len(parts) - _SHOWN} others"] if len(parts) > _SHOWN else []
-        none = [f"{without} of none"] if without else []
-        yield StatusPart("classes", ", ".join([*parts[:_SHOWN], *others, *none]))
+        parts = [f"{count} {printable(str(name), 60)}" for name, count in counted.most_common()]
+        yield StatusPart("classes", ", ".join([*parts, *([f"{without} of none"] if without else [])]))
 
 
 COLUMNS: Final = (GuestColumn("class", ("sla_class",), Unit.TEXT, "its service class", 10, 2),)

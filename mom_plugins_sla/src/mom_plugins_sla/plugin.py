@@ -14,7 +14,6 @@ from mom_core import (
     Finding,
     Guest,
     Hypervisor,
-    HypervisorError,
     PluginContext,
     Problem,
     Severity,
@@ -184,24 +183,9 @@ class SlaPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """How many guests are of which class, and which are of none that there is."""
-        subject = "service classes"
-        if hypervisor is None:
-            return [Finding(Severity.WARNING, subject, "not looked at: no hypervisor was reached")]
-        try:
-            guests = hypervisor.guests()
-        except HypervisorError as error:
-            return [Finding(Severity.ERROR, subject, f"the guests cannot be listed: {error}", "see what the hypervisor plugin says above")]
+        """Which guests are of no class that there is, and why the file of classes is not in force."""
         self._look()
-        assigned = self._assignment.of_all(guests, self._context.guest_settings)
-        wrong = self._wrong_file()
-        findings = [Finding(Severity.ERROR, subject, wrong, "correct the file")] if wrong else []
-        findings += [
-            Finding(Severity.ERROR, f"guest {printable(guest.name)}", self._complaint(one), self._cure())
-            for guest, one in self._unknown(guests)
-        ]
-        names = [one.name for one in assigned.values()]
-        counted = [f"{names.count(name)} {name}" for name in self._classes if name in names]
-        without = len(guests) - len(names)
-        counted += [f"{without} of no class"] if without or not counted else []
-        return [*findings, Finding(Severity.OK, subject, f"guests: {', '.join(counted)}")]
+        if wrong := self._wrong_file():
+            yield Finding(Severity.ERROR, "service classes", wrong, "correct the file")
+        for guest, one in self._unknown([] if hypervisor is None else hypervisor.guests()):
+            yield Finding(Severity.ERROR, f"guest {printable(guest.name)}", self._complaint(one), self._cure())
