@@ -8,22 +8,13 @@ from agent_servers import FILES, LOADAVG, MEMINFO, PRESSURE, VMSTAT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_guestagent.fields import FIELDS
-from mom_plugins_guestagent.figures import (
-    COUNT_RATES,
-    LOADS,
-    OOM_KILLS,
-    PRESSURE_SHARES,
-    PRESSURE_TOTALS,
-    SIZE_RATES,
-    SIZES,
-    fields_of,
-    judge,
-)
+from mom_plugins_guestagent.fields import FIELDS, FIGURES
+from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd import figures
 
 HONEST = figures("\n".join(FILES.values()))
-NAMES = (*SIZES, *SIZE_RATES, *COUNT_RATES, OOM_KILLS, *PRESSURE_SHARES, *PRESSURE_TOTALS, *LOADS)
+NAMES = [spec.name.removeprefix("guest_") for spec in FIGURES]
+MEMORY = {name for name in NAMES if name.startswith("mem_")}
 
 
 def test_files_are_read_as_the_kernel_writes_them() -> None:
@@ -66,14 +57,14 @@ def test_what_a_kernel_does_not_have_is_absent() -> None:
     assert "psi_memory_some_avg10" not in old
     assert old["mem_unused"] == 300000
     assert figures("") == {}
-    assert set(figures(PRESSURE + LOADAVG + VMSTAT)) == set(HONEST) - set(SIZES) - set(SIZE_RATES)
+    assert set(figures(PRESSURE + LOADAVG + VMSTAT)) == set(HONEST) - MEMORY - {"swap_total", "swap_usage", "swap_in", "swap_out"}
 
 
 def test_an_honest_guest_is_believed_and_every_field_is_declared() -> None:
     first = judge(HONEST, 100.0, maximum_kib=1 << 20)
     assert first.lies == ()
-    later = judge({**HONEST, "swap_in": 140, "major_fault": 120, "minor_fault": 6900}, 110.0, first.sample, 1 << 20)
-    fields = fields_of(later.sample)
+    later = judge({**HONEST, "swap_in": 140, "major_fault": 120, "minor_fault": 6900}, 110.0, first, 1 << 20)
+    fields = later.fields
     assert (fields["swap_in"], fields["swap_out"], fields["major_fault"], fields["minor_fault"]) == (10, 0, 2, 200)
     assert fields["mem_available"] == 1000000
     assert fields["guest_psi_memory_some_avg10"] == 1.5
@@ -87,11 +78,11 @@ def test_texts_are_as_good_as_numbers() -> None:
 
 
 def test_counts_that_went_back_give_no_rates() -> None:
-    first = judge(HONEST, 100.0).sample
+    first = judge(HONEST, 100.0)
     rebooted = judge({**HONEST, "major_fault": 1}, 110.0, first)
     assert rebooted.lies == ()
-    assert not {"swap_in", "major_fault", "minor_fault"} & fields_of(rebooted.sample).keys()
-    assert fields_of(judge(HONEST, 120.0, rebooted.sample).sample)["major_fault"] == 9.9
+    assert not {"swap_in", "major_fault", "minor_fault"} & rebooted.fields.keys()
+    assert judge(HONEST, 120.0, rebooted).fields["major_fault"] == 9.9
 
 
 def test_figures_that_contradict_each_other_are_all_dropped_and_the_rest_is_kept() -> None:
@@ -110,14 +101,13 @@ def test_figures_that_contradict_each_other_are_all_dropped_and_the_rest_is_kept
     ):
         judged = judge({**HONEST, **lie}, 1.0)
         assert judged.lies, lie
-        fields = fields_of(judged.sample)
-        assert not set(SIZES[:5]) & fields.keys(), lie
-        assert fields["swap_total"] == 200000
+        assert not MEMORY & judged.fields.keys(), lie
+        assert judged.fields["swap_total"] == 200000
     assert judge(HONEST, 1.0, maximum_kib=999_999).lies == ("it says that it has more memory than it can have",)
     assert judge({**HONEST, "swap_usage": 200001}, 1.0).lies
     assert judge({**HONEST, "psi_memory_some_avg10": 100.01}, 1.0).lies
     assert judge({**HONEST, "load_5": 1e9}, 1.0).lies
-    first = judge(HONEST, 100.0).sample
+    first = judge(HONEST, 100.0)
     assert judge({**HONEST, "swap_in": 1 << 55}, 101.0, first).lies
 
 
@@ -131,13 +121,13 @@ sayings = st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=30)
 @given(sayings, sayings, st.floats(0, 1e6), st.one_of(st.none(), st.integers(0, 1 << 40)))
 def test_whatever_a_guest_says_fields_are_possible(first: dict[str, object], second: dict[str, object], seconds: float, most: int) -> None:
     before = judge(first, 100.0, None, most)
-    judged = judge(second, 100.0 + seconds, before.sample, most)
-    fields = fields_of(judged.sample)
+    judged = judge(second, 100.0 + seconds, before, most)
+    fields = judged.fields
     assert fields.keys() <= {spec.name for spec in FIELDS}
     numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
     assert numbers.keys() == fields.keys()
     assert all(math.isfinite(number) and 0 <= number < 1 << 63 for number in numbers.values())
-    for name in numbers.keys() & set(SIZES[:5]):
+    for name in numbers.keys() & MEMORY:
         assert numbers[name] <= numbers["mem_available"] <= (1 << 50 if most is None else most)
     assert all(lie.isprintable() and len(lie) < 100 for lie in judged.lies)
     assert len(set(judged.lies)) <= len(NAMES) + 8

@@ -30,8 +30,9 @@ from mom_core import (
     Value,
 )
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
-from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget, Asking
+from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
 from mom_plugins_guestagent.script import guestd_script
+from mom_plugins_guestagent.settings import AgentSettings
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 from mom_toolkit import AgentAccess
 
@@ -282,7 +283,7 @@ def test_a_guest_that_does_not_answer_is_asked_less_and_less(servers: Servers, c
     agent = QemuAgent()
     agent.hangs_up = True
     path = servers.unix(agent.speak)
-    collector = AgentCollector(Asking(0.05, stale_after=60.0, timeout=5.0), PluginContext().log)
+    collector = AgentCollector(AgentSettings.model_construct(period=0.05, stale_after=60.0, timeout=5.0), PluginContext().log)
     collector.start()
     target = AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, path),))
     began = time.monotonic()
@@ -303,7 +304,7 @@ def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
         release.wait(2 * LONG_SECONDS)
         raise GuestBusy("late")
 
-    collector = AgentCollector(Asking(), PluginContext().log, hang)
+    collector = AgentCollector(AgentSettings(), PluginContext().log, hang)
     collector.start()
     places = (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(silent)), AgentAddress(AgentKind.AGENT_HYPERVISOR))
     collector.follow([AgentTarget(guest(str(number)).entity, "1", places[number % 2 :]) for number in range(20)])
@@ -316,7 +317,7 @@ def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
 
 
 def test_one_that_was_never_started_ends_too() -> None:
-    AgentCollector(Asking(), PluginContext().log).stop(0.1)
+    AgentCollector(AgentSettings(), PluginContext().log).stop(0.1)
     plugin = GuestAgentPlugin(GuestAgentPlugin.Settings(), PluginContext())
     assert plugin.mom_collect_guests(Hypervisor(), []) == {}
     assert list(plugin.mom_doctor(None)) == []
@@ -333,36 +334,30 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
 
     dead = QemuAgent()
     dead.hangs_up = True
-    collector = AgentCollector(Asking(0.05, hypervisor_period=3600.0, timeout=LONG_SECONDS), PluginContext().log, pass_on)
+    settings = AgentSettings.model_construct(period=0.05, hypervisor_period=3600.0, timeout=LONG_SECONDS)
+    collector = AgentCollector(settings, PluginContext().log, pass_on)
     collector.start()
     identity = guest("a").id
-    collector.spare({identity})
-    collector.follow(
-        [
-            AgentTarget(
-                guest("a").entity,
-                "1",
-                (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(dead.speak)), AgentAddress(AgentKind.AGENT_HYPERVISOR)),
-            )
-        ]
-    )
+    collector.learn({}, {identity})
+    places = (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(dead.speak)), AgentAddress(AgentKind.AGENT_HYPERVISOR))
+    collector.follow([AgentTarget(guest("a").entity, "1", places)])
     eventually(lambda: "mem_available" in collector.fields([identity]).get(identity, {}))
     first = len(asked)
     eventually(lambda: collector.states()[identity].rounds >= 3)
     assert len(asked) == first, "the dead channel was tried again, and the hypervisor left in peace"
     assert collector.fields([identity])[identity]["guest_agent_failures"] == 0
     assert collector.states()[identity].silence == ""
-    collector.spare(set())
+    collector.learn({}, set())
     eventually(lambda: len(asked) > first)
     collector.stop(1.0)
 
 
 def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
-    asking = Asking(10.0, hypervisor_period=60.0, timeout=3.0)
+    asking = AgentSettings(period="10s", hypervisor_period="60s", timeout="3s")  # type: ignore[arg-type]  # as in YAML
     assert asking.stale(AgentKind.AGENT_SOCKET, known=True) == 33.0
     assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=False) == 33.0
     assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=True) == 123.0
-    assert Asking(stale_after=5.0).stale(AgentKind.AGENT_HYPERVISOR, known=True) == 5.0
+    assert asking.model_copy(update={"stale_after": 5.0}).stale(AgentKind.AGENT_HYPERVISOR, known=True) == 5.0
 
 
 # --- what operators see ------------------------------------------------------------------------------------------------------------
@@ -385,9 +380,9 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor
     plugin = make({"private": {"ask_agent": False}}, timeout="2s", deadline="1m")
     found = [(finding.severity, finding.message) for finding in plugin.mom_doctor(hypervisor)]
     assert found == [
-        (Severity.WARNING, "1 guest without a channel or address: bare"),
         (Severity.OK, "2 guests gave figures: 1 by agent-socket, 1 by guestd-channel"),
-        (Severity.WARNING, "1 guest whose agent may not run guest-file-open: careful"),
+        (Severity.WARNING, "1 guest without a channel or address: bare"),
+        (Severity.WARNING, "1 guest whose agent may not read files (guest-file-open, -read, -close): careful"),
         (Severity.WARNING, "1 guest whose agent says nothing of memory: foreign"),
         (Severity.WARNING, "1 guest whose agent does not answer: hung (agent-socket: no answer in time)"),
         (Severity.WARNING, "1 guest not believed: liar (mem_unused is more than all its memory)"),
@@ -436,18 +431,6 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     (tmp_path / "mom-guestd.service").write_text(unit)
     done = subprocess.run(["systemd-analyze", "verify", tmp_path / "mom-guestd.service"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("settings", "what"),
-    [
-        ({"period": "100ms"}, "greater"),
-        ({"timeout": "0s"}, "greater"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], what: str) -> None:
-    with pytest.raises(ValidationError, match=what):
-        GuestAgentPlugin.Settings.model_validate(settings)
 
 
 @pytest.mark.parametrize("settings", [{"guestd_address": "db1.example"}, {"agent_socket": "run/x"}, {"guestd_address": "10.0.0.1:0"}])

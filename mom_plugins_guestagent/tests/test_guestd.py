@@ -79,10 +79,6 @@ def received(client: socket.socket, end: bytes) -> bytes:
 # --- what is answered --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_plain_question_is_answered_as_moms_daemon_does(guest: GuestFigures) -> None:
-    assert guest.answer("stats") == STATS
-
-
 def test_properties_are_of_the_same_form(guest: GuestFigures) -> None:
     lines = guest.answer("props").splitlines()
     assert all(re.fullmatch(r"[a-z]+:[ -~]{1,120}", line) for line in lines)
@@ -146,13 +142,6 @@ def test_nothing_that_is_said_breaks_a_conversation(pieces: list[bytes]) -> None
     assert said_to(GuestFigures("/nowhere", 4), [*pieces, b"\nstats z\n"]).endswith(b"begin:z\nend:z\n")
 
 
-@given(st.integers(1, 60))
-def test_requests_may_come_in_pieces(size: int) -> None:
-    text = b"stats a\r\nstats b\n\nprops\nstats c\nstats d"
-    answers = said_to(GuestFigures("/nowhere", 4), [text[start : start + size] for start in range(0, len(text), size)])
-    assert re.findall(rb"end:(.)", answers) == [b"a", b"b", b"c"], "half a question is none"
-
-
 def test_a_line_that_is_too_long_is_passed_over_to_its_end(guest: GuestFigures) -> None:
     answers = said_to(guest, [b"x" * MOST_LINE_BYTES] * 1000 + [b"stats a\nstats b\n"])
     assert answers.startswith(b"error:the line is too long\nbegin:b\n")
@@ -166,13 +155,6 @@ def test_a_client_may_ask_again_and_again(serve: Serve) -> None:
         assert answer(client, b"stats\n", b"4900\n").decode() == STATS
         assert answer(client, b"stats\r\n", b"4900\n").decode() == STATS
         assert answer(client, b"stats 7\n", b"end:7\n").startswith(b"begin:7\n")
-
-
-def test_a_client_that_has_said_its_last_gets_its_answer_and_the_end(serve: Serve) -> None:
-    with client_of(serve()) as client:
-        client.sendall(b"stats\n")
-        client.shutdown(socket.SHUT_WR)
-        assert received(client, b"never").decode() == STATS
 
 
 def test_there_are_not_more_clients_than_there_may_be(serve: Serve) -> None:

@@ -34,7 +34,7 @@ from mom_plugins_fleet.status_verb import host_row, print_hosts
 from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
-from mom_plugins_guestagent.figures import fields_of, judge
+from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd_client import ask
 from mom_plugins_guestagent.qemu_agent import AgentWay, RawAgent
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
@@ -281,7 +281,7 @@ def guest_daemon(data: bytes) -> None:
     """What a guest answers in the place of mom-guestd."""
     try:
         for said in asyncio.run(ask(FromGuest(data), "stats")):
-            fields_of(judge(said, 1.0, None, 1 << 20).sample)
+            judge(said, 1.0, None, 1 << 20)
     except (NoAnswer, Misbehaves):
         return
 
@@ -292,7 +292,7 @@ def guest_agent(data: bytes) -> None:
     async def visit() -> None:
         way = AgentWay(AgentAddress(AgentKind.AGENT_SOCKET), 1.0, Guest("fuzz", "fuzz").entity, lambda function: asyncio.Future())
         said = await way.ask(RawAgent(FromGuest(data)), figures=True, facts=True)
-        fields_of(judge(said.figures or {}, 1.0).sample)
+        judge(said.figures or {}, 1.0)
 
     try:
         asyncio.run(visit())

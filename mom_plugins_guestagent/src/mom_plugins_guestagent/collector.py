@@ -19,10 +19,11 @@ from zlib import crc32
 
 from mom_core import Entity, Value
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
-from mom_plugins_guestagent.figures import AgentSample, fields_of, judge
+from mom_plugins_guestagent.figures import AgentSample, judge
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay, PassOn
-from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, Way
+from mom_plugins_guestagent.settings import AgentSettings
+from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind
 from mom_toolkit import Callers
 
 T = TypeVar("T")
@@ -42,33 +43,8 @@ _LONGEST_WAIT_SECONDS = 120.0
 _SPREAD = 0.1
 """A guest's period is longer or shorter by up to this share, always by the same, so that not all are asked at the same moment."""
 
-_STALE_PERIODS = 3
-_STALE_LONG_PERIODS = 2
-"""Figures are stale after so many periods, of the long ones through the hypervisor, and a visit: one that fails does no harm yet."""
-
 _FACTS_PERIODS = 3
 """Facts that could not be read again for so many periods are unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How to ask: all in seconds. `hypervisor_period` holds for guests that are asked through the hypervisor, and of which that knows how
-    their memory is by itself. From which age on figures are stale is by the period, unless it is given. `timeout` is for one visit.
-    """
-
-    period: float = 10.0
-    hypervisor_period: float = 60.0
-    stale_after: float | None = None
-    facts_period: float = 300.0
-    timeout: float = 3.0
-
-    def stale(self, by: AgentKind | None, *, known: bool) -> float:
-        """From which age on figures that came this way are not to be believed any more; `known`: the hypervisor knows some by itself."""
-        if self.stale_after is not None:
-            return self.stale_after
-        if known and by is AgentKind.AGENT_HYPERVISOR:
-            return _STALE_LONG_PERIODS * max(self.period, self.hypervisor_period) + self.timeout
-        return _STALE_PERIODS * self.period + self.timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +61,7 @@ class _Trial:
     """A way, and how it went so far."""
 
     place: AgentAddress
-    way: Way
+    way: AgentWay | GuestdWay
     failures: int = 0
     not_before: float = 0.0
     asked: float | None = None
@@ -147,7 +123,7 @@ class _RoundResult:
 class AgentCollector:
     """Follows guests from `start` to `stop`."""
 
-    def __init__(self, asking: Asking, log: logging.Logger, pass_on: PassOn | None = None) -> None:
+    def __init__(self, asking: AgentSettings, log: logging.Logger, pass_on: PassOn | None = None) -> None:
         self._asking = asking
         self._log = log
         self.pass_on = pass_on
@@ -191,13 +167,10 @@ class AgentCollector:
             self._targets = wanted
             self._loop.call_soon_threadsafe(self._follow, wanted)
 
-    def bound(self, maxima: Mapping[str, int]) -> None:
-        """How much memory the guests can have at most, in KiB by guest id: who claims more is not believed."""
-        self._maxima = maxima
-
-    def spare(self, known: AbstractSet[str]) -> None:
-        """The hypervisor knows by itself how the memory of these guests is: through it, they are asked at the long period only."""
-        self._known = known
+    def learn(self, maxima: Mapping[str, int], known: AbstractSet[str]) -> None:
+        """What the hypervisor says, by guest id: how much memory guests can have at most, in KiB, and of which it knows by itself how their
+        memory is. Who claims more is not believed; through it, these are asked at the long period only."""
+        self._maxima, self._known = maxima, known
 
     def states(self) -> Mapping[str, AgentState]:
         """The state of each guest that is followed, by guest id."""
@@ -251,7 +224,7 @@ class AgentCollector:
         known = {trial.place: trial for trial in before}
         return [known.get(place) or _Trial(place, self._way(target.guest, place)) for place in target.places]
 
-    def _way(self, guest: Entity, place: AgentAddress) -> Way:
+    def _way(self, guest: Entity, place: AgentAddress) -> AgentWay | GuestdWay:
         if place.kind in OF_AGENTS:
             return AgentWay(place, self._asking.timeout, guest, self._call, self.pass_on)
         return GuestdWay(place, self._asking.timeout)
@@ -306,10 +279,10 @@ class AgentCollector:
         found.facts = {**(said.facts or {}), **found.facts}
         if said.figures and not found.of_memory:
             maximum = self._maxima.get(followed.target.guest.id)
-            judged = judge(said.figures, time.monotonic(), followed.state.sample, maximum)
-            found.complaints.extend(judged.lies)
-            if found.sample is None or judged.sample.of_memory:
-                found.sample, found.by = judged.sample, trial.place.kind
+            sample = judge(said.figures, time.monotonic(), followed.state.sample, maximum)
+            found.complaints.extend(sample.lies)
+            if found.sample is None or sample.of_memory:
+                found.sample, found.by = sample, trial.place.kind
 
     def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
         """Tell whether it is too early to ask on this way again: a dozen commands for what the hypervisor mostly knows are dear."""
@@ -353,13 +326,13 @@ def _spread(followed: _Followed) -> float:
     return 1 + _SPREAD * (2 * share - 1)
 
 
-def _fields(state: AgentState, now: float, asking: Asking, known: bool) -> dict[str, Value]:
+def _fields(state: AgentState, now: float, asking: AgentSettings, known: bool) -> dict[str, Value]:
     fields: dict[str, Value] = {}
     if state.sample is not None:
         age = now - state.sample.monotonic
         fields["guest_agent_age"] = round(age, 3)
         if age <= asking.stale(state.by, known=known):
-            fields.update(fields_of(state.sample))
+            fields.update(state.sample.fields)
             fields["guest_agent"] = str(state.by)
     if state.facts_at is not None and now - state.facts_at <= _FACTS_PERIODS * asking.facts_period:
         fields.update(state.facts)

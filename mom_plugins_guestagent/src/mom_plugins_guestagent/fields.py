@@ -11,56 +11,43 @@ def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
     return FieldSpec(name, unit, Scope.GUEST, description, source)
 
 
+_COLUMNS = (
+    *((f"avg{seconds}", Unit.PERCENT, f"average of {seconds} s") for seconds in (10, 60, 300)),
+    ("total", Unit.MICROSECONDS, "since the guest was booted"),
+)
 _KINDS = {"some": "at least one of the guest's tasks", "full": "all of the guest's tasks that were not idle"}
+_FREE = "memory of the guest that is unused or holds buffers and cache (MOM's name; mem_usable is better)"
+_KILLS = "how often the guest's kernel killed for lack of memory since it was booted"
+_LOAD = "the guest's tasks that run or wait to, average of {} min, not divided by CPUs"
 
-FIELDS = (
+FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
     _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", f"{_MEMINFO} MemFree"),
     _field("mem_usable", Unit.KIB, "memory that the guest can give without swapping", f"{_MEMINFO} MemAvailable"),
     _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", f"{_MEMINFO} Buffers + Cached + SwapCached"),
-    _field(
-        "mem_free",
-        Unit.KIB,
-        "memory of the guest that is unused or holds buffers and cache (MOM's name; mem_usable is better)",
-        f"{_MEMINFO} MemFree + Buffers + Cached",
-    ),
+    _field("mem_free", Unit.KIB, _FREE, f"{_MEMINFO} MemFree + Buffers + Cached"),
     _field("swap_total", Unit.KIB, "swap space that is switched on in the guest", f"{_MEMINFO} SwapTotal"),
     _field("swap_usage", Unit.KIB, "swap space that is in use in the guest", f"{_MEMINFO} SwapTotal - SwapFree"),
     _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", f"{_VMSTAT} pswpin"),
     _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", f"{_VMSTAT} pswpout"),
     _field("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", f"{_VMSTAT} pgmajfault"),
     _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", f"{_VMSTAT} pgfault - pgmajfault"),
-    _field(
-        "guest_oom_kills", Unit.COUNT, "how often the guest's kernel killed for lack of memory since it was booted", f"{_VMSTAT} oom_kill"
-    ),
+    _field("guest_oom_kills", Unit.COUNT, _KILLS, f"{_VMSTAT} oom_kill"),
     *(
-        _field(
-            f"guest_psi_memory_{kind}_avg{seconds}",
-            Unit.PERCENT,
-            f"time that {who} waited for memory, average of {seconds} s",
-            f"{_PSI} {kind} avg{seconds}",
-        )
-        for kind, who in _KINDS.items()
-        for seconds in (10, 60, 300)
-    ),
-    *(
-        _field(
-            f"guest_psi_memory_{kind}_total",
-            Unit.MICROSECONDS,
-            f"time that {who} waited for memory, since the guest was booted",
-            f"{_PSI} {kind} total",
-        )
+        _field(f"guest_psi_memory_{kind}_{column}", unit, f"time that {who} waited for memory, {over}", f"{_PSI} {kind} {column}")
+        for column, unit, over in _COLUMNS
         for kind, who in _KINDS.items()
     ),
     *(
-        _field(
-            f"guest_load_{minutes}",
-            Unit.RATIO,
-            f"the guest's tasks that run or wait to, average of {minutes} min, not divided by CPUs",
-            "the guest's /proc/loadavg, or guest-get-load",
-        )
+        _field(f"guest_load_{minutes}", Unit.RATIO, _LOAD.format(minutes), "the guest's /proc/loadavg, or guest-get-load")
         for minutes in (1, 5, 15)
     ),
+)
+"""Those that are made of an agent's numbers, which have the same names there, without `guest_`: sizes and shares as they are,
+of counts since boot the growth per second."""
+
+FIELDS = (
+    *FIGURES,
     _field("guest_os", Unit.TEXT, "the guest's operating system, by its own account", "guest-get-osinfo; mom-guestd's props"),
     _field("guest_kernel", Unit.TEXT, "the guest's kernel release, by its own account", "guest-get-osinfo; mom-guestd's props"),
     _field("guest_agent", Unit.TEXT, "how the last figures came: guestd-channel, guestd-tcp, agent-socket or agent-hypervisor", "mom"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from mom_core import Finding, Guest, Severity, printable
@@ -14,44 +15,48 @@ SUBJECT = "guest agents"
 
 NO_ACCESS = Finding(Severity.WARNING, SUBJECT, "no hypervisor gives access to guests' agents", "give guests a guestd_address under guests:")
 
-_CHANNEL_CURE = "add a channel to the guests, as mom-plugins-guestagent's README shows, and run an agent in them; or set guestd_address"
-_FILES_CURE = "allow guest-file-open, guest-file-read and guest-file-close in the guest's qemu-ga configuration, or run mom-guestd there"
+_WRONG = {
+    "{} without a channel or address: {}": (
+        "add a channel to the guests, as mom-plugins-guestagent's README shows, and run an agent in them; or set guestd_address"
+    ),
+    "{} whose agent may not read files (guest-file-open, -read, -close): {}": (
+        "allow these commands in the guest's qemu-ga configuration, or run mom-guestd there"
+    ),
+    "{} whose agent says nothing of memory: {}": "run mom-guestd in those that are Linux; of others the balloon driver tells, if any",
+    "{} whose agent does not answer: {}": "start qemu-guest-agent or mom-guestd in them, unless they are booting or paused",
+}
+"""How guests are counted and named that give no figures, and the fix."""
+
+_WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 
 
 def examined(guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState]) -> Iterable[Finding]:
     """Findings after each target was asked once."""
-    named = {guest.id: guest for guest in guests}
-    reachable = [named[target.guest.id] for target in targets if target.guest.id in named]
-    without = [guest for guest in guests if guest not in reachable]
-    if without:
-        yield Finding(Severity.WARNING, SUBJECT, f"{_count(without)} without a channel or address: {_names(without)}", _CHANNEL_CURE)
-    samples = {guest.id: states[guest.id].sample for guest in reachable if guest.id in states}
-    well = [guest for guest in reachable if (sample := samples.get(guest.id)) is not None and sample.of_memory]
-    if well:
-        by: dict[str, int] = {}
-        for guest in well:
-            by[str(states[guest.id].by)] = by.get(str(states[guest.id].by), 0) + 1
-        how = ", ".join(f"{count} by {kind}" for kind, count in sorted(by.items()))
-        yield Finding(Severity.OK, SUBJECT, f"{_count(well)} gave figures: {how}")
-    disabled = [guest for guest in reachable if guest not in well and guest.id in states and states[guest.id].disabled]
-    if disabled:
-        commands = ", ".join(sorted({name for guest in disabled for name in states[guest.id].disabled}))
-        yield Finding(Severity.WARNING, SUBJECT, f"{_count(disabled)} whose agent may not run {commands}: {_names(disabled)}", _FILES_CURE)
-    speechless = [guest for guest in reachable if guest not in (*well, *disabled) and samples.get(guest.id) is not None]
-    if speechless:
-        text = f"{_count(speechless)} whose agent says nothing of memory: {_names(speechless)}"
-        yield Finding(Severity.WARNING, SUBJECT, text, "run mom-guestd in those that are Linux; of others the balloon driver tells, if any")
-    silent = [guest for guest in reachable if guest not in (*well, *disabled, *speechless)]
-    if silent:
-        why = next((states[guest.id].silence for guest in silent if guest.id in states and states[guest.id].silence), "no answer yet")
-        text = f"{_count(silent)} whose agent does not answer: {_names(silent)} ({printable(why, 200)})"
-        yield Finding(Severity.WARNING, SUBJECT, text, "start qemu-guest-agent or mom-guestd in them, unless they are booting or paused")
-    liars = [guest for guest in reachable if guest.id in states and states[guest.id].complaint]
+    reachable = {target.guest.id for target in targets}
+    wrong: dict[str, list[Guest]] = {text: [] for text in _WRONG}
+    by: list[str] = []
+    for guest in guests:
+        state = states.get(guest.id, AgentState())
+        if guest.id not in reachable:
+            wrong[_WITHOUT].append(guest)
+        elif state.sample is not None and state.sample.of_memory:
+            by.append(str(state.by))
+        else:
+            wrong[_DISABLED if state.disabled else _SILENT if state.sample is None else _SPEECHLESS].append(guest)
+    if by:
+        how = ", ".join(f"{count} by {kind}" for kind, count in sorted(Counter(by).items()))
+        yield Finding(Severity.OK, SUBJECT, f"{_count(by)} gave figures: {how}")
+    for text, named in wrong.items():
+        if named:
+            silence = next((states[one.id].silence for one in named if text == _SILENT and one.id in states), "")
+            why = f" ({printable(silence, 200)})" if silence else ""
+            yield Finding(Severity.WARNING, SUBJECT, text.format(_count(named), _names(named)) + why, _WRONG[text])
+    liars = [guest for guest in guests if guest.id in reachable and guest.id in states and states[guest.id].complaint]
     if liars:
         yield Finding(Severity.WARNING, SUBJECT, f"{_count(liars)} not believed: {_names(liars)} ({states[liars[0].id].complaint})")
 
 
-def _count(guests: Sequence[Guest]) -> str:
+def _count(guests: Sequence[object]) -> str:
     return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
 
 

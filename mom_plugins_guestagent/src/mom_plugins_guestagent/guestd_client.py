@@ -83,7 +83,7 @@ class GuestdWay:
         self._plain = False
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """As `Way.visit`; figures are asked for in any case."""
+        """Ask, for figures in any case. Raises `NoAnswer`, `Misbehaves`, and `TimeoutError` when the time for one visit is up."""
         async with asyncio.timeout(self._seconds):
             may_be_plain = not isinstance(self._address, str)
             if facts or not self._plain:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, Field
-
-import mom_core
 from mom_core import (
-    Duration,
     FieldSpec,
     Finding,
     Guest,
     Hypervisor,
     HypervisorError,
     PluginContext,
-    PluginSettings,
     Problem,
     Report,
     Severity,
@@ -28,6 +23,7 @@ from mom_core import (
 )
 from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.fields import FIELDS
+from mom_plugins_guestagent.settings import AgentGuestSettings, AgentSettings
 from mom_toolkit import AgentAccess
 
 if TYPE_CHECKING:
@@ -45,58 +41,13 @@ _MOST_PROBLEMS = 20
 _DOCTOR_STEP_SECONDS = 0.05
 
 
-def _addresses(text: str) -> str:
-    parse_address(text)
-    return text
-
-
-def _absolute(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError("must be an absolute path")
-    return path
-
-
-_Path = Annotated[str, AfterValidator(_absolute)]
-
-
 class GuestAgentPlugin:
     """Figures from inside the guests, by qemu-guest-agent and mom-guestd."""
 
-    class Settings(PluginSettings):
-        """Whom to ask, how often, and how patiently."""
+    Settings = AgentSettings
+    GuestSettings = AgentGuestSettings
 
-        period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
-        """How often each guest is asked, in the background. A guest that does not answer is asked less often, every 2m at least."""
-        hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
-        """The same for guests that are asked through the hypervisor and report by their balloon too: each visit is a dozen commands."""
-        stale_after: Annotated[Duration, Field(gt=0)] | None = None
-        """From which age on figures count as unknown. Unset: three periods, or two of `hypervisor_period`, and one timeout."""
-        timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
-        """How long one guest may take to answer everything."""
-        facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0
-        """How often to read what changes rarely: versions, and what the agent can."""
-        guestd: bool = True
-        """Ask mom-guestd, where a guest has its channel or a `guestd_address`."""
-        qemu_agent: bool = True
-        """Ask qemu-guest-agent, where a guest has a channel for it."""
-        guestd_channel: str = "org.mom.guestd.0"
-        """The name of mom-guestd's channel in the guest's description."""
-        agent_channels: list[str] = Field(default_factory=lambda: ["org.qemu.guest_agent.1"])
-        """Names of channels on which a qemu-guest-agent listens that is mom's alone: its socket is used, not libvirt."""
-
-    class GuestSettings(mom_core.GuestSettings):
-        """Where to ask single guests, and whether."""
-
-        ask_agent: bool = True
-        """Ask this guest at all."""
-        guestd_address: Annotated[str, AfterValidator(_addresses)] | None = None
-        """The numeric address, with or without a port, at which the guest's mom-guestd listens: `10.0.0.7`, `[fd00::7]:2187`."""
-        guestd_socket: _Path | None = None
-        """The unix socket of the guest's mom-guestd channel, where the hypervisor cannot tell."""
-        agent_socket: _Path | None = None
-        """The unix socket of a qemu-guest-agent that no other program uses, where the hypervisor cannot tell."""
-
-    def __init__(self, settings: Settings, context: PluginContext) -> None:
+    def __init__(self, settings: AgentSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
         self._collector: AgentCollector | None = None
@@ -113,11 +64,9 @@ class GuestAgentPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Start the thread that asks. No guest is asked before the first cycle has said which there are."""
-        from mom_plugins_guestagent.collector import AgentCollector, Asking
+        from mom_plugins_guestagent.collector import AgentCollector
 
-        one = self._settings
-        asking = Asking(one.period, one.hypervisor_period, one.stale_after, one.facts_period, one.timeout)
-        self._collector = AgentCollector(asking, self._context.log)
+        self._collector = AgentCollector(self._settings, self._context.log)
         self._collector.start()
 
     @hookimpl
@@ -154,8 +103,9 @@ class GuestAgentPlugin:
         """Remember what the hypervisor says: how much memory the guests can have, and of which it has fresh statistics by itself."""
         if self._collector is not None:
             guests = report.snapshot.guests.values()
-            self._collector.bound({guest.id: size for guest in guests if isinstance(size := guest.fields.get("balloon_max"), int)})
-            self._collector.spare({guest.id for guest in guests if _is_fresh(guest.fields.get("stats_age"), self._settings.period)})
+            maxima = {guest.id: size for guest in guests if isinstance(size := guest.fields.get("balloon_max"), int)}
+            fresh = {guest.id for guest in guests if (age := guest.number("stats_age")) is not None and age <= self._settings.period}
+            self._collector.learn(maxima, fresh)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
@@ -194,9 +144,9 @@ class GuestAgentPlugin:
         targets = (AgentTarget(guest.entity, guest.incarnation, self._places(guest, channels.get(guest.id, {}))) for guest in guests)
         return [target for target in targets if target.places]
 
-    def _guest_settings(self, guest: Guest) -> GuestSettings:
+    def _guest_settings(self, guest: Guest) -> AgentGuestSettings:
         found = self._context.guest_settings(guest)
-        return found if isinstance(found, GuestAgentPlugin.GuestSettings) else GuestAgentPlugin.GuestSettings()
+        return found if isinstance(found, AgentGuestSettings) else AgentGuestSettings()
 
     def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
         """In the order of preference: what answers in one step first, and what costs the hypervisor something last."""
@@ -215,8 +165,3 @@ class GuestAgentPlugin:
             if LIBVIRTS_CHANNEL in channels and LIBVIRTS_CHANNEL not in settings.agent_channels:
                 places.append(AgentAddress(AgentKind.AGENT_HYPERVISOR))
         return tuple(places)
-
-
-def _is_fresh(age: Value, period: float) -> bool:
-    """Tell whether the hypervisor's statistics of a guest are no older than what its agent says would be."""
-    return isinstance(age, int | float) and age <= period

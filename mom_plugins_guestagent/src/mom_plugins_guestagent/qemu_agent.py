@@ -14,7 +14,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NoReturn, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, RefusedByAgent
@@ -56,16 +57,8 @@ LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
 """One command instead of the three that a file takes, where the agent knows it."""
 
 
-class QemuAgent(Protocol):
-    """A qemu-guest-agent that can be asked."""
-
-    async def ask(self, *commands: Command) -> list[Json | RefusedByAgent]:
-        """The answer to each command. Raises `NoAnswer` and `Misbehaves`."""
-        ...
-
-
 class RawAgent:
-    """An agent at the other end of a socket that is ours alone for this visit."""
+    """An agent at the other end of a socket that is ours alone for this visit; raises `NoAnswer` and `Misbehaves`."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -95,39 +88,30 @@ class RawAgent:
         return [_answer(await self._wire.line()) for _ in commands]
 
 
+@dataclass(frozen=True, slots=True)
 class AgentBehindHypervisor:
     """An agent to which the hypervisor passes commands.
 
-    :param call: makes a blocking call in a thread of its own
-    :param pass_on: `AgentAccess.agent_command`
-    :param seconds: how long to wait for each answer
-    :param end: when no further command is begun, on the monotonic clock
+    `call` makes a blocking call in a thread of its own; `pass_on` is `AgentAccess.agent_command`; `seconds` is how long to wait for each
+    answer, and at `end`, on the monotonic clock, no further command is begun.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        pass_on: PassOn,
-        guest: Entity,
-        seconds: float,
-        end: float,
-    ) -> None:
-        self._call = call
-        self._pass_on = pass_on
-        self._guest = guest
-        self._seconds = seconds
-        self._end = end
+    call: Call
+    pass_on: PassOn
+    guest: Entity
+    seconds: float
+    end: float
 
     async def ask(self, *commands: Command) -> list[Json | RefusedByAgent]:
         """One command after the other, each a call to the hypervisor."""
-        return await self._call(lambda: [self._ask(command) for command in commands])
+        return await self.call(lambda: [self._ask(command) for command in commands])
 
     def _ask(self, command: Command) -> Json | RefusedByAgent:
         """In a thread that may wait."""
-        if time.monotonic() >= self._end:
+        if time.monotonic() >= self.end:
             raise NoAnswer("it takes too long")
         try:
-            answer = self._pass_on(self._guest, _text(command).rstrip("\n"), self._seconds)
+            answer = self.pass_on(self.guest, _text(command).rstrip("\n"), self.seconds)
         except (GuestBusy, GuestGone, NotSupported, PermissionDenied) as error:
             raise NoAnswer(str(error)) from error
         except HypervisorError as error:  # the agent refused, or the hypervisor is away: then nothing else succeeds either
@@ -191,7 +175,7 @@ class AgentWay:
         """Commands for reading figures that the agent has not, or has disabled."""
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """As `Way.visit`."""
+        """Ask. Raises `NoAnswer`, `Misbehaves`, and `TimeoutError` when the time for one visit is up."""
         if self._place.kind is AgentKind.AGENT_SOCKET:
             async with asyncio.timeout(self._seconds), RawAgent.wire(str(self._place.address)) as wire:
                 raw = RawAgent(wire)
@@ -202,12 +186,12 @@ class AgentWay:
         behind = AgentBehindHypervisor(self._call, self._pass_on, self._guest, self._seconds / 3, time.monotonic() + self._seconds)
         return await self.ask(behind, figures=figures, facts=facts)
 
-    async def ask(self, agent: QemuAgent, *, figures: bool, facts: bool) -> VisitAnswer:
+    async def ask(self, agent: RawAgent | AgentBehindHypervisor, *, figures: bool, facts: bool) -> VisitAnswer:
         """Ask for what is wanted, one after the other. Raises `NoAnswer` and `Misbehaves`."""
         known = await self._facts(agent) if facts else None
         return VisitAnswer((await self._figures(agent) or None) if figures else None, known)
 
-    async def _facts(self, agent: QemuAgent) -> dict[str, Value]:
+    async def _facts(self, agent: RawAgent | AgentBehindHypervisor) -> dict[str, Value]:
         """Read what changes rarely, and what the agent can."""
         (info,) = await agent.ask(("guest-info", {}))
         if isinstance(info, RefusedByAgent):
@@ -219,7 +203,7 @@ class AgentWay:
             found.update(_system(system))
         return {name: value for name, value in found.items() if value is not None}
 
-    async def _figures(self, agent: QemuAgent) -> Mapping[str, object]:
+    async def _figures(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
         """How memory is now; empty when the agent must not read files."""
         found: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
         if "load_1" not in found and self._can(LOAD_COMMAND):
@@ -241,7 +225,7 @@ class AgentWay:
         self._missing.clear()
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
-    async def _files(self, agent: QemuAgent) -> str:
+    async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
         """The files one after the other; what cannot be opened is not tried again before the next facts."""
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from mom_core import Value
 
@@ -36,11 +35,3 @@ class VisitAnswer:
 
     figures: Mapping[str, object] | None = None
     facts: Mapping[str, Value] | None = None
-
-
-class Way(Protocol):
-    """One way, with what was learnt on it."""
-
-    async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Ask. Raises `NoAnswer`, `Misbehaves`, and `TimeoutError` when the time for one visit is up."""
-        ...
