@@ -443,15 +443,6 @@ def test_a_plugin_with_broken_importers_is_remarked_upon_and_the_others_count(mo
     assert told in err
 
 
-def test_two_plugins_that_import_one_kind_are_remarked_upon(mom, only_shelf, tmp_path):
-    (tmp_path / "old").write_text("")
-    for name in ("acme", "other"):
-        only_shelf.add_plugin(name, IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
-    code, _, err = mom("config", "import", "--from", "acme", tmp_path / "old")
-    assert code == 0
-    assert "acme-other imports 'acme', which acme-acme does already" in err
-
-
 def test_init_keeps_the_mode_of_the_file_that_it_replaces(mom, acme, file):
     acme()
     mom("config", "init", "--enforce", "-o", file)
@@ -471,15 +462,6 @@ def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_p
     findings = json.loads(mom("doctor", "-c", file, "--json")[1])
     (fits,) = (one["message"] for one in findings if one["subject"] == "plugins")
     assert fits.endswith(": acme (Acme is here)")
-
-
-def test_check_refuses_a_state_directory_below_what_is_no_folder(mom, acme, file, tmp_path):
-    acme()
-    (tmp_path / "plain").write_text("")
-    file.write_text(f"plugins: {{acme: {{}}}}\nstate_directory: {tmp_path}/plain/state\n")
-    code, _, err = mom("config", "check", "-c", file)
-    assert code == 2
-    assert f"{file}:2:1: state_directory: {tmp_path}/plain is no folder" in err
 
 
 def test_check_warns_of_several_hypervisors(mom, acme, file):

@@ -52,6 +52,13 @@ class Broken(Explainer):
         raise SystemError("lame")
 
 
+class Ends(Explainer):
+    """Would end the process."""
+
+    def part(self, about: About) -> ExplanationPart:
+        raise SystemExit(3)
+
+
 def unmakeable() -> Explainer:
     raise ValueError("not today")
 
@@ -98,11 +105,13 @@ def test_without_plugins_there_is_what_the_core_knows() -> None:
 
 
 def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: pytest.LogCaptureFixture) -> None:
-    found = explained(report(), broken=Broken, unmakeable=unmakeable, knobs=Knobs)
+    found = explained(report(), broken=Broken, ends=Ends, unmakeable=unmakeable, odd=lambda: 7, knobs=Knobs)
     assert told(found)[0] == "now: seen 1 times."
     assert found["unknown"][0] == "its knob"
     assert sorted(found["unknown"][1:]) == [
         "what the plugin broken knows (SystemError: lame)",
+        "what the plugin ends knows (SystemExit: 3)",
+        "what the plugin odd knows (TypeError: mom_explainer gave a int that is no Explainer)",
         "what the plugin unmakeable knows (ValueError: not today)",
     ]
     assert caplog.text.count("the plugin broken cannot say its part of explanations") == 1
@@ -138,21 +147,6 @@ def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(mon
     while "slow: There after all." not in told(found) and time.monotonic() < until:
         found = explainers.explain(one, one.snapshot.guests["web"])
     assert "slow: There after all." in told(found)
-
-
-def test_one_that_ends_the_process_ends_nothing() -> None:
-    class Ends(Explainer):
-        def part(self, about: About) -> ExplanationPart:
-            raise SystemExit(3)
-
-    found = explained(report(), ends=Ends, knobs=Knobs)
-    assert "what the plugin ends knows (SystemExit: 3)" in found["unknown"]
-    assert "now: seen 1 times." in told(found)
-
-
-def test_what_is_no_explainer_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    found = explained(report(), odd=lambda: 7)
-    assert found["unknown"] == ["what the plugin odd knows (TypeError: mom_explainer gave a int that is no Explainer)"]
 
 
 def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +14,12 @@ MOM = Path(sys.executable).with_name("mom")
 
 
 def host(folder: Path) -> Path:
-    """A host under libvirt with two guests, one of which has just ended, and a shell; KSM merges."""
+    """A host under libvirt with two guests, and a shell."""
     files = {
         "proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 2097152 kB\n",
         "proc/17/comm": "qemu-system-x86\n",
-        "proc/17/statm": "900 256 3 4 0 5 0\n",
         "proc/18/comm": "kvm\n",
         "proc/19/comm": "bash\n",
-        "proc/19/statm": "1 1 1 1 1 1 1\n",
-        "sys/kernel/mm/ksm/run": "1\n",
         "run/libvirt/libvirt-sock": "",
         "dev/kvm": "",
     }
@@ -38,13 +34,12 @@ def commands(sight: HostSight, *, root: bool = True) -> list[str]:
     return [command for command, _ in next_steps(sight, root=root)]
 
 
-def test_it_sees_libvirt_guests_memory_and_ksm(tmp_path: Path) -> None:
+def test_it_sees_libvirt_guests_and_memory(tmp_path: Path) -> None:
     sight = look(host(tmp_path))
     assert sight.kvm
     assert sight.managed == (("libvirt", "/run/libvirt/libvirt-sock"),)
-    assert (sight.guests, sight.guests_kib) == (1, 256 * os.sysconf("SC_PAGE_SIZE") // 1024)
     assert (sight.total_kib, sight.available_kib) == (8 << 20, 2 << 20)
-    assert (sight.ksm, sight.configured, sight.pid, sight.left) == (1, False, 0, 0)
+    assert (sight.guests, sight.configured, sight.pid, sight.left) == (2, False, 0, 0)
 
 
 def test_a_node_of_proxmox_and_a_host_of_vdsm_are_told(tmp_path: Path) -> None:
@@ -55,7 +50,7 @@ def test_a_node_of_proxmox_and_a_host_of_vdsm_are_told(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_unknown_and_not_none_at_all(tmp_path: Path) -> None:
     sight = look(tmp_path)
-    assert (sight.guests, sight.guests_kib, sight.total_kib, sight.ksm) == (None,) * 4
+    assert (sight.guests, sight.total_kib) == (None, None)
 
 
 @pytest.mark.parametrize("text", ['state_directory: "a\\0b"\nrun_directory: "a\\0b"\n', "[", "- 1\n", "state_directory: 7\n", "\0"])
@@ -64,7 +59,7 @@ def test_a_configuration_that_is_no_configuration_keeps_nothing_from_being_seen(
     (tmp_path / "etc/mom/mom.yaml").write_text(text)
     sight = look(host(tmp_path))
     assert sight.configured
-    assert sight.guests == 1
+    assert sight.guests == 2
 
 
 def test_a_ledger_with_changes_that_stand_is_told_first(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A verb that only looks waits as long as a person would, and says so."""
+"""A verb that only looks waits as long as a person would."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from mom_cli import patience
-from mom_cli.live import look
-from mom_cli.patience import LOOK_SECONDS, sign_of_life
+from mom_cli.live import LOOK_SECONDS, look
 from mom_core import Guest, PluginSettings, hookimpl
 from mom_devkit import config_of
 
@@ -40,26 +36,3 @@ def test_guests_of_a_slow_host_are_listed_though_a_cycle_would_not_wait_for_them
     seen, problems = look(config_of(tmp_path, {"slow": SlowHost}))
     assert [row[1] for row in seen["guests"]["rows"]] == [f"booting, given {LOOK_SECONDS:g} s"]
     assert not problems
-
-
-@pytest.mark.parametrize(("columns", "said"), [(80, "still waiting for the host"), (None, "")])
-def test_a_person_sees_a_sign_of_life_and_a_program_does_not(
-    columns: int | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(patience, "terminal_columns", lambda *, err: columns)
-    monkeypatch.setattr(patience, "_SILENCE_SECONDS", 0.05)
-    with sign_of_life("the host"):
-        time.sleep(0.4)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert said in captured.err
-    assert bool(captured.err) is bool(said)
-
-
-def test_what_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(patience, "terminal_columns", lambda *, err: 80)
-    monkeypatch.setattr(patience, "_SILENCE_SECONDS", 0.3)
-    with sign_of_life("the host"):
-        pass
-    time.sleep(0.5)
-    assert capsys.readouterr().err == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from mom_cli.status import _parts, show_guests
@@ -57,32 +59,23 @@ def mom_status(report):
 """
 
 
-def test_parts_of_plugins_are_joined_by_heading_in_their_order_and_a_broken_plugin_is_remarked_upon(
+def parts(*plugins: str) -> Mapping[str, str]:
+    taken = snapshot()
+    report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
+    return _parts(load_config({"plugins": {name: {} for name in plugins}}), report)
+
+
+def test_parts_of_plugins_are_joined_by_heading_in_their_order_once_each_and_a_broken_plugin_is_remarked_upon(
     only_shelf, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, place in (("late", 60), ("early", 20)):
-        only_shelf.add_plugin(name, PLUGIN.format(words=name, place=place), before="from mom_cli import StatusPart")
+    """The plugins sim and host both collect the host's memory."""
+    for name, words, place in (("late", "late", 60), ("early", "early", 20), ("other", "early", 20)):
+        only_shelf.add_plugin(name, PLUGIN.format(words=words, place=place), before="from mom_cli import StatusPart")
     only_shelf.add_plugin("odd", "@staticmethod\n@hookimpl\ndef mom_status(report):\n    raise SystemExit(3)\n")
-    config = load_config({"plugins": {"late": {}, "odd": {}, "early": {}}})
-    taken = snapshot()
-    report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
-    assert _parts(config, report) == {"host": "early, late", "more": "of early, of late"}
+    assert parts("late", "odd", "early", "other") == {"host": "early, late", "more": "of early, of late"}
     assert "mom_status failed: SystemExit: 3" in capsys.readouterr().err
-
-
-def test_what_several_plugins_say_of_the_host_stands_there_once(only_shelf) -> None:
-    """As the plugins sim and host do of the memory that both collect."""
-    for name in ("one", "other"):
-        only_shelf.add_plugin(name, PLUGIN.format(words="memory 1 GiB", place=10), before="from mom_cli import StatusPart")
-    only_shelf.add_plugin("later", PLUGIN.format(words="swapped", place=30), before="from mom_cli import StatusPart")
-    taken = snapshot()
-    report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
-    parts = _parts(load_config({"plugins": {"one": {}, "other": {}, "later": {}}}), report)
-    assert parts["host"] == "memory 1 GiB, swapped"
 
 
 def test_without_plugins_nothing_is_known_of_the_host(only_shelf) -> None:
     only_shelf.add_plugin("quiet")
-    taken = snapshot()
-    report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
-    assert _parts(load_config({"plugins": {"quiet": {}}}), report) == {"host": "nothing is known of it"}
+    assert parts("quiet") == {"host": "nothing is known of it"}

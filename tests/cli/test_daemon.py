@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -33,22 +32,6 @@ def test_it_applies_says_so_and_puts_back_on_sigterm(mom: Mom) -> None:
     gone = mom("status")
     assert (gone.returncode, gone.stderr) == (1, "")
     assert "does not run" in gone.stdout
-
-
-def test_what_a_killed_one_left_is_put_back_by_restore(mom: Mom) -> None:
-    process = mom.start()
-    mom.wait_for(lambda: mom.knob() == 1)
-    process.kill()
-    process.wait()
-    assert mom.knob() == 1
-    told = mom("restore", "--dry-run")
-    assert "ksm_run is at 1 by mom, and would go back to 0" in told.stdout
-    assert mom.knob() == 1
-    done = mom("restore")
-    assert done.returncode == 0, done.stderr
-    assert "ksm_run put back to 0" in done.stdout
-    assert mom.knob() == 0
-    assert mom("restore").stdout == "Nothing to put back.\n"
 
 
 def test_restore_leaves_alone_what_somebody_else_changed(mom: Mom) -> None:
@@ -160,18 +143,6 @@ def test_a_ledger_that_cannot_be_written_stops_controls_and_is_said(mom: Mom) ->
     assert "ledger" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert mom.knob() == 0
-
-
-def test_a_status_file_that_is_too_old_means_that_it_hangs(mom: Mom) -> None:
-    process = mom.start()
-    mom.wait_for((mom.directory / "run/status.json").exists)
-    os.kill(process.pid, signal.SIGSTOP)
-    try:
-        mom.wait_for(lambda: mom("status").returncode == 1)
-        assert "HANGS" in mom("status").stdout
-        assert ", and hangs" in mom("doctor").stdout
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
 
 
 def test_guests_and_fields_without_a_daemon(mom: Mom) -> None:

@@ -82,12 +82,13 @@ def test_a_mom_that_does_not_answer_is_told_and_the_file_goes_on(simulated: Mom)
     process = simulated.started[-1]
     process.send_signal(signal.SIGSTOP)
     try:
-        status = simulated("status")
+        status, doctor = simulated("status"), simulated("doctor")
     finally:
         process.send_signal(signal.SIGCONT)
     assert status.returncode == 1
     assert "did not answer" in status.stderr
     assert "HANGS" in status.stdout
+    assert ", and hangs" in doctor.stdout
     assert f"says {simulated.directory}/run/status.json" in status.stdout
 
 

@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Mom
 
+NOT_WATCHED = "mom was started without a watchdog"
+
 IF_UNCLEAN = ("restore", "--if-unclean")
 """What a supervisor calls when mom has ended."""
 
@@ -67,6 +69,7 @@ def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_w
     listed = mom("restore", "--dry-run")
     assert (listed.returncode, listed.stdout.count("\n")) == (0, 1), listed.stderr
     assert "would go back to 0" in listed.stdout
+    assert NOT_WATCHED in mom("doctor").stdout
     process.kill()
     process.wait()
     said = mom("status")
@@ -75,6 +78,9 @@ def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_w
     assert "`mom restore -c /" in said.stdout
     assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": 1}
     assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
+    done = mom("restore")
+    assert (done.returncode, mom.knob()) == (0, 0), done.stderr
+    assert "ksm_run put back to 0" in done.stdout
 
 
 def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(mom: Mom) -> None:
@@ -89,25 +95,18 @@ def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(mom:
     assert entries(mom) == []
 
 
-def test_sigusr2_keeps_for_the_next_mom_whatever_signal_follows(mom: Mom) -> None:
+@pytest.mark.parametrize(("on_stop", "signals"), [("restore", [signal.SIGUSR2, signal.SIGTERM]), ("keep", [signal.SIGTERM])])
+def test_sigusr2_keeps_for_the_next_mom_whatever_signal_follows_and_so_does_on_stop_keep(
+    mom: Mom, on_stop: str, signals: list[signal.Signals]
+) -> None:
+    mom.configure("merge: {}", on_stop=on_stop)
     process = start(mom)
-    process.send_signal(signal.SIGUSR2)
-    process.send_signal(signal.SIGTERM)
+    for one in signals:
+        process.send_signal(one)
     assert process.wait(60) == 0
-    assert mom.knob() == 1
     assert mom.logged("ended; 1 changes stand: the next mom takes them over")
     assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
-
-
-def test_on_stop_keep_is_for_every_stop(mom: Mom) -> None:
-    mom.configure("merge: {}", on_stop="keep")
-    process = start(mom)
-    process.terminate()
-    assert process.wait(60) == 0
-    assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
     assert mom.knob() == 1
-    assert "ksm_run put back to 0" in mom("restore").stdout, "an operator who does not want to wait"
-    assert mom.knob() == 0
 
 
 def test_a_mom_that_is_killed_while_it_puts_back_leaves_that_to_the_supervisor(mom: Mom) -> None:
@@ -198,6 +197,7 @@ def test_the_watchdog_is_fed_between_cycles_that_are_a_minute_apart(mom: Mom) ->
     with watched(mom, 8) as supervisor:
         start(mom)
         assert longest_silence(supervisor, 10) < 6
+        assert NOT_WATCHED not in mom("doctor").stdout
 
 
 def test_the_watchdog_is_fed_while_a_plugin_hangs(mom: Mom) -> None:
@@ -218,11 +218,3 @@ def test_the_watchdog_is_not_fed_when_the_engine_hangs_and_sigabrt_says_where_it
     process.send_signal(signal.SIGABRT)
     assert process.wait(60) == -signal.SIGABRT
     assert "mom_test_plugins.py" in mom.log.read_text(), "the traceback of the thread that hangs"
-
-
-@pytest.mark.parametrize("by_a_supervisor", [False, True])
-def test_doctor_says_whether_a_mom_is_watched(mom: Mom, by_a_supervisor: bool) -> None:
-    if by_a_supervisor:
-        mom.environment |= {"NOTIFY_SOCKET": str(mom.directory / "nobody"), "WATCHDOG_USEC": "20000000"}
-    start(mom)
-    assert ("mom was started without a watchdog" not in mom("doctor").stdout) is by_a_supervisor

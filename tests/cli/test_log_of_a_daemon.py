@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -26,35 +27,32 @@ def works_on(mom: Mom) -> None:
     mom.wait_for(lambda: mom.knob() == 1)
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_under_the_log_stops_nothing(mom: Mom, unbuffered: str) -> None:
-    environment = {**mom.environment, "PYTHONUNBUFFERED": unbuffered}
-    with Path("/dev/full").open("wb") as full:
-        process = subprocess.Popen([MOM, "run", "-c", mom.config], stderr=full, stdout=full, env=environment)
+def ends_well(mom: Mom, output: int | IO[bytes], **environment: str) -> None:
+    """With its log there, it acts, ends, and puts everything back."""
+    process = subprocess.Popen([MOM, "run", "-c", mom.config], stderr=output, stdout=output, env=mom.environment | environment)
     mom.started.append(process)
     works_on(mom)
     process.terminate()
     assert process.wait(60) == 0
     assert mom.knob() == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_the_log_stops_nothing(mom: Mom, unbuffered: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ends_well(mom, full, PYTHONUNBUFFERED=unbuffered)
 
 
 def test_a_pipe_that_nobody_reads_stops_nothing(mom: Mom) -> None:
     mom.configure("merge: {}", interval="10ms", log_level="debug")
     hear, tell = os.pipe()
     os.set_blocking(tell, False)
-    while True:
-        try:
+    with suppress(BlockingIOError):
+        while True:
             os.write(tell, b"x" * 4096)
-        except BlockingIOError:
-            break
     os.set_blocking(tell, True)
-    process = subprocess.Popen([MOM, "run", "-c", mom.config], stderr=tell, stdout=tell, env=mom.environment)
+    ends_well(mom, tell)
     os.close(tell)
-    mom.started.append(process)
-    works_on(mom)
-    process.terminate()
-    assert process.wait(60) == 0
-    assert mom.knob() == 0
     os.close(hear)
 
 

@@ -15,15 +15,11 @@ if TYPE_CHECKING:
 MOM = Path(sys.executable).parent / "mom"
 
 
-def started(mom: Mom) -> None:
+def test_the_past_of_the_host_what_came_of_decisions_and_what_happens_are_told(mom: Mom) -> None:
     mom.configure("merge: {}", "http: {}")
     mom.start()
     mom.wait_for((mom.directory / "run/status.json").exists)
     mom.wait_for(lambda: mom.knob() == 1)
-
-
-def test_the_host_has_a_past_with_units(mom: Mom) -> None:
-    started(mom)
     told = mom("history", "host", "-n", "3")
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("time")
@@ -33,29 +29,15 @@ def test_the_host_has_a_past_with_units(mom: Mom) -> None:
     nobody = mom("history", "nobody")
     assert (nobody.returncode, nobody.stdout) == (1, "")
     assert "there is no guest nobody" in nobody.stderr
-
-
-def test_what_came_of_decisions_is_listed(mom: Mom) -> None:
-    started(mom)
-    outcome = json.loads(mom("events", "--outcomes", "--guest", "host", "--json").stdout)[0]
-    assert outcome["control"] == "ksm_run"
+    assert json.loads(mom("events", "--outcomes", "--guest", "host", "--json").stdout)[0]["control"] == "ksm_run"
     assert "ksm_run" in mom("events", "--outcomes").stdout
     assert mom("events", "--outcomes", "--guest", "nobody").returncode == 1
-
-
-def test_events_are_told_once_or_as_long_as_somebody_follows(mom: Mom) -> None:
-    started(mom)
     once = mom("events")
     assert once.returncode == 0, once.stderr
     assert "cycle" in once.stdout
     assert len(once.stdout.splitlines()) == 1
-    with subprocess.Popen(
-        [MOM, "events", "--follow", "--json", "-c", mom.config],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=mom.environment,
-    ) as following:
+    command: list[str | Path] = [MOM, "events", "--follow", "--json", "-c", mom.config]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=mom.environment) as following:
         assert following.stdout is not None
         numbers = [json.loads(following.stdout.readline())["cycle"]["number"] for _ in range(3)]
         assert numbers[0] < numbers[1] < numbers[2]

@@ -1,6 +1,5 @@
 """What is built can be installed by itself and used: wheels and source distributions, in environments that know nothing of this folder."""
 
-import email.message
 import email.parser
 import fcntl
 import importlib
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import time
-import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -87,52 +85,47 @@ def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return make
 
 
-def wheel(built: Path, folder: str) -> zipfile.ZipFile:
-    name = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]["name"].replace("-", "_")
-    (path,) = built.glob(f"{name}-*.whl")
-    return zipfile.ZipFile(path)
-
-
-def metadata(archive: zipfile.ZipFile) -> email.message.Message:
-    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    return email.parser.Parser().parsestr(archive.read(name).decode())
-
-
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_wheel_holds_all_of_its_package_and_nothing_else(built: Path, folder: str) -> None:
-    source = ROOT / folder / "src"
+def test_a_wheel_holds_all_of_its_package_its_readme_and_the_licence_and_a_source_distribution_its_tests(built: Path, folder: str) -> None:
+    (path,) = built.glob(f"{Path(folder).name.replace('-', '_')}-*.whl")
+    archive, source = zipfile.ZipFile(path), ROOT / folder / "src"
     wanted = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    held = {name for name in wheel(built, folder).namelist() if ".dist-info/" not in name}
+    held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == wanted
     assert any(name.endswith("/py.typed") for name in held)
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_wheel_has_its_own_readme_and_the_licence(built: Path, folder: str) -> None:
-    archive = wheel(built, folder)
-    about = metadata(archive)
+    (said,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    about = email.parser.Parser().parsestr(archive.read(said).decode())
     assert about.get_payload() == (ROOT / folder / "README.md").read_text()
     assert about["Description-Content-Type"].startswith("text/markdown")
     assert about["License-Expression"] == "Apache-2.0"
     (licence,) = (name for name in archive.namelist() if name.endswith("/LICENSE"))
     assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+    with tarfile.open(built / f"{'-'.join(path.name.split('-')[:2])}.tar.gz") as sources:
+        files = {member.split("/", 1)[1] for member in sources.getnames() if "/" in member}
+    assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= files
+    assert {f"tests/{path.name}" for path in (ROOT / folder / "tests").glob("*.py")} <= files
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_source_distribution_has_its_tests(built: Path, folder: str) -> None:
-    name = wheel(built, folder).filename or ""
-    stem = "-".join(Path(name).name.split("-")[:2])
-    with tarfile.open(built / f"{stem}.tar.gz") as archive:
-        held = {member.split("/", 1)[1] for member in archive.getnames() if "/" in member}
-    assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= held
-    assert {f"tests/{path.name}" for path in (ROOT / folder / "tests").glob("*.py")} <= held
+@pytest.fixture
+def knob(tmp_path: Path) -> Path:
+    """A setting of the kernel, as in a folder that stands for the host."""
+    path = tmp_path / "root/proc/sys/vm/swappiness"
+    path.parent.mkdir(parents=True)
+    path.write_text("60\n")
+    return path
 
 
-def test_all_wheels_have_one_version(built: Path) -> None:
-    assert len({metadata(wheel(built, folder))["Version"] for folder in FOLDERS if folder != EXAMPLE}) == 1
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration of libvirt's test driver and of the plugin that sets the knob."""
+    path = tmp_path / "mom.yaml"
+    folders = f"root: {tmp_path}/root\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
+    plugins = 'plugins:\n  libvirt: {uri: "test:///default"}\n  swappiness: {wanted: 10}\n'
+    path.write_text(f"interval: 2s\nstop_timeout: 60s\n{folders}{plugins}")
+    return path
 
 
-def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[..., Path], tmp_path: Path) -> None:
+def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[..., Path], tmp_path: Path, knob: Path, config: Path) -> None:
     """What a third party's user does: the core and its verbs, two plugins, one YAML file, run, stop; and all is as it was."""
     bin_folder = environment("mom-cli", "mom-plugins-libvirt", "mom-example-swappiness")
     mom = bin_folder / "mom"
@@ -141,22 +134,6 @@ def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[...
         "libvirt": "mom-plugins-libvirt",
         "swappiness": "mom-example-swappiness",
     }
-    knob = tmp_path / "root/proc/sys/vm/swappiness"
-    knob.parent.mkdir(parents=True)
-    knob.write_text("60\n")
-    config = tmp_path / "mom.yaml"
-    config.write_text(
-        f"""
-interval: 2s
-stop_timeout: 60s
-root: {tmp_path}/root
-state_directory: {tmp_path}/state
-run_directory: {tmp_path}/run
-plugins:
-  libvirt: {{uri: "test:///default"}}
-  swappiness: {{wanted: 10}}
-"""
-    )
     run(mom, "config", "check", "-c", config)
     daemon = subprocess.Popen([mom, "run", "-c", config], stderr=subprocess.PIPE, text=True)
     try:
@@ -177,14 +154,8 @@ plugins:
     assert run(mom, "restore", "-c", config, "--dry-run") == "Nothing to put back.\n"
 
 
-def test_a_host_that_only_runs_mom_needs_no_verbs_to_look_with(environment: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_host_that_only_runs_mom_needs_no_verbs_to_look_with(environment: Callable[..., Path], knob: Path, config: Path) -> None:
     mom = environment("mom-daemon", "mom-plugins-libvirt", "mom-example-swappiness") / "mom"
-    knob = tmp_path / "root/proc/sys/vm/swappiness"
-    knob.parent.mkdir(parents=True)
-    knob.write_text("60\n")
-    config = tmp_path / "mom.yaml"
-    folders = f"root: {tmp_path}/root\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
-    config.write_text(f'interval: 2s\n{folders}plugins:\n  libvirt: {{uri: "test:///default"}}\n  swappiness: {{wanted: 10}}\n')
     for verb in ("status", "guests", "explain", "doctor", "fields", "config", "plugin"):
         done = subprocess.run([mom, verb], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2

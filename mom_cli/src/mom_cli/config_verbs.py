@@ -83,12 +83,6 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
         ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", "create it, or name another file")
         for place, why in missing_files(config)
     ]
-    for name in ("state_directory", "run_directory"):
-        directory: Path = getattr(config, name)
-        there = next((path for path in (directory, *directory.parents) if os.path.lexists(path)), directory)
-        if not there.is_dir():
-            place = config.places.get((name,), (0, 0))
-            missing.append(ConfigProblem(file, *place, f"{name}: {there} is no folder", "name a folder, or one that can be made"))
     if wrong or missing:
         places = [config.places.get(("plugins", name), (0, 0)) for name, _, _ in wrong]
         raised = [ConfigProblem(file, *place, *said) for place, (_, *said) in zip(places, wrong, strict=True)]
@@ -300,8 +294,8 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
 
     print_prose(f"wrote {path}, with the plugins", 2)
     width = max(map(len, draft.enabled))
-    for name, reason in draft.enabled.items():
-        print_prose(f"  {name:<{width}}  {reason}", 4)
+    for name, suggestion in draft.enabled.items():
+        print_prose(f"  {name:<{width}}  {suggestion.reason}", 4)
     for name, reason in draft.left_out.items():
         print_prose(f"without {name}: {reason}", 2)
     if draft.unasked:

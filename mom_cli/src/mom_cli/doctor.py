@@ -53,7 +53,8 @@ def _examine(config_path: str | None) -> list[Said]:
         findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
         draft = draft_config(Path("/"))
         findings.extend((name, Finding(Severity.OK, "plugin", f"left out: {reason}")) for name, reason in draft.left_out.items())
-        config = load_config({"plugins": draft.settings}) if draft.settings else Config()
+        settings = {name: suggestion.settings for name, suggestion in draft.enabled.items()}
+        config = load_config({"plugins": settings}) if settings else Config()
     else:
         config = load_config(config_path)
         findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))

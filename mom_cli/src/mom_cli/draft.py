@@ -28,13 +28,12 @@ from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, 
 class Draft:
     """A configuration file that is not written yet.
 
-    `enabled` has the plugins that fit this host, with the reason, and `settings` what they are told; `left_out` the installed ones that are
-    not enabled, with the reason; `missing` the distributions of the usual set that are not installed.
+    `enabled` has the plugins that fit this host; `left_out` installed ones that are not enabled, with the reason; `unasked` those of which
+    none is known; `missing` the distributions of the usual set that are not installed.
     """
 
     text: str
-    enabled: Mapping[str, str]
-    settings: Mapping[str, Mapping[str, object]]
+    enabled: Mapping[str, Suggestion]
     left_out: Mapping[str, str]
     missing: Sequence[str]
     unasked: Sequence[str] = ()
@@ -61,7 +60,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
     """
     found = _fitting(root)
     missing = absent("kvm")
-    enabled = {name: found.suggestions[name].reason for name in found.in_order()}
+    enabled = {name: found.suggestions[name] for name in found.in_order()}
     lines = [
         "# The configuration of mom, the memory overcommitment manager.",
         "# Written by `mom config init` for what it found on this host; lines behind a # show the defaults.",
@@ -71,12 +70,11 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
         *_core_lines(root, observe=observe),
         "# The enabled plugins. The order is the order of precedence. Each may also have a `deadline`: how long one call may take (5s).",
         "plugins:",
-        *(line for name in found.in_order() for line in _plugin_lines(found, name)),
+        *(line for name in enabled for line in _plugin_lines(found, name)),
         *_other_lines(found, missing),
         *_guest_lines(found),
     ]
-    settings = {name: found.suggestions[name].settings for name in found.in_order()}
-    return Draft("\n".join(lines).rstrip() + "\n", enabled, settings, found.left_out, missing, found.unasked)
+    return Draft("\n".join(lines).rstrip() + "\n", enabled, found.left_out, missing, found.unasked)
 
 
 def fitting(config: Config) -> dict[str, str]:

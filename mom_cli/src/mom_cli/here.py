@@ -39,18 +39,15 @@ WATCH: Final = (("mom status", "how the host is, and what mom did last"), ("mom 
 class HostSight:
     """A host, as far as it is seen. None: it is not known.
 
-    `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes, which hold `guests_kib`.
-    `ksm` is what the kernel's `run` says. `observes` is the line of the configuration by which mom touches nothing. `unit` says whether
-    systemd knows mom; `left` counts changes that no mom has put back.
+    `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes. `observes` is the line of the
+    configuration by which mom touches nothing. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
     """
 
     kvm: bool = False
     managed: tuple[tuple[str, str], ...] = ()
     guests: int | None = None
-    guests_kib: int | None = None
     total_kib: int | None = None
     available_kib: int | None = None
-    ksm: int | None = None
     configured: bool = False
     observes: int | None = None
     unit: bool = False
@@ -91,7 +88,6 @@ def look(root: Path) -> HostSight:
     signs = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
     managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
     memory = parse_meminfo(read_kernel_file(root / "proc/meminfo"))
-    guests, guests_kib = _known(lambda: _qemu_processes(root / "proc")) or (None, None)
     config = root / DEFAULT_CONFIG.relative_to("/")
     said = _known(lambda: read_document(config)) or Document(str(config))
     top: Mapping[str, object] = said.value if isinstance(said.value, Mapping) else {}
@@ -101,11 +97,9 @@ def look(root: Path) -> HostSight:
     return HostSight(
         kvm=_exists(root / "dev/kvm"),
         managed=managed,
-        guests=guests,
-        guests_kib=guests_kib,
+        guests=_qemu_processes(root / "proc"),
         total_kib=memory.get("MemTotal"),
         available_kib=memory.get("MemAvailable"),
-        ksm=_known(lambda: int(read_kernel_file(root / "sys/kernel/mm/ksm/run"))),
         configured=_exists(config),
         observes=said.place(("mode",)).line if top.get("mode") == "observe" else None,
         unit=_has_unit(root),
@@ -121,11 +115,13 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     :param demo: whether there is a `mom demo`
     """
     sudo = "" if root else "sudo "
-    acts = f"when line {sight.observes} of {DEFAULT_CONFIG} says `mode: enforce`: it has mom observe, and touch nothing"
+    acts = (
+        f", when line {sight.observes} of {DEFAULT_CONFIG} says `mode: enforce` (until then it touches nothing)" if sight.observes else ""
+    )
     if sight.pid:
         yield from ((f"{sudo}{command}", what) for command, what in WATCH)
-        if sight.observes:
-            yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"lets mom act, {acts}"
+        if acts:
+            yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"lets mom act{acts}"
         yield f"{sudo}mom doctor", "what keeps mom from working well here, each with the cure"
         return
     if sight.left:
@@ -137,25 +133,20 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     yield f"{sudo}mom doctor", "what would keep mom from working here, each with the cure"
     yield f"{sudo}mom run --observe", "decides and reports, and touches nothing, until Ctrl-C"
     if sight.unit:
-        how = f"starts mom, now and with the host; it manages the host {acts}" if sight.observes else "manages this host from now on"
-        yield f"{sudo}systemctl enable --now mom", f"{how}; systemctl disable --now mom puts everything back"
-    elif sight.observes:
-        yield f"{sudo}mom run", f"manages this host until Ctrl-C, which puts everything back, {acts}"
+        what = f"manages this host from now on{acts}; systemctl disable --now mom puts everything back"
+        yield f"{sudo}systemctl enable --now mom", what
     else:
-        yield f"{sudo}mom run", "manages this host until Ctrl-C, which puts everything back; docs/service.md has it as a service"
+        yield f"{sudo}mom run", f"manages this host until Ctrl-C, which puts everything back{acts}; docs/service.md has it as a service"
 
 
 def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
     yield "KVM", "/dev/kvm is there" if sight.kvm else "no /dev/kvm: guests, if any, are emulated"
     yield from sight.managed
     if sight.guests is not None:
-        held = f", which hold {format_kib(sight.guests_kib)}" if sight.guests and sight.guests_kib is not None else ""
-        yield "guests", f"{sight.guests or 'no'} process{'' if sight.guests == 1 else 'es'} of QEMU{held}"
+        yield "guests", f"{sight.guests or 'no'} process{'' if sight.guests == 1 else 'es'} of QEMU"
     if sight.total_kib is not None:
         available = "" if sight.available_kib is None else f", {format_kib(sight.available_kib)} available"
         yield "memory", f"{format_kib(sight.total_kib)}{available}"
-    if sight.ksm is not None:
-        yield "KSM", "on" if sight.ksm == 1 else "off"
     configured = str(DEFAULT_CONFIG) if sight.configured else f"no {DEFAULT_CONFIG} yet"
     if sight.observes:
         configured += f" has mode: observe in line {sight.observes}, by which nothing is touched"
@@ -163,7 +154,6 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
 
 
 _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
-_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 def _known(read: Callable[[], Found]) -> Found | None:
@@ -173,17 +163,11 @@ def _known(read: Callable[[], Found]) -> Found | None:
     return None
 
 
-def _qemu_processes(proc: Path) -> tuple[int, int] | None:
-    """How many processes are QEMU's by their name, and what memory they hold in KiB."""
-    guests, pages = 0, 0
+def _qemu_processes(proc: Path) -> int | None:
+    """How many processes are QEMU's by their name."""
     pids = process_ids(proc)
-    for pid in pids or ():
-        with suppress(ValueError, IndexError):  # it has just ended
-            command = read_kernel_file(proc / str(pid) / "comm").strip()
-            if command == b"kvm" or command.startswith((b"qemu-system", b"qemu-kvm")):
-                pages += int(read_kernel_file(proc / str(pid) / "statm").split()[1])
-                guests += 1
-    return None if pids is None else (guests, pages * _PAGE_KIB)
+    names = [read_kernel_file(proc / str(pid) / "comm").strip() for pid in pids or ()]
+    return None if pids is None else sum(name == b"kvm" or name.startswith((b"qemu-system", b"qemu-kvm")) for name in names)
 
 
 def changes_left(state: Path) -> int | None:

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from mom_cli.yaml_values import yaml_value
 from mom_core import ConfigError, ConfigProblem
+from mom_core.files import read_file
 
 _WIDTH: Final = 110
 
@@ -89,19 +90,20 @@ LARGEST: Final = 1 << 20
 
 def read_foreign(path: Path) -> str:
     """The text of a file of another program, of at most 1 MiB. Raises `ConfigError`."""
+
+    def refused(line: int, message: str, hint: str = "") -> ConfigError:
+        return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])
+
     try:
-        if not path.is_file() and path.exists():
-            raise ConfigError([ConfigProblem(str(path), 0, 0, "not a regular file", "name the file itself")])
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
-        if len(raw) > LARGEST:
-            raise ConfigError([ConfigProblem(str(path), 0, 0, f"too large: {LARGEST:,} bytes are read", "is this the right file?")])
+        raw = read_file(path, LARGEST)
+    except OSError as error:
+        raise refused(0, (error.strerror or str(error)).lower()) from error
+    if len(raw) > LARGEST:
+        raise refused(0, f"too large: {LARGEST:,} bytes are read", "is this the right file?")
+    try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError([ConfigProblem(str(path), line, 1, "not UTF-8 text", "save the file as UTF-8")]) from None
-    except OSError as error:
-        raise ConfigError([ConfigProblem(str(path), 0, 0, (error.strerror or str(error)).lower())]) from error
+        raise refused(raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text", "save the file as UTF-8") from None
 
 
 def _section(name: str, section: ImportedSection, indent: str) -> Iterator[str]:

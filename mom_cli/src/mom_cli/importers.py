@@ -20,9 +20,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
     for plugin in loaded.values():
         try:
             for importer in offered(plugin, "mom_importers", each=Importer):
-                other, distribution = brought.setdefault(importer.kind, (importer, plugin.distribution))
-                if other is not importer:
-                    remarks.append(MomError(f"{plugin.distribution} imports {importer.kind!r}, which {distribution} does already"))
+                brought.setdefault(importer.kind, (importer, plugin.distribution))
         except MomError as error:
             remarks.append(error)
     for remark in remarks:

@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
-from mom_cli.patience import LOOK_SECONDS, sign_of_life
 from mom_core import Config, EngineState, Problem, Report
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_daemon import ReportDocument, report_document
+
+LOOK_SECONDS: Final = 10.0
+"""As long as a person waits for an answer. A hypervisor whose guests boot needs seconds, which a cycle would not give it."""
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
         name: replace(plugin, settings=plugin.settings.model_copy(update={"deadline": max(plugin.settings.deadline, LOOK_SECONDS)}))
         for name, plugin in config.plugins.items()
     }
-    with sign_of_life("the host and its guests"), plugins_at_work(replace(config, plugins=patient)) as plugins:
+    with plugins_at_work(replace(config, plugins=patient)) as plugins:
         taken, problems = Collector(plugins).snapshot(1, time.time(), time.monotonic(), host_properties(config.interval))
         seen = Report(1, taken.time, config.mode, taken, (), (), (), (), (), 0.0)
         return report_document(seen, plugins.declarations, EngineState(), config.interval), problems

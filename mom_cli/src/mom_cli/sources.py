@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from mom_cli.class_hooks import having, offered
-from mom_cli.patience import sign_of_life
 from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
 from mom_cli.status_file import RunningStatus, read_status
 from mom_core import Config, MomError, PluginSettings
@@ -46,8 +45,7 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
         running = running_mom(config)
         if running is None:
             return None
-        with sign_of_life("the running mom"):
-            return question(running), running.where
+        return question(running), running.where
     except NotRunning:
         return None
     except NoSuchGuest:
