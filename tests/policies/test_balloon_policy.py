@@ -349,9 +349,14 @@ class TestSweeps:
         assert targets(TARGET - 300 * MIB, a=one) == ({"a": 2 * GIB - given} if given else {})
         assert targets(HARD - 300 * MIB, a=one)["a"] <= 2 * GIB - 400 * MIB
 
-    def test_by_statistics_of_more_than_a_second_ago_nothing_is_swept(self) -> None:
-        assert targets(TARGET - GIB, a=self.idle(stats_age=2.01)) == {}
-        assert targets(HARD - GIB, a=self.idle(stats_age=2.01, mem_usable=0)) == {}
+    def test_a_guest_with_old_statistics_is_not_chosen(self) -> None:
+        assert targets(TARGET - GIB, a=self.idle(stats_age=3.01)) == {}
+        assert targets(HARD - GIB, a=self.idle(stats_age=3.01, mem_usable=0)) == {}
+
+    def test_the_balloon_goes_through_what_the_host_has_got_back_unless_the_guest_reports_it(self) -> None:
+        one = self.idle(mem_hollow=300 * MIB)
+        assert targets(TARGET - 300 * MIB, a=one) == {"a": 2 * GIB - 700 * MIB}
+        assert targets(TARGET - 300 * MIB, a=one | {"balloon_reporting": 1}) == {"a": 2 * GIB - 400 * MIB}
 
     def test_one_that_rests_after_a_sweep_is_not_swept(self) -> None:
         assert targets(TARGET - GIB, a=self.idle(sweep_rest=2.0)) == {}

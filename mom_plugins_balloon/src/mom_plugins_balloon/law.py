@@ -401,7 +401,8 @@ class GuestLook:
         """
         unused, held, idle = self.held(guest, seen)
         worth, calm = max(self._worth, self._worth_share * size), 0.0 if waits else spare
-        hollow = guest.hollow or 0.0
+        # A kernel allocates from its smallest free pieces first, and reports the largest: a balloon gets what was not reported before.
+        hollow = 0.0 if guest.reporting else guest.hollow or 0.0
         above = min(self._moves, calm, size - self.swept_keeps(guest, seen, held))
         sweep = min(self._sweep(guest, seen, idle), above - hollow) if idle >= worth else 0.0
         sweep, depth = (sweep, sweep + hollow) if sweep >= worth else (0.0, 0.0)

@@ -111,7 +111,7 @@ class SweptGuests:
         self._cut_off_before()
         cost = None if memory is None else memory.sweep_cost
         gain, said = guest.number(GAIN) or float(size - target), self._context.monotonic() - age
-        hollow, usable = guest.number("mem_hollow") or 0.0, guest.number("mem_usable") or 0.0
+        hollow, usable = max(0.0, size - target - gain), guest.number("mem_usable") or 0.0
         plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, said)
         self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, command, process, cost, statistics))
         return None
