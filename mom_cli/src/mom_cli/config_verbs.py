@@ -223,11 +223,11 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 
 
 @config_command.command("import")
-@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("old", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--from", "kind", metavar="KIND", help="What OLD is; mom names the kinds where it must be said.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-def import_command(old: Path, kind: str | None, output: str, force: bool) -> None:
+def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool) -> None:
     """Turn the configuration of another program into mom's. Comments say what became of each setting.
 
     \b
@@ -235,10 +235,10 @@ def import_command(old: Path, kind: str | None, output: str, force: bool) -> Non
 
     Files that belong to it, such as policies, are written where its comments say; with -o -, they are printed as comments.
     """
-    from mom_cli.imported import read_foreign
-    from mom_cli.importers import importer_of
+    from mom_cli.importers import importer_of, texts_of
 
-    imported = importer_of(kind).convert({str(old): read_foreign(old)})
+    importer = importer_of(kind)
+    imported = importer.convert(texts_of(importer, old))
     if output == "-":
         click.echo(imported.yaml(), nl=False)
         for name, text in imported.files.items():

@@ -19,7 +19,7 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | 
 
 @dataclass(slots=True)
 class ImportedSection:
-    """A plugin: settings by name, and where each comes from; `why` is about the whole of it."""
+    """A plugin, or a pattern of guests: settings by name, and where each comes from; `why` is about the whole of it."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
@@ -39,6 +39,7 @@ class Imported:
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
     plugins: dict[str, ImportedSection] = field(default_factory=dict)
+    guests: dict[str, ImportedSection] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
@@ -52,7 +53,8 @@ class Imported:
     def settings(self) -> dict[str, object]:
         """The content of the YAML, as a mapping."""
         plugins = {name: dict(section.settings) for name, section in self.plugins.items()}
-        return {**self.top.settings, "plugins": plugins}
+        guests = {pattern: dict(section.settings) for pattern, section in self.guests.items()}
+        return {**self.top.settings, "plugins": plugins, **({"guests": guests} if guests else {})}
 
     def yaml(self) -> str:
         """The configuration file."""
@@ -60,6 +62,10 @@ class Imported:
         lines += [*_settings(self.top, ""), *([""] if self.top.settings else []), "plugins:"]
         for name, section in self.plugins.items():
             lines += _section(name, section, "  ")
+        if self.guests:
+            lines += ["", "guests:"]
+            for pattern, section in self.guests.items():
+                lines += _section(pattern, section, "  ")
         if self.notes:
             lines += ["", "# Not taken over:"]
             for note in self.notes:
@@ -73,14 +79,16 @@ class Importer:
 
     :param kind: what the operator types
     :param what: what is imported, with the place where it usually stands, in a few words
-    :param convert: gets the text by the path that the operator named, and returns what it comes to. Raises `ConfigError` with everything
+    :param convert: gets texts by the paths that the operator named, and returns what they come to. Raises `ConfigError` with everything
         that is wrong, each with its line
+    :param several: a pattern such as `*.conf`: several files may be named, or folders in which all that match count. Empty: one file
     :param assumed: whether this is what the operator means who does not say what kind it is
     """
 
     kind: str
     what: str
     convert: Callable[[Mapping[str, str]], Imported]
+    several: str = ""
     assumed: bool = False
 
 

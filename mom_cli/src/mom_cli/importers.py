@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
 
 from mom_cli.class_hooks import offered
-from mom_cli.imported import Importer
+from mom_cli.imported import Importer, read_foreign
 from mom_core import MomError, printable
 from mom_core.plugins.discovery import available_plugins, load_plugins, suggestion
 from mom_daemon import print_prose
@@ -40,3 +43,15 @@ def importer_of(kind: str | None) -> Importer:
         raise MomError(what, hint=f"did you mean {alike!r}?")
     kinds = "; ".join(f"{name}, {one.what} ({distribution})" for name, (one, distribution) in brought.items()) or "none"
     raise MomError(what, hint=f"the installed plugins import: {kinds}; `mom plugin list` says how to have more")
+
+
+def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:
+    """The texts of the files that the operator named, by path. Raises `MomError`."""
+    paths = list(named)
+    if importer.several:
+        paths = [file for path in named for file in (sorted(path.glob(importer.several)) if path.is_dir() else [path])]
+        if not paths:
+            raise MomError(f"there is no {importer.several} in {', '.join(map(str, named))}", hint="name the files, or their folder")
+    elif len(paths) > 1:
+        raise click.UsageError("name one file")
+    return {str(path): read_foreign(path) for path in paths}

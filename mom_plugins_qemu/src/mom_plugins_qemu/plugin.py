@@ -24,7 +24,7 @@ from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLU
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
 
 if TYPE_CHECKING:
-    from mom_cli import Explainer
+    from mom_cli import Explainer, Importer
     from mom_plugins_qemu.events import EventMonitors
     from mom_plugins_qemu.hypervisor import QemuHypervisor
 
@@ -133,6 +133,14 @@ class QemuPlugin(PluginOfGuests):
         from mom_plugins_qemu.explanation import WayExplainer
 
         return WayExplainer()
+
+    @staticmethod
+    @hookimpl
+    def mom_importers() -> Iterable[Importer]:
+        """Guests of Proxmox VE."""
+        from mom_plugins_qemu.proxmox_import import PROXMOX
+
+        return [PROXMOX]
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

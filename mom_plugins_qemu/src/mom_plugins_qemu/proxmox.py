@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from itertools import takewhile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,11 +26,11 @@ _LINE: Final = re.compile(r"([A-Za-z][\w-]{0,63}):[ \t]*(.*?)[ \t]*")
 _CLASS_TAG: Final = "class-"
 """A guest with the tag `class-gold` is of the class gold."""
 
-_ORDINARY_SHARES: Final = 1000
+ORDINARY_SHARES: Final = 1000
 """What Proxmox VE gives a guest that has none of its own."""
 
-_MOST_SHARES: Final = 50_000
-_MOST_MIB: Final = 1 << 34
+MOST_SHARES: Final = 50_000
+MOST_MIB: Final = 1 << 34
 
 _DAEMON: Final = "pvestatd"
 _DAEMON_FILE: Final = "run/pvestatd.pid"
@@ -45,7 +45,7 @@ class GuestDefinition(NamedTuple):
     name: str = ""
     memory_mib: int | None = None
     balloon_mib: int | None = None
-    shares: int = _ORDINARY_SHARES
+    shares: int = ORDINARY_SHARES
     lock: str = ""
     tags: tuple[str, ...] = ()
 
@@ -68,34 +68,57 @@ class GuestDefinition(NamedTuple):
     @property
     def reclaim_cost(self) -> float | None:
         """What it costs to take memory from the guest, where its shares say so: 1 is ordinary."""
-        return self.shares / _ORDINARY_SHARES if self.shares not in {0, _ORDINARY_SHARES} else None
+        return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
-def _options(text: str) -> dict[str, str]:
+class Option(NamedTuple):
+    """What a definition says, and in which line."""
+
+    line: int
+    text: str
+
+
+class Options(NamedTuple):
+    """A definition's options by name, and the lines that are none."""
+
+    by_name: Mapping[str, Option]
+    odd: Sequence[Option]
+
+
+def options_in(text: str) -> Options:
     """What a definition such as /etc/pve/qemu-server/100.conf says that is in force: what stands before the first section. The sections are
     what is pending, and snapshots."""
-    lines = takewhile(lambda line: not line.startswith("["), text.removeprefix("\ufeff").splitlines())
-    return {match[1]: match[2] for line in lines if (match := _LINE.fullmatch(line)) is not None}
+    found: dict[str, Option] = {}
+    odd = []
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+        if line.startswith("["):
+            break
+        match = _LINE.fullmatch(line)
+        if match is not None:
+            found[match[1]] = Option(number, match[2])
+        elif line.strip() and not line.startswith("#"):
+            odd.append(Option(number, line))
+    return Options(found, odd)
 
 
 def parsed(text: str) -> GuestDefinition | None:
     """The definition in a file; None for what cannot be one."""
-    found = _options(text)
-    memory = _current_mib(found["memory"]) if "memory" in found else None
-    balloon = _whole(found["balloon"], _MOST_MIB) if "balloon" in found else None
-    shares = _whole(found["shares"], _MOST_SHARES) if "shares" in found else _ORDINARY_SHARES
+    found = {name: option.text for name, option in options_in(text).by_name.items()}
+    memory = current_mib(found["memory"]) if "memory" in found else None
+    balloon = whole(found["balloon"], MOST_MIB) if "balloon" in found else None
+    shares = whole(found["shares"], MOST_SHARES) if "shares" in found else ORDINARY_SHARES
     if ("memory" in found and memory is None) or ("balloon" in found and balloon is None) or shares is None:
         return None  # what is not understood is no promise of anything less
     tags = tuple(tag for tag in re.split(r"[;,\s]+", found.get("tags", ""))[:100] if tag)
     return GuestDefinition(found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags)
 
 
-def _current_mib(text: str) -> int | None:
+def current_mib(text: str) -> int | None:
     """MiB: `4096`, or `current=4096` as newer versions may write it."""
-    return _whole(dict(part.partition("=")[::2] for part in text.split(",")).get("current", text), _MOST_MIB)
+    return whole(dict(part.partition("=")[::2] for part in text.split(",")).get("current", text), MOST_MIB)
 
 
-def _whole(text: str, most: int) -> int | None:
+def whole(text: str, most: int) -> int | None:
     """A number as definitions have it; None for what is none, or more than that."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
 

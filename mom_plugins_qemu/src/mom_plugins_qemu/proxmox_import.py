@@ -1,0 +1,83 @@
+"""Proxmox VE's guest files (/etc/pve/qemu-server/*.conf): memory, balloon and shares as what mom promises to guests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from mom_cli import Imported, ImportedSection, Importer
+from mom_core import ConfigError, ConfigProblem, printable
+from mom_plugins_qemu.proxmox import MOST_MIB, MOST_SHARES, ORDINARY_SHARES, Option, current_mib, options_in, whole
+
+_GLOB: Final = re.compile(r"([*?\[])")
+DEFAULT_MEMORY_MIB: Final = 512
+
+
+def import_proxmox(texts: Mapping[str, str]) -> Imported:
+    """Turn guest files into mom's section `guests`.
+
+    :param texts: the files' texts by path; the name of a guest without one is taken from the file's name
+    :raises ConfigError: with everything that is wrong
+    """
+    imported = Imported(
+        "Made by `mom config import --from proxmox`. On the node itself, the plugin qemu reads the guests' files, and these "
+        "guarantees hold against them; where the guests go elsewhere, give them the same names there. "
+        "Proxmox VE begins to take memory from guests when 80 % of the host's is used, and stops there; mom's default policy decides by "
+        "what the kernel says is available."
+    )
+    imported.plugin("host")
+    imported.plugin("qemu", "or libvirt, where the guests go there").set("sockets", ["/run/qemu-server/*.qmp"])
+    imported.plugin("balloon", "what `balloon:` said in the guests' files")
+    imported.plugin("policy").set("directory", "/etc/mom/policy.d")
+    problems: list[ConfigProblem] = []
+    shares: dict[str, int] = {}
+    for file, text in texts.items():
+        _guest(imported, file, text, shares, problems)
+    if problems:
+        raise ConfigError(sorted(problems))
+    if shares:
+        told = ", ".join(f"{name} {share}" for name, share in shares.items())
+        imported.notes.append(
+            f"shares: {printable(told, 1000)}: mom has no such weights; it takes memory where guests have most to spare, and "
+            "never more than their guarantee allows"
+        )
+    return imported
+
+
+def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], problems: list[ConfigProblem]) -> None:
+    options, odd = options_in(text)
+    for line, written in odd:
+        problems.append(ConfigProblem(file, line, 1, f"{printable(written, 60)} is no line of a guest's file", "write `name: value`"))
+
+    def number(name: str, read: Callable[[str], int | None], most: int, default: int) -> int:
+        line, written = options.get(name, Option(0, ""))
+        found = read(written) if line else default
+        if found is None:
+            problems.append(ConfigProblem(file, line, 1, f"{name}: {printable(written or 'nothing', 40)} is no whole number up to {most}"))
+        return default if found is None else found
+
+    vmid = re.sub(r"\.conf$", "", file.rpartition("/")[2])
+    name = options.get("name", Option(0, vmid)).text or vmid
+    memory = number("memory", current_mib, MOST_MIB, DEFAULT_MEMORY_MIB)
+    balloon = number("balloon", lambda written: whole(written, MOST_MIB), MOST_MIB, memory)
+    share = number("shares", lambda written: whole(written, MOST_SHARES), MOST_SHARES, ORDINARY_SHARES)
+    if balloon > memory:
+        message = f"balloon: {balloon} is more than memory, which is {memory}"
+        problems.append(ConfigProblem(file, options["balloon"].line, 1, message))
+    section = imported.guests.setdefault(_GLOB.sub(r"[\1]", name), ImportedSection())
+    if "balloon" in options and balloon == 0:
+        section.set("guarantee", f"{memory}MiB", f"memory: {memory}, balloon: 0: no balloon, so all of it")
+    elif balloon < memory:
+        section.set("guarantee", f"{balloon}MiB", f"balloon: {balloon}, of memory: {memory}")
+    else:
+        section.set("guarantee", f"{memory}MiB", f"memory: {memory}, which was fixed; a smaller guarantee lets mom take the rest")
+    section.why.append(file)
+    if "shares" in options:
+        if share == 0:
+            section.set("guarantee", f"{memory}MiB", f"memory: {memory}, shares: 0: never shrunk by Proxmox VE")
+        else:
+            shares[name] = share
+
+
+PROXMOX: Final = Importer("proxmox", "guests of Proxmox VE, /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")

@@ -1,0 +1,52 @@
+"""Guest files of Proxmox VE: what is promised to each guest, and where a mistake stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from mom_cli import Imported
+from mom_core import ConfigError
+from mom_plugins_qemu.proxmox_import import import_proxmox
+
+
+def settings(imported: Imported) -> dict[str, Any]:
+    """What the YAML says; the same as the mapping."""
+    read: dict[str, Any] = yaml.safe_load(imported.yaml())
+    assert read == imported.settings()
+    return read
+
+
+GUEST = "boot: order=scsi0\n#note: x\nname: web\nmemory: 4096\nballoon: 2048\n\n[snap]\nmemory: 1\nname: old\n"
+
+
+def test_memory_and_balloon_become_a_guarantee() -> None:
+    found = settings(
+        import_proxmox(
+            {
+                "/q/100.conf": GUEST,
+                "/q/101.conf": "memory: current=8192\nballoon: 0\n",
+                "/q/102.conf": "name: fixed[1]\nmemory: 1024\n",
+                "/q/103.conf": "name: never\nmemory: 1024\nballoon: 512\nshares: 0\n",
+            }
+        )
+    )
+    assert found["guests"] == {
+        "web": {"guarantee": "2048MiB"},
+        "101": {"guarantee": "8192MiB"},
+        "fixed[[]1]": {"guarantee": "1024MiB"},
+        "never": {"guarantee": "1024MiB"},
+    }
+
+
+def test_shares_are_said_to_have_no_place() -> None:
+    imported = import_proxmox({"/q/1.conf": GUEST.replace("\n\n", "\nshares: 2000\n\n")})
+    assert any(note.startswith("shares: web 2000: mom has no such weights") for note in imported.notes)
+
+
+def test_wrong_lines_of_all_files_are_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        import_proxmox({"/q/1.conf": "memory: lots\n", "/q/2.conf": "what is this\nmemory: 1\nballoon: 2\n"})
+    assert [(one.file, one.line) for one in caught.value.problems] == [("/q/1.conf", 1), ("/q/2.conf", 1), ("/q/2.conf", 3)]
