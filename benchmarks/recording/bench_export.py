@@ -22,7 +22,7 @@ from pathlib import Path
 from bench_recording import reports
 
 from mom_core import FieldSpec, Report, Scope, Unit
-from mom_plugins_record.export.perform import ExportOptions, perform
+from mom_plugins_record.export.perform import export
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter, sizes_of
 
@@ -73,7 +73,7 @@ def main() -> int:
         size = sum(size for _, size in sizes_of(folder))
         began, wall = time.process_time(), time.monotonic()
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            perform(folder, Path(base) / "out", ExportOptions("parquet"))
+            export(folder, Path(base) / "out", "parquet")
         spent, lasted = time.process_time() - began, time.monotonic() - wall
         tables = sum(path.stat().st_size for path in (Path(base) / "out").iterdir())
     if f"guests.parquet: {cycles * options.guests} rows" not in said.getvalue():

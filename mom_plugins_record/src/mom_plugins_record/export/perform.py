@@ -25,19 +25,16 @@ ROWS: Final = 50_000
 """Rows of each table that are held until they are written: some 25 MiB with 60 fields."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """Options of the command line: one of `FILES`, patterns of guests' names (none: all), seconds since the epoch."""
+def export(
+    path: Path, output: Path, kind: str, guests: Sequence[str] = (), since: float = float("-inf"), until: float = float("inf")
+) -> None:
+    """Write the tables, and say how many rows they have. Raises `MomError`, and leaves nothing behind then.
 
-    kind: str
-    guests: Sequence[str] = ()
-    since: float = float("-inf")
-    until: float = float("inf")
-
-
-def perform(path: Path, output: Path, options: ExportOptions) -> None:
-    """Write the tables, and say how many rows they have. Raises `MomError`, and leaves nothing behind then."""
-    if options.kind == "parquet" and find_spec("pyarrow") is None:
+    :param kind: one of `FILES`
+    :param guests: patterns of names; none: all
+    :param since: seconds since the epoch, as `until`
+    """
+    if kind == "parquet" and find_spec("pyarrow") is None:
         raise MomError(
             "Parquet needs pyarrow, which is not installed",
             hint=f"install it for the Python of mom: {sys.executable} -m pip install pyarrow; or write csv, which needs nothing",
@@ -50,7 +47,7 @@ def perform(path: Path, output: Path, options: ExportOptions) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
         try:
             with rarely_collected():
-                written = _write(recording, folder, options)
+                written = _write(recording, folder, kind, guests, since, until)
             folder.chmod(0o750)
             if output.exists():
                 output.rmdir()
@@ -61,24 +58,24 @@ def perform(path: Path, output: Path, options: ExportOptions) -> None:
     except OSError as error:
         raise MomError(f"cannot write {error.filename or output}: {error.strerror or error}") from error
     for name, rows in written.items():
-        click.echo(f"{output / name}.{options.kind}: {rows} rows")
+        click.echo(f"{output / name}.{kind}: {rows} rows")
     if recording.damage:
         click.echo(f"mom: {recording.damage.summary()}", err=True)
 
 
-def _write(recording: Recording, folder: Path, options: ExportOptions) -> dict[str, int]:
+def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str], since: float, until: float) -> dict[str, int]:
     """Rows by table."""
-    tables = Tables(options.guests)
+    tables = Tables(guests)
     for session in recording.sessions():
         tables.declare(session)
     cycles = 0
     with ExitStack() as stack:
         files = {}
         for name, schema in tables.schemas.items():
-            file = FILES[options.kind](folder / f"{name}.{options.kind}", schema)
+            file = FILES[kind](folder / f"{name}.{kind}", schema)
             stack.callback(file.close)
             files[name] = _Table(file, [[] for _ in schema])
-        for recorded in recording.cycles(options.since, options.until):
+        for recorded in recording.cycles(since, until):
             cycles += 1
             columns = tables.columns_of(recorded)
             for name, table in files.items():

@@ -1,4 +1,4 @@
-"""The verb `mom plot`. What it takes is imported when it is called."""
+"""`mom plot`: reads, draws, and puts the file in its place."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from pathlib import Path
 
 import click
 
+from mom_core import MomError, printable
+from mom_plugins_record.plot.picture import FORMATS, draw
+from mom_plugins_record.plot.series import series_of
+from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.times import moment_of, shown
+
 
 @click.command()
 @click.argument("recording", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="A *.png or *.svg.  [default: mom.png]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default="mom.png", show_default=True, metavar="FILE", help="A *.png or *.svg."
+)
 @click.option(
     "--guest",
     "guests",
@@ -22,7 +30,7 @@ import click
 @click.option("--to", "until", metavar="TIME", help="End there.")
 def plot(
     recording: Path,
-    output: Path | None,
+    output: Path,
     guests: tuple[str, ...],
     limit: int | None,
     since: str | None,
@@ -32,8 +40,22 @@ def plot(
 
     RECORDING is the folder that the plugin `record` has written, or one file of it. `mom simulate --plot` draws a scenario.
     """
-    from mom_plugins_record.plot.perform import PlotView, perform
-    from mom_plugins_record.recording.times import moment_of
-
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
-    perform(recording, output or Path("mom.png"), PlotView(guests, limit, begins, ends))
+    kind = output.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise click.UsageError(f"-o must end in {', '.join('.' + name for name in FORMATS)}, not in {output.suffix or 'nothing'}")
+    if not output.parent.is_dir():
+        raise MomError(f"there is no folder {output.parent}")
+    series = series_of(Recording(recording), guests, limit, begins, ends)
+    title = (
+        f"{printable(str(recording), 60)}: {series.cycles} cycles, {shown(series.host['time'][0])} to {shown(series.host['time'][-1])} UTC"
+    )
+    content = draw(series, title, kind)
+    beside = output.with_name(f".{output.name}.new")
+    try:
+        beside.write_bytes(content)
+        beside.replace(output)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise MomError(f"cannot write {output}: {error.strerror}") from error
+    click.echo(str(output))

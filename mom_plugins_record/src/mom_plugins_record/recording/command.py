@@ -45,15 +45,17 @@ def show_command(recording: Path, as_json: bool) -> None:
     metavar="FORMAT|TIME",
     help=f"{', '.join(FORMATS)}; parquet needs pyarrow. Given once more with a time, end there.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to.  [default: mom-export]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default="mom-export", show_default=True, metavar="FOLDER", help="Where to."
+)
 @click.option("--guest", "guests", multiple=True, metavar="PATTERN", help="These guests only, such as 'db-*'; may be repeated.")
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
-def export_command(recording: Path, to: tuple[str, ...], output: Path | None, guests: tuple[str, ...], since: str | None) -> None:
+def export_command(recording: Path, to: tuple[str, ...], output: Path, guests: tuple[str, ...], since: str | None) -> None:
     """Write a recording as tables for other tools: host, guests, decisions and outcomes, with units in the columns' names.
 
     RECORDING is the folder, or one file of it; unless it is named, that of a mom with the usual settings. FOLDER must be empty, or new.
     """
-    from mom_plugins_record.export.perform import ExportOptions, perform
+    from mom_plugins_record.export.perform import export
     from mom_plugins_record.recording.times import moment_of
 
     formats, times = [text for text in to if text in FORMATS], [text for text in to if text not in FORMATS]
@@ -61,4 +63,4 @@ def export_command(recording: Path, to: tuple[str, ...], output: Path | None, gu
         raise click.UsageError(f"--to takes one of {', '.join(FORMATS)}, and beside it at most one time")
     begins = moment_of(since, "--from", float("-inf"))
     ends = moment_of(times[0] if times else None, f"--to (one of {', '.join(FORMATS)}, or a time)", float("inf"))
-    perform(recording, output or Path("mom-export"), ExportOptions(formats[0], guests, begins, ends))
+    export(recording, output, formats[0], guests, begins, ends)

@@ -1,19 +1,35 @@
-"""The verb `mom replay`. What it takes is imported when it is called."""
+"""`mom replay`: what it says, and how it ends."""
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Final
 
 import click
 
-from mom_core import printable
-from mom_daemon import json_option
+from mom_core import MomError, printable
+from mom_daemon import brief, json_option, print_prose
+from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.times import moment_of, shown
+from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
+from mom_plugins_record.replay.complaints import Complaint, Complaints
+from mom_plugins_record.replay.estimate import Estimate, estimate
+from mom_toolkit import side_by_side
 
-FAILURES = ("below-need", "oscillation", "bounds", "difference")
+SUFFIX: Final = ".policy"
+
+SHOWN: Final = 10
+"""Lines of each list: what fits on a screen. `--json` has all."""
+
+FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
 
 @click.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RECORDING", type=click.Path(path_type=Path))
 @click.option(
     "--policy",
     "policies",
@@ -28,28 +44,170 @@ FAILURES = ("below-need", "oscillation", "bounds", "difference")
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
 @click.option("--to", "until", metavar="TIME", help="End there.")
 @click.option("--fail-on", metavar="LIST", help=f"Exit 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
-@click.option("--estimate/--no-estimate", default=True, show_default=True, help="With --policy: simulate what would have followed, too.")
+@click.option(
+    "--estimate/--no-estimate", "simulated", default=True, show_default=True, help="With --policy: simulate what would have followed, too."
+)
 @json_option
 def replay(
-    recording: Path,
+    path: Path,
     policies: tuple[Path, ...],
     defaults: bool,
     since: str | None,
     until: str | None,
     fail_on: str | None,
-    estimate: bool,
+    simulated: bool,
     as_json: bool,
 ) -> None:
     """Evaluate a recording again: with the policies of then, or with others, to see what they would decide.
 
     RECORDING is the folder that the plugin `record` has written, or one file of it. Nothing real is touched.
     """
-    from mom_plugins_record.recording.times import moment_of
-    from mom_plugins_record.replay.show import ReplayOptions, perform
-
     failures = [name.strip() for name in fail_on.split(",")] if fail_on else []
     for name in failures:
         if name not in FAILURES:
             raise click.UsageError(f"--fail-on knows {', '.join(FAILURES)}, not {printable(name)!r}")
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
-    perform(recording, ReplayOptions(policies, defaults, begins, ends, failures, estimate, as_json))
+    logging.getLogger("mom").addHandler(logging.NullHandler())  # what evaluators log is for the daemon that they are not part of
+    recording = Recording(path)
+    texts = _texts(recording, policies, begins if defaults else None) if policies else None
+    result = compare(recording, texts, begins, ends)
+    estimated = estimate(recording, texts, begins, ends) if texts is not None and simulated else None
+    failed = [failure for failure in failures if _occurs(failure, result)]
+    if as_json:
+        click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": failed}, indent=2, default=str))
+    else:
+        for line in [*_lines(result, other=texts is not None), *_estimate_lines(estimated)]:
+            print_prose(brief(line, LONGEST_LINE), 4)  # names and texts are what the recording says
+        if failed:
+            print_prose(f"fails on: {', '.join(failed)}", 4)
+    lost = [] if estimated is None else [line for one in (estimated.then, estimated.now) for line in one.failure_lines()]
+    if texts is not None and result.failures:
+        lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: what they decide there is lost")
+    for line in lost:
+        print_prose(line, 4, err=True)
+    if failed or lost:
+        raise click.exceptions.Exit(1)
+
+
+def _occurs(failure: str, result: Comparison) -> bool:
+    if failure == "difference":
+        return result.identical < result.compared
+    return bool(result.now.of(Complaint(failure)))
+
+
+def _texts(recording: Recording, policies: Sequence[Path], since: float | None) -> dict[str, str]:
+    """The policies to evaluate: those in force at that time (None: none of these), with these in place of and beside them."""
+    texts: dict[str, str] = {}
+    first = None if since is None else next(recording.cycles(since), None)
+    if first is not None:
+        texts = dict(first.session.policies)
+    for path in policies:
+        try:
+            files = sorted(f for f in path.iterdir() if f.name.endswith(SUFFIX) and not f.name.startswith(".")) if path.is_dir() else [path]
+            texts.update({file.name.partition(SUFFIX)[0]: file.read_text(encoding="utf-8") for file in files})
+        except (OSError, UnicodeDecodeError) as error:
+            raise MomError(f"cannot read {path}: {error}") from error
+        if not files:
+            raise MomError(f"there is no *{SUFFIX} in {path}")
+    return texts
+
+
+# --- for a person --------------------------------------------------------------------------------------------------------------
+
+
+def _lines(result: Comparison, *, other: bool) -> list[str]:
+    lines = []
+    span = f", {shown(result.begins)} to {shown(result.ends)}" if result.begins is not None and result.ends is not None else ""
+    lines.append(f"{result.compared} cycles compared{span}")
+    if result.warming:
+        lines.append(f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording")
+    if result.damage:
+        lines.append(result.damage)
+    for name, reason in result.left_out.items():
+        lines.append(f"not replayed: {name} ({reason})")
+    if result.apart:
+        lines.append(f"{result.apart} recorded decisions were taken by what is not replayed: they are not compared")
+    lines.extend(f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
+    lines.append("")
+    lines.append("Exact, on the state that was recorded:")
+    if result.compared and result.identical == result.compared:
+        lines.append(f"  all decisions are identical, {result.now.decisions} of them")
+    elif result.compared:
+        differing = result.compared - result.identical
+        lines.append(
+            f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
+        )
+        lines.extend(
+            f"    {found.entity} {found.control}: in {found.cycles} cycles, first {_difference(found.example)}"
+            for found in result.most_different[:SHOWN]
+        )
+        if len(result.sums) > SHOWN:
+            lines.append(f"    and {len(result.sums) - SHOWN} more")
+    for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
+        lines.extend(_verdict_lines(title, verdict))
+    if other:
+        lines.append("  What other decisions would have changed in the cycles after them is not in this.")
+    return lines
+
+
+LONGEST_LINE = 2000
+"""Characters."""
+
+_TITLES = {
+    Complaint.BELOW_NEED: "decisions below what the guest needs",
+    Complaint.OSCILLATION: "controls that swing to and fro",
+    Complaint.BOUNDS: "decisions out of bounds",
+}
+
+
+def _verdict_lines(title: str, verdict: Complaints) -> list[str]:
+    lines = []
+    for complaint, what in _TITLES.items():
+        cases = verdict.of(complaint)
+        times = f", {sum(case.count for case in cases)} times" if cases else ""
+        lines.append(f"  {what}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}")
+        lines.extend(
+            f"    {case.entity} {case.control}: {case.count} times since {shown(case.first)}, {case.example}" for case in cases[:SHOWN]
+        )
+    return lines
+
+
+def _estimate_lines(estimated: Estimate | None) -> list[str]:
+    if estimated is None:
+        return []
+    lines = [
+        "",
+        "Estimated: both simulated from the recorded state on, beside what was recorded, which shows how far off the simulator is:",
+    ]
+    lines.extend(f"  not simulated: {name}" for name in estimated.left_out)
+    return [*lines, *side_by_side((estimated.recorded, estimated.then, estimated.now))]
+
+
+def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:
+    if estimated is None:
+        return None
+    runs = {name: getattr(estimated, name).as_json() for name in ("recorded", "then", "now")}
+    return {**runs, "left_out": estimated.left_out}
+
+
+def _difference(difference: DecisionDifference) -> str:
+    then = "nothing" if difference.then is None else f"{difference.then} ({difference.then_from})"
+    now = "nothing" if difference.now is None else f"{difference.now} ({difference.now_from})"
+    return f"{shown(difference.time)} (cycle {difference.number}) {difference.entity} {difference.control}: {then} then, {now} now"
+
+
+# --- for a program -------------------------------------------------------------------------------------------------------------
+
+
+def _as_json(result: Comparison) -> Mapping[str, object]:
+    exact = {
+        "most_different": [asdict(found) for found in result.most_different],
+        "then": _verdict_json(result.then),
+        "now": _verdict_json(result.now),
+    }
+    parts = ("sums", "then", "now")
+    return {**{one.name: getattr(result, one.name) for one in fields(result) if one.name not in parts}, "exact": exact}
+
+
+def _verdict_json(verdict: Complaints) -> Mapping[str, object]:
+    return {"decisions": verdict.decisions, **{complaint: [asdict(case) for case in verdict.of(complaint)] for complaint in Complaint}}

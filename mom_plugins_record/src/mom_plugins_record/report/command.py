@@ -1,12 +1,20 @@
-"""The verb `mom report`. What it takes is imported when it is called."""
+"""`mom report`: finds the accounts, sums them up, and says it in the form that was asked for."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from mom_core import MomError, UnitError, load_config, parse_duration, printable, replace_file
 from mom_daemon import config_option, json_option
+from mom_plugins_record.recording.plugin import FOLDER, RecordPlugin
+from mom_plugins_record.report.document import document, table
+from mom_plugins_record.report.page import page
+from mom_plugins_record.report.source import find_accounts
+from mom_plugins_record.report.summary import Price, summary_of
+from mom_plugins_record.report.terminal import print_report
 
 
 @click.command()
@@ -26,6 +34,47 @@ def report(
     FILE is the folder of a recording, or the file of accounts in it; without it, what the mom with this host's configuration has kept.
     What is not known is said to be unknown. docs/report.md defines every number.
     """
-    from mom_plugins_record.report.perform import ReportOptions, perform
+    try:
+        seconds = parse_duration(last)
+    except UnitError as error:
+        raise click.UsageError(f"--last: {error}") from None
+    if seconds <= 0:
+        raise click.UsageError("--last: must be longer than nothing, such as 30d")
+    if as_json + as_csv + (html is not None) > 1:
+        raise click.UsageError("choose one of --json, --csv and --html")
+    path, price = _settings(path, config_path)
+    found = find_accounts(path, seconds)
+    summary = summary_of(found.hosts, found.guests, found.since, found.until, by=by, tenant=tenant, price=price, remarks=found.remarks)
+    if tenant and not summary.whole.guests:
+        raise MomError(f"no guest of that time is named {printable(tenant)}", hint="--by guest without --tenant lists all")
+    if as_json:
+        click.echo(json.dumps(document(summary), indent=2))
+    elif as_csv:
+        click.echo(table(summary), nl=False)
+    elif html is not None:
+        try:
+            replace_file(html, page(summary), durable=False, mode=0o644)
+        except OSError as error:
+            raise MomError(f"cannot write {html}: {error.strerror}") from error
+        click.echo(str(html))
+    else:
+        print_report(summary)
 
-    perform(ReportOptions(path, last, by, tenant, config_path, html, as_json=as_json, as_csv=as_csv))
+
+def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
+    """Where the accounts are, and the price. A file that was named needs no configuration; then there is a price only with one."""
+    try:
+        config = load_config(config_path)
+    except MomError:
+        if path is None or config_path is not None:
+            raise
+        return path, Price()
+    found = [one.settings for one in config.plugins.values() if isinstance(one.settings, RecordPlugin.Settings)]
+    price = Price(found[0].price, found[0].currency) if found else Price()
+    if path is not None:
+        return path, price
+    if not found:
+        raise MomError(
+            "the configuration has no plugin record, which keeps the accounts", hint="add `record: {}` to `plugins`, or name a FILE"
+        )
+    return Path(found[0].path) if found[0].path else config.state_directory / FOLDER, price

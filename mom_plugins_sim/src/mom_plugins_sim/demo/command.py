@@ -1,22 +1,116 @@
-"""The verb `mom demo`. What it takes to play is imported when it is played."""
+"""Puts the demonstration on the screen: a picture that moves in a terminal, lines elsewhere, and the summary."""
 
 from __future__ import annotations
 
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from mom_core import MomError
+from mom_plugins_sim.demo.story import CYCLES, Moment, play
+from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
+from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
+from mom_plugins_sim.other_verbs import run_verb
+from mom_toolkit import field_number, quiet, taken_from
+
+CYCLES_A_LINE = 5
+"""Where the output is no terminal, a line is printed for so many cycles."""
 
 
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True, help="How long it takes; 0: as fast as it can.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another number, another host.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For recording and picture.  [default: a new folder]")
+@quiet(logging.ERROR)
 def demo(seconds: float, seed: int, output: Path | None) -> None:
     """Show mom at work on a simulated host: nothing real is touched.
 
     A host has more memory sold than it has, and gets under pressure. The same host without mom is shown beside it. It leaves a recording
     and a picture behind.
     """
-    from mom_plugins_sim.demo.stage import perform
+    draws = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(highlight=False, file=sys.__stdout__ if draws else None)  # mom's own shows what steers a terminal
+    summary = Summary()
+    recording = (Path(tempfile.mkdtemp(prefix="mom-demo-")) if output is None else output) / "recording"
+    show = _show if console.is_terminal else _print
+    show(console, summary, seconds, play(seed, recording))
+    _conclude(console, summary)
+    _tell_of(console, recording)
 
-    perform(seconds, seed, output)
+
+def _show(console: Console, summary: Summary, seconds: float, story: Generator[Moment, None, None]) -> None:
+    """A picture that is drawn anew for each cycle."""
+    glyphs = UNICODE if "utf" in console.encoding.lower() else ASCII
+    live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+    with closing(story), live:
+        began = time.monotonic()
+        for moment in story:
+            summary.add(moment)
+            live.update(frame(moment, glyphs), refresh=True)
+            _wait(began, seconds * moment.number / CYCLES)
+
+
+def _print(console: Console, summary: Summary, seconds: float, story: Generator[Moment, None, None]) -> None:
+    """A line for every few cycles."""
+    began = time.monotonic()
+    with closing(story):
+        for moment in story:
+            summary.add(moment)
+            if moment.number % CYCLES_A_LINE == 0:
+                console.print(_line(moment), soft_wrap=True)
+            _wait(began, seconds * moment.number / CYCLES)
+    console.print()
+
+
+def _wait(began: float, seconds: float) -> None:
+    """Until that share of the time has passed."""
+    time.sleep(max(0.0, began + seconds - time.monotonic()))
+
+
+def _line(moment: Moment) -> str:
+    taken = sum(map(taken_from, moment.report.snapshot.guests.values()))
+    (available, cold), (alone, swapped) = (
+        [size(field_number(report.snapshot.host.fields, name)) for name in ("mem_really_available", "swap_usage")]
+        for report in (moment.report, moment.alone)
+    )
+    return (
+        f"{clock(moment.time):>5}  available {available:>8}  ballooned {size(taken):>8}  cold {cold:>8}"
+        f"  | without mom: available {alone:>8}, swap {swapped:>8}"
+    )
+
+
+def _conclude(console: Console, summary: Summary) -> None:
+    """What happened, and what to type next."""
+    rule = "─" if "utf" in console.encoding.lower() else "-"
+    console.print(Text(f"{rule * 2} What happened ".ljust(WIDTH, rule), "bold"))
+    for line in summary.lines():
+        console.print(Text(line), soft_wrap=True)
+    console.print()
+    console.print(Text(f"{rule * 2} What to type next ".ljust(WIDTH, rule), "bold"))
+    called = program(Path(sys.argv[0]), shutil.which("mom"))
+    commands = [f"{called} {words}" for words, _ in NEXT]
+    for command, (_, why) in zip(commands, NEXT, strict=True):
+        console.print(Text.assemble(("  " + command.ljust(max(map(len, commands)) + 2), "bold cyan"), why), soft_wrap=True)
+
+
+def _tell_of(console: Console, recording: Path) -> None:
+    """Where the recording and its picture are; and if there is no picture, why."""
+    console.print()
+    console.print(f"recorded in {recording}", soft_wrap=True)
+    picture = recording.with_name("mom.png")
+    try:
+        run_verb("plot", str(recording), "-o", str(picture))
+    except MomError as error:
+        console.print(f"no picture: {error}", soft_wrap=True)
+    else:
+        console.print(f"drawn in {picture}", soft_wrap=True)

@@ -1,16 +1,29 @@
-"""The verb `mom simulate`. What it takes is imported when it is called."""
+"""`mom simulate`: runs, shows how far it is, and tells what came of it."""
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from mom_daemon import json_option
+from mom_core import Report, lasting
+from mom_daemon import json_option, print_prose
+from mom_plugins_sim.other_verbs import run_verb
+from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
+from mom_plugins_sim.scenario.schema import Scenario
+from mom_plugins_sim.simulate.run import SETUPS, run_scenario
+from mom_toolkit import RunSummary, SimulationSetup, quiet, side_by_side
 
 
 @click.command()
-@click.argument("scenario", required=False)
+@click.argument("name", metavar="[SCENARIO]", required=False)
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios that come with mom.")
 @click.option(
     "--policy", "policies", multiple=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER", help="Policies beside the defaults."
@@ -19,10 +32,11 @@ from mom_daemon import json_option
 @click.option("--hours", type=click.FloatRange(0.01, 24 * 365), help="How long is simulated.  [default: as the scenario says]")
 @click.option("--seed", type=int, help="Another number, other guests.  [default: the scenario's]")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave a recording behind, for mom replay and mom plot.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Leave a picture behind: *.png, *.svg or *.html.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Leave a picture behind: *.png or *.svg.")
 @json_option
+@quiet(logging.CRITICAL)
 def simulate(
-    scenario: str | None,
+    name: str | None,
     list_them: bool,
     policies: tuple[Path, ...],
     compare: tuple[str, str] | None,
@@ -36,13 +50,88 @@ def simulate(
 
     SCENARIO is the name of one that comes with mom, or a YAML file. The same seed gives the same numbers.
     """
-    from mom_plugins_sim.simulate.perform import Wishes, list_scenarios, perform
-
     if list_them:
-        list_scenarios(as_json=as_json)
+        _list_scenarios(as_json=as_json)
         return
-    if scenario is None:
+    if name is None:
         raise click.UsageError("name a scenario; --list shows those that come with mom")
     if compare and policies:
         raise click.UsageError("--compare names policies itself: leave --policy out")
-    perform(scenario, Wishes(policies, compare, hours, seed, record, plot, as_json))
+    path = find_scenario(name)
+    scenario = read_scenario(path)
+    lasts = scenario.lasts if hours is None else hours * 3600
+    setups = [SETUPS.get(one) or SimulationSetup(one, (Path(one),)) for one in compare] if compare else [SimulationSetup("mom", policies)]
+    summaries = []
+    with ExitStack() as stack:
+        folder = record
+        if folder is None and plot is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-simulate-")))
+        for setup in setups:
+            into = folder if folder is None or len(setups) == 1 else folder / setup.name.replace("/", "_")
+            began = time.monotonic()
+            summary = RunSummary(setup.name)
+            for report in _progress(run_scenario(scenario, path, setup, seed, lasts, into), lasts, setup.name, shown=not as_json):
+                summary.add(report)
+            summaries.append(summary)
+            if not as_json:
+                click.echo(f"{setup.name}: {lasting(lasts)} simulated in {time.monotonic() - began:.1f} s", err=True)
+            if plot is not None and into is not None:
+                click.echo(_plot(into, plot, setup, alone=len(setups) == 1), err=as_json)
+    if as_json:
+        click.echo(json.dumps([summary.as_json() for summary in summaries], indent=2))
+    else:
+        _tell(scenario, summaries, lasts)
+        if record is not None:
+            click.echo(f"recorded in {record}")
+    for summary in summaries:
+        for line in summary.failure_lines():
+            print_prose(line, 4, err=True)
+    if any(summary.failures for summary in summaries):
+        raise click.exceptions.Exit(1)
+
+
+def _list_scenarios(*, as_json: bool) -> None:
+    """Those that come with mom."""
+    found = {name: read_scenario(path) for name, path in built_in().items()}
+    if as_json:
+        click.echo(
+            json.dumps([{"name": name, "title": one.title, "about": one.about, "seconds": one.lasts} for name, one in found.items()])
+        )
+        return
+    for name, one in found.items():
+        guests = sum(group.count for group in one.guests.values())
+        print_prose(f"{name:<16} {one.title}: {guests} guests, {lasting(one.lasts)}", 17)
+        print_prose(f"{'':<16} {one.about.strip()}", 17)
+
+
+def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=sys.__stderr__ or sys.stderr)  # which it draws on: mom's own shows what steers a terminal
+    if not shown or not console.is_terminal:
+        yield from reports
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(name, total=lasts)
+        for report in reports:
+            yield report
+            progress.update(task, completed=report.time - SimulationSetup.BEGINS)
+
+
+def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:
+    click.echo(f"{scenario.title}, {lasting(lasts)}")
+    for line in side_by_side(summaries):
+        click.echo(line)
+    for summary in summaries:
+        rows = summary.class_rows()
+        if rows and len(summaries) > 1:
+            click.echo(f"{summary.name}:")
+        across = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+        for row in rows:
+            click.echo("  " + "  ".join(cell.rjust(w) if n else cell.ljust(w) for n, (cell, w) in enumerate(zip(row, across, strict=True))))
+
+
+def _plot(record: Path, picture: Path, setup: SimulationSetup, *, alone: bool) -> str:
+    path = picture if alone else picture.with_name(f"{picture.stem}-{Path(setup.name).stem}{picture.suffix}")
+    return run_verb("plot", str(record), "-o", str(path)).rstrip("\n")
