@@ -14,7 +14,7 @@ from test_record_recording import simulated, written
 from mom_core import Guest, Host, Report, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_record.plot.command import plot
-from mom_plugins_record.plot.series import POINTS, Lines, series_of
+from mom_plugins_record.plot.series import series_of
 from mom_plugins_record.recording.reader import Recording
 
 EVER = (float("-inf"), float("inf"))
@@ -110,12 +110,3 @@ def test_what_is_unknown_is_a_gap_and_no_zero(tmp_path: Path) -> None:
     a, b = sorted(series_of(Recording(written(tmp_path / "r", [one])), (), None, *EVER).guests, key=lambda guest: guest.name)
     assert [str(line[0]) for line in a.lines.values.values()] == ["5.0", "10.0", "nan", "nan", "nan"]
     assert b.lines["need"] == [6]
-
-
-def test_long_lines_are_thinned_evenly() -> None:
-    lines = Lines("value")
-    for number in range(10 * POINTS):
-        lines.add(float(number), 0.0)
-    assert POINTS <= len(lines["time"]) <= 2 * POINTS
-    steps = {after - before for before, after in zip(lines["time"], lines["time"][1:], strict=False)}
-    assert len(steps) == 1

@@ -17,7 +17,7 @@ from test_record_recording import LIMITS, read
 from mom_cli.explain import explain_command
 from mom_core import Clock, Decision, Engine, Guest, Host, Report, Snapshot, Source, load_config
 from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.cycles import CycleRead, Reasons, cycle_line, read_cycle
+from mom_plugins_record.recording.cycles import Reasons, cycle_line
 from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recorded, Recording
 from mom_plugins_record.recording.reasons import LONGEST_SECONDS, SHARE, ReasonsAsked
@@ -204,16 +204,3 @@ def test_what_was_before_is_left_out_unread_and_nothing_else(made: Made, tmp_pat
     for since in (every[0].time, chosen.choice(every).time, chosen.choice(every).time + 1, every[-1].time + 1):
         found = [one.report for one in Recording(damaged).cycles(since)]
         assert found == [one for one in every if one.time >= since]
-
-
-def test_cycles_that_nobody_wants_are_not_read(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    every, _ = read(made.folder)
-    done: list[int] = []
-
-    def counted(text: bytes) -> CycleRead:
-        done.append(1)
-        return read_cycle(text)
-
-    monkeypatch.setattr("mom_plugins_record.recording.reader.read_cycle", counted)
-    assert len(list(Recording(made.folder).cycles(every[-3].time))) == 3
-    assert len(done) < GROUP + 8

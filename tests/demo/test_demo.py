@@ -55,24 +55,31 @@ def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
     assert summary.managed.most_swapped > 1 << 20, "what is not touched"
 
 
-def test_it_ends_with_what_happened_and_what_to_type_next() -> None:
-    text = demo("--seconds", "0")
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What it prints without a terminal, and the folder that it leaves."""
+    folder = tmp_path_factory.mktemp("shown")
+    return demo("--seconds", "0", "--seed", "5", "--output", str(folder)), folder
+
+
+def test_it_ends_with_what_happened_and_what_to_type_next(shown: tuple[str, Path]) -> None:
+    text, _ = shown
     assert "What happened" in text
     assert "given back afterwards: " in text
     assert "mom here " in text
 
 
-def test_the_same_seed_tells_the_same_story_and_another_seed_another(tmp_path: Path) -> None:
+def test_the_same_seed_tells_the_same_story_and_another_seed_another(shown: tuple[str, Path], tmp_path: Path) -> None:
     def told(name: str, *options: str) -> str:
         return demo(*options, "--output", str(tmp_path / name)).replace(str(tmp_path / name), "FOLDER")
 
-    first = told("a", "--seconds", "0", "--seed", "5")
+    first = shown[0].replace(str(shown[1]), "FOLDER")
     assert told("b", "--seconds", "0.5", "--seed", "5") == first
     assert told("c", "--seconds", "0", "--seed", "6") != first
 
 
-def test_without_a_terminal_it_prints_lines_that_a_log_can_hold() -> None:
-    lines = demo("--seconds", "0").splitlines()
+def test_without_a_terminal_it_prints_lines_that_a_log_can_hold(shown: tuple[str, Path]) -> None:
+    lines = shown[0].splitlines()
     assert len([line for line in lines if re.match(r" *\d+:\d\d  available", line)]) == CYCLES // 5
     assert all(len(line) <= 130 and line.isprintable() for line in lines)
 
@@ -95,10 +102,10 @@ def test_a_mistake_on_the_command_line_is_told() -> None:
     assert "--seconds" in result.stderr
 
 
-def test_it_leaves_a_recording_and_a_picture_behind(tmp_path: Path) -> None:
-    text = demo("--seconds", "0", "--output", str(tmp_path))
-    assert f"recorded in {tmp_path / 'recording'}" in text
-    assert f"drawn in {tmp_path / 'mom.png'}" in text
-    assert (tmp_path / "mom.png").read_bytes().startswith(b"\x89PNG")
-    replayed = subprocess.run([MOM, "replay", tmp_path / "recording"], capture_output=True, text=True, check=True, timeout=300).stdout
+def test_it_leaves_a_recording_and_a_picture_behind(shown: tuple[str, Path]) -> None:
+    text, folder = shown
+    assert f"recorded in {folder / 'recording'}" in text
+    assert f"drawn in {folder / 'mom.png'}" in text
+    assert (folder / "mom.png").read_bytes().startswith(b"\x89PNG")
+    replayed = subprocess.run([MOM, "replay", folder / "recording"], capture_output=True, text=True, check=True, timeout=300).stdout
     assert "all decisions are identical" in replayed

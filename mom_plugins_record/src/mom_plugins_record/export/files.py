@@ -8,25 +8,13 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from mom_core import Value
 from mom_plugins_record.export.tables import Kind, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-class TableFile(Protocol):
-    """A table that is being written."""
-
-    def write(self, columns: Sequence[Sequence[Value]]) -> None:
-        """Rows more, column by column."""
-        ...
-
-    def close(self) -> None:
-        """That was all."""
-        ...
 
 
 class ParquetFile:
@@ -49,14 +37,14 @@ class ParquetFile:
         self._file = parquet.ParquetWriter(path, self._schema, compression="zstd", compression_level=1, use_dictionary=texts)
 
     def write(self, columns: Sequence[Sequence[Value]]) -> None:
-        """`TableFile`."""
+        """Rows more, column by column."""
         import pyarrow as pa
 
         arrays = [_array(*one) for one in zip(columns, self._schema.types, self._kinds, strict=True)]
         self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
     def close(self) -> None:
-        """`TableFile`."""
+        """That was all."""
         self._file.close()
 
 
@@ -80,12 +68,12 @@ class CsvFile:
         self._writer.writerow(map(cell, schema))
 
     def write(self, columns: Sequence[Sequence[Value]]) -> None:
-        """`TableFile`."""
+        """Rows more, column by column."""
         rows = zip(*map(plain, columns, self._kinds), strict=True)
         self._writer.writerows(map(cell, row) for row in rows)
 
     def close(self) -> None:
-        """`TableFile`."""
+        """That was all."""
         self._file.close()
 
 

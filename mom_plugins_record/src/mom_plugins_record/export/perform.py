@@ -15,7 +15,7 @@ from typing import Final
 import click
 
 from mom_core import MomError, Value
-from mom_plugins_record.export.files import CsvFile, ParquetFile, TableFile
+from mom_plugins_record.export.files import CsvFile, ParquetFile
 from mom_plugins_record.export.tables import Tables
 from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
 
@@ -91,7 +91,7 @@ def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str],
 class _Table:
     """Rows that wait to be written, column by column."""
 
-    file: TableFile
+    file: ParquetFile | CsvFile
     waiting: list[list[Value]]
     rows: int = 0
 

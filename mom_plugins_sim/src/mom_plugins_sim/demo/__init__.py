@@ -1,1 +1,1 @@
-"""`mom demo`: `story` plays a simulated host with a real engine, `summary` counts what happened, `view` draws it, `command` shows it all."""
+"""`mom demo`: `story` plays a simulated host with and without mom, `summary` counts what happens, `view` draws it, `command` shows it."""
