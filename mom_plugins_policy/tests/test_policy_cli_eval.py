@@ -53,7 +53,7 @@ def test_decisions_are_shown_with_their_places(tmp_path: Path, small: Path) -> N
     path = policy(tmp_path, '(with Guests g\n  (if (valid g.balloon_cur) (g.Control "balloon_target" 90.7) nil))')
     done = mom_policy("eval", path, "--snapshot", small)
     assert (done.code, done.err) == (0, "")
-    assert done.out.split("decisions:\n")[1].split() == ["vm1", "balloon_target", "90", "50_test:2:29"]
+    assert done.out.splitlines()[-1].split() == ["vm1", "balloon_target", "90", "50_test:2:29"]
 
 
 def test_errors_have_a_place_a_caret_a_guest_and_values_and_exit_code_1(tmp_path: Path, small: Path) -> None:

@@ -85,12 +85,6 @@ class TestFunctions:
             values = [64.0, 16.0][:count]
             assert computed(word, [4 * value for value in values]) == computed(word, values) * 4.0**power
 
-    def test_a_comparison_and_its_mirror_say_the_same(self, word: FunctionWord) -> None:
-        if word.mirrored:
-            mirror = FUNCTIONS[word.mirrored]
-            assert mirror.mirrored == word.name
-            assert all(word.compute(a, b) == mirror.compute(b, a) for a, b in itertools.product((1, 2, 3), repeat=2))
-
 
 def test_a_part_that_does_not_know_a_word_or_knows_one_too_many_fails_at_import() -> None:
     covers("a part", FUNCTIONS, FUNCTIONS)

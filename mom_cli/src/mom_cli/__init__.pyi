@@ -29,9 +29,9 @@ from .running import (
     RunningMom as RunningMom,
 )
 from .sources import (
+    ask as ask,
     newest as newest,
     recording as recording,
-    running_mom as running_mom,
 )
 from .status_part import (
     StatusPart as StatusPart,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mom_core import HOST_ID, Guest, MomError, Snapshot, StateError, StateFile, Value
 from mom_plugins_policy.language.policy import Policy, Result
@@ -50,91 +50,67 @@ class NoteStore:
         self._absent: dict[str, int] = {}
         self._looked_at: Sequence[Guest] | None = None
         """The guests among which those with notes were looked for last."""
-        self._unwritten: set[str] = set()
-        """The ids of entities on which the notes in the file are not these."""
+        self._unwritten = False
 
     def load(self) -> None:
         """Read what is on disk. A damaged file is set aside, and mom says so."""
-        kept = None if self._file is None else self._file.read()
-        if kept is not None:
-            self._take({identity: asdict(one) for identity, one in kept.items()})
+        self._take((self._file.read() if self._file is not None else None) or {})
 
     def memory(self) -> dict[str, Value]:
         """All notes, and whose they are: what `set_memory` takes."""
-        return {
-            identity: {"incarnation": self._incarnations.get(identity, ""), "values": values} for identity, values in self._notes.items()
-        }
+        return {identity: {"incarnation": self._incarnations[identity], "values": values} for identity, values in self._notes.items()}
 
     def set_memory(self, memory: Value) -> None:
         """Have these notes and no others. Raises `MomError` for anything but notes, and keeps what was there."""
-        before = self._notes.keys()
         try:
-            self._take(memory)
-        except Exception as error:  # a checker of something that may be anything
+            self._take(NOTES.validate_python(memory))
+        except ValidationError as error:
             raise MomError(f"these are no notes: {error}", hint="give what `memory` gave") from error
-        self._unwritten |= before | self._notes.keys()
+        self._unwritten = True
 
-    def _take(self, entries: Any) -> None:
-        notes = {str(identity): dict(entry["values"]) for identity, entry in entries.items()}
-        self._incarnations = {str(identity): str(entry["incarnation"]) for identity, entry in entries.items()}
-        self._notes, self._absent, self._looked_at = notes, {}, None
+    def _take(self, kept: Mapping[str, KeptNotes]) -> None:
+        self._notes = {identity: one.values for identity, one in kept.items()}
+        self._incarnations = {identity: one.incarnation for identity, one in kept.items()}
+        self._absent, self._looked_at = {}, None
 
     def evaluate(self, policy: Policy, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
         """One evaluation that finds these notes, and leaves its own."""
-        self._forget_gone(snapshot)
+        if snapshot.listed is not self._looked_at or self._absent:
+            self._forget_gone(snapshot)
         # As they are now, whatever becomes of them afterwards: those on an entity are replaced as a whole when one changes.
         result = policy.evaluate(snapshot, history, dict(self._notes))
         self._keep(result.notes, snapshot)
         return result
 
     def _forget_gone(self, snapshot: Snapshot) -> None:
-        """Before an evaluation: drop the notes on guests that are gone or were started anew."""
-        if snapshot.listed is self._looked_at and not self._absent:
-            return  # the very same guests as in the last cycle, and all were there
+        """Drop the notes on guests that are gone or were started anew."""
         self._looked_at = snapshot.listed
-        gone = []
-        for identity, known in self._incarnations.items():
+        for identity, incarnation in list(self._incarnations.items()):
             guest = snapshot.guests.get(identity)
-            if guest is not None and guest.incarnation == known:
-                if self._absent:
-                    self._absent.pop(identity, None)
-            elif guest is not None and identity != HOST_ID:
-                gone.append(identity)
-            elif identity != HOST_ID:
-                absent = self._absent[identity] = self._absent.get(identity, 0) + 1
-                if not known or absent >= _ABSENCES:
-                    gone.append(identity)
-        for identity in gone:
-            self._drop(identity)
+            if identity == HOST_ID or (guest is not None and guest.incarnation == incarnation):
+                self._absent.pop(identity, None)
+                continue
+            absent = self._absent[identity] = self._absent.get(identity, 0) + 1
+            if guest is not None or not incarnation or absent >= _ABSENCES:
+                self._drop(identity)
 
     def _keep(self, notes: Mapping[str, Mapping[str, Any]], snapshot: Snapshot) -> None:
-        """After an evaluation: take in its notes, nil forgetting, and write to disk what has changed."""
+        """Take in the notes of an evaluation, nil forgetting, and write to disk what has changed."""
         for identity, values in notes.items():
             there = self._notes.get(identity, {})
             now = {name: value for name, value in {**there, **values}.items() if value is not None}
             if now == there and all(type(now[name]) is type(there[name]) for name in now):
                 continue
+            self._drop(identity)
             if now:
-                if snapshot.listed is not self._looked_at:
-                    self._looked_at = None
                 self._notes[identity] = now
                 self._incarnations[identity] = "" if identity == HOST_ID else snapshot.guests[identity].incarnation
-                self._unwritten.add(identity)
-            else:
-                self._drop(identity)
-        if self._unwritten:
-            self._write()
+        if self._unwritten and self._file is not None:
+            with contextlib.suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
+                self._file.write(self.memory())
+                self._unwritten = False
 
     def _drop(self, identity: str) -> None:
-        self._notes.pop(identity, None)
-        self._incarnations.pop(identity, None)
-        self._absent.pop(identity, None)
-        self._unwritten.add(identity)
-
-    def _write(self) -> None:
-        if self._file is None:
-            self._unwritten.clear()
-            return
-        with contextlib.suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
-            self._file.write(self.memory())
-            self._unwritten.clear()
+        for kept in (self._notes, self._incarnations, self._absent):
+            kept.pop(identity, None)
+        self._unwritten = True

@@ -50,7 +50,7 @@ def _alike(one: Declarations | None, other: Declarations | None) -> bool:
 
 
 def _looked_at(policy: Policy) -> list[Remark]:
-    names = survey(policy.program.forms)
+    names = survey(policy.program)
     walk = Walk(policy.program, policy.declarations, names.tested)
     walk.walk()
     if names.notes_known:

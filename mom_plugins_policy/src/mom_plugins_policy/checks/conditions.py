@@ -33,10 +33,10 @@ def _equal(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
         one, other = other, one
     if other.constant is None:
         return value
-    (fixed,) = other.constant
-    return replace(
-        value, if_true=one.compared(fixed, equal=True), if_false=one.compared(fixed, equal=False), zero=_compared_with_zero(args)
-    )
+    if other.constant == (None,):
+        return replace(value, if_false=one.existing())
+    otherwise = one.keys(True) if other.constant == (0,) and not one.types & NIL else NO_KEYS
+    return replace(value, if_true=one.existing(), if_false=otherwise, zero=_compared_with_zero(args))
 
 
 def _unequal(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:

@@ -16,7 +16,6 @@ from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, con
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
 _WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
-_SIGNED: Final = frozenset({Unit.BYTES})  # a profit, such as KSM's, may be a loss
 
 
 class Say(Protocol):
@@ -165,20 +164,3 @@ class DeclaredNames:
             elif arg.unit != first:
                 self._say("units", place, f"{written(first)} and {written(arg.unit)} {word.mixing}", conversion(first, arg.unit))
                 return
-
-    def comparison(self, form: Form, word: FunctionWord, args: Sequence[Value]) -> None:
-        """Two values are compared: a field, which is never negative, against a constant."""
-        one, other = args
-        for name, field, limit in ((word.name, one, other), (word.mirrored, other, one)):
-            number = limit.constant[0] if limit.constant is not None else None
-            if field.field is None or not isinstance(number, int | float) or number > 0 or self._declarations is None:
-                continue
-            entity, shown = field.field
-            spec = self._declarations.fields.get((entity.scope, shown))
-            if spec is None or spec.unit in _SIGNED or spec.unit in (Unit.TEXT, Unit.LIST):
-                continue
-            never = name == "lt" or (name == "lte" and number < 0)
-            if never or name == "gte" or (name == "gt" and number < 0):
-                outcome = "false" if never else "true"
-                owner = "Host" if entity.scope is Scope.HOST else "guest"
-                self._say("constant-comparison", form, f"this is always {outcome}: {owner}.{shown} is never negative")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mom_plugins_policy.checks.remarks import Remark, remark
+from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.syntax import Form, FormKind
-from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, WORDS, Roles
+from mom_plugins_policy.language.words.forms import WORDS, Roles
 from mom_plugins_policy.language.words.functions import PREDEFINED
 
 _TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
@@ -25,8 +26,6 @@ class Names:
     """Names that `with` binds, and parameters."""
     functions: list[tuple[Form, bool]] = field(default_factory=list)
     """Names that `def` defines, and whether at top level."""
-    pairs: list[list[Form]] = field(default_factory=list)
-    """Names that one `let` binds."""
     tested: dict[str, set[str]] = field(default_factory=dict)
     """For each policy, the host fields that it tests for nil."""
     libraries: set[str] = field(default_factory=set)
@@ -37,24 +36,24 @@ class Names:
     """True if these are all: none has a name that is computed."""
 
 
-def survey(forms: Sequence[Form]) -> Names:
+def survey(program: Program) -> Names:
     """The names in a program."""
     names = Names()
     doing: set[str] = set()
-    for form in forms:
+    for form in program.forms:
         name = form.text.name
-        roles = _roles(form)
+        roles = program.roles.get(form.index)
         if roles is None or not (roles.defined or roles.assigned or (roles.bindings and not roles.scope)):
             doing.add(name)
         todo = [(form, True)]
         while todo:
             item, top = todo.pop()
-            todo.extend((one, False) for one in _looked_at(names, item, top))
-    names.libraries = {form.text.name for form in forms} - doing
+            todo.extend((one, False) for one in _looked_at(names, item, program.roles.get(item.index), top))
+    names.libraries = {form.text.name for form in program.forms} - doing
     return names
 
 
-def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
+def _looked_at(names: Names, form: Form, roles: Roles | None, top: bool) -> Iterator[Form]:
     """Take note of the names of one form; its parts that are evaluated."""
     if form.kind is FormKind.NAME:
         names.read.add(form.name.partition(".")[0])
@@ -72,7 +71,6 @@ def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
         name = arguments[0].value
         names.notes_known = names.notes_known and arguments[0].kind is FormKind.LITERAL and isinstance(name, str)
         names.noted.add(str(name))
-    roles = _roles(form)
     if roles is not None:
         _bound(names, roles, top)
         yield from roles.parts
@@ -84,12 +82,6 @@ def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
     yield from arguments
 
 
-def _roles(form: Form) -> Roles | None:
-    """The roles of a form's parts, if it is a special form, and built as it has to be."""
-    word = SPECIAL_FORMS.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
-    return word.roles(form) if word is not None and word.takes(len(form.items) - 1) else None
-
-
 def _bound(names: Names, roles: Roles, top: bool) -> None:
     """Take note of the names that a form binds and defines."""
     if roles.defined is not None:
@@ -97,8 +89,6 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
     valued = [name for name, value in roles.bindings if value is not None]
     names.variables.extend((name, top and not roles.scope) for name in valued)
     names.others.extend(name for name, value in roles.bindings if value is None)
-    if roles.scope:
-        names.pairs.append(valued)
 
 
 def remarks_on_names(names: Names) -> Iterator[Remark]:
@@ -127,12 +117,6 @@ def _twice(names: Names) -> Iterator[Remark]:
         if earlier is not form:
             line = earlier.source.line
             yield remark("duplicate-function", form, f"{form.name} was defined in line {line} already; from here on this one is used")
-    for bound in names.pairs:
-        seen: set[str] = set()
-        for form in bound:
-            if form.name in seen:
-                yield remark("duplicate-variable", form, f"this `let` binds {form.name} already, and the first value stays")
-            seen.add(form.name)
 
 
 def _taken(names: Names) -> Iterator[Remark]:

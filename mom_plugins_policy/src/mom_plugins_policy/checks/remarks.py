@@ -46,7 +46,6 @@ RULES: Mapping[str, Rule] = {
     "possible-nil": Rule(Severity.WARNING, "a value that may be unknown is computed with"),
     "average-of-nothing": Rule(Severity.WARNING, "an average that is 0.0 where the field is unknown"),
     "no-short-circuit": Rule(Severity.WARNING, "and, or: a later argument relies on an earlier one, or has effects"),
-    "constant-comparison": Rule(Severity.WARNING, "a comparison that is always true, or always false"),
     "unused-variable": Rule(Severity.WARNING, "a variable that nothing reads"),
     "unused-function": Rule(Severity.WARNING, "a function that nothing calls"),
     "duplicate-function": Rule(Severity.WARNING, "one policy defines a function twice"),
@@ -59,17 +58,13 @@ RULES: Mapping[str, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing that a check found: how much it matters, by which rule, where, what, and what to do.
-
-    `end` is the offset in the policy's text behind what the remark is about, 0 if only its beginning is known.
-    """
+    """One thing that a check found: how much it matters, by which rule, where, what, and what to do."""
 
     severity: Severity
     rule: str
     source: Source
     message: str
     hint: str = ""
-    end: int = 0
 
     def __str__(self) -> str:
         advice = f" ({self.hint})" if self.hint else ""
@@ -78,7 +73,7 @@ class Remark:
 
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> Remark:
     """A remark on a form, as severe as its rule unless it is said how."""
-    return Remark(severity or RULES[rule].severity, rule, form.source, message, hint, form.end)
+    return Remark(severity or RULES[rule].severity, rule, form.source, message, hint)
 
 
 def refused(fault: Fault) -> Remark:

@@ -35,7 +35,7 @@ _CALLS: Final = 2  # calls of one function inside each other
 _LARGEST_BITS: Final = 4096  # of an integer that is computed
 _LONGEST: Final = 4096  # characters of a string that is computed
 
-_OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "constant-comparison", "control-bounds", "not-callable"})
+_OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "control-bounds", "not-callable"})
 """Rules that are silent on a branch that a constant switches off: it may do so because it does not fit."""
 
 _ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
@@ -256,20 +256,23 @@ class Walk:
     def _let(self, form: Form, arguments: Sequence[Form]) -> Value:
         with self._now.scoped():
             for name, value in (pair.items for pair in arguments[0].items):
-                self._now.bind(name.name, self._value(value))
+                self._bind(name, self._value(value))
             return self._in_order(form, arguments[1:])
 
     def _defvar(self, form: Form, arguments: Sequence[Form]) -> Value:
         name, given = arguments
         if name.name == "nil" or "." in name.name:
             raise self._wrong(form, "malformed", "`defvar` takes a name and a value")
-        value = self._value(given)
-        before = self._now.store.get(("variable", self._now.chain[-1], name.name))
+        return self._bind(name, self._value(given))
+
+    def _bind(self, name: Form, value: Value) -> Value:
+        """The value of a variable that a `let` or `defvar` binds."""
         key = (self._now.chain[-1], name.name)
-        if before is not None and not before.types & UNBOUND and self._bound_in.get(key) == form.text.name:
-            message = f"{name.name} is bound in this scope already and keeps its value: this defvar does nothing"
+        before = self._now.store.get(("variable", *key))
+        if before is not None and not before.types & UNBOUND and self._bound_in.get(key) == name.text.name:
+            message = f"{name.name} is bound in this scope already and keeps its value: this does nothing"
             self.say("duplicate-variable", name, message, "use set to change it")
-        self._bound_in.setdefault(key, form.text.name)
+        self._bound_in.setdefault(key, name.text.name)
         return self._now.bind(name.name, value)
 
     def _set(self, form: Form, arguments: Sequence[Form]) -> Value:
@@ -385,8 +388,6 @@ class Walk:
                 self._look_for_nil(form, arg, place)
         if word.mixing and len(args) > 1:
             self.declared.units(word, args, places)
-        if word.mirrored:
-            self.declared.comparison(form, word, args)
         if word.name == "div" and args[1].constant is None:
             for around in self._together:
                 if args[1].identity in around.zero:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from mom_core import Severity, printable
 from mom_daemon import json_option
 from mom_plugins_policy.checks import Remark, check, counted
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies
-from mom_plugins_policy.cli.values import plain_place
-from mom_plugins_policy.tools.excerpts import excerpt, located
+from mom_plugins_policy.cli.values import plain
+from mom_plugins_policy.tools.excerpts import told
 
 
 @click.command("check")
@@ -45,10 +45,10 @@ def check_command(
 
 def _show(remarks: Sequence[Remark], given: Given) -> None:
     """Errors first, then warnings, and how many there are."""
-    for severity in (Severity.ERROR, Severity.WARNING):
-        for remark in remarks:
-            if remark.severity is severity:
-                click.echo(told(remark, given.texts, given.files))
+    for remark in sorted(remarks, key=lambda remark: remark.severity is not Severity.ERROR):
+        click.echo(told(remark.source, f"{remark.severity}: {remark.message} [{remark.rule}]", given.texts, given.files))
+        if remark.hint:
+            click.echo(f"    {printable(remark.hint, 500)}")
     errors, warnings = counted(remarks)
     found = [_count(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number]
     click.echo(f"{_count(len(given.texts), 'policy', 'policies')}: {', '.join(found) or 'no errors, no warnings'}")
@@ -58,43 +58,11 @@ def _count(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
-def told(remark: Remark, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
-    """A remark with its place, the line that it is about, and what to do."""
-    name, line, column = remark.source
-    place = located(name, line, column, files)
-    head = printable(f"{place}: " * bool(place) + f"{remark.severity}: {remark.message} [{remark.rule}]", 2000)
-    text = texts.get(name, "")
-    below = excerpt(text, line, column, width=max(1, remark.end - _offset(text, line, column)))
-    return "\n".join(part for part in (head, below, f"    {printable(remark.hint, 500)}" if remark.hint else "") if part)
-
-
-def _offset(text: str, line: int, column: int) -> int:
-    """The offset of a place in a text."""
-    before = text.split("\n", line)[: max(0, line - 1)]
-    return sum(len(one) + 1 for one in before) + column - 1
-
-
 def _as_json(remarks: Sequence[Remark], given: Given) -> dict[str, Any]:
-    plain = [_plain(remark, given) for remark in remarks]
     errors, warnings = counted(remarks)
     return {
         "policies": [{"name": name, "file": given.files.get(name)} for name in sorted(given.texts)],
-        "errors": [one for one in plain if one["severity"] == "error"],
-        "warnings": [one for one in plain if one["severity"] == "warning"],
+        "errors": [plain(one, given.files) for one in remarks if one.severity is Severity.ERROR],
+        "warnings": [plain(one, given.files) for one in remarks if one.severity is not Severity.ERROR],
         "counts": {"errors": errors, "warnings": warnings},
     }
-
-
-def _plain(remark: Remark, given: Given) -> dict[str, Any]:
-    found = {
-        "severity": str(remark.severity),
-        "rule": remark.rule,
-        **plain_place(remark.source, given.files),
-        "message": remark.message,
-        "hint": remark.hint,
-    }
-    if remark.end:
-        before = given.texts[remark.source.name][: remark.end]
-        found["end_line"] = before.count("\n") + 1
-        found["end_column"] = remark.end - (before.rfind("\n") + 1) + 1
-    return found

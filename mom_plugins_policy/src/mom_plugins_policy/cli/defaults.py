@@ -7,12 +7,10 @@ from itertools import dropwhile, takewhile
 
 import click
 
-from mom_cli import declarations_of
+from mom_cli import TableColumn, declarations_of, print_table
 from mom_core import MomError
 from mom_daemon import json_option, print_text
 from mom_plugins_policy.cli.inputs import config_option, configured
-from mom_plugins_policy.cli.values import table
-from mom_plugins_policy.language.tokens import comments
 from mom_plugins_policy.tools.snapshots import did_you_mean
 
 
@@ -38,14 +36,14 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
     elif name is not None:
         print_text(policies[name])
     elif policies:
-        click.echo(table([(each, _first_sentence(policies[each])) for each in sorted(policies)], margin=""))
+        rows = [(each, _first_sentence(policies[each])) for each in sorted(policies)]
+        print_table(("policy", TableColumn("what it is for", prose=True)), rows)
     else:
         click.echo("The installed plugins bring no policies.")
 
 
 def _first_sentence(text: str) -> str:
-    """The description of a policy: the first sentence of the first comment that has its lines for itself, else of the first of all."""
-    alone = [line for line in text.splitlines() if line.startswith("#")]
-    lines = [line.strip("# ") for line in alone or comments(text)]
+    """The description of a policy: the first sentence of the first comment that has its lines for itself."""
+    lines = [line.strip("# ") for line in text.splitlines() if line.startswith("#")]
     paragraph = " ".join(takewhile(str, dropwhile(lambda line: not line.strip("-"), lines)))
     return paragraph.partition(". ")[0].rstrip(".")

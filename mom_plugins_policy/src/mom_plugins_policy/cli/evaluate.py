@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mom_cli import print_table
 from mom_daemon import json_option
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
@@ -20,7 +21,7 @@ from mom_plugins_policy.cli.inputs import (
     given_snapshot,
     snapshot_options,
 )
-from mom_plugins_policy.cli.values import decision_rows, plain_decision, plain_fault, plain_value, table, written_value
+from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.policy import Result
 
 EXPRESSION = "~expression"
@@ -69,20 +70,17 @@ def eval_command(
 
 
 def _as_json(result: Result, given: Given) -> dict[str, object]:
-    return {
-        "values": [plain_value(value) for value in result.values],
-        "decisions": [plain_decision(decision, given.files) for decision in result.decisions],
-        "lost": [plain_decision(decision, given.files) for decision in result.lost],
-        "remembered": {identity: dict(notes) for identity, notes in result.notes.items()},
-        "errors": [plain_fault(fault, given.files) for fault in result.errors],
-        "stopped": result.stopped,
-    }
+    parts: dict[str, object] = {
+        "values": result.values, "decisions": list(result.decisions), "lost": list(result.lost), "remembered": result.notes,
+        "errors": result.errors, "stopped": result.stopped,
+    }  # fmt: skip
+    return {name: plain(value, given.files) for name, value in parts.items()}
 
 
 def _show(result: Result, given: Given, *, only_values: bool) -> None:
     if result.decisions:
-        click.echo("decisions:")
-        click.echo(table(decision_rows(result.decisions), right=2))
+        rows = [(one.entity.name, one.control, amount(one.value), str(one.source)) for one in result.decisions]
+        print_table(("decisions", "control", "value", "by"), rows)
     elif not only_values and not result.stopped:
         click.echo("no decisions")
     for fault in result.errors:

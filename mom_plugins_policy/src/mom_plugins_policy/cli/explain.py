@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from mom_core import Entity, MomError, Snapshot, Source, printable
+from mom_cli import find_guest
+from mom_core import Source, printable
 from mom_daemon import json_option, print_prose
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
@@ -22,11 +22,10 @@ from mom_plugins_policy.cli.inputs import (
     given_snapshot,
     snapshot_options,
 )
-from mom_plugins_policy.cli.values import amount, plain_fault, plain_place, plain_value, written_value
+from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.tools.excerpts import located
-from mom_plugins_policy.tools.explain import ControlRequest, EntityExplanation, Precondition, Told, explain
-from mom_plugins_policy.tools.snapshots import did_you_mean
+from mom_plugins_policy.tools.explain import ControlRequest, EntityExplanation, FormValue, Precondition, explain
 
 
 @click.command("explain")
@@ -52,69 +51,60 @@ def explain_command(
         raise click.UsageError("say whom it is about: --guest NAME, or --host")
     given = given_policies(paths, config_path, defaults=with_default_policies, live=live)
     taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
-    entity = taken.host.entity if about_host else _guest(taken, guest_name or "")
+    entity = taken.host.entity if about_host else find_guest(taken.guests, guest_name or "").entity
     try:
         explanation = explain(given.compiled(taken), taken, entity)
     except PolicyError as error:
         given.refuse(error)
     if as_json:
-        click.echo(json.dumps(_as_json(explanation, given), indent=2))
+        click.echo(json.dumps(plain(explanation, given.files), indent=2))
     else:
         for line in _lines(explanation, given):
             print_prose(line, len(click.unstyle(line)) - len(click.unstyle(line).lstrip()) + 4)
-    sys.exit(EXIT_NO if explanation.faults else 0)
-
-
-def _guest(taken: Snapshot, name: str) -> Entity:
-    for guest in taken.guests.values():
-        if name in (guest.name, guest.id):
-            return guest.entity
-    names = [guest.name for guest in taken.guests.values()]
-    hint = did_you_mean(name, names) or (f"there are: {', '.join(map(printable, names[:20]))}" if names else "there are no guests in it")
-    raise MomError(f"the snapshot has no guest '{printable(name)}'", hint=hint)
+    sys.exit(EXIT_NO if explanation.errors else 0)
 
 
 def _lines(explanation: EntityExplanation, given: Given) -> Iterator[str]:
     """For a person: indented lines, the decisions first."""
     whose = printable(explanation.entity.name)
-    if not any(request.applied for request in explanation.requests):
+    if not any(request.decided for request in explanation.requests):
         yield click.style(f"{whose}: nothing is decided", bold=True)
-        unknown = dict.fromkeys(text for missed in explanation.missed for text, value in missed.condition.values if value is None)
+        unknown = dict.fromkeys(text for missed in explanation.not_asked_for for text, value in missed.because.values if value is None)
         if unknown:
             yield f"unknown: {', '.join(map(printable, unknown))}"
-    for fault in explanation.faults:
+    for fault in explanation.errors:
         yield from given.told(fault).splitlines()
         if fault.entity is None:
             yield "  the evaluation stopped there: what it had asked for the host is not applied, what it had decided for guests is"
         else:
             yield f"  nothing that was asked for {whose} is applied in this cycle"
-    for request in sorted(explanation.requests, key=lambda request: not request.applied):
+    for request in sorted(explanation.requests, key=lambda request: not request.decided):
         yield from _request_lines(request, whose, given)
-    if explanation.missed:
+    if explanation.not_asked_for:
         yield "not asked for:"
-    for missed in explanation.missed:
-        yield _line(f"  {printable(missed.text, 300)}", missed.source, given)
-        yield from _condition_lines(missed.condition, given)
+    for missed in explanation.not_asked_for:
+        yield _line(f"  {printable(missed.form, 300)}", missed.source, given)
+        yield from _condition_lines(missed.because, given)
 
 
 def _request_lines(request: ControlRequest, whose: str, given: Given) -> Iterator[str]:
-    fate = "" if request.applied else ", which asks for nothing" if request.value is None else ", not applied"
-    head = click.style(f"{whose}: {printable(request.control, 60)} = {amount(request.value)}", bold=request.applied)
+    fate = "" if request.decided else ", which asks for nothing" if request.value is None else ", not applied"
+    head = click.style(f"{whose}: {printable(request.control, 60)} = {amount(request.value)}", bold=request.decided)
     yield _line(head + fate, request.source, given)
-    yield f"  {printable(request.text, 300)}"
+    yield f"  {printable(request.form, 300)}"
     yield from _value_lines(request.values)
-    if request.conditions:
+    if request.because:
         yield "  because"
-    for condition in request.conditions:
+    for condition in request.because:
         yield from _condition_lines(condition, given)
 
 
 def _condition_lines(condition: Precondition, given: Given) -> Iterator[str]:
-    yield _line(f"    {printable(condition.text, 300)} is {'true' if condition.truth else 'false'}", condition.source, given)
+    yield _line(f"    {printable(condition.form, 300)} is {'true' if condition.truth else 'false'}", condition.source, given)
     yield from _value_lines(condition.values, "      ")
 
 
-def _value_lines(values: Told, margin: str = "    ") -> Iterator[str]:
+def _value_lines(values: Sequence[FormValue], margin: str = "    ") -> Iterator[str]:
     for text, value in values:
         shown = written_value(value)
         yield f"{margin}{printable(text, 300)} = {shown if len(shown) <= 200 else f'{shown[:200]}…'}"
@@ -122,33 +112,3 @@ def _value_lines(values: Told, margin: str = "    ") -> Iterator[str]:
 
 def _line(text: str, source: Source, given: Given) -> str:
     return f"{text}  {click.style(located(source.name, source.line, source.column, given.files), dim=True)}"
-
-
-def _as_json(explanation: EntityExplanation, given: Given) -> dict[str, Any]:
-    def values(told: Told) -> list[dict[str, Any]]:
-        return [{"form": text, "value": plain_value(value)} for text, value in told]
-
-    def condition(one: Precondition) -> dict[str, Any]:
-        return {"form": one.text, "truth": one.truth, **plain_place(one.source, given.files), "values": values(one.values)}
-
-    return {
-        "entity": {"scope": str(explanation.entity.scope), "id": explanation.entity.id, "name": explanation.entity.name},
-        "stopped": explanation.stopped,
-        "errors": [plain_fault(fault, given.files) for fault in explanation.faults],
-        "requests": [
-            {
-                "control": request.control,
-                "value": plain_value(request.value),
-                "decided": request.applied,
-                "form": request.text,
-                **plain_place(request.source, given.files),
-                "values": values(request.values),
-                "because": [condition(one) for one in request.conditions],
-            }
-            for request in explanation.requests
-        ],
-        "not_asked_for": [
-            {"form": missed.text, **plain_place(missed.source, given.files), "because": condition(missed.condition)}
-            for missed in explanation.missed
-        ],
-    }

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from mom_core import ConfigError, ConfigProblem, Declarations, FieldSpec, MomError, Snapshot, Unit, printable
+from mom_core import ConfigError, ConfigProblem, Declarations, FieldSpec, Snapshot, Unit, printable
 from mom_daemon import brief, print_prose
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.sources import read_paths, read_policies
-from mom_plugins_policy.tools.excerpts import told
+from mom_plugins_policy.tools.excerpts import message_of, told
 from mom_plugins_policy.tools.snapshots import EXAMPLE, did_you_mean, fields_in, read_snapshot
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Given:
 
     def told(self, fault: Fault) -> str:
         """A mistake with its place and the line."""
-        return told(fault, self.texts, self.files)
+        return told(fault.source, message_of(fault), self.texts, self.files)
 
 
 def given_policies(
@@ -131,20 +131,14 @@ def given_policies(
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
     """The policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
-    from mom_cli import NotRunning, running_mom
+    from mom_cli import RunningMom, ask
 
-    try:
-        running = running_mom(config)
-        if running is None:
-            return None
-        found = running.policies()
-    except NotRunning:
+    answer = ask(config, RunningMom.policies, otherwise="the files and defaults")
+    if answer is None:
         return None
-    except MomError as error:
-        print_prose(f"mom: {error}; what follows is by the files and defaults", 2, err=True)
-        return None
-    click.echo(f"by the policies in force, from {printable(running.where, 400)}", err=True)
-    return found
+    policies, where = answer
+    click.echo(f"by the policies in force, from {printable(where, 400)}", err=True)
+    return policies
 
 
 def configured(path: str | None) -> Config | None:

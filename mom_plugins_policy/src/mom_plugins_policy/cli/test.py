@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -72,5 +73,5 @@ def _plain(case: PolicyTest, differences: Sequence[Mismatch]) -> dict[str, objec
         "file": case.file,
         "line": case.line,
         "passed": not differences,
-        "differences": [{"about": d.about, "expected": d.expected, "got": d.got, "where": d.where or None} for d in differences],
+        "differences": list(map(asdict, differences)),
     }

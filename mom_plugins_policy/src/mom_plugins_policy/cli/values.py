@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from mom_core import Decision, Guest, Host, Source, Value, printable
@@ -30,59 +31,35 @@ def amount(value: Value) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.1f}"
 
 
-def plain_value(value: Any) -> Any:
-    """A value as JSON: entities by name, what JSON has no number for as text."""
-    if isinstance(value, list | tuple | Guests):
-        return [plain_value(inner) for inner in value]
+def plain(value: Any, files: Mapping[str, str]) -> Any:
+    """A value, or a record of such, as JSON: entities by name, a place among its record's fields, as text what JSON has no number for.
+
+    :param files: the files that policies come from, by name
+    """
     if isinstance(value, Host):
         return {"host": value.name}
     if isinstance(value, Guest):
         return {"guest": value.name, "id": value.id}
     if isinstance(value, Disk):
-        return {"disk": plain_value(value.attributes)}
+        return {"disk": plain(value.attributes, files)}
+    if isinstance(value, Source):
+        return {"policy": value.name, "file": files.get(value.name), "line": value.line, "column": value.column}
+    if isinstance(value, Decision):
+        scope, identity, name = value.entity
+        of = {"scope": scope, "entity": name, "id": identity, "control": value.control, "value": value.value}
+        return plain({**of, "source": value.source}, files)
+    if isinstance(value, Fault):
+        of = {"kind": value.kind, "message": value.message, "guest": value.guest, "values": value.values}
+        return plain({**of, "source": value.source}, files)
+    if is_dataclass(value):
+        return plain({one.name: getattr(value, one.name) for one in fields(value)}, files)
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain(value._asdict(), files)
+    if isinstance(value, list | tuple | Guests):
+        return [plain(inner, files) for inner in value]
     if isinstance(value, Mapping):
-        return {str(key): plain_value(inner) for key, inner in value.items()}
+        parts = {str(key): plain(inner, files) for key, inner in value.items()}
+        return {**parts.pop("source"), **parts} if isinstance(value.get("source"), Source) else parts
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if value is None or isinstance(value, bool | int | float | str) else show(value)
-
-
-def plain_place(source: Source, files: Mapping[str, str]) -> dict[str, Any]:
-    """A place as JSON."""
-    return {"policy": source.name, "file": files.get(source.name), "line": source.line, "column": source.column}
-
-
-def plain_decision(decision: Decision, files: Mapping[str, str]) -> dict[str, Any]:
-    """A decision as JSON."""
-    scope, identity, name = decision.entity
-    of = {"scope": str(scope), "entity": name, "id": identity}
-    return {**of, "control": decision.control, "value": plain_value(decision.value), **plain_place(decision.source, files)}
-
-
-def plain_fault(fault: Fault, files: Mapping[str, str]) -> dict[str, Any]:
-    """An error as JSON."""
-    told = {"kind": fault.kind, "message": fault.message, "guest": fault.guest, "values": list(fault.values)}
-    return {**told, **plain_place(fault.source, files)}
-
-
-def decision_rows(decisions: Sequence[Decision]) -> list[tuple[str, str, str, str]]:
-    """Decisions as rows: whose, which control, its value, and where it was decided."""
-    return [(printable(d.entity.name, 60), printable(d.control, 60), amount(d.value), printable(str(d.source), 200)) for d in decisions]
-
-
-def table(rows: Sequence[Sequence[str]], margin: str = "  ", right: int = -1) -> str:
-    """Rows in columns.
-
-    :param right: the column that is aligned at its right
-    """
-    if not rows:
-        return ""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if number == right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join(margin + line.rstrip() for line in lines)

@@ -18,6 +18,7 @@ an error, and only needs a temporary variable when a statement with effects foll
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from itertools import count
 from types import CodeType
 from typing import Any
 
@@ -51,15 +52,18 @@ _FUNCTIONS: Mapping[str, object] = {
     **{called(word): word.compute for word in FUNCTIONS.values()}, **{word.name.upper(): _held(word) for word in CALLABLES.values()},
 }  # fmt: skip
 
+_numbers = count(1)
+
 
 class Compiled:
     """The code of a program: what to run, and what its lines mean."""
 
     __slots__ = ("code", "fields", "filename", "namespace", "run", "sites", "source", "undeclared")
 
-    def __init__(self, generator: Generator, filename: str) -> None:
+    def __init__(self, generator: Generator) -> None:
         self.source, lines = generator.assemble()
-        self.filename = filename
+        self.filename = f"<policy {next(_numbers)}>"
+        """A name of its own, by which tracebacks tell this code from all other."""
         self.undeclared = generator.undeclared
         self.sites: Sequence[Site] = generator.sites
         self.fields = frozenset(generator.fields)
@@ -69,19 +73,18 @@ class Compiled:
             "float": float, "int": int, "list": list,
             "LINES": lines, **_FUNCTIONS, **generator.constants,
         }  # fmt: skip
-        self.code: CodeType = compile(self.source, filename, "exec", dont_inherit=True)
+        self.code: CodeType = compile(self.source, self.filename, "exec", dont_inherit=True)
         exec(self.code, self.namespace)  # noqa: S102  # generated code; nothing of the policy's text is in it
         self.run: Callable[..., None] = self.namespace["run"]
 
 
 def compile_program(
-    program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], filename: str, *, traced: Container[int] = ()
+    program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: Container[int] = ()
 ) -> Compiled:
     """The code of a program.
 
     :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
-    :param filename: a name of its own, by which tracebacks tell this code from all other
     :param traced: the forms, by their index, of which every value is reported to `Evaluation.trace`, and every request to
         `Evaluation.traced_request`, for explanations
     """
-    return Compiled(Generator(program, limits, undeclared, traced=traced), filename)
+    return Compiled(Generator(program, limits, undeclared, traced=traced))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import count
 from typing import Any, TypeVar
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit
@@ -21,7 +20,6 @@ from mom_plugins_policy.language.values import Guests
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
 """The errors of compiling where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
 
-_filenames = count(1)
 _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
 _CODES = 4  # kept, at up to some MiB: those in force, those a client checks and then sets, those on trial, and those from before
@@ -135,7 +133,7 @@ class Code:
         compiled = self._variants.get(undeclared)
         if compiled is None:
             try:
-                compiled = compile_program(self.program, self._limits, undeclared, f"<policy {next(_filenames)}>")
+                compiled = compile_program(self.program, self._limits, undeclared)
             except TOO_COMPLICATED:
                 raise too_complicated() from None
             if len(self._variants) >= _VARIANTS:

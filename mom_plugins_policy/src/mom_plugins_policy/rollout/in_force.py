@@ -12,8 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, replace
-from itertools import pairwise
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mom_core import ConfigError, ConfigProblem, MomError, PluginContext, StateError, StateFile, printable
@@ -78,7 +77,6 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
-        self._diffs: Mapping[str, str] = {}
         self._count = 0
 
     def _compile(self, texts: Mapping[str, str]) -> Policy:
@@ -221,14 +219,7 @@ class ChangingPolicies:
     def history(self) -> Sequence[PolicyChange]:
         """The last changes, oldest first."""
         with self._lock:
-            versions = tuple(self._versions)
-        # Diffs are made when they are looked at, and without keeping others waiting.
-        self._diffs = {
-            later.change.version: self._diffs.get(later.change.version)
-            or difference(texts_of(earlier.state.texts), texts_of(later.state.texts))
-            for earlier, later in pairwise(versions)
-        }
-        return tuple(replace(version.change, diff=self._diffs.get(version.change.version, "")) for version in versions)
+            return tuple(version.change for version in self._versions)
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
         """The very texts of that version, whatever the files say by now."""
@@ -314,7 +305,8 @@ class ChangingPolicies:
         self._count += 1
         digest = hashlib.sha256(json.dumps(texts_of(effective)).encode()).hexdigest()
         state = PolicyState(f"{self._count}-{digest[:12]}", effective)
-        self._versions.append(Version(PolicyChange(state.version, time.time(), who, what), state, overlay))
+        diff = difference(texts_of(self._versions[-1].state.texts), texts_of(effective)) if self._versions else ""
+        self._versions.append(Version(PolicyChange(state.version, time.time(), who, what, diff), state, overlay))
         self.policy = policy
         return state
 

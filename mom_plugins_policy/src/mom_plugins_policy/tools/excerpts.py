@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mom_core import printable
+from mom_core import Source, printable
 from mom_plugins_policy.language.errors import Fault
 
 _BEFORE, _AFTER = 60, 40  # columns shown around a place in a line that is too long to be shown
@@ -16,11 +16,8 @@ def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
     return f"{where}:{line}:{column}" if line else where
 
 
-def excerpt(text: str, line: int, column: int, margin: str = "    ", width: int = 1) -> str:
-    """The line with a caret below the column (both 1-based), as two lines; empty if there is no such line.
-
-    :param width: columns to be marked, as far as the line goes
-    """
+def excerpt(text: str, line: int, column: int, margin: str = "    ") -> str:
+    """The line with a caret below the column (both 1-based), as two lines; empty if there is no such line."""
     lines = text.split("\n")
     if not 0 < line <= len(lines):
         return ""
@@ -32,8 +29,7 @@ def excerpt(text: str, line: int, column: int, margin: str = "    ", width: int 
         after = "…" if first + _BEFORE + _AFTER < len(shown) else ""
         shown, place = shown[first : first + _BEFORE + _AFTER], place - first
     blank = "".join("\t" if character == "\t" else " " for character in shown[:place].ljust(place))
-    mark = "^" + "~" * (min(width, len(shown) - place) - 1)
-    return f"{margin}{before}{shown}{after}\n{margin}{' ' * len(before)}{blank}{mark}"
+    return f"{margin}{before}{shown}{after}\n{margin}{' ' * len(before)}{blank}^"
 
 
 def _as_wide(line: str) -> str:
@@ -41,15 +37,21 @@ def _as_wide(line: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff").rjust(len(line)))
 
 
-def told(fault: Fault, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
-    """An error with its place, its guest, the values involved, and an excerpt where there is one.
+def told(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
+    """A message with its place, and an excerpt where there is one.
 
     :param texts: policy texts by name
     :param files: the files that they come from, by name, as far as they come from any
     """
+    name, line, column = source
+    place = located(name, line, column, files)
+    head = printable(f"{place}: " * bool(place) + message, 2000)
+    below = excerpt(texts.get(name, ""), line, column)
+    return f"{head}\n{below}" if below else head
+
+
+def message_of(fault: Fault) -> str:
+    """An error in words, with its guest and the values involved."""
     guest = f" (guest {printable(fault.guest)})" if fault.guest is not None else ""
     values = f": {', '.join(fault.values)}" if fault.values else ""
-    place = located(fault.name, fault.line, fault.column, files)
-    head = printable(f"{place}: " * bool(place) + f"{fault.kind}: {fault.message}{values}{guest}", 2000)
-    below = excerpt(texts.get(fault.name, ""), fault.line, fault.column)
-    return f"{head}\n{below}" if below else head
+    return f"{fault.kind}: {fault.message}{values}{guest}"

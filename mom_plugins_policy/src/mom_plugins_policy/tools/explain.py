@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, Source, Value, printable
@@ -31,59 +30,64 @@ _MOST_MISSED: Final = 50  # requests that were not made
 _LONGEST: Final = 600  # characters of what is said of one decision
 _SHOWN: Final = 70  # characters of a form
 
-_filenames = count(1)
 
-Told = tuple[tuple[str, Any], ...]
-"""Parts of a form, each with the value that it had."""
+class FormValue(NamedTuple):
+    """A part of a form, with the value that it had."""
+
+    form: str
+    value: Any
+
+
+Told = tuple[FormValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
     """A condition on the way to a form, whether it held, and the values in it."""
 
-    text: str
+    form: str
     truth: bool
     source: Source
     values: Told
 
     def __str__(self) -> str:
         values = f" ({', '.join(f'{text} is {show(value)}' for text, value in self.values)})" if self.values else ""
-        return f"{self.text} is {'true' if self.truth else 'false'}{values}"
+        return f"{self.form} is {'true' if self.truth else 'false'}{values}"
 
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
     """The last request for a control: what was asked for, by which form, of which values, and the conditions around it, the innermost
-    first. `applied`: it is a decision; it is none where it asks for nil, the guest's step failed, or the evaluation stopped.
+    first. `decided`: it is a decision; it is none where it asks for nil, the guest's step failed, or the evaluation stopped.
     """
 
     control: str
     value: Value
-    applied: bool
-    text: str
+    decided: bool
+    form: str
     source: Source
     values: Told
-    conditions: tuple[Precondition, ...]
+    because: tuple[Precondition, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
     """A request that was not made, and the condition that it was not made for."""
 
-    text: str
+    form: str
     source: Source
-    condition: Precondition
+    because: Precondition
 
 
 @dataclass(frozen=True, slots=True)
 class EntityExplanation:
-    """All about one entity in one evaluation. `faults`: what went wrong in its steps, or outside of all steps; then it may have stopped."""
+    """All about one entity in one evaluation. `errors`: what went wrong in its steps, or outside of all steps; then it may have stopped."""
 
     entity: Entity
-    requests: tuple[ControlRequest, ...]
-    missed: tuple[Missed, ...]
-    faults: tuple[Fault, ...]
     stopped: bool
+    errors: tuple[Fault, ...]
+    requests: tuple[ControlRequest, ...]
+    not_asked_for: tuple[Missed, ...]
 
 
 def explain(
@@ -110,7 +114,7 @@ def explain(
             made = ControlRequest(control, value, control in decided, abridged(form, _SHOWN), form.source, values, tuple(conditions))
             requests.append(made)
     faults = tuple(fault for fault in result.errors if fault.entity is None or fault.entity.id == entity.id)
-    return EntityExplanation(entity, tuple(requests), tuple(traces.missed(entity.id)), faults, result.stopped)
+    return EntityExplanation(entity, result.stopped, faults, tuple(requests), tuple(traces.missed(entity.id)))
 
 
 def said(result: Result, guest: Guest, control: str) -> str:
@@ -264,7 +268,7 @@ class _Traces:
 
     def _values(self, index: int, last: Mapping[int, Any]) -> Told:
         told = {abridged(one, _SHOWN): last[one.index] for one in self.outline.operands[index] if one.index in last}
-        return tuple(told.items())
+        return tuple(FormValue(*one) for one in told.items())
 
     def missed(self, identity: str) -> Iterator[Missed]:
         """The requests that were not made for an entity, each with the nearest condition that led elsewhere."""
@@ -295,10 +299,7 @@ def _traces_of(result: Result) -> _Traces | None:
     try:
         compiled = outline.compiled.get(result.compiled.undeclared)
         if compiled is None:
-            filename = f"<traced policy {next(_filenames)}>"
-            compiled = compile_program(
-                result.policy.program, result.policy.limits, result.compiled.undeclared, filename, traced=outline.traced
-            )
+            compiled = compile_program(outline.program, result.policy.limits, result.compiled.undeclared, traced=outline.traced)
             outline.compiled = {result.compiled.undeclared: compiled}
         run = result.once_more(_TracedRun, compiled)
     except TOO_COMPLICATED:

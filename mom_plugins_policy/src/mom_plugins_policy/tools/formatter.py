@@ -8,72 +8,74 @@ blank line stays. A comment or string stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from typing import Final
 
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
-from mom_plugins_policy.language.reader import read
-from mom_plugins_policy.language.syntax import Form
-from mom_plugins_policy.language.tokens import comments, tokens
+from mom_plugins_policy.language.reader import TOKEN, read
 
 INDENT: Final = 4
 
 DEEPEST: Final = 60
 """Columns of white space at most: what is nested deeper is not indented any further, so that there is always room for something."""
 
+_SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
+
 
 def formatted(name: str, text: str, *, limits: PolicyLimits = DEFAULT_LIMITS) -> str:
     """A policy text, laid out.
 
     :param name: the policy's name, for positions
-    :returns: a text with the same forms and comments; formatting it again changes nothing
+    :returns: a text with the same tokens and comments; formatting it again changes nothing
     :raises PolicyError: the text is no policy
     """
-    before = read(name, text, limits)
+    read(name, text, limits)
     result = "".join(_pieces(text))
     # What is written must be the same program. This has never failed; if it ever does, the file must not be touched.
-    if _content(read(name, result, limits)) != _content(before) or comments(result) != comments(text):
+    if [token for _, token in tokens(result)] != [token for _, token in tokens(text)]:
         raise AssertionError("formatting would have changed the policy")
     return result
 
 
-def _content(forms: Iterable[Form]) -> list[tuple[object, ...]]:
-    """The same for two texts that are the same program: all forms in reading order, with how many parts each has."""
-    content: list[tuple[object, ...]] = []
-    todo = list(forms)
-    while todo:
-        form = todo.pop()
-        content.append((form.kind, type(form.value), form.value, len(form.items)))
-        todo.extend(form.items)
-    return content
+def tokens(text: str) -> Iterator[tuple[str, str]]:
+    """The tokens of a policy and its comments, each behind the white space before it."""
+    text = text.removeprefix("\ufeff")
+    space, position = "", 0
+    while (found := TOKEN.match(text, position)) is not None:
+        if found.lastgroup != "skip":
+            yield space, found.group()
+            space = ""
+        for part in _SKIPPED.finditer(text, position, found.end()) if found.lastgroup == "skip" else ():
+            if part[1]:
+                yield space, part[1].rstrip()
+            space = "" if part[1] else part.group()
+        position = found.end()
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The tokens of a text, each with the white space before it."""
+    """The tokens of a text, each with the white space that belongs before it."""
     opened: list[tuple[int, int]] = []  # for each open bracket, the indentation of its line, and of lines in it
     around = 0  # brackets that were open where this line began
     here = 0  # the indentation of this line
     before = ""  # the token before this one
-    breaks = gap = 0
-    for what, piece, _ in tokens(text):
-        if what in ("space", "mark"):
-            breaks, gap = breaks + piece.count("\n"), len(piece)
-            continue
-        closing = what == "close"
+    for space, piece in tokens(text):
+        closing = piece in (")", "]", "}")
+        breaks = space.count("\n")
         outside, _ = opened.pop() if closing else (0, 0)
         if breaks or not before:
             here = outside if closing else opened[-1][1] if opened else 0
             around = len(opened)
             blank = breaks > 1 and not closing
             yield "\n" * (1 + blank if before else 0) + " " * min(here, DEEPEST)
-        elif what == "comment":
-            yield " " * max(2, gap)  # comments of adjacent lines may be aligned
+        elif piece.startswith("#"):
+            yield " " * max(2, len(space))  # comments of adjacent lines may be aligned
         elif before not in ("(", "[") and piece not in (")", "]") and before + piece != "{}":
             yield " "
-        if what == "open":
+        if piece in ("(", "[", "{"):
             inner = here if piece == "{" or len(opened) <= around else opened[-1][1]
             opened.append((here, inner + INDENT))
-        before, breaks, gap = piece, 0, 0
-        yield piece.rstrip() if what == "comment" else piece
+        before = piece
+        yield piece
     if before:
         yield "\n"

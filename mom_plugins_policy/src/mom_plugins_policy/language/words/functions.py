@@ -41,8 +41,6 @@ class FunctionWord(Word):
     """With how many arguments, or more, it fails on nil; None: never."""
     mixing: str = ""
     """Words for what is done to arguments that must be of the same unit, such as `are added`; empty: they need not be."""
-    mirrored: str = ""
-    """Of a comparison: the one that says the same with its sides exchanged."""
     operator: str = ""
     """Another spelling, usable as the head of a list."""
     variable: bool = False
@@ -118,19 +116,19 @@ _FUNCTIONS = (
     ),
     FunctionWord(
         name="lt", operator="<", least=2, most=2, meaning="less than", compute=operator.lt,
-        types=types.order, unit=units.unknown, mixing="are compared", mirrored="gt",
+        types=types.order, unit=units.unknown, mixing="are compared",
     ),
     FunctionWord(
         name="gt", operator=">", least=2, most=2, meaning="greater than", compute=operator.gt,
-        types=types.order, unit=units.unknown, mixing="are compared", mirrored="lt",
+        types=types.order, unit=units.unknown, mixing="are compared",
     ),
     FunctionWord(
         name="lte", operator="<=", least=2, most=2, meaning="less than or equal", compute=operator.le,
-        types=types.order, unit=units.unknown, mixing="are compared", mirrored="gte",
+        types=types.order, unit=units.unknown, mixing="are compared",
     ),
     FunctionWord(
         name="gte", operator=">=", least=2, most=2, meaning="greater than or equal", compute=operator.ge,
-        types=types.order, unit=units.unknown, mixing="are compared", mirrored="lte",
+        types=types.order, unit=units.unknown, mixing="are compared",
     ),
     FunctionWord(
         name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
