@@ -201,9 +201,7 @@ class TestHowItEnds:
         assert newest.what.startswith("rolled back the trial of: set 50_balloon, after ")
         assert ended.reason in newest.what
         assert managed.texts.state().texts["50_balloon"].origin == "default"
-        assert any("the trial of set 50_balloon is rolled-back" in problem.message for problem in managed.reports[-2].problems) or any(
-            "is rolled-back" in problem.message for report in managed.reports for problem in report.problems
-        )
+        assert any("is rolled-back" in problem.message for report in managed.reports for problem in report.problems)
 
     def test_one_that_hurts_guests_is_rolled_back_by_how_they_fare(self, tmp_path: Path) -> None:
         made = Managed(tmp_path, guests=40)
@@ -262,13 +260,6 @@ class TestHowItEnds:
         managed.cycles(8)
         assert managed.canary.state is CanaryState.RUNNING
 
-    def test_somebody_promotes_it(self, managed: Managed) -> None:
-        managed.begin("(+ 1 2)", name="60_x", seconds=600)
-        managed.cycles()
-        assert managed.texts.end_canary(promote=True, who="you").state is CanaryState.PROMOTED
-        assert managed.texts.state().texts["60_x"].text == "(+ 1 2)"
-        assert managed.texts.history()[-1].who == "you"
-
     def test_somebody_ends_it(self, managed: Managed) -> None:
         managed.begin("(+ 1 2)", name="60_x", seconds=600)
         managed.cycles()
@@ -292,24 +283,18 @@ class TestHowItEnds:
         assert {entry["values"]["seen"] for identity, entry in memory.items() if identity in on} == {302}
         assert {entry["values"]["seen"] for identity, entry in memory.items() if identity not in {*on, HOST_ID}} == {104}
 
-    def test_a_promotion_outlives_a_restart_if_changes_do(self, tmp_path: Path) -> None:
+    def test_somebody_promotes_it_for_good_and_a_restart_ends_the_one_that_runs(self, tmp_path: Path) -> None:
         made = Managed(tmp_path, keep_changes=True)
         with made.engine:
             made.cycles()
             made.begin("(+ 1 2)", name="60_x", seconds=600)
-            made.texts.end_canary(promote=True, who="you")
+            assert made.texts.end_canary(promote=True, who="you").state is CanaryState.PROMOTED
+            assert made.texts.history()[-1].who == "you"
+            made.begin("(+ 1 2)", name="70_y", guests="web-*", seconds=600)
         made.engine = made.new_engine()
         with made.engine:
             assert made.texts.state().texts["60_x"].text == "(+ 1 2)"
-
-    def test_a_restart_ends_it(self, tmp_path: Path) -> None:
-        made = Managed(tmp_path, keep_changes=True)
-        with made.engine:
-            made.cycles()
-            made.begin("(+ 1 2)", name="60_x", guests="web-*", seconds=600)
-        made.engine = made.new_engine()
-        with made.engine:
-            assert "60_x" not in made.texts.state().texts
+            assert "70_y" not in made.texts.state().texts
             assert made.texts.canary() is None
 
 
@@ -336,12 +321,10 @@ class TestWhatIsNotTried:
         assert managed.texts.state().version == before
         assert managed.texts.canary() is None
 
-    def test_what_cannot_be_used(self, managed: Managed) -> None:
+    def test_what_cannot_be_used_or_changes_nothing(self, managed: Managed) -> None:
         with pytest.raises(PolicyRefused) as refused:
             managed.begin("(+ 1", name="60_x")
         assert refused.value.problems[0].kind == "syntax"
-
-    def test_what_changes_nothing(self, managed: Managed) -> None:
         with pytest.raises(MomError, match="there is nothing to try"):
             managed.begin(managed.texts.state().texts["50_balloon"].text)
 

@@ -29,7 +29,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(" ".join(text.name for text in program.texts))  # type: ignore[attr-defined]  # a Program
         return real(program, *more, **options)  # type: ignore[arg-type]  # as it is given
 
-    compiled_policies._kept_code.cache_clear()
+    compiled_policies._code.cache_clear()
     monkeypatch.setattr(compiled_policies, "compile_program", compile_program)
     return found
 

@@ -108,7 +108,7 @@ class TestForms:
 
     def test_the_names_that_it_binds_are_known_to_all_walks(self, word: FormWord) -> None:
         policy = Policy.compile({"p": EXAMPLES[word.name]})
-        found = survey(policy.program.forms)
+        found = survey(policy.program)
         bound = {binding.name.name for roles in policy.program.roles.values() for binding in roles.bindings}
         listed = {form.name for form, _ in found.variables} | {form.name for form in found.others}
         assert bound == policy.program.bound == listed

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from mom_plugins_policy.checks.values import NIL_VALUE, NOT_BOUND, Keys, Value, bound, either
+from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.words.types import NIL, UNBOUND
 
 Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
@@ -15,41 +16,19 @@ Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
 
 
 class Knowledge:
-    """Changes as the walk goes on; what a branch changes is undone (`end`), and joined with the other one's changes."""
+    """Changes as the walk goes on; what two branches have changed is joined."""
 
     def __init__(self) -> None:
         self.chain = [0]
         """The scopes, by their numbers, from the outside in."""
-        self.store: dict[Key, Any] = {}
-        self.frames: list[dict[Key, Any]] = []
+        self.store: Facts[Key, Any] = Facts()
         self._scopes = 0
-
-    def put(self, key: Key, value: Any) -> None:
-        """Hold a value."""
-        if self.frames:
-            self.frames[-1].setdefault(key, self.store.get(key))
-        self.store[key] = value
-
-    def begin(self) -> None:
-        """Begin a branch."""
-        self.frames.append({})
-
-    def end(self) -> dict[Key, Any]:
-        """Undo everything since `_begin`; what had changed."""
-        changed = {}
-        for key, before in self.frames.pop().items():
-            changed[key] = self.store[key]
-            if before is None:
-                del self.store[key]
-            else:
-                self.store[key] = before
-        return changed
 
     def know(self, keys: Keys) -> None:
         """These values are not nil from here on."""
         for key in keys:
             if ("not nil", key) not in self.store:
-                self.put(("not nil", key), True)
+                self.store.learn(("not nil", key), True)
 
     def is_known(self, value: Value) -> bool:
         """Whether a value is not nil here."""
@@ -63,12 +42,12 @@ class Knowledge:
             kind = key[0]
             if kind == "not nil":
                 if then and otherwise:
-                    self.put(key, True)
+                    self.store.learn(key, True)
             elif kind == "function":
-                self.put(key, tuple(dict.fromkeys((*(then or ()), *(otherwise or ())))))
+                self.store.learn(key, tuple(dict.fromkeys((*(then or ()), *(otherwise or ())))))
             else:
                 missing = NOT_BOUND if kind == "variable" else NIL_VALUE
-                self.put(key, either(then or missing, otherwise or missing, if_true, if_false))
+                self.store.learn(key, either(then or missing, otherwise or missing, if_true, if_false))
 
     @contextlib.contextmanager
     def scoped(self) -> Iterator[None]:
@@ -87,7 +66,7 @@ class Knowledge:
         before = self.store.get(key)
         if before is None or before.types & UNBOUND:
             value = value if before is None else either(bound(before), value)
-            self.put(key, value)
+            self.store.learn(key, value)
             return value
         return before  # type: ignore[no-any-return]  # of a variable it is a value
 

@@ -101,12 +101,12 @@ class Walk:
             pass  # it is nested so deep that what was seen has to do
 
     def _survived(self, work: Callable[[], object]) -> None:
-        chain, depth, frames = self._now.chain, self._depth, len(self._now.frames)
+        chain, depth, frames = self._now.chain, self._depth, len(self._now.store.frames)
         try:
             work()
         except (_Fails, _TooFar):
             self._now.chain, self._depth, self._together = chain, depth, []
-            del self._now.frames[frames:]
+            del self._now.store.frames[frames:]
 
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
@@ -235,13 +235,13 @@ class Walk:
             raise _Fails
         value, changed = one or other or (NIL_VALUE, {})
         for key, after in changed.items():
-            self._now.put(key, after)
+            self._now.store.learn(key, after)
         return value
 
     def _branch(self, form: Form, keys: Keys) -> tuple[Value, dict[Key, Any]] | None:
         """The value of a form where these values are not nil, and its changes; nothing if it fails. Everything is undone."""
         chain, depth, together = self._now.chain, self._depth, len(self._together)
-        self._now.begin()
+        self._now.store.begin()
         self._now.know(keys)
         value = None
         try:
@@ -250,7 +250,7 @@ class Walk:
             self._now.chain, self._depth = chain, depth
             del self._together[together:]
         finally:
-            changed = self._now.end()
+            changed = self._now.store.end()
         return None if value is None else (value, changed)
 
     def _let(self, form: Form, arguments: Sequence[Form]) -> Value:
@@ -284,7 +284,7 @@ class Walk:
             before = self._now.store.get(key)
             if before is not None and name.name != "nil":
                 held = True
-                self._now.put(key, either(before, value) if before.types & UNBOUND else value)
+                self._now.store.learn(key, either(before, value) if before.types & UNBOUND else value)
                 if not before.types & UNBOUND:
                     break
         if not held:
@@ -295,7 +295,7 @@ class Walk:
     def _def(self, form: Form, arguments: Sequence[Form]) -> Value:
         definition = self._definition_of.get(form.index)
         if definition is not None:
-            self._now.put(("function", definition.name), (definition,))
+            self._now.store.learn(("function", definition.name), (definition,))
         return constant(arguments[0].name)
 
     def _with(self, form: Form, arguments: Sequence[Form]) -> Value:
@@ -309,13 +309,13 @@ class Walk:
         self._forget_assigned(body)
         self._loops += 1
         before = set(self._now.store)
-        self._now.begin()
+        self._now.store.begin()
         with self._now.scoped():
             self._now.bind(name.name, element)
             with contextlib.suppress(_Fails):  # it is that guest's step alone that fails
                 self._value(body)
         self._loops -= 1
-        changed = {key: value for key, value in self._now.end().items() if key in before or key[0] in ("function", "note")}
+        changed = {key: value for key, value in self._now.store.end().items() if key in before or key[0] in ("function", "note")}
         self._now.join(changed, {}, NO_KEYS, NO_KEYS)
         return Value(LIST)
 
@@ -325,7 +325,7 @@ class Walk:
             for scope in self._now.chain:
                 key = ("variable", scope, name)
                 if key in self._now.store:
-                    self._now.put(key, replace(self._unknown))
+                    self._now.store.learn(key, replace(self._unknown))
 
     # --- functions -----------------------------------------------------------------------------------------------------------------
 
@@ -484,7 +484,7 @@ class Walk:
             value = self._now.narrowed(self.declared.value_of(FieldKey(entity, name)))
             return value if len(values) == 1 else replace(either(value, values[1]), doubt=None)
         if method == "SetVar":
-            self._now.put(("note", entity, name), values[1])
+            self._now.store.learn(("note", entity, name), values[1])
         stored: Value | None = self._now.store.get(("note", entity, name)) if method == "GetVar" and entity is not None else None
         if stored is not None:
             return replace(self._now.narrowed(stored), doubt=None, key=stored.identity)

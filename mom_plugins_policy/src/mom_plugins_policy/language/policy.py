@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, TypeVar
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit
@@ -172,7 +172,11 @@ class Policy:
             declared, and every control is allowed
         :raises PolicyError: with all that is wrong in all texts
         """
-        return cls(_code(texts, limits), declarations, limits)
+        for name, text in texts.items():
+            for one, what in ((name, "a policy's name"), (text, "a policy")):
+                if not isinstance(one, str):
+                    raise PolicyError([Fault("type", str(name), 0, 0, f"{what} is a text, not {type(one).__name__}")])
+        return cls(_code(tuple(sorted(texts.items())), limits), declarations, limits)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
         """Which scope a control belongs to (None: any), and whether its values are cut to integers."""
@@ -193,24 +197,14 @@ class Policy:
         :param notes: what was remembered earlier; nothing if None
         """
         older = snapshot.history if history is None else history
-        known: dict[tuple[Scope, str], bool] = {}
         declared = self.declarations.fields if self.declarations is not None else None
 
+        @cache
         def declares(scope: Scope, name: str) -> bool:
-            if declared is not None:
-                return (scope, name) in declared
-            found = known.get((scope, name))
-            if found is None:
-                found = known[(scope, name)] = occurs(scope, name, snapshot, older)
-            return found
+            return (scope, name) in declared if declared is not None else occurs(scope, name, snapshot, older)
 
-        if declared is not None:
-            compiled = self.code.without(self.undeclared)
-        else:
-            compiled = self.code.without(frozenset())
-            undeclared = frozenset(field for field in compiled.fields if not declares(*field))
-            if undeclared:
-                compiled = self.code.without(undeclared)
+        undeclared = self.undeclared if declared is not None else frozenset(field for field in self.fields if not declares(*field))
+        compiled = self.code.without(undeclared)
         run = Evaluation(snapshot, older, self.limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
         values: list[Any] = []
         stopped = False
@@ -222,32 +216,19 @@ class Policy:
         return Result(run, values, compiled, self, stopped)
 
 
-def _code(texts: Mapping[str, str], limits: PolicyLimits) -> Code:
-    """The code of texts, from among the last ones where it is; what is no text, which is refused, need not be hashable."""
-    if all(type(name) is str and type(text) is str for name, text in texts.items()):
-        return _kept_code(tuple(sorted(texts.items())), limits)
-    return _new_code(texts, limits)
-
-
 @lru_cache(maxsize=_CODES)
-def _kept_code(texts: tuple[tuple[str, str], ...], limits: PolicyLimits) -> Code:
-    return _new_code(dict(texts), limits)
-
-
-def _new_code(texts: Mapping[str, str], limits: PolicyLimits) -> Code:
+def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
+    """The code of texts in name order, from among the last ones where it is."""
     if len(texts) > limits.policies:
-        what = f"there are {len(texts):,} policies, and {limits.policies:,} are allowed"
-        raise PolicyError([Fault("limit", max(map(str, texts)), 0, 0, what)])
+        raise PolicyError([Fault("limit", texts[-1][0], 0, 0, f"there are {len(texts):,} policies, and {limits.policies:,} are allowed")])
     faults: list[Fault] = []
     forms: list[Form] = []
     read_texts: list[SourceText] = []
     size = 0
     index = 0
-    for name in sorted(texts, key=str):
-        text = texts[name]
-        wrong = _wrong_name(name) or (None if isinstance(text, str) else f"a policy is a text, not {type(text).__name__}")
-        if wrong:
-            faults.append(Fault("type" if isinstance(name, str) and not isinstance(text, str) else "malformed", str(name), 0, 0, wrong))
+    for name, text in texts:
+        if wrong := _wrong_name(name):
+            faults.append(Fault("malformed", name, 0, 0, wrong))
             continue
         size += len(text)
         if size > limits.text:
@@ -281,11 +262,9 @@ def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot
     return any(name in guest.fields for one in (snapshot, *older) for guest in one.guests.values())
 
 
-def _wrong_name(name: object) -> str | None:
-    if not isinstance(name, str):
-        return f"a policy's name is a text, not {type(name).__name__}"
+def _wrong_name(name: str) -> str:
     if not name or len(name) > 128:
         return "a policy's name has 1 to 128 characters"
     if not name.isprintable() or "/" in name:
         return "a policy's name has no slashes and no control characters"
-    return None
+    return ""

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mom_core import ConfigError, ConfigProblem, MomError, PluginContext, StateError, StateFile, printable
-from mom_plugins_policy.language.errors import Fault, PolicyError
+from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.notes import NoteStore
@@ -79,17 +79,23 @@ class ChangingPolicies:
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
 
-    def _compile(self, texts: Mapping[str, str]) -> Policy:
-        return Policy.compile(texts, self._context.declarations, self._limits)
+    def _judged(
+        self, texts: Mapping[str, str], limits: PolicyLimits | None = None, *, to_work: bool = True
+    ) -> tuple[Policy | None, Sequence[PolicyProblem]]:
+        """Texts compiled, and all that keeps them from being put in force: that they cannot be loaded, or are certain to fail.
+
+        :param to_work: False: what is certain to fail is fine
+        """
+        try:
+            policy = Policy.compile(texts, self._context.declarations, limits or self._limits)
+        except PolicyError as error:
+            return None, problems_of(error)
+        return policy, self._failing(policy, texts) if to_work else ()
 
     def _usable(self, texts: Mapping[str, str], limits: PolicyLimits, hint: str) -> Policy:
-        """Compiled; raises `PolicyRefused` for what cannot be loaded, and for what is certain to fail."""
-        try:
-            policy = Policy.compile(texts, self._context.declarations, limits)
-            problems = self._failing(policy, texts)
-        except PolicyError as error:
-            raise PolicyRefused(problems_of(error), hint=hint) from None
-        if problems:
+        """Compiled; raises `PolicyRefused` for what cannot be put in force."""
+        policy, problems = self._judged(texts, limits)
+        if policy is None or problems:
             raise PolicyRefused(problems, hint=hint)
         return policy
 
@@ -100,32 +106,32 @@ class ChangingPolicies:
         with self._lock:
             read = self._read()
             self._base = read.texts
-            self._put(self._compiled(read, Overlay()), Overlay(), "mom", "read at the start")
+            self._put(self._compiled(read, Overlay(), to_work=False), Overlay(), "mom", "read at the start")
             kept = None if self._kept is None else self._kept.read()
             if self._kept is None or kept is None or not (kept.texts or kept.alone):
                 return
             try:
-                self._put(self._compiled_to_work(read, kept), kept, "mom", "set again at the start")
+                self._put(self._compiled(read, kept), kept, "mom", "set again at the start")
             except ConfigError as error:
                 self._kept.refuse(f"they do not go with the files any more: {error.problems[0]}")
 
     def check_files(self) -> Policy:
         """Read and compile what mom would start with, and put nothing in force. Raises `ConfigError` for what is wrong with files."""
-        return self._compiled(self._read(), Overlay())
+        return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
         """Read and compile the files again; the function that is returned puts them in force. Raises `ConfigError`."""
         with self._lock:
             read = self._read()
             overlay = self._overlay
-            policy = self._compiled_to_work(read, overlay)
+            policy = self._compiled(read, overlay)
 
         def commit() -> None:
             with self._lock:
                 fitting = policy
                 if self._overlay is not overlay:  # a client has set a policy since
                     try:
-                        fitting = self._compiled_to_work(read, self._overlay)
+                        fitting = self._compiled(read, self._overlay)
                     except ConfigError as error:
                         self._log.error("the files do not go with what was set meanwhile, and are not used: %s", error)
                         return
@@ -142,20 +148,13 @@ class ChangingPolicies:
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Everything for which `change` would refuse the same."""
-        texts = self._texts_after(changes, replace_all=replace_all)
-        try:
-            self._usable(texts, self._limits, STAY)
-        except PolicyRefused as refused:
-            return refused.problems
-        return ()
+        return self._judged(self._texts_after(changes, replace_all=replace_all))[1]
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Remarks of the checks on changes: all of it in the policies that are changed, of the others what they did not say before."""
-        now, texts = self.policy, self._texts_after(changes, replace_all=replace_all)
-        try:
-            return self._news(self._problems(self._compile(texts)), now, changes)
-        except PolicyError as error:
-            return problems_of(error)
+        now = self.policy
+        policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), to_work=False)
+        return problems if policy is None else self._news(self._problems(policy), now, changes)
 
     def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
         """All texts as they would be. The lock is held for that only: whoever changes policies waits for nobody's check."""
@@ -263,24 +262,12 @@ class ChangingPolicies:
             message = f"the policies have changed: they are at version {now}, not {printable(version)}"
             raise PolicyConflict(message, version=now, hint="look at what they are now, and decide again")
 
-    def _compiled(self, read: Read, overlay: Overlay) -> Policy:
+    def _compiled(self, read: Read, overlay: Overlay, *, to_work: bool = True) -> Policy:
         """Compiled for use, or everything that is wrong with files and texts as a `ConfigError` with their places."""
         effective = overlay.over(read.texts)
-        try:
-            policy = self._compile(texts_of(effective))
-        except PolicyError as error:
-            raise ConfigError(sorted([*read.problems, *(_config_problem(fault, effective) for fault in error.faults)])) from None
-        if read.problems:
-            raise ConfigError(sorted(read.problems))
-        return policy
-
-    def _compiled_to_work(self, read: Read, overlay: Overlay) -> Policy:
-        """The same, and what fails for certain where the policies in force do not is wrong as well."""
-        policy = self._compiled(read, overlay)
-        effective = overlay.over(read.texts)
-        failing = self._failing(policy, texts_of(effective))
-        if failing:
-            raise ConfigError(sorted(_config_problem(one, effective) for one in failing))
+        policy, problems = self._judged(texts_of(effective), to_work=to_work)
+        if policy is None or problems or read.problems:
+            raise ConfigError(sorted([*read.problems, *(_config_problem(one, effective) for one in problems)]))
         return policy
 
     def _change_to(
@@ -345,10 +332,8 @@ def problems_of(error: PolicyError) -> tuple[PolicyProblem, ...]:
     return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in error.faults)
 
 
-def _config_problem(fault: Fault | PolicyProblem, policies: Mapping[str, PolicyText]) -> ConfigProblem:
-    known = policies.get(fault.name)
-    hint = fault.hint if isinstance(fault, PolicyProblem) else ""
-    return ConfigProblem(where_from(fault.name, known), fault.line, fault.column, f"{fault.kind}: {fault.message}", hint)
+def _config_problem(one: PolicyProblem, policies: Mapping[str, PolicyText]) -> ConfigProblem:
+    return ConfigProblem(where_from(one.name, policies.get(one.name)), one.line, one.column, f"{one.kind}: {one.message}", one.hint)
 
 
 DEFAULT: Final = "default"

@@ -165,9 +165,6 @@ class TriedPolicies(ChangingPolicies):
 
     def _expect(self, version: str | None) -> None:
         super()._expect(version)
-        self._expect_no_trial()
-
-    def _expect_no_trial(self) -> None:
         trial = self.trial
         if trial is not None:
             left = format_duration(max(1, round(trial.left(self._context.monotonic()))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,18 +54,16 @@ SHOWN_LINES: Final = 1000
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """All texts that differ, in name order."""
-    lines = [line for name in sorted({*before, *after}) for line in _of_one(name, before.get(name), after.get(name))]
+    lines: list[str] = []
+    for name in sorted({*before, *after}):
+        old, new = (None if text is None else text.splitlines() for text in (before.get(name), after.get(name)))
+        if before.get(name) == after.get(name):
+            continue
+        of, to = ("/dev/null" if text is None else name for text in (old, new))
+        old, new = old or [], new or []
+        small = len(old) + len(new) <= DIFFED_LINES
+        told = [f"--- {of}", f"+++ {to}", f"{len(old)} lines became {len(new)}"]
+        lines += difflib.unified_diff(old, new, of, to, lineterm="") if small else told
     if len(lines) > SHOWN_LINES:
         lines[SHOWN_LINES:] = [f"and {len(lines) - SHOWN_LINES} more lines"]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _of_one(name: str, before: str | None, after: str | None) -> Iterator[str]:
-    if before == after:
-        return
-    old, new = (before or "").splitlines(), (after or "").splitlines()
-    of, to = name if before is not None else "/dev/null", name if after is not None else "/dev/null"
-    if len(old) + len(new) > DIFFED_LINES:
-        yield from (f"--- {of}", f"+++ {to}", f"{len(old)} lines became {len(new)}")
-        return
-    yield from difflib.unified_diff(old, new, of, to, lineterm="")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
 
 from mom_core import Scope
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, TooComplicatedError, joined, known
 from mom_plugins_policy.language.compiling.operations import Operations
-from mom_plugins_policy.language.compiling.scopes import Slot
+from mom_plugins_policy.language.compiling.scopes import Fact, Slot
+from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, FormWord
@@ -46,7 +46,7 @@ class Generator(Operations):
         self._main()
 
     def _main(self) -> None:
-        constant_facts: dict[Slot, Any] = {}
+        constant_facts: dict[Slot, Fact] = {}
         for name in PREDEFINED:
             slot = self.predefined.slots[name]
             if name not in self.program.bound and name not in self.program.assigned:
@@ -56,8 +56,7 @@ class Generator(Operations):
             value = self.guarded(self.generate(form), form)
             self.emit(f"out.append({value.text})")
         while self._waiting:
-            self.facts = dict(constant_facts)
-            self.frames = []
+            self.facts = Facts(constant_facts)
             self.level = self.blocks = 0
             self._waiting.pop()()
 
@@ -93,7 +92,7 @@ class Generator(Operations):
         name = self._new("P")
         function = PyFunction(f"def {name}():")
         self.func.inner.append(function)
-        chain, facts, table = self.chain, dict(self.facts), None if self.table is None else dict(self.table)
+        chain, facts, table = self.chain, Facts(self.facts), None if self.table is None else dict(self.table)
         depth = self.depth
 
         def later() -> None:
@@ -164,14 +163,14 @@ class Generator(Operations):
 
     def _branches(self, test: Expression, first: Callable[[], Expression], second: Callable[[], Expression], dropped: bool) -> Expression:
         """One of two values, by a test."""
-        self._begin()
+        self.facts.begin()
         with self._block() as one:
             value = first()
-        learnt = self._end()
-        self._begin()
+        learnt = self.facts.end()
+        self.facts.begin()
         with self._block() as other:
             otherwise = second()
-        learnt_otherwise = self._end()
+        learnt_otherwise = self.facts.end()
         self._join(learnt, learnt_otherwise)
         type_, size = joined(value.type, otherwise.type), max(value.size, otherwise.size)
         safe = test.safe and value.safe and otherwise.safe
@@ -241,7 +240,7 @@ class Generator(Operations):
         if len(found) == 1 and certain:
             slot = found[0]
             self.emit(f"{self._assign(slot.py, slot.owner)} = {value.text}")
-            self._learn(slot, (True, value.type, value.size))
+            self.facts.learn(slot, (True, value.type, value.size))
             return Expression(slot.py, value.type, size=value.size, safe=True)
         value = self.spilled(value)
         word = "if"
@@ -251,7 +250,7 @@ class Generator(Operations):
             self.emit("else:" if last else f"{word} {slot.py} is not U:")
             self.emit(f" {self._assign(slot.py, slot.owner)} = {value.text}")
             fact = self.facts[slot]
-            self._learn(slot, (fact[0], joined(fact[1], value.type), max(fact[2], value.size)))
+            self.facts.learn(slot, (fact[0], joined(fact[1], value.type), max(fact[2], value.size)))
             word = "elif"
         if not certain:
             self.emit("else:")
@@ -281,7 +280,7 @@ class Generator(Operations):
         outer_weight, self.weight, self.counting = self.weight, 0, False
         self.blocks += 1
         self.guest_loops += contained
-        self._begin()
+        self.facts.begin()
         with self._block() as loop:
             counting: list[bool] = []
             if contained:
@@ -290,7 +289,7 @@ class Generator(Operations):
             else:
                 type_ = self._step(form, element, result)
             counting.append(self.counting)
-        self._end()
+        self.facts.end()
         self.guest_loops -= contained
         self.blocks -= 1
         weight.append(1 if outermost else self.weight + 1)  # a step of an outermost loop has a budget of its own

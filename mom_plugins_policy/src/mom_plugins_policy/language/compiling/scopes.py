@@ -7,13 +7,15 @@ scope that binds such a name keeps what the cell held, and puts it back at its e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from functools import reduce
+from typing import TypeAlias
 
 from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.compiling.code import Emitter, Expression, PyFunction, joined
+from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
@@ -48,7 +50,6 @@ class Bindings:
 
 # What is known about a slot: whether it is certainly bound, the type and the size of its value. No entry: certainly not bound.
 Fact: TypeAlias = tuple[bool, str, int]
-MISSING: Final = object()
 
 
 class Scoping(Emitter):
@@ -59,8 +60,7 @@ class Scoping(Emitter):
         self.program = program
         self.blocks = 0
         """Python's blocks around what is generated now."""
-        self.facts: dict[Slot, Any] = {}
-        self.frames: list[dict[Slot, Any]] = []
+        self.facts: Facts[Slot, Fact] = Facts()
         self.predefined = Bindings(self.run)
         self.chain = [self.predefined]
         self._predefine()
@@ -80,47 +80,20 @@ class Scoping(Emitter):
             self.predefined.slots[name] = slot
             self.facts[slot] = (True, "any" if shared else type_, 1)
 
-    def _learn(self, key: Slot, fact: object) -> None:
-        if self.frames and key not in self.frames[-1]:
-            self.frames[-1][key] = self.facts.get(key, MISSING)
-        if fact is MISSING:
-            self.facts.pop(key, None)
-        else:
-            self.facts[key] = fact
-
-    def _begin(self) -> None:
-        self.frames.append({})
-
-    def _end(self) -> dict[Slot, Any]:
-        """Forget what was learnt since `_begin`; what it was."""
-        learnt: dict[Slot, Any] = {}
-        for key, before in self.frames.pop().items():
-            learnt[key] = self.facts.get(key, MISSING)
-            if before is MISSING:
-                self.facts.pop(key, None)
-            else:
-                self.facts[key] = before
-        return learnt
-
-    def _join(self, first: dict[Slot, Any], second: dict[Slot, Any]) -> None:
+    def _join(self, first: Mapping[Slot, Fact], second: Mapping[Slot, Fact]) -> None:
         """Know what holds after either of two branches."""
         for key in {**first, **second}:
-            now = self.facts.get(key, MISSING)
-            one, other = first.get(key, now), second.get(key, now)
-            if one is MISSING and other is MISSING:
-                continue
-            if one is MISSING or other is MISSING:
-                known = other if one is MISSING else one
-                self._learn(key, (False, known[1], known[2]))
-            else:
-                self._learn(key, (one[0] and other[0], joined(one[1], other[1]), max(one[2], other[2])))
+            either = [fact for learnt in (first, second) if (fact := learnt.get(key) or self.facts.get(key)) is not None]
+            if either:
+                certain = len(either) == 2 and all(fact[0] for fact in either)
+                self.facts.learn(key, (certain, reduce(joined, (fact[1] for fact in either)), max(fact[2] for fact in either)))
 
     def _forget_assigned(self, form: Form) -> None:
         names = self.program.assigned_in(form)
         if names:
             for key in list(self.facts):
                 if key.name in names:
-                    self._learn(key, (self.facts[key][0], "any", 1))
+                    self.facts.learn(key, (self.facts[key][0], "any", 1))
 
     def _assign(self, py: str, owner: PyFunction) -> str:
         """The name of a variable that is about to be assigned in the function that is being generated."""
@@ -253,7 +226,7 @@ class Scoping(Emitter):
         if slot is None and name not in self.program.shared and name not in self.program.assigned and scope.owner is self.func:
             value = self.spilled(value)
             slot = scope.slots[name] = Slot(name, value.text, scope.owner, stable=True, alias=value)
-            self._learn(slot, (True, value.type, value.size))
+            self.facts.learn(slot, (True, value.type, value.size))
             return value
         return self._bind_variable(self._slot(scope, name), value)
 
@@ -267,7 +240,7 @@ class Scoping(Emitter):
             for line in self._saving(slot):
                 self.emit(line)
             self.emit(f"{self._assign(slot.py, owner)} = {value.text}")
-            self._learn(slot, (True, "any" if slot.shared else value.type, value.size))
+            self.facts.learn(slot, (True, "any" if slot.shared else value.type, value.size))
         else:
             value = self.spilled(value)
             if slot.shared and slot.flag:
@@ -279,7 +252,7 @@ class Scoping(Emitter):
             for line in self._saving(slot):
                 self.emit(f" {line}")
             self.emit(f" {self._assign(slot.py, owner)} = {value.text}")
-            self._learn(slot, (True, "any" if slot.shared else joined(fact[1], value.type), max(fact[2], value.size)))
+            self.facts.learn(slot, (True, "any" if slot.shared else joined(fact[1], value.type), max(fact[2], value.size)))
         known = self.facts[slot]
         return Expression(slot.py, known[1], size=known[2], stable=slot.stable, safe=True)
 
@@ -299,6 +272,6 @@ class Scoping(Emitter):
                 for name in self._bound_by(item):
                     slot = self._slot(scope, name)
                     if slot not in self.facts:
-                        self._learn(slot, (False, "any", 1))
+                        self.facts.learn(slot, (False, "any", 1))
                         slot.reset = True
                 todo.extend(item.items)
