@@ -119,8 +119,8 @@ def test_wrong_settings_are_said_once_with_their_place_and_the_fix() -> None:
     code, out, _ = check("policy", "--settings", "{directry: /srv/policies, deadline: 3}")
     assert code == 1
     assert "1 checks, errors: 2" in out
-    assert "--settings:1:2: directry: there is no such setting (did you mean 'directory'?)" in out
-    assert "--settings:1:37: deadline: 3 has no unit (write it like 5s" in out
+    assert "settings of policy: directry: there is no such setting (did you mean 'directory'?)" in out
+    assert "settings of policy: deadline: 3 has no unit (write it like 5s" in out
 
 
 def test_the_root_itself_is_never_the_test_host(acme: Callable[..., str]) -> None:

@@ -7,19 +7,17 @@ from pathlib import Path
 
 from mom_core import Config, GuestSettings, PluginSettings
 from mom_core.config import ConfiguredPlugin
-from mom_core.config.document import Document, mapping_document
+from mom_core.config.document import mapping_document
 from mom_core.config.loader import settings_in
 from mom_core.plugins.discovery import LoadedPlugin
 
 
-def plugin_settings(document: Document, name: str, model: type[PluginSettings]) -> PluginSettings:
-    """A plugin's settings, if this document stood in its section of the configuration. An empty one means the defaults.
+def plugin_settings(said: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
+    """A plugin's settings, if this stood in its section of the configuration.
 
-    :raises ConfigError: with all that is wrong, each with its place in the document and a hint
+    :raises ConfigError: with all that is wrong, each with the way to it and a hint
     """
-    if document.value is None and not document.problems:
-        document.value = {}
-    return settings_in(document, model, f"plugin {name!r}")
+    return settings_in(mapping_document(said, f"settings of {name}"), model, f"plugin {name!r}")
 
 
 def config_of(
@@ -45,9 +43,7 @@ def config_of(
         settings_class: type[PluginSettings] = getattr(plugin_class, "Settings", PluginSettings)
         guest_class: type[GuestSettings] | None = getattr(plugin_class, "GuestSettings", None)
         loaded = LoadedPlugin(name, f"test-{name}", "0", plugin_class, settings_class, guest_class)
-        said = (settings or {}).get(name, {})
-        document = mapping_document(said, f"settings of {name}")
-        configured[name] = ConfiguredPlugin(name, loaded, plugin_settings(document, name, settings_class))
+        configured[name] = ConfiguredPlugin(name, loaded, plugin_settings((settings or {}).get(name, {}), name, settings_class))
     return Config(
         interval=interval,
         mode="observe" if mode == "observe" else "enforce",

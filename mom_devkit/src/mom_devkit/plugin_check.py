@@ -44,7 +44,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
         hint = "`mom plugin list` shows what is; a project is installed by `pip install -e .` in its folder"
         raise click.BadParameter(f"{name!r} is not installed ({hint})", param_hint="NAME")
     wanted = [plugin for plugins in installed.values() for plugin in plugins if name in {None, plugin.name}]
-    results = [_check({"name": one.name, "settings": settings, "host": host, "may_touch": may_touch}, one) for one in wanted]
+    results = [_check({"name": one.name, "settings": document.value or {}, "host": host, "may_touch": may_touch}, one) for one in wanted]
     if as_json:
         click.echo(json.dumps(results, indent=2))
     else:

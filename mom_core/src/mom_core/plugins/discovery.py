@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 from mom_core._version import __version__
 from mom_core.errors import DeadlineExceeded, PluginError
 from mom_core.model import printable
-from mom_core.plugins.bounded import attempt, describe
+from mom_core.plugins.bounded import CallResult, attempt, describe
 
 if TYPE_CHECKING:
     from mom_core.settings import GuestSettings, PluginSettings
@@ -212,20 +212,13 @@ def _requires(one: Distribution) -> list[str]:
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """An entry point whose import ends in time, and fails with an ordinary exception if it fails.
+    """An entry point whose import ends in time, and gives what came of it, whatever that is.
 
     stevedore lets `KeyboardInterrupt`, `AssertionError` and `SystemExit` pass; here they are the plugin's failure like any other.
     """
 
-    def load(self) -> object:
-        made = attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
-        if made.error is not None:
-            raise _LoadError from made.error
-        return made.value
-
-
-class _LoadError(Exception):
-    """Its cause is what the import raised."""
+    def load(self) -> CallResult[object]:
+        return attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
 
 
 def load_entries(wanted: Mapping[str, Entry]) -> dict[str, LoadedPlugin | PluginError]:
@@ -247,18 +240,9 @@ def load_entries(wanted: Mapping[str, Entry]) -> dict[str, LoadedPlugin | Plugin
             fitting[name] = entry
         else:
             results[name] = error
-    failures: dict[str, BaseException] = {}
-
-    def on_failure(_: object, point: EntryPoint, error: BaseException) -> None:
-        failures[point.name] = error.__cause__ or error
-
-    enabled = EnabledPlugins(
-        GROUP, list(fitting), name_order=True, on_load_failure_callback=on_failure, on_missing_entrypoints_callback=None
-    )
-    classes = {extension.name: extension.plugin for extension in enabled.extensions}
-    for name, entry in fitting.items():
-        failure = failures.get(name)
-        results[name] = _examined(entry.available, classes[name]) if failure is None else _not_importable(entry.available, failure)
+    for extension in EnabledPlugins(GROUP, list(fitting), name_order=True, on_missing_entrypoints_callback=None).extensions:
+        available, made = fitting[extension.name].available, extension.plugin
+        results[extension.name] = _examined(available, made.value) if made.error is None else _not_importable(available, made.error)
     return results
 
 

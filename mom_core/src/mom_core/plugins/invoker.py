@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import NamedTuple
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
 from mom_core.model import PluginReport, PluginState, printable
-from mom_core.plugins.bounded import place_of, traceback_of
+from mom_core.plugins.bounded import CallResult, place_of, traceback_of
 
 LOG = logging.getLogger("mom.plugins")
 
@@ -45,13 +44,6 @@ class Call:
     error: BaseException | None = None
     seconds: float = 0.0
     abandoned: bool = False
-
-
-class Answer(NamedTuple):
-    """What came of a call: a value, or the error instead."""
-
-    value: object
-    error: BaseException | None
 
 
 @dataclass(slots=True)
@@ -129,7 +121,7 @@ class PluginWorker:
         self._queue.put(call)
         return call
 
-    def finish(self, call: Call, *, until: float | None = None) -> Answer:
+    def finish(self, call: Call, *, until: float | None = None) -> CallResult[object]:
         """Wait for a call; its error is `DeadlineExceeded` when it took too long, else what the plugin raised.
 
         :param until: monotonic time at which to give up, instead of the call's own deadline; then a stop does not cut it short
@@ -144,16 +136,16 @@ class PluginWorker:
             if not stopping:
                 text = f"{call.hook} did not answer within {limit - call.began:.3g} s"
                 self._failed(call.hook, text)
-            return Answer(None, DeadlineExceeded(text))
+            return CallResult(error=DeadlineExceeded(text))
         self._durations[call.hook] = self._durations.get(call.hook, 0.0) + call.seconds
         self._current = None
         if call.error is not None:
             error = self._without_secrets(call.error)
             self._failed(call.hook, describe(error))
-            return Answer(None, error)
+            return CallResult(error=error)
         self._health.pop(call.hook, None)
         self._logged.pop(call.hook, None)
-        return Answer(call.result, None)
+        return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
         """Log an error that `finish` gave, with its traceback, unless it is the one of the call before.
@@ -253,7 +245,7 @@ class PluginWorker:
             del call  # what it was given, such as older samples, must not be kept until the next one
 
 
-def call_together(workers: Sequence[tuple[PluginWorker, Callable[[], object]]], hook: str) -> list[tuple[PluginWorker, Answer]]:
+def call_together(workers: Sequence[tuple[PluginWorker, Callable[[], object]]], hook: str) -> list[tuple[PluginWorker, CallResult[object]]]:
     """Call one hook of several plugins at the same time; each worker with its answer, in the order given.
 
     A worker that is hung or set aside is left out: that was reported when it happened.

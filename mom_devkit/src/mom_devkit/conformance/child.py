@@ -1,7 +1,7 @@
 """Checks one plugin in a process of its own, so that a plugin that ends, blocks or changes its process does not harm who asked.
 
 `python -m mom_devkit.conformance.child DESCRIPTOR` reads a request as JSON from standard input: the name of an installed plugin,
-`settings` as YAML, and the rest as `check_plugin` takes it. It writes a line of JSON when a check begins, and one with its findings.
+and the rest as `check_plugin` takes it. It writes a line of JSON when a check begins, and one with its findings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import ConfigError, Finding, MomError, Severity, parse_document
+from mom_core import ConfigError, Finding, MomError, Severity
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_devkit.conformance import CHECKS, examined, run_check
 from mom_devkit.conformance.behaviour import changes_since, process_state
@@ -29,21 +29,19 @@ SLOW_IMPORT_SECONDS: Final = 10.0
 """An import that takes longer does something that belongs into mom_setup: a cold one on a busy machine takes seconds."""
 
 
-def steps(name: str, settings: str, host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
+def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
     """The name of each check before it is begun, with None, and after it is done, with its findings."""
     yield LOADING, None
     plugin, findings = _loaded(name)
-    document = parse_document(settings, "--settings")
     if plugin is not None:
         try:
-            plugin_settings(document, plugin.name, plugin.settings_class)
+            plugin_settings(settings, plugin.name, plugin.settings_class)
         except ConfigError as error:
             findings += [Finding(Severity.ERROR, LOADING, str(problem)) for problem in error.problems]
             plugin = None
     yield LOADING, findings
     if plugin is not None:
-        said = document.value if isinstance(document.value, Mapping) else {}
-        given: dict[str, Any] = {"name": name, "settings": said, "host": Path(host) if host else None, "may_touch": may_touch}
+        given: dict[str, Any] = {"name": name, "settings": settings, "host": Path(host) if host else None, "may_touch": may_touch}
         with examined(plugin.plugin_class, **given) as subject:
             for check in CHECKS:
                 yield check, None

@@ -29,7 +29,6 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_core.config.document import mapping_document
 from mom_core.plugins.registry import Plugin
 from mom_devkit.engines import config_of, plugin_settings
 from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
@@ -62,8 +61,7 @@ class ExaminedPlugin:
 
     def read_settings(self, settings: Mapping[str, object] | None = None) -> PluginSettings:
         """These settings, or the subject's own, as a configuration would have them. Raises `ConfigError`."""
-        said = mapping_document(self.settings if settings is None else settings, f"settings of {self.name}")
-        return plugin_settings(said, self.name, self.settings_class)
+        return plugin_settings(self.settings if settings is None else settings, self.name, self.settings_class)
 
     def new_folder(self, purpose: str) -> Path:
         """An empty folder of its own."""
