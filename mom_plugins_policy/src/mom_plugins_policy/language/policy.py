@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit
 from mom_plugins_policy.language.analysis import Program, analyse
@@ -23,9 +22,6 @@ TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError
 _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
 _CODES = 4  # kept, at up to some MiB: those in force, those a client checks and then sets, those on trial, and those from before
-
-
-AnyEvaluation = TypeVar("AnyEvaluation", bound=Evaluation)
 
 
 class Result:
@@ -64,14 +60,6 @@ class Result:
         """The notes that are to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
         lost = self.run.failed
         return {identity: notes for identity, notes in self.run.noted.items() if identity not in lost and not self._is_lost(identity)}
-
-    def once_more(self, kind: Callable[..., AnyEvaluation], compiled: Compiled | None = None) -> AnyEvaluation:
-        """The same evaluation, perhaps with other code for the same program; what it decides is dropped."""
-        compiled = compiled or self.compiled
-        run = self.run.once_more(kind, compiled.sites, compiled.filename, compiled.namespace)
-        with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
-            compiled.run(run, [])
-        return run
 
     def request_of(self, control: str, identity: str) -> Form | None:
         """The form that asked for a control of an entity; None if nothing was asked for."""

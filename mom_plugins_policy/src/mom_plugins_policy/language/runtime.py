@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from types import CodeType, TracebackType
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
 from mom_plugins_policy.language.errors import WHAT_HAPPENED, Fault, Trouble, kind_of
@@ -45,9 +45,6 @@ class Site:
     codes: list[tuple[str, CodeType]] | None = None
 
 
-AnyEvaluation = TypeVar("AnyEvaluation", bound="Evaluation")
-
-
 class Evaluation:
     """One evaluation of one program against one snapshot. Its methods are called by generated code, by name."""
 
@@ -76,7 +73,7 @@ class Evaluation:
         self._recalled: dict[str, dict[str, Any_]] = {}
         self.disks_of: dict[str, Any_] = {}
         self.disk_sites: dict[str, int] = {}
-        self._history = history
+        self.history = history
         self._hosts = [older.host for older in history]
         self._older = [older.guests for older in history]
         self._sites = sites
@@ -89,12 +86,6 @@ class Evaluation:
         self._allowed = limits.steps
         self._slice = min(_SLICE, limits.steps)
         self._outer: tuple[int, int] | None = None
-
-    def once_more(
-        self, kind: Callable[..., AnyEvaluation], sites: Sequence[Site], filename: str, namespace: dict[str, Any_]
-    ) -> AnyEvaluation:
-        """A run of other code of the same program, against the same snapshot, samples and notes."""
-        return kind(self.snapshot, self._history, self.limits, self.declares, sites, filename, namespace, self.notes)
 
     # --- budgets ---------------------------------------------------------------------------------------------------------------
 
@@ -183,8 +174,6 @@ class Evaluation:
         site = self._sites[place]
         if isinstance(error, Trouble):
             kind, message = error.kind, error.message
-        elif isinstance(error, KeyError):
-            kind, message = "missing-property", f"there is no property {show(error.args[0])}"
         else:
             kind = kind_of(error)
             message = WHAT_HAPPENED.get(kind, type(error).__name__)
@@ -281,12 +270,6 @@ class Evaluation:
         if left and left.bit_length() + right > self.limits.integer_bits:
             raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
         return left << right if left else 0
-
-    def shr(self, left: Any_, right: Any_) -> Any_:
-        """Arithmetic shift to the right."""
-        if not isinstance(left, int) or not isinstance(right, int):
-            raise TypeError
-        return left >> min(right, self.limits.integer_bits * 2)
 
     def compared(self, left: Any_, right: Any_) -> None:
         """Count the comparison of a list with something."""

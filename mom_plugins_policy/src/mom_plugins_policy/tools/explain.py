@@ -5,6 +5,7 @@ The evaluation is repeated, on the same snapshot and notes, and only what is tol
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -301,9 +302,14 @@ def _traces_of(result: Result) -> _Traces | None:
         if compiled is None:
             compiled = compile_program(outline.program, result.policy.limits, result.compiled.undeclared, traced=outline.traced)
             outline.compiled = {result.compiled.undeclared: compiled}
-        run = result.once_more(_TracedRun, compiled)
     except TOO_COMPLICATED:
         return None
+    was = result.run
+    run = _TracedRun(
+        was.snapshot, was.history, was.limits, was.declares, compiled.sites, compiled.filename, compiled.namespace, was.notes
+    )  # fmt: skip
+    with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
+        compiled.run(run, [])
     if run.is_late() or len(run.events) > _MOST_EVENTS:
         return None
     traces = _known[result] = _Traces(outline)

@@ -93,9 +93,15 @@ class EntityAccess(Scoping):
             return self._arity(form, f"{entity.type}.{method}", word.arguments, len(values))
         name = values[0].constant if values[0].const and isinstance(values[0].constant, str) else None
         if method in ("Stat", "StatAvg") and name is not None:
-            return self._stat(form, entity, method, name, arguments, values)
-        if method == "Prop" and name is not None:
-            return Expression(self.marked(form, f"{entity.text}.properties[{self.string(name)}]"))
+            scope = Scope.HOST if entity.type == "host" else Scope.GUEST
+            self.fields.add((scope, name))
+            if (scope, name) in self.undeclared:
+                for value in values[1:]:
+                    self.drop(value)
+                return self.fault(form, "unknown-field", f"there is no {scope} field {name}")
+            field = self._field(entity, name) if (method, len(values)) == ("Stat", 1) else None
+            if field is not None:
+                return field
         kind = _BY_ENTITY.get(method)
         if kind is not None and name is not None and (kind != "recalled" or entity.type == "guest"):
             found, key = self._by_entity(kind, name), self._key(entity)
@@ -120,32 +126,6 @@ class EntityAccess(Scoping):
             self.emit(text)
             return NIL
         return Expression(text)
-
-    def _stat(
-        self, form: Form, entity: Expression, method: str, name: str, arguments: Sequence[Form], values: Sequence[Expression]
-    ) -> Expression:  # fmt: skip
-        scope = Scope.HOST if entity.type == "host" else Scope.GUEST
-        self.fields.add((scope, name))
-        if (scope, name) in self.undeclared:
-            for value in values[1:]:
-                self.drop(value)
-            return self.fault(form, "unknown-field", f"there is no {scope} field {name}")
-        if method == "StatAvg":
-            text = self.marked(form, self._helper("mean", entity.text, self.string(name)))
-            return Expression(text, "float", size=0)
-        if len(values) == 1:
-            field = self._field(entity, name)
-            assert field is not None  # noqa: S101  # for the type checker: an undeclared field was answered above
-            return field
-        if name == "io_tune" and scope is Scope.GUEST:
-            return Expression(self.marked(form, self._helper("do_stat", entity.text, "'io_tune'", values[1].text)))
-        operands = self.string(name), values[1].text
-        text = (
-            f"{self._use('hostfields')}.get({', '.join(operands)})"
-            if scope is Scope.HOST
-            else self._helper("field", entity.text, *operands)
-        )
-        return Expression(text, size=values[1].size, safe=values[1].safe)
 
     @staticmethod
     def _key(entity: Expression) -> str:

@@ -84,9 +84,8 @@ class Operations(EntityAccess):
     def _div(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         return self._native(form, "/", arguments, values, "float", 0)
 
-    def _shift(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
-        helper = "shl" if _word_of(form) == "shl" else "shr"
-        text = f"{self._use(helper)}({values[0].text}, {values[1].text})"
+    def _shifted_left(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        text = self._helper("shl", values[0].text, values[1].text)
         return Expression(self.marked(form, text, list(zip(arguments, values, strict=True))), "int")
 
     def _compared(self, form: Form, values: Sequence[Expression]) -> list[Expression]:
@@ -181,7 +180,7 @@ class Operations(EntityAccess):
 
 _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]], Expression]] = {
     "add": Operations._add, "sub": Operations._sub, "mul": Operations._mul, "div": Operations._div,
-    "shl": Operations._shift, "shr": Operations._shift, "lt": Operations._order, "gt": Operations._order,
+    "shl": Operations._shifted_left, "lt": Operations._order, "gt": Operations._order,
     "lte": Operations._order, "gte": Operations._order, "eq": Operations._equal, "neq": Operations._equal,
     "and": Operations._and_or, "or": Operations._and_or, "not": Operations._not, "min": Operations._extreme,
     "max": Operations._extreme, "null": Operations._null, "valid": Operations._valid, "debug": Operations._debug,

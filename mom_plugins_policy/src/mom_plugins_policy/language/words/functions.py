@@ -143,7 +143,7 @@ _FUNCTIONS = (
         types=types.integer, unit=units.unknown,
     ),
     FunctionWord(
-        name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right,
+        name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right, type="int",
         types=types.integer, unit=units.unknown,
     ),
     FunctionWord(
