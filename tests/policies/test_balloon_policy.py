@@ -1,73 +1,24 @@
 """The balloon law: what it suggests in one cycle, and what comes of it over minutes, on a simulated host."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
 import pytest
+from law_guests import BESIDE, GIB, HIDDEN, LIMITS, MIB, Fields, a_guest, a_known_guest
 
-from mom_core import Clock, Engine, Report, Status, Value, as_number, load_config
+from mom_core import Report, Status, Value, as_number
 from mom_core.testing import snapshot
-from mom_plugins_balloon.limits import ShrinkLimits
+from mom_devkit import PluginRun, run_plugins
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
-
-MIB = 1024
-GIB = 1024 * MIB
-LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
-"""As a plugin without settings has them, in cycles of 5 s."""
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
 """What the host of these tests should have available, below what it is hard up, and below what nobody grows."""
 TIGHT, ROOM = 0.7 * TARGET, 1.5 * TARGET
 """Below the first guests give of their margins; above the second there is room to give memory back."""
-
-KNOWN = (
-    "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "kernel_reserved", "mem_used_peak", "mem_used_before",
-    "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "balloon_target", "balloon_target_age",
-    "balloon_obstacle", "reclaim_cost", "host_swap",
-)  # fmt: skip
-
-Fields = Mapping[str, Value]
-
-
-def a_guest(size: float = 2 * GIB, need: float = 512 * MIB, **more: Value) -> dict[str, Value]:
-    """A guest of 2 GiB at most that is in good health, and of which nothing is learnt yet."""
-    fields: dict[str, Value] = dict.fromkeys(KNOWN)
-    fields |= {
-        "balloon_cur": int(size),
-        "balloon_max": 2 * GIB,
-        "mem_usable": int(size - need),
-        "stats_age": 1.0,
-        "swap_in": 0,
-        "major_fault": 0,
-    }
-    return fields | more
-
-
-HIDDEN, BESIDE = 50 * MIB, 60 * MIB
-
-
-def a_known_guest(
-    size: float = 2 * GIB, need: float = 512 * MIB, *, peak: float = 1024 * MIB, idle: float = 0, cache: float = 0, **more: Value
-) -> dict[str, Value]:
-    """One that mom knows: it needs `peak` in its bursts, and has used and freed `idle`; so much of what is usable is page cache."""
-    usable = size - need
-    unused = usable - cache
-    fields: dict[str, Value] = {
-        "mem_available": int(size - HIDDEN),
-        "mem_unused": int(unused),
-        "kernel_reserved": HIDDEN,
-        "mem_used_peak": int(peak - HIDDEN),
-        "mem_used_before": int(need - HIDDEN),
-        "mem_cache_share": cache / usable if usable else 0.0,
-        "rss": int(BESIDE + need + cache + idle),
-        "rss_before": int(BESIDE + need + cache + idle),
-        "qemu_overhead": BESIDE,
-    }
-    return a_guest(size, need) | fields | more
 
 
 def margin(need: float) -> float:
@@ -84,6 +35,8 @@ DEFAULTS = LawParameters()
 
 def targets(
     available: float | None,
+    crowd: Mapping[str, Fields] | None = None,
+    *,
     parameters: LawParameters = DEFAULTS,
     reserved: float = 0,
     goal: str = "balanced",
@@ -94,20 +47,6 @@ def targets(
 ) -> dict[str, int]:
     """The sizes that the law suggests, by guest, on a host with so much available, of which so much is reserved, and to which cold
     memory gave so much in the last cycle."""
-    return targets_of(available, guests, parameters, reserved, goal, cold, host_free, reaction)
-
-
-def targets_of(
-    available: float | None,
-    guests: Mapping[str, Fields],
-    parameters: LawParameters = DEFAULTS,
-    reserved: float = 0,
-    goal: str = "balanced",
-    cold: float | None = None,
-    host_free: float | None = None,
-    reaction: float | None = None,
-) -> dict[str, int]:
-    """The same, of guests in a mapping."""
     host: dict[str, Value] = {
         "mem_really_available": None if available is None else int(available),
         "mem_watermark_high": TARGET if host_free is None else host_free,
@@ -117,7 +56,7 @@ def targets_of(
         "offload_net": cold,
         "balloon_reaction": reaction,
     }
-    seen = snapshot(host=host, guests=guests, properties={"host": {"interval": 5.0}})
+    seen = snapshot(host=host, guests={**(crowd or {}), **guests}, properties={"host": {"interval": 5.0}})
     found = suggestions(seen, parameters, HostWanted(StateGoal(goal)), LIMITS, interval=5.0)
     return {guest.name: int(one.target) for guest, one in zip(seen.listed, found, strict=True) if one.target is not None}
 
@@ -192,15 +131,15 @@ class TestWhenTheHostLacksMemory:
 
     @pytest.mark.parametrize("strain", [{"swap_in": 5000}, {"major_fault": 900}], ids=lambda strain: next(iter(strain)))
     def test_a_guest_that_swaps_or_waits_for_its_disk_gives_nothing(self, strain: Fields) -> None:
-        assert targets(HARD + GIB, a=a_guest(**strain)) == {}  # type: ignore[arg-type]  # names of guests or fields
+        assert targets(HARD + GIB, a=a_guest(**strain)) == {}  # type: ignore[arg-type]  # names of fields
 
     def test_when_it_is_hard_up_one_that_waits_for_its_disk_gives_what_one_that_swaps_does_not(self) -> None:
         assert targets(0, a=a_guest(major_fault=900), b=a_guest(swap_in=5000)).keys() == {"a"}
 
     def test_small_shares_are_given_by_those_that_can_spare_most(self) -> None:
         many = {f"g{n:02d}": a_guest(need=512 * MIB) for n in range(20)}
-        assert targets(TARGET - 20 * MIB, **many, rich=a_guest(need=100 * MIB)) == {"rich": 2 * GIB - 16 * MIB}  # type: ignore[arg-type]  # names of guests or fields
-        assert len(targets(TARGET - 100 * MIB, **many)) == 7  # type: ignore[arg-type]  # names of guests or fields
+        assert targets(TARGET - 20 * MIB, many, rich=a_guest(need=100 * MIB)) == {"rich": 2 * GIB - 16 * MIB}
+        assert len(targets(TARGET - 100 * MIB, many)) == 7
 
     @pytest.mark.parametrize("lacking", [16, 50, 300, 1000, 3000])
     def test_what_is_lacking_is_covered_in_two_cycles_and_not_exceeded_by_more_than_a_step(self, lacking: int) -> None:
@@ -208,20 +147,14 @@ class TestWhenTheHostLacksMemory:
         given = 0.0
         for _ in range(2):
             many = {name: a_guest(size=size, need=(100 + 30 * int(name[1:])) * MIB) for name, size in sizes.items()}
-            sizes |= targets(TARGET - lacking * MIB + given, **many)  # type: ignore[arg-type]  # names of guests or fields
+            sizes |= targets(TARGET - lacking * MIB + given, many)
             given = sum(2 * GIB - size for size in sizes.values())
         assert (lacking - 16) * MIB < given <= (lacking + 16) * MIB + 20
 
 
-def given(available: float, **guests: Fields) -> dict[str, int]:
+def given(available: float, crowd: Mapping[str, Fields]) -> dict[str, int]:
     """How much each guest gives."""
-    return given_by(available, guests)
-
-
-def given_by(available: float, guests: Mapping[str, Fields]) -> dict[str, int]:
-    """The same, of guests in a mapping."""
-    decided = targets_of(available, guests)
-    return {name: cur - decided[name] for name in decided if isinstance(cur := guests[name]["balloon_cur"], int)}
+    return {name: cur - size for name, size in targets(available, crowd).items() if isinstance(cur := crowd[name]["balloon_cur"], int)}
 
 
 COMPUTE, ORDINARY, GOLD, PLATINUM = 0.5, 1.0, 4.0, 8.0
@@ -235,7 +168,7 @@ class TestWhatItCosts:
 
     @pytest.mark.parametrize(("cost", "ratio"), [(COMPUTE, 2), (2.0, 1 / 2), (GOLD, 1 / 4), (PLATINUM, 1 / 8)])
     def test_a_guest_gives_of_what_hurts_what_others_give_divided_by_its_cost(self, cost: float, ratio: float) -> None:
-        gave = given(TARGET - 500 * MIB, ordinary=self.full(ORDINARY), other=self.full(cost))
+        gave = given(TARGET - 500 * MIB, {"ordinary": self.full(ORDINARY), "other": self.full(cost)})
         assert sum(gave.values()) == pytest.approx(500 * MIB, abs=2)
         assert gave["other"] / gave["ordinary"] == pytest.approx(ratio, rel=1e-3)
 
@@ -244,25 +177,27 @@ class TestWhatItCosts:
         guests = {
             name: a_guest(size=size, reclaim_cost=cost) for name, cost in (("compute", COMPUTE), ("one", ORDINARY), ("other", ORDINARY))
         }
-        gave = given_by(HARD - 90 * MIB, guests)
+        gave = given(HARD - 90 * MIB, guests)
         assert sum(gave.values()) == pytest.approx(90 * MIB, abs=3)
         assert gave["compute"] / gave["one"] == pytest.approx(2, rel=1e-3)
 
     def test_a_guest_of_which_nobody_says_what_it_costs_is_ordinary(self) -> None:
-        gave = given(TARGET - 500 * MIB, compute=self.full(COMPUTE), silent=self.full(None), wrong=self.full(0), worse=self.full(-3))
+        gave = given(
+            TARGET - 500 * MIB, {"compute": self.full(COMPUTE), "silent": self.full(None), "wrong": self.full(0), "worse": self.full(-3)}
+        )
         assert gave["silent"] == gave["wrong"] == gave["worse"] == pytest.approx(gave["compute"] / 2, abs=1)
 
     def test_dear_guests_make_up_for_what_cheap_ones_cannot_give(self) -> None:
         costs = {"compute": COMPUTE, "ordinary": ORDINARY, "gold": GOLD, "platinum": PLATINUM}
         guests = {name: self.full(cost, size=1536 * MIB) for name, cost in costs.items()}
         all_of_it = 304 * MIB  # half of what is beyond its comfort
-        gave = given_by(TARGET - 2.5 * all_of_it, guests)
+        gave = given(TARGET - 2.5 * all_of_it, guests)
         assert sum(gave.values()) == pytest.approx(2.5 * all_of_it, abs=4)
         assert gave["compute"] == gave["ordinary"] == all_of_it
         assert gave["gold"] == pytest.approx(2 * gave["platinum"], abs=2)
 
     def test_when_all_is_needed_all_give_all_that_they_can(self) -> None:
-        gave = given(TARGET - 16 * GIB, compute=self.full(COMPUTE), platinum=self.full(PLATINUM))
+        gave = given(TARGET - 16 * GIB, {"compute": self.full(COMPUTE), "platinum": self.full(PLATINUM)})
         assert gave["platinum"] == gave["compute"]
 
     @pytest.mark.parametrize("cost", [2.0, 7.5, PLATINUM])
@@ -274,18 +209,18 @@ class TestWhatItCosts:
             "full": a_guest(mem_unused=0),
             "known": a_known_guest(idle=400 * MIB),
         }
-        same = targets_of(available, {name: {**fields, "reclaim_cost": cost} for name, fields in mixed.items()})
-        before = targets_of(available, mixed)
+        same = targets(available, {name: {**fields, "reclaim_cost": cost} for name, fields in mixed.items()})
+        before = targets(available, mixed)
         assert same.keys() == before.keys()
         assert all(abs(same[name] - before[name]) <= 1 for name in same)
 
     def test_memory_that_holds_nothing_is_given_by_size(self) -> None:
-        gave = given(TARGET - 300 * MIB, cheap=a_guest(reclaim_cost=COMPUTE), dear=a_guest(reclaim_cost=PLATINUM))
+        gave = given(TARGET - 300 * MIB, {"cheap": a_guest(reclaim_cost=COMPUTE), "dear": a_guest(reclaim_cost=PLATINUM)})
         assert gave["cheap"] == gave["dear"]
 
     def test_when_all_shares_are_small_those_give_a_step_that_can_spare_most_for_their_cost(self) -> None:
         guests = {f"dear{n}": self.full(PLATINUM) for n in range(20)} | {"cheap": self.full(COMPUTE), "ordinary": self.full(ORDINARY)}
-        gave = given_by(TARGET - 90 * MIB, guests)
+        gave = given(TARGET - 90 * MIB, guests)
         assert "cheap" in gave
         assert not any(name.startswith("dear") for name in gave)
 
@@ -293,9 +228,9 @@ class TestWhatItCosts:
     def test_of_guests_with_as_much_to_sweep_the_cheap_are_swept_first(self, order: tuple[str, ...]) -> None:
         costs = {"dear": PLATINUM, "cheap": COMPUTE, "middle": ORDINARY}
         guests = {name: a_known_guest(idle=400 * MIB, reclaim_cost=costs[name]) for name in order}
-        assert targets_of(TARGET - 300 * MIB, guests).keys() == {"cheap"}
-        assert targets_of(TARGET - 700 * MIB, guests).keys() == {"cheap", "middle"}
-        assert targets_of(TARGET - 1100 * MIB, guests).keys() == {"cheap", "middle", "dear"}
+        assert targets(TARGET - 300 * MIB, guests).keys() == {"cheap"}
+        assert targets(TARGET - 700 * MIB, guests).keys() == {"cheap", "middle"}
+        assert targets(TARGET - 1100 * MIB, guests).keys() == {"cheap", "middle", "dear"}
 
 
 class TestSweeps:
@@ -374,8 +309,8 @@ class TestSweeps:
 
     def test_those_with_most_give_first_and_no_more_than_it_takes(self) -> None:
         guests = {"a": self.idle(100 * MIB), "b": self.idle(400 * MIB), "c": self.idle(380 * MIB)}
-        assert targets(TARGET - 350 * MIB, **guests).keys() == {"b"}  # type: ignore[arg-type]  # names of guests or fields
-        assert targets(TARGET - 700 * MIB, **guests).keys() == {"b", "c"}  # type: ignore[arg-type]  # names of guests or fields
+        assert targets(TARGET - 350 * MIB, guests).keys() == {"b"}
+        assert targets(TARGET - 700 * MIB, guests).keys() == {"b", "c"}
 
     @pytest.mark.parametrize(
         "growth",
@@ -441,7 +376,7 @@ class TestRoomForBursts:
         taken = a_known_guest(30 * GIB, 20 * GIB, peak=20 * GIB, cache=9 * GIB, balloon_max=64 * GIB)
         guests = {"filler1": filler, "filler2": filler} | {f"taken{one}": taken for one in range(4)}
         for available in (24 * GIB, 40 * GIB):
-            sizes = targets_of(available, guests)
+            sizes = targets(available, guests)
             assert sizes["filler1"] == sizes["filler2"] > 8 * GIB
             assert len({sizes.get(name) for name in guests if name.startswith("taken")}) == 1, "those of one kind get the same"
             assert sum(size - int(str(guests[name]["balloon_cur"])) for name, size in sizes.items()) <= available - TARGET
@@ -567,7 +502,7 @@ class TestParameters:
     def test_settings_change_them(self) -> None:
         assert targets(ROOM, a=a_guest()) == {}
         assert targets(ROOM, host_free=20 * GIB, a=a_guest()).keys() == {"a"}
-        tight = targets(0, LawParameters(margin=0, margin_percent=0, sweep_keeps=0), a=a_guest())
+        tight = targets(0, parameters=LawParameters(margin=0, margin_percent=0, sweep_keeps=0), a=a_guest())
         assert tight == {"a": 544 * MIB}, "what the gate keeps above its need, it keeps"
 
     def test_a_host_that_is_unknown_is_not_acted_upon(self) -> None:
@@ -575,48 +510,18 @@ class TestParameters:
 
     def test_of_ten_thousand_guests_as_many_give_as_it_takes(self) -> None:
         many = {f"g{n}": a_guest() for n in range(10_000)}
-        assert len(targets(0, **many)) == ceil(TARGET / (16 * MIB)), "a least step each"  # type: ignore[arg-type]  # names of guests or fields
+        assert len(targets(0, many)) == ceil(TARGET / (16 * MIB)), "a least step each"
 
     def test_a_host_without_guests_is_no_error(self) -> None:
         assert targets(0) == {}
 
 
-class Loop:
-    """A simulated host under a real engine; `cycle` is one, five simulated seconds later."""
-
-    def __init__(self, folder: Path, **sim: object) -> None:
-        self.now = 0.0
-        self.reports: list[Report] = []
-        settings = {"guests": 16, "host_memory": "32GiB", "sold": 1.25, "load_for": "300s", "load_after": "60s"} | sim
-        config = load_config(
-            {
-                "interval": "5s",
-                "state_directory": str(folder / "state"),
-                "run_directory": str(folder / "run"),
-                "plugins": {"sim": settings, "balloon": {}, "policy": {}},
-            }
-        )
-        self.engine = Engine(config, Clock(self.clock, self.clock))
-
-    def clock(self) -> float:
-        return self.now
-
-    def cycle(self) -> Report:
-        self.now += 5.0
-        report = self.engine.cycle()
-        assert not [problem.message for problem in report.problems if not problem.message.startswith("the host has")]
-        self.reports.append(report)
-        return report
-
-    def until(self, seconds: float) -> Report:
-        while self.now < seconds:
-            self.cycle()
-        return self.reports[-1]
-
-    def resized(self, since: float = 0.0) -> int:
-        """How many commands were sent since then."""
-        first = int(since / 5.0)
-        return sum(outcome.status is Status.APPLIED for report in self.reports[first:] for outcome in report.outcomes)
+def simulated(folder: Path, seconds: float, **sim: object) -> PluginRun:
+    """A host under load for some minutes, and mom's law on it."""
+    settings = {"guests": 16, "host_memory": "32GiB", "sold": 1.25, "load_for": "300s", "load_after": "60s"} | sim
+    run = run_plugins(folder, {"sim": settings, "balloon": {}, "policy": {}}, cycles=int(seconds / 5))
+    assert not [one.message for report in run.reports for one in report.problems if not one.message.startswith("the host has")]
+    return run
 
 
 def of_host(report: Report, name: str) -> float:
@@ -640,51 +545,36 @@ def taken(report: Report) -> float:
     return sum(of_guests(report, "balloon_max")) - sum(of_guests(report, "balloon_cur"))
 
 
-@pytest.fixture
-def loop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loop]:
-    made = Loop(tmp_path, **getattr(request, "param", {}))
-    with made.engine:
-        yield made
-
-
-@pytest.mark.parametrize("loop", [{"load": "9GiB", "seed": seed} for seed in (1, 3, 4)], indirect=True)
-def test_pressure_is_relieved_and_memory_returned(loop: Loop) -> None:
-    before = loop.until(60)
+@pytest.mark.parametrize("seed", [1, 3, 4])
+def test_pressure_is_relieved_and_memory_returned(tmp_path: Path, seed: int) -> None:
+    run = simulated(tmp_path, 600, load="9GiB", seed=seed)
+    before, under, after = (run.reports[seconds // 5 - 1] for seconds in (60, 300, 600))
     assert taken(before) == 0, "nothing is taken while nothing is wrong"
     assert of_host(before, "mem_really_available") > of_host(before, "mem_watermark_high")
-    under = loop.until(300)
     assert of_host(under, "swap_usage") == 0
     assert of_host(under, "mem_really_available") > 0.7 * of_host(under, "mem_watermark_high"), "without mom nothing would be left of it"
     assert taken(under) > GIB
-    after = loop.until(600)
     assert taken(after) == 0, "all of it comes back"
 
 
-@pytest.mark.parametrize("loop", [{"load": "8GiB", "seed": seed} for seed in (1, 2, 3, 4, 5)], indirect=True)
-def test_no_guest_is_shrunk_below_what_it_was_known_to_need(loop: Loop) -> None:
-    loop.until(500)
-    shrinks = 0
-    for index, report in enumerate(loop.reports):
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_no_guest_is_shrunk_below_what_it_was_known_to_need_or_waits_long_in_a_burst(tmp_path: Path, seed: int) -> None:
+    reports = simulated(tmp_path, 500, load="8GiB", seed=seed).reports
+    shrinks = longest = 0
+    short: dict[str, int] = {}
+    for index, report in enumerate(reports):
         for outcome in report.outcomes:
             identity, value = outcome.decision.entity.id, outcome.decision.value
             assert isinstance(value, int)
             if value < of_guest(report, identity, "balloon_cur"):
                 shrinks += 1
                 # Statistics are up to 8 s old here, so what a burst has wanted since cannot be known.
-                assert value >= min(of_guest(past, identity, "sim_need") for past in loop.reports[max(0, index - 2) : index + 1])
-    assert shrinks > 20
-
-
-@pytest.mark.parametrize("loop", [{"load": "8GiB", "seed": 4}], indirect=True)
-def test_a_guest_in_a_burst_gets_its_memory_within_two_cycles(loop: Loop) -> None:
-    loop.until(500)
-    short: dict[str, int] = {}
-    longest = 0
-    for report in loop.reports:
+                assert value >= min(of_guest(past, identity, "sim_need") for past in reports[max(0, index - 2) : index + 1])
         for identity in report.snapshot.guests:
             short[identity] = short.get(identity, 0) + 1 if of_guest(report, identity, "sim_squeezed") else 0
             longest = max(longest, short[identity])
-    assert longest <= 2
+    assert shrinks > 20
+    assert seed != 4 or longest <= 2, "cycles in which a guest has less than it needs"
 
 
 CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}
@@ -692,21 +582,21 @@ CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}
 
 
 # What the beginning drove into the host's swap comes back only as guests touch it, which is no constant load: one of the hosts has none.
-@pytest.mark.parametrize("loop", [CONSTANT | {"seed": 2}, CONSTANT | {"seed": 4, "host_swap": "0B"}], indirect=True)
-def test_under_constant_load_there_is_not_one_command_in_ten_minutes(loop: Loop) -> None:
-    settled = 1500  # load from 60 s on, and page cache that finds its size
-    assert taken(loop.until(settled)) > GIB
-    loop.until(settled + 600)
-    assert loop.resized(since=settled) == 0
+@pytest.mark.parametrize("sim", [{"seed": 2}, {"seed": 4, "host_swap": "0B"}], ids=str)
+def test_under_constant_load_there_is_not_one_command_in_ten_minutes(tmp_path: Path, sim: Mapping[str, object]) -> None:
+    settled = 1500 // 5  # load from 60 s on, and page cache that finds its size
+    reports = simulated(tmp_path, 1500 + 600, **CONSTANT, **sim).reports
+    assert taken(reports[settled - 1]) > GIB
+    assert not [one for report in reports[settled:] for one in report.outcomes if one.status is Status.APPLIED]
 
 
-@pytest.mark.parametrize("loop", [CONSTANT | {"load": "10GiB", "seed": seed} for seed in (1, 3)], indirect=True)
-def test_the_bursts_of_some_are_no_waves_for_others(loop: Loop) -> None:
-    loop.until(240 + 600)
-    guests = [guest.entity for guest in loop.reports[-1].snapshot.guests.values()]
+@pytest.mark.parametrize("seed", [1, 3])
+def test_the_bursts_of_some_are_no_waves_for_others(tmp_path: Path, seed: int) -> None:
+    reports = simulated(tmp_path, 240 + 600, **{**CONSTANT, "load": "10GiB", "seed": seed}).reports
+    guests = [guest.entity for guest in reports[-1].snapshot.guests.values()]
     assert any(guest.name.startswith("build") for guest in guests)
     for guest in guests:
-        sizes = [of_guest(report, guest.id, "balloon_cur") for report in loop.reports[48:]]
+        sizes = [of_guest(report, guest.id, "balloon_cur") for report in reports[48:]]
         steps = [after - before for before, after in pairwise(sizes) if after != before]
         reversals = sum(x * y < 0 for x, y in pairwise(steps))
         assert reversals <= (6 if guest.name.startswith("build") else 1), (guest.name, steps)  # what was taken too much comes back

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from law_guests import GIB, LIMITS, MIB, Fields
 
 from mom_core import Value
 from mom_core.testing import snapshot
-from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
-MIB: Final = 1024
-GIB: Final = 1024 * MIB
-LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
-"""As a plugin without settings has them, in cycles of 5 s."""
 STEP: Final = 16 * MIB
 """A smaller step is not made: one that is made instead of it may be larger than the share by so much."""
-
-Fields = Mapping[str, Value]
 
 
 def kib(least: float, most: float) -> st.SearchStrategy[int]:

@@ -1,29 +1,57 @@
-"""The checks find nothing in any policy of the repository."""
+"""The policies of the repository: the checks find nothing in them, and their tests pass. The page about checks has all rules."""
 
 from __future__ import annotations
 
-from functools import cache
+import re
 from pathlib import Path
 
 import pytest
 
 from mom_cli import declarations_of
-from mom_core import Declarations
-from mom_plugins_policy.checks import check
+from mom_plugins_policy.checks import RULES, check
+from mom_plugins_policy.tools.cases import PolicyTest, read_cases, run_case
 
 ROOT = Path(__file__).parents[2]
-POLICIES = sorted([*ROOT.glob("mom_plugins_*/src/*/*.policy"), *ROOT.glob("examples/policies/*.policy")])
+EXAMPLES = ROOT / "examples/policies"
+POLICIES = sorted([*ROOT.glob("mom_plugins_*/src/*/*.policy"), *EXAMPLES.glob("*.policy")])
+INSTALLED = declarations_of()
+CASES = [case for path in sorted(EXAMPLES.glob("tests/*.yaml")) for case in read_cases(path, INSTALLED)]
+SECTIONS = dict(re.findall(r"^### ([a-z-]+)\n(.*?)(?=^##|\Z)", (ROOT / "docs/policy-checks.md").read_text(), re.M | re.S))
+WITHOUT_EXAMPLE = {"limit", "recursion"}
 
 
-@cache
-def installed() -> Declarations:
-    return declarations_of()
+def said_of(texts: dict[str, str]) -> list[str]:
+    return [str(remark) for remark in check(texts, INSTALLED)]
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
-def test_the_checks_find_nothing_in_a_policy_of_the_repository(path: Path) -> None:
-    assert [str(remark) for remark in check({path.name.partition(".policy")[0]: path.read_text()}, installed())] == []
+def test_the_checks_find_nothing_in_a_policy(path: Path) -> None:
+    assert said_of({path.name.partition(".policy")[0]: path.read_text()}) == []
 
 
 def test_the_checks_find_nothing_in_all_default_policies_together() -> None:
-    assert [str(remark) for remark in check(installed().policies, installed())] == []
+    assert said_of(dict(INSTALLED.policies)) == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_is_as_expected(case: PolicyTest) -> None:
+    assert run_case(case) == ()
+
+
+def test_every_example_and_every_default_policy_has_tests() -> None:
+    tested = {text.name for case in CASES for text in case.policy.program.texts}
+    examples = {path.name.removesuffix(".policy") for path in EXAMPLES.glob("*.policy")}
+    assert examples | set(INSTALLED.policies) <= tested
+
+
+def test_every_rule_is_on_the_page_errors_first_and_nothing_else() -> None:
+    assert sorted(SECTIONS) == sorted(RULES)
+    errors = [rule for rule in RULES if RULES[rule].severity == "error"]
+    assert set(list(SECTIONS)[: len(errors)]) == set(errors)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - WITHOUT_EXAMPLE))
+def test_the_first_example_triggers_the_rule_and_the_second_triggers_nothing(rule: str) -> None:
+    wrong, right = re.findall(r"```lisp\n(.*?)```", SECTIONS[rule], re.S)
+    assert f"[{rule}]" in " ".join(said_of({"50_example": wrong}))
+    assert said_of({"50_example": right}) == []

@@ -1,0 +1,58 @@
+"""Guests as the balloon law sees them, for its tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mom_core import Value
+from mom_plugins_balloon.limits import ShrinkLimits
+
+MIB = 1024
+GIB = 1024 * MIB
+LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
+"""As a plugin without settings has them, in cycles of 5 s."""
+
+KNOWN = (
+    "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "kernel_reserved", "mem_used_peak", "mem_used_before",
+    "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "balloon_target", "balloon_target_age",
+    "balloon_obstacle", "reclaim_cost", "host_swap",
+)  # fmt: skip
+
+Fields = Mapping[str, Value]
+
+
+def a_guest(size: float = 2 * GIB, need: float = 512 * MIB, **more: Value) -> dict[str, Value]:
+    """A guest of 2 GiB at most that is in good health, and of which nothing is learnt yet."""
+    fields: dict[str, Value] = dict.fromkeys(KNOWN)
+    fields |= {
+        "balloon_cur": int(size),
+        "balloon_max": 2 * GIB,
+        "mem_usable": int(size - need),
+        "stats_age": 1.0,
+        "swap_in": 0,
+        "major_fault": 0,
+    }
+    return fields | more
+
+
+HIDDEN, BESIDE = 50 * MIB, 60 * MIB
+
+
+def a_known_guest(
+    size: float = 2 * GIB, need: float = 512 * MIB, *, peak: float = 1024 * MIB, idle: float = 0, cache: float = 0, **more: Value
+) -> dict[str, Value]:
+    """One that mom knows: it needs `peak` in its bursts, and has used and freed `idle`; so much of what is usable is page cache."""
+    usable = size - need
+    unused = usable - cache
+    fields: dict[str, Value] = {
+        "mem_available": int(size - HIDDEN),
+        "mem_unused": int(unused),
+        "kernel_reserved": HIDDEN,
+        "mem_used_peak": int(peak - HIDDEN),
+        "mem_used_before": int(need - HIDDEN),
+        "mem_cache_share": cache / usable if usable else 0.0,
+        "rss": int(BESIDE + need + cache + idle),
+        "rss_before": int(BESIDE + need + cache + idle),
+        "qemu_overhead": BESIDE,
+    }
+    return a_guest(size, need) | fields | more
