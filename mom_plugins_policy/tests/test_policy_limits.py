@@ -6,18 +6,16 @@ import contextlib
 import gc
 import resource
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from policy_fixture import fixture
 
-from mom_core import ConfigProblem, Snapshot, Value
+from mom_core import Snapshot, Value
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy, PolicyError, PolicyLimits, sources
+from mom_plugins_policy import Policy, PolicyError, PolicyLimits
 from mom_plugins_policy.language.errors import KINDS
-from mom_plugins_policy.sources import read_policies
 from mom_plugins_policy.tools.explain import explain
 
 HOSTILE = {
@@ -150,25 +148,6 @@ def test_so_many_policies_are_allowed_and_no_more() -> None:
         Policy.compile(texts, limits=PolicyLimits(policies=3))
     (fault,) = caught.value.faults
     assert (fault.kind, fault.name, fault.message) == ("limit", "13_empty", "there are 4 policies, and 3 are allowed")
-
-
-def test_a_folder_of_very_many_or_very_long_policies_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(100):
-        (tmp_path / f"{number:03}_p.policy").write_text("(+ 1 2)")
-    opened: list[Path] = []
-    text_of = sources.text_of
-
-    def noted(path: Path, problems: list[ConfigProblem], longest: int, hint: str) -> str | None:
-        opened.append(path)
-        return text_of(path, problems, longest, hint)
-
-    monkeypatch.setattr(sources, "text_of", noted)
-    for limits, most, what in ((PolicyLimits(policies=7), 7, "policies"), (PolicyLimits(text=70), 11, "characters")):
-        opened.clear()
-        (problem,) = read_policies(tmp_path, None, limits).problems
-        assert what in problem.message
-        assert problem.file == str(tmp_path)
-        assert len(opened) == most
 
 
 ODD: st.SearchStrategy[object] = st.recursive(

@@ -105,6 +105,8 @@ def test_forms_are_numbered_in_reading_order() -> None:
         ('"a\nb" @', 2, 4),
         ("\n\n  'x", 3, 3),
         ("'\\\n'", 1, 1),
+        *((f"1 {text}", 1, 3) for text in ("@ )((", '"x', "007", "1e", "5.", "é", "?", ":a", ".")),
+        ("(+ 1 %)", 1, 6),
     ],
 )
 def test_errors_stand_where_they_are(text: str, line: int, column: int) -> None:

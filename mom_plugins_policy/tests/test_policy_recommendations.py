@@ -40,15 +40,6 @@ def asked(result: Result) -> dict[tuple[str, str], Any]:
 # --- rows 1 to 7: loading ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "column"),
-    [("1 @ )((", 3), ('1 "x', 3), ("1 007", 3), ("1 1e", 3), ("1 5.", 3), ("(+ 1 %)", 6), ("1 é", 3), ("1 ?", 3), ("1 :a", 3), ("1 .", 3)],
-)
-def test_row_01_an_illegal_character_is_refused_where_it_stands(text: str, column: int) -> None:
-    error = refused({"50_main_": text})
-    assert (error.kind, error.name, error.line, error.column) == ("syntax", "50_main_", 1, column)
-
-
 @pytest.mark.parametrize("text", ["", " \n", "# nothing but this", "# nothing\n# at all\n", "\ufeff", "\ufeff# a comment"])
 def test_row_03_a_policy_without_forms_does_nothing(text: str) -> None:
     assert run(text).values == []
@@ -120,13 +111,6 @@ def test_row_10_a_parameter_of_an_unknown_name_fails_with_its_position() -> None
 # --- rows 12 to 16: functions and scopes -------------------------------------------------------------------------------------------
 
 
-def test_row_16_controls_that_nobody_has_are_ignored() -> None:
-    policy = Policy.compile({"50_main_": '(Host.Control "nope" 1) (Host.GetControl "nope")'}, Declarations())
-    result = policy.evaluate(fixture())
-    assert result.values == [None, 1]
-    assert not result.errors
-
-
 # --- rows 17 to 21: reach ----------------------------------------------------------------------------------------------------------
 
 
@@ -160,24 +144,6 @@ def test_row_24_a_misspelt_field_fails_its_guest_only() -> None:
         ("unknown-field", "vm1"), ("unknown-field", "vm2"), ("undefined-symbol", "vm1"), ("undefined-symbol", "vm2"),
     ]  # fmt: skip
     assert result.values[-1] == 5
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        ('"lots"', "type"),
-        ('"1.5"', "type"),
-        ("l", "type"),
-        ("Host", "type"),
-        ("abs", "type"),
-        ("1e999", "range"),
-        ("(- 1e999 1e999)", "range"),
-    ],
-)
-def test_row_25_what_no_controller_can_use_is_refused_at_control(value: str, kind: str) -> None:
-    result = run(f'(defvar l (with Guests x 1)) (with Guests g (if (valid g.balloon_cur) (g.Control "k" {value}) (g.Control "k" 1)))')
-    assert [(error.kind, error.guest) for error in result.errors] == [(kind, "vm1")]
-    assert asked(result) == {("vm2", "k"): 1}
 
 
 def test_row_25_digits_booleans_and_nil_are_as_before() -> None:

@@ -151,7 +151,6 @@ class PolicyPlugin:
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
         """The decisions of the policies, and their problems."""
         self._policies.take_memory()
-        self._policies.seen = snapshot
         policy = self._policies.policy
         if policy is None:
             return self._left_out
@@ -161,19 +160,19 @@ class PolicyPlugin:
         result = self._notes.evaluate(policy, snapshot, history)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
-        earlier = self._policies.evaluated[:1]
-        self._policies.evaluated = (EvaluatedSnapshot(snapshot, result), *earlier)
+        evaluated = EvaluatedSnapshot(snapshot, result)
         found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._left_out]
         if trial is not None:
             tried, problems, by_trial = trial.evaluate(snapshot, history, decisions, result.errors, ignored)
             ended = self._policies.settle(trial)
             if ended is None or ended.state is CanaryState.PROMOTED:
-                self._policies.evaluated = (EvaluatedSnapshot(snapshot, result, trial, by_trial), *earlier)
+                evaluated = EvaluatedSnapshot(snapshot, result, trial, by_trial)
                 decisions = tried
                 found.extend(problems)
             else:  # what it has just decided does harm: this cycle is already by the policies in force
                 said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
                 found.append(Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"))
+        self._policies.evaluated = (evaluated, *self._policies.evaluated[:1])
         found.extend(decisions)
         if self._shadow is not None:
             found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))

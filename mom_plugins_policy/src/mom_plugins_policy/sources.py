@@ -29,23 +29,14 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 
     :param directory: a folder, of which every `*.policy` is read in name order, hidden ones skipped; none or an absent one holds nothing
     :param file: one policy, which gets the name `50_main_`
-    :param limits: how many policies there may be, and how long they may be together; the rest is not read
+    :param limits: how long a file may be
     """
     found = Texts()
     longest = 4 * limits.text  # bytes: UTF-8 has up to four for a character
     if directory is not None and _ours(directory, found.problems):
         for path in _listed(directory, found.problems):
-            name = path.name.partition(SUFFIX)[0]
-            if len(found.files) >= limits.policies:
-                _complain(
-                    found.problems, directory, f"holds more than {limits.policies:,} policies", "limits.policies says how many are read"
-                )
-                break
-            if sum(map(len, found.texts.values())) > limits.text:
-                _complain(found.problems, directory, f"holds more than {limits.text:,} characters", "limits.text says how many are read")
-                break
             if _ours(path, found.problems):
-                _read(path, name, found, longest)
+                _read(path, path.name.partition(SUFFIX)[0], found, longest)
     if file is not None and _ours(file, found.problems):
         _read(file, SINGLE, found, longest)
     return found

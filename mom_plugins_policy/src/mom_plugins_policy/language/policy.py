@@ -123,7 +123,7 @@ class Code:
             try:
                 compiled = compile_program(self.program, self._limits, undeclared)
             except TOO_COMPLICATED:
-                raise too_complicated() from None
+                raise PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")]) from None
             if len(self._variants) >= _VARIANTS:
                 self._variants.pop(next(iter(self._variants)), None)  # another thread may have been faster
             self._variants[undeclared] = compiled
@@ -236,11 +236,6 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
     if faults:
         raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
     return Code(program, limits)
-
-
-def too_complicated() -> PolicyError:
-    """The error for a program that cannot be compiled."""
-    return PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")])
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:

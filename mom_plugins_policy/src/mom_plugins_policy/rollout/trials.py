@@ -44,8 +44,6 @@ class TriedPolicies(ChangingPolicies):
         super().__init__(context, limits, *given, refuse_failing=refuse_failing)
         self.trial: CanaryRun | None = None
         """The trial on some guests now. Replaced as a whole, as the policy is."""
-        self.seen: Snapshot | None = None
-        """The newest snapshot, of which the guests for a trial are chosen."""
         self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
         """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
         self._overlay_tried = Overlay()
@@ -188,9 +186,9 @@ class TriedPolicies(ChangingPolicies):
 
     def _chosen(self, share: float | None, pattern: str) -> tuple[ChosenGuests, str]:
         """Who is in a trial, and how many of how many that is now, in words. Raises `MomError` if it is nobody."""
-        if self.seen is None:
+        if not self.evaluated:
             raise MomError("mom has not looked at the guests yet", hint="ask again in a moment")
-        guests = list(self.seen.guests.values())
+        guests = list(self.evaluated[0].snapshot.guests.values())
         choice = ChosenGuests(pattern) if share is None else ChosenGuests.of_share(share, guests)
         count = sum(map(choice.has, guests))
         if not count:
