@@ -69,18 +69,12 @@ class FakeKernel:
             self.stat(path, anon=current_kib)
         for name, text in files.items():
             (folder / name).write_text(f"{text}\n")
-        self.pressure(path)
         return {"": path}
 
     def stat(self, path: str, *, anon: int = 0, file: int = 0, shmem: int = 0, locked: int = 0) -> None:
         """What memory.stat says, in KiB."""
         counts = {"anon": anon << 10, "file": file << 10, "kernel": 77, "shmem": shmem << 10, "file_mapped": 3, "unevictable": locked << 10}
         (self.folder(path) / "memory.stat").write_text("".join(f"{name} {count}\n" for name, count in counts.items()))
-
-    def pressure(self, path: str, *, stalled_us: int = 0, avg10: float = 0.0) -> None:
-        """What memory.pressure says."""
-        lines = [f"{kind} avg10={avg10:.2f} avg60=0.00 avg300=0.00 total={stalled_us}\n" for kind in ("some", "full")]
-        (self.folder(path) / "memory.pressure").write_text("".join(lines))
 
     def value(self, path: str, name: str) -> str:
         """What stands in a file."""
@@ -171,7 +165,7 @@ class Bench:
         """A guest of 2 GiB that uses a quarter of it, with a group."""
         path = f"{SLICE}/machine-qemu\\x2d1\\x2d{name}.scope"
         properties: dict[str, Value] = {"cgroups": self.kernel.make(path, current_kib, controllers)}
-        known = {"stats_age": 1.0, "mem_usable": 2048 * MIB - used_kib, **fields}
+        known = {"stats_age": 1.0, "mem_usable": 2048 * MIB - used_kib, "host_psi_memory_some_avg10": 0.0, **fields}
         guest = FakeGuest(name, balloon_kib=2048 * MIB, maximum_kib=2048 * MIB, properties=properties, fields=known)
         self.hypervisor.known[name] = guest
         return Entity(next(one.entity.scope for one in self.hypervisor.guests()), guest.id, name)

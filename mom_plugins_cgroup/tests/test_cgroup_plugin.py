@@ -45,15 +45,10 @@ def test_the_kernel_of_files_takes_and_refuses_what_the_kernel_does(bench: Bench
 # --- what is collected --------------------------------------------------------------------------------------------------------------
 
 
-def test_memory_swap_pressure_and_what_controls_stand_at_are_fields(bench: Bench) -> None:
+def test_memory_swap_and_what_controls_stand_at_are_fields(bench: Bench) -> None:
     bench.add("a", 1000 * MIB)
     path = bench.path("a")
     bench.kernel.stat(path, anon=900 * MIB, file=90 * MIB, shmem=10 * MIB)
-    bench.kernel.pressure(path, avg10=0.5, stalled_us=1_000_000)
-    first = bench.cycle().fields("a")
-    assert first["cgroup_memory_stall"] is None
-    bench.kernel.stat(path, anon=900 * MIB, file=90 * MIB, shmem=10 * MIB)
-    bench.kernel.pressure(path, avg10=0.5, stalled_us=1_005_000)
     fields = bench.cycle().fields("a")
     expected = {
         "cgroup_memory_current": 1000 * MIB,
@@ -61,7 +56,6 @@ def test_memory_swap_pressure_and_what_controls_stand_at_are_fields(bench: Bench
         "cgroup_memory_file": 90 * MIB,
         "cgroup_memory_shmem": 10 * MIB,
         "cgroup_swap_current": 0,
-        "cgroup_memory_stall": 0.1,
         HIGH: -1,
         LOW: 0,
         MIN: 0,
@@ -188,7 +182,7 @@ def test_a_limit_comes_down_on_what_a_guest_holds_in_steps_and_stops_when_the_gu
         done = bench.cycle((guest, HIGH, 1700 * MIB))
         values.append(done.decided["a", HIGH].value)
     assert values == [1900 * MIB, 1805 * MIB, pytest.approx(1714.75 * MIB, abs=4), 1700 * MIB]
-    bench.kernel.pressure(bench.path("a"), stalled_us=50_000)
+    bench.hypervisor.known["a"].fields["host_psi_memory_some_avg10"] = 1.0
     done = bench.cycle((guest, HIGH, 1500 * MIB))
     assert done.reasons == ["it is not limited further: the time that it waits for memory is 1 %"]
 

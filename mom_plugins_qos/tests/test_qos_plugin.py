@@ -112,14 +112,6 @@ def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin: QosPlugin) 
     }  # fmt: skip
 
 
-def test_the_lists_of_a_guest_are_made_once_for_as_long_as_nothing_changes(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
-    hypervisor.add("a")
-    first = seen(plugin, hypervisor).guests["a"].fields
-    assert seen(plugin, hypervisor).guests["a"].fields[DISKS] is first[DISKS]
-    hypervisor.disks["a"] = (DiskTune("vda", "/a", {**NONE, "read_iops_sec": 1}),)
-    assert seen(plugin, hypervisor).guests["a"].fields[DISKS] != first[DISKS]
-
-
 def set_limits(hypervisor: Hypervisor, plugin: QosPlugin, decisions: Sequence[Decision]) -> list[Outcome]:
     return apply_decisions(plugin, decisions, hypervisor)
 

@@ -187,7 +187,6 @@ def limits(mom: Mom) -> None:
     report = mom.cycle(*[("cold", control, value) for control, value in wanted])
     fact("limits", statuses(report.outcomes))
     fact("limits stand", stands("cold", *KNOBS))
-    time.sleep(1)  # a rate needs some time
     fact("fields", dict(next(iter(mom.cycle().snapshot.guests.values())).fields))
     mom.engine.close(put_back=False)  # as after a crash
     mom.open()

@@ -12,7 +12,8 @@ FILE: Final = "cgroup_memory_file"
 SHMEM: Final = "cgroup_memory_shmem"
 LOCKED: Final = "cgroup_memory_locked"
 SWAP: Final = "cgroup_swap_current"
-STALL: Final = "cgroup_memory_stall"
+STALL: Final = "host_psi_memory_some_avg10"
+"""The hypervisor's plugin collects it: the percentage of the last ten seconds in which a task of the guest waited for memory."""
 
 MEMORY_HIGH: Final = "cgroup_memory_high"
 MEMORY_LOW: Final = "cgroup_memory_low"
@@ -31,8 +32,8 @@ KNOBS: Final = {
 """Of each control the file, and what it does."""
 
 
-def _field(name: str, description: str, source: str, unit: Unit = Unit.KIB) -> FieldSpec:
-    return FieldSpec(name, unit, Scope.GUEST, description, source)
+def _field(name: str, description: str, source: str) -> FieldSpec:
+    return FieldSpec(name, Unit.KIB, Scope.GUEST, description, source)
 
 
 FIELDS: Final = (
@@ -42,7 +43,6 @@ FIELDS: Final = (
     _field(SHMEM, "of that page cache, shared memory, which needs swap to be taken", "memory.stat shmem"),
     _field(LOCKED, "what of it cannot be taken, such as what devices were given to the guest for", "memory.stat unevictable"),
     _field(SWAP, "memory of the guest's cgroup that is in the host's swap", "memory.swap.current"),
-    _field(STALL, "time since the last sample in which a task of the guest waited for memory", "memory.pressure some total", Unit.PERCENT),
     *(_field(name, description, file) for name, (file, description) in KNOBS.items()),
 )
 

@@ -9,23 +9,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
-from mom_toolkit import Hierarchies, Pressure, read_kernel_file, write_kernel_file
-
-_SHORTEST_SECONDS: Final = 0.2
-"""A rate over less says more about when the kernel updates its counters than about the guest."""
+from mom_toolkit import Hierarchies, read_kernel_file, write_kernel_file
 
 _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable"}
-
-
-class Stalled(NamedTuple):
-    """The seconds in which a task of the group waited for memory since it was made, `at` that time (monotonic seconds)."""
-
-    at: float
-    seconds: float
 
 
 def folder_of(property_: Value, hierarchies: Hierarchies) -> str | None:
@@ -41,21 +31,6 @@ def group_fields(folder: str) -> dict[str, Value]:
     sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
     sizes |= {control: limit_of(control, folder) for control in KNOBS}
     return {name: size for name, size in sizes.items() if size is not None}
-
-
-def stall_of(folder: str, before: Stalled | None, now: float) -> tuple[float | None, Stalled | None]:
-    """The percentage of time in which a task of the group waited for memory, and what the next call goes on from.
-
-    :param before: what the last call gave
-    :param now: monotonic seconds
-    """
-    told = Pressure.parse(read_kernel_file(f"{folder}/memory.pressure"))
-    stalled = Stalled(now, told["some"].total / 1e6) if "some" in told else None
-    if before is None or stalled is None or stalled.seconds < before.seconds:
-        return None, stalled
-    if now - before.at < _SHORTEST_SECONDS:
-        return None, before
-    return round(min(100.0, (stalled.seconds - before.seconds) / (now - before.at) * 100), 4), stalled
 
 
 def limit_of(control: str, folder: str) -> int | None:

@@ -29,9 +29,9 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_plugins_cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT, STALL
+from mom_plugins_cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT
 from mom_plugins_cgroup.findings import findings
-from mom_plugins_cgroup.groups import Stalled, folder_of, group_fields, limit_of, put, set_limit, stall_of
+from mom_plugins_cgroup.groups import folder_of, group_fields, limit_of, put, set_limit
 from mom_plugins_cgroup.review import HostBounds, Need, need_of, reviewed
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 from mom_toolkit import NO_PROMISES, Enforcement, Hierarchies, Promises, SetValue, parse_meminfo, read_kernel_file, stale_seconds
@@ -56,14 +56,13 @@ class CgroupPlugin:
         self._hierarchies = Hierarchies(context.root)
         self._enforcement = Enforcement(context.name, CONTROLS, _hindrance)
         self._folders: dict[str, str] = {}
-        """By guest id; what each was seen to have waited is by folder, as a guest that was started anew has another one."""
-        self._stalled: dict[str, Stalled] = {}
+        """By guest id."""
 
     # --- declare and collect -----------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Memory, swap and pressure of guests' groups, and their limits and protection."""
+        """Memory and swap of guests' groups, and their limits and protection."""
         return (*FIELDS, *CONTROLS)
 
     @hookimpl
@@ -72,15 +71,7 @@ class CgroupPlugin:
         self._hierarchies.keep_fresh()
         folders = {guest.id: folder_of(guest.properties.get("cgroups"), self._hierarchies) for guest in guests}
         self._folders = {identity: folder for identity, folder in folders.items() if folder is not None}
-        now = self._context.monotonic()
-        before, self._stalled = self._stalled, {}
-        collected: dict[str, Mapping[str, Value]] = {}
-        for identity, folder in self._folders.items():
-            stall, stalled = stall_of(folder, before.get(folder), now)
-            if stalled is not None:
-                self._stalled[folder] = stalled
-            collected[identity] = {**group_fields(folder), STALL: stall}
-        return collected
+        return {identity: group_fields(folder) for identity, folder in self._folders.items()}
 
     # --- decide and review -------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, NotSupported, Target, Value
@@ -13,69 +12,66 @@ from mom_plugins_numa.numbers import parse_list
 from mom_toolkit import CpuPinControl, NodeTuneControl
 
 
-@dataclass(frozen=True, slots=True)
-class NumaControls:
-    """The controls on a hypervisor's guests, and of the host whose files are below `root`."""
+def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+    """Values of the controls of guests, and of the host whose files are below `root`, all guests of one in one call."""
+    values: dict[Target, Value | HypervisorError] = {}
+    for control in {target.control for target in targets}:
+        entities = [target.entity for target in targets if target.control == control]
+        try:
+            stand = _stand(root, hypervisor, control, entities)
+            values |= {Target(entity, control): stand.get(entity.id) for entity in entities}
+        except HypervisorError as error:
+            values |= {Target(entity, control): error for entity in entities}
+    return values
 
-    root: Path
-    hypervisor: Hypervisor
 
-    def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Values of the controls, all guests of one in one call."""
-        values: dict[Target, Value | HypervisorError] = {}
-        for control in {target.control for target in targets}:
-            entities = [target.entity for target in targets if target.control == control]
-            try:
-                stand = self._stand(control, entities)
-                values |= {Target(entity, control): stand.get(entity.id) for entity in entities}
-            except HypervisorError as error:
-                values |= {Target(entity, control): error for entity in entities}
-        return values
+def _stand(root: Path, hypervisor: Hypervisor, control: str, entities: Sequence[Entity]) -> Mapping[str, Value]:
+    if control == PINS:
+        if not isinstance(hypervisor, CpuPinControl):
+            raise NotSupported(f"{hypervisor.uri} cannot pin vCPUs")
+        return {guest: pins_text(pins) if pins else None for guest, pins in hypervisor.cpu_pins(entities).items()}
+    if control == NODESET:
+        if not isinstance(hypervisor, NodeTuneControl):
+            raise NotSupported(f"{hypervisor.uri} cannot choose NUMA nodes")
+        nodes = frozenset(node.number for node in with_memory(read_nodes(root)))
+        return {guest: nodeset_text(tune, nodes) for guest, tune in hypervisor.node_tunes(entities).items()}
+    return {host.id: balancing_knob(root).read() for host in entities}
 
-    def _stand(self, control: str, entities: Sequence[Entity]) -> Mapping[str, Value]:
-        if control == PINS:
-            if not isinstance(self.hypervisor, CpuPinControl):
-                raise NotSupported(f"{self.hypervisor.uri} cannot pin vCPUs")
-            return {guest: pins_text(pins) if pins else None for guest, pins in self.hypervisor.cpu_pins(entities).items()}
-        if control == NODESET:
-            if not isinstance(self.hypervisor, NodeTuneControl):
-                raise NotSupported(f"{self.hypervisor.uri} cannot choose NUMA nodes")
-            nodes = frozenset(node.number for node in with_memory(read_nodes(self.root)))
-            return {guest: nodeset_text(tune, nodes) for guest, tune in self.hypervisor.node_tunes(entities).items()}
-        return {host.id: balancing_knob(self.root).read() for host in entities}
 
-    def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set them, where vCPUs run first: what they touch from then on is new memory on the right node, and need not be moved."""
-        errors: dict[Target, HypervisorError] = {}
-        for change in sorted(changes, key=lambda change: change.control != PINS):
-            try:
-                if change.control == PINS:
-                    self._pin(change)
-                elif change.control == NODESET:
-                    self._bind(change)
-                else:
-                    balancing_knob(self.root).write(change.value)
-            except HypervisorError as error:
-                errors[change.target] = error
-        return errors
+def write(root: Path, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+    """Set them, where vCPUs run first: what they touch from then on is new memory on the right node, and need not be moved."""
+    errors: dict[Target, HypervisorError] = {}
+    for change in sorted(changes, key=lambda change: change.control != PINS):
+        try:
+            if change.control == PINS:
+                _pin(hypervisor, change)
+            elif change.control == NODESET:
+                _bind(hypervisor, change)
+            else:
+                balancing_knob(root).write(change.value)
+        except HypervisorError as error:
+            errors[change.target] = error
+    return errors
 
-    def _pin(self, change: Change) -> None:
-        assert isinstance(self.hypervisor, CpuPinControl)  # noqa: S101  # it was read by this
-        guest = change.entity
-        wanted = parse_pins(str(change.value)) or []
-        now = self.hypervisor.cpu_pins([guest]).get(guest.id)
-        if now is None:
-            raise GuestGone("the guest is not there any more")
-        if len(wanted) not in {1, len(now)}:
-            raise NotSupported(f"there are CPUs for {len(wanted)} vCPUs, and the guest has {len(now)}")
-        each = wanted * len(now) if len(wanted) == 1 else wanted
-        for vcpu, (cpus, before) in enumerate(zip(each, now, strict=True)):
-            if cpus != before:
-                self.hypervisor.set_cpu_pin(guest, vcpu, cpus)
 
-    def _bind(self, change: Change) -> None:
-        assert isinstance(self.hypervisor, NodeTuneControl)  # noqa: S101  # it was read by this
-        nodes = parse_list(str(change.value))
-        if not nodes:
-            raise NotSupported(f"{change.value!r:.60} is no list of nodes, such as 0 or 0-1")
-        self.hypervisor.set_node_tune(change.entity, nodes)
+def _pin(hypervisor: Hypervisor, change: Change) -> None:
+    assert isinstance(hypervisor, CpuPinControl)  # noqa: S101  # it was read by this
+    guest = change.entity
+    wanted = parse_pins(str(change.value)) or []
+    now = hypervisor.cpu_pins([guest]).get(guest.id)
+    if now is None:
+        raise GuestGone("the guest is not there any more")
+    if len(wanted) not in {1, len(now)}:
+        raise NotSupported(f"there are CPUs for {len(wanted)} vCPUs, and the guest has {len(now)}")
+    each = wanted * len(now) if len(wanted) == 1 else wanted
+    for vcpu, (cpus, before) in enumerate(zip(each, now, strict=True)):
+        if cpus != before:
+            hypervisor.set_cpu_pin(guest, vcpu, cpus)
+
+
+def _bind(hypervisor: Hypervisor, change: Change) -> None:
+    assert isinstance(hypervisor, NodeTuneControl)  # noqa: S101  # it was read by this
+    nodes = parse_list(str(change.value))
+    if not nodes:
+        raise NotSupported(f"{change.value!r:.60} is no list of nodes, such as 0 or 0-1")
+    hypervisor.set_node_tune(change.entity, nodes)

@@ -29,7 +29,7 @@ from mom_core import (
     as_whole,
     hookimpl,
 )
-from mom_plugins_numa.control import NumaControls
+from mom_plugins_numa import control
 from mom_plugins_numa.fields import CONTROLS, FIELDS, NODESET, PINS, balancing_knob, nodeset_text, pins_text
 from mom_plugins_numa.findings import findings
 from mom_plugins_numa.nodes import NumaNode, cpus_to_nodes, node_fields, read_nodes, with_memory
@@ -122,12 +122,12 @@ class NumaPlugin:
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Values of the controls."""
-        return NumaControls(self._context.root, hypervisor).read(targets)
+        return control.read(self._context.root, hypervisor, targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set them. Memory that the hypervisor moved stays where it is when they are put back."""
-        return NumaControls(self._context.root, hypervisor).write(changes)
+        return control.write(self._context.root, hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

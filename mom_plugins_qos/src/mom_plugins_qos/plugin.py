@@ -55,8 +55,6 @@ class QosPlugin:
         self._context = context
         self._enforcement = Enforcement(context.name, CONTROLS)
         self._set_for: Mapping[str, QosGuestSettings] = {}
-        self._lists: dict[str, tuple[object, object, QosGuestSettings, Mapping[str, Value]]] = {}
-        """By guest id: disks, interfaces and settings, and the fields that were made of them. They change rarely."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -82,20 +80,17 @@ class QosPlugin:
         fields: dict[str, Mapping[str, Value]] = {}
         settings_of = self._context.guest_settings
         set_for: dict[str, QosGuestSettings] = {}
-        before, self._lists = self._lists, {}
         for guest in guests:
             found = settings_of(guest)
             settings = found if isinstance(found, QosGuestSettings) else _NOTHING_SET
             if settings.model_fields_set:
                 set_for[guest.id] = settings
-            tunes = disks.get(guest.id), interfaces.get(guest.id)
-            cached = before.get(guest.id)
-            if cached is None or cached[0] is not tunes[0] or cached[1] is not tunes[1] or cached[2] is not settings:
-                lists: dict[str, Value] = {} if tunes[0] is None else disk_fields(tunes[0], settings)
-                lists.update({} if tunes[1] is None else {INTERFACES: present_interfaces(tunes[1])})
-                cached = (*tunes, settings, lists)
-            self._lists[guest.id] = cached
-            fields[guest.id] = {**cpu_fields(cpu.get(guest.id, _NOT_KNOWN), settings), **cached[3]}
+            own = cpu_fields(cpu.get(guest.id, _NOT_KNOWN), settings)
+            if guest.id in disks:
+                own |= disk_fields(disks[guest.id], settings)
+            if guest.id in interfaces:
+                own[INTERFACES] = present_interfaces(interfaces[guest.id])
+            fields[guest.id] = own
         self._set_for = set_for
         return fields
 

@@ -76,7 +76,7 @@ def rpc_client(address: Address, verb: str, arguments: tuple[str, ...]) -> None:
     parameters: list[str | None] = list(arguments)
     if verb in _TEXTS:
         place = _TEXTS[verb]
-        parameters[place : place + 1] = [_text(file) for file in arguments[place : place + 1]] or [None]
+        parameters[place : place + 1] = [_text(arguments[place]) if len(arguments) > place else None]
     try:
         with ServerProxy("http://localhost/RPC2", transport=SocketTransport(address), allow_none=True) as server:
             answer: object = getattr(server, verb)(*parameters)
@@ -97,7 +97,8 @@ def rpc_client(address: Address, verb: str, arguments: tuple[str, ...]) -> None:
 def _text(file: str) -> str:
     try:
         with click.open_file(file, encoding="utf-8") as opened:
-            return opened.read()
+            text: str = opened.read()
+            return text
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
 
