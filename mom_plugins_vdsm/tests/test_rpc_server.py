@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import select
 import socket
@@ -21,10 +20,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from rpc_peer import LONG_SECONDS, Serving, client, threads, until
 
-from mom_core import MomError, Problem
+from mom_core import MomError
 from mom_plugins_vdsm.rpc_codec import read_call
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
-from mom_plugins_vdsm.rpc_server import MOST_ARRIVING
 from mom_toolkit import PolicyTexts
 
 PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
@@ -98,7 +96,7 @@ def test_a_request_may_arrive_in_any_pieces(serving: Serving) -> None:
         (b"POST /RPC2 HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 411),
         (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 411),
         (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 411),
-        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 100_000, 413),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 100_000, 413),
         (post(PING, more="Origin: http://evil.example\r\n"), 403),
         (b"rubbish\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 400),
@@ -109,22 +107,6 @@ def test_a_request_may_arrive_in_any_pieces(serving: Serving) -> None:
 )
 def test_what_is_no_call_gets_an_http_error_and_the_connection_ends(serving: Serving, sent: bytes, expected: int) -> None:
     assert status(answer(serving.socket, sent, end=True)) == expected
-
-
-def test_a_policy_that_is_too_large_is_refused_as_others_are_and_logged(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
-    """After a fault, vdsm asks nothing for 5 s and calls mom inactive."""
-    with client(serving.socket) as mom:
-        assert mom.setPolicy("#" * 5_000_000) is False
-        assert mom.setNamedPolicy("01-parameters", "#" * 5_000_000) is False
-        (problem,) = serving.plugin.mom_act()
-        assert isinstance(problem, Problem)
-        assert re.search(r"a request of 5,000,\d+ bytes is more than is read", problem.message)
-        assert mom.ping() is True
-        assert mom.setNamedPolicy("01-parameters", "# nothing") is True
-        assert list(serving.plugin.mom_act()) == []
-    assert re.search(r"mom\.sock: a request of 5,000,\d+ bytes .* by process \d+ of user \d+", caplog.text)
-    assert status(answer(serving.socket, b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", end=True)) == 413
-    assert re.search(r"a request of process \d+ of user \d+ is refused: at most 67,108,864 bytes", caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +122,8 @@ def test_a_policy_that_is_too_large_is_refused_as_others_are_and_logged(serving:
         b"<methodResponse><fault><value><struct></struct></value></fault></methodResponse>",
         BOMB,
         b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><methodCall><methodName>ping</methodName></methodCall>',
-        b"<methodCall><methodName>setPolicy</methodName><params><param>" + b"<value><array><data>" * 100_000,
-        b"<methodCall><methodName>ping</methodName><params>" + b"<param><value>1</value></param>" * 100_000 + b"</params></methodCall>",
+        b"<methodCall><methodName>setPolicy</methodName><params><param>" + b"<value><array><data>" * 10_000,
+        b"<methodCall><methodName>ping</methodName><params>" + b"<param><value>1</value></param>" * 10_000 + b"</params></methodCall>",
         b"\xff\xfe\x00",
     ],
 )
@@ -206,27 +188,6 @@ def test_statistics_that_clients_do_not_take_are_in_memory_once(serving: Serving
             assert select.select([sock], [], [], LONG_SECONDS)[0]
         assert mom.ping() is True
         assert resident_bytes() - before < 60 << 20, "an answer is 5 MiB"
-
-
-def test_requests_that_do_not_arrive_whole_take_no_more_memory_than_is_meant_for_them(tmp_path: Path) -> None:
-    size = 4 << 20
-    lacking = post(b" " * size)[:-1]
-    with Serving(tmp_path, patience="1s") as serving, ExitStack() as stuck:
-
-        def send() -> None:
-            with suppress(OSError):  # those that take too long are ended
-                stuck.enter_context(connected(serving.socket)).sendall(lacking)
-
-        before = resident_bytes()
-        threads = [threading.Thread(target=send) for _ in range(60)]
-        for thread in threads:
-            thread.start()
-        with client(serving.socket) as mom:
-            assert mom.ping() is True
-            assert mom.setPolicy("(+ 1 1)" + " " * (1 << 19)) is True, "a client that sends all of it gets its answer"
-        assert resident_bytes() - before < 4 * MOST_ARRIVING < 60 * size
-        for thread in threads:
-            thread.join()
 
 
 def test_with_too_many_clients_the_one_that_is_silent_for_longest_goes(tmp_path: Path) -> None:

@@ -47,15 +47,6 @@ def test_page_cache_counts_as_usable_only_if_the_operator_says_so() -> None:
     assert vm(cache=True).fields["mem_usable"] == 2400000
 
 
-def test_an_old_agent_gives_text_and_no_minor_faults() -> None:
-    memory = {"mem_total": "400", "mem_unused": "100", "mem_buffers": "3", "swap_in": "2.5", "majflt": "2", "pageflt": "202"}
-    fields = vm(memoryStats=memory).fields
-    assert fields["minor_fault"] == 200
-    assert fields["swap_in"] == 2.5
-    assert fields["mem_buffers"] == 3
-    assert "mem_free" not in fields
-
-
 @pytest.mark.parametrize("usage", ["0", 0])
 def test_a_memory_usage_of_0_means_that_nothing_is_known(usage: object) -> None:
     found = vm(memUsage=usage)

@@ -211,8 +211,6 @@ def test_a_parameter_that_the_policies_do_not_know_is_left_out_and_the_others_ar
 
     daemon.vdsm.do("call", method="Host.setMOMPolicyParameters", params={"key_value_store": {"noSuchOption": 1}})
     daemon.wait(lambda: "there is no variable noSuchOption to set" in daemon.log.read_text())
-    daemon.vdsm.do("call", method="Host.setMOMPolicy", params={"policy": "#" * 5_000_000})
-    daemon.wait(lambda: "is more than is read, and nothing changes" in daemon.log.read_text())
     assert stats()["momStatus"] == "active"
     seen = daemon.machine(ONE)["target"]
     daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)

@@ -51,7 +51,7 @@ class XmlRpcPlugin:
         """How many may be connected at once; with more, the one goes that has been silent for longest."""
         patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
         """How long a request may take to arrive, and an answer to be taken."""
-        largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 4 << 20
+        largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 1 << 20
         """How large a request may be."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:

@@ -24,15 +24,8 @@ from mom_toolkit import BoundedServer, Listener, PeerCredentials, ServerDoor
 LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""
 
-MOST_DROPPED: Final = 64 << 20
-"""Bytes of a call that is too large, which are read and dropped, so that its client learns why as its own protocol says it. vdsm takes
-an HTTP error for a mom that is not there."""
-
-MOST_ARRIVING: Final = 32 << 20
-"""Bytes of large calls that are in memory together, those that wait for their turn included: a few of the largest that are allowed."""
-
 _PIECE: Final = 64 << 10
-"""Bytes that are sent at once. A call of more is a large one: vdsm's have some hundred."""
+"""Bytes that are sent at once."""
 
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
@@ -46,7 +39,7 @@ class RpcLimits:
     """
 
     patience: float = 5.0
-    body: int = 4 << 20
+    body: int = 1 << 20
     clients: int = 64
 
 
@@ -71,7 +64,6 @@ class RpcServer(BoundedServer[ServerDoor]):
         self._connected = 0
         self._waiting: dict[asyncio.StreamWriter, None] = {}
         """Clients of which no call has arrived as a whole, in the order in which they came."""
-        self._large = asyncio.Semaphore(max(1, MOST_ARRIVING // limits.body))
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
@@ -113,24 +105,16 @@ class RpcServer(BoundedServer[ServerDoor]):
             self._connected -= 1
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> bytes:
-        patience = self._limits.patience
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(self._limits.patience):
             try:
-                length = _length_of(await reader.readuntil(b"\r\n\r\n"))
+                length = _length_of(await reader.readuntil(b"\r\n\r\n"), self._limits.body)
             except asyncio.LimitOverrunError:
                 raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from None
-        if length > self._limits.body:
-            async with asyncio.timeout(patience):
-                for start in range(0, length, _PIECE):
-                    await reader.readexactly(min(_PIECE, length - start))
-            return self._verbs.too_large(length, peer)
-        async with self._large if length > _PIECE else contextlib.nullcontext():
-            async with asyncio.timeout(patience):
-                body = await reader.readexactly(length)
-            self._waiting.pop(writer, None)
-            # Changes take their time: they wait for each other, and no other call for them.
-            async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
-                return await asyncio.to_thread(self._verbs.answer, body, peer)
+            body = await reader.readexactly(length)
+        self._waiting.pop(writer, None)
+        # Changes take their time: they wait for each other, and no other call for them.
+        async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
+            return await asyncio.to_thread(self._verbs.answer, body, peer)
 
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: HTTPStatus, body: bytes) -> None:
         kind = "text/xml" if status == HTTPStatus.OK else "text/plain"
@@ -146,8 +130,8 @@ class RpcServer(BoundedServer[ServerDoor]):
                 pass
 
 
-def _length_of(head: bytes) -> int:
-    """The bytes of a call's body. Raises `_RefusedError` where this is the head of no call."""
+def _length_of(head: bytes, most: int) -> int:
+    """The bytes of a call's body, of which there may be so many. Raises `_RefusedError` where this is the head of no call."""
     first, _, rest = head.decode("latin-1").partition("\r\n")
     words = first.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
@@ -167,8 +151,8 @@ def _length_of(head: bytes) -> int:
     lengths = headers.get_all("content-length", [])
     if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
         raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "write one Content-Length, of nine digits at most")
-    if int(lengths[0]) > MOST_DROPPED:
-        raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MOST_DROPPED:,} bytes are read")
+    if int(lengths[0]) > most:
+        raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most:,} bytes are read; the setting `largest` says how many")
     return int(lengths[0])
 
 

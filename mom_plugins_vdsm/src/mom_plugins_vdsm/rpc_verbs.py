@@ -38,9 +38,6 @@ MOST_REFUSED: Final = 20
 MOST_LEFT_OUT: Final = 10
 """How often what is wrong with parameters is left out, and the rest tried: one thing can hide another."""
 
-_TOO_LARGE: Final = "\0"
-"""Stands for the policies that were not read, in what was refused: no policy has such a name."""
-
 _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
 """A line of what vdsm sets for `Host.setMOMPolicyParameters`."""
 
@@ -95,14 +92,6 @@ class Verbs:
     def is_change(self, body: bytes) -> bool:
         """True if a call is one for a change of policies, which may take its time."""
         return any(name in body for name in (b"setPolicy", b"setNamedPolicy", b"resetPolicies"))
-
-    def too_large(self, size: int, peer: str) -> bytes:
-        """The answer to a call of so many bytes: as to any policy that is refused. vdsm takes a fault for a mom that is not there."""
-        said = f"a request of {size:,} bytes is more than is read, and nothing changes; the setting `largest` says how many are"
-        self._log.error("%s: %s by %s", self._where, said, peer)
-        if not self.read_only:
-            self._refused[_TOO_LARGE] = (f"the policies that were sent last are refused: {said}", _STILL)
-        return write_answer(False, nil=self._nil)
 
     def refused(self) -> Iterable[tuple[str, str]]:
         """Why changes were not made, or not as a whole, and what is in force. A client may not have told."""
@@ -220,7 +209,6 @@ class Verbs:
         if not name:
             self._refused.clear()
         self._refused.pop(name, None)
-        self._refused.pop(_TOO_LARGE, None)
         if left_out:
             self._tell(logging.WARNING, f"{method} by {peer} is taken without what is wrong", left_out)
             lines, wrong = len({one.line for one in left_out}), printable(str(left_out[0]), 400)

@@ -26,9 +26,7 @@ _STATUS_WORDS = {
 }
 """The meaning of each status, of those in which vdsm is to be left alone with the guest."""
 
-_MEMORY = {"mem_available": "mem_total"} | {
-    name: name for name in ("mem_unused", "mem_free", "mem_buffers", "mem_cached", "swap_total", "swap_usage")
-}
+_MEMORY = {"mem_available": "mem_total", "mem_unused": "mem_unused", "mem_free": "mem_free"}
 """Sizes in KiB, by their names in `memoryStats`."""
 
 _RATES = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "majflt", "minor_fault": "minflt"}
@@ -138,7 +136,7 @@ def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], *, count_
     if not total:  # a guest without memory does not run
         known.pop("mem_available", None)
         total = _LARGEST
-    for name in ("mem_unused", "mem_free", "mem_buffers", "mem_cached"):
+    for name in ("mem_unused", "mem_free"):
         if known.get(name, 0) > total:
             del known[name]
     unused, free = known.get("mem_unused"), known.get("mem_free")
@@ -152,9 +150,6 @@ def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], *, count_
         rate = _rate(stats.get(key))
         if rate is not None:
             fields[name] = rate
-    every, major = _rate(stats.get("pageflt")), _rate(stats.get("majflt"))
-    if every is not None and major is not None and every >= major:  # an old agent gives only these
-        fields.setdefault("minor_fault", every - major)
 
 
 def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval: float) -> tuple[float, float]:
@@ -207,12 +202,7 @@ def number(value: object, *, negative: bool = False) -> int | None:
 
 
 def _rate(value: object) -> float | None:
-    """A number that may be fractional, and comes as text from old agents; None when it is none, or negative."""
+    """A number that may be fractional; None when it is none, or negative."""
     if type(value) is float:
         return value if math.isfinite(value) and 0 <= value < _LARGEST else None
-    if isinstance(value, str) and "." in value and len(value) < 30:
-        try:
-            return _rate(float(value))
-        except ValueError:
-            return None
     return number(value)

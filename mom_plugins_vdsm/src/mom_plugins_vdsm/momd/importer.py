@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -160,8 +159,7 @@ class _Reader:
         where = f" (line {option.line})" if option.line else ""
         for one in names:
             if one not in known:
-                advice = _alike(one, known) or "it is not one of MOM's own; it needs a plugin of mom's"
-                self.note(f"{kind} {one}{where}: {advice}")
+                self.note(f"{kind} {one}{where}: it is not one of MOM's own; it needs a plugin of mom's")
         return [one for one in names if one in known]
 
     def note(self, text: str) -> None:
@@ -330,19 +328,12 @@ def _rest(reader: _Reader) -> None:
             told = ", ".join(f"{name}: {option.text}" for name, option in options.items()) or "nothing"
             reader.note(f"[{section}] {told}: {_collector_options(section)}")
         elif section not in DEFAULTS:
-            alike = _alike(section.lower(), DEFAULTS, "; did you mean [{}]?")
-            reader.note(f"[{section}] (line {reader.ini.lines.get(section, 0)}): there is no such section{alike}")
+            reader.note(f"[{section}] (line {reader.ini.lines.get(section, 0)}): there is no such section")
         elif section == VDSM and VDSM not in reader.imported.plugins:
             reader.note("[vdsm]: the guests do not come from vdsm")
         for name, option in options.items() if section in DEFAULTS else ():
             if name not in DEFAULTS[section]:
-                alike = _alike(name, DEFAULTS[section], "; did you mean {}?")
-                reader.note(f"{name} of [{section}] (line {option.line}): there is no such option{alike}")
-
-
-def _alike(name: str, known: Iterable[str], words: str = "did you mean {}?") -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return words.format(close[0]) if close else ""
+                reader.note(f"{name} of [{section}] (line {option.line}): there is no such option")
 
 
 def _collector_options(section: str) -> str:
