@@ -130,7 +130,7 @@ def test_doctor_says_where_every_user_may_connect(serve: Serve, monkeypatch: pyt
     monkeypatch.setattr("mom_plugins_http.service.group_id", {"readers": os.getgid(), "changers": os.getgid()}.__getitem__)
     plugin = serve(read_group="readers", change_group="changers").plugin
     for supported, severity in ((True, Severity.OK), (False, Severity.WARNING)):
-        monkeypatch.setattr("mom_plugins_http.plugin.has_access_lists", lambda _, supported=supported: supported)
+        monkeypatch.setattr("mom_plugins_http.server.access.has_access_lists", lambda _, supported=supported: supported)
         assert [finding.severity for finding in plugin.mom_doctor()] == [severity]
 
 

@@ -21,7 +21,8 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.route import MOST_ARRIVING
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.answers_in_pieces import PIECE
-from mom_toolkit import Address, HeldBytes, listen
+from mom_plugins_http.server.held_bytes import HeldBytes
+from mom_toolkit import Address, listen
 from mom_toolkit.bounded_server import accepted
 
 if TYPE_CHECKING:

@@ -56,8 +56,8 @@ def test_the_status_says_how_mom_is(serve: Serve) -> None:
     status = serve(cycles=2).get("/v1/status")
     assert status["cycle"]["number"] == 2
     assert status["mode"] == "enforce"
-    assert status["plugins"]["http"] == "ok"
-    assert status["guests"] == 24
+    assert ("http", "ok") in [(one["name"], one["state"]) for one in status["plugins"]]
+    assert not {"guests", "problems", "outcomes"} & status.keys(), "those are in the report"
 
 
 def test_before_the_first_cycle_it_says_so(serve: Serve) -> None:
@@ -68,7 +68,7 @@ def test_before_the_first_cycle_it_says_so(serve: Serve) -> None:
 def test_everything_of_a_cycle_can_be_read(serve: Serve) -> None:
     served = serve()
     served.tell(busy_report())
-    assert served.get("/v1/status")["trial"] == {"decisions": 1, "differences": 1}
+    assert served.get("/v1/status")["outcome_counts"]["failed"] == 1
     assert served.get("/v1/guests/vm1")["outcomes"][0]["status"] == "failed"
     assert served.get("/v1/guests/vm2")["outcomes"] == []
     assert [guest["name"] for guest in served.get("/v1/guests")["items"]] == ["vm1", "vm2"]

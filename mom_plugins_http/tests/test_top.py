@@ -19,7 +19,7 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.top.columns import age, fitting, percent, short
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import Drill, News, Picture, Row, chosen, happening_of, ordered, picture_of
+from mom_plugins_http.top.picture import Drill, Happening, Picture, Row, chosen, happening_of, ordered, picture_of
 from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
 from mom_plugins_http.top.selection import Looking
 from mom_plugins_http.top.terminal import cell
@@ -210,9 +210,9 @@ def test_a_decision_says_where_in_the_policy_it_was_made_and_why_on_a_narrow_ter
 
 
 def test_changes_of_policies_stand_among_the_decisions_in_full() -> None:
-    news = News(0.0, "policies", "set 61_try for all guests, after a trial of 5s: guests fared as well as before, by mom, for root")
+    news = Happening(0.0, "policies", "set 61_try for all guests, after a trial of 5s: guests fared as well as before, by mom, for root")
     text = " ".join(line.strip() for line in text_of(Looking(view="changes"), picture(), (80, 24), happenings=[news]))
-    assert f"policies: {news.text}" in text
+    assert f"policies {news.why}" in " ".join(text.split())
 
 
 def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of(serve: Serve) -> None:
@@ -237,7 +237,7 @@ def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of
         served.engine.cycle()
 
         def told() -> list[str]:
-            return [f"{one.about}: {one.text}" for one in list(feed.happenings) if isinstance(one, News)]
+            return [f"{one.name}: {one.why}" for one in list(feed.happenings) if not one.id]
 
         while len(told()) < 4:
             assert time.monotonic() < until, told()

@@ -47,6 +47,7 @@ from .report_models import (
     RevisionModel as RevisionModel,
     Seconds as Seconds,
     SourceModel as SourceModel,
+    StatusModel as StatusModel,
     Time as Time,
     VerdictModel as VerdictModel,
     cycle_model as cycle_model,

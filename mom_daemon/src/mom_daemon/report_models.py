@@ -232,8 +232,8 @@ class GuestColumnModel(TypedDict):
 
 
 @described
-class ReportDocument(TypedDict):
-    """One cycle as one document, with what stands beside it."""
+class StatusModel(TypedDict):
+    """How mom is, and what it did in its last cycle, counted."""
 
     format: int
     """Of the document; another one is to be read otherwise."""
@@ -255,6 +255,16 @@ class ReportDocument(TypedDict):
     to_put_back: int
     """Changes that would be put back if mom stopped now."""
     plugins: list[PluginModel]
+    decisions: int
+    """How many there were."""
+    outcome_counts: Mapping[str, int]
+    """How many outcomes had each status."""
+
+
+@described
+class ReportDocument(StatusModel):
+    """One cycle as one document, with what stands beside it."""
+
     problems: list[StandingProblemModel]
     """Those that stand."""
     fields: Mapping[str, str]
@@ -265,13 +275,9 @@ class ReportDocument(TypedDict):
     guest_columns: list[GuestColumnModel]
     """In the order in which they stand beside each other."""
     guests: GuestTableModel
-    decisions: int
-    """How many there were."""
     trial: TrialModel | None
     """null: no policies are on trial."""
     revisions: list[RevisionModel]
-    outcome_counts: Mapping[str, int]
-    """How many outcomes had each status."""
     outcomes: list[OutcomeModel]
 
 

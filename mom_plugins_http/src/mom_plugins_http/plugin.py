@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mom_cli import RunningMom
 from mom_core import Finding, MomError, PluginContext, PluginSettings, Report, Severity, Suggestion, hookimpl
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX, SOCKET, HttpSettings
-from mom_toolkit import Address, HostMetrics, has_access_lists
+from mom_toolkit import Address, HostMetrics
 
 if TYPE_CHECKING:
     from mom_plugins_http.service import Service
@@ -74,7 +73,7 @@ class HttpPlugin:
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Whether the socket can be made, and the groups are there."""
-        from mom_plugins_http.server.access import group_id
+        from mom_plugins_http.server.access import group_id, has_access_lists
 
         subject = f"control socket {self._path}"
         findings = []
@@ -85,15 +84,10 @@ class HttpPlugin:
                 findings.append(Finding(Severity.ERROR, subject, error.message, error.hint))
         if not self._path.parent.is_dir() and self._path.parent != self._context.run_directory:
             findings.append(Finding(Severity.ERROR, subject, f"the folder {self._path.parent} is missing", "make it"))
-        if not findings and self._open_to_all():
+        two_groups = len({self._settings.read_group, self._settings.change_group} - {None}) > 1
+        if not findings and two_groups and not has_access_lists(self._path.parent):
             findings.append(Finding(Severity.WARNING, subject, OPEN_TO_ALL, OPEN_TO_ALL_FIX))
         return findings or [Finding(Severity.OK, subject, "can be listened on")]
-
-    def _open_to_all(self) -> bool:
-        groups = {self._settings.read_group, self._settings.change_group} - {None}
-        with suppress(OSError):  # a folder that mom has yet to make, or that this user may not look into
-            return len(groups) > 1 and not has_access_lists(self._path.parent)
-        return False
 
     @staticmethod
     @hookimpl

@@ -11,33 +11,27 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 from mom_core import MomError, PluginContext, Report, read_secret
 from mom_plugins_http.page import WebPage
-from mom_plugins_http.routes.admission import AdmissionRoutes
-from mom_plugins_http.routes.answers import CycleAnswers
+from mom_plugins_http.routes.answers import CycleAnswers, asked
 from mom_plugins_http.routes.api import Api, Resource
 from mom_plugins_http.routes.canary import CanaryRoutes
-from mom_plugins_http.routes.client import ClientRoutes
-from mom_plugins_http.routes.declared import DeclaredRoutes
+from mom_plugins_http.routes.cycles import CycleRoutes
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.guests import GuestRoutes
-from mom_plugins_http.routes.host import HostRoutes
+from mom_plugins_http.routes.launches import MOST_REQUESTS, LaunchRoutes
 from mom_plugins_http.routes.log_level import LogLevels
 from mom_plugins_http.routes.metrics import GuestSelection, MetricsRoutes
 from mom_plugins_http.routes.news import News
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.policies import MOST_JOBS, PolicyRoutes
 from mom_plugins_http.routes.published import Published
-from mom_plugins_http.routes.recent_outcomes import RecentOutcomeRoutes
 from mom_plugins_http.routes.recorded import MOST_ASKED, RecordedRoutes
-from mom_plugins_http.routes.report import ReportRoutes
-from mom_plugins_http.routes.reservations import MOST_REQUESTS, ReservationRoutes
 from mom_plugins_http.routes.route import Route
-from mom_plugins_http.routes.standing import ProblemRoutes
 from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.server.protocol import ClientLimits
 from mom_plugins_http.server.server import Door, Server, Worker
 from mom_plugins_http.server.sites import own_names
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX
-from mom_toolkit import Address, Listener, PolicyState, PolicyTexts, listen
+from mom_toolkit import Address, Listener, PolicyTexts, listen
 
 if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
@@ -82,21 +76,15 @@ class Service:
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
         return [
             WebPage(),
-            ClientRoutes(),
-            ReportRoutes(answers),
-            DeclaredRoutes(answers),
-            HostRoutes(self._published),
+            CycleRoutes(answers),
             GuestRoutes(answers),
-            RecentOutcomeRoutes(answers),
-            ProblemRoutes(answers),
             self._events,
             MetricsRoutes(answers, selection),
             policies,
             CanaryRoutes(policies),
-            AdmissionRoutes(context, self._room_worker),
-            ReservationRoutes(context, self._room_worker),
+            LaunchRoutes(context, self._room_worker),
             LogLevels(context),
-            RecordedRoutes(context, answers, self._record_worker),
+            RecordedRoutes(answers, self._record_worker),
         ]
 
     @property
@@ -146,15 +134,9 @@ class Service:
     def take(self, report: Report) -> None:
         """A cycle has ended: answer from it, and tell those that listen."""
         news = self._news.gather()  # first: a client that is answered from this cycle is told of whatever comes later
-        self._published.take(report, self._context.declarations, self._policies(), self._context.engine_state())
+        policies = asked(self._context, PolicyTexts, lambda kept: kept.state())
+        self._published.take(report, self._context.declarations, policies, self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
-
-    def _policies(self) -> PolicyState | None:
-        texts = self._context.service(PolicyTexts)
-        try:
-            return None if texts is None else texts.state()
-        except MomError:  # the evaluator has not been set up
-            return None
 
     def prepare_tcp(self) -> Callable[[], None] | None:
         """Read certificate and tokens again; the function that is returned puts them in force. Raises `MomError`."""

@@ -44,9 +44,6 @@ from .health import (
     program_need as program_need,
     taken_from as taken_from,
 )
-from .held_bytes import (
-    HeldBytes as HeldBytes,
-)
 from .host_gauge import (
     AvailableGauge as AvailableGauge,
 )
@@ -134,7 +131,6 @@ from .sockets import (
     Address as Address,
     Listener as Listener,
     PeerCredentials as PeerCredentials,
-    has_access_lists as has_access_lists,
     listen as listen,
 )
 

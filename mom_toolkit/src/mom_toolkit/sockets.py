@@ -154,17 +154,6 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
     return Listener(sock, path)
 
 
-def has_access_lists(folder: Path) -> bool:
-    """Whether files in this folder may have access control lists. Raises `OSError`."""
-    try:
-        os.getxattr(folder, _ACL)
-    except OSError as error:
-        if error.errno not in {errno.ENODATA, errno.EOPNOTSUPP}:
-            raise
-        return error.errno == errno.ENODATA
-    return True
-
-
 def _let_in(path: Path, mode: int, group: int) -> None:
     """Give a second group what the file's group has; every user where the file system has no access control lists. Raises `OSError`."""
     owner, shared, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mom_cli import NotRunning
+from mom_cli import NoSuchGuest, NotRunning
 from mom_core import MomError, load_config
 from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat, read_kernel_file
 
@@ -154,4 +154,6 @@ def refusal(status: int, body: bytes) -> MomError:
     message, hint = str(problem.get("detail", f"mom answers with {status}")), str(problem.get("hint", ""))
     if status == 422 and problem.get("problems"):
         return PolicyRefused([PolicyProblem(**one) for one in problem["problems"]], hint=hint or message)
+    if status == 404 and message.startswith("there is no guest"):
+        return NoSuchGuest(message, hint=hint.partition("; GET ")[0])
     return ApiRefusedError(status, message, hint)

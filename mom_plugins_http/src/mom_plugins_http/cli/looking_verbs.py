@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import click
 
-from mom_cli import NoSuchGuest, TableColumn, print_table
-from mom_core import HOST_ID, MomError, Status, Unit, Value, as_number, format_kib, printable
-from mom_daemon import brief, print_prose
-from mom_plugins_http.cli.client import READ_SECONDS, ApiRefusedError, Client
+from mom_cli import TableColumn, print_table
+from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
+from mom_daemon import amount, brief, print_prose
+from mom_plugins_http.cli.client import READ_SECONDS, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.policy_verbs import common_options
 from mom_plugins_http.report_changes import with_changes
@@ -46,12 +46,12 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     """Show what a guest, or the host, had in the last cycles, the newest first. mom keeps an hour or so; `mom record` keeps more."""
     client = Client.configured(config_path, READ_SECONDS)
     path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{quote(whose, safe='')}/history"
-    found = _get(client, f"{path}?limit={cycles}")["items"]
+    found = client.get(f"{path}?limit={cycles}")[0]["items"]
     if as_json:
         click.echo(json.dumps(found))
         return
     units = {
-        field["name"]: field["unit"] for field in _get(client, "/v1/fields")["items"] if (field["scope"] == HOST_ID) is (whose == HOST_ID)
+        field["name"]: field["unit"] for field in client.get("/v1/fields")[0]["items"] if (field["scope"] == HOST_ID) is (whose == HOST_ID)
     }
     known = {name for one in found for name, value in one["fields"].items() if value is not None}
     first = _OF_HOST if whose == HOST_ID else _OF_GUEST
@@ -104,12 +104,12 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
 
 def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
     path = "/v1/report?fields=" if guest in {None, HOST_ID} else f"/v1/guests/{quote(str(guest), safe='')}"
-    answer = _get(client, path)
+    answer, _ = client.get(path)
     found = [one for one in answer["outcomes"] if guest != HOST_ID or one["entity"]["scope"] == HOST_ID]
     if as_json:
         click.echo(json.dumps(found))
         return
-    units = {control["name"]: control["unit"] for control in _get(client, "/v1/controls")["items"]}
+    units = {control["name"]: control["unit"] for control in client.get("/v1/controls")[0]["items"]}
     headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
     if found:
         print_table(headings, [_outcome(one, units.get(one["control"], "")) for one in found])
@@ -120,7 +120,15 @@ def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
 
 def _outcome(one: Mapping[str, Any], unit: str) -> Sequence[str]:
     who, error = brief(one["entity"]["name"], 30), brief(one["error"], 160)
-    return who, one["control"], _amount(one["before"], unit), _amount(one["value"], unit), one["status"], _place(one["source"]), error
+    return (
+        who,
+        one["control"],
+        _amount(one["before"], unit),
+        _amount(one["value"], unit),
+        one["status"],
+        str(Source(**one["source"])),
+        error,
+    )
 
 
 def _event_line(name: str, content: Mapping[str, Any]) -> str:
@@ -143,28 +151,10 @@ def _cycle_line(report: Mapping[str, Any]) -> str:
 # --- for all -----------------------------------------------------------------------------------------------------------------------
 
 
-def _get(client: Client, path: str) -> Any:
-    try:
-        return client.get(path)[0]
-    except ApiRefusedError as error:
-        if error.status == 404 and "no guest" in error.message:
-            raise NoSuchGuest(error.message, hint=error.hint.partition("; GET ")[0]) from error
-        raise
-
-
 def _time(seconds: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
-def _place(source: Mapping[str, Any]) -> str:
-    return f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else str(source["name"])
-
-
 def _amount(value: Value, unit: str) -> str:
-    if value is None:
-        return "?"
-    number = as_number(value)
-    if number is not None and unit in {Unit.KIB, Unit.KIB_PER_SECOND}:
-        return format_kib(number) + unit.removeprefix("KiB")
-    text = f"{number:,.4g}" if isinstance(number, float) else brief(json.dumps(value) if isinstance(value, list | dict) else str(value), 80)
-    return text if unit in {"", Unit.TEXT, Unit.LIST, Unit.FLAG, Unit.COUNT} else f"{text} {unit}"
+    """In four digits, where it has more."""
+    return brief(amount(float(f"{value:.4g}") if isinstance(value, float) else value, unit), 80)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mom_cli import NoSuchGuest
-from mom_plugins_http.cli.client import READ_SECONDS, ApiRefusedError, Client
+from mom_plugins_http.cli.client import READ_SECONDS, Client
 from mom_toolkit import PolicyText
 
 if TYPE_CHECKING:
@@ -28,12 +27,7 @@ class SocketMom:
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
         """Why a guest is as it is. Raises `MomError`, `NoSuchGuest` where there is none."""
-        try:
-            found: Mapping[str, Any] = self._get(f"/v1/guests/{quote(guest, safe='')}/explanation")
-        except ApiRefusedError as error:
-            if error.status != 404:
-                raise
-            raise NoSuchGuest(error.message, hint=error.hint.partition("; GET ")[0]) from error
+        found: Mapping[str, Any] = self._get(f"/v1/guests/{quote(guest, safe='')}/explanation")
         return found
 
     def configuration(self) -> Mapping[str, Any]:

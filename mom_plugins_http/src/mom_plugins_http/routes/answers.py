@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from typing import Any, Generic, TypeVar
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any, Final, Generic, TypeVar
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_cli import find_guest
-from mom_core import HOST_ID, Entity, Guest, MomError, PluginContext
-from mom_daemon import json_text
-from mom_plugins_http.routes.published import Published, ReportView
-from mom_plugins_http.routes.route import ApiCall
+from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, printable
+from mom_daemon import Seconds, Time, json_text
+from mom_plugins_http.routes.published import CycleSample, Published, ReportView
+from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
 from mom_plugins_http.server.problems import ProblemError
 
 Item = TypeVar("Item")
+Service = TypeVar("Service")
+Result = TypeVar("Result")
+
+FIELDS: Final = Parameter("fields", "Only these fields of each guest, separated by commas; 400 for one that no plugin declares.")
 
 
 class Items(TypedDict, Generic[Item]):
     """A list."""
 
     items: list[Item]
+
+
+class PastModel(TypedDict):
+    """A past cycle."""
+
+    cycle: int
+    time: Time
+    duration_seconds: Seconds
 
 
 class CycleAnswers:
@@ -45,12 +60,32 @@ class CycleAnswers:
 
 
 def as_object(value: object) -> Any:
-    """A data class of a service with all that is in it, for JSON; entities are objects, too."""
-    if isinstance(value, Entity):
+    """A data class of a service with all that is in it, for JSON; entities and sources are objects, too."""
+    if isinstance(value, Entity | Source):
         return value._asdict()
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: as_object(getattr(value, one.name)) for one in fields(value)}
     return [as_object(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:
+    """The service that an enabled plugin offers. Raises `ProblemError` where none does.
+
+    :param lack: what no plugin does then
+    :param plugin: the one that would
+    """
+    found = context.service(kind)
+    if found is None:
+        raise ProblemError(409, f"no enabled plugin {lack}", f"enable the plugin {plugin} in the configuration")
+    return found
+
+
+def asked(context: PluginContext, kind: Callable[..., Service], question: Callable[[Service], Result]) -> Result | None:
+    """What a service answers; None where no plugin offers it, or it knows nothing now."""
+    found = context.service(kind)
+    with suppress(MomError):
+        return None if found is None else question(found)
+    return None
 
 
 def found_guest(view: ReportView, wanted: str) -> Guest:
@@ -67,3 +102,34 @@ def about(call: ApiCall, view: ReportView, listed: Sequence[Item], entity: Calla
         return listed
     identity = HOST_ID if wanted == HOST_ID else found_guest(view, str(wanted)).id
     return [one for one in listed if (whom := entity(one)) is not None and whom.id == identity]
+
+
+def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
+    """The newest first.
+
+    :param values: what is told of a cycle beside when it was; None: it is left out
+    """
+    samples = ((sample, values(sample)) for sample in reversed(answers.published.history()))
+    items = ({"cycle": one.number, "time": one.time, "duration_seconds": one.duration, **told} for one, told in samples if told is not None)
+    return {"items": list(islice(items, call.number(LIMIT)))}
+
+
+def wanted_fields(call: ApiCall, declarations: Declarations) -> tuple[str, ...] | None:
+    """The fields of guests that are asked for; None: all. Raises `ProblemError` for those that no plugin declares, with near ones."""
+    wanted = call.query.get("fields")
+    if wanted is None:
+        return None
+    names = tuple(name.strip() for name in str(wanted).split(",") if name.strip())
+    known = [name for scope, name in declarations.fields if scope is Scope.GUEST]
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    if not unknown:
+        return names
+    shown = [printable(name) for name in unknown[:_SHOWN_UNKNOWN]]
+    more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""
+    near = [alike[0] for name in unknown[:_SHOWN_UNKNOWN] if (alike := get_close_matches(name[:100], known, 1, 0.6))]
+    meant = f"did you mean {', '.join(near)}? " if near else ""
+    what = "field" if len(unknown) == 1 else "fields"
+    raise ProblemError(400, f"no plugin declares the guest {what} {', '.join(shown)}{more}", f"{meant}GET /v1/fields lists all")
+
+
+_SHOWN_UNKNOWN: Final = 5

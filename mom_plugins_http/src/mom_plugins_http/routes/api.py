@@ -20,11 +20,11 @@ from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route
 from mom_plugins_http.server.access import Peer, Right, Tokens
 from mom_plugins_http.server.answers_in_pieces import PIECE, Sending
+from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.protocol import UNKNOWN_PEER, ClientLimits
 from mom_plugins_http.server.refusals import RefusalLog
 from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
-from mom_toolkit import HeldBytes
 
 
 class Resource(Protocol):
@@ -78,7 +78,9 @@ class Api:
             peer = self._admit(request, route)
             query = route.query(request.url.query)
             limits, arriving = self._limits, self._arriving
-            call = ApiCall(request, peer, query, limits.body, limits.patience, arriving, lambda: self._right(request, peer) >= route.right)
+            call = ApiCall(
+                request, peer, query, limits.body, limits.patience, arriving, lambda: self._right(request, peer)[0] >= route.right
+            )
             try:
                 return self._in_pieces(_response(await route.run(call), route), request)
             finally:
@@ -104,10 +106,11 @@ class Api:
     def _admit(self, request: Request, route: Route) -> Peer:
         peer: Peer = request.scope.get("state", {}).get("peer", UNKNOWN_PEER)
         self._refuse_other_sites(request, route, peer)
-        if peer.keyed and route.right is not Right.NOTHING:
-            peer = self._known_by_session(request, peer)
-        elif not peer.local and route.right is not Right.NOTHING:
-            peer = self._known_by_token(request, peer)
+        if route.right is not Right.NOTHING:
+            right, who = self._right(request, peer)
+            if right is Right.NOTHING and (peer.keyed or not peer.local):
+                raise self._unknown(request, peer)
+            peer = replace(peer, name=who, right=right)
         if peer.right >= route.right:
             return peer
         self._refusals.note(peer.name, f"{route.method} {route.path}", peer=peer.name.partition(",")[0])
@@ -127,40 +130,27 @@ class Api:
             self._refusals.note(peer.name, why, peer=peer.name.partition(",")[0])
             raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
 
-    def _known_by_token(self, request: Request, peer: Peer) -> Peer:
-        headers = request.headers
-        given = headers.get("authorization", "")
-        right = Right.NOTHING if self.tokens is None else self.tokens.right(given)
-        if right is Right.NOTHING:
-            if given:
-                self._refusals.note(peer.name, "a token that is not known")
-            else:  # as the web page asks first, to see whether it needs one
-                self._refusals.note(peer.name, "a request without a token", logging.INFO)
-            hint = "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
-            raise ProblemError(401, "no token that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
-        return replace(peer, name=f"token to {right.name.lower()} from {peer.name}", right=right)
-
-    def _known_by_session(self, request: Request, peer: Peer) -> Peer:
-        given = request.headers.get("authorization", "")
-        session = self._page_keys.session(given)
-        if session is None:
-            level = logging.WARNING if given else logging.INFO
-            why = "a session of the page that is not known" if given else "a request without a session of the page"
-            self._refusals.note(peer.name, why, level, peer=peer.name.partition(",")[0])
-            hint = "open the address that `mom page` prints on the host"
-            raise ProblemError(401, "no session of the page came with the request", hint, headers={"www-authenticate": "Bearer"})
-        right, who = session
-        return replace(peer, name=f"the page of {who}", right=right)
-
-    def _right(self, request: Request, peer: Peer) -> Right:
-        """By now: a session ends, and tokens are replaced, while a stream of events goes on."""
+    def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
+        """What the peer may do by now, and its name: a session ends, and tokens are replaced, while a stream of events goes on."""
         given = request.headers.get("authorization", "")
         if peer.keyed:
-            session = self._page_keys.session(given)
-            return Right.NOTHING if session is None else session[0]
+            right, who = self._page_keys.session(given) or (Right.NOTHING, "")
+            return right, f"the page of {who}"
         if not peer.local:
-            return Right.NOTHING if self.tokens is None else self.tokens.right(given)
-        return peer.right
+            right = Right.NOTHING if self.tokens is None else self.tokens.right(given)
+            return right, f"token to {right.name.lower()} from {peer.name}"
+        return peer.right, peer.name
+
+    def _unknown(self, request: Request, peer: Peer) -> ProblemError:
+        """Who comes with no token or session that is good. The web page asks without one first, to see whether it needs one."""
+        what, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
+        if peer.keyed:
+            what, hint = "session of the page", "open the address that `mom page` prints on the host"
+        if request.headers.get("authorization", ""):
+            self._refusals.note(peer.name, f"a {what} that is not known", peer=peer.name.partition(",")[0])
+        else:
+            self._refusals.note(peer.name, f"a request without a {what}", logging.INFO, peer=peer.name.partition(",")[0])
+        return ProblemError(401, f"no {what} that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
 
     def _needed(self, right: Right, *, local: bool) -> str:
         if not local:

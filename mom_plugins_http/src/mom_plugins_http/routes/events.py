@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from mom_core import PluginContext
 from mom_daemon import ReportDocument, json_text
 from mom_plugins_http.report_changes import ReportChanges, changes_between
-from mom_plugins_http.routes.guests import FIELDS, wanted_fields
+from mom_plugins_http.routes.answers import FIELDS, wanted_fields
 from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel
 from mom_plugins_http.routes.published import Published, ReportView, Subscriber
 from mom_plugins_http.routes.route import ApiCall, Route

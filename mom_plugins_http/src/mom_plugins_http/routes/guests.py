@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import Declarations, Guest, GuestColumn, Scope, printable
+from mom_core import Guest, GuestColumn, printable
 from mom_daemon import (
     AnyValue,
     CycleModel,
@@ -28,17 +27,12 @@ from mom_daemon import (
     revision_model,
     standing_problems,
 )
-from mom_plugins_http.routes.answers import CycleAnswers, Items, found_guest
-from mom_plugins_http.routes.host import PastModel, past_cycles
+from mom_plugins_http.routes.answers import FIELDS, CycleAnswers, Items, PastModel, asked, found_guest, past_cycles, wanted_fields
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
 from mom_toolkit import PolicyTexts
 
-FIELDS: Final = Parameter(
-    "fields",
-    "Only these fields of each guest, separated by commas; 400 for one that no plugin declares.",
-)
 FIELD: Final = Parameter("field", "The field; without it, balloon_cur.")
 POINTS: Final = Parameter("limit", "How many cycles, the newest.", "integer", 1, 120, 60)
 
@@ -173,10 +167,9 @@ class GuestRoutes:
 
         def made(view: ReportView) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
-            reasoned = self._answers.context.service(PolicyTexts)
 
             def reason(control: str) -> str:
-                return "" if reasoned is None else reasoned.reason(view.report.number, guest.id, control)
+                return asked(self._answers.context, PolicyTexts, lambda kept: kept.reason(view.report.number, guest.id, control)) or ""
 
             explainers = self._answers.published.explainers
             return explainers.explain(view.report, guest, texts=texts, declarations=view.declarations, reasons=reason)
@@ -191,7 +184,7 @@ class GuestRoutes:
             kept = None if sample.guests is None else sample.guests.fields(guest.id)
             return None if kept is None else {"fields": kept}
 
-        return past_cycles(self._answers.published, call, values)
+        return past_cycles(self._answers, call, values)
 
     async def guest_histories(self, call: ApiCall) -> bytes:
         """One field of all guests in the last cycles, oldest first."""
@@ -205,27 +198,6 @@ class GuestRoutes:
             return {"field": field, "times": [when for when, _ in kept], "guests": values}
 
         return self._answers.kept(("histories", field, points), made)
-
-
-def wanted_fields(call: ApiCall, declarations: Declarations) -> tuple[str, ...] | None:
-    """The fields of guests that are asked for; None: all. Raises `ProblemError` for those that no plugin declares, with near ones."""
-    wanted = call.query.get("fields")
-    if wanted is None:
-        return None
-    names = tuple(name.strip() for name in str(wanted).split(",") if name.strip())
-    known = [name for scope, name in declarations.fields if scope is Scope.GUEST]
-    unknown = [name for name in dict.fromkeys(names) if name not in known]
-    if not unknown:
-        return names
-    shown = [printable(name) for name in unknown[:_SHOWN_UNKNOWN]]
-    more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""
-    near = [alike[0] for name in unknown[:_SHOWN_UNKNOWN] if (alike := get_close_matches(name[:100], known, 1, 0.6))]
-    meant = f"did you mean {', '.join(near)}? " if near else ""
-    what = "field" if len(unknown) == 1 else "fields"
-    raise ProblemError(400, f"no plugin declares the guest {what} {', '.join(shown)}{more}", f"{meant}GET /v1/fields lists all")
-
-
-_SHOWN_UNKNOWN: Final = 5
 
 
 def _columns(view: ReportView) -> list[GuestColumn]:

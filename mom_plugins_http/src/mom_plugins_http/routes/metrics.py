@@ -15,13 +15,13 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Status, Unit, __version__
+from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns
-from mom_plugins_http.routes.answers import CycleAnswers
+from mom_plugins_http.routes.answers import CycleAnswers, asked
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.routes.route import ApiCall, Route
-from mom_toolkit import Canary, CanaryGroup, CanaryState, PolicyTexts
+from mom_toolkit import Canary, CanaryState, PolicyTexts
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -56,8 +56,7 @@ class MetricsRoutes:
         view = self._answers.view()
 
         def made() -> bytes:
-            tried = self._answers.context.service(PolicyTexts)
-            return exposition(view, self._selection, None if tried is None else tried.canary())
+            return exposition(view, self._selection, asked(self._answers.context, PolicyTexts, lambda kept: kept.canary()))
 
         return Response(view.answer("metrics", made), media_type=MEDIA_TYPE)
 
@@ -75,25 +74,21 @@ def exposition(view: ReportView, selection: GuestSelection, canary: Canary | Non
 
 
 class _Family(NamedTuple):
-    """One metric with all its samples: label text and value."""
+    """One metric with all its samples, label text and value: a counter where its name ends with `_total`, as all counters' names do."""
 
     name: str
-    kind: str
     help: str
     samples: Sequence[tuple[str, float]]
 
     def write(self, lines: list[str]) -> None:
         if self.samples:
-            lines += (f"# HELP {self.name} {_escaped_help(self.help)}", f"# TYPE {self.name} {self.kind}")
+            kind = "counter" if self.name.endswith("_total") else "gauge"
+            lines += (f"# HELP {self.name} {_escaped_help(self.help)}", f"# TYPE {self.name} {kind}")
             lines += [f"{self.name}{labels} {_number(value)}" for labels, value in self.samples]
 
 
-def _gauge(name: str, text: str, value: float) -> _Family:
-    return _Family(name, "gauge", text, [("", value)])
-
-
-def _counter(name: str, text: str, value: float) -> _Family:
-    return _Family(name, "counter", text, [("", value)])
+def _one(name: str, text: str, value: float) -> _Family:
+    return _Family(name, text, [("", value)])
 
 
 def _number(value: float) -> str:
@@ -113,19 +108,17 @@ def _escaped_help(text: str) -> str:
 
 def _cycle(view: ReportView) -> Iterator[_Family]:
     report, totals = view.report, view.totals
-    yield _Family(
-        "mom_info", "gauge", "The version of mom, and its mode.", [(f'{{version="{__version__}",mode="{_label(report.mode)}"}}', 1)]
-    )
-    yield _counter("mom_cycles_total", "Cycles since the start.", totals.cycles)
-    yield _counter("mom_cycles_skipped_total", "Scheduled cycles that an overlong one left out.", report.skipped)
-    yield _counter("mom_cycles_woken_total", "Cycles started early by an event.", totals.woken)
-    yield _gauge("mom_cycle_timestamp_seconds", "When the last cycle's snapshot was taken, in seconds since the epoch.", report.time)
-    yield _gauge("mom_cycle_lag_seconds", "How late the last cycle began.", report.lag)
-    yield _gauge("mom_cycle_last_duration_seconds", "How long the last cycle took.", report.duration)
-    yield _counter("mom_cycle_duration_seconds_total", "How long all cycles took together.", totals.seconds)
+    yield _Family("mom_info", "The version of mom, and its mode.", [(f'{{version="{__version__}",mode="{_label(report.mode)}"}}', 1)])
+    yield _one("mom_cycles_total", "Cycles since the start.", totals.cycles)
+    yield _one("mom_cycles_skipped_total", "Scheduled cycles that an overlong one left out.", report.skipped)
+    yield _one("mom_cycles_woken_total", "Cycles started early by an event.", totals.woken)
+    yield _one("mom_cycle_timestamp_seconds", "When the last cycle's snapshot was taken, in seconds since the epoch.", report.time)
+    yield _one("mom_cycle_lag_seconds", "How late the last cycle began.", report.lag)
+    yield _one("mom_cycle_last_duration_seconds", "How long the last cycle took.", report.duration)
+    yield _one("mom_cycle_duration_seconds_total", "How long all cycles took together.", totals.seconds)
     standing = view.state.problems
-    yield _gauge("mom_problems", "Problems that stand.", max(len(standing), len(report.problems)))
-    yield _gauge("mom_changes_to_put_back", "Changes that would be put back if mom stopped now.", view.state.to_put_back)
+    yield _one("mom_problems", "Problems that stand.", max(len(standing), len(report.problems)))
+    yield _one("mom_changes_to_put_back", "Changes that would be put back if mom stopped now.", view.state.to_put_back)
 
 
 def _host(view: ReportView) -> Iterator[_Family]:
@@ -133,34 +126,28 @@ def _host(view: ReportView) -> Iterator[_Family]:
     for metric in host_metrics(spec for (scope, _), spec in view.declarations.fields.items() if scope is Scope.HOST):
         value = fields.get(metric.field)
         if isinstance(value, int | float):
-            yield _Family(metric.name, metric.kind, metric.help, [("", metric.value_of(value))])
+            yield _one(metric.name, metric.help, metric.value_of(value))
 
 
 def _sums(view: ReportView) -> Iterator[_Family]:
     guests = view.report.snapshot.guests.values()
-    yield _gauge("mom_guests", "Guests that mom sees.", len(guests))
-    yield _gauge("mom_guests_blocked", "Guests on which some control cannot be applied now.", sum(1 for guest in guests if guest.blocked))
-    reclaimed = [
-        most - now
-        for guest in guests
-        if isinstance(now := guest.fields.get("balloon_cur"), int | float)
-        and isinstance(most := guest.fields.get("balloon_max"), int | float)
-    ]
-    if reclaimed:
-        yield _gauge("mom_reclaimed_bytes", "Memory that balloons hold back from all guests together.", max(0, sum(reclaimed)) * 1024)
-    distances = [
-        abs(target - now)
-        for guest in guests
-        if isinstance(now := guest.fields.get("balloon_cur"), int | float)
-        and isinstance(target := guest.fields.get("balloon_target"), int | float)
-    ]
-    if distances:
+    yield _one("mom_guests", "Guests that mom sees.", len(guests))
+    yield _one("mom_guests_blocked", "Guests on which some control cannot be applied now.", sum(1 for guest in guests if guest.blocked))
+    if reclaimed := _differences(view.report.snapshot, "balloon_max", "balloon_cur"):
+        yield _one("mom_reclaimed_bytes", "Memory that balloons hold back from all guests together.", max(0, sum(reclaimed)) * 1024)
+    if distances := _differences(view.report.snapshot, "balloon_target", "balloon_cur"):
         text = "By how much all guests together are away from the sizes that mom last set."
-        yield _gauge("mom_balloon_distance_bytes", text, sum(distances) * 1024)
+        yield _one("mom_balloon_distance_bytes", text, sum(map(abs, distances)) * 1024)
     for column in _measured(view):
         known = [value for value in column.values(view.report.snapshot) if isinstance(value, int | float)]
         if known and column.unit is Unit.KIB:
-            yield _gauge(column.metric.replace("_guest_", "_guests_", 1), f"Of all guests together: {column.about}.", sum(known) * 1024)
+            yield _one(column.metric.replace("_guest_", "_guests_", 1), f"Of all guests together: {column.about}.", sum(known) * 1024)
+
+
+def _differences(snapshot: Snapshot, more: str, less: str) -> list[float]:
+    """Between two fields of each guest of which both are known."""
+    pairs = zip(snapshot.numbers(more), snapshot.numbers(less), strict=True)
+    return [one - other for one, other in pairs if one is not None and other is not None]
 
 
 def _measured(view: ReportView) -> list[GuestColumn]:
@@ -172,11 +159,11 @@ def _totals(totals: Totals) -> Iterator[_Family]:
         ("mom_decisions_total", "What evaluators wanted.", totals.decisions),
         ("mom_revisions_total", "Decisions that review changed or dropped.", totals.revisions),
     ):
-        yield _Family(name, "counter", text, [(f'{{control="{_label(control)}"}}', count) for control, count in sorted(counts.items())])
+        yield _Family(name, text, [(f'{{control="{_label(control)}"}}', count) for control, count in sorted(counts.items())])
     outcomes = [
         (f'{{control="{_label(control)}",status="{status}"}}', count) for (control, status), count in sorted(totals.outcomes.items())
     ]
-    yield _Family("mom_outcomes_total", "counter", "What came of decisions.", outcomes)
+    yield _Family("mom_outcomes_total", "What came of decisions.", outcomes)
 
 
 def _plugins(report: Report) -> Iterator[_Family]:
@@ -184,33 +171,31 @@ def _plugins(report: Report) -> Iterator[_Family]:
     took = [
         (f'{{plugin="{name}",hook="{_label(hook)}"}}', seconds) for name, plugin in plugins for hook, seconds in plugin.durations.items()
     ]
-    yield _Family("mom_plugin_duration_seconds", "gauge", "How long a plugin's hook took in the last cycle.", took)
-    yield _Family(
-        "mom_plugin_calls_total", "counter", "Calls of a plugin.", [(f'{{plugin="{name}"}}', plugin.calls) for name, plugin in plugins]
-    )
+    yield _Family("mom_plugin_duration_seconds", "How long a plugin's hook took in the last cycle.", took)
+    yield _Family("mom_plugin_calls_total", "Calls of a plugin.", [(f'{{plugin="{name}"}}', plugin.calls) for name, plugin in plugins])
     failed = [(f'{{plugin="{name}"}}', plugin.failures) for name, plugin in plugins]
-    yield _Family("mom_plugin_failures_total", "counter", "Calls of a plugin that failed.", failed)
+    yield _Family("mom_plugin_failures_total", "Calls of a plugin that failed.", failed)
     states = [(f'{{plugin="{name}",state="{state}"}}', int(plugin.state is state)) for name, plugin in plugins for state in PluginState]
-    yield _Family("mom_plugin_state", "gauge", "1 for the state that a plugin is in.", states)
+    yield _Family("mom_plugin_state", "1 for the state that a plugin is in.", states)
     aside = [(f'{{plugin="{name}"}}', plugin.retry_in) for name, plugin in plugins]
-    yield _Family("mom_plugin_retry_seconds", "gauge", "In how long a plugin that is set aside is tried again; 0: it is not.", aside)
+    yield _Family("mom_plugin_retry_seconds", "In how long a plugin that is set aside is tried again; 0: it is not.", aside)
 
 
 def _trial(report: Report) -> Iterator[_Family]:
     if report.considered is None:
         return
-    yield _gauge("mom_trial_decisions", "What policies on trial would have decided.", len(report.considered))
-    yield _gauge("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(report.differences()))
+    yield _one("mom_trial_decisions", "What policies on trial would have decided.", len(report.considered))
+    yield _one("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(report.differences()))
 
 
 def _canary(canary: Canary | None) -> Iterator[_Family]:
     if canary is None:
         return
     states = [(f'{{state="{state}"}}', int(canary.state is state)) for state in CanaryState]
-    yield _Family("mom_canary_state", "gauge", "1 for the state of what is tried on some guests, or was last.", states)
-    yield _gauge("mom_canary_begin_timestamp_seconds", "When that began, in seconds since the epoch.", canary.began_at)
-    yield _gauge("mom_canary_left_seconds", "How long it is still tried.", canary.left_seconds)
-    groups = [(f'{{group="{name}"}}', group) for name, group in _canary_groups(canary)]
+    yield _Family("mom_canary_state", "1 for the state of what is tried on some guests, or was last.", states)
+    yield _one("mom_canary_begin_timestamp_seconds", "When that began, in seconds since the epoch.", canary.began_at)
+    yield _one("mom_canary_left_seconds", "How long it is still tried.", canary.left_seconds)
+    groups = [(f'{{group="{name}"}}', getattr(canary, name)) for name in ("canary", "others", "before")]
     for key, name, text in (
         ("guests", "mom_canary_guests", "Guests on trial, all others, and those on trial before."),
         ("looks", "mom_canary_looks_total", "How often one of these guests was looked at."),
@@ -218,13 +203,7 @@ def _canary(canary: Canary | None) -> Iterator[_Family]:
         ("ailing", "mom_canary_ailing_looks_total", "Looks in which the guest was short of memory."),
         ("killed", "mom_canary_killed_programs_total", "Programs that were killed in these guests."),
     ):
-        yield _Family(
-            name, "counter" if name.endswith("_total") else "gauge", text, [(label, getattr(group, key)) for label, group in groups]
-        )
-
-
-def _canary_groups(canary: Canary) -> Sequence[tuple[str, CanaryGroup]]:
-    return (("canary", canary.canary), ("others", canary.others), ("before", canary.before))
+        yield _Family(name, text, [(label, getattr(group, key)) for label, group in groups])
 
 
 def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:
@@ -233,7 +212,7 @@ def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> No
     snapshot = report.snapshot
     chosen = selection.of(snapshot.listed)
     left_out = len(snapshot.listed) - len(chosen)
-    _gauge("mom_guests_without_metrics", "Guests that have no metrics of their own, by setting.", left_out).write(lines)
+    _one("mom_guests_without_metrics", "Guests that have no metrics of their own, by setting.", left_out).write(lines)
     labels = _domains(chosen)
     for column in _measured(view):
         name, (_, factor, divisor) = column.metric, SCALES[column.unit]
@@ -247,7 +226,7 @@ def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> No
             lines += (f"# HELP {name} Of a guest: {_escaped_help(column.about)}.", f"# TYPE {name} gauge")
             lines += samples
     failed = [outcome.decision.entity for outcome in report.outcomes if outcome.status is Status.FAILED]
-    _gauge("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
+    _one("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
 
 
 def _domains(guests: Sequence[Guest]) -> list[str]:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import MomError, PluginContext
-from mom_plugins_http.routes.answers import as_object
-from mom_plugins_http.routes.policies import PolicyChangeModel
-from mom_toolkit import CanaryState, PolicyTexts, Reservation, Reservations, ReservationState
+from mom_core import PluginContext
+from mom_plugins_http.routes.answers import as_object, asked
+from mom_toolkit import CanaryState, PolicyChange, PolicyTexts, Reservation, Reservations, ReservationState
 
 
 class NewReservationsModel(TypedDict):
@@ -23,7 +22,7 @@ class NewPoliciesModel(TypedDict):
     """Changes of the policies, the newest last."""
 
     version: str
-    items: list[PolicyChangeModel]
+    items: list[PolicyChange]
 
 
 class Item(NamedTuple):
@@ -47,42 +46,29 @@ class News:
         return [*self._reservations(), *self._policies(), *self._canary()]
 
     def _reservations(self) -> Sequence[Item]:
-        kept = self._context.service(Reservations)
-        if kept is None:
+        found = asked(self._context, Reservations, lambda kept: kept.reservations())
+        if found is None:
             return ()
-        try:
-            found = {one.id: one for one in kept.reservations()}
-        except MomError:  # nothing is known of the host's memory now
-            return ()
-        before, self._states = self._states, {identity: one.state for identity, one in found.items()}
+        before, self._states = self._states, {one.id: one.state for one in found}
         if before is None:
             return ()
-        changed = [as_object(one) for one in found.values() if before.get(one.id) is not one.state]
+        changed = [as_object(one) for one in found if before.get(one.id) is not one.state]
         return [Item("reservations", {"items": changed})] if changed else ()
 
     def _policies(self) -> Sequence[Item]:
-        texts = self._context.service(PolicyTexts)
-        try:
-            version = None if texts is None else texts.state().version
-        except MomError:  # the evaluator has not been set up
+        found = asked(self._context, PolicyTexts, lambda kept: (kept.state().version, kept.history()))
+        if found is None:
             return ()
-        before, self._version = self._version, version
-        if texts is None or before is None or version == before:
+        (version, history), before = found, self._version
+        self._version = version
+        if before is None or version == before:
             return ()
-        history = texts.history()
         known = [one.version for one in history]
         since = known.index(before) + 1 if before in known else 0
-        changes: list[PolicyChangeModel] = [
-            {"version": one.version, "time": one.time, "who": one.who, "what": one.what} for one in history[since:]
-        ]
-        return [Item("policies", {"version": version, "items": changes})]
+        return [Item("policies", {"version": version, "items": as_object(history[since:])})]
 
     def _canary(self) -> Sequence[Item]:
-        texts = self._context.service(PolicyTexts)
-        try:
-            found = None if texts is None else texts.canary()
-        except MomError:  # as above
-            return ()
+        found = asked(self._context, PolicyTexts, lambda kept: kept.canary())
         if found is None or (now := (found.began_at, found.state)) == self._trial:
             return ()
         self._trial = now

@@ -17,10 +17,10 @@ from pydantic_core.core_schema import DataclassField, ModelField, TypedDictField
 from typing_extensions import TypedDict
 
 from mom_core import __version__
-from mom_plugins_http.routes.policies import PolicyProblemModel
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server import problems
 from mom_plugins_http.server.access import Right
+from mom_toolkit import PolicyProblem
 
 Schema = dict[str, Any]
 
@@ -39,7 +39,7 @@ class ProblemModel(TypedDict):
     detail: str
     hint: NotRequired[str]
     version: NotRequired[str]
-    problems: NotRequired[list[PolicyProblemModel]]
+    problems: NotRequired[list[PolicyProblem]]
 
 
 def description(routes: Sequence[Route]) -> Schema:
@@ -137,4 +137,4 @@ def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schem
 
 def _name(name: str) -> str:
     """A model's name as clients know it: `Items_OutcomeModel_` is a list of outcomes."""
-    return re.sub(r"Items_(\w+)Model_$", r"\1List", name).removesuffix("Model")
+    return re.sub(r"Items_(\w+?)(?:Model)?_$", r"\1List", name).removesuffix("Model")

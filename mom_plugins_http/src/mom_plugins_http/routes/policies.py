@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, printable
-from mom_daemon import Time, described, json_text
-from mom_plugins_http.routes.answers import Items
+from mom_daemon import described, json_text
+from mom_plugins_http.routes.answers import Items, as_object, offered
 from mom_plugins_http.routes.bodies import JSON, BodyModel, read_body, text_of
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
+from mom_toolkit import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
 
 Result = TypeVar("Result")
 
@@ -93,42 +93,13 @@ class ChangedModel(TypedDict):
 
 
 @described
-class PolicyProblemModel(TypedDict):
-    """A mistake in a policy, and its place."""
-
-    name: str
-    line: int
-    column: int
-    kind: str
-    message: str
-    severity: Literal["error", "warning"]
-    hint: str
-    """The fix; may be empty."""
-
-
-@described
 class CheckedModel(TypedDict):
     """Mistakes in changes."""
 
     good: bool
     """The changes could be made: there may be warnings."""
-    problems: list[PolicyProblemModel]
-    warnings: list[PolicyProblemModel]
-
-
-class PolicyChangeModel(TypedDict):
-    """A change that was made."""
-
-    version: str
-    time: Time
-    who: str
-    what: str
-
-
-class PastPolicyChangeModel(PolicyChangeModel):
-    """The same, with how texts differ."""
-
-    diff: str
+    problems: list[PolicyProblem]
+    warnings: list[PolicyProblem]
 
 
 class PolicyRoutes:
@@ -154,7 +125,7 @@ class PolicyRoutes:
             Route("POST", "/v1/policy-check", self.check_policies, CheckedModel, body=changes),
             Route("POST", "/v1/policy-reset", self.reset_policies, changed, change, versioned=True),
             Route("POST", "/v1/policy-rollback", self.roll_back_policies, changed, change, body=version, versioned=True),
-            Route("GET", "/v1/policy-history", self.policy_history, Items[PastPolicyChangeModel], parameters=(LIMIT,)),
+            Route("GET", "/v1/policy-history", self.policy_history, Items[PolicyChange], parameters=(LIMIT,)),
             Route("GET", one, self.policy, PolicyModel),
             Route("PUT", one, self.set_policy, changed, change, body=text, versioned=True),
             Route("DELETE", one, self.remove_policy, changed, change, versioned=True),
@@ -162,18 +133,15 @@ class PolicyRoutes:
 
     def texts(self) -> PolicyTexts:
         """The evaluator's. Raises `ProblemError` when there is none."""
-        texts = self._context.service(PolicyTexts)
-        if texts is None:
-            raise ProblemError(409, "no enabled plugin has policies", "enable the plugin policy in the configuration")
-        return texts
+        return offered(self._context, PolicyTexts, "has policies", "policy")
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """Have policies changed, in its turn. Raises `ProblemError`."""
         try:
             return await self._worker.run(job)
         except PolicyRefused as error:
-            problems = [_problem(one) for one in error.problems]
-            raise ProblemError(422, "the policies cannot be used; nothing has changed", error.hint, more={"problems": problems}) from None
+            more = {"problems": as_object(error.problems)}
+            raise ProblemError(422, "the policies cannot be used; nothing has changed", error.hint, more=more) from None
         except PolicyConflict as error:
             raise ProblemError(412, error.message, _AGAIN, more={"version": error.version}, headers={"etag": _tag(error.version)}) from None
 
@@ -195,17 +163,16 @@ class PolicyRoutes:
         made: PolicyModel = {"version": state.version, "name": name, "origin": found.origin, "text": found.text}
         return _tagged(call, state, made)
 
-    async def policy_history(self, call: ApiCall) -> Items[PastPolicyChangeModel]:
+    async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
         """The last changes, newest first, with who, when and what."""
         changes = await self._reading.run(self.texts().history)
-        newest = list(reversed(changes))[: call.number(LIMIT)]
-        return {"items": [{"version": one.version, "time": one.time, "who": one.who, "what": one.what, "diff": one.diff} for one in newest]}
+        return {"items": as_object(changes[::-1][: call.number(LIMIT)])}
 
     async def check_policies(self, call: ApiCall) -> CheckedModel:
         """Say what is wrong with changes, without making them."""
         given = await read_body(call, ChangesModel)
         found = await self._reading.run(lambda: self.texts().remarks(given.changes, replace_all=given.replace_all))
-        problems, warnings = [[_problem(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
+        problems, warnings = [[as_object(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
         return {"good": not problems, "problems": problems, "warnings": warnings}
 
     async def set_policy(self, call: ApiCall) -> Response:
@@ -288,18 +255,6 @@ def _json(content: object, headers: Mapping[str, str] | None = None) -> Response
 
 def _no_policy(name: str, state: PolicyState) -> ProblemError:
     return ProblemError(404, f"there is no policy {printable(name)}", f"there are: {', '.join(state.texts)[:1000] or 'none'}")
-
-
-def _problem(problem: PolicyProblem) -> PolicyProblemModel:
-    return {
-        "name": problem.name,
-        "line": problem.line,
-        "column": problem.column,
-        "kind": problem.kind,
-        "message": problem.message,
-        "severity": "error" if problem.severity == "error" else "warning",
-        "hint": problem.hint,
-    }
 
 
 def _check_name(name: str) -> None:

@@ -8,15 +8,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from mom_core import PluginContext
 from mom_daemon import described
-from mom_plugins_http.routes.answers import CycleAnswers, Items, found_guest
-from mom_plugins_http.routes.host import PastModel
+from mom_plugins_http.routes.answers import CycleAnswers, Items, PastModel, found_guest, offered
 from mom_plugins_http.routes.published import GUEST_HISTORY, SUMMED
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
-from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import PointsAsked, RecordedPoint, RecordedPoints
+from mom_toolkit import PointsAsked, RecordedPoints
 
 HOST_RECORDED: Final = ("mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10")
 """The host's fields that are told of."""
@@ -42,8 +39,7 @@ class RecordedModel(PastModel):
 class RecordedRoutes:
     """Cycles that a recorder has kept."""
 
-    def __init__(self, context: PluginContext, answers: CycleAnswers, worker: Worker) -> None:
-        self._context = context
+    def __init__(self, answers: CycleAnswers, worker: Worker) -> None:
         self._answers = answers
         self._worker = worker
 
@@ -53,21 +49,20 @@ class RecordedRoutes:
 
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
         """Cycles of past days, oldest first, where the plugin record keeps them."""
-        kept = self._context.service(RecordedPoints)
-        if kept is None:
-            raise ProblemError(409, "no enabled plugin records", "enable the plugin record in the configuration")
+        kept = offered(self._answers.context, RecordedPoints, "records", "record")
         guest = found_guest(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
         until = time.time()
         asked = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), HOST_RECORDED, SUMMED, guest, GUEST_HISTORY)
-        return {"items": [_point(one) for one in await self._worker.run(lambda: kept.recorded_points(asked))]}
-
-
-def _point(one: RecordedPoint) -> RecordedModel:
-    return {
-        "cycle": one.number,
-        "time": one.time,
-        "duration_seconds": one.duration,
-        "host": one.host,
-        "guests_together": one.together,
-        "guest": one.guest,
-    }
+        return {
+            "items": [
+                {
+                    "cycle": one.number,
+                    "time": one.time,
+                    "duration_seconds": one.duration,
+                    "host": one.host,
+                    "guests_together": one.together,
+                    "guest": one.guest,
+                }
+                for one in await self._worker.run(lambda: kept.recorded_points(asked))
+            ]
+        }

@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from mom_core import Value, printable
 from mom_plugins_http.server.access import Peer, Right
+from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.vocabulary import MOST_ITEMS
-from mom_toolkit import HeldBytes
 
 MOST_ARRIVING: Final = 32 << 20
 """Bytes of requests' bodies that are in memory together: a few of the largest that are allowed."""

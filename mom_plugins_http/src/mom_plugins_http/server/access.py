@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import hmac
@@ -93,6 +94,15 @@ def group_id(name: str) -> int:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         raise MomError(f"there is no group {printable(name)} on this host", hint=f"make it: groupadd --system {printable(name)}") from None
+
+
+def has_access_lists(folder: Path) -> bool:
+    """Whether files in this folder may have access control lists; also where that cannot be found out, as mom has yet to make it."""
+    try:
+        os.getxattr(folder, "system.posix_acl_access")
+    except OSError as error:
+        return error.errno != errno.EOPNOTSUPP
+    return True
 
 
 def _listed_groups(user: int, group: int) -> frozenset[int]:

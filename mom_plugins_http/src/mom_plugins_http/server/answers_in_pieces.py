@@ -8,7 +8,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mom_toolkit import HeldBytes
+from mom_plugins_http.server.held_bytes import HeldBytes
 
 PIECE: Final = 64 << 10
 """Bytes that are given to a connection at once; it takes no more while its client does not read."""

@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote
 
-from mom_cli import common_problems, problems_of
+from mom_cli import NoSuchGuest, common_problems, problems_of
 from mom_core import MomError, Status
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import with_changes
-from mom_plugins_http.top.picture import Drill, Happening, Json, News, Picture, happening_of, picture_of, policy_news, reservation_news
+from mom_plugins_http.top.picture import Drill, Happening, Json, Picture, happening_of, picture_of, policy_news, reservation_news
 
 if TYPE_CHECKING:
     from mom_daemon import ReportDocument
@@ -60,7 +60,7 @@ class Feed:
         self.picture: Picture | None = None
         """The newest; each replaces the one before as a whole."""
         self.drill: Drill | None = None
-        self.happenings: deque[Happening | News] = deque(maxlen=KEPT_HAPPENINGS)
+        self.happenings: deque[Happening] = deque(maxlen=KEPT_HAPPENINGS)
         """The newest last."""
         self.left_out = 0
         """Outcomes of busy cycles that are not listed."""
@@ -146,37 +146,24 @@ class Feed:
         self._changed()
 
     def _remember(self) -> None:
-        """What was done before this began to look, or while mom was not reached."""
+        """What was done before this began to look, or while mom was not reached. Of a reservation it is known when it was made, and how it
+        stands now."""
         items = self._client.get(f"/v1/recent-outcomes?limit={KEPT_HAPPENINGS}")[0]["items"]
-        self.happenings.clear()
-        past = self._past_news()
-        for item in reversed(items):
-            when = float(item["time"])
-            while past and past[0].time < when:
-                self.happenings.append(past.popleft())
-            self._keep(when, item)
-        self.happenings.extend(past)
-        self._known_until = items[0]["cycle"] if items else -1
-
-    def _past_news(self) -> deque[News]:
-        """The oldest first. Of a reservation it is known when it was made, and how it stands now."""
-        found: list[News] = []
+        found = [happening_of(float(one["time"]), one, self._units) for one in reversed(items)]
+        self._last |= {one.id: one for one in found}
         with suppress(ApiRefusedError):  # nothing that is enabled has policies that change
             found += map(policy_news, self._client.get("/v1/policy-history")[0]["items"])
         with suppress(ApiRefusedError):  # nor reservations
             kept = self._client.get("/v1/reservations")[0]
             found += [reservation_news(float(one["created_at"]), one) for one in (*kept["items"], *kept["ended"])]
-        return deque(sorted(found, key=lambda one: one.time))
+        self.happenings.clear()
+        self.happenings.extend(sorted(found, key=lambda one: one.time))
+        self._known_until = items[0]["cycle"] if items else -1
 
-    def _tell(self, news: Sequence[News]) -> None:
+    def _tell(self, news: Sequence[Happening]) -> None:
         for one in news:
             if one not in self.happenings:  # asked for just before it was told
                 self.happenings.append(one)
-
-    def _keep(self, when: float, item: Json) -> None:
-        happening = happening_of(when, item, self._units)
-        self.happenings.append(happening)
-        self._last[item["entity"]["id"]] = happening
 
     def _note(self, report: ReportDocument) -> None:
         if report["cycle"]["number"] <= self._known_until:
@@ -241,12 +228,12 @@ class Feed:
             found = self._client.get(path)[0]
             past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")[0]["items"]
             explained = self._client.get(f"{path}/explanation")[0]
-        except ApiRefusedError as error:
+        except (ApiRefusedError, NoSuchGuest) as error:
             return Drill(guest, trouble=error.message)
         return Drill(guest, explained, found, past[::-1])
 
 
-def news_of(name: str, event: Json, now: float) -> list[News]:
+def news_of(name: str, event: Json, now: float) -> list[Happening]:
     """What an event that is no cycle tells; those of trials say what the policies' own history says, too."""
     if name == "policies":
         return [policy_news(one) for one in event["items"]]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_core import GuestColumn, Status, Unit, format_kib, printable
+from mom_core import GuestColumn, Source, Status, format_kib, printable
+from mom_daemon import amount
 
 if TYPE_CHECKING:
     from mom_cli import CommonProblem
@@ -35,28 +36,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One decision and what came of it; `before` and `value` as people say them, `target` in KiB when it is a size for a guest."""
+    """One decision and what came of it, or what has changed beside: the policies, or a reservation.
+
+    `id` is the guest's, empty for none; `what` says what was set; `target` is in KiB when it is a size for a guest.
+    """
 
     time: float
-    id: str
     name: str
-    control: str
-    before: str
-    value: str
-    status: str
-    error: str
-    source: str
-    reason: str
+    why: str
+    id: str = ""
+    what: str = ""
+    status: str = ""
+    error: str = ""
     target: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What has changed beside what was decided: the policies, or a reservation."""
-
-    time: float
-    about: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +123,7 @@ def _row(row: Sequence[Any], places: Sequence[tuple[str, int]], last: Happening 
         values["target"] = last.target  # it would have been asked for this
     notes = list(dict.fromkeys([*filter(None, [values.get(GuestColumn.REMARKS)]), *blocked.values()]))
     if last is not None and last.status not in _FINE:
-        notes.insert(0, f"{last.status}: {last.error or last.control}")
+        notes.insert(0, f"{last.status}: {last.error or last.what}")
     return Row(identity, printable(name, 200), values, printable("; ".join(map(str, notes)), LONGEST_NOTE))
 
 
@@ -140,45 +132,31 @@ _FINE: Final = frozenset({Status.APPLIED, Status.UNCHANGED, Status.OBSERVED})
 
 def happening_of(when: float, item: OutcomeModel | Json, units: Mapping[str, str]) -> Happening:
     """An outcome as the API gives it."""
-    source, unit = item["source"], units.get(item["control"], "")
-    where = f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else source["name"]
-    value = item["value"]
-    target = value if item["control"] == "balloon_target" and isinstance(value, int | float) else None
+    control, value, where = item["control"], item["value"], str(Source(**item["source"]))
+    unit = units.get(control, "")
     return Happening(
         when,
-        item["entity"]["id"],
         printable(item["entity"]["name"], 200),
-        printable(item["control"]),
-        _amount(item["before"], unit),
-        _amount(value, unit),
+        printable(f"{where}: {item['reason']}" if item["reason"] else where, LONGEST_NOTE),
+        item["entity"]["id"],
+        printable(f"{control} {amount(item['before'], unit)} → {amount(value, unit)}", LONGEST_NOTE),
         item["status"],
         printable(item["error"], LONGEST_NOTE),
-        printable(where),
-        printable(item["reason"], LONGEST_NOTE),
-        target,
+        value if control == "balloon_target" and isinstance(value, int | float) else None,
     )
 
 
-def policy_news(item: Json) -> News:
+def policy_news(item: Json) -> Happening:
     """A change of the policies as the API gives it; the beginnings and ends of trials are among them."""
-    return News(float(item["time"]), "policies", printable(f"{item['what']}, by {item['who']}", LONGEST_NOTE))
+    return Happening(float(item["time"]), "policies", printable(f"{item['what']}, by {item['who']}", LONGEST_NOTE))
 
 
-def reservation_news(when: float, item: Json) -> News:
+def reservation_news(when: float, item: Json) -> Happening:
     """A reservation as the API gives it, and how it stands at this time."""
     guest, note = item["guest"], item["note"]
     whose = f", by {guest['name']}" if guest else ""
     text = f"{format_kib(item['memory_kib'])} for {item['name'] or item['id']}: {item['state']}{whose}{f'; {note}' if note else ''}"
-    return News(when, "reserved", printable(text, LONGEST_NOTE))
-
-
-def _amount(value: object, unit: str) -> str:
-    if value is None:
-        return "?"
-    if unit == Unit.KIB and isinstance(value, int | float):
-        return format_kib(value)
-    text = printable(str(value), 60)
-    return text if unit in {"", Unit.COUNT, Unit.FLAG, Unit.TEXT, Unit.LIST} else f"{text} {unit}"
+    return Happening(when, "reserved", printable(text, LONGEST_NOTE))
 
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:

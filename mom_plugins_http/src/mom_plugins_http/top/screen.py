@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from mom_core import format_kib, printable
 from mom_plugins_http.top.columns import age, fitting, percent, short, text_of
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import NAME, Drill, Happening, Json, News, Picture
+from mom_plugins_http.top.picture import NAME, Drill, Happening, Json, Picture
 from mom_plugins_http.top.selection import Looking
 from mom_plugins_http.top.terminal import Line, cell
 
@@ -242,12 +242,12 @@ def _heading(text: str, width: int) -> Line:
     return [(cell(f" {text}", width - 1), "reverse")]
 
 
-def _changes(happenings: Sequence[Happening | News], left_out: int, width: int) -> list[Line]:
+def _changes(happenings: Sequence[Happening], left_out: int, width: int) -> list[Line]:
     out = [_heading("decisions and what came of them, the newest first", width)]
     if not happenings:
         return [*out, [("nothing was decided for as long as mom remembers", "dim")]]
     for one in reversed(happenings):
-        out.extend(_happening(one, width, named=True) if isinstance(one, Happening) else _news(one, width))
+        out += _happening(one, width, named=True)
     if left_out:
         out.append([(f"and {left_out} more in busy cycles: mom tells of 100 in each", "dim")])
     return out
@@ -256,21 +256,14 @@ def _changes(happenings: Sequence[Happening | News], left_out: int, width: int) 
 def _happening(one: Happening, width: int, *, named: bool) -> list[Line]:
     when = time.strftime("%H:%M:%S", time.localtime(one.time))
     who = f" {cell(one.name, 16 if width < 120 else 28)}" if named else ""
-    what = f" {one.control} {one.before} → {one.value}"
-    line = [(when, "dim"), (who, "bold"), (what, ""), (f" {one.status}", _STATUSES.get(one.status, ""))]
-    why = f"{one.source}: {one.reason}" if one.reason else one.source
-    fits = sum(cell_len(text) for text, _ in line) + 1 + cell_len(why) < width
+    line = [(when, "dim"), (who, "bold"), (f" {one.what}", ""), (f" {one.status}", _STATUSES.get(one.status, ""))]
+    style = "dim" if one.id else "cyan"
+    fits = sum(cell_len(text) for text, _ in line) + 1 + cell_len(one.why) < width
     return [
-        [*line, (f" {why}", "dim")] if fits else line,
-        *([] if fits else _indented(why, width, "dim")),
+        [*line, (f" {one.why}", style)] if fits else line,
+        *([] if fits else _indented(one.why, width, style)),
         *(_indented(one.error, width, "red") if one.error else []),
     ]
-
-
-def _news(one: News, width: int) -> list[Line]:
-    when = time.strftime("%H:%M:%S", time.localtime(one.time))
-    first, *rest = textwrap.wrap(f"{one.about}: {one.text}", max(20, width - 11))
-    return [[(when, "dim"), (f" {first}", "cyan")], *([(f"         {line}", "cyan")] for line in rest)]
 
 
 def _indented(text: str, width: int, style: str) -> list[Line]:
@@ -317,7 +310,7 @@ def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture,
         return [*out, *_wrapped(f"{drill.trouble}. It may have been stopped, or moved to another host.", width, "yellow")]
     out += _explained(drill.explanation, width)
     out += _past(drill.past, width)
-    about = [one for one in list(feed.happenings) if isinstance(one, Happening) and one.id == look.guest][-12:]
+    about = [one for one in list(feed.happenings) if one.id == look.guest][-12:]
     if about:
         out += [[], [("what was decided for it lately", "bold")]]
         for one in reversed(about):

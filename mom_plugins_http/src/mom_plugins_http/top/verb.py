@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mom_core import MomError, parse_duration
+from mom_core import MomError
 from mom_daemon import config_option
 from mom_plugins_http.cli.client import Client
 
@@ -20,22 +20,9 @@ TICK_SECONDS: Final = 1.0
 """How often ages are drawn anew when nothing else happens."""
 
 
-def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
-    try:
-        found = parse_duration(value)
-    except MomError as error:
-        raise click.BadParameter(f"{error.message}; {error.hint}") from None
-    if not 0.2 <= found <= 3600:
-        raise click.BadParameter("write a time from 200ms to 1h")
-    return found
-
-
 @click.command("top", short_help="Watch the host, its guests and what mom decides, live.")
-@click.option(
-    "--refresh", default="1s", show_default=True, callback=_seconds, help="How often to look at most, however short mom's cycles are."
-)
 @config_option
-def top_command(config_path: str | None, refresh: float) -> None:
+def top_command(config_path: str | None) -> None:
     """Watch a running mom in the terminal: the host, all guests, what is decided, and why. `?` shows the keys.
 
     Needs the right to read the control socket, and a terminal that can be drawn on. `mom status` and `mom guests` print the same once.
@@ -48,17 +35,17 @@ def top_command(config_path: str | None, refresh: float) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
         what = "there is no terminal" if drawable else f"this terminal (TERM={os.environ.get('TERM', '')}) cannot be drawn on"
         raise MomError(f"{what}, which mom top needs", hint="`mom status` and `mom guests` print what it shows once")
-    watch(client, Looking(), refresh)
+    watch(client, Looking())
 
 
-def watch(client: Client, look: Looking, refresh: float) -> None:
+def watch(client: Client, look: Looking) -> None:
     """Draw until the person at the terminal ends it. What goes wrong is raised after the terminal is in order again."""
     from mom_plugins_http.top.feed import Feed
     from mom_plugins_http.top.screen import body_lines, screen
     from mom_plugins_http.top.terminal import EndedError, Terminal
 
     terminal = Terminal()
-    feed = Feed(client, terminal.wake, refresh)
+    feed = Feed(client, terminal.wake)
     picture = None
     try:
         with terminal:

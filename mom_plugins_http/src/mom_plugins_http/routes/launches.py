@@ -1,7 +1,8 @@
-"""Reservations through the API: made, watched and given up."""
+"""Launches of guests through the API: whether they fit, and memory that is reserved for them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Final, TypeVar, cast
@@ -9,20 +10,25 @@ from typing import Annotated, Final, TypeVar, cast
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import MomError, PluginContext, UnitError, printable
+from mom_core import MomError, PluginContext, UnitError, parse_size, printable
 from mom_daemon import described
-from mom_plugins_http.routes.answers import as_object
+from mom_plugins_http.routes.answers import as_object, asked, offered
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Size, Span, read_body, size_schema, span_schema
-from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import Reservation, ReservationRefused, Reservations, Room
+from mom_toolkit import Admission, Admissions, Reservation, ReservationRefused, Reservations, Room
 
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
 """Requests that may wait for each other: each looks at all guests, some milliseconds for a thousand."""
+
+
+MEMORY: Final = Parameter("memory", "What each guest may have at most, such as 8GiB.")
+CLASS: Final = Parameter("class", "Their service class; without it, the class of guests of which nothing else tells one.")
+COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
 
 
 class WantedModel(BodyModel):
@@ -64,8 +70,8 @@ class ReservationsModel(TypedDict):
     """The last ones, newest first."""
 
 
-class ReservationRoutes:
-    """Everything about reservations, in a thread of its own: no request for room waits for a policy to be compiled."""
+class LaunchRoutes:
+    """Everything about launches, in a thread of its own: no request for room waits for a policy to be compiled."""
 
     def __init__(self, context: PluginContext, worker: Worker) -> None:
         self._context = context
@@ -75,17 +81,21 @@ class ReservationRoutes:
         """Its operations."""
         path, one, change = "/v1/reservations", "/v1/reservations/{id}", Right.CHANGE
         return [
+            Route("GET", "/v1/admission", self.admission, Admission, parameters=(MEMORY, CLASS, COUNT)),
             Route("GET", path, self.reservations, ReservationsModel),
             Route("POST", path, self.reserve, Reservation, change, body={JSON: WantedModel}, status=201),
             Route("GET", one, self.reservation, Reservation),
             Route("DELETE", one, self.release_reservation, Reservation, change),
         ]
 
-    def _offered(self) -> Reservations:
-        found = self._context.service(Reservations)
-        if found is None:
-            raise ProblemError(409, "no enabled plugin makes room for launches", "enable the plugin balloon in the configuration")
-        return found
+    def _reservations(self) -> Reservations:
+        return offered(self._context, Reservations, "makes room for launches", "balloon")
+
+    async def admission(self, call: ApiCall) -> object:
+        """Say whether more guests fit without breaking a promise, and what would have to give."""
+        kept = offered(self._context, Admissions, "knows promises", "sla")
+        memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
+        return as_object(await self._worker.run(lambda: kept.admission(memory, sla_class, call.number(COUNT))))
 
     async def _run(self, job: Callable[[], Result], asked: int = 0) -> Result:
         try:
@@ -103,14 +113,7 @@ class ReservationRoutes:
         kept = self._context.service(Reservations)
         if kept is None:  # there are none, which is no mistake of the client's
             return {"room": None, "items": [], "ended": []}
-
-        def room() -> Room | None:
-            try:
-                return kept.room()
-            except MomError:  # nothing is known of the host now: what is reserved is all the same
-                return None
-
-        known = await self._run(room)
+        known = await self._run(lambda: asked(self._context, Reservations, lambda each: each.room()))  # None: nothing is known of the host
         found = await self._run(kept.reservations)
         return {
             "room": None if known is None else room_of(known),
@@ -124,7 +127,7 @@ class ReservationRoutes:
 
     async def _found(self, call: ApiCall) -> Reservation:
         identity = call.path["id"]
-        found = await self._run(self._offered().reservations)
+        found = await self._run(self._reservations().reservations)
         for one in found:
             if one.id == identity:
                 return one
@@ -134,7 +137,7 @@ class ReservationRoutes:
     async def reserve(self, call: ApiCall) -> object:
         """Have memory made and kept for a launch; 409 at once with all figures when it cannot be had."""
         given = await read_body(call, WantedModel)
-        kept, who = self._offered(), call.peer.name
+        kept, who = self._reservations(), call.peer.name
         return as_object(await self._run(lambda: kept.reserve(given.memory, given.deadline, name=given.name, who=who), given.memory))
 
     async def release_reservation(self, call: ApiCall) -> object:
@@ -142,7 +145,7 @@ class ReservationRoutes:
         found = await self._found(call)
         if not found.state.lasts:
             raise ProblemError(409, f"reservation {found.id} has ended: it is {found.state}", found.note)
-        kept, who = self._offered(), call.peer.name
+        kept, who = self._reservations(), call.peer.name
         return as_object(await self._run(lambda: kept.release(found.id, who=who)))
 
 

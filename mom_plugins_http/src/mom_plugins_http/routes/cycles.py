@@ -1,0 +1,176 @@
+"""The newest cycle and those before it; who asks, and what is so until the configuration changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+
+from mom_cli import common_problems
+from mom_core import ControlSpec, FieldSpec, Scope, Severity
+from mom_daemon import (
+    EntityModel,
+    OutcomeModel,
+    ReportDocument,
+    SourceModel,
+    StatusModel,
+    Time,
+    described,
+    outcome_model,
+    standing_problems,
+)
+from mom_plugins_http.routes.answers import FIELDS, CycleAnswers, Items, PastModel, about, as_object, past_cycles, wanted_fields
+from mom_plugins_http.routes.published import ReportView
+from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Route
+from mom_plugins_http.server.access import Right
+
+NAMED: Final = 10
+"""Entities that are told of those that have a problem; `/v1/report` has each by itself."""
+
+
+class ClientModel(TypedDict):
+    """A client, and what it may do."""
+
+    name: str
+    right: Annotated[str, Field(json_schema_extra={"enum": [right.name.lower() for right in Right]})]
+    local: bool
+
+
+class DeclaredModel(TypedDict):
+    """Something that a plugin declares."""
+
+    name: str
+    scope: Scope
+    unit: str
+    description: str
+    plugin: str
+
+
+class FieldModel(DeclaredModel):
+    """Something that is collected."""
+
+    source: str
+
+
+class ControlModel(DeclaredModel):
+    """Something that can be set."""
+
+    field: str
+    minimum: float | None
+    maximum: float | None
+    choices: list[int]
+
+
+@described
+class PastHostModel(PastModel):
+    """The host in a past cycle."""
+
+    fields: Mapping[str, Any]
+    guests_together: Mapping[str, Any]
+    """Sums over all guests of which the field is known; null where it is known of none."""
+
+
+class RecentOutcomeModel(OutcomeModel):
+    """An outcome, and its cycle."""
+
+    cycle: int
+    time: Time
+
+
+@described
+class CommonProblemModel(TypedDict):
+    """One problem, and all guests that have it."""
+
+    severity: Severity
+    source: SourceModel
+    about: int
+    """How many guests have it, or 1 for the host; 0: it is about none."""
+    first: list[EntityModel]
+    """The first of them."""
+    who: str
+    """The same in words."""
+    message: str
+    hint: str
+    """Where each has its own, that of the first, with its name."""
+    since: Time
+    cycles: int
+    """In which it was seen."""
+
+
+class CycleRoutes:
+    """What is read of cycles as a whole. Guests have resources of their own."""
+
+    def __init__(self, answers: CycleAnswers) -> None:
+        self._answers = answers
+
+    def routes(self) -> list[Route]:
+        """Its operations."""
+        return [
+            Route("GET", "/v1/whoami", self.whoami, ClientModel),
+            Route("GET", "/v1/report", self.report, ReportDocument, parameters=(FIELDS,)),
+            Route("GET", "/v1/status", self.status, StatusModel),
+            Route("GET", "/v1/configuration", self.configuration, Mapping[str, Any]),
+            Route("GET", "/v1/fields", self.fields, Items[FieldModel]),
+            Route("GET", "/v1/controls", self.controls, Items[ControlModel]),
+            Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], parameters=(LIMIT,)),
+            Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], parameters=(LIMIT, GUEST)),
+            Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], parameters=(GUEST,)),
+        ]
+
+    async def whoami(self, call: ApiCall) -> ClientModel:
+        """Who the client is to mom, and what it may do, so that no client is offered what is refused."""
+        return {"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}
+
+    async def report(self, call: ApiCall) -> bytes:
+        """All of the newest cycle as one document, as the status file has it: what it saw, decided and did, and what is wrong."""
+        names = wanted_fields(call, self._answers.view().declarations)
+        return self._answers.kept(("report", names), lambda view: view.document(self._answers.context.interval, names))
+
+    async def status(self, call: ApiCall) -> bytes:
+        """How mom is: the report without guests, fields and lists of what was decided."""
+
+        def made(view: ReportView) -> Mapping[str, object]:
+            report = view.document(self._answers.context.interval, ())
+            return {name: value for name, value in report.items() if name in StatusModel.__annotations__}
+
+        return self._answers.kept("status", made)
+
+    async def configuration(self, call: ApiCall) -> object:
+        """The settings in force; secrets are masked."""
+        return self._answers.context.configuration()
+
+    async def fields(self, call: ApiCall) -> object:
+        """All fields, with units."""
+        declared = self._answers.view().declarations
+        return {"items": [_told(FieldModel, spec, declared.field_owners.get(key)) for key, spec in declared.fields.items()]}
+
+    async def controls(self, call: ApiCall) -> object:
+        """All controls, with units and bounds."""
+        declared = self._answers.view().declarations
+        return {"items": [_told(ControlModel, spec, declared.control_owners.get(spec.name)) for spec in declared.controls.values()]}
+
+    async def host_history(self, call: ApiCall) -> object:
+        """The host in past cycles, newest first."""
+        return past_cycles(self._answers, call, lambda sample: {"fields": sample.host, "guests_together": sample.together})
+
+    async def recent_outcomes(self, call: ApiCall) -> object:
+        """Outcomes of past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""
+        done = about(call, self._answers.view(), self._answers.published.done(), lambda one: one.outcome.decision.entity)
+        return {"items": [{"cycle": one.number, "time": one.time, **outcome_model(one.outcome)} for one in done[: call.number(LIMIT)]]}
+
+    async def problems(self, call: ApiCall) -> object:
+        """Problems, and since when they stand, each once for all guests that have it; the report has each by itself."""
+        view = self._answers.view()
+        standing = about(call, view, standing_problems(view.report, view.state), lambda one: one.entity)
+        return {
+            "items": [
+                {**as_object(one), "about": len(one.about), "first": as_object(one.about[:NAMED]), "who": one.who}
+                for one in common_problems(standing)
+            ]
+        }
+
+
+def _told(model: type, spec: FieldSpec | ControlSpec, plugin: str | None) -> dict[str, object]:
+    return {**{name: getattr(spec, name) for name in model.__annotations__ if name != "plugin"}, "plugin": plugin or ""}
