@@ -155,7 +155,7 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
 def test_a_pause_holds_the_picture(daemon: Start, screen: Screen) -> None:
     mom = daemon()
     screen.start(80, 24)
-    screen.run(f"{MOM} top -c {mom.config} --refresh 200ms")
+    screen.run(f"{MOM} top -c {mom.config}")
     screen.shows("5 guests have")
     screen.keys("p")
     screen.shows("PAUSED")

@@ -975,4 +975,4 @@ def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost
             process.communicate()
         if not lost:
             page.reload()
-            expect(page.locator("#login-problem")).to_contain_text("no session of the page came with the request")
+            expect(page.locator("#login-problem")).to_contain_text("no session of the page that is known came with the request")
