@@ -421,7 +421,7 @@ def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_t
 def test_the_script_and_its_unit_can_be_had() -> None:
     assert CliRunner().invoke(guestd_script, []).output == Path(guestd.__file__).read_text()
     unit = CliRunner().invoke(guestd_script, ["--unit"]).output
-    assert "ExecStart=/usr/local/sbin/mom-guestd --no-tcp\n" in unit
+    assert "ExecStart=/usr/local/sbin/mom-guestd\n" in unit
 
 
 @pytest.mark.processes

@@ -34,7 +34,7 @@ for port in /sys/class/virtio-ports/*; do
     device=/dev/${port##*/}
     case $(cat $port/name) in
         org.qemu.guest_agent.*) qemu-ga -m virtio-serial -p $device -t /tmp -f /tmp/${port##*/}.pid $block & ;;
-        org.mom.guestd.0) python3 -I -S /bin/mom-guestd --no-tcp & ;;
+        org.mom.guestd.0) python3 -I -S /bin/mom-guestd & ;;
     esac
 done
 """

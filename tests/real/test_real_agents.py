@@ -262,7 +262,7 @@ def test_guestd_is_asked_over_tcp(make_mom: MakeMom, guest: RealGuest, tmp_path:
         port = free.getsockname()[1]
     copy = tmp_path / "mom-guestd"
     shutil.copy(guestd.__file__, copy)
-    daemon = subprocess.Popen([sys.executable, "-I", "-S", str(copy), "--no-channel", "--port", str(port)])
+    daemon = subprocess.Popen([sys.executable, "-I", "-S", str(copy), "--listen", "127.0.0.1", "--port", str(port)])
     try:
         mom = make_mom({"guestd_address": f"127.0.0.1:{port}"}, qemu_agent=False, guestd_channel="none")
         fields = mom.once_known(guest, "major_fault")

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -244,7 +245,7 @@ class _Client(socketserver.StreamRequestHandler):
         self.connection.settimeout(IDLE_SECONDS)
 
 
-def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> None:
+def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> NoReturn:
     """Serve the channel for ever, whether it is there and the host connected or not. What has changed is said on stderr.
 
     :param channel: its name, or the path of a device
@@ -288,12 +289,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mom-guestd", description="Tells the host how this guest's memory is.")
     parser.add_argument("--version", action="version", version="mom-guestd " + VERSION)
     parser.add_argument("--channel", default=CHANNEL, help="virtio-serial channel, or the path of its device (default: %(default)s)")
-    parser.add_argument("--no-channel", action="store_true", help="serve no channel")
-    parser.add_argument(
-        "--listen", action="append", metavar="ADDRESS", help="numeric address for TCP, may be repeated (default: 127.0.0.1; 0.0.0.0: all)"
-    )
+    parser.add_argument("--listen", action="append", default=[], metavar="ADDRESS", help="numeric address for TCP, too; may be repeated")
     parser.add_argument("--port", type=int, default=PORT, help="TCP port (default: %(default)s)")
-    parser.add_argument("--no-tcp", action="store_true", help="do not listen for TCP")
     parser.add_argument(
         "--allow", action="append", default=[], metavar="NETWORK", help="answer TCP clients from there only, such as 192.168.122.1/32"
     )
@@ -306,12 +303,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         allowed = tuple(ipaddress.ip_network(network) for network in chosen.allow)
-        listen = () if chosen.no_tcp else tuple(str(ipaddress.ip_address(address)) for address in chosen.listen or ["127.0.0.1"])
+        listen = [str(ipaddress.ip_address(address)) for address in chosen.listen]
     except ValueError as error:
         parser.error(str(error))
-    channel = "" if chosen.no_channel else chosen.channel
-    if not channel and not listen:
-        parser.error("there is nothing to serve")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     places = threading.Semaphore(MOST_CLIENTS)
     try:
@@ -322,11 +316,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(3600.0,), daemon=True).start()
-    if channel:
-        threading.Thread(target=serve_channel, args=(guest, channel, chosen.root), daemon=True).start()
     try:
-        while True:
-            signal.pause()
+        serve_channel(guest, chosen.channel, chosen.root)
     except KeyboardInterrupt:
         return 0
 

@@ -31,7 +31,6 @@ class Wire:
         self._reads_left = most_bytes // _LEAST_BYTES_EACH + _SPARE_READS
         self._came = bytearray()
         self._looked = 0
-        self._socket: socket.socket | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises `NoAnswer`."""
@@ -39,9 +38,12 @@ class Wire:
         family = socket.AF_UNIX if local else socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         try:
             self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            raise NoAnswer(f"{self._address}: {error}") from error
+        try:
             await asyncio.get_running_loop().sock_connect(self._socket, self._address)
         except BaseException as error:
-            self._close()
+            self._socket.close()
             if isinstance(error, OSError | ValueError):
                 raise NoAnswer(f"{self._address}: {error}") from error
             raise
@@ -49,12 +51,12 @@ class Wire:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Hang up."""
-        self._close()
+        self._socket.close()
 
     async def send(self, data: bytes) -> None:
         """Send all of it. Raises `NoAnswer`."""
         try:
-            await asyncio.get_running_loop().sock_sendall(self._there(), data)
+            await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except OSError as error:
             raise NoAnswer(f"{self._address}: {error}") from error
 
@@ -93,19 +95,9 @@ class Wire:
             raise Misbehaves("it sends more than any answer can be")
         await asyncio.sleep(0)  # where there always is more, this loop would have no turn otherwise, and no time limit
         try:
-            data = await asyncio.get_running_loop().sock_recv(self._there(), min(_CHUNK_BYTES, self._left))
+            data = await asyncio.get_running_loop().sock_recv(self._socket, min(_CHUNK_BYTES, self._left))
         except OSError as error:
             raise NoAnswer(f"{self._address}: {error}") from error
         self._left -= len(data)
         self._came += data
         return bool(data)
-
-    def _there(self) -> socket.socket:
-        if self._socket is None:
-            raise NoAnswer(f"{self._address}: the connection was closed")
-        return self._socket
-
-    def _close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
