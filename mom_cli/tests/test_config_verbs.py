@@ -11,7 +11,6 @@ from mom_cli import config_verbs
 from mom_core import load_config
 from mom_core.plugins.discovery import absent, how_to_install
 from mom_core.plugins.secrets import MASK
-from mom_daemon.cli import frame
 
 SETTINGS = '''
 class Settings(PluginSettings):
@@ -26,16 +25,6 @@ class GuestSettings(GuestSettings):
     key: SecretStr | None = None
 '''
 IMPORTS = "from pydantic import SecretStr\nfrom mom_core import ControlSpec, Duration, FieldSpec, Scope, Size, Suggestion, Unit"
-
-
-@pytest.fixture
-def mom(capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = frame.run([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture
@@ -326,33 +315,34 @@ def test_init_refuses_nicely_what_cannot_be_written(mom, acme, target):
     assert "-o names another file" in err
 
 
-def test_init_leaves_out_what_does_not_fit_with_the_reason(mom, acme, file):
+LACKS_A_FIELD = """
+@hookimpl
+def mom_declare(self):
+    return [ControlSpec('knob', Unit.COUNT, Scope.HOST, 'A knob.', 'nobodys_field')]
+@hookimpl
+def mom_read(self): ...
+@hookimpl
+def mom_write(self): ...
+"""
+
+
+def test_init_leaves_out_what_does_not_fit_or_lacks_another_plugin_with_the_reason(mom, acme, file):
     acme()
     acme("return None", name="absent")
     acme("raise SystemExit(4)", name="failing")
     acme("return 7", name="rubbish")
     acme('return Suggestion("here", {"stp": 1})', name="wrong")
+    acme(name="lonely", body=LACKS_A_FIELD)
     code, out, _ = mom("config", "init", "-o", file)
     assert code == 0
     assert "installed too, for those who want them: absent" in out
     assert "SystemExit: 4" in out
     assert "mom_suggest gave a int that is no Suggestion" in out
     assert "mom_suggest gave settings that it refuses" in out
-    assert list(load_config(file).plugins) == ["acme"]
-    assert "# installed too: absent" in file.read_text()
-
-
-def test_init_leaves_out_what_lacks_another_plugin(mom, acme, file):
-    acme()
-    control = (
-        "@hookimpl\ndef mom_declare(self):\n    return [ControlSpec('knob', Unit.COUNT, Scope.HOST, 'A knob.', 'nobodys_field')]\n"
-        "@hookimpl\ndef mom_read(self): ...\n@hookimpl\ndef mom_write(self): ...\n"
-    )
-    acme(name="lonely", body=control)
-    code, out, _ = mom("config", "init", "-o", file)
-    assert code == 0
     assert "without lonely: " in out
     assert "nobodys_field" in out
+    assert list(load_config(file).plugins) == ["acme"]
+    assert "# installed too: absent" in file.read_text()
     assert mom("config", "check", "-c", file)[0] == 0
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-import pytest
-
 from mom_core.plugins.discovery import absent, how_to_install
-from mom_daemon.cli import frame
 
 BODY = '''
 class Settings(PluginSettings):
@@ -27,21 +24,11 @@ def mom_declare(self):
 BEFORE = "from pydantic import SecretStr\nfrom mom_core import Size"
 
 
-@pytest.fixture
-def mom(capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = frame.run([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
 def listed(out: str) -> dict[str, list[str]]:
     return {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
 
 
-def test_the_list_shows_what_is_installed_and_what_is_enabled(mom, shelf, tmp_path):
+def test_the_list_shows_what_is_installed_and_what_is_enabled_to_people_and_to_programs(mom, shelf, tmp_path):
     shelf.add_plugin("acme", version="2.0")
     shelf.add_plugin("other")
     file = tmp_path / "mom.yaml"
@@ -53,6 +40,10 @@ def test_the_list_shows_what_is_installed_and_what_is_enabled(mom, shelf, tmp_pa
     assert rows["other"] == ["acme-other", "1.0", "no", "A", "test."]
     assert rows["gone"] == ["not", "installed", "yes,", "number", "1"]
     assert "shelf_acme" not in sys.modules
+    told = {row["name"]: row for row in json.loads(mom("plugin", "list", "-c", file, "--json")[1])}
+    assert (told["acme"]["distribution"], told["acme"]["version"], told["acme"]["target"]) == ("acme-acme", "2.0", "shelf_acme:Plugin")
+    assert (told["acme"]["installed"], told["acme"]["summary"], told["acme"]["enabled"]) == (True, "A test.", True)
+    assert told["gone"]["installed"] is False
 
 
 def test_the_list_needs_no_configuration(mom, shelf, tmp_path):
@@ -61,6 +52,7 @@ def test_the_list_needs_no_configuration(mom, shelf, tmp_path):
     assert code == 0
     assert listed(out)["acme"][2] == "?"
     assert "no such file" in err
+    assert mom("plugin", "list", "--json", "-c", tmp_path / "none.yaml")[1].startswith("[")
 
 
 def test_the_list_shows_both_providers_of_a_name(mom, shelf):
@@ -70,24 +62,6 @@ def test_the_list_shows_both_providers_of_a_name(mom, shelf):
     assert "acme-one" in out
     assert "acme-two" in out
     assert "provided twice" in out
-
-
-def test_the_list_for_programs(mom, shelf, tmp_path):
-    shelf.add_plugin("acme")
-    file = tmp_path / "mom.yaml"
-    file.write_text("plugins: {acme: {}, gone: {}}")
-    rows = {row["name"]: row for row in json.loads(mom("plugin", "list", "-c", file, "--json")[1])}
-    assert rows["acme"] == {
-        "name": "acme",
-        "distribution": "acme-acme",
-        "version": "1.0",
-        "target": "shelf_acme:Plugin",
-        "installed": True,
-        "summary": "A test.",
-        "enabled": True,
-    }
-    assert rows["gone"]["installed"] is False
-    assert mom("plugin", "list", "--json", "-c", tmp_path / "none")[1].startswith("[")
 
 
 def test_without_any_plugin_the_list_says_what_to_install(mom, only_shelf):

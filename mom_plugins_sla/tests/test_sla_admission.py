@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,43 +14,14 @@ from mom_core import Entity, Guest, Host, MomError, PluginContext, Scope, Snapsh
 from mom_devkit import FakePromises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
-from mom_toolkit import (
-    Admission,
-    Admissions,
-    Destination,
-    GuestMoves,
-    MoveJob,
-    MoveProgress,
-    Mover,
-    MoverAbilities,
-    MoveReport,
-    Promises,
-    Reservation,
-    Reservations,
-    ReservationState,
-    Room,
-)
+from mom_toolkit import Admission, Admissions, GuestMoves, MoverAbilities, Promises, Reservation, Reservations, ReservationState, Room
 
 GIB = 1 << 20
 
 
-class Kept:
-    """Reservations that stand, and room that there is."""
-
-    def __init__(self, room: Room, *reservations: Reservation) -> None:
-        self._room, self._reservations = room, reservations
-
-    def room(self) -> Room:
-        return self._room
-
-    def reservations(self) -> Sequence[Reservation]:
-        return self._reservations
-
-    def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        raise AssertionError("nothing is reserved by asking")
-
-    def release(self, identity: str, *, who: str = "") -> Reservation:
-        raise AssertionError("nothing is released by asking")
+def kept_for(room: Room, *reservations: Reservation) -> SimpleNamespace:
+    """`Reservations`: the room that there is, and those that stand."""
+    return SimpleNamespace(room=lambda: room, reservations=lambda: reservations)
 
 
 def a_guest(name: str, promised: int, size: int = 4, usable: int = 2, **more: object) -> Guest:
@@ -61,46 +33,19 @@ def a_guest(name: str, promised: int, size: int = 4, usable: int = 2, **more: ob
     return Guest(name, name, fields)  # type: ignore[arg-type]  # the fields are values
 
 
-class FakeMover:
-    """Moves guests while they run, and chooses the host."""
-
-    name = "cluster"
-    abilities = MoverAbilities(live=True, chooses=True)
-
-    def why_not(self, destination: Destination) -> str:
-        return ""
-
-    def begin(self, job: MoveJob) -> str:
-        raise AssertionError("nothing is moved by asking")
-
-    def look(self, job: MoveJob) -> MoveReport:
-        raise AssertionError("nothing is moved by asking")
-
-    def cancel(self, job: MoveJob) -> None:
-        raise AssertionError("nothing is moved by asking")
+def moved_by(mover: object) -> SimpleNamespace:
+    """`GuestMoves`: what moves guests, if anything does; those called stay... stay."""
+    stays = lambda guest: "its class does not allow it" if guest.name.startswith("stay") else ""  # noqa: E731  # of the namespace
+    return SimpleNamespace(mover=lambda: mover, why_stays=stays)
 
 
-class Moves:
-    """What moves guests, if anything does; those called stay... stay."""
-
-    control = "guest_migrate"
-
-    def __init__(self, mover: Mover | None) -> None:
-        self._mover = mover
-
-    def mover(self) -> Mover | None:
-        return self._mover
-
-    def why_stays(self, guest: Guest) -> str:
-        return "its class does not allow it" if guest.name.startswith("stay") else ""
-
-    def progress(self, guest: Guest) -> MoveProgress | None:
-        return None
+CLUSTER = SimpleNamespace(name="cluster", abilities=MoverAbilities(live=True, chooses=True))
+"""A `Mover` that moves guests while they run, and chooses the host."""
 
 
 def asked(
     memory: float = 8, name: str = "gold", count: int = 1, *, promisable: float = 30, available: float = 12, guests: Sequence[Guest] = (),
-    kept: Kept | None = None, default: str | None = None, moves: Moves | None = None,
+    kept: SimpleNamespace | None = None, default: str | None = None, moves: SimpleNamespace | None = None,
 ) -> Admission:  # fmt: skip
     services: dict[type, Sequence[object]] = {
         Reservations: () if kept is None else (kept,),
@@ -117,14 +62,14 @@ def asked(
 
 def test_a_refusal_says_what_moving_guests_away_would_give_by_what_their_mover_can_do() -> None:
     guests = [a_guest("web", 8, rss=3 * GIB), a_guest("stays", 8, rss=GIB), a_guest("db", 8)]
-    refused = asked(promisable=24, guests=guests, moves=Moves(FakeMover()))
+    refused = asked(promisable=24, guests=guests, moves=moved_by(CLUSTER))
     assert not refused.admitted
     assert refused.reasons[-1] == (
         "moving guests away: cluster can move 2 of 3, while they run, which hold at least 3.00 GiB; it chooses the host itself; in a fleet,"
         " `mom fleet plan --drain` shows where they would go"
     )
-    assert "nothing on this host can" in asked(promisable=24, guests=guests, moves=Moves(None)).reasons[-1]
-    assert not any("moving" in reason for reason in asked(moves=Moves(FakeMover())).reasons), "who fits need not know"
+    assert "nothing on this host can" in asked(promisable=24, guests=guests, moves=moved_by(None)).reasons[-1]
+    assert not any("moving" in reason for reason in asked(moves=moved_by(CLUSTER)).reasons), "who fits need not know"
     assert not any("moving" in reason for reason in asked(promisable=24, guests=guests).reasons)
 
 
@@ -156,7 +101,7 @@ def test_it_does_not_where_the_memory_cannot_be_had_now() -> None:
 def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised() -> None:
     room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=20 * GIB, guaranteed_kib=0)
     guests = [a_guest("dear", 0, 8, 7, reclaim_cost=8.0), a_guest("cheap", 0, 8, 6, reclaim_cost=0.5)]
-    found = asked(promisable=99, guests=guests, kept=Kept(room))
+    found = asked(promisable=99, guests=guests, kept=kept_for(room))
     assert found.admitted
     assert [one.guest.name for one in found.donors] == ["cheap"]
     assert found.donors[0].kib == 4 * GIB
@@ -165,7 +110,7 @@ def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised()
 def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -> None:
     room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
     room = replace(room, can_offload_kib=12 * GIB, returning_kib=1 * GIB)
-    said = " ".join(asked(promisable=99, kept=Kept(room)).reasons)
+    said = " ".join(asked(promisable=99, kept=kept_for(room)).reasons)
     assert "12.00 GiB that they hardly touch can go to swap, 1.00 GiB are kept for what guests may want back from swap" in said
     assert "so 13.00 GiB can be had" in said
 
@@ -175,7 +120,7 @@ def test_what_is_reserved_counts_until_its_guest_has_come() -> None:
     waiting = Reservation("r1", 20 * GIB, ReservationState.READY, kept_kib=20 * GIB)
     come = Reservation("r2", 9 * GIB, ReservationState.TAKEN, kept_kib=9 * GIB, guest=Entity(Scope.GUEST, "g", "g"))
     over = Reservation("r3", 9 * GIB, ReservationState.EXPIRED, kept_kib=9 * GIB)
-    found = asked(kept=Kept(room, waiting, come, over))
+    found = asked(kept=kept_for(room, waiting, come, over))
     assert found.fits == 1
     assert "20.00 GiB are reserved for launches, 10.00 GiB are left" in " ".join(found.reasons)
 

@@ -89,12 +89,7 @@ def test_guests_have_the_fields_of_their_class() -> None:
         "may_pause": 0, "may_save": 0, "may_power_off": 0, "may_migrate": 1, "leave_warning": 30.0, "comes_back": 1,
     }  # fmt: skip
     assert (fields["2"]["mem_guarantee"], fields["2"]["may_power_off"], fields["2"]["leave_warning"]) == (0, 1, 60.0)
-
-
-def test_every_field_is_declared() -> None:
-    plugin = SlaPlugin(SlaSettings(default="vapor"), PluginContext(name="sla"))
-    fields = {spec.name for spec in declared(plugin, FieldSpec)}
-    assert plugin.mom_collect_guests([Guest("1", "a")])["1"].keys() <= fields
+    assert fields["1"].keys() <= {spec.name for spec in declared(plugin, FieldSpec)}
 
 
 def test_an_unknown_class_is_an_error_that_names_the_guest_and_what_there_is() -> None:

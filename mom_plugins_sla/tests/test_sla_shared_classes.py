@@ -84,14 +84,12 @@ def test_a_file_that_makes_no_sense_leaves_the_classes_as_they_were_and_is_said_
 
 
 def test_a_pipe_or_a_folder_in_the_files_place_is_not_waited_for(tmp_path: Path) -> None:
-    host = Host(tmp_path)
-    os.mkfifo(host.file)
-    host.classes()
-    assert host.problems() == [f"the classes stay as they were: {host.file}: it is no file"]
-    host.file.unlink()
-    host.file.mkdir()
-    host.classes()
-    assert host.problems() == [f"the classes stay as they were: {host.file}: it is no file"]
+    for folder, make in (("pipe", os.mkfifo), ("folder", Path.mkdir)):
+        (tmp_path / folder).mkdir()
+        host = Host(tmp_path / folder)
+        make(host.file)
+        host.classes()
+        assert host.problems() == [f"the classes stay as they were: {host.file}: it is no file"]
 
 
 def test_a_file_that_mom_may_not_read_counts_as_soon_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

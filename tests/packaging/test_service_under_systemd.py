@@ -137,10 +137,6 @@ class Service:
         """Whether the mom that runs has."""
         return self.systemd.show("mom", "StatusText")["StatusText"].startswith("cycle ")
 
-    def say(self, what: str, since: float) -> None:
-        """For an engineer who measures."""
-        print(f"{what} after {time.monotonic() - since:.1f} s")  # noqa: T201  # as said
-
     def state(self, unit: str = "mom") -> str:
         return self.systemd.show(unit, "ActiveState")["ActiveState"]
 
@@ -223,7 +219,6 @@ def test_a_mom_that_dies_or_hangs_is_replaced_within_30_s_and_its_changes_stay(s
         assert service.knob() == 1
         assert time.monotonic() < began + WITHIN_SECONDS, (service.folder / "systemd.log").read_text()
         time.sleep(0.05)
-    service.say(f"{way}: taken over", began)
     assert service.stays_applied(3)
     assert service.systemd.show("mom", "NRestarts")["NRestarts"] == "1"
 
@@ -232,12 +227,9 @@ def test_a_mom_that_dies_or_hangs_is_replaced_within_30_s_and_its_changes_stay(s
 def test_a_mom_that_dies_or_hangs_and_cannot_be_replaced_is_put_back_within_30_s(service: Service, way: str) -> None:
     service.start()
     service.broken.write_text("")
-    began = time.monotonic()
     service.harm(way)
     eventually("everything is put back", lambda: service.knob() == 0, WITHIN_SECONDS, [service.folder / "systemd.log"])
-    service.say(f"{way}, and its successor crashes: put back", began)
     service.wait("the start limit is reached", "mom", "failed", 120)
-    service.say(f"{way}, and its successor crashes: given up", began)
     assert service.ledger() == []
 
 
@@ -250,10 +242,8 @@ def test_a_crash_loop_of_moms_that_complete_cycles_ends_with_everything_put_back
         eventually("it has taken over", service.completed_a_cycle)
         assert service.knob() == 1
     service.kill(signal.SIGKILL)
-    began = time.monotonic()
     service.wait("the start limit is reached", "mom", "failed")
     eventually("mom-restore puts everything back", lambda: service.knob() == 0, WITHIN_SECONDS, [service.folder / "log"])
-    service.say("crash loop: put back, after the last crash", began)
     eventually("nothing is left", lambda: service.ledger() == [])
     service.wait("it has done its work", "mom-restore", "inactive")
 
@@ -265,7 +255,6 @@ def test_a_mom_that_hangs_and_is_stopped_is_put_back_within_30_s(service: Servic
     began = time.monotonic()
     service.systemd.systemctl("stop", "mom")
     eventually("it is put back", lambda: service.knob() == 0, began + WITHIN_SECONDS - time.monotonic())
-    service.say(f"{way}, then systemctl stop: put back", began)
     assert service.ledger() == []
     assert service.main_pid() == 0, "and no other is started"
 
@@ -275,10 +264,8 @@ def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, w
     service.start()
     service.kill(signal.SIGKILL)
     time.sleep(wait)  # in which its unit cleans up, and starts the next one
-    began = time.monotonic()
     service.systemd.systemctl("stop", "mom")
     eventually("it is put back", lambda: service.knob() == 0, WITHIN_SECONDS, log=[service.folder / "systemd.log"])
-    service.say(f"stopped {wait} s after it was killed: put back", began)
     eventually("nothing is left", lambda: service.ledger() == [])
     assert service.main_pid() == 0
 
@@ -287,12 +274,10 @@ def test_a_restart_of_a_mom_that_hangs_keeps_what_was_applied(service: Service) 
     service.start()
     before = service.main_pid()
     service.harm("hangs")
-    began = time.monotonic()
     service.systemd.systemctl("restart", "--no-block", "mom")
     assert service.stays_applied(WITHIN_SECONDS), (service.folder / "systemd.log").read_text() + (service.folder / "log").read_text()
     assert service.main_pid() not in {0, before}
     assert service.completed_a_cycle()
-    service.say("hangs, then systemctl restart: still taken over", began)
 
 
 def test_a_mom_that_is_killed_while_it_puts_back_is_put_back(service: Service) -> None:
@@ -300,10 +285,8 @@ def test_a_mom_that_is_killed_while_it_puts_back_is_put_back(service: Service) -
     service.harm("hangs")
     service.systemd.systemctl("stop", "--no-block", "mom")
     eventually("systemd has told it to end", lambda: service.state() == "deactivating")
-    began = time.monotonic()
     service.kill(signal.SIGKILL)
     eventually("it is put back", lambda: service.knob() == 0, WITHIN_SECONDS, log=[service.folder / "systemd.log"])
-    service.say("killed while it puts back: put back", began)
     eventually("nothing is left", lambda: service.ledger() == [])
     assert service.main_pid() == 0
 

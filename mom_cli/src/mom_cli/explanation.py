@@ -212,12 +212,7 @@ def find_guest(guests: Mapping[str, Guest], wanted: str) -> Guest:
     names = [guest.name for guest in guests.values()]
     alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]
     alike = alike or get_close_matches(wanted[:100], names[:_COMPARED_NAMES], 3, 0.6)
-    if alike:
-        hint = f"did you mean {' or '.join(map(printable, alike))}?"
-    elif names:
-        hint = f"there are {', '.join(map(printable, names[:5]))}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-    else:
-        hint = "there are no guests at all"
+    hint = f"did you mean {' or '.join(map(printable, alike))}?" if alike else "`mom guests` lists those that there are"
     raise NoSuchGuest(f"there is no guest {printable(wanted)}", hint=hint)
 
 

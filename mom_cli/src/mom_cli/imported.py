@@ -123,17 +123,14 @@ def _section(name: str, section: ImportedSection, indent: str) -> Iterator[str]:
 
 def _settings(section: ImportedSection, indent: str) -> Iterator[str]:
     for name, value in section.settings.items():
-        line = f"{indent}{name}: {yaml_value(value)}"
         reason = section.reasons.get(name, "")
-        if reason and len(line) + len(reason) + 4 <= _WIDTH:
-            yield f"{line}  # {reason}"
-        else:
-            if reason:
-                yield from _comment(reason, f"{indent}# ", f"{indent}# ")
-            yield line
+        yield f"{indent}{name}: {yaml_value(value)}" + (f"  # {_clean(reason)}" if reason else "")
 
 
 def _comment(text: str, first: str = "# ", others: str = "# ") -> Iterable[str]:
-    """Lines of a comment. What stands in another program's file cannot end it: white space is one space, all else is printable."""
-    clean = "".join(character if character.isprintable() else " " for character in text)
-    return textwrap.wrap(clean, _WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
+    return textwrap.wrap(_clean(text), _WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
+
+
+def _clean(text: str) -> str:
+    """The text for a comment. What stands in another program's file cannot end it: white space is one space, all else is printable."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())

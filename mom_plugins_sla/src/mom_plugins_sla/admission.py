@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,10 +88,10 @@ def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admiss
         against.append(figures.room.why)
     admitted = fits >= wanted.count
     if by_promises < wanted.count:
-        donors = _lesser_promises(snapshot, figures.promises, wanted, wanted.count * wanted.guarantee_kib - left)
+        donors = _donors(_lesser_promises(snapshot, figures.promises, wanted), wanted.count * wanted.guarantee_kib - left, promise=True)
     else:
         free = figures.available if figures.room is None else float(figures.room.free_kib)
-        donors = _spare(snapshot, figures.promises, wanted.count * wanted.start_kib - free) if admitted else []
+        donors = _donors(_spare(snapshot, figures.promises), wanted.count * wanted.start_kib - free, promise=False) if admitted else []
     return Admission(
         admitted,
         wanted.count,
@@ -153,35 +153,29 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
     )
 
 
-def _spare(snapshot: Snapshot, promises: Promises, missing: float) -> list[Donor]:
-    """Guests that would give what is missing, the cheapest first: what they neither use nor are promised."""
-    found = []
+def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, float, Entity]]:
+    """What guests neither use nor are promised, each with what it costs and its size in KiB."""
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
-        if size is None or "balloon_target" in guest.blocked or "*" in guest.blocked:
-            continue
-        spare = size - max(promises.guaranteed_kib(guest) or 0.0, used_kib(guest, size))
-        if spare > 0:
-            found.append((guest.number("reclaim_cost") or 1.0, -spare, guest.entity))
-    return _until(missing, sorted(found, key=lambda one: one[:2]), promise=False)
+        if size is not None and "balloon_target" not in guest.blocked and "*" not in guest.blocked:
+            spare = size - max(promises.guaranteed_kib(guest) or 0.0, used_kib(guest, size))
+            yield guest.number("reclaim_cost") or 1.0, spare, guest.entity
 
 
-def _lesser_promises(snapshot: Snapshot, promises: Promises, wanted: Wanted, missing: float) -> list[Donor]:
-    """Guests whose promises are less important, the least important first."""
-    found = []
+def _lesser_promises(snapshot: Snapshot, promises: Promises, wanted: Wanted) -> Iterator[tuple[float, float, Entity]]:
+    """Promises of guests that are less important, each with its priority and its size in KiB."""
     for guest in snapshot.guests.values():
-        priority, promise = guest.number("priority"), promises.promised_kib(guest) or 0.0
-        if promise > 0 and (50.0 if priority is None else priority) < wanted.one.priority:
-            found.append((50.0 if priority is None else priority, -promise, guest.entity))
-    return _until(missing, sorted(found, key=lambda one: one[:2]), promise=True)
+        said = guest.number("priority")
+        priority = 50.0 if said is None else said
+        if priority < wanted.one.priority:
+            yield priority, promises.promised_kib(guest) or 0.0, guest.entity
 
 
-def _until(missing: float, found: Sequence[tuple[float, float, Entity]], *, promise: bool) -> list[Donor]:
-    donors = []
-    for _, negative, entity in found[:GIVERS_SHOWN]:
-        if missing < 1:
-            break
-        gives = min(-negative, missing)
-        donors.append(Donor(entity, math.ceil(gives), promise))
-        missing -= gives
+def _donors(found: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
+    """Those that would give what is missing: the cheapest or least important first, and of these the largest."""
+    donors: list[Donor] = []
+    for _, kib, entity in sorted((one for one in found if one[1] > 0), key=lambda one: (one[0], -one[1]))[:GIVERS_SHOWN]:
+        if missing >= 1:
+            donors.append(Donor(entity, math.ceil(min(kib, missing)), promise))
+            missing -= kib
     return donors
