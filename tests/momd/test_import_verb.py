@@ -45,7 +45,7 @@ def test_a_folder_of_guests_is_read_whole_and_policies_are_shown_as_comments(tmp
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert "no such file" in run(str(tmp_path / "nope"))[1]
-    assert "not a regular file" in run(str(tmp_path))[1]
+    assert "is a directory" in run(str(tmp_path))[1]
     assert "there is no *.conf" in run("--from", "proxmox", str(tmp_path))[1]
     bad = tmp_path / "bad"
     bad.write_bytes(b"[main]\n\xff")
