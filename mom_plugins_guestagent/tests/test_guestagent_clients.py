@@ -324,7 +324,7 @@ def test_moms_older_daemon_is_understood_over_tcp(servers: Servers, closes: bool
         if not closes:
             await silent(reader, writer)
 
-    way = guestd_way(servers.tcp(speak), 10)
+    way = guestd_way(servers.tcp(speak), 5)
     for facts in (True, False, False):
         said = visit(way, facts=facts)
         assert said.figures == {"mem_available": "1000", "mem_unused": "300"}, "nothing says since when it counts"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the modules beside this one import each other
 
 from guest_image import CannotBuild, build, cache_folder  # only found from here on
+from libvirt_mom import LibvirtMom, libvirt_mom  # as above
+from mom_run import MomRun  # as above
 from private_libvirtd import CannotStart, PrivateLibvirtd  # as above
 from real_guests import Lab, not_here  # as above
 
@@ -45,3 +48,18 @@ def lab(laboratory: Lab) -> Iterator[Lab]:
     """Starts guests, and ends them with the test."""
     yield laboratory
     laboratory.destroy_all()
+
+
+@pytest.fixture
+def make_mom(libvirtd: PrivateLibvirtd) -> Iterator[Callable[..., LibvirtMom]]:
+    """The plugin libvirt with settings; it waits for libvirt for two seconds where they do not say how long."""
+    with ExitStack() as made:
+        yield lambda **settings: made.enter_context(libvirt_mom(libvirtd, **{"call_timeout": "2s", **settings}))
+
+
+@pytest.fixture
+def mom(tmp_path: Path) -> Iterator[MomRun]:
+    """`mom run`, to be configured and started."""
+    run = MomRun(tmp_path)
+    yield run
+    run.kill()

@@ -14,13 +14,16 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 @contextmanager
-def grouped_guests(controllers: Sequence[str]) -> Iterator[Lab]:
-    """Starts guests on a libvirtd that gives each a group in the hierarchies (v1) of these controllers; no group is left."""
+def grouped_guests(controllers: Sequence[str], programs: Path | None = None) -> Iterator[Lab]:
+    """Starts guests on a libvirtd that gives each a group in the hierarchies (v1) of these controllers; no group is left.
+
+    :param programs: as for `PrivateLibvirtd`
+    """
     machines = [ROOT / controller / "machine" for controller in controllers]
     before = [machine.exists() for machine in machines]
     own = None
     try:
-        own = PrivateLibvirtd(cache_folder(), controllers=controllers)
+        own = PrivateLibvirtd(cache_folder(), controllers=controllers, programs=programs)
         own.start()
         yield Lab(own, build(), suffix=once())
     except (CannotStart, CannotBuild) as error:

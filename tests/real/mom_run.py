@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,29 @@ class MomRun:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
+    def configure(
+        self,
+        plugins: Mapping[str, Mapping[str, object]],
+        guests: Mapping[str, object] | None = None,
+        *,
+        policies: Mapping[str, str] | None = None,
+        **more: object,
+    ) -> None:
+        """Write its configuration: these plugins beside `host`, and the section `guests`.
+
+        :param policies: texts by name, for the plugin `policy`
+        """
+        configured = {"host": {}, **plugins}
+        if policies is not None:
+            directory = self.folder / "policy.d"
+            directory.mkdir(exist_ok=True)
+            for name, text in policies.items():
+                (directory / f"{name}.policy").write_text(text)
+            configured["policy"] = {"directory": str(directory), **configured.get("policy", {})}
+        folders = {f"{name}_directory": str(self.folder / name) for name in ("state", "run")}
+        content = {"interval": "1s", **folders, "plugins": configured, "guests": guests or {}, **more}
+        self.config.write_text(json.dumps(content))  # which is YAML, too
+
     def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "mom"), *words]
         environment = {**os.environ, "MOM_CONFIG": str(self.config)}
@@ -46,11 +70,21 @@ class MomRun:
             self.process = subprocess.Popen([Path(sys.executable).parent / "mom", "run", "-c", self.config], stdout=log, stderr=log)
         eventually("mom has done a cycle", (self.folder / "run" / "status.json").exists, 120)
 
+    def guest_rows(self) -> dict[str, dict[str, Any]]:
+        """What `mom guests` knows of each guest, by name."""
+        rows: list[dict[str, Any]] = json.loads(self.verb("guests", "--json").stdout)
+        return {row["name"]: row for row in rows}
+
     def kill(self) -> None:
         """End it without warning, if it still runs."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+    def reload(self) -> None:
+        """Have it read its configuration again."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> float:
         """SIGTERM; how long it took to end."""

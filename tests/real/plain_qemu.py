@@ -13,45 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from guest_image import GuestImage
-from real_guests import Beat, beats_in, eventually
+from real_guests import PrintingGuest, eventually
 
 BALLOON = "/machine/peripheral/balloon0"
 """Where QEMU has a guest's balloon."""
 
 
-class PlainGuest:
+class PlainGuest(PrintingGuest):
     """One QEMU process."""
 
     def __init__(self, process: subprocess.Popen[bytes], name: str, identity: str, folder: Path) -> None:
+        super().__init__(name, identity, folder / f"{name}.log")
         self.process = process
-        self.name = name
-        self.uuid = identity
         self.monitor = folder / f"{name}.qmp"
         self.second = folder / f"{name}.second"
-        self.log = folder / f"{name}.log"
 
     @property
     def pid(self) -> int:
         """Its process."""
         return self.process.pid
-
-    @property
-    def printed(self) -> str:
-        """All that it has printed."""
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-    def wait_until_up(self) -> None:
-        """Wait until its kernel has handed over."""
-        eventually(f"{self.name} is up", lambda: "GUEST up" in self.printed, 180)
-
-    @property
-    def beats(self) -> list[Beat]:
-        """Its workload's lines, oldest first."""
-        return beats_in(self.printed)
-
-    def wait_until_it_works(self) -> None:
-        """Wait until its workload holds all that it was told to hold."""
-        eventually(f"{self.name} works", lambda: self.beats, 180)
 
     def ask(self, command: str, **arguments: object) -> Any:
         """What the second monitor, which is the test's own, returns."""

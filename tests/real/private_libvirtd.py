@@ -121,6 +121,10 @@ class PrivateLibvirtd:
         """How to reach it."""
         return f"qemu+unix:///{'system' if self._system else 'session'}?socket={self.socket}"
 
+    def settings(self, **more: object) -> dict[str, object]:
+        """Those of the plugin libvirt."""
+        return {"uri": self.uri, "pid_directory": str(self.pid_folder), **more}
+
     @property
     def destination(self) -> Destination:
         """Where mom moves guests to, for those of the one that this is beside: by TCP, as sockets are none for mom."""

@@ -60,27 +60,13 @@ def beats_in(printed: str) -> list[Beat]:
     return [Beat(int(s), float(w), int(k)) for s, w, k in _BEAT.findall(printed)]
 
 
-class RealGuest:
-    """One guest: its libvirt domain, and what it has printed."""
+class PrintingGuest:
+    """A guest, and what it has printed."""
 
-    def __init__(self, lab: Lab, domain: Any, log: Path) -> None:
-        self.name: str = domain.name()
-        self.uuid: str = domain.UUIDString()
-        self.entity = Entity(Scope.GUEST, self.uuid, self.name)
+    def __init__(self, name: str, identity: str, log: Path) -> None:
+        self.name = name
+        self.uuid = identity
         self.log = log
-        self._lab = lab
-
-    @property
-    def domain(self) -> Any:
-        """libvirt's domain, on a connection of the tests' own."""
-        return self._lab.connection.lookupByUUIDString(self.uuid)
-
-    @property
-    def pid(self) -> int:
-        """Its QEMU process."""
-        found = _processes().get(self.uuid)
-        assert found is not None, f"{self.name} has no process"
-        return found
 
     @property
     def printed(self) -> str:
@@ -99,6 +85,38 @@ class RealGuest:
     def wait_until_it_works(self) -> None:
         """Wait until its workload holds all that it was told to hold."""
         eventually(f"{self.name} works", lambda: self.beats, 180)
+
+    def works_on(self) -> None:
+        """Wait until it has done more than it has."""
+        seen = len(self.beats)
+        eventually(f"{self.name} works on", lambda: len(self.beats) > seen + 1, 60)
+
+
+class RealGuest(PrintingGuest):
+    """One of libvirt's."""
+
+    def __init__(self, lab: Lab, domain: Any, log: Path) -> None:
+        super().__init__(domain.name(), domain.UUIDString(), log)
+        self.entity = Entity(Scope.GUEST, self.uuid, self.name)
+        self._lab = lab
+
+    @property
+    def domain(self) -> Any:
+        """libvirt's domain, on a connection of the tests' own."""
+        return self._lab.connection.lookupByUUIDString(self.uuid)
+
+    @property
+    def pid(self) -> int:
+        """Its QEMU process."""
+        found = _processes().get(self.uuid)
+        assert found is not None, f"{self.name} has no process"
+        return found
+
+    @property
+    def size_mib(self) -> float:
+        """What it has now, by libvirt's own account."""
+        actual: int = self.domain.memoryStats()["actual"]
+        return actual / 1024
 
     def group(self, controller: str) -> Path:
         """Its own control group, by what the kernel says of its process: a libvirtd that was killed leaves groups of the same name."""

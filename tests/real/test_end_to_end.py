@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -32,20 +31,6 @@ LEAST_LEFT_MIB = 1024
 """What a test leaves to the host at the very least."""
 
 _HERE = Path(__file__).parent
-
-_CONFIG = """
-interval: 1s
-state_directory: {folder}/state
-run_directory: {folder}/run
-plugins:
-  host: {{}}
-  libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s}}
-  balloon: {{host_free: {target}MiB, law: {{return_above: {room}}}}}
-  ksm: {{law: {{start_least: {target}MiB, start_least_share: 1.0}}}}
-  policy: {{directory: {folder}/policy.d}}
-guests:
-  "momtest-idle*": {{guarantee: 160MiB}}
-"""
 
 
 def knobs() -> dict[str, str]:
@@ -102,12 +87,6 @@ def squad(lab: Lab) -> Squad:
     return squad
 
 
-def size_mib(guest: RealGuest) -> float:
-    """What the guest has now, by libvirt's own account."""
-    actual: int = guest.domain.memoryStats()["actual"]
-    return actual / 1024
-
-
 def period(guest: RealGuest) -> int:
     xml: str = guest.domain.XMLDesc()
     return int(xml.partition("<stats period='")[2].partition("'")[0] or 0)
@@ -135,11 +114,15 @@ def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
     if available < BALLAST_MIB + 2 * LEAST_LEFT_MIB:
         not_here(f"only {available} MiB are available, of which this test takes {BALLAST_MIB}")
     target = available - BALLAST_MIB // 2
-    (tmp_path / "policy.d").mkdir()
     run = MomUnderPressure(tmp_path)
     # Pressure begins half-way to what the ballast takes, and ends half-way back from there, whatever the size of this host.
     room = (available - BALLAST_MIB / 4) / target
-    run.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder, target=target, room=room))
+    plugins = {
+        "libvirt": lab.libvirtd.settings(stats_period="1s"),
+        "balloon": {"host_free": f"{target}MiB", "law": {"return_above": room}},
+        "ksm": {"law": {"start_least": f"{target}MiB", "start_least_share": 1.0}},
+    }
+    run.configure(plugins, {"momtest-idle*": {"guarantee": "160MiB"}}, policies={})
     yield run
     run.kill()
 
@@ -149,7 +132,7 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_k
     mom.start()
     eventually("statistics are switched on where they were off", lambda: period(squad.without_statistics) == 1)
     time.sleep(3)
-    assert [size_mib(guest) for guest in squad.all] == [GUEST_MIB] * 4, "without pressure nothing is taken"
+    assert [guest.size_mib for guest in squad.all] == [GUEST_MIB] * 4, "without pressure nothing is taken"
     assert knobs() == own_ksm, mom.log
 
     with mom.pressure():
@@ -163,7 +146,7 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_k
         looks = [_look(squad.busy) for _ in range(12)]
         assert looks.count(GUEST_MIB) >= 10, f"it has nothing to spare, and was seen with {looks}"
         for guest in squad.idle:
-            assert size_mib(guest) >= 160, "the guarantee"
+            assert guest.size_mib >= 160, "the guarantee"
         _check_what_mom_says(mom, squad)
     for guest in squad.all:
         eventually(f"{guest.name} has its memory back", _has_all(guest), 60)
@@ -184,12 +167,12 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_k
     assert mom.verb("status").returncode == 1
     for guest in squad.all:
         assert all(beat.kills == 0 for beat in guest.beats), f"{guest.name} ran out of memory"
-        assert eventually("it works on", _further_beats(guest)), guest.name
+        guest.works_on()
 
 
 def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Squad, own_ksm: dict[str, str]) -> None:
     # A host that is below its hard watermark, whatever guests give, gives no headroom back: guests stay small when their sweeps are over.
-    mom.config.write_text(re.sub(r"host_free: \d+MiB", "host_free: 1TiB, host_hard: 1TiB", mom.config.read_text()))
+    mom.config.write_text(re.sub(r'"host_free": "\d+MiB"', '"host_free": "1TiB", "host_hard": "1TiB"', mom.config.read_text()))
     mom.start()
     with mom.pressure():
         eventually("they are smaller, and stay so", lambda: _stay_small(squad), 120)
@@ -201,7 +184,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
         gone.destroy()
         elsewhere = _not_moms(mom.folder / "state", resized)
         resized.domain.setMemoryFlags(elsewhere << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        eventually("somebody else has resized it", lambda: size_mib(resized) == elsewhere)
+        eventually("somebody else has resized it", lambda: resized.size_mib == elsewhere)
 
         assert mom.verb("status").returncode == 1, "it does not run"
         would = mom.verb("restore", "--dry-run")
@@ -212,7 +195,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
         lines = done.stdout.splitlines()
         assert any(gone.name in line and "gone" in line for line in lines), done.stdout
         assert any(resized.name in line and "left alone" in line for line in lines), done.stdout
-        assert size_mib(resized) == elsewhere
+        assert resized.size_mib == elsewhere
         rest = Squad([], squad.without_statistics, squad.busy)
         _check_that_all_is_as_before(rest, own_ksm)
     assert mom.verb("restore").stdout == "Nothing to put back.\n"
@@ -220,7 +203,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
 
 def _stay_small(squad: Squad, seconds: float = 3.0) -> bool:
     """Whether all guests that have something to spare are small at the beginning and at the end of so many seconds."""
-    small = all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare)
+    small = all(guest.size_mib <= GUEST_MIB - 100 for guest in squad.spare)
     if small and seconds:
         time.sleep(seconds)
         return _stay_small(squad, 0.0)
@@ -234,8 +217,7 @@ def _check_what_mom_says(mom: MomUnderPressure, squad: Squad) -> None:
     assert status["to_put_back"] >= 4
     guests = mom.verb("guests")
     assert guests.returncode == 0
-    listed = {row["name"]: row for row in json.loads(mom.verb("guests", "--json").stdout)}
-    assert listed.keys() == {guest.name for guest in squad.all}
+    assert mom.guest_rows().keys() == {guest.name for guest in squad.all}
     doctor = mom.verb("doctor")
     assert doctor.returncode == 0, doctor.stdout
     second = mom.verb("run")
@@ -259,7 +241,7 @@ def _holds_at_most(guest: RealGuest, mib: float) -> Callable[[], bool]:
 def _look(guest: RealGuest) -> float:
     """Its size in MiB, half a second from now."""
     time.sleep(0.5)
-    return size_mib(guest)
+    return guest.size_mib
 
 
 def _not_moms(state: Path, guest: RealGuest) -> int:
@@ -269,14 +251,9 @@ def _not_moms(state: Path, guest: RealGuest) -> int:
 
 
 def _has_all(guest: RealGuest) -> Callable[[], bool]:
-    return lambda: size_mib(guest) == GUEST_MIB
+    return lambda: guest.size_mib == GUEST_MIB
 
 
 def _rss_mib(guest: RealGuest) -> float:
     rss: int = guest.domain.memoryStats()["rss"]
     return rss / 1024
-
-
-def _further_beats(guest: RealGuest) -> Callable[[], bool]:
-    count = len(guest.beats)
-    return lambda: len(guest.beats) > count

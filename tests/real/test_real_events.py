@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from guest_image import cache_folder
+from libvirt_mom import LibvirtMom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
 
-from mom_core import Engine, Guest, PluginContext, Report, Status, Value, load_config
-from mom_plugins_libvirt import LibvirtPlugin
+from mom_core import Engine, Report, Status, load_config
 from mom_plugins_libvirt.events import GuestEvent
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 pytestmark = pytest.mark.real
 
@@ -27,55 +24,29 @@ PERIOD = "balloon_stats_period"
 
 
 @dataclass
-class Listener:
-    """The plugin's hypervisor, and what it would wake an engine for."""
+class Listener(LibvirtMom):
+    """And all events, also those that wake nobody."""
 
-    hypervisor: LibvirtHypervisor
-    woken: list[str] = field(default_factory=list)
     events: list[GuestEvent] = field(default_factory=list)
-    """All of them, also those that wake nobody."""
 
-    def hears_of(self, kind: str, real: RealGuest, seconds: float = 60.0) -> None:
-        eventually(f"an event {kind}", lambda: any((event.kind, event.uuid) == (kind, real.uuid) for event in self.events), seconds)
-
-    def fields(self, real: RealGuest) -> dict[str, Value]:
-        return self.hypervisor.fields(self.hypervisor.guests()).get(real.uuid, {})
-
-    def guest(self, real: RealGuest) -> Guest | None:
-        return next((guest for guest in self.hypervisor.guests() if guest.id == real.uuid), None)
-
-    def hears(self, text: str, seconds: float = 60.0) -> None:
-        eventually(f"{text!r}, but: {self.woken}", lambda: text in self.woken, seconds)
+    def hears_of(self, kind: str, real: RealGuest) -> None:
+        eventually(f"an event {kind}", lambda: any((event.kind, event.uuid) == (kind, real.uuid) for event in self.events))
 
 
 @pytest.fixture
-def listener(libvirtd: PrivateLibvirtd) -> Iterator[Listener]:
-    with listening(libvirtd) as listener:
-        yield listener
-
-
-@contextmanager
-def listening(libvirtd: PrivateLibvirtd) -> Iterator[Listener]:
-    context = PluginContext(name="libvirt")
-    settings = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder), "call_timeout": "2s"}
-    plugin = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(settings), context)
-    woken: list[str] = []
-    context.wake = woken.append
-    plugin.mom_setup()
-    hypervisor = plugin.mom_hypervisor()
-    assert isinstance(hypervisor, LibvirtHypervisor)
-    listener = Listener(hypervisor, woken)
-    passed_on = hypervisor._connection.on_event
+def listener(make_mom: Callable[..., LibvirtMom]) -> Listener:
+    mom = make_mom()
+    listener = Listener(mom.plugin, mom.woken)
+    passed_on = listener.hypervisor._connection.on_event
     assert passed_on is not None
 
     def heard(event: GuestEvent) -> None:
         listener.events.append(event)
         passed_on(event)
 
-    hypervisor._connection.on_event = heard
-    hypervisor.guests()
-    yield listener
-    plugin.mom_teardown()
+    listener.hypervisor._connection.on_event = heard
+    listener.hypervisor.guests()
+    return listener
 
 
 def test_a_guests_whole_life_wakes_the_engine(listener: Listener, lab: Lab, tmp_path: Path) -> None:
@@ -111,19 +82,6 @@ def test_moms_own_resizing_wakes_nobody_and_somebody_elses_does(listener: Listen
     listener.hears(f"guest {guest.name} was resized by another process")
 
 
-def test_memory_that_is_plugged_in_wakes_the_engine(listener: Listener, lab: Lab) -> None:
-    memory = (
-        "<maxMemory slots='2' unit='MiB'>1024</maxMemory><memory unit='MiB'>192</memory>"
-        "<cpu><numa><cell id='0' cpus='0' memory='192' unit='MiB'/></numa></cpu>"
-    )
-    guest = lab.start("plugged", memory=memory)
-    guest.wait_until_up()
-    dimm = "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
-    guest.domain.attachDeviceFlags(dimm, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    listener.hears(f"guest {guest.name} has a new device")
-    assert listener.fields(guest)["balloon_max"] == 320 << 10
-
-
 def test_metadata_that_somebody_changes_has_the_description_read_again_and_wakes_nobody(listener: Listener, lab: Lab) -> None:
     guest = lab.start("metadata")
     listener.hears(f"guest {guest.name} started")
@@ -154,29 +112,6 @@ def test_limits_and_agents_are_heard_of_and_wake_nobody(listener: Listener, lab:
     (tune,) = listener.hypervisor.io_tunes([guest.entity])[guest.uuid]
     assert tune.current["total_bytes_sec"] == 1 << 20, "the event had the description read again"
     assert listener.woken == []
-
-
-def test_a_migration_is_heard_of_on_both_sides(listener: Listener, lab: Lab) -> None:
-    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b12")
-    try:
-        other.start()
-        with listening(other) as there:
-            guest = lab.start("moves")
-            guest.wait_until_up()
-            destination = libvirt.open(other.uri)
-            parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
-            moving = Thread(target=guest.domain.migrate3, args=(destination, parameters, libvirt.VIR_MIGRATE_LIVE))
-            moving.start()
-            listener.hears_of("migration-iteration", guest)
-            listener.hears(f"guest {guest.name} stopped, migrated away")
-            listener.hears_of("job-completed", guest)
-            there.hears(f"guest {guest.name} started, migrated here")
-            there.hears(f"guest {guest.name} resumed, after migration")
-            moving.join(120)
-            assert listener.guest(guest) is None
-            assert there.guest(guest) is not None
-    finally:
-        other.stop()
 
 
 def _descriptions_read(listener: Listener) -> Callable[[], int]:
@@ -224,7 +159,7 @@ def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab
             "interval": "60s",
             "state_directory": str(tmp_path / "state"),
             "run_directory": str(tmp_path / "run"),
-            "plugins": {"libvirt": {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)}},
+            "plugins": {"libvirt": libvirtd.settings()},
         }
     )
     engine = Engine(config, on_report=look)

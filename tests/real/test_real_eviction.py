@@ -8,12 +8,11 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from guest_image import cache_folder
-from private_libvirtd import PREFIX, PrivateLibvirtd
+from libvirt_mom import another_host
+from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest, eventually
 
-from mom_core import Report
-from mom_devkit import PluginRun, run_plugins
+from mom_devkit import PluginRun, host_of, run_plugins
 
 pytestmark = pytest.mark.real
 
@@ -28,34 +27,26 @@ ROOM = (
 MAY = {"may_pause": False, "may_save": False, "may_power_off": False, "may_migrate": False, "warning": "5s"}
 
 
-class HostFiles:
-    """What the host says of itself, below a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def write(self, host: tuple[str, int]) -> None:
-        text, full = host
-        pressure = self.root / "proc" / "pressure"
-        pressure.mkdir(parents=True, exist_ok=True)
-        (self.root / "proc" / "meminfo").write_text(text)
-        line = f"avg10={full}.00 avg60={full}.00 avg300=0.00 total=0"
-        (pressure / "memory").write_text(f"some {line}\nfull {line}\n")
+def _say(root: Path, host: tuple[str, int]) -> None:
+    """Write what the host says of itself."""
+    text, full = host
+    line = f"avg10={full}.00 avg60={full}.00 avg300=0.00 total=0"
+    host_of(root, {"proc/meminfo": text, "proc/pressure/memory": f"some {line}\nfull {line}\n"})
 
 
 def _run(
-    lab: Lab, folder: Path, allowed: str, cycles: int, between: Callable[[HostFiles, int], None], guest: RealGuest, **leaving: object
+    lab: Lab, folder: Path, allowed: str, cycles: int, is_full: Callable[[int], bool], guest: RealGuest, **leaving: object
 ) -> PluginRun:
-    files = HostFiles(folder / "root")
+    """Cycles that may do what is allowed with the guest, each beginning with what the host is then."""
 
     def before(number: int) -> None:
-        between(files, number)
+        _say(folder / "root", FULL if is_full(number) else ROOM)
         time.sleep(0.3)  # five made-up seconds pass in it
 
     settings = {"enabled": True, "after": "10s", "apart": "10s", "calm_for": "20s", "share": 0.5, "timeout": "60s", **leaving}
     plugins: dict[str, type | Mapping[str, object]] = {
         "host": {},
-        "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder)},
+        "libvirt": lab.libvirtd.settings(),
         "sla": {"classes": {"leaves": {**MAY, allowed: True}}},
         "eviction": settings,
     }
@@ -64,8 +55,7 @@ def _run(
 
 
 def _applied(found: PluginRun, control: str) -> list[str]:
-    reports: list[Report] = list(found.reports)
-    return [o.decision.entity.name for r in reports for o in r.outcomes if o.decision.control == control and o.status == "applied"]
+    return [o.decision.entity.name for r in found.reports for o in r.outcomes if o.decision.control == control and o.status == "applied"]
 
 
 @pytest.fixture
@@ -75,15 +65,7 @@ def company(lab: Lab) -> Iterator[RealGuest]:
     guest.wait_until_it_works()
     yield guest
     assert guest.domain.isActive()
-    seen = len(guest.beats)
-    eventually("it works on", lambda: len(guest.beats) > seen, 60)
-
-
-def _full_then_room(full: int) -> Callable[[HostFiles, int], None]:
-    def between(files: HostFiles, number: int) -> None:
-        files.write(FULL if number <= full else ROOM)
-
-    return between
+    guest.works_on()
 
 
 def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
@@ -92,13 +74,12 @@ def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab,
     age = guest.beats[-1].seconds
     was_saved: list[bool] = []
 
-    def between(files: HostFiles, number: int) -> None:
-        saved = bool(guest.domain.hasManagedSaveImage())
-        if saved and not was_saved:
+    def is_full(_: int) -> bool:
+        if guest.domain.hasManagedSaveImage():
             was_saved.append(True)
-        files.write(FULL if not saved and not was_saved else ROOM)
+        return not was_saved
 
-    found = _run(lab, tmp_path, "may_save", 60, between, guest)
+    found = _run(lab, tmp_path, "may_save", 60, is_full, guest)
     assert _applied(found, "guest_save") == [guest.name]
     assert was_saved
     assert guest.domain.isActive()
@@ -107,34 +88,25 @@ def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab,
     assert guest.printed.count("GUEST up") <= 1, "it has not booted anew"
 
 
-def test_a_real_guest_is_paused_and_resumed_when_there_is_room(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
+def test_a_real_guest_is_paused_and_resumed_when_there_is_room_or_mom_ends(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
     guest = lab.start("leaves", workload=(5, 5, 0, 0))
     guest.wait_until_it_works()
     states: list[int] = []
 
-    def between(files: HostFiles, number: int) -> None:
-        states.append(guest.domain.state()[0])
-        files.write(FULL if number <= 8 else ROOM)
+    def until(last: int) -> Callable[[int], bool]:
+        def is_full(number: int) -> bool:
+            states.append(guest.domain.state()[0])
+            return number <= last
 
-    found = _run(lab, tmp_path, "may_pause", 25, between, guest)
+        return is_full
+
+    found = _run(lab, tmp_path, "may_pause", 25, until(8), guest)
     assert _applied(found, "guest_pause") == [guest.name]
     assert 3 in states
     assert guest.domain.state()[0] == 1
-    seen = len(guest.beats)
-    eventually("it works on", lambda: len(guest.beats) > seen + 1, 60)
-
-
-def test_a_real_guest_that_is_paused_goes_on_when_mom_ends(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    guest = lab.start("leaves", workload=(5, 5, 0, 0))
-    guest.wait_until_it_works()
-    states: list[int] = []
-
-    def between(files: HostFiles, number: int) -> None:
-        states.append(guest.domain.state()[0])
-        files.write(FULL)
-
-    _run(lab, tmp_path, "may_pause", 8, between, guest)
-    assert states[-1] == 3
+    guest.works_on()
+    _run(lab, tmp_path / "again", "may_pause", 8, until(8), guest)
+    assert states[-1] == 3, "the host was full until mom ended"
     assert guest.domain.state()[0] == 1
 
 
@@ -142,15 +114,15 @@ def test_a_real_guest_that_somebody_else_resumes_is_left_alone(lab: Lab, company
     guest = lab.start("leaves", workload=(5, 5, 0, 0))
     guest.wait_until_it_works()
 
-    def between(files: HostFiles, number: int) -> None:
-        files.write(FULL if number <= 7 else ROOM)
+    def is_full(number: int) -> bool:
         if number == 8:
             assert guest.domain.state()[0] == 3
             guest.domain.resume()
         if number == 12:
             guest.domain.suspend()  # by somebody else now: mom must not resume it, not even at its end
+        return number <= 7
 
-    found = _run(lab, tmp_path, "may_pause", 25, between, guest)
+    found = _run(lab, tmp_path, "may_pause", 25, is_full, guest)
     stopped = [report.snapshot.host.fields["guests_stopped"] for report in found.reports]
     assert stopped[6] == 1
     assert stopped[-1] == 0
@@ -162,47 +134,42 @@ def test_a_real_guest_shuts_down_and_boots_when_there_is_room(lab: Lab, company:
     guest.wait_until_it_works()
     was_off: list[bool] = []
 
-    def between(files: HostFiles, number: int) -> None:
-        if not guest.domain.isActive() and not was_off:
+    def is_full(_: int) -> bool:
+        if not guest.domain.isActive():
             was_off.append(True)
-        files.write(FULL if not was_off else ROOM)
+        return not was_off
 
-    found = _run(lab, tmp_path, "may_power_off", 80, between, guest)
+    found = _run(lab, tmp_path, "may_power_off", 80, is_full, guest)
     assert _applied(found, "guest_shutdown") == [guest.name]
     assert was_off
     assert guest.domain.isActive()
 
 
 def test_a_real_guest_moves_to_the_spare_host(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b14", beside=lab.libvirtd)
-    try:
-        other.start()
+    with another_host(lab.libvirtd) as other:
         guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True)
         guest.wait_until_it_works()
         age = guest.beats[-1].seconds
-        destination = str(other.destination)
 
         def is_here() -> bool:
             return any(one.UUIDString() == guest.uuid for one in lab.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE))
 
-        def between(files: HostFiles, number: int) -> None:
+        def is_full(number: int) -> bool:
             if number == 25:  # it was begun long ago, and takes as long as it takes
                 eventually("it has left", lambda: not is_here(), 60)
-            files.write(FULL if number <= 25 else ROOM)
+            return number <= 25
 
-        found = _run(lab, tmp_path, "may_migrate", 40, between, guest, destination=destination)
+        found = _run(lab, tmp_path, "may_migrate", 40, is_full, guest, destination=str(other.destination))
         assert _applied(found, "guest_migrate") == [guest.name]
         names = [one.name for one in found.reports[-1].snapshot.guests.values()]
         assert names == [f"{PREFIX}stays"]
         eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
-    finally:
-        other.stop()
 
 
 def test_a_real_guest_that_cannot_be_saved_works_on_and_it_is_said(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
     guest = lab.start("leaves", workload=(5, 5, 0, 0))  # libvirt would forget it
     guest.wait_until_it_works()
-    found = _run(lab, tmp_path, "may_save", 25, _full_then_room(25), guest)
+    found = _run(lab, tmp_path, "may_save", 25, lambda _: True, guest)
     assert _applied(found, "guest_save") == [guest.name], "it was tried once"
     last = found.reports[-1].snapshot
     assert "not defined" in str(last.guests[guest.uuid].fields["guest_eviction_error"])

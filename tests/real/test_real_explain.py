@@ -14,21 +14,6 @@ pytestmark = pytest.mark.real
 
 MIB = 1024
 
-CONFIG = """
-interval: 1s
-state_directory: {folder}/state
-run_directory: {folder}/run
-plugins:
-  host: {{}}
-  libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s}}
-  balloon: {{}}
-  policy: {{directory: {folder}/policy.d, defaults: false}}
-  record: {{}}
-  http: {{}}
-guests:
-  "momtest-*": {{guarantee: 100MiB}}
-"""
-
 POLICY = """# Everybody gets by with less.
 (with Guests guest
     (if (> guest.balloon_cur {target})
@@ -44,44 +29,39 @@ def explained(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
     return found
 
 
-def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, tmp_path: Path) -> None:
+def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, mom: MomRun, tmp_path: Path) -> None:
     guest = lab.start("explained", mib=320, workload=(5, 5, 0, 0))
     guest.wait_until_it_works()
-    mom = MomRun(tmp_path)
-    (tmp_path / "policy.d").mkdir()
-    mom.config.write_text(CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
+    plugins = {"libvirt": lab.libvirtd.settings(stats_period="1s"), "balloon": {}, "record": {}, "http": {}, "policy": {"defaults": False}}
+    mom.configure(plugins, {"momtest-*": {"guarantee": "100MiB"}}, policies={})
     mom.start()
-    try:
-        # Nobody has touched it: it has what it was started with, and says itself what it needs.
-        found = eventually("its statistics are known", lambda: _with_statistics(mom, guest), 60)
-        assert found is not None
-        assert found["since"]["by"] == "maximum"
-        assert found["memory"]["size_kib"] == found["memory"]["maximum_kib"] == guest.domain.info()[2]
-        assert found["memory"]["guarantee_kib"] == 100 * MIB
-        assert 0 < found["memory"]["used_kib"] < found["memory"]["size_kib"]
-        # A policy takes some, and is quoted with its line.
-        text = tmp_path / "less.policy"
-        text.write_text(POLICY.format(target=240 * MIB))
-        assert mom.verb("policy", "set", "60_less", str(text)).returncode == 0
-        eventually("libvirt has it smaller", lambda: guest.domain.info()[2] == 240 * MIB, 60)
-        found = eventually("mom has seen it", lambda: _set_by(mom, guest, "mom", 240), 60)
-        assert found is not None
-        assert found["since"]["source"]["name"] == "60_less"
-        assert found["since"]["before_kib"] == found["memory"]["maximum_kib"]
-        told = mom.verb("explain", guest.name).stdout
-        assert "It has 240 MiB of 320 MiB: 80 MiB are taken from it for the host." in told
-        assert "mom gave it this size, by 60_less:4:9. It had 320 MiB before." in told, told
-        # Somebody else resizes it.
-        guest.domain.setMemoryFlags(200 * MIB, 1)
-        found = eventually("mom has seen that", lambda: _set_by(mom, guest, "somebody-else", 200), 60)
-        # And all of that is in the recording.
-        past = mom.verb("explain", guest.name, "--at", "1s ago")
-        assert past.returncode == 0, past.stderr
-        assert "state/recording" in past.stdout
-        mom.stop()
-    finally:
-        mom.kill()
-        guest.destroy()
+    # Nobody has touched it: it has what it was started with, and says itself what it needs.
+    found = eventually("its statistics are known", lambda: _with_statistics(mom, guest), 60)
+    assert found is not None
+    assert found["since"]["by"] == "maximum"
+    assert found["memory"]["size_kib"] == found["memory"]["maximum_kib"] == guest.domain.info()[2]
+    assert found["memory"]["guarantee_kib"] == 100 * MIB
+    assert 0 < found["memory"]["used_kib"] < found["memory"]["size_kib"]
+    # A policy takes some, and is quoted with its line.
+    text = tmp_path / "less.policy"
+    text.write_text(POLICY.format(target=240 * MIB))
+    assert mom.verb("policy", "set", "60_less", str(text)).returncode == 0
+    eventually("libvirt has it smaller", lambda: guest.domain.info()[2] == 240 * MIB, 60)
+    found = eventually("mom has seen it", lambda: _set_by(mom, guest, "mom", 240), 60)
+    assert found is not None
+    assert found["since"]["source"]["name"] == "60_less"
+    assert found["since"]["before_kib"] == found["memory"]["maximum_kib"]
+    told = mom.verb("explain", guest.name).stdout
+    assert "It has 240 MiB of 320 MiB: 80 MiB are taken from it for the host." in told
+    assert "mom gave it this size, by 60_less:4:9. It had 320 MiB before." in told, told
+    # Somebody else resizes it.
+    guest.domain.setMemoryFlags(200 * MIB, 1)
+    found = eventually("mom has seen that", lambda: _set_by(mom, guest, "somebody-else", 200), 60)
+    # And all of that is in the recording.
+    past = mom.verb("explain", guest.name, "--at", "1s ago")
+    assert past.returncode == 0, past.stderr
+    assert "state/recording" in past.stdout
+    mom.stop()
 
 
 def _with_statistics(mom: MomRun, guest: RealGuest) -> dict[str, Any] | None:

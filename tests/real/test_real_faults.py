@@ -9,29 +9,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
+from libvirt_mom import LibvirtMom, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually
+from real_guests import Lab, eventually
 
 from mom_core import (
     Engine,
-    Guest,
     GuestBusy,
     GuestGone,
     HypervisorError,
     NotSupported,
     PermissionDenied,
-    PluginContext,
     Report,
     load_config,
 )
-from mom_plugins_libvirt import LibvirtPlugin
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 pytestmark = pytest.mark.real
 
@@ -39,31 +36,19 @@ CALL_TIMEOUT = 2.0
 BOUND = 30.0
 """What hangs here hangs for ever, and mom waits for it for two call timeouts at most: this is far from both, on a busy machine too."""
 
-MakeHypervisor = Callable[..., LibvirtHypervisor]
+MakeMom = Callable[..., LibvirtMom]
 
 
 @pytest.fixture
-def make(libvirtd: PrivateLibvirtd) -> Iterator[MakeHypervisor]:
-    made: list[LibvirtPlugin] = []
-
-    def make(**settings: object) -> LibvirtHypervisor:
-        mine = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder), "call_timeout": f"{CALL_TIMEOUT:g}s", **settings}
-        plugin = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(mine), PluginContext(name="libvirt"))
-        plugin.mom_setup()
-        made.append(plugin)
-        hypervisor = plugin.mom_hypervisor()
-        assert isinstance(hypervisor, LibvirtHypervisor)
-        return hypervisor
-
-    yield make
-    for plugin in made:
+def make(libvirtd: PrivateLibvirtd) -> Iterator[MakeMom]:
+    with ExitStack() as made:
+        yield lambda **settings: made.enter_context(libvirt_mom(libvirtd, **{"call_timeout": f"{CALL_TIMEOUT:g}s", **settings}))
         began = time.monotonic()
-        plugin.mom_teardown()
-        assert time.monotonic() - began < BOUND, "it ends, whatever hangs"
+    assert time.monotonic() - began < BOUND, "it ends, whatever hangs"
 
 
 @pytest.fixture
-def hypervisor(make: MakeHypervisor) -> LibvirtHypervisor:
+def mom(make: MakeMom) -> LibvirtMom:
     return make()
 
 
@@ -89,13 +74,6 @@ def bounded(seconds: float = BOUND) -> Iterator[None]:
     assert took < seconds, f"took {took:.2f} s"
 
 
-def guest_if_reachable(hypervisor: LibvirtHypervisor, real: RealGuest) -> Guest | None:
-    try:
-        return next((guest for guest in hypervisor.guests() if guest.id == real.uuid), None)
-    except HypervisorError:
-        return None
-
-
 @dataclass
 class Running:
     """An engine at work in its own thread, and its reports."""
@@ -119,7 +97,7 @@ def running(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Running]:
             "run_directory": str(tmp_path / "run"),
             "plugins": {
                 "host": {},
-                "libvirt": {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder), "call_timeout": "1s", "deadline": "3s"},
+                "libvirt": libvirtd.settings(call_timeout="1s", deadline="3s"),
                 "balloon": {},
             },
         }
@@ -131,7 +109,7 @@ def running(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Running]:
     engine.stop()
 
 
-def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work(
+def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_again_also_when_it_was_killed(
     running: Running, lab: Lab, libvirtd: PrivateLibvirtd, capfd: pytest.CaptureFixture[str]
 ) -> None:
     guest = lab.start("beside")
@@ -144,14 +122,6 @@ def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work(
         assert not report.snapshot.guests
     assert any("libvirt" in problem.message for problem in during[-1].problems)
     eventually("the guest is back", lambda: guest.uuid in running.reports[-1].snapshot.guests)
-    assert capfd.readouterr().err == ""
-
-
-def test_a_libvirtd_that_hangs_and_is_killed_is_found_again(
-    running: Running, lab: Lab, libvirtd: PrivateLibvirtd, capfd: pytest.CaptureFixture[str]
-) -> None:
-    guest = lab.start("later")
-    eventually("it is managed", lambda: running.reports and guest.uuid in running.reports[-1].snapshot.guests)
     try:
         with stopped(libvirtd.pid):
             running.next_reports(2)
@@ -159,28 +129,28 @@ def test_a_libvirtd_that_hangs_and_is_killed_is_found_again(
         running.next_reports(2)
     finally:
         libvirtd.start()
-    eventually("the guest is back", lambda: guest.uuid in running.reports[-1].snapshot.guests)
+    eventually("the guest is back again", lambda: guest.uuid in running.reports[-1].snapshot.guests)
     assert capfd.readouterr().err == ""
 
 
 def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_only(
-    hypervisor: LibvirtHypervisor, lab: Lab, libvirtd: PrivateLibvirtd
+    mom: LibvirtMom, lab: Lab, libvirtd: PrivateLibvirtd
 ) -> None:
     guest = lab.start("middle")
-    assert guest_if_reachable(hypervisor, guest)
+    assert mom.reached(guest)
     libvirtd.kill()
     try:
         with bounded(), pytest.raises(HypervisorError):
-            hypervisor.set_balloon(guest.entity, 150 << 10)
+            mom.hypervisor.set_balloon(guest.entity, 150 << 10)
     finally:
         libvirtd.start()
-    eventually("libvirt is back", lambda: guest_if_reachable(hypervisor, guest))
+    eventually("libvirt is back", lambda: mom.reached(guest))
     libvirtd.kill()
     libvirtd.start()
 
     def resized() -> bool:
         try:
-            hypervisor.set_balloon(guest.entity, 160 << 10)
+            mom.hypervisor.set_balloon(guest.entity, 160 << 10)
         except HypervisorError:  # the connection is found to be lost, and opened again
             return False
         return True
@@ -188,44 +158,37 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_onl
     eventually("calls go through the new connection", resized, 60)
 
 
-def test_a_libvirtd_that_was_restarted_is_used_again_at_once(make: MakeHypervisor, lab: Lab, libvirtd: PrivateLibvirtd) -> None:
-    """Without a call of mom's: guests that start now must be heard of."""
-    hypervisor = make()
-    heard: list[str] = []
-    hypervisor.subscribe(heard.append)
-    hypervisor.guests()
+def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back(
+    mom: LibvirtMom, lab: Lab, libvirtd: PrivateLibvirtd
+) -> None:
+    mom.hypervisor.guests()
     libvirtd.kill()
     libvirtd.start()
-    eventually("it is connected again", lambda: hypervisor._connection.opened == 2, 60)
+    # Without a call of mom's: guests that start now must be heard of.
+    eventually("it is connected again", lambda: mom.hypervisor._connection.opened == 2, 60)
     guest = lab.start("anew")
-    eventually("its start is heard of", lambda: f"guest {guest.name} started" in heard, 60)
-
-
-def test_a_libvirtd_that_was_away_for_long_is_said_to_be_back(make: MakeHypervisor, libvirtd: PrivateLibvirtd) -> None:
-    hypervisor = make()
-    heard: list[str] = []
-    hypervisor.subscribe(heard.append)
-    hypervisor.guests()
+    mom.hears(f"guest {guest.name} started")
+    mom.woken.clear()
     libvirtd.kill()
     try:
         time.sleep(2)
         with bounded(), pytest.raises(HypervisorError, match="cannot be reached"):
-            hypervisor.guests()
+            mom.hypervisor.guests()
     finally:
         libvirtd.start()
-    eventually("it is back", lambda: any("can be reached again" in what for what in heard), 60)
-    hypervisor.guests()
+    eventually("it is back", lambda: any("can be reached again" in what for what in mom.woken), 60)
+    mom.hypervisor.guests()
 
 
-def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make: MakeHypervisor, lab: Lab, libvirtd: PrivateLibvirtd) -> None:
-    hypervisor = make(call_timeout="20s", deadline="60s")
+def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make: MakeMom, lab: Lab, libvirtd: PrivateLibvirtd) -> None:
+    mom = make(call_timeout="20s", deadline="60s")
     guest = lab.start("during")
-    assert guest_if_reachable(hypervisor, guest)
+    assert mom.reached(guest)
     errors: list[Exception] = []
 
     def ask() -> None:
         try:
-            hypervisor.set_balloon(guest.entity, 150 << 10)
+            mom.hypervisor.set_balloon(guest.entity, 150 << 10)
         except HypervisorError as error:
             errors.append(error)
 
@@ -243,78 +206,73 @@ def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make: MakeH
     assert "lost" in str(errors[0])
 
 
-def test_several_guests_that_hang_hold_up_nobody_for_long(
-    hypervisor: LibvirtHypervisor, lab: Lab, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_several_guests_that_hang_hold_up_nobody_for_long(mom: LibvirtMom, lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     well = lab.start("well", mib=128)
     sick = [lab.start(f"sick{number}", mib=128) for number in range(4)]
     for guest in (well, *sick):
         guest.wait_until_up()
 
-    def fields(guest: RealGuest) -> dict[str, object]:
-        return dict(hypervisor.fields(hypervisor.guests()).get(guest.uuid, {}))
-
-    eventually("statistics come", lambda: "mem_usable" in fields(well) and "mem_usable" in fields(sick[-1]))
+    eventually("statistics come", lambda: all("mem_usable" in mom.fields(guest) for guest in (well, sick[-1])))
     with stopped(*(guest.pid for guest in sick)):
         for _ in range(3):  # four guests, found two at a time
             with bounded():
-                assert len(hypervisor.guests()) == 5
+                assert len(mom.hypervisor.guests()) == 5
         with bounded():
-            assert "mem_usable" in fields(well)
-        hypervisor.set_balloon(well.entity, 100 << 10)
-        with bounded():
-            for guest in sick:
-                with pytest.raises(GuestBusy):
-                    hypervisor.set_balloon(guest.entity, 100 << 10)
+            assert "mem_usable" in mom.fields(well)
+        mom.hypervisor.set_balloon(well.entity, 100 << 10)
         with bounded():
             for guest in sick:
                 with pytest.raises(GuestBusy):
-                    hypervisor.set_balloon(guest.entity, 100 << 10)
+                    mom.hypervisor.set_balloon(guest.entity, 100 << 10)
         with bounded():
-            blocked = {guest.id for guest in hypervisor.guests() if "*" in guest.blocked}
+            for guest in sick:
+                with pytest.raises(GuestBusy):
+                    mom.hypervisor.set_balloon(guest.entity, 100 << 10)
+        with bounded():
+            blocked = {guest.id for guest in mom.hypervisor.guests() if "*" in guest.blocked}
         assert blocked == {guest.uuid for guest in sick}
-    eventually("all answer again", lambda: all(not guest.blocked for guest in hypervisor.guests()))
+    eventually("all answer again", lambda: all(not guest.blocked for guest in mom.hypervisor.guests()))
     for guest in sick:
-        hypervisor.set_balloon(guest.entity, 110 << 10)
+        mom.hypervisor.set_balloon(guest.entity, 110 << 10)
     assert capfd.readouterr().err == ""
 
 
-def test_a_guest_that_somebody_else_keeps_busy_is_busy(make: MakeHypervisor, lab: Lab) -> None:
-    hypervisor = make(call_timeout="8s", deadline="20s")
+def test_a_guest_that_somebody_else_keeps_busy_is_busy(make: MakeMom, lab: Lab) -> None:
+    mom = make(call_timeout="8s", deadline="20s")
     busy, other = lab.start("busy"), lab.start("other")
     for guest in (busy, other):
         guest.wait_until_up()
-    eventually("both tell their statistics", lambda: all("mem_unused" in one for one in hypervisor.fields(hypervisor.guests()).values()))
-    hypervisor.guests()  # a guest that begins to tell has its description read again, for which it must answer
+    eventually("both tell their statistics", lambda: all("mem_unused" in mom.fields(guest) for guest in (busy, other)))
+    mom.hypervisor.guests()  # a guest that begins to tell has its description read again, for which it must answer
     with stopped(busy.pid):
         domain = busy.domain
         holding = threading.Thread(target=domain.setMemoryFlags, args=(150 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE), daemon=True)
         holding.start()  # holds the guest's job until QEMU answers
         eventually("its job is held", lambda: domain.controlInfo()[0] != libvirt.VIR_DOMAIN_CONTROL_OK, every=0.02)
         with bounded(6):
-            assert len(hypervisor.guests()) == 2, "libvirt knows that it is busy, and does not wait"
+            assert len(mom.hypervisor.guests()) == 2, "libvirt knows that it is busy, and does not wait"
         with bounded(), pytest.raises(GuestBusy):
-            hypervisor.set_balloon(busy.entity, 160 << 10)
+            mom.hypervisor.set_balloon(busy.entity, 160 << 10)
         with bounded():
-            hypervisor.set_balloon(other.entity, 160 << 10)
+            mom.hypervisor.set_balloon(other.entity, 160 << 10)
     holding.join(60)
-    eventually("it answers again", lambda: (found := guest_if_reachable(hypervisor, busy)) is not None and not found.blocked)
+    eventually("it answers again", lambda: (found := mom.reached(busy)) is not None and not found.blocked)
 
 
-def test_errors_are_told_apart(hypervisor: LibvirtHypervisor, make: MakeHypervisor, lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_told_apart(mom: LibvirtMom, make: MakeMom, lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     guest = lab.start("errors", balloon="none")
-    hypervisor.guests()
+    mom.hypervisor.guests()
     with pytest.raises(NotSupported):
-        hypervisor.set_balloon(guest.entity, 100 << 10)
-    watching = make(readonly=True)
+        mom.hypervisor.set_balloon(guest.entity, 100 << 10)
+    watching = make(readonly=True).hypervisor
     watching.guests()
     with pytest.raises(PermissionDenied):  # libvirt's own refusal, past mom's
         watching._connection.call("x", guest.uuid, lambda domain: domain.setMemoryFlags(100 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE))
     guest.destroy()
     with pytest.raises(GuestGone):
-        hypervisor.set_balloon(guest.entity, 100 << 10)
+        mom.hypervisor.set_balloon(guest.entity, 100 << 10)
     with pytest.raises(HypervisorError) as raised:
-        make(uri="qemu+unix:///system?socket=/nonexistent/socket").guests()
+        make(uri="qemu+unix:///system?socket=/nonexistent/socket").hypervisor.guests()
     assert type(raised.value) is HypervisorError
     assert "start libvirt" in raised.value.hint
     assert capfd.readouterr().err == ""
@@ -328,11 +286,11 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ssh", "libssh2"])
-def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make: MakeHypervisor, silent_port: int, transport: str) -> None:
-    hypervisor = make(uri=f"qemu+{transport}://nobody@127.0.0.1:{silent_port}/system")
+def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make: MakeMom, silent_port: int, transport: str) -> None:
+    mom = make(uri=f"qemu+{transport}://nobody@127.0.0.1:{silent_port}/system")
     for _ in range(3):
         with bounded(), pytest.raises(HypervisorError, match="does not answer"):
-            hypervisor.guests()
+            mom.hypervisor.guests()
 
 
 @pytest.mark.parametrize(
@@ -343,11 +301,9 @@ def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make: MakeHyperv
         ("qemu+tcp://127.0.0.1:1/system", "listens"),
     ],
 )
-def test_a_host_that_cannot_be_reached_is_said_so_at_once(
-    make: MakeHypervisor, capfd: pytest.CaptureFixture[str], uri: str, cure: str
-) -> None:
+def test_a_host_that_cannot_be_reached_is_said_so_at_once(make: MakeMom, capfd: pytest.CaptureFixture[str], uri: str, cure: str) -> None:
     with bounded(), pytest.raises(HypervisorError) as raised:
-        make(uri=uri).guests()
+        make(uri=uri).hypervisor.guests()
     assert cure in raised.value.hint
     assert capfd.readouterr().err == "", "neither libvirt nor ssh writes there"
 
@@ -373,22 +329,20 @@ while True:
 
 
 def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(
-    make: MakeHypervisor, lab: Lab, libvirtd: PrivateLibvirtd, tmp_path: Path
+    make: MakeMom, lab: Lab, libvirtd: PrivateLibvirtd, tmp_path: Path
 ) -> None:
     """With a program in the place of ssh that leads to the tests' own libvirtd."""
     ssh, seen = tmp_path / "ssh", tmp_path / "seen"
     ssh.write_text(_TUNNEL.format(python=sys.executable, seen=str(seen), socket=str(libvirtd.socket)))
     ssh.chmod(0o755)
     guest = lab.start("remote")
-    hypervisor = make(uri=f"qemu+ssh://root@host.example/system?command={ssh}", call_timeout="2s")
-    heard: list[str] = []
-    hypervisor.subscribe(heard.append)
-    found = eventually("it is connected", lambda: guest_if_reachable(hypervisor, guest))
+    mom = make(uri=f"qemu+ssh://root@host.example/system?command={ssh}", call_timeout="2s")
+    found = eventually("it is connected", lambda: mom.reached(guest))
     assert found is not None
     assert found.name == guest.name
     assert "pid" not in found.properties, "its process is on another host"
-    hypervisor.set_balloon(guest.entity, 160 << 10)
+    mom.hypervisor.set_balloon(guest.entity, 160 << 10)
     assert "BatchMode" in seen.read_text() or "NumberOfPasswordPrompts=0" in seen.read_text()
     assert "host.example" in seen.read_text()
     guest.destroy()
-    eventually("events come through it", lambda: f"guest {guest.name} stopped" in heard, 60)
+    mom.hears(f"guest {guest.name} stopped")

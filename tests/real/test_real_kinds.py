@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from guest_image import cache_folder
+from libvirt_mom import LibvirtMom, another_host, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
 
-from mom_core import Engine, Guest, GuestBusy, NotSupported, PluginContext, Problem, Snapshot, Status, Value, load_config
-from mom_plugins_libvirt import LibvirtPlugin
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_core import Engine, GuestBusy, NotSupported, Problem, Snapshot, Status, load_config
 
 pytestmark = pytest.mark.real
 
@@ -29,49 +26,14 @@ ONE_CELL = "<maxMemory slots='4' unit='MiB'>1024</maxMemory><memory unit='MiB'>1
 )
 
 
-@dataclass
-class Mom:
-    """The plugin, set up as the engine does it."""
-
-    plugin: LibvirtPlugin
-    hypervisor: LibvirtHypervisor
-
-    def guest(self, real: RealGuest) -> Guest | None:
-        return next((guest for guest in self.hypervisor.guests() if guest.id == real.uuid), None)
-
-    def blocked(self, real: RealGuest) -> Mapping[str, str]:
-        found = self.guest(real)
-        assert found is not None
-        return found.blocked
-
-    def fields(self, real: RealGuest) -> Mapping[str, Value]:
-        """Of a new sample."""
-        return self.plugin.mom_collect_guests(self.hypervisor, self.hypervisor.guests()).get(real.uuid, {})
-
-    def size(self, real: RealGuest) -> int:
-        size = self.fields(real)["balloon_cur"]
-        assert isinstance(size, int)
-        return size
-
-    def problems(self) -> list[str]:
-        snapshot = Snapshot(guests={guest.id: guest for guest in self.hypervisor.guests()})
-        return [item.message for item in self.plugin.mom_act(snapshot) if isinstance(item, Problem)]
-
-
-@contextmanager
-def on(libvirtd: PrivateLibvirtd, **more: object) -> Iterator[Mom]:
-    settings = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder), **more}
-    plugin = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(settings), PluginContext(name="libvirt"))
-    plugin.mom_setup()
-    hypervisor = plugin.mom_hypervisor()
-    assert isinstance(hypervisor, LibvirtHypervisor)
-    yield Mom(plugin, hypervisor)
-    plugin.mom_teardown()
+def problems(mom: LibvirtMom) -> list[str]:
+    snapshot = Snapshot(guests={guest.id: guest for guest in mom.hypervisor.guests()})
+    return [item.message for item in mom.plugin.mom_act(snapshot) if isinstance(item, Problem)]
 
 
 @pytest.fixture
-def mom(libvirtd: PrivateLibvirtd) -> Iterator[Mom]:
-    with on(libvirtd) as found:
+def mom(libvirtd: PrivateLibvirtd) -> Iterator[LibvirtMom]:
+    with libvirt_mom(libvirtd) as found:
         yield found
 
 
@@ -102,7 +64,7 @@ def rss_kib(guest: RealGuest) -> int:
     return int(Path(f"/proc/{guest.pid}/status").read_text().partition("VmRSS:")[2].split()[0])
 
 
-def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(mom: Mom, lab: Lab) -> None:
+def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(mom: LibvirtMom, lab: Lab) -> None:
     limits = "<memory unit='MiB'>192</memory><memtune><hard_limit unit='KiB'>8192</hard_limit></memtune>"
     workload = (10, 10, 0, 60)
     plain = lab.start("plain", workload=workload)
@@ -123,13 +85,11 @@ def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(
     eventually("the host has it", lambda: rss_kib(plain) < before[plain] - 30 * MIB)
     assert rss_kib(locked) > before[locked] - 5 * MIB
     assert BALLOON not in mom.blocked(locked), "it can be given back what was taken"
-    found = mom.guest(locked)
-    assert found is not None
-    assert found.properties["pinned"] == reason
+    assert mom.listed(locked).properties["pinned"] == reason
 
 
 @pytest.mark.alone
-def test_huge_pages_are_left_alone(mom: Mom, lab: Lab) -> None:
+def test_huge_pages_are_left_alone(mom: LibvirtMom, lab: Lab) -> None:
     pool = Path("/proc/sys/vm/nr_hugepages")
     before = pool.read_text()
     try:
@@ -151,7 +111,7 @@ def test_huge_pages_are_left_alone(mom: Mom, lab: Lab) -> None:
             pool.write_text(before)
 
 
-def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_alone(mom: Mom, lab: Lab) -> None:
+def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_alone(mom: LibvirtMom, lab: Lab) -> None:
     target = "<size unit='MiB'>256</size><node>0</node><block unit='MiB'>2</block><requested unit='MiB'>128</requested>"
     guest = lab.start(
         "virtiomem",
@@ -176,7 +136,7 @@ def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_
     eventually("the maximum follows", lambda: mom.fields(guest)["balloon_max"] == 256 * MIB)
 
 
-def test_a_guest_with_several_numa_cells_is_one_guest(mom: Mom, lab: Lab) -> None:
+def test_a_guest_with_several_numa_cells_is_one_guest(mom: LibvirtMom, lab: Lab) -> None:
     cells = "<cell id='0' cpus='0' memory='96' unit='MiB'/><cell id='1' memory='96' unit='MiB'/>"
     guest = lab.start("cells", memory=f"<memory unit='MiB'>192</memory><cpu><numa>{cells}</numa></cpu>")
     guest.wait_until_up()
@@ -185,17 +145,16 @@ def test_a_guest_with_several_numa_cells_is_one_guest(mom: Mom, lab: Lab) -> Non
     eventually("the guest is smaller", lambda: mom.size(guest) == 140 * MIB)
 
 
-def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_with_the_size_it_had(mom: Mom, lab: Lab) -> None:
+def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_with_the_size_it_had(mom: LibvirtMom, lab: Lab) -> None:
     guest = lab.start("saved", persistent=True)
     guest.wait_until_up()
-    before = mom.guest(guest)
+    before = mom.listed(guest)
     mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
     eventually("the guest is smaller", lambda: mom.size(guest) == 150 * MIB)
     guest.domain.managedSave(0)
     assert mom.guest(guest) is None
     guest.domain.create()
     after = eventually("it runs", lambda: mom.guest(guest))
-    assert before is not None
     assert after is not None
     assert before.incarnation != after.incarnation
     assert eventually("its size", lambda: mom.fields(guest).get("balloon_cur")) == 150 * MIB
@@ -204,7 +163,7 @@ def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_wit
     eventually("the guest has everything", lambda: mom.size(guest) == 192 * MIB)
 
 
-def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that(mom: Mom, lab: Lab) -> None:
+def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that(mom: LibvirtMom, lab: Lab) -> None:
     guest = lab.start("snapshot", mib=512, persistent=True, workload=(250, 20, 0, 0))  # a snapshot takes a second or two
     guest.wait_until_it_works()
     assert mom.blocked(guest) == {}
@@ -244,32 +203,30 @@ def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that
     mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
 
 
-def test_a_guest_that_migrates_is_left_alone_on_both_sides_and_managed_where_it_arrives(mom: Mom, lab: Lab) -> None:
-    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b11")
-    try:
-        other.start()
+def test_a_guest_that_migrates_is_left_alone_on_both_sides_and_managed_where_it_arrives(mom: LibvirtMom, lab: Lab) -> None:
+    with another_host(lab.libvirtd) as other, libvirt_mom(other) as there:
+        mom.hypervisor.guests()
+        there.hypervisor.guests()
         guest = lab.start("migrates")
         guest.wait_until_up()
         assert mom.blocked(guest) == {}
         guest.domain.migrateSetMaxSpeed(2)
         parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
-        flags = libvirt.VIR_MIGRATE_LIVE
-        with on(other) as there:
-            with meanwhile(lambda: guest.domain.migrate3(libvirt.open(other.uri), parameters, flags)):
-                eventually("mom knows", lambda: mom.blocked(guest) == {"*": "the guest is being migrated out"}, 60)
-                with pytest.raises(GuestBusy, match="being migrated"):  # not that there was no answer in time
-                    mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
-                assert there.blocked(guest)["*"] == "the guest is paused, being migrated"
-                guest.domain.migrateSetMaxSpeed(10_000)
-            assert mom.guest(guest) is None
-            eventually("it is managed there", lambda: there.blocked(guest) == {})
-            there.hypervisor.set_balloon(guest.entity, 150 * MIB)
-            eventually("the guest is smaller", lambda: there.size(guest) == 150 * MIB)
-    finally:
-        other.stop()
+        with meanwhile(lambda: guest.domain.migrate3(libvirt.open(other.uri), parameters, libvirt.VIR_MIGRATE_LIVE)):
+            eventually("mom knows", lambda: mom.blocked(guest) == {"*": "the guest is being migrated out"}, 60)
+            with pytest.raises(GuestBusy, match="being migrated"):  # not that there was no answer in time
+                mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
+            assert there.blocked(guest)["*"] == "the guest is paused, being migrated"
+            guest.domain.migrateSetMaxSpeed(10_000)
+        assert mom.guest(guest) is None
+        for side, what in ((mom, "stopped, migrated away"), (there, "started, migrated here"), (there, "resumed, after migration")):
+            side.hears(f"guest {guest.name} {what}")
+        eventually("it is managed there", lambda: there.blocked(guest) == {})
+        there.hypervisor.set_balloon(guest.entity, 150 * MIB)
+        eventually("the guest is smaller", lambda: there.size(guest) == 150 * MIB)
 
 
-def test_a_guest_whose_kernel_crashes_is_left_alone(mom: Mom, lab: Lab) -> None:
+def test_a_guest_whose_kernel_crashes_is_left_alone(mom: LibvirtMom, lab: Lab) -> None:
     memory = "<memory unit='MiB'>192</memory><on_crash>preserve</on_crash>"
     guest = lab.start("crash", memory=memory, devices="<panic model='isa'/>", arguments="momtest.panic=1")
     eventually("it has crashed", lambda: mom.blocked(guest) == {"*": "the guest is crashed"}, 60)
@@ -277,28 +234,26 @@ def test_a_guest_whose_kernel_crashes_is_left_alone(mom: Mom, lab: Lab) -> None:
 
 
 def test_drivers_that_never_come_and_that_go_are_noticed(libvirtd: PrivateLibvirtd, lab: Lab) -> None:
-    with on(libvirtd, stale_after="3s") as mom:
+    with libvirt_mom(libvirtd, stale_after="3s") as mom:
         goes = lab.start("goes", arguments="momtest.unload=8")
         eventually("statistics come", lambda: "mem_usable" in mom.fields(goes), 60)
-        assert mom.problems() == []
+        assert problems(mom) == []
         eventually("the driver is gone", lambda: "driver gone" in goes.printed, 60)
         reason = "the guest's balloon driver does not answer any more"
         eventually("statistics are unknown", lambda: "mem_usable" not in mom.fields(goes), 60)
         eventually("it is blocked", lambda: mom.blocked(goes) == {BALLOON: reason}, 60, 1)
-        assert mom.problems() == [reason]
+        assert problems(mom) == [reason]
         assert mom.plugin.mom_collect_host(mom.hypervisor)["guests_silent"] == 1
         goes.domain.suspend()
         assert mom.blocked(goes) == {"*": "the guest is paused"}
-        assert mom.problems() == [], "a guest that is paused cannot answer"
+        assert problems(mom) == [], "a guest that is paused cannot answer"
 
 
-def test_what_the_host_sees_of_a_guest(mom: Mom, lab: Lab) -> None:
+def test_what_the_host_sees_of_a_guest(mom: LibvirtMom, lab: Lab) -> None:
     guest = lab.start("seen", workload=(10, 20, 0, 0))
     guest.wait_until_it_works()
-    listed = mom.guest(guest)
-    assert listed is not None
-    assert listed.properties["pid"] == guest.pid
-    assert "cgroups" not in listed.properties, "this libvirtd makes none: QEMU is in a group with others"
+    assert mom.listed(guest).properties["pid"] == guest.pid
+    assert "cgroups" not in mom.listed(guest).properties, "this libvirtd makes none: QEMU is in a group with others"
     mom.fields(guest)
     # The kernel counts a process's CPU time in hundredths of a second: a guest that does little may have none in one second.
     eventually("CPU time", lambda: mom.fields(guest).get("host_cpu_usage"), 30, 1)
@@ -313,7 +268,7 @@ def test_what_the_host_sees_of_a_guest(mom: Mom, lab: Lab) -> None:
     assert not any("psi" in name or "cgroup" in name for name in fields)
 
 
-def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: Mom, lab: Lab) -> None:
+def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: LibvirtMom, lab: Lab) -> None:
     root = Path("/sys/fs/cgroup")
     root = root if (root / "cgroup.controllers").exists() else root / "unified"
     group = root / f"momtest-{time.monotonic_ns()}"
@@ -330,9 +285,7 @@ def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: Mom, lab: Lab)
         assert fields["host_cgroup_cpu_usage"] != 0
         if (group / "memory.pressure").exists():
             assert {"host_psi_memory_some_avg10", "host_psi_cpu_some_avg10", "host_psi_io_full_avg10"} <= fields.keys()
-        found = mom.guest(guest)
-        assert found is not None
-        assert found.properties["cgroups"] == {"": f"/{group.name}"}
+        assert mom.listed(guest).properties["cgroups"] == {"": f"/{group.name}"}
     finally:
         lab.destroy_all()
         eventually("the group is empty", lambda: not (group / "cgroup.procs").read_text().strip())
@@ -353,7 +306,7 @@ def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateL
             "state_directory": str(tmp_path / "state"),
             "run_directory": str(tmp_path / "run"),
             "plugins": {
-                "libvirt": {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)},
+                "libvirt": libvirtd.settings(),
                 "balloon": {"reserve": "0B", "reserve_percent": 0.0, "dead_band": "512KiB"},
                 "policy": {"directory": str(policies)},
             },
@@ -370,11 +323,3 @@ def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateL
         report = engine.cycle()
         assert "has stayed at" in str(report.snapshot.guests[guest.uuid].fields["balloon_obstacle"])
         assert all(outcome.status is not Status.APPLIED for outcome in report.outcomes)
-
-
-def test_a_guest_without_libvirts_balloon_says_so(mom: Mom, lab: Lab) -> None:
-    none = lab.start("none", balloon="none", paused=True)
-    none.domain.resume()
-    assert mom.blocked(none)[BALLOON] == "the guest has no balloon device"
-    with pytest.raises(NotSupported):
-        mom.hypervisor.set_balloon(none.entity, 100 * MIB)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from guest_image import CannotBuild, build, cache_folder
+from grouped_guests import grouped_guests
 from mom_run import MomRun
-from private_libvirtd import CannotStart, PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually, not_here, once
+from real_guests import Lab, RealGuest, eventually, not_here
 
 pytestmark = pytest.mark.real
 
@@ -23,53 +20,20 @@ CPUSET = Path("/sys/fs/cgroup/cpuset")
 BALANCING = Path("/proc/sys/kernel/numa_balancing")
 NODES = Path("/sys/devices/system/node/online")
 
-_CONFIG = """
-interval: 1s
-state_directory: {folder}/state
-run_directory: {folder}/run
-plugins:
-  host: {{}}
-  libvirt: {{uri: "{uri}", pid_directory: "{pids}"}}
-  numa: {{look_every: 1s}}
-  policy: {{directory: {folder}/policy.d}}
-"""
-
 
 @pytest.fixture(scope="module")
-def with_cpusets() -> Iterator[PrivateLibvirtd]:
-    """A libvirtd that puts its guests into cgroups of the real kernel."""
+def grouping() -> Iterator[Lab]:
+    """Starts guests that can be pinned, on a libvirtd that puts each into a group of the real kernel."""
     if os.geteuid() != 0 or not (CPUSET / "cpuset.cpus").exists() or not NODES.exists():
         not_here("a kernel with NUMA, cgroups v1 with the controller cpuset, and root, are needed")
-    machine = CPUSET / "machine"
-    was = machine.exists()
-    try:
-        own = PrivateLibvirtd(cache_folder(), controllers=("cpuset",))
-        own.start()
-    except CannotStart as error:
-        not_here(f"there is no real hypervisor: {error}")
-    yield own
-    own.stop()
-    if not was and machine.exists() and not any(machine.glob("*/")):
-        machine.rmdir()
+    with grouped_guests(("cpuset",)) as lab:
+        yield lab
 
 
 @pytest.fixture
-def placed(with_cpusets: PrivateLibvirtd) -> Iterator[Lab]:
-    """Starts guests that can be pinned."""
-    try:
-        lab = Lab(with_cpusets, build(), suffix=once())
-    except CannotBuild as error:
-        not_here(f"there is no real hypervisor: {error}")
-    yield lab
-    lab.destroy_all()
-
-
-@pytest.fixture
-def mom(tmp_path: Path) -> Iterator[MomRun]:
-    run = MomRun(tmp_path)
-    (tmp_path / "policy.d").mkdir()
-    yield run
-    run.kill()
+def placed(grouping: Lab) -> Iterator[Lab]:
+    yield grouping
+    grouping.destroy_all()
 
 
 @pytest.fixture
@@ -83,21 +47,13 @@ def balancing() -> Iterator[int]:
 
 
 def configure(mom: MomRun, lab: Lab, policy: str = "") -> None:
-    mom.config.write_text(_CONFIG.format(folder=mom.folder, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
-    (mom.folder / "policy.d" / "50_test.policy").write_text(policy)
+    plugins = {"libvirt": lab.libvirtd.settings(), "numa": {"look_every": "1s"}}
+    mom.configure(plugins, policies={"50_test": policy})
 
 
-def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, object]:
+def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
     """What mom knows of the guest."""
-    done = mom.verb("guests", "--json")
-    found: dict[str, dict[str, object]] = {one["name"]: one for one in json.loads(done.stdout)}
-    return {name: value for name, value in found.get(guest.name, {}).items() if value is not None}
-
-
-def items(value: object) -> list[dict[str, Any]]:
-    """A field that is a list, such as one with an item for each node."""
-    assert isinstance(value, list)
-    return value
+    return {name: value for name, value in mom.guest_rows().get(guest.name, {}).items() if value is not None}
 
 
 def kernels_cpus(guest: RealGuest) -> str:
@@ -124,11 +80,11 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     mom.start()
     fields = eventually("its memory is seen", lambda: found if "numa_cpus" in (found := fields_of(mom, guest)) else {})
     resident = int(Path(f"/proc/{guest.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-    (there,) = items(fields["numa_memory"])
+    (there,) = fields["numa_memory"]
     assert there["node"] == 0
     assert abs(there["size"] - resident) < 0.1 * resident
     assert fields["numa_remote"] == 0.0
-    (vcpu,) = items(fields["numa_vcpus"])
+    (vcpu,) = fields["numa_vcpus"]
     assert (vcpu["vcpu"], vcpu["node"], vcpu["nodes"]) == (0, 0, "0")
     assert vcpu["cpu"] in EVERY
     assert fields["numa_nodeset"] == "0"
@@ -173,7 +129,5 @@ def test_the_kernels_own_balancing_is_switched_and_put_back(mom: MomRun, placed:
     configure(mom, placed, f'(Host.Control "numa_balancing" {wanted})')
     mom.start()
     eventually("it is switched", lambda: int(BALANCING.read_text()) == wanted)
-    assert mom.process is not None
-    mom.process.send_signal(signal.SIGTERM)
-    mom.process.wait(60)
+    mom.stop()
     assert int(BALANCING.read_text()) == balancing

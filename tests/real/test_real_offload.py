@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -25,17 +24,6 @@ pytestmark = pytest.mark.real
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 COLD_MIB, WARM_MIB = 160, 48
-
-_CONFIG = """
-interval: 1s
-state_directory: {folder}/state
-run_directory: {folder}/run
-plugins:
-  host: {{}}
-  libvirt: {{uri: "{uri}", pid_directory: "{pids}"}}
-  offload: {{ahead: true}}
-guests: {guests}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +52,6 @@ def grouped(grouping: Lab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def mom(tmp_path: Path) -> Iterator[MomRun]:
-    run = MomRun(tmp_path)
-    yield run
-    run.kill()
-
-
-@pytest.fixture
 def worker() -> Iterator[ReclaimWorker]:
     one = ReclaimWorker()
     yield one
@@ -78,8 +59,7 @@ def worker() -> Iterator[ReclaimWorker]:
 
 
 def configure(mom: MomRun, lab: Lab, guests: dict[str, object]) -> None:
-    server = lab.libvirtd
-    mom.config.write_text(_CONFIG.format(folder=mom.folder, uri=server.uri, pids=server.pid_folder, guests=json.dumps(guests)))
+    mom.configure({"libvirt": lab.libvirtd.settings(), "offload": {"ahead": True}}, guests)
 
 
 def in_swap_mib(guest: RealGuest) -> int:
@@ -97,11 +77,6 @@ def limits(guest: RealGuest) -> tuple[str, str]:
 def order_of(guest: RealGuest, way: str, mib: int) -> ReclaimRequest:
     started = int(Path(f"/proc/{guest.pid}/stat").read_text().rpartition(")")[2].split()[19])
     return ReclaimRequest(guest.uuid, way, mib << 10, str(guest.group("memory")), guest.pid, started)
-
-
-def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
-    found: list[dict[str, Any]] = json.loads(mom.verb("guests", "--json").stdout)
-    return next((row for row in found if row["name"] == guest.name), {})
 
 
 def started(lab: Lab, name: str, **options: Any) -> RealGuest:
@@ -122,8 +97,8 @@ def test_cold_memory_goes_hot_memory_stays_and_no_limit_is_ever_set(mom: MomRun,
     eventually("the guest has worked on for a while", lambda: len(cold.beats) >= begun + 10, 60)
     assert sorted(beat.worst_ms for beat in cold.beats[-10:])[5] < 500, "the guest works as it did"
     assert in_swap_mib(spared) == 0
-    eventually("its working set is known", lambda: "working_set" in fields_of(mom, cold), 60)
-    fields = fields_of(mom, cold)
+    eventually("its working set is known", lambda: "working_set" in mom.guest_rows().get(cold.name, {}), 60)
+    fields = mom.guest_rows()[cold.name]
     assert fields["working_set"] >= WARM_MIB << 10
     assert fields["cold"] >= 0.5 * COLD_MIB * 1024
     said = mom.verb("explain", cold.name).stdout
@@ -147,8 +122,7 @@ def test_a_guest_keeps_its_limits_when_mom_and_its_worker_are_killed(mom: MomRun
         eventually("the worker has ended with mom", partial(all_gone, folders), 10)
         assert limits(guest) == before
         (mom.folder / "run" / "status.json").unlink(missing_ok=True)
-    begun = len(guest.beats)
-    eventually("the guest works on", lambda: len(guest.beats) > begun, 30)
+    guest.works_on()
 
 
 def all_gone(folders: Sequence[Path]) -> bool:

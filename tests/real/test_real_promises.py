@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
@@ -17,20 +14,6 @@ pytestmark = pytest.mark.real
 MOM_GUEST = "urn:mom:guest:1.0"
 MIB = 1024
 
-_CONFIG = """
-interval: 1s
-state_directory: {folder}/state
-run_directory: {folder}/run
-plugins:
-  host: {{}}
-  libvirt: {{uri: "{uri}", pid_directory: "{pids}"}}
-  balloon: {{}}
-  sla: {{classes: {{half: {{guarantee: 50%}}}}}}
-  policy: {{directory: {folder}/policy.d}}
-guests:
-  "momtest-yaml": {{guarantee: 75%}}
-"""
-
 GREEDY = '(with Guests guest (guest.Control "balloon_target" 32768))\n'
 """It wants every guest to have 32 MiB."""
 
@@ -41,16 +24,6 @@ def promise(guest: RealGuest, attributes: str) -> None:
     )
 
 
-@pytest.fixture
-def mom(lab: Lab, tmp_path: Path) -> Iterator[MomRun]:
-    (tmp_path / "policy.d").mkdir()
-    (tmp_path / "policy.d" / "50_balloon.policy").write_text(GREEDY)
-    found = MomRun(tmp_path)
-    found.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
-    yield found
-    found.kill()
-
-
 def test_real_guests_keep_what_their_metadata_and_the_yaml_file_promise(lab: Lab, mom: MomRun) -> None:
     guests = {name: lab.start(name, mib=192) for name in ("yaml", "metadata", "class", "mistaken", "nothing")}
     for guest in guests.values():
@@ -58,11 +31,12 @@ def test_real_guests_keep_what_their_metadata_and_the_yaml_file_promise(lab: Lab
     promise(guests["metadata"], 'guarantee="160MiB"')
     promise(guests["class"], 'class="half"')
     promise(guests["mistaken"], 'class="hlaf"')
+    plugins = {"libvirt": lab.libvirtd.settings(), "balloon": {}, "sla": {"classes": {"half": {"guarantee": "50%"}}}}
+    mom.configure(plugins, {"momtest-yaml": {"guarantee": "75%"}}, policies={"50_balloon": GREEDY})
     mom.start()
 
     def sizes() -> dict[str, Any]:
-        rows = json.loads(mom.verb("guests", "--json").stdout)
-        return {row["name"].removeprefix("momtest-"): row for row in rows}
+        return {name.removeprefix("momtest-"): row for name, row in mom.guest_rows().items()}
 
     def has_shrunk(name: str, kib: int) -> bool:
         size = sizes().get(name, {}).get("balloon_cur")  # a first cycle may not know all guests yet

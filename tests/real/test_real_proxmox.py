@@ -17,18 +17,6 @@ from real_guests import eventually, not_here
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
-CONFIG = """
-interval: 500ms
-root: {root}
-state_directory: {root}/state
-run_directory: {root}/run
-plugins:
-  host: {{}}
-  qemu: {{watch: 100ms}}
-  policy: {{directory: {root}/policies, defaults: false}}
-  balloon: {{}}
-"""
-
 PVESTATD = """
 import json, socket, sys, time
 def ask(path, hold):
@@ -56,12 +44,10 @@ for turn in range(1000):
 def root() -> Iterator[Path]:
     with TemporaryDirectory(prefix="mom-pve-") as name:
         made = Path(name)
-        for folder in ("run/qemu-server", "etc/pve/qemu-server", "policies", "state"):
+        for folder in ("run/qemu-server", "etc/pve/qemu-server", "state"):
             (made / folder).mkdir(parents=True)
         for folder in ("proc", "sys"):
             (made / folder).symlink_to(f"/{folder}")
-        (made / "policies/50_small.policy").write_text('(with Guests guest (guest.Control "balloon_target" 102400))')
-        (made / "mom.yaml").write_text(CONFIG.format(root=made))
         yield made
 
 
@@ -78,6 +64,9 @@ def node(root: Path) -> Iterator[PlainHost]:
 @pytest.fixture
 def mom(root: Path) -> Iterator[MomRun]:
     made = MomRun(root)
+    plugins = {"qemu": {"watch": "100ms"}, "policy": {"defaults": False}, "balloon": {}}
+    small = '(with Guests guest (guest.Control "balloon_target" 102400))'
+    made.configure(plugins, policies={"50_small": small}, interval="500ms", root=str(root))
     yield made
     made.kill()
 

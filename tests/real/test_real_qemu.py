@@ -15,7 +15,7 @@ import pytest
 from ballast import available_mib
 from guest_image import CannotBuild, build
 from mom_run import MomRun
-from plain_qemu import PlainHost, ask
+from plain_qemu import BALLOON, PlainHost, ask
 from real_guests import eventually, not_here
 
 from mom_core import Engine, Report, Value, load_config
@@ -25,17 +25,6 @@ from mom_plugins_qemu.sampler import QemuHypervisorSettings
 pytestmark = pytest.mark.real
 
 KIB_IN_MIB = 1024
-
-CONFIG = """
-interval: 500ms
-state_directory: {folder}/state
-run_directory: {folder}/run
-plugins:
-  host: {{}}
-  qemu: {{sockets: ["{folder}/*.qmp"], watch: 100ms}}
-  policy: {{directory: {folder}/policies, defaults: false}}
-  balloon: {{}}
-"""
 
 
 @pytest.fixture
@@ -53,18 +42,23 @@ def host() -> Iterator[PlainHost]:
 
 @pytest.fixture
 def mom(host: PlainHost) -> Iterator[MomRun]:
-    (host.folder / "policies").mkdir(mode=0o755)
-    (host.folder / "policies/50_small.policy").write_text(f'(with Guests guest (guest.Control "balloon_target" {180 * KIB_IN_MIB}))')
-    (host.folder / "mom.yaml").write_text(CONFIG.format(folder=host.folder))
     made = MomRun(host.folder)
+    qemu = {"sockets": [f"{host.folder}/*.qmp"], "watch": "100ms"}
+    small = f'(with Guests guest (guest.Control "balloon_target" {180 * KIB_IN_MIB}))'
+    plugins = {"qemu": qemu, "policy": {"defaults": False}, "balloon": {}}
+    made.configure(plugins, policies={"50_small": small}, interval="500ms")
     yield made
     made.kill()
+
+
+def plugin_on(host: PlainHost) -> QemuHypervisor:
+    return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
 
 
 def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     guest = host.start("web")
     guest.wait_until_up()
-    hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    hypervisor = plugin_on(host)
     (found,) = hypervisor.guests()
     assert (found.id, found.name, found.properties["pid"], found.properties["state"]) == (guest.uuid, "web", guest.process.pid, "running")
     assert hypervisor.stats_period(found.entity) == guest.period == 0
@@ -95,27 +89,19 @@ def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     assert list(hypervisor.guests()) == []
 
 
-def test_what_mom_changed_is_put_back_after_it_was_killed(host: PlainHost, mom: MomRun) -> None:
+def test_what_mom_changed_is_explained_and_put_back_after_it_was_killed_as_soon_as_the_monitor_has_room(
+    host: PlainHost, mom: MomRun
+) -> None:
     guest = host.start("web")
     guest.wait_until_up()
     mom.start()
     eventually("the guest was asked for statistics", lambda: guest.period == 1)
     eventually("the guest has given", lambda: guest.size_mib == 180)
+    told = eventually("mom has seen it", lambda: _told(mom, "It has 180 MiB of 256 MiB: 76 MiB are taken from it for the host."), 60)
+    assert "50_small" in told
     mom.kill()
     time.sleep(0.5)
     assert (guest.size_mib, guest.period) == (180, 1), "mom is dead: what it changed stands"
-    restored = mom.verb("restore")
-    assert restored.returncode == 0, restored.stdout + restored.stderr
-    eventually("the guest has its memory back", lambda: guest.size_mib == 256)
-    assert guest.period == 0
-
-
-def test_a_guest_whose_monitor_lets_no_more_clients_stand_in_line_is_not_taken_for_gone(host: PlainHost, mom: MomRun) -> None:
-    guest = host.start("web")
-    guest.wait_until_up()
-    mom.start()
-    eventually("the guest has given", lambda: guest.size_mib == 180)
-    mom.kill()
     others = []
     try:
         for _ in range(20):
@@ -127,7 +113,7 @@ def test_a_guest_whose_monitor_lets_no_more_clients_stand_in_line_is_not_taken_f
         else:
             pytest.fail("twenty clients may stand in line")
         refused = mom.verb("restore")
-        assert refused.returncode == 1, refused.stdout + refused.stderr
+        assert refused.returncode == 1, "a guest whose monitor lets nobody stand in line is not gone"
         assert "its monitor is held by another client, or hangs" in refused.stdout + refused.stderr
         assert guest.size_mib == 180
     finally:
@@ -137,16 +123,6 @@ def test_a_guest_whose_monitor_lets_no_more_clients_stand_in_line_is_not_taken_f
     assert restored.returncode == 0, restored.stdout + restored.stderr
     eventually("the guest has its memory back", lambda: guest.size_mib == 256)
     assert guest.period == 0
-
-
-def test_what_mom_did_to_a_guest_is_explained(host: PlainHost, mom: MomRun) -> None:
-    guest = host.start("web")
-    guest.wait_until_up()
-    mom.start()
-    eventually("the guest has given", lambda: guest.size_mib == 180)
-    told = eventually("mom has seen it", lambda: _told(mom, "It has 180 MiB of 256 MiB: 76 MiB are taken from it for the host."), 60)
-    assert "50_small" in told
-    mom.stop()
 
 
 def _told(mom: MomRun, what: str) -> str:
@@ -174,7 +150,7 @@ def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom
 def test_a_client_that_holds_the_monitor_is_left_alone_and_mom_comes_back_after_it(host: PlainHost) -> None:
     guest = host.start("web")
     guest.wait_until_up()
-    hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    hypervisor = plugin_on(host)
     released, holding = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -202,11 +178,10 @@ def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycl
     shrunk = 320
     guest = host.start("burst", mib=448, arguments="momtest.burst=60,25,40,10,20")
     guest.wait_until_up()
-    balloon = "/machine/peripheral/balloon0"
-    guest.ask("qom-set", path=balloon, property="guest-stats-polling-interval", value=1)
+    guest.ask("qom-set", path=BALLOON, property="guest-stats-polling-interval", value=1)
     guest.ask("balloon", value=shrunk << 20)
     eventually("it is smaller", lambda: guest.size_mib == shrunk)
-    eventually("it tells what it has", lambda: guest.ask("qom-get", path=balloon, property="guest-stats")["last-update"])
+    eventually("it tells what it has", lambda: guest.ask("qom-get", path=BALLOON, property="guest-stats")["last-update"])
     enough = f"{int(available_mib() / 1.1)}MiB"  # for the host, and no room to give anything back
     reports: list[Report] = []
     content = {
@@ -233,7 +208,7 @@ def test_what_a_balloon_does_by_itself_is_known_of_each_start(host: PlainHost) -
     switched = {"plain": "", "reports": ",free-page-reporting=on", "deflates": ",deflate-on-oom=on"}
     guests = {name: host.start(name, mib=64, balloon_options=options) for name, options in switched.items()}
     host.start("bare", mib=64, balloon=False)
-    hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    hypervisor = plugin_on(host)
 
     def found() -> dict[str, tuple[Value, Value]]:
         listed = hypervisor.guests()

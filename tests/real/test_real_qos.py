@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import libvirt_qemu  # type: ignore[import-untyped]  # as above
 import pytest
-from guest_image import CannotBuild, build, cache_folder
+from grouped_guests import grouped_guests
+from libvirt_mom import libvirt_mom
 from mom_run import MomRun
-from private_libvirtd import CannotStart, PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually, not_here, once
+from real_guests import Lab, RealGuest, eventually, not_here
 
-from mom_core import HypervisorError, NetTune, NotSupported, PluginContext
+from mom_core import HypervisorError, NetTune, NotSupported
 from mom_guests.disk_limits import MOST_DISK_LIMIT
-from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_libvirt.tunes import LEAST_PERIOD_US, LEAST_QUOTA_US, MOST_PERIOD_US, MOST_QUOTA_US, SHARES_V1
 
@@ -40,51 +36,23 @@ case "$*" in *" sfq "* | *" fw "*) exit 0 ;; esac
 exit 2
 """
 
-_CONFIG = """
-interval: 1s
-state_directory: {folder}/state
-run_directory: {folder}/run
-plugins:
-  host: {{}}
-  libvirt: {{uri: "{uri}", pid_directory: "{pids}"}}
-  qos: {qos}
-  policy: {{}}
-guests: {guests}
-"""
-
 
 @pytest.fixture(scope="module")
-def with_cgroups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateLibvirtd]:
-    """A libvirtd that puts its guests into cgroups of the real kernel."""
+def grouping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Starts guests whose CPU time can be limited, on a libvirtd that puts each into groups of the real kernel."""
     if os.geteuid() != 0 or not (CPU / "cpu.cfs_quota_us").exists():
         not_here("cgroups v1 with the controller cpu, and root, are needed to limit CPU time here")
     programs = tmp_path_factory.mktemp("programs")
     (programs / "tc").write_text(_TC)
     (programs / "tc").chmod(0o755)
-    machines = [controller / "machine" for controller in (CPU, CPUSET)]
-    before = [machine.exists() for machine in machines]
-    try:
-        own = PrivateLibvirtd(cache_folder(), controllers=("cpu", "cpuset"), programs=programs)
-        own.start()
-    except CannotStart as error:
-        not_here(f"there is no real hypervisor: {error}")
-    yield own
-    own.stop()
-    for machine, was in zip(machines, before, strict=True):
-        if not was:
-            with suppress(OSError):  # somebody else may have begun to use it
-                machine.rmdir()
+    with grouped_guests(("cpu", "cpuset"), programs) as lab:
+        yield lab
 
 
 @pytest.fixture
-def limited(with_cgroups: PrivateLibvirtd) -> Iterator[Lab]:
-    """Starts guests whose CPU time can be limited."""
-    try:
-        lab = Lab(with_cgroups, build(), suffix=once())
-    except CannotBuild as error:
-        not_here(f"there is no real hypervisor: {error}")
-    yield lab
-    lab.destroy_all()
+def limited(grouping: Lab) -> Iterator[Lab]:
+    yield grouping
+    grouping.destroy_all()
 
 
 @pytest.fixture
@@ -99,18 +67,8 @@ def devices(tmp_path: Path) -> str:
     <interface type='ethernet'><target dev='{TAP}'/><model type='virtio'/></interface>"""
 
 
-@pytest.fixture
-def mom(tmp_path: Path) -> Iterator[MomRun]:
-    run = MomRun(tmp_path)
-    yield run
-    run.kill()
-
-
 def configure(mom: MomRun, lab: Lab, *, qos: Mapping[str, object] | None = None, guests: Mapping[str, object] | None = None) -> None:
-    text = _CONFIG.format(
-        folder=mom.folder, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder, qos=json.dumps(qos or {}), guests=json.dumps(guests or {})
-    )
-    mom.config.write_text(text)
+    mom.configure({"libvirt": lab.libvirtd.settings(), "qos": qos or {}, "policy": {}}, guests)
 
 
 def kernels_cpu(guest: RealGuest) -> tuple[int, int, int]:
@@ -174,11 +132,10 @@ def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_bac
     assert "the CPU time of 2 guests can be limited" in doctor
 
     configure(mom, limited)
-    assert mom.process is not None
-    mom.process.send_signal(signal.SIGHUP)
+    mom.reload()
     eventually("what is no longer set is put back", lambda: free(guest) and "rate" not in kernels_rate(limited))
     configure(mom, limited, guests={guest.name: OURS})
-    mom.process.send_signal(signal.SIGHUP)
+    mom.reload()
     eventually("and set again", lambda: held(guest))
 
     assert mom.stop() < 30
@@ -187,7 +144,7 @@ def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_bac
 
 
 def test_limits_that_a_killed_mom_has_left_are_put_back(mom: MomRun, limited: Lab, devices: str) -> None:
-    guest, changed, gone = limited.start("held", devices=devices), limited.start("changed"), limited.start("gone")
+    guest, changed, gone = limited.start("killed", devices=devices), limited.start("changed"), limited.start("gone")
     configure(mom, limited, guests={"momtest-*": OURS})
     mom.start()
     eventually("the guests are held", lambda: held(guest) and all(libvirts_cpu(one)[2] == 512 for one in (changed, gone)))
@@ -216,8 +173,7 @@ def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they
     eventually("two cycles", lambda: mom.status()["cycle"]["number"] >= 2)
     assert free(guest), "both policies are off unless they are switched on"
     configure(mom, limited, qos={"cpu_limits": True, "io_limits": True})
-    assert mom.process is not None
-    mom.process.send_signal(signal.SIGHUP)
+    mom.reload()
     eventually("its CPU time is held", lambda: kernels_cpu(guest) == libvirts_cpu(guest) == (30_000, 100_000, 1024))
     eventually("and its disk, beside the limit that it had", lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps_wr": 4_000_000})
     change = "<qos><vcpuLimit>100</vcpuLimit></qos>"  # as a management system does it while the guest runs
@@ -228,26 +184,13 @@ def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they
 
 
 @pytest.fixture
-def make_hypervisor() -> Iterator[Any]:
-    made: list[LibvirtPlugin] = []
-
-    def make(libvirtd: PrivateLibvirtd) -> LibvirtHypervisor:
-        settings = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)}
-        plugin = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(settings), PluginContext(name="libvirt"))
-        plugin.mom_setup()
-        made.append(plugin)
-        found = plugin.mom_hypervisor()
-        assert isinstance(found, LibvirtHypervisor)
-        return found
-
-    yield make
-    for plugin in made:
-        plugin.mom_teardown()
+def hypervisor(limited: Lab) -> Iterator[LibvirtHypervisor]:
+    with libvirt_mom(limited.libvirtd) as mom:
+        yield mom.hypervisor
 
 
-def test_the_bounds_are_those_of_libvirt(make_hypervisor: Any, limited: Lab, devices: str) -> None:
+def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, limited: Lab, devices: str) -> None:
     guest = limited.start("bounds", devices=devices)
-    hypervisor: LibvirtHypervisor = make_hypervisor(limited.libvirtd)
     hypervisor.guests()
     names = {"vcpu_quota": "quota_us", "vcpu_period": "period_us", "cpu_shares": "shares"}
     bounds = {"vcpu_quota": (LEAST_QUOTA_US, MOST_QUOTA_US), "vcpu_period": (LEAST_PERIOD_US, MOST_PERIOD_US), "cpu_shares": SHARES_V1}
@@ -266,19 +209,17 @@ def test_the_bounds_are_those_of_libvirt(make_hypervisor: Any, limited: Lab, dev
     assert [disk.name for disk in hypervisor.io_tunes([guest.entity])[guest.uuid]] == ["vda"], "an empty drive cannot be limited"
 
 
-def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(make_hypervisor: Any, limited: Lab, devices: str) -> None:
+def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(hypervisor: LibvirtHypervisor, limited: Lab, devices: str) -> None:
     guest = limited.start("burst", devices=devices)
     guest.domain.setBlockIoTune("vda", {"read_iops_sec": 700, "read_iops_sec_max": 900}, LIVE)
-    hypervisor: LibvirtHypervisor = make_hypervisor(limited.libvirtd)
     with pytest.raises(NotSupported, match="read_iops_sec_max"):
         hypervisor.set_io_tune(guest.entity, "vda", {"read_iops_sec": 0})
     hypervisor.set_io_tune(guest.entity, "vda", {"read_iops_sec": 800, "total_bytes_sec": 5 * MIB})
     assert guest.domain.blockIoTune("vda", LIVE)["read_iops_sec_max"] == 900, "the burst stays"
 
 
-def test_the_network_is_limited_in_both_directions_or_in_none(make_hypervisor: Any, limited: Lab, devices: str) -> None:
+def test_the_network_is_limited_in_both_directions_or_in_none(hypervisor: LibvirtHypervisor, limited: Lab, devices: str) -> None:
     guest = limited.start("network", devices=devices)
-    hypervisor: LibvirtHypervisor = make_hypervisor(limited.libvirtd)
     hypervisor.set_net_tune(guest.entity, TAP, {"average": 500, "peak": 800, "burst": 64}, {})
     assert hypervisor.net_tunes([guest.entity])[guest.uuid] == (NetTune(TAP, {"average": 500, "peak": 800, "burst": 64}, {}),)
     assert guest.domain.interfaceParameters(TAP, LIVE)["inbound.peak"] == 800
@@ -296,9 +237,8 @@ def test_the_network_is_limited_in_both_directions_or_in_none(make_hypervisor: A
     assert kernels_rate(limited) == ""
 
 
-def test_vcpus_are_pinned_and_memory_is_bound_for_real(make_hypervisor: Any, limited: Lab) -> None:
+def test_vcpus_are_pinned_and_memory_is_bound_for_real(hypervisor: LibvirtHypervisor, limited: Lab) -> None:
     guest = limited.start("pinned")
-    hypervisor: LibvirtHypervisor = make_hypervisor(limited.libvirtd)
     every = frozenset(range(os.cpu_count() or 1))
     assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [every]
     hypervisor.set_cpu_pin(guest.entity, 0, {0})

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,16 +47,15 @@ class Place:
 
     start: Callable[[str, int, tuple[int, int, int, int]], RealGuest | PlainGuest]
     pid_folder: Path
-    plugin: str
+    plugin: Mapping[str, Mapping[str, object]]
 
 
 @pytest.fixture(params=["libvirt", "qemu"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "libvirt":
         lab: Lab = request.getfixturevalue("lab")
-        pids = lab.libvirtd.pid_folder
-        plugin = f'libvirt: {{uri: "{lab.libvirtd.uri}", pid_directory: "{pids}"}}'
-        yield Place(lambda name, mib, workload: lab.start(name, mib=mib, workload=workload), pids, plugin)
+        plugin = {"libvirt": lab.libvirtd.settings()}
+        yield Place(lambda name, mib, workload: lab.start(name, mib=mib, workload=workload), lab.libvirtd.pid_folder, plugin)
         return
     with TemporaryDirectory(prefix="mom-qemu-") as folder:
         try:
@@ -67,7 +66,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         def start(name: str, mib: int, workload: tuple[int, int, int, int]) -> PlainGuest:
             return host.start(PREFIX + name, mib=mib, arguments=f"momtest.workload={','.join(map(str, workload))}")
 
-        yield Place(start, host.folder, f'qemu: {{sockets: ["{folder}/*.qmp"]}}')
+        yield Place(start, host.folder, {"qemu": {"sockets": [f"{folder}/*.qmp"]}})
         host.destroy_all()
 
 
@@ -102,33 +101,18 @@ def steady(place: Place, tmp_path: Path, guests: list[RealGuest | PlainGuest]) -
 def mom(place: Place, tmp_path: Path, steady: float) -> Iterator[MomRun]:
     """mom with a host that keeps nearly all that is available for itself, as a full one does."""
     keeps = int(steady) - AT_ONCE_MIB
-    (tmp_path / "mom.yaml").write_text(
-        f"""interval: 2s
-state_directory: {tmp_path}/state
-run_directory: {tmp_path}/run
-plugins:
-  host: {{}}
-  {place.plugin}
-  balloon:
-    reserve: 32MiB
-    host_free: {keeps + 40}MiB
-    law: {{margin: 20MiB, margin_percent: 10}}
-    reservations: {{host_keeps: {keeps}MiB, settle: 30s}}
-  policy: {{}}
-  http: {{}}
-"""
-    )
+    balloon = {
+        "reserve": "32MiB",
+        "host_free": f"{keeps + 40}MiB",
+        "law": {"margin": "20MiB", "margin_percent": 10},
+        "reservations": {"host_keeps": f"{keeps}MiB", "settle": "30s"},
+    }
     run = MomRun(tmp_path)
+    run.configure({**place.plugin, "balloon": balloon, "policy": {}, "http": {}}, interval="2s")
     run.start()
     yield run
     run.kill()
     sys.stdout.write(run.log)  # shown where the test fails
-
-
-def reserve(mom: MomRun, *words: str) -> subprocess.CompletedProcess[str]:
-    """`mom reserve …`."""
-    command = [str(Path(sys.executable).parent / "mom"), "reserve", *words, "-c", str(mom.config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def asked(mom: MomRun, path: str = "") -> Any:
@@ -142,12 +126,12 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
     pids = [guest.pid for guest in guests]
     held = sum(anonymous_mib(pid) for pid in pids)
     room = eventually("guests can spare enough", lambda: wide_enough(asked(mom)["room"]), 60)
-    refused = reserve(mom, f"{room['most_kib'] // 1024 + 64}MiB")
+    refused = mom.verb("reserve", f"{room['most_kib'] // 1024 + 64}MiB")
     assert refused.returncode == 1
     assert "cannot be had: at most" in refused.stderr
 
     began = time.monotonic()
-    done = reserve(mom, f"{ASKED_MIB}MiB", "--for", "3m", "--name", f"{PREFIX}launch", "--json")
+    done = mom.verb("reserve", f"{ASKED_MIB}MiB", "--for", "3m", "--name", f"{PREFIX}launch", "--json")
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
     one = f"/{made['id']}"
