@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,9 @@ def host(hour: int, **more: Any) -> HostHour:
     return HostHour(hour, "kvm-07", hour * 3600.0, (hour + 1) * 3600.0, **{**known, **more})
 
 
-@pytest.fixture
-def accounts(tmp_path: Path) -> Path:
-    path = tmp_path / NAME
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("accounts") / NAME
     file = AccountsFile(path, keep=400 * 86_400.0, largest=1 << 30)
     file.open()
     file.write(
@@ -59,6 +60,11 @@ def accounts(tmp_path: Path) -> Path:
         for hour in range(FIRST, FIRST + HOURS)
     )
     return path
+
+
+@pytest.fixture
+def accounts(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(written, tmp_path))
 
 
 def run(*arguments: object, width: int | None = None) -> Result:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,14 +16,13 @@ from pathlib import Path
 import pytest
 from agent_image import build_with_agents
 from guest_image import CannotBuild
+from libvirt_mom import LibvirtMom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually, not_here
 
 from mom_core import Finding, Guest, GuestBusy, GuestGone, GuestSettings, HypervisorError, NotSupported, PluginContext, Value
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
-from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_toolkit import AgentAccess
 
 pytestmark = pytest.mark.real
 
@@ -37,15 +36,12 @@ MIB = 320
 class Mom:
     """Both plugins, set up as the engine does it."""
 
-    libvirt: LibvirtPlugin
+    libvirt: LibvirtMom
     agents: GuestAgentPlugin
 
     @property
     def hypervisor(self) -> LibvirtHypervisor:
-        found = self.libvirt.mom_hypervisor()
-        assert isinstance(found, LibvirtHypervisor)
-        assert isinstance(found, AgentAccess)
-        return found
+        return self.libvirt.hypervisor
 
     def fields(self, real: RealGuest) -> dict[str, Value]:
         """All that is known of a guest through its agents now."""
@@ -65,27 +61,22 @@ MakeMom = Callable[..., Mom]
 
 
 @pytest.fixture
-def make_mom(libvirtd: PrivateLibvirtd) -> Iterator[MakeMom]:
-    made: list[Mom] = []
+def make_agents(make_mom: Callable[..., LibvirtMom]) -> Iterator[MakeMom]:
+    made: list[GuestAgentPlugin] = []
 
     def make(per_guest: dict[str, object] | None = None, **settings: object) -> Mom:
-        where = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)}
-
         def guest_settings(guest: Guest) -> GuestSettings:
             return GuestAgentPlugin.GuestSettings.model_validate(per_guest or {})
 
-        libvirt = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(where), PluginContext(name="libvirt"))
         mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "3s", **settings})
         agents = GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings))
-        libvirt.mom_setup()
         agents.mom_setup()
-        made.append(Mom(libvirt, agents))
-        return made[-1]
+        made.append(agents)
+        return Mom(make_mom(), agents)
 
     yield make
-    for mom in made:
-        mom.agents.mom_teardown()
-        mom.libvirt.mom_teardown()
+    for agents in made:
+        agents.mom_teardown()
 
 
 class AgentsLab:
@@ -127,7 +118,7 @@ def guest(laboratory: AgentsLab) -> RealGuest:
     return made
 
 
-def number(fields: dict[str, Value], name: str) -> float:
+def number(fields: Mapping[str, Value], name: str) -> float:
     value = fields[name]
     assert isinstance(value, int | float)
     return value
@@ -141,8 +132,8 @@ WAYS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_gives_what_the_balloon_driver_says_and_more(make_mom: MakeMom, guest: RealGuest, way: str) -> None:
-    mom = make_mom(**WAYS[way])
+def test_every_way_gives_what_the_balloon_driver_says_and_more(make_agents: MakeMom, guest: RealGuest, way: str) -> None:
+    mom = make_agents(**WAYS[way])
     fields = mom.once_known(guest, "major_fault")
     assert fields["guest_agent"] == way
     assert fields["guest_agent_untrusted"] == 0
@@ -157,29 +148,26 @@ def test_every_way_gives_what_the_balloon_driver_says_and_more(make_mom: MakeMom
     assert str(fields["guest_kernel"]).endswith("-cloud-amd64")
     assert number(fields, "guest_agent_age") < 5
 
-    def balloon() -> dict[str, Value]:
-        return mom.libvirt.mom_collect_guests(mom.hypervisor, mom.hypervisor.guests())[guest.uuid]  # type: ignore[return-value]  # a dict
-
-    eventually("the balloon driver's figures", lambda: "mem_usable" in balloon())
-    theirs = balloon()
+    eventually("the balloon driver's figures", lambda: "mem_usable" in mom.libvirt.fields(guest))
+    theirs = mom.libvirt.fields(guest)
     for name in BALLOON:
         assert number(fields, name) == pytest.approx(number(theirs, name), abs=16 << 10), name
     assert fields["mem_available"] == theirs["mem_available"]
 
 
-def test_the_first_way_that_answers_is_taken(make_mom: MakeMom, guest: RealGuest) -> None:
-    fields = make_mom(timeout="60s").once_known(guest, "guest_agent_version")  # on a busy machine even the first way is slow to answer
+def test_the_first_way_that_answers_is_taken(make_agents: MakeMom, guest: RealGuest) -> None:
+    fields = make_agents(timeout="60s").once_known(guest, "guest_agent_version")  # on a busy machine even the first way is slow to answer
     assert fields["guest_agent"] == "guestd-channel"
     assert fields["guest_agent_version"] == guestd.VERSION
 
 
-def test_a_host_that_hangs_up_in_the_middle_confuses_nobody(make_mom: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
+def test_a_host_that_hangs_up_in_the_middle_confuses_nobody(make_agents: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
     for beginning in (b"stats", b"stats abc\nstats", b"\xff\x00" * 500, b"props 1\n" * 100):
         talk(laboratory.socket("agents", GUESTD), beginning)
     for beginning in (b'{"execute": "guest-', b'{"execute": "guest-info"}\n' * 3, b"[" * 500):
         talk(laboratory.socket("agents", OURS), beginning)
-    assert make_mom(**WAYS["guestd-channel"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
-    assert make_mom(**WAYS["agent-socket"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
+    assert make_agents(**WAYS["guestd-channel"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
+    assert make_agents(**WAYS["agent-socket"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
 
 
 def talk(path: Path, text: bytes) -> None:
@@ -190,8 +178,8 @@ def talk(path: Path, text: bytes) -> None:
         time.sleep(0.1)
 
 
-def test_libvirt_passes_commands_on_and_tells_errors_apart(make_mom: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
-    hypervisor = make_mom().hypervisor
+def test_libvirt_passes_commands_on_and_tells_errors_apart(make_agents: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
+    hypervisor = make_agents().hypervisor
     bare, dead = laboratory.start("bare"), laboratory.start("dead", LIBVIRTS, arguments="momtest.noagents=1")
     listed = {one.id: one.entity for one in hypervisor.guests()}
     channels = hypervisor.agent_channels(list(listed.values()))
@@ -216,10 +204,10 @@ def test_libvirt_passes_commands_on_and_tells_errors_apart(make_mom: MakeMom, gu
     bare.destroy()
 
 
-def test_a_guest_that_stands_still_delays_no_other(make_mom: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
+def test_a_guest_that_stands_still_delays_no_other(make_agents: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
     still = laboratory.start("still", LIBVIRTS, OURS, GUESTD)
     still.wait_until_up()
-    mom = make_mom(timeout="1s")
+    mom = make_agents(timeout="1s")
     mom.once_known(still, "mem_available")
     still.domain.suspend()
     eventually("it is noticed", lambda: number(mom.fields(still), "guest_agent_failures") > 0, 60)
@@ -236,10 +224,10 @@ def test_a_guest_that_stands_still_delays_no_other(make_mom: MakeMom, guest: Rea
     still.destroy()
 
 
-def test_disabled_commands_leave_what_there_is_and_the_next_way(make_mom: MakeMom, laboratory: AgentsLab) -> None:
+def test_disabled_commands_leave_what_there_is_and_the_next_way(make_agents: MakeMom, laboratory: AgentsLab) -> None:
     careful = laboratory.start("careful", LIBVIRTS, OURS, arguments="momtest.block=1")
     careful.wait_until_up()
-    mom = make_mom()
+    mom = make_agents()
     fields = mom.once_known(careful, "guest_os")
     assert "mem_available" not in fields
     found = [finding.message for finding in mom.doctor()]
@@ -247,8 +235,8 @@ def test_disabled_commands_leave_what_there_is_and_the_next_way(make_mom: MakeMo
     careful.destroy()
 
 
-def test_a_guest_that_is_started_again_is_known_again(make_mom: MakeMom, laboratory: AgentsLab) -> None:
-    mom = make_mom()
+def test_a_guest_that_is_started_again_is_known_again(make_agents: MakeMom, laboratory: AgentsLab) -> None:
+    mom = make_agents()
     for _ in range(2):
         again = laboratory.start("again", GUESTD)
         mom.once_known(again, "mem_available")
@@ -256,7 +244,7 @@ def test_a_guest_that_is_started_again_is_known_again(make_mom: MakeMom, laborat
         eventually("it is gone", lambda guest=again: not mom.fields(guest), 60)  # type: ignore[misc]  # a lambda's default has no type
 
 
-def test_guestd_is_asked_over_tcp(make_mom: MakeMom, guest: RealGuest, tmp_path: Path) -> None:
+def test_guestd_is_asked_over_tcp(make_agents: MakeMom, guest: RealGuest, tmp_path: Path) -> None:
     """The daemon runs on this host here: the tests' guests have no network."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -264,7 +252,7 @@ def test_guestd_is_asked_over_tcp(make_mom: MakeMom, guest: RealGuest, tmp_path:
     shutil.copy(guestd.__file__, copy)
     daemon = subprocess.Popen([sys.executable, "-I", "-S", str(copy), "--listen", "127.0.0.1", "--port", str(port)])
     try:
-        mom = make_mom({"guestd_address": f"127.0.0.1:{port}"}, qemu_agent=False, guestd_channel="none")
+        mom = make_agents({"guestd_address": f"127.0.0.1:{port}"}, qemu_agent=False, guestd_channel="none")
         fields = mom.once_known(guest, "major_fault")
         assert fields["guest_agent"] == "guestd-tcp"
         total = int(next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")))
@@ -274,11 +262,11 @@ def test_guestd_is_asked_over_tcp(make_mom: MakeMom, guest: RealGuest, tmp_path:
         daemon.wait(60)
 
 
-def test_nothing_of_it_is_left_running(make_mom: MakeMom, guest: RealGuest) -> None:
-    mom = make_mom()
+def test_nothing_of_it_is_left_running(make_agents: MakeMom, guest: RealGuest) -> None:
+    mom = make_agents()
     mom.once_known(guest, "mem_available")
     mom.agents.mom_teardown()
-    mom.libvirt.mom_teardown()
+    mom.libvirt.plugin.mom_teardown()
 
     def left() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith("guestagent")]

@@ -49,7 +49,7 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
             "run_directory": str(tmp_path / "run"),
             "plugins": {
                 "host": {"watch_available": f"{int(target_mib)}MiB"},
-                "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder)},
+                "libvirt": lab.libvirtd.settings(),
                 "balloon": {"host_free": f"{int(target_mib)}MiB"},
                 "policy": {},
             },

@@ -53,24 +53,19 @@ StandardError=append:{folder}/log
 """
 
 
-def size_mib(guest: RealGuest) -> float:
-    actual: int = guest.domain.memoryStats()["actual"]
-    return actual / 1024
-
-
 def all_smaller(guests: Sequence[RealGuest]) -> bool:
-    return all(size_mib(guest) <= SMALLER_MIB for guest in guests)
+    return all(guest.size_mib <= SMALLER_MIB for guest in guests)
 
 
 def have_settled(guests: Sequence[RealGuest]) -> bool:
     """All are smaller, and none moves any more: while a balloon moves, mom corrects what it wants by what the guest says."""
-    before = [size_mib(guest) for guest in guests]
+    before = [guest.size_mib for guest in guests]
     time.sleep(2)
-    return all_smaller(guests) and before == [size_mib(guest) for guest in guests]
+    return all_smaller(guests) and before == [guest.size_mib for guest in guests]
 
 
 def all_whole(guests: Sequence[RealGuest]) -> bool:
-    return all(size_mib(guest) == GUEST_MIB for guest in guests)
+    return all(guest.size_mib == GUEST_MIB for guest in guests)
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import math
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -141,7 +142,7 @@ class AccountsFile:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
             for table, kind, key in (("host_hours", HostHour, _HOST_KEY), ("guest_hours", GuestHour, _GUEST_KEY)):
-                columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {_type(kind, name)}" for name in _columns(kind))]
+                columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {column}" for name, column in _columns(kind).items())]
                 connection.execute(
                     f"CREATE TABLE {table} ({' NOT NULL, '.join(columns)} NOT NULL, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID"
                 )
@@ -198,8 +199,7 @@ def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[Ho
     names = _columns(type(rows[0]))
     marks = ", ".join("?" * (len(names) + 2))
     query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(names)}) VALUES ({marks})"  # noqa: S608  # of our own names
-    types = [_type(type(rows[0]), name) for name in names]
-    stored = [[run, *(_stored(getattr(row, name), kind) for name, kind in zip(names, types, strict=True))] for row in rows]
+    stored = [[run, *(_stored(getattr(row, name), column) for name, column in names.items())] for row in rows]
     connection.executemany(query, [(_checksum(table, row), *row) for row in stored])
 
 
@@ -216,13 +216,10 @@ def _stored(value: object, kind: str) -> object:
     return value.encode("utf-8", "replace").decode()[:1000] if isinstance(value, str) else value
 
 
-def _columns(kind: type[HostHour] | type[GuestHour]) -> list[str]:
-    return [one.name for one in fields(kind)]
-
-
-def _type(kind: type[HostHour] | type[GuestHour], name: str) -> str:
-    annotation = str(next(one.type for one in fields(kind) if one.name == name))
-    return {"int": "INTEGER", "float": "REAL"}.get(annotation, "TEXT")
+@cache
+def _columns(kind: type[HostHour] | type[GuestHour]) -> Mapping[str, str]:
+    """Their names, each with SQLite's type."""
+    return {one.name: {"int": "INTEGER", "float": "REAL"}.get(str(one.type), "TEXT") for one in fields(kind)}
 
 
 def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
