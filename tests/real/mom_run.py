@@ -33,7 +33,7 @@ class MomRun:
 
     def configure(
         self,
-        plugins: Mapping[str, Mapping[str, object]],
+        plugins: Mapping[str, Any],
         guests: Mapping[str, object] | None = None,
         *,
         policies: Mapping[str, str] | None = None,
@@ -43,7 +43,7 @@ class MomRun:
 
         :param policies: texts by name, for the plugin `policy`
         """
-        configured = {"host": {}, **plugins}
+        configured: dict[str, Any] = {"host": {}, **plugins}
         if policies is not None:
             directory = self.folder / "policy.d"
             directory.mkdir(exist_ok=True)

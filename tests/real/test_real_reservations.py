@@ -47,7 +47,7 @@ class Place:
 
     start: Callable[[str, int, tuple[int, int, int, int]], RealGuest | PlainGuest]
     pid_folder: Path
-    plugin: Mapping[str, Mapping[str, object]]
+    plugin: Mapping[str, object]
 
 
 @pytest.fixture(params=["libvirt", "qemu"])
