@@ -311,7 +311,7 @@ def test_guests_may_be_sold_as_classes_and_the_summary_says_what_each_class_had(
     assert gold["least_share"] >= 0.75
     assert gold["promise_broken_seconds"] == cheap["promise_broken_seconds"] == 0
     assert cheap["least_share"] < gold["least_share"]
-    assert "class  guests" in run(path).stdout
+    assert "class  guests" in run(path, "--hours", 0.05).stdout
 
 
 def test_a_class_that_does_not_exist_keeps_its_guests_as_they_are(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_policy_that_fails_is_said_and_is_no_success(tmp_path: Path) -> None:
     assert "work done by guests" in shown.stdout
     assert re.search(r"a policy failed in (\d{3}) of \1 cycles", shown.stderr)
     assert "there is no host field moon_phase" in shown.stderr
-    as_json = run(write(tmp_path), "--policy", policy, "--json")
+    as_json = run(write(tmp_path), "--policy", policy, "--json", "--hours", 0.05)
     assert as_json.exit_code == 1
     (failure,) = json.loads(as_json.stdout)[0]["failures"]
     assert failure.startswith("60_moon:1:")
@@ -337,7 +337,7 @@ def test_a_policy_by_the_hour_works_in_a_simulation_which_begins_at_midnight(tmp
     policy = tmp_path / "60_night.policy"
     policy.write_text('(if (< Host.time_hour 6) (Host.Control "ksm_pages_to_scan" 5000) nil)')
     path = write(tmp_path)
-    shown = run(path, "--policy", policy)
+    shown = run(path, "--policy", policy, "--hours", 0.05)
     assert shown.exit_code == 0, shown.output
     reports = list(run_scenario(read_scenario(path), path, SimulationSetup("x", (policy,)), None, 60.0))
     fields = reports[-1].snapshot.host.fields

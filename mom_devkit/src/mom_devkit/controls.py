@@ -59,7 +59,7 @@ def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
 
 
 def _controller(plugin: object, hypervisor: Hypervisor | None) -> Controller:
-    hooks = check_hooks(type(plugin), plugin, "plugin")
+    hooks = check_hooks(type(plugin), plugin)
     used = hypervisor or NoHypervisor()
 
     def read(targets: Sequence[Target]) -> object:

@@ -7,13 +7,12 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-import pluggy
 
 from mom_core import hookspecs
 from mom_core.columns import Columns
@@ -33,6 +32,11 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("mom.plugins")
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
+
+_ARGUMENTS: Final[Mapping[str, Collection[str]]] = {
+    name: signature(hook).parameters.keys() for name, hook in vars(hookspecs).items() if name.startswith("mom_")
+}
+"""Of each hook."""
 
 NOTHING_DECLARED = Declarations()
 
@@ -228,32 +232,28 @@ def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plug
             plugin.worker.close(0.0)
 
 
-def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Callable[[Mapping[str, object]], object]]:
+def check_hooks(plugin_class: type, instance: object) -> dict[str, Callable[[Mapping[str, object]], object]]:
     """The hooks of a plugin by name, each as a function of a mapping of all arguments.
 
     Raises `MomError` for a hook that does not exist, an argument that its specification lacks, a missing `@hookimpl` mark, or a wrapper.
     """
-    specs = pluggy.PluginManager(hookspecs.PROJECT)
-    known = [attribute for attribute in vars(hookspecs) if attribute.startswith("mom_")]
-    specs.add_hookspecs(hookspecs)
-    for attribute in dir(plugin_class):
-        if not attribute.startswith("mom_"):
-            continue
-        if attribute not in known:
-            close = difflib.get_close_matches(attribute, known, 1)
-            raise MomError(f"there is no hook {attribute}", hint=f"did you mean {close[0]}?" if close else "see mom_core.hookspecs")
-        if not hasattr(getattr(plugin_class, attribute), "mom_impl"):
-            raise MomError(f"{attribute} is not marked as a hook", hint="put @hookimpl above it")
-    try:
-        specs.register(instance, name)
-    except pluggy.PluginValidationError as error:
-        raise MomError(" ".join(str(error).split()), hint="compare its arguments with mom_core.hookspecs") from error
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
-    for hook in known:
-        for implementation in getattr(specs.hook, hook).get_hookimpls():
-            if implementation.hookwrapper or implementation.wrapper:
-                raise MomError(f"{hook} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")
-            hooks[hook] = _adapted(implementation.function, tuple(implementation.argnames))
+    for hook in dir(plugin_class):
+        if not hook.startswith("mom_"):
+            continue
+        if hook not in _ARGUMENTS:
+            close = difflib.get_close_matches(hook, _ARGUMENTS, 1)
+            raise MomError(f"there is no hook {hook}", hint=f"did you mean {close[0]}?" if close else "see mom_core.hookspecs")
+        function = getattr(instance, hook)
+        mark = getattr(function, f"{hookspecs.PROJECT}_impl", None)
+        if mark is None:
+            raise MomError(f"{hook} is not marked as a hook", hint="put @hookimpl above it")
+        if mark["hookwrapper"] or mark["wrapper"]:
+            raise MomError(f"{hook} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")
+        wanted = tuple(one.name for one in signature(function).parameters.values() if one.default is one.empty)
+        if unknown := [name for name in wanted if name not in _ARGUMENTS[hook]]:
+            raise MomError(f"{hook} has no argument {', '.join(unknown)}", hint="compare its arguments with mom_core.hookspecs")
+        hooks[hook] = _adapted(function, wanted)
     return hooks
 
 
@@ -331,7 +331,7 @@ def _construct(plugin: Plugin) -> None:
     made = lambda: loaded.plugin_class(plugin.configured.settings, plugin.context)  # noqa: E731  # one expression, called in the plugin's thread
     plugin.instance = called(plugin, "constructor", made, "its constructor failed", SETUP_SECONDS)
     try:
-        plugin.hooks = check_hooks(loaded.plugin_class, plugin.instance, plugin.name)
+        plugin.hooks = check_hooks(loaded.plugin_class, plugin.instance)
     except MomError as error:
         raise plugin.error(error.message, error.hint) from error
 

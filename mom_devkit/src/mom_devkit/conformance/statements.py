@@ -113,7 +113,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     if instance is None:
         return
     try:
-        hooks = check_hooks(subject.plugin_class, instance, subject.name)
+        hooks = check_hooks(subject.plugin_class, instance)
     except MomError as error:
         yield subject.fault(error.message, error.hint)
         return

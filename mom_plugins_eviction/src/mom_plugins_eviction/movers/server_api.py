@@ -118,12 +118,12 @@ class ServerApi:
             httpx.AsyncClient(timeout=self.seconds, follow_redirects=False, verify=verify, trust_env=False) as client,
             client.stream(method, url, content=content, headers=headers) as answer,
         ):
-            said = b""
+            said = bytearray()
             async for part in answer.aiter_raw(1024):
                 said += part
                 if len(said) > LARGEST_ANSWER:
                     return answer.status_code, b""
-            return answer.status_code, said
+            return answer.status_code, bytes(said)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

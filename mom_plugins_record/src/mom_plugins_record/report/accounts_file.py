@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -42,6 +41,12 @@ HOST_KEPT: Final = 400 * 86_400.0
 
 _HOST_KEY: Final = ("hour", "run")
 _GUEST_KEY: Final = ("hour", "run", "id")
+
+_COLUMNS: Final[Mapping[type, Mapping[str, str]]] = {
+    kind: {one.name: {"int": "INTEGER", "float": "REAL"}.get(str(one.type), "TEXT") for one in fields(kind)}
+    for kind in (HostHour, GuestHour)
+}
+"""The columns of each table, with SQLite's types."""
 
 _WRONG: Final = (sqlite3.Error, UnicodeDecodeError)
 """Errors of reading where the file is damaged: SQLite's own messages may hold bytes of it that are no text."""
@@ -142,7 +147,7 @@ class AccountsFile:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
             for table, kind, key in (("host_hours", HostHour, _HOST_KEY), ("guest_hours", GuestHour, _GUEST_KEY)):
-                columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {column}" for name, column in _columns(kind).items())]
+                columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {column}" for name, column in _COLUMNS[kind].items())]
                 connection.execute(
                     f"CREATE TABLE {table} ({' NOT NULL, '.join(columns)} NOT NULL, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID"
                 )
@@ -176,7 +181,7 @@ def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
 
 
 def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -> Iterator[Row]:
-    names = _columns(kind)
+    names = _COLUMNS[kind]
     first, last = _hour(since), _hour(until)
     spreads = [n for n, name in enumerate(names) if name.endswith("_spread")]
     try:
@@ -196,7 +201,7 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -
 def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[HostHour] | Sequence[GuestHour]) -> None:
     if not rows:
         return
-    names = _columns(type(rows[0]))
+    names = _COLUMNS[type(rows[0])]
     marks = ", ".join("?" * (len(names) + 2))
     query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(names)}) VALUES ({marks})"  # noqa: S608  # of our own names
     stored = [[run, *(_stored(getattr(row, name), column) for name, column in names.items())] for row in rows]
@@ -214,12 +219,6 @@ def _stored(value: object, kind: str) -> object:
     if isinstance(value, int | float) and kind == "REAL":
         return round(float(value), 3) + 0.0 if math.isfinite(value) else 0.0  # SQLite has no -0.0
     return value.encode("utf-8", "replace").decode()[:1000] if isinstance(value, str) else value
-
-
-@cache
-def _columns(kind: type[HostHour] | type[GuestHour]) -> Mapping[str, str]:
-    """Their names, each with SQLite's type."""
-    return {one.name: {"int": "INTEGER", "float": "REAL"}.get(str(one.type), "TEXT") for one in fields(kind)}
 
 
 def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
